@@ -1,0 +1,59 @@
+"""Configuration of streams and consumers as the core sees it: plain values, no transport's classes.
+
+Zero means "no bound" or "the default", as in the contract. Validation and defaults are in `stream.config` and
+`consumer.config`; what is stored and compared is always a configuration after defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Retention(Enum):
+    """What makes a message go."""
+
+    LIMITS = 1
+    WORK_QUEUE = 2
+    INTEREST = 3
+
+
+class DeliveryPolicy(Enum):
+    """Where a new consumer begins; values are the contract's."""
+
+    ALL = 0
+    LAST = 1
+    BY_START_SEQ = 2
+    BY_START_TIME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """One stream's settings. Only the limits, `strict_limits` and `max_msg_bytes` may change after creation."""
+
+    name: str
+    subjects_filter: tuple[str, ...] = ()
+    retention: Retention = Retention.LIMITS
+    max_age_ms: int = 0
+    max_msgs: int = 0
+    max_bytes: int = 0
+    strict_limits: bool = False
+    block_size: int = 0
+    max_msg_bytes: int = 0
+    ephemeral: bool = False
+    max_msgs_per_subject: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """One consumer's settings, immutable for its life."""
+
+    name: str
+    filter_subject: str = ""
+    policy: DeliveryPolicy = DeliveryPolicy.ALL
+    start_seq: int = 0
+    start_time_ms: int = 0
+    ack_wait_ms: int = 0
+    max_deliver: int = 0
+    deliver_group: str = ""
+    dead_letter_subject: str = ""

@@ -1,0 +1,175 @@
+"""The vocabulary of the disk: what the core may ask of files, and how that can fail.
+
+A file is named by a relative path of the core's own making (digits and fixed words, never a user's name). An executor, real
+or simulated, performs a job's operations in order and stops at the first failure. Nothing is durable before the `SyncFile`
+that follows it, no name before the `SyncDir` of its folder. Paths under `memory/` are never on disk: the executor keeps
+them in memory (written by `Write`, dropped by `Delete`, `CreateFile`/`SyncFile`/`SyncDir` on them do nothing).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Chunk:
+    """A run of stored bytes with its CRC32C: the unit that is read, verified and copied whole."""
+
+    __slots__ = ("path", "offset", "length", "crc")
+
+    def __init__(self, path: str, offset: int, length: int, crc: int) -> None:
+        self.path = path
+        self.offset = offset
+        self.length = length
+        self.crc = crc
+
+    def __repr__(self) -> str:
+        return f"Chunk({self.path!r}, {self.offset}, {self.length}, {self.crc:#010x})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Chunk) and (self.path, self.offset, self.length, self.crc) == (
+            other.path,
+            other.offset,
+            other.length,
+            other.crc,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ListDir:
+    """Names and sizes in a folder, sorted: result `list[tuple[str, int]]`; a missing folder is empty."""
+
+    __slots__ = ("folder",)
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+
+class Read:
+    """Bytes of a file: result `bytes`, shorter at its end. A missing file fails as MISSING."""
+
+    __slots__ = ("path", "offset", "length")
+
+    def __init__(self, path: str, offset: int, length: int) -> None:
+        self.path = path
+        self.offset = offset
+        self.length = length
+
+
+class ReadChunk:
+    """One chunk, verified: result `bytes`; a wrong checksum or a short file fails as CORRUPT."""
+
+    __slots__ = ("chunk",)
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+
+
+class CreateFile:
+    """A file of `size` zero bytes, really allocated (written, not only reserved), with its folder. Result None."""
+
+    __slots__ = ("path", "size")
+
+    def __init__(self, path: str, size: int) -> None:
+        self.path = path
+        self.size = size
+
+
+class Write:
+    """Bytes at an offset, the parts joined; extends the file where needed, creates it where missing. Result None.
+
+    `bodies` names the chunks among the written bytes that readers may soon ask for, as (offset in the file, bytes): an
+    executor may keep them in its cache.
+    """
+
+    __slots__ = ("path", "offset", "parts", "bodies")
+
+    def __init__(
+        self, path: str, offset: int, parts: list[bytes], bodies: list[tuple[int, bytes]] | None = None
+    ) -> None:
+        self.path = path
+        self.offset = offset
+        self.parts = parts
+        self.bodies = bodies
+
+
+class CopyChunks:
+    """Copy chunks one after the other to an offset, each verified on the way. Result: `list[int]`, each copy's CRC32C.
+
+    `keep[i]` is None to copy source i whole (the checksum travels with it), or the byte ranges (start, end) to keep.
+    A source that fails its checksum fails the job as CORRUPT and names the source.
+    """
+
+    __slots__ = ("path", "offset", "sources", "keep")
+
+    def __init__(
+        self, path: str, offset: int, sources: list[Chunk], keep: list[list[tuple[int, int]] | None] | None = None
+    ) -> None:
+        self.path = path
+        self.offset = offset
+        self.sources = sources
+        self.keep = keep
+
+
+class SyncFile:
+    """Make what was written to a file durable (`fdatasync`). Result None."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+class SyncDir:
+    """Make the names in a folder durable. Result None."""
+
+    __slots__ = ("folder",)
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+
+class Rename:
+    """Rename, replacing the target atomically. Waits for reads already handed out on the source. Result None."""
+
+    __slots__ = ("source", "target")
+
+    def __init__(self, source: str, target: str) -> None:
+        self.source = source
+        self.target = target
+
+
+class Delete:
+    """Remove a file; a missing one is fine. Waits for reads already handed out on it. Result None."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+DiskOp = ListDir | Read | ReadChunk | CreateFile | Write | CopyChunks | SyncFile | SyncDir | Rename | Delete
+
+
+class FailureKind(Enum):
+    """Why a disk operation failed, as far as anybody must tell them apart."""
+
+    NO_SPACE = "no_space"
+    """No room: nothing is wrong with what is there, and the operation may be tried again later."""
+    CORRUPT = "corrupt"
+    """What was read is not what was written."""
+    MISSING = "missing"
+    IO = "io"
+    """Anything else. A sync that failed so is never tried again: a second one that succeeds proves nothing."""
+
+
+class DiskFailure(Exception):
+    """A failed operation: which, where and why. `op_index` is its place in the job."""
+
+    def __init__(self, kind: FailureKind, path: str, offset: int = 0, detail: str = "", op_index: int = 0) -> None:
+        super().__init__(f"{kind.value}: {path} at {offset}: {detail}")
+        self.kind = kind
+        self.path = path
+        self.offset = offset
+        self.detail = detail
+        self.op_index = op_index

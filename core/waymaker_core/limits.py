@@ -1,0 +1,98 @@
+"""Every bound of the system, written down once, with the relations between them asserted.
+
+A limit is configuration: tests and simulations shrink them so that every boundary is crossed in seconds. Sizes are bytes,
+times carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+U64_MAX = (1 << 64) - 1
+SEQ_MAX = (1 << 63) - 1
+"""Greatest sequence: signed columns hold it, and nobody gets there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one node. The defaults are those of a production server."""
+
+    # Names and subjects
+    name_bytes_max: int = 255
+    subject_bytes_max: int = 1024
+    subjects_filter_max: int = 1024
+
+    # Messages
+    headers_max: int = 72
+    header_bytes_max: int = 64 * KIB
+    message_bytes_max: int = 16 * MIB
+    """Payload and headers of one message, whatever the stream allows."""
+    publish_batch_max: int = 65_536
+    publish_batch_bytes_max: int = 17 * MIB
+
+    # Streams and consumers
+    streams_max: int = 100_000
+    consumers_max: int = 10_000
+    """Consumers of one stream."""
+    block_size_default: int = 100_000
+    block_size_max: int = 1_000_000
+    block_bytes_max: int = 64 * MIB
+    """A block's file is split into parts of about this size."""
+
+    # Delivery
+    fetch_default: int = 16
+    fetch_max: int = 10_000
+    fetch_bytes_max: int = 8 * MIB
+    pending_max: int = 1_000_000
+    """Unacknowledged deliveries of one consumer; past it only redeliveries go out."""
+    ack_batch_max: int = 65_536
+    ack_wait_default_ms: int = 30_000
+    ack_wait_max_ms: int = 7 * 24 * 3_600_000
+    max_deliver_default: int = 5
+    nak_delay_max_ms: int = 7 * 24 * 3_600_000
+    subscription_default: int = 16
+    watch_events_max: int = 1024
+    """Events kept for one watcher; past it the next event says how many were missed."""
+
+    # Lists
+    page_entries_max: int = 10_000
+    page_bytes_max: int = 8 * MIB
+    scan_default: int = 1_000
+
+    # Admission
+    inflight_bytes_max: int = 64 * MIB
+    """Publish bytes admitted and not yet synced; past it publishes are refused as RESOURCE_EXHAUSTED, not applied."""
+    parked_calls_max: int = 10_000
+    """Calls waiting for a block index to be read."""
+
+    # Store
+    segment_bytes: int = 32 * MIB
+    segments_spare: int = 1
+    """Journal segments allocated ahead: the reserve that keeps acks and deletes going on a full disk."""
+    checkpoint_journal_bytes: int = 64 * MIB
+    """Journal bytes since the last checkpoint that start the next one."""
+    record_messages_max: int = 4_096
+    record_bytes_max: int = 1 * MIB
+    """Publishes of one stream that arrive together share a record up to here (a larger single message has its own)."""
+    flush_bytes_max: int = 4 * MIB
+    """Bytes written between two syncs."""
+    index_cache_bytes: int = 64 * MIB
+    """Indexes of sealed blocks kept resident."""
+    ephemeral_bytes_max: int = 256 * MIB
+    """Bytes all ephemeral streams of a node may hold together."""
+    retention_interval_ms: int = 500
+    """How often age is judged."""
+    disk_retry_ms: int = 1_000
+    """Pause before a full disk is tried again."""
+
+    def __post_init__(self) -> None:
+        assert 0 < self.fetch_default <= self.fetch_max
+        assert 0 < self.block_size_default <= self.block_size_max
+        assert self.record_bytes_max <= self.flush_bytes_max
+        assert self.message_bytes_max <= self.publish_batch_bytes_max <= self.inflight_bytes_max
+        assert self.header_bytes_max <= self.message_bytes_max
+        assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
+        assert self.segments_spare >= 1
+        assert self.retention_interval_ms <= 1_000, "strict limits promise to judge age at least once a second"

@@ -1,0 +1,102 @@
+"""How a call ends: the contract's result codes, or a refusal that a transport turns into its own status.
+
+The one place that names result codes and statuses. An `Answer` is an RPC that ran and says what came of it; a `Refusal` is
+an RPC that did not: malformed, over a limit, not now. `Refusal.outcome` tells a caller whether repeating a change is safe.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+OK: Final = "ok"
+ALREADY_EXISTS: Final = "already_exists"
+INVALID_CONFIG: Final = "invalid_config"
+IMMUTABLE_FIELD: Final = "immutable_field"
+NO_SUCH_STREAM: Final = "no_such_stream"
+NO_SUCH_CONSUMER: Final = "no_such_consumer"
+SUBJECT_REJECTED: Final = "subject_rejected"
+OVERSIZE: Final = "oversize"
+WRONG_REVISION: Final = "wrong_revision"
+
+
+class Status(Enum):
+    """Refusals, named as gRPC names them; the value is gRPC's number."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    ABORTED = 10
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Outcome(Enum):
+    """What became of a change whose call failed."""
+
+    NOT_APPLIED = "not-applied"
+    """It did not happen and will not: repeating it is safe."""
+    UNKNOWN = "unknown"
+    """It may have happened."""
+
+
+class Answer:
+    """A call that ran. `value` is what the request's docstring in `requests` says, or None where the code is not `ok`."""
+
+    __slots__ = ("code", "message", "value")
+
+    def __init__(self, code: str, message: str = "", value: object = None) -> None:
+        self.code = code
+        self.message = message
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Answer({self.code!r}, {self.message!r}, {self.value!r})"
+
+
+class Refusal:
+    """A call that did not run. `code` is a result code for transports that carry one in a trailer, or empty."""
+
+    __slots__ = ("status", "message", "outcome", "code")
+
+    def __init__(
+        self, status: Status, message: str, outcome: Outcome | None = Outcome.NOT_APPLIED, code: str = ""
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.outcome = outcome
+        self.code = code
+
+    def __repr__(self) -> str:
+        return f"Refusal({self.status.name}, {self.message!r}, {self.outcome}, {self.code!r})"
+
+
+class RefusedError(Exception):
+    """Raised inside the core where a call must be refused; the node turns it into the reply."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class CodeError(Exception):
+    """Raised inside the core where a call ends with a result code other than `ok`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> RefusedError:
+    """The refusal of a malformed or out-of-range argument."""
+    return RefusedError(Refusal(Status.INVALID_ARGUMENT, message))
+
+
+def exhausted(message: str) -> RefusedError:
+    """The refusal of a call over a limit."""
+    return RefusedError(Refusal(Status.RESOURCE_EXHAUSTED, message))

@@ -1,0 +1,204 @@
+"""Records: what a log holds. A stream's committed state is exactly what its committed records make it.
+
+A record holds decisions (this sequence, this time, these drops), never a question to be answered again on replay, so that
+applying one needs neither a clock nor a block that is not resident. Applying is idempotent where two decisions could
+overlap: a drop of what is already gone changes nothing.
+
+Each class has a `KIND`, which is stored. Encoding is `store.record_codec`'s. Kinds are never reused; a changed layout is
+a new record version.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from waymaker_core.configs import ConsumerConfig, StreamConfig
+
+
+def seq_array(values: list[int] | None = None) -> array[int]:
+    """A column of sequences, sizes or positions: unsigned 64-bit."""
+    return array("Q", values or [])
+
+
+class PublishRecord:
+    """Messages appended by one commit, with what they push out.
+
+    Columns, one entry a message: `times_ms` ('q'), `sizes` ('I': payload + headers + subject, what statistics count),
+    `lengths` ('I': stored body bytes), `subjects`. Sequences run from `first_seq` unless `seqs` ('Q', an import with gaps)
+    gives each. `truncate_to`: every message below goes (0: none). `drop_seqs`/`drop_sizes`: single messages that go.
+    `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
+    The stored bodies travel beside the record, in the frame's body.
+    """
+
+    KIND = 1
+    __slots__ = (
+        "first_seq", "seqs", "times_ms", "sizes", "lengths", "subjects", "truncate_to", "drop_seqs", "drop_sizes",
+        "reserved_to", "producer_id", "producer_epoch", "producer_number",
+    )  # fmt: skip
+
+    def __init__(
+        self, first_seq: int, times_ms: array[int], sizes: array[int], lengths: array[int], subjects: list[str],
+        seqs: array[int] | None = None, truncate_to: int = 0, drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None, reserved_to: int = 0, producer_id: int = 0, producer_epoch: int = 0,
+        producer_number: int = 0,
+    ) -> None:  # fmt: skip
+        self.first_seq = first_seq
+        self.times_ms = times_ms
+        self.sizes = sizes
+        self.lengths = lengths
+        self.subjects = subjects
+        self.seqs = seqs
+        self.truncate_to = truncate_to
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+        self.reserved_to = reserved_to
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.producer_number = producer_number
+
+
+class PruneRecord:
+    """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`."""
+
+    KIND = 2
+    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes")
+
+    def __init__(
+        self, truncate_to: int = 0, drop_seqs: array[int] | None = None, drop_sizes: array[int] | None = None
+    ) -> None:
+        self.truncate_to = truncate_to
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class ConsumerCreated:
+    """A consumer begins. `start_seq` is the decided first sequence it considers; its floor is one less."""
+
+    KIND = 3
+    __slots__ = ("consumer_id", "config", "start_seq", "created_ms")
+
+    def __init__(self, consumer_id: int, config: ConsumerConfig, start_seq: int, created_ms: int) -> None:
+        self.consumer_id = consumer_id
+        self.config = config
+        self.start_seq = start_seq
+        self.created_ms = created_ms
+
+
+class ConsumerDeleted:
+    """A consumer's life ends."""
+
+    KIND = 4
+    __slots__ = ("consumer_id",)
+
+    def __init__(self, consumer_id: int) -> None:
+        self.consumer_id = consumer_id
+
+
+class AckRecord:
+    """Messages a consumer is done with (`term`: without having processed them). A work queue's originals go with it."""
+
+    KIND = 5
+    __slots__ = ("consumer_id", "term", "seqs", "drop_seqs", "drop_sizes")
+
+    def __init__(
+        self, consumer_id: int, term: bool, seqs: array[int], drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.consumer_id = consumer_id
+        self.term = term
+        self.seqs = seqs
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class DropRecord:
+    """Messages a consumer gives up after their last delivery, and their dead letters, in one.
+
+    `copies` is None without a dead-letter subject, else one message for each of `seqs`, its bodies in the frame's body.
+    `drop_seqs` are a work queue's originals.
+    """
+
+    KIND = 6
+    __slots__ = ("consumer_id", "seqs", "copies", "drop_seqs", "drop_sizes")
+
+    def __init__(
+        self, consumer_id: int, seqs: array[int], copies: PublishRecord | None, drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.consumer_id = consumer_id
+        self.seqs = seqs
+        self.copies = copies
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class DeliveredRecord:
+    """Deliveries, logged lazily: never synced for its own sake, so that a restart knows roughly what was out.
+
+    `last_delivered` is the group's cursor; `seqs`/`counts` are deliveries whose count is above 1.
+    """
+
+    KIND = 7
+    __slots__ = ("consumer_id", "last_delivered", "seqs", "counts")
+
+    def __init__(self, consumer_id: int, last_delivered: int, seqs: array[int], counts: array[int]) -> None:
+        self.consumer_id = consumer_id
+        self.last_delivered = last_delivered
+        self.seqs = seqs
+        self.counts = counts
+
+
+# ---------------------------------------------------------------- catalogue records (stream id 0)
+
+
+class StreamCreated:
+    """A stream's life begins; `importing` keeps it from being served before `StreamOpened`."""
+
+    KIND = 32
+    __slots__ = ("stream_id", "config", "created_ms", "importing", "last_seq")
+
+    def __init__(
+        self, stream_id: int, config: StreamConfig, created_ms: int, importing: bool = False, last_seq: int = 0
+    ) -> None:
+        self.stream_id = stream_id
+        self.config = config
+        self.created_ms = created_ms
+        self.importing = importing
+        self.last_seq = last_seq
+
+
+class StreamDeleted:
+    """A stream's life ends; its log and messages go."""
+
+    KIND = 33
+    __slots__ = ("stream_id",)
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+
+
+class StreamUpdated:
+    """New settings; what they prune is a `PruneRecord` in the stream's own log, in the same commit."""
+
+    KIND = 34
+    __slots__ = ("stream_id", "config")
+
+    def __init__(self, stream_id: int, config: StreamConfig) -> None:
+        self.stream_id = stream_id
+        self.config = config
+
+
+class StreamOpened:
+    """An import is complete: the stream is served from now on, at least at `last_seq`."""
+
+    KIND = 35
+    __slots__ = ("stream_id", "last_seq")
+
+    def __init__(self, stream_id: int, last_seq: int) -> None:
+        self.stream_id = stream_id
+        self.last_seq = last_seq
+
+
+StreamRecord = PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
+CatalogueRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
+Record = StreamRecord | CatalogueRecord

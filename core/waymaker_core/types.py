@@ -1,0 +1,47 @@
+"""Names for the integers that the system passes around, so that a type checker keeps them apart.
+
+Sequences, positions and ids are all plain integers at run time; nothing here costs anything on a hot path.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+Seq = NewType("Seq", int)
+"""Number of a message in its stream: starts at 1, never repeats, never goes back."""
+
+Position = NewType("Position", int)
+"""Number of a record in its stream's log: starts at 1, without gaps."""
+
+StreamId = NewType("StreamId", int)
+"""Id of one life of a stream; 0 is the catalogue's own log. Never reused, so a name created anew is another stream."""
+
+ConsumerId = NewType("ConsumerId", int)
+"""Id of one life of a consumer (drawn from the same counter as stream ids). Never reused."""
+
+Token = NewType("Token", int)
+"""The shell's name for one outstanding call or subscription; the core only hands it back."""
+
+JobId = NewType("JobId", int)
+"""The core's name for one disk job; the answer carries it back."""
+
+
+class Now(NamedTuple):
+    """The two clocks, read once a step: durations run on the first, stamps on the second."""
+
+    mono_ns: int
+    wall_ms: int
+
+
+class Principal(NamedTuple):
+    """Who calls. `account` is the namespace of names (only the empty one exists today); `name` is for messages and logs."""
+
+    account: str = ""
+    name: str = ""
+
+
+ANYONE = Principal()
+"""The principal of a listener without authentication."""
+
+CATALOGUE = StreamId(0)
+"""The log that holds stream creations, deletions and settings."""
