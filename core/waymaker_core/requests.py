@@ -12,7 +12,6 @@ from enum import Enum
 from waymaker_core.configs import ConsumerConfig, StreamConfig
 from waymaker_core.disk import Chunk
 
-
 # ---------------------------------------------------------------- values
 
 
