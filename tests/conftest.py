@@ -1,0 +1,27 @@
+"""What every test shares: how hard Hypothesis tries.
+
+Three profiles, chosen by ``HYPOTHESIS_PROFILE``, by ``CI=true`` otherwise: ``default`` looks for something
+new at every run, ``ci`` repeats the same examples so that a red run is red again, ``thorough`` takes its time.
+No example has a deadline: the machines that run this are busy, and slowness is what the benchmarks judge.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=5_000)
+
+
+def profile_name(environment: dict[str, str]) -> str:
+    """The profile to load: asked for by name, else by where the tests run."""
+    fallback = "ci" if environment.get("CI", "").lower() in {"1", "true"} else "default"
+    return environment.get("HYPOTHESIS_PROFILE") or fallback
+
+
+settings.load_profile(profile_name(dict(os.environ)))
