@@ -87,9 +87,7 @@ def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[
     return b"".join(fields), size
 
 
-def encode_body(
-    subject: str, headers: Iterable[tuple[str, str]], payload: bytes, limits: Limits
-) -> tuple[bytes, int]:
+def encode_body(subject: str, headers: Iterable[tuple[str, str]], payload: bytes, limits: Limits) -> tuple[bytes, int]:
     """A client's message: its stored body, and its size (payload, header keys and values)."""
     fields, size = encode_headers(headers, limits)
     return subject_field(subject) + fields + payload_field(payload), size + len(payload)

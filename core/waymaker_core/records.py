@@ -199,6 +199,8 @@ class StreamOpened:
         self.last_seq = last_seq
 
 
-StreamRecord = PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
+StreamRecord = (
+    PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
+)
 CatalogueRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
 Record = StreamRecord | CatalogueRecord

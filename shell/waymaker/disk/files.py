@@ -1,0 +1,400 @@
+"""The core's disk operations on a real directory, one at a time, blocking.
+
+Every method may be called from any thread. What fails becomes a `DiskFailure` that names the file, the offset and the
+reason; nothing is retried here. Files under `memory/` never reach the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import google_crc32c
+
+from waymaker.disk.cache import ChunkCache
+from waymaker_core.disk import (
+    Chunk,
+    CopyChunks,
+    CreateFile,
+    Delete,
+    DiskFailure,
+    DiskOp,
+    FailureKind,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
+
+_HANDLES_MAX = 128
+_PIECE_BYTES = 1 << 20
+_MEMORY = "memory/"
+
+
+class _Handle:
+    """An open file; closed once nobody uses it and it has left the table."""
+
+    __slots__ = ("fd", "users", "detached")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.users = 0
+        self.detached = False
+
+
+class Files:
+    """Performs operations below `root`. `cache` learns what is written and read."""
+
+    def __init__(self, root: Path, cache: ChunkCache) -> None:
+        self._root = str(root)
+        self._cache = cache
+        self._handles: OrderedDict[str, _Handle] = OrderedDict()
+        self._memory: dict[str, bytearray] = {}
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._pins: dict[str, int] = {}
+
+    # ------------------------------------------------------------ operations
+
+    def perform(self, op: DiskOp) -> object:
+        """One operation; the result is what its docstring says. Raises `DiskFailure`."""
+        kind = type(op)
+        try:
+            if kind is Write:
+                return self._write(op)  # type: ignore[arg-type]
+            if kind is SyncFile:
+                return self._sync_file(op.path)  # type: ignore[union-attr]
+            if kind is ReadChunk:
+                return self.read_chunk(op.chunk)  # type: ignore[union-attr]
+            if kind is Read:
+                return self._read(op.path, op.offset, op.length)  # type: ignore[union-attr]
+            if kind is CopyChunks:
+                return self._copy(op)  # type: ignore[arg-type]
+            return self._perform_rare(op)
+        except OSError as error:
+            raise self._failure(error, op) from error
+
+    def _perform_rare(self, op: DiskOp) -> object:
+        match op:
+            case ListDir():
+                return self._list(op.folder)
+            case CreateFile():
+                return self._create(op.path, op.size)
+            case SyncDir():
+                return self._sync_dir(op.folder)
+            case Rename():
+                return self._rename(op.source, op.target)
+            case Delete():
+                return self._delete(op.path)
+            case _:
+                raise TypeError(f"not a disk operation: {op!r}")
+
+    @staticmethod
+    def _failure(error: OSError, op: DiskOp) -> DiskFailure:
+        path = getattr(op, "path", None) or getattr(op, "folder", None) or getattr(op, "source", "")
+        offset = getattr(op, "offset", 0)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind = FailureKind.NO_SPACE
+        elif error.errno == errno.ENOENT:
+            kind = FailureKind.MISSING
+        else:
+            kind = FailureKind.IO
+        return DiskFailure(kind, path, offset, f"{type(op).__name__}: {error.strerror or error}")
+
+    def _write(self, op: Write) -> None:
+        data = b"".join(op.parts)
+        if op.path.startswith(_MEMORY):
+            with self._lock:
+                content = self._memory.setdefault(op.path, bytearray())
+                if len(content) < op.offset:
+                    content.extend(bytes(op.offset - len(content)))
+                content[op.offset : op.offset + len(data)] = data
+            return
+        with self._opened(op.path, create=True) as fd:
+            _pwrite_all(fd, data, op.offset)
+        for offset, body in op.bodies or ():
+            self._cache.put(op.path, offset, body)
+
+    def _sync_file(self, path: str) -> None:
+        if path.startswith(_MEMORY):
+            return
+        with self._opened(path) as fd:
+            os.fdatasync(fd)
+
+    def _read(self, path: str, offset: int, length: int) -> bytes:
+        if path.startswith(_MEMORY):
+            with self._lock:
+                content = self._memory.get(path)
+                if content is None:
+                    raise DiskFailure(FailureKind.MISSING, path, offset, "no such memory file")
+                return bytes(content[offset : offset + length])
+        with self._opened(path) as fd:
+            return _pread_all(fd, length, offset)
+
+    def read_chunk(self, chunk: Chunk) -> bytes:
+        """A chunk's bytes, verified unless they come from memory. Raises `DiskFailure` CORRUPT, MISSING or IO."""
+        data = self._cache.get(chunk.path, chunk.offset, chunk.length)
+        if data is not None:
+            return data
+        try:
+            data = self._read(chunk.path, chunk.offset, chunk.length)
+        except OSError as error:
+            raise self._failure(error, ReadChunk(chunk)) from error
+        _verify(data, chunk)
+        if not chunk.path.startswith(_MEMORY):
+            self._cache.put(chunk.path, chunk.offset, data)
+        return data
+
+    def _copy(self, op: CopyChunks) -> list[int]:
+        crcs: list[int] = []
+        window = _Window(self)
+        buffer = bytearray()
+        at = op.offset
+        with self._opened(op.path, create=True) as fd:
+            for index, chunk in enumerate(op.sources):
+                data = window.chunk(chunk)
+                keep = op.keep[index] if op.keep is not None else None
+                if keep is None:
+                    crcs.append(chunk.crc)
+                else:
+                    data = b"".join([data[start:end] for start, end in keep])
+                    crcs.append(google_crc32c.value(data))
+                buffer += data
+                if len(buffer) >= _PIECE_BYTES:
+                    _pwrite_all(fd, bytes(buffer), at)
+                    at += len(buffer)
+                    buffer.clear()
+            _pwrite_all(fd, bytes(buffer), at)
+        return crcs
+
+    def _list(self, folder: str) -> list[tuple[str, int]]:
+        if (folder + "/").startswith(_MEMORY):
+            with self._lock:
+                prefix = folder + "/"
+                return sorted((p[len(prefix) :], len(c)) for p, c in self._memory.items() if p.startswith(prefix))
+        try:
+            with os.scandir(self._full(folder)) as entries:
+                return sorted((e.name, e.stat().st_size if e.is_file() else 0) for e in entries)
+        except FileNotFoundError:
+            return []
+
+    def _create(self, path: str, size: int) -> None:
+        if path.startswith(_MEMORY):
+            return
+        full = self._full(path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        fd = os.open(full, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        zeros = bytes(min(size, _PIECE_BYTES))
+        try:
+            at = 0
+            while at < size:
+                piece = min(size - at, _PIECE_BYTES)
+                _pwrite_all(fd, zeros if piece == len(zeros) else zeros[:piece], at)
+                at += piece
+        except OSError:
+            os.unlink(full)
+            raise
+        finally:
+            os.close(fd)
+
+    def _sync_dir(self, folder: str) -> None:
+        """The folder's own name counts among what must be found again, so its parents are synced with it."""
+        if (folder + "/").startswith(_MEMORY):
+            return
+        while True:
+            try:
+                fd = os.open(self._full(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # gone with its last file: its parent must know
+                if not folder:
+                    raise
+            else:
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            if not folder:
+                return
+            folder = folder.rpartition("/")[0]
+
+    def _rename(self, source: str, target: str) -> None:
+        self._quiesce(source)
+        os.rename(self._full(source), self._full(target))
+        self._cache.forget(target)
+        self._detach(source)
+        self._detach(target)
+
+    def _delete(self, path: str) -> None:
+        if path.startswith(_MEMORY):
+            with self._lock:
+                self._memory.pop(path, None)
+            return
+        self._quiesce(path)
+        try:
+            os.unlink(self._full(path))
+        except FileNotFoundError:
+            pass
+        self._detach(path)
+        parent = os.path.dirname(path)
+        if "/" in parent:  # blocks/<stream>: an empty one goes with its last file
+            try:
+                os.rmdir(self._full(parent))
+            except OSError:
+                pass
+
+    # ------------------------------------------------------------ reads handed out
+
+    def pin(self, path: str) -> None:
+        """A read of this file is under way: renaming and deleting it wait for `unpin`."""
+        with self._lock:
+            self._pins[path] = self._pins.get(path, 0) + 1
+
+    def unpin(self, path: str) -> None:
+        """The read is over."""
+        with self._idle:
+            left = self._pins[path] - 1
+            if left:
+                self._pins[path] = left
+            else:
+                del self._pins[path]
+                self._idle.notify_all()
+
+    def _quiesce(self, path: str) -> None:
+        with self._idle:
+            while path in self._pins:
+                self._idle.wait()
+        self._cache.forget(path)
+
+    # ------------------------------------------------------------ handles
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def _opened(self, path: str, create: bool = False) -> _Borrowed:
+        return _Borrowed(self, self._borrow(path, create))
+
+    def _borrow(self, path: str, create: bool) -> _Handle:
+        with self._lock:
+            handle = self._handles.get(path)
+            if handle is not None:
+                self._handles.move_to_end(path)
+                handle.users += 1
+                return handle
+        full = self._full(path)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        try:
+            fd = os.open(full, flags, 0o640)
+        except FileNotFoundError:
+            if not create:
+                raise
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            fd = os.open(full, flags, 0o640)
+        with self._lock:
+            handle = self._handles.get(path)
+            if handle is None:
+                handle = self._handles[path] = _Handle(fd)
+            else:
+                os.close(fd)
+            handle.users += 1
+            while len(self._handles) > _HANDLES_MAX:
+                self._close(self._handles.popitem(last=False)[1])
+            return handle
+
+    def give_back(self, handle: _Handle) -> None:
+        """End of a borrowing."""
+        with self._lock:
+            handle.users -= 1
+            if handle.detached and not handle.users:
+                os.close(handle.fd)
+
+    def _detach(self, path: str) -> None:
+        with self._lock:
+            handle = self._handles.pop(path, None)
+            if handle is not None:
+                self._close(handle)
+
+    @staticmethod
+    def _close(handle: _Handle) -> None:
+        handle.detached = True
+        if not handle.users:
+            os.close(handle.fd)
+
+    def close(self) -> None:
+        """Close every file."""
+        with self._lock:
+            while self._handles:
+                self._close(self._handles.popitem()[1])
+
+
+class _Borrowed:
+    """A file descriptor for the length of a `with` block."""
+
+    __slots__ = ("_files", "_handle")
+
+    def __init__(self, files: Files, handle: _Handle) -> None:
+        self._files = files
+        self._handle = handle
+
+    def __enter__(self) -> int:
+        return self._handle.fd
+
+    def __exit__(self, *_: object) -> None:
+        self._files.give_back(self._handle)
+
+
+class _Window:
+    """Reads neighbouring chunks of one file with one system call."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._path = ""
+        self._start = 0
+        self._data = b""
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        at = chunk.offset - self._start
+        if chunk.path != self._path or at < 0 or at + chunk.length > len(self._data):
+            self._path, self._start, at = chunk.path, chunk.offset, 0
+            try:
+                self._data = self._files._read(chunk.path, chunk.offset, max(chunk.length, _PIECE_BYTES))
+            except OSError as error:
+                raise Files._failure(error, ReadChunk(chunk)) from error
+        data = self._data[at : at + chunk.length]
+        _verify(data, chunk)
+        return data
+
+
+def _verify(data: bytes, chunk: Chunk) -> None:
+    if len(data) != chunk.length:
+        detail = f"the file ends early: {len(data)} of {chunk.length} bytes"
+    elif google_crc32c.value(data) != chunk.crc:
+        detail = f"checksum mismatch over {chunk.length} bytes"
+    else:
+        return
+    raise DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, detail)
+
+
+def _pwrite_all(fd: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(fd, data, offset) if data else 0
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+
+
+def _pread_all(fd: int, length: int, offset: int) -> bytes:
+    data = os.pread(fd, length, offset)
+    if len(data) == length or not data:
+        return data
+    parts = [data]
+    have = len(data)
+    while have < length:
+        data = os.pread(fd, length - have, offset + have)
+        if not data:
+            break
+        parts.append(data)
+        have += len(data)
+    return b"".join(parts)

@@ -1,0 +1,31 @@
+"""Messages by reference plus their bodies, put into the shape in which they leave."""
+
+from __future__ import annotations
+
+from waymaker.disk.store import Bodies
+from waymaker_core.message import varint
+from waymaker_core.requests import Messages
+
+_TIME_TAG = b"\x18"
+_COUNT_TAG = b"\x30"
+
+
+def wire_messages(messages: Messages, bodies: Bodies) -> list[bytes]:
+    """Each message as the contract's `MessagePb`, encoded, in order.
+
+    The same encoding as `message.wire_message`, with what a run has in common computed once.
+    """
+    out: list[bytes] = []
+    for run, data in zip(messages.runs, bodies, strict=True):
+        count = _COUNT_TAG + varint(run.deliver_count) if run.deliver_count else b""
+        seq = run.first_seq
+        at = 0
+        last_time, time_field = 0, b""
+        for length, time_ms in zip(run.lengths, run.times_ms, strict=True):
+            if time_ms != last_time:
+                last_time, time_field = time_ms, _TIME_TAG + varint(time_ms)
+            end = at + length
+            out.append(b"".join((b"\x08", varint(seq), time_field, data[at:end], count)))
+            at = end
+            seq += 1
+    return out

@@ -1,0 +1,149 @@
+"""A data directory as the node's shell uses it: jobs on lanes, message bodies read back.
+
+Lanes are threads: the journal's (writes and their syncs, in order), the background's (checkpoints, segments, deletions, in
+order) and a few for reads. A journal job may also run inline, which is faster when exactly one caller waits for it, since
+no thread has to be woken twice. Completion callbacks run on the lane's thread; the caller brings them to its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from waymaker.disk.cache import ChunkCache
+from waymaker.disk.files import Files
+from waymaker.disk.lock import DirectoryLock
+from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind
+from waymaker_core.effects import Job, Lane
+from waymaker_core.requests import Messages
+
+T = TypeVar("T")
+JobResult = list[object] | DiskFailure
+Bodies = list[bytes]
+"""The bodies of each run of a `Messages`, joined: one entry a run."""
+
+_READERS = 2
+_CACHE_BYTES = 64 << 20
+
+
+class FileStore:
+    """One locked data directory. Raises `DirectoryLocked` where another process has it."""
+
+    def __init__(self, root: Path, cache_bytes: int = _CACHE_BYTES) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self._lock = DirectoryLock(root)
+        self._cache = ChunkCache(cache_bytes)
+        self._files = Files(root, self._cache)
+        self._queues: dict[Lane, SimpleQueue[Callable[[], None] | None]] = {lane: SimpleQueue() for lane in Lane}
+        self._threads = [self._worker(Lane.JOURNAL, 0), self._worker(Lane.BACKGROUND, 0)]
+        self._threads += [self._worker(Lane.READ, n) for n in range(_READERS)]
+
+    def _worker(self, lane: Lane, number: int) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._work, args=(self._queues[lane],), name=f"disk-{lane.name.lower()}-{number}", daemon=True
+        )
+        thread.start()
+        return thread
+
+    @staticmethod
+    def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+        while (task := queue.get()) is not None:
+            task()
+
+    def drive(self, steps: Generator[DiskOp, object, T]) -> T:
+        """Run a generator of disk operations (a recovery, a verification) to its end, blocking; its return value.
+
+        A failed operation is thrown into the generator as `DiskFailure`.
+        """
+        try:
+            op = next(steps)
+            while True:
+                try:
+                    result = self._files.perform(op)
+                except DiskFailure as failure:
+                    op = steps.throw(failure)
+                else:
+                    op = steps.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
+        """Perform a job on its lane; `done` runs on that lane's thread."""
+        self._queues[job.lane].put(lambda: done(job, self.run(job)))
+
+    def run(self, job: Job) -> JobResult:
+        """Perform a job here and now: its results, or its failure with the failed operation's index."""
+        results: list[object] = []
+        try:
+            for op in job.ops:
+                results.append(self._files.perform(op))
+        except DiskFailure as failure:
+            failure.op_index = len(results)
+            return failure
+        except Exception as error:  # a bug must not leave the core waiting for an answer for ever
+            return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}", len(results))
+        return results
+
+    def cached_bodies(self, messages: Messages) -> Bodies | None:
+        """The bodies if every chunk is in memory, else None: never waits for a disk."""
+        bodies: Bodies = []
+        for run in messages.runs:
+            chunk = run.chunk
+            if chunk.path.startswith("memory/"):
+                try:
+                    data: bytes | None = self._files.read_chunk(chunk)
+                except DiskFailure:
+                    return None
+            else:
+                data = self._cache.get(chunk.path, chunk.offset, chunk.length)
+            if data is None:
+                return None
+            bodies.append(data[run.start : run.start + sum(run.lengths)])
+        return bodies
+
+    def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None:
+        """Read the bodies on a reader's thread; `done` runs there. The files stay as they are until then."""
+        paths = [run.chunk.path for run in messages.runs]
+        for path in paths:
+            self._files.pin(path)
+
+        def read() -> None:
+            try:
+                outcome: Bodies | DiskFailure = self._read(messages)
+            finally:
+                for path in paths:
+                    self._files.unpin(path)
+            done(outcome)
+
+        self._queues[Lane.READ].put(read)
+
+    def _read(self, messages: Messages) -> Bodies | DiskFailure:
+        bodies: Bodies = []
+        last: Chunk | None = None
+        data = b""
+        try:
+            for run in messages.runs:
+                if run.chunk is not last:
+                    data = self._files.read_chunk(run.chunk)
+                    last = run.chunk
+                bodies.append(data[run.start : run.start + sum(run.lengths)])
+        except DiskFailure as failure:
+            return failure
+        except Exception as error:
+            return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}")
+        return bodies
+
+    def close(self) -> None:
+        """Finish what is queued, close the files, give up the lock."""
+        for lane, queue in self._queues.items():
+            for _ in range(_READERS if lane is Lane.READ else 1):
+                queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._files.close()
+        self._lock.release()

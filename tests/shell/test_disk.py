@@ -1,0 +1,261 @@
+"""The real disk: operations, failures, lanes, cached and uncached reads, one process a directory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from array import array
+from pathlib import Path
+from queue import Queue
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waymaker.disk.cache import ChunkCache
+from waymaker.disk.files import Files
+from waymaker.disk.lock import DirectoryLock, DirectoryLocked
+from waymaker.disk.render import wire_messages
+from waymaker.disk.store import Bodies, FileStore, JobResult
+from waymaker_core.disk import (
+    Chunk,
+    CopyChunks,
+    CreateFile,
+    Delete,
+    DiskFailure,
+    FailureKind,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
+from waymaker_core.effects import Job, Lane
+from waymaker_core.message import wire_message
+from waymaker_core.requests import Messages, Run
+from waymaker_core.types import JobId
+from waymaker_proto.waymaker_streams_pb2 import MessagePb
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path, ChunkCache(1 << 20))
+
+
+def chunk_of(path: str, offset: int, data: bytes) -> Chunk:
+    return Chunk(path, offset, len(data), google_crc32c.value(data))
+
+
+def test_a_created_file_has_its_size_and_only_zeros(files: Files, tmp_path: Path) -> None:
+    files.perform(CreateFile("journal/1", 3 << 20))
+    assert (tmp_path / "journal/1").read_bytes() == bytes(3 << 20)
+    assert os.stat(tmp_path / "journal/1").st_blocks * 512 >= 3 << 20
+
+
+def test_what_is_written_is_read_and_listed(files: Files) -> None:
+    files.perform(Write("a/b", 10, [b"one", b"two"]))
+    files.perform(SyncFile("a/b"))
+    files.perform(SyncDir("a"))
+    assert files.perform(Read("a/b", 8, 5)) == b"\0\0one"
+    assert files.perform(Read("a/b", 13, 100)) == b"two"
+    assert files.perform(Read("a/b", 99, 5)) == b""
+    assert files.perform(ListDir("a")) == [("b", 16)]
+    assert files.perform(ListDir("nothing")) == []
+
+
+def test_a_missing_file_is_missing_and_deleting_it_is_fine(files: Files) -> None:
+    with pytest.raises(DiskFailure) as caught:
+        files.perform(Read("a/b", 0, 1))
+    assert (caught.value.kind, caught.value.path) == (FailureKind.MISSING, "a/b")
+    files.perform(Delete("a/b"))
+
+
+def test_rename_replaces_and_the_old_content_is_no_longer_served(files: Files) -> None:
+    files.perform(Write("old", 0, [b"old!"], [(0, b"old!")]))
+    files.perform(Write("new", 0, [b"new!"]))
+    assert files.perform(Read("old", 0, 4)) == b"old!"
+    files.perform(Rename("new", "old"))
+    assert files.perform(Read("old", 0, 4)) == b"new!"
+    with pytest.raises(DiskFailure) as caught:
+        files.perform(ReadChunk(chunk_of("old", 0, b"old!")))
+    assert caught.value.kind is FailureKind.CORRUPT
+
+
+def test_an_emptied_folder_goes_and_its_parent_can_be_synced(files: Files, tmp_path: Path) -> None:
+    files.perform(Write("blocks/7/3.blk", 0, [b"x"]))
+    files.perform(Delete("blocks/7/3.blk"))
+    assert not (tmp_path / "blocks/7").exists()
+    files.perform(SyncDir("blocks/7"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "short"])
+def test_a_damaged_chunk_is_named_and_never_returned(files: Files, tmp_path: Path, damage: str) -> None:
+    data = os.urandom(5000)
+    files.perform(Write("f", 100, [data]))
+    chunk = chunk_of("f", 100, data)
+    assert files.read_chunk(chunk) == data
+    fresh = Files(tmp_path, ChunkCache(0))
+    if damage == "flip":
+        with (tmp_path / "f").open("r+b") as f:
+            f.seek(2600)
+            byte = f.read(1)[0]
+            f.seek(2600)
+            f.write(bytes([byte ^ 4]))
+    else:
+        os.truncate(tmp_path / "f", 3000)
+    for attempt in (lambda: fresh.read_chunk(chunk), lambda: fresh.perform(CopyChunks("g", 0, [chunk]))):
+        with pytest.raises(DiskFailure) as caught:
+            attempt()
+        assert (caught.value.kind, caught.value.path, caught.value.offset) == (FailureKind.CORRUPT, "f", 100)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 40)), max_size=20),
+    st.integers(0, 100),
+    st.data(),
+)
+def test_copies_are_what_was_kept_of_the_sources(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bytes, int]], start: int, data: st.DataObject
+) -> None:
+    files = Files(tmp_path_factory.mktemp("copy"), ChunkCache(0))
+    sources: list[Chunk] = []
+    keep: list[list[tuple[int, int]] | None] = []
+    want: list[bytes] = []
+    at = 0
+    for piece, gap in pieces:
+        at += gap
+        files.perform(Write("src", at, [piece]))
+        sources.append(chunk_of("src", at, piece))
+        at += len(piece)
+        if data.draw(st.booleans()):
+            keep.append(None)
+            want.append(piece)
+        else:
+            cut = data.draw(st.integers(0, len(piece)))
+            keep.append([(0, cut // 2), (cut, len(piece))])
+            want.append(piece[: cut // 2] + piece[cut:])
+    crcs = files.perform(CopyChunks("dst", start, sources, keep))
+    assert crcs == [google_crc32c.value(part) for part in want]
+    if any(want):
+        assert files.perform(Read("dst", start, 1 << 20)) == b"".join(want)
+
+
+def test_memory_files_never_reach_the_disk(files: Files, tmp_path: Path) -> None:
+    files.perform(Write("memory/4/0", 3, [b"abc"]))
+    files.perform(SyncFile("memory/4/0"))
+    files.perform(SyncDir("memory/4"))
+    assert files.read_chunk(chunk_of("memory/4/0", 3, b"abc")) == b"abc"
+    assert list(tmp_path.iterdir()) == []
+    files.perform(Delete("memory/4/0"))
+    with pytest.raises(DiskFailure):
+        files.perform(Read("memory/4/0", 0, 1))
+
+
+def test_a_full_disk_is_no_space_and_leaves_no_half_file(files: Files, tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / "full").symlink_to(full)
+    with pytest.raises(DiskFailure) as caught:
+        files.perform(Write("full", 0, [b"x"]))
+    assert (caught.value.kind, caught.value.path) == (FailureKind.NO_SPACE, "full")
+
+
+def test_the_cache_holds_its_bound_and_forgets_files() -> None:
+    cache = ChunkCache(1000)
+    for n in range(50):
+        cache.put(f"f{n % 3}", n, bytes(100))
+    assert cache.byte_count <= 1000
+    assert cache.get("f1", 49, 100) == bytes(100)
+    assert cache.get("f1", 49, 99) is None
+    cache.forget("f1")
+    assert cache.get("f1", 49, 100) is None
+    cache.put("big", 0, bytes(999))
+    assert cache.get("big", 0, 999) is None
+
+
+def _wait(store: FileStore, job: Job) -> JobResult:
+    outcome: Queue[JobResult] = Queue()
+    store.submit(job, lambda _, result: outcome.put(result))
+    return outcome.get(timeout=5)
+
+
+def test_a_job_stops_at_its_first_failure_and_says_which(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    job = Job(JobId(1), Lane.JOURNAL, [Write("a", 0, [b"x"]), SyncFile("a"), Read("none", 0, 1), Write("b", 0, [b"y"])])
+    result = _wait(store, job)
+    assert isinstance(result, DiskFailure)
+    assert (result.kind, result.path, result.op_index) == (FailureKind.MISSING, "none", 2)
+    assert (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    store.close()
+
+
+def _run(path: str, first_seq: int, payloads: list[bytes], count: int) -> tuple[Run, bytes]:
+    body = b"".join(payloads)
+    times = array("q", [1000 + n // 2 for n in range(len(payloads))])
+    chunk = chunk_of(path, 8, body)
+    return Run(chunk, 0, array("I", map(len, payloads)), first_seq, times, count), body
+
+
+def test_bodies_come_from_memory_when_they_can_and_from_disk_when_they_must(tmp_path: Path) -> None:
+    run, body = _run("journal/1", 300, [b"\x12\x01a\x2a\x01x", b"\x12\x01b\x2a\x02yz"], 3)
+    messages = Messages([run], 2, len(body))
+    store = FileStore(tmp_path)
+    _wait(store, Job(JobId(1), Lane.JOURNAL, [Write("journal/1", 8, [body], [(8, body)])]))
+    assert store.cached_bodies(messages) == [body]
+    store.close()
+
+    store = FileStore(tmp_path)
+    assert store.cached_bodies(messages) is None
+    outcome: Queue[Bodies | DiskFailure] = Queue()
+    store.read_bodies(messages, outcome.put)
+    assert outcome.get(timeout=5) == [body]
+    assert store.cached_bodies(messages) == [body]
+    wire = wire_messages(messages, [body])
+    assert wire == [wire_message(300, 1000, body[:6], 3), wire_message(301, 1000, body[6:], 3)]
+    second = MessagePb.FromString(wire[1])
+    assert (second.seq, second.subject, second.payload, second.ts_ms, second.deliver_count) == (
+        301,
+        "b",
+        b"yz",
+        1000,
+        3,
+    )
+    store.close()
+
+
+def test_deleting_waits_for_a_read_that_was_handed_out(tmp_path: Path) -> None:
+    files = Files(tmp_path, ChunkCache(0))
+    files.perform(Write("f", 0, [b"x"]))
+    files.pin("f")
+    deleted = threading.Thread(target=files.perform, args=(Delete("f"),))
+    deleted.start()
+    deleted.join(0.05)
+    assert deleted.is_alive() and (tmp_path / "f").exists()
+    files.unpin("f")
+    deleted.join(5)
+    assert not (tmp_path / "f").exists()
+
+
+def _try_lock(root: Path, answers: multiprocessing.Queue[int]) -> None:
+    try:
+        DirectoryLock(root)
+        answers.put(-1)
+    except DirectoryLocked as locked:
+        answers.put(locked.pid)
+
+
+def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
+    lock = DirectoryLock(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[int] = context.Queue()
+    for expected in (os.getpid(), -1):
+        process = context.Process(target=_try_lock, args=(tmp_path, answers))
+        process.start()
+        assert answers.get(timeout=30) == expected
+        process.join()
+        lock.release()
