@@ -107,9 +107,9 @@ def test_a_damaged_chunk_is_named_and_never_returned(files: Files, tmp_path: Pat
             f.write(bytes([byte ^ 4]))
     else:
         os.truncate(tmp_path / "f", 3000)
-    for attempt in (lambda: fresh.read_chunk(chunk), lambda: fresh.perform(CopyChunks("g", 0, [chunk]))):
+    for op in (ReadChunk(chunk), CopyChunks("g", 0, [chunk])):
         with pytest.raises(DiskFailure) as caught:
-            attempt()
+            fresh.perform(op)
         assert (caught.value.kind, caught.value.path, caught.value.offset) == (FailureKind.CORRUPT, "f", 100)
 
 

@@ -64,48 +64,31 @@ class Files:
 
     def perform(self, op: DiskOp) -> object:
         """One operation; the result is what its docstring says. Raises `DiskFailure`."""
-        kind = type(op)
         try:
-            if kind is Write:
-                return self._write(op)  # type: ignore[arg-type]
-            if kind is SyncFile:
-                return self._sync_file(op.path)  # type: ignore[union-attr]
-            if kind is ReadChunk:
-                return self.read_chunk(op.chunk)  # type: ignore[union-attr]
-            if kind is Read:
-                return self._read(op.path, op.offset, op.length)  # type: ignore[union-attr]
-            if kind is CopyChunks:
-                return self._copy(op)  # type: ignore[arg-type]
-            return self._perform_rare(op)
+            match op:
+                case Write():
+                    self._write(op)
+                case SyncFile():
+                    self._sync_file(op.path)
+                case ReadChunk():
+                    return self.read_chunk(op.chunk)
+                case Read():
+                    return self._read(op.path, op.offset, op.length)
+                case CopyChunks():
+                    return self._copy(op)
+                case ListDir():
+                    return self._list(op.folder)
+                case CreateFile():
+                    self._create(op.path, op.size)
+                case SyncDir():
+                    self._sync_dir(op.folder)
+                case Rename():
+                    self._rename(op.source, op.target)
+                case Delete():
+                    self._delete(op.path)
         except OSError as error:
-            raise self._failure(error, op) from error
-
-    def _perform_rare(self, op: DiskOp) -> object:
-        match op:
-            case ListDir():
-                return self._list(op.folder)
-            case CreateFile():
-                return self._create(op.path, op.size)
-            case SyncDir():
-                return self._sync_dir(op.folder)
-            case Rename():
-                return self._rename(op.source, op.target)
-            case Delete():
-                return self._delete(op.path)
-            case _:
-                raise TypeError(f"not a disk operation: {op!r}")
-
-    @staticmethod
-    def _failure(error: OSError, op: DiskOp) -> DiskFailure:
-        path = getattr(op, "path", None) or getattr(op, "folder", None) or getattr(op, "source", "")
-        offset = getattr(op, "offset", 0)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kind = FailureKind.NO_SPACE
-        elif error.errno == errno.ENOENT:
-            kind = FailureKind.MISSING
-        else:
-            kind = FailureKind.IO
-        return DiskFailure(kind, path, offset, f"{type(op).__name__}: {error.strerror or error}")
+            raise _failure(error, op) from error
+        return None
 
     def _write(self, op: Write) -> None:
         data = b"".join(op.parts)
@@ -145,7 +128,7 @@ class Files:
         try:
             data = self._read(chunk.path, chunk.offset, chunk.length)
         except OSError as error:
-            raise self._failure(error, ReadChunk(chunk)) from error
+            raise _failure(error, ReadChunk(chunk)) from error
         _verify(data, chunk)
         if not chunk.path.startswith(_MEMORY):
             self._cache.put(chunk.path, chunk.offset, data)
@@ -363,10 +346,31 @@ class _Window:
             try:
                 self._data = self._files._read(chunk.path, chunk.offset, max(chunk.length, _PIECE_BYTES))
             except OSError as error:
-                raise Files._failure(error, ReadChunk(chunk)) from error
+                raise _failure(error, ReadChunk(chunk)) from error
         data = self._data[at : at + chunk.length]
         _verify(data, chunk)
         return data
+
+
+def _failure(error: OSError, op: DiskOp) -> DiskFailure:
+    match op:
+        case ListDir() | SyncDir():
+            path, offset = op.folder, 0
+        case Rename():
+            path, offset = op.source, 0
+        case ReadChunk():
+            path, offset = op.chunk.path, op.chunk.offset
+        case Read() | Write() | CopyChunks():
+            path, offset = op.path, op.offset
+        case _:
+            path, offset = op.path, 0
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind = FailureKind.NO_SPACE
+    elif error.errno == errno.ENOENT:
+        kind = FailureKind.MISSING
+    else:
+        kind = FailureKind.IO
+    return DiskFailure(kind, path, offset, f"{type(op).__name__}: {error.strerror or error}")
 
 
 def _verify(data: bytes, chunk: Chunk) -> None:
