@@ -1,0 +1,29 @@
+"""What a node is told before it begins; nothing in it changes during the node's life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from waymaker_core.authorize import Authorize, allow_known_accounts
+from waymaker_core.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Settings of one node.
+
+    `identity` is 16 random bytes: the only randomness a node uses, drawn by whoever starts it. It names the data directory
+    when the directory is new and is ignored afterwards. `sync_interval_ms` 0 syncs before every confirmation; a positive
+    value confirms after the write and syncs that often, so that a loss of power may forget the last interval.
+    """
+
+    node_id: int = 1
+    identity: bytes = bytes(16)
+    limits: Limits = field(default_factory=Limits)
+    sync_interval_ms: int = 0
+    authorize: Authorize = allow_known_accounts
+
+    def __post_init__(self) -> None:
+        assert self.node_id > 0
+        assert len(self.identity) == 16
+        assert self.sync_interval_ms >= 0

@@ -1,0 +1,103 @@
+"""What a node counts. Plain integers that only grow, and gauges that are set; metrics read them whenever they like.
+
+Figures of single streams and consumers are not kept here: they are asked for when somebody looks (`Node.stream_figures`,
+`Node.consumer_figures`), so that counting costs nothing on the hot paths.
+"""
+
+from __future__ import annotations
+
+SYNC_LATENCY_BOUNDS_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400)
+"""Upper bounds of the sync latency histogram's buckets; one more bucket holds what is slower."""
+
+
+class NodeStats:
+    """Counters (c) and gauges (g) of one node since it was opened."""
+
+    __slots__ = (
+        "calls", "calls_refused", "published_messages", "published_bytes", "publish_failures", "delivered_messages",
+        "delivered_bytes", "redelivered_messages", "acked_messages", "termed_messages", "naked_messages",
+        "dropped_messages", "dead_letters", "pruned_messages", "records_committed", "commits", "journal_bytes_written",
+        "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads", "index_evictions", "unreadable",
+        "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
+        "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "gathered_records",
+        "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes", "quarantined_streams", "disk_full",
+        "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        # -- counters
+        self.calls = 0
+        """Calls that reached the node."""
+        self.calls_refused = 0
+        """Calls answered with a `Refusal`."""
+        self.published_messages = 0
+        """Messages committed by publishes, dead letters and imports not counted."""
+        self.published_bytes = 0
+        """Stored body bytes of those."""
+        self.publish_failures = 0
+        """Messages refused one by one (`subject_rejected`, `oversize`, `wrong_revision`)."""
+        self.delivered_messages = 0
+        self.delivered_bytes = 0
+        self.redelivered_messages = 0
+        """Deliveries whose count is above 1."""
+        self.acked_messages = 0
+        self.termed_messages = 0
+        self.naked_messages = 0
+        self.dropped_messages = 0
+        """Messages consumers gave up after their last delivery."""
+        self.dead_letters = 0
+        """Those of them that were copied to a dead-letter subject."""
+        self.pruned_messages = 0
+        """Messages removed by retention and updates."""
+        self.records_committed = 0
+        self.commits = 0
+        """Batches made durable (with `sync_interval_ms`, written)."""
+        self.journal_bytes_written = 0
+        self.syncs = 0
+        self.sync_ns_total = 0
+        """Time from asking for a write with its sync to hearing that it is done."""
+        self.sync_buckets = [0] * (len(SYNC_LATENCY_BOUNDS_US) + 1)
+        """Not cumulative: each sync in exactly one bucket of `SYNC_LATENCY_BOUNDS_US`."""
+        self.commit_retries = 0
+        """Writes tried again because the disk was full."""
+        self.index_loads = 0
+        self.index_evictions = 0
+        self.unreadable = 0
+        """Reads that failed."""
+        self.checkpoints = 0
+        self.checkpoint_ns_last = 0
+        self.checkpoint_failures = 0
+        # -- gauges
+        self.streams = 0
+        self.consumers = 0
+        self.subscriptions = 0
+        self.watchers = 0
+        self.parked_calls = 0
+        """Calls waiting for an index to be read or for an earlier change of their stream to be committed."""
+        self.inflight_bytes = 0
+        """Publish bytes admitted and not yet committed."""
+        self.gathered_records = 0
+        """Records decided and not yet committed."""
+        self.journal_bytes = 0
+        """Size of the journal segments that exist."""
+        self.journal_segments = 0
+        self.index_cache_bytes = 0
+        self.ephemeral_bytes = 0
+        self.quarantined_streams = 0
+        self.disk_full = False
+        self.draining = False
+        # -- what opening found
+        self.recovered_records = 0
+        self.recovered_bytes_cut = 0
+        self.recovered_orphans = 0
+
+    def count_sync(self, elapsed_ns: int) -> None:
+        """One sync took this long."""
+        self.syncs += 1
+        self.sync_ns_total += elapsed_ns
+        elapsed_us = elapsed_ns // 1000
+        for bucket, bound_us in enumerate(SYNC_LATENCY_BOUNDS_US):
+            if elapsed_us <= bound_us:
+                self.sync_buckets[bucket] += 1
+                return
+        self.sync_buckets[-1] += 1
