@@ -27,20 +27,21 @@ class PublishRecord:
     `lengths` ('I': stored body bytes), `subjects`. Sequences run from `first_seq` unless `seqs` ('Q', an import with gaps)
     gives each. `truncate_to`: every message below goes (0: none). `drop_seqs`/`drop_sizes`: single messages that go.
     `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
+    `clock_ms`: the stream's greatest server time up to here, below which no later server time goes (0: unchanged).
     The stored bodies travel beside the record, in the frame's body.
     """
 
     KIND = 1
     __slots__ = (
         "first_seq", "seqs", "times_ms", "sizes", "lengths", "subjects", "truncate_to", "drop_seqs", "drop_sizes",
-        "reserved_to", "producer_id", "producer_epoch", "producer_number",
+        "reserved_to", "clock_ms", "producer_id", "producer_epoch", "producer_number",
     )  # fmt: skip
 
     def __init__(
         self, first_seq: int, times_ms: array[int], sizes: array[int], lengths: array[int], subjects: list[str],
         seqs: array[int] | None = None, truncate_to: int = 0, drop_seqs: array[int] | None = None,
-        drop_sizes: array[int] | None = None, reserved_to: int = 0, producer_id: int = 0, producer_epoch: int = 0,
-        producer_number: int = 0,
+        drop_sizes: array[int] | None = None, reserved_to: int = 0, clock_ms: int = 0, producer_id: int = 0,
+        producer_epoch: int = 0, producer_number: int = 0,
     ) -> None:  # fmt: skip
         self.first_seq = first_seq
         self.times_ms = times_ms
@@ -52,6 +53,7 @@ class PublishRecord:
         self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
         self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
         self.reserved_to = reserved_to
+        self.clock_ms = clock_ms
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.producer_number = producer_number
