@@ -1,0 +1,118 @@
+"""The real server as a child process: started, asked, killed and started again on the same directory.
+
+Responsible for the process alone. It never reaches into the server's modules: what a test learns, it learns through
+the port, the exit code and what the process printed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LAUNCH = "import sys; from waymaker.cli import main; sys.exit(main())"
+START_S_MAX = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerFailed(AssertionError):
+    """The server did not come up, or went down by itself; carries what it printed last."""
+
+
+class RealServer:
+    """One data directory and the process that serves it, if one runs."""
+
+    def __init__(self, data_dir: Path, *arguments: str, config: str = "") -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.starts = 0
+        self._log = data_dir.with_name(data_dir.name + ".log")
+        self._arguments = list(arguments)
+        if config:
+            config_file = data_dir.with_name(data_dir.name + ".toml")
+            config_file.write_text(config)
+            self._arguments += ["--config", str(config_file)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts the process and returns once its port accepts connections."""
+        assert self._process is None, "the server runs already"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WAYMAKER_")}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", LAUNCH, "serve"),
+                    *("--data-dir", str(self.data_dir), "--listen", self.address),
+                    *self._arguments,
+                ],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        self.starts += 1
+        self._await_port()
+
+    def kill(self) -> None:
+        """SIGKILL: no warning, no farewell."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self, within_s: float = 30.0) -> int:
+        """SIGTERM, and the exit code of an orderly stop."""
+        return self._end(signal.SIGTERM, within_s)
+
+    def close(self) -> None:
+        """For the end of a test: leaves no process behind, whatever happened."""
+        if self._process is not None:
+            self.kill()
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:]) if self._log.exists() else ""
+
+    def _end(self, with_signal: signal.Signals, within_s: float = 30.0) -> int:
+        assert self._process is not None, "the server does not run"
+        process, self._process = self._process, None
+        if process.poll() is not None and with_signal is signal.SIGKILL:
+            raise ServerFailed(f"the server ended by itself with {process.returncode}:\n{self.log_tail()}")
+        process.send_signal(with_signal)
+        try:
+            return process.wait(within_s)
+        except subprocess.TimeoutExpired as expired:
+            process.kill()
+            process.wait()
+            raise ServerFailed(f"no end within {within_s} s of {with_signal.name}:\n{self.log_tail()}") from expired
+
+    def _await_port(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_S_MAX
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                code, self._process = self._process.returncode, None
+                raise ServerFailed(f"the server ended with {code} before it listened:\n{self.log_tail()}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        self.close()
+        raise ServerFailed(f"the server did not listen within {START_S_MAX} s:\n{self.log_tail()}")
