@@ -1,0 +1,92 @@
+"""What a stream answers its callers inside the core: decisions, selections, and the work it wants done on its blocks."""
+
+from __future__ import annotations
+
+from waymaker_core.disk import Chunk
+from waymaker_core.records import PruneRecord, PublishRecord
+from waymaker_core.requests import Published
+
+
+class NeedBlocks(Exception):
+    """Some sealed blocks' indexes must be resident before this can be answered; nothing was changed or staged.
+
+    The caller loads every one of `blocks` (`Stream.index_location`, `Stream.load_index`), keeps them all resident until it
+    has asked again, and asks again: it may then need further ones.
+    """
+
+    def __init__(self, blocks: list[int]) -> None:
+        super().__init__(f"indexes of blocks {blocks[:8]} are not resident")
+        self.blocks = blocks
+
+
+class PublishDecision:
+    """What a publish came to, already staged in the tail.
+
+    `record` is None when every message was refused. `parts` are the stored bodies of the accepted messages, in order.
+    `rests_on_tail`: the answer depends on records that are not committed yet and must not leave before they are; with a
+    record of its own it leaves with that record anyway.
+    """
+
+    __slots__ = ("record", "parts", "published", "rests_on_tail")
+
+    def __init__(
+        self, record: PublishRecord | None, parts: list[bytes], published: Published, rests_on_tail: bool
+    ) -> None:
+        self.record = record
+        self.parts = parts
+        self.published = published
+        self.rests_on_tail = rests_on_tail
+
+
+class UpdateDecision:
+    """What new settings prune: `records` go into the stream's log in this order; `pruned` counts their messages."""
+
+    __slots__ = ("records", "pruned")
+
+    def __init__(self, records: list[PruneRecord], pruned: int) -> None:
+        self.records = records
+        self.pruned = pruned
+
+
+class Selection:
+    """Live messages found from a cursor on, as ascending inclusive ranges of sequences, all of them live.
+
+    Everything from the cursor up to (not including) `next_seq` was considered: selected, not matching, withheld or gone.
+    `next_seq` beyond the stream's last sequence means there is nothing more. An empty selection with `next_seq` at or
+    below the last sequence means the search stopped to keep a step short: go on from there.
+    """
+
+    __slots__ = ("ranges", "count", "byte_count", "next_seq")
+
+    def __init__(self, ranges: list[tuple[int, int]], count: int, byte_count: int, next_seq: int) -> None:
+        self.ranges = ranges
+        self.count = count
+        self.byte_count = byte_count
+        self.next_seq = next_seq
+
+    def __repr__(self) -> str:
+        return f"Selection({self.ranges}, count={self.count}, bytes={self.byte_count}, next={self.next_seq})"
+
+
+class BlockMove:
+    """Chunks of one block that should be copied to another file, and what to say when they are there.
+
+    `sources` and `keep` are as in `disk.CopyChunks`; `lengths` are the bytes each copy takes. `sealed`: the block is
+    complete and every chunk of it is listed, so it gets files of its own and an index; otherwise it is the open block
+    (or a part of it), which goes to a shared tail file. `block`, `first_seq` and `entries` say which chunks these are; a
+    move whose block is gone meanwhile is simply not accepted by `Stream.moved`.
+    """
+
+    __slots__ = ("block", "first_seq", "entries", "sealed", "sources", "keep", "lengths")
+
+    def __init__(
+        self, block: int, first_seq: int, entries: list[int], sealed: bool, sources: list[Chunk],
+        keep: list[list[tuple[int, int]] | None], lengths: list[int],
+    ) -> None:  # fmt: skip
+        self.block = block
+        self.first_seq = first_seq
+        self.entries = entries
+        self.sealed = sealed
+        self.sources = sources
+        self.keep = keep
+        self.lengths = lengths
