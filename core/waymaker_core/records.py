@@ -135,17 +135,24 @@ class DropRecord:
 
 
 class DeliveredRecord:
-    """Deliveries, logged lazily: never synced for its own sake, so that a restart knows roughly what was out.
+    """Deliveries, logged lazily: never synced for its own sake, so that a restart knows what was out and how far it went.
 
-    `last_delivered` is the group's cursor; `seqs`/`counts` are deliveries whose count is above 1.
+    `seqs`/`counts` are messages that are out, with how often they were delivered; a count of 0 is a message the consumer's
+    queue group passed over because another consumer held it, and will come back for. `considered`: every sequence up to
+    here was looked at, and what is neither listed here nor in an earlier record is done or does not match.
+    `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (neither ever goes back).
     """
 
     KIND = 7
-    __slots__ = ("consumer_id", "last_delivered", "seqs", "counts")
+    __slots__ = ("consumer_id", "considered", "last_delivered", "dropped", "seqs", "counts")
 
-    def __init__(self, consumer_id: int, last_delivered: int, seqs: array[int], counts: array[int]) -> None:
+    def __init__(
+        self, consumer_id: int, considered: int, last_delivered: int, dropped: int, seqs: array[int], counts: array[int]
+    ) -> None:
         self.consumer_id = consumer_id
+        self.considered = considered
         self.last_delivered = last_delivered
+        self.dropped = dropped
         self.seqs = seqs
         self.counts = counts
 
