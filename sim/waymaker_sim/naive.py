@@ -1,0 +1,595 @@
+"""The naive broker: streams as dictionaries, every rule a loop, everything in memory and done at once.
+
+The yardstick for the real node. Written from the documented semantics alone; it shares the vocabulary classes with the core and
+nothing else. It never crashes, never waits, never forgets. Where the semantics leave open when something happens (age and
+interest within their interval, the order in which dead letters of one moment are stored), it does it in `sweep`,
+which a driver calls once the real node has had its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+from waymaker_core import outcomes
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.limits import Limits
+from waymaker_core.message import decode_body, readdress
+from waymaker_core.outcomes import Answer, Refusal, Status
+from waymaker_core.requests import (
+    Ack,
+    AckKind,
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    DeleteStream,
+    Fetch,
+    GetConsumerInfo,
+    GetStreamInfo,
+    ListConsumers,
+    ListStreams,
+    ListSubjects,
+    Publish,
+    Published,
+    ReadLatest,
+    ReadRange,
+    Request,
+    ScanSubject,
+    StreamStats,
+    UpdateStream,
+)
+from waymaker_core.types import Now
+from waymaker_sim import naive_consumer
+from waymaker_sim.naive_consumer import MS, NaiveConsumer, NaiveGroup, Taken, matches
+
+RESERVED = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
+
+
+@dataclass(slots=True)
+class NaiveMessage:
+    """A message; `size` counts what statistics count."""
+
+    seq: int
+    subject: str
+    body: bytes
+    size: int
+    time_ms: int
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """A copy that is owed and not stored yet."""
+
+    consumer: str
+    seq: int
+    subject: str
+    body: bytes
+    size: int
+
+
+class NaiveStream:
+    """One life of a stream."""
+
+    def __init__(self, config: StreamConfig, created_ms: int) -> None:
+        self.config = config
+        self.created_ms = created_ms
+        self.messages: dict[int, NaiveMessage] = {}
+        self.last_seq = 0
+        self.server_ms = 0
+        self.consumers: dict[str, NaiveConsumer] = {}
+        self.owed: list[DeadLetter] = []
+
+    # ------------------------------------------------------------ looking
+
+    def live(self) -> Iterator[NaiveMessage]:
+        """Messages by sequence (they are inserted in that order and never again)."""
+        return iter(self.messages.values())
+
+    def is_work_queue(self) -> bool:
+        return self.config.retention is Retention.WORK_QUEUE
+
+    def groups(self) -> list[NaiveGroup]:
+        """Each queue group once."""
+        found: list[NaiveGroup] = []
+        for name in sorted(self.consumers):
+            group = self.consumers[name].group
+            if not any(group is other for other in found):
+                found.append(group)
+        return found
+
+    def accepts(self, subject: str) -> bool:
+        return not self.config.subjects_filter or any(matches(p, subject) for p in self.config.subjects_filter)
+
+    def at_subject(self, subject: str) -> list[NaiveMessage]:
+        return [message for message in self.live() if message.subject == subject]
+
+    def byte_count(self) -> int:
+        return sum(message.size for message in self.live())
+
+    def block_of(self, seq: int) -> int:
+        return (seq - 1) // self.config.block_size
+
+    def first_seq(self) -> int:
+        return min(self.messages, default=self.last_seq + 1)
+
+    # ------------------------------------------------------------ appending and dropping
+
+    def append(self, subject: str, body: bytes, size: int, time_ms: int) -> int:
+        """Store a message and drop what it pushes out."""
+        self.last_seq += 1
+        self.messages[self.last_seq] = NaiveMessage(self.last_seq, subject, body, size, time_ms)
+        keep = self.config.max_msgs_per_subject
+        if keep:
+            for message in self.at_subject(subject)[:-keep]:
+                self.drop(message.seq)
+        self.prune(self.config, exact=self.config.strict_limits)
+        return self.last_seq
+
+    def stamp(self, wall_ms: int) -> int:
+        """The server's time for the next message: never less than before."""
+        self.server_ms = max(self.server_ms, wall_ms)
+        return self.server_ms
+
+    def drop(self, seq: int) -> None:
+        """A message goes; nobody waits for it any longer."""
+        del self.messages[seq]
+        for group in self.groups():
+            group.pending.pop(seq, None)
+
+    def prune(self, config: StreamConfig, exact: bool) -> None:
+        """Count and byte limits: the oldest go, or the oldest blocks of which nothing needs to stay."""
+        going = list(self.messages)
+        total = 0
+        for count, seq in enumerate(reversed(list(self.messages)), start=1):
+            total += self.messages[seq].size
+            if (config.max_msgs and count > config.max_msgs) or (config.max_bytes and total > config.max_bytes):
+                break
+            going.pop()
+        for seq in going if exact else self._whole_blocks(going):
+            self.drop(seq)
+
+    def expire(self, wall_ms: int, exact: bool) -> None:
+        """Age: expired messages go, or blocks of which every message is expired, from the front."""
+        if not self.config.max_age_ms:
+            return
+        shielded: set[str] = set()
+        expired: list[int] = []
+        for message in self.live():
+            old = wall_ms - message.time_ms >= self.config.max_age_ms
+            if old and message.subject not in shielded:
+                expired.append(message.seq)
+            else:
+                shielded.add(message.subject)
+        if not exact:
+            expired = self._whole_blocks(expired)
+        for seq in expired:
+            self.drop(seq)
+
+    def _whole_blocks(self, going: list[int]) -> list[int]:
+        """Those of the given sequences that lie before the first block with something to keep."""
+        leaving = set(going)
+        kept = [self.block_of(seq) for seq in self.messages if seq not in leaving]
+        first_kept = min(kept, default=self.block_of(self.last_seq) + 1 if self.last_seq else 0)
+        return [seq for seq in going if self.block_of(seq) < first_kept]
+
+    def sweep_interest(self) -> None:
+        """Interest: blocks that every consumer is done with go, from the front."""
+        if self.config.retention is not Retention.INTEREST:
+            return
+        done = [m.seq for m in self.live() if not any(naive_consumer.holds(c, m) for c in self.consumers.values())]
+        for seq in self._whole_blocks(done):
+            self.drop(seq)
+
+    # ------------------------------------------------------------ giving up
+
+    def give_up(self, consumer: NaiveConsumer, seq: int) -> None:
+        """The last delivery failed: the consumer is done with the message, and owes a dead letter if it has where to."""
+        group = consumer.group
+        count = group.pending.pop(seq).count
+        group.done.add(seq)
+        group.dropped += 1
+        subject = consumer.config.dead_letter_subject
+        message = self.messages[seq]
+        if not subject:
+            return
+        headers = decode_body(message.body)[1]
+        if self._made_by(consumer, headers):
+            return
+        name = consumer.config.name
+        added = [
+            ("x-waymaker-dlq-stream", self.config.name),
+            ("x-waymaker-dlq-consumer", name),
+            ("x-waymaker-dlq-seq", str(seq)),
+            ("x-waymaker-dlq-subject", message.subject),
+            ("x-waymaker-dlq-deliver-count", str(count)),
+        ]
+        size = message.size - len(message.subject.encode()) + len(subject.encode())
+        self.owed.append(DeadLetter(name, seq, subject, readdress(message.body, subject, added), size))
+        if self.is_work_queue():
+            self.drop(seq)
+
+    def _made_by(self, consumer: NaiveConsumer, headers: list[tuple[str, str]]) -> bool:
+        makers = [value for key, value in headers if key == "x-waymaker-dlq-consumer"]
+        return any(maker in consumer.group.members for maker in makers)
+
+    def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
+        """Store a copy that was owed, with the body and time that the real node gave it."""
+        self.owed.remove(letter)
+        return self.append(letter.subject, body, letter.size, time_ms)
+
+
+class NaiveBroker:
+    """All streams; `call` answers a request at once, `sweep` does what time does."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.streams: dict[str, NaiveStream] = {}
+        self._calls: dict[type, Callable[..., Answer | Refusal]] = {
+            CreateStream: self._create_stream,
+            DeleteStream: self._delete_stream,
+            UpdateStream: self._update_stream,
+            GetStreamInfo: self._stream_info,
+            ListStreams: self._list_streams,
+            Publish: self._publish,
+            CreateConsumer: self._create_consumer,
+            DeleteConsumer: self._delete_consumer,
+            GetConsumerInfo: self._consumer_info,
+            ListConsumers: self._list_consumers,
+            Fetch: self._fetch,
+            Ack: self._ack,
+            ReadLatest: self._read_latest,
+            ListSubjects: self._list_subjects,
+            ScanSubject: self._scan_subject,
+            ReadRange: self._read_range,
+        }
+
+    def call(self, request: Request, now: Now) -> Answer | Refusal:
+        """The answer to a request; deliveries and reads have lists of `Taken` as their value."""
+        return self._calls[type(request)](request, now)
+
+    def sweep(self, now: Now) -> None:
+        """Everything that time brings: age, expiry of last deliveries, interest."""
+        for name in sorted(self.streams):
+            stream = self.streams[name]
+            stream.expire(now.wall_ms, stream.config.strict_limits)
+            for consumer in self._one_a_group(stream):
+                for seq in sorted(consumer.group.pending):
+                    pending = consumer.group.pending.get(seq)
+                    if pending and pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
+                        stream.give_up(stream.consumers[pending.member], seq)
+            stream.sweep_interest()
+
+    @staticmethod
+    def _one_a_group(stream: NaiveStream) -> list[NaiveConsumer]:
+        return [stream.consumers[group.members[0]] for group in stream.groups()]
+
+    # ------------------------------------------------------------ streams
+
+    def _create_stream(self, request: CreateStream, now: Now) -> Answer:
+        config = request.config
+        if not good_name(config.name, self.limits) or not good_filter(config.subjects_filter, self.limits):
+            return Answer(outcomes.INVALID_CONFIG)
+        if config.block_size > self.limits.block_size_max:
+            return Answer(outcomes.INVALID_CONFIG)
+        if config.name in self.streams:
+            return Answer(outcomes.ALREADY_EXISTS)
+        settled = replace(config, block_size=config.block_size or self.limits.block_size_default)
+        self.streams[config.name] = NaiveStream(settled, now.wall_ms)
+        return Answer(outcomes.OK)
+
+    def _delete_stream(self, request: DeleteStream, now: Now) -> Answer:
+        if self.streams.pop(request.name, None) is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        return Answer(outcomes.OK)
+
+    def _update_stream(self, request: UpdateStream, now: Now) -> Answer:
+        stream = self.streams.get(request.name)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        if request.dry_run:
+            stream = deepcopy(stream)
+        config = stream.config
+        asked = (request.max_age_ms, request.max_msgs, request.max_bytes)
+        if any(bound is not None for bound in asked) and config.retention is not Retention.LIMITS:
+            return Answer(outcomes.IMMUTABLE_FIELD)
+        stream.config = replace(
+            config,
+            max_age_ms=_settled(request.max_age_ms, config.max_age_ms),
+            max_msgs=_settled(request.max_msgs, config.max_msgs),
+            max_bytes=_settled(request.max_bytes, config.max_bytes),
+            max_msg_bytes=_settled(request.max_msg_bytes, config.max_msg_bytes),
+            strict_limits=config.strict_limits if request.strict_limits is None else request.strict_limits,
+        )
+        before = len(stream.messages)
+        stream.expire(now.wall_ms, exact=True)
+        stream.prune(stream.config, exact=True)
+        return Answer(outcomes.OK, "", (stream.config, before - len(stream.messages)))
+
+    def _stream_info(self, request: GetStreamInfo, now: Now) -> Answer:
+        stream = self.streams.get(request.name)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        blocks = sorted({stream.block_of(seq) for seq in stream.messages})
+        stats = StreamStats(
+            stream.first_seq(), stream.last_seq, len(stream.messages), stream.byte_count(),
+            len(blocks), blocks[0] if blocks else 0,
+        )  # fmt: skip
+        return Answer(outcomes.OK, "", (stream.config, stats, stream.created_ms))
+
+    def _list_streams(self, request: ListStreams, now: Now) -> Answer | Refusal:
+        return self._page([(name, name) for name in sorted(self.streams)], request.after, request.limit)
+
+    def _page(self, named: list[tuple[str, object]], after: str, limit: int) -> Answer | Refusal:
+        rest = [(name, entry) for name, entry in named if name > after]
+        most = self.limits.page_entries_max
+        if not limit and len(rest) > most:
+            return Refusal(Status.RESOURCE_EXHAUSTED, "too long")
+        page = rest[: min(limit or most, most)]
+        return Answer(outcomes.OK, "", ([entry for _, entry in page], len(page) < len(rest)))
+
+    # ------------------------------------------------------------ publishing
+
+    def _publish(self, request: Publish, now: Now) -> Answer | Refusal:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        if any(time_ms < 0 for time_ms in request.times_ms or ()):
+            return Refusal(Status.INVALID_ARGUMENT, "negative time")
+        failures: dict[int, tuple[str, str, int]] = {}
+        first, count, at = stream.last_seq + 1, 0, 0
+        for index, subject in enumerate(request.subjects):
+            body = request.body[at : at + request.lengths[index]]
+            at += request.lengths[index]
+            failure = self._refuses(stream, request, index)
+            if failure is not None:
+                failures[index] = failure
+                continue
+            asked_ms = request.times_ms[index] if request.times_ms else 0
+            size = request.sizes[index] + len(subject.encode())
+            stream.append(subject, body, size, asked_ms or stream.stamp(now.wall_ms))
+            count += 1
+        return Answer(outcomes.OK, "", Published(first, count, failures))
+
+    def _refuses(self, stream: NaiveStream, request: Publish, index: int) -> tuple[str, str, int] | None:
+        subject, size, config = request.subjects[index], request.sizes[index], stream.config
+        if config.name.startswith(RESERVED) and not request.service:
+            return outcomes.SUBJECT_REJECTED, "", 0
+        if not good_subject(subject, self.limits) or not stream.accepts(subject):
+            return outcomes.SUBJECT_REJECTED, "", 0
+        if config.max_msg_bytes and size > config.max_msg_bytes:
+            return outcomes.OVERSIZE, "", 0
+        if config.max_bytes and size + len(subject.encode()) > config.max_bytes:
+            return outcomes.OVERSIZE, "", 0
+        expected = request.expected[index] if request.expected else -1
+        if expected >= 0:
+            there = stream.at_subject(subject)
+            last = there[-1].seq if there else 0
+            if last != expected:
+                return outcomes.WRONG_REVISION, "", last
+        return None
+
+    # ------------------------------------------------------------ consumers
+
+    def _create_consumer(self, request: CreateConsumer, now: Now) -> Answer:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        asked = request.config
+        config = replace(
+            asked,
+            ack_wait_ms=asked.ack_wait_ms or self.limits.ack_wait_default_ms,
+            max_deliver=asked.max_deliver or self.limits.max_deliver_default,
+        )
+        if not self._good_consumer(stream, config):
+            return Answer(outcomes.INVALID_CONFIG)
+        known = stream.consumers.get(config.name)
+        if known is not None:
+            return Answer(outcomes.OK if known.config == config else outcomes.ALREADY_EXISTS)
+        group = self._group_of(stream, config)
+        if group is None:
+            start = self._start(stream, config)
+            group = NaiveGroup(start, start - 1, floor=start - 1)
+        elif replace(stream.consumers[group.members[0]].config, name=config.name) != config:
+            return Answer(outcomes.INVALID_CONFIG)
+        group.members.append(config.name)
+        stream.consumers[config.name] = NaiveConsumer(config, now.wall_ms, group)
+        return Answer(outcomes.OK)
+
+    def _good_consumer(self, stream: NaiveStream, config: ConsumerConfig) -> bool:
+        if not good_name(config.name, self.limits):
+            return False
+        if config.filter_subject and not good_pattern(config.filter_subject, self.limits):
+            return False
+        if config.policy is DeliveryPolicy.BY_START_SEQ and config.start_seq == 0:
+            return False
+        letters = config.dead_letter_subject
+        return not letters or (good_subject(letters, self.limits) and stream.accepts(letters))
+
+    @staticmethod
+    def _group_of(stream: NaiveStream, config: ConsumerConfig) -> NaiveGroup | None:
+        for consumer in stream.consumers.values():
+            if config.deliver_group and consumer.config.deliver_group == config.deliver_group:
+                return consumer.group
+        return None
+
+    @staticmethod
+    def _start(stream: NaiveStream, config: ConsumerConfig) -> int:
+        nxt = stream.last_seq + 1
+        matching = [m for m in stream.live() if matches(config.filter_subject, m.subject)]
+        match config.policy:
+            case DeliveryPolicy.ALL:
+                return stream.first_seq()
+            case DeliveryPolicy.LAST:
+                return matching[-1].seq if matching else nxt
+            case DeliveryPolicy.BY_START_SEQ:
+                return max(config.start_seq, stream.first_seq())
+            case DeliveryPolicy.BY_START_TIME:
+                return next((m.seq for m in stream.live() if m.time_ms >= config.start_time_ms), nxt)
+
+    def _delete_consumer(self, request: DeleteConsumer, now: Now) -> Answer:
+        found = self._find(request.stream, request.consumer)
+        if isinstance(found, Answer):
+            return found
+        stream, consumer = found
+        consumer.group.members.remove(request.consumer)
+        del stream.consumers[request.consumer]
+        for pending in consumer.group.pending.values():
+            if pending.member == request.consumer and consumer.group.members:
+                pending.due_ns = min(pending.due_ns, now.mono_ns)
+                pending.member = consumer.group.members[0]
+        return Answer(outcomes.OK)
+
+    def _find(self, stream_name: str, consumer_name: str) -> Answer | tuple[NaiveStream, NaiveConsumer]:
+        stream = self.streams.get(stream_name)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        consumer = stream.consumers.get(consumer_name)
+        return Answer(outcomes.NO_SUCH_CONSUMER) if consumer is None else (stream, consumer)
+
+    def _consumer_info(self, request: GetConsumerInfo, now: Now) -> Answer:
+        found = self._find(request.stream, request.consumer)
+        if isinstance(found, Answer):
+            return found
+        return Answer(outcomes.OK, "", self.figures(*found))
+
+    @staticmethod
+    def figures(stream: NaiveStream, consumer: NaiveConsumer) -> tuple[ConsumerConfig, int, int, int, int]:
+        """Configuration, floor, pending, dropped and creation time of a consumer."""
+        floor = naive_consumer.floor_of(stream, consumer)
+        group = consumer.group
+        return consumer.config, floor, len(group.pending), group.dropped, consumer.created_ms
+
+    def _list_consumers(self, request: ListConsumers, now: Now) -> Answer | Refusal:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        named: list[tuple[str, object]] = [
+            (name, self.figures(stream, stream.consumers[name])) for name in sorted(stream.consumers)
+        ]
+        return self._page(named, request.after, request.limit)
+
+    # ------------------------------------------------------------ delivering
+
+    def _fetch(self, request: Fetch, now: Now) -> Answer:
+        found = self._find(request.stream, request.consumer)
+        if isinstance(found, Answer):
+            return found
+        wanted = request.batch_size or self.limits.fetch_default
+        byte_max, pending_max = self.limits.fetch_bytes_max, self.limits.pending_max
+        return Answer(outcomes.OK, "", naive_consumer.take(*found, wanted, byte_max, now.mono_ns, pending_max))
+
+    def _ack(self, request: Ack, now: Now) -> Answer:
+        found = self._find(request.stream, request.consumer)
+        if isinstance(found, Answer):
+            return found
+        stream, consumer = found
+        for seq in request.seqs:
+            if seq in consumer.group.pending:
+                self._answer_delivery(stream, consumer, seq, request, now)
+        return Answer(outcomes.OK)
+
+    @staticmethod
+    def _answer_delivery(stream: NaiveStream, consumer: NaiveConsumer, seq: int, request: Ack, now: Now) -> None:
+        group = consumer.group
+        pending = group.pending[seq]
+        match request.kind:
+            case AckKind.ACK | AckKind.TERM:
+                del group.pending[seq]
+                group.done.add(seq)
+                if request.kind is AckKind.ACK and stream.is_work_queue():
+                    stream.drop(seq)
+            case AckKind.NAK:
+                if pending.count >= consumer.config.max_deliver:
+                    stream.give_up(stream.consumers[pending.member], seq)
+                else:
+                    pending.due_ns = now.mono_ns + request.delay_ms * MS
+                    pending.holding = False
+            case AckKind.IN_PROGRESS:
+                pending.due_ns = now.mono_ns + consumer.config.ack_wait_ms * MS
+                pending.holding = True
+
+    # ------------------------------------------------------------ reading
+
+    def _messages(self, messages: list[NaiveMessage]) -> Answer:
+        return Answer(outcomes.OK, "", [Taken(m.seq, m.time_ms, 0, m.body) for m in messages])
+
+    def _read_latest(self, request: ReadLatest, now: Now) -> Answer:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        return self._messages(stream.at_subject(request.subject)[-1:])
+
+    def _scan_subject(self, request: ScanSubject, now: Now) -> Answer:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        found = [m for m in stream.at_subject(request.subject) if m.seq >= request.from_seq]
+        return self._messages(found[: request.limit or self.limits.scan_default])
+
+    def _read_range(self, request: ReadRange, now: Now) -> Answer:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        return self._messages([m for m in stream.live() if m.seq >= request.from_seq][: request.limit])
+
+    def _list_subjects(self, request: ListSubjects, now: Now) -> Answer | Refusal:
+        stream = self.streams.get(request.stream)
+        if stream is None:
+            return Answer(outcomes.NO_SUCH_STREAM)
+        subjects = sorted({m.subject for m in stream.live() if m.subject.startswith(request.prefix)})
+        return self._page([(subject, subject) for subject in subjects], request.after, request.limit)
+
+
+def _settled(asked: int | None, present: int) -> int:
+    return present if asked is None else asked
+
+
+# ------------------------------------------------------------ names and subjects, in the most literal way
+
+
+def _plain(text: str) -> bool:
+    return not any(c.isspace() or ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+
+
+def good_name(name: str, limits: Limits) -> bool:
+    """Whether a stream or consumer may have this name."""
+    return 1 <= len(name.encode()) <= limits.name_bytes_max and _plain(name) and not set(name) & set(".*>/\\")
+
+
+def good_subject(subject: str, limits: Limits) -> bool:
+    """Whether this is a literal subject."""
+    return good_pattern(subject, limits) and not any(token in ("*", ">") for token in subject.split("."))
+
+
+def good_pattern(pattern: str, limits: Limits) -> bool:
+    """Whether this is a pattern: whole-token wildcards, `>` only last."""
+    tokens = pattern.split(".")
+    if not 1 <= len(pattern.encode()) <= limits.subject_bytes_max or not _plain(pattern):
+        return False
+    for index, token in enumerate(tokens):
+        if not token or (token == ">" and index < len(tokens) - 1):
+            return False
+        if token not in ("*", ">") and ("*" in token or ">" in token):
+            return False
+    return True
+
+
+def good_filter(patterns: tuple[str, ...], limits: Limits) -> bool:
+    """Whether a stream may have this filter: good patterns of which no two can accept the same subject."""
+    if not all(good_pattern(pattern, limits) for pattern in patterns):
+        return False
+    return not any(overlap(a, b) for index, a in enumerate(patterns) for b in patterns[:index])
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether some subject fits both patterns."""
+    return _overlap(a.split("."), b.split("."))
+
+
+def _overlap(a: list[str], b: list[str]) -> bool:
+    if not a or not b:
+        return not a and not b
+    if a[0] == ">" or b[0] == ">":
+        return True
+    return (a[0] == b[0] or "*" in (a[0], b[0])) and _overlap(a[1:], b[1:])

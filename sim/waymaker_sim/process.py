@@ -1,0 +1,426 @@
+"""One server process on one machine, simulated: the real node, driven the way the real shell drives it.
+
+It gathers inputs and calls `Node.step`, performs the effects in order, runs disk jobs on their lanes with time in between,
+reads the messages of replies, and keeps the node's two clocks. It can die at any effect and in the middle of any disk
+operation, and be started again on what the disk still holds. It judges nothing; what it sees goes to the callers and hooks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from waymaker_core.disk import DiskFailure, DiskOp, ListDir, Read, ReadChunk, SyncDir, SyncFile
+from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import Messages, Request
+from waymaker_core.types import ANYONE, Now, Token
+from waymaker_sim.disk import SimDisk
+from waymaker_sim.events import MS, US, Events
+from waymaker_sim.tape import Track
+
+
+class Got(NamedTuple):
+    """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries."""
+
+    seq: int
+    time_ms: int
+    delivery: int
+    body: bytes
+
+
+class Stamp(NamedTuple):
+    """When the node decided something: the process' life, the step within it, and virtual time."""
+
+    life: int
+    step: int
+    time_ns: int
+
+
+class Caller(Protocol):
+    """Who waits for a call. Exactly one of `replied`, `ended`, `lost` is the last thing that it hears."""
+
+    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        """The answer; `got` is its messages where its value is messages."""
+
+    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+        """Messages of a subscription."""
+
+    def told(self, event: Event) -> None:
+        """An event of a watch."""
+
+    def ended(self, end: End) -> None:
+        """The end of a subscription or watch."""
+
+    def lost(self) -> None:
+        """The process is gone: whatever was asked may have happened."""
+
+
+class State(Enum):
+    """What a process is doing."""
+
+    DOWN = "down"
+    BOOTING = "booting"
+    UP = "up"
+    REFUSED = "refused"
+    """It would not start on what the disk holds."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long things take; every range is drawn from, the smaller the likelier."""
+
+    write_ns: int = 20 * US
+    sync_ns: int = 300 * US
+    read_ns: int = 30 * US
+    step_ns: int = 50 * US
+    slow_per_million: int = 0
+    """How often an operation takes a thousand times as long."""
+
+
+class NodeRaised(Exception):
+    """The node threw an exception of its own: always a bug."""
+
+
+StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
+
+_QUICK = (Read, ReadChunk, ListDir)
+
+
+class Process:
+    """One machine with a disk, and the process on it, many lives long."""
+
+    def __init__(
+        self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, pace: Pace
+    ) -> None:
+        self.number = number
+        self.events = events
+        self.disk = disk
+        self.config = config
+        self.track = track
+        self.pace = pace
+        self.state = State.DOWN
+        self.life = 0
+        self.node: Node | None = None
+        self.refusal: Exception | None = None
+        self.halted: Halt | None = None
+        self.wall_base_ms = 1_700_000_000_000
+        self.wall_max_ms = self.wall_base_ms
+        self.steps = 0
+        self.effects_left: int | None = None
+        """How many more effects are performed before the process dies; None: no such plan."""
+        self.on_step: StepSeen | None = None
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_down: Callable[[], None] = lambda: None
+        self.on_log: Callable[[Log], None] = lambda log: None
+        self._mono_base_ns = 0
+        self._inputs: list[Input] = []
+        self._callers: dict[Token, Caller] = {}
+        self._cancelled: set[Token] = set()
+        self._next_token = 1
+        self._lanes: dict[Lane, deque[Job]] = {Lane.JOURNAL: deque(), Lane.BACKGROUND: deque()}
+        self._running: dict[int, DiskOp] = {}
+        """The operation under way of every job that has one, by job id."""
+        self._step_at = -1
+        self._busy_until = 0
+
+    # ------------------------------------------------------------ clocks
+
+    def now(self) -> Now:
+        """The machine's clocks. The monotonic one begins anew with every start of the process."""
+        wall_ms = self.wall_base_ms + self.events.now_ns // MS
+        self.wall_max_ms = max(self.wall_max_ms, wall_ms)
+        return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
+
+    def jump_wall(self, delta_ms: int) -> None:
+        """Somebody sets the clock."""
+        self.wall_base_ms += delta_ms
+
+    # ------------------------------------------------------------ starting and dying
+
+    def start(self) -> None:
+        """Begin to recover. Afterwards the process is UP or REFUSED, unless it dies before."""
+        assert self.state in (State.DOWN, State.REFUSED)
+        self.life += 1
+        self.state = State.BOOTING
+        self.halted = None
+        self.refusal = None
+        self._mono_base_ns = self.events.now_ns - self.track.magnitude("clock origin", 1 << 40)
+        self._boot(self.life, open_node(self.config, self.now()), None, None)
+
+    def _boot(
+        self, life: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
+    ) -> None:
+        """Drive recovery: reads at once, everything else with time in which the process can die."""
+        if life != self.life:
+            return
+        while True:
+            try:
+                op = steps.throw(failure) if failure is not None else steps.send(result)
+            except StopIteration as end:
+                self._up(end.value)
+                return
+            except Exception as error:
+                self._refuse(error)
+                return
+            if not isinstance(op, _QUICK):
+                self._running[0] = op
+                self.events.after(self._takes(op), partial(self._boot_op, life, steps, op))
+                return
+            result, failure = self._try(op)
+
+    def _boot_op(self, life: int, steps: Generator[DiskOp, object, Node], op: DiskOp) -> None:
+        if life == self.life:
+            del self._running[0]
+            self._boot(life, steps, *self._try(op))
+
+    def _try(self, op: DiskOp) -> tuple[object, DiskFailure | None]:
+        try:
+            return self.disk.perform(op), None
+        except DiskFailure as failure:
+            return None, failure
+
+    def _up(self, node: Node) -> None:
+        self.node = node
+        self.state = State.UP
+        self.steps = 0
+        self._wake(0)
+        self.on_up()
+
+    def _refuse(self, error: Exception) -> None:
+        self.state = State.REFUSED
+        self.refusal = error
+        self.life += 1
+        self.on_down()
+
+    def kill(self) -> None:
+        """SIGKILL: the process is gone, the machine and its page cache are not."""
+        self._die()
+        self.disk.kill()
+        self.on_down()
+
+    def lose_power(self) -> None:
+        """The machine stops: what was not synced is at the mercy of the tape."""
+        self._die()
+        self.disk.lose_power(self.track)
+        self.on_down()
+
+    def _die(self) -> None:
+        self.track.begin()
+        for job_id in sorted(self._running):
+            self.disk.interrupt(self._running[job_id], self.track)
+        self._running.clear()
+        self.life += 1
+        self.state = State.DOWN
+        self.node = None
+        self.effects_left = None
+        self._inputs = []
+        for lane in self._lanes.values():
+            lane.clear()
+        self._step_at = -1
+        self._busy_until = 0
+        self._cancelled.clear()
+        callers, self._callers = self._callers, {}
+        for token in sorted(callers):
+            callers[token].lost()
+
+    # ------------------------------------------------------------ callers
+
+    def call(self, request: Request, caller: Caller) -> Token | None:
+        """A request arrives; None where nobody listens."""
+        if self.state is not State.UP:
+            return None
+        token = Token(self._next_token)
+        self._next_token += 1
+        self._callers[token] = caller
+        self._take(Call(token, ANYONE, request))
+        return token
+
+    def cancel(self, token: Token) -> None:
+        """A caller gives up; it hears nothing any more."""
+        if self._callers.pop(token, None) is not None:
+            self._cancelled.add(token)
+            self._take(Cancel(token))
+
+    def credit(self, token: Token, messages: int, byte_count: int) -> None:
+        """A subscriber has room."""
+        if token in self._callers:
+            self._take(Credit(token, messages, byte_count))
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self._take(Drain())
+
+    def waiting(self) -> int:
+        """Callers without their last word."""
+        return len(self._callers)
+
+    def is_waiting(self, token: Token) -> bool:
+        """Whether a caller has not heard its last word."""
+        return token in self._callers
+
+    # ------------------------------------------------------------ stepping
+
+    def _take(self, item: Input) -> None:
+        self._inputs.append(item)
+        self._wake(0)
+
+    def _wake(self, delay_ns: int) -> None:
+        at = max(self.events.now_ns + delay_ns, self._busy_until)
+        if self._step_at < 0 or at < self._step_at:
+            self._step_at = at
+            self.events.at(at, partial(self._step, self.life, at))
+
+    def _step(self, life: int, at: int) -> None:
+        if life != self.life or at != self._step_at or self.node is None:
+            return
+        self._step_at = -1
+        inputs, self._inputs = self._inputs, []
+        now = self.now()
+        self.steps += 1
+        try:
+            effects = self.node.step(now, inputs)
+        except Exception as error:
+            raise NodeRaised(f"step {self.steps}: {type(error).__name__}: {error}") from error
+        self._busy_until = self.events.now_ns + self.pace.step_ns
+        if self.on_step is not None:
+            self.on_step(self, now, inputs, effects)
+        self._perform(effects)
+        if self.life == life and self.node is not None:
+            if self._inputs:
+                self._wake(0)
+            deadline = self.node.next_deadline()
+            if deadline is not None:
+                self._wake(max(0, deadline - now.mono_ns))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        stamp = Stamp(self.life, self.steps, self.events.now_ns)
+        life = self.life
+        for effect in effects:
+            if self.effects_left is not None:
+                self.effects_left -= 1
+                if self.effects_left < 0:
+                    self.kill()
+            if life != self.life:
+                return
+            match effect:
+                case Job():
+                    self._submit(effect)
+                case Reply():
+                    self._reply(effect, stamp)
+                case Deliver():
+                    self._deliver(effect, stamp)
+                case Event():
+                    if self._hears(effect.token):
+                        self._callers[effect.token].told(effect)
+                case End():
+                    if self._hears(effect.token):
+                        self._callers.pop(effect.token).ended(effect)
+                case Log():
+                    self.on_log(effect)
+                case Halt():
+                    self.halted = effect
+                    self.kill()
+
+    def _hears(self, token: Token) -> bool:
+        """Whether anybody waits for this token; only who cancelled may be spoken to in vain."""
+        if token in self._callers:
+            return True
+        if token not in self._cancelled:
+            raise NodeRaised(f"step {self.steps}: token {token} had its last word already, or never asked")
+        return False
+
+    def _reply(self, effect: Reply, stamp: Stamp) -> None:
+        answer = effect.answer
+        got: list[Got] | None = None
+        if not self._hears(effect.token):
+            return
+        if isinstance(answer, Answer) and isinstance(answer.value, Messages):
+            found = self.read(answer.value)
+            if isinstance(found, DiskFailure):
+                self._take(Unreadable(effect.token, found))
+                return
+            got = found
+        self._callers.pop(effect.token).replied(answer, got, stamp)
+
+    def _deliver(self, effect: Deliver, stamp: Stamp) -> None:
+        if not self._hears(effect.token):
+            return
+        found = self.read(effect.messages)
+        if isinstance(found, DiskFailure):
+            self._take(Unreadable(effect.token, found))
+        else:
+            self._callers[effect.token].delivered(found, stamp)
+
+    def read(self, messages: Messages) -> list[Got] | DiskFailure:
+        """The bodies of messages, chunk by chunk, as the shell reads them."""
+        got: list[Got] = []
+        try:
+            for run in messages.runs:
+                data = self.disk.perform(ReadChunk(run.chunk))
+                assert isinstance(data, bytes)
+                at, seq = run.start, run.first_seq
+                for length, time_ms in zip(run.lengths, run.times_ms, strict=True):
+                    got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length]))
+                    at += length
+                    seq += 1
+        except DiskFailure as failure:
+            return failure
+        assert len(got) == messages.count, f"{messages.count} messages announced, {len(got)} in the runs"
+        return got
+
+    # ------------------------------------------------------------ disk jobs
+
+    def _submit(self, job: Job) -> None:
+        if job.lane is Lane.READ:
+            self._begin(job, 0, [])
+            return
+        lane = self._lanes[job.lane]
+        lane.append(job)
+        if len(lane) == 1:
+            self._begin(job, 0, [])
+
+    def _begin(self, job: Job, index: int, results: list[object]) -> None:
+        if index == len(job.ops):
+            self.events.after(0, partial(self._end, self.life, job, JobDone(job.id, results)))
+            return
+        op = job.ops[index]
+        self._running[job.id] = op
+        self.events.after(self._takes(op), partial(self._op, self.life, job, index, results))
+
+    def _op(self, life: int, job: Job, index: int, results: list[object]) -> None:
+        if life != self.life:
+            return
+        del self._running[job.id]
+        result, failure = self._try(job.ops[index])
+        if failure is not None:
+            failure.op_index = index
+            self._end(life, job, JobFailed(job.id, failure))
+            return
+        results.append(result)
+        self._begin(job, index + 1, results)
+
+    def _end(self, life: int, job: Job, end: JobDone | JobFailed) -> None:
+        if life != self.life:
+            return
+        self._take(end)
+        if job.lane is not Lane.READ:
+            lane = self._lanes[job.lane]
+            assert lane.popleft() is job
+            if lane:
+                self._begin(lane[0], 0, [])
+
+    def _takes(self, op: DiskOp) -> int:
+        pace, track = self.pace, self.track
+        if isinstance(op, (SyncFile, SyncDir)):
+            base = pace.sync_ns
+        else:
+            base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
+        takes = base + track.draw("takes", base)
+        return takes * 1000 if track.chance("slow", pace.slow_per_million) else takes
