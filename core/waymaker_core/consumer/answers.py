@@ -1,0 +1,57 @@
+"""What consumers answer the node: decisions on acknowledgements, and messages whose last delivery failed."""
+
+from __future__ import annotations
+
+from array import array
+
+from waymaker_core.records import AckRecord, ConsumerCreated
+from waymaker_core.requests import Messages
+
+
+class AckDecision:
+    """What an ack, term, nak or in-progress came to.
+
+    `record` is to be committed before the caller hears `ok`; None where nothing durable changes (nak and in-progress,
+    which took effect at once, or nothing was pending). `rests_on_tail`: some of it is already answered by a record that is
+    not committed yet, so that `ok` must not leave before that one is. `count`: messages it touched.
+    """
+
+    __slots__ = ("record", "rests_on_tail", "count")
+
+    def __init__(self, record: AckRecord | None, *, rests_on_tail: bool, count: int) -> None:
+        self.record = record
+        self.rests_on_tail = rests_on_tail
+        self.count = count
+
+
+class CreateDecision:
+    """What a creation came to: a record to commit, or None where the very same consumer exists already.
+
+    `rests_on_tail`: the existing one is not committed yet, and `ok` must wait for it.
+    """
+
+    __slots__ = ("record", "rests_on_tail")
+
+    def __init__(self, record: ConsumerCreated | None, *, rests_on_tail: bool) -> None:
+        self.record = record
+        self.rests_on_tail = rests_on_tail
+
+
+class Spent:
+    """Messages of one queue group whose last delivery failed, handed out to be dropped.
+
+    With a dead-letter subject `messages` says where their bodies lie: one for each of `seqs`, in the same order. The node
+    reads them and hands the bodies back with `Consumers.decide_drop`. Without one `messages` is None and there is nothing
+    to read. Until then, and until the record is committed, nobody gets these messages; an ack meanwhile still counts.
+    """
+
+    __slots__ = ("group_id", "seqs", "counts", "messages")
+
+    def __init__(self, group_id: int, seqs: array[int], counts: array[int], messages: Messages | None) -> None:
+        self.group_id = group_id
+        self.seqs = seqs
+        self.counts = counts
+        self.messages = messages
+
+    def __repr__(self) -> str:
+        return f"Spent({self.group_id}, {self.seqs.tolist()}, bodies={self.messages is not None})"
