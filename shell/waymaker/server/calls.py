@@ -1,0 +1,160 @@
+"""The contract's service, its unary calls: bytes in, bytes out, by the table in `rpcs`.
+
+Requests are handed over unparsed, so that a malformed one is answered as such and not as a failure of the server, and
+answers full of messages leave as joined bytes. Every call carries the principal that its credentials name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+
+import grpc
+
+from waymaker.server.engine import Engine
+from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
+from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, internal_error, next_trailer, paging
+from waymaker.server.tokens import Tokens
+from waymaker_core.outcomes import CodeError, Refusal, RefusedError
+from waymaker_core.types import ANYONE, Principal
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+UnaryCall = Callable[[Principal, bytes, Context], Coroutine[None, None, bytes]]
+StreamCall = Callable[[Principal, bytes, Context], Coroutine[None, None, None]]
+SessionCall = Callable[[Principal, object, Context], Coroutine[None, None, None]]
+
+_WEIGHTY_MAX: Final = 64
+"""Answers of megabytes that may be on their way at once; further ones wait their turn."""
+
+
+class Door:
+    """Tells who calls. Without tokens everybody may, which configuration allows on loopback only."""
+
+    def __init__(self, tokens: Tokens | None) -> None:
+        self.tokens = tokens
+
+    def principal(self, metadata: Any) -> Principal | None:
+        """The caller, or None for a stranger."""
+        return ANYONE if self.tokens is None else self.tokens.principal(metadata)
+
+
+class Calls:
+    """Answers unary calls through an engine, and counts them."""
+
+    def __init__(self, engine: Engine, serving: Serving, observe: Callable[[str, str, float], None]) -> None:
+        self._engine = engine
+        self._serving = serving
+        self._observe = observe
+        self._weighty = asyncio.Semaphore(_WEIGHTY_MAX)
+
+    def methods(self) -> dict[str, UnaryCall]:
+        """The handlers by the RPC's name."""
+        return {name: partial(self.serve, rpc) for name, rpc in UNARY.items()}
+
+    async def serve(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes:
+        """One call, from its bytes to its answer's."""
+        started = time.perf_counter()
+        outcome: bytes | Refusal
+        if rpc.weighty:
+            await self._weighty.acquire()
+            context.add_done_callback(self._release)
+        try:
+            outcome = await self._answer(rpc, principal, data, context)
+        except asyncio.CancelledError:
+            self._observe(rpc.name, "CANCELLED", time.perf_counter() - started)
+            raise
+        if isinstance(outcome, Refusal):
+            self._observe(rpc.name, outcome.status.name, time.perf_counter() - started)
+            await abort(context, outcome)
+        self._observe(rpc.name, "OK", time.perf_counter() - started)
+        return outcome
+
+    async def _answer(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes | Refusal:
+        admitted = False
+        try:
+            page = paging(context.invocation_metadata() or ()) if rpc.paged else Paging()
+            request = rpc.parse(data, page, self._serving)
+            admitted = True
+            answer, bodies = await self._engine.ask(principal, request)
+            if isinstance(answer, Refusal):
+                return answer
+            if rpc.paged and (cursor := next_page(answer)):
+                context.set_trailing_metadata(next_trailer(cursor))
+            return rpc.encode(answer, bodies, self._serving)
+        except CodeError as error:
+            return judged(error)
+        except RefusedError as error:
+            return error.refusal
+        except Exception as error:
+            return internal_error(error, rpc.name, principal, admitted)
+
+    def _release(self, context: Any) -> None:
+        self._weighty.release()
+
+
+class Router(grpc.GenericRpcHandler):
+    """Finds the handler of a call and lets strangers in nowhere."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._unary: dict[str, UnaryCall] = {}
+        self._streams: dict[str, StreamCall] = {}
+        self._sessions: dict[str, SessionCall] = {}
+
+    def add_unary(self, service: str, methods: dict[str, UnaryCall]) -> None:
+        """Calls with one message each way."""
+        self._unary |= {f"/{service}/{name}": handler for name, handler in methods.items()}
+
+    def add_streams(self, service: str, methods: dict[str, StreamCall]) -> None:
+        """Calls with one message in and many out."""
+        self._streams |= {f"/{service}/{name}": handler for name, handler in methods.items()}
+
+    def add_sessions(self, service: str, methods: dict[str, SessionCall]) -> None:
+        """Calls with many messages both ways."""
+        self._sessions |= {f"/{service}/{name}": handler for name, handler in methods.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = handler_call_details.method
+        unary = self._unary.get(method)
+        stream = self._streams.get(method)
+        session = self._sessions.get(method)
+        if unary is None and stream is None and session is None:
+            return None
+        principal = self._door.principal(handler_call_details.invocation_metadata)
+        if principal is None:
+            return REFUSE_STRANGER
+        if unary is not None:
+            return grpc.unary_unary_rpc_method_handler(partial(unary, principal))
+        if stream is not None:
+            return grpc.unary_stream_rpc_method_handler(partial(stream, principal))
+        assert session is not None
+        return grpc.stream_stream_rpc_method_handler(partial(session, principal))
+
+
+async def not_offered(principal: Principal, requests: object, context: Context) -> None:
+    """The handler of a call of the contract that this server does not have, whatever its kind."""
+    await abort(context, NOT_OFFERED)
+
+
+async def _refuse_stranger(requests: object, context: Context) -> None:
+    await abort(context, UNAUTHENTICATED)
+
+
+REFUSE_STRANGER: Final[grpc.RpcMethodHandler[Any, Any]] = grpc.stream_stream_rpc_method_handler(_refuse_stranger)
+
+
+class Guarded(grpc.GenericRpcHandler):
+    """Somebody else's service, behind our door."""
+
+    def __init__(self, door: Door, inner: grpc.GenericRpcHandler) -> None:
+        self._door = door
+        self._inner = inner
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = self._inner.service(handler_call_details)
+        if handler is not None and self._door.principal(handler_call_details.invocation_metadata) is None:
+            return REFUSE_STRANGER
+        return handler

@@ -1,0 +1,111 @@
+"""Batches of the pipeline as the core's columns.
+
+The hot path of publishing: one pass over a batch, no object a message. The bytes made here are those of
+`message.encode_body`, message by message; a property test holds the two together.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import add
+
+from waymaker_core.limits import Limits
+from waymaker_core.message import encode_headers, payload_field, subject_field, varint
+from waymaker_core.outcomes import exhausted, invalid
+from waymaker_core.requests import Ack, AckKind, Publish
+from waymaker_proto import pipeline_pb2 as pipe
+
+_ACK_KINDS = {kind.value: kind for kind in AckKind}
+
+
+class _Heads(dict[int, bytes]):
+    """Everything that stands before a payload, by the payload's size."""
+
+    def __init__(self, prefix: bytes) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def __missing__(self, size: int) -> bytes:
+        head = self[size] = self._prefix + b"\x2a" + varint(size) if size else self._prefix
+        return head
+
+
+def publish_request(batch: pipe.PublishBatch, limits: Limits) -> Publish:
+    """A batch of publishes. Raises `RefusedError` where the columns do not fit together or are over a limit."""
+    payloads = list(batch.payloads)
+    count = len(payloads)
+    if not count:
+        raise invalid("a publish batch without payloads")
+    if count > limits.publish_batch_max:
+        raise exhausted(f"a publish batch of {count} messages; at most {limits.publish_batch_max} are allowed")
+    times_ms = _column(batch.ts_ms, count, "ts_ms")
+    expected = _column(batch.expected_last_seq, count, "expected_last_seq")
+    if times_ms is not None and min(times_ms) < 0:
+        raise invalid("ts_ms is negative")
+    if expected is not None and min(expected) < -1:
+        raise invalid("expected_last_seq is below -1")
+    table = list(batch.subjects)
+    places = batch.subject_index
+    if not table:
+        raise invalid("a publish batch without subjects")
+    if len(places) not in (0, count) or (places and max(places) >= len(table)):
+        raise invalid("subject_index does not fit the batch")
+    sizes = list(map(len, payloads))
+    heads = [_Heads(subject_field(subject)) for subject in table]
+    if places:
+        subjects = [table[place] for place in places]
+        starts = [heads[place][size] for place, size in zip(places, sizes, strict=True)]
+    else:
+        subjects = table[:1] * count
+        starts = list(map(heads[0].__getitem__, sizes))
+    if batch.headers:
+        _insert_headers(batch, limits, subjects, payloads, starts, sizes)
+    lengths = list(map(add, map(len, starts), map(len, payloads)))
+    body = b"".join(chain.from_iterable(zip(starts, payloads, strict=True)))
+    return Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected)
+
+
+def _column(values: object, count: int, name: str) -> list[int] | None:
+    column: list[int] = list(values)  # type: ignore[call-overload]
+    if not column:
+        return None
+    if len(column) != count:
+        raise invalid(f"{name} has {len(column)} entries for {count} messages")
+    return column
+
+
+def _insert_headers(
+    batch: pipe.PublishBatch, limits: Limits, subjects: list[str], payloads: list[bytes], starts: list[bytes],
+    sizes: list[int],
+) -> None:  # fmt: skip
+    seen: set[int] = set()
+    for entry in batch.headers:
+        index = entry.index
+        if index >= len(payloads) or index in seen:
+            raise invalid(f"headers for message {index}, which is not in the batch or has some already")
+        seen.add(index)
+        fields, size = encode_headers(((h.key, h.value) for h in entry.headers), limits)
+        payload = payloads[index]
+        starts[index] = subject_field(subjects[index]) + fields + payload_field(payload)[: -len(payload) or None]
+        sizes[index] += size
+
+
+def ack_request(batch: pipe.AckBatch, limits: Limits) -> Ack:
+    """A batch of acknowledgements. Raises `RefusedError`."""
+    kind = _ACK_KINDS.get(batch.kind)
+    if kind is None:
+        raise invalid(f"an acknowledgement of kind {int(batch.kind)}")
+    seqs = list(batch.seqs)
+    count = len(seqs)
+    for span in batch.ranges:
+        if span.last < span.first:
+            raise invalid("a range of sequences that ends before it begins")
+        count += span.last - span.first + 1
+        if count > limits.ack_batch_max:
+            break
+        seqs.extend(range(span.first, span.last + 1))
+    if count > limits.ack_batch_max:
+        raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
+    if not seqs:
+        raise invalid("an acknowledgement of nothing")
+    return Ack(batch.stream, batch.consumer, kind, seqs, batch.delay_ms)

@@ -1,0 +1,391 @@
+"""The pump between an event loop and a node: inputs in, one step a loop turn, effects out.
+
+Everything that arrived since the last turn enters one step together, so that calls of many clients share a record and a
+sync without anybody waiting for a timer. Effects are performed in order. Answers whose bodies lie in memory leave in the
+same turn; others are read on a thread, and whatever follows for the same subscription waits behind them.
+
+Nothing here knows gRPC. Callers give a callback (a call) or a `Channel` (a subscription or a watch) and get a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from waymaker.disk.store import Bodies, JobResult
+from waymaker_core.disk import DiskFailure, SyncFile
+from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.outcomes import Answer, Outcome, Refusal, Status
+from waymaker_core.requests import Messages, Request
+from waymaker_core.types import Now, Principal, Token
+
+INLINE_SYNC_MAX_S = 0.001
+"""A disk slower than this is never waited for on the loop itself."""
+LAG_INTERVAL_S = 0.25
+
+log = structlog.get_logger("waymaker.engine")
+
+OnAnswer = Callable[[Answer | Refusal, Bodies | None], None]
+"""Takes the one answer of a call; the bodies belong to an answer whose value is `Messages`."""
+
+
+class Channel(Protocol):
+    """The receiving end of a subscription or a watch. `ended` is called once, and last."""
+
+    def deliver(self, messages: Messages, bodies: Bodies) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def ended(self, end: End) -> None: ...
+
+
+class CoreNode(Protocol):
+    """What the pump needs of a node."""
+
+    def step(self, now: Now, inputs: list[Input]) -> list[Effect]: ...
+
+    def next_deadline(self) -> int | None: ...
+
+
+class Disk(Protocol):
+    """What the pump needs of a data directory; `waymaker.disk.store.FileStore` is the real one."""
+
+    def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None: ...
+
+    def run(self, job: Job) -> JobResult: ...
+
+    def cached_bodies(self, messages: Messages) -> Bodies | None: ...
+
+    def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None: ...
+
+
+class Observer(Protocol):
+    """Who measures the pump. All times are seconds."""
+
+    def step_took(self, seconds: float, inputs: int) -> None: ...
+
+    def sync_took(self, seconds: float) -> None: ...
+
+    def loop_lagged(self, seconds: float) -> None: ...
+
+
+class _Line:
+    """A channel and what waits behind a read of its bodies."""
+
+    __slots__ = ("channel", "waiting", "reading")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.waiting: deque[Deliver | Event | End] = deque()
+        self.reading = False
+
+
+class Engine:
+    """Runs one node on the running event loop."""
+
+    def __init__(self, node: CoreNode, disk: Disk, observer: Observer | None = None) -> None:
+        self._node = node
+        self._disk = disk
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._inputs: list[Input] = []
+        self._scheduled = False
+        self._calls: dict[Token, OnAnswer] = {}
+        self._lines: dict[Token, _Line] = {}
+        self._next_token = 1
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+        self._lag_timer: asyncio.TimerHandle | None = None
+        self._finished: deque[tuple[Job, JobResult]] = deque()
+        self._sync_job: Job | None = None
+        self._sync_started = 0.0
+        self._sync_s = INLINE_SYNC_MAX_S
+        self._halt: Halt | None = None
+        self.halted: asyncio.Future[Halt] = self._loop.create_future()
+        """Done once the node does nothing more: drained, or failed."""
+
+    # ------------------------------------------------------------ callers
+
+    def start(self) -> None:
+        """Let the node look at its timers for the first time."""
+        self._schedule()
+        self._watch_lag(self._loop.time())
+
+    def call(self, principal: Principal, request: Request, on_answer: OnAnswer) -> Token:
+        """One call; `on_answer` is called once, unless the call is cancelled first."""
+        token = self._token()
+        if self._halt is not None:
+            self._loop.call_soon(on_answer, self._halted_refusal(admitted=False), None)
+            return token
+        self._calls[token] = on_answer
+        self.push(Call(token, principal, request))
+        return token
+
+    async def ask(self, principal: Principal, request: Request) -> tuple[Answer | Refusal, Bodies | None]:
+        """One call, awaited; cancelling the task cancels the call."""
+        future: asyncio.Future[tuple[Answer | Refusal, Bodies | None]] = self._loop.create_future()
+
+        def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
+            if not future.done():
+                future.set_result((answer, bodies))
+
+        token = self.call(principal, request, answered)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.cancel(token)
+            raise
+
+    def open(self, principal: Principal, request: Request, channel: Channel) -> Token:
+        """A subscription or a watch; it moves once `credit` is given."""
+        token = self._token()
+        if self._halt is not None:
+            self._loop.call_soon(channel.ended, End(token, "", self._halted_refusal(admitted=False)))
+            return token
+        self._lines[token] = _Line(channel)
+        self.push(Call(token, principal, request))
+        return token
+
+    def credit(self, token: Token, messages: int, bytes_: int) -> None:
+        """Room for more on a channel."""
+        if token in self._lines:
+            self.push(Credit(token, messages, bytes_))
+
+    def cancel(self, token: Token) -> None:
+        """Nobody waits any more: no callback comes after this."""
+        if self._calls.pop(token, None) is not None or self._lines.pop(token, None) is not None:
+            self.push(Cancel(token))
+
+    def drain(self) -> None:
+        """Ask the node to stop; `halted` follows."""
+        self.push(Drain())
+
+    def push(self, item: Input) -> None:
+        """An input for the next step."""
+        if self._halt is None:
+            self._inputs.append(item)
+            self._schedule()
+
+    @property
+    def open_calls(self) -> int:
+        """Calls without an answer."""
+        return len(self._calls)
+
+    @property
+    def open_channels(self) -> int:
+        """Subscriptions and watches."""
+        return len(self._lines)
+
+    def close(self) -> None:
+        """Stop the timers; nothing is stepped after this."""
+        for timer in (self._timer, self._lag_timer):
+            if timer is not None:
+                timer.cancel()
+        self._stop(Halt("closed", clean=True))
+
+    # ------------------------------------------------------------ stepping
+
+    def _token(self) -> Token:
+        token = Token(self._next_token)
+        self._next_token += 1
+        return token
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        while self._halt is None:
+            inputs, self._inputs = self._inputs, []
+            started = time.perf_counter()
+            try:
+                effects = self._node.step(Now(time.monotonic_ns(), time.time_ns() // 1_000_000), inputs)
+            except Exception:
+                # A step that breaks off leaves the state in between: going on could confirm what is not so.
+                log.critical("node_failed", exc_info=True)
+                self._stop(Halt("the node failed; the log says where", clean=False))
+                return
+            if self._observer is not None:
+                self._observer.step_took(time.perf_counter() - started, len(inputs))
+            inline = self._perform(effects)
+            if inline is None:
+                break
+            self._job_done(inline, self._disk.run(inline))
+        self._arm()
+
+    def _perform(self, effects: list[Effect]) -> Job | None:
+        """Everything a step asks for, in order. Returns a job that is better done right here than on a thread."""
+        inline: Job | None = None
+        for effect in effects:
+            kind = type(effect)
+            if kind is Reply:
+                self._reply(effect)  # type: ignore[arg-type]
+            elif kind is Deliver or kind is Event or kind is End:
+                self._forward(effect)  # type: ignore[arg-type]
+            elif kind is Job:
+                job: Job = effect  # type: ignore[assignment]
+                if job.lane is Lane.JOURNAL and any(type(op) is SyncFile for op in job.ops):
+                    self._sync_job, self._sync_started = job, time.perf_counter()
+                if inline is None and job.lane is Lane.JOURNAL and self._alone():
+                    inline = job
+                else:
+                    self._disk.submit(job, self._job_finished)
+            elif kind is Log:
+                self._log(effect)  # type: ignore[arg-type]
+            else:
+                self._stop(effect)  # type: ignore[arg-type]
+        return inline
+
+    def _alone(self) -> bool:
+        """One caller and nobody else to keep waiting: its sync is quickest without a thread."""
+        return len(self._calls) == 1 and not self._inputs and self._sync_s < INLINE_SYNC_MAX_S
+
+    def _arm(self) -> None:
+        if self._halt is not None:
+            return
+        deadline = self._node.next_deadline()
+        if deadline is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return
+        if self._timer is not None:
+            if deadline == self._timer_ns:
+                return
+            self._timer.cancel()
+        self._timer_ns = deadline
+        self._timer = self._loop.call_at(deadline / 1e9, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._schedule()
+
+    # ------------------------------------------------------------ effects
+
+    def _reply(self, reply: Reply) -> None:
+        on_answer = self._calls.get(reply.token)
+        if on_answer is None:
+            return
+        answer = reply.answer
+        if type(answer) is not Answer or type(answer.value) is not Messages:
+            del self._calls[reply.token]
+            on_answer(answer, None)
+            return
+        bodies = self._disk.cached_bodies(answer.value)
+        if bodies is not None:
+            del self._calls[reply.token]
+            on_answer(answer, bodies)
+            return
+        self._disk.read_bodies(answer.value, lambda outcome: self._soon(self._reply_read, reply, outcome))
+
+    def _reply_read(self, reply: Reply, outcome: Bodies | DiskFailure) -> None:
+        if isinstance(outcome, DiskFailure):
+            if reply.token in self._calls:
+                self.push(Unreadable(reply.token, outcome))
+            return
+        on_answer = self._calls.pop(reply.token, None)
+        if on_answer is not None:
+            on_answer(reply.answer, outcome)
+
+    def _forward(self, effect: Deliver | Event | End) -> None:
+        line = self._lines.get(effect.token)
+        if line is None:
+            return
+        if line.reading:
+            line.waiting.append(effect)
+        else:
+            self._pass_on(line, effect)
+
+    def _pass_on(self, line: _Line, effect: Deliver | Event | End) -> None:
+        if isinstance(effect, Deliver):
+            bodies = self._disk.cached_bodies(effect.messages)
+            if bodies is not None:
+                line.channel.deliver(effect.messages, bodies)
+                return
+            line.reading = True
+            self._disk.read_bodies(effect.messages, lambda outcome: self._soon(self._delivery_read, effect, outcome))
+        elif isinstance(effect, Event):
+            line.channel.event(effect)
+        else:
+            del self._lines[effect.token]
+            line.channel.ended(effect)
+
+    def _delivery_read(self, effect: Deliver, outcome: Bodies | DiskFailure) -> None:
+        line = self._lines.get(effect.token)
+        if line is None:
+            return
+        line.reading = False
+        if isinstance(outcome, DiskFailure):
+            # What came after the unreadable messages must not overtake the core's word on them.
+            line.waiting = deque(e for e in line.waiting if isinstance(e, End))
+            self.push(Unreadable(effect.token, outcome))
+        else:
+            line.channel.deliver(effect.messages, outcome)
+        while line.waiting and not line.reading and effect.token in self._lines:
+            self._pass_on(line, line.waiting.popleft())
+
+    def _job_finished(self, job: Job, result: JobResult) -> None:
+        """On a disk thread: hand the result over; one wake-up serves all that finish meanwhile."""
+        self._finished.append((job, result))
+        self._soon(self._collect)
+
+    def _collect(self) -> None:
+        while self._finished:
+            self._job_done(*self._finished.popleft())
+
+    def _job_done(self, job: Job, result: JobResult) -> None:
+        if job is self._sync_job:
+            self._sync_job = None
+            took = time.perf_counter() - self._sync_started
+            self._sync_s += (took - self._sync_s) / 8
+            if self._observer is not None:
+                self._observer.sync_took(took)
+        self.push(JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result))
+
+    def _soon(self, function: Callable[..., None], *arguments: object) -> None:
+        """From any thread; a loop that is closed already has nobody waiting."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    @staticmethod
+    def _log(effect: Log) -> None:
+        write = getattr(log, effect.level, log.warning)
+        write(effect.event, **effect.fields)
+
+    # ------------------------------------------------------------ stopping
+
+    def _stop(self, halt: Halt) -> None:
+        if self._halt is not None:
+            return
+        self._halt = halt
+        self._inputs.clear()
+        refusal = self._halted_refusal(admitted=True)
+        calls, self._calls = self._calls, {}
+        for on_answer in calls.values():
+            on_answer(refusal, None)
+        lines, self._lines = self._lines, {}
+        for token, line in lines.items():
+            line.channel.ended(End(token, "", refusal))
+        if not self.halted.done():
+            self.halted.set_result(halt)
+
+    def _halted_refusal(self, admitted: bool) -> Refusal:
+        assert self._halt is not None
+        text = "the server is shutting down" if self._halt.clean else "the server has stopped: " + self._halt.reason
+        return Refusal(Status.UNAVAILABLE, text, None if admitted else Outcome.NOT_APPLIED)
+
+    def _watch_lag(self, expected: float) -> None:
+        now = self._loop.time()
+        if self._observer is not None:
+            self._observer.loop_lagged(max(0.0, now - expected))
+        if self._halt is None:
+            self._lag_timer = self._loop.call_at(now + LAG_INTERVAL_S, self._watch_lag, now + LAG_INTERVAL_S)

@@ -1,0 +1,241 @@
+"""The unary calls of the contract: one table row an RPC, from its request's bytes to its answer's.
+
+A row says how the request message becomes the core's request, and how an answer becomes the response message. The same rows
+serve single calls and the calls inside pipeline frames, so the two can never mean different things. Every response begins
+with the same three fields (success, code, text), which is why most answers are bytes known in advance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import DecodeError, Message
+
+from waymaker.disk.render import wire_messages
+from waymaker.disk.store import Bodies
+from waymaker.server.convert import (
+    consumer_config,
+    consumer_state_pb,
+    stream_config,
+    stream_config_pb,
+    stream_info_pb,
+    update_request,
+)
+from waymaker_core import requests as core
+from waymaker_core.limits import Limits
+from waymaker_core.message import encode_body, varint
+from waymaker_core.outcomes import OK, Answer, CodeError, invalid
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+SERVICE: Final = "waymaker.streams.WaymakerStreamsService"
+
+_OK: Final = b"\x08\x01\x12\x02ok"
+"""success = true, result_code = "ok": how every good answer begins."""
+
+
+class Paging(NamedTuple):
+    """What metadata `wmkr-after` and `wmkr-limit` asked for."""
+
+    after: str = ""
+    limit: int = 0
+
+
+class Serving(NamedTuple):
+    """What a row may need to know of the server."""
+
+    limits: Limits
+    node_id: int
+
+
+class Rpc(NamedTuple):
+    """One unary call. `weighty` marks answers that may carry megabytes."""
+
+    name: str
+    request: type[Message]
+    decode: Callable[[Any, Paging, Serving], core.Request]
+    encode: Callable[[Answer, Bodies | None, Serving], bytes]
+    weighty: bool = False
+    paged: bool = False
+
+    def parse(self, data: bytes, paging: Paging, serving: Serving) -> core.Request:
+        """The core's request. Raises `RefusedError`, or `CodeError` for what is answered by a code."""
+        try:
+            message = self.request.FromString(data)
+        except DecodeError:
+            raise invalid(f"the request is not a valid {self.request.DESCRIPTOR.name}") from None
+        return self.decode(message, paging, serving)
+
+
+def coded(code: str, text: str) -> bytes:
+    """A response that carries a code and nothing else: the same bytes for every RPC."""
+    if code == OK and not text:
+        return _OK
+    return pb.AckResponse(success=code == OK, result_code=code, message=text).SerializeToString()
+
+
+def next_page(answer: Answer) -> str:
+    """The cursor of the page that follows, or empty."""
+    return answer.value.next_after if isinstance(answer.value, core.Page) else ""
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _plain(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
+    return coded(answer.code, answer.message)
+
+
+def _filled(
+    response: type[Message], fill: Callable[[Any, Any, Serving], None]
+) -> Callable[[Answer, Bodies | None, Serving], bytes]:
+    """A response with fields of its own where the call was good."""
+
+    def encode(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
+        if answer.code != OK:
+            return coded(answer.code, answer.message)
+        message: Any = response()
+        message.success = True
+        message.result_code = OK
+        message.message = answer.message
+        fill(answer.value, message, serving)
+        data: bytes = message.SerializeToString()
+        return data
+
+    return encode
+
+
+def _with_messages(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
+    """Field 4 of FetchResponse and its siblings is the messages, joined without parsing any."""
+    if answer.code != OK or not isinstance(answer.value, core.Messages):
+        return coded(answer.code, answer.message)
+    assert bodies is not None
+    parts = [coded(answer.code, answer.message)]
+    for message in wire_messages(answer.value, bodies):
+        parts += (b"\x22", varint(len(message)), message)
+    return b"".join(parts)
+
+
+def _published(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
+    if answer.code != OK:
+        return coded(answer.code, answer.message)
+    published = answer.value
+    assert isinstance(published, core.Published)
+    if published.failures:
+        code, text, seq = published.failures[0]
+        return coded(code, text) + (b"\x20" + varint(seq) if seq else b"")
+    return _OK + b"\x20" + varint(published.first_seq)
+
+
+def _stream_info(value: core.StreamInfo, response: pb.GetStreamInfoResponse, serving: Serving) -> None:
+    stream_info_pb(value, response, serving.node_id)
+
+
+def _updated(value: Any, response: pb.UpdateStreamResponse, serving: Serving) -> None:
+    config, pruned = value
+    response.config.CopyFrom(stream_config_pb(config))
+    response.pruned = pruned
+
+
+def _consumers(value: core.Page, response: pb.ListConsumersResponse, serving: Serving) -> None:
+    response.consumers.extend(consumer_state_pb(info) for info in value.entries if isinstance(info, core.ConsumerInfo))
+
+
+def _consumer(value: core.ConsumerInfo, response: pb.GetConsumerInfoResponse, serving: Serving) -> None:
+    response.consumer.CopyFrom(consumer_state_pb(value))
+
+
+def _subjects(value: core.Page, response: pb.ListSubjectsByPrefixResponse, serving: Serving) -> None:
+    response.subjects.extend(str(entry) for entry in value.entries)
+
+
+def _streams(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
+    """The one response without a code."""
+    assert isinstance(answer.value, core.Page)
+    return pb.ListStreamsResponse(names=[str(entry) for entry in answer.value.entries]).SerializeToString()
+
+
+# ---------------------------------------------------------------- requests
+
+
+def _publish(r: pb.PublishRequest, paging: Paging, serving: Serving) -> core.Publish:
+    if r.ts_ms < 0:
+        raise invalid("ts_ms is negative")
+    body, size = encode_body(r.subject, ((h.key, h.value) for h in r.headers), r.payload, serving.limits)
+    return core.Publish(
+        r.stream,
+        [r.subject],
+        [size],
+        [len(body)],
+        body,
+        [r.ts_ms] if r.ts_ms else None,
+        [r.expected_last_seq] if r.HasField("expected_last_seq") else None,
+    )
+
+
+def _acked(kind: core.AckKind) -> Callable[[Any, Paging, Serving], core.Ack]:
+    def decode(r: Any, paging: Paging, serving: Serving) -> core.Ack:
+        delay_ms = r.delay_ms if kind is core.AckKind.NAK else 0
+        return core.Ack(r.stream, r.consumer, kind, [r.seq], delay_ms)
+
+    return decode
+
+
+UNARY: Final[dict[str, Rpc]] = {
+    rpc.name: rpc
+    for rpc in (
+        Rpc("CreateStream", pb.CreateStreamRequest,
+            lambda r, p, s: core.CreateStream(stream_config(r.config)), _plain),
+        Rpc("DeleteStream", pb.DeleteStreamRequest,
+            lambda r, p, s: core.DeleteStream(r.name), _plain),
+        Rpc("GetStreamInfo", pb.GetStreamInfoRequest,
+            lambda r, p, s: core.GetStreamInfo(r.name), _filled(pb.GetStreamInfoResponse, _stream_info)),
+        Rpc("ListStreams", pb.ListStreamsRequest,
+            lambda r, p, s: core.ListStreams(p.after, p.limit), _streams, weighty=True, paged=True),
+        Rpc("UpdateStream", pb.UpdateStreamRequest,
+            lambda r, p, s: update_request(r, dry_run=False), _filled(pb.UpdateStreamResponse, _updated)),
+        Rpc("Publish", pb.PublishRequest, _publish, _published),
+        Rpc("Fetch", pb.FetchRequest,
+            lambda r, p, s: core.Fetch(r.stream, r.consumer, r.batch_size), _with_messages, weighty=True),
+        Rpc("Ack", pb.AckRequest, _acked(core.AckKind.ACK), _plain),
+        Rpc("Nak", pb.NakRequest, _acked(core.AckKind.NAK), _plain),
+        Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain),
+        Rpc("InProgress", pb.InProgressRequest, _acked(core.AckKind.IN_PROGRESS), _plain),
+        Rpc("CreateConsumer", pb.CreateConsumerRequest,
+            lambda r, p, s: core.CreateConsumer(r.stream, consumer_config(r.config)), _plain),
+        Rpc("DeleteConsumer", pb.DeleteConsumerRequest,
+            lambda r, p, s: core.DeleteConsumer(r.stream, r.consumer), _plain),
+        Rpc("ListConsumers", pb.ListConsumersRequest,
+            lambda r, p, s: core.ListConsumers(r.stream, p.after, p.limit),
+            _filled(pb.ListConsumersResponse, _consumers), weighty=True, paged=True),
+        Rpc("GetConsumerInfo", pb.GetConsumerInfoRequest,
+            lambda r, p, s: core.GetConsumerInfo(r.stream, r.consumer),
+            _filled(pb.GetConsumerInfoResponse, _consumer)),
+        Rpc("ReadLatestAtSubject", pb.ReadLatestAtSubjectRequest,
+            lambda r, p, s: core.ReadLatest(r.stream, r.subject), _with_messages, weighty=True),
+        Rpc("ListSubjectsByPrefix", pb.ListSubjectsByPrefixRequest,
+            lambda r, p, s: core.ListSubjects(r.stream, r.prefix, p.after, p.limit),
+            _filled(pb.ListSubjectsByPrefixResponse, _subjects), weighty=True, paged=True),
+        Rpc("ScanExactAtSubject", pb.ScanExactAtSubjectRequest,
+            lambda r, p, s: core.ScanSubject(r.stream, r.subject, r.from_seq, r.limit), _with_messages, weighty=True),
+    )
+}  # fmt: skip
+
+PREVIEW_UPDATE: Final = Rpc(
+    "PreviewUpdate", pb.UpdateStreamRequest, lambda r, p, s: update_request(r, dry_run=True),
+    _filled(pb.UpdateStreamResponse, _updated),
+)  # fmt: skip
+
+STREAMING: Final = ("Subscribe", "WatchStreams")
+
+LATER: Final[tuple[str, ...]] = tuple(
+    method.name
+    for method in pb.DESCRIPTOR.services_by_name["WaymakerStreamsService"].methods
+    if method.name not in UNARY and method.name not in STREAMING
+)
+"""Calls of the contract that this server does not offer."""
+
+
+def judged(error: CodeError) -> bytes:
+    """The response to a request that was judged before it reached the core."""
+    return coded(error.code, error.message)

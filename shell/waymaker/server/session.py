@@ -1,0 +1,474 @@
+"""One pipeline session: many calls, batches and subscriptions over one stream, with flow control both ways.
+
+Everything goes through the same admission as unary calls. A session holds a bounded amount whatever its client does:
+
+- towards the server, work is paid for from a window from its arrival until its answer has been taken over by gRPC for
+  sending; with the window used up nothing more is read, and the transport pushes back;
+- towards the client, each subscription has credit from its client and a slice of its own in the core's hands; the slice is
+  filled up again only by what has been sent, so that no generosity of a client's credit makes the server hold more.
+
+The protocol is told in `pipeline.proto`. A client that breaks it ends its own session and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from waymaker.disk.store import Bodies
+from waymaker.server import session_wire as wire
+from waymaker.server.calls import Context, SessionCall
+from waymaker.server.columns import ack_request, publish_request
+from waymaker.server.config import TRANSPORT_BYTES_MAX
+from waymaker.server.engine import Engine
+from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
+from waymaker.server.statuses import NOT_OFFERED, abort, internal_error
+from waymaker_core import requests as core
+from waymaker_core.effects import End, Event
+from waymaker_core.outcomes import Answer, CodeError, Refusal, RefusedError, exhausted, invalid
+from waymaker_core.requests import Messages
+from waymaker_core.types import Principal, Token
+from waymaker_proto import pipeline_pb2 as pipe
+
+VERSION: Final = 1
+FRAME_ITEMS_MAX: Final = 10_000
+"""Calls, batches and the like in one frame."""
+OPEN_MAX: Final = 4_096
+"""Unanswered items at which reading pauses."""
+WEIGHTY_OPEN_MAX: Final = 4
+"""Calls with answers of megabytes that one session has in the core at once."""
+SUBSCRIPTIONS_MAX: Final = 1_000
+ITEM_COST_BYTES: Final = 1_024
+MESSAGE_COST_BYTES: Final = 64
+"""What an item, and a message in it, take up beside their bytes."""
+
+_FRAME_TARGET_BYTES: Final = 1 << 20
+_SLICE_MESSAGES: Final = 4_096
+_SLICE_BYTES_MIN: Final = 64 << 10
+_CREDIT_MAX: Final = 1 << 40
+
+
+class Sessions:
+    """Serves the pipeline."""
+
+    def __init__(self, engine: Engine, serving: Serving, window_bytes: int, version: str) -> None:
+        self.engine = engine
+        self.serving = serving
+        self.window_bytes = window_bytes
+        self.version = version
+        self.draining = False
+        self._open: set[Session] = set()
+
+    def methods(self) -> dict[str, SessionCall]:
+        """The handlers by the RPC's name."""
+        return {"Session": self.serve}
+
+    async def serve(self, principal: Principal, requests: object, context: Context) -> None:
+        """One session from its first frame to its end."""
+        session = Session(self, principal, context)
+        self._open.add(session)
+        refusal: Refusal | None = None
+        try:
+            await session.run()
+        except RefusedError as error:
+            refusal = error.refusal
+        except Exception as error:
+            refusal = internal_error(error, "Session", principal, admitted=True)
+        finally:
+            self._open.discard(session)
+            session.close()
+        if refusal is not None:
+            await abort(context, refusal)
+
+    def drain(self) -> None:
+        """Tell every client that the server is about to go."""
+        self.draining = True
+        for session in self._open:
+            session.say_closing()
+
+    def finish(self) -> None:
+        """End every session once what it has to say is sent."""
+        for session in self._open:
+            session.finish()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class _Load:
+    """A frame's work and what it costs, until the last of it is answered and sent."""
+
+    __slots__ = ("cost_bytes", "items")
+
+    def __init__(self, cost_bytes: int, items: int) -> None:
+        self.cost_bytes = cost_bytes
+        self.items = items
+
+
+class _Outgoing:
+    """A fragment to be sent, and what its sending frees."""
+
+    __slots__ = ("data", "load", "subscription", "messages", "bytes")
+
+    def __init__(
+        self, data: bytes, load: _Load | None = None, subscription: _Subscription | None = None, messages: int = 0,
+        bytes_: int = 0,
+    ) -> None:  # fmt: skip
+        self.data = data
+        self.load = load
+        self.subscription = subscription
+        self.messages = messages
+        self.bytes = bytes_
+
+
+class _Subscription:
+    """A subscription of a session: the engine's channel, and the ledger of its credit."""
+
+    def __init__(self, session: Session, id_: int) -> None:
+        self.id = id_
+        self.token: Token | None = None
+        self._session = session
+        self._client_messages = 0
+        self._client_bytes = 0
+        self._lent_messages = 0
+        self._lent_bytes = 0
+
+    def grant(self, messages: int, bytes_: int) -> None:
+        """The client has room for more."""
+        self._client_messages = min(self._client_messages + messages, _CREDIT_MAX)
+        self._client_bytes = min(self._client_bytes + bytes_, _CREDIT_MAX)
+        self._lend()
+
+    def sent(self, messages: int, bytes_: int) -> None:
+        """gRPC has taken this over."""
+        self._lent_messages -= messages
+        self._lent_bytes -= bytes_
+        self._lend()
+
+    def _lend(self) -> None:
+        """Pass credit on to the core, at most a slice, and not in crumbs."""
+        slice_bytes = self._session.slice_bytes
+        messages = min(self._client_messages, _SLICE_MESSAGES - self._lent_messages)
+        bytes_ = min(self._client_bytes, slice_bytes - self._lent_bytes)
+        if (
+            messages < min(self._client_messages, _SLICE_MESSAGES // 2)
+            and bytes_ < min(self._client_bytes, slice_bytes // 2)
+        ):  # fmt: skip
+            return
+        messages, bytes_ = max(messages, 0), max(bytes_, 0)
+        if self.token is None or not (messages or bytes_):
+            return
+        self._client_messages -= messages
+        self._client_bytes -= bytes_
+        self._lent_messages += messages
+        self._lent_bytes += bytes_
+        self._session.engine.credit(self.token, messages, bytes_)
+
+    # ---- the engine's channel
+
+    def deliver(self, messages: Messages, bodies: Bodies) -> None:
+        """From the engine."""
+        data = wire.delivery(self.id, messages, bodies)
+        self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
+
+    def event(self, event: Event) -> None:
+        """Watches do not run over sessions."""
+        raise AssertionError("an event for a subscription")
+
+    def ended(self, end: End) -> None:
+        """From the engine."""
+        self._session.subscription_ended(self, end)
+
+
+class Session:
+    """One session. The task that runs it sends; a second one reads."""
+
+    def __init__(self, sessions: Sessions, principal: Principal, context: Context) -> None:
+        self.engine = sessions.engine
+        self._sessions = sessions
+        self._serving = sessions.serving
+        self._principal = principal
+        self._context = context
+        self._window_bytes = sessions.window_bytes
+        self._outgoing: deque[_Outgoing] = deque()
+        self._unsent_bytes = 0
+        self._used_bytes = 0
+        self._open: dict[int, Token | None] = {}
+        self._weighty_open = 0
+        self._weighty_waiting: deque[Callable[[], None]] = deque()
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._wake: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._finishing = False
+        self._closed = False
+
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of one subscription that may be under way from the core to gRPC."""
+        return max(_SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
+
+    # ------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Read and send until the client has half-closed and everything is answered. Raises `RefusedError`."""
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._reader.add_done_callback(lambda _: self._awake())
+        while True:
+            if self._reader.done() and not self._reader.cancelled():
+                self._reader.result()
+            if self._outgoing:
+                await self._send_frame()
+            elif self._finishing or (self._reader.done() and not self._open):
+                return
+            else:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+
+    def close(self) -> None:
+        """Forget everything; what was admitted goes on in the core."""
+        self._closed = True
+        if self._reader is not None:
+            self._reader.cancel()
+        for subscription in self._subscriptions.values():
+            if subscription.token is not None:
+                self.engine.cancel(subscription.token)
+        self._subscriptions.clear()
+        for token in self._open.values():
+            if token is not None:
+                self.engine.cancel(token)
+        self._open.clear()
+        self._weighty_waiting.clear()
+        self._outgoing.clear()
+
+    def say_closing(self) -> None:
+        """The server is about to go."""
+        self.send(_Outgoing(wire.closing("server_shutdown")))
+
+    def finish(self) -> None:
+        """Send what there is, then end."""
+        self._finishing = True
+        self._awake()
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, item: _Outgoing) -> None:
+        """Queue a fragment."""
+        if self._closed:
+            return
+        self._outgoing.append(item)
+        self._unsent_bytes += len(item.data)
+        self._awake()
+
+    def _awake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _send_frame(self) -> None:
+        items: list[_Outgoing] = []
+        size = 0
+        while self._outgoing and (not items or size + len(self._outgoing[0].data) <= _FRAME_TARGET_BYTES):
+            items.append(self._outgoing.popleft())
+            size += len(items[-1].data)
+        await self._context.write(b"".join([item.data for item in items]) if len(items) > 1 else items[0].data)
+        self._unsent_bytes -= size
+        for item in items:
+            if item.load is not None:
+                item.load.items -= 1
+                if not item.load.items:
+                    self._used_bytes -= item.load.cost_bytes
+            if item.subscription is not None:
+                item.subscription.sent(item.messages, item.bytes)
+        self._start_weighty()
+        if self._room is not None and not self._room.done() and self._has_room():
+            self._room.set_result(None)
+
+    def _has_room(self) -> bool:
+        return self._used_bytes < self._window_bytes and len(self._open) < OPEN_MAX
+
+    # ------------------------------------------------------------ reading
+
+    async def _read(self) -> None:
+        greeted = False
+        while True:
+            data: Any = await self._context.read()
+            if data is grpc.aio.EOF:
+                self._end_subscriptions()
+                return
+            try:
+                frame = pipe.Frame.FromString(data)
+            except DecodeError:
+                raise invalid("a frame that is not valid") from None
+            if not greeted:
+                self._greet(frame)
+                greeted = True
+            self._take(frame, len(data))
+            del data, frame
+            while not self._has_room():
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+
+    def _greet(self, frame: pipe.Frame) -> None:
+        if not frame.HasField("hello") or frame.hello.version < VERSION:
+            raise invalid(f"a session begins with hello, in version {VERSION} or above")
+        limits = self._serving.limits
+        message = pipe.Welcome(
+            version=VERSION,
+            server=self._sessions.version,
+            window_bytes=self._window_bytes,
+            frame_bytes_max=TRANSPORT_BYTES_MAX,
+            publish_batch_max=limits.publish_batch_max,
+            ack_batch_max=limits.ack_batch_max,
+            message_bytes_max=limits.message_bytes_max,
+            subscriptions_max=SUBSCRIPTIONS_MAX,
+        )
+        self.send(_Outgoing(wire.welcome(message)))
+        if self._sessions.draining:
+            self.say_closing()
+
+    def _take(self, frame: pipe.Frame, size: int) -> None:
+        """Everything in a frame enters the same step."""
+        work = len(frame.calls) + len(frame.publishes) + len(frame.acks)
+        if work + len(frame.subscribes) + len(frame.credits) + len(frame.unsubscribes) > FRAME_ITEMS_MAX:
+            raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame")
+        messages = sum([len(batch.payloads) for batch in frame.publishes])
+        if messages > self._serving.limits.publish_batch_max:
+            raise exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
+        if work:
+            load = _Load(size + ITEM_COST_BYTES * work + MESSAGE_COST_BYTES * messages, work)
+            self._used_bytes += load.cost_bytes
+            for publish in frame.publishes:
+                self._publish(publish, load)
+            for ack in frame.acks:
+                self._ack(ack, load)
+            for call in frame.calls:
+                self._call(call, load)
+        for credit in frame.credits:
+            subscription = self._subscriptions.get(credit.subscription)
+            if subscription is not None:
+                subscription.grant(credit.messages, credit.bytes)
+        for subscription_id in frame.unsubscribes:
+            self._unsubscribe(subscription_id)
+        for subscribe in frame.subscribes:
+            self._subscribe(subscribe)
+
+    # ------------------------------------------------------------ work
+
+    def _begin(self, id_: int) -> None:
+        if id_ in self._open:
+            raise invalid(f"id {id_} is in use already")
+        self._open[id_] = None
+
+    def _ask(
+        self, id_: int, request: core.Request, answered: Callable[[Answer | Refusal, Bodies | None], None]
+    ) -> None:
+        self._open[id_] = self.engine.call(self._principal, request, answered)
+
+    def _done(self, id_: int, load: _Load, data: bytes) -> None:
+        self._open.pop(id_, None)
+        self.send(_Outgoing(data, load))
+
+    def _publish(self, batch: pipe.PublishBatch, load: _Load) -> None:
+        id_ = batch.id
+        self._begin(id_)
+        try:
+            request = publish_request(batch, self._serving.limits)
+        except RefusedError as error:
+            self._done(id_, load, wire.published(id_, error.refusal))
+            return
+        self._ask(id_, request, lambda answer, _: self._done(id_, load, wire.published(id_, answer)))
+
+    def _ack(self, batch: pipe.AckBatch, load: _Load) -> None:
+        id_ = batch.id
+        self._begin(id_)
+        try:
+            request = ack_request(batch, self._serving.limits)
+        except RefusedError as error:
+            self._done(id_, load, wire.acked(id_, error.refusal))
+            return
+        self._ask(id_, request, lambda answer, _: self._done(id_, load, wire.acked(id_, answer)))
+
+    def _call(self, call: pipe.Call, load: _Load) -> None:
+        id_ = call.id
+        self._begin(id_)
+        rpc = UNARY.get(call.method)
+        if rpc is None:
+            self._done(id_, load, wire.call_refused(id_, NOT_OFFERED))
+            return
+        try:
+            request = rpc.parse(call.request, Paging(call.after, call.limit), self._serving)
+        except RefusedError as error:
+            self._done(id_, load, wire.call_refused(id_, error.refusal))
+            return
+        except CodeError as error:
+            self._done(id_, load, wire.call_result(id_, judged(error), ""))
+            return
+        if rpc.weighty:
+            self._weighty_waiting.append(partial(self._ask_weighty, id_, rpc, request, load))
+            self._start_weighty()
+        else:
+            self._ask(id_, request, partial(self._answered, id_, rpc, load))
+
+    def _answered(self, id_: int, rpc: Rpc, load: _Load, answer: Answer | Refusal, bodies: Bodies | None) -> None:
+        if isinstance(answer, Refusal):
+            data = wire.call_refused(id_, answer)
+        else:
+            try:
+                data = wire.call_result(id_, rpc.encode(answer, bodies, self._serving), next_page(answer))
+            except Exception as error:
+                data = wire.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
+        self._done(id_, load, data)
+
+    def _ask_weighty(self, id_: int, rpc: Rpc, request: core.Request, load: _Load) -> None:
+        self._weighty_open += 1
+
+        def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
+            self._weighty_open -= 1
+            self._answered(id_, rpc, load, answer, bodies)
+            self._start_weighty()
+
+        self._ask(id_, request, answered)
+
+    def _start_weighty(self) -> None:
+        """Ask for large answers a few at a time, and only while the client takes what there is."""
+        while (
+            self._weighty_waiting
+            and self._weighty_open < WEIGHTY_OPEN_MAX
+            and self._unsent_bytes < self._window_bytes
+        ):  # fmt: skip
+            self._weighty_waiting.popleft()()
+
+    # ------------------------------------------------------------ subscriptions
+
+    def _subscribe(self, message: pipe.Subscribe) -> None:
+        if message.id in self._subscriptions:
+            raise invalid(f"subscription {message.id} exists already")
+        if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
+            refusal = exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
+            self.send(_Outgoing(wire.ended(message.id, "", refusal)))
+            return
+        subscription = _Subscription(self, message.id)
+        self._subscriptions[message.id] = subscription
+        request = core.Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty)
+        subscription.token = self.engine.open(self._principal, request, subscription)
+        subscription.grant(message.credit_messages, message.credit_bytes)
+
+    def _unsubscribe(self, subscription_id: int) -> None:
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is not None and subscription.token is not None:
+            self.engine.cancel(subscription.token)
+
+    def _end_subscriptions(self) -> None:
+        for subscription_id in list(self._subscriptions):
+            self._unsubscribe(subscription_id)
+
+    def subscription_ended(self, subscription: _Subscription, end: End) -> None:
+        """The core has nothing more for it."""
+        if self._subscriptions.pop(subscription.id, None) is not None:
+            self.send(_Outgoing(wire.ended(subscription.id, end.reason, end.refusal)))

@@ -1,0 +1,135 @@
+"""Frames of the pipeline towards the client, encoded by hand.
+
+A frame is fragments, each a whole field of `Frame`, joined once. Bodies and columns go from where they lie to the frame
+without becoming objects in between; fixed-width columns are memory as it is. A test parses all of it with the generated
+code.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Mapping
+from typing import Final
+
+from waymaker.disk.store import Bodies
+from waymaker_core.message import varint
+from waymaker_core.outcomes import OK, Answer, Refusal
+from waymaker_core.requests import Messages, Published
+from waymaker_proto import pipeline_pb2 as pipe
+
+assert sys.byteorder == "little", "columns are sent as they lie in memory"
+
+_FIELDS: Final[Mapping[str, int]] = {f.name: f.number for f in pipe.Frame.DESCRIPTOR.fields}
+
+
+def _tag(field: str) -> bytes:
+    return varint(_FIELDS[field] << 3 | 2)
+
+
+_RESULTS: Final = _tag("results")
+_PUBLISHED: Final = _tag("published")
+_ACKED: Final = _tag("acked")
+_DELIVERIES: Final = _tag("deliveries")
+_ENDED: Final = _tag("ended")
+_OK_CODE: Final = b"\x2a\x02ok"
+_ACKED_OK: Final = b"\x12\x02ok"
+
+
+def _framed(tag: bytes, data: bytes) -> bytes:
+    return b"".join((tag, varint(len(data)), data))
+
+
+def refused(refusal: Refusal) -> pipe.Refused:
+    """A refusal as the pipeline says it."""
+    return pipe.Refused(
+        status=refusal.status.value,
+        message=refusal.message,
+        outcome=refusal.outcome.value if refusal.outcome is not None else "",
+        code=refusal.code,
+    )
+
+
+def welcome(message: pipe.Welcome) -> bytes:
+    """The first frame's field."""
+    return pipe.Frame(welcome=message).SerializeToString()
+
+
+def closing(reason: str) -> bytes:
+    """The last frame's field."""
+    return pipe.Frame(closing=pipe.Closing(reason=reason)).SerializeToString()
+
+
+def call_result(call_id: int, response: bytes, next_after: str) -> bytes:
+    """A call that ran."""
+    data = [b"\x08", varint(call_id), b"\x12", varint(len(response)), response]
+    if next_after:
+        raw = next_after.encode()
+        data += [b"\x22", varint(len(raw)), raw]
+    return _framed(_RESULTS, b"".join(data))
+
+
+def call_refused(call_id: int, refusal: Refusal) -> bytes:
+    """A call that did not."""
+    return _framed(_RESULTS, pipe.CallResult(id=call_id, refused=refused(refusal)).SerializeToString())
+
+
+def published(batch_id: int, answer: Answer | Refusal) -> bytes:
+    """What became of a publish batch."""
+    if isinstance(answer, Refusal):
+        message = pipe.Published(id=batch_id, refused=refused(answer))
+    elif answer.code != OK:
+        message = pipe.Published(id=batch_id, result_code=answer.code, message=answer.message)
+    else:
+        value = answer.value
+        assert isinstance(value, Published)
+        if not value.failures:
+            head = b"\x08" + varint(batch_id) + b"\x10" + varint(value.first_seq)
+            return _framed(_PUBLISHED, b"".join((head, b"\x18", varint(value.count), _OK_CODE)))
+        message = pipe.Published(id=batch_id, first_seq=value.first_seq, count=value.count, result_code=OK)
+        for index, (code, text, seq) in sorted(value.failures.items()):
+            message.failures.add(index=index, result_code=code, message=text, seq=seq)
+    return _framed(_PUBLISHED, message.SerializeToString())
+
+
+def acked(batch_id: int, answer: Answer | Refusal) -> bytes:
+    """What became of a batch of acknowledgements."""
+    if isinstance(answer, Refusal):
+        message = pipe.Acked(id=batch_id, refused=refused(answer))
+        return _framed(_ACKED, message.SerializeToString())
+    if answer.code == OK:
+        return _framed(_ACKED, b"\x08" + varint(batch_id) + _ACKED_OK)
+    message = pipe.Acked(id=batch_id, result_code=answer.code, message=answer.message)
+    return _framed(_ACKED, message.SerializeToString())
+
+
+def ended(subscription: int, reason: str, refusal: Refusal | None) -> bytes:
+    """A subscription's last word."""
+    message = pipe.Ended(subscription=subscription, reason=reason)
+    if refusal is not None:
+        message.refused.CopyFrom(refused(refusal))
+    return _framed(_ENDED, message.SerializeToString())
+
+
+def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
+    """Messages for a subscription: columns and joined bodies."""
+    parts: list[bytes] = [b"\x08", varint(subscription)]
+    size = len(parts[1]) + 1
+    for run, body in zip(messages.runs, bodies, strict=True):
+        head = b"\x08" + varint(run.first_seq)
+        if run.deliver_count:
+            head += b"\x10" + varint(run.deliver_count)
+        times, lengths = _fixed(b"\x1a", run.times_ms, 8), _fixed(b"\x22", run.lengths, 4)
+        body_head = b"\x2a" + varint(len(body))
+        length = len(head) + len(times) + len(lengths) + len(body_head) + len(body)
+        run_head = b"\x12" + varint(length)
+        parts += (run_head, head, times, lengths, body_head, body)
+        size += len(run_head) + length
+    return b"".join([_DELIVERIES, varint(size), *parts])
+
+
+def _fixed(tag: bytes, column: array[int], width: int) -> bytes:
+    """A packed fixed-width field is the array's own memory."""
+    assert column.itemsize == width
+    data = column.tobytes()
+    return tag + varint(len(data)) + data

@@ -1,0 +1,102 @@
+"""How a refusal leaves through gRPC: status, text, trailers; and what becomes of a bug.
+
+A bug is told to the caller as INTERNAL with an opaque id, and to the operator as a log line with the same id and the
+traceback. The text of an exception never leaves the process: it may quote what belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+from urllib.parse import quote, unquote
+
+import grpc
+import structlog
+
+from waymaker.server.rpcs import Paging
+from waymaker_core.outcomes import Outcome, Refusal, RefusedError, Status, invalid
+from waymaker_core.types import Principal
+
+OUTCOME_TRAILER: Final = "wmkr-outcome"
+CODE_TRAILER: Final = "wmkr-code"
+NEXT_TRAILER: Final = "wmkr-next"
+AFTER_METADATA: Final = "wmkr-after"
+LIMIT_METADATA: Final = "wmkr-limit"
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+UNAUTHENTICATED: Final = Refusal(
+    Status.UNAUTHENTICATED, "a valid bearer token is needed: send it as metadata `authorization: Bearer TOKEN`"
+)
+NOT_OFFERED: Final = Refusal(Status.UNIMPLEMENTED, "this server does not offer this call")
+
+log = structlog.get_logger("waymaker.server")
+
+
+def status_code(refusal: Refusal) -> grpc.StatusCode:
+    """gRPC's name of a refusal's status."""
+    return _CODES[refusal.status.value]
+
+
+def trailers(refusal: Refusal) -> tuple[tuple[str, str], ...]:
+    """What a caller's program reads beside the status."""
+    found: list[tuple[str, str]] = []
+    if refusal.outcome is not None:
+        found.append((OUTCOME_TRAILER, refusal.outcome.value))
+    if refusal.code:
+        found.append((CODE_TRAILER, refusal.code))
+    return tuple(found)
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> NoReturn:
+    """End a call with a refusal."""
+    await context.abort(status_code(refusal), refusal.message, trailers(refusal))
+
+
+def internal_error(error: BaseException, where: str, principal: Principal, admitted: bool) -> Refusal:
+    """Logs what happened, and gives the refusal that says nothing of it."""
+    incident = secrets.token_hex(8)
+    log.error("internal_error", incident=incident, where=where, principal=principal.name, exc_info=error)
+    return Refusal(
+        Status.INTERNAL,
+        f"internal error {incident}; the server's log has the details",
+        None if admitted else Outcome.NOT_APPLIED,
+    )
+
+
+def paging(metadata: Iterable[tuple[str, str | bytes]]) -> Paging:
+    """What a list is asked to page by. gRPC's metadata is ASCII, so the cursor travels percent-encoded.
+
+    Raises `RefusedError`.
+    """
+    after, limit = "", 0
+    for key, value in metadata:
+        if key == AFTER_METADATA:
+            after = _cursor(value)
+        elif key == LIMIT_METADATA:
+            limit = _limit(value)
+    return Paging(after, limit)
+
+
+def next_trailer(cursor: str) -> tuple[tuple[str, str], ...]:
+    """The cursor of the following page, as it travels."""
+    return ((NEXT_TRAILER, quote(cursor, safe="")),)
+
+
+def _cursor(value: str | bytes) -> str:
+    try:
+        return unquote(value if isinstance(value, str) else value.decode(), errors="strict")
+    except UnicodeDecodeError:
+        raise _bad(AFTER_METADATA, "percent-encoded UTF-8") from None
+
+
+def _limit(value: str | bytes) -> int:
+    text = value if isinstance(value, str) else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise _bad(LIMIT_METADATA, "a whole number")
+    return int(text)
+
+
+def _bad(name: str, wanted: str) -> RefusedError:
+    return invalid(f"metadata {name} must be {wanted}")

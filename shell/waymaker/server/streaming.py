@@ -1,0 +1,145 @@
+"""The contract's two streaming calls: Subscribe and WatchStreams, one event a gRPC message.
+
+Back-pressure is credit: the core sends no more than the credit it was given, and credit is given again only for what gRPC
+has taken over for sending, which it does as fast as the client reads. What a slow reader can make the server hold is thus one
+window of messages, whatever the stream brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from waymaker.disk.render import wire_messages
+from waymaker.disk.store import Bodies
+from waymaker.server.calls import Context, StreamCall
+from waymaker.server.engine import Engine
+from waymaker.server.rpcs import Serving
+from waymaker.server.statuses import abort, internal_error
+from waymaker_core.effects import End, Event, EventKind
+from waymaker_core.message import varint
+from waymaker_core.outcomes import Refusal, Status, invalid
+from waymaker_core.requests import Messages, Request, Subscribe, WatchStreams
+from waymaker_core.types import Principal
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+_WINDOW_BYTES: Final = 1 << 20
+_WINDOW_MESSAGES_MAX: Final = 1_024
+_WATCH_WINDOW: Final = 64
+_CONSUMER_EVENTS: Final = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETED)
+
+
+class Inbox:
+    """What the engine hands over for one stream, taken out by the task that sends."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[Messages, Bodies] | Event | End] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def deliver(self, messages: Messages, bodies: Bodies) -> None:
+        """From the engine."""
+        self._add((messages, bodies))
+
+    def event(self, event: Event) -> None:
+        """From the engine."""
+        self._add(event)
+
+    def ended(self, end: End) -> None:
+        """From the engine."""
+        self._add(end)
+
+    def _add(self, item: tuple[Messages, Bodies] | Event | End) -> None:
+        self._items.append(item)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self) -> tuple[Messages, Bodies] | Event | End:
+        """The next item, awaited."""
+        while not self._items:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._items.popleft()
+
+
+class Streaming:
+    """Serves the streaming calls of the contract."""
+
+    def __init__(self, engine: Engine, serving: Serving) -> None:
+        self._engine = engine
+        self._serving = serving
+
+    def methods(self) -> dict[str, StreamCall]:
+        """The handlers by the RPC's name."""
+        return {"Subscribe": self.subscribe, "WatchStreams": self.watch}
+
+    async def subscribe(self, principal: Principal, data: bytes, context: Context) -> None:
+        """Push messages until something ends it."""
+        try:
+            message = pb.SubscribeRequest.FromString(data)
+        except DecodeError:
+            await abort(context, invalid("the request is not a valid SubscribeRequest").refusal)
+        request = Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty)
+        window = min(message.batch_size or self._serving.limits.subscription_default, _WINDOW_MESSAGES_MAX)
+        await self._run("Subscribe", principal, request, window, context)
+
+    async def watch(self, principal: Principal, data: bytes, context: Context) -> None:
+        """Tell of changes until something ends it."""
+        await self._run("WatchStreams", principal, WatchStreams(), _WATCH_WINDOW, context)
+
+    async def _run(self, name: str, principal: Principal, request: Request, window: int, context: Context) -> None:
+        inbox = Inbox()
+        token = self._engine.open(principal, request, inbox)
+        self._engine.credit(token, window, _WINDOW_BYTES)
+        refusal: Refusal | None = None
+        try:
+            while True:
+                item = await inbox.take()
+                if isinstance(item, End):
+                    refusal = item.refusal or _interrupted(request, item)
+                    if refusal is None:
+                        await context.write(_stopped(item.reason))
+                    break
+                if isinstance(item, Event):
+                    await context.write(watch_event(item, self._serving.node_id))
+                    self._engine.credit(token, 1, 0)
+                else:
+                    messages, bodies = item
+                    for wire in wire_messages(messages, bodies):
+                        await context.write(b"\x0a" + varint(len(wire)) + wire)
+                    self._engine.credit(token, messages.count, messages.byte_count)
+        except Exception as error:
+            refusal = internal_error(error, name, principal, admitted=True)
+        finally:
+            self._engine.cancel(token)
+        if refusal is not None:
+            await abort(context, refusal)
+
+
+def _interrupted(request: Request, end: End) -> Refusal | None:
+    """A subscription's end is an event that gives the reason; a watch has no such event, and never ends by itself."""
+    if isinstance(request, WatchStreams):
+        return Refusal(Status.UNAVAILABLE, f"the watch is over: {end.reason}", None)
+    return None
+
+
+def _stopped(reason: str) -> bytes:
+    return pb.SubscribeEvent(stopped=pb.SubscribeStopped(reason=reason)).SerializeToString()
+
+
+def watch_event(event: Event, node_id: int) -> bytes:
+    """One change, encoded."""
+    message = pb.WatchEvent(
+        type=event.kind.value,  # type: ignore[arg-type]
+        ts_ms=event.wall_ms,
+        node_id=node_id,
+        lagged_count=event.lagged,
+    )
+    if event.kind in _CONSUMER_EVENTS:
+        message.consumer.stream = event.stream
+        message.consumer.consumer = event.consumer
+    else:
+        message.stream.name = event.stream
+    return message.SerializeToString()
