@@ -1,0 +1,67 @@
+"""The documentation agrees with the code where it can be held against it: limits, formats."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from waymaker_core import records
+from waymaker_core.limits import KIB, MIB, Limits
+from waymaker_core.store import frame
+
+ROOT = Path(__file__).resolve().parents[1]
+UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
+
+
+def limits_in(page: str) -> dict[str, int]:
+    """The rows ``| `name` (whose) | 1,024 KiB |`` of a page, as numbers."""
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| ([\d,]+)(?: (\w+))? \|$", page, re.MULTILINE)
+    return {name: int(figure.replace(",", "")) * UNITS[unit] for name, figure, unit in rows}
+
+
+def test_the_documented_limits_are_the_limits() -> None:
+    documented = limits_in((ROOT / "docs" / "streams-and-consumers.md").read_text())
+    assert len(documented) >= 15
+    known = {field.name: getattr(Limits(), field.name) for field in fields(Limits)}
+    assert documented == {name: known.get(name) for name in documented}
+
+
+def test_a_wrong_figure_would_be_seen() -> None:
+    assert limits_in("| `fetch_max` (a call) | 10,000 |\n| `page_bytes_max` | 8 MiB |\n") == {
+        "fetch_max": 10_000,
+        "page_bytes_max": 8 * MIB,
+    }
+
+
+def test_the_documented_frame_header_is_the_one_in_use() -> None:
+    page = (ROOT / "docs" / "storage-format.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([\w ]+) \| (4 bytes|u8|u16|u32|u64) \|", page, re.MULTILINE)
+    widths = {"4 bytes": ("4s", 4), "u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8)}
+    offset, layout = 0, "<"
+    for documented, name, kind in rows:
+        assert int(documented) == offset, name
+        letter, width = widths[kind]
+        layout, offset = layout + letter, offset + width
+    names = [name.replace(" checksum", " crc").replace(" ", "_") for _, name, _ in rows]
+    assert names[:-1] == list(frame.FrameHeader._fields)
+    assert offset == frame.HEADER_BYTES
+    assert struct.Struct(layout).size == offset
+    assert struct.calcsize(layout[:-1]) == frame.HEADER_BYTES - 4
+    assert "`" + frame.MAGIC.decode() + "`" in page
+
+
+def test_every_kind_of_frame_is_documented_with_its_number() -> None:
+    page = (ROOT / "docs" / "storage-format.md").read_text()
+    documented = {
+        int(number): name for number, name in re.findall(r"^\| (\d+) \| ([a-z ]+) \| [^|]+ \|$", page, re.MULTILINE)
+    }
+    kinds = {
+        kind.KIND: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__.removesuffix("Record")).lower()
+        for kind in get_args(records.Record)
+    }
+    kinds |= {frame.MARK: "mark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
+    kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished"}
+    assert documented == kinds
