@@ -1,0 +1,111 @@
+"""Hypothesis strategies and comparisons that the tests of the store share."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import strategies as st
+
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.records import (
+    AckRecord,
+    ConsumerCreated,
+    ConsumerDeleted,
+    DeliveredRecord,
+    DropRecord,
+    PruneRecord,
+    PublishRecord,
+    Record,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
+
+U32 = st.integers(0, (1 << 32) - 1)
+U64 = st.integers(0, (1 << 64) - 1)
+I64 = st.integers(-(1 << 63), (1 << 63) - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+def plain(value: object) -> object:
+    """An object of slots as something that `==` compares: class name and fields, arrays with their item type."""
+    if isinstance(value, array):
+        return (value.typecode, value.tolist())
+    slots = getattr(type(value), "__slots__", None)
+    if slots is None or isinstance(value, (str, bytes, int)):
+        return value
+    return (type(value).__name__, [plain(getattr(value, name)) for name in slots])
+
+
+def column(typecode: str, values: st.SearchStrategy[int], max_size: int = 8) -> st.SearchStrategy[array[int]]:
+    return st.lists(values, max_size=max_size).map(lambda entries: array(typecode, entries))
+
+
+@st.composite
+def drops(draw: st.DrawFn) -> tuple[array[int], array[int]]:
+    pairs = draw(st.lists(st.tuples(U64, U64), max_size=4))
+    return array("Q", [seq for seq, _ in pairs]), array("Q", [size for _, size in pairs])
+
+
+@st.composite
+def publish_records(draw: st.DrawFn) -> PublishRecord:
+    count = draw(st.integers(0, 12))
+
+    def fixed(values: st.SearchStrategy[int]) -> list[int]:
+        if draw(st.booleans()):
+            return [draw(values)] * count
+        return draw(st.lists(values, min_size=count, max_size=count))
+
+    names = draw(st.lists(TEXT, min_size=1, max_size=5))
+    drop_seqs, drop_sizes = draw(drops())
+    return PublishRecord(
+        draw(U64), array("q", fixed(I64)), array("I", fixed(U32)), array("I", fixed(U32)),
+        [draw(st.sampled_from(names)) for _ in range(count)],
+        array("Q", fixed(U64)) if draw(st.booleans()) else None,
+        draw(st.just(0) | U64), drop_seqs, drop_sizes, draw(st.just(0) | U64), draw(st.just(0) | U64),
+        draw(st.just(0) | U64), draw(st.just(0) | U64), draw(st.just(0) | U64),
+    )  # fmt: skip
+
+
+STREAM_CONFIGS = st.builds(
+    StreamConfig, name=TEXT, subjects_filter=st.lists(TEXT, max_size=3).map(tuple), retention=st.sampled_from(Retention),
+    max_age_ms=U32, max_msgs=U64, max_bytes=U64, strict_limits=st.booleans(), block_size=U32, max_msg_bytes=U32,
+    ephemeral=st.booleans(), max_msgs_per_subject=U32,
+)  # fmt: skip
+CONSUMER_CONFIGS = st.builds(
+    ConsumerConfig, name=TEXT, filter_subject=TEXT, policy=st.sampled_from(DeliveryPolicy), start_seq=U64,
+    start_time_ms=U64, ack_wait_ms=U32, max_deliver=U32, deliver_group=TEXT, dead_letter_subject=TEXT,
+)  # fmt: skip
+
+
+@st.composite
+def delivered_records(draw: st.DrawFn) -> DeliveredRecord:
+    pairs = draw(st.lists(st.tuples(U64, U32), max_size=5))
+    return DeliveredRecord(
+        draw(U64), draw(U64), draw(U64), draw(U64),
+        array("Q", [seq for seq, _ in pairs]), array("I", [count for _, count in pairs]),
+    )  # fmt: skip
+
+
+def records() -> st.SearchStrategy[Record]:
+    """Any record there is."""
+    return st.one_of(
+        publish_records(),
+        st.builds(lambda t, d: PruneRecord(t, *d), U64, drops()),
+        st.builds(lambda c, term, s, d: AckRecord(c, term, s, *d), U64, st.booleans(), column("Q", U64), drops()),
+        st.builds(
+            lambda c, s, copies, d: DropRecord(c, s, copies, *d),
+            U64,
+            column("Q", U64),
+            st.none() | publish_records(),
+            drops(),
+        ),
+        delivered_records(),
+        st.builds(ConsumerCreated, U64, CONSUMER_CONFIGS, U64, U64),
+        st.builds(ConsumerDeleted, U64),
+        st.builds(StreamCreated, U64, STREAM_CONFIGS, U64, st.booleans(), U64),
+        st.builds(StreamDeleted, U64),
+        st.builds(StreamUpdated, U64, STREAM_CONFIGS),
+        st.builds(StreamOpened, U64, U64),
+    )
