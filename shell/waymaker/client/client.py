@@ -1,0 +1,585 @@
+"""The client: every call of the server as a method, and the rules that hold for all of them.
+
+- `timeout` is in seconds and bounds the whole call, waiting for a connection included; left out, the client's own holds, and
+  None waits for ever.
+- A call that did not end in `ok` raises; `WaymakerError.outcome` says whether a change may have happened all the same.
+- Reads are repeated by themselves after a lost connection. Changes are not, unless nothing had been sent yet, the server
+  said that nothing happened, or `expected_last_seq` makes a publish safe to repeat.
+- Lists page by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Proto
+
+from waymaker.client import wire
+from waymaker.client.archive import read_backup, send_archive
+from waymaker.client.connection import Connection, status_error
+from waymaker.client.delivery import Acker, Message
+from waymaker.client.errors import (
+    ConnectionLostError,
+    DataLossError,
+    OversizeError,
+    UnavailableError,
+    UsageError,
+    WaymakerError,
+)
+from waymaker.client.options import Options
+from waymaker.client.publishing import (
+    Bulk,
+    Many,
+    Publisher,
+    PublishResults,
+    Segment,
+    check_text,
+    put_one,
+    take_payloads,
+)
+from waymaker.client.subscription import Subscription
+from waymaker.client.values import (
+    BackupSummary,
+    ConsumerInfo,
+    Headers,
+    RestoreResult,
+    ServerInfo,
+    StreamInfo,
+    StreamUpdate,
+    WatchEvent,
+    WatchKind,
+)
+from waymaker.client.work import CallWork, check_result
+from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_proto import admin_pb2 as admin
+from waymaker_proto import pipeline_pb2 as pl
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+Response = TypeVar("Response", bound=Proto)
+
+ADMIN: Final = "/waymaker.admin.WaymakerAdminService/"
+STREAMS: Final = "/waymaker.streams.WaymakerStreamsService/"
+PAGE_ENTRIES: Final = 1_000
+SCAN_PAGE: Final = 1_000
+
+
+class _Unset:
+    """The type of a timeout that was left out."""
+
+
+UNSET: Final = _Unset()
+Timeout = float | None | _Unset
+
+
+class Client:
+    """A connection to one server. Made by `waymaker.connect`; use it with `async with`, in one event loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._connection = Connection(options)
+        self._publisher = Publisher(self._connection)
+        self._ackers: dict[tuple[str, str], Acker] = {}
+        self._subscriptions: set[Subscription] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._connection.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self, timeout: float | None = 5.0) -> None:
+        """Confirms acknowledgements under way, then ends the connection. What else is waiting fails."""
+        try:
+            if not self._connection.ended:
+                async with asyncio.timeout(timeout):
+                    for subscription in list(self._subscriptions):
+                        await subscription.close(timeout)
+                    for acker in self._ackers.values():
+                        await acker.flush(timeout)
+        except TimeoutError:
+            pass
+        finally:
+            await self._connection.close()
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server, as it said when the session began."""
+        return self._connection.welcome.server
+
+    # ---------------------------------------------------------------------------------------- messages
+
+    async def publish(
+        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: int = 0,
+        expected_last_seq: int | None = None, timeout: Timeout = UNSET,
+    ) -> int:  # fmt: skip
+        """Stores one message and returns its sequence, once it is on disk.
+
+        What many tasks publish in one turn of the loop travels together. With `expected_last_seq`, the message is stored
+        only if that is the last sequence at the subject (0: nothing yet), else WrongRevisionError tells the actual one.
+        """
+        deadline = self._deadline(timeout)
+        return await self._publisher.add(stream, subject, payload, headers, ts_ms, expected_last_seq, deadline)
+
+    async def publish_many(
+        self, stream: str, messages: Iterable[Many] | AsyncIterable[Many], *, subject: str | None = None,
+        timeout: Timeout = UNSET, on_progress: Callable[[int], None] | None = None,
+    ) -> PublishResults:  # fmt: skip
+        """Stores messages in the order given, in batches, several under way at a time; returns one outcome a message.
+
+        `messages` are payloads (with `subject`), tuples `(subject, payload[, headers])` or `Outgoing`. `timeout` bounds each
+        batch. A message that is refused by itself is an exception in the results and the others go on. Where a whole batch
+        fails, nothing more is taken: the exception is raised, and its `results` tell of every message taken until then.
+        `on_progress` is told how many messages were answered, as answers arrive.
+        """
+        check_text(stream, "stream")
+        if subject is not None:
+            check_text(subject, "subject")
+        flow = _Flow(self._connection, on_progress)
+        source = _batches(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
+        try:
+            async for part in source:
+                await flow.add(part)
+        except WaymakerError as error:
+            await flow.settle()
+            flow.fail(error)
+        except BaseException:
+            flow.abandon()
+            raise
+        await flow.settle()
+        if flow.error is not None:
+            flow.error.results = flow.results
+            raise flow.error
+        return flow.results
+
+    async def fetch(
+        self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET
+    ) -> list[Message]:
+        """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
+        request = pb.FetchRequest(stream=stream, consumer=consumer, batch_size=batch_size)
+        response, _ = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
+        acker = self._acker(stream, consumer)
+        return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker) for m in response.messages]
+
+    def subscribe(
+        self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
+        stop_when_empty: bool = False,
+    ) -> Subscription:  # fmt: skip
+        """A consumer's messages as they come: `async for message in client.subscribe(...)`.
+
+        `prefetch` messages may wait on this side; their `ack_wait` runs. Leave it early with `await subscription.close()`,
+        or use `async with`.
+        """
+        self._subscriptions = {other for other in self._subscriptions if not other.reason}
+        subscription = Subscription(
+            self._connection,
+            self._acker(stream, consumer),
+            prefetch=prefetch,
+            prefetch_bytes=prefetch_bytes,
+            batch_size=batch_size,
+            stop_when_empty=stop_when_empty,
+        )
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def get(self, stream: str, subject: str, *, timeout: Timeout = UNSET) -> Message | None:
+        """The newest message at a subject; None where there is none."""
+        request = pb.ReadLatestAtSubjectRequest(stream=stream, subject=subject)
+        response, _ = await self._call("ReadLatestAtSubject", request, pb.ReadLatestAtSubjectResponse, timeout)
+        return _read(response.latest) if response.HasField("latest") else None
+
+    async def scan(
+        self, stream: str, subject: str, *, from_seq: int = 0, limit: int | None = None, timeout: Timeout = UNSET
+    ) -> AsyncIterator[Message]:
+        """The messages at one subject in order; `limit` None: all. `timeout` bounds each page."""
+        while limit is None or limit > 0:
+            page = SCAN_PAGE if limit is None else min(limit, SCAN_PAGE)
+            request = pb.ScanExactAtSubjectRequest(stream=stream, subject=subject, from_seq=from_seq, limit=page)
+            response, _ = await self._call("ScanExactAtSubject", request, pb.ScanExactAtSubjectResponse, timeout)
+            for message in response.messages:
+                yield _read(message)
+            # A page may be short because of its bytes, so only an empty one is the end.
+            if not response.messages:
+                return
+            from_seq = response.messages[-1].seq + 1
+            if limit is not None:
+                limit -= len(response.messages)
+
+    async def subjects(self, stream: str, prefix: str = "", *, timeout: Timeout = UNSET) -> list[str]:
+        """Subjects with live messages that start with `prefix`, sorted."""
+        request = pb.ListSubjectsByPrefixRequest(stream=stream, prefix=prefix)
+        out: list[str] = []
+        async for response in self._pages("ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout):
+            out.extend(response.subjects)
+        return out
+
+    # ----------------------------------------------------------------------------------------- streams
+
+    async def create_stream(self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Any) -> None:
+        """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
+        made = _config(StreamConfig, config, settings)
+        request = pb.CreateStreamRequest(config=wire.stream_config_to_wire(made))
+        await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
+
+    async def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
+        """Deletes a stream with its messages and consumers."""
+        request = pb.DeleteStreamRequest(name=name)
+        await self._call("DeleteStream", request, pb.DeleteStreamResponse, timeout, repeatable=False)
+
+    async def stream_info(self, name: str, *, timeout: Timeout = UNSET) -> StreamInfo:
+        request = pb.GetStreamInfoRequest(name=name)
+        response, _ = await self._call("GetStreamInfo", request, pb.GetStreamInfoResponse, timeout)
+        return wire.stream_info_from_wire(response)
+
+    async def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
+        """Names of all streams, sorted."""
+        out: list[str] = []
+        async for response in self._pages("ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse, timeout):
+            out.extend(response.names)
+        return out
+
+    async def update_stream(
+        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
+        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
+    ) -> StreamUpdate:  # fmt: skip
+        """Changes settings; None leaves one alone, 0 clears a bound. What the new bounds exclude goes within the call."""
+        request = _update(name, max_age_ms, max_msgs, max_bytes, max_msg_bytes, strict_limits)
+        response, _ = await self._call("UpdateStream", request, pb.UpdateStreamResponse, timeout, repeatable=False)
+        return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
+
+    async def preview_update(
+        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
+        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
+    ) -> StreamUpdate:  # fmt: skip
+        """What `update_stream` would do; nothing changes."""
+        request = _update(name, max_age_ms, max_msgs, max_bytes, max_msg_bytes, strict_limits)
+        response = await self._unary(ADMIN + "PreviewUpdate", request, pb.UpdateStreamResponse, timeout)
+        check_result(response)
+        return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
+
+    # --------------------------------------------------------------------------------------- consumers
+
+    async def create_consumer(
+        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET, **settings: Any
+    ) -> None:
+        """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine."""
+        made = _config(ConsumerConfig, config, settings)
+        request = pb.CreateConsumerRequest(stream=stream, config=wire.consumer_config_to_wire(made))
+        await self._call("CreateConsumer", request, pb.CreateConsumerResponse, timeout, repeatable=False)
+
+    async def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
+        request = pb.DeleteConsumerRequest(stream=stream, consumer=consumer)
+        await self._call("DeleteConsumer", request, pb.DeleteConsumerResponse, timeout, repeatable=False)
+
+    async def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
+        request = pb.GetConsumerInfoRequest(stream=stream, consumer=consumer)
+        response, _ = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
+        return wire.consumer_info_from_wire(response.consumer)
+
+    async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
+        """All consumers of a stream, by name."""
+        out: list[ConsumerInfo] = []
+        request = pb.ListConsumersRequest(stream=stream)
+        async for response in self._pages("ListConsumers", request, pb.ListConsumersResponse, timeout):
+            out.extend(map(wire.consumer_info_from_wire, response.consumers))
+        return out
+
+    # ---------------------------------------------------------------------------------------- operators
+
+    async def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
+        response = await self._unary(ADMIN + "ServerInfo", admin.ServerInfoRequest(), admin.ServerInfoResponse, timeout)
+        return wire.server_info_from_wire(response)
+
+    async def watch(self) -> AsyncIterator[WatchEvent]:
+        """Creations, deletions and updates of streams and consumers on this server, as they happen.
+
+        A lost connection is renewed and told of by an event of kind RESUMED: list again what must not be missed.
+        """
+        while True:
+            await self._connection.connected()
+            open_call: Any = self._connection.channel.unary_stream(
+                STREAMS + "WatchStreams", response_deserializer=pb.WatchEvent.FromString
+            )
+            call = open_call(pb.WatchStreamsRequest().SerializeToString(), metadata=self.options.metadata)
+            try:
+                async for event in call:
+                    yield wire.watch_event_from_wire(event)
+                error: WaymakerError = ConnectionLostError("the server ended the watch")
+            except grpc.aio.AioRpcError as failure:
+                error = _status(failure)
+            except asyncio.CancelledError:
+                # Closing the channel under a call cancels the call, not this task.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                error = ConnectionLostError("the connection was lost")
+            finally:
+                call.cancel()
+            if not (isinstance(error, UnavailableError) and self.options.reconnect):
+                raise error
+            await asyncio.sleep(self.options.backoff_first)
+            await self._connection.connected()
+            yield WatchEvent(WatchKind.RESUMED, "", "", 0, 0)
+
+    async def backup(
+        self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None
+    ) -> AsyncIterator[bytes]:
+        """A stream as an archive, in pieces. It is complete only when the iteration ends without an exception."""
+        open_call: Any = self._connection.channel.unary_stream(
+            ADMIN + "Backup", response_deserializer=admin.ArchiveChunk.FromString
+        )
+        call = open_call(admin.BackupRequest(stream=stream).SerializeToString(), metadata=self.options.metadata)
+        try:
+            async for data in read_backup(call, on_summary):
+                yield data
+        except grpc.aio.AioRpcError as failure:
+            raise _status(failure) from None
+        finally:
+            call.cancel()
+
+    async def restore(self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "") -> RestoreResult:
+        """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified."""
+        call: Any = self._connection.channel.stream_unary(
+            ADMIN + "Restore", response_deserializer=admin.RestoreResponse.FromString
+        )(metadata=self.options.metadata)
+        try:
+            response = await send_archive(call, archive, name)
+        except grpc.aio.AioRpcError as failure:
+            raise _status(failure) from None
+        finally:
+            call.cancel()
+        check_result(response)
+        return wire.restore_result_from_wire(response)
+
+    # ------------------------------------------------------------------------------------------ within
+
+    def _deadline(self, timeout: Timeout) -> float | None:
+        seconds = self._seconds(timeout)
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    def _seconds(self, timeout: Timeout) -> float | None:
+        return self.options.timeout if isinstance(timeout, _Unset) else timeout
+
+    def _acker(self, stream: str, consumer: str) -> Acker:
+        check_text(stream, "stream")
+        check_text(consumer, "consumer")
+        acker = self._ackers.get((stream, consumer))
+        if acker is None:
+            if len(self._ackers) >= 1_024:
+                self._ackers = {key: other for key, other in self._ackers.items() if not other.idle}
+            acker = self._ackers[stream, consumer] = Acker(self._connection, stream, consumer)
+        return acker
+
+    async def _call(
+        self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
+        after: str = "", limit: int = 0,
+    ) -> tuple[Response, str]:  # fmt: skip
+        """One call of the contract through the session: its checked response and the next page's cursor."""
+        future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
+        self._connection.submit(
+            CallWork(method, request, repeatable, future, self._deadline(timeout), after=after, limit=limit)
+        )
+        result = await future
+        try:
+            response = kind.FromString(result.response)
+        except DecodeError as error:
+            raise DataLossError(f"the server's answer to {method} cannot be read") from error
+        if hasattr(response, "result_code"):
+            check_result(response)
+        return response, result.next
+
+    async def _pages(
+        self, method: str, request: Proto, kind: type[Response], timeout: Timeout
+    ) -> AsyncIterator[Response]:
+        after = ""
+        while True:
+            response, following = await self._call(method, request, kind, timeout, after=after, limit=PAGE_ENTRIES)
+            yield response
+            if not following or following == after:
+                return
+            after = following
+
+    async def _unary(self, path: str, request: Proto, kind: type[Response], timeout: Timeout) -> Response:
+        """One call outside the session."""
+        await self._connection.connected()
+        call: Any = self._connection.channel.unary_unary(path, response_deserializer=kind.FromString)
+        try:
+            response: Response = await call(
+                request.SerializeToString(), timeout=self._seconds(timeout), metadata=self.options.metadata
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise _status(failure) from None
+        return response
+
+
+class _Flow:
+    """The batches of one `publish_many`: several under way, bounded in bytes, answered in order."""
+
+    def __init__(self, connection: Connection, on_progress: Callable[[int], None] | None) -> None:
+        self.results = PublishResults()
+        self.error: WaymakerError | None = None
+        self._connection = connection
+        self._on_progress = on_progress
+        self._under_way: deque[Bulk | Segment] = deque()
+
+    async def add(self, part: Bulk | Segment) -> None:
+        """Takes a batch that was submitted, and waits while too much is under way; raises once one has failed."""
+        self._under_way.append(part)
+        while self._under_way:
+            first = self._under_way[0]
+            ready = isinstance(first, Segment) or first.future.done()
+            if not ready and self._bytes() < self._connection.options.window_bytes:
+                break
+            await self._next()
+        if self.error is not None:
+            raise self.error
+
+    def _bytes(self) -> int:
+        return sum(part.size for part in self._under_way if isinstance(part, Bulk))
+
+    async def _next(self) -> None:
+        part = self._under_way[0]
+        if isinstance(part, Bulk):
+            try:
+                segment = await part.future
+            except WaymakerError as error:
+                self.error = self.error or error
+                segment = Segment(0, len(part.payloads), {}, failure=error)
+        else:
+            segment = part
+        self._under_way.popleft()
+        self.results.add(segment)
+        if self._on_progress is not None:
+            self._on_progress(segment.count)
+
+    async def settle(self) -> None:
+        """Waits for everything under way."""
+        while self._under_way:
+            await self._next()
+
+    def fail(self, error: WaymakerError) -> None:
+        self.error = self.error or error
+
+    def abandon(self) -> None:
+        """The caller went away: what was not sent will not be, the rest is not waited for."""
+        for part in self._under_way:
+            if isinstance(part, Bulk):
+                part.future.cancel()
+
+
+async def _batches(
+    connection: Connection, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
+    deadline: Callable[[], float | None],
+) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
+    """Cuts messages into batches and submits each. A message too large for any stream is a segment of its own."""
+    most = connection.welcome.message_bytes_max
+    if isinstance(messages, AsyncIterable):
+        async for part in _batches_as_they_come(connection, stream, messages, subject, deadline):
+            yield part
+        return
+    if subject is not None and isinstance(messages, list | tuple) and messages and isinstance(messages[0], bytes):
+        plain: Sequence[object] = messages
+        at = 0
+        while at < len(plain):
+            bulk = Bulk(stream, deadline())
+            try:
+                at = take_payloads(bulk, subject, plain, at, most)
+            except OversizeError as error:
+                at += 1
+                yield Segment(0, 1, {0: error})
+                continue
+            connection.submit(bulk)
+            yield bulk
+            await asyncio.sleep(0)
+        return
+    bulk = Bulk(stream, deadline())
+    for item in messages:
+        try:
+            put_one(bulk, item, subject, most)
+        except OversizeError as error:
+            if bulk.payloads:
+                connection.submit(bulk)
+                yield bulk
+                bulk = Bulk(stream, deadline())
+            yield Segment(0, 1, {0: error})
+            continue
+        if bulk.full:
+            connection.submit(bulk)
+            yield bulk
+            await asyncio.sleep(0)
+            bulk = Bulk(stream, deadline())
+    if bulk.payloads:
+        connection.submit(bulk)
+        yield bulk
+
+
+async def _batches_as_they_come(
+    connection: Connection, stream: str, messages: AsyncIterable[Many], subject: str | None,
+    deadline: Callable[[], float | None],
+) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
+    """The same for messages that arrive over time: a batch is submitted with its first one and grows until it is sent."""
+    most = connection.welcome.message_bytes_max
+    bulk: Bulk | None = None
+    async for item in messages:
+        if bulk is None or bulk.sent or bulk.full or bulk.future.done():
+            bulk = Bulk(stream, deadline())
+        fresh = not bulk.payloads
+        try:
+            put_one(bulk, item, subject, most)
+        except OversizeError as error:
+            yield Segment(0, 1, {0: error})
+            bulk = None
+            continue
+        if fresh:
+            connection.submit(bulk)
+            yield bulk
+
+
+def _read(message: pb.MessagePb) -> Message:
+    return Message(message.seq, message.ts_ms, 0, message, None)
+
+
+Config = TypeVar("Config", StreamConfig, ConsumerConfig)
+
+
+def _config(kind: type[Config], config: Config | str, settings: dict[str, Any]) -> Config:
+    """A configuration from itself or from a name, with settings by keyword."""
+    try:
+        if isinstance(config, str):
+            made = kind(name=config, **settings)
+        else:
+            made = replace(config, **settings)
+    except TypeError as error:
+        raise UsageError(f"{kind.__name__} has no such setting: {error}") from None
+    return made
+
+
+def _update(
+    name: str, max_age_ms: int | None, max_msgs: int | None, max_bytes: int | None, max_msg_bytes: int | None,
+    strict_limits: bool | None,
+) -> pb.UpdateStreamRequest:  # fmt: skip
+    request = pb.UpdateStreamRequest(name=name)
+    if max_age_ms is not None:
+        request.max_age_ms = max_age_ms
+    if max_msgs is not None:
+        request.max_msgs = max_msgs
+    if max_bytes is not None:
+        request.max_bytes = max_bytes
+    if max_msg_bytes is not None:
+        request.max_msg_bytes = max_msg_bytes
+    if strict_limits is not None:
+        request.strict_limits = strict_limits
+    return request
+
+
+def _status(failure: grpc.aio.AioRpcError) -> WaymakerError:
+    return status_error(failure.code(), failure.details() or "", failure.trailing_metadata())

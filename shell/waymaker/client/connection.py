@@ -1,0 +1,494 @@
+"""One client's connection: a session of the pipeline, renewed when it is lost.
+
+Responsible for moving work and deliveries, nothing of their meaning: frames are packed from what waits, within the window
+that the server granted, and one write is under way at a time, so everything asked for during a loop turn (or during a slow
+write) travels in the next frame. Never sends again what may have happened: `Work.lost` decides that. Back-off doubles from
+`backoff_first` to `backoff_max` with half of it drawn by lot, so that many clients of one server do not return in step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import grpc.aio
+
+from waymaker.client.errors import (
+    NOT_APPLIED,
+    UNKNOWN,
+    ClosedError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    StatusError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+    UsageError,
+    WaymakerError,
+    from_status,
+)
+from waymaker.client.options import Options
+from waymaker_proto import pipeline_pb2 as pl
+
+if TYPE_CHECKING:
+    from waymaker.client.work import Work
+
+log = logging.getLogger("waymaker.client")
+
+METHOD = "/waymaker.pipeline.WaymakerPipelineService/Session"
+VERSION = 1
+Call = Any
+"""grpc's bidirectional call, bytes both ways; its stubs do not know calls without serializers."""
+FRAME_BYTES_TARGET = 512 * 1024
+"""Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
+FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError)
+"""Ends of a session that trying again does not mend: whoever waits is told."""
+
+
+class Subscriber(Protocol):
+    """A subscription, as the connection sees it."""
+
+    id: int
+
+    def subscribe(self, frame: pl.Frame) -> None: ...
+    def deliver(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
+    def ended(self, reason: str, error: WaymakerError | None) -> None: ...
+
+
+class Connection:
+    """Work in, frames out, and back. Belongs to one event loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.welcome = pl.Welcome()
+        self.sessions = 0
+        """How often a session was opened."""
+        self.frames_sent = 0
+        self._channel: grpc.aio.Channel | None = None
+        self._call: Call | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[None] | None = None
+        self._closed = False
+        self._closing = False
+        self._welcomed = False
+        self._over: WaymakerError | None = None
+        """Why there will be no other session."""
+        self._last_error: WaymakerError | None = None
+        self._ready = asyncio.Event()
+        self._next_id = 0
+        self._outbox: deque[Work] = deque()
+        self._inflight: dict[int, Work] = {}
+        self._inflight_bytes = 0
+        self._paused = False
+        self._pause_s = 0.0
+        self._wake: asyncio.Event = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._subscribers: dict[int, Subscriber] = {}
+        self._new_subscribers: list[Subscriber] = []
+        self._credits: dict[int, tuple[int, int]] = {}
+        self._unsubscribes: list[int] = []
+
+    # ------------------------------------------------------------------------------------ open and close
+
+    async def open(self) -> None:
+        """Connects; raises UnavailableError where nobody answers within `connect_timeout`."""
+        loop = asyncio.get_running_loop()
+        self._opened = loop.create_future()
+        self._task = loop.create_task(self._run(), name="waymaker-connection")
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                await asyncio.shield(self._opened)
+        except TimeoutError:
+            await self.close()
+            reason = f": {self._last_error}" if self._last_error else ""
+            raise UnavailableError(
+                f"no answer from {self.options.target} within {self.options.connect_timeout:g} s{reason}",
+                outcome=NOT_APPLIED,
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Ends the session; whatever is still waiting fails."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ready.set()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._hang_up()
+        self._lose(ClosedError("the client was closed"), again=False)
+        self._fail_all(ClosedError("the client was closed", outcome=NOT_APPLIED))
+        if self._sweep is not None:
+            self._sweep.cancel()
+        if self._opened is not None and self._opened.done() and not self._opened.cancelled():
+            self._opened.exception()  # seen: `open` reported it, or nobody waits for it
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The present channel, for calls outside the session."""
+        if self._channel is None or self._closed:
+            raise ClosedError("the client is closed")
+        return self._channel
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no session any more."""
+        return self._closed or self._over is not None
+
+    async def connected(self) -> None:
+        """Waits until there is a session."""
+        self._check_open()
+        await self._ready.wait()
+        self._check_open()
+
+    # -------------------------------------------------------------------------------------------- work
+
+    def submit(self, work: Work) -> None:
+        """Queues work. It is sent in order, after what was queued before."""
+        self._check_open()
+        if self.welcome.frame_bytes_max and work.size > self.welcome.frame_bytes_max:
+            raise ResourceExhaustedError(
+                f"a request of about {work.size} bytes; this server takes at most {self.welcome.frame_bytes_max} in a frame",
+                outcome=NOT_APPLIED,
+            )
+        self._next_id += 1
+        work.id = self._next_id
+        self._outbox.append(work)
+        self._wake.set()
+        if work.deadline is not None:
+            self.watch_deadline(work.deadline)
+
+    def watch_deadline(self, deadline: float) -> None:
+        """Makes sure that somebody looks at this deadline; one timer serves all work."""
+        if self._sweep is None or deadline < self._sweep.when():
+            if self._sweep is not None:
+                self._sweep.cancel()
+            self._sweep = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def add_subscriber(self, subscriber: Subscriber) -> None:
+        self._check_open()
+        self._next_id += 1
+        subscriber.id = self._next_id
+        self._subscribers[subscriber.id] = subscriber
+        self._new_subscribers.append(subscriber)
+        self._wake.set()
+
+    def retry_subscriber(self, subscriber: Subscriber) -> None:
+        """Subscribes again after a pause, unless the client ends first."""
+
+        def again() -> None:
+            if self._closed or self._over is not None:
+                subscriber.ended("", self._over or ClosedError("the client was closed"))
+            else:
+                self.add_subscriber(subscriber)
+
+        asyncio.get_running_loop().call_later(self.options.backoff_first, again)
+
+    def drop_subscriber(self, subscriber: Subscriber) -> None:
+        """Forgets a subscription and tells the server."""
+        if self._subscribers.pop(subscriber.id, None) is None:
+            return
+        self._credits.pop(subscriber.id, None)
+        if subscriber in self._new_subscribers:
+            self._new_subscribers.remove(subscriber)
+        elif self._ready.is_set():
+            self._unsubscribes.append(subscriber.id)
+            self._wake.set()
+
+    def credit(self, subscriber: Subscriber, messages: int, bytes_: int) -> None:
+        """Room for more of a subscription. Lost with the session: the next one is begun with fresh credit."""
+        if self._ready.is_set() and subscriber.id in self._subscribers:
+            old_messages, old_bytes = self._credits.get(subscriber.id, (0, 0))
+            self._credits[subscriber.id] = (old_messages + messages, old_bytes + bytes_)
+            self._wake.set()
+
+    # --------------------------------------------------------------------------------------- the session
+
+    async def _run(self) -> None:
+        """Opens sessions until the client is closed."""
+        backoff = self.options.backoff_first
+        while True:
+            error = await self._session()
+            self._last_error = error
+            if self._welcomed:
+                backoff = self.options.backoff_first
+            await self._hang_up()
+            assert self._opened is not None
+            if not self._opened.done():
+                if isinstance(error, FINAL) or not self.options.wait_for_server:
+                    self._opened.set_exception(error)
+                    return
+            elif not self.options.reconnect:
+                self._over = error
+                self._fail_all(error)
+                self._ready.set()
+                return
+            elif isinstance(error, FINAL):
+                self._fail_all(error)
+            log.debug("session with %s ended: %s", self.options.target, error)
+            await asyncio.sleep(backoff * (0.5 + random.random() / 2))
+            backoff = min(backoff * 2, self.options.backoff_max)
+
+    async def _session(self) -> WaymakerError:
+        """One session from its opening to its end; returns why it ended."""
+        self._welcomed = False
+        options = self.options
+        try:
+            credentials = options.credentials()
+        except UsageError as unreadable:
+            return unreadable
+        arguments = options.channel_arguments()
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(options.target, arguments)
+        else:
+            self._channel = grpc.aio.secure_channel(options.target, credentials, arguments)
+        call: Call = self._channel.stream_stream(METHOD)(metadata=options.metadata)
+        self._call = call
+        writer: asyncio.Task[None] | None = None
+        error: WaymakerError = ConnectionLostError(f"{options.target} ended the session", outcome=UNKNOWN)
+        try:
+            await call.write(pl.Frame(hello=pl.Hello(version=VERSION, client="waymaker-python")).SerializeToString())
+            while (data := await call.read()) is not grpc.aio.EOF:
+                frame = pl.Frame.FromString(data)
+                if frame.HasField("welcome") and writer is None:
+                    self._begin(frame.welcome)
+                    writer = asyncio.get_running_loop().create_task(self._write(call), name="waymaker-writer")
+                self._receive(frame)
+            if await call.code() is not grpc.StatusCode.OK:
+                error = await _status_of(call, options.target)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: a write on a call that had ended
+            error = await _status_of(call, options.target)
+        finally:
+            self._ready.clear()
+            if writer is not None:
+                writer.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await writer
+        self._lose(error)
+        return error
+
+    def _begin(self, welcome: pl.Welcome) -> None:
+        self._welcomed = True
+        self.welcome = welcome
+        self.sessions += 1
+        self._closing, self._paused, self._pause_s = False, False, 0.0
+        self._credits.clear()
+        self._unsubscribes.clear()
+        self._new_subscribers = list(self._subscribers.values())
+        self._ready.set()
+        self._wake.set()
+        assert self._opened is not None
+        if not self._opened.done():
+            self._opened.set_result(None)
+
+    async def _write(self, call: Call) -> None:
+        """Packs and sends frames until the session ends."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while (data := self._pack()) is not None:
+                    self.frames_sent += 1
+                    await call.write(data)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader sees the same end, with its reason
+        except grpc.aio.UsageError:
+            pass
+
+    def _pack(self) -> bytes | None:
+        """The next frame, or None where nothing may be sent now."""
+        if self._closing:
+            return None
+        frame = pl.Frame()
+        filled = self._pack_subscriptions(frame)
+        outbox = self._outbox
+        window = self.welcome.window_bytes or FRAME_BYTES_TARGET
+        packed: list[Work] = []
+        packed_bytes = 0
+        while outbox and not self._paused:
+            work = outbox[0]
+            if self._inflight_bytes and self._inflight_bytes + work.size > window:
+                break
+            if packed and packed_bytes + work.size > FRAME_BYTES_TARGET:
+                break
+            outbox.popleft()
+            try:
+                kept = work.fill(frame)
+            except (TypeError, ValueError, OverflowError) as error:
+                work.fail(UsageError(f"cannot be sent: {error}", outcome=NOT_APPLIED))
+                frame = self._repack(packed)
+                continue
+            if not kept:
+                continue
+            packed.append(work)
+            packed_bytes += work.size
+            work.sent = True
+            self._inflight[work.id] = work
+            self._inflight_bytes += work.size
+        return frame.SerializeToString() if filled or packed else None
+
+    def _repack(self, packed: list[Work]) -> pl.Frame:
+        """A frame without the item that could not be encoded. Rare: values are checked where callers give them."""
+        frame = pl.Frame()
+        for work in packed:
+            work.fill(frame)
+        return frame
+
+    def _pack_subscriptions(self, frame: pl.Frame) -> bool:
+        if not (self._new_subscribers or self._credits or self._unsubscribes):
+            return False
+        for subscriber in self._new_subscribers:
+            subscriber.subscribe(frame)
+        for id_, (messages, bytes_) in self._credits.items():
+            frame.credits.add(subscription=id_, messages=messages, bytes=bytes_)
+        frame.unsubscribes.extend(self._unsubscribes)
+        self._new_subscribers.clear()
+        self._credits.clear()
+        self._unsubscribes.clear()
+        return True
+
+    def _receive(self, frame: pl.Frame) -> None:
+        for batch in frame.deliveries:
+            subscriber = self._subscribers.get(batch.subscription)
+            if subscriber is not None:
+                subscriber.deliver(batch.runs)
+        for replies in (frame.published, frame.acked, frame.results):
+            for reply in replies:
+                work = self._inflight.pop(reply.id, None)
+                if work is None:
+                    continue
+                self._inflight_bytes -= work.size
+                if reply.HasField("refused"):
+                    self._refused(work, reply.refused)
+                else:
+                    self._pause_s = 0.0
+                    work.answer(reply)
+        for ended in frame.ended:
+            subscriber = self._subscribers.pop(ended.subscription, None)
+            if subscriber is None:
+                continue
+            refused = ended.refused if ended.HasField("refused") else None
+            subscriber.ended(ended.reason, None if refused is None else error_of(refused))
+        if frame.HasField("closing"):
+            self._closing = True
+        elif self._outbox:
+            self._wake.set()
+
+    def _refused(self, work: Work, refused: pl.Refused) -> None:
+        """Ends refused work, or puts it back where the server cannot serve for the moment and did nothing."""
+        error = error_of(refused)
+        if not (isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED and self.options.reconnect):
+            work.fail(error)
+            return
+        self._put_back([work])
+        self._last_error = error
+        if not self._paused:
+            self._paused = True
+            self._pause_s = min(max(self._pause_s * 2, self.options.backoff_first), self.options.backoff_max)
+            asyncio.get_running_loop().call_later(self._pause_s, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._wake.set()
+
+    def _put_back(self, works: list[Work]) -> None:
+        """Returns work to the queue at its old place: order within a stream survives."""
+        for work in works:
+            work.sent = False
+        merged = sorted([*works, *self._outbox], key=lambda work: work.id)
+        self._outbox = deque(merged)
+
+    def _lose(self, error: WaymakerError, again: bool = True) -> None:
+        """Settles what was under way when a session ended."""
+        works = sorted(self._inflight.values(), key=lambda work: work.id)
+        self._inflight.clear()
+        self._inflight_bytes = 0
+        lost = ConnectionLostError(f"the connection was lost before the answer came ({error})", outcome=UNKNOWN)
+        if again and self.options.reconnect:
+            self._put_back([work for work in works if work.lost(lost)])
+        else:
+            for work in works:
+                work.fail(lost)
+
+    def _fail_all(self, error: WaymakerError) -> None:
+        works = [*self._inflight.values(), *self._outbox]
+        self._inflight.clear()
+        self._inflight_bytes = 0
+        self._outbox.clear()
+        for work in works:
+            work.fail(error)
+        subscribers = list(self._subscribers.values())
+        self._subscribers.clear()
+        self._new_subscribers.clear()
+        for subscriber in subscribers:
+            subscriber.ended("", error)
+
+    def _expire(self) -> None:
+        """Ends work whose time is over and sets the timer for the next."""
+        self._sweep = None
+        now = asyncio.get_running_loop().time()
+        # Answers to what expires after it was sent still come; its bytes stay counted until then.
+        expired = {work.id for work in (*self._inflight.values(), *self._outbox) if work.expire(now)}
+        if expired:
+            self._outbox = deque(work for work in self._outbox if work.id not in expired)
+        deadlines = [
+            work.deadline
+            for work in (*self._inflight.values(), *self._outbox)
+            if work.deadline is not None and work.id not in expired
+        ]
+        if deadlines:
+            self.watch_deadline(min(deadlines))
+
+    async def _hang_up(self) -> None:
+        call, channel = self._call, self._channel
+        self._call = self._channel = None
+        if call is not None:
+            call.cancel()
+        if channel is not None:
+            await channel.close()
+
+    def _check_open(self) -> None:
+        if self._over is not None:
+            raise self._over
+        if self._closed or self._task is None:
+            raise ClosedError("the client is closed" if self._closed else "the client is not open; use `async with`")
+
+
+def error_of(refused: pl.Refused) -> WaymakerError:
+    """The exception of a refusal inside a frame."""
+    return from_status(refused.status, refused.message, refused.outcome, refused.code)
+
+
+async def _status_of(call: Call, target: str) -> WaymakerError:
+    """Why a session ended, from its status and trailers."""
+    code = await call.code()
+    details = await call.details() or ""
+    error = status_error(code, details, await call.trailing_metadata())
+    if isinstance(error, UnavailableError):
+        return UnavailableError(f"cannot reach {target}: {details or 'no connection'}", outcome=error.outcome)
+    if isinstance(error, UnimplementedError):
+        return UnimplementedError(f"{target} does not speak {METHOD}: is it a Waymaker server? ({details})")
+    return error
+
+
+def status_error(
+    code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadata | None
+) -> StatusError | WaymakerError:
+    """The exception of a gRPC status with its trailers."""
+    pairs = {key: value for key, value in trailers or () if isinstance(value, str)}
+    status = code.value[0]
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceededError(details or "no answer in time", outcome=pairs.get("wmkr-outcome") or UNKNOWN)
+    return from_status(status, details or code.value[1], pairs.get("wmkr-outcome", ""), pairs.get("wmkr-code", ""))

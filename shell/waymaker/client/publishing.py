@@ -1,0 +1,488 @@
+"""Publishing: single messages that gather into batches, and many messages as columns.
+
+A `Gather` holds what tasks publish to one stream while it waits to be sent: one future a message. A `Bulk` holds a part of a
+`publish_many`: columns and one future. Neither is sent a second time after its outcome became unknown, except for messages
+with `expected_last_seq`: the server stores such a message at most once, whatever happens to the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from waymaker.client.errors import UNKNOWN, OversizeError, UsageError, WaymakerError, WrongRevisionError, from_result
+from waymaker.client.values import Headers, Outgoing
+from waymaker.client.wire import header_pairs
+from waymaker.client.work import Work, timed_out
+
+if TYPE_CHECKING:
+    from waymaker.client.connection import Connection
+    from waymaker_proto import pipeline_pb2 as pl
+
+BATCH_BYTES_TARGET = 256 * 1024
+BATCH_MESSAGES_TARGET = 2_048
+MESSAGE_OVERHEAD_BYTES = 16
+"""Bytes of a frame beside payload, headers and subject, at most."""
+SINT64_MAX = (1 << 63) - 1
+NO_CHECK = -1
+
+Many = bytes | tuple[str, bytes] | tuple[str, bytes, Headers] | Outgoing
+"""What `publish_many` takes: a payload (with `subject=`), or subject, payload and headers, or an `Outgoing`."""
+
+
+def check_numbers(ts_ms: int, expected: int | None) -> None:
+    """Refuses what the wire cannot carry; what the server refuses is left to the server."""
+    if type(ts_ms) is not int or abs(ts_ms) > SINT64_MAX:
+        raise UsageError(f"ts_ms is milliseconds since 1970, not {ts_ms!r}")
+    if expected is not None and (type(expected) is not int or not 0 <= expected <= SINT64_MAX):
+        raise UsageError(f"expected_last_seq is a sequence or 0, not {expected!r}")
+
+
+def check_text(value: str, what: str) -> None:
+    """Refuses a name or subject that has no UTF-8 form."""
+    if not isinstance(value, str):
+        raise UsageError(f"{what} must be a string, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{what} {value!r} has no UTF-8 form") from error
+
+
+class _Columns(Work):
+    """The columns of a batch, and how they become one."""
+
+    __slots__ = ("stream", "subjects", "payloads", "headers", "times_ms", "expected", "retried")
+
+    def __init__(self, stream: str, deadline: float | None) -> None:
+        super().__init__(len(stream) + 32, deadline)
+        self.stream = stream
+        self.subjects: list[str] | str = []
+        """One a message, or one for all."""
+        self.payloads: list[bytes] = []
+        self.headers: list[tuple[int, list[tuple[str, str]]]] = []
+        self.times_ms: list[int] | None = None
+        self.expected: list[int] | None = None
+        self.retried = False
+        """Sent before, with an unknown outcome."""
+
+    def put(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: list[tuple[str, str]] | None,
+        ts_ms: int,
+        expected: int | None,
+        size: int,
+    ) -> None:
+        assert isinstance(self.subjects, list)
+        at = len(self.payloads)
+        self.subjects.append(subject)
+        self.payloads.append(payload)
+        self.size += size
+        if headers:
+            self.headers.append((at, headers))
+        if ts_ms or self.times_ms is not None:
+            if self.times_ms is None:
+                self.times_ms = [0] * at
+            self.times_ms.append(ts_ms)
+        if expected is not None or self.expected is not None:
+            if self.expected is None:
+                self.expected = [NO_CHECK] * at
+            self.expected.append(NO_CHECK if expected is None else expected)
+
+    @property
+    def full(self) -> bool:
+        return len(self.payloads) >= BATCH_MESSAGES_TARGET or self.size >= BATCH_BYTES_TARGET
+
+    def fill_columns(self, frame: pl.Frame) -> None:
+        batch = frame.publishes.add(id=self.id, stream=self.stream)
+        subjects = self.subjects
+        if isinstance(subjects, str):
+            batch.subjects.append(subjects)
+        else:
+            table: dict[str, int] = {}
+            index = [table.setdefault(subject, len(table)) for subject in subjects]
+            batch.subjects.extend(table)
+            if len(table) > 1:
+                batch.subject_index.extend(index)
+        batch.payloads.extend(self.payloads)
+        for at, pairs in self.headers:
+            headers = batch.headers.add(index=at).headers
+            for key, value in pairs:
+                headers.add(key=key, value=value)
+        if self.times_ms is not None:
+            batch.ts_ms.extend(self.times_ms)
+        if self.expected is not None:
+            batch.expected_last_seq.extend(self.expected)
+
+    def failures_of(self, reply: pl.Published) -> dict[int, WaymakerError]:
+        failures: dict[int, WaymakerError] = {}
+        for failure in reply.failures:
+            error = from_result(failure.result_code, failure.message, failure.seq)
+            if self.retried and isinstance(error, WrongRevisionError):
+                error.outcome = UNKNOWN
+            failures[failure.index] = error
+        return failures
+
+
+# ------------------------------------------------------------------------------------------- single
+
+
+class Gather(_Columns):
+    """Messages of tasks that publish one each; every one has its own future and deadline."""
+
+    __slots__ = ("futures", "deadlines", "publisher")
+
+    def __init__(self, stream: str, publisher: Publisher) -> None:
+        super().__init__(stream, None)
+        self.futures: list[asyncio.Future[int]] = []
+        self.deadlines: list[float | None] = []
+        self.publisher = publisher
+
+    def fill(self, frame: pl.Frame) -> bool:
+        self.publisher.close_gather(self)
+        if any(future.done() for future in self.futures):
+            self._keep([at for at, future in enumerate(self.futures) if not future.done()])
+        if not self.futures:
+            return False
+        self.fill_columns(frame)
+        return True
+
+    def answer(self, reply: pl.Published) -> None:
+        if reply.result_code != "ok":
+            return self.fail(from_result(reply.result_code, reply.message))
+        seq = reply.first_seq
+        if not reply.failures:
+            for future in self.futures:
+                if not future.done():
+                    future.set_result(seq)
+                seq += 1
+            return None
+        failures = self.failures_of(reply)
+        for at, future in enumerate(self.futures):
+            error = failures.get(at)
+            if error is None:
+                if not future.done():
+                    future.set_result(seq)
+                seq += 1
+            elif not future.done():
+                future.set_exception(error)
+        return None
+
+    def fail(self, error: WaymakerError) -> None:
+        self.publisher.close_gather(self)
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+
+    def lost(self, error: WaymakerError) -> bool:
+        expected = self.expected or []
+        safe = [at for at, seq in enumerate(expected) if seq != NO_CHECK and not self.futures[at].done()]
+        kept = set(safe)
+        for at, future in enumerate(self.futures):
+            if at not in kept and not future.done():
+                future.set_exception(error)
+        self._keep(safe)
+        self.retried = True
+        return bool(safe)
+
+    def expire(self, now: float) -> bool:
+        if self.deadline is None or self.deadline > now:
+            return not self.futures
+        left: list[float] = []
+        for future, deadline in zip(self.futures, self.deadlines, strict=True):
+            if deadline is None or future.done():
+                continue
+            if deadline <= now:
+                future.set_exception(timed_out(self.sent))
+            else:
+                left.append(deadline)
+        self.deadline = min(left, default=None)
+        if any(not future.done() for future in self.futures):
+            return False
+        self.publisher.close_gather(self)
+        return True
+
+    def _keep(self, places: list[int]) -> None:
+        """Forgets all messages but these."""
+        assert isinstance(self.subjects, list)
+        new_at = {old: new for new, old in enumerate(places)}
+        self.subjects = [self.subjects[at] for at in places]
+        self.payloads = [self.payloads[at] for at in places]
+        self.futures = [self.futures[at] for at in places]
+        self.deadlines = [self.deadlines[at] for at in places]
+        self.headers = [(new_at[at], pairs) for at, pairs in self.headers if at in new_at]
+        if self.times_ms is not None:
+            self.times_ms = [self.times_ms[at] for at in places]
+        if self.expected is not None:
+            self.expected = [self.expected[at] for at in places]
+
+
+class Publisher:
+    """Keeps the open gather of each stream."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._open: dict[str, Gather] = {}
+
+    def add(
+        self, stream: str, subject: str, payload: bytes, headers: Headers | None, ts_ms: int, expected: int | None,
+        deadline: float | None,
+    ) -> asyncio.Future[int]:  # fmt: skip
+        """Queues one message; the future gives its sequence."""
+        if type(payload) is not bytes:
+            payload = as_bytes(payload)
+        check_text(subject, "subject")
+        if ts_ms or expected is not None:
+            check_numbers(ts_ms, expected)
+        pairs = header_pairs(headers) if headers else None
+        size = message_size(subject, payload, pairs, self._connection.welcome.message_bytes_max)
+        gather = self._open.get(stream)
+        if gather is None:
+            check_text(stream, "stream")
+            gather = Gather(stream, self)
+            self._connection.submit(gather)
+            self._open[stream] = gather
+        gather.put(subject, payload, pairs, ts_ms, expected, size)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        gather.futures.append(future)
+        gather.deadlines.append(deadline)
+        if deadline is not None and (gather.deadline is None or deadline < gather.deadline):
+            gather.deadline = deadline
+            self._connection.watch_deadline(deadline)
+        if gather.full:
+            self.close_gather(gather)
+        return future
+
+    def close_gather(self, gather: Gather) -> None:
+        """No further message joins this one."""
+        if self._open.get(gather.stream) is gather:
+            del self._open[gather.stream]
+
+
+def as_bytes(payload: object) -> bytes:
+    """A payload as bytes; text is refused, since its encoding is the caller's to choose."""
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    hint = "; encode it first" if isinstance(payload, str) else ""
+    raise UsageError(f"a payload must be bytes, not {type(payload).__name__}{hint}")
+
+
+def message_size(subject: str, payload: bytes, headers: list[tuple[str, str]] | None, bytes_max: int) -> int:
+    """About the message's bytes in a frame; OversizeError where no stream of this server takes it."""
+    size = len(payload) + len(subject) + MESSAGE_OVERHEAD_BYTES
+    if headers:
+        size += sum(len(key.encode()) + len(value.encode()) + MESSAGE_OVERHEAD_BYTES for key, value in headers)
+    if bytes_max and len(payload) > bytes_max:
+        raise OversizeError(f"a payload of {len(payload)} bytes; this server takes at most {bytes_max}")
+    return size
+
+
+# --------------------------------------------------------------------------------------------- many
+
+
+class Bulk(_Columns):
+    """A part of a `publish_many`. Its future gives the server's answer to the whole."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, stream: str, deadline: float | None) -> None:
+        super().__init__(stream, deadline)
+        self.future: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
+
+    def fill(self, frame: pl.Frame) -> bool:
+        if self.future.done() or not self.payloads:
+            return False
+        self.fill_columns(frame)
+        return True
+
+    def answer(self, reply: pl.Published) -> None:
+        if self.future.done():
+            return
+        if reply.result_code != "ok":
+            self.future.set_exception(from_result(reply.result_code, reply.message))
+        else:
+            failures = self.failures_of(reply) if reply.failures else {}
+            self.future.set_result(Segment(reply.first_seq, len(self.payloads), failures))
+
+    def fail(self, error: WaymakerError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def lost(self, error: WaymakerError) -> bool:
+        if not self.future.done() and self.expected is not None and NO_CHECK not in self.expected:
+            self.retried = True
+            return True
+        self.fail(error)
+        return False
+
+
+class Segment:
+    """The outcome of consecutive messages: sequences from `first_seq` for those without an entry in `failures`."""
+
+    __slots__ = ("first_seq", "count", "failures", "failure")
+
+    def __init__(
+        self, first_seq: int, count: int, failures: dict[int, WaymakerError], failure: WaymakerError | None = None
+    ) -> None:
+        self.first_seq = first_seq
+        self.count = count
+        self.failures = failures
+        self.failure = failure
+        """What became of all of them, where they have no sequences."""
+
+    def at(self, index: int) -> int | WaymakerError:
+        if self.failure is not None:
+            return self.failure
+        if not self.failures:
+            return self.first_seq + index
+        error = self.failures.get(index)
+        if error is not None:
+            return error
+        return self.first_seq + index - sum(1 for other in self.failures if other < index)
+
+    def outcomes(self) -> Iterator[int | WaymakerError]:
+        if self.failure is not None:
+            for _ in range(self.count):
+                yield self.failure
+            return
+        seq = self.first_seq
+        for index in range(self.count):
+            error = self.failures.get(index) if self.failures else None
+            if error is not None:
+                yield error
+            else:
+                yield seq
+                seq += 1
+
+
+class PublishResults(Sequence["int | WaymakerError"]):
+    """One outcome a message, in the order given: its sequence, or the exception that says why it has none.
+
+    Kept as ranges, so that millions of results cost next to nothing.
+    """
+
+    def __init__(self) -> None:
+        self._segments: list[Segment] = []
+        self._starts: list[int] = []
+        self._count = 0
+
+    def add(self, segment: Segment) -> None:
+        self._starts.append(self._count)
+        self._segments.append(segment)
+        self._count += segment.count
+
+    def extend(self, other: PublishResults) -> None:
+        for segment in other._segments:
+            self.add(segment)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int | WaymakerError: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int | WaymakerError]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._count))]
+        if index < 0:
+            index += self._count
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        part = bisect_right(self._starts, index) - 1
+        return self._segments[part].at(index - self._starts[part])
+
+    def __iter__(self) -> Iterator[int | WaymakerError]:
+        for segment in self._segments:
+            yield from segment.outcomes()
+
+    @property
+    def stored(self) -> int:
+        """How many messages have a sequence."""
+        return sum(s.count - len(s.failures) for s in self._segments if s.failure is None)
+
+    @property
+    def last_seq(self) -> int:
+        """The greatest sequence given, or 0."""
+        return max(
+            (
+                s.first_seq + s.count - len(s.failures) - 1
+                for s in self._segments
+                if s.failure is None and s.count > len(s.failures)
+            ),
+            default=0,
+        )
+
+    @property
+    def failures(self) -> dict[int, WaymakerError]:
+        """The messages without a sequence, by index."""
+        out: dict[int, WaymakerError] = {}
+        for start, segment in zip(self._starts, self._segments, strict=True):
+            if segment.failure is not None:
+                out.update(dict.fromkeys(range(start, start + segment.count), segment.failure))
+            else:
+                out.update({start + index: error for index, error in segment.failures.items()})
+        return out
+
+    def raise_first(self) -> None:
+        """Raises the first failure, if there is one."""
+        for segment in self._segments:
+            if segment.failure is not None:
+                raise segment.failure
+            if segment.failures:
+                raise segment.failures[min(segment.failures)]
+
+    def __repr__(self) -> str:
+        return f"PublishResults(messages={self._count}, stored={self.stored}, last_seq={self.last_seq})"
+
+
+def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:
+    """Moves payloads of one subject from `at` into a batch, as a slice, until it is full; returns where it stopped."""
+    part = payloads[at : at + BATCH_MESSAGES_TARGET]
+    for payload in part:
+        if type(payload) is not bytes:
+            part = [as_bytes(payload) for payload in part]
+            break
+    lengths = list(map(len, part))  # type: ignore[arg-type]
+    total = sum(lengths)
+    if total > BATCH_BYTES_TARGET:
+        total = taken = 0
+        for length in lengths:
+            if taken and total + length > BATCH_BYTES_TARGET:
+                break
+            total += length
+            taken += 1
+        part = part[:taken]
+    if bytes_max and total > bytes_max:
+        message_size(subject, part[0], None, bytes_max)  # type: ignore[arg-type]
+    bulk.subjects = subject
+    bulk.payloads = list(part)  # type: ignore[arg-type]
+    bulk.size += total + MESSAGE_OVERHEAD_BYTES * len(part) + len(subject)
+    return at + len(part)
+
+
+def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None:
+    """Adds one item of `publish_many` to a batch."""
+    ts_ms, expected, headers = 0, None, None
+    if isinstance(item, tuple):
+        if not 2 <= len(item) <= 3:
+            raise UsageError("a tuple to publish is (subject, payload) or (subject, payload, headers)")
+        where, payload = item[0], item[1]
+        headers = item[2] if len(item) == 3 else None
+    elif isinstance(item, Outgoing):
+        where, payload, headers = item.subject, item.payload, item.headers
+        ts_ms, expected = item.ts_ms, item.expected_last_seq
+        check_numbers(ts_ms, expected)
+    elif subject is None:
+        raise UsageError("payloads alone need subject=; else publish tuples (subject, payload) or Outgoing")
+    else:
+        where, payload = subject, item
+    if type(payload) is not bytes:
+        payload = as_bytes(payload)
+    check_text(where, "subject")
+    pairs = header_pairs(headers) if headers else None
+    bulk.put(where, payload, pairs, ts_ms, expected, message_size(where, payload, pairs, bytes_max))

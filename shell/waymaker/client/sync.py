@@ -1,0 +1,416 @@
+"""The synchronous twin: the same calls for scripts, over a client that lives on a thread of its own.
+
+Every method waits for its asynchronous namesake; arguments, results and exceptions are the same. Iterables given to
+`publish_many` are read on the caller's thread, so a slow one never holds up the connection. Acknowledgements are queued
+without waiting, as in the other client. A client may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from waymaker.client.client import UNSET, Client, Timeout
+from waymaker.client.delivery import Batch, Message
+from waymaker.client.errors import ClosedError, WaymakerError
+from waymaker.client.options import Options
+from waymaker.client.publishing import BATCH_BYTES_TARGET, Many, PublishResults
+from waymaker.client.subscription import Subscription
+from waymaker.client.values import (
+    BackupSummary,
+    ConsumerInfo,
+    Headers,
+    Outgoing,
+    RestoreResult,
+    ServerInfo,
+    StreamInfo,
+    StreamUpdate,
+    WatchEvent,
+)
+from waymaker_core.configs import ConsumerConfig, StreamConfig
+
+T = TypeVar("T")
+PART_MESSAGES = 16_384
+"""Messages handed over to the loop's thread at a time."""
+PART_BYTES = 16 * BATCH_BYTES_TARGET
+PARTS_UNDER_WAY = 2
+
+
+class SyncClient:
+    """A connection to one server for synchronous code. Made by `waymaker.connect_sync`; use it with `with`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._client = Client(options)
+
+    def __enter__(self) -> Self:
+        if self._loop is not None:
+            raise ClosedError("this client is open already, or was closed; make another one")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="waymaker-sync", daemon=True)
+        self._thread.start()
+        try:
+            self._wait(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Confirms acknowledgements under way, then ends the connection and its thread."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        try:
+            self._wait(self._client.close())
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        assert self._loop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        if self._loop is None or self._loop.is_closed():
+            coroutine.close()
+            raise ClosedError("the client is not open; use `with`" if self._loop is None else "the client is closed")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future = self._submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _iterate(self, iterator: AsyncIterator[T]) -> Iterator[T]:
+        async def step() -> tuple[bool, T | None]:
+            try:
+                return True, await iterator.__anext__()
+            except StopAsyncIteration:
+                return False, None
+
+        try:
+            while True:
+                more, item = self._wait(step())
+                if not more:
+                    return
+                yield item  # type: ignore[misc]
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None and self._loop is not None and not self._loop.is_closed():
+                self._wait(close())
+
+    @property
+    def server_version(self) -> str:
+        return self._client.server_version
+
+    # ---------------------------------------------------------------------------------------- messages
+
+    def publish(
+        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: int = 0,
+        expected_last_seq: int | None = None, timeout: Timeout = UNSET,
+    ) -> int:  # fmt: skip
+        return self._wait(
+            self._client.publish(
+                stream,
+                subject,
+                payload,
+                headers=headers,
+                ts_ms=ts_ms,
+                expected_last_seq=expected_last_seq,
+                timeout=timeout,
+            )
+        )
+
+    def publish_many(
+        self, stream: str, messages: Iterable[Many], *, subject: str | None = None, timeout: Timeout = UNSET,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> PublishResults:  # fmt: skip
+        """As the asynchronous one; parts of the iterable are sent one after the other, in order."""
+        results = PublishResults()
+        under_way: deque[concurrent.futures.Future[PublishResults]] = deque()
+        previous: concurrent.futures.Future[PublishResults] | None = None
+
+        async def send(part: list[Many], before: concurrent.futures.Future[PublishResults] | None) -> PublishResults:
+            if before is not None:
+                # Order: a part begins once the one before it has been answered; a failure ends all that follow.
+                await asyncio.wrap_future(before)
+            return await self._client.publish_many(stream, part, subject=subject, timeout=timeout)
+
+        def settle() -> None:
+            done = under_way.popleft()
+            try:
+                part = done.result()
+            except WaymakerError as error:
+                if error.results is not None:
+                    results.extend(error.results)
+                error.results = results
+                raise
+            results.extend(part)
+            if on_progress is not None:
+                on_progress(len(part))
+
+        try:
+            for part in _parts(messages):
+                previous = self._submit(send(part, previous))
+                under_way.append(previous)
+                while len(under_way) >= PARTS_UNDER_WAY:
+                    settle()
+            while under_way:
+                settle()
+        finally:
+            for future in under_way:
+                future.cancel()
+        return results
+
+    def fetch(self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET) -> list[Message]:
+        messages = self._wait(self._client.fetch(stream, consumer, batch_size, timeout=timeout))
+        return [SyncMessage.of(message, self) for message in messages]
+
+    def subscribe(
+        self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
+        stop_when_empty: bool = False,
+    ) -> SyncSubscription:  # fmt: skip
+        """A consumer's messages as they come: `for message in client.subscribe(...)`."""
+
+        async def make() -> Subscription:
+            return self._client.subscribe(
+                stream, consumer, prefetch=prefetch, prefetch_bytes=prefetch_bytes, batch_size=batch_size,
+                stop_when_empty=stop_when_empty,
+            )  # fmt: skip
+
+        return SyncSubscription(self, self._wait(make()))
+
+    def get(self, stream: str, subject: str, *, timeout: Timeout = UNSET) -> Message | None:
+        return self._wait(self._client.get(stream, subject, timeout=timeout))
+
+    def scan(
+        self, stream: str, subject: str, *, from_seq: int = 0, limit: int | None = None, timeout: Timeout = UNSET
+    ) -> Iterator[Message]:
+        return self._iterate(self._client.scan(stream, subject, from_seq=from_seq, limit=limit, timeout=timeout))
+
+    def subjects(self, stream: str, prefix: str = "", *, timeout: Timeout = UNSET) -> list[str]:
+        return self._wait(self._client.subjects(stream, prefix, timeout=timeout))
+
+    # ----------------------------------------------------------------------------------------- streams
+
+    def create_stream(self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Any) -> None:
+        self._wait(self._client.create_stream(config, timeout=timeout, **settings))
+
+    def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
+        self._wait(self._client.delete_stream(name, timeout=timeout))
+
+    def stream_info(self, name: str, *, timeout: Timeout = UNSET) -> StreamInfo:
+        return self._wait(self._client.stream_info(name, timeout=timeout))
+
+    def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
+        return self._wait(self._client.list_streams(timeout=timeout))
+
+    def update_stream(
+        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
+        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
+    ) -> StreamUpdate:  # fmt: skip
+        return self._wait(
+            self._client.update_stream(
+                name,
+                max_age_ms=max_age_ms,
+                max_msgs=max_msgs,
+                max_bytes=max_bytes,
+                max_msg_bytes=max_msg_bytes,
+                strict_limits=strict_limits,
+                timeout=timeout,
+            )
+        )
+
+    def preview_update(
+        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
+        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
+    ) -> StreamUpdate:  # fmt: skip
+        return self._wait(
+            self._client.preview_update(
+                name,
+                max_age_ms=max_age_ms,
+                max_msgs=max_msgs,
+                max_bytes=max_bytes,
+                max_msg_bytes=max_msg_bytes,
+                strict_limits=strict_limits,
+                timeout=timeout,
+            )
+        )
+
+    # --------------------------------------------------------------------------------------- consumers
+
+    def create_consumer(
+        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET, **settings: Any
+    ) -> None:
+        self._wait(self._client.create_consumer(stream, config, timeout=timeout, **settings))
+
+    def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
+        self._wait(self._client.delete_consumer(stream, consumer, timeout=timeout))
+
+    def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
+        return self._wait(self._client.consumer_info(stream, consumer, timeout=timeout))
+
+    def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
+        return self._wait(self._client.list_consumers(stream, timeout=timeout))
+
+    # ---------------------------------------------------------------------------------------- operators
+
+    def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
+        return self._wait(self._client.server_info(timeout=timeout))
+
+    def watch(self) -> Iterator[WatchEvent]:
+        return self._iterate(self._client.watch())
+
+    def backup(self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None) -> Iterator[bytes]:
+        return self._iterate(self._client.backup(stream, on_summary))
+
+    def restore(self, archive: Iterable[bytes], name: str = "") -> RestoreResult:
+        return self._wait(self._client.restore(archive, name))
+
+    def acknowledge(self, say: Callable[[], Any]) -> None:
+        """Runs a queued word on the loop's thread, without waiting for it."""
+        if self._loop is None or self._loop.is_closed():
+            raise ClosedError("the client is closed")
+        self._loop.call_soon_threadsafe(say)
+
+
+class SyncMessage(Message):
+    """A delivered message for synchronous code. `wait=True` returns once the acknowledgement is on disk."""
+
+    __slots__ = ("_client",)
+    _client: SyncClient
+
+    @classmethod
+    def of(cls, message: Message, client: SyncClient) -> SyncMessage:
+        made = cls(message.seq, message.ts_ms, message.deliver_count, message._body, message._acker)
+        made._client = client
+        return made
+
+    def ack(self, wait: bool = False) -> None:  # type: ignore[override]
+        self._tell(super().ack, wait)
+
+    def term(self, wait: bool = False) -> None:  # type: ignore[override]
+        self._tell(super().term, wait)
+
+    def nak(self, delay: float = 0.0, wait: bool = False) -> None:  # type: ignore[override]
+        nak = super().nak
+        self._tell(lambda: nak(delay), wait)
+
+    def in_progress(self, wait: bool = False) -> None:  # type: ignore[override]
+        self._tell(super().in_progress, wait)
+
+    def _tell(self, say: Callable[[], Any], wait: bool) -> None:
+        if not wait:
+            self._client.acknowledge(say)
+            return
+
+        async def confirmed() -> None:
+            await say()
+
+        self._client._wait(confirmed())
+
+
+class SyncSubscription:
+    """Iterate over it: `for message in subscription`. Use `with`, or `close`, to leave it early."""
+
+    def __init__(self, client: SyncClient, subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._batch: Iterator[Message] = iter(())
+
+    @property
+    def reason(self) -> str:
+        return self._subscription.reason
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        message = self.next(None)
+        if message is None:
+            raise StopIteration
+        return message
+
+    def next(self, timeout: float | None) -> Message | None:
+        """The next message; None at the end, TimeoutError where none came within `timeout` seconds."""
+        message = next(self._batch, None)
+        while message is None:
+            batch = self._client._wait(self._take(timeout))
+            if batch is None:
+                return None
+            self._batch = iter(batch)
+            message = next(self._batch, None)
+        return SyncMessage.of(message, self._client)
+
+    async def _take(self, timeout: float | None) -> Batch | None:
+        async with asyncio.timeout(timeout):
+            try:
+                return await self._subscription.take()
+            except StopAsyncIteration:
+                return None
+
+    def close(self) -> None:
+        """Ends it; messages that nobody took go back to the consumer."""
+        left = [message.seq for message in self._batch]
+
+        async def close() -> None:
+            self._subscription.hand_back(left)
+            await self._subscription.close()
+
+        self._client._wait(close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parts(messages: Iterable[Many]) -> Iterator[list[Many]]:
+    """Cuts an iterable by number and by bytes."""
+    if isinstance(messages, list):
+        yield from _sliced(messages)
+        return
+    source = iter(messages)
+    while True:
+        part: list[Many] = []
+        size = 0
+        for item in islice(source, PART_MESSAGES):
+            part.append(item)
+            size += _size(item)
+            if size >= PART_BYTES:
+                break
+        if not part:
+            return
+        yield part
+
+
+def _sliced(messages: Sequence[Many]) -> Iterator[list[Many]]:
+    for at in range(0, len(messages), PART_MESSAGES):
+        yield list(messages[at : at + PART_MESSAGES])
+
+
+def _size(item: Many) -> int:
+    payload = item[1] if isinstance(item, tuple) else item.payload if isinstance(item, Outgoing) else item
+    return len(payload)

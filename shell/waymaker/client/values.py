@@ -1,0 +1,143 @@
+"""What the client's calls take and give: plain values, no class of the wire.
+
+Configurations are the core's own. Everything else here is read-only for the caller; times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+
+__all__ = [
+    "BackupSummary",
+    "ConsumerConfig",
+    "ConsumerInfo",
+    "DeliveryPolicy",
+    "Headers",
+    "Outgoing",
+    "RestoreResult",
+    "Retention",
+    "ServerInfo",
+    "StreamConfig",
+    "StreamInfo",
+    "StreamUpdate",
+    "WatchEvent",
+    "WatchKind",
+]
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers of a message: a mapping, or pairs where a key occurs twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish, where `(subject, payload)` says too little."""
+
+    subject: str
+    payload: bytes = b""
+    headers: Headers | None = None
+    ts_ms: int = 0
+    """0: the server's time."""
+    expected_last_seq: int | None = None
+    """Store only if this is the last sequence at the subject (0: none yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream's settings after defaults, and its figures. `bytes` counts payloads, headers and subjects."""
+
+    config: StreamConfig
+    last_seq: int
+    msg_count: int
+    bytes: int
+    block_count: int
+    first_block: int
+    notice: str = ""
+    """What an operator should know, such as that an ephemeral stream began a new, empty life."""
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+@dataclass(frozen=True, slots=True)
+class StreamUpdate:
+    """What an update did, or would do: the settings after it and how many messages went."""
+
+    config: StreamConfig
+    pruned: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerInfo:
+    """A consumer's settings after defaults, and its figures. Everything up to `ack_floor` is settled."""
+
+    config: ConsumerConfig
+    ack_floor: int
+    last_delivered: int
+    created_ms: int
+    redelivered_dropped: int
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+class WatchKind(Enum):
+    """What a watcher is told of; values are the contract's, `RESUMED` is the client's own."""
+
+    RESUMED = 0
+    """The connection was lost and is back: what happened meanwhile was not seen."""
+    STREAM_CREATED = 1
+    STREAM_DELETED = 2
+    STREAM_UPDATED = 3
+    CONSUMER_CREATED = 4
+    CONSUMER_DELETED = 5
+    STREAM_AUTHORITY_CHANGED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change on the server. `lagged` counts the events that were missed before this one."""
+
+    kind: WatchKind
+    stream: str
+    consumer: str
+    ts_ms: int
+    lagged: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Facts about the server process."""
+
+    version: str
+    node_id: int
+    directory_id: str
+    sync: str
+    uptime_ms: int
+    streams: int
+    consumers: int
+    quarantined: tuple[str, ...]
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSummary:
+    """Totals of an archive, as the server sent them behind it."""
+
+    total_bytes: int
+    messages: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """The stream that an archive became."""
+
+    name: str
+    messages: int
+    last_seq: int

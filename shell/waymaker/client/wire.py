@@ -1,0 +1,170 @@
+"""Between the client's values and the contract's messages, both ways, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from waymaker.client.errors import UsageError
+from waymaker.client.values import (
+    BackupSummary,
+    ConsumerInfo,
+    Headers,
+    RestoreResult,
+    ServerInfo,
+    StreamInfo,
+    WatchEvent,
+    WatchKind,
+)
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_proto import admin_pb2 as admin
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+
+def stream_config_to_wire(config: StreamConfig) -> pb.StreamConfigPb:
+    """A stream's settings. Bounds of 0 are left out; a bound with a retention that has none is the caller's mistake."""
+    wire = pb.StreamConfigPb(
+        name=config.name,
+        subjects_filter=config.subjects_filter,
+        block_size=config.block_size,
+        ephemeral=config.ephemeral,
+        max_msgs_per_subject=config.max_msgs_per_subject,
+    )
+    if config.max_msg_bytes:
+        wire.max_msg_bytes = config.max_msg_bytes
+    if config.retention is Retention.LIMITS:
+        limits = wire.retention.limits
+        limits.SetInParent()
+        if config.max_age_ms:
+            limits.max_age_ms = config.max_age_ms
+        if config.max_msgs:
+            limits.max_msgs = config.max_msgs
+        if config.max_bytes:
+            limits.max_bytes = config.max_bytes
+        limits.strict_limits = config.strict_limits
+        return wire
+    if config.max_age_ms or config.max_msgs or config.max_bytes or config.strict_limits:
+        raise UsageError(
+            f"bounds and strict limits need retention {Retention.LIMITS.name}, not {config.retention.name}"
+        )
+    if config.retention is Retention.WORK_QUEUE:
+        wire.retention.work_queue.SetInParent()
+    else:
+        wire.retention.interest.SetInParent()
+    return wire
+
+
+def stream_config_from_wire(wire: pb.StreamConfigPb) -> StreamConfig:
+    policy = wire.retention.WhichOneof("policy")
+    limits = wire.retention.limits
+    retention = {"work_queue": Retention.WORK_QUEUE, "interest": Retention.INTEREST}.get(policy or "", Retention.LIMITS)
+    return StreamConfig(
+        name=wire.name,
+        subjects_filter=tuple(wire.subjects_filter),
+        retention=retention,
+        max_age_ms=limits.max_age_ms,
+        max_msgs=limits.max_msgs,
+        max_bytes=limits.max_bytes,
+        strict_limits=limits.strict_limits,
+        block_size=wire.block_size,
+        max_msg_bytes=wire.max_msg_bytes,
+        ephemeral=wire.ephemeral,
+        max_msgs_per_subject=wire.max_msgs_per_subject,
+    )
+
+
+def stream_info_from_wire(response: pb.GetStreamInfoResponse) -> StreamInfo:
+    stats = response.stats
+    return StreamInfo(
+        config=stream_config_from_wire(response.config),
+        last_seq=stats.last_seq,
+        msg_count=stats.msg_count,
+        bytes=stats.bytes,
+        block_count=stats.block_count,
+        first_block=stats.first_block,
+        notice=response.message,
+    )
+
+
+def consumer_config_to_wire(config: ConsumerConfig) -> pb.ConsumerConfigPb:
+    return pb.ConsumerConfigPb(
+        name=config.name,
+        filter_subject=config.filter_subject,
+        delivery_policy=pb.DeliveryPolicyPb(
+            type=pb.DeliveryPolicyType.ValueType(config.policy.value),
+            start_seq=config.start_seq,
+            start_time_ms=config.start_time_ms,
+        ),
+        ack_wait_ms=config.ack_wait_ms,
+        max_deliver=config.max_deliver,
+        deliver_group=config.deliver_group,
+        dead_letter_subject=config.dead_letter_subject,
+    )
+
+
+def consumer_info_from_wire(state: pb.ConsumerStatePb) -> ConsumerInfo:
+    wire = state.config
+    policy = wire.delivery_policy
+    config = ConsumerConfig(
+        name=wire.name,
+        filter_subject=wire.filter_subject,
+        policy=DeliveryPolicy(policy.type),
+        start_seq=policy.start_seq,
+        start_time_ms=policy.start_time_ms,
+        ack_wait_ms=wire.ack_wait_ms,
+        max_deliver=wire.max_deliver,
+        deliver_group=wire.deliver_group,
+        dead_letter_subject=wire.dead_letter_subject,
+    )
+    return ConsumerInfo(
+        config=config,
+        ack_floor=state.ack_floor,
+        last_delivered=state.last_delivered,
+        created_ms=state.created_at_ms,
+        redelivered_dropped=state.redelivered_dropped,
+    )
+
+
+def header_pairs(headers: Headers) -> list[tuple[str, str]]:
+    """Headers as pairs, checked: strings on both sides."""
+    pairs: Iterable[tuple[str, str]] = headers.items() if isinstance(headers, Mapping) else headers
+    out = []
+    for pair in pairs:
+        key, value = pair
+        if not all(isinstance(part, str) for part in pair):
+            raise UsageError(f"header {key!r}: key and value must be strings")
+        out.append((key, value))
+    return out
+
+
+def watch_event_from_wire(event: pb.WatchEvent) -> WatchEvent:
+    stream = consumer = ""
+    match event.WhichOneof("detail"):
+        case "stream":
+            stream = event.stream.name
+        case "consumer":
+            stream, consumer = event.consumer.stream, event.consumer.consumer
+        case "authority":
+            stream = event.authority.stream
+    return WatchEvent(WatchKind(event.type), stream, consumer, event.ts_ms, event.lagged_count)
+
+
+def server_info_from_wire(info: admin.ServerInfoResponse) -> ServerInfo:
+    return ServerInfo(
+        version=info.version,
+        node_id=info.node_id,
+        directory_id=info.directory_id,
+        sync=info.sync,
+        uptime_ms=info.uptime_ms,
+        streams=info.streams,
+        consumers=info.consumers,
+        quarantined=tuple(info.quarantined),
+        draining=info.draining,
+    )
+
+
+def backup_summary_from_wire(summary: admin.ArchiveSummary) -> BackupSummary:
+    return BackupSummary(summary.total_bytes, summary.messages, summary.last_seq)
+
+
+def restore_result_from_wire(response: admin.RestoreResponse) -> RestoreResult:
+    return RestoreResult(response.name, response.messages, response.last_seq)

@@ -1,0 +1,112 @@
+"""Work: what waits to be sent, or was sent and waits for its answer.
+
+Every piece has exactly one end: an answer, or an exception. A connection calls `fill` when there is room for it, then one of
+`answer`, `fail`, or, where the connection was lost in between, `lost`, which decides the question that matters: may it be
+sent again? Work that has not left yet may gather more of the same, so that what one loop turn asks for travels together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message as Proto
+
+from waymaker.client.errors import (
+    NOT_APPLIED,
+    UNKNOWN,
+    ConnectionLostError,
+    DeadlineExceededError,
+    WaymakerError,
+    from_result,
+)
+
+if TYPE_CHECKING:
+    from waymaker_proto import pipeline_pb2 as pl
+
+CALL_OVERHEAD_BYTES = 64
+
+
+class Work:
+    """One answerable item of a frame. `size` is about its bytes in a frame; `deadline` is in the loop's time."""
+
+    __slots__ = ("id", "size", "deadline", "sent")
+
+    def __init__(self, size: int = 0, deadline: float | None = None) -> None:
+        self.id = 0
+        self.size = size
+        self.deadline = deadline
+        self.sent = False
+
+    def fill(self, frame: pl.Frame) -> bool:
+        """Adds this to a frame; False where nothing is left to be sent (every caller went away)."""
+        raise NotImplementedError
+
+    def answer(self, reply: Any) -> None:
+        """The server's answer, of this kind's message and not refused."""
+        raise NotImplementedError
+
+    def fail(self, error: WaymakerError) -> None:
+        """Ends in an exception."""
+        raise NotImplementedError
+
+    def lost(self, error: ConnectionLostError) -> bool:
+        """The connection ended after this was sent. True: send it again; False: it has ended."""
+        raise NotImplementedError
+
+    def expire(self, now: float) -> bool:
+        """Ends what waited too long; True where nothing is left waiting. Sets the next `deadline` otherwise."""
+        if self.deadline is None or self.deadline > now:
+            return False
+        self.fail(timed_out(self.sent))
+        return True
+
+
+def timed_out(sent: bool) -> DeadlineExceededError:
+    if sent:
+        return DeadlineExceededError("no answer in time; the request had been sent", outcome=UNKNOWN)
+    return DeadlineExceededError("not sent in time; nothing was changed", outcome=NOT_APPLIED)
+
+
+class CallWork(Work):
+    """One call of the contract. `repeatable` calls change nothing and survive a lost connection by being sent again."""
+
+    __slots__ = ("method", "request", "after", "limit", "repeatable", "future")
+
+    def __init__(
+        self, method: str, request: Proto, repeatable: bool, future: asyncio.Future[pl.CallResult],
+        deadline: float | None, after: str = "", limit: int = 0,
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.request = request.SerializeToString()
+        self.after = after
+        self.limit = limit
+        self.repeatable = repeatable
+        self.future = future
+        super().__init__(len(self.request) + len(after) + CALL_OVERHEAD_BYTES, deadline)
+
+    def fill(self, frame: pl.Frame) -> bool:
+        if self.future.done():
+            return False
+        frame.calls.add(id=self.id, method=self.method, request=self.request, after=self.after, limit=self.limit)
+        return True
+
+    def answer(self, reply: pl.CallResult) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def fail(self, error: WaymakerError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def lost(self, error: ConnectionLostError) -> bool:
+        if self.repeatable and not self.future.done():
+            return True
+        self.fail(error)
+        return False
+
+
+def check_result(response: Any) -> None:
+    """Raises the exception of a contract's answer that is not `ok`."""
+    if not response.success or response.result_code not in {"ok", ""}:
+        raise from_result(response.result_code, response.message)
