@@ -56,6 +56,24 @@ class RealServer:
 
     def start(self) -> None:
         """Starts the process and returns once its port accepts connections."""
+        self._launch()
+        self._await_port()
+
+    def start_in_vain(self, within_s: float = 30.0) -> tuple[int, str]:
+        """Starts a process that is expected to give up; its exit code and what it printed."""
+        printed_before = self._log.stat().st_size if self._log.exists() else 0
+        self._launch()
+        assert self._process is not None
+        process, self._process = self._process, None
+        try:
+            code = process.wait(within_s)
+        except subprocess.TimeoutExpired as expired:
+            process.kill()
+            process.wait()
+            raise ServerFailed(f"it did not give up within {within_s} s:\n{self.log_tail()}") from expired
+        return code, self._log.read_bytes()[printed_before:].decode(errors="replace")
+
+    def _launch(self) -> None:
         assert self._process is None, "the server runs already"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WAYMAKER_")}
         with self._log.open("ab") as log:
@@ -71,7 +89,6 @@ class RealServer:
                 env=environment,
             )
         self.starts += 1
-        self._await_port()
 
     def kill(self) -> None:
         """SIGKILL: no warning, no farewell."""
