@@ -2,11 +2,29 @@
 
 What it does not name is not there: a checkpoint counts once a manifest that lists it has taken the old one's place, and a
 journal segment is gone once `first_segment` has passed it.
+
+    magic word (8) | version u32 | length of the rest without the checksum u32 | CBOR list | CRC32C u32 over all before
 """
 
 from __future__ import annotations
 
-from waymaker_core.disk import DiskOp
+from struct import Struct
+from typing import Final
+
+from waymaker_core.disk import Delete, DiskOp, Rename, SyncDir, SyncFile, Write
+from waymaker_core.store.checksum import crc32c
+from waymaker_core.store.config_codec import decode_plain, encode_plain
+from waymaker_core.store.errors import CorruptRecord, UnknownVersion
+from waymaker_core.store.paths import MANIFEST, MANIFEST_NEW
+
+MAGIC: Final = b"WMmanifs"
+MANIFEST_VERSION: Final = 1
+MANIFEST_BYTES_MAX: Final = 1 << 20
+"""More than any manifest has; what a reader asks for."""
+ID_BYTES: Final = 16
+
+_HEAD: Final = Struct("<8sII")
+_CRC: Final = Struct("<I")
 
 
 class CheckpointFile:
@@ -38,6 +56,7 @@ class Manifest:
         next_file: int,
         chain: list[CheckpointFile],
     ) -> None:
+        assert len(directory_id) == ID_BYTES
         self.directory_id = directory_id
         self.node_id = node_id
         self.boot = boot
@@ -54,14 +73,60 @@ class Manifest:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The file's bytes."""
-    raise NotImplementedError
+    content = encode_plain(
+        [
+            manifest.directory_id,
+            manifest.node_id,
+            manifest.boot,
+            manifest.first_segment,
+            manifest.next_file,
+            [[file.number, file.length, file.crc] for file in manifest.chain],
+        ]
+    )
+    data = _HEAD.pack(MAGIC, MANIFEST_VERSION, len(content)) + content
+    assert len(data) < MANIFEST_BYTES_MAX
+    return data + _CRC.pack(crc32c(data))
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest in a file's bytes; `CorruptRecord` or `UnknownVersion` where there is none."""
-    raise NotImplementedError
+    if len(data) < _HEAD.size + _CRC.size:
+        raise CorruptRecord("the manifest is cut short")
+    magic, version, length = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptRecord("this is not a manifest")
+    if crc32c(data[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
+        raise CorruptRecord("the manifest's checksum does not match")
+    if version != MANIFEST_VERSION:
+        raise UnknownVersion("the manifest", version, MANIFEST_VERSION)
+    if len(data) != _HEAD.size + length + _CRC.size:
+        raise CorruptRecord("the manifest does not have its length")
+    match decode_plain(data[_HEAD.size : -_CRC.size]):
+        case [bytes(directory_id), int(node_id), int(boot), int(first_segment), int(next_file), list(chain)] if (
+            len(directory_id) == ID_BYTES and min(node_id, boot, first_segment, next_file) >= 0
+        ):
+            return Manifest(
+                directory_id, node_id, boot, first_segment, next_file, [_checkpoint_file(file) for file in chain]
+            )
+    raise CorruptRecord("the manifest does not have its fields")
+
+
+def _checkpoint_file(value: object) -> CheckpointFile:
+    match value:
+        case [int(number), int(length), int(crc)]:
+            return CheckpointFile(number, length, crc)
+    raise CorruptRecord("the manifest does not have its fields")
 
 
 def replace_ops(manifest: Manifest) -> list[DiskOp]:
-    """Operations that put this manifest in the old one's place; durable when they are done."""
-    raise NotImplementedError
+    """Operations that put this manifest in the old one's place; durable when they are done.
+
+    They may be repeated from the beginning after a failure for want of space.
+    """
+    return [
+        Delete(MANIFEST_NEW),
+        Write(MANIFEST_NEW, 0, [encode_manifest(manifest)]),
+        SyncFile(MANIFEST_NEW),
+        Rename(MANIFEST_NEW, MANIFEST),
+        SyncDir(""),
+    ]
