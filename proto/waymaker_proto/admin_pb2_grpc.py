@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class WaymakerAdminServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Copies, facts and trials.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -58,7 +59,8 @@ class WaymakerAdminServiceStub:
 
 
 class WaymakerAdminServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Copies, facts and trials.
+    """
 
     def Backup(self, request, context):
         """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
@@ -124,7 +126,8 @@ def add_WaymakerAdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WaymakerAdminService:
-    """Missing associated documentation comment in .proto file."""
+    """Copies, facts and trials.
+    """
 
     @staticmethod
     def Backup(request,

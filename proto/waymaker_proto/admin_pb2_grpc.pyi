@@ -32,6 +32,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WaymakerAdminServiceStub:
+    """Copies, facts and trials."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -53,6 +55,8 @@ class WaymakerAdminServiceStub:
 
 @_typing.type_check_only
 class WaymakerAdminServiceAsyncStub(WaymakerAdminServiceStub):
+    """Copies, facts and trials."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Backup: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupRequest, _admin_pb2.ArchiveChunk]  # type: ignore[assignment]
     """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
@@ -70,6 +74,8 @@ class WaymakerAdminServiceAsyncStub(WaymakerAdminServiceStub):
     """What UpdateStream would answer to the same request, `pruned` included. Nothing changes."""
 
 class WaymakerAdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Copies, facts and trials."""
+
     @_abc_1.abstractmethod
     def Backup(
         self,

@@ -14,9 +14,11 @@ A session, from the client's side:
   1. The first frame carries `hello`, and may carry work already. The first frame back carries `welcome`.
   2. Ids are the client's choice. Calls, publishes and acks share one number space, subscriptions have
      another; an id in use again before its answer ends the session with INVALID_ARGUMENT.
-  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks
-     should stay within `welcome.window_bytes`. Beyond it the server stops reading until answers have
-     left, so that a flood is pushed back by the transport, and credits behind it wait too.
+  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks,
+     with 64 bytes more for each message and 1 KiB for each item, should stay within
+     `welcome.window_bytes`. Beyond it, or with more than 4,096 items unanswered, the server stops reading
+     until answers have left, so that a flood is pushed back by the transport, and credits behind it wait
+     too. A frame has at most 10,000 items.
   4. Flow control towards the client: a subscription is sent messages while it has credit in both
      messages and bytes, see Credit.
   5. Half-closing the stream ends the session once everything unanswered is answered; subscriptions end
@@ -210,7 +212,7 @@ class Welcome(_message.Message):
     frame_bytes_max: _builtins.int
     """The largest frame, in bytes. A larger one ends the session with RESOURCE_EXHAUSTED."""
     publish_batch_max: _builtins.int
-    """The most messages in one PublishBatch, and the most sequences in one AckBatch."""
+    """The most messages in one frame, all its batches together, and the most sequences in one AckBatch."""
     ack_batch_max: _builtins.int
     message_bytes_max: _builtins.int
     """The largest message, payload and headers, whatever its stream allows."""

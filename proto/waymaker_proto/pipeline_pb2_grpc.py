@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class WaymakerPipelineServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """One RPC: the frames are the protocol.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -42,10 +43,12 @@ class WaymakerPipelineServiceStub:
 
 
 class WaymakerPipelineServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """One RPC: the frames are the protocol.
+    """
 
     def Session(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
+        """A session from hello to the end of the stream.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -67,7 +70,8 @@ def add_WaymakerPipelineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WaymakerPipelineService:
-    """Missing associated documentation comment in .proto file."""
+    """One RPC: the frames are the protocol.
+    """
 
     @staticmethod
     def Session(request_iterator,

@@ -14,9 +14,11 @@ A session, from the client's side:
   1. The first frame carries `hello`, and may carry work already. The first frame back carries `welcome`.
   2. Ids are the client's choice. Calls, publishes and acks share one number space, subscriptions have
      another; an id in use again before its answer ends the session with INVALID_ARGUMENT.
-  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks
-     should stay within `welcome.window_bytes`. Beyond it the server stops reading until answers have
-     left, so that a flood is pushed back by the transport, and credits behind it wait too.
+  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks,
+     with 64 bytes more for each message and 1 KiB for each item, should stay within
+     `welcome.window_bytes`. Beyond it, or with more than 4,096 items unanswered, the server stops reading
+     until answers have left, so that a flood is pushed back by the transport, and credits behind it wait
+     too. A frame has at most 10,000 items.
   4. Flow control towards the client: a subscription is sent messages while it has credit in both
      messages and bytes, see Credit.
   5. Half-closing the stream ends the session once everything unanswered is answered; subscriptions end
@@ -49,23 +51,32 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WaymakerPipelineServiceStub:
+    """One RPC: the frames are the protocol."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WaymakerPipelineServiceAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_pipeline_pb2.Frame, _pipeline_pb2.Frame]
+    """A session from hello to the end of the stream."""
 
 @_typing.type_check_only
 class WaymakerPipelineServiceAsyncStub(WaymakerPipelineServiceStub):
+    """One RPC: the frames are the protocol."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_pipeline_pb2.Frame, _pipeline_pb2.Frame]  # type: ignore[assignment]
+    """A session from hello to the end of the stream."""
 
 class WaymakerPipelineServiceServicer(metaclass=_abc_1.ABCMeta):
+    """One RPC: the frames are the protocol."""
+
     @_abc_1.abstractmethod
     def Session(
         self,
         request_iterator: _MaybeAsyncIterator[_pipeline_pb2.Frame],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_pipeline_pb2.Frame], _abc.AsyncIterator[_pipeline_pb2.Frame]]: ...
+    ) -> _typing.Union[_abc.Iterator[_pipeline_pb2.Frame], _abc.AsyncIterator[_pipeline_pb2.Frame]]:
+        """A session from hello to the end of the stream."""
 
 def add_WaymakerPipelineServiceServicer_to_server(servicer: WaymakerPipelineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

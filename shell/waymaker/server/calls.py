@@ -60,7 +60,7 @@ class Calls:
         outcome: bytes | Refusal
         if rpc.weighty:
             await self._weighty.acquire()
-            context.add_done_callback(self._release)
+            context.add_done_callback(self._release)  # type: ignore[arg-type]
         try:
             outcome = await self._answer(rpc, principal, data, context)
         except asyncio.CancelledError:
@@ -91,7 +91,7 @@ class Calls:
         except Exception as error:
             return internal_error(error, rpc.name, principal, admitted)
 
-    def _release(self, context: Any) -> None:
+    def _release(self, context: object) -> None:
         self._weighty.release()
 
 

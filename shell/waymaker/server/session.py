@@ -13,6 +13,7 @@ The protocol is told in `pipeline.proto`. A client that breaks it ends its own s
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -57,8 +58,12 @@ _CREDIT_MAX: Final = 1 << 40
 class Sessions:
     """Serves the pipeline."""
 
-    def __init__(self, engine: Engine, serving: Serving, window_bytes: int, version: str) -> None:
+    def __init__(
+        self, engine: Engine, serving: Serving, window_bytes: int, version: str,
+        observe: Callable[[str, str, float], None],
+    ) -> None:  # fmt: skip
         self.engine = engine
+        self.observe = observe
         self.serving = serving
         self.window_bytes = window_bytes
         self.version = version
@@ -382,7 +387,9 @@ class Session:
         except RefusedError as error:
             self._done(id_, load, wire.published(id_, error.refusal))
             return
-        self._ask(id_, request, lambda answer, _: self._done(id_, load, wire.published(id_, answer)))
+        self._ask(
+            id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, wire.published)
+        )
 
     def _ack(self, batch: pipe.AckBatch, load: _Load) -> None:
         id_ = batch.id
@@ -392,7 +399,18 @@ class Session:
         except RefusedError as error:
             self._done(id_, load, wire.acked(id_, error.refusal))
             return
-        self._ask(id_, request, lambda answer, _: self._done(id_, load, wire.acked(id_, answer)))
+        self._ask(id_, request, partial(self._judged, "Session.Ack", time.perf_counter(), id_, load, wire.acked))
+
+    def _judged(
+        self, name: str, started: float, id_: int, load: _Load, encode: Callable[[int, Answer | Refusal], bytes],
+        answer: Answer | Refusal, bodies: Bodies | None,
+    ) -> None:  # fmt: skip
+        self._observe(name, started, answer)
+        self._done(id_, load, encode(id_, answer))
+
+    def _observe(self, name: str, started: float, answer: Answer | Refusal) -> None:
+        status = answer.status.name if isinstance(answer, Refusal) else "OK"
+        self._sessions.observe(name, status, time.perf_counter() - started)
 
     def _call(self, call: pipe.Call, load: _Load) -> None:
         id_ = call.id
@@ -413,9 +431,12 @@ class Session:
             self._weighty_waiting.append(partial(self._ask_weighty, id_, rpc, request, load))
             self._start_weighty()
         else:
-            self._ask(id_, request, partial(self._answered, id_, rpc, load))
+            self._ask(id_, request, partial(self._answered, id_, rpc, load, time.perf_counter()))
 
-    def _answered(self, id_: int, rpc: Rpc, load: _Load, answer: Answer | Refusal, bodies: Bodies | None) -> None:
+    def _answered(
+        self, id_: int, rpc: Rpc, load: _Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
+    ) -> None:
+        self._observe(rpc.name, started, answer)
         if isinstance(answer, Refusal):
             data = wire.call_refused(id_, answer)
         else:
@@ -427,10 +448,11 @@ class Session:
 
     def _ask_weighty(self, id_: int, rpc: Rpc, request: core.Request, load: _Load) -> None:
         self._weighty_open += 1
+        started = time.perf_counter()
 
         def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
             self._weighty_open -= 1
-            self._answered(id_, rpc, load, answer, bodies)
+            self._answered(id_, rpc, load, started, answer, bodies)
             self._start_weighty()
 
         self._ask(id_, request, answered)

@@ -1,0 +1,261 @@
+"""The operator's service: archives out and in, facts about the server, a change tried without making it.
+
+An archive is made from one moment's head and a walk over the messages up to the last sequence of that moment. A restore
+reserves the name, takes batches in as ordinary durable work, and opens the stream only once the archive's own summary has
+been verified; whatever breaks it off gives the reservation up.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from waymaker.disk.store import Bodies
+from waymaker.server.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
+from waymaker.server.engine import Engine
+from waymaker.server.rpcs import PREVIEW_UPDATE, coded
+from waymaker.server.statuses import abort, internal_error
+from waymaker_core import requests as core
+from waymaker_core.message import decode_body
+from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, invalid
+from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.types import Principal
+from waymaker_proto import admin_pb2
+
+SERVICE: Final = "waymaker.admin.WaymakerAdminService"
+TRANSFER_CORRUPTED: Final = "transfer_corrupted"
+
+_PAGE_MESSAGES: Final = 4_096
+_PIECE_BYTES: Final = 1 << 20
+
+
+class RestoreFailed(Exception):
+    """A restore that ends with a result code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Admin:
+    """Serves the operator's calls. `facts` fills in what the server knows of itself."""
+
+    def __init__(
+        self, engine: Engine, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._calls = calls
+        self._facts = facts
+        self._started = time.monotonic()
+
+    def unary(self) -> dict[str, UnaryCall]:
+        """Calls with one message each way."""
+        return {"ServerInfo": self.server_info, "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE)}
+
+    def streams(self) -> dict[str, StreamCall]:
+        """Calls with many messages out."""
+        return {"Backup": self.backup}
+
+    def sessions(self) -> dict[str, SessionCall]:
+        """Calls with many messages in."""
+        return {"Restore": self.restore}
+
+    async def server_info(self, principal: Principal, data: bytes, context: Context) -> bytes:
+        """Facts about this process."""
+        response = admin_pb2.ServerInfoResponse(uptime_ms=int((time.monotonic() - self._started) * 1000))
+        self._facts(response)
+        return response.SerializeToString()
+
+    # ------------------------------------------------------------ out
+
+    async def backup(self, principal: Principal, data: bytes, context: Context) -> None:
+        """Send a stream as an archive."""
+        refusal: Refusal | None = None
+        try:
+            request = admin_pb2.BackupRequest.FromString(data)
+            await self._send_archive(principal, request.stream, context)
+        except DecodeError:
+            refusal = invalid("the request is not a valid BackupRequest").refusal
+        except RefusedError as error:
+            refusal = error.refusal
+        except Exception as error:
+            refusal = internal_error(error, "Backup", principal, admitted=False)
+        if refusal is not None:
+            await abort(context, refusal)
+
+    async def _send_archive(self, principal: Principal, stream: str, context: Context) -> None:
+        answer, _ = await self._ask(principal, core.ExportStream(stream))
+        head = answer.value
+        assert isinstance(head, Head)
+        writer = ArchiveWriter()
+        total = messages = 0
+
+        async def send(piece: bytes) -> None:
+            nonlocal total
+            total += len(piece)
+            for at in range(0, len(piece), _PIECE_BYTES):
+                chunk = admin_pb2.ArchiveChunk(data=piece[at : at + _PIECE_BYTES])
+                await context.write(chunk.SerializeToString())
+
+        await send(writer.head(head))
+        next_seq = head.first_seq
+        while next_seq <= head.last_seq:
+            answer, bodies = await self._ask(principal, core.ReadRange(stream, next_seq, _PAGE_MESSAGES))
+            page = answer.value
+            assert isinstance(page, core.Messages)
+            if not page.runs or page.runs[0].first_seq > head.last_seq:
+                break
+            batch = archive_batch(page, bodies or [], head.last_seq)
+            messages += len(batch.seqs)
+            next_seq = batch.seqs[-1] + 1
+            await send(writer.batch(batch))
+        await send(writer.finish(head.last_seq))
+        summary = admin_pb2.ArchiveSummary(total_bytes=total, messages=messages, last_seq=head.last_seq)
+        await context.write(admin_pb2.ArchiveChunk(summary=summary).SerializeToString())
+
+    async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:
+        """An answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
+        answer, bodies = await self._engine.ask(principal, request)
+        if isinstance(answer, Refusal):
+            raise RefusedError(answer)
+        if answer.code != OK:
+            raise RefusedError(Refusal(Status.NOT_FOUND, answer.message, Outcome.NOT_APPLIED, answer.code))
+        return answer, bodies
+
+    # ------------------------------------------------------------ in
+
+    async def restore(self, principal: Principal, requests: object, context: Context) -> None:
+        """Make a stream from an archive."""
+        refusal: Refusal | None = None
+        upload = _Upload(self._engine, principal, context)
+        try:
+            await context.write(await upload.run())
+        except RestoreFailed as error:
+            await context.write(coded(error.code, error.text))
+        except RefusedError as error:
+            refusal = error.refusal
+        except Exception as error:
+            refusal = internal_error(error, "Restore", principal, admitted=True)
+        finally:
+            upload.give_up()
+        if refusal is not None:
+            await abort(context, refusal)
+
+
+class _Upload:
+    """One restore under way."""
+
+    def __init__(self, engine: Engine, principal: Principal, context: Context) -> None:
+        self._engine = engine
+        self._principal = principal
+        self._context = context
+        self._name = ""
+        self._stream_id: int | None = None
+        self._summary: Summary | None = None
+
+    async def run(self) -> bytes:
+        """Take the archive in; the response. Raises `RestoreFailed` and `RefusedError`."""
+        reader = ArchiveReader()
+        first = True
+        while True:
+            data: Any = await self._context.read()
+            if data is grpc.aio.EOF:
+                break
+            frame = self._frame(data)
+            if first != (frame.WhichOneof("body") == "start"):
+                raise invalid("a restore is one frame of start and then frames of data")
+            if first:
+                self._name = frame.start.name
+                first = False
+                continue
+            try:
+                pieces = reader.feed(frame.data)
+            except ArchiveError as error:
+                raise RestoreFailed(TRANSFER_CORRUPTED, str(error)) from None
+            for piece in pieces:
+                await self._take(piece)
+        try:
+            summary = reader.close()
+        except ArchiveError as error:
+            raise RestoreFailed(TRANSFER_CORRUPTED, str(error)) from None
+        assert self._stream_id is not None
+        await self._ask(core.ImportEnd(self._stream_id, commit=True))
+        self._stream_id = None
+        return admin_pb2.RestoreResponse(
+            success=True, result_code=OK, name=self._name, messages=summary.count, last_seq=summary.last_seq
+        ).SerializeToString()
+
+    @staticmethod
+    def _frame(data: bytes) -> admin_pb2.RestoreFrame:
+        try:
+            return admin_pb2.RestoreFrame.FromString(data)
+        except DecodeError:
+            raise invalid("a frame that is not a valid RestoreFrame") from None
+
+    async def _take(self, piece: Head | Batch | Summary) -> None:
+        if isinstance(piece, Head):
+            self._name = self._name or piece.config.name
+            answer = await self._ask(core.ImportBegin(self._name, piece))
+            assert isinstance(answer.value, int)
+            self._stream_id = answer.value
+        elif isinstance(piece, Batch):
+            assert self._stream_id is not None
+            await self._ask(
+                core.ImportBatch(
+                    self._stream_id,
+                    list(piece.seqs),
+                    list(piece.times_ms),
+                    piece.subjects,
+                    list(piece.sizes),
+                    list(piece.lengths),
+                    piece.body,
+                )
+            )
+
+    async def _ask(self, request: core.Request) -> Answer:
+        answer, _ = await self._engine.ask(self._principal, request)
+        if isinstance(answer, Refusal):
+            raise RefusedError(answer)
+        if answer.code != OK:
+            raise RestoreFailed(answer.code, answer.message)
+        return answer
+
+    def give_up(self) -> None:
+        """Whatever is left of an unfinished restore goes; nobody waits for that."""
+        if self._stream_id is not None:
+            stream_id, self._stream_id = self._stream_id, None
+            self._engine.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
+
+
+def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
+    """Messages read from a stream as an archive carries them; what lies above `last_seq` is left out."""
+    seqs, times, sizes, lengths = array("Q"), array("q"), array("I"), array("I")
+    subjects: list[str] = []
+    parts: list[bytes] = []
+    for run, data in zip(page.runs, bodies, strict=True):
+        at = 0
+        for index, length in enumerate(run.lengths):
+            if run.first_seq + index > last_seq:
+                break
+            body = data[at : at + length]
+            at += length
+            subject, headers, payload = decode_body(body)
+            seqs.append(run.first_seq + index)
+            times.append(run.times_ms[index])
+            lengths.append(length)
+            sizes.append(_counted(subject, headers, payload))
+            subjects.append(subject)
+            parts.append(body)
+    return Batch(seqs, times, subjects, sizes, lengths, b"".join(parts))
+
+
+def _counted(subject: str, headers: list[tuple[str, str]], payload: bytes) -> int:
+    """What statistics count of a message: payload, client's headers, subject."""
+    return len(payload) + len(subject.encode()) + sum(len(k.encode()) + len(v.encode()) for k, v in headers)

@@ -1,0 +1,233 @@
+"""Metrics: what the node and its shell count, in Prometheus' words.
+
+Names and meanings stand in the tables below and nowhere else; the reference in `docs/operations.md` is generated from them.
+The node counts for itself in plain integers, and the single streams and consumers are asked for their figures when somebody
+looks, so that counting costs nothing on the hot paths. A server with more streams than a scrape should carry leaves the
+single ones out and says how many.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, Summary, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
+from waymaker_core.requests import ConsumerInfo, StreamStats
+
+SERIES_MAX: Final = 5_000
+"""Streams, and consumers, that a scrape lists one by one."""
+
+_CALL_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class Described(NamedTuple):
+    """One metric: its name, its kind, its meaning, and for the node's own figures the attribute they come from."""
+
+    name: str
+    kind: str
+    text: str
+    attribute: str = ""
+
+
+NODE_METRICS: Final = (
+    Described("waymaker_node_calls", "counter", "Calls that reached the node.", "calls"),
+    Described("waymaker_node_calls_refused", "counter", "Calls that it refused.", "calls_refused"),
+    Described("waymaker_published_messages", "counter", "Messages committed by publishes.", "published_messages"),
+    Described("waymaker_published_bytes", "counter", "Stored bytes of those messages.", "published_bytes"),
+    Described("waymaker_publish_failures", "counter", "Messages refused one by one.", "publish_failures"),
+    Described("waymaker_delivered_messages", "counter", "Deliveries handed out.", "delivered_messages"),
+    Described("waymaker_delivered_bytes", "counter", "Stored bytes of those deliveries.", "delivered_bytes"),
+    Described("waymaker_redelivered_messages", "counter", "Deliveries after the first attempt.", "redelivered_messages"),
+    Described("waymaker_acked_messages", "counter", "Deliveries acknowledged.", "acked_messages"),
+    Described("waymaker_termed_messages", "counter", "Deliveries terminated.", "termed_messages"),
+    Described("waymaker_naked_messages", "counter", "Deliveries handed back.", "naked_messages"),
+    Described("waymaker_dropped_messages", "counter", "Messages given up after the last attempt.", "dropped_messages"),
+    Described("waymaker_dead_letters", "counter", "Dropped messages copied to a dead-letter subject.", "dead_letters"),
+    Described("waymaker_pruned_messages", "counter", "Messages removed by retention and updates.", "pruned_messages"),
+    Described("waymaker_records_committed", "counter", "Records of all logs made durable.", "records_committed"),
+    Described("waymaker_commits", "counter", "Batches of records made durable.", "commits"),
+    Described("waymaker_commit_retries", "counter", "Writes tried again because the disk was full.", "commit_retries"),
+    Described("waymaker_journal_written_bytes", "counter", "Bytes written to the journal.", "journal_bytes_written"),
+    Described("waymaker_index_loads", "counter", "Block indexes read from disk.", "index_loads"),
+    Described("waymaker_index_evictions", "counter", "Block indexes given up for room.", "index_evictions"),
+    Described("waymaker_unreadable", "counter", "Reads that failed.", "unreadable"),
+    Described("waymaker_checkpoints", "counter", "Checkpoints completed.", "checkpoints"),
+    Described("waymaker_checkpoint_failures", "counter", "Checkpoints given up.", "checkpoint_failures"),
+    Described("waymaker_streams", "gauge", "Streams.", "streams"),
+    Described("waymaker_consumers", "gauge", "Consumers of all streams.", "consumers"),
+    Described("waymaker_subscriptions", "gauge", "Subscriptions open.", "subscriptions"),
+    Described("waymaker_watchers", "gauge", "Watches open.", "watchers"),
+    Described("waymaker_parked_calls", "gauge", "Calls that wait for an index or for a commit.", "parked_calls"),
+    Described("waymaker_inflight_bytes", "gauge", "Publish bytes admitted and not committed yet.", "inflight_bytes"),
+    Described("waymaker_gathered_records", "gauge", "Records decided and not committed yet.", "gathered_records"),
+    Described("waymaker_journal_bytes", "gauge", "Size of the journal's segments.", "journal_bytes"),
+    Described("waymaker_journal_segments", "gauge", "Segments of the journal.", "journal_segments"),
+    Described("waymaker_index_cache_bytes", "gauge", "Block indexes in memory.", "index_cache_bytes"),
+    Described("waymaker_ephemeral_bytes", "gauge", "Messages of ephemeral streams in memory.", "ephemeral_bytes"),
+    Described("waymaker_quarantined_streams", "gauge", "Streams not served because of damage.", "quarantined_streams"),
+    Described("waymaker_disk_full", "gauge", "1 while publishes are refused for lack of room.", "disk_full"),
+    Described("waymaker_draining", "gauge", "1 from the request to stop on.", "draining"),
+    Described("waymaker_recovered_records", "gauge", "Records replayed at the start.", "recovered_records"),
+    Described("waymaker_recovered_cut_bytes", "gauge", "Torn bytes cut off at the start.", "recovered_bytes_cut"),
+)  # fmt: skip
+
+STREAM_METRICS: Final = (
+    Described("waymaker_stream_messages", "gauge", "Messages of a stream.", "msg_count"),
+    Described("waymaker_stream_bytes", "gauge", "Bytes of a stream, as its statistics count them.", "bytes"),
+    Described("waymaker_stream_blocks", "gauge", "Blocks of a stream.", "block_count"),
+    Described("waymaker_stream_last_seq", "gauge", "Last sequence of a stream.", "last_seq"),
+)
+
+CONSUMER_METRICS: Final = (
+    Described("waymaker_consumer_pending", "gauge", "Deliveries that wait for their answer.", "pending"),
+    Described("waymaker_consumer_lag", "gauge", "Sequences between a consumer's floor and its stream's end.", "lag"),
+    Described("waymaker_consumer_dropped", "gauge", "Messages a consumer gave up.", "redelivered_dropped"),
+)
+
+SHELL_METRICS: Final = (
+    Described("waymaker_calls", "counter", "Calls answered, by method and gRPC status."),
+    Described("waymaker_call_seconds", "histogram", "How long calls took, by method."),
+    Described("waymaker_sync_seconds", "histogram", "How long commits took to be written and synced."),
+    Described("waymaker_step_seconds", "summary", "How long the node's steps took."),
+    Described("waymaker_step_inputs", "counter", "Inputs of those steps."),
+    Described("waymaker_loop_lag_seconds", "histogram", "How late the event loop was, four times a second."),
+    Described("waymaker_sessions", "gauge", "Pipeline sessions open."),
+    Described("waymaker_series_omitted", "gauge", "Streams and consumers that this scrape leaves out."),
+    Described("waymaker_start_time_seconds", "gauge", "When the server became ready, in seconds since 1970."),
+)
+
+_KINDS: Final = {"counter": "_total", "gauge": "", "histogram": "", "summary": ""}
+
+
+class Figures(Protocol):
+    """The part of a node that metrics look at."""
+
+    @property
+    def stats(self) -> NodeStats: ...
+
+    def stream_figures(self) -> Iterator[tuple[str, StreamStats]]: ...
+
+    def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]: ...
+
+
+class Metrics:
+    """The shell's own counting, and the registry that a scrape reads."""
+
+    def __init__(self, node: Figures, sessions: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        text = {described.name: described.text for described in SHELL_METRICS}
+        self._calls = Counter("waymaker_calls", text["waymaker_calls"], ("method", "status"), registry=self.registry)
+        self._seconds = Histogram(
+            "waymaker_call_seconds", text["waymaker_call_seconds"], ("method",), buckets=_CALL_BUCKETS,
+            registry=self.registry,
+        )  # fmt: skip
+        self._step_seconds = Summary("waymaker_step_seconds", text["waymaker_step_seconds"], registry=self.registry)
+        self._step_inputs = Counter("waymaker_step_inputs", text["waymaker_step_inputs"], registry=self.registry)
+        self._lag = Histogram(
+            "waymaker_loop_lag_seconds", text["waymaker_loop_lag_seconds"], buckets=_LAG_BUCKETS,
+            registry=self.registry,
+        )  # fmt: skip
+        started = Gauge("waymaker_start_time_seconds", text["waymaker_start_time_seconds"], registry=self.registry)
+        started.set(time.time())
+        gauge = Gauge("waymaker_sessions", text["waymaker_sessions"], registry=self.registry)
+        gauge.set_function(lambda: float(sessions()))
+        self._children: dict[tuple[str, str], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
+        self.registry.register(NodeCollector(node))
+        ProcessCollector(registry=self.registry)
+
+    def observe(self, method: str, status: str, seconds: float) -> None:
+        """One call was answered."""
+        child = self._children.get((method, status))
+        if child is None:
+            child = self._children[method, status] = self._calls.labels(method, status)
+            self._timers[method] = self._seconds.labels(method)
+        child.inc()
+        self._timers[method].observe(seconds)
+
+    def step_took(self, seconds: float, inputs: int) -> None:
+        """One step of the node."""
+        self._step_seconds.observe(seconds)
+        self._step_inputs.inc(inputs)
+
+    def sync_took(self, seconds: float) -> None:
+        """The node measures its syncs itself."""
+
+    def loop_lagged(self, seconds: float) -> None:
+        """How late a timer came."""
+        self._lag.observe(seconds)
+
+    def text(self) -> bytes:
+        """A scrape."""
+        return generate_latest(self.registry)
+
+
+class NodeCollector(Collector):
+    """Turns the node's figures into samples when a scrape asks."""
+
+    def __init__(self, node: Figures) -> None:
+        self._node = node
+
+    def collect(self) -> Iterable[Metric]:
+        """Every sample of the node, its streams and its consumers."""
+        stats = self._node.stats
+        for described in NODE_METRICS:
+            family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
+            yield family(described.name, described.text, value=float(getattr(stats, described.attribute)))
+        yield _sync_seconds(stats)
+        omitted = max(0, stats.streams - SERIES_MAX) + max(0, stats.consumers - SERIES_MAX)
+        yield GaugeMetricFamily("waymaker_series_omitted", _text("waymaker_series_omitted"), value=float(omitted))
+        yield from _families(STREAM_METRICS, ("stream",), _stream_rows(self._node))
+        yield from _families(CONSUMER_METRICS, ("stream", "consumer"), _consumer_rows(self._node))
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are not checked against others by asking the node."""
+        return ()
+
+
+def _text(name: str) -> str:
+    return next(described.text for described in SHELL_METRICS if described.name == name)
+
+
+def _sync_seconds(stats: NodeStats) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*SYNC_LATENCY_BOUNDS_US, None), stats.sync_buckets, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound is None else repr(bound / 1e6), float(total)))
+    name = "waymaker_sync_seconds"
+    return HistogramMetricFamily(name, _text(name), buckets=buckets, sum_value=stats.sync_ns_total / 1e9)
+
+
+def _stream_rows(node: Figures) -> Iterator[tuple[list[str], object]]:
+    return (([name], stats) for name, stats in islice(node.stream_figures(), SERIES_MAX))
+
+
+def _consumer_rows(node: Figures) -> Iterator[tuple[list[str], object]]:
+    return (([stream, info.config.name], info) for stream, info in islice(node.consumer_figures(), SERIES_MAX))
+
+
+def _families(
+    table: tuple[Described, ...], labels: tuple[str, ...], rows: Iterator[tuple[list[str], object]]
+) -> Iterator[Metric]:
+    families = [GaugeMetricFamily(described.name, described.text, labels=labels) for described in table]
+    for names, figures in rows:
+        for described, family in zip(table, families, strict=True):
+            family.add_metric(names, float(getattr(figures, described.attribute)))
+    yield from families
+
+
+def reference() -> str:
+    """The table of metrics as it stands in the documentation."""
+    lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
+    for table in (NODE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SHELL_METRICS):
+        for described in table:
+            lines.append(f"| `{described.name}{_KINDS[described.kind]}` | {described.kind} | {described.text} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,177 @@
+"""One server: listeners, services and the pump, put together around one node.
+
+The table of contents of the shell: which service is served by what, who may call without credentials (only the health
+service), and the order in which things stop. Nothing here knows files or signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from waymaker.server import admin as admin_service
+from waymaker.server.admin import Admin
+from waymaker.server.calls import Calls, Door, Guarded, Router, not_offered
+from waymaker.server.config import Address, ServerConfig
+from waymaker.server.engine import CoreNode, Disk, Engine
+from waymaker.server.http import Condition, OperatorsListener, application
+from waymaker.server.listen import StartError, bind, new_server, why_not
+from waymaker.server.metrics import Figures, Metrics
+from waymaker.server.rpcs import LATER, SERVICE, Serving
+from waymaker.server.session import Sessions
+from waymaker.server.streaming import Streaming
+from waymaker.server.tokens import Tokens
+from waymaker_core.effects import Halt
+from waymaker_proto import admin_pb2
+
+PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"
+SERVICES: Final = (SERVICE, PIPELINE_SERVICE, admin_service.SERVICE)
+
+_FLUSH_S: Final = 0.5
+"""What answers that are on their way get to leave, once the node has nothing more to say."""
+
+log = structlog.get_logger("waymaker.server")
+
+
+class ServedNode(CoreNode, Figures, Protocol):
+    """A node as the server uses it."""
+
+
+class Listeners:
+    """The ports, opened before anything that takes long; clients that come early wait. Raises `StartError`."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.condition = Condition()
+        self.grpc = new_server(config)
+        self.address: Address = bind(self.grpc, config)
+        self.operators: OperatorsListener | None = None
+        self._metrics: Metrics | None = None
+        if config.metrics_listen is not None:
+            app = application(self.condition, self._scrape)
+            try:
+                self.operators = OperatorsListener(config.metrics_listen, app)
+            except OSError:
+                reason = why_not(config.metrics_listen)
+                raise StartError(f"cannot serve metrics on {config.metrics_listen}: {reason}") from None
+            self.operators.start()
+
+    def measure(self, metrics: Metrics) -> None:
+        """From now on there is something to scrape."""
+        self._metrics = metrics
+
+    def _scrape(self) -> bytes:
+        return self._metrics.text() if self._metrics is not None else b""
+
+    async def close(self) -> None:
+        """Close whatever is still open."""
+        await self.grpc.stop(None)
+        if self.operators is not None:
+            await self.operators.stop()
+
+
+class Server:
+    """A node in service on this event loop."""
+
+    def __init__(
+        self, config: ServerConfig, listeners: Listeners, node: ServedNode, disk: Disk, tokens: Tokens | None,
+        version: str,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.listeners = listeners
+        self.door = Door(tokens)
+        self._node = node
+        self._version = version
+        self._draining = False
+        self._health = health.aio.HealthServicer()
+        self.metrics = Metrics(node, lambda: len(self.sessions))
+        self.engine = Engine(node, disk, self.metrics)
+        serving = Serving(config.limits, config.node_id)
+        self.sessions = Sessions(self.engine, serving, config.session_window_bytes, version, self.metrics.observe)
+        calls = Calls(self.engine, serving, self.metrics.observe)
+        streaming = Streaming(self.engine, serving)
+        admin = Admin(self.engine, calls, self._facts)
+        router = Router(self.door)
+        router.add_unary(SERVICE, calls.methods())
+        router.add_streams(SERVICE, streaming.methods())
+        router.add_sessions(SERVICE, dict.fromkeys(LATER, not_offered))
+        router.add_sessions(PIPELINE_SERVICE, self.sessions.methods())
+        router.add_unary(admin_service.SERVICE, admin.unary())
+        router.add_streams(admin_service.SERVICE, admin.streams())
+        router.add_sessions(admin_service.SERVICE, admin.sessions())
+        listeners.grpc.add_generic_rpc_handlers((router, *self._borrowed()))
+        listeners.measure(self.metrics)
+
+    def _borrowed(self) -> list[grpc.GenericRpcHandler]:
+        """The standard services. Health answers probes without credentials; reflection is for those who may call."""
+        found = _Handlers()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, found)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        guarded = _Handlers()
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
+        return [*found.handlers, *(Guarded(self.door, handler) for handler in guarded.handlers)]
+
+    def _facts(self, response: admin_pb2.ServerInfoResponse) -> None:
+        stats = self._node.stats
+        response.version = self._version
+        response.node_id = self.config.node_id
+        response.directory_id = str(getattr(self._node, "directory_id", ""))
+        response.sync = self.config.sync
+        response.streams = stats.streams
+        response.consumers = stats.consumers
+        response.draining = self._draining
+        quarantined = getattr(self._node, "quarantined", None)
+        response.quarantined.extend(quarantined() if quarantined is not None else [])
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Open the doors."""
+        self.engine.start()
+        for name in SERVICES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.listeners.grpc.start()
+        self.listeners.condition.not_ready = ""
+
+    async def drain(self, grace_s: float) -> Halt | None:
+        """Stop serving in good order. What the node said at its end, or None if it did not come to one in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        self._draining = True
+        self.listeners.condition.not_ready = "draining"
+        await self._health.enter_graceful_shutdown()
+        self.sessions.drain()
+        self.engine.drain()
+        await asyncio.wait([self.engine.halted], timeout=max(0.0, grace_s - _FLUSH_S))
+        halt = self.engine.halted.result() if self.engine.halted.done() else None
+        if halt is None:
+            self.engine.close()
+        await self.close(min(_FLUSH_S, max(0.0, deadline - loop.time())))
+        return halt
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Close the doors; calls still open have this long to end by themselves."""
+        self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
+        self.sessions.finish()
+        await self.listeners.grpc.stop(grace_s)
+        self.engine.close()
+        if self.listeners.operators is not None:
+            await self.listeners.operators.stop()
+
+
+class _Handlers:
+    """Takes the handlers that a generated function would add to a server."""
+
+    def __init__(self) -> None:
+        self.handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Called by generated code."""
+        self.handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Called by generated code; the generic handlers are enough."""
