@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -95,3 +96,22 @@ def _read_hash(word: str) -> bytes | None:
         return bytes.fromhex(text)
     except ValueError:
         return None
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m waymaker.server.tokens NAME`: the token on the first line, the line for the file on the second."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m waymaker.server.tokens NAME\n")
+        return 2
+    try:
+        token, line = new_token(arguments[0])
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{token}\n{line}\n")
+    sys.stderr.write("The first line is for the client, and is not stored anywhere. The second is for the token file.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
