@@ -3,27 +3,53 @@
 A generator yields `disk` operations and is sent their results; a failed operation is thrown into it as `DiskFailure`. It
 reads the manifest, the checkpoint chain and then the journal, and hands what it finds to a `Target`.
 
-Where the journal's frames end is a judgement. The first place without a valid frame is the end (a torn tail, cut) unless a
-valid frame further on says by its `durable` that the place had been synced: then it is damage, and is put down to its
-stream if the header is intact (`Quarantine`), else to the node (`CorruptStore`). Cutting is safe to repeat: what lies
-behind the cut has an older `boot` than whatever is written next, so it never comes back, and the headers found there are
-erased besides. What was accepted without proof that it was durable is written once more and synced before anything rests
-on it: a file system that failed to write it may still show it.
+Where the journal's frames end is a judgement (`journal_reader`). Damage below is put down to its stream if a header is
+intact (`Quarantine`), else to the node (`CorruptStore`); it is never the end. A torn tail is cut, and cutting is safe to
+repeat: the headers found behind the cut are erased, and were they not, they would still have an older `boot` than whatever
+is written next, so what was cut never comes back. What was accepted without proof that it was durable is written once more
+and synced before anything rests on it: a file system that failed to write it may still show it.
 
-Recovery never deletes: it lists what nobody names as `orphans`. Doing it twice gives the same state.
+Of what holds data recovery deletes nothing: it lists what nobody names as `orphans`. Only spare segments that a crash left
+unfinished go, for their numbers are used again. Interrupted at any operation or done twice, it gives the same state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
-from waymaker_core.disk import Chunk, DiskOp
+from waymaker_core.disk import Chunk, CreateFile, Delete, DiskOp, SyncDir, SyncFile, Write
 from waymaker_core.limits import Limits
 from waymaker_core.records import Record
+from waymaker_core.store import record_codec
 from waymaker_core.store.checkpoint import Chain
-from waymaker_core.store.journal import JournalState
-from waymaker_core.store.manifest import Manifest
+from waymaker_core.store.checkpoint_reader import ChainReader
+from waymaker_core.store.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
+from waymaker_core.store.frame import HEADER_BYTES, FrameHeader, directory_key
+from waymaker_core.store.journal import JournalState, Segment
+from waymaker_core.store.journal_reader import JournalReader
+from waymaker_core.store.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest, replace_ops
+from waymaker_core.store.paths import (
+    BLOCKS,
+    FOLDERS,
+    JOURNAL,
+    LOCK,
+    MANIFEST,
+    MANIFEST_NEW,
+    TAILS,
+    block_owner,
+    checkpoint_path,
+    file_number,
+    segment_number,
+    segment_path,
+)
+from waymaker_core.store.reading import READ_BYTES, Steps, list_folder, read
+from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
+
+CATALOGUE: Final = 0
+FIRST_SEGMENT: Final = 1
+IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, "lost+found", *FOLDERS))
+"""Names in a data directory that do not speak against its being empty."""
 
 
 class Quarantine:
@@ -42,7 +68,7 @@ class Quarantine:
 
 
 class Target(Protocol):
-    """What recovery fills. Any of the first two may raise `CorruptRecord`: the stream is then quarantined."""
+    """What recovery fills. The first two may raise `CorruptRecord`: the stream is then quarantined."""
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """A stream's state at a position of its log. The catalogue (0) comes first, then ascending ids.
@@ -60,11 +86,14 @@ class Target(Protocol):
         ...
 
     def quarantine(self, quarantine: Quarantine) -> None:
-        """The stream's data are damaged; nothing more of it follows. Never the catalogue's."""
+        """The stream's data are damaged; nothing more of it follows. Never the catalogue's.
+
+        As with `snapshot`, the stream may not be known yet, or be gone.
+        """
         ...
 
-    def files(self) -> Iterable[str]:
-        """Paths of all block and tail files that the streams' states name, asked at the end."""
+    def files(self) -> Iterable[tuple[int, str]]:
+        """Stream id and path of all block and tail files that the streams' states name, asked at the end."""
         ...
 
 
@@ -103,5 +132,282 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     Raises `StoreRefused` (`CorruptStore`, `UnknownStoreVersion`, `NotAStore`), naming file and offset, before anything was
     written; `DiskFailure` where the disk itself failed. When it returns, all that was handed over is durable.
     """
-    raise NotImplementedError
-    yield
+    folders = yield from list_store()
+    manifest = yield from read_manifest(folders)
+    if manifest is None:
+        manifest = Manifest(fresh_id, node_id, 0, FIRST_SEGMENT, 1, [])
+        yield from _perform(replace_ops(manifest))
+    if manifest.boot == 0:
+        return (yield from _create(manifest, limits))
+    replay = Replay(target)
+    chain = yield from read_chain(manifest, folders, replay)
+    key = directory_key(manifest.directory_id)
+    sizes = segment_sizes(folders)
+    reader = JournalReader(key, manifest.boot, manifest.first_segment, sizes, replay)
+    yield from reader.walk()
+    orphans = replay.check_files(manifest, folders)
+    manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
+    journal = yield from _go_on(manifest, reader, sizes, limits)
+    recovered = Recovered(manifest, journal, chain)
+    recovered.quarantines = [found for found in replay.quarantined.values() if target.exists(found.stream_id)]
+    kept = _keep_free(journal, sizes, manifest.first_segment, limits)
+    recovered.orphans = orphans + [segment_path(number) for number in kept]
+    recovered.warnings = replay.warnings
+    recovered.clean = reader.clean
+    recovered.replayed, recovered.skipped = replay.replayed, replay.skipped
+    recovered.replayed_bytes = reader.bytes_read
+    last = reader.segments[-1]
+    if reader.torn_bytes:
+        recovered.cut_bytes, recovered.cut_at = reader.torn_bytes, (last.path, last.end)
+    return recovered
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def list_store() -> Generator[DiskOp, object, dict[str, dict[str, int]]]:
+    """Names and sizes in the root ("") and each folder."""
+    folders = {"": (yield from list_folder(""))}
+    for folder in FOLDERS:
+        folders[folder] = yield from list_folder(folder)
+    return folders
+
+
+def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, object, Manifest | None]:
+    """The manifest, or None in an empty directory. Refuses what is neither."""
+    if MANIFEST in folders[""]:
+        data = yield from read(MANIFEST, 0, MANIFEST_BYTES_MAX)
+        try:
+            return decode_manifest(data)
+        except CorruptRecord as problem:
+            raise CorruptStore(MANIFEST, 0, str(problem)) from problem
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(MANIFEST, 0, str(problem)) from problem
+    for folder in FOLDERS:
+        for name in folders[folder]:
+            raise NotAStore(MANIFEST, 0, f"there is no manifest, but there is {folder}/{name}: the manifest was lost")
+    for name in folders[""]:
+        if name not in IGNORED_NAMES:
+            raise NotAStore("", 0, f"not empty and not a data directory: it holds {name!r}")
+    return None
+
+
+def segment_sizes(folders: dict[str, dict[str, int]]) -> dict[int, int]:
+    """Sizes of the journal's segments by number."""
+    sizes: dict[int, int] = {}
+    for name, size in folders[JOURNAL].items():
+        number = segment_number(name)
+        if number is not None:
+            sizes[number] = size
+    return sizes
+
+
+def _file_numbers(folders: dict[str, dict[str, int]]) -> list[int]:
+    """Numbers of all checkpoint, block and tail files there are."""
+    numbers = [file_number(folder, name) for folder in FOLDERS if folder != JOURNAL for name in folders[folder]]
+    return [number for number in numbers if number is not None]
+
+
+def read_chain(
+    manifest: Manifest, folders: dict[str, dict[str, int]], replay: Replay
+) -> Generator[DiskOp, object, Chain]:
+    """Read the checkpoint chain and hand the streams' states over."""
+    sizes: dict[int, int] = {}
+    for name, size in folders["checkpoints"].items():
+        number = file_number("checkpoints", name)
+        if number is not None:
+            sizes[number] = size
+    reader = ChainReader(directory_key(manifest.directory_id), manifest.chain, sizes)
+    yield from reader.walk()
+    for stream_id in sorted(reader.states):
+        state = reader.states.pop(stream_id)
+        if state.problem:
+            replay.blame(stream_id, state.path, state.offset, state.problem)
+        else:
+            replay.state(stream_id, state.position, state.meta, state.path, state.offset)
+    replay.warnings += reader.superseded
+    return reader.chain
+
+
+# ---------------------------------------------------------------- replay
+
+
+class Replay:
+    """A journal reader's sink that hands records to a target and puts damage down to streams."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._covered: dict[int, int] = {}
+        """Position of each stream's snapshot."""
+        self._positions: dict[int, int] = {}
+        """Position of each stream's last record handed over."""
+        self.quarantined: dict[int, Quarantine] = {}
+        self.warnings: list[str] = []
+        self.replayed = 0
+        self.skipped = 0
+
+    def blame(self, stream_id: int, path: str, offset: int, detail: str) -> None:
+        """Put damage down to a stream; to the node, if it is the catalogue's."""
+        if stream_id == CATALOGUE:
+            raise CorruptStore(path, offset, f"the catalogue is damaged: {detail}")
+        if stream_id not in self.quarantined:
+            self.quarantined[stream_id] = Quarantine(stream_id, path, offset, detail)
+            self._target.quarantine(self.quarantined[stream_id])
+
+    def state(self, stream_id: int, position: int, meta: bytes, path: str, offset: int) -> None:
+        """A stream's snapshot."""
+        self._covered[stream_id] = position
+        try:
+            self._target.snapshot(stream_id, position, meta)
+        except CorruptRecord as problem:
+            self.blame(stream_id, path, offset, f"its snapshot: {problem}")
+
+    def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
+        """A record, unless a snapshot covers it or its stream is gone or damaged."""
+        stream_id, position = header.stream_id, header.position
+        covered = self._covered.get(stream_id, 0)
+        if position <= covered or stream_id in self.quarantined or not self._alive(stream_id):
+            self.skipped += 1
+            return
+        expected = self._positions.get(stream_id, covered) + 1
+        if position != expected:
+            self.blame(stream_id, path, offset, f"its record {position} follows, where {expected} should")
+            return
+        try:
+            record = record_codec.decode(header.kind, header.version, meta)
+            if record_codec.body_bytes(record) != header.body_length:
+                raise CorruptRecord("the record does not fit its messages")
+            self._target.record(stream_id, position, record, chunk)
+        except CorruptRecord as problem:
+            self.blame(stream_id, path, offset, str(problem))
+            return
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        self._positions[stream_id] = position
+        self.replayed += 1
+
+    def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
+        """A frame that names its stream and is damaged behind that."""
+        stream_id = header.stream_id
+        if header.position <= self._covered.get(stream_id, 0):
+            self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}; a snapshot covers the record)")
+        elif not self._alive(stream_id):
+            self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}, which is deleted)")
+        else:
+            self.blame(stream_id, path, offset, problem)
+
+    def lost(self, path: str, offset: int, detail: str) -> None:
+        """A frame that does not even name its stream."""
+        raise CorruptStore(path, offset, detail)
+
+    def _alive(self, stream_id: int) -> bool:
+        return stream_id == CATALOGUE or self._target.exists(stream_id)
+
+    def check_files(self, manifest: Manifest, folders: dict[str, dict[str, int]]) -> list[str]:
+        """Blame missing files on their streams; list the files that nobody names.
+
+        What a quarantined stream may still hold is kept: its block files, and all tails, which say nothing of owners.
+        """
+        named = {checkpoint_path(file.number) for file in manifest.chain}
+        for stream_id, path in self._target.files():
+            folder, _, name = path.partition("/")
+            if name not in folders.get(folder, {}):
+                self.blame(stream_id, path, 0, "the file is missing")
+            named.add(path)
+        orphans: list[str] = []
+        for folder in FOLDERS:
+            for name in folders[folder]:
+                path = f"{folder}/{name}"
+                if folder == JOURNAL or path in named:
+                    continue
+                if file_number(folder, name) is None:
+                    self.warnings.append(f"{path} is not a file of this store; it is left alone")
+                elif folder == BLOCKS and block_owner(path) in self.quarantined:
+                    continue
+                elif folder != TAILS or not self.quarantined:
+                    orphans.append(path)
+        return orphans
+
+
+# ---------------------------------------------------------------- going on
+
+
+def _perform(ops: list[DiskOp]) -> Steps:
+    for op in ops:  # noqa: UP028 (a list cannot be sent the results)
+        yield op
+
+
+def _create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, object, Recovered]:
+    """Make the journal's first segment; the directory is made when a manifest says that it was opened once."""
+    key = directory_key(manifest.directory_id)
+    manifest.boot = 1
+    path = segment_path(manifest.first_segment)
+    header = encode_segment_header(key, SegmentHeader(1, manifest.first_segment, 0, 0, 0))
+    yield Delete(path)
+    yield CreateFile(path, limits.segment_bytes)
+    yield Write(path, 0, [header])
+    yield SyncFile(path)
+    yield SyncDir(JOURNAL)
+    yield from _perform(replace_ops(manifest))
+    segment = Segment(manifest.first_segment, 0, SEGMENT_HEADER_BYTES, limits.segment_bytes)
+    recovered = Recovered(
+        manifest, JournalState(key, 1, [segment], [], [], SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES), Chain()
+    )
+    recovered.is_new = recovered.clean = True
+    return recovered
+
+
+def _go_on(
+    manifest: Manifest, reader: JournalReader, sizes: dict[int, int], limits: Limits
+) -> Generator[DiskOp, object, JournalState]:
+    """Make the judgement durable: erase what is behind the end, write anew what is before it, count the opening."""
+    last = reader.segments[-1]
+    touched: dict[str, None] = {}
+    for remnant in reader.remnants:
+        path = segment_path(remnant.segment)
+        yield Write(path, remnant.offset, [bytes(HEADER_BYTES)])
+        touched[path] = None
+    for segment in reader.segments:
+        if segment.base + segment.end > reader.proven:
+            yield from _write_anew(segment, max(0, reader.proven - segment.base))
+            touched[segment.path] = None
+    spares: list[tuple[int, int]] = []
+    deleted: list[str] = []
+    for number in sorted(n for n in sizes if n > last.number):
+        if number == last.number + len(spares) + 1 and sizes[number] == limits.segment_bytes:
+            spares.append((number, sizes[number]))
+        else:
+            deleted.append(segment_path(number))
+    for path in touched:
+        if path not in deleted:
+            yield SyncFile(path)
+    for path in deleted:
+        yield Delete(path)
+    yield SyncDir(JOURNAL)
+    manifest.boot += 1
+    yield from _perform(replace_ops(manifest))
+    end = last.base + last.end
+    return JournalState(
+        directory_key(manifest.directory_id), manifest.boot, reader.segments, spares, [], end, reader.proven
+    )  # fmt: skip
+
+
+def _write_anew(segment: Segment, start: int) -> Steps:
+    """Read a stretch of a segment and write the same bytes to the same place."""
+    while start < segment.end:
+        data = yield from read(segment.path, start, min(READ_BYTES, segment.end - start))
+        if not data:
+            raise CorruptStore(segment.path, start, "the segment ends before its frames do")
+        yield Write(segment.path, start, [data])
+        start += len(data)
+
+
+def _keep_free(journal: JournalState, sizes: dict[int, int], first_segment: int, limits: Limits) -> list[int]:
+    """Take a few of the released segments to be used again; the numbers of the others."""
+    others: list[int] = []
+    for number in sorted(n for n in sizes if n < first_segment):
+        if sizes[number] == limits.segment_bytes and len(journal.free) <= limits.segments_spare:
+            journal.free.append(number)
+        else:
+            others.append(number)
+    return others
