@@ -112,8 +112,8 @@ class SimDisk:
         self.track = track
         self.syncs = 0
         self.writes_bytes = 0
-        self.rotten: list[tuple[str, int]] = []
-        """Where bits were flipped, by the path of that moment."""
+        self.rotten: list[tuple[_File, int]] = []
+        """Where bits were flipped."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._pending: list[_Pending] = []
@@ -435,5 +435,9 @@ class SimDisk:
         file.durable[offset] = flipped
         if offset < len(file.content):
             file.content[offset] = flipped
-        self.rotten.append((path, offset))
+        self.rotten.append((file, offset))
         return path, offset
+
+    def rotten_paths(self) -> list[str]:
+        """Where the flipped bits are now, files that are gone left out."""
+        return [path for path in self.paths() if any(file is self._names[path] for file, _ in self.rotten)]

@@ -253,6 +253,13 @@ class Process:
         if token in self._callers:
             self._take(Credit(token, messages, byte_count))
 
+    def pause(self, for_ns: int) -> None:
+        """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
+        self._busy_until = max(self._busy_until, self.events.now_ns + for_ns)
+        if self._step_at >= 0:
+            self._step_at = -1
+            self._wake(0)
+
     def drain(self) -> None:
         """SIGTERM."""
         self._take(Drain())

@@ -1,0 +1,324 @@
+"""The administrator: creates, deletes and updates streams and consumers, one change at a time, and finds out what became of
+those whose answer got lost.
+
+While a change is under way, and until its outcome is known, the name's version is odd: nobody may conclude anything from
+what happens to that name meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from waymaker_core import outcomes
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.outcomes import Answer, Outcome, Refusal
+from waymaker_core.requests import (
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    DeleteStream,
+    GetConsumerInfo,
+    GetStreamInfo,
+    Request,
+    StreamInfo,
+    UpdateStream,
+)
+from waymaker_sim.checks import require, violated
+from waymaker_sim.ledger import Group, Life
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.publisher import LETTERS, SUBJECTS
+from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
+from waymaker_sim.swarm import Plan
+from waymaker_sim.tape import Track
+
+FOREVER_NS = 1 << 62
+
+
+def _certainly_not(answer: Answer | Refusal) -> bool:
+    """Whether a change that was answered so did not happen."""
+    return isinstance(answer, Answer) or answer.outcome is Outcome.NOT_APPLIED
+
+
+class Administrator:
+    """Acts on one name at a time; `busy` while an answer is outstanding."""
+
+    def __init__(self, scene: Scene, track: Track, plan: Plan) -> None:
+        self.scene = scene
+        self.track = track
+        self.plan = plan
+        self.busy = False
+        self.quiet = False
+        """Whether to resolve doubts only, and change nothing more."""
+
+    def act(self) -> None:
+        """One change, or one question about a change whose outcome is unknown."""
+        self.track.begin()
+        if self.busy:
+            return
+        for name in sorted(self.scene.streams):
+            stream = self.scene.streams[name]
+            if stream.doubt is not None:
+                self._resolve(stream, stream, GetStreamInfo(name))
+                return
+            for consumer_name in sorted(stream.consumers):
+                consumer = stream.consumers[consumer_name]
+                if consumer.doubt is not None:
+                    self._resolve(stream, consumer, GetConsumerInfo(name, consumer_name))
+                    return
+        if not self.quiet:
+            self._change(self.scene.streams[self.track.pick("stream", sorted(self.scene.streams))])
+
+    def settled(self) -> bool:
+        """Whether every outcome is known."""
+        return not self.busy and not any(
+            stream.doubt or any(consumer.doubt for consumer in stream.consumers.values())
+            for stream in self.scene.streams.values()
+        )
+
+    def _change(self, stream: StreamName) -> None:
+        if stream.life is None:
+            self.create_stream(stream)
+        elif self.track.chance("delete", self.plan.churn):
+            self._delete_stream(stream, stream.life)
+        else:
+            what = self.track.weighted("change", ((6, "rest"), (5, "consumer"), (2, "update")))
+            if what == "consumer":
+                self._change_consumer(stream, stream.life)
+            elif what == "update":
+                self._update(stream, stream.life)
+
+    # ------------------------------------------------------------ asking
+
+    def _ask(
+        self, thing: StreamName | ConsumerName, request: Request, done: Callable[[Answer], None],
+        undone: Callable[[], None], resolve: Callable[[bool], None],
+    ) -> None:  # fmt: skip
+        """Ask for a change of one name. Exactly one of the three is called, `resolve` once the outcome is known."""
+
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+            self.busy = False
+            if isinstance(answer, Answer) and answer.code == outcomes.OK:
+                done(answer)
+            elif _certainly_not(answer):
+                if isinstance(answer, Answer):
+                    self._unexpected(request, answer)
+                undone()
+            else:
+                thing.doubt = resolve
+                return
+            thing.version += 1
+
+        def lost() -> None:
+            self.busy = False
+            thing.doubt = resolve
+
+        thing.version += 1
+        self.busy = True
+        if self.scene.ask(request, replied, lost) is None:
+            self.busy = False
+            undone()
+            thing.version += 1
+
+    def _unexpected(self, request: Request, answer: Answer) -> None:
+        """These changes are asked for only when they can succeed."""
+        if answer.code != outcomes.INVALID_CONFIG or not isinstance(request, CreateConsumer):
+            violated("answer allowed", f"{type(request).__name__} ended with {answer!r}")
+
+    def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
+        """Find out whether the thing exists, and act on it."""
+
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+            self.busy = False
+            if isinstance(answer, Refusal):
+                return
+            doubt = thing.doubt
+            assert doubt is not None
+            thing.doubt = None
+            thing.version += 1
+            doubt(answer.code == outcomes.OK)
+            self.scene.mark("doubt resolved")
+            if isinstance(answer.value, StreamInfo) and stream.life is not None:
+                self.scene.ledger.identify(stream.life, answer.value.stream_id)
+                stream.life.configs.append(answer.value.config)
+
+        def lost() -> None:
+            self.busy = False
+
+        self.busy = True
+        if self.scene.ask(question, replied, lost) is None:
+            self.busy = False
+
+    # ------------------------------------------------------------ streams
+
+    def create_stream(self, stream: StreamName) -> None:
+        """A stream of some kind under a free name."""
+        track = self.track
+        retention = track.pick("retention", (Retention.LIMITS, Retention.WORK_QUEUE, Retention.INTEREST))
+        config = StreamConfig(
+            stream.name,
+            subjects_filter=("a.*", "b.>", "b", "dead.*") if track.draw("filter", 2) else (),
+            retention=retention,
+            block_size=track.pick("block size", (0, 1, 4, 10)),
+            max_msgs_per_subject=track.pick("per subject", (0, 0, 1, 3)),
+            max_msg_bytes=track.pick("message bytes", (0, 0, 0, 200)),
+            ephemeral=track.draw("ephemeral", 12) == 11,
+        )
+        if retention is Retention.LIMITS:
+            config = replace(
+                config,
+                max_msgs=track.pick("max msgs", (0, 0, 30, 5)),
+                max_bytes=track.pick("max bytes", (0, 0, 0, 2_000)),
+                max_age_ms=track.pick("max age", (0, 0, 3_000, 500)),
+                strict_limits=track.draw("strict", 2) == 1,
+            )
+        life = self.scene.ledger.begin_life(stream.name, config)
+        self._ask(
+            stream,
+            CreateStream(config),
+            lambda _: self._created(stream, life),
+            life.end,
+            partial(self._maybe, stream, life),
+        )
+
+    def _created(self, stream: StreamName, life: Life) -> None:
+        stream.life = life
+        stream.consumers = {}
+        self.scene.mark("stream created")
+
+    def _maybe(self, stream: StreamName, life: Life, exists: bool) -> None:
+        if exists:
+            self._created(stream, life)
+        else:
+            life.end()
+
+    def _delete_stream(self, stream: StreamName, life: Life) -> None:
+        def gone(_: object = None) -> None:
+            stream.life = None
+            stream.consumers = {}
+            life.end()
+            self.scene.mark("stream deleted")
+
+        self._ask(stream, DeleteStream(stream.name), gone, lambda: None, lambda exists: None if exists else gone())
+
+    def _update(self, stream: StreamName, life: Life) -> None:
+        track, old = self.track, life.config
+        config = replace(old, max_msg_bytes=track.pick("message bytes", (0, 0, 150, 500)))
+        request = UpdateStream(stream.name, max_msg_bytes=config.max_msg_bytes)
+        if old.retention is Retention.LIMITS:
+            config = replace(
+                config,
+                max_msgs=track.pick("max msgs", (0, 50, 10, 2)),
+                max_bytes=track.pick("max bytes", (0, 0, 5_000, 500)),
+                max_age_ms=track.pick("max age", (0, 0, 5_000, 1_000)),
+                strict_limits=track.draw("strict", 2) == 1,
+            )
+            request = UpdateStream(
+                stream.name,
+                config.max_age_ms,
+                config.max_msgs,
+                config.max_bytes,
+                config.max_msg_bytes,
+                config.strict_limits,
+            )
+        life.configs.append(config)
+
+        def updated(answer: Answer) -> None:
+            assert isinstance(answer.value, tuple)
+            require(answer.value[0] == config, "answer allowed", f"update to {config} made {answer.value[0]}")
+            self.scene.mark("stream updated")
+
+        self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
+
+    @staticmethod
+    def _must(life: Life, exists: bool) -> None:
+        require(exists, "acked survives", f"{life.name} was only updated and is gone")
+
+    # ------------------------------------------------------------ consumers
+
+    def _change_consumer(self, stream: StreamName, life: Life) -> None:
+        name = f"c{self.track.draw('consumer', 4)}"
+        consumer = stream.consumers.get(name)
+        if consumer is None or consumer.group is None:
+            self.create_consumer(stream, life, name)
+        elif self.track.draw("delete consumer", 4) == 3:
+            self._delete_consumer(stream, consumer, consumer.group)
+
+    def create_consumer(self, stream: StreamName, life: Life, name: str) -> None:
+        """A consumer, alone or in the queue group of its stream."""
+        config = self._consumer_config(stream, life, name)
+        group = next((g for g in life.groups if not g.ended and g.same(config)), None)
+        if group is None:
+            group = Group(life, config, self.scene.events.now_ns, life.last_seq)
+            life.groups.append(group)
+        consumer = stream.consumers.setdefault(name, ConsumerName(name))
+        self._ask(
+            consumer,
+            CreateConsumer(stream.name, config),
+            lambda _: self._joined(stream, consumer, group),
+            partial(self._not_joined, stream, consumer, group),
+            lambda exists: (self._joined if exists else self._not_joined)(stream, consumer, group),
+        )
+
+    def _consumer_config(self, stream: StreamName, life: Life, name: str) -> ConsumerConfig:
+        """Members of a group must agree, so a group's configuration is that of whoever came first."""
+        track = self.track
+        if track.draw("group", 3) == 2:
+            present = next((g for g in life.groups if not g.ended and g.config.deliver_group), None)
+            if present is not None:
+                return replace(present.config, name=name)
+            group = "g"
+        else:
+            group = ""
+        policy = track.pick(
+            "policy", (DeliveryPolicy.ALL, DeliveryPolicy.ALL, DeliveryPolicy.LAST, DeliveryPolicy.BY_START_SEQ)
+        )
+        return ConsumerConfig(
+            name,
+            filter_subject=track.pick("filter", ("", "a.*", "b.>", SUBJECTS[0], "dead.*")),
+            policy=policy,
+            start_seq=1 + track.draw("start", 20) if policy is DeliveryPolicy.BY_START_SEQ else 0,
+            ack_wait_ms=track.pick("ack wait", (2_000, 500, 100)),
+            max_deliver=track.pick("max deliver", (5, 3, 2, 1)),
+            deliver_group=group,
+            dead_letter_subject=LETTERS if track.draw("dead letters", 2) else "",
+        )
+
+    def _joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
+        consumer.group = group
+        group.members += 1
+        if not group.certain:
+            group.certain = True
+            life = group.life
+            life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
+        self.scene.mark("consumer created")
+
+    @staticmethod
+    def _not_joined(stream: StreamName, consumer: ConsumerName, group: Group) -> None:
+        stream.consumers.pop(consumer.name, None)
+        if not group.members:
+            group.ended = True
+
+    def _delete_consumer(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
+        group.free_all()
+        life = group.life
+        if group.members == 1:
+            group.leaving = True
+            if not any(g.certain and not g.ended and not g.leaving for g in life.groups):
+                life.lonely_until_ns = FOREVER_NS
+
+        def gone(_: object = None) -> None:
+            stream.consumers.pop(consumer.name, None)
+            group.members -= 1
+            if not group.members:
+                group.ended = True
+            group.free_all()
+            self.scene.mark("consumer deleted")
+
+        def stays() -> None:
+            group.leaving = False
+            life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
+
+        request = DeleteConsumer(stream.name, consumer.name)
+        self._ask(consumer, request, gone, stays, lambda exists: stays() if exists else gone())

@@ -1,0 +1,289 @@
+"""The audit: at rest, with everything answered and no fault left, the whole state is read and held against the ledger.
+
+What was allowed to be unknown while calls were under way is known now, so the rules are judged exactly here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from waymaker_core import outcomes
+from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
+from waymaker_core.outcomes import Answer, Refusal, Status
+from waymaker_core.requests import (
+    ConsumerInfo,
+    GetStreamInfo,
+    ListConsumers,
+    ListStreams,
+    Page,
+    ReadRange,
+    Request,
+    StreamInfo,
+    StreamStats,
+)
+from waymaker_sim.checks import require, violated
+from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
+from waymaker_sim.naive_consumer import matches
+from waymaker_sim.process import Got
+from waymaker_sim.publisher import Refused
+from waymaker_sim.scene import Scene
+
+PAGE = 200
+
+
+@dataclass(slots=True)
+class SeenConsumer:
+    """A consumer's durable figures."""
+
+    config: ConsumerConfig
+    floor: int
+    dropped: int
+    pending: int
+
+
+@dataclass(slots=True)
+class SeenStream:
+    """Everything a client can see of a stream."""
+
+    config: StreamConfig
+    stats: tuple[int, int, int, int]
+    stream_id: int
+    created_ms: int
+    messages: list[Got]
+    consumers: dict[str, SeenConsumer] = field(default_factory=dict)
+
+
+Seen = dict[str, SeenStream | str]
+"""By name; a text where the stream is quarantined."""
+
+
+class Asker:
+    """Asks one question after the other. `ask` returns the answer and the messages that came with it."""
+
+    def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
+        raise NotImplementedError
+
+
+def observe(asker: Asker) -> Seen:
+    """Read everything."""
+    seen: Seen = {}
+    for name in _names(asker):
+        seen[name] = _observe_stream(asker, name)
+    return seen
+
+
+def _names(asker: Asker) -> list[str]:
+    names: list[str] = []
+    while True:
+        page = _page(asker, ListStreams(names[-1] if names else "", 3))
+        names += [str(entry) for entry in page.entries]
+        if not page.next_after:
+            return names
+
+
+def _page(asker: Asker, request: Request) -> Page:
+    answer, _ = asker.ask(request)
+    if not isinstance(answer, Answer) or not isinstance(answer.value, Page):
+        violated("progress", f"at rest {type(request).__name__} ended with {answer!r}")
+    return answer.value
+
+
+def _observe_stream(asker: Asker, name: str) -> SeenStream | str:
+    answer, _ = asker.ask(GetStreamInfo(name))
+    if isinstance(answer, Refusal):
+        if answer.status is Status.DATA_LOSS:
+            return answer.message
+        violated("progress", f"at rest the info of {name} ended with {answer!r}")
+    require(answer.code == outcomes.OK and isinstance(answer.value, StreamInfo), "progress", f"{name}: {answer!r}")
+    info = answer.value
+    assert isinstance(info, StreamInfo)
+    messages: list[Got] = []
+    while True:
+        page, got = asker.ask(ReadRange(name, messages[-1].seq + 1 if messages else 1, PAGE))
+        if isinstance(page, Refusal) and page.status is Status.DATA_LOSS:
+            return page.message
+        if got is None:
+            violated("progress", f"at rest a read of {name} ended with {page!r}")
+        messages += got
+        if not got:
+            break
+    seen = SeenStream(info.config, _figures(info.stats), info.stream_id, info.created_ms, messages)
+    after = ""
+    while True:
+        page2 = _page(asker, ListConsumers(name, after, 4))
+        for entry in page2.entries:
+            assert isinstance(entry, ConsumerInfo)
+            seen.consumers[entry.config.name] = SeenConsumer(
+                entry.config, entry.ack_floor, entry.redelivered_dropped, entry.pending
+            )
+        after = page2.next_after
+        if not after:
+            return seen
+
+
+def differences(one: Seen, other: Seen) -> str:
+    """What two observations do not agree in, for people; empty where they agree."""
+    found: list[str] = []
+    for name in sorted({*one, *other}):
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, SeenStream) and isinstance(b, SeenStream):
+            found += [f"{name}.{what}" for what in _fields(a, b)]
+        elif a != b:
+            found.append(f"{name}: {type(a).__name__} and {type(b).__name__}")
+    return "; ".join(found[:5])
+
+
+def _fields(a: SeenStream, b: SeenStream) -> list[str]:
+    found = [
+        f"{name}: {getattr(a, name)} and {getattr(b, name)}"
+        for name in ("config", "stats", "stream_id", "created_ms")
+        if getattr(a, name) != getattr(b, name)
+    ]
+    if a.messages != b.messages:
+        parted = next((i for i, (x, y) in enumerate(zip(a.messages, b.messages, strict=False)) if x != y), -1)
+        found.append(f"messages: {len(a.messages)} and {len(b.messages)}, first difference at {parted}")
+    for name in sorted({*a.consumers, *b.consumers}):
+        if a.consumers.get(name) != b.consumers.get(name):
+            found.append(f"{name}: {a.consumers.get(name)} and {b.consumers.get(name)}")
+    return found
+
+
+def _figures(stats: StreamStats) -> tuple[int, int, int, int]:
+    return stats.first_seq, stats.last_seq, stats.msg_count, stats.bytes
+
+
+class Audit:
+    """Judges what was seen at rest."""
+
+    def __init__(self, scene: Scene, ledger: Ledger, refusals: list[Refused]) -> None:
+        self.scene = scene
+        self.ledger = ledger
+        self.refusals = refusals
+        self.now_ns = scene.events.now_ns
+
+    def judge(self, seen: Seen, drained: bool) -> None:
+        """Hold everything seen against the ledger. `drained`: consumers had time to reach the end."""
+        for name, stream in self.scene.streams.items():
+            there = seen.get(name)
+            if stream.life is None:
+                require(there is None, "lives apart", f"{name} does not exist and is listed")
+            elif there is None:
+                violated("acked survives", f"stream {name} was created and is not there")
+            elif isinstance(there, str):
+                require(bool(self.scene.process.disk.rotten), "recovery honest", f"{name} quarantined: {there}")
+                stream.life.damaged = True
+            else:
+                self._stream(stream.life, there, drained)
+        require(all(name in self.scene.streams for name in seen), "lives apart", f"nobody created all of {list(seen)}")
+        for refused in self.refusals:
+            self._refused(refused)
+
+    def _stream(self, life: Life, seen: SeenStream, drained: bool) -> None:
+        self.ledger.identify(life, seen.stream_id)
+        for message in seen.messages:
+            life.see(self.ledger, message.seq, message.time_ms, message.body, self.now_ns)
+        there = {message.seq for message in seen.messages}
+        if seen.config.ephemeral:
+            return
+        self.scene.process.now()
+        wall_max_ms = self.scene.process.wall_max_ms
+        life.missing([seq for seq in life.live if seq not in there], self.now_ns, self.now_ns, wall_max_ms)
+        self._figures(life, seen)
+        self._bounds(life, seen)
+        for refused in (m for m in life.at.values() if isinstance(m, Attempt) and m.expected >= 0):
+            self._condition(life, refused)
+        for name, consumer in seen.consumers.items():
+            group = self._group(life, name)
+            if group is not None:
+                self._consumer(life, seen, group, consumer, drained)
+
+    def _group(self, life: Life, name: str) -> Group | None:
+        stream = self.scene.streams[life.name]
+        known = stream.consumers.get(name)
+        require(known is not None, "lives apart", f"{life.name} lists consumer {name}, which does not exist")
+        return known.group if known is not None else None
+
+    # ------------------------------------------------------------ streams
+
+    def _figures(self, life: Life, seen: SeenStream) -> None:
+        first, last, count, byte_count = seen.stats
+        what = f"{life.name}: stats {seen.stats}"
+        require(count == len(seen.messages), "limits hold", f"{what}, {len(seen.messages)} messages")
+        if seen.messages:
+            require(first == seen.messages[0].seq, "limits hold", f"{what}, first is {seen.messages[0].seq}")
+            require(last >= seen.messages[-1].seq, "limits hold", f"{what}, last is {seen.messages[-1].seq}")
+        confirmed = max((s for s, m in life.at.items() if isinstance(m, Attempt) and m.confirmed_ns >= 0), default=0)
+        require(last >= max(confirmed, life.last_seq), "ledger grows", f"{what} after {confirmed}, {life.last_seq}")
+        sizes = [life.at[message.seq].size for message in seen.messages]
+        if all(sizes):
+            require(byte_count == sum(sizes), "limits hold", f"{what}, {sum(sizes)} bytes found")
+
+    def _bounds(self, life: Life, seen: SeenStream) -> None:
+        config, messages = seen.config, seen.messages
+        count, size = len(messages), seen.stats[3]
+        slack = 0 if config.strict_limits or not messages else self._first_block(config, messages)
+        if config.max_msgs:
+            require(count - slack < config.max_msgs + (slack == 0), "limits hold", f"{life.name}: {count} messages")
+        if config.max_bytes and not slack:
+            require(size <= config.max_bytes, "limits hold", f"{life.name}: {size} bytes of {config.max_bytes}")
+        if config.max_msgs_per_subject:
+            found: dict[str, int] = {}
+            for message in messages:
+                subject = life.at[message.seq].subject
+                found[subject] = found.get(subject, 0) + 1
+            most = max(found.values(), default=0)
+            require(most <= config.max_msgs_per_subject, "limits hold", f"{life.name}: {found}")
+        if config.retention is Retention.WORK_QUEUE:
+            for group in life.groups:
+                for message in messages:
+                    acked = message.seq in group.acked_ok
+                    require(not acked, "limits hold", f"{life.name} seq {message.seq} was acked by {group.config.name}")
+
+    @staticmethod
+    def _first_block(config: StreamConfig, messages: list[Got]) -> int:
+        """Messages in the first block, all of which may be more than the bound asks for, save one."""
+        block = (messages[0].seq - 1) // config.block_size
+        return sum(1 for message in messages if (message.seq - 1) // config.block_size == block)
+
+    def _condition(self, life: Life, attempt: Attempt) -> None:
+        """What a conditional publish that is stored must have found."""
+        if life.config.retention is Retention.WORK_QUEUE or attempt.life is not life or not attempt.seq:
+            return
+        for seq, other in life.at.items():
+            if other.subject == attempt.subject and attempt.expected < seq < attempt.seq:
+                gone = attempt.expected == 0 and seq not in life.live
+                require(gone, "compare and set", f"{life.name} {attempt.seq} expected {attempt.expected}, found {seq}")
+
+    def _refused(self, refused: Refused) -> None:
+        """What a refused conditional publish was told must have been true at some moment of the call."""
+        life, actual = refused.life, refused.actual
+        if life.damaged or life.config.retention is Retention.WORK_QUEUE or life.config.ephemeral:
+            return
+        what = f"{life.name} at {refused.subject}: expected {refused.expected}, told {actual}"
+        known = life.at.get(actual)
+        if actual:
+            require(known is None or known.subject == refused.subject, "compare and set", what)
+            require(life.ended or actual <= life.last_seq, "compare and set", f"{what}, which never came to be")
+        for seq, message in life.live.items():
+            if message.subject == refused.subject and message.confirmed_ns < refused.asked_ns:
+                require(seq <= actual, "compare and set", f"{what}, but {seq} had been confirmed")
+
+    # ------------------------------------------------------------ consumers
+
+    def _consumer(self, life: Life, seen: SeenStream, group: Group, consumer: SeenConsumer, drained: bool) -> None:
+        what = f"{life.name}/{group.config.name}"
+        require(consumer.floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {consumer.floor}")
+        require(consumer.dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
+        letters = [m for m in life.at.values() if isinstance(m, Letter) and m.group is group]
+        require(len(letters) <= consumer.dropped, "dead letter once", f"{what}: {len(letters)} > {consumer.dropped}")
+        matching = [m for m in seen.messages if matches(group.config.filter_subject, life.at[m.seq].subject)]
+        for message in matching:
+            seq = message.seq
+            if seq <= consumer.floor and seq >= group.start_known and seq in life.live:
+                done = life.may_be_done(group, seq)
+                require(done, "floor honest", f"{what} floor {consumer.floor} passed {seq}, never answered")
+        if drained:
+            require(consumer.pending == 0, "progress", f"{what}: {consumer.pending} pending after all was acked")
+            last = seen.stats[1]
+            require(consumer.floor >= last or not matching or matching[-1].seq <= consumer.floor or
+                    group.config.start_seq > last, "progress", f"{what}: floor {consumer.floor} of {last}")  # fmt: skip

@@ -1,0 +1,82 @@
+"""The nemesis: what goes wrong from outside. Ten times a virtual second it decides whether something happens to the machine.
+
+How often each kind of fault happens is the plan's; here is what happens.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_sim.events import MS, SECOND
+from waymaker_sim.process import Process, State
+from waymaker_sim.scene import Scene
+from waymaker_sim.swarm import Plan
+from waymaker_sim.tape import Track
+
+PLENTY = 1 << 62
+
+
+class Nemesis:
+    """Acts on one machine."""
+
+    def __init__(self, track: Track, plan: Plan, process: Process, scene: Scene) -> None:
+        self.track = track
+        self.plan = plan
+        self.process = process
+        self.scene = scene
+        self._full_until = 0
+
+    def act(self) -> None:
+        """Maybe something."""
+        self.track.begin()
+        plan, track, process = self.plan, self.track, self.process
+        if track.chance("clock jump", plan.wall_jump):
+            sign = -1 if track.draw("direction", 2) else 1
+            process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
+            self.scene.mark("clock jump")
+        if track.chance("disk full", plan.full):
+            self._fill()
+        if track.chance("bit rot", plan.rot) and process.disk.rot(track) is not None:
+            self.scene.mark("bit rot")
+        if process.state is State.BOOTING and (track.chance("kill", plan.kill) or track.chance("power", plan.power)):
+            self.scene.mark("crash while recovering")
+            process.lose_power()
+        elif process.state is State.UP:
+            self._stop()
+
+    def _stop(self) -> None:
+        plan, track, process = self.plan, self.track, self.process
+        if track.chance("kill", plan.kill):
+            self.scene.mark("kill")
+            process.kill()
+        elif track.chance("power", plan.power):
+            self.scene.mark("power loss")
+            process.lose_power()
+        elif track.chance("kill at effect", plan.kill_at_effect):
+            self.scene.mark("kill at effect")
+            process.effects_left = track.draw("effects left", 50)
+        elif track.chance("drain", plan.drain):
+            self.scene.mark("drain")
+            process.drain()
+        elif track.chance("pause", plan.pause):
+            self.scene.mark("pause")
+            process.pause(track.magnitude("pause for", 3 * SECOND))
+
+    def _fill(self) -> None:
+        disk = self.process.disk
+        disk.faults.capacity = disk.used_bytes() + self.track.magnitude("room left", 100_000)
+        self._full_until = self.process.events.now_ns + 100 * MS + self.track.magnitude("full for", 5 * SECOND)
+        self.process.events.at(self._full_until, partial(self._free, self._full_until))
+        self.scene.mark("disk full")
+
+    def _free(self, since: int) -> None:
+        if since == self._full_until:
+            self.process.disk.faults.capacity = PLENTY
+
+    def rest(self) -> None:
+        """Nothing more happens."""
+        self._free(self._full_until)
+
+    def looks_twice(self) -> bool:
+        """Whether the image of this crash is recovered twice, beside the run."""
+        return self.track.draw("look twice", 4) == 3

@@ -1,0 +1,357 @@
+"""Clients that publish, and clients that look: one message or a batch, conditional or not, and every kind of read."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+from waymaker_core import outcomes
+from waymaker_core.limits import Limits
+from waymaker_core.message import header_field, payload_field, subject_field
+from waymaker_core.outcomes import Answer, Outcome, Refusal
+from waymaker_core.requests import (
+    ConsumerInfo,
+    GetConsumerInfo,
+    GetStreamInfo,
+    ListConsumers,
+    ListStreams,
+    ListSubjects,
+    Page,
+    Publish,
+    Published,
+    ReadLatest,
+    ReadRange,
+    ScanSubject,
+    StreamInfo,
+)
+from waymaker_sim.checks import require, violated
+from waymaker_sim.ledger import Attempt, Life
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.scene import Ask, Scene, StreamName
+from waymaker_sim.tape import Track
+
+SUBJECTS = ("a.x", "a.y", "b", "b.c.d", "a.z")
+LETTERS = "dead.letters"
+
+
+class Refused:
+    """A conditional publish that lost: what the server said was there."""
+
+    __slots__ = ("life", "subject", "expected", "actual", "asked_ns")
+
+    def __init__(self, life: Life, subject: str, expected: int, actual: int, asked_ns: int) -> None:
+        self.life = life
+        self.subject = subject
+        self.expected = expected
+        self.actual = actual
+        self.asked_ns = asked_ns
+
+
+class Publisher:
+    """Publishes on and on; several calls of one publisher may be under way."""
+
+    def __init__(self, scene: Scene, track: Track, limits: Limits, refusals: list[Refused]) -> None:
+        self.scene = scene
+        self.track = track
+        self.limits = limits
+        self.refusals = refusals
+        self.confirmed = 0
+
+    def act(self) -> None:
+        """One call."""
+        self.track.begin()
+        track = self.track
+        kind = track.weighted("publish", ((1, "rest"), (6, "one"), (3, "conditional"), (3, "batch"), (1, "burst")))
+        if kind == "rest":
+            return
+        stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
+        count = {"one": 1, "conditional": 1}.get(kind, 0) or track.between("messages", 1, 12 if kind == "batch" else 80)
+        self._publish(stream, count, kind == "conditional" or (kind == "batch" and track.draw("conditions", 3) == 2))
+
+    def _publish(self, stream: StreamName, count: int, conditional: bool) -> None:
+        scene = self.scene
+        if scene.process.node is None:
+            return
+        life = stream.life if stream.steady() else None
+        wall_ms = scene.process.now().wall_ms
+        attempts: list[Attempt] = []
+        sizes: list[int] = []
+        times: list[int] = []
+        for _ in range(count):
+            subject = self.track.pick("subject", SUBJECTS)
+            expected = self._expect(life, subject) if conditional else -1
+            time_ms = 0
+            if self.track.draw("own time", 8) == 7:
+                time_ms = max(1, wall_ms - 2_000 + self.track.draw("time", 4_000))
+            body, size = self._message(subject)
+            sizes.append(size)
+            times.append(time_ms)
+            whole = size + len(subject)
+            born_ms = time_ms or wall_ms
+            attempts.append(
+                scene.ledger.attempt(stream.name, life, subject, body, whole, expected, born_ms, scene.events.now_ns)
+            )
+        request = Publish(
+            stream.name, [a.subject for a in attempts], sizes, [len(a.body) for a in attempts],
+            b"".join(a.body for a in attempts), times if any(times) else None,
+            [a.expected for a in attempts] if conditional else None,
+        )  # fmt: skip
+        scene.ask(request, partial(self._answered, attempts), lambda: None, stream)
+
+    def _message(self, subject: str) -> tuple[bytes, int]:
+        number = len(self.scene.ledger.attempts) + 1
+        filler = self.track.magnitude("payload", 3_000 if self.track.draw("large", 6) == 5 else 100)
+        payload = b"%d:" % number + b"." * filler
+        fields, size = b"", len(payload)
+        if self.track.draw("header", 8) == 7:
+            fields, size = header_field("trace", "t1"), size + 7
+        return subject_field(subject) + fields + payload_field(payload), size
+
+    def _expect(self, life: Life | None, subject: str) -> int:
+        """Mostly what is believed to be there, so that about half of the conditions hold."""
+        guess = self.track.draw("guess", 4)
+        if life is None or guess == 3:
+            return self.track.draw("expected", 10)
+        there = [seq for seq, message in life.live.items() if message.subject == subject]
+        return max(there, default=0)
+
+    def _answered(
+        self, attempts: list[Attempt], ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+    ) -> None:
+        if isinstance(answer, Refusal):
+            if answer.outcome is Outcome.NOT_APPLIED:
+                for attempt in attempts:
+                    self._refuse(attempt)
+            return
+        if answer.code != outcomes.OK:
+            life = ask.life()
+            if life is not None and not life.ended:
+                violated("acked survives", f"{life.name} exists and a publish to it says {answer!r}")
+            for attempt in attempts:
+                self._refuse(attempt)
+            return
+        value = answer.value
+        assert isinstance(value, Published)
+        self._placed(attempts, ask, value)
+
+    def _placed(self, attempts: list[Attempt], ask: Ask, value: Published) -> None:
+        failures = value.failures or {}
+        require(value.count + len(failures) == len(attempts), "one history", f"{value.count} of {len(attempts)} placed")
+        life = ask.life()
+        seq = value.first_seq
+        wall_ms = self.scene.process.now().wall_ms
+        for index, attempt in enumerate(attempts):
+            failure = failures.get(index)
+            if failure is not None:
+                self._refuse(attempt)
+                self._failed(attempt, failure, life, ask)
+                continue
+            attempt.born_ms = min(attempt.born_ms, wall_ms)
+            if life is not None and attempt.life is life:
+                life.confirm(attempt, seq, self.scene.ledger, self.scene.events.now_ns)
+            seq += 1
+            self.confirmed += 1
+        self.scene.confirmed += value.count
+
+    def _refuse(self, attempt: Attempt) -> None:
+        attempt.refused = True
+        require(attempt.seq == 0, "no confirmed failure", f"attempt {attempt.number} was seen at {attempt.seq}")
+        if attempt.life is not None:
+            attempt.life.unplaced -= 1
+
+    def _failed(self, attempt: Attempt, failure: tuple[str, str, int], life: Life | None, ask: Ask) -> None:
+        code, _, actual = failure
+        if code == outcomes.WRONG_REVISION:
+            require(actual != attempt.expected, "compare and set", f"{actual} was expected and is there, yet refused")
+            require(attempt.expected >= 0, "compare and set", "a publish without a condition was refused for it")
+            if life is not None and attempt.life is life:
+                self.refusals.append(Refused(life, attempt.subject, attempt.expected, actual, ask.asked_ns))
+            self.scene.mark("wrong revision")
+        elif code == outcomes.OVERSIZE:
+            bounds = (life.least("max_msg_bytes"), life.least("max_bytes")) if life is not None else (1, 1)
+            require(any(0 < bound < attempt.size for bound in bounds), "answer allowed", f"{failure} of {attempt.size}")
+        else:
+            violated("answer allowed", f"{attempt.subject} was refused with {failure}")
+
+
+class Reader:
+    """Looks at streams and consumers in every way there is, and judges what it sees."""
+
+    def __init__(self, scene: Scene, track: Track) -> None:
+        self.scene = scene
+        self.track = track
+
+    def act(self) -> None:
+        """One look."""
+        self.track.begin()
+        track, scene = self.track, self.scene
+        kind = track.draw("look", 9)
+        stream = scene.streams[track.pick("stream", sorted(scene.streams))]
+        name = stream.name
+        match kind:
+            case 1:
+                self.read_all(stream, 1 + track.draw("from", 30))
+            case 2:
+                scene.ask(GetStreamInfo(name), self.info, _nothing, stream)
+            case 3:
+                subject = track.pick("subject", SUBJECTS)
+                scene.ask(ReadLatest(name, subject), self._latest, _nothing, stream)
+            case 4:
+                subject = track.pick("subject", SUBJECTS)
+                request = ScanSubject(name, subject, track.draw("from", 20), track.between("limit", 1, 20))
+                scene.ask(request, self._scanned, _nothing, stream)
+            case 5:
+                request2 = ListSubjects(name, track.pick("prefix", ("", "a", "a.", "b")), "", track.draw("limit", 4))
+                scene.ask(request2, self._subjects, _nothing, stream)
+            case 6:
+                scene.ask(ListStreams("", track.draw("limit", 3)), self._streams, _nothing)
+            case 7:
+                if stream.consumers:
+                    consumer = stream.consumers[track.pick("consumer", sorted(stream.consumers))]
+                    scene.ask(GetConsumerInfo(name, consumer.name), self.consumer, _nothing, stream, consumer)
+            case 8:
+                scene.ask(ListConsumers(name, "", 0), self._consumers, _nothing, stream)
+            case _:
+                pass
+
+    def read_all(self, stream: StreamName, from_seq: int = 1, limit: int = 50) -> None:
+        """One page of everything."""
+        self.scene.ask(ReadRange(stream.name, from_seq, limit), self._read, _nothing, stream)
+
+    # ------------------------------------------------------------ judging
+
+    def _life(self, ask: Ask, answer: Answer | Refusal) -> Life | None:
+        """The life of an `ok` answer, where it is certain."""
+        life = ask.life()
+        if isinstance(answer, Refusal):
+            return None
+        if answer.code == outcomes.NO_SUCH_STREAM and life is not None:
+            violated("acked survives", f"{life.name} exists and {type(ask.request).__name__} says {answer!r}")
+        return life if answer.code == outcomes.OK else None
+
+    def _see(self, life: Life, ask: Ask, got: list[Got]) -> None:
+        for before, after in pairwise(got):
+            require(before.seq < after.seq, "in order", f"{life.name}: {before.seq} before {after.seq}")
+        for message in got:
+            life.see(self.scene.ledger, message.seq, message.time_ms, message.body, ask.asked_ns)
+
+    def _missing(self, life: Life, ask: Ask, seqs: list[int]) -> None:
+        process = self.scene.process
+        process.now()
+        life.missing(seqs, ask.asked_ns, self.scene.events.now_ns, process.wall_max_ms)
+
+    def _read(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        life = self._life(ask, answer)
+        request = ask.request
+        assert isinstance(request, ReadRange)
+        if life is None or got is None:
+            return
+        self._see(life, ask, got)
+        whole = not got
+        there = {message.seq for message in got}
+        end = life.last_seq + 1 if whole else got[-1].seq
+        self._missing(life, ask, [seq for seq in life.live if request.from_seq <= seq < end and seq not in there])
+
+    def _latest(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        life = self._life(ask, answer)
+        request = ask.request
+        assert isinstance(request, ReadLatest)
+        if life is None or got is None:
+            return
+        require(len(got) <= 1, "answer allowed", "more than one latest message")
+        self._see(life, ask, got)
+        last = got[0].seq if got else 0
+        if got:
+            require(life.at[last].subject == request.subject, "filter", f"latest at {request.subject} is of another")
+        newer = [seq for seq, message in life.live.items() if seq > last and message.subject == request.subject]
+        self._missing(life, ask, newer)
+
+    def _scanned(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        life = self._life(ask, answer)
+        request = ask.request
+        assert isinstance(request, ScanSubject)
+        if life is None or got is None:
+            return
+        require(len(got) <= request.limit, "answer allowed", f"{len(got)} messages for a limit of {request.limit}")
+        self._see(life, ask, got)
+        there = {message.seq for message in got}
+        for seq in there:
+            require(life.at[seq].subject == request.subject, "filter", f"scan of {request.subject} found another")
+            require(seq >= request.from_seq, "filter", f"scan from {request.from_seq} found {seq}")
+        end = got[-1].seq if got else life.last_seq + 1
+        fitting = [seq for seq, message in life.live.items() if message.subject == request.subject]
+        self._missing(life, ask, [seq for seq in fitting if request.from_seq <= seq < end and seq not in there])
+
+    def _subjects(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        if self._life(ask, answer) is None:
+            return
+        request = ask.request
+        assert isinstance(request, ListSubjects) and isinstance(answer, Answer) and isinstance(answer.value, Page)
+        entries = [str(entry) for entry in answer.value.entries]
+        require(entries == sorted(set(entries)), "in order", f"subjects are not sorted: {entries}")
+        require(
+            all(e.startswith(request.prefix) for e in entries), "filter", f"{entries} do not begin {request.prefix}"
+        )
+
+    def _streams(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        if isinstance(answer, Refusal):
+            return
+        assert isinstance(answer.value, Page)
+        names = [str(entry) for entry in answer.value.entries]
+        require(names == sorted(set(names)), "in order", f"streams are not sorted: {names}")
+        require(all(name in self.scene.streams for name in names), "lives apart", f"nobody created all of {names}")
+
+    def info(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        """A stream's figures: they never go back, and cover what was confirmed before they were asked for."""
+        life = self._life(ask, answer)
+        if life is None:
+            return
+        assert isinstance(answer, Answer) and isinstance(answer.value, StreamInfo)
+        info = answer.value
+        self.scene.ledger.identify(life, info.stream_id)
+        stats = info.stats
+        confirmed = max((s for s, m in life.live.items() if m.confirmed_ns <= ask.asked_ns), default=0)
+        if stats.last_seq < confirmed:
+            violated("ledger grows", f"{life.name} is at {stats.last_seq} after {confirmed} was confirmed")
+        stream = ask.stream
+        assert stream is not None
+        if ask.asked_ns >= stream.seen_ns:
+            require(
+                stats.first_seq >= life.first_seq, "monotone", f"{life.name} first {life.first_seq} > {stats.first_seq}"
+            )
+            life.first_seq = stats.first_seq
+            stream.seen_ns = self.scene.events.now_ns
+        life.last_seq = max(life.last_seq, stats.last_seq)
+
+    def consumer(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        """A consumer's figures: the floor never goes back."""
+        life, group = self._life(ask, answer), ask.group()
+        if isinstance(answer, Answer) and answer.code == outcomes.NO_SUCH_CONSUMER and group is not None:
+            violated("acked survives", f"consumer {group.config.name} exists and its info says {answer!r}")
+        if life is None or group is None:
+            return
+        assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo)
+        self._floor(ask, answer.value)
+
+    def _consumers(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        if self._life(ask, answer) is None:
+            return
+        assert isinstance(answer, Answer) and isinstance(answer.value, Page) and ask.stream is not None
+        for info in answer.value.entries:
+            assert isinstance(info, ConsumerInfo)
+            require(info.config.name in ask.stream.consumers, "lives apart", f"nobody created {info.config.name}")
+
+    def _floor(self, ask: Ask, info: ConsumerInfo) -> None:
+        group = ask.group()
+        assert group is not None
+        what = f"{group.life.name}/{group.config.name}"
+        if ask.asked_ns >= group.floor_ns:
+            require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
+            require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
+            group.floor_ns = self.scene.events.now_ns
+        group.floor = max(group.floor, info.ack_floor)
+        group.dropped = max(group.dropped, info.redelivered_dropped)
+
+
+def _nothing() -> None:
+    """A read that got lost changes nothing."""

@@ -1,0 +1,84 @@
+"""One run: a tape in, a report out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from waymaker_sim.checks import CHECKS, Violation
+from waymaker_sim.digest import Digest
+from waymaker_sim.mutants import planted
+from waymaker_sim.process import NodeRaised
+from waymaker_sim.tape import Saved, Tape
+from waymaker_sim.world import World
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a run."""
+
+    seed: int
+    check: str = ""
+    """The violated check, or empty."""
+    detail: str = ""
+    virtual_ns: int = 0
+    asked: int = 0
+    confirmed: int = 0
+    syncs: int = 0
+    crashes: int = 0
+    draws: int = 0
+    digest: str = ""
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def clean(self) -> bool:
+        """Whether nothing was violated."""
+        return not self.check
+
+    def kind(self) -> str:
+        """Safety, liveness or crash; empty where the run is clean."""
+        return CHECKS[self.check][0] if self.check else ""
+
+
+def run_tape(tape: Tape, digest: Digest | None = None, mutant: str = "") -> Report:
+    """Live through one world. With `mutant` a rule of the core is missing meanwhile."""
+    report = Report(tape.seed)
+    with planted(mutant):
+        world: World | None = None
+        try:
+            world = World(tape, digest)
+            world.run()
+        except Violation as violation:
+            report.check, report.detail = violation.check, violation.detail
+        except NodeRaised as error:
+            report.check, report.detail = "node raised", str(error)
+        if world is not None:
+            _figures(report, world)
+    if digest is not None:
+        digest.add(f"{report.check} {report.detail}")
+        report.digest = digest.hex()
+    return report
+
+
+def run_seed(seed: int, *, double: bool = False, mutant: str = "") -> Report:
+    """One seed; with `double` it is lived twice and must be the same both times."""
+    if not double:
+        return run_tape(Tape(seed), None, mutant)
+    report = run_tape(Tape(seed), Digest(), mutant)
+    again = run_tape(Tape(seed), Digest(), mutant)
+    if report.digest != again.digest and report.clean():
+        report.check, report.detail = "same twice", f"digests {report.digest} and {again.digest}"
+    return report
+
+
+def run_saved(seed: int, saved: Saved, mutant: str = "") -> Report:
+    """A saved case."""
+    return run_tape(Tape(seed, saved), Digest(), mutant)
+
+
+def _figures(report: Report, world: World) -> None:
+    report.virtual_ns = world.events.now_ns
+    report.asked = world.scene.asked
+    report.confirmed = world.scene.confirmed
+    report.syncs = sum(machine.disk.syncs for machine in world.machines)
+    report.crashes = world.crashes
+    report.draws = world.tape.draw_count()
+    report.marks = dict(sorted(world.scene.marks.items()))

@@ -1,0 +1,210 @@
+"""The scene: which streams and consumers there are as far as clients can tell, and how a client asks a question.
+
+Each name has a version that is odd while a creation or deletion of it is on its way or its outcome is unknown. A call
+belongs to a life for certain only if the version was even and the same when it was asked and when it was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from waymaker_core import outcomes
+from waymaker_core.effects import End, Event
+from waymaker_core.outcomes import Answer, Refusal, Status
+from waymaker_core.requests import (
+    Ack,
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    DeleteStream,
+    Fetch,
+    GetConsumerInfo,
+    GetStreamInfo,
+    ListConsumers,
+    ListStreams,
+    ListSubjects,
+    Publish,
+    ReadLatest,
+    ReadRange,
+    Request,
+    ScanSubject,
+    Subscribe,
+    UpdateStream,
+    WatchStreams,
+)
+from waymaker_core.types import Token
+from waymaker_sim.checks import violated
+from waymaker_sim.events import Events
+from waymaker_sim.ledger import Group, Ledger, Life
+from waymaker_sim.process import Got, Process, Stamp
+
+_STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
+_CONSUMER = (*_STREAM, outcomes.NO_SUCH_CONSUMER)
+ALLOWED_CODES: dict[type, tuple[str, ...]] = {
+    CreateStream: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
+    DeleteStream: _STREAM,
+    UpdateStream: (*_STREAM, outcomes.INVALID_CONFIG, outcomes.IMMUTABLE_FIELD),
+    GetStreamInfo: _STREAM,
+    ListStreams: (outcomes.OK,),
+    Publish: _STREAM,
+    CreateConsumer: (*_STREAM, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
+    DeleteConsumer: _CONSUMER,
+    GetConsumerInfo: _CONSUMER,
+    ListConsumers: _STREAM,
+    Fetch: _CONSUMER,
+    Ack: _CONSUMER,
+    ReadLatest: _STREAM,
+    ListSubjects: _STREAM,
+    ScanSubject: _STREAM,
+    ReadRange: _STREAM,
+    Subscribe: (),
+    WatchStreams: (),
+}
+
+OnReply = Callable[["Ask", Answer | Refusal, list[Got] | None, Stamp], None]
+
+
+@dataclass(slots=True, eq=False)
+class ConsumerName:
+    """A consumer's name inside one life of a stream."""
+
+    name: str
+    group: Group | None = None
+    version: int = 0
+    doubt: Callable[[bool], None] | None = None
+    """Where an outcome is unknown: what to do once it is known whether the consumer exists."""
+
+
+@dataclass(slots=True, eq=False)
+class StreamName:
+    """A stream's name."""
+
+    name: str
+    life: Life | None = None
+    version: int = 0
+    doubt: Callable[[bool], None] | None = None
+    consumers: dict[str, ConsumerName] = field(default_factory=dict)
+    seen_ns: int = 0
+
+    def steady(self) -> bool:
+        """Whether it is known which life the name means."""
+        return self.version % 2 == 0
+
+
+class Ask:
+    """One call and what it needs to be judged: when it was asked, and of which lives."""
+
+    __slots__ = (
+        "scene", "request", "on_reply", "on_lost", "asked_ns", "token", "stream", "consumer", "_versions",
+    )  # fmt: skip
+
+    def __init__(
+        self, scene: Scene, request: Request, on_reply: OnReply, on_lost: Callable[[], None],
+        stream: StreamName | None, consumer: ConsumerName | None,
+    ) -> None:  # fmt: skip
+        self.scene = scene
+        self.request = request
+        self.on_reply = on_reply
+        self.on_lost = on_lost
+        self.asked_ns = scene.events.now_ns
+        self.token: Token | None = None
+        self.stream = stream
+        self.consumer = consumer
+        self._versions = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        return (self.stream.version if self.stream else 0), (self.consumer.version if self.consumer else 0)
+
+    def steady(self) -> bool:
+        """Whether stream and consumer were the same lives from the asking until now."""
+        stream, consumer = self._versions
+        return self._versions == self._now() and stream % 2 == 0 and consumer % 2 == 0
+
+    def life(self) -> Life | None:
+        """The life of the stream that was asked, where that is certain."""
+        return self.stream.life if self.stream is not None and self.steady() else None
+
+    def group(self) -> Group | None:
+        """The consumer group that was asked, where that is certain."""
+        return self.consumer.group if self.consumer is not None and self.steady() else None
+
+    def cancel(self) -> None:
+        """Give up waiting; the outcome stays unknown."""
+        if self.token is not None:
+            self.scene.process.cancel(self.token)
+        self.on_lost()
+
+    # ------------------------------------------------------------ as a caller
+
+    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        self.scene.check_answer(self.request, answer)
+        self.on_reply(self, answer, got, stamp)
+
+    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+        violated("answer allowed", f"{type(self.request).__name__} was sent deliveries")
+
+    def told(self, event: Event) -> None:
+        violated("answer allowed", f"{type(self.request).__name__} was sent events")
+
+    def ended(self, end: End) -> None:
+        violated("answer allowed", f"{type(self.request).__name__} was ended like a subscription")
+
+    def lost(self) -> None:
+        self.on_lost()
+
+
+class Scene:
+    """What all clients of a run share."""
+
+    def __init__(self, events: Events, process: Process, ledger: Ledger, names: list[str]) -> None:
+        self.events = events
+        self.process = process
+        self.ledger = ledger
+        self.streams = {name: StreamName(name) for name in names}
+        self.faulty = True
+        """Whether things still go wrong."""
+        self.read_errors = False
+        self.asked = 0
+        self.confirmed = 0
+        self.marks: dict[str, int] = {}
+
+    def mark(self, name: str) -> None:
+        """Something interesting happened (a `sometimes` mark)."""
+        self.marks[name] = self.marks.get(name, 0) + 1
+
+    def ask(
+        self,
+        request: Request,
+        on_reply: OnReply,
+        on_lost: Callable[[], None],
+        stream: StreamName | None = None,
+        consumer: ConsumerName | None = None,
+    ) -> Ask | None:
+        """Send a call; None where nobody listens, and then nothing happens."""
+        ask = Ask(self, request, on_reply, on_lost, stream, consumer)
+        ask.token = self.process.call(request, ask)
+        if ask.token is None:
+            return None
+        self.asked += 1
+        return ask
+
+    def check_answer(self, request: Request, answer: Answer | Refusal) -> None:
+        """Whether this request may be answered so at all."""
+        kind = type(request)
+        if isinstance(answer, Answer):
+            if answer.code not in ALLOWED_CODES[kind]:
+                violated("answer allowed", f"{kind.__name__} ended with {answer!r}")
+            return
+        self.check_refusal(kind.__name__, answer)
+
+    def check_refusal(self, what: str, refusal: Refusal) -> None:
+        """Whether this refusal has a reason in this world. Every request of these clients is well formed."""
+        self.mark(f"refused {refusal.status.name}")
+        match refusal.status:
+            case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
+                return
+            case Status.DATA_LOSS if self.process.disk.rotten or self.read_errors:
+                return
+            case _:
+                violated("answer allowed", f"{what} was refused with {refusal!r}")

@@ -1,0 +1,121 @@
+"""Swarm: what kind of world a run is, drawn before it begins (Groce et al., "Swarm Testing", 2012).
+
+Every kind of fault is present in some runs only, and as often as this run's own probability says; limits are tiny in some
+runs so that every boundary is crossed in seconds, and large in others. A run in which everything fails explores less than
+many runs in which something does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from waymaker_core.limits import KIB, Limits
+from waymaker_sim.disk import DiskFaults
+from waymaker_sim.events import MS, SECOND
+from waymaker_sim.process import Pace
+from waymaker_sim.tape import Track
+
+
+@dataclass(slots=True)
+class Plan:
+    """One run's world. Probabilities of faults are per million and a hundred milliseconds of virtual time."""
+
+    limits: Limits
+    streams: int
+    publishers: int
+    workers: int
+    readers: int
+    watchers: int
+    faults_ns: int
+    """How long things go wrong; then everything must recover."""
+    pace: Pace = field(default_factory=Pace)
+    disk: DiskFaults = field(default_factory=DiskFaults)
+    think_ns: int = 20 * MS
+    kill: int = 0
+    kill_at_effect: int = 0
+    power: int = 0
+    drain: int = 0
+    rot: int = 0
+    full: int = 0
+    wall_jump: int = 0
+    pause: int = 0
+    cancel: int = 0
+    """Per million calls."""
+    sync_interval_ms: int = 0
+    churn: int = 50_000
+    """How often (per million actions of the administrator) a stream is deleted."""
+
+
+ORDINARY = Limits(
+    block_size_default=1_000,
+    ack_wait_default_ms=2_000,
+    segment_bytes=1024 * KIB,
+    checkpoint_journal_bytes=2048 * KIB,
+    retention_interval_ms=200,
+    disk_retry_ms=200,
+)
+
+
+def tiny_limits(track: Track) -> Limits:
+    """Limits so small that blocks seal, segments turn and checkpoints run all the time."""
+    segment_bytes = track.pick("segment", [64 * KIB, 32 * KIB, 16 * KIB, 8 * KIB])
+    return replace(
+        ORDINARY,
+        block_size_default=track.pick("block", [50, 20, 7, 3, 1]),
+        block_bytes_max=track.pick("block bytes", [64 * KIB, 8 * KIB, 1 * KIB]),
+        segment_bytes=segment_bytes,
+        segments_spare=track.between("spare", 1, 2),
+        checkpoint_journal_bytes=segment_bytes * track.between("checkpoint", 1, 4),
+        record_messages_max=track.pick("record", [256, 16, 2, 1]),
+        record_bytes_max=track.pick("record bytes", [16 * KIB, 2 * KIB]),
+        flush_bytes_max=16 * KIB,
+        index_cache_bytes=track.pick("index cache", [64 * KIB, 4 * KIB, 1 * KIB]),
+        pending_max=track.pick("pending", [1_000_000, 50, 5]),
+        fetch_bytes_max=track.pick("fetch bytes", [8192 * KIB, 4 * KIB, 300]),
+        watch_events_max=track.pick("watch events", [1024, 4]),
+        parked_calls_max=track.pick("parked", [10_000, 10]),
+        page_entries_max=track.pick("page", [10_000, 5]),
+    )
+
+
+def _odds(track: Track, label: str, high: int) -> int:
+    """A probability: none in half of the runs."""
+    return track.magnitude(label, high) if track.draw(label + "?", 2) else 0
+
+
+def draw_plan(track: Track) -> Plan:
+    """The world of a run."""
+    limits = tiny_limits(track) if track.draw("tiny", 3) else ORDINARY
+    plan = Plan(
+        limits=limits,
+        streams=track.between("streams", 1, 4),
+        publishers=track.between("publishers", 1, 4),
+        workers=track.between("workers", 1, 5),
+        readers=track.between("readers", 0, 2),
+        watchers=track.between("watchers", 0, 1),
+        faults_ns=track.between("seconds", 2, 20) * SECOND,
+        think_ns=track.pick("think", [20 * MS, 5 * MS, 100 * MS]),
+    )
+    plan.kill = _odds(track, "kill", 60_000)
+    plan.kill_at_effect = _odds(track, "kill at effect", 60_000)
+    plan.power = _odds(track, "power", 60_000)
+    plan.drain = _odds(track, "drain", 20_000)
+    plan.wall_jump = _odds(track, "wall jump", 30_000)
+    plan.pause = _odds(track, "pause", 30_000)
+    plan.full = _odds(track, "full", 30_000)
+    plan.cancel = _odds(track, "cancel", 50_000)
+    if track.draw("rot?", 4) == 3:
+        plan.rot = track.magnitude("rot", 20_000)
+    plan.disk = DiskFaults(
+        read_error=_odds(track, "read error", 20_000),
+        write_error=_odds(track, "write error", 3_000),
+        sync_error=_odds(track, "sync error", 3_000),
+        lose=track.draw("no loss", 4) != 3,
+        tear=track.draw("no tears", 4) != 3,
+        lose_names=track.draw("no lost names", 4) != 3,
+    )
+    plan.pace = Pace(
+        sync_ns=track.pick("sync", [300_000, 100_000, 3 * MS, 20 * MS]), slow_per_million=_odds(track, "slow", 5_000)
+    )
+    plan.churn = _odds(track, "churn", 200_000)
+    return plan

@@ -1,0 +1,78 @@
+"""Clients that watch streams and consumers come and go."""
+
+from __future__ import annotations
+
+from waymaker_core.effects import End, Event
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import WatchStreams
+from waymaker_core.types import Token
+from waymaker_sim.checks import require, violated
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.scene import Scene
+from waymaker_sim.tape import Track
+
+ROOM_BYTES = 64 * 1024
+
+
+class Watcher:
+    """Watches streams and consumers come and go."""
+
+    def __init__(self, scene: Scene, track: Track) -> None:
+        self.scene = scene
+        self.track = track
+        self.watch: Watch | None = None
+
+    def act(self) -> None:
+        """Begin, give room, or hang up."""
+        self.track.begin()
+        if self.watch is None:
+            watch = Watch(self)
+            watch.token = self.scene.process.call(WatchStreams(), watch)
+            if watch.token is not None:
+                self.watch = watch
+        elif self.track.draw("hang up", 30) == 29:
+            self.hang_up()
+        elif self.track.draw("room", 2):
+            assert self.watch.token is not None
+            self.watch.room += 5
+            self.scene.process.credit(self.watch.token, 5, ROOM_BYTES)
+
+    def hang_up(self) -> None:
+        """Watch no longer."""
+        if self.watch is not None and self.watch.token is not None:
+            self.scene.process.cancel(self.watch.token)
+        self.watch = None
+
+
+class Watch:
+    """One watch."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.token: Token | None = None
+        self.room = 0
+
+    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        self.watcher.watch = None
+        if isinstance(answer, Answer):
+            violated("answer allowed", f"a watch was answered with {answer!r}")
+        self.watcher.scene.check_refusal("WatchStreams", answer)
+
+    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+        violated("answer allowed", "a watch was sent messages")
+
+    def told(self, event: Event) -> None:
+        self.room -= 1
+        require(self.room >= 0, "within credit", "a watcher was told more than it has room for")
+        require(event.stream in self.watcher.scene.streams, "lives apart", f"nobody knows {event.stream}")
+        if event.lagged:
+            self.watcher.scene.mark("watcher lagged")
+
+    def ended(self, end: End) -> None:
+        self.watcher.watch = None
+        require(
+            end.refusal is not None or end.reason == "server_shutdown", "answer allowed", f"a watch: {end.reason!r}"
+        )
+
+    def lost(self) -> None:
+        self.watcher.watch = None

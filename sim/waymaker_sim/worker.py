@@ -1,0 +1,261 @@
+"""Clients that consume: they fetch or subscribe, and ack, nak, extend, terminate or forget what they get."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core import outcomes
+from waymaker_core.effects import End, Event
+from waymaker_core.limits import Limits
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
+from waymaker_sim.checks import require, violated
+from waymaker_sim.events import MS, SECOND
+from waymaker_sim.ledger import Group
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
+from waymaker_sim.tape import Track
+
+ROOM_BYTES = 64 * 1024
+
+
+class Worker:
+    """Works on whatever consumer it picks. Once `diligent`, it acks everything and at once."""
+
+    def __init__(self, scene: Scene, track: Track, limits: Limits) -> None:
+        self.scene = scene
+        self.track = track
+        self.limits = limits
+        self.diligent = False
+        self.fetched = 0
+        self.subscription: Subscription | None = None
+
+    def act(self) -> None:
+        """One action."""
+        self.track.begin()
+        track = self.track
+        kind = track.weighted("work", ((1, "rest"), (5, "fetch"), (1, "subscribe"), (1, "unsubscribe")))
+        stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
+        if kind == "rest" or not stream.consumers:
+            return
+        consumer = stream.consumers[track.pick("consumer", sorted(stream.consumers))]
+        if kind == "fetch":
+            self.fetch(stream, consumer, track.draw("batch", 20))
+        elif kind == "subscribe" and self.subscription is None:
+            self._subscribe(stream, consumer)
+        elif kind == "unsubscribe" and self.subscription is not None:
+            self.subscription.cancel()
+
+    # ------------------------------------------------------------ fetching
+
+    def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
+        """Ask for messages."""
+        group = consumer.group if stream.steady() and consumer.version % 2 == 0 else None
+        request = Fetch(stream.name, consumer.name, batch)
+        self.scene.ask(request, self._fetched, partial(_blind, group), stream, consumer)
+
+    def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
+        group = ask.group()
+        if isinstance(answer, Refusal):
+            _blind(ask.consumer.group)
+            return
+        if answer.code != outcomes.OK:
+            if group is not None:
+                violated("acked survives", f"{group.life.name}/{group.config.name} exists and a fetch says {answer!r}")
+            return
+        assert got is not None
+        self.fetched += len(got)
+        wanted = ask.request.batch_size or self.limits.fetch_default
+        require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
+        if group is None:
+            _blind(ask.consumer.group)
+        else:
+            group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
+        self.answer(ask.stream, ask.consumer, got)
+
+    # ------------------------------------------------------------ answering
+
+    def answer(self, stream: StreamName, consumer: ConsumerName, got: list[Got]) -> None:
+        """Decide over each message; some are acked together, some one by one, some never."""
+        if not got:
+            return
+        track = self.track
+        if self.diligent:
+            self._say(AckKind.ACK, stream, consumer, [message.seq for message in got], 0)
+            return
+        manner = track.draw("answers", 4)
+        if manner < 2:
+            kind = track.weighted(
+                "answer all", ((6, AckKind.ACK), (2, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
+            )
+            self._later(kind, stream, consumer, [message.seq for message in got])
+        elif manner == 2:
+            for message in got:
+                kinds = ((6, AckKind.ACK), (2, None), (3, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
+                kind_or_none = track.weighted("answer", kinds)
+                if kind_or_none is not None:
+                    self._later(kind_or_none, stream, consumer, [message.seq])
+
+    def _later(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
+        delay_ns = self.track.magnitude("work time", 3 * SECOND) if self.track.draw("slow work", 4) == 3 else 0
+        delay_ms = self.track.magnitude("nak delay", 2_000) if kind is AckKind.NAK else 0
+        if delay_ns:
+            self.scene.events.after(delay_ns, partial(self._say, kind, stream, consumer, seqs, delay_ms))
+        else:
+            self._say(kind, stream, consumer, seqs, delay_ms)
+
+    def _say(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int], delay_ms: int) -> None:
+        group = consumer.group if stream.steady() and consumer.version % 2 == 0 else None
+        request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
+        ask = self.scene.ask(request, self._acked, lambda: None, stream, consumer)
+        target = group or consumer.group
+        if ask is None or target is None:
+            return
+        if kind is not AckKind.IN_PROGRESS:
+            for seq in seqs:
+                hold = target.holds.get(seq)
+                if hold is not None:
+                    hold.free = True
+        if kind in (AckKind.ACK, AckKind.TERM):
+            target.answered.update(seqs)
+
+    def _acked(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        request = ask.request
+        assert isinstance(request, Ack)
+        group = ask.group()
+        if isinstance(answer, Refusal) or group is None:
+            return
+        if answer.code != outcomes.OK:
+            violated("acked survives", f"{group.life.name}/{group.config.name} exists and an ack says {answer!r}")
+        if request.kind in (AckKind.ACK, AckKind.TERM):
+            for seq in request.seqs:
+                if group.most.get(seq):
+                    group.done_ns.setdefault(seq, stamp.time_ns)
+                    if request.kind is AckKind.ACK:
+                        group.acked_ok.add(seq)
+            self.scene.mark("ack confirmed")
+
+    # ------------------------------------------------------------ subscriptions
+
+    def _subscribe(self, stream: StreamName, consumer: ConsumerName) -> None:
+        track = self.track
+        request = Subscribe(stream.name, consumer.name, track.draw("batch", 8), track.draw("stop when empty", 3) == 2)
+        subscription = Subscription(self, request, stream, consumer)
+        if subscription.begin():
+            self.subscription = subscription
+
+
+class Subscription:
+    """One subscription: gives credit, takes deliveries, ends."""
+
+    def __init__(self, worker: Worker, request: Subscribe, stream: StreamName, consumer: ConsumerName) -> None:
+        self.worker = worker
+        self.scene = worker.scene
+        self.ask = Ask(self.scene, request, self._no_reply, lambda: None, stream, consumer)
+        self.stream = stream
+        self.consumer = consumer
+        self.room = 0
+        self.room_bytes = 0
+        self.over = False
+
+    def begin(self) -> bool:
+        """Subscribe; False where nobody listens."""
+        self.ask.token = self.scene.process.call(self.ask.request, self)
+        if self.ask.token is None:
+            return False
+        self.scene.asked += 1
+        self._give(1 + self.worker.track.draw("room", 20))
+        return True
+
+    def _give(self, messages: int) -> None:
+        assert self.ask.token is not None
+        if not self.over:
+            self.room += messages
+            self.room_bytes += ROOM_BYTES
+            self.scene.process.credit(self.ask.token, messages, ROOM_BYTES)
+
+    def cancel(self) -> None:
+        """Hang up."""
+        if not self.over and self.ask.token is not None:
+            self.scene.process.cancel(self.ask.token)
+            _blind(self.consumer.group)
+            self._close()
+
+    def _close(self) -> None:
+        self.over = True
+        if self.worker.subscription is self:
+            self.worker.subscription = None
+
+    @staticmethod
+    def _no_reply(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        raise AssertionError("unreachable")
+
+    # ------------------------------------------------------------ as a caller
+
+    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        """Only a refusal may come as a reply."""
+        self._close()
+        if isinstance(answer, Answer):
+            violated("answer allowed", f"a subscription was answered with {answer!r}")
+        self._refused(answer)
+
+    def _refused(self, refusal: Refusal) -> None:
+        group = self.ask.group()
+        if refusal.code in (outcomes.NO_SUCH_STREAM, outcomes.NO_SUCH_CONSUMER):
+            if group is not None:
+                violated("acked survives", f"{group.life.name}/{group.config.name} exists, a subscription: {refusal!r}")
+            return
+        self.scene.check_refusal("Subscribe", refusal)
+
+    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+        """Messages came."""
+        self.room -= len(got)
+        self.room_bytes -= sum(len(message.body) for message in got)
+        if self.room < 0 or (self.room_bytes < 0 and len(got) > 1):
+            violated("within credit", f"{len(got)} messages leave a room of {self.room}, {self.room_bytes} bytes")
+        group = self.ask.group()
+        if group is not None:
+            group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
+        else:
+            _blind(self.consumer.group)
+        self.worker.answer(self.stream, self.consumer, got)
+        pause_ns = self.worker.track.magnitude("reading", 200) * MS
+        self.scene.events.after(pause_ns, partial(self._give, len(got)))
+        self.scene.mark("subscription delivered")
+
+    def told(self, event: Event) -> None:
+        violated("answer allowed", "a subscription was sent an event")
+
+    def ended(self, end: End) -> None:
+        """The server says that it is over."""
+        self._close()
+        request = self.ask.request
+        assert isinstance(request, Subscribe)
+        if end.refusal is not None:
+            self._refused(end.refusal)
+            return
+        self.scene.mark(f"subscription ended: {end.reason}")
+        match end.reason:
+            case "empty":
+                require(
+                    request.stop_when_empty, "answer allowed", "a subscription ended as empty without being asked to"
+                )
+            case "consumer_deleted" | "stream_deleted":
+                if self.ask.group() is not None:
+                    violated("acked survives", f"{self.consumer.name} was not deleted, its subscription says so")
+            case "server_shutdown":
+                pass
+            case _:
+                violated("answer allowed", f"a subscription ended with {end.reason!r}")
+
+    def lost(self) -> None:
+        """The process is gone."""
+        _blind(self.consumer.group)
+        self._close()
+
+
+def _blind(group: Group | None) -> None:
+    """Deliveries may have been lost on their way."""
+    if group is not None:
+        group.blind = True

@@ -1,0 +1,271 @@
+"""A world: machines, clients and what goes wrong, in one queue of events, in three acts.
+
+First faults: clients work while machines crash, disks fail and clocks jump. Then a healthy world: faults end, the node
+must come up and make progress. Then rest: nothing new is published, consumers drain, every caller has been answered,
+the audit reads everything, and two more restarts must change nothing.
+
+There is a list of machines and one queue of events; a network between machines is one more actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from waymaker_core.disk import DiskFailure
+from waymaker_core.effects import Effect, Log
+from waymaker_core.inputs import Input
+from waymaker_core.node import NodeConfig
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import Request
+from waymaker_core.store.errors import StoreRefused
+from waymaker_core.types import Now
+from waymaker_sim.administrator import Administrator
+from waymaker_sim.audit import Asker, Audit, Seen, differences, observe
+from waymaker_sim.checks import require, violated
+from waymaker_sim.digest import Digest
+from waymaker_sim.disk import DiskFaults, SimDisk
+from waymaker_sim.events import MS, SECOND, Events
+from waymaker_sim.instant import InstantNode
+from waymaker_sim.ledger import Ledger
+from waymaker_sim.nemesis import Nemesis
+from waymaker_sim.process import Got, Process, Stamp, State
+from waymaker_sim.publisher import Publisher, Reader, Refused
+from waymaker_sim.scene import Ask, Scene
+from waymaker_sim.swarm import draw_plan
+from waymaker_sim.tape import Tape, Track
+from waymaker_sim.watcher import Watcher
+from waymaker_sim.worker import Worker
+
+FAULT_TICK_NS = 100 * MS
+HEAL_NS = 30 * SECOND
+"""How long recovery and progress may take once nothing goes wrong any more."""
+DRAIN_NS = 300 * SECOND
+IDLE_NS = 8 * SECOND
+"""Longer than any wait for an ack and any delay of a nak in these worlds: who is given nothing for so long is at the end."""
+
+
+class World:
+    """One run. `run` returns at the end or raises `Violation`."""
+
+    def __init__(self, tape: Tape, digest: Digest | None = None) -> None:
+        self.tape = tape
+        self.plan = draw_plan(tape.track("swarm"))
+        self.events = Events()
+        self.ledger = Ledger()
+        self.digest = digest
+        self.machines = [self._machine(1)]
+        self.scene = Scene(self.events, self.machines[0], self.ledger, [f"s{n}" for n in range(self.plan.streams)])
+        self.scene.read_errors = self.plan.disk.read_error > 0
+        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
+        self.refusals: list[Refused] = []
+        self.crashes = 0
+        self._lost = False
+        self._publishing = self._working = self._faulty = True
+        plan, scene = self.plan, self.scene
+        self.administrator = Administrator(scene, tape.track("administrator"), plan)
+        tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
+        self.publishers = [Publisher(scene, track, plan.limits, self.refusals) for track in tracks]
+        self.workers = [Worker(scene, tape.track(f"worker {n}"), plan.limits) for n in range(plan.workers)]
+        self.readers = [Reader(scene, tape.track(f"reader {n}")) for n in range(plan.readers + 1)]
+        self.watchers = [Watcher(scene, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
+
+    def lost(self) -> bool:
+        """Whether rot has hit what no start can do without: the run is over, and rightly."""
+        return self._lost
+
+    def _machine(self, number: int) -> Process:
+        plan = self.plan
+        disk = SimDisk(plan.disk, self.tape.track(f"disk {number}"))
+        config = NodeConfig(number, number.to_bytes(16, "big"), plan.limits, plan.sync_interval_ms)
+        process = Process(number, self.events, disk, config, self.tape.track(f"machine {number}"), plan.pace)
+        process.on_down = partial(self._down, process)
+        process.on_log = self._logged
+        if self.digest is not None:
+            process.on_step = self._stepped
+        return process
+
+    def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
+        assert self.digest is not None
+        self.digest.step(process.number, now, inputs, effects)
+
+    def _logged(self, log: Log) -> None:
+        self.scene.mark(f"log {log.event}")
+
+    # ------------------------------------------------------------ machines that stop
+
+    def _down(self, process: Process) -> None:
+        """A process is gone or would not start; somebody will start it again."""
+        refusal = process.refusal
+        self.crashes += 1
+        if self.digest is not None:
+            self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
+        if isinstance(refusal, StoreRefused):
+            self._refused(process, refusal)
+            return
+        if refusal is not None and not isinstance(refusal, DiskFailure):
+            violated("node raised", f"recovery: {type(refusal).__name__}: {refusal}")
+        if process.halted is not None:
+            self.scene.mark("halted: " + ("clean" if process.halted.clean else "unclean"))
+        delay_ns = 1 * MS + (self.nemesis.track.magnitude("down for", 3 * SECOND) if self._faulty else 0)
+        self.events.after(delay_ns, partial(self._restart, process, process.life))
+
+    def _refused(self, process: Process, refusal: StoreRefused) -> None:
+        rotten = process.disk.rotten_paths()
+        if refusal.path not in rotten:
+            violated("recovery honest", f"refused to start: {refusal}; rotten: {rotten}")
+        self.scene.mark("refused a rotten disk")
+        self._lost = True
+
+    def _restart(self, process: Process, life: int) -> None:
+        if process.life == life and not self.lost():
+            if self.nemesis.looks_twice():
+                self._recover_twice(process)
+            process.start()
+
+    def _recover_twice(self, process: Process) -> None:
+        """Two recoveries of one image, one after the other, must find the same state."""
+        twin = process.disk.copy(self.tape.track("twin"))
+        now = Now(1, process.now().wall_ms)
+        try:
+            first = observe(InstantNode(process.config, twin, now))
+            second = observe(InstantNode(process.config, twin, now))
+        except StoreRefused as refusal:
+            self._refused(process, refusal)
+            return
+        found = differences(first, second)
+        require(not found, "recovery twice", f"{found}")
+        self.scene.mark("recovered twice")
+
+    # ------------------------------------------------------------ the three acts
+
+    def run(self) -> None:
+        """All three acts."""
+        for machine in self.machines:
+            machine.start()
+        self._begin()
+        self.events.run_until(self.plan.faults_ns, lambda: self.lost())
+        if not self.lost():
+            self._heal()
+        if not self.lost():
+            self._rest()
+
+    def _begin(self) -> None:
+        think = self.plan.think_ns
+        self._repeat(self.administrator.act, think * 4, "administrator", lambda: True)
+        for index, publisher in enumerate(self.publishers):
+            self._repeat(publisher.act, think, f"publisher {index}", lambda: self._publishing)
+        for index, worker in enumerate(self.workers):
+            self._repeat(worker.act, think, f"worker {index}", lambda: self._working)
+        for index, reader in enumerate(self.readers):
+            self._repeat(reader.act, think * 2, f"reader {index}", lambda: self._working)
+        for index, watcher in enumerate(self.watchers):
+            self._repeat(watcher.act, think * 4, f"watcher {index}", lambda: self._working)
+        self._repeat(self.nemesis.act, FAULT_TICK_NS, "nemesis", lambda: self._faulty)
+
+    def _repeat(self, act: Callable[[], None], pause_ns: int, who: str, wanted: Callable[[], bool]) -> None:
+        track: Track = self.tape.track(f"pauses of {who}")
+
+        def again() -> None:
+            if wanted():
+                act()
+                self.events.after(pause_ns // 2 + track.draw("pause", pause_ns), again)
+
+        self.events.after(track.draw("pause", pause_ns), again)
+
+    def _heal(self) -> None:
+        """No more faults: the machines must come up, and publishes must be confirmed."""
+        self._faulty = False
+        self.scene.faulty = False
+        self.nemesis.rest()
+        for machine in self.machines:
+            machine.disk.faults = DiskFaults()
+            machine.pace.slow_per_million = 0
+            machine.effects_left = None
+        self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))
+        if self.lost():
+            return
+        for machine in self.machines:
+            require(machine.state is State.UP, "comes up", f"{machine.state.value}: {machine.refusal!r}")
+        enough = self.scene.confirmed + 5
+        self._until(lambda: self.lost() or (self.scene.confirmed >= enough and self.administrator.settled()))
+        if not self.lost() and not self._rotten():
+            require(self.administrator.settled(), "progress", "the administrator still waits for an outcome")
+            require(self.scene.confirmed >= enough, "progress", "publishes are not confirmed any more")
+
+    def _until(self, reached: Callable[[], bool]) -> None:
+        if not reached():
+            self.events.run_until(self.events.now_ns + HEAL_NS, reached)
+
+    def _rotten(self) -> bool:
+        return any(machine.disk.rotten for machine in self.machines)
+
+    def _rest(self) -> None:
+        """Consumers drain, the audit judges, and two restarts change nothing."""
+        process = self.machines[0]
+        self._publishing = self._working = False
+        self.administrator.quiet = True
+        for worker in self.workers:
+            worker.diligent = True
+            if worker.subscription is not None:
+                worker.subscription.cancel()
+        for watcher in self.watchers:
+            watcher.hang_up()
+        self.events.run_until(self.events.now_ns + 4 * SECOND)
+        drained = self._drain()
+        if self.lost():
+            return
+        self._until(lambda: self.lost() or process.waiting() == 0)
+        require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
+        seen = observe(PatientAsker(self.scene))
+        Audit(self.scene, self.ledger, self.refusals).judge(seen, drained)
+        for crash in (process.kill, process.lose_power):
+            if not self.lost():
+                self._again(process, crash, seen)
+
+    def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
+        crash()
+        self._until(lambda: self.lost() or process.state is State.UP)
+        if self.lost():
+            return
+        require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
+        found = differences(before, observe(PatientAsker(self.scene)))
+        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
+
+    def _drain(self) -> bool:
+        """Fetch and ack until every consumer is at its end; what is out comes back by itself."""
+        begun = self.events.now_ns
+        busy_ns = begun
+        worker = self.workers[0]
+        while self.events.now_ns < begun + DRAIN_NS and not self.lost():
+            for stream in self.scene.streams.values():
+                for consumer in list(stream.consumers.values()):
+                    worker.fetch(stream, consumer, 20)
+            fetched = worker.fetched
+            self.events.run_until(self.events.now_ns + 200 * MS)
+            if worker.fetched > fetched:
+                busy_ns = self.events.now_ns
+            elif self.events.now_ns > busy_ns + IDLE_NS:
+                return not self._rotten()
+        require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
+        return False
+
+
+class PatientAsker(Asker):
+    """Asks the running process and lets the world go on until the answer is there."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
+        found: list[tuple[Answer | Refusal, list[Got] | None]] = []
+
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+            found.append((answer, got))
+
+        events = self.scene.events
+        if self.scene.ask(request, replied, lambda: None) is not None:
+            events.run_until(events.now_ns + HEAL_NS, lambda: bool(found))
+        if not found:
+            violated("answered", f"at rest nobody answers {type(request).__name__}")
+        return found[0]
