@@ -1,169 +1,147 @@
-"""Block files: messages moved out of the journal, with the index that finds them.
+"""Block and tail files: messages moved out of the journal. This module plans their writing; `block_index` is their index.
 
-A block's messages lie in one or more part files of about `block_bytes_max`: a header, then the stored bodies in chunks
-copied verbatim. A sealed block's last part ends in an index: columns with one entry a message (length, size, time, subject
-id, and sequences where they have gaps), postings by subject, the sorted subject table with each subject's count and last
-entry, and the chunk table; each section has its own checksum. The index can be read without the bodies, the subject table
-without the rest. A block file is never changed once it is named by a snapshot.
+A block's messages lie in one or more part files of about `block_bytes_max`: a header of 64 bytes, then the stored bodies in
+chunks copied verbatim, without gaps. A sealed block's last part ends in its index. A tail file is the same without an
+index: chunks of many streams' open blocks, named by the streams' snapshots. Neither is ever changed once a snapshot in
+force names it.
 
-A tail file is the same without an index: chunks of many streams' open blocks, named by the streams' snapshots.
-
-A block is the sequences of one `(seq - 1) // block_size`; an index's entries are its messages in order of sequence, those
-that were deleted later included (who is gone is the stream's summary, not the file's).
+    header (64): magic word (8) | version u32 | zeros u32 | stream id u64 | file number u64 | block number u64 | zeros | CRC32C
 """
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
 
-from waymaker_core.disk import Chunk, DiskOp
+from waymaker_core.disk import Chunk, CopyChunks, DiskOp, SyncDir, SyncFile, Write
+from waymaker_core.store.block_index import (
+    HOLE,
+    INDEX_HEAD_BYTES,
+    BlockIndex,
+    SubjectTable,
+    decode_index,
+    decode_subjects,
+    encode_index,
+    subject_section,
+)
+from waymaker_core.store.checksum import crc32c, extend
+from waymaker_core.store.errors import CorruptRecord, UnknownVersion
+from waymaker_core.store.paths import block_path, tail_path
 
+__all__ = [
+    "FILE_HEADER_BYTES", "HOLE", "INDEX_HEAD_BYTES", "BlockIndex", "PartPlan", "SubjectTable", "check_file_header",
+    "decode_index", "decode_subjects", "encode_file_header", "encode_index", "finish_ops", "index_ops", "plan_block",
+    "plan_tail", "subject_section",
+]  # fmt: skip
 
-class SubjectTable:
-    """The subjects of a block, sorted, with the number of entries and the last entry of each."""
-
-    __slots__ = ("subjects", "counts", "last_entries")
-
-    def __init__(self, subjects: list[str], counts: array[int], last_entries: array[int]) -> None:
-        self.subjects = subjects
-        self.counts = counts
-        self.last_entries = last_entries
-
-    def find(self, subject: str) -> int:
-        """The subject's id (its place in the table), or -1."""
-        raise NotImplementedError
-
-
-class BlockIndex:
-    """Columns of one block, one entry a message in order of sequence. Of an open block it grows, of a sealed one not.
-
-    `first_seq`: sequence of entry 0. `seqs` ('Q'): each entry's sequence, or None while they run without gaps from
-    `first_seq`. `lengths` ('I'): bytes of the stored body. `sizes` ('I'): what statistics count. `times_ms` ('q').
-    `subject_ids` ('I'): index into `subjects` (in order of appearance in an open block, sorted in a decoded one).
-    `chunk_firsts` ('I'): the first entry of each of `chunks`; a chunk's bodies lie one after the other in order of entries,
-    from its first byte to its last.
-    """
-
-    __slots__ = (
-        "first_seq", "seqs", "lengths", "sizes", "times_ms", "subject_ids", "subjects", "chunk_firsts", "chunks",
-        "_ids", "_posting_starts", "_postings", "_posted",
-    )  # fmt: skip
-
-    def __init__(self, first_seq: int) -> None:
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def extend(
-        self, first_seq: int, seqs: array[int] | None, times_ms: array[int], sizes: array[int], lengths: array[int],
-        subjects: list[str], chunk: Chunk,
-    ) -> None:  # fmt: skip
-        """Append the messages of one chunk. Their sequences run from `first_seq`, or are `seqs`; above all before."""
-        raise NotImplementedError
-
-    def entry_of(self, seq: int) -> int:
-        """The entry of a sequence, or -1 where the block never had it."""
-        raise NotImplementedError
-
-    def entry_from(self, seq: int) -> int:
-        """The first entry at or after a sequence; `len(self)` where there is none."""
-        raise NotImplementedError
-
-    def seq_of(self, entry: int) -> int:
-        """The sequence of an entry."""
-        raise NotImplementedError
-
-    def subject_id(self, subject: str) -> int:
-        """The subject's id in this block, or -1."""
-        raise NotImplementedError
-
-    def postings(self, subject_id: int) -> array[int]:
-        """The entries ('I') at one subject, ascending. Cheap after the first call on a block; not to be changed."""
-        raise NotImplementedError
-
-    def subject_table(self) -> SubjectTable:
-        """The subjects, sorted, with counts and last entries."""
-        raise NotImplementedError
-
-    def chunk_of(self, entry: int) -> int:
-        """Index of the chunk that holds an entry's body."""
-        raise NotImplementedError
-
-    def body_start(self, entry: int) -> int:
-        """Offset of an entry's body inside its chunk."""
-        raise NotImplementedError
-
-    def resident_bytes(self) -> int:
-        """About how much memory the columns take, for caches."""
-        raise NotImplementedError
-
-
-def encode_index(index: BlockIndex) -> bytes:
-    """The index section of a block file; its chunks must already be where they will be read (`block_path`s)."""
-    raise NotImplementedError
-
-
-def decode_index(data: bytes) -> BlockIndex:
-    """The index from its section's bytes; `CorruptRecord` or `UnknownVersion` where it is damaged."""
-    raise NotImplementedError
-
-
-def subject_section(data: bytes) -> tuple[int, int]:
-    """Offset and length, inside the index, of the subject table, from the index's first `INDEX_HEAD_BYTES` bytes."""
-    raise NotImplementedError
-
-
-def decode_subjects(data: bytes) -> SubjectTable:
-    """The subject table from its bytes alone (they carry their own checksum)."""
-    raise NotImplementedError
-
-
-FILE_HEADER_BYTES = 64
+BLOCK_MAGIC: Final = b"WMblockf"
+TAIL_MAGIC: Final = b"WMtailfl"
+FILE_VERSION: Final = 1
+FILE_HEADER_BYTES: Final = 64
 """Header of block and tail files; chunks begin behind it."""
+
+_HEADER: Final = Struct("<8sI4xQQQ20x")
+_CRC: Final = Struct("<I")
+assert _HEADER.size + _CRC.size == FILE_HEADER_BYTES
+
+Keep = list[list[tuple[int, int]] | None]
+"""What of each source to copy, as in `disk.CopyChunks`."""
+
+
+def encode_file_header(key: int, magic: bytes, stream_id: int, number: int, block_no: int) -> bytes:
+    """The first 64 bytes of a block file (`BLOCK_MAGIC`) or a tail (`TAIL_MAGIC`, with stream and block 0)."""
+    head = _HEADER.pack(magic, FILE_VERSION, stream_id, number, block_no)
+    return head + _CRC.pack(extend(key, head))
+
+
+def check_file_header(key: int, path: str, number: int, data: bytes) -> None:
+    """Raise `CorruptRecord` or `UnknownVersion` where a file does not begin as the block or tail that its path names."""
+    magic = BLOCK_MAGIC if path.startswith("blocks/") else TAIL_MAGIC
+    if len(data) < FILE_HEADER_BYTES or data[:8] != magic:
+        raise CorruptRecord("this is not a block or tail file")
+    head = data[: _HEADER.size]
+    if extend(key, head) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        raise CorruptRecord("the file's header does not match its checksum")
+    _, version, stream_id, found, _ = _HEADER.unpack(head)
+    if version != FILE_VERSION:
+        raise UnknownVersion("a block or tail file", version, FILE_VERSION)
+    if path != (block_path(stream_id, found) if magic == BLOCK_MAGIC else tail_path(found)) or found != number:
+        raise CorruptRecord(f"this is file {found} of stream {stream_id}")
 
 
 class PartPlan:
-    """One part file to be written: `ops` copy its chunks; afterwards `copied(results of the CopyChunks)` gives them."""
+    """One file to be written: `ops` write its header and copy its chunks; `copied` then says where they lie."""
 
-    __slots__ = ("path", "sources", "keep", "lengths", "end", "ops")
+    __slots__ = ("path", "number", "lengths", "end", "ops")
 
-    def __init__(
-        self, path: str, sources: list[Chunk], keep: list[list[tuple[int, int]] | None] | None, lengths: list[int], end: int,
-        ops: list[DiskOp],
-    ) -> None:  # fmt: skip
+    def __init__(self, path: str, number: int, lengths: list[int], end: int, ops: list[DiskOp]) -> None:
         self.path = path
-        self.sources = sources
-        self.keep = keep
+        self.number = number
         self.lengths = lengths
+        """Bytes of each copy."""
         self.end = end
-        """File offset behind the last chunk."""
+        """File offset behind the last one."""
         self.ops = ops
         """A `Write` of the header and one `CopyChunks`, in this order."""
 
     def copied(self, crcs: list[int]) -> list[Chunk]:
         """The chunks as they lie in the new file, in the order of the sources. `crcs`: the `CopyChunks`' result."""
-        raise NotImplementedError
+        chunks: list[Chunk] = []
+        offset = FILE_HEADER_BYTES
+        for length, crc in zip(self.lengths, crcs, strict=True):
+            chunks.append(Chunk(self.path, offset, length, crc))
+            offset += length
+        assert offset == self.end
+        return chunks
 
 
-def plan_block_part(
-    key: int, stream_id: int, number: int, block_no: int, sources: list[Chunk],
-    keep: list[list[tuple[int, int]] | None] | None = None,
-) -> PartPlan:  # fmt: skip
-    """Copy chunks into the block file `number` of a stream. The caller splits at `block_bytes_max`, in order."""
-    raise NotImplementedError
+def _plan(path: str, number: int, header: bytes, sources: list[Chunk], keep: Keep | None) -> PartPlan:
+    lengths = [_kept_bytes(source, keep[i] if keep is not None else None) for i, source in enumerate(sources)]
+    ops: list[DiskOp] = [Write(path, 0, [header]), CopyChunks(path, FILE_HEADER_BYTES, sources, keep)]
+    return PartPlan(path, number, lengths, FILE_HEADER_BYTES + sum(lengths), ops)
 
 
-def plan_tail(key: int, number: int, sources: list[Chunk]) -> PartPlan:
+def _kept_bytes(source: Chunk, ranges: list[tuple[int, int]] | None) -> int:
+    return source.length if ranges is None else sum(end - start for start, end in ranges)
+
+
+def plan_block(
+    key: int, stream_id: int, draw_number: Callable[[], int], block_no: int, sources: list[Chunk], keep: Keep | None,
+    part_bytes_max: int,
+) -> list[PartPlan]:  # fmt: skip
+    """Copy a block's chunks, in order, into new files of the stream, each of about `part_bytes_max` at most."""
+    plans: list[PartPlan] = []
+    start = 0
+    while start < len(sources):
+        stop = start
+        total = 0
+        while stop < len(sources):
+            length = _kept_bytes(sources[stop], keep[stop] if keep is not None else None)
+            if stop > start and total + length > part_bytes_max:
+                break
+            total += length
+            stop += 1
+        number = draw_number()
+        header = encode_file_header(key, BLOCK_MAGIC, stream_id, number, block_no)
+        part_keep = keep[start:stop] if keep is not None else None
+        plans.append(_plan(block_path(stream_id, number), number, header, sources[start:stop], part_keep))
+        start = stop
+    return plans
+
+
+def plan_tail(key: int, number: int, sources: list[Chunk], keep: Keep | None = None) -> PartPlan:
     """Copy chunks of any streams into the tail file `number`."""
-    raise NotImplementedError
+    return _plan(tail_path(number), number, encode_file_header(key, TAIL_MAGIC, 0, number, 0), sources, keep)
 
 
-def index_ops(path: str, end: int, index: bytes) -> tuple[list[DiskOp], int, int]:
-    """Write a sealed block's index behind its last part's chunks: operations, and the index's offset and length."""
-    raise NotImplementedError
+def index_ops(path: str, end: int, index: bytes) -> tuple[list[DiskOp], Chunk]:
+    """Write a sealed block's index behind its last part's chunks: operations, and where it will lie."""
+    return [Write(path, end, [index])], Chunk(path, end, len(index), crc32c(index))
 
 
 def finish_ops(paths: list[str]) -> list[DiskOp]:
     """Syncs that make finished block and tail files durable, names included."""
-    raise NotImplementedError
+    ops: list[DiskOp] = [SyncFile(path) for path in paths]
+    folders = dict.fromkeys(path.partition("/")[0] for path in paths)
+    return ops + [SyncDir(folder) for folder in folders]
