@@ -10,7 +10,7 @@ from typing import get_args
 
 from waymaker_core import records
 from waymaker_core.limits import KIB, MIB, Limits
-from waymaker_core.store import frame
+from waymaker_core.store import checkpoint, frame, manifest, segment
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
@@ -65,3 +65,15 @@ def test_every_kind_of_frame_is_documented_with_its_number() -> None:
     kinds |= {frame.MARK: "mark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
     kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished"}
     assert documented == kinds
+
+
+def test_every_kind_of_file_is_documented_with_its_word_and_version() -> None:
+    page = (ROOT / "docs" / "storage-format.md").read_text()
+    documented = {
+        word: int(version) for word, version in re.findall(r"^\| [a-z ]+ \| `(WM\w+)` \| (\d+) \|", page, re.MULTILINE)
+    }
+    assert documented == {
+        manifest.MAGIC.decode(): manifest.MANIFEST_VERSION,
+        segment.MAGIC.decode(): segment.SEGMENT_VERSION,
+        checkpoint.MAGIC.decode(): checkpoint.CHECKPOINT_VERSION,
+    }
