@@ -490,7 +490,7 @@ async def _batches(
         plain: Sequence[object] = messages
         at = 0
         while at < len(plain):
-            bulk = Bulk(stream, deadline())
+            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
             try:
                 at = take_payloads(bulk, subject, plain, at, most)
             except OversizeError as error:
@@ -501,7 +501,7 @@ async def _batches(
             yield bulk
             await asyncio.sleep(0)
         return
-    bulk = Bulk(stream, deadline())
+    bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
     for item in messages:
         try:
             put_one(bulk, item, subject, most)
@@ -509,14 +509,14 @@ async def _batches(
             if bulk.payloads:
                 connection.submit(bulk)
                 yield bulk
-                bulk = Bulk(stream, deadline())
+                bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
             yield Segment(0, 1, {0: error})
             continue
         if bulk.full:
             connection.submit(bulk)
             yield bulk
             await asyncio.sleep(0)
-            bulk = Bulk(stream, deadline())
+            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
     if bulk.payloads:
         connection.submit(bulk)
         yield bulk
@@ -531,7 +531,7 @@ async def _batches_as_they_come(
     bulk: Bulk | None = None
     async for item in messages:
         if bulk is None or bulk.sent or bulk.full or bulk.future.done():
-            bulk = Bulk(stream, deadline())
+            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
         fresh = not bulk.payloads
         try:
             put_one(bulk, item, subject, most)

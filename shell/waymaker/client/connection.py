@@ -49,6 +49,7 @@ Call = Any
 """grpc's bidirectional call, bytes both ways; its stubs do not know calls without serializers."""
 FRAME_BYTES_TARGET = 512 * 1024
 """Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
+FRAME_ITEMS_MAX = 4_096
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError)
 """Ends of a session that trying again does not mend: whoever waits is told."""
 
@@ -316,12 +317,17 @@ class Connection:
         outbox = self._outbox
         window = self.welcome.window_bytes or FRAME_BYTES_TARGET
         packed: list[Work] = []
-        packed_bytes = 0
+        packed_bytes = packed_messages = 0
+        messages_max = self.welcome.publish_batch_max or FRAME_ITEMS_MAX
         while outbox and not self._paused:
             work = outbox[0]
             if self._inflight_bytes and self._inflight_bytes + work.size > window:
                 break
-            if packed and packed_bytes + work.size > FRAME_BYTES_TARGET:
+            if packed and (
+                packed_bytes + work.size > FRAME_BYTES_TARGET
+                or packed_messages + work.messages > messages_max
+                or len(packed) == FRAME_ITEMS_MAX
+            ):
                 break
             outbox.popleft()
             try:
@@ -334,6 +340,7 @@ class Connection:
                 continue
             packed.append(work)
             packed_bytes += work.size
+            packed_messages += work.messages
             work.sent = True
             self._inflight[work.id] = work
             self._inflight_bytes += work.size

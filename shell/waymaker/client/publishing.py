@@ -54,11 +54,12 @@ def check_text(value: str, what: str) -> None:
 class _Columns(Work):
     """The columns of a batch, and how they become one."""
 
-    __slots__ = ("stream", "subjects", "payloads", "headers", "times_ms", "expected", "retried")
+    __slots__ = ("stream", "subjects", "payloads", "headers", "times_ms", "expected", "retried", "messages_max")
 
-    def __init__(self, stream: str, deadline: float | None) -> None:
+    def __init__(self, stream: str, messages_max: int, deadline: float | None) -> None:
         super().__init__(len(stream) + 32, deadline)
         self.stream = stream
+        self.messages_max = min(BATCH_MESSAGES_TARGET, messages_max or BATCH_MESSAGES_TARGET)
         self.subjects: list[str] | str = []
         """One a message, or one for all."""
         self.payloads: list[bytes] = []
@@ -94,8 +95,12 @@ class _Columns(Work):
             self.expected.append(NO_CHECK if expected is None else expected)
 
     @property
+    def messages(self) -> int:
+        return len(self.payloads)
+
+    @property
     def full(self) -> bool:
-        return len(self.payloads) >= BATCH_MESSAGES_TARGET or self.size >= BATCH_BYTES_TARGET
+        return len(self.payloads) >= self.messages_max or self.size >= BATCH_BYTES_TARGET
 
     def fill_columns(self, frame: pl.Frame) -> None:
         batch = frame.publishes.add(id=self.id, stream=self.stream)
@@ -137,7 +142,7 @@ class Gather(_Columns):
     __slots__ = ("futures", "deadlines", "publisher")
 
     def __init__(self, stream: str, publisher: Publisher) -> None:
-        super().__init__(stream, None)
+        super().__init__(stream, publisher.messages_max, None)
         self.futures: list[asyncio.Future[int]] = []
         self.deadlines: list[float | None] = []
         self.publisher = publisher
@@ -228,6 +233,10 @@ class Publisher:
         self._connection = connection
         self._open: dict[str, Gather] = {}
 
+    @property
+    def messages_max(self) -> int:
+        return self._connection.welcome.publish_batch_max
+
     def add(
         self, stream: str, subject: str, payload: bytes, headers: Headers | None, ts_ms: int, expected: int | None,
         deadline: float | None,
@@ -289,8 +298,8 @@ class Bulk(_Columns):
 
     __slots__ = ("future",)
 
-    def __init__(self, stream: str, deadline: float | None) -> None:
-        super().__init__(stream, deadline)
+    def __init__(self, stream: str, messages_max: int, deadline: float | None) -> None:
+        super().__init__(stream, messages_max, deadline)
         self.future: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
 
     def fill(self, frame: pl.Frame) -> bool:
@@ -442,7 +451,7 @@ class PublishResults(Sequence["int | WaymakerError"]):
 
 def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:
     """Moves payloads of one subject from `at` into a batch, as a slice, until it is full; returns where it stopped."""
-    part = payloads[at : at + BATCH_MESSAGES_TARGET]
+    part = payloads[at : at + bulk.messages_max]
     for payload in part:
         if type(payload) is not bytes:
             part = [as_bytes(payload) for payload in part]

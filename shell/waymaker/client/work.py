@@ -38,6 +38,11 @@ class Work:
         self.deadline = deadline
         self.sent = False
 
+    @property
+    def messages(self) -> int:
+        """Messages to be published: their number in a frame is bounded."""
+        return 0
+
     def fill(self, frame: pl.Frame) -> bool:
         """Adds this to a frame; False where nothing is left to be sent (every caller went away)."""
         raise NotImplementedError

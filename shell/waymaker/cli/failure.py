@@ -1,0 +1,150 @@
+"""What is said when a command fails: what happened, why, and what to type next. On standard error, as JSON with --json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from waymaker.cli import exits
+
+if TYPE_CHECKING:
+    from waymaker.client.errors import WaymakerError
+
+
+class CommandError(Exception):
+    """A failure found by a command itself. `hint` is what to type next."""
+
+    def __init__(self, message: str, exit_code: int = exits.FAILED, hint: str = "", code: str = "failed") -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.hint = hint
+        self.code = code
+
+
+def say(error: Exception) -> int:
+    """Tells of an exception and returns the exit code."""
+    from waymaker.client.errors import WaymakerError
+
+    if isinstance(error, CommandError):
+        _write(str(error), code=error.code, hint=error.hint)
+        return error.exit_code
+    if isinstance(error, WaymakerError):
+        return _say_client(error)
+    if isinstance(error, FileNotFoundError):
+        _write(f"{error.filename}: no such file or directory", code="no_such_file")
+        return exits.NOT_FOUND
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _write(f"{where}{error.strerror or error}", code="os_error")
+        return exits.FAILED
+    _write(f"unexpected {type(error).__name__}: {error}", code="bug", hint="this is a bug; please report it")
+    if _debugging():
+        raise error
+    return exits.FAILED
+
+
+def say_usage(error: click.ClickException) -> None:
+    """A wrong command line, with where to read on."""
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"{error.ctx.command_path} --help"
+    _write(error.format_message(), code="usage", hint=hint)
+
+
+def exit_code_of(error: WaymakerError) -> int:
+    """The exit code of a client's exception."""
+    from waymaker.client import errors as e
+
+    if isinstance(error, e.NotFoundError | e.NotFoundStatusError):
+        return exits.NOT_FOUND
+    if isinstance(error, e.TransferCorruptedError | e.DataLossError):
+        return exits.DAMAGED
+    if isinstance(error, e.UsageError):
+        return exits.USAGE
+    if isinstance(error, e.UnauthenticatedError | e.PermissionDeniedError):
+        return exits.FORBIDDEN
+    if error.outcome == e.UNKNOWN:
+        return exits.UNKNOWN
+    if isinstance(error, e.ResourceExhaustedError):
+        return exits.LIMIT
+    if isinstance(error, e.UnavailableError | e.DeadlineExceededError | e.ClosedError):
+        return exits.UNAVAILABLE
+    if isinstance(error, e.ResultCodeError | e.InvalidArgumentError):
+        return exits.REFUSED
+    return exits.FAILED
+
+
+def hint_of(error: WaymakerError) -> str:
+    """What to type next, or to look at."""
+    from waymaker.client import errors as e
+
+    server = _parameter("server") or "127.0.0.1:7411"
+    stream = _parameter("stream") or _parameter("name") or "STREAM"
+    if isinstance(error, e.UnknownStatusError) or error.outcome == e.UNKNOWN:
+        return "it may have happened: look first, for example with `waymaker stream info " + stream + "`"
+    hints: list[tuple[type[WaymakerError], str]] = [
+        (e.NoSuchStreamError, f"waymaker stream ls, or waymaker stream add {stream}"),
+        (e.NoSuchConsumerError, f"waymaker consumer ls {stream}"),
+        (e.AlreadyExistsError, f"waymaker stream info {stream}; waymaker stream edit {stream} changes limits"),
+        (e.SubjectRejectedError, f"waymaker stream info {stream} shows the subjects it takes"),
+        (e.OversizeError, f"waymaker stream info {stream} shows max_msg_bytes"),
+        (e.ImmutableFieldError, "the setting is fixed for the life of the stream; make another stream"),
+        (e.UnauthenticatedError, "give --token or set WAYMAKER_TOKEN; `waymaker token NAME` makes one for the server"),
+        (e.UnimplementedError, "is the server of this version? `waymaker info` tells"),
+        (e.DataLossError, "stop the server, then: waymaker check DATA_DIR"),
+        (e.DeadlineExceededError, "a longer --timeout, or look at the server's log"),
+        (e.UnavailableError, f"is a server running at {server}? `waymaker dev` starts one; --server names another"),
+    ]
+    return next((hint for cls, hint in hints if isinstance(error, cls)), "")
+
+
+def _say_client(error: WaymakerError) -> int:
+    _write(error.message, code=error.code, hint=hint_of(error), outcome=error.outcome)
+    return exit_code_of(error)
+
+
+def _write(message: str, *, code: str, hint: str = "", outcome: str | None = None) -> None:
+    if _wants_json():
+        told = {"code": code, "message": message, "outcome": outcome, "hint": hint}
+        click.echo(json.dumps({"error": {key: value for key, value in told.items() if value}}), err=True)
+        return
+    click.echo(
+        f"{click.style('error', fg='red')}: {message}" + (f" ({code})" if _tells(code, message) else ""), err=True
+    )
+    if outcome == "unknown":
+        click.echo("  outcome: unknown", err=True)
+    if hint:
+        click.echo(f"  next: {hint}", err=True)
+
+
+def _tells(code: str, message: str) -> bool:
+    """Whether the code adds something."""
+    return code not in {"usage", "failed", "no_such_file", "os_error", "bug"} and code not in message
+
+
+def _wants_json() -> bool:
+    """The failed command's own --json where it was understood; the bare word where it was not."""
+    return bool(_parameter("as_json")) or "--json" in sys.argv
+
+
+_last: dict[str, object] = {}
+
+
+def remember(parameters: dict[str, object]) -> None:
+    """Keeps what a command was called with, for the words of a failure: click's context is gone by then."""
+    _last.clear()
+    _last.update(parameters)
+
+
+def _parameter(name: str) -> str:
+    value = _last.get(name)
+    return str(value) if value else ""
+
+
+def _debugging() -> bool:
+    import os
+
+    return bool(os.environ.get("WAYMAKER_DEBUG"))

@@ -1,0 +1,120 @@
+"""`waymaker sub` and `waymaker fetch`: a consumer's messages on standard output, acknowledged once they are printed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waymaker.cli import output
+from waymaker.cli.consumers import start_of, with_start
+from waymaker.cli.session import connected, stream_argument
+
+if TYPE_CHECKING:
+    from waymaker.client.client import Client
+    from waymaker.client.delivery import Message
+    from waymaker.client.subscription import Subscription
+
+
+def _form(as_json: bool, raw: bool) -> str:
+    return "json" if as_json else "raw" if raw else "line"
+
+
+@click.command()
+@stream_argument
+@click.argument("consumer", required=False)
+@with_start
+@click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="Leave after N messages.")
+@click.option("--stop-when-empty", "-e", is_flag=True, help="Leave once there is nothing more to deliver.")
+@click.option("--no-ack", is_flag=True, help="Do not acknowledge: the messages come again after ack_wait.")
+@click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
+@connected
+async def sub(
+    client: Client, *, stream: str, consumer: str | None, filter_subject: str, deliver: str, start_seq: int | None,
+    start_time: int | None, count: int | None, stop_when_empty: bool, no_ack: bool, raw: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Print the messages of CONSUMER as they come: sequence, subject, payload.
+
+    Each is acknowledged after it was written. Without CONSUMER a temporary one is made, beginning where the options say,
+    and removed at the end; with it those options have no meaning.
+    """
+    start = start_of(deliver, start_seq, start_time) | {"filter_subject": filter_subject}
+    if consumer is not None:
+        if filter_subject or start_seq is not None or start_time is not None or deliver != "all":
+            raise click.UsageError(
+                "--filter, --deliver, --start-seq and --start-time are for temporary consumers; "
+                "`waymaker consumer add` takes them for others",
+                click.get_current_context(silent=True),
+            )
+        await _print(client, stream, consumer, count, stop_when_empty, no_ack, _form(as_json, raw))
+        return
+    name = f"cli-{os.urandom(6).hex()}"
+    await client.create_consumer(stream, name, **start)
+    try:
+        await _print(client, stream, name, count, stop_when_empty, no_ack, _form(as_json, raw))
+    finally:
+        await _remove(client, stream, name)
+
+
+async def _print(
+    client: Client, stream: str, consumer: str, count: int | None, stop_when_empty: bool, no_ack: bool, form: str
+) -> None:
+    prefetch = min(count, 4_096) if count else 4_096
+    subscription = client.subscribe(stream, consumer, prefetch=prefetch, stop_when_empty=stop_when_empty)
+    async with subscription:
+        if count is not None:
+            await _print_some(subscription, count, no_ack, form)
+            return
+        async for batch in subscription.batches():
+            output.write(b"".join([output.message_line(message, form) for message in batch]))
+            if not no_ack:
+                batch.ack()
+
+
+async def _print_some(subscription: Subscription, count: int, no_ack: bool, form: str) -> None:
+    async for message in subscription:
+        _emit(message, no_ack, form)
+        count -= 1
+        if not count:
+            return
+
+
+def _emit(message: Message, no_ack: bool, form: str) -> None:
+    output.write(output.message_line(message, form))
+    if not no_ack:
+        message.ack()
+
+
+async def _remove(client: Client, stream: str, name: str) -> None:
+    """Removes a temporary consumer, also while the program is being ended."""
+    import asyncio
+
+    from waymaker.client.errors import WaymakerError
+
+    try:
+        await asyncio.shield(client.delete_consumer(stream, name, timeout=2.0))
+    except (WaymakerError, asyncio.CancelledError):
+        output.note(f"the temporary consumer {name} is left behind; waymaker consumer rm {stream} {name} removes it")
+
+
+@click.command()
+@stream_argument
+@click.argument("consumer")
+@click.option("--batch", "-n", type=click.IntRange(1, 10_000), default=16, show_default=True, help="At most so many.")
+@click.option("--no-ack", is_flag=True, help="Do not acknowledge: the messages come again after ack_wait.")
+@click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
+@connected
+async def fetch(
+    client: Client, *, stream: str, consumer: str, batch: int, no_ack: bool, raw: bool, as_json: bool
+) -> None:
+    """Print what CONSUMER has to deliver now, and acknowledge it. Nothing there: nothing printed."""
+    messages = await client.fetch(stream, consumer, batch)
+    form = _form(as_json, raw)
+    output.write(b"".join([output.message_line(message, form) for message in messages]))
+    if no_ack or not messages:
+        return
+    last: Any = None
+    for message in messages:
+        last = message.ack()
+    await last

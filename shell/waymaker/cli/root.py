@@ -1,0 +1,142 @@
+"""The root command: finds sub-commands when they are asked for, and turns every end into an exit code.
+
+Start-up must stay quick, so this module and the command modules import nothing but click; the client, gRPC and rich are
+imported inside the commands that use them. Commands of other packages are found through the entry point group
+`waymaker.commands`, which is read only where a name is not one of ours, or where all are listed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from waymaker.cli import exits
+
+GROUP = "waymaker.commands"
+COMMANDS = {
+    "dev": "serving",
+    "serve": "serving",
+    "stream": "streams",
+    "consumer": "consumers",
+    "pub": "publish",
+    "sub": "receive",
+    "fetch": "receive",
+    "get": "reads",
+    "subjects": "reads",
+    "watch": "reads",
+    "backup": "archives",
+    "restore": "archives",
+    "check": "checking",
+    "info": "reads",
+    "token": "serving",
+    "version": "about",
+    "completion": "about",
+}
+"""Command to the module of this package that defines it under the same name, in the order of a newcomer's day."""
+
+
+class Root(click.Group):
+    """A group that imports a sub-command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(name for name in _found() if name not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is not None:
+            command: click.Command = getattr(import_module(f"waymaker.cli.{module}"), cmd_name)
+            return command
+        entry = _found().get(cmd_name)
+        if entry is None:
+            return None
+        loaded = entry.load()
+        return loaded if isinstance(loaded, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message.rstrip()} Did you mean {near[0]!r}?", ctx) from None
+
+
+def _found() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"waymaker {version('waymaker-streams')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, no_args_is_help=True
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Print the version and leave.")  # fmt: skip
+def root() -> None:
+    """Waymaker streams: durable streams and consumers.
+
+    Data goes to standard output, everything else to standard error. Every command has --json and --help.
+
+    \b
+    A first minute:
+      waymaker dev                                    start a server here
+      waymaker stream add orders --subjects 'orders.>'
+      waymaker pub orders orders.new 'hello'
+      waymaker consumer add orders reader
+      waymaker sub orders reader
+    """
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Runs a command line; the one place where exceptions become messages and exit codes."""
+    from waymaker.cli import failure
+
+    try:
+        result = root.main(
+            args=None if arguments is None else list(arguments), prog_name="waymaker", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exits.OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    except click.ClickException as error:
+        failure.say_usage(error)
+        return error.exit_code
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return _broken_pipe()
+        return failure.say(error)
+    except Exception as error:
+        return failure.say(error)
+
+
+def _broken_pipe() -> int:
+    """Whoever read our output has gone: leave without a word, and keep the interpreter from trying again at its exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(devnull, stream.fileno())
+        except (OSError, ValueError):
+            continue
+    return exits.BROKEN_PIPE

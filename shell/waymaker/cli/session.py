@@ -1,0 +1,125 @@
+"""What all commands that talk to a server share: their options, and a client for as long as the command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from waymaker.cli import exits, failure
+
+F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Coroutine[Any, Any, Any]]
+DEFAULT_SERVER = "127.0.0.1:7411"
+
+
+def _stack(function: Any, options: list[Callable[[F], F]]) -> Any:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def json_option(function: F) -> F:
+    """--json alone, for commands without a server."""
+    option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")
+
+    @functools.wraps(function)
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        failure.remember(kwargs)
+        return function(*args, **kwargs)
+
+    return option(kept)  # type: ignore[return-value]
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("--server", metavar="HOST:PORT", envvar="WAYMAKER_SERVER", default=DEFAULT_SERVER, show_default=True,
+                 show_envvar=True, help="The server to talk to."),
+    click.option("--token", metavar="TOKEN", envvar="WAYMAKER_TOKEN", show_envvar=True,
+                 help="Bearer token; the variable keeps it out of process lists."),
+    click.option("--tls", is_flag=True, help="Encrypt, trusting the system's authorities."),
+    click.option("--ca", metavar="FILE", envvar="WAYMAKER_CA", type=click.Path(dir_okay=False), show_envvar=True,
+                 help="Encrypt, trusting the authorities in this PEM file."),
+    click.option("--cert", metavar="FILE", type=click.Path(dir_okay=False), help="This client's certificate (PEM)."),
+    click.option("--key", metavar="FILE", type=click.Path(dir_okay=False), help="The certificate's private key (PEM)."),
+    click.option("--tls-name", metavar="NAME", help="The name to expect in the server's certificate."),
+    click.option("--plaintext-token", is_flag=True, help="Send a token unencrypted to another machine."),
+    click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.001), default=10.0, show_default=True,
+                 help="How long to wait for an answer."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line."),
+]  # fmt: skip
+
+
+def connected(function: Command) -> Callable[..., Any]:
+    """Makes a coroutine `f(client, **parameters)` a command body with the connection's options."""
+
+    @functools.wraps(function)
+    def body(
+        *, server: str, token: str | None, tls: bool, ca: str | None, cert: str | None, key: str | None,
+        tls_name: str | None, plaintext_token: bool, timeout: float, **parameters: Any,
+    ) -> Any:  # fmt: skip
+        failure.remember({"server": server, **parameters})
+
+        async def work() -> Any:
+            import waymaker
+
+            encryption = waymaker.TLS(ca, cert, key, tls_name) if tls or ca or cert or tls_name else None
+            client = waymaker.connect(
+                server, token=token, tls=encryption, timeout=timeout, connect_timeout=min(timeout, 5.0),
+                plaintext_token=plaintext_token,
+            )  # fmt: skip
+            async with client:
+                return await function(client, **parameters)
+
+        return run(work())
+
+    return _stack(body, _OPTIONS)  # type: ignore[no-any-return]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged."""
+    terminated = False
+
+    async def supervised() -> Any:
+        nonlocal terminated
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        try:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        except (RuntimeError, ValueError):  # not on the main thread: the caller's business
+            pass
+        return await work
+
+    try:
+        return asyncio.run(supervised())
+    except asyncio.CancelledError:
+        raise click.exceptions.Exit(exits.TERMINATED if terminated else exits.INTERRUPTED) from None
+
+
+def complete_streams(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of streams for the shell; quiet and quick where no server answers."""
+
+    async def names() -> list[str]:
+        import waymaker
+
+        server = ctx.params.get("server") or DEFAULT_SERVER
+        async with waymaker.connect(server, token=ctx.params.get("token"), timeout=1.0, connect_timeout=0.5) as client:
+            return await client.list_streams()
+
+    try:
+        return [name for name in asyncio.run(names()) if name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
+def stream_argument(function: F) -> F:
+    return click.argument("stream", shell_complete=complete_streams)(function)

@@ -1,0 +1,232 @@
+"""`waymaker stream`: make, list, look at, change and remove streams."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waymaker.cli import exits, output
+from waymaker.cli.failure import CommandError
+from waymaker.cli.session import complete_streams, connected
+from waymaker.cli.units import COUNT, DURATION, SIZE, say_duration, say_size
+
+if TYPE_CHECKING:
+    from waymaker.client.client import Client
+    from waymaker.client.values import StreamConfig, StreamInfo
+
+RETENTIONS = {"limits": 1, "work-queue": 2, "interest": 3}
+name_argument = click.argument("name", shell_complete=complete_streams)
+
+
+@click.group()
+def stream() -> None:
+    """Make, list, look at, change and remove streams."""
+
+
+def _comma(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+@stream.command("add")
+@click.argument("name")
+@click.option(
+    "--subjects",
+    "-s",
+    metavar="PATTERN",
+    multiple=True,
+    callback=_comma,
+    help="Subjects it takes, such as 'orders.>'; repeat it or separate with commas. None: every subject.",
+)
+@click.option(
+    "--retention",
+    type=click.Choice(list(RETENTIONS)),
+    default="limits",
+    show_default=True,
+    help="What makes a message go: limits; the first ack; or every consumer's ack.",
+)
+@click.option("--max-age", type=DURATION, metavar="DURATION", default=0, help="Oldest message, such as 7d.")
+@click.option("--max-msgs", type=COUNT, metavar="N", default=0, help="Most messages.")
+@click.option("--max-bytes", type=SIZE, metavar="SIZE", default=0, help="Most bytes, such as 10GiB.")
+@click.option("--strict", is_flag=True, help="Hold the limits exactly, not to the block.")
+@click.option("--max-msg-bytes", type=SIZE, metavar="SIZE", default=0, help="Largest message.")
+@click.option("--max-msgs-per-subject", type=COUNT, metavar="N", default=0, help="Most messages at one subject.")
+@click.option("--block-size", type=COUNT, metavar="N", default=0, help="Messages of a block; 0: the server's default.")
+@click.option("--ephemeral", is_flag=True, help="Keep messages in memory only.")
+@connected
+async def add(
+    client: Client, *, name: str, subjects: tuple[str, ...], retention: str, max_age: int, max_msgs: int, max_bytes: int,
+    strict: bool, max_msg_bytes: int, max_msgs_per_subject: int, block_size: int, ephemeral: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make the stream NAME."""
+    from waymaker.client.values import Retention, StreamConfig
+
+    config = StreamConfig(
+        name=name, subjects_filter=subjects, retention=Retention(RETENTIONS[retention]), max_age_ms=max_age,
+        max_msgs=max_msgs, max_bytes=max_bytes, strict_limits=strict, block_size=block_size,
+        max_msg_bytes=max_msg_bytes, ephemeral=ephemeral, max_msgs_per_subject=max_msgs_per_subject,
+    )  # fmt: skip
+    await client.create_stream(config)
+    if as_json:
+        _show(await client.stream_info(name), as_json)
+    else:
+        output.note(f"stream {name} made")
+
+
+@stream.command("ls")
+@click.option("--long", "-l", is_flag=True, help="With figures; one question a stream.")
+@connected
+async def ls(client: Client, *, long: bool, as_json: bool) -> None:
+    """List streams by name."""
+    from waymaker.client.errors import NoSuchStreamError
+
+    names = await client.list_streams()
+    if not long:
+        output.rows(["name"], [[name] for name in names], as_json)
+        return
+    infos = []
+    for name in names:
+        try:
+            infos.append(await client.stream_info(name))
+        except NoSuchStreamError:
+            continue  # removed between the two questions
+    columns = ["name", "messages", "bytes", "last_seq", "retention", "subjects"]
+    values = [
+        [
+            i.name,
+            i.msg_count,
+            i.bytes,
+            i.last_seq,
+            _retention(i.config),
+            list(i.config.subjects_filter) or ([] if as_json else ">"),
+        ]
+        for i in infos
+    ]
+    output.rows(columns, values, as_json, numbers=("messages", "bytes", "last_seq"))
+
+
+@stream.command("info")
+@name_argument
+@connected
+async def info(client: Client, *, name: str, as_json: bool) -> None:
+    """Show a stream's settings and figures."""
+    _show(await client.stream_info(name), as_json)
+
+
+@stream.command("edit")
+@name_argument
+@click.option("--max-age", type=DURATION, metavar="DURATION", help="Oldest message; 0: no bound.")
+@click.option("--max-msgs", type=COUNT, metavar="N", help="Most messages; 0: no bound.")
+@click.option("--max-bytes", type=SIZE, metavar="SIZE", help="Most bytes; 0: no bound.")
+@click.option("--max-msg-bytes", type=SIZE, metavar="SIZE", help="Largest message; 0: no bound.")
+@click.option("--strict/--no-strict", default=None, help="Hold the limits exactly, or to the block.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before messages are removed.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@connected
+async def edit(
+    client: Client, *, name: str, max_age: int | None, max_msgs: int | None, max_bytes: int | None,
+    max_msg_bytes: int | None, strict: bool | None, yes: bool, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Change a stream's limits, after saying how many messages that removes."""
+    changes: dict[str, Any] = {
+        key: value
+        for key, value in (
+            ("max_age_ms", max_age), ("max_msgs", max_msgs), ("max_bytes", max_bytes), ("max_msg_bytes", max_msg_bytes),
+            ("strict_limits", strict),
+        )
+        if value is not None
+    }  # fmt: skip
+    if not changes:
+        raise click.UsageError("nothing to change; name at least one setting", click.get_current_context(silent=True))
+    before = (await client.stream_info(name)).config
+    preview = await client.preview_update(name, **changes)
+    if not as_json:
+        for line in _differences(before, preview.config):
+            output.note(line)
+        output.note(f"{preview.pruned:,} message(s) {'would be' if dry_run else 'will be'} removed")
+    if dry_run:
+        if as_json:
+            click.echo(output.to_json({"dry_run": True, "pruned": preview.pruned, "config": _config(preview.config)}))
+        return
+    if preview.pruned and not yes:
+        _ask(f"Remove {preview.pruned:,} message(s) of {name} for good?", "--yes")
+    done = await client.update_stream(name, **changes)
+    if as_json:
+        click.echo(output.to_json({"pruned": done.pruned, "config": _config(done.config)}))
+    else:
+        output.note(f"stream {name} changed, {done.pruned:,} message(s) removed")
+
+
+@stream.command("rm")
+@name_argument
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@connected
+async def rm(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
+    """Remove a stream with its messages and consumers."""
+    if not yes:
+        found = await client.stream_info(name)
+        _ask(f"Remove stream {name} with {found.msg_count:,} message(s) ({say_size(found.bytes)}) for good?", "--yes")
+    await client.delete_stream(name)
+    if as_json:
+        click.echo(output.to_json({"removed": name}))
+    else:
+        output.note(f"stream {name} removed")
+
+
+def _ask(question: str, flag: str) -> None:
+    """Asks on standard error; refuses where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"not done: this needs a yes, and standard input is no terminal ({question})",
+            exits.USAGE, f"repeat it with {flag}", code="unconfirmed",
+        )  # fmt: skip
+    if not click.confirm(question, err=True):
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+def _retention(config: StreamConfig) -> str:
+    return next(word for word, value in RETENTIONS.items() if value == config.retention.value)
+
+
+def _config(config: StreamConfig) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "subjects": list(config.subjects_filter),
+        "retention": _retention(config),
+        "max_age_ms": config.max_age_ms,
+        "max_msgs": config.max_msgs,
+        "max_bytes": config.max_bytes,
+        "strict_limits": config.strict_limits,
+        "max_msg_bytes": config.max_msg_bytes,
+        "max_msgs_per_subject": config.max_msgs_per_subject,
+        "block_size": config.block_size,
+        "ephemeral": config.ephemeral,
+    }
+
+
+def _said(config: StreamConfig) -> dict[str, str]:
+    """Settings as people read them."""
+    return {
+        "subjects": ", ".join(config.subjects_filter) or "> (every subject)",
+        "max_age_ms": say_duration(config.max_age_ms) if config.max_age_ms else "unbounded",
+        "max_msgs": f"{config.max_msgs:,}" if config.max_msgs else "unbounded",
+        "max_bytes": say_size(config.max_bytes) if config.max_bytes else "unbounded",
+        "max_msg_bytes": say_size(config.max_msg_bytes) if config.max_msg_bytes else "unbounded",
+        "max_msgs_per_subject": f"{config.max_msgs_per_subject:,}" if config.max_msgs_per_subject else "unbounded",
+    }
+
+
+def _show(found: StreamInfo, as_json: bool) -> None:
+    figures = {
+        "messages": found.msg_count, "bytes": found.bytes, "last_seq": found.last_seq, "blocks": found.block_count,
+        "first_block": found.first_block,
+    }  # fmt: skip
+    said = _said(found.config) | {"bytes": say_size(found.bytes), "messages": f"{found.msg_count:,}"}
+    notice = {"notice": found.notice} if found.notice else {}
+    output.record(_config(found.config) | figures | notice, as_json, said)
+
+
+def _differences(before: StreamConfig, after: StreamConfig) -> list[str]:
+    old, new = _config(before) | _said(before), _config(after) | _said(after)
+    return [f"{key}: {old[key]} -> {new[key]}" for key in new if old[key] != new[key]]
