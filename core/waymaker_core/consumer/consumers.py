@@ -15,14 +15,33 @@ loop over what is pending to find what is due.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
 
-from waymaker_core.configs import ConsumerConfig
+from waymaker_core.configs import ConsumerConfig, Retention
+from waymaker_core.consumer import giving_up, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
+from waymaker_core.consumer.group import NS_PER_MS, Group
+from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.source import Source
+from waymaker_core.consumer.taking import take
+from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import Limits
-from waymaker_core.records import ConsumerDeleted, DeliveredRecord, DropRecord, StreamRecord
+from waymaker_core.outcomes import exhausted, invalid
+from waymaker_core.records import (
+    AckRecord,
+    ConsumerCreated,
+    ConsumerDeleted,
+    DeliveredRecord,
+    DropRecord,
+    PruneRecord,
+    PublishRecord,
+    StreamRecord,
+    seq_array,
+)
 from waymaker_core.requests import AckKind, ConsumerInfo, Messages, Page
+from waymaker_core.stream.answers import NeedBlocks
 from waymaker_core.types import ConsumerId, Now
 
 
@@ -31,7 +50,17 @@ class Consumers:
 
     def __init__(self, stream: Source, limits: Limits) -> None:
         """No consumers yet, in the phase of replay: call `resume` before anything is delivered, for a new stream too."""
-        raise NotImplementedError
+        self._stream = stream
+        self._limits = limits
+        self._registry = Registry()
+        self._live = False
+        self._withholding: Withholding | None = None
+        self._timers: list[tuple[int, int]] = []
+        """(deadline, group id): at least one entry that is not later than each group's next expiry."""
+        self._changed: dict[int, Group] = {}
+        """Groups that may have something to log."""
+        self._spent: dict[int, Group] = {}
+        """Groups that may have something to give up."""
 
     def resume(self, now: Now, *, certain: bool = False) -> None:
         """End of replay: what was out is out again with a fresh ack wait; what is no longer live is forgotten.
@@ -40,33 +69,59 @@ class Consumers:
         deliveries may have gone out that no record tells of, and for messages that were committed before this moment an
         ack counts even though they are not known to be pending: the client that got one before a crash may still say so.
         """
-        raise NotImplementedError
+        assert not self._live
+        self._live = True
+        for group in self._registry.groups.values():
+            self._forget_dead(group)
+            if not certain:
+                group.uncertain_to = self._stream.last_seq
+            for batch in group.pending.batches():
+                batch.add_to(group.ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
+            group.ahead.drop_below(group.cursor)
+            group.pending.restart(now.mono_ns + group.ack_wait_ns)
+        self._regroup()
+        for group in self._registry.groups.values():
+            self._look_after(group)
 
     # ------------------------------------------------------------ who there is
 
     def __len__(self) -> int:
         """Committed consumers."""
-        raise NotImplementedError
+        return len(self._registry.lives)
 
     def find(self, name: str) -> ConsumerId:
         """The life of a name. CodeError (`no_such_consumer`), also while its deletion is decided and not committed."""
-        raise NotImplementedError
+        return self._registry.find(name)
 
     def exists(self, consumer_id: ConsumerId) -> bool:
         """Whether this life is committed and not ended."""
-        raise NotImplementedError
+        return consumer_id in self._registry.lives
 
     def name_of(self, consumer_id: ConsumerId) -> str:
         """The name of an existing life, for events."""
-        raise NotImplementedError
+        return self._registry.lives[consumer_id].members[consumer_id].config.name
 
     def info(self, consumer_id: ConsumerId) -> ConsumerInfo:
         """Figures at this moment. A floor told to a client must not go back through a crash: see `unlogged`."""
-        raise NotImplementedError
+        group = self._registry.lives[consumer_id]
+        member = group.members[consumer_id]
+        lag = self._stream.live_count_from(group.cursor) + len(group.passed)
+        return ConsumerInfo(
+            member.config, consumer_id, group.floor, group.last_delivered, member.created_ms, group.dropped,
+            group.pending.total, lag,
+        )  # fmt: skip
 
     def page(self, after: str, limit: int) -> Page:
         """`ConsumerInfo` of up to `limit` consumers whose names sort behind `after`, sorted by name."""
-        raise NotImplementedError
+        names = self._registry.names
+        found: list[object] = []
+        last = ""
+        for name in names.irange(minimum=after, inclusive=(False, True)) if after else names:
+            if len(found) >= limit:
+                return Page(found, last)
+            found.append(self.info(ConsumerId(names[name])))
+            last = name
+        return Page(found)
 
     def unlogged(self) -> bool:
         """Whether `delivered_records` has something to log.
@@ -74,7 +129,7 @@ class Consumers:
         Before an `info` or a `page` leaves for a client, append `delivered_records` and let the answer leave with that
         commit (with the commit of the tail, if there is one, in any case).
         """
-        raise NotImplementedError
+        return any(logged.has_unlogged(group) for group in self._changed.values())
 
     # ------------------------------------------------------------ coming and going
 
@@ -83,11 +138,11 @@ class Consumers:
 
         CodeError (`invalid_config`, `already_exists`), RefusedError (too many), `NeedBlocks`.
         """
-        raise NotImplementedError
+        return self._registry.decide_create(consumer_id, config, wall_ms, self._stream, self._limits)
 
     def decide_delete(self, name: str) -> ConsumerDeleted:
         """The end of a consumer, staged. CodeError (`no_such_consumer`)."""
-        raise NotImplementedError
+        return self._registry.decide_delete(name)
 
     # ------------------------------------------------------------ delivering
 
@@ -97,19 +152,52 @@ class Consumers:
         At least one message whatever its size, if there is one. At the limit of pending deliveries only redeliveries.
         Raises `NeedBlocks` before anything is changed.
         """
-        raise NotImplementedError
+        assert self._live and max_messages > 0
+        self.expire(now)
+        group = self._registry.lives[consumer_id]
+        messages = take(group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max)
+        self._changed[group.id] = group
+        if messages is not None:
+            self._look_after(group)
+        return messages
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
         """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""
-        raise NotImplementedError
+        self.expire(now)
+        return self._registry.lives[consumer_id].has_work(self._stream, self._limits.pending_max)
 
     def next_deadline(self) -> int | None:
         """The monotonic nanosecond of the next expiry of any delivery; None when nothing is out."""
-        raise NotImplementedError
+        timers, groups = self._timers, self._registry.groups
+        while timers:
+            deadline_ns, group_id = timers[0]
+            group = groups.get(group_id)
+            if group is None or group.scheduled_ns != deadline_ns:
+                heappop(timers)
+                continue
+            actual = group.pending.next_deadline()
+            group.scheduled_ns = actual
+            if actual is None:
+                heappop(timers)
+            elif actual == deadline_ns:
+                return deadline_ns
+            else:
+                heapreplace(timers, (actual, group_id))
+        return None
 
     def expire(self, now: Now) -> bool:
         """Let pass what has waited too long: due again, or spent. True if anything was. Costs what is due."""
-        raise NotImplementedError
+        timers = self._timers
+        passed = False
+        while timers and timers[0][0] <= now.mono_ns:
+            deadline_ns, group_id = heappop(timers)
+            group = self._registry.groups.get(group_id)
+            if group is not None and group.scheduled_ns == deadline_ns:
+                group.scheduled_ns = None
+                if group.expire(now.mono_ns):
+                    passed = True
+                self._look_after(group)
+        return passed
 
     # ------------------------------------------------------------ answers of clients
 
@@ -121,20 +209,75 @@ class Consumers:
         ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at once.
         RefusedError: too many sequences, a delay out of range. `NeedBlocks` before anything is changed.
         """
-        raise NotImplementedError
+        if len(seqs) > self._limits.ack_batch_max:
+            raise exhausted(f"{len(seqs)} acknowledgements at once; at most {self._limits.ack_batch_max}")
+        if not 0 <= delay_ms <= self._limits.nak_delay_max_ms:
+            raise invalid(f"delay of {delay_ms} ms is out of range; at most {self._limits.nak_delay_max_ms}")
+        self.expire(now)
+        group = self._registry.lives[consumer_id]
+        wanted = _ascending(seqs)
+        if kind is AckKind.ACK or kind is AckKind.TERM:
+            return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
+        parts = group.pending.find(wanted)
+        if kind is AckKind.NAK:
+            count = group.nak(parts, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
+        else:
+            count = group.extend(parts, now.mono_ns + group.ack_wait_ns)
+        if count:
+            self._changed[group.id] = group
+            self._look_after(group)
+        return AckDecision(None, rests_on_tail=False, count=count)
+
+    def _decide_done(self, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
+        found = group.find(wanted, self._stream)
+        if not found.total:
+            return AckDecision(None, rests_on_tail=bool(group.staged), count=0)
+        done = wanted
+        if found.total < len(wanted):
+            done = sorted([*found.beyond, *(seq for batch, mask in found.parts for seq in batch.seqs_of(mask))])
+        if self._stream.config.retention is Retention.WORK_QUEUE and not term:
+            drop_seqs, drop_sizes = self._stream.decide_drops(done)
+            record = AckRecord(consumer_id, term, seq_array(done), drop_seqs, drop_sizes)
+        else:
+            record = AckRecord(consumer_id, term, seq_array(done))
+        group.settle(found, record)
+        self._changed[group.id] = group
+        return AckDecision(record, rests_on_tail=True, count=found.total)
 
     # ------------------------------------------------------------ giving up
 
     def has_spent(self) -> bool:
         """Whether `to_drop` has something to hand out."""
-        raise NotImplementedError
+        for group_id, group in list(self._spent.items()):
+            if not group.pending.has_spent():
+                del self._spent[group_id]
+            elif self._registry.standing_members(group):
+                return True
+        return False
 
     def to_drop(self, max_messages: int, byte_max: int) -> list[Spent]:
         """Hand out messages whose last delivery failed; each is handed out once. At least one, whatever its size.
 
         Raises `NeedBlocks` before anything is handed out.
         """
-        raise NotImplementedError
+        handed: list[Spent] = []
+        for group_id, group in list(self._spent.items()):
+            if max_messages <= 0 or byte_max <= 0:
+                break
+            if self._registry.standing_members(group):
+                try:
+                    spent = giving_up.hand_out(group, self._stream, max_messages, byte_max)
+                except NeedBlocks:
+                    if handed:
+                        break
+                    raise
+                if spent is not None:
+                    handed.append(spent)
+                    max_messages -= len(spent.seqs)
+                    byte_max -= spent.messages.byte_count if spent.messages is not None else 0
+            if not group.pending.has_spent():
+                del self._spent[group_id]
+        return handed
 
     def decide_drop(
         self, spent: Spent, bodies: Sequence[bytes] | None, wall_ms: int
@@ -144,11 +287,23 @@ class Consumers:
         `bodies`: one for each of `spent.seqs`, or None where none were asked for. What was acked or pruned meanwhile is
         left out; all of it gone, or the group gone: an empty list. `NeedBlocks` before anything is staged.
         """
-        raise NotImplementedError
+        group = self._registry.groups.get(spent.group_id)
+        if group is None:
+            return []
+        members = self._registry.standing_members(group)
+        if not members:
+            # The group is ending; should its end be cut off, this is taken up again.
+            self.give_back(spent)
+            return []
+        self._changed[group.id] = group
+        return giving_up.drop(group, members, spent, bodies, self._stream, wall_ms)
 
     def give_back(self, spent: Spent) -> None:
         """The bodies could not be read for now: `to_drop` will hand the messages out again."""
-        raise NotImplementedError
+        group = self._registry.groups.get(spent.group_id)
+        if group is not None:
+            giving_up.give_back(group, spent)
+            self._look_after(group)
 
     # ------------------------------------------------------------ the log
 
@@ -158,43 +313,174 @@ class Consumers:
         Call it when a batch is gathered anyway that holds acks, drops or deletions of this stream, and before figures are
         told to a client. Each record must be appended; nothing is staged.
         """
-        raise NotImplementedError
+        records: list[DeliveredRecord] = []
+        for group in self._changed.values():
+            members = self._registry.standing_members(group)
+            if group.id in self._registry.groups and members:
+                records.extend(logged.delivered_records(group, members))
+        self._changed.clear()
+        return records
 
     def apply(self, record: StreamRecord) -> None:
         """The consumers' part of any committed record of the stream, after the stream's own `apply` of it.
 
         Live and in replay alike; what the stream loses leaves whatever is pending. Unknown consumers are passed over.
         """
-        raise NotImplementedError
+        if isinstance(record, PublishRecord):
+            if record.truncate_to or record.drop_seqs:
+                self._gone(record.truncate_to, record.drop_seqs)
+        elif isinstance(record, AckRecord | DropRecord):
+            self._apply_done(record)
+        elif isinstance(record, PruneRecord):
+            self._gone(record.truncate_to, record.drop_seqs)
+        elif isinstance(record, ConsumerCreated):
+            self._registry.created(record)
+            self._regroup()
+        elif isinstance(record, ConsumerDeleted):
+            self._apply_deleted(record)
+        elif not self._live:
+            group = self._registry.lives.get(record.consumer_id)
+            if group is not None:
+                logged.replay_delivered(group, record)
+
+    def _apply_done(self, record: AckRecord | DropRecord) -> None:
+        group = self._registry.lives.get(record.consumer_id)
+        if group is not None:
+            if not self._live:
+                group.replayed(record)
+            else:
+                held = group.committed(record)
+                if held and not record.drop_seqs and self._withholding is not None:
+                    self._withholding.free(held)
+        if record.drop_seqs and (self._withholding is not None or not self._live or len(self._registry.groups) > 1):
+            self._gone(0, record.drop_seqs)
+        if isinstance(record, DropRecord) and record.copies is not None:
+            self._gone(record.copies.truncate_to, record.copies.drop_seqs)
+
+    def _apply_deleted(self, record: ConsumerDeleted) -> None:
+        group = self._registry.deleted(record)
+        if group is None:
+            return
+        if group.id in self._registry.groups:
+            group.leave(record.consumer_id)
+            self._changed[group.id] = group
+            self._look_after(group)
+            return
+        self._changed.pop(group.id, None)
+        self._spent.pop(group.id, None)
+        if self._withholding is not None:
+            self._withholding.release([(batch, batch.bits) for batch in group.pending.batches() if batch.holding])
+        self._regroup()
+
+    def _gone(self, truncate_to: int, drop_seqs: array[int]) -> None:
+        """Messages left the stream: whoever had an eye on them forgets them."""
+        groups = self._registry.groups.values()
+        if truncate_to:
+            for group in groups:
+                group.gone_below(truncate_to)
+            if self._withholding is not None:
+                self._withholding.gone_below(truncate_to)
+        if drop_seqs:
+            seqs = sorted(drop_seqs)
+            if self._withholding is not None:
+                seqs = self._withholding.gone(seqs)
+            for group in groups:
+                group.gone(seqs)
 
     def cut_tail(self) -> None:
         """Forget every decision that is staged and not applied: what they took is due again at once."""
-        raise NotImplementedError
+        self._registry.cut_tail()
+        for group in self._registry.groups.values():
+            group.cut()
+            self._changed[group.id] = group
+            self._look_after(group)
+        self._withholding = None
+        self._regroup()
 
     def interest_floor(self) -> int:
         """The last sequence that no consumer holds any more; the stream's last without consumers.
 
         Messages that a filter excludes hold nothing, considered or not. Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        groups = self._registry.groups.values()
+        return min((group.interest_floor(self._stream) for group in groups), default=self._stream.last_seq)
 
     # ------------------------------------------------------------ whole state
 
     def snapshot(self) -> object:
         """State as plain values for CBOR, at the stream's last applied record: committed and soft together."""
-        raise NotImplementedError
+        return snapshot.of_groups(list(self._registry.groups.values()))
 
-    def restore(self, snapshot: object) -> None:
-        """Into a new object, before `resume`: state as it was at `snapshot`. ValueError where that is not one."""
-        raise NotImplementedError
+    def restore(self, snapshot_: object) -> None:
+        """Into a new object, before `resume`: state as it was at that snapshot. ValueError where that is not one."""
+        assert not self._live and not self._registry.lives
+        for group in snapshot.to_groups(snapshot_):
+            self._registry.add_group(group)
 
-    def import_records(self, snapshot: object, next_id: int) -> list[StreamRecord]:
+    def import_records(self, snapshot_: object, next_id: int) -> list[StreamRecord]:
         """Records that give this stream's log the consumers of a snapshot, under new lives `next_id` and up.
 
         Consumers as they stood: what was out is out again. ValueError where that is not a snapshot.
         """
-        raise NotImplementedError
+        records: list[StreamRecord] = []
+        for group in snapshot.to_groups(snapshot_):
+            lives: dict[int, int] = {}
+            for consumer_id, member in sorted(group.members.items()):
+                lives[consumer_id] = next_id
+                records.append(ConsumerCreated(next_id, member.config, group.cursor, member.created_ms))
+                next_id += 1
+            records.extend(logged.whole(group, lives))
+        return records
 
     def check(self) -> None:
         """Assert every invariant that can be seen from inside; for tests and simulations."""
-        raise NotImplementedError
+        self._registry.check()
+        for group in self._registry.groups.values():
+            group.check(self._stream, live=self._live)
+            deadline_ns = group.pending.next_deadline()
+            if self._live and deadline_ns is not None:
+                assert group.scheduled_ns is not None and group.scheduled_ns <= deadline_ns
+                assert (group.scheduled_ns, group.id) in self._timers
+            assert not group.pending.has_spent() or not self._live or group.id in self._spent
+            assert not logged.has_unlogged(group) or not self._live or group.id in self._changed
+        if self._withholding is not None:
+            self._withholding.check(list(self._registry.groups.values()))
+
+    # ------------------------------------------------------------ inside
+
+    def _look_after(self, group: Group) -> None:
+        """Something happened to a group's deliveries: set its timer, and remember what it may have to give up."""
+        deadline_ns = group.pending.next_deadline()
+        if deadline_ns is not None and (group.scheduled_ns is None or deadline_ns < group.scheduled_ns):
+            group.scheduled_ns = deadline_ns
+            heappush(self._timers, (deadline_ns, group.id))
+        if group.id not in self._spent and group.pending.has_spent():
+            self._spent[group.id] = group
+
+    def _forget_dead(self, group: Group) -> None:
+        """A delivery may have been logged behind the record that ended its message."""
+        is_live = self._stream.is_live
+        for batch in group.pending.batches():
+            dead = [seq for seq in batch.seqs_of(batch.bits) if not is_live(seq)]
+            if dead:
+                group.gone(dead)
+        group.gone([seq for seq in group.passed.to_list() if not is_live(seq)])
+
+    def _regroup(self) -> None:
+        """Groups came or went: keep them apart, if that is needed."""
+        groups = self._registry.groups
+        needed = self._live and self._stream.config.retention is Retention.WORK_QUEUE and len(groups) > 1
+        if not needed:
+            self._withholding = None
+        elif self._withholding is None:
+            self._withholding = Withholding.over(list(groups.values()))
+        for group in groups.values():
+            group.withholding = self._withholding
+
+
+def _ascending(seqs: Sequence[int]) -> list[int]:
+    """Distinct sequences in order; what clients usually send is so already."""
+    wanted = list(seqs)
+    if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
+        return wanted
+    return sorted(dict.fromkeys(wanted))

@@ -44,6 +44,9 @@ class Source(Protocol):
     def is_live(self, seq: int) -> bool:
         """Whether a committed message is still there. Needs no index."""
 
+    def live_count_from(self, seq: int) -> int:
+        """How many live messages have this sequence or a later one. Needs no index."""
+
     def first_seq_at_or_after_time(self, time_ms: int) -> int:
         """The first live message with that time or a later one; `last_seq + 1` when there is none."""
 

@@ -1,0 +1,65 @@
+"""The life of a delivery, as a table.
+
+A delivery is *waiting* for its answer until a deadline; then it is *due*, to go out again, or, after its last attempt,
+*spent*: to be dropped. Spent deliveries are *handed* out to whoever composes their dead letters. An ack or a term ends a
+delivery from every state: the message is staged with a record and done at its commit.
+
+`TRANSITIONS` is the whole truth; what it does not list has no effect. Deliveries move in batches: the table is asked
+once a batch.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class State(Enum):
+    """Where a delivery stands."""
+
+    WAITING = 1
+    """Out, its clock runs."""
+    DUE = 2
+    """May go out again."""
+    SPENT = 3
+    """Its last attempt failed: to be dropped."""
+    HANDED = 4
+    """Being dropped: the bodies of its dead letters are read."""
+
+
+class Event(Enum):
+    """What can happen to a delivery, acks and terms apart."""
+
+    EXPIRED = 1
+    """Its deadline passed, or the member that had it left the group."""
+    NAK = 2
+    """Handed back, to go out again after a delay."""
+    EXTENDED = 3
+    """The client is still at it."""
+    TAKEN = 4
+    """Goes out again."""
+    HANDED_OUT = 5
+    """Its drop begins."""
+    GIVEN_BACK = 6
+    """Its drop could not go on."""
+
+
+TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
+    # (state, event, attempts left) -> state
+    (State.WAITING, Event.EXPIRED, True): State.DUE,
+    (State.WAITING, Event.EXPIRED, False): State.SPENT,
+    (State.WAITING, Event.NAK, True): State.WAITING,
+    (State.WAITING, Event.NAK, False): State.SPENT,
+    (State.WAITING, Event.EXTENDED, True): State.WAITING,
+    (State.WAITING, Event.EXTENDED, False): State.WAITING,
+    (State.DUE, Event.NAK, True): State.WAITING,
+    (State.DUE, Event.EXTENDED, True): State.WAITING,
+    (State.DUE, Event.TAKEN, True): State.WAITING,
+    (State.SPENT, Event.HANDED_OUT, False): State.HANDED,
+    (State.HANDED, Event.GIVEN_BACK, False): State.SPENT,
+}
+
+
+def after(state: State, event: Event, attempts_left: bool) -> State | None:
+    """The state an event leads to, or None where it has no effect."""
+    return TRANSITIONS.get((state, event, attempts_left))

@@ -1,0 +1,94 @@
+"""Giving messages up: from the last failed attempt to the record that drops them, with their dead letters if there are any.
+
+Two halves, because bodies have to be read in between: `hand_out` says which messages and where they lie, `drop`
+decides with the bodies at hand. In between the messages are nobody's; who acks one of them still wins. Drop, dead letters
+and, on a work queue, the originals' end are one record, so that each happens exactly once or not at all.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from waymaker_core.configs import Retention
+from waymaker_core.consumer.answers import Spent
+from waymaker_core.consumer.batch import Part
+from waymaker_core.consumer.dead_letter import Undertaker
+from waymaker_core.consumer.delivery import Event, State
+from waymaker_core.consumer.group import Found, Group
+from waymaker_core.consumer.source import Source
+from waymaker_core.consumer.taking import within
+from waymaker_core.records import DropRecord, PublishRecord
+from waymaker_core.requests import Messages
+
+
+def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> Spent | None:
+    """Spent messages of a group, at least one if there is any. Raises `NeedBlocks` before any change."""
+    parts = group.pending.spent(max_messages)
+    if not parts:
+        return None
+    entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
+    seqs = [seq for seq, _ in entries]
+    counts = [count for _, count in entries]
+    messages: Messages | None = None
+    if group.config.dead_letter_subject:
+        whole = source.messages_at(seqs, counts)
+        assert whole.count == len(seqs), "what left the stream is not out"
+        messages = within(whole, byte_max)
+        del seqs[messages.count :], counts[messages.count :]
+    group.pending.happen(group.pending.find(seqs), Event.HANDED_OUT)
+    return Spent(group.id, array("Q", seqs), array("I", counts), messages)
+
+
+def give_back(group: Group, spent: Spent) -> None:
+    """The drop could not go on: what is left of it will be handed out again."""
+    group.pending.happen(group.pending.find(spent.seqs.tolist()), Event.GIVEN_BACK)
+
+
+def drop(
+    group: Group, members: list[int], spent: Spent, bodies: Sequence[bytes] | None, source: Source, wall_ms: int
+) -> list[tuple[DropRecord, list[bytes]]]:
+    """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id."""
+    parts = [part for part in group.pending.find(spent.seqs.tolist()) if part[0].state is State.HANDED]
+    member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
+    left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
+    if bodies is None:
+        return _decided(group, member, sorted(left), [], None, source)
+    undertaker = Undertaker(
+        source.config.name,
+        group.members[member].config.name,
+        group.config.deliver_group,
+        [each.config.name for each in group.members.values()],
+        group.config.dead_letter_subject,
+    )
+    buried: list[int] = []
+    letters: list[bytes] = []
+    silent: list[int] = []
+    for seq, count, body in zip(spent.seqs, spent.counts, bodies, strict=True):
+        if seq in left:
+            letter = undertaker.letter(seq, count, body)
+            if letter is None:
+                silent.append(seq)
+            else:
+                buried.append(seq)
+                letters.append(letter)
+    copies = source.decide_copies(undertaker.subject, buried, letters, wall_ms) if buried else None
+    return [
+        *_decided(group, member, buried, letters, copies, source),
+        *_decided(group, member, silent, [], None, source),
+    ]
+
+
+def _decided(
+    group: Group, member: int, seqs: list[int], letters: list[bytes], copies: PublishRecord | None, source: Source
+) -> list[tuple[DropRecord, list[bytes]]]:
+    if not seqs:
+        return []
+    parts: list[Part] = group.pending.find(seqs)
+    if copies is not None and source.config.retention is Retention.WORK_QUEUE:
+        drop_seqs, drop_sizes = source.decide_drops(seqs)
+        record = DropRecord(member, array("Q", seqs), copies, drop_seqs, drop_sizes)
+    else:
+        record = DropRecord(member, array("Q", seqs), copies)
+    group.settle(Found(parts, [], len(seqs)), record)
+    return [(record, letters)]

@@ -1,0 +1,268 @@
+"""One position in a stream: a queue group, or a consumer by itself, which is a group of one.
+
+Below the cursor every sequence was *considered*: it is out (`pending`), decided and not committed (`staged`), passed over
+because another group of a work queue held it (`passed`), or done with (acked, given up, gone from the stream, not
+matching). The floor is the last sequence below the first three, and so can only rise. At and beyond the cursor nothing was
+considered; but after a crash the log may tell of messages there that were acked or are out all the same: they are
+`ahead`, and the cursor steps over them.
+
+It must never call anything that can raise `NeedBlocks` after it began to change; taking is in `taking`, the log in
+`logged`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from waymaker_core.configs import ConsumerConfig
+from waymaker_core.consumer.batch import Batch, Part
+from waymaker_core.consumer.delivery import Event, State
+from waymaker_core.consumer.pending import Pending
+from waymaker_core.consumer.sequences import SeqSet
+from waymaker_core.consumer.source import Source
+from waymaker_core.consumer.staged import Staged, StagedDone
+from waymaker_core.consumer.withholding import Withholding
+from waymaker_core.records import AckRecord, DropRecord
+from waymaker_core.subjects import Pattern
+
+NS_PER_MS = 1_000_000
+
+
+class Member(NamedTuple):
+    """One consumer of a group."""
+
+    config: ConsumerConfig
+    created_ms: int
+
+
+class Found(NamedTuple):
+    """What of an ack's sequences is there to be settled: parts of batches, and messages not known to be out."""
+
+    parts: list[Part]
+    beyond: list[int]
+    total: int
+
+
+class Group:
+    """State of one position. `id` is the life of the member that began it."""
+
+    __slots__ = (
+        "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "passed", "ahead",
+        "staged", "uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed", "skimmed",
+        "scheduled_ns", "ack_wait_ns",
+    )  # fmt: skip
+
+    def __init__(self, group_id: int, config: ConsumerConfig, start_seq: int) -> None:
+        self.id = group_id
+        self.config = config
+        self.pattern = Pattern(config.filter_subject) if config.filter_subject not in {"", ">"} else None
+        self.members: dict[int, Member] = {}
+        self.cursor = start_seq
+        """The next sequence to consider."""
+        self.last_delivered = 0
+        self.dropped = 0
+        self.pending = Pending(config.max_deliver)
+        self.passed = SeqSet()
+        self.ahead = SeqSet()
+        self.staged = Staged()
+        self.uncertain_to = 0
+        """Up to here a delivery may have gone out in an earlier run of the server without a record of it."""
+        self.withholding: Withholding | None = None
+        self.idle_serial = 0
+        """The state of the withholding at which everything that could go out was held by others."""
+        self.logged_cursor = start_seq
+        self.unlogged_passed: list[int] = []
+        self.skimmed = start_seq
+        """Nothing at or beyond the cursor and below here matches."""
+        self.scheduled_ns: int | None = None
+        """When the stream's timer looks at this group next."""
+        self.ack_wait_ns = config.ack_wait_ms * NS_PER_MS
+
+    # ------------------------------------------------------------ figures
+
+    def outstanding(self) -> int:
+        """The least sequence the floor waits for; the cursor where there is none."""
+        least = self.cursor
+        if self.pending.total:
+            least = min(least, self.pending.least())
+        if self.passed:
+            least = min(least, self.passed.least())
+        if self.staged:
+            least = min(least, self.staged.least())
+        return least
+
+    @property
+    def floor(self) -> int:
+        """Every matching message up to here is acked, termed, dropped or gone."""
+        return self.outstanding() - 1
+
+    def has_work(self, source: Source, pending_max: int) -> bool:
+        """Whether taking could find something."""
+        room = self.pending.total < pending_max
+        if self.cursor <= source.last_seq and room:
+            return True
+        if not self.pending.due and not (self.passed and room):
+            return False
+        return self.withholding is None or self.withholding.serial != self.idle_serial
+
+    def interest_floor(self, source: Source) -> int:
+        """The last sequence this group does not hold any more, whether it considered what follows or not."""
+        least = self.outstanding()
+        if least < self.cursor:
+            return least - 1
+        at = max(self.cursor, self.skimmed)
+        while at <= source.last_seq:
+            found = source.select(at, self.pattern, 1, 1)
+            if found.ranges and found.ranges[0][0] not in self.ahead:
+                at = found.ranges[0][0]
+                break
+            at = found.next_seq
+            self.skimmed = at
+        self.skimmed = at
+        return at - 1
+
+    # ------------------------------------------------------------ time and membership
+
+    def expire(self, now_ns: int) -> bool:
+        """Let deadlines pass. True if any did."""
+        expired, released = self.pending.expire(now_ns)
+        if expired and self.withholding is not None:
+            self.withholding.release(released)
+        return expired
+
+    def leave(self, consumer_id: int) -> None:
+        """A member is gone; what it had is due at once."""
+        del self.members[consumer_id]
+        released = self.pending.leave(consumer_id)
+        if self.withholding is not None:
+            self.withholding.release(released)
+
+    # ------------------------------------------------------------ answers
+
+    def find(self, seqs: list[int], source: Source) -> Found:
+        """What of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
+        parts = self.pending.find(seqs)
+        count = sum(mask.bit_count() for _, mask in parts)
+        beyond: list[int] = []
+        if count < len(seqs) and self.uncertain_to and seqs[0] <= self.uncertain_to:
+            out = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
+            beyond = [
+                seq for seq in seqs if seq <= self.uncertain_to and seq not in out and self._may_be_out(seq, source)
+            ]
+        return Found(parts, beyond, count + len(beyond))
+
+    def _may_be_out(self, seq: int, source: Source) -> bool:
+        """Whether a delivery that no record tells of may have gone out before the server was last started."""
+        if seq in self.passed:
+            return True
+        if seq < self.cursor or seq in self.ahead or not source.is_live(seq):
+            return False
+        if self.pattern is None:
+            return True
+        found = source.select(seq, self.pattern, 1, 1)
+        return bool(found.ranges) and found.ranges[0][0] == seq
+
+    def settle(self, found: Found, record: AckRecord | DropRecord) -> None:
+        """A record for what was found is decided: until its commit these messages are neither out nor done."""
+        for seq in found.beyond:
+            self.passed.discard(seq)
+            if seq >= self.cursor:
+                self.ahead.add(seq)
+        self.pending.remove(found.parts)
+        self.staged.push(StagedDone(record, found.parts, found.beyond))
+
+    def nak(self, parts: list[Part], deadline_ns: int, now_ns: int) -> int:
+        """Deliveries are handed back, to be due at a deadline. How many were."""
+        withholding = self.withholding
+        if withholding is not None:
+            withholding.release([part for part in parts if part[0].holding and self._returns(part[0])])
+        changed = self.pending.happen(parts, Event.NAK, deadline_ns, holding=False)
+        if deadline_ns <= now_ns:
+            self.expire(now_ns)
+        return sum(mask.bit_count() for _, mask in changed)
+
+    def _returns(self, batch: Batch) -> bool:
+        return batch.state is State.WAITING and batch.deliver_count < self.config.max_deliver
+
+    def extend(self, parts: list[Part], deadline_ns: int) -> int:
+        """The client is still at it: deadlines start over, but for what another group holds by now. How many did."""
+        withholding = self.withholding
+        if withholding is not None:
+            parts = [
+                (batch, mask)
+                for batch, mask in ((batch, self._mine(batch, mask, withholding)) for batch, mask in parts)
+                if mask
+            ]
+        changed = self.pending.happen(parts, Event.EXTENDED, deadline_ns)
+        if withholding is not None:
+            withholding.hold(changed)
+        return sum(mask.bit_count() for _, mask in changed)
+
+    @staticmethod
+    def _mine(batch: Batch, mask: int, withholding: Withholding) -> int:
+        """What of a part is held by this group or by nobody."""
+        return mask if batch.holding else mask & ~batch.mask_in(withholding.held, mask)
+
+    # ------------------------------------------------------------ commits
+
+    def committed(self, record: AckRecord | DropRecord) -> list[int]:
+        """The oldest staged record is committed. What was held until now, on a work queue that several groups read."""
+        if isinstance(record, DropRecord):
+            self.dropped += len(record.seqs)
+        held = self.staged.committed(record).held
+        return [seq for batch, mask in held for seq in batch.seqs_of(mask)] if self.withholding is not None else []
+
+    def replayed(self, record: AckRecord | DropRecord) -> None:
+        """A record of the log, before `resume`: done is done, considered or not."""
+        seqs = record.seqs.tolist()
+        parts = self.pending.find(seqs)
+        self.pending.remove(parts)
+        for seq in seqs:
+            self.passed.discard(seq)
+            if seq >= self.cursor:
+                self.ahead.add(seq)
+        if isinstance(record, DropRecord):
+            self.dropped += len(seqs)
+
+    def gone(self, seqs: list[int]) -> None:
+        """Messages (ascending) left the stream."""
+        self.pending.remove(self.pending.find(seqs))
+        if self.passed:
+            for seq in seqs:
+                self.passed.discard(seq)
+
+    def gone_below(self, seq: int) -> None:
+        """Every message below a sequence left the stream."""
+        if self.pending.total and self.pending.least() < seq:
+            self.pending.remove(self.pending.find_below(seq))
+        if self.passed and self.passed.least() < seq:
+            self.passed.drop_below(seq)
+
+    def cut(self) -> None:
+        """Nothing staged will be committed: it is out again as it was, and due as soon as it would have been."""
+        for entry in self.staged.clear():
+            for batch, mask in entry.parts:
+                self.pending.add(batch.seqs_of(mask), batch.member, batch.deliver_count, batch.deadline_ns)
+            for seq in entry.beyond:
+                if seq >= self.cursor:
+                    self.ahead.discard(seq)
+                else:
+                    self.passed.add(seq)
+                    self.unlogged_passed.append(seq)
+        self.skimmed = self.cursor
+
+    def check(self, source: Source, *, live: bool) -> None:
+        """Assert what holds between the cursor, the sets and what is out."""
+        self.pending.check()
+        self.passed.check()
+        self.ahead.check()
+        assert self.pending.max_deliver == self.config.max_deliver
+        out = [seq for batch in self.pending.batches() for seq in batch.seqs_of(batch.bits)]
+        for seq in out:
+            assert seq not in self.passed
+            assert not live or seq < self.cursor or seq in self.ahead
+            assert not live or source.is_live(seq), "what left the stream is not out"
+        for seq in self.passed.to_list():
+            assert seq < self.cursor
+            assert not live or source.is_live(seq)
+        assert not self.ahead or self.ahead.least() >= self.cursor

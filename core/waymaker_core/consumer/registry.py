@@ -1,0 +1,201 @@
+"""Who there is: names, lives and queue groups of one stream, with what is decided about them and not committed.
+
+Decisions see the names as they will be once everything staged is committed; everybody else sees committed lives only. A
+group begins with its first member and ends with its last; its id is its first member's, and is as unique.
+"""
+
+from __future__ import annotations
+
+from sortedcontainers import SortedDict
+
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
+from waymaker_core.consumer.answers import CreateDecision
+from waymaker_core.consumer.config import check_agreement, validate
+from waymaker_core.consumer.group import Group, Member
+from waymaker_core.consumer.source import Source
+from waymaker_core.limits import Limits
+from waymaker_core.outcomes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, exhausted
+from waymaker_core.records import ConsumerCreated, ConsumerDeleted
+from waymaker_core.subjects import Pattern
+from waymaker_core.types import ConsumerId
+
+
+class Registry:
+    """Consumers of one stream by name and by life, and their groups by id and by name."""
+
+    __slots__ = (
+        "names",
+        "lives",
+        "groups",
+        "_queue_groups",
+        "_tail_names",
+        "_tail_records",
+        "_ending",
+        "_standing_count",
+    )
+
+    def __init__(self) -> None:
+        self.names: SortedDict[str, int] = SortedDict()
+        self.lives: dict[int, Group] = {}
+        self.groups: SortedDict[int, Group] = SortedDict()
+        self._queue_groups: dict[str, Group] = {}
+        self._tail_names: dict[str, ConsumerCreated | ConsumerDeleted] = {}
+        """The last staged record of each name that has one."""
+        self._tail_records: dict[int, ConsumerCreated] = {}
+        """Staged creations by life, those ended by a staged deletion left out."""
+        self._ending: dict[int, bool] = {}
+        """Lives that a staged deletion ends."""
+        self._standing_count = 0
+
+    def find(self, name: str) -> ConsumerId:
+        """The committed life of a name, unless a decided deletion ends it. CodeError (`no_such_consumer`)."""
+        consumer_id = self.names.get(name)
+        if consumer_id is not None and consumer_id not in self._ending:
+            return ConsumerId(consumer_id)
+        raise CodeError(NO_SUCH_CONSUMER, f"there is no consumer {name[:80]!r}")
+
+    def standing_members(self, group: Group) -> list[int]:
+        """Members that no decided deletion ends, by id."""
+        return sorted(key for key in group.members if key not in self._ending)
+
+    # ------------------------------------------------------------ decisions
+
+    def decide_create(
+        self, consumer_id: int, config: ConsumerConfig, wall_ms: int, source: Source, limits: Limits
+    ) -> CreateDecision:
+        """See `Consumers.decide_create`."""
+        config = validate(config, source.config, limits)
+        existing = self._standing(config.name)
+        if existing is not None:
+            if existing != config:
+                raise CodeError(ALREADY_EXISTS, f"a consumer {config.name!r} exists with another configuration")
+            return CreateDecision(None, rests_on_tail=config.name in self._tail_names)
+        if self._standing_count >= limits.consumers_max:
+            raise exhausted(f"a stream has {limits.consumers_max} consumers at most")
+        fellow = self._fellow(config.deliver_group)
+        if fellow is not None:
+            check_agreement(config, fellow)
+        record = ConsumerCreated(consumer_id, config, start_of(config, source), wall_ms)
+        self._tail_names[config.name] = record
+        self._tail_records[consumer_id] = record
+        self._standing_count += 1
+        return CreateDecision(record, rests_on_tail=True)
+
+    def _standing(self, name: str) -> ConsumerConfig | None:
+        """The configuration under a name once everything staged is committed."""
+        staged = self._tail_names.get(name)
+        if isinstance(staged, ConsumerCreated):
+            return staged.config
+        if staged is not None or name not in self.names:
+            return None
+        consumer_id = self.names[name]
+        return self.lives[consumer_id].members[consumer_id].config
+
+    def _fellow(self, deliver_group: str) -> ConsumerConfig | None:
+        """Some member of a queue group once everything staged is committed."""
+        if not deliver_group:
+            return None
+        group = self._queue_groups.get(deliver_group)
+        if group is not None:
+            standing = self.standing_members(group)
+            if standing:
+                return group.members[standing[0]].config
+        for record in self._tail_records.values():
+            if record.config.deliver_group == deliver_group:
+                return record.config
+        return None
+
+    def decide_delete(self, name: str) -> ConsumerDeleted:
+        """See `Consumers.decide_delete`."""
+        staged = self._tail_names.get(name)
+        if isinstance(staged, ConsumerCreated):
+            consumer_id = staged.consumer_id
+            del self._tail_records[consumer_id]
+        else:
+            consumer_id = self.find(name)
+        self._ending[consumer_id] = True
+        self._standing_count -= 1
+        record = ConsumerDeleted(consumer_id)
+        self._tail_names[name] = record
+        return record
+
+    def cut_tail(self) -> None:
+        """Forget what is staged."""
+        self._tail_names.clear()
+        self._tail_records.clear()
+        self._ending.clear()
+        self._standing_count = len(self.lives)
+
+    # ------------------------------------------------------------ commits
+
+    def created(self, record: ConsumerCreated) -> Group:
+        """A consumer begins, in its group or as one."""
+        config = record.config
+        group = self._queue_groups.get(config.deliver_group) if config.deliver_group else None
+        if group is None:
+            group = Group(record.consumer_id, config, record.start_seq)
+            self.add_group(group)
+        self._join(group, record.consumer_id, Member(config, record.created_ms))
+        if self._tail_names.get(config.name) is record:
+            del self._tail_names[config.name]
+        if self._tail_records.pop(record.consumer_id, None) is None and record.consumer_id not in self._ending:
+            self._standing_count += 1
+        return group
+
+    def add_group(self, group: Group) -> None:
+        """A group of its own, with the members it has."""
+        self.groups[group.id] = group
+        if group.config.deliver_group:
+            self._queue_groups[group.config.deliver_group] = group
+        for consumer_id, member in sorted(group.members.items()):
+            self._join(group, consumer_id, member)
+            self._standing_count += 1
+
+    def _join(self, group: Group, consumer_id: int, member: Member) -> None:
+        assert consumer_id not in self.lives and member.config.name not in self.names
+        group.members[consumer_id] = member
+        self.lives[consumer_id] = group
+        self.names[member.config.name] = consumer_id
+
+    def deleted(self, record: ConsumerDeleted) -> Group | None:
+        """A life ends. Its group, to be told with `Group.leave`; None where there was no such life."""
+        group = self.lives.pop(record.consumer_id, None)
+        if group is None:
+            return None
+        if not self._ending.pop(record.consumer_id, False):
+            self._standing_count -= 1
+        name = group.members[record.consumer_id].config.name
+        del self.names[name]
+        if self._tail_names.get(name) is record:
+            del self._tail_names[name]
+        if len(group.members) == 1:
+            del self.groups[group.id]
+            if group.config.deliver_group:
+                del self._queue_groups[group.config.deliver_group]
+        return group
+
+    def check(self) -> None:
+        """Assert that names, lives and groups agree."""
+        assert sorted(self.names.values()) == sorted(self.lives)
+        for consumer_id, group in self.lives.items():
+            assert self.groups[group.id] is group and consumer_id in group.members
+            assert self.names[group.members[consumer_id].config.name] == consumer_id
+        ending = [consumer_id for consumer_id in self.lives if consumer_id in self._ending]
+        assert self._standing_count == len(self.lives) - len(ending) + len(self._tail_records)
+        assert sum(len(group.members) for group in self.groups.values()) == len(self.lives)
+        for name, group in self._queue_groups.items():
+            assert self.groups[group.id] is group and group.config.deliver_group == name
+
+
+def start_of(config: ConsumerConfig, source: Source) -> int:
+    """The first sequence a new consumer considers. Raises `NeedBlocks`."""
+    match config.policy:
+        case DeliveryPolicy.ALL:
+            return source.first_seq
+        case DeliveryPolicy.LAST:
+            pattern = Pattern(config.filter_subject) if config.filter_subject else None
+            return source.last_matching(pattern) or source.last_seq + 1
+        case DeliveryPolicy.BY_START_SEQ:
+            return max(config.start_seq, source.first_seq)
+        case DeliveryPolicy.BY_START_TIME:
+            return source.first_seq_at_or_after_time(config.start_time_ms)

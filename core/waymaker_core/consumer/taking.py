@@ -1,0 +1,208 @@
+"""Delivering: what a group hands out next, in two halves, so that an index which is not resident changes nothing.
+
+First everything is looked up, which may raise `NeedBlocks`; then everything is changed, which cannot fail. Due
+redeliveries go first, by sequence; then what was passed over and is free again; then what is new. The bytes of an answer
+are bounded, but for its first message.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.consumer.delivery import Event
+from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.sequences import ones, positions
+from waymaker_core.consumer.source import Source
+from waymaker_core.limits import U64_MAX
+from waymaker_core.requests import Messages, Run
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+
+_LOOK_AHEAD_MIN = 256
+"""How many messages are asked for at a time where some of them may have to be passed over."""
+
+
+def take(
+    group: Group, source: Source, member: int, now_ns: int, max_messages: int, byte_max: int, pending_max: int
+) -> Messages | None:
+    """Deliver to a member. None where there is nothing to deliver now. Raises `NeedBlocks` before any change."""
+    held = group.withholding.held if group.withholding is not None else None
+    due = group.pending.due.first(max_messages, held) if group.pending.due else []
+    again: Messages | None = None
+    if due:
+        whole = source.messages_at(due, _next_counts(group, due))
+        assert whole.count == len(due), "what left the stream is not out"
+        again = within(whole, byte_max)
+        bytes_left = byte_max - again.byte_count if again.count == len(due) else 0
+        del due[again.count :]
+    else:
+        bytes_left = byte_max
+    room = min(max_messages - len(due), pending_max - group.pending.total)
+    fresh: Messages | None = None
+    if room > 0 and bytes_left > 0:
+        if held is None and not group.ahead and not group.passed:
+            fresh = _take_new(group, source, member, now_ns, room, bytes_left, not due)
+        else:
+            fresh = _take_around(group, source, member, now_ns, room, bytes_left, not due)
+    # Nothing below can fail.
+    if due:
+        _redeliver(group, due, member, now_ns)
+    if group.withholding is not None and len(due) + (fresh.count if fresh is not None else 0) == 0:
+        group.idle_serial = group.withholding.serial
+    return _joined(again, fresh)
+
+
+def _next_counts(group: Group, due: list[int]) -> list[int]:
+    """The delivery count each due message goes out with."""
+    parts = group.pending.find(due)
+    counts = {batch.deliver_count: True for batch, _ in parts}
+    if len(counts) == 1:
+        return [parts[0][0].deliver_count + 1] * len(due)
+    of_seq = {seq: batch.deliver_count + 1 for batch, mask in parts for seq in batch.seqs_of(mask)}
+    return [of_seq[seq] for seq in due]
+
+
+def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
+    parts = group.pending.happen(group.pending.find(due), Event.TAKEN, now_ns + group.ack_wait_ns, member)
+    group.last_delivered = max(group.last_delivered, due[-1])
+    if group.withholding is not None:
+        group.withholding.hold(parts)
+
+
+def _take_new(
+    group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
+) -> Messages | None:
+    """Messages from the cursor on, with nobody to make way for."""
+    cursor = group.cursor
+    while True:
+        selection = source.select(cursor, group.pattern, room, byte_max)
+        if selection.ranges or selection.next_seq > source.last_seq:
+            break
+        cursor = selection.next_seq
+    ranges = selection.ranges
+    if not ranges or (selection.byte_count > byte_max and not at_least_one):
+        # What matches first does not fit any more; everything before it was considered.
+        group.cursor = ranges[0][0] if ranges else _end(group, source)
+        return None
+    messages = source.messages_in(ranges, 1)
+    deadline_ns = now_ns + group.ack_wait_ns
+    if len(ranges) == 1:
+        group.pending.add_range(ranges[0][0], ranges[0][1], member, 1, deadline_ns)
+    else:
+        group.pending.add(_listed(ranges), member, 1, deadline_ns)
+    # Never beyond the end: what is published next has not been considered.
+    group.cursor = min(selection.next_seq, source.last_seq + 1)
+    group.last_delivered = max(group.last_delivered, ranges[-1][1])
+    return messages
+
+
+def _end(group: Group, source: Source) -> int:
+    """The cursor where everything was considered; a start beyond the end is waited for."""
+    return max(group.cursor, source.last_seq + 1)
+
+
+def _take_around(
+    group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
+) -> Messages | None:
+    """Messages that were passed over and are free, then new ones, around what others hold and what is dealt with."""
+    held = group.withholding.held if group.withholding is not None else None
+    back = group.passed.first(room, held) if group.passed else []
+    chosen = list(back)
+    passed: list[int] = []
+    cursor = group.cursor
+    while len(chosen) < room and cursor <= source.last_seq:
+        selection = source.select(cursor, group.pattern, max(room, _LOOK_AHEAD_MIN), U64_MAX)
+        for first, last in selection.ranges:
+            count = last - first + 1
+            wanted = ones(count) & ~group.ahead.mask_of(first, count)
+            blocked = held.mask_of(first, count) & wanted if held is not None else 0
+            chosen.extend([first + index for index in positions(wanted & ~blocked)])
+            if blocked:
+                passed.extend([first + index for index in positions(blocked)])
+        cursor = min(selection.next_seq, source.last_seq + 1)
+    if len(chosen) > room:
+        cursor = chosen[room]
+        del chosen[room:]
+    messages: Messages | None = None
+    if chosen:
+        whole = source.messages_at(chosen, [1] * len(chosen))
+        assert whole.count == len(chosen), "what is selected is live"
+        messages = within(whole, byte_max)
+        if messages.count == 1 and messages.byte_count > byte_max and not at_least_one:
+            messages = Messages([], 0, 0)
+        if messages.count < len(chosen):
+            # Of the new ones that do not fit, the first is where to go on; those that came back stay passed over.
+            if messages.count >= len(back):
+                cursor = chosen[messages.count]
+            elif len(chosen) > len(back):
+                cursor = chosen[len(back)]
+            del chosen[messages.count :]
+    _note_considered(group, cursor, passed)
+    if not chosen or messages is None:
+        return None
+    for seq in chosen[: len(back)]:
+        group.passed.discard(seq)
+    _send_out(group, chosen, member, now_ns)
+    return messages
+
+
+def _note_considered(group: Group, cursor: int, passed: list[int]) -> None:
+    """The cursor moves on, past messages that others hold."""
+    group.cursor = max(group.cursor, cursor)
+    for seq in passed:
+        if seq < group.cursor:
+            group.passed.add(seq)
+            group.unlogged_passed.append(seq)
+            assert group.withholding is not None
+            group.withholding.shared.add(seq)
+    if group.ahead:
+        group.ahead.drop_below(group.cursor)
+
+
+def _send_out(group: Group, chosen: list[int], member: int, now_ns: int) -> None:
+    group.pending.add(chosen, member, 1, now_ns + group.ack_wait_ns)
+    group.last_delivered = max(group.last_delivered, chosen[-1])
+    if group.withholding is not None:
+        for seq in chosen:
+            group.withholding.held.add(seq)
+
+
+def _listed(ranges: list[tuple[int, int]]) -> list[int]:
+    seqs: list[int] = []
+    for first, last in ranges:
+        if first == last:
+            seqs.append(first)
+        else:
+            seqs.extend(range(first, last + 1))
+    return seqs
+
+
+def _joined(again: Messages | None, fresh: Messages | None) -> Messages | None:
+    if again is None:
+        return fresh
+    if fresh is None:
+        return again
+    return Messages(again.runs + fresh.runs, again.count + fresh.count, again.byte_count + fresh.byte_count)
+
+
+def within(messages: Messages, byte_max: int) -> Messages:
+    """As many of the first messages as fit into `byte_max`, but at least one."""
+    if messages.byte_count <= byte_max or messages.count <= 1:
+        return messages
+    runs: list[Run] = []
+    count = byte_count = 0
+    for run in messages.runs:
+        fits = 0
+        for length in run.lengths:
+            cost = length + MESSAGE_OVERHEAD_BYTES
+            if count and byte_count + cost > byte_max:
+                break
+            byte_count += cost
+            count += 1
+            fits += 1
+        if fits == len(run.lengths):
+            runs.append(run)
+            continue
+        if fits:
+            runs.append(
+                Run(run.chunk, run.start, run.lengths[:fits], run.first_seq, run.times_ms[:fits], run.deliver_count)
+            )
+        break
+    return Messages(runs, count, byte_count)
