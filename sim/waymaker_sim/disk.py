@@ -408,11 +408,13 @@ class SimDisk:
         """A twin with the same files, for looking at a disk without touching it. Without faults of its own."""
         twin = SimDisk(DiskFaults(), track)
         twins: dict[int, _File] = {}
-        for names, target in ((self._names, twin._names), (self._durable_names, twin._durable_names)):
-            for path, file in names.items():
-                if id(file) not in twins:
-                    twins[id(file)] = file.copy()
-                target[path] = twins[id(file)]
+
+        def twin_of(file: _File) -> _File:
+            return twins.setdefault(id(file), file.copy())
+
+        twin._names = {path: twin_of(file) for path, file in self._names.items()}
+        twin._durable_names = {path: twin_of(file) for path, file in self._durable_names.items()}
+        twin._pending = [_Pending(p.change, p.path, twin_of(p.file), p.source) for p in self._pending]
         return twin
 
     # ------------------------------------------------------------ bit rot

@@ -144,7 +144,7 @@ class World:
         for machine in self.machines:
             machine.start()
         self._begin()
-        self.events.run_until(self.plan.faults_ns, lambda: self.lost())
+        self.events.run_until(self.plan.faults_ns, self.lost)
         if not self.lost():
             self._heal()
         if not self.lost():

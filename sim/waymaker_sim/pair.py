@@ -1,0 +1,314 @@
+"""The real node and the naive broker side by side: every request goes to both, and every answer must be the same.
+
+Time stands still during a request. After it, `settle` lets a moment pass in which retention, expiry and dead letters happen on
+both sides, so that nothing is compared while it is on its way. The wall clock moves only when it is told to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waymaker_core import outcomes
+from waymaker_core.limits import KIB, Limits
+from waymaker_core.message import decode_body
+from waymaker_core.node import NodeConfig
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import (
+    ConsumerInfo,
+    GetStreamInfo,
+    Page,
+    Published,
+    ReadRange,
+    Request,
+    StreamInfo,
+    StreamStats,
+    Subscribe,
+)
+from waymaker_core.types import Now, Token
+from waymaker_sim.disk import DiskFaults, SimDisk
+from waymaker_sim.instant import InstantNode
+from waymaker_sim.naive import DeadLetter, NaiveBroker, NaiveStream
+from waymaker_sim.naive_consumer import Taken, deliver, eligible
+from waymaker_sim.process import Got
+from waymaker_sim.tape import Track
+
+MS = 1_000_000
+ROOM_BYTES = 1 << 30
+
+PAIR_LIMITS = Limits(
+    block_size_default=20,
+    segment_bytes=64 * KIB,
+    checkpoint_journal_bytes=128 * KIB,
+    record_messages_max=8,
+    record_bytes_max=4 * KIB,
+    flush_bytes_max=16 * KIB,
+    index_cache_bytes=8 * KIB,
+    retention_interval_ms=1,
+    ack_wait_default_ms=1_000,
+    max_deliver_default=3,
+    pending_max=40,
+    page_entries_max=6,
+)
+
+
+class Disagreement(AssertionError):
+    """The node and the naive broker gave different answers; one of them is wrong."""
+
+
+@dataclass(slots=True)
+class Open:
+    """One subscription on both sides."""
+
+    stream: str
+    consumer: str
+    room: int
+    stop_when_empty: bool
+    life: NaiveStream
+
+
+class Pair:
+    """Both brokers. Every method raises `Disagreement` where they differ."""
+
+    def __init__(self, track: Track, limits: Limits = PAIR_LIMITS) -> None:
+        self.limits = limits
+        self.track = track
+        self.disk = SimDisk(DiskFaults(), track)
+        self.config = NodeConfig(1, bytes(16), limits)
+        self.now = Now(1_000_000_000, 1_700_000_000_000)
+        self.naive = NaiveBroker(limits)
+        self.node = InstantNode(self.config, self.disk, self.now)
+        self.open: dict[Token, Open] = {}
+        self.compared = 0
+
+    # ------------------------------------------------------------ asking both
+
+    def ask(self, request: Request) -> Answer | Refusal:
+        """Ask both and compare; the naive broker's answer."""
+        wanted = self.naive.call(request, self.now)
+        answer, got = self.node.ask(request)
+        self.compared += 1
+        found = disagreement(wanted, answer, got)
+        if found:
+            raise Disagreement(f"{tell(request)}: {found}")
+        self._deliveries()
+        self.settle()
+        return wanted
+
+    def settle(self) -> None:
+        """Let retention and expiry happen."""
+        self.pass_time(0)
+
+    def pass_time(self, wall_ms: int) -> None:
+        """Both clocks move; then a moment passes on the monotonic one."""
+        self._move(wall_ms * MS, wall_ms)
+        self._move((self.limits.retention_interval_ms + 1) * MS, 0)
+
+    def _move(self, mono_ns: int, wall_ms: int) -> None:
+        self.now = Now(self.now.mono_ns + mono_ns, self.now.wall_ms + wall_ms)
+        self.node.now = self.now
+        self.node.tick()
+        self.naive.sweep(self.now)
+        self._place_letters()
+        self._deliveries()
+
+    # ------------------------------------------------------------ dead letters
+
+    def _place_letters(self) -> None:
+        """The naive broker owes dead letters; in which order they are stored is the node's to say."""
+        for _ in range(100):
+            owing = [self.naive.streams[name] for name in sorted(self.naive.streams) if self.naive.streams[name].owed]
+            if not owing:
+                return
+            for stream in owing:
+                self._place(stream)
+        raise Disagreement("dead letters without end")
+
+    def _place(self, stream: NaiveStream) -> None:
+        name = stream.config.name
+        before = stream.last_seq
+        answer, got = self.node.ask(ReadRange(name, before + 1, 1_000_000))
+        info, _ = self.node.ask(GetStreamInfo(name))
+        if not isinstance(info, Answer) or not isinstance(info.value, StreamInfo) or got is None:
+            raise Disagreement(f"{name}: {answer!r}, {info!r}")
+        last = info.value.stats.last_seq
+        if last != before + len(stream.owed):
+            raise Disagreement(f"{name}: {len(stream.owed)} letters owed, {last - before} stored")
+        there = {message.seq: message for message in got}
+        matched = {seq: self._match(stream, message) for seq, message in there.items()}
+        rest = [letter for letter in stream.owed if not any(letter is found for found in matched.values())]
+        for seq in range(before + 1, last + 1):
+            if seq in there:
+                stream.place(matched[seq], there[seq].body, there[seq].time_ms)
+            else:  # pushed out again by the ones behind it
+                letter = rest.pop(0)
+                stream.place(letter, letter.body, self.now.wall_ms)
+
+    @staticmethod
+    def _match(stream: NaiveStream, message: Got) -> DeadLetter:
+        subject, headers, payload = decode_body(message.body)
+        added = dict(reversed(headers))
+        for letter in stream.owed:
+            wanted_subject, wanted_headers, wanted_payload = decode_body(letter.body)
+            wanted = dict(reversed(wanted_headers))
+            if all(added.get(key) == value for key, value in wanted.items()):
+                if (subject, payload) == (wanted_subject, wanted_payload) and "x-waymaker-dlq-reason" in added:
+                    return letter
+        raise Disagreement(f"{stream.config.name} seq {message.seq} is no letter that is owed: {headers}")
+
+    # ------------------------------------------------------------ subscriptions
+
+    def subscribe(self, request: Subscribe, room: int) -> None:
+        """Open a subscription on the node; the naive broker judges what comes."""
+        token = self.node.begin(request)
+        stream = self.naive.streams.get(request.stream)
+        reply = self.node.reply_to(token)
+        if stream is None or request.consumer not in stream.consumers:
+            if reply is None or not isinstance(reply[0], Refusal):
+                raise Disagreement(f"a subscription to nothing was answered with {reply!r}")
+            return
+        if reply is not None:
+            raise Disagreement(f"a subscription was answered with {reply!r}")
+        self.open[token] = Open(request.stream, request.consumer, room, request.stop_when_empty, stream)
+        self.node.credit(token, room, ROOM_BYTES)
+        self._deliveries()
+        self.settle()
+
+    def give_room(self, token: Token, room: int) -> None:
+        """More credit."""
+        if token in self.open:
+            self.open[token].room += room
+            self.node.credit(token, room, ROOM_BYTES)
+            self._deliveries()
+            self.settle()
+
+    def hang_up(self, token: Token) -> None:
+        """End a subscription."""
+        if self.open.pop(token, None) is not None:
+            self.node.cancel(token)
+            self.settle()
+
+    def _deliveries(self) -> None:
+        """What came must have been due; what is due and has room must have come."""
+        for token in sorted(self.open):
+            self._judge(token, self.open[token], self.node.delivered.pop(token, []))
+        for token in sorted(self.open):
+            self._complete(token, self.open[token])
+
+    def _judge(self, token: Token, opened: Open, got: list[Got]) -> None:
+        stream = opened.life
+        consumer = stream.consumers.get(opened.consumer)
+        for message in got:
+            if consumer is None:
+                raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}, which is gone")
+            due = eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max)
+            if message.seq not in due:
+                raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}; due are {due[:20]}")
+            wanted = deliver(stream, consumer, message.seq, self.now.mono_ns)
+            if _told(wanted) != tuple(message):
+                raise Disagreement(f"{opened.consumer} was delivered {message}, wanted {wanted}")
+            opened.room -= 1
+            self.compared += 1
+        if opened.room < 0:
+            raise Disagreement(f"{opened.consumer} was sent {-opened.room} messages more than it has room for")
+
+    def _complete(self, token: Token, opened: Open) -> None:
+        stream = opened.life
+        end = self.node.ended.pop(token, None)
+        reason = self._reason(opened)
+        if end is not None:
+            del self.open[token]
+            if end.reason != reason:
+                raise Disagreement(f"a subscription of {opened.consumer} ended with {end.reason!r}, wanted {reason!r}")
+            return
+        if reason:
+            raise Disagreement(f"a subscription of {opened.consumer} should have ended: {reason}")
+        due = eligible(stream, stream.consumers[opened.consumer], self.now.mono_ns, self.limits.pending_max)
+        if opened.room > 0 and due:
+            raise Disagreement(f"{opened.consumer} has room for {opened.room} and was not sent {due[:20]}")
+
+    def _reason(self, opened: Open) -> str:
+        """Why a subscription must be over, if it must."""
+        stream = opened.life
+        if self.naive.streams.get(opened.stream) is not stream:
+            return "stream_deleted"
+        consumer = stream.consumers.get(opened.consumer)
+        if consumer is None:
+            return "consumer_deleted"
+        if opened.stop_when_empty and opened.room > 0:
+            if not eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max):
+                return "empty"
+        return ""
+
+    # ------------------------------------------------------------ restarts
+
+    def may_restart(self) -> bool:
+        """Whether a restart changes nothing that a client may see: no delivery is out, and nothing is only in memory."""
+        streams = self.naive.streams.values()
+        return not any(group.pending for stream in streams for group in stream.groups()) and not any(
+            stream.config.ephemeral for stream in streams
+        )
+
+    def restart(self, clean: bool) -> None:
+        """Stop the node, cleanly or not, and start it again on its disk."""
+        if clean:
+            self.node.drain()
+            if self.node.halted is None or not self.node.halted.clean:
+                raise Disagreement(f"a drained node says {self.node.halted!r}")
+        self.disk.kill()
+        self.open.clear()
+        self.node = InstantNode(self.config, self.disk, self.now)
+        self.settle()
+
+
+# ------------------------------------------------------------ comparing
+
+
+def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[Got] | None) -> str:
+    """What is different about two answers; empty where they agree."""
+    if isinstance(wanted, Refusal) or isinstance(answer, Refusal):
+        if isinstance(wanted, Refusal) and isinstance(answer, Refusal) and wanted.status is answer.status:
+            return ""
+        return f"wanted {wanted!r}, got {answer!r}"
+    if wanted.code != answer.code:
+        return f"wanted {wanted!r}, got {answer!r}"
+    if wanted.code != outcomes.OK:
+        return ""
+    expected, real = plain(wanted.value), plain(answer.value if got is None else got)
+    return "" if expected == real else f"wanted {expected}, got {real}"
+
+
+def plain(value: object) -> object:
+    """A value reduced to what both sides must agree in."""
+    match value:
+        case Published():
+            failures = {index: (code, seq) for index, (code, _, seq) in (value.failures or {}).items()}
+            return (value.first_seq if value.count else 0, value.count, failures)
+        case StreamInfo():
+            return (value.config, plain(value.stats), value.created_ms)
+        case StreamStats():
+            return (value.first_seq, value.last_seq, value.msg_count, value.bytes, value.first_block)
+        case ConsumerInfo():
+            return (value.config, value.ack_floor, value.pending, value.redelivered_dropped, value.created_ms)
+        case Page():
+            return ([plain(entry) for entry in value.entries], bool(value.next_after))
+        case Taken():
+            return _told(value)
+        case Got():
+            return tuple(value)
+        case list():
+            return [plain(entry) for entry in value]
+        case tuple():
+            return tuple(plain(entry) for entry in value)
+        case _:
+            return value
+
+
+def _told(taken: Taken) -> tuple[int, int, int, bytes]:
+    return taken.seq, taken.time_ms, taken.count, taken.body
+
+
+def tell(request: Request) -> str:
+    """A request for people."""
+    fields = {name: getattr(request, name) for name in type(request).__slots__}
+    fields.pop("body", None)
+    return f"{type(request).__name__} {fields}"
