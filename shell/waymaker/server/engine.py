@@ -106,7 +106,7 @@ class Engine:
         self._finished: deque[tuple[Job, JobResult]] = deque()
         self._sync_job: Job | None = None
         self._sync_started = 0.0
-        self._sync_s = INLINE_SYNC_MAX_S
+        self._sync_s = INLINE_SYNC_MAX_S / 2
         self._halt: Halt | None = None
         self.halted: asyncio.Future[Halt] = self._loop.create_future()
         """Done once the node does nothing more: drained, or failed."""

@@ -27,7 +27,12 @@ def configure_logs(log_format: str, level: str, stream: TextIO | None = None) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if console:
-        render: list[Any] = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        render: list[Any] = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # the richer one prints payloads among the locals
+            )
+        ]
     else:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True)]
     structlog.configure(

@@ -109,7 +109,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"{token}\n{line}\n")
-    sys.stderr.write("The first line is for the client, and is not stored anywhere. The second is for the token file.\n")
+    sys.stderr.write(
+        "The first line is for the client, and is not stored anywhere. The second is for the token file.\n"
+    )
     return 0
 
 
