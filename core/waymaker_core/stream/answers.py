@@ -6,12 +6,15 @@ from waymaker_core.disk import Chunk
 from waymaker_core.records import PruneRecord, PublishRecord
 from waymaker_core.requests import Published
 
+MESSAGE_OVERHEAD_BYTES = 33
+"""What a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
+
 
 class NeedBlocks(Exception):
     """Some sealed blocks' indexes must be resident before this can be answered; nothing was changed or staged.
 
-    The caller loads every one of `blocks` (`Stream.index_location`, `Stream.load_index`), keeps them all resident until it
-    has asked again, and asks again: it may then need further ones.
+    The caller loads every one of `blocks` that is not resident (`Stream.index_location`, `Stream.load_index`), keeps all
+    of them resident until it has asked again, and asks again: it may then need further ones beside these.
     """
 
     def __init__(self, blocks: list[int]) -> None:
@@ -52,8 +55,8 @@ class Selection:
     """Live messages found from a cursor on, as ascending inclusive ranges of sequences, all of them live.
 
     Everything from the cursor up to (not including) `next_seq` was considered: selected, not matching, withheld or gone.
-    `next_seq` beyond the stream's last sequence means there is nothing more. An empty selection with `next_seq` at or
-    below the last sequence means the search stopped to keep a step short: go on from there.
+    `next_seq` beyond the stream's last sequence means there is nothing more. `byte_count` counts stored bodies and
+    `MESSAGE_OVERHEAD_BYTES` for each.
     """
 
     __slots__ = ("ranges", "count", "byte_count", "next_seq")

@@ -16,14 +16,16 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
-from waymaker_core.records import PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.records import PruneRecord, PublishRecord
 from waymaker_core.requests import ImportBatch, Messages, Page, Publish, StreamStats
+from waymaker_core.stream import admission, invariants, moves, reads, retention, snapshot
 from waymaker_core.stream.answers import BlockMove, PublishDecision, Selection, UpdateDecision
+from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import Pattern
 
 
-class Stream:
-    """One life of a stream.
+class Stream(StreamState):
+    """One life of a stream. What changes committed state is `StreamState`'s: `apply`, `apply_config`, `open_at`, `cut_tail`.
 
     Attributes: `id`, `config`, `created_ms`, `limits`; `first_seq` (of live messages; `last_seq + 1` when there is none),
     `last_seq` (last committed, never goes back), `count` and `bytes` of live messages; `position` of the last applied
@@ -33,9 +35,6 @@ class Stream:
     ahead of what they assign.
     """
 
-    def __init__(self, stream_id: int, config: StreamConfig, created_ms: int, limits: Limits) -> None:
-        raise NotImplementedError
-
     # ------------------------------------------------------------ decisions
 
     def decide_publish(self, request: Publish, wall_ms: int) -> PublishDecision:
@@ -44,11 +43,11 @@ class Stream:
         Single messages fail on their own (`Published.failures`). Raises `NeedBlocks`, and `RefusedError`
         (INVALID_ARGUMENT) for a negative time or columns that disagree.
         """
-        raise NotImplementedError
+        return admission.decide_publish(self, request, wall_ms)
 
     def decide_import(self, request: ImportBatch, wall_ms: int) -> PublishDecision:
         """Take messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
-        raise NotImplementedError
+        return admission.decide_import(self, request, wall_ms)
 
     def decide_copies(self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int) -> PublishRecord:
         """Stage copies of live messages under another subject: dead letters, with their new stored bodies.
@@ -56,14 +55,14 @@ class Stream:
         They get sequences and server times like a publish, and push out what a publish would push out, but nothing is
         refused. The record belongs into a `DropRecord`. Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        return admission.decide_copies(self, subject, seqs, bodies, wall_ms)
 
     def decide_drops(self, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
         """Stage the end of single messages: the sequences among `seqs` that live and are not dropped in the tail already.
 
         Returns `(drop_seqs, drop_sizes)` for the record that carries them. Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        return retention.decide_drops(self, seqs)
 
     def decide_retention(self, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
         """The next piece of what age and interest take away, staged; None when nothing is due: call until then.
@@ -71,7 +70,7 @@ class Stream:
         `interest_floor` is the least ack floor of all consumers (`last_seq` when there are none), None on a stream whose
         retention is not interest. A message's age ends it once `time + max_age_ms <= wall_ms`. Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        return retention.decide_retention(self, wall_ms, interest_floor)
 
     def decide_update(self, config: StreamConfig, wall_ms: int, dry_run: bool = False) -> UpdateDecision:
         """What exact pruning under new settings removes, in either mode; staged with the settings unless `dry_run`.
@@ -79,82 +78,44 @@ class Stream:
         The records go into the stream's log in one commit with the `StreamUpdated` of the catalogue, and later decisions
         are taken under the new settings at once. Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        return retention.decide_update(self, config, wall_ms, dry_run)
 
     def next_expiry_ms(self) -> int | None:
         """Wall time before which `decide_retention` finds nothing aged; None when nothing ever ages."""
-        raise NotImplementedError
-
-    def cut_tail(self) -> None:
-        """Forget every decision that is staged and not applied. Their records must never be applied afterwards."""
-        raise NotImplementedError
-
-    # ------------------------------------------------------------ changes: committed records, in order
-
-    def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
-        """What any record of the stream's log means for its messages; `chunk` holds the record's bodies, if it has any.
-
-        Consumers apply their part of the same record themselves. Needs no index to be resident.
-        """
-        raise NotImplementedError
-
-    def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
-        """The messages of a publish record (or of a drop record's copies), and what they push out."""
-        raise NotImplementedError
-
-    def apply_prune(self, record: PruneRecord) -> None:
-        """Retention's record."""
-        raise NotImplementedError
-
-    def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
-        """Single messages end; one that is gone already stays gone."""
-        raise NotImplementedError
-
-    def apply_config(self, config: StreamConfig) -> None:
-        """New settings, committed by the catalogue."""
-        raise NotImplementedError
-
-    def skip_reserved(self) -> None:
-        """After an unclean stop: never assign what may have been assigned before it (`reserved_to`)."""
-        raise NotImplementedError
+        return retention.next_expiry_ms(self)
 
     # ------------------------------------------------------------ reads: committed and live
 
     def stats(self) -> StreamStats:
         """Figures of committed, live messages."""
-        raise NotImplementedError
-
-    def is_live(self, seq: int) -> bool:
-        """Whether a committed message is still there. Needs no index."""
-        raise NotImplementedError
-
-    def live_count_from(self, seq: int) -> int:
-        """How many live messages have this sequence or a later one. Needs no index."""
-        raise NotImplementedError
+        blocks = self.blocks
+        return StreamStats(
+            self.first_seq, self.last_seq, self.count, self.bytes, len(blocks), blocks.peekitem(0)[0] if blocks else 0
+        )
 
     def read_latest(self, subject: str) -> Messages:
         """The newest live message at a literal subject: one message or none. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.read_latest(self, subject)
 
     def latest_seq(self, subject: str) -> int:
         """Sequence of the newest live message at a literal subject, or 0. May raise `NeedBlocks`."""
-        raise NotImplementedError
+        return self.latest(subject)
 
     def scan_subject(self, subject: str, from_seq: int, limit: int, byte_max: int) -> Messages:
         """Live messages at a literal subject in order; at least one if there is any, whatever its size."""
-        raise NotImplementedError
+        return reads.scan_subject(self, subject, from_seq, limit, byte_max)
 
     def read_range(self, from_seq: int, limit: int, byte_max: int) -> Messages:
         """Live messages in order; at least one if there is any, whatever its size. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.read_range(self, from_seq, limit, byte_max)
 
     def messages_at(self, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
         """Ascending sequences with their delivery counts as messages; what is not live is left out. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.messages_at(self, seqs, counts)
 
     def messages_in(self, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
         """The ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.messages_in(self, ranges, deliver_count)
 
     def select(
         self, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int, withheld: Container[int] | None = None
@@ -164,61 +125,66 @@ class Stream:
         Bytes are stored bodies plus `MESSAGE_OVERHEAD_BYTES` each; the first message is taken whatever its size.
         Raises `NeedBlocks`.
         """
-        raise NotImplementedError
+        return reads.select(self, from_seq, pattern, limit, byte_max, withheld)
 
-    def list_subjects(self, prefix: str, after: str, limit: int, byte_max: int) -> Page:
+    def list_subjects(self, prefix: str, after: str, limit: int) -> Page:
         """Subjects with live messages that begin with `prefix` and sort behind `after`, sorted. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.list_subjects(self, prefix, after, limit)
 
     def first_seq_at_or_after_time(self, time_ms: int) -> int:
         """The first live message in sequence order with that time or a later one; `last_seq + 1` when there is none."""
-        raise NotImplementedError
+        return reads.first_seq_at_or_after_time(self, time_ms)
 
     def last_matching(self, pattern: Pattern | None) -> int:
         """Sequence of the last live message that matches, or 0. Raises `NeedBlocks`."""
-        raise NotImplementedError
+        return reads.last_matching(self, pattern)
 
     # ------------------------------------------------------------ blocks and their indexes
 
     def index_location(self, block: int) -> Chunk | None:
         """Where a sealed block's index lies; None if there is none to load (resident, or gone)."""
-        raise NotImplementedError
+        return moves.index_location(self, block)
 
     def load_index(self, block: int, data: bytes) -> int:
         """Make an index resident; bytes it takes. Nothing happens for a block that is gone. ValueError: not that index."""
-        raise NotImplementedError
+        return moves.load_index(self, block, data)
 
     def evict_index(self, block: int) -> int:
         """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
-        raise NotImplementedError
+        return moves.evict_index(self, block)
 
     def blocks_to_move(self, leaving: Callable[[str], bool]) -> list[BlockMove]:
         """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names."""
-        raise NotImplementedError
+        return moves.blocks_to_move(self, leaving)
 
     def encode_index(self, move: BlockMove, copies: Sequence[Chunk]) -> bytes:
         """The index that closes a sealed block's file, given where its chunks are now."""
-        raise NotImplementedError
+        return moves.encode_sealed(self, move, copies)
 
     def moved(self, move: BlockMove, copies: Sequence[Chunk], index: Chunk | None = None) -> bool:
         """The copies are durable: read from there from now on. False if the block is gone meanwhile."""
-        raise NotImplementedError
+        return moves.moved(self, move, copies, index)
+
+    def files(self) -> dict[str, int]:
+        """Files outside the journal that this state names, with the bytes of its resident chunks in each."""
+        return moves.files(self)
 
     def take_released(self) -> list[str]:
-        """Files of blocks that are gone, to be deleted once no checkpoint names them; each is told once."""
-        raise NotImplementedError
+        """Files no block uses any more; replay never opens one, so they may go once what released them is durable."""
+        released, self.released = self.released, []
+        return released
 
     # ------------------------------------------------------------ snapshots
 
     def snapshot(self) -> object:
         """Committed state as plain values for CBOR: all that replay of later records needs."""
-        raise NotImplementedError
+        return snapshot.encode(self)
 
     @classmethod
-    def restore(cls, snapshot: object, limits: Limits) -> Stream:
-        """A stream as it was at `snapshot`. ValueError where that is not one."""
-        raise NotImplementedError
+    def restore(cls, value: object, limits: Limits) -> Stream:
+        """A stream as it was at a snapshot. ValueError (`CorruptRecord`, `UnknownVersion`) where that is not one."""
+        return snapshot.decode(value, limits, cls)
 
     def check(self) -> None:
         """Assert every invariant that can be seen from inside; for tests and simulations."""
-        raise NotImplementedError
+        invariants.check(self)

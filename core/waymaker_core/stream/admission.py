@@ -1,0 +1,321 @@
+"""Admission: which messages of a batch enter, with which sequences and times, and what they push out.
+
+The one place that assigns sequences. A batch is decided as one wherever that gives what deciding message by message would
+give; where a later message's fate can hang on an earlier one's deletions (a compare-and-set beside a limit, bytes beside a
+cap a subject), it is decided message by message, and the records are joined.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from operator import add
+
+from waymaker_core.limits import SEQ_MAX, U64_MAX
+from waymaker_core.outcomes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
+from waymaker_core.records import PublishRecord
+from waymaker_core.requests import ImportBatch, Publish, Published
+from waymaker_core.stream import bounds, projection
+from waymaker_core.stream.answers import NeedBlocks, PublishDecision
+from waymaker_core.stream.join import join_publishes
+from waymaker_core.stream.state import StreamState
+from waymaker_core.subjects import subject_bytes
+
+ACCEPTED_MAX = 100_000
+"""Subjects remembered as valid and accepted by the filter."""
+
+Failures = dict[int, tuple[str, str, int]]
+
+
+class _Batch:
+    """A publish under decision: its columns, and what has become of them so far."""
+
+    __slots__ = ("subjects", "sizes", "lengths", "times_ms", "expected", "now_ms", "failures", "rests_on_tail")
+
+    def __init__(self, request: Publish, now_ms: int) -> None:
+        self.subjects = request.subjects
+        self.sizes = request.sizes
+        self.lengths = request.lengths
+        self.times_ms = request.times_ms
+        self.expected = request.expected
+        self.now_ms = now_ms
+        self.failures: Failures = {}
+        self.rests_on_tail = False
+
+
+def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> PublishDecision:
+    """See `Stream.decide_publish`."""
+    _check_columns(request)
+    count = len(request.subjects)
+    if state.reserved and not request.service:
+        reason = f"only its service writes to {state.config.name!r}"
+        failures: Failures = dict.fromkeys(range(count), (SUBJECT_REJECTED, reason, 0))
+        return PublishDecision(None, [], Published(0, 0, failures or None), False)
+    settings = state.settings
+    if settings.max_msgs_per_subject:
+        state.need_all()
+        state.caps.make_room()
+    batch = _Batch(request, max(wall_ms, state.tail.clock_ms))
+    bounded = bool(settings.max_msgs or settings.max_bytes)
+    one_by_one = (settings.max_msgs_per_subject > 0 and settings.max_bytes > 0) or (
+        request.expected is not None and (bounded or settings.max_msgs_per_subject > 0)
+    )
+    mark = state.tail.mark()
+    try:
+        if one_by_one:
+            records = [record for entry in range(count) if (record := _decide_run(state, batch, entry, entry + 1))]
+            record = join_publishes(records) if records else None
+        else:
+            record = _decide_run(state, batch, 0, count)
+    except NeedBlocks:
+        state.tail.rollback(mark)
+        state.caps.forget()
+        raise
+    if record is None:
+        return PublishDecision(None, [], Published(0, 0, batch.failures or None), batch.rests_on_tail)
+    parts = [request.body] if not batch.failures else _accepted_bodies(request, batch.failures)
+    published = Published(record.first_seq, len(record.subjects), batch.failures or None)
+    return PublishDecision(record, parts, published, batch.rests_on_tail)
+
+
+def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> PublishDecision:
+    """See `Stream.decide_import`."""
+    seqs, count = request.seqs, len(request.seqs)
+    columns = (request.times_ms, request.subjects, request.sizes, request.lengths)
+    if not count or any(len(column) != count for column in columns) or sum(request.lengths) != len(request.body):
+        raise invalid("the columns of an import disagree")
+    previous = state.tail.last_seq
+    for seq in seqs:
+        if not previous < seq <= SEQ_MAX:
+            raise invalid(f"sequence {seq} of an import does not follow {previous}")
+        previous = seq
+    if not 0 <= min(request.times_ms) <= max(request.times_ms) <= SEQ_MAX:
+        raise invalid("a time of an import is out of range")
+    if min(request.sizes) < 0 or max(request.sizes) > state.limits.message_bytes_max:
+        raise invalid("the size of an imported message is out of range")
+    lengths = [subject_bytes(subject, state.limits) for subject in request.subjects]
+    if 0 in lengths:
+        raise invalid(f"an imported message has the subject {request.subjects[lengths.index(0)][:80]!r}")
+    tail = state.tail
+    tail.mark()
+    times_ms = array("q", request.times_ms)
+    sizes = array("I", map(add, request.sizes, lengths))
+    dense = seqs[-1] - seqs[0] == count - 1
+    column = None if dense else array("Q", seqs)
+    # Times of the server stay monotone behind an import, but nothing drags them into the future.
+    tail.clock_ms = max(tail.clock_ms, min(max(times_ms), wall_ms))
+    record = PublishRecord(
+        seqs[0], times_ms, sizes, array("I", request.lengths), request.subjects, seqs=column, clock_ms=tail.clock_ms
+    )
+    tail.stage_publish(column, seqs[0], record.subjects, sizes, times_ms)
+    state.caps.forget()
+    return PublishDecision(record, [request.body], Published(seqs[0], count, None), False)
+
+
+def decide_copies(
+    state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int
+) -> PublishRecord:
+    """See `Stream.decide_copies`."""
+    assert len(seqs) == len(bodies) > 0, "every copy has an original"
+    if state.settings.max_msgs_per_subject:
+        state.need_all()
+    absent = {state.block_of(seq) for seq in seqs if state.blocks[state.block_of(seq)].columns is None}
+    if absent:
+        raise NeedBlocks(sorted(absent))
+    sizes = array("I")
+    for seq in seqs:
+        block = state.blocks[state.block_of(seq)]
+        columns = block.resident()
+        entry = seq - block.first
+        sizes.append(columns.sizes[entry] - len(columns.subject_at(entry).encode()) + len(subject.encode()))
+    now_ms = max(wall_ms, state.tail.clock_ms)
+    mark = state.tail.mark()
+    try:
+        return _append(
+            state, [subject] * len(seqs), sizes, array("I", map(len, bodies)), array("q", [now_ms]) * len(seqs), now_ms
+        )
+    except NeedBlocks:
+        state.tail.rollback(mark)
+        state.caps.forget()
+        raise
+
+
+def _check_columns(request: Publish) -> None:
+    count = len(request.subjects)
+    if len(request.sizes) != count or len(request.lengths) != count or not count:
+        raise invalid("the columns of a publish disagree")
+    if sum(request.lengths) != len(request.body):
+        raise invalid("the bodies of a publish are not as long as they should be")
+    if request.times_ms is not None:
+        if len(request.times_ms) != count:
+            raise invalid("the columns of a publish disagree")
+        if min(request.times_ms) < 0:
+            raise invalid("a time before 1970 was given; 0 asks for the server's time")
+        if max(request.times_ms) > SEQ_MAX:
+            raise invalid("a time beyond the range of 64 bits was given")
+    if request.expected is not None:
+        if len(request.expected) != count:
+            raise invalid("the columns of a publish disagree")
+        if min(request.expected) < -1 or max(request.expected) > U64_MAX:
+            raise invalid("an expected sequence is out of range")
+
+
+def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> PublishRecord | None:
+    """Decide entries `start` to `end` of a batch as one; None when none of them enters."""
+    whole = start == 0 and end == len(batch.subjects)
+    subjects = batch.subjects if whole else batch.subjects[start:end]
+    given = batch.sizes if whole else batch.sizes[start:end]
+    known = list(map(state.accepted.get, subjects))
+    lengths: list[int] = _judge_subjects(state, subjects, known) if None in known else known  # type: ignore[assignment]
+    refused = _refused(state, batch, subjects, given, lengths, start)
+    if batch.expected is not None:
+        _compare(state, batch, subjects, batch.expected[start:end], refused, start)
+    if not refused:
+        sizes = array("I", map(add, given, lengths))
+        body_lengths = array("I", batch.lengths if whole else batch.lengths[start:end])
+        times_ms = _times(batch, range(start, end), whole)
+    else:
+        entries = [entry for entry in range(len(subjects)) if entry not in refused]
+        if not entries:
+            return None
+        sizes = array("I", [given[entry] + lengths[entry] for entry in entries])
+        body_lengths = array("I", [batch.lengths[start + entry] for entry in entries])
+        times_ms = _times(batch, [start + entry for entry in entries], False)
+        subjects = [subjects[entry] for entry in entries]
+    server_timed = batch.times_ms is None or 0 in batch.times_ms
+    return _append(state, subjects, sizes, body_lengths, times_ms, batch.now_ms if server_timed else 0)
+
+
+def _judge_subjects(state: StreamState, subjects: list[str], known: list[int | None]) -> list[int]:
+    """UTF-8 lengths of the subjects; 0 for one that cannot enter."""
+    accepted = state.accepted
+    if len(accepted) + len(subjects) > ACCEPTED_MAX:
+        accepted.clear()
+    lengths: list[int] = []
+    for subject, length in zip(subjects, known, strict=True):
+        if length is None:
+            length = subject_bytes(subject, state.limits)
+            if length and state.filter.accepts(subject):
+                accepted[subject] = length
+            else:
+                length = 0
+        lengths.append(length)
+    return lengths
+
+
+def _refused(
+    state: StreamState, batch: _Batch, subjects: list[str], sizes: list[int], lengths: list[int], start: int
+) -> set[int]:
+    """Entries that cannot enter for their subject or size; their failures are noted."""
+    settings = state.settings
+    size_max = min(settings.max_msg_bytes or state.limits.message_bytes_max, state.limits.message_bytes_max)
+    stored_max = settings.max_bytes
+    refused: set[int] = set()
+    if 0 not in lengths and max(sizes) <= size_max and (not stored_max or max(map(add, sizes, lengths)) <= stored_max):
+        return refused
+    for entry, (subject, size, length) in enumerate(zip(subjects, sizes, lengths, strict=True)):
+        if not length:
+            reason = (
+                f"the stream's filter does not accept {subject[:80]!r}"
+                if subject_bytes(subject, state.limits)
+                else f"{subject[:80]!r} is not a literal subject"
+            )
+            failure = (SUBJECT_REJECTED, reason, 0)
+        elif size > size_max:
+            failure = (OVERSIZE, f"{size} bytes of payload and headers; the stream takes {size_max}", 0)
+        elif stored_max and size + length > stored_max:
+            failure = (OVERSIZE, f"{size + length} bytes stored; the whole stream may hold {stored_max}", 0)
+        else:
+            continue
+        batch.failures[start + entry] = failure
+        refused.add(entry)
+    return refused
+
+
+def _compare(
+    state: StreamState, batch: _Batch, subjects: list[str], expected: list[int], refused: set[int], start: int
+) -> None:
+    """Compare what was expected with the newest sequence at each subject, each message seeing those before it."""
+    newest: dict[str, int] = {}
+    seq = state.tail.last_seq
+    for entry, (subject, wanted) in enumerate(zip(subjects, expected, strict=True)):
+        if entry in refused:
+            continue
+        if wanted >= 0:
+            actual = newest.get(subject) or state.projected_latest(subject)
+            if actual != wanted:
+                text = f"the last sequence at {subject[:80]!r} is {actual}, not {wanted}"
+                batch.failures[start + entry] = (WRONG_REVISION, text, actual)
+                batch.rests_on_tail = batch.rests_on_tail or not state.is_settled()
+                refused.add(entry)
+                continue
+        seq += 1
+        newest[subject] = seq
+
+
+def _times(batch: _Batch, entries: Sequence[int], whole: bool) -> array[int]:
+    times_ms, now_ms = batch.times_ms, batch.now_ms
+    if times_ms is None:
+        return array("q", [now_ms]) * len(entries)
+    if whole and 0 not in times_ms:
+        return array("q", times_ms)
+    return array("q", [times_ms[entry] or now_ms for entry in entries])
+
+
+def _append(
+    state: StreamState, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], clock_ms: int
+) -> PublishRecord:
+    """Assign sequences, stage, and decide what goes. `clock_ms`: the server time used, or 0. `NeedBlocks`."""
+    tail, settings = state.tail, state.settings
+    first_seq = tail.last_seq + 1
+    removal = bounds.Removal()
+    if settings.max_msgs_per_subject:
+        _cap(state, subjects, sizes, first_seq, settings.max_msgs_per_subject, removal)
+    tail.stage_publish(None, first_seq, subjects, sizes, times_ms)
+    if settings.max_msgs or settings.max_bytes:
+        bounds.enforce(state, settings, removal, settings.strict_limits)
+    tail.clock_ms = max(tail.clock_ms, clock_ms)
+    return PublishRecord(
+        first_seq, times_ms, sizes, lengths, subjects, truncate_to=removal.truncate_to, drop_seqs=removal.drop_seqs,
+        drop_sizes=removal.drop_sizes, reserved_to=_reserve(state), clock_ms=clock_ms,
+    )  # fmt: skip
+
+
+def _cap(
+    state: StreamState, subjects: list[str], sizes: array[int], first_seq: int, cap: int, removal: bounds.Removal
+) -> None:
+    """Stage what the cap of each subject pushes out, this batch's own messages included."""
+    push, live_at, is_live = state.caps.push, state.projected_seqs_at, state.is_projected
+    before = removal.count
+    for entry, subject in enumerate(subjects):
+        gone = push(subject, first_seq + entry, cap, live_at, is_live)
+        if gone is not None:
+            for seq in gone:
+                size = sizes[seq - first_seq] if seq >= first_seq else projection.size_of(state, seq)
+                bounds.drop(state, seq, size, removal)
+    if removal.count > before:
+        state.judge_age_anew()
+
+
+def _reserve(state: StreamState) -> int:
+    """A new reservation when less than half of the last one is left; 0 when none is wanted."""
+    tail = state.tail
+    if not state.reserve_ahead or tail.last_seq + state.reserve_ahead // 2 <= tail.reserved_to:
+        return 0
+    tail.reserved_to = tail.last_seq + state.reserve_ahead
+    return tail.reserved_to
+
+
+def _accepted_bodies(request: Publish, failures: Failures) -> list[bytes]:
+    """The stored bodies of the messages that entered, neighbours together."""
+    parts: list[bytes] = []
+    at = begin = 0
+    for entry, length in enumerate(request.lengths):
+        if entry in failures:
+            if at > begin:
+                parts.append(request.body[begin:at])
+            begin = at + length
+        at += length
+    if at > begin:
+        parts.append(request.body[begin:at])
+    return parts

@@ -1,0 +1,96 @@
+"""Limits of count and bytes: what an append pushes out, and what exact pruning under new settings removes.
+
+Block-aligned (the default): the first block goes as soon as exact pruning would have removed all of it, which needs its
+summary alone and leaves less than one block too much. Strict: messages go one by one from the front until the rest fits.
+What goes is staged at once; the record names it as a truncation where whole blocks go, else message by message.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from waymaker_core.configs import StreamConfig
+from waymaker_core.stream import projection
+from waymaker_core.stream.state import StreamState
+
+
+class Removal:
+    """What a record removes, as it is being decided."""
+
+    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes", "count")
+
+    def __init__(self) -> None:
+        self.truncate_to = 0
+        self.drop_seqs = array("Q")
+        self.drop_sizes = array("Q")
+        self.count = 0
+
+
+def truncate_block(state: StreamState, number: int, removal: Removal) -> None:
+    """Stage the end of everything up to the end of the first block, to which nothing will be added."""
+    alive, byte_count = projection.block_figures(state, number)
+    removal.truncate_to = (number + 1) * state.block_size + 1
+    removal.count += alive
+    state.tail.stage_truncate(removal.truncate_to, alive, byte_count)
+
+
+def drop(state: StreamState, seq: int, size: int, removal: Removal) -> None:
+    """Stage the end of one live message."""
+    state.tail.stage_drop(seq, size)
+    removal.drop_seqs.append(seq)
+    removal.drop_sizes.append(size)
+    removal.count += 1
+
+
+def enforce(state: StreamState, settings: StreamConfig, removal: Removal, strict: bool) -> None:
+    """Stage what the limits of count and bytes remove from the projection. `NeedBlocks`."""
+    max_msgs, max_bytes = settings.max_msgs, settings.max_bytes
+    tail = state.tail
+    if not ((max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)):
+        return
+    before = removal.count
+    if strict:
+        _enforce_exactly(state, max_msgs, max_bytes, removal)
+    else:
+        _enforce_by_block(state, max_msgs, max_bytes, removal)
+    if removal.count > before:
+        state.judge_age_anew()
+
+
+def _enforce_by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal) -> None:
+    tail = state.tail
+    newest = state.block_of(tail.last_seq)
+    while (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes):
+        number = projection.first_block(state)
+        if number == newest:
+            return
+        alive, byte_count = projection.block_figures(state, number)
+        # Exact pruning removes the block's last message only when it does not fit together with all behind the block.
+        if not (max_msgs and tail.count - alive >= max_msgs):
+            rest = tail.bytes - byte_count
+            if not max_bytes or rest + byte_count <= max_bytes:
+                return
+            if rest < max_bytes and rest + projection.last_size(state, number) <= max_bytes:
+                return
+        truncate_block(state, number, removal)
+
+
+def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal) -> None:
+    tail = state.tail
+    newest = state.block_of(tail.last_seq)
+    while (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes):
+        number = projection.first_block(state)
+        alive, byte_count = projection.block_figures(state, number)
+        if number < newest and (
+            (max_msgs and tail.count - alive >= max_msgs) or (max_bytes and tail.bytes - byte_count >= max_bytes)
+        ):
+            truncate_block(state, number, removal)
+            continue
+        # Few go at a time while a stream is full, many when it was filled by one batch.
+        wanted = max(tail.count - max_msgs, 1) if max_msgs else 64
+        seqs, sizes = projection.live_run(state, number, tail.front_seq, wanted)
+        for seq, size in zip(seqs, sizes, strict=True):
+            if not ((max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)):
+                break
+            drop(state, seq, size, removal)
+            tail.front_seq = seq + 1

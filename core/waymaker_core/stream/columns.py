@@ -1,0 +1,195 @@
+"""The resident index of one block: columns with one entry a sequence, and where the stored bodies lie.
+
+Entry `i` is the sequence `first + i` of its block. Sequences that were never stored (an import with gaps, numbers reserved
+before an unclean stop) are holes: entries of no size whose subject is `HOLE`. The open block's columns grow by whole
+records; a sealed block's can be given up and loaded again. Postings by subject and hits by pattern are made when first
+asked for and extended as the block grows, so that publishing pays for neither.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from waymaker_core.disk import Chunk
+from waymaker_core.subjects import Pattern
+
+HOLE = 0xFFFF_FFFF
+"""Subject id of an entry that holds no message."""
+
+PATTERNS_MAX = 16
+"""Patterns whose hits one block remembers."""
+
+
+class Columns:
+    """`lengths` ('I', bytes of stored bodies), `sizes` ('I', what statistics count), `times_ms` ('q'), `ids` ('I', places in
+    `subjects`).
+
+    The chunk table says where bodies are: chunk `c` holds those of the entries from `chunk_firsts[c]` to the next chunk's
+    first, one after the other from byte `chunk_skips[c]` of that chunk on (a record that crosses into a block begins
+    before it). `grouped`/`group_starts`: the postings of a sealed block as its file has them (entries grouped by subject).
+    """
+
+    __slots__ = (
+        "lengths", "sizes", "times_ms", "ids", "subjects", "table", "paths", "chunk_firsts", "chunk_skips",
+        "chunk_paths", "chunk_offsets", "chunk_lengths", "chunk_crcs", "postings", "posted", "grouped",
+        "group_starts", "hits",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.lengths = array("I")
+        self.sizes = array("I")
+        self.times_ms = array("q")
+        self.ids = array("I")
+        self.subjects: list[str] = []
+        self.table: dict[str, int] = {}
+        self.paths: list[str] = []
+        self.chunk_firsts = array("I")
+        self.chunk_skips = array("Q")
+        self.chunk_paths = array("I")
+        self.chunk_offsets = array("Q")
+        self.chunk_lengths = array("Q")
+        self.chunk_crcs = array("I")
+        self.postings: dict[int, array[int]] = {}
+        self.posted = 0
+        self.grouped: array[int] | None = None
+        self.group_starts: array[int] | None = None
+        self.hits: dict[str, tuple[array[int], int, set[int], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add_hole(self, count: int) -> None:
+        """Entries for sequences that were never stored."""
+        self.lengths.frombytes(bytes(4 * count))
+        self.sizes.frombytes(bytes(4 * count))
+        self.times_ms.frombytes(bytes(8 * count))
+        self.ids.extend([HOLE] * count)
+
+    def extend(
+        self, ids: list[int], times_ms: array[int], sizes: array[int], lengths: array[int], chunk: Chunk, skip: int
+    ) -> None:
+        """Entries of one record, whose bodies begin at byte `skip` of its chunk."""
+        self.add_chunk(len(self.lengths), chunk, skip)
+        self.lengths += lengths
+        self.sizes += sizes
+        self.times_ms += times_ms
+        self.ids.extend(ids)
+
+    # ------------------------------------------------------------ chunks
+
+    def add_chunk(self, first: int, chunk: Chunk, skip: int) -> None:
+        """The chunk of the entries from `first` on."""
+        paths = self.paths
+        if not paths or paths[-1] != chunk.path:
+            paths.append(chunk.path)
+        self.chunk_firsts.append(first)
+        self.chunk_skips.append(skip)
+        self.chunk_paths.append(len(paths) - 1)
+        self.chunk_offsets.append(chunk.offset)
+        self.chunk_lengths.append(chunk.length)
+        self.chunk_crcs.append(chunk.crc)
+
+    def chunk(self, index: int) -> Chunk:
+        """One chunk of the table."""
+        return Chunk(
+            self.paths[self.chunk_paths[index]],
+            self.chunk_offsets[index],
+            self.chunk_lengths[index],
+            self.chunk_crcs[index],
+        )
+
+    def chunk_of(self, entry: int) -> int:
+        """Which chunk holds an entry's body."""
+        return bisect_right(self.chunk_firsts, entry) - 1
+
+    def chunk_end(self, index: int) -> int:
+        """The entry behind the last one of a chunk."""
+        firsts = self.chunk_firsts
+        return firsts[index + 1] if index + 1 < len(firsts) else len(self.lengths)
+
+    def body_start(self, index: int, entry: int) -> int:
+        """Offset of an entry's body inside chunk `index`, which holds it."""
+        return self.chunk_skips[index] + sum(self.lengths[self.chunk_firsts[index] : entry])
+
+    def replace_chunks(self, entries: Sequence[int], copies: Sequence[Chunk]) -> None:
+        """Read some chunks (places in the table, ascending) from copies that hold exactly their bodies."""
+        old = [self.chunk(index) for index in range(len(self.chunk_firsts))]
+        skips = self.chunk_skips
+        for index, copy in zip(entries, copies, strict=True):
+            old[index] = copy
+            skips[index] = 0
+        firsts = self.chunk_firsts
+        self.paths = []
+        self.chunk_firsts, self.chunk_skips, self.chunk_paths = array("I"), array("Q"), array("I")
+        self.chunk_offsets, self.chunk_lengths, self.chunk_crcs = array("Q"), array("Q"), array("I")
+        for first, chunk, skip in zip(firsts, old, skips, strict=True):
+            self.add_chunk(first, chunk, skip)
+
+    # ------------------------------------------------------------ subjects
+
+    def postings_of(self, subject: str) -> array[int]:
+        """Entries at one subject, ascending; not to be changed."""
+        ident = self.table.get(subject)
+        if ident is None:
+            return _NOTHING
+        if self.grouped is not None and self.group_starts is not None:
+            return self.grouped[self.group_starts[ident] : self.group_starts[ident + 1]]
+        if self.posted < len(self.ids):
+            self._post()
+        return self.postings[ident]
+
+    def _post(self) -> None:
+        postings = self.postings
+        entry = self.posted
+        for ident in self.ids[entry:]:
+            if ident in postings:
+                postings[ident].append(entry)
+            elif ident != HOLE:
+                postings[ident] = array("I", [entry])
+            entry += 1
+        self.posted = entry
+
+    def hits_of(self, pattern: Pattern) -> array[int]:
+        """Entries whose subject matches, ascending; not to be changed."""
+        if pattern.literal:
+            return self.postings_of(pattern.text)
+        found = self.hits.pop(pattern.text, None)
+        entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
+        if judged < len(self.subjects):
+            matching.update(
+                ident for ident in range(judged, len(self.subjects)) if pattern.matches(self.subjects[ident])
+            )
+        if done < len(self.ids) and matching:
+            entries.extend([entry for entry, ident in enumerate(self.ids[done:], done) if ident in matching])
+        if len(self.hits) >= PATTERNS_MAX:
+            del self.hits[next(iter(self.hits))]
+        self.hits[pattern.text] = (entries, len(self.ids), matching, len(self.subjects))
+        return entries
+
+    def subject_at(self, entry: int) -> str:
+        """The subject of an entry that is not a hole."""
+        return self.subjects[self.ids[entry]]
+
+    def resident_bytes(self) -> int:
+        """About how much memory the columns take, for caches."""
+        return 24 * len(self.lengths) + 40 * len(self.chunk_firsts) + 160 * len(self.subjects) + 1024
+
+
+def within_bytes(lengths: array[int], byte_max: int, overhead: int) -> int:
+    """How many entries from the first on stay within a number of bytes, counting `overhead` for each."""
+    total = sum(lengths) + overhead * len(lengths)
+    if total <= byte_max:
+        return len(lengths)
+    ends = list(accumulate(length + overhead for length in lengths))
+    return bisect_right(ends, byte_max)
+
+
+def first_at_or_after(entries: array[int], entry: int) -> int:
+    """Place of the first of ascending entries that is not below `entry`."""
+    return bisect_left(entries, entry)
+
+
+_NOTHING: array[int] = array("I")

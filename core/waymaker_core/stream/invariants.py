@@ -1,0 +1,115 @@
+"""What always holds, checked from scratch: for tests and simulations, never on a path that serves.
+
+Each relation is stated once, over the committed state, the tail and the notes; those over columns hold where the columns
+are resident.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import HOLE
+from waymaker_core.stream.state import StreamState
+
+
+def check(state: StreamState) -> None:
+    """Assert every invariant of one stream."""
+    _check_figures(state)
+    for number, block in state.blocks.items():
+        assert number == block.number == state.block_of(block.first) == state.block_of(block.last)
+        _check_block(state, block)
+    _check_subjects(state)
+    _check_tail(state)
+
+
+def _check_figures(state: StreamState) -> None:
+    blocks = list(state.blocks.values())
+    assert state.count == sum(block.alive for block in blocks)
+    assert state.bytes == sum(block.bytes for block in blocks)
+    assert 1 <= state.first_seq <= state.last_seq + 1
+    assert all(block.last <= state.last_seq for block in blocks)
+    uses: dict[str, int] = {}
+    for block in blocks:
+        for path in block.files:
+            uses[path] = uses.get(path, 0) + 1
+    assert uses == state.file_uses
+    assert not set(uses) & set(state.released), "a file in use is not released"
+    if state.in_order:
+        latest = 0
+        for block in blocks:
+            assert block.ordered and block.time_min >= latest
+            latest = max(latest, block.time_max)
+
+
+def _check_block(state: StreamState, block: Block) -> None:
+    assert block.alive > 0, "an empty block is released"
+    assert block.alive == (block.size if block.dead is None else block.dead.count(0))
+    assert block.dead is None or len(block.dead) == block.size
+    assert block.head == (0 if block.dead is None else block.dead.find(0))
+    assert block.is_live(block.first_live)
+    columns = block.columns
+    if columns is None:
+        assert block.index is not None, "what is not resident can be loaded"
+        return
+    assert len(columns.lengths) == len(columns.sizes) == len(columns.times_ms) == len(columns.ids) == block.size
+    live = [entry for entry in range(block.size) if block.dead is None or not block.dead[entry]]
+    assert all(columns.ids[entry] != HOLE for entry in live)
+    assert block.bytes == sum(columns.sizes[entry] for entry in live)
+    assert block.last_size == columns.sizes[-1]
+    assert columns.chunk_firsts[0] == 0
+    assert list(columns.chunk_firsts) == sorted(set(columns.chunk_firsts))
+    dropped = {entry for entry in live if state.tail.is_dropped(block.first + entry)}
+    for entry in live:
+        if entry not in dropped:
+            assert block.time_min <= columns.times_ms[entry] <= block.time_max
+    for subject, ident in columns.table.items():
+        assert columns.subjects[ident] == subject
+        entries = [entry for entry, other in enumerate(columns.ids) if other == ident]
+        assert list(columns.postings_of(subject)) == entries
+
+
+def _check_subjects(state: StreamState) -> None:
+    newest: dict[str, int] = {}
+    places: dict[str, set[int]] = {}
+    for block in state.blocks.values():
+        columns = block.columns
+        if columns is None:
+            return
+        for entry in range(block.size):
+            if block.is_live(block.first + entry):
+                newest[columns.subject_at(entry)] = block.first + entry
+                places.setdefault(columns.subject_at(entry), set()).add(block.number)
+    for subject, seq in newest.items():
+        assert state.subjects.last[subject] >= seq
+        assert places[subject] <= set(state.subjects.blocks_of(subject))
+        blocks = state.subjects.blocks_of(subject)
+        assert blocks == sorted(set(blocks))
+    order = state.subjects.sorted_subjects()
+    assert order == sorted(set(order))
+    assert set(state.subjects.last) <= set(order)
+
+
+def _check_tail(state: StreamState) -> None:
+    tail = state.tail
+    assert tail.last_seq >= state.last_seq
+    assert tail.clock_ms >= state.clock_ms
+    assert all(delta != [0, 0] for delta in tail.blocks.values())
+    if state.is_settled():
+        assert (tail.count, tail.bytes) == (state.count, state.bytes)
+        assert not tail.blocks
+    for publish in tail.staged:
+        assert state.last_seq < publish.first_seq <= publish.last_seq <= tail.last_seq
+    absent = any(block.columns is None for block in state.blocks.values())
+    if absent:
+        return
+    sizes = {
+        block.first + entry: block.resident().sizes[entry]
+        for block in state.blocks.values()
+        for entry in range(block.size)
+        if block.is_live(block.first + entry)
+    }
+    for publish in tail.staged:
+        for entry, size in enumerate(publish.sizes):
+            sizes[publish.seq_of(entry)] = size
+    projected = {seq: size for seq, size in sizes.items() if not tail.is_dropped(seq)}
+    assert (tail.count, tail.bytes) == (len(projected), sum(projected.values()))
+    assert all(seq >= tail.front_seq for seq in projected), "nothing lives below the front"

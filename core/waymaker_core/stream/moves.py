@@ -1,0 +1,148 @@
+"""Where a block's bytes lie: chunks that move out of the journal, and indexes that come and go.
+
+A complete block moves into files of its own, closed by an index; the open block's chunks move into shared tail files when
+the journal behind them shall be released. Until a move is reported done, reads go to the old place; a block that is gone by
+then simply ignores the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from waymaker_core.disk import Chunk
+from waymaker_core.store.block_index import BlockIndex, decode_index, encode_index
+from waymaker_core.stream.answers import BlockMove
+from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import Columns
+from waymaker_core.stream.state import SHARED_FILES, StreamState
+
+
+def blocks_to_move(state: StreamState, leaving: Callable[[str], bool]) -> list[BlockMove]:
+    """See `Stream.blocks_to_move`."""
+    moves: list[BlockMove] = []
+    for block in state.blocks.values():
+        columns = block.columns
+        if columns is None or block.index is not None:
+            continue
+        sealed = state.is_complete(block) and not state.config.ephemeral
+        if sealed:
+            places = list(range(len(columns.chunk_firsts)))
+        else:
+            chosen = [leaving(path) for path in columns.paths]
+            places = [place for place, path in enumerate(columns.chunk_paths) if chosen[path]]
+        if places:
+            moves.append(_move(block, columns, places, sealed))
+    return moves
+
+
+def _move(block: Block, columns: Columns, places: list[int], sealed: bool) -> BlockMove:
+    sources: list[Chunk] = []
+    keep: list[list[tuple[int, int]] | None] = []
+    lengths: list[int] = []
+    for place in places:
+        chunk, skip = columns.chunk(place), columns.chunk_skips[place]
+        length = sum(columns.lengths[columns.chunk_firsts[place] : columns.chunk_end(place)])
+        sources.append(chunk)
+        keep.append(None if length == chunk.length else [(skip, skip + length)])
+        lengths.append(length)
+    return BlockMove(block.number, block.first, places, sealed, sources, keep, lengths)
+
+
+def _target(state: StreamState, move: BlockMove) -> Block | None:
+    block = state.blocks.get(move.block)
+    if block is None or block.first != move.first_seq or block.columns is None or block.index is not None:
+        return None
+    return block
+
+
+def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) -> bytes:
+    """See `Stream.encode_index`."""
+    block = _target(state, move)
+    if block is None:
+        return b""
+    columns = block.resident()
+    skips = columns.chunk_skips[:]
+    for place in move.entries:
+        skips[place] = 0
+    return encode_index(
+        BlockIndex(
+            block.first, columns.lengths, columns.sizes, columns.times_ms, columns.ids, columns.subjects,
+            columns.chunk_firsts, skips, list(copies),
+        )
+    )  # fmt: skip
+
+
+def moved(state: StreamState, move: BlockMove, copies: Sequence[Chunk], index: Chunk | None) -> bool:
+    """See `Stream.moved`."""
+    block = _target(state, move)
+    if block is None:
+        return False
+    columns = block.resident()
+    columns.replace_chunks(move.entries, copies)
+    block.index = index
+    state.use_files(block, sorted({path for path in columns.paths if not path.startswith(SHARED_FILES)}))
+    return True
+
+
+# ---------------------------------------------------------------- indexes
+
+
+def index_location(state: StreamState, number: int) -> Chunk | None:
+    """See `Stream.index_location`."""
+    block = state.blocks.get(number)
+    return block.index if block is not None and block.columns is None else None
+
+
+def load_index(state: StreamState, number: int, data: bytes) -> int:
+    """See `Stream.load_index`."""
+    block = state.blocks.get(number)
+    if block is None or block.columns is not None:
+        return 0
+    index = decode_index(data)
+    if index.first_seq != block.first or len(index.ids) != block.size:
+        raise ValueError(
+            f"the index of block {number} has {len(index.ids)} entries from {index.first_seq} on, "
+            f"not {block.size} from {block.first} on"
+        )
+    columns = Columns()
+    columns.lengths, columns.sizes = index.lengths, index.sizes
+    columns.times_ms, columns.ids = index.times_ms, index.ids
+    columns.subjects = index.subjects
+    columns.table = {subject: ident for ident, subject in enumerate(index.subjects)}
+    columns.grouped, columns.group_starts = index.postings, index.posting_starts
+    for first, skip, chunk in zip(index.chunk_firsts, index.chunk_skips, index.chunks, strict=True):
+        columns.add_chunk(first, chunk, skip)
+    block.columns = columns
+    return columns.resident_bytes()
+
+
+def evict_index(state: StreamState, number: int) -> int:
+    """See `Stream.evict_index`."""
+    block = state.blocks.get(number)
+    if block is None or block.columns is None or block.index is None or state.pinned:
+        return 0
+    size = block.columns.resident_bytes()
+    block.columns = None
+    return size
+
+
+# ---------------------------------------------------------------- files
+
+
+def files(state: StreamState) -> dict[str, int]:
+    """See `Stream.files`."""
+    used: dict[str, int] = {}
+    for block in state.blocks.values():
+        for path in block.files:
+            used.setdefault(path, 0)
+        for path, length in _chunk_lengths(block):
+            used[path] = used.get(path, 0) + length
+    return {path: length for path, length in used.items() if not path.startswith(("journal/", "memory/"))}
+
+
+def _chunk_lengths(block: Block) -> Iterator[tuple[str, int]]:
+    columns = block.columns
+    if columns is None:
+        return
+    for place, path in enumerate(columns.chunk_paths):
+        yield columns.paths[path], columns.chunk_lengths[place]

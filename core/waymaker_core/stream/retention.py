@@ -1,0 +1,289 @@
+"""Retention: what age and interest take away, what new settings remove, and single deletions.
+
+A message is expired once its age reaches `max_age_ms`. Exact pruning removes every expired message except those behind an
+older message of their subject that stays: the newer one never goes first. Put as one number, a message's effective time is
+the greatest time among the live messages at its subject up to itself, and exact pruning removes what has an expired
+effective time. Times given by clients may come in any order, so a young message does not protect old ones behind it.
+
+In order of time, as server times are, the expired ones are the front of the stream: summaries decide, no index is needed.
+Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
+effective time expires; `spared`: how many may have expired by then), so that each tick looks only where something is due.
+In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from waymaker_core.configs import StreamConfig
+from waymaker_core.records import PruneRecord
+from waymaker_core.stream import bounds, projection
+from waymaker_core.stream.answers import NeedBlocks, UpdateDecision
+from waymaker_core.stream.block import TIME_MAX_MS, Block
+from waymaker_core.stream.columns import Columns
+from waymaker_core.stream.state import StreamState
+
+DROPS_MAX = 4096
+"""Single messages that one record removes."""
+
+
+def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
+    """See `Stream.decide_retention`."""
+    removal = bounds.Removal()
+    state.tail.mark()
+    settings = state.settings
+    if interest_floor is not None:
+        _truncate_front(state, removal, last_max=interest_floor)
+    elif settings.max_age_ms and wall_ms >= settings.max_age_ms:
+        _remove_aged(state, wall_ms - settings.max_age_ms, settings.strict_limits, removal)
+    if not removal.count:
+        return None
+    return PruneRecord(removal.truncate_to, removal.drop_seqs, removal.drop_sizes)
+
+
+def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_run: bool) -> UpdateDecision:
+    """See `Stream.decide_update`."""
+    removal = bounds.Removal()
+    mark = state.tail.mark()
+    try:
+        if config.max_age_ms and wall_ms >= config.max_age_ms:
+            _remove_aged_exactly(state, wall_ms - config.max_age_ms, removal)
+        bounds.enforce(state, config, removal, strict=True)
+    except NeedBlocks:
+        state.tail.rollback(mark)
+        raise
+    if dry_run:
+        state.tail.rollback(mark)
+    else:
+        state.tail.configs.append(config)
+        state.caps.forget()
+        for block in state.blocks.values():
+            block.due_ms, block.spared = block.time_min, -1
+    records: list[PruneRecord] = []
+    if removal.truncate_to:
+        records.append(PruneRecord(removal.truncate_to))
+    for start in range(0, len(removal.drop_seqs), DROPS_MAX):
+        end = start + DROPS_MAX
+        records.append(PruneRecord(0, removal.drop_seqs[start:end], removal.drop_sizes[start:end]))
+    return UpdateDecision(records, removal.count)
+
+
+def decide_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
+    """See `Stream.decide_drops`."""
+    tail, blocks, block_size = state.tail, state.blocks, state.block_size
+    wanted = [seq for seq in seqs if state.is_live(seq) and not tail.is_dropped(seq)]
+    absent = {number for seq in wanted if blocks[number := (seq - 1) // block_size].columns is None}
+    if absent:
+        raise NeedBlocks(sorted(absent))
+    tail.mark()
+    removal = bounds.Removal()
+    capped = bool(state.caps.queues)
+    for seq in wanted:
+        if seq in tail.drops:
+            continue
+        block = blocks[(seq - 1) // block_size]
+        columns = block.resident()
+        if capped:
+            state.caps.dropped(columns.subject_at(seq - block.first), seq)
+        bounds.drop(state, seq, columns.sizes[seq - block.first], removal)
+    if removal.count:
+        state.judge_age_anew()
+    return removal.drop_seqs, removal.drop_sizes
+
+
+def next_expiry_ms(state: StreamState) -> int | None:
+    """See `Stream.next_expiry_ms`."""
+    settings = state.settings
+    if not settings.max_age_ms or not state.blocks:
+        return None
+    if state.in_order:
+        front = state.blocks.peekitem(0)[1]
+        return settings.max_age_ms + (front.due_ms if settings.strict_limits else front.time_max)
+    return settings.max_age_ms + min(block.due_ms for block in state.blocks.values())
+
+
+# ---------------------------------------------------------------- whole blocks from the front
+
+
+def _truncate_front(
+    state: StreamState, removal: bounds.Removal, last_max: int = TIME_MAX_MS, time_max: int = TIME_MAX_MS
+) -> None:
+    """Stage the end of the first blocks as long as all their messages are within both bounds, the open block included."""
+    tail = state.tail
+    while True:
+        number = projection.first_block(state)
+        block = state.blocks.get(number)
+        if block is None or block.last > last_max or block.time_max > time_max or projection.has_staged(state, number):
+            return
+        if (number + 1) * state.block_size <= tail.last_seq:
+            bounds.truncate_block(state, number, removal)
+        elif tail.staged:
+            return
+        else:
+            alive, byte_count = projection.block_figures(state, number)
+            tail.stage_truncate_open(number, alive, byte_count)
+            removal.truncate_to = tail.truncate_to
+            removal.count += alive
+
+
+# ---------------------------------------------------------------- age
+
+
+def _remove_aged(state: StreamState, cutoff: int, strict: bool, removal: bounds.Removal) -> None:
+    """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block."""
+    _truncate_front(state, removal, time_max=cutoff)
+    if removal.count or not state.blocks:
+        return
+    if state.in_order:
+        block = state.blocks.get(projection.first_block(state))
+        if strict and block is not None and block.due_ms <= cutoff:
+            _scan(state, block, cutoff, removal, spare=1)
+        return
+    due = [block for block in state.blocks.values() if block.due_ms <= cutoff]
+    if not due or (not strict and _few_enough(state, due, cutoff)):
+        return
+    spare = 1 if strict else max(1, state.block_size // (2 * len(state.blocks)))
+    for block in due:
+        if _scan(state, block, cutoff, removal, spare):
+            return
+
+
+def _few_enough(state: StreamState, due: list[Block], cutoff: int) -> bool:
+    """Whether the expired messages are surely fewer than one block holds, and no block is wholly expired."""
+    most = sum(max(block.spared, 0) for block in state.blocks.values() if block.due_ms > cutoff)
+    for block in due:
+        if block.time_max <= cutoff:
+            return False
+        most += min(block.alive, state.block_size - 1)
+    return most < state.block_size
+
+
+def _remove_aged_exactly(state: StreamState, cutoff: int, removal: bounds.Removal) -> None:
+    """Stage everything that is as old as `cutoff` or older. `NeedBlocks`."""
+    _truncate_front(state, removal, time_max=cutoff)
+    aged = [
+        block for block in state.blocks.values() if block.time_min <= cutoff and block.last >= state.tail.truncate_to
+    ]
+    absent = [block.number for block in aged if block.columns is None]
+    if absent:
+        raise NeedBlocks(absent)
+    for block in aged:
+        for seq, size in _expired(state, block, cutoff).gone:
+            bounds.drop(state, seq, size, removal)
+
+
+def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
+    """Stage what one block has to lose, as much as fits a record, and note when to look again; whether anything goes."""
+    found = _expired(state, block, cutoff)
+    for seq, size in found.gone[:DROPS_MAX]:
+        bounds.drop(state, seq, size, removal)
+    if len(found.gone) > DROPS_MAX:
+        return True
+    state.shielded = state.shielded or found.shielded
+    kept = found.kept
+    if len(kept) > spare > 1:
+        kept.sort()
+        block.due_ms = kept[spare - 1]
+    else:
+        block.due_ms = min(kept, default=TIME_MAX_MS)
+    block.spared = min(spare - 1, len(kept)) if not found.cut_short else 0
+    if not found.cut_short:
+        block.time_min, block.time_max = found.time_min, found.time_max
+    return bool(found.gone)
+
+
+class _Expired:
+    """What a scan found: `gone` (sequence, size); effective times of the `kept`; bounds of their times.
+
+    `shielded`: some are kept only for an older one's sake. `cut_short`: the block is in order, so the scan ended at the
+    first message that stays.
+    """
+
+    __slots__ = ("gone", "kept", "time_min", "time_max", "shielded", "cut_short")
+
+    def __init__(self) -> None:
+        self.gone: list[tuple[int, int]] = []
+        self.kept: list[int] = []
+        self.time_min = TIME_MAX_MS
+        self.time_max = 0
+        self.shielded = False
+        self.cut_short = False
+
+
+def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
+    """Which messages of a block exact pruning removes, in the projection. `NeedBlocks` before anything is staged."""
+    columns = block.resident()
+    times_ms, sizes, ids = columns.times_ms, columns.sizes, columns.ids
+    tail, found = state.tail, _Expired()
+    shields = _Shields(state, block, columns, cutoff)
+    alone = block.ordered and not shields.earlier
+    effective: dict[int, int] = {}
+    entry = block.next_live(max(block.head, tail.truncate_to - block.first))
+    while entry < block.size:
+        if block.first + entry not in tail.drops:
+            time_ms, ident = times_ms[entry], ids[entry]
+            held = effective.get(ident)
+            if held is None:
+                held = shields.of(ident) if time_ms <= cutoff else 0
+            held = max(held, time_ms)
+            if held <= cutoff:
+                found.gone.append((block.first + entry, sizes[entry]))
+            else:
+                effective[ident] = held
+                found.kept.append(held)
+                found.time_min = min(found.time_min, time_ms)
+                found.time_max = max(found.time_max, time_ms)
+                if alone:
+                    found.cut_short = True
+                    break
+                found.shielded = found.shielded or time_ms <= cutoff
+        entry = block.next_live(entry + 1)
+    if shields.absent:
+        raise NeedBlocks(sorted(shields.absent))
+    return found
+
+
+class _Shields:
+    """The greatest time of live messages at a subject in the blocks before one, as far as it is above the cutoff."""
+
+    __slots__ = ("state", "block", "columns", "cutoff", "earlier", "absent", "known")
+
+    def __init__(self, state: StreamState, block: Block, columns: Columns, cutoff: int) -> None:
+        self.state = state
+        self.block = block
+        self.columns = columns
+        self.cutoff = cutoff
+        front = max(state.tail.truncate_to, 1)
+        self.earlier = {
+            number
+            for number in state.blocks.irange(state.block_of(front), block.number - 1)
+            if state.blocks[number].time_max > cutoff
+        }
+        self.absent: set[int] = set()
+        self.known: dict[int, int] = {}
+
+    def of(self, ident: int) -> int:
+        """That time, or 0. A block that is not resident is noted in `absent`."""
+        if not self.earlier:
+            return 0
+        time_ms = self.known.get(ident)
+        if time_ms is None:
+            time_ms = self.known[ident] = self._find(self.columns.subjects[ident])
+        return time_ms
+
+    def _find(self, subject: str) -> int:
+        state, greatest = self.state, 0
+        for number in state.subjects.blocks_of(subject):
+            if number not in self.earlier:
+                continue
+            block = state.blocks[number]
+            if block.columns is None:
+                self.absent.add(number)
+                continue
+            times_ms = block.columns.times_ms
+            for entry in block.columns.postings_of(subject):
+                seq = block.first + entry
+                if times_ms[entry] > greatest and block.is_live(seq) and not state.tail.is_dropped(seq):
+                    greatest = times_ms[entry]
+        return greatest if greatest > self.cutoff else 0

@@ -1,0 +1,249 @@
+"""A stream as plain values for CBOR, and back.
+
+A snapshot holds what replay of later records needs and what reads must know: summaries of all blocks, the columns of those
+that have no file of their own yet, and the subject table. Columns travel as raw little-endian arrays, subjects as one text,
+deletions as bits. What is staged is not in it, nor any note that can be made again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TypeVar
+
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.store.config_codec import stream_config, stream_config_list
+from waymaker_core.store.errors import CorruptRecord, UnknownVersion
+from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import HOLE, Columns
+from waymaker_core.stream.state import StreamState
+
+VERSION = 1
+"""Layout of what `encode` gives."""
+
+S = TypeVar("S", bound=StreamState)
+
+_SWAP = array("H", [1]).tobytes() != b"\x01\x00"
+_TO_DIGITS = bytes([48, 49]) + bytes(254)
+_FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
+
+
+def encode(state: StreamState) -> object:
+    """See `Stream.snapshot`."""
+    return [
+        VERSION,
+        state.id,
+        stream_config_list(state.config),
+        state.created_ms,
+        state.notice,
+        state.position,
+        state.last_seq,
+        state.clock_ms,
+        state.reserved_to,
+        [_encode_block(block) for block in state.blocks.values()],
+        _encode_subjects(state),
+    ]
+
+
+def decode(snapshot: object, limits: Limits, into: type[S]) -> S:
+    """See `Stream.restore`."""
+    try:
+        return _decode(snapshot, limits, into)
+    except (CorruptRecord, UnknownVersion):
+        raise
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError, AssertionError) as problem:
+        raise CorruptRecord(f"a stream's snapshot: {problem}") from problem
+
+
+def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
+    match snapshot:
+        case [
+            int(version), int(stream_id), list(config), int(created_ms), str(notice), int(position), int(last_seq),
+            int(clock_ms), int(reserved_to), list(blocks), list(subjects),
+        ] if version == VERSION:  # fmt: skip
+            state = into(stream_id, stream_config(config), created_ms, limits)
+            state.notice = notice
+            state.position = position
+            state.last_seq = last_seq
+            state.clock_ms = clock_ms
+            state.reserved_to = reserved_to
+            for value in blocks:
+                _add_block(state, _decode_block(value))
+            _decode_subjects(state, subjects)
+            state.tail.reset(last_seq, state.count, state.bytes, clock_ms, reserved_to)
+            return state
+        case [int(version), *_] if version != VERSION:
+            raise UnknownVersion("a stream's snapshot", version, VERSION)
+    raise CorruptRecord("not a stream's snapshot")
+
+
+def _add_block(state: StreamState, block: Block) -> None:
+    if state.blocks and state.blocks.peekitem(-1)[0] >= block.number:
+        raise CorruptRecord("blocks of a snapshot are not in order")
+    if block.number != state.block_of(block.first) or block.number != state.block_of(block.last):
+        raise CorruptRecord(f"block {block.number} holds sequences {block.first} to {block.last}")
+    state.in_order = state.in_order and block.ordered and block.time_min >= state.time_max
+    state.time_max = max(state.time_max, block.time_max)
+    state.blocks[block.number] = block
+    state.count += block.alive
+    state.bytes += block.bytes
+    files, block.files = block.files, []
+    state.use_files(block, files)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def _encode_block(block: Block) -> object:
+    index = block.index
+    columns = block.columns
+    if index is None:
+        assert columns is not None, "a block without an index file is resident"
+    return [
+        block.number,
+        block.first,
+        block.size,
+        block.alive,
+        block.bytes,
+        block.time_min,
+        block.time_max,
+        block.last_size,
+        block.ordered,
+        None if block.dead is None else _pack(block.dead),
+        block.files,
+        None if index is None else [index.path, index.offset, index.length, index.crc],
+        _encode_columns(columns) if index is None and columns is not None else None,
+    ]
+
+
+def _decode_block(value: object) -> Block:
+    match value:
+        case [
+            int(number), int(first), int(size), int(alive), int(byte_count), int(time_min), int(time_max),
+            int(last_size), bool(ordered), bytes() | None as dead, list(files), list() | None as index,
+            list() | None as columns,
+        ]:  # fmt: skip
+            block = Block(number, first)
+            block.size, block.alive, block.bytes = size, alive, byte_count
+            block.time_min, block.time_max, block.last_size = time_min, time_max, last_size
+            block.ordered = ordered
+            block.due_ms = time_min
+            block.dead = None if dead is None else _unpack(dead, size)
+            block.head = block.next_live(0)
+            block.files = [path for path in files if isinstance(path, str)]
+            block.index = _decode_chunk(index) if index is not None else None
+            block.columns = _decode_columns(columns) if columns is not None else None
+            if block.alive != (size if block.dead is None else block.dead.count(0)) or not alive:
+                raise CorruptRecord(f"block {number} counts {alive} live messages")
+            if (block.columns is None) != (index is not None) or len(block.columns or range(size)) != size:
+                raise CorruptRecord(f"the index of block {number} is missing, or not its own")
+            return block
+    raise CorruptRecord("not the summary of a block")
+
+
+def _decode_chunk(value: object) -> Chunk:
+    match value:
+        case [str(path), int(offset), int(length), int(crc)]:
+            return Chunk(path, offset, length, crc)
+    raise CorruptRecord("not the place of an index")
+
+
+def _encode_columns(columns: Columns) -> object:
+    return [
+        "\0".join(columns.subjects),
+        columns.paths,
+        [
+            _raw(column)
+            for column in (
+                columns.lengths, columns.sizes, columns.times_ms, columns.ids, columns.chunk_firsts, columns.chunk_skips,
+                columns.chunk_paths, columns.chunk_offsets, columns.chunk_lengths, columns.chunk_crcs,
+            )
+        ],
+    ]  # fmt: skip
+
+
+def _decode_columns(value: list[object]) -> Columns:
+    match value:
+        case [str(subjects), list(paths), list(raw)] if len(raw) == 10:
+            columns = Columns()
+            columns.subjects = subjects.split("\0")
+            columns.table = {subject: ident for ident, subject in enumerate(columns.subjects)}
+            columns.paths = [path for path in paths if isinstance(path, str)]
+            (
+                columns.lengths, columns.sizes, columns.times_ms, columns.ids, columns.chunk_firsts, columns.chunk_skips,
+                columns.chunk_paths, columns.chunk_offsets, columns.chunk_lengths, columns.chunk_crcs,
+            ) = (_column(data, typecode) for data, typecode in zip(raw, "IIqIIQIQQI", strict=True))  # fmt: skip
+            if not len(columns.lengths) == len(columns.sizes) == len(columns.times_ms) == len(columns.ids):
+                raise CorruptRecord("columns of a block differ in length")
+            if not all(ident < len(columns.subjects) or ident == HOLE for ident in set(columns.ids.tolist())):
+                raise CorruptRecord("a subject that is not in its block's table")
+            if not all(path < len(columns.paths) for path in columns.chunk_paths):
+                raise CorruptRecord("a chunk in a file without a name")
+            return columns
+    raise CorruptRecord("not the columns of a block")
+
+
+# ---------------------------------------------------------------- subjects
+
+
+def _encode_subjects(state: StreamState) -> object:
+    table = state.subjects
+    several = [(place, subject) for place, subject in enumerate(table.last) if subject in table.earlier]
+    flat = array("Q")
+    for _, subject in several:
+        flat.extend(table.earlier[subject])
+    return [
+        "\0".join(table.last),
+        _raw(array("Q", table.last.values())),
+        _raw(array("I", [place for place, _ in several])),
+        _raw(array("I", [len(table.earlier[subject]) for _, subject in several])),
+        _raw(flat),
+    ]
+
+
+def _decode_subjects(state: StreamState, value: list[object]) -> None:
+    match value:
+        case [str(text), bytes(last), bytes(places), bytes(counts), bytes(flat)]:
+            names = text.split("\0") if text else []
+            state.subjects.last = dict(zip(names, _column(last, "Q"), strict=True))
+            state.subjects.fresh = names
+            blocks = _column(flat, "Q").tolist()
+            at = 0
+            for place, count in zip(_column(places, "I"), _column(counts, "I"), strict=True):
+                state.subjects.earlier[names[place]] = blocks[at : at + count]
+                at += count
+            return
+    raise CorruptRecord("not a subject table")
+
+
+# ---------------------------------------------------------------- raw columns
+
+
+def _raw(column: array[int]) -> bytes:
+    if _SWAP:
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def _column(data: object, typecode: str) -> array[int]:
+    if not isinstance(data, bytes):
+        raise CorruptRecord("not a column")
+    column = array(typecode)
+    column.frombytes(data)
+    if _SWAP:
+        column.byteswap()
+    return column
+
+
+def _pack(flags: bytearray) -> bytes:
+    """One bit for each byte that is 0 or 1, the first one highest, behind a leading 1."""
+    number = int(b"1" + flags.translate(_TO_DIGITS), 2)
+    return number.to_bytes((len(flags) + 8) // 8, "big")
+
+
+def _unpack(data: bytes, size: int) -> bytearray:
+    digits = f"{int.from_bytes(data, 'big'):b}".encode()
+    if len(digits) != size + 1:
+        raise CorruptRecord("deletions of another number of messages")
+    return bytearray(digits[1:].translate(_FROM_DIGITS))

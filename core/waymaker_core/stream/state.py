@@ -1,0 +1,409 @@
+"""What a stream is made of, and how committed records change it.
+
+Applying asks no questions: a record says which sequence, which time, which drops. It needs no index of a sealed block,
+because a record never cuts through one: it truncates whole blocks, or names single messages with their sizes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from sortedcontainers import SortedDict
+
+from waymaker_core.configs import StreamConfig
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.names import reserved_prefix
+from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.stream.answers import NeedBlocks
+from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import Columns
+from waymaker_core.stream.subject_caps import SubjectCaps
+from waymaker_core.stream.subject_table import SubjectTable
+from waymaker_core.stream.tail import Tail
+from waymaker_core.subjects import SubjectFilter
+
+SHARED_FILES = ("journal/", "tails/")
+"""Beginnings of the paths of files that do not belong to one block."""
+
+
+class StreamState:
+    """Committed state, the tail over it, and notes that can be made anew.
+
+    `blocks`: by number, in order; a block without a live message is not there. `in_order`: no message is older than one
+    before it, since the stream was last empty. `shielded`: retention has met messages kept only because an older one at
+    their subject is kept. `released`: files of blocks that are gone.
+    """
+
+    def __init__(self, stream_id: int, config: StreamConfig, created_ms: int, limits: Limits) -> None:
+        assert config.block_size > 0, "a validated configuration has a block size"
+        self.id = stream_id
+        self.config = config
+        self.created_ms = created_ms
+        self.limits = limits
+        self.notice = ""
+        self.position = 0
+        self.last_seq = 0
+        self.count = 0
+        self.bytes = 0
+        self.clock_ms = 0
+        self.reserved_to = 0
+        self.block_size = config.block_size
+        self.blocks: SortedDict[int, Block] = SortedDict()
+        self.subjects = SubjectTable(config.block_size)
+        self.tail = Tail(config.block_size)
+        self.time_max = 0
+        self.in_order = True
+        self.shielded = False
+        self.file_uses: dict[str, int] = {}
+        self.released: list[str] = []
+        self.reserve_ahead = 0
+        self.reserved = bool(reserved_prefix(config.name))
+        self.filter = SubjectFilter(config.subjects_filter)
+        self.accepted: dict[str, int] = {}
+        self.caps = SubjectCaps()
+
+    # ------------------------------------------------------------ figures
+
+    @property
+    def first_seq(self) -> int:
+        """Sequence of the first live message; `last_seq + 1` when there is none."""
+        return self.blocks.peekitem(0)[1].first_live if self.blocks else self.last_seq + 1
+
+    @property
+    def settings(self) -> StreamConfig:
+        """The settings that decisions are taken under: the newest ones, committed or staged."""
+        return self.tail.configs[-1] if self.tail.configs else self.config
+
+    @property
+    def pinned(self) -> bool:
+        """Whether any publish may need any index, so that all of them stay resident."""
+        return self.config.max_msgs_per_subject > 0
+
+    def is_complete(self, block: Block) -> bool:
+        """Whether nothing will ever be added to a block."""
+        return (block.number + 1) * self.block_size <= self.last_seq
+
+    def need_all(self) -> None:
+        """`NeedBlocks` unless every index is resident."""
+        absent = [number for number, block in self.blocks.items() if block.columns is None]
+        if absent:
+            raise NeedBlocks(absent)
+
+    def block_of(self, seq: int) -> int:
+        """The number of the block a sequence falls into."""
+        return (seq - 1) // self.block_size
+
+    def is_live(self, seq: int) -> bool:
+        """Whether a committed message is still there. Needs no index."""
+        block = self.blocks.get((seq - 1) // self.block_size)
+        return block is not None and block.is_live(seq)
+
+    def live_count_from(self, seq: int) -> int:
+        """How many live messages have this sequence or a later one."""
+        number = self.block_of(max(1, seq))
+        total = 0
+        for later in self.blocks.irange(number):
+            block = self.blocks[later]
+            total += block.alive if later > number else block.live_count_from(seq)
+        return total
+
+    # ------------------------------------------------------------ changes
+
+    def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
+        """What any record of the stream's log means for its messages."""
+        assert position > self.position, "records are applied once and in order"
+        if isinstance(record, PublishRecord):
+            assert chunk is not None, "a publish has bodies"
+            self.apply_publish(record, chunk)
+        elif isinstance(record, PruneRecord):
+            self.apply_prune(record)
+        elif isinstance(record, AckRecord):
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+        elif isinstance(record, DropRecord):
+            if record.copies is not None:
+                assert chunk is not None, "copies have bodies"
+                self.apply_publish(record.copies, chunk)
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+        self.position = position
+
+    def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
+        """Messages are appended, then what they push out goes."""
+        tail = self.tail
+        last_seq = record.first_seq + len(record.subjects) - 1 if record.seqs is None else record.seqs[-1]
+        if last_seq > tail.last_seq:
+            # Not decided here: replayed, or sent by a primary.
+            tail.count += len(record.subjects)
+            tail.bytes += sum(record.sizes)
+            tail.last_seq = last_seq
+            self.caps.forget()
+        if record.seqs is None:
+            self._append(record, 0, len(record.subjects), record.first_seq, chunk)
+        else:
+            self._append_with_gaps(record, record.seqs, chunk)
+        self.last_seq = last_seq
+        self.clock_ms = max(self.clock_ms, record.clock_ms)
+        tail.clock_ms = max(tail.clock_ms, record.clock_ms)
+        self.reserved_to = max(self.reserved_to, record.reserved_to)
+        tail.reserved_to = max(tail.reserved_to, record.reserved_to)
+        tail.publish_applied(last_seq)
+        if record.truncate_to:
+            self._truncate(record.truncate_to)
+        if record.drop_seqs:
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+
+    def apply_prune(self, record: PruneRecord) -> None:
+        """Retention's record."""
+        if record.truncate_to:
+            self._truncate(record.truncate_to)
+        if record.drop_seqs:
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+
+    def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
+        """Single messages end; one that is gone already stays gone."""
+        tail, block_size = self.tail, self.block_size
+        dropped = 0
+        for seq, size in zip(seqs, sizes, strict=True):
+            block = self.blocks.get((seq - 1) // block_size)
+            gone = block is None or not block.drop(seq, size)
+            if not tail.drop_applied(seq) and not gone:
+                tail.count -= 1
+                tail.bytes -= size
+                self.caps.forget()
+            if gone or block is None:
+                continue
+            dropped += 1
+            self.count -= 1
+            self.bytes -= size
+            if not block.alive:
+                self._release(block)
+        if dropped:
+            self._after_drops(dropped)
+
+    def apply_config(self, config: StreamConfig) -> None:
+        """New settings, committed by the catalogue."""
+        if self.tail.configs and self.tail.configs[0] == config:
+            self.tail.configs.popleft()
+        self.config = config
+
+    def open_at(self, last_seq: int) -> None:
+        """An import is complete: sequences up to here are used, whether their messages were still there or not."""
+        assert self.tail.is_empty(), "nothing is published to a stream being imported"
+        self.last_seq = max(self.last_seq, last_seq)
+        self.tail.last_seq = max(self.tail.last_seq, last_seq)
+
+    def skip_reserved(self) -> None:
+        """After a recovery: never assign what may have been assigned before the stop (`reserved_to`)."""
+        assert self.tail.is_empty(), "only a stream that has just been recovered skips"
+        self.tail.last_seq = max(self.tail.last_seq, self.reserved_to)
+
+    def cut_tail(self) -> None:
+        """Forget every decision that is not committed, and what retention noted on the strength of one."""
+        self.tail.reset(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
+        self.caps.forget()
+        for block in self.blocks.values():
+            block.time_min, block.time_max, block.due_ms, block.spared = 0, self.time_max, 0, -1
+
+    # ------------------------------------------------------------ appending
+
+    def _append(self, record: PublishRecord, start: int, end: int, seq: int, chunk: Chunk, skip: int = 0) -> int:
+        """Entries `start` to `end` of a record, with consecutive sequences from `seq` on; the skip behind them."""
+        block_size = self.block_size
+        while start < end:
+            number = (seq - 1) // block_size
+            stop = min(end, start + (number + 1) * block_size - seq + 1)
+            lengths = record.lengths
+            if stop - start == len(record.subjects):
+                self._append_to_block(number, seq, record.subjects, record.times_ms, record.sizes, lengths, chunk, skip)
+                return skip
+            lengths = lengths[start:stop]
+            self._append_to_block(
+                number, seq, record.subjects[start:stop], record.times_ms[start:stop], record.sizes[start:stop], lengths,
+                chunk, skip,
+            )  # fmt: skip
+            skip += sum(lengths)
+            seq += stop - start
+            start = stop
+        return skip
+
+    def _append_with_gaps(self, record: PublishRecord, seqs: array[int], chunk: Chunk) -> None:
+        start = skip = 0
+        for entry in range(1, len(seqs) + 1):
+            if entry == len(seqs) or seqs[entry] != seqs[entry - 1] + 1:
+                skip = self._append(record, start, entry, seqs[start], chunk, skip)
+                start = entry
+
+    def _append_to_block(
+        self, number: int, seq: int, subjects: list[str], times_ms: array[int], sizes: array[int], lengths: array[int],
+        chunk: Chunk, skip: int,
+    ) -> None:  # fmt: skip
+        block = self.blocks.get(number)
+        if block is None:
+            block = self.blocks[number] = Block(number, seq)
+        columns = block.columns
+        assert columns is not None, "the block that grows is resident"
+        ids = list(map(columns.table.get, subjects))
+        known: list[int] = self._enter(number, columns, subjects, ids) if None in ids else ids  # type: ignore[assignment]
+        self.subjects.last.update(zip(subjects, range(seq, seq + len(subjects)), strict=True))
+        byte_count = sum(sizes)
+        if min(times_ms) < self.time_max:
+            self.in_order = False
+        block.append(seq, known, times_ms, sizes, lengths, chunk, skip, byte_count)
+        self.in_order = self.in_order and block.ordered
+        self.time_max = max(self.time_max, block.time_max)
+        self.count += len(subjects)
+        self.bytes += byte_count
+        if not chunk.path.startswith(SHARED_FILES) and chunk.path not in block.files:
+            self._use_file(block, chunk.path)
+
+    def _enter(self, number: int, columns: Columns, subjects: list[str], ids: list[int | None]) -> list[int]:
+        """Give ids to the subjects that are new in a block."""
+        table, names = columns.table, columns.subjects
+        first_block = self.blocks.peekitem(0)[0]
+        known: list[int] = []
+        for subject, ident in zip(subjects, ids, strict=True):
+            if ident is None:
+                ident = table.get(subject)
+                if ident is None:
+                    ident = table[subject] = len(names)
+                    names.append(subject)
+                    self.subjects.enter_block(subject, number, first_block)
+            known.append(ident)
+        return known
+
+    # ------------------------------------------------------------ deleting
+
+    def _truncate(self, truncate_to: int) -> None:
+        """Every message below goes; none of them shares a block with one that stays."""
+        dropped = byte_count = 0
+        while self.blocks:
+            _, block = self.blocks.peekitem(0)
+            if block.first_live >= truncate_to:
+                break
+            assert block.last < truncate_to, "a record truncates whole blocks"
+            dropped += block.alive
+            byte_count += block.bytes
+            self._release(block)
+        self.count -= dropped
+        self.bytes -= byte_count
+        if truncate_to > self.tail.truncate_to:
+            # Not decided here. What is staged at this moment cannot be below, for a primary has no other's records.
+            self.tail.count -= dropped
+            self.tail.bytes -= byte_count
+            self.tail.truncate_to = truncate_to
+            self.caps.forget()
+        self.tail.truncate_applied(truncate_to)
+        if dropped:
+            self._after_drops(dropped)
+
+    def _release(self, block: Block) -> None:
+        """A block has no live message any more."""
+        del self.blocks[block.number]
+        for path in block.files:
+            self.release_file(path)
+        block.files = []
+
+    def _use_file(self, block: Block, path: str) -> None:
+        block.files.append(path)
+        self.file_uses[path] = self.file_uses.get(path, 0) + 1
+
+    def use_files(self, block: Block, paths: Sequence[str]) -> None:
+        """Files a block has of its own; one may serve two blocks that a record crosses."""
+        for path in paths:
+            if path not in block.files:
+                self._use_file(block, path)
+
+    def release_file(self, path: str) -> None:
+        """A block no longer uses a file."""
+        self.file_uses[path] -= 1
+        if not self.file_uses[path]:
+            del self.file_uses[path]
+            self.released.append(path)
+
+    def _after_drops(self, dropped: int) -> None:
+        if not self.blocks:
+            self.in_order = True
+            self.shielded = False
+            self.time_max = 0
+        for subject in self.subjects.sweep_some(dropped):
+            if subject in self.subjects.last:
+                try:
+                    self.latest(subject)
+                except NeedBlocks:
+                    continue
+
+    def judge_age_anew(self) -> None:
+        """Something other than age deletes: it may take the message for whose sake retention spared others."""
+        if self.shielded:
+            self.shielded = False
+            for block in self.blocks.values():
+                block.due_ms = block.time_min
+                block.spared = -1
+
+    # ------------------------------------------------------------ subjects
+
+    def latest(self, subject: str) -> int:
+        """Newest live sequence at a subject, or 0; repairs the subject table. `NeedBlocks` only after deletions."""
+        seq = self.subjects.last.get(subject, 0)
+        if not seq or self.is_live(seq):
+            return seq
+        found = self._previous(subject, seq, None)
+        if found:
+            self.subjects.set_last(subject, found)
+        else:
+            self.subjects.remove(subject)
+        return found
+
+    def projected_latest(self, subject: str) -> int:
+        """Newest sequence at a subject once everything staged is applied, or 0."""
+        tail = self.tail
+        seq = tail.latest_at(subject)
+        if seq > self.last_seq:
+            if not tail.is_dropped(seq):
+                return seq
+            staged = tail.seqs_at(subject)
+            if staged:
+                return staged[-1]
+        seq = self.latest(subject)
+        if not seq or not tail.is_dropped(seq):
+            return seq
+        return 0 if seq < tail.truncate_to else self._previous(subject, seq, tail)
+
+    def _previous(self, subject: str, before: int, tail: Tail | None) -> int:
+        """The newest live sequence at a subject below another one (and not dropped in `tail`), or 0."""
+        for number in reversed(self.subjects.blocks_of(subject)):
+            block = self.blocks.get(number)
+            if block is None or block.first_live >= before:
+                continue
+            if tail is not None and block.last < tail.truncate_to:
+                break
+            for entry in reversed(block.resident().postings_of(subject)):
+                seq = block.first + entry
+                if seq < before and block.is_live(seq) and (tail is None or not tail.is_dropped(seq)):
+                    return seq
+        return 0
+
+    def projected_seqs_at(self, subject: str) -> list[int]:
+        """Sequences at a subject that live in the projection, ascending. `NeedBlocks`."""
+        tail = self.tail
+        seqs: list[int] = []
+        for number in self.subjects.blocks_of(subject):
+            block = self.blocks.get(number)
+            if block is not None:
+                first = block.first
+                seqs += [
+                    first + entry
+                    for entry in block.resident().postings_of(subject)
+                    if block.is_live(first + entry) and not tail.is_dropped(first + entry)
+                ]
+        return seqs + tail.seqs_at(subject)
+
+    def is_projected(self, seq: int) -> bool:
+        """Whether a message, committed or staged, lives in the projection."""
+        return not self.tail.is_dropped(seq) and (seq > self.last_seq or self.is_live(seq))
+
+    def is_settled(self) -> bool:
+        """Whether nothing staged changes what is committed, so that an answer may leave at once."""
+        tail = self.tail
+        return tail.is_empty() and tail.truncate_to <= self.first_seq

@@ -1,0 +1,104 @@
+"""The subject table of a stream: every subject that may have live messages, its newest sequence and its blocks.
+
+Publishing updates it in bulk, deleting not at all: a deletion only makes an entry stale. Whoever looks a subject up checks
+whether its newest sequence lives and repairs the entry where it does not, and a sweep, paid for by deletions, removes the
+subjects that nobody looks up. So replay needs no index, and the table stays about as large as what lives.
+
+The sorted list for prefixes is brought up to date when it is asked for; appending to a dictionary costs a twentieth of
+keeping a sorted one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+
+class SubjectTable:
+    """`last`: newest stored sequence at each subject, perhaps gone. `earlier`: the blocks before that one's where the
+    subject may occur too, ascending; most subjects have none.
+    """
+
+    __slots__ = ("block_size", "last", "earlier", "order", "fresh", "removed", "owed", "sweeping")
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self.last: dict[str, int] = {}
+        self.earlier: dict[str, list[int]] = {}
+        self.order: list[str] = []
+        self.fresh: list[str] = []
+        self.removed = 0
+        self.owed = 0
+        self.sweeping: list[str] = []
+
+    def enter_block(self, subject: str, block: int, first_block: int) -> None:
+        """A subject is about to be stored in a block for the first time; `first_block` is the stream's first."""
+        last = self.last.get(subject)
+        if last is None:
+            self.fresh.append(subject)
+            return
+        previous = (last - 1) // self.block_size
+        if previous == block or previous < first_block:
+            return
+        blocks = self.earlier.get(subject)
+        if blocks is None:
+            self.earlier[subject] = [previous]
+            return
+        if blocks[0] < first_block:
+            del blocks[: bisect_left(blocks, first_block)]
+        if not blocks or blocks[-1] != previous:
+            blocks.append(previous)
+
+    def blocks_of(self, subject: str) -> list[int]:
+        """Blocks in which a subject may occur, ascending; some of them may be gone."""
+        last = self.last.get(subject)
+        if last is None:
+            return []
+        return [*self.earlier.get(subject, ()), (last - 1) // self.block_size]
+
+    def set_last(self, subject: str, seq: int) -> None:
+        """Repair: the newest live message is this older one."""
+        self.last[subject] = seq
+        blocks = self.earlier.get(subject)
+        if blocks is not None:
+            del blocks[bisect_left(blocks, (seq - 1) // self.block_size) :]
+            if not blocks:
+                del self.earlier[subject]
+
+    def remove(self, subject: str) -> None:
+        """Repair: nothing lives at this subject."""
+        del self.last[subject]
+        self.earlier.pop(subject, None)
+        self.removed += 1
+
+    def sorted_subjects(self) -> list[str]:
+        """Every subject of the table, sorted by code point; not to be changed."""
+        if self.removed:
+            self.order = [subject for subject in self.order if subject in self.last]
+            self.fresh = [subject for subject in self.fresh if subject in self.last]
+        if self.fresh:
+            # Two sorted runs: the sort merges them in one pass. A subject may have gone and come back, hence the dict.
+            self.fresh.sort()
+            self.order += self.fresh
+            self.order.sort()
+            if self.removed or len(self.order) != len(self.last):
+                self.order = list(dict.fromkeys(self.order))
+            self.fresh = []
+        self.removed = 0
+        return self.order
+
+    def place_from(self, prefix: str, after: str) -> int:
+        """Where, in `sorted_subjects`, those begin that could start with `prefix` and sort behind `after`."""
+        order = self.sorted_subjects()
+        return bisect_right(order, after) if after and after >= prefix else bisect_left(order, prefix)
+
+    def sweep_some(self, dropped: int) -> list[str]:
+        """Subjects to check because this many messages were deleted: two for each, once a whole round is paid for."""
+        self.owed += dropped
+        if not self.sweeping:
+            if self.owed < len(self.last) + 64:
+                return []
+            self.owed = 0
+            self.sweeping = list(self.last)
+        some = self.sweeping[-2 * dropped :]
+        del self.sweeping[-2 * dropped :]
+        return some

@@ -1,0 +1,324 @@
+"""The tail: what is decided and not yet committed, laid over the committed state.
+
+Decisions must see the decisions before them (two compare-and-sets at one subject, a limit that an uncommitted batch has
+used up, a deletion asked for twice), yet nothing may change before its record is committed. So the tail keeps the stream's
+figures as they will be when everything staged is applied ("projected"), the messages and deletions that lie between, and
+for each block how far the projection differs from what is committed. Cutting the tail undoes nothing, for nothing was done.
+
+What is applied is taken out again by its content, not by counting records: a replayed or replicated record, which was
+never staged here, changes committed and projected figures alike.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Sequence
+
+from waymaker_core.configs import StreamConfig
+
+LATEST_MAX = 1 << 16
+"""Subjects of staged messages remembered before those committed meanwhile are forgotten."""
+
+
+class Staged:
+    """One publish that waits: columns as in its record; `parts` says how many messages and bytes fall into which block."""
+
+    __slots__ = ("first_seq", "last_seq", "seqs", "subjects", "sizes", "times_ms", "parts")
+
+    def __init__(
+        self, first_seq: int, last_seq: int, seqs: array[int] | None, subjects: list[str], sizes: array[int],
+        times_ms: array[int], parts: list[tuple[int, int, int]],
+    ) -> None:  # fmt: skip
+        self.first_seq = first_seq
+        self.last_seq = last_seq
+        self.seqs = seqs
+        self.subjects = subjects
+        self.sizes = sizes
+        self.times_ms = times_ms
+        self.parts = parts
+
+    def entry_of(self, seq: int) -> int:
+        """The column entry of a sequence, or -1."""
+        if self.seqs is None:
+            return seq - self.first_seq if self.first_seq <= seq <= self.last_seq else -1
+        for entry, value in enumerate(self.seqs):
+            if value == seq:
+                return entry
+        return -1
+
+    def entry_from(self, seq: int) -> int:
+        """The first column entry at or behind a sequence."""
+        if self.seqs is None:
+            return max(0, seq - self.first_seq)
+        return sum(1 for value in self.seqs if value < seq)
+
+    def seq_of(self, entry: int) -> int:
+        """The sequence of a column entry."""
+        return self.first_seq + entry if self.seqs is None else self.seqs[entry]
+
+
+class Mark:
+    """Where a decision began, so that one that cannot be finished leaves nothing behind."""
+
+    __slots__ = ("last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "undo")
+
+    def __init__(self, tail: Tail) -> None:
+        self.last_seq = tail.last_seq
+        self.count = tail.count
+        self.bytes = tail.bytes
+        self.clock_ms = tail.clock_ms
+        self.reserved_to = tail.reserved_to
+        self.truncate_to = tail.truncate_to
+        self.front_seq = tail.front_seq
+        self.staged = len(tail.staged)
+        self.undo = len(tail.undo)
+
+
+class Tail:
+    """Projected figures: `last_seq`, `count`, `bytes`, `clock_ms`, `reserved_to`; `truncate_to` (everything below goes);
+    `front_seq`: nothing below it is live in the projection.
+
+    `staged`: publishes that wait, in order. `drops`: sizes of single messages whose end waits. `blocks`: for each block,
+    messages and bytes to add to what is committed (negative: staged deletions). `partial`: staged truncations of the open
+    block, as (truncate_to, block, count, bytes). `configs`: settings that wait.
+    """
+
+    __slots__ = (
+        "block_size", "last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "drops",
+        "blocks", "partial", "configs", "undo", "latest", "latest_upto", "latest_max",
+    )  # fmt: skip
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self.last_seq = 0
+        self.count = 0
+        self.bytes = 0
+        self.clock_ms = 0
+        self.reserved_to = 0
+        self.truncate_to = 0
+        self.front_seq = 0
+        self.staged: deque[Staged] = deque()
+        self.drops: dict[int, int] = {}
+        self.blocks: dict[int, list[int]] = {}
+        self.partial: deque[tuple[int, int, int, int]] = deque()
+        self.configs: deque[StreamConfig] = deque()
+        self.undo: list[int] = []
+        self.latest: dict[str, int] = {}
+        self.latest_upto = 0
+        self.latest_max = LATEST_MAX
+
+    def reset(self, last_seq: int, count: int, byte_count: int, clock_ms: int, reserved_to: int) -> None:
+        """Nothing waits: the projection is what is committed."""
+        self.last_seq = last_seq
+        self.count = count
+        self.bytes = byte_count
+        self.clock_ms = clock_ms
+        self.reserved_to = reserved_to
+        self.truncate_to = 0
+        self.front_seq = 0
+        self.staged.clear()
+        self.drops.clear()
+        self.blocks.clear()
+        self.partial.clear()
+        self.configs.clear()
+        self.undo.clear()
+        self._forget_latest()
+
+    def is_empty(self) -> bool:
+        """Whether no message or deletion waits (a truncation of whole blocks may)."""
+        return not self.staged and not self.drops and not self.partial
+
+    def is_dropped(self, seq: int) -> bool:
+        """Whether a message's end is staged."""
+        return seq < self.truncate_to or seq in self.drops
+
+    def add(self, block: int, count: int, byte_count: int) -> None:
+        """The projection of a block changes against what is committed."""
+        delta = self.blocks.get(block)
+        if delta is None:
+            if count or byte_count:
+                self.blocks[block] = [count, byte_count]
+            return
+        delta[0] += count
+        delta[1] += byte_count
+        if not delta[0] and not delta[1]:
+            del self.blocks[block]
+
+    # ------------------------------------------------------------ staging
+
+    def stage_publish(
+        self, seqs: array[int] | None, first_seq: int, subjects: list[str], sizes: array[int], times_ms: array[int]
+    ) -> None:
+        """Messages wait to be appended."""
+        last_seq = first_seq + len(subjects) - 1 if seqs is None else seqs[-1]
+        parts = self._parts(seqs, first_seq, last_seq, sizes)
+        for block, count, byte_count in parts:
+            self.add(block, count, byte_count)
+            self.count += count
+            self.bytes += byte_count
+        self.staged.append(Staged(first_seq, last_seq, seqs, subjects, sizes, times_ms, parts))
+        self.last_seq = last_seq
+
+    def _parts(
+        self, seqs: array[int] | None, first_seq: int, last_seq: int, sizes: array[int]
+    ) -> list[tuple[int, int, int]]:
+        block_size = self.block_size
+        block = (first_seq - 1) // block_size
+        if (last_seq - 1) // block_size == block:
+            return [(block, len(sizes), sum(sizes))]
+        parts: list[tuple[int, int, int]] = []
+        if seqs is None:
+            start = 0
+            while start < len(sizes):
+                end = min(len(sizes), (block + 1) * block_size - first_seq + 1)
+                parts.append((block, end - start, sum(sizes[start:end])))
+                start = end
+                block += 1
+            return parts
+        sums: dict[int, list[int]] = {}
+        for seq, size in zip(seqs, sizes, strict=True):
+            entry = sums.setdefault((seq - 1) // block_size, [0, 0])
+            entry[0] += 1
+            entry[1] += size
+        return [(number, count, byte_count) for number, (count, byte_count) in sums.items()]
+
+    def stage_drop(self, seq: int, size: int) -> None:
+        """One message, live in the projection, waits to be deleted."""
+        self.drops[seq] = size
+        self.undo.append(seq)
+        self.count -= 1
+        self.bytes -= size
+        self.add((seq - 1) // self.block_size, -1, -size)
+
+    def stage_truncate(self, truncate_to: int, count: int, byte_count: int) -> None:
+        """Everything below waits to be deleted: this much of the projection. Ends at a block's end, or at the last message."""
+        self.truncate_to = truncate_to
+        self.count -= count
+        self.bytes -= byte_count
+
+    def stage_truncate_open(self, block: int, count: int, byte_count: int) -> None:
+        """The open block is emptied up to the last message; more may follow in it."""
+        self.stage_truncate(self.last_seq + 1, count, byte_count)
+        self.partial.append((self.truncate_to, block, count, byte_count))
+        self.add(block, -count, -byte_count)
+
+    # ------------------------------------------------------------ undoing an unfinished decision
+
+    def mark(self) -> Mark:
+        """Begin a decision; at most one is under way."""
+        self.undo.clear()
+        return Mark(self)
+
+    def rollback(self, mark: Mark) -> None:
+        """Forget what was staged since the mark."""
+        for seq in reversed(self.undo):
+            self.add((seq - 1) // self.block_size, 1, self.drops.pop(seq))
+        self.undo.clear()
+        while len(self.staged) > mark.staged:
+            for block, count, byte_count in self.staged.pop().parts:
+                self.add(block, -count, -byte_count)
+        while self.partial and self.partial[-1][0] > mark.truncate_to:
+            _, block, count, byte_count = self.partial.pop()
+            self.add(block, count, byte_count)
+        self.last_seq = mark.last_seq
+        self.count = mark.count
+        self.bytes = mark.bytes
+        self.clock_ms = mark.clock_ms
+        self.reserved_to = mark.reserved_to
+        self.truncate_to = mark.truncate_to
+        self.front_seq = mark.front_seq
+        self._forget_latest()
+
+    # ------------------------------------------------------------ what is applied leaves the tail
+
+    def publish_applied(self, last_seq: int) -> None:
+        """Staged publishes up to a sequence are committed."""
+        staged = self.staged
+        while staged and staged[0].last_seq <= last_seq:
+            for block, count, byte_count in staged.popleft().parts:
+                self.add(block, -count, -byte_count)
+        if not staged:
+            self._forget_latest()
+
+    def drop_applied(self, seq: int) -> bool:
+        """One message's end is committed; False if it was not staged."""
+        size = self.drops.pop(seq, None)
+        if size is None:
+            return False
+        self.add((seq - 1) // self.block_size, 1, size)
+        return True
+
+    def truncate_applied(self, truncate_to: int) -> None:
+        """A truncation is committed."""
+        partial = self.partial
+        while partial and partial[0][0] <= truncate_to:
+            _, block, count, byte_count = partial.popleft()
+            self.add(block, count, byte_count)
+
+    # ------------------------------------------------------------ look-ups
+
+    def latest_at(self, subject: str) -> int:
+        """Newest staged sequence at a subject, or 0 (it may be dropped in the tail, or committed meanwhile)."""
+        staged = self.staged
+        if not staged:
+            return 0
+        if self.latest_upto < staged[-1].last_seq:
+            if len(self.latest) > self.latest_max:
+                # Entries of what is committed meanwhile pile up while the tail never empties.
+                self._forget_latest()
+                self.latest_max = max(LATEST_MAX, 2 * sum(len(publish.subjects) for publish in staged))
+            for publish in self._not_indexed():
+                self.latest.update(zip(publish.subjects, publish.seqs or _run(publish), strict=True))
+            self.latest_upto = staged[-1].last_seq
+        return self.latest.get(subject, 0)
+
+    def _forget_latest(self) -> None:
+        self.latest.clear()
+        self.latest_upto = 0
+        self.latest_max = LATEST_MAX
+
+    def _not_indexed(self) -> list[Staged]:
+        found: list[Staged] = []
+        for publish in reversed(self.staged):
+            if publish.last_seq <= self.latest_upto:
+                break
+            found.append(publish)
+        found.reverse()
+        return found
+
+    def find(self, seq: int) -> tuple[Staged, int] | None:
+        """The staged publish that holds a sequence, and its entry there."""
+        place = self.place_from(seq)
+        if place == len(self.staged):
+            return None
+        publish = self.staged[place]
+        entry = publish.entry_of(seq)
+        return (publish, entry) if entry >= 0 else None
+
+    def place_from(self, seq: int) -> int:
+        """Place, among `staged`, of the first publish that holds this sequence or a later one."""
+        staged = self.staged
+        low, high = 0, len(staged)
+        while low < high:
+            middle = (low + high) // 2
+            if staged[middle].last_seq < seq:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def seqs_at(self, subject: str) -> list[int]:
+        """Staged sequences at a subject that are not dropped in the tail, ascending."""
+        if not self.latest_at(subject):
+            return []
+        return [
+            seq
+            for publish in self.staged
+            for entry, name in enumerate(publish.subjects)
+            if name == subject and not self.is_dropped(seq := publish.seq_of(entry))
+        ]
+
+
+def _run(publish: Staged) -> Sequence[int]:
+    return range(publish.first_seq, publish.last_seq + 1)
