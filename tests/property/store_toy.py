@@ -12,7 +12,7 @@ from random import Random
 
 from tests.property.store_disk import MemoryDisk
 from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.disk import Chunk, Delete, DiskFailure, FailureKind, ReadChunk
 from waymaker_core.limits import KIB, Limits
 from waymaker_core.records import PruneRecord, PublishRecord, Record, StreamCreated, StreamDeleted
 from waymaker_core.store.block_file import finish_ops, plan_tail
@@ -38,6 +38,8 @@ class History:
         """First sequence of each publish, or minus the truncation of each prune."""
         self.chunks: dict[int, list[Chunk]] = {}
         self.quarantined: dict[int, Quarantine] = {}
+        self.changed: set[int] = set()
+        """Streams with records behind their latest snapshot, replayed ones included."""
 
     # as a target
 
@@ -54,6 +56,7 @@ class History:
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
         assert position == self.positions.get(stream_id, 0) + 1, "no gaps"
         self.positions[stream_id] = position
+        self.changed.add(stream_id)
         match record:
             case StreamCreated():
                 self.alive[record.stream_id] = 1
@@ -113,7 +116,11 @@ class ToyNode:
         self.confirmed: list[tuple[int, int]] = []
         """(stream, position) of what is durable, in order."""
         self.submitted: list[tuple[int, int, Record]] = []
-        self.changed: set[int] = set()
+        self.synced = 0
+        """How many of `confirmed` a loss of power may not take."""
+        self.began_alive = dict(self.history.alive)
+        self.began_positions = dict(self.history.positions)
+        self.began_said = {stream_id: list(said) for stream_id, said in self.history.said.items()}
 
     # ------------------------------------------------------------ writing
 
@@ -155,8 +162,8 @@ class ToyNode:
             self.append(stream_id, record, self.random.randbytes(sum(lengths)))
             self.next_seq[stream_id] = seq + count
 
-    def flush(self) -> None:
-        flush = self.journal.flush(sync=not self.lazy or self.random.random() < 0.3)
+    def flush(self, sync: bool = False) -> None:
+        flush = self.journal.flush(sync=sync or not self.lazy or self.random.random() < 0.3)
         if flush is not None:
             self.disk.run(flush.ops)
             self.apply(flush)
@@ -166,8 +173,9 @@ class ToyNode:
         for entry in flush.entries:
             if self.history.exists(entry.stream_id) or entry.stream_id == 0:
                 self.history.record(entry.stream_id, entry.position, entry.record, entry.chunk)
-                self.changed.add(entry.stream_id)
             self.confirmed.append((entry.stream_id, entry.position))
+        if flush.synced:
+            self.synced = len(self.confirmed)
 
     # ------------------------------------------------------------ background
 
@@ -183,18 +191,19 @@ class ToyNode:
                 self.journal.spare_done(job)
 
     def checkpoint(self) -> None:
+        self.flush(sync=True)
         cut = self.journal.current_segment()
         old = {segment.path for segment in self.journal._segments if segment.number < cut}
         moved = self._move(old)
         full = self.chain.full_wanted() or self.random.random() < 0.2
         writer = CheckpointWriter(self.key, self.manifest.draw_file(), full)
         for stream_id in sorted([0, *self.history.alive]):
-            if full or stream_id in self.changed:
+            if full or stream_id in self.history.changed:
                 state = sorted(self.history.alive) if stream_id == 0 else self.history.state_of(stream_id)
                 writer.add_snapshot(stream_id, self.history.positions.get(stream_id, 0), encode_state(state))
                 if self.random.random() < 0.5:
                     self.disk.run(writer.take())
-        for stream_id in sorted(self.changed):
+        for stream_id in sorted(self.history.changed):
             if stream_id and stream_id not in self.history.alive:
                 writer.add_tombstone(stream_id)
         self.disk.run(writer.finish())
@@ -203,14 +212,14 @@ class ToyNode:
         self.manifest.chain = chain.files
         self.disk.run(replace_ops(self.manifest))
         before, self.chain = self.chain, chain
-        self.changed = set()
+        self.history.changed = set()
         self.disk.run(self.journal.release(cut))
         kept = {file.number for file in chain.files}
         for file in before.files:
             if file.number not in kept:
-                self.disk.perform(_delete(f"checkpoints/{file.number}.ckpt"))
+                self.disk.perform(Delete(f"checkpoints/{file.number}.ckpt"))
         for path in moved:
-            self.disk.perform(_delete(path))
+            self.disk.perform(Delete(path))
 
     def _move(self, old: set[str]) -> list[str]:
         """Copy the chunks in old segments and old tails into one new tail; the tails that go once that counts."""
@@ -231,7 +240,7 @@ class ToyNode:
             self.disk.run(finish_ops([plan.path]))
             for (stream_id, index), chunk in zip(places, plan.copied(crcs), strict=True):
                 self.history.chunks[stream_id][index] = chunk
-                self.changed.add(stream_id)
+                self.history.changed.add(stream_id)
         return sorted(tails)
 
     # ------------------------------------------------------------ life
@@ -249,16 +258,9 @@ class ToyNode:
                 self.checkpoint()
 
     def drain(self) -> None:
-        self.lazy = False
-        self.flush()
+        self.flush(sync=True)
         self.journal.mark(clean=True)
-        self.flush()
-
-
-def _delete(path: str) -> object:
-    from waymaker_core.disk import Delete
-
-    return Delete(path)
+        self.flush(sync=True)
 
 
 def bodies(disk: MemoryDisk, history: History) -> dict[int, list[bytes]]:

@@ -121,7 +121,7 @@ class JournalReader:
             if self._evidence <= address:
                 yield from self._gather_evidence(segment)
             if self._evidence <= address:
-                yield from self._judge_torn(segment, broken)
+                yield from self._judge_torn(segment)
                 return None
             if broken is not None:
                 self._sink.damaged(segment.path, segment.end, broken, problem)
@@ -240,19 +240,16 @@ class JournalReader:
         """Offset of the next valid header in a segment, behind damage."""
         return (yield from self._scan(segment.number, segment.end + ALIGNMENT, first_only=True))
 
-    def _judge_torn(self, segment: Segment, broken: FrameHeader | None) -> Steps:
-        """Note what the end was torn off from: the place itself, if something was begun there, and what lies behind it."""
-        if broken is not None:
-            self.remnants.insert(0, Remnant(segment.number, segment.end))
-        if not self.remnants:
-            begun = yield from read(segment.path, segment.end, HEADER_BYTES)
-            if begun[: len(MAGIC)] == MAGIC and decode_header(self._key, begun) is None:
-                self.torn_bytes = HEADER_BYTES
-                self.clean = False
-            return
-        self.clean = False
-        last = self.remnants[-1]
-        if last.segment == segment.number:
+    def _judge_torn(self, segment: Segment) -> Steps:
+        """Note what the end was torn off from: the place itself, if a frame was begun there, and what lies behind it."""
+        begun = yield from read(segment.path, segment.end, HEADER_BYTES)
+        if begun[: len(MAGIC)] == MAGIC:
+            header = decode_header(self._key, begun)
+            if header is None or header.segment == segment.number:
+                self.remnants.insert(0, Remnant(segment.number, segment.end))
+        if self.remnants:
+            self.clean = False
+            last = self.remnants[-1]
             self.torn_bytes = last.offset + HEADER_BYTES - segment.end
-        else:
-            self.torn_bytes = self._sizes[segment.number] - segment.end + last.offset + HEADER_BYTES
+            if last.segment != segment.number:
+                self.torn_bytes += self._sizes[segment.number]
