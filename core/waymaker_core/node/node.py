@@ -6,40 +6,264 @@ as inputs, and the same inputs in the same order always give the same effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from waymaker_core.effects import Effect
-from waymaker_core.inputs import Input
-from waymaker_core.node.config import NodeConfig
+from waymaker_core import inputs as events
+from waymaker_core import requests as rq
+from waymaker_core.disk import Delete, DiskFailure
+from waymaker_core.effects import Effect, Halt, Lane
+from waymaker_core.inputs import Call, Input
+from waymaker_core.node.calls import Calls, Handler
+from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.consuming import Consuming
+from waymaker_core.node.deliveries import Deliveries
+from waymaker_core.node.drain import Drain
+from waymaker_core.node.garbage import Garbage
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.indexes import Indexes
+from waymaker_core.node.lives import Lives
+from waymaker_core.node.publishing import Publishing
+from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.reading import Reading
+from waymaker_core.node.retention import Retention
+from waymaker_core.node.space import Space
 from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.streams import Streams
+from waymaker_core.node.subscriptions import Subscriptions
+from waymaker_core.node.tails import Tails
+from waymaker_core.node.timers import Timer
+from waymaker_core.node.watch import Watchers
 from waymaker_core.requests import ConsumerInfo, StreamStats
 from waymaker_core.types import Now
+
+if TYPE_CHECKING:
+    from waymaker_core.node.opening import Restored
+
+ORPHANS_A_JOB = 64
 
 
 class Node:
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
-    config: NodeConfig
-    stats: NodeStats
+    def __init__(self, restored: Restored, orphans: list[str]) -> None:
+        state = restored.state
+        self._state = state
+        self.config = state.config
+        self.stats: NodeStats = state.stats
+        self._watchers = Watchers(state.limits.watch_events_max)
+        self._lives = Lives(state, self._watchers, restored.catalogue_position)
+        self._lives.changed = restored.changed
+        self._lives.catalogue_changed = restored.catalogue_changed
+        self._commits = Commits(state, restored.journal, restored.catalogue_position, self._lives.apply)
+        self._indexes = Indexes(state)
+        self._subscriptions = Subscriptions(state, self._indexes)
+        self._garbage = Garbage(state, self._commits)
+        self._calls = Calls(state, self._commits, self._indexes, self._handlers())
+        self._quarantine = Quarantine(state, self._calls, self._subscriptions)
+        self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
+        self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
+        self._retention = Retention(state, self._commits, self._indexes, self._calls)
+        tails = Tails()
+        recovered = restored.recovered
+        self._checkpoints = Checkpoints(
+            state, self._commits, self._lives, self._garbage, self._indexes, tails, recovered.manifest, recovered.chain
+        )
+        self._checkpoints.quarantine = self._quarantine
+        self._space = Space(state, self._commits, self._calls, self._checkpoints)
+        self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
+        self._halted = False
+        self._orphans = orphans
+        for hosted in state.hosted.values():
+            if hosted.damage is None:
+                tails.note(hosted)
+                state.touch(hosted)
+
+    def _handlers(self) -> dict[type, Handler]:
+        """Which part answers which call."""
+        state, commits, lives = self._state, self._commits, self._lives
+        publishing = Publishing(state, commits, lives)
+        streams = Streams(state, commits, lives)
+        consuming = Consuming(state, commits, lives, self._subscriptions)
+        reading = Reading(state, lives)
+        return {
+            rq.Publish: publishing.publish,
+            rq.Fetch: consuming.fetch,
+            rq.Ack: consuming.ack,
+            rq.Subscribe: consuming.subscribe,
+            rq.WatchStreams: self._watch,
+            rq.ReadLatest: reading.latest,
+            rq.ListSubjects: reading.subjects,
+            rq.ScanSubject: reading.scan,
+            rq.ReadRange: reading.range,
+            rq.CreateStream: streams.create,
+            rq.DeleteStream: streams.delete,
+            rq.GetStreamInfo: streams.info,
+            rq.ListStreams: streams.list_names,
+            rq.UpdateStream: streams.update,
+            rq.CreateConsumer: consuming.create,
+            rq.DeleteConsumer: consuming.delete,
+            rq.ListConsumers: consuming.list_infos,
+            rq.GetConsumerInfo: consuming.info,
+            rq.ExportStream: streams.export,
+            rq.ImportBegin: streams.import_begin,
+            rq.ImportBatch: publishing.import_batch,
+            rq.ImportEnd: streams.import_end,
+        }
+
+    # ------------------------------------------------------------------ the door
 
     def step(self, now: Now, inputs: Sequence[Input]) -> list[Effect]:
         """Take what happened, in order, run the timers that are due, and say what must be done, in order.
 
         `now.mono_ns` never goes back. A step without inputs is a tick. After `Halt` the node answers nothing more.
         """
-        raise NotImplementedError
+        if self._halted:
+            return []
+        state = self._state
+        assert now.mono_ns >= state.now.mono_ns, "the monotonic clock went back"
+        state.now = now
+        self._retention.look_at_clock(now)
+        for event in inputs:
+            self._take(event)
+        for timer, key in state.timers.take_due(now.mono_ns):
+            self._ring(timer, key)
+        self._settle()
+        self._subscriptions.serve()
+        self._settle()
+        self._commits.flush()
+        self._settle()
+        self._checkpoints.wake()
+        self._space.wake()
+        self._garbage.collect()
+        self._delete_orphans()
+        self._indexes.trim()
+        self._drain.wake()
+        self._gauge()
+        effects = self._halt_if_lost(state.effects)
+        state.effects = []
+        return effects
 
     def next_deadline(self) -> int | None:
         """The monotonic nanosecond at which `step` wants to be called at the latest, even without inputs; None: never.
 
         It may lie in the past: then the node has work left over and wants to be called again at once.
         """
-        raise NotImplementedError
+        if self._halted:
+            return None
+        if self._subscriptions.has_ready() or self._commits.wants_flush:
+            return self._state.now.mono_ns
+        return self._state.timers.next_deadline()
+
+    # ------------------------------------------------------------------ what happened
+
+    def _take(self, event: Input) -> None:
+        """One input to the part that it is for."""
+        kind = type(event)
+        if kind is Call:
+            assert isinstance(event, Call)
+            self._calls.admit(event)
+        elif isinstance(event, events.JobDone):
+            self._state.jobs.done(event.id, event.results)
+        elif isinstance(event, events.JobFailed):
+            self._state.jobs.failed(event.id, event.failure)
+        elif isinstance(event, events.Credit):
+            self._credit(event)
+        elif isinstance(event, events.Cancel):
+            self._subscriptions.remove(event.token)
+            self._watchers.remove(event.token)
+        elif isinstance(event, events.Unreadable):
+            self._quarantine.unreadable(event)
+        else:
+            self._drain.begin()
+
+    def _credit(self, event: events.Credit) -> None:
+        """Credit for a reader that is gone is late, and means nothing."""
+        if event.token in self._subscriptions:
+            self._subscriptions.credit(event.token, event.messages, event.bytes)
+        elif event.token in self._watchers:
+            self._watchers.credit(event.token, event.messages, self._state.effects)
+
+    def _watch(self, call: Call) -> None:
+        """`requests.WatchStreams`."""
+        self._watchers.add(call.token)
+
+    def _ring(self, timer: Timer, key: int) -> None:
+        """One timer to the part that set it."""
+        rings: dict[Timer, Callable[[int], None]] = {
+            Timer.DELIVERIES: self._deliveries.expire,
+            Timer.AGE: self._retention.judge,
+            Timer.DISK_RETRY: lambda _: self._space.retry(),
+            Timer.SYNC: lambda _: self._commits.sync_due(),
+            Timer.MARK: lambda _: self._commits.mark_due(),
+            Timer.COMMIT_RETRY: lambda _: self._commits.retry(),
+            Timer.DEAD_LETTERS: self._deliveries.retry,
+        }
+        rings[timer](key)
+
+    # ------------------------------------------------------------------ what follows
+
+    def _settle(self) -> None:
+        """Look once at every stream that changed: what it gives up, who it wakes, when it is to be looked at again."""
+        state = self._state
+        while state.touched:
+            touched, state.touched = state.touched, {}
+            for stream_id, hosted in touched.items():
+                if state.hosted.get(stream_id) is hosted and hosted.damage is None and not hosted.life.importing:
+                    self._deliveries.settle(hosted)
+                    self._retention.settle(hosted)
+                    self._subscriptions.wake(hosted)
+
+    def _delete_orphans(self) -> None:
+        """Files that the start found and nobody names."""
+        while self._orphans:
+            some, self._orphans = self._orphans[:ORPHANS_A_JOB], self._orphans[ORPHANS_A_JOB:]
+            self._state.start(Lane.BACKGROUND, [Delete(path) for path in some], _deleted, self._not_deleted)
+
+    def _not_deleted(self, failure: DiskFailure) -> None:
+        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
+
+    def _gauge(self) -> None:
+        stats, journal = self.stats, self._commits.journal
+        stats.streams = len(self._state.hosted)
+        stats.subscriptions = len(self._subscriptions)
+        stats.watchers = len(self._watchers)
+        stats.journal_bytes = journal.journal_bytes()
+
+    def _halt_if_lost(self, effects: list[Effect]) -> list[Effect]:
+        """End the node where it is not known any more what is durable, or where it is drained."""
+        failure = self._commits.failed or self._checkpoints.failed or self._space.failed
+        if failure is not None:
+            self._halted = True
+            effects.append(
+                Halt(f"{failure.path} could not be made durable: {failure.detail or failure.kind.value}", False)
+            )
+        elif self._drain.done:
+            self._halted = True
+            effects.append(Halt("drained", True))
+        return effects
+
+    # ------------------------------------------------------------------ figures
 
     def stream_figures(self) -> Iterator[tuple[str, StreamStats]]:
         """Name and figures of every stream served, sorted by name: for metrics, on demand."""
-        raise NotImplementedError
+        for hosted in self._served():
+            yield hosted.name, hosted.stream.stats()
 
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]:
         """Stream name and figures of every consumer, sorted: for metrics, on demand."""
-        raise NotImplementedError
+        for hosted in self._served():
+            for info in hosted.consumers.page("", self.config.limits.consumers_max).entries:
+                assert isinstance(info, ConsumerInfo)
+                yield hosted.name, info
+
+    def _served(self) -> list[Hosted]:
+        sound = [
+            hosted for hosted in self._state.hosted.values() if hosted.damage is None and not hosted.life.importing
+        ]
+        return sorted(sound, key=lambda hosted: hosted.name)
+
+
+def _deleted(_results: list[object]) -> None:
+    pass

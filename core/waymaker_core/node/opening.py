@@ -1,13 +1,41 @@
-"""How a node begins: recovery of the directory, state from its records, lives that end with a restart."""
+"""How a node begins: recovery of the directory, state from its records, lives that end with a restart.
+
+Ephemeral streams kept their messages in memory only, so each begins a new life, under a new id, before anybody is served.
+A restore that was interrupted left a stream that nobody was served from; it goes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
-from waymaker_core.disk import DiskOp
+from waymaker_core.disk import DiskFailure, DiskOp
 from waymaker_core.node.config import NodeConfig
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.lives import begin
 from waymaker_core.node.node import Node
-from waymaker_core.types import Now
+from waymaker_core.node.restoring import Restoring
+from waymaker_core.node.state import NodeState
+from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted
+from waymaker_core.store.errors import JournalFull
+from waymaker_core.store.journal import Journal
+from waymaker_core.store.paths import BLOCKS, TAILS, block_owner
+from waymaker_core.store.recovery import Recovered, recover
+from waymaker_core.types import CATALOGUE, Now, StreamId
+
+EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
+
+
+@dataclass(slots=True)
+class Restored:
+    """What a node is made of: state, the journal to go on with, and what recovery says."""
+
+    state: NodeState
+    journal: Journal
+    catalogue_position: int
+    recovered: Recovered
+    changed: dict[StreamId, Hosted]
+    catalogue_changed: bool
 
 
 def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
@@ -15,9 +43,109 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
 
     A generator of disk operations: perform each that it yields and send back the operation's result, or throw the
     `DiskFailure` into it. Its return value is the node. An empty directory becomes a new one. What makes a start
-    impossible is raised: `store.recovery.CorruptStore` (names file and offset), `store.recovery.UnknownVersion`,
-    or the `DiskFailure` itself. May be run again on the same directory after any of these, or after a crash at any
-    operation; a run never makes a directory worse.
+    impossible is raised: `store.errors.StoreRefused` (names file and offset), or the `DiskFailure` itself. May be run
+    again on the same directory after any of these, or after a crash at any operation; a run never makes a directory worse.
     """
-    raise NotImplementedError
-    yield
+    restoring = Restoring(config.limits)
+    recovered = yield from recover(restoring, config.limits, config.identity, config.node_id)
+    restoring.finish()
+    journal = Journal(recovered.journal, config.limits)
+    yield from _begin_new_lives(restoring, journal, now)
+    state = NodeState(config, restoring.catalogue, restoring.hosted)
+    state.now = now
+    for hosted in restoring.hosted.values():
+        hosted.stream.skip_reserved()
+        hosted.reserved_synced = hosted.stream.reserved_to
+        hosted.consumers.resume(now, certain=recovered.clean)
+        begin(hosted, state)
+    _report(state, recovered)
+    restored = Restored(
+        state, journal, restoring.catalogue_position, recovered, restoring.changed, restoring.catalogue_changed
+    )
+    return Node(restored, _orphans(restored))
+
+
+def _begin_new_lives(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
+    """End what cannot outlive a restart, and begin the ephemeral streams anew, in one commit."""
+    records: list[CatalogueRecord] = []
+    anew: list[StreamId] = []
+    for life in list(restoring.catalogue.lives.values()):
+        if life.importing:
+            records.append(StreamDeleted(life.stream_id))
+        elif life.config.ephemeral:
+            stream_id = StreamId(restoring.catalogue.draw_id())
+            records += [StreamDeleted(life.stream_id), StreamCreated(stream_id, life.config, now.wall_ms)]
+            anew.append(stream_id)
+    if not records:
+        return
+    yield from _make_spare(journal)
+    for record in records:
+        position = restoring.catalogue_position + 1
+        try:
+            journal.append(CATALOGUE, position, record)
+        except JournalFull as full:
+            raise RuntimeError("the journal has no room for the streams that begin anew") from full
+        restoring.record(CATALOGUE, position, record, None)
+    flush = journal.flush()
+    while flush is not None:
+        yield from flush.ops
+        journal.done(flush)
+        flush = journal.flush()
+    restoring.finish()
+    for stream_id in anew:
+        restoring.hosted[stream_id].stream.notice = EMPTIED
+
+
+def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
+    """One spare segment, if one is wanted and the disk has room for it."""
+    job = journal.spare_job()
+    if job is None:
+        return
+    try:
+        for op in job.ops:
+            yield op
+    except DiskFailure:
+        for op in journal.spare_failed(job):
+            yield op
+        return
+    journal.spare_done(job)
+
+
+def _orphans(restored: Restored) -> list[str]:
+    """Files that nobody names and that may go. A damaged stream's are evidence, and stay until it is deleted."""
+    damaged = [hosted.id for hosted in restored.state.hosted.values() if hosted.damage is not None]
+    orphans: list[str] = []
+    for path in restored.recovered.orphans:
+        if damaged and (path.startswith(TAILS) or (path.startswith(BLOCKS) and block_owner(path) in damaged)):
+            continue
+        orphans.append(path)
+    return orphans
+
+
+def _report(state: NodeState, recovered: Recovered) -> None:
+    """What the operator should know of the start."""
+    stats = state.stats
+    stats.recovered_records = recovered.replayed
+    stats.recovered_bytes_cut = recovered.cut_bytes
+    stats.recovered_orphans = len(recovered.orphans)
+    stats.streams = len(state.hosted)
+    stats.consumers = sum(len(hosted.consumers) for hosted in state.hosted.values())
+    state.log(
+        "info", "opened", streams=len(state.hosted), records=recovered.replayed, clean=recovered.clean,
+        new=recovered.is_new,
+    )  # fmt: skip
+    if recovered.cut_bytes and recovered.cut_at is not None:
+        path, offset = recovered.cut_at
+        state.log("warning", "torn_tail_cut", path=path, offset=offset, bytes=recovered.cut_bytes)
+    for warning in recovered.warnings:
+        state.log("warning", "recovery", detail=warning)
+    for hosted in state.hosted.values():
+        if hosted.damage is not None:
+            stats.quarantined_streams += 1
+            damage = hosted.damage
+            state.log(
+                "error", "quarantined", stream=hosted.name, stream_id=hosted.id, path=damage.path, offset=damage.offset,
+                detail=damage.detail,
+            )  # fmt: skip
+        elif hosted.stream.notice:
+            state.log("warning", "stream_emptied", stream=hosted.name, stream_id=hosted.id)

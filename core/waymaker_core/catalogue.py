@@ -1,0 +1,165 @@
+"""The catalogue: which streams live, under which names, with which settings.
+
+A log of commands of its own (stream id 0), applied at commit; what is decided and not yet committed is an overlay of names
+that only later decisions consult. On one node the commit is a sync of the journal; a consensus log can take that place
+behind the same three verbs: decide, stage, apply. It also hands out ids of lives, never the same one twice.
+
+It must never hold a stream's messages or consumers, and never let an id of an earlier life find a later one.
+"""
+
+from __future__ import annotations
+
+from sortedcontainers import SortedDict
+
+from waymaker_core.configs import StreamConfig
+from waymaker_core.limits import Limits
+from waymaker_core.outcomes import ALREADY_EXISTS, CodeError, exhausted
+from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.types import StreamId
+
+Name = tuple[str, str]
+"""(account, name): what a name is looked up by. The only account today is the empty one."""
+
+
+class Life:
+    """One life of a stream, as the catalogue knows it. Plain data; `config` is replaced, never changed."""
+
+    __slots__ = ("stream_id", "account", "config", "created_ms", "importing", "last_seq")
+
+    def __init__(
+        self, stream_id: StreamId, account: str, config: StreamConfig, created_ms: int, importing: bool, last_seq: int
+    ) -> None:
+        self.stream_id = stream_id
+        self.account = account
+        self.config = config
+        self.created_ms = created_ms
+        self.importing = importing
+        """Being restored from an archive: the name is taken, but nobody is served."""
+        self.last_seq = last_seq
+        """The sequence it was created or opened at; the stream itself knows better later."""
+
+    def key(self) -> Name:
+        """What it is found by."""
+        return (self.account, self.config.name)
+
+
+class Catalogue:
+    """Committed lives by id and by name, and the overlay of decided names."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.next_id = 1
+        self.lives: dict[StreamId, Life] = {}
+        self._names: SortedDict[Name, Life] = SortedDict()
+        self._decided: dict[Name, tuple[StreamId | None, int]] = {}
+        """Name -> (the life it will mean, or None; how many decisions about it are under way)."""
+
+    # ------------------------------------------------------------------ looking up
+
+    def find(self, account: str, name: str) -> Life | None:
+        """The committed life of a name, importing ones included."""
+        return self._names.get((account, name))
+
+    def will_be(self, account: str, name: str) -> StreamId | None:
+        """The life a name means once everything decided is committed."""
+        decided = self._decided.get((account, name))
+        if decided is not None:
+            return decided[0]
+        life = self._names.get((account, name))
+        return None if life is None else life.stream_id
+
+    def is_going(self, life: Life) -> bool:
+        """Whether the end of this life is decided and on its way."""
+        return bool(self._decided) and self.will_be(*life.key()) != life.stream_id
+
+    def names(self, account: str, after: str, limit: int) -> list[str]:
+        """Up to `limit` names served, sorted, behind `after`."""
+        found: list[str] = []
+        for key in self._names.irange((account, after), inclusive=(False, False)):
+            if key[0] != account or len(found) >= limit:
+                break
+            if not self._names[key].importing:
+                found.append(key[1])
+        return found
+
+    # ------------------------------------------------------------------ deciding
+
+    def draw_id(self) -> int:
+        """A new id of a life. Drawing is not undone, whatever becomes of what it was drawn for."""
+        drawn = self.next_id
+        self.next_id += 1
+        return drawn
+
+    def decide_create(
+        self, account: str, config: StreamConfig, now_ms: int, *, importing: bool = False, last_seq: int = 0
+    ) -> StreamCreated:
+        """A new life under a free name. `config` is validated already."""
+        if self.will_be(account, config.name) is not None:
+            raise CodeError(ALREADY_EXISTS, f"stream {config.name!r} already exists; nothing was changed")
+        if len(self.lives) + len(self._decided) >= self.limits.streams_max:
+            raise exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
+        return StreamCreated(self.draw_id(), config, now_ms, importing, last_seq)
+
+    def stage(self, record: CatalogueRecord, account: str = "") -> None:
+        """Lay a decided record over the names, until it is applied."""
+        key, stream_id = self._means(record, account)
+        _, under_way = self._decided.get(key, (None, 0))
+        self._decided[key] = (stream_id, under_way + 1)
+
+    def unstage(self, record: CatalogueRecord, account: str = "") -> None:
+        """Lift one decision about a name off the overlay; the last one lays the name bare."""
+        key, _ = self._means(record, account)
+        stream_id, under_way = self._decided.get(key, (None, 0))
+        if under_way <= 1:
+            self._decided.pop(key, None)
+        else:
+            self._decided[key] = (stream_id, under_way - 1)
+
+    def _means(self, record: CatalogueRecord, account: str) -> tuple[Name, StreamId | None]:
+        if isinstance(record, StreamCreated):
+            return (account, record.config.name), StreamId(record.stream_id)
+        life = self.lives[StreamId(record.stream_id)]
+        return life.key(), None if isinstance(record, StreamDeleted) else life.stream_id
+
+    # ------------------------------------------------------------------ applying
+
+    def apply(self, record: CatalogueRecord, account: str = "") -> None:
+        """Make a committed record so. Of lives it does not know only a creation is heeded."""
+        stream_id = StreamId(record.stream_id)
+        self.next_id = max(self.next_id, stream_id + 1)
+        if isinstance(record, StreamCreated):
+            life = Life(stream_id, account, record.config, record.created_ms, record.importing, record.last_seq)
+            assert life.key() not in self._names, "two lives of one name"
+            self.lives[stream_id] = life
+            self._names[life.key()] = life
+            return
+        known = self.lives.get(stream_id)
+        if known is None:
+            return
+        if isinstance(record, StreamDeleted):
+            del self.lives[stream_id]
+            del self._names[known.key()]
+        elif isinstance(record, StreamUpdated):
+            assert record.config.name == known.config.name
+            known.config = record.config
+        else:
+            assert isinstance(record, StreamOpened)
+            known.importing = False
+            known.last_seq = record.last_seq
+
+    # ------------------------------------------------------------------ snapshot
+
+    def snapshot(self) -> list[tuple[Life, StreamCreated]]:
+        """Every life with the record that would make it as it is, in order of ids."""
+        return [
+            (life, StreamCreated(life.stream_id, life.config, life.created_ms, life.importing, life.last_seq))
+            for life in sorted(self.lives.values(), key=lambda life: life.stream_id)
+        ]
+
+    def check(self) -> None:
+        """Assert what always holds; for tests and simulation."""
+        assert len(self.lives) == len(self._names)
+        for stream_id, life in self.lives.items():
+            assert life.stream_id == stream_id < self.next_id
+            assert self._names[life.key()] is life
+        assert all(under_way > 0 for _, under_way in self._decided.values())

@@ -1,0 +1,274 @@
+"""Calls: admitted by the authorize hook, given to their handler, answered with what the handler says or raises.
+
+A handler that cannot decide yet changes nothing and raises: `NeedBlocks` where an index must be read first, `AskLater`
+where a commit or a spare journal segment must come first. The call is then parked and handed to its handler again. Changes
+that must keep their order (publishes of one stream above all) wait in their stream's queue, behind one another; everything
+else waits for itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from waymaker_core.authorize import ACTIONS, stream_of
+from waymaker_core.disk import DiskFailure
+from waymaker_core.effects import End
+from waymaker_core.inputs import Call
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.indexes import Indexes
+from waymaker_core.node.state import NodeState
+from waymaker_core.outcomes import Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted
+from waymaker_core.requests import (
+    Ack,
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    DeleteStream,
+    ImportBatch,
+    ImportBegin,
+    ImportEnd,
+    Publish,
+    Subscribe,
+    UpdateStream,
+    WatchStreams,
+)
+from waymaker_core.stream import NeedBlocks
+from waymaker_core.types import StreamId
+
+Handler = Callable[[Call], None]
+
+ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream)
+"""Changes of one stream that are decided in the order in which they came."""
+
+CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
+"""Calls whose failure may rest on what is decided and not committed."""
+
+
+class AskLater(Exception):
+    """Not now: ask again after the next commit, or when the journal has more room. Nothing was changed."""
+
+
+class Calls:
+    """The node's desk: every call comes in here, and leaves with an answer or a place to wait."""
+
+    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, handlers: dict[type, Handler]) -> None:
+        self._state = state
+        self._commits = commits
+        self._indexes = indexes
+        self._handlers = handlers
+        self._later: list[Call] = []
+        self._queued: dict[StreamId, Hosted] = {}
+        """Streams whose queue waits for room."""
+        self.damaged: Callable[[Hosted, DiskFailure], None]
+        """What to do about a stream whose data could not be read."""
+
+    # ------------------------------------------------------------------ coming in
+
+    def admit(self, call: Call) -> None:
+        """A client asks."""
+        state, request = self._state, call.request
+        state.stats.calls += 1
+        refusal = state.config.authorize(call.principal, ACTIONS[type(request)], stream_of(request))
+        if refusal is None and state.stats.draining:
+            refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
+        if refusal is not None:
+            self._refuse(call, refusal)
+        elif isinstance(request, ORDERED):
+            self._ask_in_order(self._stream_of(call), call)
+        else:
+            self._ask(call)
+
+    def _may_park(self, call: Call) -> bool:
+        state, size = self._state, parked_bytes(call)
+        if state.stats.parked_calls >= state.limits.parked_calls_max or (
+            state.stats.inflight_bytes + size > state.limits.inflight_bytes_max
+        ):
+            self._refuse(call, exhausted("too many calls are waiting for the disk; try again later").refusal)
+            return False
+        self._park(call)
+        return True
+
+    def _park(self, call: Call) -> None:
+        self._state.stats.parked_calls += 1
+        self._state.stats.inflight_bytes += parked_bytes(call)
+
+    def _unpark(self, call: Call) -> None:
+        self._state.stats.parked_calls -= 1
+        self._state.stats.inflight_bytes -= parked_bytes(call)
+
+    # ------------------------------------------------------------------ asking
+
+    def _ask(self, call: Call) -> None:
+        """Hand a call to its handler; park it where that must wait."""
+        try:
+            self._handle(call)
+        except NeedBlocks as need:
+            hosted = self._stream_of(call)
+            assert hosted is not None
+            if self._may_park(call):
+                retry, lost = partial(self._ask_again, call), partial(self._unreadable, call, hosted)
+                self._indexes.load(hosted, need.blocks, retry, lost)
+        except AskLater:
+            if self._may_park(call):
+                self._later.append(call)
+
+    def _ask_again(self, call: Call) -> None:
+        """A parked call's index is there. `NeedBlocks` passes through: it then waits for more."""
+        self._unpark(call)
+        try:
+            self._handle(call)
+        except NeedBlocks:
+            self._park(call)
+            raise
+        except AskLater:
+            self._park(call)
+            self._later.append(call)
+
+    def _ask_in_order(self, hosted: Hosted | None, call: Call) -> None:
+        """Hand over a change that must not overtake the ones of its stream that wait."""
+        if hosted is None:
+            self._handle(call)
+            return
+        if hosted.queue:
+            if self._may_park(call):
+                hosted.queue.append(call)
+            return
+        try:
+            self._handle(call)
+        except NeedBlocks as need:
+            if self._may_park(call):
+                hosted.queue.append(call)
+                self._load_for_head(hosted, need)
+        except AskLater:
+            if self._may_park(call):
+                hosted.queue.append(call)
+                self._queued[hosted.id] = hosted
+
+    def _ask_head(self, hosted: Hosted) -> None:
+        """Hand over the head of a queue. `NeedBlocks` passes through."""
+        if not hosted.queue:
+            return
+        call = hosted.queue[0]
+        self._unpark(call)
+        try:
+            self._handle(call)
+        except NeedBlocks:
+            self._park(call)
+            raise
+        except AskLater:
+            self._park(call)
+            self._queued[hosted.id] = hosted
+            return
+        hosted.queue.popleft()
+        self._ask_queue(hosted)
+
+    def _ask_queue(self, hosted: Hosted) -> None:
+        try:
+            self._ask_head(hosted)
+        except NeedBlocks as need:
+            self._load_for_head(hosted, need)
+
+    def _load_for_head(self, hosted: Hosted, need: NeedBlocks) -> None:
+        ask, lost = partial(self._ask_head, hosted), partial(self._head_unreadable, hosted)
+        self._indexes.load(hosted, need.blocks, ask, lost)
+
+    def ask_later_ones(self) -> None:
+        """There may be room now: ask again for what waits for it."""
+        queued, self._queued = self._queued, {}
+        for hosted in queued.values():
+            self._ask_queue(hosted)
+        later, self._later = self._later, []
+        for call in later:
+            self._unpark(call)
+            self._ask(call)
+
+    def ask_all_of(self, hosted: Hosted) -> None:
+        """A stream is gone or quarantined: whatever waits in its queue hears so."""
+        self._queued.pop(hosted.id, None)
+        while hosted.queue:
+            call = hosted.queue.popleft()
+            self._unpark(call)
+            if hosted.damage is not None and self._state.hosted.get(hosted.id) is hosted:
+                self._refuse(call, hosted.damage.refusal(hosted.name))
+            else:
+                self.admit(call)
+
+    def refuse_waiting(self, refusal: Refusal) -> None:
+        """Nothing that waits will be done: it was not begun."""
+        for hosted in list(self._queued.values()):
+            while hosted.queue:
+                call = hosted.queue.popleft()
+                self._unpark(call)
+                self._refuse(call, refusal)
+        self._queued.clear()
+        later, self._later = self._later, []
+        for call in later:
+            self._unpark(call)
+            self._refuse(call, refusal)
+
+    # ------------------------------------------------------------------ answering
+
+    def _handle(self, call: Call) -> None:
+        """The one place where what a handler raises becomes an answer."""
+        try:
+            self._handlers[type(call.request)](call)
+        except CodeError as error:
+            self._answer_code(call, error)
+        except RefusedError as error:
+            self._refuse(call, error.refusal)
+
+    def _answer_code(self, call: Call, error: CodeError) -> None:
+        request = call.request
+        if isinstance(request, Subscribe):
+            refusal = Refusal(Status.NOT_FOUND, error.message, Outcome.NOT_APPLIED, error.code)
+            self._refuse(call, refusal)
+        elif isinstance(request, CHANGES):
+            self._commits.answer_with_last(call.token, Answer(error.code, error.message))
+        else:
+            self._state.reply(call.token, Answer(error.code, error.message))
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        if isinstance(call.request, Subscribe | WatchStreams):
+            self._state.stats.calls_refused += 1
+            self._state.effects.append(End(call.token, "", refusal))
+        else:
+            self._state.reply(call.token, refusal)
+
+    def _unreadable(self, call: Call, hosted: Hosted, failure: DiskFailure) -> None:
+        self._unpark(call)
+        self._refuse(call, self.lost(hosted, failure))
+
+    def _head_unreadable(self, hosted: Hosted, failure: DiskFailure) -> None:
+        refusal = self.lost(hosted, failure)
+        if hosted.queue:
+            call = hosted.queue.popleft()
+            self._unpark(call)
+            self._refuse(call, refusal)
+            self._ask_queue(hosted)
+
+    def lost(self, hosted: Hosted, failure: DiskFailure) -> Refusal:
+        """Data of a stream could not be read: the refusal that says so."""
+        self.damaged(hosted, failure)
+        if hosted.damage is not None:
+            return hosted.damage.refusal(hosted.name)
+        return Refusal(
+            Status.DATA_LOSS,
+            f"stream {hosted.name!r}: {failure.path} could not be read at offset {failure.offset} ({failure.detail})",
+            Outcome.NOT_APPLIED,
+        )
+
+    def _stream_of(self, call: Call) -> Hosted | None:
+        """The stream a call means now, whatever its state."""
+        request, state = call.request, self._state
+        if isinstance(request, ImportBatch | ImportEnd):
+            return state.hosted.get(StreamId(request.stream_id))
+        life = state.catalogue.find(call.principal.account, stream_of(request))
+        return None if life is None else state.hosted[life.stream_id]
+
+
+def parked_bytes(call: Call) -> int:
+    """Message bytes that a waiting call holds."""
+    request = call.request
+    return len(request.body) if isinstance(request, Publish | ImportBatch) else 0

@@ -1,0 +1,259 @@
+"""Checkpoints: messages move out of the journal, states are written down, and the journal before them is given up.
+
+One runs at a time, a few streams a job, while the node serves. It may stop at any point, by a crash or a full disk: until a
+manifest names the new checkpoint the old one holds, and the journal behind it is still there. The order is what makes it
+safe: chunks are copied and synced; only then does the stream read from there; its snapshot is written and synced; the
+manifest takes the old one's place; only then do journal segments and files of the state before go.
+
+A snapshot is exact for its own stream at its own position; those of different streams need not be of one moment, and the
+catalogue's is the last.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.disk import Delete, DiskFailure, DiskOp, FailureKind, Rename, SyncDir, SyncFile
+from waymaker_core.effects import Lane
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.garbage import Garbage
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.indexes import Indexes
+from waymaker_core.node.jobs import Done, Failed
+from waymaker_core.node.lives import Lives
+from waymaker_core.node.moving import Batch
+from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.snapshots import encode_catalogue, encode_stream
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.tails import Tails
+from waymaker_core.node.timers import Timer
+from waymaker_core.store.checkpoint import Chain, CheckpointWriter
+from waymaker_core.store.frame import directory_key
+from waymaker_core.store.manifest import Manifest, replace_ops
+from waymaker_core.store.paths import JOURNAL, TAILS, checkpoint_path
+from waymaker_core.types import CATALOGUE, StreamId
+
+STREAMS_A_BATCH = 32
+"""Streams looked at in one step."""
+COPY_BYTES_A_BATCH = 8 * 1024 * 1024
+"""Message bytes copied by one job, about."""
+
+
+class Running:
+    """One checkpoint under way: what is left to do, and what is to be given up when it is in force."""
+
+    __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written")
+
+    def __init__(
+        self, work: list[Hosted], writer: CheckpointWriter, cut: int, sparse: dict[str, list[StreamId]], begun_ns: int
+    ) -> None:
+        self.work = work
+        self.writer = writer
+        self.cut = cut
+        self.sparse = sparse
+        self.begun_ns = begun_ns
+        self.garbage: list[str] = []
+        self.written: dict[StreamId, None] = {}
+
+    def leaves(self, path: str) -> bool:
+        """Whether chunks in this file are to move."""
+        return path.startswith(JOURNAL) or path in self.sparse
+
+
+class Checkpoints:
+    """The checkpoint that runs, if one does, and when the next one is due."""
+
+    def __init__(
+        self, state: NodeState, commits: Commits, lives: Lives, garbage: Garbage, indexes: Indexes, tails: Tails,
+        manifest: Manifest, chain: Chain,
+    ) -> None:  # fmt: skip
+        self._state = state
+        self._commits = commits
+        self._lives = lives
+        self._garbage = garbage
+        self._indexes = indexes
+        self._tails = tails
+        self._manifest = manifest
+        self._chain = chain
+        self._key = directory_key(manifest.directory_id)
+        self._covered = commits.journal.end - commits.journal.journal_bytes()
+        """Journal address that the last checkpoint covers, about."""
+        self._running: Running | None = None
+        self._left_garbage: list[str] = []
+        """Files that the next manifest makes garbage."""
+        self.quarantine: Quarantine
+        self.full = False
+        """Whether the last attempt failed; another follows when the disk is tried again."""
+        self.failed: DiskFailure | None = None
+        """Why it is not known any more what is durable."""
+
+    @property
+    def running(self) -> bool:
+        """Whether one is under way."""
+        return self._running is not None
+
+    def wake(self) -> None:
+        """Begin one if the journal has grown enough."""
+        grown = self._commits.journal.end - self._covered
+        if self._running is None and not self.full and grown >= self._state.limits.checkpoint_journal_bytes:
+            self.begin()
+
+    def retry(self) -> None:
+        """There may be room again."""
+        self.full = False
+
+    def begin(self) -> None:
+        """Begin a checkpoint of everything committed so far."""
+        state, lives, journal = self._state, self._lives, self._commits.journal
+        full = self._chain.full_wanted()
+        sparse = self._tails.sparse()
+        work: dict[StreamId, Hosted] = dict(state.hosted) if full else dict(lives.changed)
+        for stream_id in [user for users in sparse.values() for user in users]:
+            if stream_id in state.hosted:
+                work[stream_id] = state.hosted[stream_id]
+        lives.changed = {}
+        writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
+        self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
+        self._running.garbage, self._left_garbage = self._left_garbage, []
+        self._covered = journal.end
+        self._next_batch(self._running)
+
+    # ------------------------------------------------------------------ streams
+
+    def _next_batch(self, running: Running) -> None:
+        batch = Batch(self._key, self._manifest, self._state.limits.block_bytes_max)
+        while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
+            hosted = running.work.pop()
+            if self._serves(hosted) and not hosted.stream.config.ephemeral:
+                batch.add(hosted, running.leaves)
+        batch.plan_tail()
+        if not batch.streams:
+            self._finish(running)
+        elif batch.ops:
+            self._start(batch.ops, partial(self._copied, running, batch), partial(self._not_copied, running, batch))
+        else:
+            self._moved(running, batch, [])
+
+    def _copied(self, running: Running, batch: Batch, results: list[object]) -> None:
+        batch.copied(results)
+        if batch.tail is not None:
+            self._tails.created(batch.tail.path, batch.tail.end)
+        self._index(running, batch, [])
+
+    def _index(self, running: Running, batch: Batch, _results: list[object]) -> None:
+        """One sealed block's index a step."""
+        ops = batch.index_next()
+        if ops is not None:
+            self._start(ops, partial(self._index, running, batch), partial(self._failed, running, batch, ops))
+            return
+        ops = batch.sync_ops()
+        self._start(ops, partial(self._moved, running, batch), partial(self._failed, running, batch, ops))
+
+    def _moved(self, running: Running, batch: Batch, _results: list[object]) -> None:
+        """The copies are durable: read from there, and write the snapshots down."""
+        unused = batch.settle(self._serves, self._indexes.admit)
+        running.garbage += unused
+        writer = running.writer
+        for hosted in batch.streams:
+            if not self._serves(hosted):
+                continue
+            running.garbage += [path for path in hosted.stream.take_released() if not path.startswith(TAILS)]
+            running.written[hosted.id] = None
+            damage = hosted.damage
+            if damage is not None:
+                writer.add_quarantine(hosted.id, damage.path, damage.offset, damage.detail)
+                continue
+            self._tails.note(hosted)
+            writer.add_snapshot(hosted.id, hosted.stream.position, encode_stream(hosted))
+        ops = writer.take()
+        self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
+
+    def _written(self, running: Running, _results: list[object]) -> None:
+        self._next_batch(running)
+
+    def _serves(self, hosted: Hosted) -> bool:
+        return self._state.hosted.get(hosted.id) is hosted
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, running: Running) -> None:
+        lives, writer = self._lives, running.writer
+        for stream_id in list(lives.ended):
+            if stream_id not in running.written:
+                del lives.ended[stream_id]
+                if stream_id in self._chain.latest:
+                    writer.add_tombstone(stream_id)
+        if lives.catalogue_changed or writer.full:
+            lives.catalogue_changed = False
+            writer.add_snapshot(CATALOGUE, lives.catalogue_position, encode_catalogue(self._state.catalogue))
+        ops = writer.finish()
+        self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
+
+    def _file_written(self, running: Running, _results: list[object]) -> None:
+        chain, manifest = running.writer.chain_after(self._chain), self._manifest
+        successor = Manifest(
+            manifest.directory_id, manifest.node_id, manifest.boot, running.cut, manifest.next_file, chain.files
+        )
+        ops = replace_ops(successor)
+        done, failed = partial(self._in_force, running, chain, successor), partial(self._failed, running, None, ops)
+        self._start(ops, done, failed)
+
+    def _in_force(self, running: Running, chain: Chain, manifest: Manifest, _results: list[object]) -> None:
+        state, before = self._state, self._chain
+        self._manifest, self._chain, self._running = manifest, chain, None
+        kept = {file.number for file in chain.files}
+        gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
+        ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
+        if ops:
+            self._start(ops, _nothing, self._not_deleted)
+        for path in [*running.garbage, *self._tails.take_unused()]:
+            self._garbage.add_shared(path)
+        state.stats.checkpoints += 1
+        state.stats.checkpoint_ns_last = state.now.mono_ns - running.begun_ns
+
+    def _not_deleted(self, failure: DiskFailure) -> None:
+        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
+
+    # ------------------------------------------------------------------ failure
+
+    def _not_copied(self, running: Running, batch: Batch, failure: DiskFailure) -> None:
+        owner = batch.owner_of(failure) if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} else None
+        if owner is None:
+            self._failed(running, batch, batch.ops, failure)
+            return
+        self.quarantine.found(owner, failure)
+        running.work += reversed(batch.streams)
+        running.garbage += batch.paths
+        self._next_batch(running)
+
+    def _failed(self, running: Running, batch: Batch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
+        """Give this attempt up: everything it was to cover is still to be covered."""
+        failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
+        no_room = failure.kind is FailureKind.NO_SPACE
+        if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_room):
+            self.failed = failure
+            return
+        if isinstance(failed_op, SyncDir) and any(isinstance(op, Rename) for op in ops):
+            self.failed = failure
+            return
+        state, lives = self._state, self._lives
+        self._running, self.full = None, True
+        state.stats.checkpoint_failures += 1
+        state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
+        left_over = [*running.work, *(batch.streams if batch is not None else ())]
+        left_over += [state.hosted[stream_id] for stream_id in running.written if stream_id in state.hosted]
+        for hosted in left_over:
+            lives.changed.setdefault(hosted.id, hosted)
+        lives.catalogue_changed = True
+        self._covered = min(self._covered, self._commits.journal.end - self._commits.journal.journal_bytes())
+        self._left_garbage = running.garbage
+        paths = [running.writer.path, *(batch.paths if batch is not None else ())]
+        self._start([Delete(path) for path in paths], _nothing, self._not_deleted)
+        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
+
+    def _start(self, ops: list[DiskOp], done: Done, failed: Failed) -> None:
+        self._state.start(Lane.BACKGROUND, ops, done, failed)
+
+
+def _nothing(_results: list[object]) -> None:
+    pass

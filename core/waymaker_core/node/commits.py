@@ -1,0 +1,375 @@
+"""Group commit: records of all streams gather, are written and synced as one job, and are applied when it is done.
+
+While a job runs the next batch gathers. Consecutive publishes of one stream in a gather become one record. A record's
+answers leave with it, in the step that applies it, and so does every answer that rests on a record that is under way: an
+answer given earlier could speak of something that a crash takes back.
+
+A sync that fails ends the node, for a second one that succeeds would prove nothing. A write that found no room is written
+again, the very same bytes, until there is room; nothing was synced, so nothing is known to be lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind, Write
+from waymaker_core.effects import Lane
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.timers import Timer
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.records import (
+    AckRecord,
+    ConsumerCreated,
+    ConsumerDeleted,
+    DeliveredRecord,
+    DropRecord,
+    PruneRecord,
+    PublishRecord,
+    Record,
+    StreamCreated,
+    StreamUpdated,
+)
+from waymaker_core.store.checksum import crc32c
+from waymaker_core.store.errors import JournalFull
+from waymaker_core.store.journal import Flush, Journal, frame_bound
+from waymaker_core.store.paths import memory_path
+from waymaker_core.stream.join import join_publishes, joinable
+from waymaker_core.types import CATALOGUE, Token
+
+MARK_DELAY_NS = 1_000_000_000
+"""How long after the last commit a node that has nothing to write says what is durable."""
+
+
+class Gathered:
+    """One record on its way (or several publishes that become one): whose, its bodies, and the answers that wait for it.
+
+    `hosted` is None for the catalogue, whose records belong to an `account`.
+    """
+
+    __slots__ = ("hosted", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
+                 "position", "chunk")  # fmt: skip
+
+    def __init__(
+        self, hosted: Hosted | None, account: str, record: Record, parts: list[bytes], bound: int, body_bytes: int
+    ) -> None:
+        self.hosted = hosted
+        self.account = account
+        self.records: list[Record] = [record]
+        self.parts = parts
+        self.bound = bound
+        self.body_bytes = body_bytes
+        self.messages = len(record.subjects) if isinstance(record, PublishRecord) else 0
+        self.replies: list[tuple[Token, Answer | Refusal]] = []
+        self.record = record
+        """The one record, once it has been written."""
+        self.position = 0
+        self.chunk: Chunk | None = None
+
+
+Apply = Callable[[Gathered], None]
+
+
+class Commits:
+    """The gather, the batch under way, and the order between them. `apply` is called with each record when it counts."""
+
+    def __init__(self, state: NodeState, journal: Journal, catalogue_position: int, apply: Apply) -> None:
+        self._state = state
+        self.journal = journal
+        self.catalogue_position = catalogue_position
+        """The last position given to a record of the catalogue."""
+        self._apply = apply
+        self._interval_ns = state.config.sync_interval_ms * 1_000_000
+        self._gathered: deque[Gathered] = deque()
+        self._gathered_bound = 0
+        self._joining: dict[int, Gathered] = {}
+        """The last gathered record of a stream, where it is a publish that the next one may join."""
+        self._logging: dict[int, Hosted] = {}
+        """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
+        self._flying: list[Gathered] = []
+        self._flush: Flush | None = None
+        self._ops: list[DiskOp] = []
+        self._started_ns = 0
+        self._sync_due = False
+        self.stalled = False
+        """Whether the batch under way waits for room on the disk."""
+        self.failed: DiskFailure | None = None
+        """Why durability can no longer be promised."""
+        self.committed_end = journal.end
+        """Address behind the last record that was applied."""
+
+    # ------------------------------------------------------------------ gathering
+
+    def room_for(self, bound: int, *, ordinary: bool) -> bool:
+        """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
+        return self.journal.fits(self._gathered_bound + bound, ordinary)
+
+    def add(self, hosted: Hosted, record: Record, parts: list[bytes], bound: int, body_bytes: int) -> Gathered:
+        """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
+        if type(record) is PublishRecord:
+            joined = self._join(hosted, record, parts, bound, body_bytes)
+            if joined is not None:
+                return joined
+        item = Gathered(hosted, "", record, parts, bound, body_bytes)
+        self._enqueue(item)
+        hosted.uncommitted += 1
+        if type(record) is PublishRecord:
+            self._joining[hosted.id] = item
+        else:
+            self._joining.pop(hosted.id, None)
+            if isinstance(record, AckRecord | DropRecord | ConsumerDeleted):
+                self._logging[hosted.id] = hosted
+        return item
+
+    def add_to_catalogue(self, account: str, record: Record) -> Gathered:
+        """Gather a record of the catalogue's log."""
+        item = Gathered(None, account, record, [], record_bound(record), 0)
+        self._enqueue(item)
+        return item
+
+    def _enqueue(self, item: Gathered) -> None:
+        self._gathered.append(item)
+        self._gathered_bound += item.bound
+        self._state.stats.inflight_bytes += item.body_bytes
+        self._state.stats.gathered_records += 1
+
+    def _join(
+        self, hosted: Hosted, record: PublishRecord, parts: list[bytes], bound: int, body_bytes: int
+    ) -> Gathered | None:
+        item = self._joining.get(hosted.id)
+        if item is None:
+            return None
+        limits = self._state.limits
+        last = item.records[-1]
+        if (
+            item.messages + len(record.subjects) > limits.record_messages_max
+            or item.body_bytes + body_bytes > limits.record_bytes_max
+            or not isinstance(last, PublishRecord)
+            or not joinable(last, record)
+        ):
+            return None
+        item.records.append(record)
+        item.parts += parts
+        item.messages += len(record.subjects)
+        item.body_bytes += body_bytes
+        item.bound += bound
+        self._gathered_bound += bound
+        self._state.stats.inflight_bytes += body_bytes
+        return item
+
+    # ------------------------------------------------------------------ answers that wait
+
+    def last(self) -> Gathered | None:
+        """The youngest record under way: what rests on any of them may leave with it."""
+        if self._gathered:
+            return self._gathered[-1]
+        return self._flying[-1] if self._flying else None
+
+    def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
+        """Give an answer as soon as everything decided so far is committed; now, if nothing is under way."""
+        last = self.last()
+        if last is None:
+            self._state.reply(token, answer)
+        else:
+            last.replies.append((token, answer))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has gathered and nothing is being written."""
+        return not self._ops and not self._gathered and not self._sync_due
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether something could be written at once, and waits only to be asked for."""
+        return self._sync_due and not self._ops
+
+    # ------------------------------------------------------------------ writing
+
+    def flush(self) -> None:
+        """Write what has gathered, unless a batch is being written."""
+        if self._ops or self.failed is not None or not (self._gathered or self._sync_due):
+            return
+        self._log_deliveries()
+        limits, ops, taken = self._state.limits, self._ops, 0
+        while self._gathered:
+            item = self._gathered[0]
+            if (self._flying and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
+                break
+            taken += item.bound
+            self._gathered.popleft()
+            self._gathered_bound -= item.bound
+            self._flying.append(item)
+        self._joining.clear()
+        if self._flying or self._sync_due:
+            self._write()
+
+    def _log_deliveries(self) -> None:
+        for hosted in list(self._logging.values()):
+            self.log_deliveries(hosted)
+        self._logging.clear()
+
+    def log_deliveries(self, hosted: Hosted) -> None:
+        """Gather what a stream's consumers delivered since it was last logged."""
+        if self._state.hosted.get(hosted.id) is hosted:
+            for record in hosted.consumers.delivered_records():
+                self.add(hosted, record, [], record_bound(record), 0)
+
+    def _place(self, item: Gathered, ops: list[DiskOp]) -> bool:
+        """Give a record its position and its place; False where the journal has no room for it yet."""
+        record = item.records[0]
+        if len(item.records) > 1:
+            record = join_publishes([one for one in item.records if isinstance(one, PublishRecord)])
+            item.records = [record]
+        item.record = record
+        hosted = item.hosted
+        if hosted is None:
+            stream_id, position = int(CATALOGUE), self.catalogue_position + 1
+        else:
+            stream_id, position = int(hosted.id), hosted.position + 1
+        if hosted is not None and hosted.stream.config.ephemeral:
+            self._place_in_memory(hosted, item, ops)
+        else:
+            try:
+                entry = self.journal.append(
+                    stream_id, position, record, item.parts, ordinary=type(record) is PublishRecord
+                )
+            except JournalFull:
+                return False
+            item.chunk = entry.chunk
+        item.position = position
+        if hosted is None:
+            self.catalogue_position = position
+        else:
+            hosted.position = position
+        return True
+
+    def _place_in_memory(self, hosted: Hosted, item: Gathered, ops: list[DiskOp]) -> None:
+        """An ephemeral stream's bodies go to memory; its records go nowhere."""
+        record = item.record
+        messages = record.copies if isinstance(record, DropRecord) else record
+        if not isinstance(messages, PublishRecord) or not item.parts:
+            return
+        first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
+        path = memory_path(hosted.id, (first_seq - 1) // hosted.stream.config.block_size)
+        body = b"".join(item.parts)
+        offset = hosted.memory_ends.get(path, 0)
+        hosted.memory_ends[path] = offset + len(body)
+        self._state.stats.ephemeral_bytes += len(body)
+        item.chunk = Chunk(path, offset, len(body), crc32c(body))
+        ops.append(Write(path, offset, [body], [(offset, body)]))
+
+    def _write(self) -> None:
+        sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._flying))
+        self._flush = self.journal.flush(sync)
+        self._sync_due = False
+        if self._flush is not None:
+            self._ops += self._flush.ops
+        if not self._ops:
+            self._written([])
+            return
+        self._started_ns = self._state.now.mono_ns
+        self._start()
+
+    def _start(self) -> None:
+        self._state.start(Lane.JOURNAL, self._ops, self._written, self._not_written)
+
+    # ------------------------------------------------------------------ written
+
+    def _written(self, _results: list[object]) -> None:
+        state, stats, flush, flying = self._state, self._state.stats, self._flush, self._flying
+        self.stalled = False
+        self._ops, self._flush, self._flying = [], None, []
+        if flush is not None:
+            self.journal.done(flush)
+            self.committed_end = flush.end
+            stats.journal_bytes_written += flush.byte_count
+            if flush.synced:
+                stats.count_sync(state.now.mono_ns - self._started_ns)
+            self._arm_sync(flush.synced)
+        if flying:
+            stats.commits += 1
+        for item in flying:
+            stats.inflight_bytes -= item.body_bytes
+            stats.gathered_records -= 1
+            hosted = item.hosted
+            if hosted is not None:
+                hosted.uncommitted -= 1
+            self._apply(item)
+            if flush is not None and flush.synced and hosted is not None and isinstance(item.record, PublishRecord):
+                hosted.reserved_synced = max(hosted.reserved_synced, item.record.reserved_to)
+            for token, answer in item.replies:
+                state.reply(token, answer)
+
+    def _arm_sync(self, synced: bool) -> None:
+        timers, now_ns = self._state.timers, self._state.now.mono_ns
+        if not synced:
+            if timers.deadline(Timer.SYNC, 0) is None:
+                timers.arm(Timer.SYNC, 0, now_ns + self._interval_ns)
+        else:
+            timers.arm(Timer.SYNC, 0, None)
+            if self.journal.mark_wanted():
+                timers.arm(Timer.MARK, 0, now_ns + MARK_DELAY_NS)
+
+    def _not_written(self, failure: DiskFailure) -> None:
+        failed_op = self._ops[failure.op_index] if failure.op_index < len(self._ops) else None
+        if failure.kind is FailureKind.NO_SPACE and isinstance(failed_op, Write):
+            self.stalled = True
+            self._state.stats.commit_retries += 1
+            retry_ns = self._state.limits.disk_retry_ms * 1_000_000
+            self._state.timers.arm(Timer.COMMIT_RETRY, 0, self._state.now.mono_ns + retry_ns)
+            return
+        self.failed = failure
+
+    # ------------------------------------------------------------------ timers
+
+    def retry(self) -> None:
+        """Write the batch that found no room again."""
+        if self.stalled:
+            self._start()
+
+    def sync_due(self) -> None:
+        """The interval between two syncs is over."""
+        self._sync_due = True
+
+    def mark_due(self) -> None:
+        """Nothing has been written for a while: say what is durable, if nobody else did."""
+        if self.idle and self.journal.mark_wanted():
+            self.journal.mark()
+            self._sync_due = True
+
+    def mark_clean(self) -> None:
+        """Say that this is the end, and that nothing confirmed lies behind it."""
+        self.journal.mark(clean=True)
+        self._sync_due = True
+
+
+def _must_sync(item: Gathered) -> bool:
+    """Whether, with interval sync, a record assigns sequences that no synced record has reserved."""
+    record, hosted = item.record, item.hosted
+    copies = record.copies if isinstance(record, DropRecord) else record
+    if hosted is None or not isinstance(copies, PublishRecord) or hosted.stream.config.ephemeral:
+        return False
+    last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
+    return last > hosted.reserved_synced
+
+
+def record_bound(record: Record) -> int:
+    """What the frame of a record without bodies takes at most: its columns of sequences, and the text of its settings."""
+    columns = drops = text = 0
+    match record:
+        case AckRecord() | DropRecord():
+            columns, drops = len(record.seqs), len(record.drop_seqs)
+        case DeliveredRecord():
+            columns = len(record.seqs)
+        case PruneRecord():
+            drops = len(record.drop_seqs)
+        case StreamCreated() | StreamUpdated():
+            text = 256 + 4 * len(record.config.name) + sum(8 + 4 * len(one) for one in record.config.subjects_filter)
+        case ConsumerCreated():
+            config = record.config
+            words = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
+            text = 256 + sum(8 + 4 * len(one) for one in words)
+        case _:
+            pass
+    return frame_bound(columns, text, 0, drops)

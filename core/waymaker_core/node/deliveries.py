@@ -1,0 +1,162 @@
+"""Deliveries that run out: due again after their wait, or given up after the last one, with a dead letter where asked for.
+
+One timer a stream, at the first expiry of all its consumers. A message given up needs its stored body only for its dead
+letter: the body is read, the copy and the drop are one record, and an ack that came in between wins.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.consumer.answers import Spent
+from waymaker_core.disk import Chunk, DiskFailure, DiskOp, ReadChunk
+from waymaker_core.effects import Lane
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.indexes import Indexes
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.timers import Timer
+from waymaker_core.requests import Messages
+from waymaker_core.store.journal import frame_bound
+from waymaker_core.stream import NeedBlocks
+from waymaker_core.types import StreamId
+
+DEAD_LETTERS_AT_ONCE = 64
+"""Messages whose bodies are read together; each may lie in a chunk of its own."""
+RETRY_NS = 1_000_000_000
+"""Pause before bodies that could not be read, or records without room, are tried again."""
+
+
+class Deliveries:
+    """Expiry and dead letters of all streams."""
+
+    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, calls: Calls) -> None:
+        self._state = state
+        self._commits = commits
+        self._indexes = indexes
+        self._calls = calls
+
+    def expire(self, stream_id: int) -> None:
+        """A stream's first expiry is due."""
+        hosted = self._state.hosted.get(StreamId(stream_id))
+        if hosted is not None and hosted.damage is None:
+            hosted.consumers.expire(self._state.now)
+            self._state.touch(hosted)
+
+    def retry(self, stream_id: int) -> None:
+        """Dead letters that had to wait are tried again."""
+        hosted = self._state.hosted.get(StreamId(stream_id))
+        if hosted is not None and hosted.damage is None:
+            self._state.touch(hosted)
+
+    def settle(self, hosted: Hosted) -> None:
+        """Something of a stream changed: give up what is spent, and wake at its next expiry."""
+        consumers, timers = hosted.consumers, self._state.timers
+        if consumers.has_spent() and not hosted.dropping and timers.deadline(Timer.DEAD_LETTERS, hosted.id) is None:
+            self._give_up(hosted)
+        timers.arm(Timer.DELIVERIES, hosted.id, consumers.next_deadline())
+
+    # ------------------------------------------------------------------ giving up
+
+    def _give_up(self, hosted: Hosted) -> None:
+        try:
+            self._hand_out(hosted)
+        except NeedBlocks as need:
+            hosted.dropping += 1
+            self._indexes.load(
+                hosted, need.blocks, partial(self._hand_out_after, hosted), partial(self._no_index, hosted)
+            )
+
+    def _hand_out_after(self, hosted: Hosted) -> None:
+        if self._serves(hosted):
+            self._hand_out(hosted)
+        hosted.dropping -= 1
+        self._state.touch(hosted)
+
+    def _hand_out(self, hosted: Hosted) -> None:
+        for spent in hosted.consumers.to_drop(DEAD_LETTERS_AT_ONCE, self._state.limits.record_bytes_max):
+            hosted.dropping += 1
+            if spent.messages is None:
+                self._drop(hosted, spent, None)
+                continue
+            chunks = _chunks(spent.messages)
+            ops: list[DiskOp] = [ReadChunk(chunk) for chunk in chunks]
+            self._state.start(
+                Lane.READ, ops, partial(self._read, hosted, spent, chunks), partial(self._not_read, hosted, spent)
+            )
+
+    def _read(self, hosted: Hosted, spent: Spent, chunks: list[Chunk], results: list[object]) -> None:
+        assert spent.messages is not None
+        self._drop(hosted, spent, _bodies(spent.messages, chunks, results))
+
+    def _drop(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
+        """Decide about what was handed out, once everything it needs is there."""
+        if not self._serves(hosted):
+            hosted.dropping -= 1
+            return
+        try:
+            self._decide(hosted, spent, bodies)
+        except NeedBlocks as need:
+            ask = partial(self._decide, hosted, spent, bodies)
+            self._indexes.load(hosted, need.blocks, ask, partial(self._not_read, hosted, spent))
+
+    def _decide(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
+        body_bytes = sum(map(len, bodies)) if bodies else 0
+        count = len(spent.seqs)
+        bound = frame_bound(3 * count, 2 * count * self._state.limits.subject_bytes_max, body_bytes, count)
+        if not self._serves(hosted):
+            hosted.dropping -= 1
+            return
+        if self._commits.stalled or not self._commits.room_for(bound, ordinary=bodies is not None):
+            self._put_off(hosted, spent)
+            return
+        for record, parts in hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms):
+            size = sum(map(len, parts))
+            self._commits.add(hosted, record, parts, bound + record_bound(record), size)
+        hosted.dropping -= 1
+        self._state.touch(hosted)
+
+    def _put_off(self, hosted: Hosted, spent: Spent) -> None:
+        hosted.consumers.give_back(spent)
+        hosted.dropping -= 1
+        self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
+
+    def _not_read(self, hosted: Hosted, spent: Spent, failure: DiskFailure) -> None:
+        if not self._serves(hosted):
+            hosted.dropping -= 1
+            return
+        self._put_off(hosted, spent)
+        self._calls.lost(hosted, failure)
+
+    def _no_index(self, hosted: Hosted, failure: DiskFailure) -> None:
+        hosted.dropping -= 1
+        if self._serves(hosted):
+            self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
+            self._calls.lost(hosted, failure)
+
+    def _serves(self, hosted: Hosted) -> bool:
+        return hosted.damage is None and self._state.hosted.get(hosted.id) is hosted
+
+
+def _chunks(messages: Messages) -> list[Chunk]:
+    """The chunks of some messages, each once, in order of first use."""
+    found: dict[tuple[str, int], Chunk] = {}
+    for run in messages.runs:
+        found.setdefault((run.chunk.path, run.chunk.offset), run.chunk)
+    return list(found.values())
+
+
+def _bodies(messages: Messages, chunks: list[Chunk], results: list[object]) -> list[bytes]:
+    """One stored body a message, cut from the chunks that were read."""
+    data: dict[tuple[str, int], bytes] = {}
+    for chunk, result in zip(chunks, results, strict=True):
+        assert isinstance(result, bytes)
+        data[(chunk.path, chunk.offset)] = result
+    bodies: list[bytes] = []
+    for run in messages.runs:
+        whole, at = data[(run.chunk.path, run.chunk.offset)], run.start
+        for length in run.lengths:
+            bodies.append(whole[at : at + length])
+            at += length
+    return bodies

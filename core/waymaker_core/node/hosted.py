@@ -1,0 +1,103 @@
+"""A stream in service: its messages, its consumers, and what of it is under way."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from waymaker_core.catalogue import Life
+from waymaker_core.configs import StreamConfig
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.disk import DiskFailure
+from waymaker_core.inputs import Call
+from waymaker_core.outcomes import Outcome, Refusal, RefusedError, Status
+from waymaker_core.stream.stream import Stream
+from waymaker_core.types import ConsumerId, StreamId, Token
+
+
+class Subscription:
+    """One reader of one consumer: its credit, and how much it wants at a time."""
+
+    __slots__ = ("token", "hosted", "consumer_id", "batch", "stop_when_empty", "messages", "bytes")
+
+    def __init__(
+        self, token: Token, hosted: Hosted, consumer_id: ConsumerId, batch: int, *, stop_when_empty: bool
+    ) -> None:
+        self.token = token
+        self.hosted = hosted
+        self.consumer_id = consumer_id
+        self.batch = batch
+        self.stop_when_empty = stop_when_empty
+        self.messages = 0
+        self.bytes = 0
+
+
+class Damage:
+    """Why a stream is not served: which file, where, and what is wrong there. It says nothing of other streams.
+
+    `at_start` tells damage that recovery found, so that the stream's state is unknown, from a read that failed later.
+    """
+
+    __slots__ = ("path", "offset", "detail", "at_start")
+
+    def __init__(self, path: str, offset: int, detail: str, *, at_start: bool) -> None:
+        self.path = path
+        self.offset = offset
+        self.detail = detail
+        self.at_start = at_start
+
+    def refusal(self, name: str) -> Refusal:
+        """What every call to the stream is answered, its deletion apart."""
+        return Refusal(
+            Status.DATA_LOSS,
+            f"stream {name!r} is quarantined: {self.path} is damaged at offset {self.offset} ({self.detail}); "
+            "restore it from a backup, or delete the stream",
+            Outcome.NOT_APPLIED,
+        )
+
+
+def damage_of(failure: DiskFailure) -> Damage:
+    """The damage that a failed read shows."""
+    return Damage(failure.path, failure.offset, failure.detail or failure.kind.value, at_start=False)
+
+
+class Hosted:
+    """One life of a stream on this node. Plain data; the parts of the node act on it."""
+
+    __slots__ = (
+        "life", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
+        "dropping", "judged_ns", "config_decided", "memory_ends",
+    )  # fmt: skip
+
+    def __init__(self, life: Life, stream: Stream, consumers: Consumers) -> None:
+        self.life = life
+        self.id: StreamId = life.stream_id
+        self.stream = stream
+        self.consumers = consumers
+        self.position = stream.position
+        """The last position given to a record, committed or not."""
+        self.uncommitted = 0
+        """Records decided and not yet applied."""
+        self.queue: deque[Call] = deque()
+        """Changes that wait for their turn: behind one that needs an index, or behind a commit. They keep their order."""
+        self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
+        self.damage: Damage | None = None
+        self.reserved_synced = stream.reserved_to
+        """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
+        self.dropping = 0
+        """Handed out messages whose last delivery failed, and whose bodies are being read."""
+        self.judged_ns = 0
+        """When its age and interest were last judged."""
+        self.memory_ends: dict[str, int] = {}
+        """Of an ephemeral stream: the files that hold its messages in memory, with their lengths."""
+        self.config_decided: StreamConfig | None = None
+        """Settings that are decided and not committed: the next change starts from them."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages and events."""
+        return self.life.config.name
+
+    def require_sound(self) -> None:
+        """Refuse what needs a stream that is not quarantined."""
+        if self.damage is not None:
+            raise RefusedError(self.damage.refusal(self.name))

@@ -1,0 +1,145 @@
+"""Indexes of sealed blocks: loaded when somebody needs them, kept while there is room, never more than a bound.
+
+A decision or read that meets a missing index changes nothing and says which blocks it needs (`NeedBlocks`). They are read,
+kept until the asker has tried again, and given up later in the order in which they came. An asker that needs further blocks
+keeps the ones it has, so that it always comes to an end, even if it needs more than the cache holds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from waymaker_core.disk import Chunk, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.effects import Lane
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.state import NodeState
+from waymaker_core.stream import NeedBlocks
+
+Key = tuple[int, int]
+"""(stream id, block)."""
+
+
+class Wait:
+    """One asker: what it holds, how many reads it waits for, how to ask again, and what to do if a read failed."""
+
+    __slots__ = ("hosted", "held", "missing", "ask", "failed", "failure")
+
+    def __init__(self, hosted: Hosted, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
+        self.hosted = hosted
+        self.held: list[Key] = []
+        self.missing = 0
+        self.ask = ask
+        self.failed = failed
+        self.failure: DiskFailure | None = None
+
+
+class Indexes:
+    """The resident indexes of all streams, and the askers that wait for more."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self._resident: OrderedDict[Key, tuple[Hosted, int]] = OrderedDict()
+        self._bytes = 0
+        self._held: dict[Key, int] = {}
+        self._loading: dict[Key, list[Wait]] = {}
+
+    def load(
+        self, hosted: Hosted, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
+    ) -> None:
+        """Read what is missing, then call `ask` once. It may raise `NeedBlocks` to wait for more."""
+        self._fill(Wait(hosted, ask, failed), blocks)
+
+    def _fill(self, wait: Wait, blocks: list[int]) -> None:
+        state, stream = self._state, wait.hosted.stream
+        wait.missing = 1
+        for block in blocks:
+            key = (wait.hosted.id, block)
+            wait.held.append(key)
+            self._held[key] = self._held.get(key, 0) + 1
+            if key in self._loading:
+                self._loading[key].append(wait)
+                wait.missing += 1
+                continue
+            chunk = stream.index_location(block)
+            if chunk is None:
+                continue
+            self._loading[key] = [wait]
+            wait.missing += 1
+            loaded = partial(self._loaded, wait.hosted, block, chunk)
+            state.start(Lane.READ, [ReadChunk(chunk)], loaded, partial(self._lost, key))
+        self._arrived(wait)
+
+    def _loaded(self, hosted: Hosted, block: int, chunk: Chunk, results: list[object]) -> None:
+        data = results[0]
+        assert isinstance(data, bytes)
+        key = (hosted.id, block)
+        try:
+            if self._state.hosted.get(hosted.id) is hosted:
+                self.admit(hosted, block, hosted.stream.load_index(block, data))
+        except ValueError as error:
+            self._lost(key, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
+            return
+        self._state.stats.index_loads += 1
+        for wait in self._loading.pop(key):
+            self._arrived(wait)
+
+    def _lost(self, key: Key, failure: DiskFailure) -> None:
+        for wait in self._loading.pop(key):
+            wait.failure = failure
+            self._arrived(wait)
+
+    def _arrived(self, wait: Wait) -> None:
+        wait.missing -= 1
+        if wait.missing:
+            return
+        if wait.failure is not None:
+            self._release(wait)
+            wait.failed(wait.failure)
+            return
+        try:
+            wait.ask()
+        except NeedBlocks as need:
+            self._fill(wait, need.blocks)
+            return
+        self._release(wait)
+
+    def _release(self, wait: Wait) -> None:
+        for key in wait.held:
+            left = self._held[key] - 1
+            if left:
+                self._held[key] = left
+            else:
+                del self._held[key]
+        wait.held.clear()
+
+    # ------------------------------------------------------------------ what is resident
+
+    def admit(self, hosted: Hosted, block: int, byte_count: int) -> None:
+        """An index is resident and may be given up later."""
+        key = (hosted.id, block)
+        self._bytes += byte_count - self._resident.pop(key, (hosted, 0))[1]
+        self._resident[key] = (hosted, byte_count)
+
+    def trim(self) -> None:
+        """Give up what is over the bound, oldest first; what is held or must stay is passed over once."""
+        state = self._state
+        bound = state.limits.index_cache_bytes
+        if self._bytes > bound:
+            for _ in range(len(self._resident)):
+                key, (hosted, byte_count) = self._resident.popitem(last=False)
+                if key in self._held:
+                    self._resident[key] = (hosted, byte_count)
+                    continue
+                self._bytes -= byte_count
+                if hosted.stream.evict_index(key[1]):
+                    state.stats.index_evictions += 1
+                if self._bytes <= bound:
+                    break
+        state.stats.index_cache_bytes = self._bytes
+
+    def forget(self, hosted: Hosted) -> None:
+        """A stream is gone."""
+        for key in [key for key in self._resident if key[0] == hosted.id]:
+            self._bytes -= self._resident.pop(key)[1]

@@ -1,0 +1,46 @@
+"""Disk jobs under way, and who wants to hear of their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waymaker_core.disk import DiskFailure, DiskOp
+from waymaker_core.effects import Effect, Job, Lane
+from waymaker_core.types import JobId
+
+Done = Callable[[list[object]], None]
+Failed = Callable[[DiskFailure], None]
+
+
+class Jobs:
+    """Gives out job ids and remembers, by id, what follows each job. An end is heard once; an unknown id is a bug."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._waiting: dict[JobId, tuple[Lane, Done, Failed]] = {}
+        self._in_lane = {Lane.JOURNAL: 0, Lane.BACKGROUND: 0, Lane.READ: 0}
+
+    def start(self, effects: list[Effect], lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> JobId:
+        """Emit one job; exactly one of the two callables hears of its end."""
+        job_id = JobId(self._next)
+        self._next += 1
+        self._waiting[job_id] = (lane, done, failed)
+        self._in_lane[lane] += 1
+        effects.append(Job(job_id, lane, ops))
+        return job_id
+
+    def under_way(self, lane: Lane) -> int:
+        """How many jobs of a lane have not ended."""
+        return self._in_lane[lane]
+
+    def done(self, job_id: JobId, results: list[object]) -> None:
+        """A job was performed."""
+        lane, done, _ = self._waiting.pop(job_id)
+        self._in_lane[lane] -= 1
+        done(results)
+
+    def failed(self, job_id: JobId, failure: DiskFailure) -> None:
+        """A job stopped."""
+        lane, _, failed = self._waiting.pop(job_id)
+        self._in_lane[lane] -= 1
+        failed(failure)

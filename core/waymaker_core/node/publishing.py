@@ -1,0 +1,79 @@
+"""Publishes and archive batches: admitted, decided against what is committed and under way, and sent on to be committed."""
+
+from __future__ import annotations
+
+from waymaker_core.inputs import Call
+from waymaker_core.node.calls import AskLater
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.lives import Lives
+from waymaker_core.node.state import NodeState
+from waymaker_core.outcomes import OK, Answer, exhausted
+from waymaker_core.requests import ImportBatch, Publish
+from waymaker_core.store.journal import frame_bound
+from waymaker_core.stream import PublishDecision
+
+
+class Publishing:
+    """Handlers of the calls that append messages."""
+
+    def __init__(self, state: NodeState, commits: Commits, lives: Lives) -> None:
+        self._state = state
+        self._commits = commits
+        self._lives = lives
+
+    def publish(self, call: Call) -> None:
+        """`requests.Publish`."""
+        request = call.request
+        assert isinstance(request, Publish)
+        hosted = self._lives.find_for_change(call.principal, request.stream)
+        bound = self._admit(hosted, len(request.subjects), len(request.body))
+        decision = hosted.stream.decide_publish(request, self._state.now.wall_ms)
+        failures = decision.published.failures
+        if failures:
+            self._state.stats.publish_failures += len(failures)
+        self._commit(call, hosted, decision, bound, len(request.body), Answer(OK, "", decision.published))
+
+    def import_batch(self, call: Call) -> None:
+        """`requests.ImportBatch`."""
+        request = call.request
+        assert isinstance(request, ImportBatch)
+        hosted = self._lives.find_import(request.stream_id)
+        bound = self._admit(hosted, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
+        decision = hosted.stream.decide_import(request, self._state.now.wall_ms)
+        self._commit(call, hosted, decision, bound, len(request.body), Answer(OK))
+
+    def _commit(
+        self, call: Call, hosted: Hosted, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
+    ) -> None:
+        record = decision.record
+        if record is not None:
+            bound += 16 * len(record.drop_seqs)
+            item = self._commits.add(hosted, record, decision.parts, bound, body_bytes)
+            item.replies.append((call.token, answer))
+        elif decision.rests_on_tail:
+            self._commits.answer_with_last(call.token, answer)
+        else:
+            self._state.reply(call.token, answer)
+
+    def _admit(self, hosted: Hosted, messages: int, body_bytes: int) -> int:
+        """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
+        state, commits, limits = self._state, self._commits, self._state.limits
+        if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
+            raise exhausted(
+                f"a batch of {messages} messages and {body_bytes} bytes; at most {limits.publish_batch_max} messages "
+                f"and {limits.publish_batch_bytes_max} bytes are taken at once"
+            )
+        if state.stats.inflight_bytes + body_bytes > limits.inflight_bytes_max:
+            raise exhausted("too much is being written already; publish again when some of it is confirmed")
+        bound = frame_bound(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
+        if hosted.stream.config.ephemeral:
+            if state.stats.ephemeral_bytes + body_bytes > limits.ephemeral_bytes_max:
+                raise exhausted(f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full")
+        elif commits.stalled:
+            raise exhausted("the disk is full; nothing was stored")
+        elif not commits.room_for(bound, ordinary=True):
+            if state.stats.disk_full:
+                raise exhausted("the disk is full; nothing was stored")
+            raise AskLater
+        return bound

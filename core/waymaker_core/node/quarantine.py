@@ -1,0 +1,74 @@
+"""Quarantine: a stream whose data turned out damaged is not served, by name of file and offset, until it is deleted.
+
+Damage is never passed over in silence and never served; it is never a reason to delete anything either. A read that failed
+for another reason (the disk said no) fails that call alone: the next one tries again.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.disk import DiskFailure, FailureKind
+from waymaker_core.inputs import Unreadable
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.hosted import Damage, Hosted
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.subscriptions import Subscriptions
+from waymaker_core.node.timers import Timer
+from waymaker_core.outcomes import Outcome, Refusal, Status
+
+
+class Quarantine:
+    """Puts streams into quarantine, and answers what could not be read."""
+
+    def __init__(self, state: NodeState, calls: Calls, subscriptions: Subscriptions) -> None:
+        self._state = state
+        self._calls = calls
+        self._subscriptions = subscriptions
+        calls.damaged = self.found
+        subscriptions.lost = calls.lost
+
+    def found(self, hosted: Hosted, failure: DiskFailure) -> None:
+        """Data of a stream could not be read."""
+        state = self._state
+        state.stats.unreadable += 1
+        state.log(
+            "error", "unreadable", stream=hosted.name, stream_id=hosted.id, path=failure.path, offset=failure.offset,
+            kind=failure.kind.value, detail=failure.detail,
+        )  # fmt: skip
+        if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} and hosted.damage is None:
+            detail = failure.detail or failure.kind.value
+            self.put(hosted, Damage(failure.path, failure.offset, detail, at_start=False))
+
+    def put(self, hosted: Hosted, damage: Damage) -> None:
+        """Serve a stream no more."""
+        state = self._state
+        if state.hosted.get(hosted.id) is not hosted:
+            return
+        hosted.damage = damage
+        state.stats.quarantined_streams += 1
+        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS):
+            state.timers.arm(timer, hosted.id, None)
+        self._subscriptions.end_stream(hosted, "", damage.refusal(hosted.name))
+        self._calls.ask_all_of(hosted)
+
+    def unreadable(self, event: Unreadable) -> None:
+        """Messages of a reply or a delivery could not be read; nothing of them was sent."""
+        token, failure = event.token, event.failure
+        subscription = self._subscriptions.get(token)
+        if subscription is not None:
+            refusal = self._calls.lost(subscription.hosted, failure)
+            if self._subscriptions.get(token) is subscription:
+                self._subscriptions.end(subscription, "", refusal)
+            return
+        hosted = self._state.read_for(token)
+        if hosted is not None:
+            self._state.reply(token, self._calls.lost(hosted, failure))
+            return
+        self._state.stats.unreadable += 1
+        self._state.reply(
+            token,
+            Refusal(
+                Status.DATA_LOSS,
+                f"{failure.path} could not be read at offset {failure.offset} ({failure.detail})",
+                Outcome.NOT_APPLIED,
+            ),
+        )

@@ -1,0 +1,58 @@
+"""Reads: of what is committed and live, never of what is under way. They change nothing and wait for nothing but an index."""
+
+from __future__ import annotations
+
+from waymaker_core.inputs import Call
+from waymaker_core.node.lives import Lives
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.streams import page_limit, require_whole
+from waymaker_core.outcomes import OK, Answer, invalid
+from waymaker_core.requests import ListSubjects, ReadLatest, ReadRange, ScanSubject
+
+
+class Reading:
+    """Handlers of the calls that read messages and subjects."""
+
+    def __init__(self, state: NodeState, lives: Lives) -> None:
+        self._state = state
+        self._lives = lives
+
+    def latest(self, call: Call) -> None:
+        """`requests.ReadLatest`."""
+        request = call.request
+        assert isinstance(request, ReadLatest)
+        hosted = self._lives.find(call.principal, request.stream)
+        self._state.reply_messages(call.token, hosted, hosted.stream.read_latest(request.subject))
+
+    def subjects(self, call: Call) -> None:
+        """`requests.ListSubjects`."""
+        request, limits = call.request, self._state.limits
+        assert isinstance(request, ListSubjects)
+        hosted = self._lives.find(call.principal, request.stream)
+        limit = page_limit(request.limit, limits.page_entries_max)
+        page = hosted.stream.list_subjects(request.prefix, request.after, limit, limits.page_bytes_max)
+        require_whole(request.limit, page.next_after)
+        self._state.reply(call.token, Answer(OK, "", page))
+
+    def scan(self, call: Call) -> None:
+        """`requests.ScanSubject`."""
+        request, limits = call.request, self._state.limits
+        assert isinstance(request, ScanSubject)
+        hosted = self._lives.find(call.principal, request.stream)
+        limit = self._entries(request.limit) or limits.scan_default
+        messages = hosted.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
+        self._state.reply_messages(call.token, hosted, messages)
+
+    def range(self, call: Call) -> None:
+        """`requests.ReadRange`."""
+        request, limits = call.request, self._state.limits
+        assert isinstance(request, ReadRange)
+        hosted = self._lives.find(call.principal, request.stream)
+        limit = self._entries(request.limit) or limits.page_entries_max
+        messages = hosted.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
+        self._state.reply_messages(call.token, hosted, messages)
+
+    def _entries(self, limit: int) -> int:
+        if not 0 <= limit <= self._state.limits.page_entries_max:
+            raise invalid(f"limit = {limit}; at most {self._state.limits.page_entries_max} messages are given at once")
+        return limit

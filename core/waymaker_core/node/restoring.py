@@ -1,0 +1,147 @@
+"""From what recovery finds to the streams of a node: snapshots first, then every record behind them.
+
+The target of `store.recovery`. Records go through the very `apply` that a live commit uses, so that a restart cannot come
+to another state. It decides nothing and reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waymaker_core.catalogue import Catalogue
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.node.hosted import Damage, Hosted
+from waymaker_core.node.snapshots import decode_catalogue, decode_stream
+from waymaker_core.records import (
+    ConsumerCreated,
+    Record,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
+from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.store.recovery import Quarantine
+from waymaker_core.stream.stream import Stream
+from waymaker_core.types import CATALOGUE, StreamId
+
+
+class Restoring:
+    """State in the making. When recovery is done, `finish` gives the streams."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.catalogue = Catalogue(limits)
+        self.catalogue_position = 0
+        self.hosted: dict[StreamId, Hosted] = {}
+        self.changed: dict[StreamId, Hosted] = {}
+        """Streams with records behind their snapshot."""
+        self.catalogue_changed = False
+        self._snapshots: dict[StreamId, tuple[object, object]] = {}
+        self._damage: dict[StreamId, Damage] = {}
+        self._ids_seen = 0
+
+    # ------------------------------------------------------------------ what recovery calls
+
+    def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
+        """A state from a checkpoint. One of a stream waits until the stream is known to live."""
+        if stream_id == CATALOGUE:
+            decode_catalogue(meta, self.catalogue)
+            self.catalogue_position = position
+        else:
+            self._snapshots[StreamId(stream_id)] = decode_stream(meta)
+
+    def exists(self, stream_id: int) -> bool:
+        """Whether a stream is alive as far as the records say."""
+        return stream_id in self.catalogue.lives
+
+    def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
+        """A committed record."""
+        if stream_id == CATALOGUE:
+            self._apply_to_catalogue(position, record)
+            return
+        if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+            raise CorruptRecord("a record of the catalogue in a stream's log")
+        if isinstance(record, ConsumerCreated):
+            self._ids_seen = max(self._ids_seen, record.consumer_id)
+        hosted = self._serve(StreamId(stream_id))
+        hosted.stream.apply(position, record, chunk)
+        hosted.consumers.apply(record)
+        self.changed[hosted.id] = hosted
+
+    def quarantine(self, quarantine: Quarantine) -> None:
+        """A stream's data are damaged."""
+        self._damage[StreamId(quarantine.stream_id)] = Damage(
+            quarantine.path, quarantine.offset, quarantine.detail, at_start=True
+        )
+
+    def files(self) -> Iterator[tuple[int, str]]:
+        """Block and tail files that live streams name."""
+        for stream_id in list(self.catalogue.lives):
+            if stream_id not in self._damage:
+                for path in self._serve(stream_id).stream.files():
+                    yield stream_id, path
+
+    # ------------------------------------------------------------------ state
+
+    def _serve(self, stream_id: StreamId) -> Hosted:
+        """The stream of a life, made from its snapshot when it is first needed. `CorruptRecord` where that fails."""
+        hosted = self.hosted.get(stream_id)
+        if hosted is None:
+            hosted = self._make(stream_id)
+            self.hosted[stream_id] = hosted
+        return hosted
+
+    def _make(self, stream_id: StreamId) -> Hosted:
+        life = self.catalogue.lives[stream_id]
+        snapshot = self._snapshots.pop(stream_id, None)
+        if snapshot is None or stream_id in self._damage:
+            stream = Stream(stream_id, life.config, life.created_ms, self._limits)
+            return Hosted(life, stream, Consumers(stream, self._limits))
+        try:
+            stream = Stream.restore(snapshot[0], self._limits)
+            consumers = Consumers(stream, self._limits)
+            consumers.restore(snapshot[1])
+        except ValueError as error:
+            raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
+        if stream.config != life.config:
+            stream.apply_config(life.config)
+        return Hosted(life, stream, consumers)
+
+    def _apply_to_catalogue(self, position: int, record: Record) -> None:
+        if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+            raise CorruptRecord("a record of a stream in the catalogue's log")
+        self.catalogue_position = position
+        self.catalogue_changed = True
+        stream_id = StreamId(record.stream_id)
+        if isinstance(record, StreamDeleted):
+            self.forget(stream_id)
+        self.catalogue.apply(record)
+        if stream_id not in self.catalogue.lives:
+            return
+        if isinstance(record, StreamUpdated):
+            self._serve(stream_id).stream.apply_config(record.config)
+        elif isinstance(record, StreamOpened):
+            self._serve(stream_id).stream.open_at(record.last_seq)
+
+    def forget(self, stream_id: StreamId) -> None:
+        """A life is over."""
+        self.hosted.pop(stream_id, None)
+        self.changed.pop(stream_id, None)
+        self._snapshots.pop(stream_id, None)
+        self._damage.pop(stream_id, None)
+
+    def finish(self) -> dict[StreamId, Hosted]:
+        """Every living stream, the damaged ones with their damage."""
+        self.catalogue.next_id = max(self.catalogue.next_id, self._ids_seen + 1)
+        for stream_id in self.catalogue.lives:
+            damage = self._damage.get(stream_id)
+            if damage is not None:
+                self.hosted.pop(stream_id, None)
+                self.changed.pop(stream_id, None)
+            hosted = self._serve(stream_id)
+            hosted.damage = damage
+        self.hosted = {stream_id: self.hosted[stream_id] for stream_id in self.catalogue.lives}
+        return self.hosted

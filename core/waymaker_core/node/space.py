@@ -1,0 +1,80 @@
+"""Room on the disk: spare journal segments made ahead of need, and a full disk tried again after a pause.
+
+A full disk is an answer, not an end. Publishes are refused once the room that is allocated is used up, except for a reserve
+that acks, deletes and settings go on with; what frees room (retention, deletes, a checkpoint) is tried again by timer.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.disk import DiskFailure, FailureKind, SyncDir, SyncFile
+from waymaker_core.effects import Lane
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.state import NodeState
+from waymaker_core.node.timers import Timer
+from waymaker_core.store.journal import SpareJob
+
+
+class Space:
+    """Spare segments, and whether the disk is full."""
+
+    def __init__(self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints) -> None:
+        self._state = state
+        self._commits = commits
+        self._calls = calls
+        self._checkpoints = checkpoints
+        self._no_spare = False
+        self.failed: DiskFailure | None = None
+        """Why it is not known any more what is durable."""
+
+    def wake(self) -> None:
+        """Make the next spare segment, if one is wanted, and say how full the disk is."""
+        if not self._no_spare:
+            job = self._commits.journal.spare_job()
+            if job is not None:
+                self._state.start(Lane.BACKGROUND, job.ops, partial(self._made, job), partial(self._not_made, job))
+        self.note()
+
+    def note(self) -> None:
+        """Set the gauge, and tell the operator when it turns."""
+        stats = self._state.stats
+        full = self._no_spare or self._commits.stalled or self._checkpoints.full
+        if full != stats.disk_full:
+            stats.disk_full = full
+            if full:
+                self._state.log("error", "disk_full")
+            else:
+                self._state.log("info", "disk_has_room")
+            self._calls.ask_later_ones()
+
+    def retry(self) -> None:
+        """The pause is over."""
+        self._no_spare = False
+        self._checkpoints.retry()
+
+    def _made(self, job: SpareJob, _results: list[object]) -> None:
+        self._commits.journal.spare_done(job)
+        self._calls.ask_later_ones()
+
+    def _not_made(self, job: SpareJob, failure: DiskFailure) -> None:
+        failed_op = job.ops[failure.op_index] if failure.op_index < len(job.ops) else None
+        if isinstance(failed_op, SyncFile | SyncDir) and failure.kind is not FailureKind.NO_SPACE:
+            self.failed = failure
+            return
+        ops = self._commits.journal.spare_failed(job)
+        if ops:
+            self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
+        self._no_spare = True
+        state = self._state
+        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
+
+
+def _nothing(_results: list[object]) -> None:
+    pass
+
+
+def _nothing_failed(_failure: DiskFailure) -> None:
+    pass

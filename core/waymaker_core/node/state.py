@@ -1,0 +1,80 @@
+"""What the parts of a node share: the clocks of this step, the effects it has decided, the streams, timers, jobs, counters.
+
+Plain data with the few verbs that every part needs. It must never decide anything.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.catalogue import Catalogue
+from waymaker_core.disk import DiskOp
+from waymaker_core.effects import Effect, Lane, Log, Reply
+from waymaker_core.limits import Limits
+from waymaker_core.node.config import NodeConfig
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.jobs import Done, Failed, Jobs
+from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.timers import Timers
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import Messages
+from waymaker_core.types import Now, StreamId, Token
+
+REPLIES_REMEMBERED = 8_192
+"""Latest replies with messages whose stream is remembered, so that an unreadable one can be put down to it."""
+
+
+class NodeState:
+    """One node's shared state."""
+
+    def __init__(self, config: NodeConfig, catalogue: Catalogue, hosted: dict[StreamId, Hosted]) -> None:
+        self.config = config
+        self.limits: Limits = config.limits
+        self.stats = NodeStats()
+        self.now = Now(0, 0)
+        self.effects: list[Effect] = []
+        self.catalogue = catalogue
+        self.hosted = hosted
+        """Streams in service by id: exactly the catalogue's lives."""
+        self.timers = Timers()
+        self.jobs = Jobs()
+        self.touched: dict[StreamId, Hosted] = {}
+        """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
+        self._read_for: dict[Token, Hosted] = {}
+
+    def reply(self, token: Token, answer: Answer | Refusal) -> None:
+        """The one answer to a call."""
+        if isinstance(answer, Refusal):
+            self.stats.calls_refused += 1
+        self.effects.append(Reply(token, answer))
+
+    def reply_messages(self, token: Token, hosted: Hosted, messages: Messages) -> None:
+        """An answer whose bodies are still to be read; remembers whose they are."""
+        read_for = self._read_for
+        if len(read_for) >= REPLIES_REMEMBERED:
+            del read_for[next(iter(read_for))]
+        read_for[token] = hosted
+        self.effects.append(Reply(token, Answer("ok", "", messages)))
+
+    def read_for(self, token: Token) -> Hosted | None:
+        """The stream whose messages a reply carried, if it is remembered; it is forgotten now."""
+        return self._read_for.pop(token, None)
+
+    def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
+        """Emit a job."""
+        self.jobs.start(self.effects, lane, ops, done, failed)
+
+    def log(self, level: str, event: str, **fields: str | int | bool) -> None:
+        """Tell the operator."""
+        self.effects.append(Log(level, event, fields))
+
+    def touch(self, hosted: Hosted) -> None:
+        """Something of this stream changed."""
+        self.touched[hosted.id] = hosted
+
+    def count_delivery(self, messages: Messages) -> None:
+        """Messages left for a reader."""
+        stats = self.stats
+        stats.delivered_messages += messages.count
+        stats.delivered_bytes += messages.byte_count
+        for run in messages.runs:
+            if run.deliver_count > 1:
+                stats.redelivered_messages += len(run.lengths)

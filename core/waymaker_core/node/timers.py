@@ -1,0 +1,76 @@
+"""One heap of deadlines for the whole node, so that a tick costs what is due and nothing else.
+
+A timer is (kind, key) with at most one deadline. Arming it anew leaves the old heap entry behind, which is recognised and
+thrown away when it surfaces (lazy deletion).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from heapq import heapify, heappop, heappush
+
+
+class Timer(IntEnum):
+    """What a deadline is for; the key is a stream id, or 0."""
+
+    DELIVERIES = 1
+    """A delivery of one of the stream's consumers becomes due again."""
+    AGE = 2
+    """A message of the stream becomes too old, or its consumers' interest is to be judged."""
+    DISK_RETRY = 3
+    """A full disk is tried again."""
+    SYNC = 4
+    """The interval between two syncs ends."""
+    MARK = 5
+    """An idle node says what is durable."""
+    COMMIT_RETRY = 6
+    """A batch that found no room is written again."""
+    DEAD_LETTERS = 7
+    """Bodies of dead letters that could not be read are tried again."""
+
+
+class Timers:
+    """Deadlines in monotonic nanoseconds."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int]] = []
+        self._armed: dict[tuple[int, int], int] = {}
+
+    def arm(self, kind: Timer, key: int, deadline_ns: int | None) -> None:
+        """Set, move or (None) clear one timer."""
+        name = (int(kind), key)
+        if deadline_ns is None:
+            self._armed.pop(name, None)
+            return
+        if self._armed.get(name) == deadline_ns:
+            return
+        self._armed[name] = deadline_ns
+        heappush(self._heap, (deadline_ns, *name))
+        if len(self._heap) > 64 + 4 * len(self._armed):
+            self._heap = [(at, *key_of) for key_of, at in self._armed.items()]
+            heapify(self._heap)
+
+    def deadline(self, kind: Timer, key: int) -> int | None:
+        """When this timer is due."""
+        return self._armed.get((int(kind), key))
+
+    def next_deadline(self) -> int | None:
+        """When the first of all timers is due."""
+        heap = self._heap
+        while heap:
+            deadline_ns, kind, key = heap[0]
+            if self._armed.get((kind, key)) == deadline_ns:
+                return deadline_ns
+            heappop(heap)
+        return None
+
+    def take_due(self, now_ns: int) -> list[tuple[Timer, int]]:
+        """Disarm and return what is due, earliest first."""
+        due: list[tuple[Timer, int]] = []
+        while True:
+            deadline_ns = self.next_deadline()
+            if deadline_ns is None or deadline_ns > now_ns:
+                return due
+            _, kind, key = heappop(self._heap)
+            del self._armed[(kind, key)]
+            due.append((Timer(kind), key))
