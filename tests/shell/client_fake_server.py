@@ -18,6 +18,13 @@ from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Waits for what another task brings about."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 (conditions are of all kinds, few of them have an event)
+            await asyncio.sleep(0.005)
+
+
 class FakeStream:
     """Messages by sequence, and for each consumer where it stands."""
 
@@ -90,7 +97,11 @@ class FakeServer:
 
     async def start(self, port: int = 0) -> None:
         self._server = grpc.aio.server(
-            options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ]
         )
         self._server.add_generic_rpc_handlers((_Handlers(self),))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -111,7 +122,7 @@ class FakeServer:
     # ---------------------------------------------------------------------------------------- handlers
 
     async def session(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        self.metadata.append({key: value for key, value in context.invocation_metadata() or ()})
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         if self.refuse_sessions is not None:
             await context.abort(self.refuse_sessions, "refused by the test")
         session = Session(self)
@@ -136,6 +147,7 @@ class FakeServer:
                     return
                 if isinstance(item, grpc.StatusCode):
                     await context.abort(item, "broken off by the test")
+                assert isinstance(item, pl.Frame)
                 yield item.SerializeToString()
         finally:
             reader.cancel()
@@ -409,7 +421,9 @@ class _Handlers(grpc.GenericRpcHandler):
                 await context.abort(grpc.StatusCode.NOT_FOUND, "no such stream")
             for data in self.server.archive:
                 yield admin.ArchiveChunk(data=data).SerializeToString()
-            total = sum(map(len, self.server.archive)) if self.server.archive_total is None else self.server.archive_total
+            total = (
+                sum(map(len, self.server.archive)) if self.server.archive_total is None else self.server.archive_total
+            )
             if total >= 0:
                 summary = admin.ArchiveSummary(total_bytes=total, messages=2, last_seq=2)
                 yield admin.ArchiveChunk(summary=summary).SerializeToString()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
+
+import grpc
+import grpc.aio
 
 from waymaker.client.errors import TransferCorruptedError
 from waymaker.client.values import BackupSummary
@@ -34,20 +38,41 @@ async def read_backup(
 
 
 async def send_archive(call: Any, archive: Iterable[bytes] | AsyncIterable[bytes], name: str) -> admin.RestoreResponse:
-    """Sends an archive in pieces of the transport's size and returns the server's word on it."""
-    await call.write(admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
+    """Sends an archive in pieces of the transport's size and returns the server's word on it.
+
+    The server may judge before it has seen everything, and reads no further then. So the call is made as a bidirectional
+    one: its answer can be read while a write waits, which it could not be in the transport's client-streaming shape.
+    """
+    answer = asyncio.ensure_future(call.read())
+    try:
+        await call.write(admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
+        async for piece in _pieces(archive):
+            if answer.done():
+                break
+            await call.write(admin.RestoreFrame(data=piece).SerializeToString())
+        else:
+            await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        # The end of the call met a write; why it ended is the answer's to say.
+        await asyncio.wait([answer])
+    except BaseException:
+        answer.cancel()
+        raise
+    response = await answer
+    if response is grpc.aio.EOF:
+        raise grpc.aio.AioRpcError(
+            await call.code(),
+            await call.initial_metadata(),
+            await call.trailing_metadata(),
+            details=await call.details(),
+        )
+    return admin.RestoreResponse.FromString(response)
+
+
+async def _pieces(archive: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     async for data in _each(archive):
         for at in range(0, len(data), PIECE_BYTES):
-            if call.done():  # the server has judged already
-                return await _answer(call)
-            await call.write(admin.RestoreFrame(data=data[at : at + PIECE_BYTES]).SerializeToString())
-    await call.done_writing()
-    return await _answer(call)
-
-
-async def _answer(call: Any) -> admin.RestoreResponse:
-    response: admin.RestoreResponse = await call
-    return response
+            yield data[at : at + PIECE_BYTES]
 
 
 async def _each(archive: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -40,7 +40,6 @@ from waymaker.client.publishing import (
     Publisher,
     PublishResults,
     Segment,
-    check_text,
     put_one,
     take_payloads,
 )
@@ -141,9 +140,9 @@ class Client:
         fails, nothing more is taken: the exception is raised, and its `results` tell of every message taken until then.
         `on_progress` is told how many messages were answered, as answers arrive.
         """
-        check_text(stream, "stream")
+        wire.check_text(stream, "stream")
         if subject is not None:
-            check_text(subject, "subject")
+            wire.check_text(subject, "subject")
         flow = _Flow(self._connection, on_progress)
         source = _batches(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
         try:
@@ -348,9 +347,7 @@ class Client:
 
     async def restore(self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "") -> RestoreResult:
         """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified."""
-        call: Any = self._connection.channel.stream_unary(
-            ADMIN + "Restore", response_deserializer=admin.RestoreResponse.FromString
-        )(metadata=self.options.metadata)
+        call: Any = self._connection.channel.stream_stream(ADMIN + "Restore")(metadata=self.options.metadata)
         try:
             response = await send_archive(call, archive, name)
         except grpc.aio.AioRpcError as failure:
@@ -370,8 +367,8 @@ class Client:
         return self.options.timeout if isinstance(timeout, _Unset) else timeout
 
     def _acker(self, stream: str, consumer: str) -> Acker:
-        check_text(stream, "stream")
-        check_text(consumer, "consumer")
+        wire.check_text(stream, "stream")
+        wire.check_text(consumer, "consumer")
         acker = self._ackers.get((stream, consumer))
         if acker is None:
             if len(self._ackers) >= 1_024:

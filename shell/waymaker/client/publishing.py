@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from waymaker.client.errors import UNKNOWN, OversizeError, UsageError, WaymakerError, WrongRevisionError, from_result
 from waymaker.client.values import Headers, Outgoing
-from waymaker.client.wire import header_pairs
+from waymaker.client.wire import check_text, header_pairs
 from waymaker.client.work import Work, timed_out
 
 if TYPE_CHECKING:
@@ -38,17 +38,6 @@ def check_numbers(ts_ms: int, expected: int | None) -> None:
         raise UsageError(f"ts_ms is milliseconds since 1970, not {ts_ms!r}")
     if expected is not None and (type(expected) is not int or not 0 <= expected <= SINT64_MAX):
         raise UsageError(f"expected_last_seq is a sequence or 0, not {expected!r}")
-
-
-def check_text(value: str, what: str) -> None:
-    """Refuses a name or subject that has no UTF-8 form."""
-    if not isinstance(value, str):
-        raise UsageError(f"{what} must be a string, not {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{what} {value!r} has no UTF-8 form") from error
 
 
 class _Columns(Work):

@@ -181,7 +181,7 @@ class SyncClient:
                 future.cancel()
         return results
 
-    def fetch(self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET) -> list[Message]:
+    def fetch(self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET) -> list[SyncMessage]:
         messages = self._wait(self._client.fetch(stream, consumer, batch_size, timeout=timeout))
         return [SyncMessage.of(message, self) for message in messages]
 
@@ -344,13 +344,13 @@ class SyncSubscription:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> SyncMessage:
         message = self.next(None)
         if message is None:
             raise StopIteration
         return message
 
-    def next(self, timeout: float | None) -> Message | None:
+    def next(self, timeout: float | None) -> SyncMessage | None:
         """The next message; None at the end, TimeoutError where none came within `timeout` seconds."""
         message = next(self._batch, None)
         while message is None:

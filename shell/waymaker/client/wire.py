@@ -124,14 +124,25 @@ def consumer_info_from_wire(state: pb.ConsumerStatePb) -> ConsumerInfo:
     )
 
 
+def check_text(value: str, what: str) -> None:
+    """Refuses a name or subject that has no UTF-8 form."""
+    if not isinstance(value, str):
+        raise UsageError(f"{what} must be a string, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{what} {value!r} has no UTF-8 form") from error
+
+
 def header_pairs(headers: Headers) -> list[tuple[str, str]]:
     """Headers as pairs, checked: strings on both sides."""
     pairs: Iterable[tuple[str, str]] = headers.items() if isinstance(headers, Mapping) else headers
     out = []
     for pair in pairs:
         key, value = pair
-        if not all(isinstance(part, str) for part in pair):
-            raise UsageError(f"header {key!r}: key and value must be strings")
+        check_text(key, "a header's key")
+        check_text(value, f"header {key!r}: the value")
         out.append((key, value))
     return out
 
