@@ -122,11 +122,16 @@ def _observe_stream(asker: Asker, name: str) -> SeenStream | str:
 
 
 def differences(one: Seen, other: Seen) -> str:
-    """What two observations do not agree in, for people; empty where they agree."""
+    """What two observations with a restart in between do not agree in, for people; empty where they agree.
+
+    Ephemeral streams are left out: they begin anew with every start.
+    """
     found: list[str] = []
     for name in sorted({*one, *other}):
         a, b = one.get(name), other.get(name)
         if isinstance(a, SeenStream) and isinstance(b, SeenStream):
+            if a.config.ephemeral:
+                continue
             found += [f"{name}.{what}" for what in _fields(a, b)]
         elif a != b:
             found.append(f"{name}: {type(a).__name__} and {type(b).__name__}")

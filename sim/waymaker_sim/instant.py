@@ -79,10 +79,6 @@ class InstantNode(Asker):
         self.settle([Call(token, ANYONE, request)])
         return token
 
-    def reply_to(self, token: Token) -> tuple[Answer | Refusal, list[Got] | None] | None:
-        """The answer that came, if one did."""
-        return self._replies.pop(token, None)
-
     def credit(self, token: Token, messages: int, byte_count: int) -> None:
         """Room for a subscription."""
         self.settle([Credit(token, messages, byte_count)])

@@ -161,13 +161,12 @@ class Pair:
         """Open a subscription on the node; the naive broker judges what comes."""
         token = self.node.begin(request)
         stream = self.naive.streams.get(request.stream)
-        reply = self.node.reply_to(token)
         if stream is None or request.consumer not in stream.consumers:
-            if reply is None or not isinstance(reply[0], Refusal):
-                raise Disagreement(f"a subscription to nothing was answered with {reply!r}")
+            wanted = outcomes.NO_SUCH_STREAM if stream is None else outcomes.NO_SUCH_CONSUMER
+            end = self.node.ended.pop(token, None)
+            if end is None or end.refusal is None or end.refusal.code != wanted:
+                raise Disagreement(f"a subscription to nothing ended with {end!r}")
             return
-        if reply is not None:
-            raise Disagreement(f"a subscription was answered with {reply!r}")
         self.open[token] = Open(request.stream, request.consumer, room, request.stop_when_empty, stream)
         self.node.credit(token, room, ROOM_BYTES)
         self._deliveries()

@@ -169,6 +169,18 @@ class Scene:
         self.confirmed = 0
         self.marks: dict[str, int] = {}
 
+    def process_gone(self) -> None:
+        """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""
+        for stream in self.streams.values():
+            life = stream.life
+            if life is None or not life.config.ephemeral:
+                continue
+            life.end()
+            stream.version += 2
+            stream.life = self.ledger.begin_life(stream.name, life.config)
+            stream.life.configs = list(life.configs)
+            stream.consumers = {}
+
     def mark(self, name: str) -> None:
         """Something interesting happened (a `sometimes` mark)."""
         self.marks[name] = self.marks.get(name, 0) + 1

@@ -53,10 +53,7 @@ class Watch:
         self.room = 0
 
     def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-        self.watcher.watch = None
-        if isinstance(answer, Answer):
-            violated("answer allowed", f"a watch was answered with {answer!r}")
-        self.watcher.scene.check_refusal("WatchStreams", answer)
+        violated("answer allowed", f"a watch was answered with {answer!r}")
 
     def delivered(self, got: list[Got], stamp: Stamp) -> None:
         violated("answer allowed", "a watch was sent messages")

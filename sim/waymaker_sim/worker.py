@@ -194,11 +194,8 @@ class Subscription:
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-        """Only a refusal may come as a reply."""
-        self._close()
-        if isinstance(answer, Answer):
-            violated("answer allowed", f"a subscription was answered with {answer!r}")
-        self._refused(answer)
+        """Never: a subscription that is refused ends."""
+        violated("answer allowed", f"a subscription was answered with {answer!r}")
 
     def _refused(self, refusal: Refusal) -> None:
         group = self.ask.group()

@@ -98,6 +98,7 @@ class World:
         """A process is gone or would not start; somebody will start it again."""
         refusal = process.refusal
         self.crashes += 1
+        self.scene.process_gone()
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
         if isinstance(refusal, StoreRefused):
