@@ -51,7 +51,8 @@ class FakeDisk:
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         self.jobs.append(job)
-        asyncio.get_running_loop().call_soon(done, job, [None] * len(job.ops))
+        results: JobResult = [None] * len(job.ops)
+        asyncio.get_running_loop().call_soon(done, job, results)
 
     def run(self, job: Job) -> JobResult:
         self.jobs.append(job)
