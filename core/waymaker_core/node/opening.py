@@ -54,6 +54,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
     state = NodeState(config, restoring.catalogue, restoring.hosted)
     state.now = now
     for hosted in restoring.hosted.values():
+        hosted.position = hosted.stream.position
         hosted.stream.skip_reserved()
         hosted.reserved_synced = hosted.stream.reserved_to
         hosted.consumers.resume(now, certain=recovered.clean)

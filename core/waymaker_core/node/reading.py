@@ -30,7 +30,7 @@ class Reading:
         assert isinstance(request, ListSubjects)
         hosted = self._lives.find(call.principal, request.stream)
         limit = page_limit(request.limit, limits.page_entries_max)
-        page = hosted.stream.list_subjects(request.prefix, request.after, limit, limits.page_bytes_max)
+        page = hosted.stream.list_subjects(request.prefix, request.after, limit)
         require_whole(request.limit, page.next_after)
         self._state.reply(call.token, Answer(OK, "", page))
 
