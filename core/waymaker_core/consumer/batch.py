@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from typing import TypeAlias
 
 from waymaker_core.consumer.delivery import State
 from waymaker_core.consumer.sequences import SeqSet, is_run, mask_at, ones, positions
@@ -128,7 +129,7 @@ class Batch:
 Part = tuple[Batch, int]
 """Some messages of one batch: the mask is not empty and within the batch's `bits`."""
 
-Shape = tuple[int, int, array[int] | None, int]
+Shape: TypeAlias = "tuple[int, int, array[int] | None, int]"
 """First and last sequence, their array if they are far apart, and the bitmap."""
 
 

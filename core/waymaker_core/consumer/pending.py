@@ -274,6 +274,7 @@ class Pending:
         single = self._new(batch.first, batch.last, batch.seqs, mask, batch.member, batch.deliver_count)
         # The sequences stay in the set of what is due, if they are there: they change batches, not state.
         single.state = batch.state
+        single.holding = batch.holding
         single.deadline_ns = batch.deadline_ns
         batch.bits ^= mask
         self._scatter(single)

@@ -1,0 +1,263 @@
+"""Pending deliveries, kept by batch, against one plain entry a message."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from waymaker_core.consumer.batch import BATCH_MESSAGES_MAX, Part, shapes_of, shapes_of_range
+from waymaker_core.consumer.delivery import TRANSITIONS, Event, State
+from waymaker_core.consumer.pending import Pending
+from waymaker_core.consumer.sequences import positions
+
+
+class Entry:
+    """One message that is out: what the semantics say, and nothing else."""
+
+    def __init__(self, member: int, count: int, deadline: int) -> None:
+        self.member = member
+        self.count = count
+        self.deadline = deadline
+        self.state = State.WAITING
+        self.holding = True
+
+
+class PendingAgainstEntries(RuleBasedStateMachine):
+    """The same events happen to a `Pending` and to a dictionary."""
+
+    @initialize(max_deliver=st.integers(1, 4))
+    def begin(self, max_deliver: int) -> None:
+        self.max_deliver = max_deliver
+        self.real = Pending(max_deliver)
+        self.model: dict[int, Entry] = {}
+        self.cursor = 1
+        self.now = 1
+
+    def some(self, data: st.DataObject) -> list[int]:
+        """Sequences to act on: a stretch, some of what is out, or anything."""
+        kind = data.draw(st.integers(0, 2))
+        if kind == 0:
+            first = data.draw(st.integers(1, self.cursor + 2))
+            return list(range(first, first + data.draw(st.integers(1, 40))))
+        if kind == 1 and self.model:
+            return sorted(data.draw(st.sets(st.sampled_from(sorted(self.model)), min_size=1, max_size=12)))
+        return sorted(data.draw(st.sets(st.integers(1, self.cursor + 5), min_size=1, max_size=12)))
+
+    @rule(gap=st.integers(0, 5), count=st.integers(1, 60), member=st.integers(1, 3), wait=st.integers(1, 20))
+    def deliver_a_stretch(self, gap: int, count: int, member: int, wait: int) -> None:
+        first = self.cursor + gap
+        self.real.add_range(first, first + count - 1, member, 1, self.now + wait)
+        for seq in range(first, first + count):
+            self.model[seq] = Entry(member, 1, self.now + wait)
+        self.cursor = first + count
+
+    @rule(
+        steps=st.lists(st.integers(1, 30), min_size=1, max_size=12), member=st.integers(1, 3), wait=st.integers(1, 20)
+    )
+    def deliver_with_gaps(self, steps: list[int], member: int, wait: int) -> None:
+        seqs = [self.cursor + sum(steps[: index + 1]) for index in range(len(steps))]
+        self.real.add(seqs, member, 1, self.now + wait)
+        for seq in seqs:
+            self.model[seq] = Entry(member, 1, self.now + wait)
+        self.cursor = seqs[-1] + 1
+
+    @rule(data=st.data(), member=st.integers(1, 3), wait=st.integers(1, 20))
+    def deliver_what_was_passed_over(self, data: st.DataObject, member: int, wait: int) -> None:
+        free = [seq for seq in self.some(data) if seq not in self.model and seq < self.cursor]
+        if free:
+            self.real.add(free, member, 1, self.now + wait)
+            for seq in free:
+                self.model[seq] = Entry(member, 1, self.now + wait)
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        seqs = self.some(data)
+        parts = self.real.find(seqs)
+        found = sorted(seq for batch, mask in parts for seq in batch.seqs_of(mask))
+        assert found == [seq for seq in seqs if seq in self.model]
+        self.real.remove(parts)
+        for seq in found:
+            del self.model[seq]
+
+    @rule(data=st.data())
+    def prune(self, data: st.DataObject) -> None:
+        below = data.draw(st.integers(1, self.cursor + 1))
+        parts = self.real.find_below(below)
+        found = sorted(seq for batch, mask in parts for seq in batch.seqs_of(mask))
+        assert found == sorted(seq for seq in self.model if seq < below)
+        self.real.remove(parts)
+        for seq in found:
+            del self.model[seq]
+
+    @rule(
+        data=st.data(),
+        event=st.sampled_from([Event.NAK, Event.EXTENDED]),
+        wait=st.integers(0, 20),
+        holding=st.booleans(),
+    )
+    def nak_or_extend(self, data: st.DataObject, event: Event, wait: int, holding: bool) -> None:
+        seqs = self.some(data)
+        changed = self.real.happen(self.real.find(seqs), event, self.now + wait, holding=holding)
+        expected = []
+        for seq in seqs:
+            entry = self.model.get(seq)
+            if entry is None:
+                continue
+            state = TRANSITIONS.get((entry.state, event, entry.count < self.max_deliver))
+            if state is None:
+                continue
+            expected.append(seq)
+            entry.state = state
+            if state is State.WAITING:
+                entry.deadline = self.now + wait
+                entry.holding = holding
+        assert sorted(seq for batch, mask in changed for seq in batch.seqs_of(mask)) == expected
+
+    @rule(elapsed=st.integers(0, 15))
+    def time_passes(self, elapsed: int) -> None:
+        self.now += elapsed
+        any_expired, released = self.real.expire(self.now)
+        expired = {
+            seq: entry
+            for seq, entry in self.model.items()
+            if entry.state is State.WAITING and entry.deadline <= self.now
+        }
+        assert any_expired == bool(expired)
+        self.expect_passed(expired, released)
+
+    def expect_passed(self, passed: dict[int, Entry], released: list[Part]) -> None:
+        let_go = sorted(seq for seq, entry in passed.items() if entry.holding and entry.count < self.max_deliver)
+        assert sorted(seq for batch, mask in released for seq in batch.seqs_of(mask)) == let_go
+        for entry in passed.values():
+            if entry.count < self.max_deliver:
+                entry.state = State.DUE
+                entry.holding = False
+            else:
+                entry.state = State.SPENT
+
+    @rule(member=st.integers(1, 3))
+    def a_member_leaves(self, member: int) -> None:
+        released = self.real.leave(member)
+        left = {
+            seq: entry for seq, entry in self.model.items() if entry.state is State.WAITING and entry.member == member
+        }
+        self.expect_passed(left, released)
+
+    @rule(limit=st.integers(1, 50), member=st.integers(1, 3), wait=st.integers(1, 20))
+    def deliver_again(self, limit: int, member: int, wait: int) -> None:
+        due = self.real.due.first(limit)
+        assert due == sorted(seq for seq, entry in self.model.items() if entry.state is State.DUE)[:limit]
+        if due:
+            self.real.happen(self.real.find(due), Event.TAKEN, self.now + wait, member)
+        for seq in due:
+            entry = self.model[seq]
+            entry.count += 1
+            entry.member = member
+            entry.state = State.WAITING
+            entry.holding = True
+            entry.deadline = self.now + wait
+
+    @rule(limit=st.integers(1, 50))
+    def hand_out_what_is_spent(self, limit: int) -> None:
+        parts = self.real.spent(limit)
+        seqs = [seq for batch, mask in parts for seq in batch.seqs_of(mask)]
+        spent = [seq for seq, entry in self.model.items() if entry.state is State.SPENT]
+        assert len(seqs) == min(limit, len(spent)) and all(self.model[seq].state is State.SPENT for seq in seqs)
+        self.real.happen(parts, Event.HANDED_OUT)
+        for seq in seqs:
+            self.model[seq].state = State.HANDED
+
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        seqs = self.some(data)
+        self.real.happen(self.real.find(seqs), Event.GIVEN_BACK)
+        for seq in seqs:
+            if seq in self.model and self.model[seq].state is State.HANDED:
+                self.model[seq].state = State.SPENT
+
+    @rule()
+    def log(self) -> None:
+        self.real.take_unlogged()
+        assert not self.real.has_unlogged()
+
+    @precondition(lambda self: hasattr(self, "now"))
+    @rule(wait=st.integers(1, 20))
+    def restart(self, wait: int) -> None:
+        self.real.restart(self.now + wait)
+        for entry in self.model.values():
+            entry.state = State.WAITING
+            entry.deadline = self.now + wait
+
+    @invariant()
+    def both_agree(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        self.real.check()
+        assert self.real.total == len(self.model)
+        deadlines = [entry.deadline for entry in self.model.values() if entry.state is State.WAITING]
+        assert self.real.next_deadline() == min(deadlines, default=None)
+        assert self.real.has_spent() == any(entry.state is State.SPENT for entry in self.model.values())
+        seen = 0
+        for batch in self.real.batches():
+            for seq in batch.seqs_of(batch.bits):
+                entry = self.model[seq]
+                seen += 1
+                assert (batch.state, batch.deliver_count, batch.member) == (entry.state, entry.count, entry.member)
+                assert batch.holding == entry.holding
+                assert batch.state is not State.WAITING or batch.deadline_ns == entry.deadline
+        assert seen == len(self.model)
+
+
+TestPendingAgainstEntries = PendingAgainstEntries.TestCase
+TestPendingAgainstEntries.settings = settings(stateful_step_count=40)
+
+
+@pytest.mark.parametrize("count", [1, BATCH_MESSAGES_MAX, BATCH_MESSAGES_MAX + 1, 10_000])
+def test_a_great_delivery_becomes_batches_that_cover_it(count: int) -> None:
+    for shapes in (shapes_of_range(7, 6 + count), shapes_of(list(range(7, 7 + count)))):
+        covered = [first + index for first, _, _, bits in shapes for index in positions(bits)]
+        assert covered == list(range(7, 7 + count))
+        assert all(last - first < BATCH_MESSAGES_MAX for first, last, _, _ in shapes)
+
+
+@pytest.mark.parametrize("step", [2, 7, 8, 9, 1000])
+def test_a_delivery_with_gaps_becomes_batches_that_hold_just_its_messages(step: int) -> None:
+    seqs = list(range(5, 5 + 3000 * step, step))
+    pending = Pending(5)
+    pending.add(seqs, 1, 1, 10)
+    pending.check()
+    assert [seq for batch in pending.batches() for seq in batch.seqs_of(batch.bits)] == seqs
+    assert pending.find([seq + 1 for seq in seqs]) == []
+
+
+def test_a_million_deliveries_settled_one_by_one_from_the_back_leave_nothing_behind() -> None:
+    pending = Pending(5)
+    for first in range(1, 1_000_001, 10_000):
+        pending.add_range(first, first + 9_999, 1, 1, 30)
+    assert pending.total == 1_000_000
+    for last in range(1_000_000, 0, -10_000):
+        seqs = list(range(last - 9_999, last + 1))
+        pending.remove(pending.find(seqs[::2]))
+        pending.remove(pending.find(seqs[1::2]))
+    assert pending.total == 0
+    assert pending.next_deadline() is None
+    pending.check()
+
+
+def test_extending_for_ever_costs_no_memory() -> None:
+    pending = Pending(5)
+    pending.add_range(1, 10, 1, 1, 100)
+    for beat in range(5_000):
+        pending.happen(pending.find([3, 5]), Event.EXTENDED, 1_000 + beat)
+    assert len(pending._deadlines) < 300
+    assert len(pending.unlogged) < 300
+    pending.check()
+
+
+def test_every_state_can_be_left_and_the_table_names_no_state_twice() -> None:
+    for state in State:
+        assert any(source is state for source, _, _ in TRANSITIONS)
+    assert all(TRANSITIONS[key] in State for key in TRANSITIONS)
+    assert set(TRANSITIONS.values()) == set(State)
