@@ -30,6 +30,8 @@ def new_server(config: ServerConfig) -> grpc.aio.Server:
         ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", config.calls_per_connection_max),
+        # It counts calls that have ended and are not freed yet, and so refuses clients that keep to their limit.
+        ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
