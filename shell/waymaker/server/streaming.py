@@ -95,6 +95,9 @@ class Streaming:
         self._engine.credit(token, window, _WINDOW_BYTES)
         refusal: Refusal | None = None
         try:
+            if isinstance(request, WatchStreams):
+                # Nothing may happen for hours: the headers tell a watcher that it will hear of whatever it does from now on.
+                await context.send_initial_metadata(())
             while True:
                 item = await inbox.take()
                 if isinstance(item, End):
