@@ -39,6 +39,10 @@ from waymaker_core.outcomes import (
 from waymaker_core.types import Now, Token
 
 
+OVERHEAD_BYTES = 33
+"""What the core counts for a delivered message beside its body."""
+
+
 class FakeDisk:
     """Bodies by path. `cold` makes every read go the long way; `broken` makes it fail."""
 
@@ -221,7 +225,7 @@ class FakeNode:
         chunk = Chunk(path, 0, len(self.disk.bodies[path]), 0)
         lengths = array("I", map(len, bodies))
         run = rq.Run(chunk, 0, lengths, start + 1, array("q", [1_000 + start + n for n in range(len(bodies))]), 1)
-        return rq.Messages([run], len(bodies), chunk.length)
+        return rq.Messages([run], len(bodies), chunk.length + OVERHEAD_BYTES * len(bodies))
 
     def _deliver(self, effects: list[Effect]) -> None:
         for token, subscription in list(self.subscriptions.items()):

@@ -286,6 +286,28 @@ async def test_deliveries_need_credit_in_messages_and_in_bytes() -> None:
         assert total == 100
 
 
+async def test_credit_given_back_by_the_bytes_of_bodies_never_runs_dry() -> None:
+    async with serving() as s:
+        stored = body(b"x")
+        s.node.streams["s"] = [stored] * 5_000
+        client = Client(s)
+        await client.hello()
+        await client.send(
+            subscribes=[pipe.Subscribe(id=1, stream="s", consumer="c", credit_messages=100, credit_bytes=1_000)]
+        )
+        total = 0
+        while total < 5_000:
+            for delivery in (await client.read()).deliveries:
+                count = sum(len(run.lengths) for run in delivery.runs)
+                total += count
+                await client.send(
+                    credits=[
+                        pipe.Credit(subscription=1, messages=count, bytes=sum(len(r.bodies) for r in delivery.runs))
+                    ]
+                )
+        assert total == 5_000
+
+
 async def test_a_generous_client_that_does_not_read_cannot_make_the_server_hold_a_stream() -> None:
     async with serving(session_window_bytes=1 << 20) as s:
         s.node.streams["s"] = [body(bytes(10_000)) for _ in range(4_000)]

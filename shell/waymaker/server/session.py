@@ -180,6 +180,8 @@ class _Subscription:
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
         """From the engine."""
         data = wire.delivery(self.id, messages, bodies)
+        # The core counts something for each message; the client's credit is about bodies alone.
+        self._client_bytes += messages.byte_count - sum(map(len, bodies))
         self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
 
     def event(self, event: Event) -> None:
@@ -477,7 +479,8 @@ class Session:
             return
         subscription = _Subscription(self, message.id)
         self._subscriptions[message.id] = subscription
-        request = core.Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty)
+        batch_size = message.batch_size or _SLICE_MESSAGES
+        request = core.Subscribe(message.stream, message.consumer, batch_size, message.stop_when_empty)
         subscription.token = self.engine.open(self._principal, request, subscription)
         subscription.grant(message.credit_messages, message.credit_bytes)
 
