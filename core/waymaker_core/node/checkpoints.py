@@ -79,6 +79,8 @@ class Checkpoints:
         self._covered = commits.journal.end - commits.journal.journal_bytes()
         """Journal address that the last checkpoint covers, about."""
         self._running: Running | None = None
+        self._unsynced: tuple[Running, int] | None = None
+        """A finished file that waits for the journal to be synced up to there."""
         self._left_garbage: list[str] = []
         """Files that the next manifest makes garbage."""
         self.quarantine: Quarantine
@@ -93,7 +95,10 @@ class Checkpoints:
         return self._running is not None
 
     def wake(self) -> None:
-        """Begin one if the journal has grown enough."""
+        """Begin one if the journal has grown enough; go on with one that waits for a sync."""
+        if self._unsynced is not None and self._commits.journal.durable >= self._unsynced[1]:
+            running, self._unsynced = self._unsynced[0], None
+            self._replace_manifest(running)
         grown = self._commits.journal.end - self._covered
         if self._running is None and not self.full and grown >= self._state.limits.checkpoint_journal_bytes:
             self.begin()
@@ -190,6 +195,14 @@ class Checkpoints:
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
     def _file_written(self, running: Running, _results: list[object]) -> None:
+        """A snapshot must not outlive the bodies it names: with interval sync some of them may not be durable yet."""
+        if self._commits.journal.durable < self._commits.committed_end:
+            self._commits.sync_due()
+            self._unsynced = (running, self._commits.committed_end)
+        else:
+            self._replace_manifest(running)
+
+    def _replace_manifest(self, running: Running) -> None:
         chain, manifest = running.writer.chain_after(self._chain), self._manifest
         successor = Manifest(
             manifest.directory_id, manifest.node_id, manifest.boot, running.cut, manifest.next_file, chain.files

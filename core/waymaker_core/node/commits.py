@@ -174,7 +174,6 @@ class Commits:
         else:
             last.replies.append((token, answer))
 
-    @property
     def idle(self) -> bool:
         """Whether nothing has gathered and nothing is being written."""
         return not self._ops and not self._gathered and not self._sync_due
@@ -289,6 +288,7 @@ class Commits:
             self._arm_sync(flush.synced)
         if flying:
             stats.commits += 1
+            stats.records_committed += len(flying)
         for item in flying:
             stats.inflight_bytes -= item.body_bytes
             stats.gathered_records -= 1
@@ -334,7 +334,7 @@ class Commits:
 
     def mark_due(self) -> None:
         """Nothing has been written for a while: say what is durable, if nobody else did."""
-        if self.idle and self.journal.mark_wanted():
+        if self.idle() and self.journal.mark_wanted():
             self.journal.mark()
             self._sync_due = True
 

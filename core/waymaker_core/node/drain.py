@@ -45,7 +45,7 @@ class Drain:
     def wake(self) -> None:
         """Go on as far as what is under way allows."""
         state, commits = self._state, self._commits
-        if not state.stats.draining or not commits.idle or state.stats.parked_calls:
+        if not state.stats.draining or not commits.idle() or state.stats.parked_calls:
             return
         if not self._logged:
             self._logged = True
@@ -53,9 +53,9 @@ class Drain:
                 if hosted.damage is None and not hosted.stream.config.ephemeral:
                     commits.log_deliveries(hosted)
             commits.flush()
-        if commits.idle and not self._marked:
+        if commits.idle() and not self._marked:
             self._marked = True
             commits.mark_clean()
             commits.flush()
         if self._marked:
-            self.done = commits.idle
+            self.done = commits.idle()

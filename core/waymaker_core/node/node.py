@@ -54,8 +54,9 @@ class Node:
         self.stats: NodeStats = state.stats
         self._watchers = Watchers(state.limits.watch_events_max)
         self._lives = Lives(state, self._watchers, restored.catalogue_position)
-        self._lives.changed = restored.changed
-        self._lives.catalogue_changed = restored.catalogue_changed
+        self._lives.changed = restored.restoring.changed
+        self._lives.ended = restored.restoring.ended
+        self._lives.catalogue_changed = restored.restoring.catalogue_changed
         self._commits = Commits(state, restored.journal, restored.catalogue_position, self._lives.apply)
         self._indexes = Indexes(state)
         self._subscriptions = Subscriptions(state, self._indexes)

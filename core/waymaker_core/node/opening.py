@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from waymaker_core.disk import DiskFailure, DiskOp
 from waymaker_core.node.config import NodeConfig
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.lives import begin
 from waymaker_core.node.node import Node
 from waymaker_core.node.restoring import Restoring
@@ -34,8 +33,7 @@ class Restored:
     journal: Journal
     catalogue_position: int
     recovered: Recovered
-    changed: dict[StreamId, Hosted]
-    catalogue_changed: bool
+    restoring: Restoring
 
 
 def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
@@ -60,9 +58,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
         hosted.consumers.resume(now, certain=recovered.clean)
         begin(hosted, state)
     _report(state, recovered)
-    restored = Restored(
-        state, journal, restoring.catalogue_position, recovered, restoring.changed, restoring.catalogue_changed
-    )
+    restored = Restored(state, journal, restoring.catalogue_position, recovered, restoring)
     return Node(restored, _orphans(restored))
 
 

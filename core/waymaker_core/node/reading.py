@@ -5,7 +5,7 @@ from __future__ import annotations
 from waymaker_core.inputs import Call
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
-from waymaker_core.node.streams import page_limit, require_whole
+from waymaker_core.node.streams import page_limit
 from waymaker_core.outcomes import OK, Answer, invalid
 from waymaker_core.requests import ListSubjects, ReadLatest, ReadRange, ScanSubject
 
@@ -29,9 +29,8 @@ class Reading:
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListSubjects)
         hosted = self._lives.find(call.principal, request.stream)
-        limit = page_limit(request.limit, limits.page_entries_max)
-        page = hosted.stream.list_subjects(request.prefix, request.after, limit)
-        require_whole(request.limit, page.next_after)
+        page_limit(request.limit, limits.page_entries_max)
+        page = hosted.stream.list_subjects(request.prefix, request.after, request.limit)
         self._state.reply(call.token, Answer(OK, "", page))
 
     def scan(self, call: Call) -> None:

@@ -39,6 +39,8 @@ class Restoring:
         self.changed: dict[StreamId, Hosted] = {}
         """Streams with records behind their snapshot."""
         self.catalogue_changed = False
+        self.ended: dict[StreamId, None] = {}
+        """Lives that ended behind the snapshots."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
         self._damage: dict[StreamId, Damage] = {}
         self._ids_seen = 0
@@ -84,6 +86,21 @@ class Restoring:
                 for path in self._serve(stream_id).stream.files():
                     yield stream_id, path
 
+    def chunks(self) -> Iterator[tuple[int, Chunk]]:
+        """Chunks of blocks that have no index of their own."""
+        for hosted in self._sound():
+            for chunk in hosted.stream.chunks():
+                yield hosted.id, chunk
+
+    def indexes(self) -> Iterator[tuple[int, Chunk]]:
+        """Where the indexes of sealed blocks lie."""
+        for hosted in self._sound():
+            for chunk in hosted.stream.index_chunks():
+                yield hosted.id, chunk
+
+    def _sound(self) -> list[Hosted]:
+        return [self._serve(stream_id) for stream_id in self.catalogue.lives if stream_id not in self._damage]
+
     # ------------------------------------------------------------------ state
 
     def _serve(self, stream_id: StreamId) -> Hosted:
@@ -117,7 +134,7 @@ class Restoring:
         self.catalogue_changed = True
         stream_id = StreamId(record.stream_id)
         if isinstance(record, StreamDeleted):
-            self.forget(stream_id)
+            self._forget(stream_id)
         self.catalogue.apply(record)
         if stream_id not in self.catalogue.lives:
             return
@@ -126,8 +143,9 @@ class Restoring:
         elif isinstance(record, StreamOpened):
             self._serve(stream_id).stream.open_at(record.last_seq)
 
-    def forget(self, stream_id: StreamId) -> None:
+    def _forget(self, stream_id: StreamId) -> None:
         """A life is over."""
+        self.ended[stream_id] = None
         self.hosted.pop(stream_id, None)
         self.changed.pop(stream_id, None)
         self._snapshots.pop(stream_id, None)
