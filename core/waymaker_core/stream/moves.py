@@ -140,6 +140,22 @@ def files(state: StreamState) -> dict[str, int]:
     return {path: length for path, length in used.items() if not path.startswith(("journal/", "memory/"))}
 
 
+def chunks(state: StreamState) -> Iterator[Chunk]:
+    """See `Stream.chunks`."""
+    for block in state.blocks.values():
+        if block.index is None:
+            columns = block.resident()
+            for place in range(len(columns.chunk_firsts)):
+                yield columns.chunk(place)
+
+
+def index_chunks(state: StreamState) -> Iterator[Chunk]:
+    """See `Stream.index_chunks`."""
+    for block in state.blocks.values():
+        if block.index is not None:
+            yield block.index
+
+
 def _chunk_lengths(block: Block) -> Iterator[tuple[str, int]]:
     columns = block.columns
     if columns is None:

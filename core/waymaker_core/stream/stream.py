@@ -11,7 +11,7 @@ It must never look at a clock, hold a payload, or decide anything while a record
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk
@@ -168,6 +168,14 @@ class Stream(StreamState):
     def files(self) -> dict[str, int]:
         """Files outside the journal that this state names, with the bytes of its resident chunks in each."""
         return moves.files(self)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks of all blocks whose index is in no file: what an offline check must read besides the indexes."""
+        return moves.chunks(self)
+
+    def index_chunks(self) -> Iterator[Chunk]:
+        """Where the indexes lie that are in files."""
+        return moves.index_chunks(self)
 
     def take_released(self) -> list[str]:
         """Files no block uses any more; replay never opens one, so they may go once what released them is durable."""
