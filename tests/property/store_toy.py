@@ -36,7 +36,7 @@ class History:
         self.positions: dict[int, int] = {0: 0}
         self.said: dict[int, list[int]] = {}
         """First sequence of each publish, or minus the truncation of each prune."""
-        self.chunks: dict[int, list[Chunk]] = {}
+        self.stored: dict[int, list[Chunk]] = {}
         self.quarantined: dict[int, Quarantine] = {}
         self.changed: set[int] = set()
         """Streams with records behind their latest snapshot, replayed ones included."""
@@ -51,7 +51,7 @@ class History:
         else:
             assert isinstance(state, list)
             self.said[stream_id] = state[0]
-            self.chunks[stream_id] = [Chunk(*fields) for fields in state[1]]
+            self.stored[stream_id] = [Chunk(*fields) for fields in state[1]]
 
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
         assert position == self.positions.get(stream_id, 0) + 1, "no gaps"
@@ -65,7 +65,7 @@ class History:
             case PublishRecord():
                 self.said.setdefault(stream_id, []).append(record.first_seq)
                 if chunk is not None:
-                    self.chunks.setdefault(stream_id, []).append(chunk)
+                    self.stored.setdefault(stream_id, []).append(chunk)
             case PruneRecord():
                 self.said.setdefault(stream_id, []).append(-record.truncate_to)
 
@@ -77,8 +77,14 @@ class History:
 
     def files(self) -> Iterable[tuple[int, str]]:
         return [
-            (s, chunk.path) for s in sorted(self.alive) for chunk in self.chunks.get(s, []) if "tails" in chunk.path
+            (s, chunk.path) for s in sorted(self.alive) for chunk in self.stored.get(s, []) if "tails" in chunk.path
         ]
+
+    def chunks(self) -> Iterable[tuple[int, Chunk]]:
+        return [(s, chunk) for s in sorted(self.alive) for chunk in self.stored.get(s, [])]
+
+    def indexes(self) -> Iterable[tuple[int, Chunk]]:
+        return []
 
     # for comparisons
 
@@ -86,7 +92,7 @@ class History:
         return {stream_id: self.said.get(stream_id, []) for stream_id in sorted(self.alive)}
 
     def state_of(self, stream_id: int) -> object:
-        chunks = [[c.path, c.offset, c.length, c.crc] for c in self.chunks.get(stream_id, [])]
+        chunks = [[c.path, c.offset, c.length, c.crc] for c in self.stored.get(stream_id, [])]
         return [self.said.get(stream_id, []), chunks]
 
 
@@ -223,23 +229,23 @@ class ToyNode:
 
     def _move(self, old: set[str]) -> list[str]:
         """Copy the chunks in old segments and old tails into one new tail; the tails that go once that counts."""
-        tails = {c.path for chunks in self.history.chunks.values() for c in chunks if c.path.startswith("tails/")}
+        tails = {c.path for chunks in self.history.stored.values() for c in chunks if c.path.startswith("tails/")}
         places = [
             (stream_id, index)
             for stream_id in sorted(self.history.alive)
-            for index, chunk in enumerate(self.history.chunks.get(stream_id, []))
+            for index, chunk in enumerate(self.history.stored.get(stream_id, []))
             if chunk.path in old or chunk.path in tails
         ]
-        for stream_id in [s for s in self.history.chunks if s not in self.history.alive]:
-            del self.history.chunks[stream_id]
+        for stream_id in [s for s in self.history.stored if s not in self.history.alive]:
+            del self.history.stored[stream_id]
         if places:
-            plan = plan_tail(self.key, self.manifest.draw_file(), [self.history.chunks[s][i] for s, i in places])
+            plan = plan_tail(self.key, self.manifest.draw_file(), [self.history.stored[s][i] for s, i in places])
             results = self.disk.run(plan.ops)
             crcs = results[-1]
             assert isinstance(crcs, list)
             self.disk.run(finish_ops([plan.path]))
             for (stream_id, index), chunk in zip(places, plan.copied(crcs), strict=True):
-                self.history.chunks[stream_id][index] = chunk
+                self.history.stored[stream_id][index] = chunk
                 self.history.changed.add(stream_id)
         return sorted(tails)
 
@@ -268,7 +274,7 @@ def bodies(disk: MemoryDisk, history: History) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = {}
     for stream_id in history.story():
         found[stream_id] = []
-        for chunk in history.chunks.get(stream_id, []):
+        for chunk in history.stored.get(stream_id, []):
             data = disk.perform(ReadChunk(chunk))
             assert isinstance(data, bytes)
             found[stream_id].append(data)

@@ -114,8 +114,10 @@ class ChainReader:
                 path, offset, f"a frame of kind {header.kind}, version {header.version}, is unknown"
             )
         before = self.states.pop(stream_id, None)
-        if before is not None and before.problem and header.kind == SNAPSHOT:
-            self.superseded.append(f"{before.path} at {before.offset}: {before.problem} (a newer snapshot replaces it)")
+        if before is not None and before.problem and header.kind != QUARANTINED:
+            self.superseded.append(
+                f"{before.path} at {before.offset}: {before.problem} (a newer checkpoint replaces it)"
+            )
         self.chain.note(stream_id, 0 if header.kind == TOMBSTONE else len(frame))
         if header.kind == TOMBSTONE and not damaged:
             return False

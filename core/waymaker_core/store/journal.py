@@ -139,7 +139,7 @@ class Journal:
         self.durable = state.durable
         self._stamped = state.stamped
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
-        self._free_max = limits.checkpoint_journal_bytes // limits.segment_bytes + 2
+        self._free_max = free_segments_max(limits)
         self._gather: list[_Placed] = []
         self.gathered_bytes = 0
         self._data_end = self.end
@@ -419,3 +419,8 @@ def frame_bound(message_count: int, subject_bytes: int, body_bytes: int, drops: 
     `drops` counts the single messages that go with it.
     """
     return HEADER_BYTES + 96 + 30 * message_count + subject_bytes + 16 * drops + padded(body_bytes) + 8
+
+
+def free_segments_max(limits: Limits) -> int:
+    """Released segments that are kept to be used again: about what is written between two checkpoints."""
+    return limits.checkpoint_journal_bytes // limits.segment_bytes + 2

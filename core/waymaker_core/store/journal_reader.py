@@ -127,10 +127,10 @@ class JournalReader:
                 self._sink.damaged(segment.path, segment.end, broken, problem)
                 segment.end += frame_bytes(broken.meta_length, broken.body_length)
                 continue
-            self._sink.lost(segment.path, segment.end, "a frame that was durable is not there")
-            place = yield from self._next_valid(segment)
+            place = yield from self._scan(segment.number, segment.end + ALIGNMENT, first_only=True)
             if place is None:
-                return (yield from self._skip_to_next(segment.number))
+                return (yield from self._skip(segment))
+            self._sink.lost(segment.path, segment.end, "a frame that was durable is not there")
             segment.end = place
 
     def _frames(self, segment: Segment) -> Generator[DiskOp, object, tuple[FrameHeader | None, str]]:
@@ -182,9 +182,15 @@ class JournalReader:
             raise CorruptStore(segment_path(number), 0, f"the segment follows {header.previous_end}, not {address}")
         return None
 
-    def _skip_to_next(self, number: int) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
-        """The next segment with a valid header, after damage that nobody refused."""
-        for later in sorted(n for n in self._sizes if n > number):
+    def _skip(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
+        """From a segment whose end is lost, or whose successor's header is, to the next one; after `lost`."""
+        number = segment.number + 1
+        if number in self._sizes and (yield from self._header(number)) is None:
+            if (yield from self._scan(number, SEGMENT_HEADER_BYTES, first_only=True)) is not None:
+                self._sink.lost(segment_path(number), 0, "the segment's header is damaged")
+                return number, SegmentHeader(self._boot, number, segment.base + segment.size, 0, 0)
+        self._sink.lost(segment.path, segment.end, "a frame that was durable is not there")
+        for later in sorted(n for n in self._sizes if n > segment.number):
             header = yield from self._header(later)
             if header is not None and header.boot >= self._boot:
                 return later, header
@@ -235,10 +241,6 @@ class JournalReader:
             if len(window) < READ_BYTES:
                 return first
             offset += READ_BYTES - HEADER_BYTES
-
-    def _next_valid(self, segment: Segment) -> Generator[DiskOp, object, int | None]:
-        """Offset of the next valid header in a segment, behind damage."""
-        return (yield from self._scan(segment.number, segment.end + ALIGNMENT, first_only=True))
 
     def _judge_torn(self, segment: Segment) -> Steps:
         """Note what the end was torn off from: the place itself, if a frame was begun there, and what lies behind it."""

@@ -26,7 +26,7 @@ from waymaker_core.store.checkpoint import Chain
 from waymaker_core.store.checkpoint_reader import ChainReader
 from waymaker_core.store.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
 from waymaker_core.store.frame import HEADER_BYTES, FrameHeader, directory_key
-from waymaker_core.store.journal import JournalState, Segment
+from waymaker_core.store.journal import JournalState, Segment, free_segments_max
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest, replace_ops
 from waymaker_core.store.paths import (
@@ -149,7 +149,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
     journal = yield from _go_on(manifest, reader, sizes, limits)
     recovered = Recovered(manifest, journal, chain)
-    recovered.quarantines = [found for found in replay.quarantined.values() if target.exists(found.stream_id)]
+    recovered.quarantines = replay.judge_quarantines()
     kept = _keep_free(journal, sizes, manifest.first_segment, limits)
     recovered.orphans = orphans + [segment_path(number) for number in kept]
     recovered.warnings = replay.warnings
@@ -303,6 +303,17 @@ class Replay:
     def _alive(self, stream_id: int) -> bool:
         return stream_id == CATALOGUE or self._target.exists(stream_id)
 
+    def judge_quarantines(self) -> list[Quarantine]:
+        """The quarantines of streams that live; the others become warnings."""
+        living: list[Quarantine] = []
+        for found in self.quarantined.values():
+            if self._alive(found.stream_id):
+                living.append(found)
+            else:
+                where = f"{found.path} at {found.offset}"
+                self.warnings.append(f"{where}: {found.detail} (stream {found.stream_id}, deleted since)")
+        return living
+
     def check_files(self, manifest: Manifest, folders: dict[str, dict[str, int]]) -> list[str]:
         """Blame missing files on their streams; list the files that nobody names.
 
@@ -406,7 +417,7 @@ def _keep_free(journal: JournalState, sizes: dict[int, int], first_segment: int,
     """Take a few of the released segments to be used again; the numbers of the others."""
     others: list[int] = []
     for number in sorted(n for n in sizes if n < first_segment):
-        if sizes[number] == limits.segment_bytes and len(journal.free) <= limits.segments_spare:
+        if sizes[number] == limits.segment_bytes and len(journal.free) < free_segments_max(limits):
             journal.free.append(number)
         else:
             others.append(number)
