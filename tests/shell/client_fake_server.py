@@ -7,7 +7,9 @@ refuse. Its own behaviour is no statement about the real server, which has tests
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -378,6 +380,23 @@ class FakeServer:
         subjects = sorted({m[0] for m in self.streams[request.stream].messages if m[0].startswith(request.prefix)})
         page = self.page(subjects, call, result)
         return pb.ListSubjectsByPrefixResponse(success=True, result_code="ok", subjects=page)
+
+
+@contextlib.contextmanager
+def threaded_server() -> Iterator[FakeServer]:
+    """A fake server on a loop and thread of its own, for synchronous tests."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    fake = FakeServer()
+    asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
+    try:
+        yield fake
+    finally:
+        asyncio.run_coroutine_threadsafe(fake.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class _Handlers(grpc.GenericRpcHandler):

@@ -470,7 +470,7 @@ async def test_a_servers_batch_limit_is_kept(server: FakeServer) -> None:
 
 
 async def test_an_unreachable_server_is_said_at_once() -> None:
-    with pytest.raises(waymaker.UnavailableError, match=r"cannot reach 127\.0\.0\.1:1"):
+    with pytest.raises(waymaker.UnavailableError, match=r"127\.0\.0\.1:1: .*nobody listens"):
         async with waymaker.connect("127.0.0.1:1"):
             pass
 

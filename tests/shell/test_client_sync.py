@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import waymaker
-from tests.shell.client_fake_server import FakeServer
+from tests.shell.client_fake_server import FakeServer, threaded_server
 from waymaker.client.client import Client
 from waymaker.client.sync import SyncClient
 from waymaker_proto import pipeline_pb2 as pl
@@ -18,16 +17,8 @@ from waymaker_proto import pipeline_pb2 as pl
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    fake = FakeServer()
-    asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
-    yield fake
-    asyncio.run_coroutine_threadsafe(fake.stop(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with threaded_server() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -81,6 +79,9 @@ def connected(function: Command) -> Callable[..., Any]:
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Runs a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged."""
+    import asyncio
+    import signal
+
     terminated = False
 
     async def supervised() -> Any:
@@ -107,6 +108,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def complete_streams(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of streams for the shell; quiet and quick where no server answers."""
+
+    import asyncio
 
     async def names() -> list[str]:
         import waymaker

@@ -23,7 +23,7 @@ from google.protobuf.message import Message as Proto
 
 from waymaker.client import wire
 from waymaker.client.archive import read_backup, send_archive
-from waymaker.client.connection import Connection, status_error
+from waymaker.client.connection import Connection
 from waymaker.client.delivery import Acker, Message
 from waymaker.client.errors import (
     ConnectionLostError,
@@ -43,6 +43,7 @@ from waymaker.client.publishing import (
     put_one,
     take_payloads,
 )
+from waymaker.client.statuses import call_error
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
     BackupSummary,
@@ -314,7 +315,7 @@ class Client:
                     yield wire.watch_event_from_wire(event)
                 error: WaymakerError = ConnectionLostError("the server ended the watch")
             except grpc.aio.AioRpcError as failure:
-                error = _status(failure)
+                error = call_error(failure)
             except asyncio.CancelledError:
                 # Closing the channel under a call cancels the call, not this task.
                 task = asyncio.current_task()
@@ -341,7 +342,7 @@ class Client:
             async for data in read_backup(call, on_summary):
                 yield data
         except grpc.aio.AioRpcError as failure:
-            raise _status(failure) from None
+            raise call_error(failure) from None
         finally:
             call.cancel()
 
@@ -351,7 +352,7 @@ class Client:
         try:
             response = await send_archive(call, archive, name)
         except grpc.aio.AioRpcError as failure:
-            raise _status(failure) from None
+            raise call_error(failure) from None
         finally:
             call.cancel()
         check_result(response)
@@ -414,7 +415,7 @@ class Client:
                 request.SerializeToString(), timeout=self._seconds(timeout), metadata=self.options.metadata
             )
         except grpc.aio.AioRpcError as failure:
-            raise _status(failure) from None
+            raise call_error(failure) from None
         return response
 
 
@@ -576,7 +577,3 @@ def _update(
     if strict_limits is not None:
         request.strict_limits = strict_limits
     return request
-
-
-def _status(failure: grpc.aio.AioRpcError) -> WaymakerError:
-    return status_error(failure.code(), failure.details() or "", failure.trailing_metadata())

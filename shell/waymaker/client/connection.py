@@ -24,18 +24,16 @@ from waymaker.client.errors import (
     UNKNOWN,
     ClosedError,
     ConnectionLostError,
-    DeadlineExceededError,
     PermissionDeniedError,
     ResourceExhaustedError,
-    StatusError,
     UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
     UsageError,
     WaymakerError,
-    from_status,
 )
 from waymaker.client.options import Options
+from waymaker.client.statuses import ask_why, end_of_session, error_of, is_hidden
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -268,9 +266,11 @@ class Connection:
                     writer = asyncio.get_running_loop().create_task(self._write(call), name="waymaker-writer")
                 self._receive(frame)
             if await call.code() is not grpc.StatusCode.OK:
-                error = await _status_of(call, options.target)
+                error = await end_of_session(call, options.target)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: a write on a call that had ended
-            error = await _status_of(call, options.target)
+            error = await end_of_session(call, options.target)
+            if is_hidden(error) and not self._welcomed:
+                error = await ask_why(self._channel, METHOD, options)
         finally:
             self._ready.clear()
             if writer is not None:
@@ -471,31 +471,3 @@ class Connection:
             raise self._over
         if self._closed or self._task is None:
             raise ClosedError("the client is closed" if self._closed else "the client is not open; use `async with`")
-
-
-def error_of(refused: pl.Refused) -> WaymakerError:
-    """The exception of a refusal inside a frame."""
-    return from_status(refused.status, refused.message, refused.outcome, refused.code)
-
-
-async def _status_of(call: Call, target: str) -> WaymakerError:
-    """Why a session ended, from its status and trailers."""
-    code = await call.code()
-    details = await call.details() or ""
-    error = status_error(code, details, await call.trailing_metadata())
-    if isinstance(error, UnavailableError):
-        return UnavailableError(f"cannot reach {target}: {details or 'no connection'}", outcome=error.outcome)
-    if isinstance(error, UnimplementedError):
-        return UnimplementedError(f"{target} does not speak {METHOD}: is it a Waymaker server? ({details})")
-    return error
-
-
-def status_error(
-    code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadata | None
-) -> StatusError | WaymakerError:
-    """The exception of a gRPC status with its trailers."""
-    pairs = {key: value for key, value in trailers or () if isinstance(value, str)}
-    status = code.value[0]
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceededError(details or "no answer in time", outcome=pairs.get("wmkr-outcome") or UNKNOWN)
-    return from_status(status, details or code.value[1], pairs.get("wmkr-outcome", ""), pairs.get("wmkr-code", ""))

@@ -1,0 +1,85 @@
+"""`waymaker check`: reads a data directory that no server uses and tells of every damage it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from waymaker.cli import exits, output
+from waymaker.cli.failure import CommandError
+from waymaker.cli.session import json_option
+from waymaker.cli.units import say_size
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@json_option
+def check(directory: Path, as_json: bool) -> int:
+    """Verify the data directory DIRECTORY of a stopped server. Nothing is changed.
+
+    Every file is read and every checksum compared. Prints one line a finding: file, offset, stream, what. What takes
+    nothing away, such as a file that a crash left over, is told and does not count as damage.
+    """
+    report = _verified(directory)
+    damage = [finding for finding in report.findings if not finding.harmless]
+    if as_json:
+        for finding in report.findings:
+            click.echo(output.to_json(_told(finding)))
+        summary = {
+            "damaged": bool(damage), "findings": len(damage), "files": report.files, "bytes": report.bytes_read,
+            "records": report.records, "messages": report.messages,
+        }  # fmt: skip
+        click.echo(output.to_json(summary))
+    else:
+        for finding in report.findings:
+            where = f"stream {finding.stream_id}" if finding.stream_id >= 0 else "-"
+            note = " (harmless)" if finding.harmless else ""
+            click.echo(f"{finding.path}\t{finding.offset}\t{where}\t{finding.detail}{note}")
+        output.note(
+            f"{report.files:,} file(s), {say_size(report.bytes_read)}, {report.records:,} record(s), "
+            f"{report.messages:,} message(s): {f'{len(damage)} damage(s) found' if damage else 'no damage'}"
+        )
+    return exits.DAMAGED if damage else exits.OK
+
+
+def _told(finding: Any) -> dict[str, Any]:
+    told = {
+        "path": finding.path, "offset": finding.offset, "stream_id": finding.stream_id, "detail": finding.detail,
+        "harmless": finding.harmless,
+    }  # fmt: skip
+    return {key: value for key, value in told.items() if not (key == "stream_id" and value < 0)}
+
+
+def _verified(directory: Path) -> Any:
+    from waymaker.disk.lock import DirectoryLocked
+    from waymaker.disk.store import FileStore
+    from waymaker_core.disk import DiskFailure
+    from waymaker_core.limits import Limits
+    from waymaker_core.node.restoring import Restoring
+    from waymaker_core.store.errors import StoreRefused
+    from waymaker_core.store.verify import verify
+
+    if not directory.is_dir():
+        raise CommandError(f"{directory} is no directory", exits.NOT_FOUND, code="no_such_directory")
+    if not (directory / "MANIFEST").exists() and not (directory / "journal").exists():
+        raise CommandError(
+            f"{directory} holds no Waymaker data",
+            exits.NOT_FOUND,
+            "name the directory given as --data-dir",
+            code="no_data",
+        )
+    try:
+        store = FileStore(directory)
+    except DirectoryLocked as error:
+        raise CommandError(
+            str(error), exits.UNAVAILABLE, "stop the server, then check again", code="directory_locked"
+        ) from None
+    try:
+        limits = Limits()
+        return store.drive(verify(Restoring(limits), limits))
+    except (StoreRefused, DiskFailure) as error:
+        raise CommandError(str(error), exits.DAMAGED, code="unreadable") from None
+    finally:
+        store.close()
