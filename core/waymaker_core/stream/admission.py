@@ -174,6 +174,7 @@ def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> Publ
         sizes = array("I", map(add, given, lengths))
         body_lengths = array("I", batch.lengths if whole else batch.lengths[start:end])
         times_ms = _times(batch, range(start, end), whole)
+        server_timed = batch.times_ms is None or 0 in (batch.times_ms if whole else batch.times_ms[start:end])
     else:
         entries = [entry for entry in range(len(subjects)) if entry not in refused]
         if not entries:
@@ -182,7 +183,7 @@ def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> Publ
         body_lengths = array("I", [batch.lengths[start + entry] for entry in entries])
         times_ms = _times(batch, [start + entry for entry in entries], False)
         subjects = [subjects[entry] for entry in entries]
-    server_timed = batch.times_ms is None or 0 in batch.times_ms
+        server_timed = batch.times_ms is None or any(not batch.times_ms[start + entry] for entry in entries)
     return _append(state, subjects, sizes, body_lengths, times_ms, batch.now_ms if server_timed else 0)
 
 

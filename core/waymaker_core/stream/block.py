@@ -21,15 +21,15 @@ SKIPS_MAX = 64
 class Block:
     """`first`: sequence of entry 0. `size`: entries so far, holes included. `head`: first live entry (`size`: none).
 
-    `alive` and `bytes` count live messages. `time_min`, `time_max`: bounds of live times (not always tight). `last_size`:
-    size of the last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
+    `alive` and `bytes` count live messages. `time_min`, `time_max`: bounds of all its times. `last_size`: size of the
+    last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
     live message is, or None while every entry lives. `files`: its own files; `index`: where its index can be loaded.
-    `due_ms`, `spared`: retention's notes (see `retention`). `skips`: patterns that match nothing here, once sealed.
+    `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that match nothing here, once sealed.
     """
 
     __slots__ = (
         "number", "first", "size", "head", "alive", "bytes", "time_min", "time_max", "last_size", "ordered", "dead",
-        "columns", "files", "index", "due_ms", "spared", "skips",
+        "columns", "files", "index", "due_ms", "newest_ms", "spared", "skips",
     )  # fmt: skip
 
     def __init__(self, number: int, first: int) -> None:
@@ -48,6 +48,7 @@ class Block:
         self.files: list[str] = []
         self.index: Chunk | None = None
         self.due_ms = TIME_MAX_MS
+        self.newest_ms = 0
         self.spared = -1
         self.skips: set[str] | None = None
 
@@ -96,6 +97,10 @@ class Block:
             return 0
         return self.size - entry if self.dead is None else self.dead.count(0, entry)
 
+    def forget_notes(self) -> None:
+        """Judge its age anew."""
+        self.due_ms, self.newest_ms, self.spared = self.time_min, self.time_max, -1
+
     # ------------------------------------------------------------ changes
 
     def append(
@@ -122,6 +127,7 @@ class Block:
         self.time_min = min(self.time_min, low)
         self.time_max = max(self.time_max, high)
         self.due_ms = min(self.due_ms, low)
+        self.newest_ms = max(self.newest_ms, high)
         self.spared = -1
         self.last_size = sizes[-1]
 

@@ -58,9 +58,8 @@ def _check_block(state: StreamState, block: Block) -> None:
     assert columns.chunk_firsts[0] == 0
     assert list(columns.chunk_firsts) == sorted(set(columns.chunk_firsts))
     dropped = {entry for entry in live if state.tail.is_dropped(block.first + entry)}
-    for entry in live:
-        if entry not in dropped:
-            assert block.time_min <= columns.times_ms[entry] <= block.time_max
+    assert all(block.time_min <= columns.times_ms[entry] <= block.time_max for entry in live)
+    assert all(columns.times_ms[entry] <= block.newest_ms for entry in live if entry not in dropped)
     for subject, ident in columns.table.items():
         assert columns.subjects[ident] == subject
         entries = [entry for entry, other in enumerate(columns.ids) if other == ident]

@@ -7,7 +7,7 @@ effective time. Times given by clients may come in any order, so a young message
 
 In order of time, as server times are, the expired ones are the front of the stream: summaries decide, no index is needed.
 Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
-effective time expires; `spared`: how many may have expired by then), so that each tick looks only where something is due.
+effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick looks only where something is due.
 In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds.
 """
 
@@ -59,7 +59,7 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
         state.tail.configs.append(config)
         state.caps.forget()
         for block in state.blocks.values():
-            block.due_ms, block.spared = block.time_min, -1
+            block.forget_notes()
     records: list[PruneRecord] = []
     if removal.truncate_to:
         records.append(PruneRecord(removal.truncate_to))
@@ -99,7 +99,7 @@ def next_expiry_ms(state: StreamState) -> int | None:
         return None
     if state.in_order:
         front = state.blocks.peekitem(0)[1]
-        return settings.max_age_ms + (front.due_ms if settings.strict_limits else front.time_max)
+        return settings.max_age_ms + (front.due_ms if settings.strict_limits else front.newest_ms)
     return settings.max_age_ms + min(block.due_ms for block in state.blocks.values())
 
 
@@ -114,7 +114,7 @@ def _truncate_front(
     while True:
         number = projection.first_block(state)
         block = state.blocks.get(number)
-        if block is None or block.last > last_max or block.time_max > time_max or projection.has_staged(state, number):
+        if block is None or block.last > last_max or block.newest_ms > time_max or projection.has_staged(state, number):
             return
         if (number + 1) * state.block_size <= tail.last_seq:
             bounds.truncate_block(state, number, removal)
@@ -153,7 +153,7 @@ def _few_enough(state: StreamState, due: list[Block], cutoff: int) -> bool:
     """Whether the expired messages are surely fewer than one block holds, and no block is wholly expired."""
     most = sum(max(block.spared, 0) for block in state.blocks.values() if block.due_ms > cutoff)
     for block in due:
-        if block.time_max <= cutoff:
+        if block.newest_ms <= cutoff:
             return False
         most += min(block.alive, state.block_size - 1)
     return most < state.block_size
@@ -189,24 +189,23 @@ def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal
         block.due_ms = min(kept, default=TIME_MAX_MS)
     block.spared = min(spare - 1, len(kept)) if not found.cut_short else 0
     if not found.cut_short:
-        block.time_min, block.time_max = found.time_min, found.time_max
+        block.newest_ms = found.newest_ms
     return bool(found.gone)
 
 
 class _Expired:
-    """What a scan found: `gone` (sequence, size); effective times of the `kept`; bounds of their times.
+    """What a scan found: `gone` (sequence, size); effective times of the `kept`; the greatest of their own times.
 
     `shielded`: some are kept only for an older one's sake. `cut_short`: the block is in order, so the scan ended at the
     first message that stays.
     """
 
-    __slots__ = ("gone", "kept", "time_min", "time_max", "shielded", "cut_short")
+    __slots__ = ("gone", "kept", "newest_ms", "shielded", "cut_short")
 
     def __init__(self) -> None:
         self.gone: list[tuple[int, int]] = []
         self.kept: list[int] = []
-        self.time_min = TIME_MAX_MS
-        self.time_max = 0
+        self.newest_ms = 0
         self.shielded = False
         self.cut_short = False
 
@@ -232,8 +231,7 @@ def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
             else:
                 effective[ident] = held
                 found.kept.append(held)
-                found.time_min = min(found.time_min, time_ms)
-                found.time_max = max(found.time_max, time_ms)
+                found.newest_ms = max(found.newest_ms, time_ms)
                 if alone:
                     found.cut_short = True
                     break
@@ -258,7 +256,7 @@ class _Shields:
         self.earlier = {
             number
             for number in state.blocks.irange(state.block_of(front), block.number - 1)
-            if state.blocks[number].time_max > cutoff
+            if state.blocks[number].newest_ms > cutoff
         }
         self.absent: set[int] = set()
         self.known: dict[int, int] = {}

@@ -127,7 +127,7 @@ def _decode_block(value: object) -> Block:
             block.size, block.alive, block.bytes = size, alive, byte_count
             block.time_min, block.time_max, block.last_size = time_min, time_max, last_size
             block.ordered = ordered
-            block.due_ms = time_min
+            block.forget_notes()
             block.dead = None if dead is None else _unpack(dead, size)
             block.head = block.next_live(0)
             block.files = [path for path in files if isinstance(path, str)]

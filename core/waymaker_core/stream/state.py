@@ -203,7 +203,7 @@ class StreamState:
         self.tail.reset(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
         self.caps.forget()
         for block in self.blocks.values():
-            block.time_min, block.time_max, block.due_ms, block.spared = 0, self.time_max, 0, -1
+            block.forget_notes()
 
     # ------------------------------------------------------------ appending
 
@@ -338,8 +338,7 @@ class StreamState:
         if self.shielded:
             self.shielded = False
             for block in self.blocks.values():
-                block.due_ms = block.time_min
-                block.spared = -1
+                block.forget_notes()
 
     # ------------------------------------------------------------ subjects
 
