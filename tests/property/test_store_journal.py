@@ -1,0 +1,297 @@
+"""The journal's writer: where records go, what a flush asks for, and how segments come and go."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.property.store_strategies import publish_records
+from tests.property.store_toy import LIMITS
+from waymaker_core.disk import CreateFile, Delete, Rename, SyncDir, SyncFile, Write
+from waymaker_core.records import AckRecord, PublishRecord
+from waymaker_core.store.errors import JournalFull
+from waymaker_core.store.frame import HEADER_BYTES, frame_bytes
+from waymaker_core.store.journal import Journal, JournalState, Segment, frame_bound
+from waymaker_core.store.paths import segment_path
+from waymaker_core.store.record_codec import encode
+from waymaker_core.store.segment import (
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    decode_segment_header,
+    encode_segment_header,
+)
+
+SIZE = LIMITS.segment_bytes
+ACK = AckRecord(1, False, array("Q", [1]))
+
+
+def journal(spares: int = 2, free: list[int] | None = None) -> Journal:
+    segment = Segment(5, 1000, SEGMENT_HEADER_BYTES, SIZE)
+    ready = [(6 + n, SIZE) for n in range(spares)]
+    end = 1000 + SEGMENT_HEADER_BYTES
+    return Journal(JournalState(9, 3, [segment], ready, free or [], end, end), LIMITS)
+
+
+def publish(body: bytes) -> PublishRecord:
+    return PublishRecord(1, array("q", [1]), array("I", [len(body)]), array("I", [len(body)]), ["a"])
+
+
+def append(writer: Journal, position: int, size: int, ordinary: bool = False) -> None:
+    body = bytes([position % 256]) * size
+    writer.append(1, position, publish(body), [body], ordinary)
+
+
+def written(ops: list[object]) -> list[tuple[str, int, int]]:
+    return [(op.path, op.offset, sum(map(len, op.parts))) for op in ops if isinstance(op, Write)]
+
+
+def test_a_flush_writes_all_that_gathered_in_one_piece_and_syncs_once() -> None:
+    writer = journal()
+    for position in range(1, 4):
+        append(writer, position, 100)
+    flush = writer.flush()
+    assert flush is not None
+    assert [type(op) for op in flush.ops] == [Write, SyncFile]
+    assert written(list(flush.ops)) == [(segment_path(5), SEGMENT_HEADER_BYTES, flush.byte_count)]
+    assert [entry.position for entry in flush.entries] == [1, 2, 3]
+    assert flush.end == 1000 + SEGMENT_HEADER_BYTES + flush.byte_count == writer.end
+
+
+def test_an_entry_says_where_its_bodies_lie_and_the_write_offers_them_to_a_cache() -> None:
+    writer = journal()
+    entry = writer.append(1, 1, publish(b"abcdef"), [b"abc", b"def"])
+    flush = writer.flush()
+    assert flush is not None
+    write = flush.ops[0]
+    assert isinstance(write, Write)
+    chunk = entry.chunk
+    assert chunk is not None
+    at = chunk.offset - write.offset
+    assert b"".join(write.parts)[at : at + chunk.length] == b"abcdef"
+    assert write.bodies == [(chunk.offset, b"abcdef")]
+    assert writer.append(1, 2, ACK).chunk is None
+
+
+def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
+    writer = journal()
+    append(writer, 1, 10)
+    first = writer.flush()
+    assert first is not None
+    append(writer, 2, 10)
+    writer.done(first)
+    assert writer.durable == first.end
+    second = writer.flush()
+    assert second is not None
+    assert [entry.position for entry in second.entries] == [2]
+    assert second.stamp == first.end
+    writer.done(second)
+    assert writer.flush() is None
+
+
+def test_a_long_gather_is_flushed_in_parts_in_order() -> None:
+    writer = journal(spares=6)
+    for position in range(1, 13):
+        append(writer, position, 1000)
+    positions: list[int] = []
+    parts = 0
+    while (flush := writer.flush()) is not None:
+        assert flush.byte_count <= LIMITS.flush_bytes_max + 2 * SEGMENT_HEADER_BYTES
+        positions += [entry.position for entry in flush.entries]
+        parts += 1
+        writer.done(flush)
+    assert positions == list(range(1, 13))
+    assert parts > 1
+    assert writer.gathered_bytes == 0
+
+
+def test_a_record_that_does_not_fit_begins_the_next_segment_with_a_link_to_the_end_before() -> None:
+    writer = journal()
+    append(writer, 1, 2900)
+    end = writer.end
+    append(writer, 2, 2900)
+    flush = writer.flush()
+    assert flush is not None
+    assert [type(op) for op in flush.ops] == [Write, Write, SyncFile, SyncFile]
+    second = flush.ops[1]
+    assert isinstance(second, Write)
+    header = decode_segment_header(9, second.parts[0])
+    assert header == SegmentHeader(
+        boot=3, number=6, base=1000 + SIZE, previous_end=end, durable=1000 + SEGMENT_HEADER_BYTES
+    )
+
+
+def test_a_record_longer_than_a_segment_makes_its_segment_longer() -> None:
+    writer = journal()
+    append(writer, 1, 10)
+    append(writer, 2, SIZE + 500)
+    append(writer, 3, 10)
+    flush = writer.flush()
+    assert flush is not None
+    assert [path for path, _, _ in written(list(flush.ops))] == [segment_path(5), segment_path(6), segment_path(7)]
+    writer.done(flush)
+    assert writer.current_segment() == 7
+    assert Delete(segment_path(6)).path in [op.path for op in writer.release(7) if isinstance(op, Delete)]
+    assert writer.free == [5]
+
+
+def test_an_ordinary_record_leaves_the_reserve_alone() -> None:
+    writer = journal(spares=1)
+    count = 0
+    while writer.fits(1100, ordinary=True):
+        append(writer, count + 1, 1000, ordinary=True)
+        count += 1
+    assert count == 3
+    with pytest.raises(JournalFull):
+        append(writer, count + 1, 1000, ordinary=True)
+    assert writer.gathered_count == count
+    for extra in range(3):
+        append(writer, count + 1 + extra, 1000)
+    with pytest.raises(JournalFull):
+        append(writer, count + 4, 1000)
+    # The reserve that was begun is still a reserve.
+    assert not writer.fits(10, ordinary=True)
+
+
+def test_lazy_flushes_are_synced_together_later() -> None:
+    writer = journal()
+    append(writer, 1, 2900)
+    first = writer.flush(sync=False)
+    assert first is not None
+    assert [type(op) for op in first.ops] == [Write]
+    writer.done(first)
+    assert writer.durable == 1000 + SEGMENT_HEADER_BYTES
+    append(writer, 2, 2900)
+    second = writer.flush(sync=False)
+    assert second is not None
+    writer.done(second)
+    append(writer, 3, 10)
+    third = writer.flush(sync=False)
+    assert third is not None
+    writer.done(third)
+    sync = writer.flush()
+    assert sync is not None
+    assert [(type(op), op.path) for op in sync.ops if isinstance(op, SyncFile)] == [
+        (SyncFile, segment_path(5)),
+        (SyncFile, segment_path(6)),
+    ]
+    assert sync.end == writer.end
+    writer.done(sync)
+    assert writer.durable == writer.end
+    assert writer.flush() is None
+
+
+def test_a_sync_covers_what_was_written_and_not_what_still_gathers() -> None:
+    writer = journal()
+    append(writer, 1, 10)
+    first = writer.flush(sync=False)
+    assert first is not None
+    writer.done(first)
+    for position in range(2, 10):
+        append(writer, position, 1000)
+    second = writer.flush()
+    assert second is not None
+    writer.done(second)
+    assert second.end == writer.durable < writer.end
+
+
+def test_a_mark_is_wanted_once_for_what_was_made_durable() -> None:
+    writer = journal()
+    assert not writer.mark_wanted()
+    append(writer, 1, 10)
+    assert not writer.mark_wanted()
+    flush = writer.flush()
+    assert flush is not None
+    assert not writer.mark_wanted()
+    writer.done(flush)
+    assert writer.mark_wanted()
+    writer.mark()
+    mark = writer.flush(sync=False)
+    assert mark is not None
+    assert mark.entries == []
+    assert mark.byte_count == HEADER_BYTES
+    writer.done(mark)
+    assert not writer.mark_wanted()
+    synced = writer.flush()
+    assert synced is not None
+    writer.done(synced)
+    assert not writer.mark_wanted()
+
+
+def test_spares_are_made_ahead_and_released_segments_used_again() -> None:
+    writer = journal(spares=0)
+    job = writer.spare_job()
+    assert job is not None
+    assert [type(op) for op in job.ops] == [Delete, CreateFile, SyncFile, SyncDir]
+    assert writer.spare_job() is None
+    writer.spare_done(job)
+    assert writer.spares == [(6, SIZE)]
+    append(writer, 1, 2900)
+    append(writer, 2, 2900)
+    flush = writer.flush()
+    assert flush is not None
+    writer.done(flush)
+    assert writer.release(writer.current_segment()) == []
+    assert writer.free == [5]
+    again = writer.spare_job()
+    assert again is not None
+    assert again.recycled == 5
+    assert [(op.source, op.target) for op in again.ops if isinstance(op, Rename)] == [
+        (segment_path(5), segment_path(7))
+    ]
+    writer.spare_done(again)
+    fresh = writer.spare_job()
+    assert fresh is not None
+    assert (fresh.number, fresh.recycled) == (8, 0)
+    assert [type(op) for op in writer.spare_failed(fresh)] == [Delete]
+    retry = writer.spare_job()
+    assert retry is not None
+    assert retry.number == 8
+    writer.spare_done(retry)
+    assert writer.spare_job() is None
+
+
+def test_the_cut_of_a_checkpoint_stays_at_records_that_are_not_done() -> None:
+    writer = journal()
+    append(writer, 1, 2900)
+    append(writer, 2, 2900)
+    assert writer.current_segment() == 5
+    flush = writer.flush()
+    assert flush is not None
+    assert writer.current_segment() == 5
+    writer.done(flush)
+    assert writer.current_segment() == 6
+    append(writer, 3, 2900)
+    assert writer.current_segment() == 7
+
+
+def test_a_released_segment_is_not_synced_any_more() -> None:
+    writer = journal()
+    append(writer, 1, 2900)
+    append(writer, 2, 2900)
+    flush = writer.flush(sync=False)
+    assert flush is not None
+    writer.done(flush)
+    writer.release(writer.current_segment())
+    sync = writer.flush()
+    assert sync is not None
+    assert [op.path for op in sync.ops if isinstance(op, SyncFile)] == [segment_path(6)]
+
+
+@given(publish_records(), st.integers(0, 4000))
+def test_the_bound_of_a_frame_is_never_too_low(record: PublishRecord, body_bytes: int) -> None:
+    subject_bytes = sum(len(subject.encode()) for subject in record.subjects)
+    bound = frame_bound(len(record.subjects), subject_bytes, body_bytes, len(record.drop_seqs))
+    assert frame_bytes(len(encode(record)), body_bytes) <= bound
+
+
+def test_a_flipped_bit_anywhere_in_a_segment_s_header_makes_it_invalid() -> None:
+    header = SegmentHeader(1, 2, 3, 4, 5)
+    data = encode_segment_header(9, header)
+    assert decode_segment_header(9, data) == header
+    for bit in range(8 * SEGMENT_HEADER_BYTES):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert decode_segment_header(9, bytes(flipped)) is None
