@@ -42,7 +42,8 @@ def host(life: Life, state: NodeState) -> Hosted:
     """A life that begins now, with no messages and no consumers."""
     stream = Stream(life.stream_id, life.config, life.created_ms, state.limits)
     consumers = Consumers(stream, state.limits)
-    consumers.resume(state.now, certain=True)
+    if not life.importing:  # an import replays its consumers' records first
+        consumers.resume(state.now, certain=True)
     return begin(Hosted(life, stream, consumers), state)
 
 
@@ -206,6 +207,7 @@ class Lives:
             self._tell(hosted, EventKind.STREAM_UPDATED)
         else:
             hosted.stream.open_at(record.last_seq)
+            hosted.consumers.resume(state.now, certain=True)
             self.import_heads.pop(stream_id, None)
             self._tell(hosted, EventKind.STREAM_CREATED)
         self.changed[stream_id] = hosted

@@ -23,6 +23,7 @@ from waymaker_core.records import (
     StreamUpdated,
 )
 from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.store.paths import JOURNAL
 from waymaker_core.store.recovery import Quarantine
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import CATALOGUE, StreamId
@@ -37,7 +38,7 @@ class Restoring:
         self.catalogue_position = 0
         self.hosted: dict[StreamId, Hosted] = {}
         self.changed: dict[StreamId, Hosted] = {}
-        """Streams with records behind their snapshot."""
+        """Streams that the next checkpoint must look at: with records behind their snapshot, or bodies in the journal."""
         self.catalogue_changed = False
         self.ended: dict[StreamId, None] = {}
         """Lives that ended behind the snapshots."""
@@ -161,5 +162,7 @@ class Restoring:
                 self.changed.pop(stream_id, None)
             hosted = self._serve(stream_id)
             hosted.damage = damage
+            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in hosted.stream.chunks()):
+                self.changed[stream_id] = hosted
         self.hosted = {stream_id: self.hosted[stream_id] for stream_id in self.catalogue.lives}
         return self.hosted
