@@ -1,7 +1,7 @@
 """A stream as a list of messages, and a toy disk: what the real one is compared with.
 
 The model takes every decision one message at a time, by walking the whole list. It keeps two lists: what is decided (the
-projection) and what is committed.
+projection) and what is committed; and the last sequence ever committed in each block.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Model:
     last_decided: int = 0
     last_committed: int = 0
     clock_ms: int = 0
+    newest: dict[int, int] = field(default_factory=dict)
 
     def block(self, seq: int) -> int:
         return (seq - 1) // self.config.block_size
@@ -132,7 +133,7 @@ class Model:
                 self.committed.append(
                     Message(seq, record.subjects[entry], record.sizes[entry], record.times_ms[entry], bodies[seq])
                 )
-                self.last_committed = seq
+                self.last_committed = self.newest[self.block(seq)] = seq
         if not isinstance(record, AckRecord):
             truncate_to = record.truncate_to
         self.committed = [m for m in self.committed if m.seq >= truncate_to and m.seq not in gone]

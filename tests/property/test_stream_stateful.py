@@ -193,16 +193,19 @@ class StreamMachine(RuleBasedStateMachine):
             self.queue.append(record)
         expected: set[int] = set()
         for message in self.model.decided:
-            block = [m.seq for m in self.model.decided if self.model.block(m.seq) == self.model.block(message.seq)]
-            if max(block) <= floor and not self._is_shared(self.model.block(message.seq)):
-                expected |= set(block)
+            number = self.model.block(message.seq)
+            if self.model.newest.get(number, floor + 1) <= floor and not self._is_shared(number):
+                expected.add(message.seq)
         assert gone == expected
         self.model.forget(gone)
 
     def _is_shared(self, number: int) -> bool:
         """Whether messages that wait for their commit fall into a block."""
         return any(
-            self.model.block(seq) == number for seq in range(self.model.last_committed + 1, self.model.last_decided + 1)
+            self.model.block(seq) == number
+            for record in self.queue
+            if isinstance(record, PublishRecord)
+            for seq in record.seqs or range(record.first_seq, record.first_seq + len(record.subjects))
         )
 
     @rule(age=st.none() | st.integers(0, 50), msgs=st.none() | bound, octets=st.none() | st.integers(10, 80),
@@ -264,12 +267,13 @@ class StreamMachine(RuleBasedStateMachine):
             if isinstance(record, StreamConfig):
                 self.stream.apply_config(record)
                 continue
-            together = [record] if isinstance(record, PublishRecord) else []
-            while (
-                together and join and batch and isinstance(batch[0], PublishRecord) and joinable(together[-1], batch[0])
-            ):
-                together.append(batch.pop(0))
-            self._apply(join_publishes(together) if together else record)
+            if not isinstance(record, PublishRecord):
+                self._apply(record)
+                continue
+            together = [record]
+            while join and batch and isinstance(batch[0], PublishRecord) and joinable(together[-1], batch[0]):
+                together.append(batch.pop(0))  # type: ignore[arg-type]
+            self._apply(join_publishes(together))
 
     def _apply(self, record: PublishRecord | PruneRecord | AckRecord) -> None:
         chunk = None
