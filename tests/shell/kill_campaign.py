@@ -2,8 +2,9 @@
 
 ``python -m tests.shell.kill_campaign --rounds 1000`` is the long form; the tests run a few rounds. A round starts the
 server on the directory that the last one left, checks what the callers of that round had been told, and loads it with
-publishers, readers that acknowledge, a work queue and streams that come and go, until the kill falls. All callers
-use the contract over gRPC and nothing else. Small segments and blocks make the kill fall into checkpoints too.
+publishers, readers that acknowledge, a work queue and streams that come and go, until the kill falls. Most callers use the
+contract over gRPC and nothing else; one is the Python client, whose publishes travel together over the pipeline. Small
+segments and blocks make the kill fall into checkpoints too.
 
 What a kill cannot show is the loss of unsynced pages; that is the simulator's part.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+import waymaker
 from tests.shell.kill_ledger import Ledger
 from tests.shell.real_server import RealServer
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -71,7 +73,8 @@ class Campaign:
             else:
                 await self._judge(stub)
             self.rounds += 1
-            self.subjects = [f"{LOG}.{self.rounds}.{number}" for number in range(PUBLISHERS)]
+            names = [*map(str, range(PUBLISHERS)), "together"]
+            self.subjects = [f"{LOG}.{self.rounds}.{name}" for name in names]
             kill_after_s = self.random.uniform(0.005, longest_load_ms / 1_000)
             callers = [asyncio.create_task(caller) for caller in self._callers(stub)]
             await asyncio.sleep(kill_after_s)
@@ -97,10 +100,11 @@ class Campaign:
     # ------------------------------------------------------------------------------------ callers
 
     def _callers(self, stub: WaymakerStreamsServiceAsyncStub) -> list[Coroutine[None, None, None]]:
-        publishers = [self._publish(stub, LOG, self.log, subject) for subject in self.subjects]
+        publishers = [self._publish(stub, LOG, self.log, subject) for subject in self.subjects[:PUBLISHERS]]
         return [
             *publishers,
             self._publish(stub, JOBS, self.jobs, f"{JOBS}.{self.rounds}"),
+            self._publish_together(f"{LOG}.{self.rounds}.together"),
             self._read(stub, LOG, "reader", self.log),
             self._read(stub, JOBS, "worker", self.jobs),
             self._come_and_go(stub),
@@ -125,6 +129,30 @@ class Campaign:
                 number += 1
         except grpc.aio.AioRpcError as error:
             self._expect_a_kill(error)
+
+    async def _publish_together(self, subject: str) -> None:
+        try:
+            async with waymaker.connect(self.server.address, reconnect=False, timeout=CALL_S_MAX) as client:
+                while await self._publish_some(client, subject):
+                    pass
+        except (waymaker.ConnectionLostError, waymaker.UnavailableError):
+            return
+
+    async def _publish_some(self, client: waymaker.Client, subject: str) -> bool:
+        """Publishes a few messages in one turn of the loop; whether the server is still there."""
+        number = len(self.log.attempted.get(subject, ()))
+        payloads = [f"{subject} {number + place} ".encode() for place in range(self.random.randrange(1, 64))]
+        for payload in payloads:
+            self.log.publish_attempted(subject, payload)
+        answers = await asyncio.gather(
+            *(client.publish(LOG, subject, payload) for payload in payloads), return_exceptions=True
+        )
+        for payload, answer in zip(payloads, answers, strict=True):
+            if isinstance(answer, int):
+                self.log.publish_confirmed(subject, answer, payload)
+            elif not isinstance(answer, waymaker.ConnectionLostError | waymaker.UnavailableError):
+                self.broken.append(f"publish to {subject}: {answer!r}")
+        return all(isinstance(answer, int) for answer in answers)
 
     async def _read(self, stub: WaymakerStreamsServiceAsyncStub, stream: str, consumer: str, ledger: Ledger) -> None:
         try:
