@@ -78,9 +78,14 @@ class Consumers:
             for batch in group.pending.batches():
                 batch.add_to(group.ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
             group.ahead.drop_below(group.cursor)
+            # All of it came from the log, so the log tells of it.
+            group.pending.take_unlogged()
+            group.logged_cursor = group.cursor
+            group.unlogged_passed = []
             group.pending.restart(now.mono_ns + group.ack_wait_ns)
         self._regroup()
         for group in self._registry.groups.values():
+            self._changed[group.id] = group
             self._look_after(group)
 
     # ------------------------------------------------------------ who there is

@@ -11,6 +11,7 @@ from waymaker_core.consumer.delivery import Event
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.sequences import ones, positions
 from waymaker_core.consumer.source import Source
+from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
 from waymaker_core.requests import Messages, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
@@ -44,9 +45,16 @@ def take(
     # Nothing below can fail.
     if due:
         _redeliver(group, due, member, now_ns)
-    if group.withholding is not None and len(due) + (fresh.count if fresh is not None else 0) == 0:
-        group.idle_serial = group.withholding.serial
+    if group.withholding is not None:
+        count = len(due) + (fresh.count if fresh is not None else 0)
+        if count < max_messages and not _anything_free(group, group.withholding):
+            group.idle_serial = group.withholding.serial
     return _joined(again, fresh)
+
+
+def _anything_free(group: Group, withholding: Withholding) -> bool:
+    """Whether something considered before could go out, held by nobody."""
+    return bool(group.pending.due.first(1, withholding.held) or group.passed.first(1, withholding.held))
 
 
 def _next_counts(group: Group, due: list[int]) -> list[int]:
@@ -78,8 +86,9 @@ def _take_new(
         cursor = selection.next_seq
     ranges = selection.ranges
     if not ranges or (selection.byte_count > byte_max and not at_least_one):
-        # What matches first does not fit any more; everything before it was considered.
-        group.cursor = ranges[0][0] if ranges else _end(group, source)
+        if not ranges:
+            # Everything was considered; a start beyond the end is waited for.
+            group.cursor = max(group.cursor, source.last_seq + 1)
         return None
     messages = source.messages_in(ranges, 1)
     deadline_ns = now_ns + group.ack_wait_ns
@@ -91,11 +100,6 @@ def _take_new(
     group.cursor = min(selection.next_seq, source.last_seq + 1)
     group.last_delivered = max(group.last_delivered, ranges[-1][1])
     return messages
-
-
-def _end(group: Group, source: Source) -> int:
-    """The cursor where everything was considered; a start beyond the end is waited for."""
-    return max(group.cursor, source.last_seq + 1)
 
 
 def _take_around(
@@ -117,9 +121,8 @@ def _take_around(
             if blocked:
                 passed.extend([first + index for index in positions(blocked)])
         cursor = min(selection.next_seq, source.last_seq + 1)
-    if len(chosen) > room:
-        cursor = chosen[room]
-        del chosen[room:]
+    full = len(chosen) >= room
+    del chosen[room:]
     messages: Messages | None = None
     if chosen:
         whole = source.messages_at(chosen, [1] * len(chosen))
@@ -127,17 +130,15 @@ def _take_around(
         messages = within(whole, byte_max)
         if messages.count == 1 and messages.byte_count > byte_max and not at_least_one:
             messages = Messages([], 0, 0)
-        if messages.count < len(chosen):
-            # Of the new ones that do not fit, the first is where to go on; those that came back stay passed over.
-            if messages.count >= len(back):
-                cursor = chosen[messages.count]
-            elif len(chosen) > len(back):
-                cursor = chosen[len(back)]
-            del chosen[messages.count :]
+        full = full or messages.count < len(chosen)
+        del chosen[messages.count :]
+    if full:
+        # Considered is what was chosen, and not what lies behind it.
+        cursor = max(group.cursor, chosen[-1] + 1) if chosen else group.cursor
     _note_considered(group, cursor, passed)
     if not chosen or messages is None:
         return None
-    for seq in chosen[: len(back)]:
+    for seq in back[: len(chosen)]:
         group.passed.discard(seq)
     _send_out(group, chosen, member, now_ns)
     return messages

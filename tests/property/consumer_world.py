@@ -1,0 +1,221 @@
+"""A stream with its consumers and a log, without a node: what the tests of consumers act on.
+
+Records are decided, wait in a tail, and are committed when a test says so. A crash forgets everything but the log (and as
+much of the tail as the test grants) and replays it, from the last snapshot or from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cbor2
+
+from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
+from waymaker_core.consumer.answers import Spent
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.message import encode_body
+from waymaker_core.records import DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.requests import AckKind, Messages, Publish
+from waymaker_core.stream.stream import Stream
+from waymaker_core.types import ConsumerId, Now, StreamId
+
+LIMITS = Limits(block_size_default=7)
+
+
+class ConsumerWorld:
+    """One stream, its consumers, their log, and the clock."""
+
+    def __init__(self, config: StreamConfig, limits: Limits = LIMITS) -> None:
+        self.limits = limits
+        self.config = config
+        self.now_ms = 1_000
+        self.stream = Stream(StreamId(1), config, self.now_ms, limits)
+        self.consumers = Consumers(self.stream, limits)
+        self.consumers.resume(self.now, certain=True)
+        self.log: list[tuple[StreamRecord, Chunk | None]] = []
+        self.tail: list[tuple[StreamRecord, Chunk | None]] = []
+        self.snapshot: tuple[int, bytes] | None = None
+        self.bodies: dict[int, bytes] = {}
+        self.next_id = 2
+        self._file = 0
+
+    @property
+    def now(self) -> Now:
+        """Both clocks, in step."""
+        return Now(self.now_ms * 1_000_000, self.now_ms)
+
+    # ------------------------------------------------------------ the log
+
+    def decide(self, record: StreamRecord, parts: Sequence[bytes] = ()) -> None:
+        """A decided record joins the tail, its bodies in a chunk of their own."""
+        body = b"".join(parts)
+        self._file += 1
+        chunk = Chunk(f"journal/{self._file}", 0, len(body), 0) if body else None
+        self.tail.append((record, chunk))
+        copies = record.copies if isinstance(record, DropRecord) else record
+        if isinstance(copies, PublishRecord):
+            at = 0
+            for index, length in enumerate(copies.lengths):
+                self.bodies[copies.first_seq + index] = body[at : at + length]
+                at += length
+
+    def commit(self, count: int | None = None) -> None:
+        """The first records of the tail are committed, all without a number."""
+        count = len(self.tail) if count is None else count
+        done, self.tail = self.tail[:count], self.tail[count:]
+        for record, chunk in done:
+            self.log.append((record, chunk))
+            self._apply(record, chunk, len(self.log))
+
+    def _apply(self, record: StreamRecord, chunk: Chunk | None, position: int) -> None:
+        self.stream.apply(position, record, chunk)
+        self.consumers.apply(record)
+
+    def log_deliveries(self) -> None:
+        """What was delivered joins the tail."""
+        for record in self.consumers.delivered_records():
+            self.decide(record)
+
+    def take_snapshot(self) -> None:
+        """A checkpoint at what is committed."""
+        state = [self.stream.snapshot(), self.consumers.snapshot()]
+        self.snapshot = (len(self.log), cbor2.dumps(state))
+
+    def restart(self, *, survives: int = 0, certain: bool = False) -> None:
+        """The process ends; `survives` records of the tail had reached the disk."""
+        self.log.extend(self.tail[:survives])
+        self.tail = []
+        position = 0
+        if self.snapshot is None:
+            self.stream = Stream(StreamId(1), self.config, 1_000, self.limits)
+            self.consumers = Consumers(self.stream, self.limits)
+        else:
+            position, raw = self.snapshot
+            stream_state, consumers_state = cbor2.loads(raw)
+            self.stream = Stream.restore(stream_state, self.limits)
+            self.consumers = Consumers(self.stream, self.limits)
+            self.consumers.restore(consumers_state)
+        for index, (record, chunk) in enumerate(self.log[position:]):
+            self._apply(record, chunk, position + index + 1)
+        self.consumers.resume(self.now, certain=certain)
+
+    # ------------------------------------------------------------ what clients do
+
+    def publish(self, *subjects: str, payload: bytes = b"x") -> int:
+        """Messages are published and committed; the last sequence."""
+        bodies = [encode_body(subject, [], payload, self.limits) for subject in subjects]
+        request = Publish(
+            self.config.name,
+            list(subjects),
+            [size for _, size in bodies],
+            [len(body) for body, _ in bodies],
+            b"".join(body for body, _ in bodies),
+        )
+        decision = self.stream.decide_publish(request, self.now_ms)
+        assert decision.record is not None and not decision.published.failures
+        self.decide(decision.record, decision.parts)
+        self.commit()
+        return self.stream.last_seq
+
+    def create(self, config: ConsumerConfig) -> ConsumerId:
+        """A consumer is created and committed."""
+        decision = self.consumers.decide_create(ConsumerId(self.next_id), config, self.now_ms)
+        assert decision.record is not None
+        self.next_id += 1
+        self.decide(decision.record)
+        self.commit()
+        return ConsumerId(decision.record.consumer_id)
+
+    def delete(self, name: str) -> None:
+        """A consumer is deleted and committed."""
+        self.decide(self.consumers.decide_delete(name))
+        self.commit()
+
+    def fetch(self, consumer: ConsumerId, count: int, byte_max: int = 1 << 40) -> list[tuple[int, int]]:
+        """Sequences and delivery counts of what is handed out."""
+        return expanded(self.consumers.take(consumer, self.now, count, byte_max))
+
+    def answer(self, consumer: ConsumerId, kind: AckKind, seqs: list[int], delay_ms: int = 0) -> int:
+        """Acks, terms, naks or extensions; how many were touched."""
+        decision = self.consumers.decide_ack(consumer, kind, seqs, delay_ms, self.now)
+        if decision.record is not None:
+            self.decide(decision.record)
+        return decision.count
+
+    def ack(self, consumer: ConsumerId, *seqs: int) -> int:
+        """Acks, committed."""
+        count = self.answer(consumer, AckKind.ACK, list(seqs))
+        self.commit()
+        return count
+
+    def prune(self, below: int, seqs: list[int] | None = None) -> None:
+        """Retention takes messages away, committed: all below a sequence (whole blocks in one go), and single ones."""
+        whole = (below - 1) // self.config.block_size * self.config.block_size + 1 if below else 0
+        singles = sorted({*range(max(whole, 1), below), *(seqs or [])})
+        drop_seqs, drop_sizes = self.stream.decide_drops([seq for seq in singles if seq >= whole])
+        self.decide(PruneRecord(whole if whole > 1 else 0, drop_seqs, drop_sizes))
+        self.commit()
+
+    # ------------------------------------------------------------ giving up
+
+    def hand_out(self, limit: int = 100) -> list[Spent]:
+        """What is spent is handed out to be dropped."""
+        return self.consumers.to_drop(limit, 1 << 40)
+
+    def drop(self, spent: Spent) -> list[DropRecord]:
+        """The bodies of what was handed out are there: it is dropped."""
+        bodies = None if spent.messages is None else [self.bodies[seq] for seq, _ in expanded(spent.messages)]
+        if bodies is not None:
+            assert [seq for seq, _ in expanded(spent.messages)] == list(spent.seqs)
+        records: list[DropRecord] = []
+        for record, parts in self.consumers.decide_drop(spent, bodies, self.now_ms):
+            self.decide(record, parts)
+            records.append(record)
+        return records
+
+    def give_up(self) -> None:
+        """Everything spent is dropped and committed."""
+        self.consumers.expire(self.now)
+        while self.consumers.has_spent():
+            for spent in self.hand_out():
+                self.drop(spent)
+        self.commit()
+
+    def check(self) -> None:
+        """Every invariant of both."""
+        self.stream.check()
+        self.consumers.check()
+
+
+def expanded(messages: Messages | None) -> list[tuple[int, int]]:
+    """Sequence and delivery count of each message, in order."""
+    if messages is None:
+        return []
+    found = [(run.first_seq + index, run.deliver_count) for run in messages.runs for index in range(len(run.lengths))]
+    assert len(found) == messages.count
+    return found
+
+
+def world(retention: Retention = Retention.LIMITS, limits: Limits | None = None, **settings: object) -> ConsumerWorld:
+    """A stream of that kind with nothing in it."""
+    config = StreamConfig("s", retention=retention, block_size=7, **settings)  # type: ignore[arg-type]
+    return ConsumerWorld(config, limits or Limits())
+
+
+def configured(settings: dict[str, object]) -> ConsumerConfig:
+    """A configuration with short waits."""
+    return ConsumerConfig(**{"name": "c", "ack_wait_ms": 100, **settings})  # type: ignore[arg-type]
+
+
+def consumer(name: str = "c", **settings: object) -> ConsumerConfig:
+    """The same, said shorter."""
+    return configured({"name": name, **settings})
+
+
+def queue() -> ConsumerWorld:
+    """A work queue with five messages."""
+    w = world(Retention.WORK_QUEUE)
+    w.publish(*["a"] * 5)
+    return w

@@ -1,0 +1,215 @@
+"""What consumers know after a restart, a cut tail or a move into another log; one sentence a test."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.property.consumer_world import consumer, queue, world
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.limits import Limits
+from waymaker_core.requests import AckKind
+from waymaker_core.types import ConsumerId
+
+ACK = AckKind.ACK
+TERM = AckKind.TERM
+NAK = AckKind.NAK
+
+
+def test_what_was_out_is_out_again_with_a_fresh_wait() -> None:
+    w = world()
+    w.publish(*["a"] * 5)
+    c = w.create(consumer())
+    w.fetch(c, 2)
+    w.answer(c, NAK, [1])
+    w.fetch(c, 1)
+    w.log_deliveries()
+    w.commit()
+    w.now_ms += 90
+    w.restart()
+    assert w.consumers.info(c).pending == 2
+    w.now_ms += 99
+    assert w.fetch(c, 9) == [(3, 1), (4, 1), (5, 1)]
+    w.now_ms += 1
+    assert w.fetch(c, 9) == [(1, 3), (2, 2)]
+    w.check()
+
+
+def test_what_was_out_unknown_to_the_log_goes_out_again() -> None:
+    w = world()
+    w.publish(*["a"] * 3)
+    c = w.create(consumer())
+    w.fetch(c, 2)
+    w.restart()
+    assert w.fetch(c, 9) == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_a_message_from_before_the_crash_can_still_be_acked() -> None:
+    w = world()
+    w.publish("a", "b", "a", "a")
+    c = w.create(consumer(filter_subject="a"))
+    w.fetch(c, 3)
+    w.restart()
+    w.publish("a")
+    assert w.ack(c, 2, 3, 5) == 1
+    assert w.fetch(c, 9) == [(1, 1), (4, 1), (5, 1)]
+    w.ack(c, 1)
+    assert w.consumers.info(c).ack_floor == 3
+    w.restart()
+    assert w.fetch(c, 9) == [(4, 1), (5, 1)]
+    w.check()
+
+
+def test_after_a_clean_stop_only_what_is_known_to_be_out_can_be_acked() -> None:
+    w = world()
+    w.publish(*["a"] * 3)
+    c = w.create(consumer())
+    w.fetch(c, 1)
+    w.log_deliveries()
+    w.commit()
+    w.restart(certain=True)
+    assert w.ack(c, 1, 2) == 1
+    assert w.fetch(c, 9) == [(2, 1), (3, 1)]
+
+
+def test_an_ack_that_reached_the_log_before_its_delivery_holds() -> None:
+    w = world()
+    w.publish(*["a"] * 4)
+    c = w.create(consumer())
+    w.fetch(c, 4)
+    w.ack(c, 2, 3)
+    w.restart()
+    assert w.fetch(c, 9) == [(1, 1), (4, 1)]
+    w.ack(c, 1, 4)
+    assert w.consumers.info(c).ack_floor == 4
+    w.check()
+
+
+def test_a_floor_that_was_logged_comes_back() -> None:
+    w = world()
+    w.publish("a", "b", "b", "b")
+    c = w.create(consumer(filter_subject="a"))
+    w.fetch(c, 9)
+    w.ack(c, 1)
+    assert w.consumers.unlogged()
+    w.log_deliveries()
+    w.commit()
+    assert not w.consumers.unlogged()
+    floor = w.consumers.info(c).ack_floor
+    w.restart()
+    assert w.consumers.info(c).ack_floor == floor == 4
+    assert w.consumers.info(c).last_delivered == 1
+
+
+def test_a_logged_delivery_of_a_message_that_is_gone_is_forgotten() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two"))
+    w.fetch(one, 1)
+    w.now_ms += 100
+    w.fetch(two, 1)
+    w.answer(one, ACK, [1])
+    w.log_deliveries()
+    w.commit()
+    w.restart()
+    assert w.consumers.info(two).pending == 0
+    w.check()
+
+
+def test_what_was_passed_over_is_not_lost_by_a_crash() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two"))
+    w.fetch(one, 2)
+    w.fetch(two, 9)
+    w.log_deliveries()
+    w.commit()
+    w.restart()
+    w.answer(one, NAK, [2])
+    assert w.fetch(two, 9) == [(2, 1)]
+    w.check()
+
+
+def test_after_a_crash_a_message_is_out_at_one_consumer_only() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two"))
+    w.fetch(one, 2)
+    w.now_ms += 100
+    w.fetch(two, 1)
+    w.log_deliveries()
+    w.commit()
+    w.restart()
+    w.check()
+    assert w.consumers.info(one).pending == 2 and w.consumers.info(two).pending == 1
+    assert w.fetch(one, 9) == [(3, 1), (4, 1), (5, 1)]
+    assert w.fetch(two, 9) == []
+
+
+def test_a_snapshot_holds_what_is_staged_as_still_out() -> None:
+    w = world()
+    w.publish(*["a"] * 4)
+    c = w.create(consumer())
+    w.fetch(c, 3)
+    w.answer(c, ACK, [1])
+    w.take_snapshot()
+    w.restart()
+    assert w.consumers.info(c).pending == 3
+    w.now_ms += 100
+    assert w.fetch(c, 9) == [(1, 2), (2, 2), (3, 2), (4, 1)]
+
+
+def test_a_tail_that_is_cut_off_leaves_no_trace() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two", max_deliver=1))
+    w.fetch(one, 3)
+    w.fetch(two, 1)
+    w.answer(one, ACK, [1, 3])
+    w.answer(two, TERM, [4])
+    w.consumers.decide_delete("one")
+    w.consumers.decide_create(ConsumerId(60), consumer("three"), 5)
+    w.consumers.cut_tail()
+    w.stream.cut_tail()
+    w.tail = []
+    w.check()
+    assert w.consumers.find("one") == one
+    assert w.ack(one, 1, 3) == 2
+    w.now_ms += 100
+    assert w.fetch(one, 9) == [(2, 2), (5, 1)]
+    w.check()
+
+
+def test_consumers_can_be_carried_into_another_log() -> None:
+    w = queue()
+    one = w.create(consumer("one", deliver_group="g"))
+    w.create(consumer("two", deliver_group="g"))
+    other = w.create(consumer("other"))
+    w.fetch(one, 2)
+    w.fetch(other, 9)
+    w.answer(one, NAK, [2])
+    w.fetch(one, 1)
+    old = [w.consumers.info(w.consumers.find(name)) for name in ("one", "two", "other")]
+    records = w.consumers.import_records(w.consumers.snapshot(), 100)
+    fresh = Consumers(w.stream, w.limits)
+    for record in records:
+        fresh.apply(record)
+    fresh.resume(w.now, certain=True)
+    fresh.check()
+    new = [fresh.info(fresh.find(name)) for name in ("one", "two", "other")]
+    for before, after in zip(old, new, strict=True):
+        assert after.consumer_id >= 100
+        for field in ("config", "ack_floor", "last_delivered", "created_ms", "redelivered_dropped", "pending", "lag"):
+            assert getattr(before, field) == getattr(after, field), field
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        [2, []],
+        [1, [[1]]],
+        [1, [[1, 2, 3, 4, [], [], b"", b""]]],
+        [1, [[1, 2, 3, 4, [[1, 2]], [], b"", b"x"]]],
+        7,
+    ],
+)
+def test_what_is_no_snapshot_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        Consumers(world().stream, Limits()).restore(value)
