@@ -6,7 +6,7 @@ much of the tail as the test grants) and replays it, from the last snapshot or f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cbor2
 
@@ -204,7 +204,7 @@ def world(retention: Retention = Retention.LIMITS, limits: Limits | None = None,
     return ConsumerWorld(config, limits or Limits())
 
 
-def configured(settings: dict[str, object]) -> ConsumerConfig:
+def configured(settings: Mapping[str, object]) -> ConsumerConfig:
     """A configuration with short waits."""
     return ConsumerConfig(**{"name": "c", "ack_wait_ms": 100, **settings})  # type: ignore[arg-type]
 

@@ -133,3 +133,15 @@ def test_a_filter_keeps_a_consumer_from_waiting_for_what_it_never_gets() -> None
     w.ack(two, 1)
     assert w.consumers.info(one).ack_floor == 4
     w.check()
+
+
+def test_what_is_pruned_while_it_is_held_is_forgotten_by_its_holder_too() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two"))
+    w.fetch(one, 3)
+    w.fetch(two, 1)
+    w.prune(0, [2, 4])
+    assert w.consumers.info(one).pending == 2 and w.consumers.info(two).pending == 0
+    w.now_ms += 100
+    assert w.fetch(one, 9) == [(1, 2), (3, 2), (5, 1)]
+    w.check()

@@ -357,8 +357,8 @@ class Consumers:
                 held = group.committed(record)
                 if held and not record.drop_seqs and self._withholding is not None:
                     self._withholding.free(held)
-        if record.drop_seqs and (self._withholding is not None or not self._live or len(self._registry.groups) > 1):
-            self._gone(0, record.drop_seqs)
+        if record.drop_seqs and (not self._live or len(self._registry.groups) > 1):
+            self._gone(0, record.drop_seqs, settled=self._live)
         if isinstance(record, DropRecord) and record.copies is not None:
             self._gone(record.copies.truncate_to, record.copies.drop_seqs)
 
@@ -377,8 +377,8 @@ class Consumers:
             self._withholding.release([(batch, batch.bits) for batch in group.pending.batches() if batch.holding])
         self._regroup()
 
-    def _gone(self, truncate_to: int, drop_seqs: array[int]) -> None:
-        """Messages left the stream: whoever had an eye on them forgets them."""
+    def _gone(self, truncate_to: int, drop_seqs: array[int], *, settled: bool = False) -> None:
+        """Messages left the stream: whoever had an eye on them forgets them. `settled`: their holder did already."""
         groups = self._registry.groups.values()
         if truncate_to:
             for group in groups:
@@ -388,7 +388,8 @@ class Consumers:
         if drop_seqs:
             seqs = sorted(drop_seqs)
             if self._withholding is not None:
-                seqs = self._withholding.gone(seqs)
+                watched = self._withholding.gone(seqs)
+                seqs = watched if settled else seqs
             for group in groups:
                 group.gone(seqs)
 
