@@ -38,7 +38,6 @@ from waymaker_core.outcomes import (
 )
 from waymaker_core.types import Now, Token
 
-
 OVERHEAD_BYTES = 33
 """What the core counts for a delivered message beside its body."""
 
@@ -95,6 +94,7 @@ class FakeNode:
 
     def __init__(self, disk: FakeDisk) -> None:
         self.stats = NodeStats()
+        self.directory_id = "00ff"
         self.disk = disk
         self.streams: dict[str, list[bytes]] = {}
         self.configs: dict[str, StreamConfig] = {}
@@ -250,6 +250,9 @@ class FakeNode:
         self.subscriptions.clear()
         if self.drain_at_once:
             effects.append(Halt("drained", clean=True))
+
+    def quarantined(self) -> list[str]:
+        return ["damaged"]
 
     def stream_figures(self) -> Iterator[tuple[str, rq.StreamStats]]:
         for name, bodies in sorted(self.streams.items()):

@@ -413,7 +413,7 @@ async def test_server_info_tells_what_the_server_is() -> None:
         s.node.stats.streams, s.node.stats.consumers = 3, 4
         info = admin_pb2.ServerInfoResponse.FromString(await s.stub("ServerInfo", ADMIN)(b""))
         assert (info.version, info.node_id, info.sync, info.streams, info.consumers) == ("1.2.3", 5, "interval", 3, 4)
-        assert not info.draining
+        assert (info.directory_id, list(info.quarantined), info.draining) == ("00ff", ["damaged"], False)
 
 
 def let_in(tmp_path: Path) -> tuple[str, Tokens]:

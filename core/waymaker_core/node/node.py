@@ -76,6 +76,8 @@ class Node:
         self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
         self._halted = False
         self._orphans = orphans
+        self.directory_id = recovered.manifest.directory_id.hex()
+        """The identity that the data directory was given when it was made."""
         for hosted in state.hosted.values():
             if hosted.damage is None:
                 tails.note(hosted)
@@ -258,6 +260,10 @@ class Node:
             for info in hosted.consumers.page("", self.config.limits.consumers_max).entries:
                 assert isinstance(info, ConsumerInfo)
                 yield hosted.name, info
+
+    def quarantined(self) -> list[str]:
+        """Names of the streams that are not served because their data is damaged, sorted."""
+        return sorted(hosted.name for hosted in self._state.hosted.values() if hosted.damage is not None)
 
     def _served(self) -> list[Hosted]:
         sound = [

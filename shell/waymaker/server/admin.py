@@ -22,7 +22,7 @@ from waymaker.server.engine import Engine
 from waymaker.server.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.statuses import abort, internal_error
 from waymaker_core import requests as core
-from waymaker_core.message import decode_body
+from waymaker_core.message import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
 from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, invalid
 from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_core.types import Principal
@@ -33,6 +33,7 @@ TRANSFER_CORRUPTED: Final = "transfer_corrupted"
 
 _PAGE_MESSAGES: Final = 4_096
 _PIECE_BYTES: Final = 1 << 20
+_SERVER_KEYS: Final = (*SERVER_HEADER_PREFIXES, DEAD_LETTER_PREFIX)
 
 
 class RestoreFailed(Exception):
@@ -250,12 +251,13 @@ def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
             seqs.append(run.first_seq + index)
             times.append(run.times_ms[index])
             lengths.append(length)
-            sizes.append(_counted(subject, headers, payload))
+            sizes.append(_counted(headers, payload))
             subjects.append(subject)
             parts.append(body)
     return Batch(seqs, times, subjects, sizes, lengths, b"".join(parts))
 
 
-def _counted(subject: str, headers: list[tuple[str, str]], payload: bytes) -> int:
-    """What statistics count of a message: payload, client's headers, subject."""
-    return len(payload) + len(subject.encode()) + sum(len(k.encode()) + len(v.encode()) for k, v in headers)
+def _counted(headers: list[tuple[str, str]], payload: bytes) -> int:
+    """The size that a client's publish would have: payload and headers, without those that the server added."""
+    own = (len(k.encode()) + len(v.encode()) for k, v in headers if not k.startswith(_SERVER_KEYS))
+    return len(payload) + sum(own)

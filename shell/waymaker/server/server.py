@@ -41,6 +41,11 @@ log = structlog.get_logger("waymaker.server")
 class ServedNode(CoreNode, Figures, Protocol):
     """A node as the server uses it."""
 
+    @property
+    def directory_id(self) -> str: ...
+
+    def quarantined(self) -> list[str]: ...
+
 
 class Listeners:
     """The ports, opened before anything that takes long; clients that come early wait. Raises `StartError`."""
@@ -119,13 +124,12 @@ class Server:
         stats = self._node.stats
         response.version = self._version
         response.node_id = self.config.node_id
-        response.directory_id = str(getattr(self._node, "directory_id", ""))
+        response.directory_id = self._node.directory_id
         response.sync = self.config.sync
         response.streams = stats.streams
         response.consumers = stats.consumers
         response.draining = self._draining
-        quarantined = getattr(self._node, "quarantined", None)
-        response.quarantined.extend(quarantined() if quarantined is not None else [])
+        response.quarantined.extend(self._node.quarantined())
 
     # ------------------------------------------------------------ life
 
