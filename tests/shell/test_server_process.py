@@ -131,20 +131,11 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     with running(tmp_path / "d", "--grace-ms", "60000") as server:
         process = server._process
         assert process is not None
-        # A client that reads nothing keeps a large answer on its way and so the drain busy.
-        channel = grpc.insecure_channel(server.address)
-        create(channel, "s")
-        for _ in range(8):
-            publish(channel, "s", bytes(4 << 20))
-        request = pb.CreateConsumerRequest(stream="s", config=pb.ConsumerConfigPb(name="c"))
-        ask(channel, "CreateConsumer", request, pb.CreateConsumerResponse)
-        os.kill(process.pid, signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)  # so that both are there before the server looks at either
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(process.pid, number)
         os.kill(process.pid, signal.SIGCONT)
-        code = process.wait(5)
-        channel.close()
-        assert code in {0, -signal.SIGTERM, -signal.SIGINT}
+        assert process.wait(10) in {-signal.SIGTERM, -signal.SIGINT}
         server._process = None
 
 
@@ -290,7 +281,7 @@ def test_a_backup_of_nothing_and_a_restore_out_of_order_are_refused(served: grpc
     with pytest.raises(grpc.RpcError) as caught:
         backup(served, "nowhere")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert ("wmkr-code", "no_such_stream") in list(caught.value.trailing_metadata())
+    assert {item.key: item.value for item in caught.value.trailing_metadata()}["wmkr-code"] == "no_such_stream"
     call: Any = served.stream_unary(ADMIN + "Restore", admin_pb2.RestoreFrame.SerializeToString, None)
     start, data = admin_pb2.RestoreFrame(start=admin_pb2.RestoreStart()), admin_pb2.RestoreFrame(data=b"x")
     for frames in ([data], [start, start], [admin_pb2.RestoreFrame()]):
