@@ -30,6 +30,10 @@ def fill(server: Server, stream: str, count: int, size: int = 100) -> None:
         server.publish(stream, number.to_bytes(4, "big") + bytes(size), subject=f"a.{number % 7}")
 
 
+def disk_is_full(server: Server) -> bool:
+    return server.node.stats.disk_full
+
+
 def test_the_journal_stays_short_and_restarts_replay_little() -> None:
     server = Server(TINY)
     server.create("s", block_size=20)
@@ -96,14 +100,14 @@ def test_a_checkpoint_that_finds_no_room_is_given_up_and_tried_again() -> None:
         else:
             assert answer.status.name == "RESOURCE_EXHAUSTED"
     assert accepted < 400
-    assert server.node.stats.disk_full
+    assert disk_is_full(server)
     assert len(server.all()) == 60 + accepted
     server.consumer("s", "c")
     taken = server.fetch(batch=10)
     server.ack(*[seq for seq, _, _ in taken])
     server.disk.space = None
     server.pass_ms(3_000)
-    assert not server.node.stats.disk_full
+    assert not disk_is_full(server)
     fill(server, "s", 100)
     server.kill()
     assert len(server.all()) == 160 + accepted

@@ -27,7 +27,7 @@ def test_a_second_stream_of_one_name_changes_nothing() -> None:
 def test_racing_creations_and_deletions_have_one_winner_each() -> None:
     server = Server()
     tokens = [Token(server.token()) for _ in range(5)]
-    requests = [
+    requests: list[rq.Request] = [
         rq.CreateStream(stream_config("s")),
         rq.CreateStream(stream_config("s")),
         rq.DeleteStream("s"),
@@ -121,10 +121,11 @@ def test_an_update_prunes_within_the_call_and_a_dry_run_only_says_so() -> None:
     server = Server()
     server.create("s", block_size=10)
     server.publish("s", *[bytes([i]) for i in range(20)])
-    config, pruned = server.ok(rq.UpdateStream("s", max_msgs=3, dry_run=True))  # type: ignore[misc]
-    assert (config.max_msgs, pruned, server.stats().msg_count) == (3, 17, 20)
-    config, pruned = server.ok(rq.UpdateStream("s", max_msgs=3))  # type: ignore[misc]
-    assert (config.max_msgs, pruned, server.stats().msg_count) == (3, 17, 3)
+    wanted = stream_config("s", block_size=10, max_msgs=3)
+    assert server.ok(rq.UpdateStream("s", max_msgs=3, dry_run=True)) == (wanted, 17)
+    assert server.stats().msg_count == 20
+    assert server.ok(rq.UpdateStream("s", max_msgs=3)) == (wanted, 17)
+    assert server.stats().msg_count == 3
     server.kill()
     assert [seq for seq, _, _ in server.all()] == [18, 19, 20]
     info = server.ok(rq.GetStreamInfo("s"))
@@ -136,7 +137,7 @@ def test_two_updates_under_way_build_on_each_other() -> None:
     server = Server()
     server.create("s")
     tokens = [Token(server.token()), Token(server.token())]
-    requests = [rq.UpdateStream("s", max_msgs=9), rq.UpdateStream("s", max_bytes=900)]
+    requests: list[rq.Request] = [rq.UpdateStream("s", max_msgs=9), rq.UpdateStream("s", max_bytes=900)]
     server.step(*[Call(token, ANYONE, request) for token, request in zip(tokens, requests, strict=True)])
     info = server.ok(rq.GetStreamInfo("s"))
     assert isinstance(info, rq.StreamInfo)
