@@ -91,22 +91,6 @@ def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
     assert writer.flush() is None
 
 
-def test_a_long_gather_is_flushed_in_parts_in_order() -> None:
-    writer = journal(spares=6)
-    for position in range(1, 13):
-        append(writer, position, 1000)
-    positions: list[int] = []
-    parts = 0
-    while (flush := writer.flush()) is not None:
-        assert flush.byte_count <= LIMITS.flush_bytes_max + 2 * SEGMENT_HEADER_BYTES
-        positions += [entry.position for entry in flush.entries]
-        parts += 1
-        writer.done(flush)
-    assert positions == list(range(1, 13))
-    assert parts > 1
-    assert writer.gathered_bytes == 0
-
-
 def test_a_record_that_does_not_fit_begins_the_next_segment_with_a_link_to_the_end_before() -> None:
     writer = journal()
     append(writer, 1, 2900)
@@ -183,18 +167,29 @@ def test_lazy_flushes_are_synced_together_later() -> None:
     assert writer.flush() is None
 
 
-def test_a_sync_covers_what_was_written_and_not_what_still_gathers() -> None:
-    writer = journal()
-    append(writer, 1, 10)
-    first = writer.flush(sync=False)
-    assert first is not None
-    writer.done(first)
-    for position in range(2, 10):
-        append(writer, position, 1000)
-    second = writer.flush()
-    assert second is not None
-    writer.done(second)
-    assert second.end == writer.durable < writer.end
+@given(st.lists(st.integers(1, 1500), max_size=12), st.integers(1, 1500), st.integers(0, 3), st.booleans())
+def test_a_record_that_was_found_to_fit_behind_others_does(
+    sizes: list[int], size: int, spares: int, ordinary: bool
+) -> None:
+    """Whatever the order and sizes of what goes ahead, a yes is kept, and ordinary records leave the reserve whole."""
+    writer = journal(spares)
+    frames = [frame_bytes(len(encode(publish(bytes(n)))), n) for n in sizes]
+    frame = frame_bytes(len(encode(publish(bytes(size)))), size)
+    if not writer.fits(frame, ordinary, sum(frames), max(frames, default=0)):
+        return
+    for position, ahead in enumerate(sizes, 1):
+        append(writer, position, ahead)
+    append(writer, len(sizes) + 1, size, ordinary)
+
+
+def test_without_others_ahead_the_answer_is_exact() -> None:
+    writer = journal(spares=0)
+    left = SIZE - SEGMENT_HEADER_BYTES
+    assert writer.fits(left, ordinary=False)
+    assert not writer.fits(left + 1, ordinary=False)
+    assert journal(spares=1).fits(SIZE * 3, ordinary=False)
+    assert not journal(spares=1).fits(SIZE * 3, ordinary=True)
+    assert journal(spares=2).fits(SIZE * 3, ordinary=True)
 
 
 def test_a_mark_is_wanted_once_for_what_was_made_durable() -> None:

@@ -83,6 +83,8 @@ class Commits:
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
         self._gathered: deque[Gathered] = deque()
         self._gathered_bound = 0
+        self._gathered_largest = 0
+        """The greatest bound of a record since nothing had gathered."""
         self._joining: dict[int, Gathered] = {}
         """The last gathered record of a stream, where it is a publish that the next one may join."""
         self._logging: dict[int, Hosted] = {}
@@ -103,7 +105,7 @@ class Commits:
 
     def room_for(self, bound: int, *, ordinary: bool) -> bool:
         """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
-        return self.journal.fits(self._gathered_bound + bound, ordinary)
+        return self.journal.fits(bound, ordinary, self._gathered_bound, self._gathered_largest)
 
     def add(self, hosted: Hosted, record: Record, parts: list[bytes], bound: int, body_bytes: int) -> Gathered:
         """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
@@ -131,6 +133,7 @@ class Commits:
     def _enqueue(self, item: Gathered) -> None:
         self._gathered.append(item)
         self._gathered_bound += item.bound
+        self._gathered_largest = max(self._gathered_largest, item.bound)
         self._state.stats.inflight_bytes += item.body_bytes
         self._state.stats.gathered_records += 1
 
@@ -155,6 +158,7 @@ class Commits:
         item.body_bytes += body_bytes
         item.bound += bound
         self._gathered_bound += bound
+        self._gathered_largest = max(self._gathered_largest, item.bound)
         self._state.stats.inflight_bytes += body_bytes
         return item
 
@@ -199,6 +203,8 @@ class Commits:
             self._gathered.popleft()
             self._gathered_bound -= item.bound
             self._flying.append(item)
+        if not self._gathered:
+            self._gathered_largest = 0
         self._joining.clear()
         if self._flying or self._sync_due:
             self._write()

@@ -161,23 +161,29 @@ class Journal:
         """Records and marks that wait for a flush."""
         return len(self._gather)
 
-    def fits(self, frame_bytes: int, ordinary: bool) -> bool:
+    def fits(self, frame_bytes: int, ordinary: bool, ahead_bytes: int = 0, ahead_largest: int = 0) -> bool:
         """Whether a record whose frame takes at most `frame_bytes` has allocated room now; `ordinary` leaves the reserve.
 
-        A record longer than a segment needs a spare and lengthens it.
+        `ahead_bytes`: what the caller means to append before it, in frames of at most `ahead_largest` bytes. With those
+        the answer may be no where a yes would do, since it is not known how they fill the segments. A record longer than
+        a segment needs a spare and lengthens it.
         """
         last = self._segments[-1]
-        left = last.size - last.end
-        if frame_bytes <= left:
-            left -= frame_bytes
-            spares = 0
-        elif self.spares:
-            left = max(0, self.spares[0][1] - SEGMENT_HEADER_BYTES - frame_bytes)
-            spares = 1
-        else:
-            return False
+        left, spares = last.size - last.end, 0
+        need, largest = ahead_bytes + frame_bytes, max(ahead_largest, frame_bytes)
+        while need > left:
+            if spares == len(self.spares):
+                return False
+            if ahead_bytes:
+                # Before it goes on to the next segment a writer fills this one up to less than its largest frame.
+                need -= max(0, left - largest + 1)
+            left = self.spares[spares][1] - SEGMENT_HEADER_BYTES
+            spares += 1
+            if not ahead_bytes:
+                left = max(left, need)
         if not ordinary:
             return True
+        left -= need
         for _, size in self.spares[spares:]:
             left += size
         return left >= self._reserve_bytes
@@ -240,12 +246,12 @@ class Journal:
     # ------------------------------------------------------------ jobs
 
     def flush(self, sync: bool = True) -> Flush | None:
-        """The gather (at most about `flush_bytes_max` of it) as one job, or None where there is nothing to do.
+        """All that gathered as one job, or None where there is nothing to do. The caller bounds what it lets gather.
 
         With `sync` it also syncs what earlier flushes left unsynced, even if nothing gathered.
         """
         assert self._flush is None, "one flush at a time"
-        taken = self._take()
+        taken, self._gather, self.gathered_bytes = self._gather, [], 0
         if not taken and not (sync and self._dirty):
             return None
         ops: list[DiskOp] = []
@@ -263,38 +269,12 @@ class Journal:
             if segment not in self._dirty:
                 self._dirty.append(segment)
             start = stop
-        end = self.durable
-        if taken:
-            last = taken[-1]
-            end = last.segment.base + last.offset + frame_bytes(len(last.meta), len(last.body))
-        elif self._dirty:
-            end = self._written_end()
         if sync:
             ops += [SyncFile(segment.path) for segment in self._dirty]
             self._dirty = []
         self._flush_first = taken[0].segment if taken else None
-        self._flush = Flush(ops, entries, end, byte_count, sync, self.durable if taken else -1)
+        self._flush = Flush(ops, entries, self.end, byte_count, sync, self.durable if taken else -1)
         return self._flush
-
-    def _take(self) -> list[_Placed]:
-        """The first frames of the gather, up to the size of a flush and at least one."""
-        count = total = 0
-        for placed in self._gather:
-            total += frame_bytes(len(placed.meta), len(placed.body))
-            if count and total > self._limits.flush_bytes_max:
-                break
-            count += 1
-        taken = self._gather[:count]
-        del self._gather[:count]
-        self.gathered_bytes = sum(frame_bytes(len(p.meta), len(p.body)) for p in self._gather) if self._gather else 0
-        return taken
-
-    def _written_end(self) -> int:
-        """Address behind the last frame that was flushed, when nothing is taken now."""
-        if self._gather:
-            first = self._gather[0]
-            return first.opens if first.opens >= 0 else first.segment.base + first.offset
-        return self.end
 
     def _write(self, segment: Segment, frames: list[_Placed], entries: list[Entry]) -> Write:
         """One write of neighbouring frames, the segment's header before its first."""
