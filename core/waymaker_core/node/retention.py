@@ -35,8 +35,6 @@ class Retention:
         self._indexes = indexes
         self._calls = calls
         self._interval_ns = state.limits.retention_interval_ms * 1_000_000
-        self._aging: dict[StreamId, None] = {}
-        """Streams with a timer that depends on the wall clock."""
         self._skew_ms: int | None = None
 
     def look_at_clock(self, now: Now) -> None:
@@ -46,30 +44,24 @@ class Retention:
             self._skew_ms = skew_ms
         elif abs(skew_ms - self._skew_ms) >= self._state.limits.retention_interval_ms // 2:
             self._skew_ms = skew_ms
-            for stream_id in list(self._aging):
-                hosted = self._state.hosted.get(stream_id)
-                if hosted is not None:
-                    self.settle(hosted)
+            for key in self._state.timers.armed(Timer.AGE):
+                self.settle(self._state.hosted[StreamId(key)])
 
     def settle(self, hosted: Hosted) -> None:
         """Something of a stream changed: when is it to be judged?"""
-        timers, now = self._state.timers, self._state.now
-        earliest = hosted.judged_ns + self._interval_ns
-        due: int | None = None
-        stream = hosted.stream
-        if stream.config.retention is RetentionKind.INTEREST and stream.count:
-            due = earliest if earliest > now.mono_ns else now.mono_ns + self._interval_ns
-            armed = timers.deadline(Timer.AGE, hosted.id)
-            if armed is not None:
-                due = min(due, armed)
-        elif stream.config.max_age_ms:
-            expiry_ms = stream.next_expiry_ms()
-            if expiry_ms is not None:
-                due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, earliest)
-                self._aging[hosted.id] = None
-        if due is None:
-            self._aging.pop(hosted.id, None)
-        timers.arm(Timer.AGE, hosted.id, due)
+        if hosted.stream.config.retention is RetentionKind.INTEREST:
+            if hosted.stream.count and self._state.timers.deadline(Timer.AGE, hosted.id) is None:
+                self._state.timers.arm(Timer.AGE, hosted.id, self._state.now.mono_ns + self._interval_ns)
+        else:
+            self._arm_for_age(hosted)
+
+    def _arm_for_age(self, hosted: Hosted) -> None:
+        """Wake at the end of the oldest message, but not more often than the interval."""
+        now, due = self._state.now, None
+        expiry_ms = hosted.stream.next_expiry_ms() if hosted.stream.config.max_age_ms else None
+        if expiry_ms is not None:
+            due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, hosted.judged_ns + self._interval_ns)
+        self._state.timers.arm(Timer.AGE, hosted.id, due)
 
     def judge(self, stream_id: int) -> None:
         """A stream's timer went off."""
@@ -88,17 +80,18 @@ class Retention:
             return
         interest = hosted.stream.config.retention is RetentionKind.INTEREST
         floor = hosted.consumers.interest_floor() if interest else None
+        again_ns = state.now.mono_ns
         for _ in range(RECORDS_A_TURN):
             if not self._commits.room_for(PRUNE_BOUND, ordinary=False) and self._commits.last() is not None:
+                again_ns += self._interval_ns
                 break
             record = hosted.stream.decide_retention(state.now.wall_ms, floor)
             if record is None:
-                break
+                if not interest:
+                    self._arm_for_age(hosted)
+                return
             self._commits.add(hosted, record, [], record_bound(record), 0)
-        else:
-            state.timers.arm(Timer.AGE, hosted.id, state.now.mono_ns)
-            return
-        self.settle(hosted)
+        state.timers.arm(Timer.AGE, hosted.id, again_ns)
 
     def _lost(self, hosted: Hosted, failure: DiskFailure) -> None:
         if self._state.hosted.get(hosted.id) is hosted:

@@ -54,6 +54,10 @@ class Timers:
         """When this timer is due."""
         return self._armed.get((int(kind), key))
 
+    def armed(self, kind: Timer) -> list[int]:
+        """Keys of all armed timers of a kind. Costs all timers: for rare occasions."""
+        return [key for other, key in self._armed if other == kind]
+
     def next_deadline(self) -> int | None:
         """When the first of all timers is due."""
         heap = self._heap

@@ -1,0 +1,83 @@
+"""Ephemeral streams: messages in memory only, settings on disk, a new life with every start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.property.node_kit import SMALL, Server, publish
+from waymaker_core import requests as rq
+from waymaker_core.outcomes import Refusal, Status
+
+
+def info(server: Server) -> rq.StreamInfo:
+    value = server.ok(rq.GetStreamInfo("s"))
+    assert isinstance(value, rq.StreamInfo)
+    return value
+
+
+def test_no_message_reaches_the_disk_and_a_restart_begins_a_new_life() -> None:
+    server = Server()
+    server.create("s", ephemeral=True, max_msgs=50)
+    server.consumer("s", "c")
+    server.publish("s", b"never written", b"nor this")
+    assert server.fetch() == [(1, 1, b"never written"), (2, 1, b"nor this")]
+    server.ack(1)
+    first = info(server)
+    assert first.notice == ""
+    on_disk = b"".join(bytes(inode.content) for path, inode in server.disk.names.items() if path[:6] != "memory")
+    assert b"never written" not in on_disk
+    for _ in range(2):
+        server.kill()
+        again = info(server)
+        assert again.stream_id > first.stream_id
+        assert again.config == first.config
+        assert again.notice
+        assert server.all() == []
+        assert again.stats.last_seq == 0
+        assert server.publish("s", b"x").first_seq == 1
+        first = again
+
+
+def test_the_memory_of_all_ephemeral_streams_is_bounded_and_comes_back() -> None:
+    server = Server(replace(SMALL, ephemeral_bytes_max=5_000))
+    server.create("s", ephemeral=True, block_size=10, max_msgs=1_000)
+    refused = 0
+    for _ in range(10):
+        answer = server.call(publish("s", ("a", bytes(1_000))))
+        if isinstance(answer, Refusal):
+            assert answer.status is Status.RESOURCE_EXHAUSTED
+            refused += 1
+    assert refused == 6
+    server.ok(rq.DeleteStream("s"))
+    assert server.node.stats.ephemeral_bytes == 0
+    assert [path for path in server.disk.names if path.startswith("memory/")] == []
+    server.create("s", ephemeral=True, block_size=2, max_msgs=2)
+    for _ in range(30):
+        server.publish("s", bytes(1_000))
+    assert len(server.all()) in {2, 3}
+    assert server.node.stats.ephemeral_bytes < 5_000
+
+
+def test_work_queues_and_dead_letters_live_in_memory_too() -> None:
+    server = Server()
+    server.create("s", ephemeral=True, retention="WORK_QUEUE")
+    server.consumer("s", "c", max_deliver=1, ack_wait_ms=500, dead_letter_subject="dlq", filter_subject="a")
+    server.publish("s", b"one", b"two")
+    server.fetch()
+    server.ack(1)
+    server.pass_ms(600)
+    assert server.all() == [(3, 0, b"two")]
+
+
+def test_checkpoints_pass_ephemeral_streams_over() -> None:
+    server = Server(replace(SMALL, checkpoint_journal_bytes=8_192, segment_bytes=8_192))
+    server.create("s", ephemeral=True)
+    server.create("t")
+    for _ in range(100):
+        server.publish("s", bytes(200))
+        server.publish("t", bytes(200))
+    assert server.node.stats.checkpoints > 0
+    assert len(server.all()) == 100
+    server.kill()
+    assert server.all() == []
+    assert len(server.all("t")) == 100
