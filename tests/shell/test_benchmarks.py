@@ -1,0 +1,50 @@
+"""The benchmarks run and measure what they say; how fast, only a quiet machine can tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures import Figure, as_json, table
+from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
+
+ROOT = Path(__file__).resolve().parents[2]
+MESSAGES = 4_096
+
+
+@pytest.mark.slow
+@pytest.mark.process
+async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
+    figures: list[Figure] = []
+    for number, scenario in enumerate((publishing, replaying, restarting)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        figures += await scenario(folder, MESSAGES)
+    single = tmp_path / "single"
+    single.mkdir()
+    figures += await one_at_a_time(single, calls=20)
+    assert all(figure.value > 0 for figure in figures)
+    units = [figure.unit for figure in figures]
+    assert units == ["messages/s", "messages/s", "s", "MiB", "ms", "ms"]
+
+
+def test_a_missed_target_is_said_so() -> None:
+    slow = Figure("publish", 10.0, "messages/s", target=100)
+    late = Figure("restart", 12.0, "s", target=10, smaller_is_better=True)
+    quick = Figure("replay", 200.0, "messages/s", target=100)
+    assert [figure.met for figure in (slow, late, quick)] == [False, False, True]
+    lines = table([slow, late, quick]).splitlines()
+    assert [("MISSED" in line, " met" in line) for line in lines[1:]] == [(True, False), (True, False), (False, True)]
+    assert [row["met"] for row in json.loads(as_json([slow, late, quick]))] == [False, False, True]
+
+
+def test_an_unknown_scenario_is_refused_by_name() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "swimming"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert "'swimming'" in answer.stderr
