@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import WrongRevisionError as WrongRevisionError
     from waymaker.client.options import TLS as TLS
     from waymaker.client.options import Options as Options
-    from waymaker.client.publishing import PublishResults as PublishResults
+    from waymaker.client.results import PublishResults as PublishResults
     from waymaker.client.subscription import Subscription as Subscription
     from waymaker.client.sync import SyncClient as SyncClient
     from waymaker.client.sync import SyncSubscription as SyncSubscription
@@ -87,7 +87,7 @@ _NAMES = {
     "connecting": ("connect", "connect_sync"),
     "delivery": ("Batch", "Confirmation", "Message"),
     "options": ("Options", "TLS"),
-    "publishing": ("PublishResults",),
+    "results": ("PublishResults",),
     "subscription": ("Subscription",),
     "sync": ("SyncClient", "SyncSubscription"),
     "values": (

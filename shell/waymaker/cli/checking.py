@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
 from waymaker.cli.session import json_option
 from waymaker.cli.units import say_size
+
+if TYPE_CHECKING:
+    from waymaker_core.store.verify import Finding, Report
 
 
 @click.command()
@@ -22,14 +25,14 @@ def check(directory: Path, as_json: bool) -> int:
     Every file is read and every checksum compared. Prints one line a finding: file, offset, stream, what. What takes
     nothing away, such as a file that a crash left over, is told and does not count as damage.
     """
-    report = _verified(directory)
+    report, streams, messages = _verified(directory)
     damage = [finding for finding in report.findings if not finding.harmless]
     if as_json:
         for finding in report.findings:
             click.echo(output.to_json(_told(finding)))
         summary = {
             "damaged": bool(damage), "findings": len(damage), "files": report.files, "bytes": report.bytes_read,
-            "records": report.records, "messages": report.messages,
+            "records": report.records, "streams": streams, "messages": messages,
         }  # fmt: skip
         click.echo(output.to_json(summary))
     else:
@@ -38,21 +41,21 @@ def check(directory: Path, as_json: bool) -> int:
             note = " (harmless)" if finding.harmless else ""
             click.echo(f"{finding.path}\t{finding.offset}\t{where}\t{finding.detail}{note}")
         output.note(
-            f"{report.files:,} file(s), {say_size(report.bytes_read)}, {report.records:,} record(s), "
-            f"{report.messages:,} message(s): {f'{len(damage)} damage(s) found' if damage else 'no damage'}"
+            f"{report.files:,} file(s), {say_size(report.bytes_read)}, {streams:,} stream(s), "
+            f"{messages:,} message(s): {f'{len(damage)} damage(s) found' if damage else 'no damage'}"
         )
     return exits.DAMAGED if damage else exits.OK
 
 
-def _told(finding: Any) -> dict[str, Any]:
-    told = {
-        "path": finding.path, "offset": finding.offset, "stream_id": finding.stream_id, "detail": finding.detail,
-        "harmless": finding.harmless,
-    }  # fmt: skip
-    return {key: value for key, value in told.items() if not (key == "stream_id" and value < 0)}
+def _told(finding: Finding) -> dict[str, Any]:
+    told: dict[str, Any] = {"path": finding.path, "offset": finding.offset}
+    if finding.stream_id >= 0:
+        told["stream_id"] = finding.stream_id
+    return told | {"detail": finding.detail, "harmless": finding.harmless}
 
 
-def _verified(directory: Path) -> Any:
+def _verified(directory: Path) -> tuple[Report, int, int]:
+    """The report, and how many streams and messages the directory holds."""
     from waymaker.disk.lock import DirectoryLocked
     from waymaker.disk.store import FileStore
     from waymaker_core.disk import DiskFailure
@@ -78,7 +81,10 @@ def _verified(directory: Path) -> Any:
         ) from None
     try:
         limits = Limits()
-        return store.drive(verify(Restoring(limits), limits))
+        restoring = Restoring(limits)
+        report = store.drive(verify(restoring, limits))
+        hosted = list(restoring.hosted.values())
+        return report, len(hosted), sum(one.stream.count for one in hosted)
     except (StoreRefused, DiskFailure) as error:
         raise CommandError(str(error), exits.DAMAGED, code="unreadable") from None
     finally:

@@ -21,7 +21,8 @@ from waymaker.cli.units import MOMENT
 
 if TYPE_CHECKING:
     from waymaker.client.client import Client
-    from waymaker.client.publishing import Many, PublishResults
+    from waymaker.client.publishing import Many
+    from waymaker.client.results import PublishResults
     from waymaker.client.values import Outgoing
 
 FAILURES_SHOWN = 10
@@ -115,7 +116,8 @@ async def pub(
                 else _ndjson(read, subject or "", headers, ts_ms) if ndjson
                 else _envelopes(read, subject, headers)
             )  # fmt: skip
-            return await _publish_all(client, stream, messages, on_messages, as_json)
+            results = await _publish_all(client, stream, messages, on_messages)
+        return _tell(stream, results, as_json)
 
 
 def _check_usage(
@@ -185,18 +187,22 @@ def _progress(
 
 
 async def _publish_all(
-    client: Client, stream: str, messages: AsyncIterator[Many], on_messages: Callable[[int], None] | None, as_json: bool
-) -> int:
+    client: Client, stream: str, messages: AsyncIterator[Many], on_messages: Callable[[int], None] | None
+) -> PublishResults:
     from waymaker.client.errors import WaymakerError
 
     try:
-        results = await client.publish_many(stream, messages, on_progress=on_messages)
+        return await client.publish_many(stream, messages, on_progress=on_messages)
     except WaymakerError as error:
         if error.results is not None and len(error.results):
             output.note(f"{error.results.stored:,} message(s) stored before this:")
         raise
     except LineTooLong as error:
         raise CommandError(str(error), exits.REFUSED) from None
+
+
+def _tell(stream: str, results: PublishResults, as_json: bool) -> int:
+    """Prints what became of many messages; the exit code."""
     failures = results.failures
     if as_json:
         click.echo(output.to_json(_summary(stream, results)))

@@ -8,6 +8,7 @@ non-blocking for everybody who shares it, such as the terminal's other programs.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
@@ -27,7 +28,7 @@ async def pieces(source: BinaryIO) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | Exception] = asyncio.Queue()
     room = threading.Semaphore(PIECES_AHEAD)
-    read: Callable[[int], bytes] = getattr(source, "read1", source.read)
+    read = _reader(source)
 
     def feed() -> None:
         while True:
@@ -53,6 +54,16 @@ async def pieces(source: BinaryIO) -> AsyncIterator[bytes]:
             return
         room.release()
         yield item
+
+
+def _reader(source: BinaryIO) -> Callable[[int], bytes]:
+    """Reads past the stream's own buffer where there is a descriptor: a thread that waits inside the buffer holds its
+    lock, and the interpreter cannot end."""
+    try:
+        descriptor = source.fileno()
+    except OSError:
+        return source.read
+    return lambda count: os.read(descriptor, count)
 
 
 async def lines(source: BinaryIO, on_bytes: Callable[[int], None] | None = None) -> AsyncIterator[bytes]:

@@ -7,7 +7,6 @@ imported inside the commands that use them. Commands of other packages are found
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -41,8 +40,23 @@ COMMANDS = {
 """Command to the module of this package that defines it under the same name, in the order of a newcomer's day."""
 
 
+class _ReaderGone(Exception):
+    """Whoever read our output has gone."""
+
+
 class Root(click.Group):
     """A group that imports a sub-command when it is used."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Keeps two ends from click, which would print at one and choose its own exit code at the other."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)
+            raise click.exceptions.Exit(exits.INTERRUPTED) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *sorted(name for name in _found() if name not in COMMANDS)]
@@ -123,10 +137,8 @@ def run(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         failure.say_usage(error)
         return error.exit_code
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            return _broken_pipe()
-        return failure.say(error)
+    except (_ReaderGone, BrokenPipeError):
+        return _broken_pipe()
     except Exception as error:
         return failure.say(error)
 

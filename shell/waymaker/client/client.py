@@ -38,11 +38,10 @@ from waymaker.client.publishing import (
     Bulk,
     Many,
     Publisher,
-    PublishResults,
-    Segment,
     put_one,
     take_payloads,
 )
+from waymaker.client.results import PublishResults, Segment
 from waymaker.client.statuses import call_error
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (

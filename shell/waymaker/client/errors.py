@@ -7,15 +7,28 @@ and will not, `UNKNOWN` that it may have happened, `None` that there was nothing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from waymaker.client.publishing import PublishResults
+from collections.abc import Iterator
+from typing import ClassVar, Protocol
 
 NOT_APPLIED = "not-applied"
 """The change did not happen and will not: repeating it is safe."""
 UNKNOWN = "unknown"
 """The change may have happened."""
+
+
+class Outcomes(Protocol):
+    """What `publish_many` tells of its messages; `results.PublishResults` is one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> int | WaymakerError: ...
+    def __iter__(self) -> Iterator[int | WaymakerError]: ...
+
+    @property
+    def stored(self) -> int: ...
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def failures(self) -> dict[int, WaymakerError]: ...
 
 
 class WaymakerError(Exception):
@@ -28,7 +41,7 @@ class WaymakerError(Exception):
         if code:
             self.code = code
         self.outcome = outcome
-        self.results: PublishResults | None = None
+        self.results: Outcomes | None = None
         """From `publish_many`: what became of every message taken before this happened."""
 
     @property

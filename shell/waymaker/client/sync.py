@@ -20,7 +20,8 @@ from waymaker.client.client import UNSET, Client, Timeout
 from waymaker.client.delivery import Batch, Message
 from waymaker.client.errors import ClosedError, WaymakerError
 from waymaker.client.options import Options
-from waymaker.client.publishing import BATCH_BYTES_TARGET, Many, PublishResults
+from waymaker.client.publishing import BATCH_BYTES_TARGET, Many
+from waymaker.client.results import PublishResults
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
     BackupSummary,
@@ -160,7 +161,7 @@ class SyncClient:
             try:
                 part = done.result()
             except WaymakerError as error:
-                if error.results is not None:
+                if isinstance(error.results, PublishResults):
                     results.extend(error.results)
                 error.results = results
                 raise
