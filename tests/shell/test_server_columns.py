@@ -6,14 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.server.columns import ack_request, publish_request
+from waymaker.server import columns
+from waymaker.server.guard import parse_frame
 from waymaker_core.limits import Limits
 from waymaker_core.message import encode_body
 from waymaker_core.outcomes import RefusedError, Status
-from waymaker_core.requests import AckKind
+from waymaker_core.requests import Ack, AckKind, Publish
 from waymaker_proto import pipeline_pb2 as pipe
 
 LIMITS = Limits()
+
+
+def publish_request(batch: pipe.PublishBatch, limits: Limits) -> Publish:
+    """As the server does it: from the bytes of a frame."""
+    return columns.publish_request(
+        parse_frame(pipe.Frame(publishes=[batch]).SerializeToString(), 10).publishes[0], limits
+    )
+
+
+def ack_request(batch: pipe.AckBatch, limits: Limits) -> Ack:
+    return columns.ack_request(parse_frame(pipe.Frame(acks=[batch]).SerializeToString(), 10).acks[0], limits)
+
+
 payloads = st.lists(st.binary(max_size=200), min_size=1, max_size=12)
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 

@@ -7,6 +7,7 @@ been verified; whatever breaks it off gives the reservation up.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import Callable
@@ -33,6 +34,7 @@ TRANSFER_CORRUPTED: Final = "transfer_corrupted"
 
 _PAGE_MESSAGES: Final = 4_096
 _PIECE_BYTES: Final = 1 << 20
+_UPLOAD_PAUSE_S: Final = 60.0
 _SERVER_KEYS: Final = (*SERVER_HEADER_PREFIXES, DEAD_LETTER_PREFIX)
 
 
@@ -166,7 +168,7 @@ class _Upload:
         reader = ArchiveReader()
         first = True
         while True:
-            data: Any = await self._context.read()
+            data: Any = await self._next()
             if data is grpc.aio.EOF:
                 break
             frame = self._frame(data)
@@ -192,6 +194,13 @@ class _Upload:
         return admin_pb2.RestoreResponse(
             success=True, result_code=OK, name=self._name, messages=summary.count, last_seq=summary.last_seq
         ).SerializeToString()
+
+    async def _next(self) -> object:
+        try:
+            async with asyncio.timeout(_UPLOAD_PAUSE_S):
+                return await self._context.read()
+        except TimeoutError:
+            raise RestoreFailed(TRANSFER_CORRUPTED, f"nothing came for {_UPLOAD_PAUSE_S:.0f} s") from None
 
     @staticmethod
     def _frame(data: bytes) -> admin_pb2.RestoreFrame:

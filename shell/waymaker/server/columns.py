@@ -1,4 +1,4 @@
-"""Batches of the pipeline as the core's columns.
+"""Batches of the pipeline as the core's columns, from frames parsed by `guard`.
 
 The hot path of publishing: one pass over a batch, no object a message. The bytes made here are those of
 `message.encode_body`, message by message; a property test holds the two together.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from itertools import chain
 from operator import add
+from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from waymaker_core.limits import Limits
 from waymaker_core.message import encode_headers, payload_field, subject_field, varint
@@ -15,6 +18,8 @@ from waymaker_core.outcomes import exhausted, invalid
 from waymaker_core.requests import Ack, AckKind, Publish
 from waymaker_proto import pipeline_pb2 as pipe
 
+_HEADERS_SLACK_BYTES = 16 << 10
+"""What the tags and lengths of headers take, and headers that are left out and do not count."""
 _ACK_KINDS = {kind.value: kind for kind in AckKind}
 
 
@@ -30,7 +35,7 @@ class _Heads(dict[int, bytes]):
         return head
 
 
-def publish_request(batch: pipe.PublishBatch, limits: Limits) -> Publish:
+def publish_request(batch: Any, limits: Limits) -> Publish:
     """A batch of publishes. Raises `RefusedError` where the columns do not fit together or are over a limit."""
     payloads = list(batch.payloads)
     count = len(payloads)
@@ -75,11 +80,12 @@ def _column(values: object, count: int, name: str) -> list[int] | None:
 
 
 def _insert_headers(
-    batch: pipe.PublishBatch, limits: Limits, subjects: list[str], payloads: list[bytes], starts: list[bytes],
+    batch: Any, limits: Limits, subjects: list[str], payloads: list[bytes], starts: list[bytes],
     sizes: list[int],
 ) -> None:  # fmt: skip
     seen: set[int] = set()
-    for entry in batch.headers:
+    for data in batch.headers:
+        entry = _headers_at(data, limits)
         index = entry.index
         if index >= len(payloads) or index in seen:
             raise invalid(f"headers for message {index}, which is not in the batch or has some already")
@@ -90,14 +96,28 @@ def _insert_headers(
         sizes[index] += size
 
 
-def ack_request(batch: pipe.AckBatch, limits: Limits) -> Ack:
+def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:
+    """One message's headers. They are parsed one message at a time, and not at all if they cannot be within bounds."""
+    if len(data) > limits.header_bytes_max + _HEADERS_SLACK_BYTES:
+        raise exhausted(f"headers of more than {limits.header_bytes_max} bytes")
+    try:
+        return pipe.HeadersAt.FromString(data)
+    except DecodeError:
+        raise invalid("headers that are not valid") from None
+
+
+def ack_request(batch: Any, limits: Limits) -> Ack:
     """A batch of acknowledgements. Raises `RefusedError`."""
     kind = _ACK_KINDS.get(batch.kind)
     if kind is None:
         raise invalid(f"an acknowledgement of kind {int(batch.kind)}")
     seqs = list(batch.seqs)
     count = len(seqs)
-    for span in batch.ranges:
+    for data in batch.ranges:
+        try:
+            span = pipe.SeqRange.FromString(data)
+        except DecodeError:
+            raise invalid("a range of sequences that is not valid") from None
         if span.last < span.first:
             raise invalid("a range of sequences that ends before it begins")
         count += span.last - span.first + 1

@@ -22,6 +22,7 @@ from waymaker.server.convert import (
     stream_info_pb,
     update_request,
 )
+from waymaker.server.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
 from waymaker_core import requests as core
 from waymaker_core.limits import Limits
 from waymaker_core.message import encode_body, varint
@@ -60,10 +61,13 @@ class Rpc(NamedTuple):
 
     def parse(self, data: bytes, paging: Paging, serving: Serving) -> core.Request:
         """The core's request. Raises `RefusedError`, or `CodeError` for what is answered by a code."""
+        name = self.request.DESCRIPTOR.name
+        if len(data) > WALKED_BYTES_MIN and not within(data, self.request.DESCRIPTOR):
+            raise invalid(f"the request is not a valid {name}, or has more than {FIELDS_MAX} fields")
         try:
             message = self.request.FromString(data)
         except DecodeError:
-            raise invalid(f"the request is not a valid {self.request.DESCRIPTOR.name}") from None
+            raise invalid(f"the request is not a valid {name}") from None
         return self.decode(message, paging, serving)
 
 

@@ -28,6 +28,7 @@ from waymaker.server.calls import Context, SessionCall
 from waymaker.server.columns import ack_request, publish_request
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
+from waymaker.server.guard import parse_frame
 from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, abort, internal_error
 from waymaker_core import requests as core
@@ -38,6 +39,8 @@ from waymaker_core.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
 
 VERSION: Final = 1
+HELLO_S: Final = 10.0
+"""How long a session may take to begin."""
 FRAME_ITEMS_MAX: Final = 10_000
 """Calls, batches and the like in one frame."""
 OPEN_MAX: Final = 4_096
@@ -53,6 +56,17 @@ _FRAME_TARGET_BYTES: Final = 1 << 20
 _SLICE_MESSAGES: Final = 4_096
 _SLICE_BYTES_MIN: Final = 64 << 10
 _CREDIT_MAX: Final = 1 << 40
+
+
+def _parsed(data: bytes) -> Any:
+    """A client's frame. Raises `RefusedError`."""
+    try:
+        frame = parse_frame(data, FRAME_ITEMS_MAX)
+    except (DecodeError, ValueError):
+        raise invalid("a frame that is not valid") from None
+    if frame is None:
+        raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame")
+    return frame
 
 
 class Sessions:
@@ -302,16 +316,20 @@ class Session:
     # ------------------------------------------------------------ reading
 
     async def _read(self) -> None:
+        try:
+            await self._read_frames()
+        except TimeoutError:
+            raise invalid(f"a session begins with hello, within {HELLO_S} s") from None
+
+    async def _read_frames(self) -> None:
         greeted = False
         while True:
-            data: Any = await self._context.read()
+            async with asyncio.timeout(None if greeted else HELLO_S):
+                data: Any = await self._context.read()
             if data is grpc.aio.EOF:
                 self._end_subscriptions()
                 return
-            try:
-                frame = pipe.Frame.FromString(data)
-            except DecodeError:
-                raise invalid("a frame that is not valid") from None
+            frame = _parsed(data)
             if not greeted:
                 self._greet(frame)
                 greeted = True
@@ -321,7 +339,7 @@ class Session:
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
 
-    def _greet(self, frame: pipe.Frame) -> None:
+    def _greet(self, frame: Any) -> None:
         if not frame.HasField("hello") or frame.hello.version < VERSION:
             raise invalid(f"a session begins with hello, in version {VERSION} or above")
         limits = self._serving.limits
@@ -339,11 +357,9 @@ class Session:
         if self._sessions.draining:
             self.say_closing()
 
-    def _take(self, frame: pipe.Frame, size: int) -> None:
+    def _take(self, frame: Any, size: int) -> None:
         """Everything in a frame enters the same step."""
         work = len(frame.calls) + len(frame.publishes) + len(frame.acks)
-        if work + len(frame.subscribes) + len(frame.credits) + len(frame.unsubscribes) > FRAME_ITEMS_MAX:
-            raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame")
         messages = sum([len(batch.payloads) for batch in frame.publishes])
         if messages > self._serving.limits.publish_batch_max:
             raise exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
@@ -381,7 +397,7 @@ class Session:
         self._open.pop(id_, None)
         self.send(_Outgoing(data, load))
 
-    def _publish(self, batch: pipe.PublishBatch, load: _Load) -> None:
+    def _publish(self, batch: Any, load: _Load) -> None:
         id_ = batch.id
         self._begin(id_)
         try:
@@ -393,7 +409,7 @@ class Session:
             id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, wire.published)
         )
 
-    def _ack(self, batch: pipe.AckBatch, load: _Load) -> None:
+    def _ack(self, batch: Any, load: _Load) -> None:
         id_ = batch.id
         self._begin(id_)
         try:
@@ -414,7 +430,7 @@ class Session:
         status = answer.status.name if isinstance(answer, Refusal) else "OK"
         self._sessions.observe(name, status, time.perf_counter() - started)
 
-    def _call(self, call: pipe.Call, load: _Load) -> None:
+    def _call(self, call: Any, load: _Load) -> None:
         id_ = call.id
         self._begin(id_)
         rpc = UNARY.get(call.method)
@@ -470,7 +486,7 @@ class Session:
 
     # ------------------------------------------------------------ subscriptions
 
-    def _subscribe(self, message: pipe.Subscribe) -> None:
+    def _subscribe(self, message: Any) -> None:
         if message.id in self._subscriptions:
             raise invalid(f"subscription {message.id} exists already")
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:

@@ -1,0 +1,137 @@
+"""What a parser may be made to build: requests are counted before they are parsed.
+
+A few bytes on the wire can become a hundred in memory: an empty nested message takes two bytes to send and an object to
+hold, so that 16 MB of them cost a parser half a gigabyte. Two measures keep the factor small:
+
+- `within` walks the fields of a message, and of the messages inside it, and gives up at a count that no honest request
+  reaches; it allocates nothing. Small requests are not walked: whatever they become is small too.
+- Frames of the pipeline, which honestly hold many things, are parsed by `LazyFrame`: the same schema with deep messages left
+  as bytes and the fields that only servers send left out. What is left as bytes is parsed one by one where it is used.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+
+from waymaker_core.message import read_varint
+from waymaker_proto import pipeline_pb2, waymaker_streams_pb2
+
+WALKED_BYTES_MIN: Final = 16 << 10
+FIELDS_MAX: Final = 10_000
+_DEPTH_MAX: Final = 16
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+def within(data: bytes, descriptor: Any, fields_max: int = FIELDS_MAX) -> bool:
+    """Whether a message has at most this many fields, those of nested messages included.
+
+    False also for what is no message at all and for groups, which the contract has none of.
+    """
+    return _walk(data, 0, len(data), descriptor.full_name, descriptor, fields_max, _DEPTH_MAX) >= 0
+
+
+def _walk(data: bytes, at: int, end: int, name: str, descriptor: Any, left: int, depth: int) -> int:
+    """Fields left after this message, or -1."""
+    nested = _nested(name, descriptor)
+    while at < end:
+        left -= 1
+        if left < 0 or not depth:
+            return -1
+        try:
+            tag, at = read_varint(data, at)
+            kind = tag & 7
+            if kind == _LENGTH:
+                length, at = read_varint(data, at)
+                inner = nested.get(tag >> 3)
+                if at + length > end:
+                    return -1
+                if inner is not None:
+                    left = _walk(data, at, at + length, inner.full_name, inner, left, depth - 1)
+                    if left < 0:
+                        return -1
+                at += length
+            elif kind == _VARINT:
+                _, at = read_varint(data, at)
+            elif kind in {_FIXED64, _FIXED32}:
+                at += 8 if kind == _FIXED64 else 4
+            else:
+                return -1
+        except ValueError:
+            return -1
+    return left if at == end else -1
+
+
+@cache
+def _nested(name: str, descriptor: Any) -> dict[int, Any]:
+    """The fields of a message that are messages."""
+    return {
+        field.number: field.message_type
+        for field in descriptor.fields
+        if field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type is not None
+    }
+
+
+def _count_top_level(data: bytes, most: int) -> int:
+    """How many fields stand at the top of a message; more than `most` are not counted. ValueError for what is none."""
+    at = count = 0
+    end = len(data)
+    while at < end and count <= most:
+        tag, at = read_varint(data, at)
+        kind = tag & 7
+        if kind == _LENGTH:
+            length, at = read_varint(data, at)
+            at += length
+        elif kind == _VARINT:
+            _, at = read_varint(data, at)
+        elif kind in {_FIXED64, _FIXED32}:
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError("a group")
+        count += 1
+    if at > end:
+        raise ValueError("a field runs past the end")
+    return count
+
+
+def parse_frame(data: bytes, items_max: int) -> Any:
+    """A frame from a client, as `LazyFrame`, or None where it has too many items. ValueError where it is not one."""
+    if _count_top_level(data, items_max) > items_max:
+        return None
+    return LazyFrame.FromString(data)
+
+
+_LEFT_AS_BYTES: Final = (("PublishBatch", "headers"), ("AckBatch", "ranges"))
+_FROM_CLIENTS: Final = ("hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes")
+
+
+def _lazy_frame() -> Any:
+    """The class of frames with the changes above, in a pool of its own."""
+    pool = descriptor_pool.DescriptorPool()
+    for file in (waymaker_streams_pb2.DESCRIPTOR, pipeline_pb2.DESCRIPTOR):
+        proto = descriptor_pb2.FileDescriptorProto()
+        file.CopyToProto(proto)
+        messages = {message.name: message for message in proto.message_type}
+        for name, field_name in _LEFT_AS_BYTES:
+            for field in messages[name].field if name in messages else ():
+                if field.name == field_name:
+                    field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+                    field.ClearField("type_name")
+        if "Frame" in messages:
+            frame = messages["Frame"]
+            kept = [field for field in frame.field if field.name in _FROM_CLIENTS]
+            for field in kept:
+                field.ClearField("proto3_optional")
+                field.ClearField("oneof_index")
+            del frame.field[:]
+            frame.field.extend(kept)
+            del frame.oneof_decl[:]
+        pool.Add(proto)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("waymaker.pipeline.Frame"))
+
+
+LazyFrame: Final = _lazy_frame()
