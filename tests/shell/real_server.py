@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 LAUNCH = "import sys; from waymaker.cli import main; sys.exit(main())"
@@ -33,11 +34,13 @@ class ServerFailed(AssertionError):
 class RealServer:
     """One data directory and the process that serves it, if one runs."""
 
-    def __init__(self, data_dir: Path, *arguments: str, config: str = "") -> None:
+    def __init__(self, data_dir: Path, *arguments: str, config: str = "", inside: Sequence[str] = ()) -> None:
+        """``inside``: a command that runs the rest of its arguments, in surroundings of its own and in its place."""
         self.data_dir = data_dir
         self.port = free_port()
         self.starts = 0
         self._log = data_dir.with_name(data_dir.name + ".log")
+        self._inside = list(inside)
         self._arguments = list(arguments)
         if config:
             config_file = data_dir.with_name(data_dir.name + ".toml")
@@ -79,6 +82,7 @@ class RealServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._inside,
                     *(sys.executable, "-c", LAUNCH, "serve"),
                     *("--data-dir", str(self.data_dir), "--listen", self.address),
                     *self._arguments,
