@@ -1,0 +1,144 @@
+"""Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
+
+`python -m tests.golden.build tests/golden/v1` wrote the first. A released format's files are never written anew: they show
+that today's program opens what an earlier one left. A new format gets a folder of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from pathlib import Path
+
+from tests.property.node_kit import Server, publish
+from waymaker_core import requests as rq
+from waymaker_core.disk import ReadChunk
+from waymaker_core.limits import KIB, Limits
+from waymaker_core.message import decode_body
+from waymaker_core.requests import AckKind
+from waymaker_core.store.archive import ArchiveWriter, Batch, Head
+from waymaker_core.store.frame import decode_header, directory_key, frame_bytes
+from waymaker_core.store.manifest import decode_manifest
+from waymaker_core.store.paths import segment_path
+from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, decode_segment_header
+
+LIMITS = Limits(
+    segment_bytes=16 * KIB, checkpoint_journal_bytes=12 * KIB, record_bytes_max=4 * KIB, flush_bytes_max=8 * KIB
+)
+STREAMS = ("parcels", "jobs", "states", "quiet")
+
+
+def live(server: Server) -> None:
+    """A life with something of everything: sealed and open blocks, drops, consumers, dead letters, a deleted stream."""
+    server.create("parcels", block_size=20, max_msgs=90, subjects_filter=("parcel.>", "lost.>"))
+    server.create("jobs", retention="WORK_QUEUE", block_size=10)
+    server.create("states", max_msgs_per_subject=2, block_size=50)
+    server.create("quiet", max_age_ms=7 * 24 * 3_600_000, max_msg_bytes=1_000)
+    server.create("gone")
+    server.publish("quiet", b"the only message", subject="a.b")
+    server.consumer("parcels", "reader", filter_subject="parcel.>", max_deliver=2, ack_wait_ms=60_000,
+                    dead_letter_subject="lost.letters")  # fmt: skip
+    server.consumer("parcels", "late", policy="BY_START_SEQ", start_seq=60)
+    server.consumer("jobs", "left", deliver_group="workers", ack_wait_ms=600_000)
+    server.consumer("jobs", "right", deliver_group="workers", ack_wait_ms=600_000)
+    for number in range(60):
+        subjects = [f"parcel.{number % 7}.scanned", f"parcel.{number % 3}.lost"]
+        server.ok(publish("parcels", *[(subject, b"%d " % number * 12) for subject in subjects]))
+        server.publish("jobs", b"job %d" % number * 9, subject=f"job.{number % 2}")
+        server.publish("states", b"state %d" % number * 5, subject=f"device.{number % 5}")
+        server.publish("gone", b"x" * 100)
+        server.pass_ms(1_000)
+    for _ in range(2):
+        for seq, _, _ in server.fetch("parcels", "reader", 4):
+            server.ack(seq, stream="parcels", consumer="reader", kind=AckKind.NAK)
+    server.pass_ms(1_000)
+    taken = [seq for seq, _, _ in server.fetch("jobs", "left", 12)]
+    server.ack(*taken[::2], stream="jobs", consumer="left")
+    server.ack(*[seq for seq, _, _ in server.fetch("parcels", "late", 5)], stream="parcels", consumer="late")
+    server.ok(rq.DeleteStream("gone"))
+    server.ok(rq.UpdateStream("quiet", max_msgs=10))
+    server.pass_ms(3_000)
+
+
+def story(server: Server) -> dict[str, object]:
+    """All that clients can see of a node, as plain values."""
+    names = server.ok(rq.ListStreams())
+    assert isinstance(names, rq.Page)
+    return {"streams": list(names.entries), **{name: _stream(server, name) for name in STREAMS}}
+
+
+def _stream(server: Server, name: str) -> object:
+    stats, found = server.stats(name), server.ok(rq.ListConsumers(name))
+    assert isinstance(found, rq.Page)
+    consumers = [info for info in found.entries if isinstance(info, rq.ConsumerInfo)]
+    return {
+        "stats": [stats.first_seq, stats.last_seq, stats.msg_count, stats.bytes],
+        "messages": [[seq, payload.decode()] for seq, _, payload in server.all(name)],
+        "consumers": [
+            [info.config.name, info.ack_floor, info.pending, info.redelivered_dropped] for info in consumers
+        ],
+    }  # fmt: skip
+
+
+def archive(server: Server, name: str) -> bytes:
+    """A stream as an archive."""
+    head = server.ok(rq.ExportStream(name))
+    assert isinstance(head, Head)
+    writer = ArchiveWriter()
+    parts = [writer.head(head)]
+    answer = server.call(rq.ReadRange(name, 1, 1_000))
+    page = answer.value  # type: ignore[union-attr]
+    assert isinstance(page, rq.Messages)
+    for run in page.runs:
+        data = server.disk.perform(ReadChunk(run.chunk))
+        assert isinstance(data, bytes)
+        body = data[run.start : run.start + sum(run.lengths)]
+        count, at = len(run.lengths), 0
+        subjects, sizes = [], array("I")
+        for length in run.lengths:
+            subject, headers, payload = decode_body(body[at : at + length])
+            subjects.append(subject)
+            sizes.append(len(payload) + sum(len(key) + len(value) for key, value in headers))
+            at += length
+        seqs = array("Q", range(run.first_seq, run.first_seq + count))
+        parts.append(writer.batch(Batch(seqs, run.times_ms, subjects, sizes, run.lengths, body)))
+    return b"".join([*parts, writer.finish(head.last_seq)])
+
+
+def write(folder: Path, image: dict[str, bytes]) -> None:
+    for path, content in image.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def build(folder: Path) -> None:
+    server = Server(LIMITS)
+    live(server)
+    folder.mkdir(parents=True)
+    (folder / "parcels.archive").write_bytes(archive(server, "parcels"))
+    (folder / "expected.json").write_text(json.dumps(story(server)) + "\n")
+    torn = server.disk.copy()
+    assert server.drain().clean
+    write(folder / "clean", server.disk.image())
+    write(folder / "torn", _tear(torn.image()))
+
+
+def _tear(image: dict[str, bytes]) -> dict[str, bytes]:
+    """What a crash in the middle of the next write leaves: the beginning of a frame behind the last whole one."""
+    key = directory_key(decode_manifest(image["MANIFEST"]).directory_id)
+    for path in sorted(image, reverse=True):
+        header = decode_segment_header(key, image[path])
+        if header is not None and segment_path(header.number) == path:
+            content = bytearray(image[path])
+            end = SEGMENT_HEADER_BYTES
+            while (frame := decode_header(key, image[path], end)) is not None and frame.segment == header.number:
+                end += frame_bytes(frame.meta_length, frame.body_length)
+            content[end : end + 40] = content[SEGMENT_HEADER_BYTES : SEGMENT_HEADER_BYTES + 40]
+            return {**image, path: bytes(content)}
+    raise AssertionError("no segment in use")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))
