@@ -23,6 +23,7 @@ from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer import giving_up, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
 from waymaker_core.consumer.group import NS_PER_MS, Group
+from waymaker_core.consumer.holders import check_holders, withholding_over
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.taking import take
@@ -450,7 +451,7 @@ class Consumers:
             assert not group.pending.has_spent() or not self._live or group.id in self._spent
             assert not logged.has_unlogged(group) or not self._live or group.id in self._changed
         if self._withholding is not None:
-            self._withholding.check(list(self._registry.groups.values()))
+            check_holders(self._withholding, list(self._registry.groups.values()))
 
     # ------------------------------------------------------------ inside
 
@@ -479,7 +480,7 @@ class Consumers:
         if not needed:
             self._withholding = None
         elif self._withholding is None:
-            self._withholding = Withholding.over(list(groups.values()))
+            self._withholding = withholding_over(list(groups.values()))
         for group in groups.values():
             group.withholding = self._withholding
 

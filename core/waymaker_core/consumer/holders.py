@@ -1,0 +1,58 @@
+"""Where keeping groups apart begins: who holds what among groups that were not kept apart so far.
+
+That is when a second group joins a work queue, when a tail was cut off, and after a restart. Only then can two groups have
+the same message out, since what a record tells of may have been over when the server stopped.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.consumer.delivery import Event
+from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.withholding import Withholding
+
+
+def withholding_over(groups: list[Group]) -> Withholding:
+    """What these groups hold. Of two that have the same message out one keeps it, the one on its last attempt before
+    others; at the other it is due.
+    """
+    withholding = Withholding()
+    held, shared = withholding.held, withholding.shared
+    for group in groups:
+        for entry in group.staged.entries():
+            withholding.hold(entry.held)
+        for seq in group.passed.to_list():
+            shared.add(seq)
+    for last_attempt in (True, False):
+        for group in groups:
+            for batch in group.pending.batches():
+                if not batch.holding:
+                    batch.add_to(shared, batch.bits)
+                elif (batch.deliver_count >= group.config.max_deliver) == last_attempt:
+                    taken = batch.mask_in(held, batch.bits)
+                    mine = batch.bits ^ taken
+                    if taken:
+                        batch.add_to(shared, taken)
+                        group.pending.happen([(batch, taken)], Event.EXPIRED, holding=False)
+                    if mine:
+                        batch.add_to(held, mine)
+    return withholding
+
+
+def check_holders(withholding: Withholding, groups: list[Group]) -> None:
+    """Assert that each message is held by one group at most, and that every eye on a message is known."""
+    holders: dict[int, int] = {}
+    for group in groups:
+        parts = [(batch, batch.bits) for batch in group.pending.batches() if batch.holding]
+        for entry in group.staged.entries():
+            parts.extend(entry.held)
+        for batch, mask in parts:
+            for seq in batch.seqs_of(mask):
+                assert seq not in holders, "a message is held by two groups"
+                holders[seq] = group.id
+        for batch in group.pending.batches():
+            if not batch.holding:
+                assert all(seq in withholding.shared for seq in batch.seqs_of(batch.bits))
+        assert all(seq in withholding.shared for seq in group.passed.to_list())
+    assert withholding.held.to_list() == sorted(holders)
+    withholding.held.check()
+    withholding.shared.check()
