@@ -7,7 +7,6 @@ as inputs, and the same inputs in the same order always give the same effects.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from waymaker_core import inputs as events
 from waymaker_core import requests as rq
@@ -27,6 +26,7 @@ from waymaker_core.node.lives import Lives
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.reading import Reading
+from waymaker_core.node.restored import Restored
 from waymaker_core.node.retention import Retention
 from waymaker_core.node.space import Space
 from waymaker_core.node.stats import NodeStats
@@ -38,26 +38,23 @@ from waymaker_core.node.watch import Watchers
 from waymaker_core.requests import ConsumerInfo, StreamStats
 from waymaker_core.types import Now
 
-if TYPE_CHECKING:
-    from waymaker_core.node.opening import Restored
-
 ORPHANS_A_JOB = 64
 
 
 class Node:
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
-    def __init__(self, restored: Restored, orphans: list[str]) -> None:
+    def __init__(self, restored: Restored) -> None:
         state = restored.state
         self._state = state
         self.config = state.config
         self.stats: NodeStats = state.stats
         self._watchers = Watchers(state.limits.watch_events_max)
-        self._lives = Lives(state, self._watchers, restored.catalogue_position)
+        self._lives = Lives(state, self._watchers, restored.restoring.catalogue_position)
         self._lives.changed = restored.restoring.changed
         self._lives.ended = restored.restoring.ended
         self._lives.catalogue_changed = restored.restoring.catalogue_changed
-        self._commits = Commits(state, restored.journal, restored.catalogue_position, self._lives.apply)
+        self._commits = Commits(state, restored.journal, restored.restoring.catalogue_position, self._lives.apply)
         self._indexes = Indexes(state)
         self._subscriptions = Subscriptions(state, self._indexes)
         self._garbage = Garbage(state, self._commits)
@@ -75,7 +72,7 @@ class Node:
         self._space = Space(state, self._commits, self._calls, self._checkpoints)
         self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
         self._halted = False
-        self._orphans = orphans
+        self._orphans = restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
         for hosted in state.hosted.values():

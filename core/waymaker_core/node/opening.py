@@ -7,12 +7,12 @@ A restore that was interrupted left a stream that nobody was served from; it goe
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
 from waymaker_core.disk import DiskFailure, DiskOp
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.lives import begin
 from waymaker_core.node.node import Node
+from waymaker_core.node.restored import Restored
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.node.state import NodeState
 from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted
@@ -23,17 +23,6 @@ from waymaker_core.store.recovery import Recovered, recover
 from waymaker_core.types import CATALOGUE, Now, StreamId
 
 EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
-
-
-@dataclass(slots=True)
-class Restored:
-    """What a node is made of: state, the journal to go on with, and what recovery says."""
-
-    state: NodeState
-    journal: Journal
-    catalogue_position: int
-    recovered: Recovered
-    restoring: Restoring
 
 
 def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
@@ -58,8 +47,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
         hosted.consumers.resume(now, certain=recovered.clean)
         begin(hosted, state)
     _report(state, recovered)
-    restored = Restored(state, journal, restoring.catalogue_position, recovered, restoring)
-    return Node(restored, _orphans(restored))
+    return Node(Restored(state, journal, restoring, recovered, _orphans(state, recovered)))
 
 
 def _begin_new_lives(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
@@ -108,11 +96,11 @@ def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
     journal.spare_done(job)
 
 
-def _orphans(restored: Restored) -> list[str]:
+def _orphans(state: NodeState, recovered: Recovered) -> list[str]:
     """Files that nobody names and that may go. A damaged stream's are evidence, and stay until it is deleted."""
-    damaged = [hosted.id for hosted in restored.state.hosted.values() if hosted.damage is not None]
+    damaged = [hosted.id for hosted in state.hosted.values() if hosted.damage is not None]
     orphans: list[str] = []
-    for path in restored.recovered.orphans:
+    for path in recovered.orphans:
         if damaged and (path.startswith(TAILS) or (path.startswith(BLOCKS) and block_owner(path) in damaged)):
             continue
         orphans.append(path)

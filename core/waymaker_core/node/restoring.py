@@ -23,7 +23,7 @@ from waymaker_core.records import (
     StreamUpdated,
 )
 from waymaker_core.store.errors import CorruptRecord
-from waymaker_core.store.paths import JOURNAL
+from waymaker_core.store.paths import CHECKPOINTS, JOURNAL
 from waymaker_core.store.recovery import Quarantine
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import CATALOGUE, StreamId
@@ -83,9 +83,15 @@ class Restoring:
     def files(self) -> Iterator[tuple[int, str]]:
         """Block and tail files that live streams name."""
         for stream_id in list(self.catalogue.lives):
-            if stream_id not in self._damage:
-                for path in self._serve(stream_id).stream.files():
-                    yield stream_id, path
+            if stream_id in self._damage:
+                continue
+            try:
+                hosted = self._serve(stream_id)
+            except CorruptRecord as problem:
+                self._damage[stream_id] = Damage(CHECKPOINTS, 0, str(problem), at_start=True)
+                continue
+            for path in hosted.stream.files():
+                yield stream_id, path
 
     def chunks(self) -> Iterator[tuple[int, Chunk]]:
         """Chunks of blocks that have no index of their own."""
