@@ -41,6 +41,15 @@ class _Inode:
         self.content = bytearray()
         self.durable = bytearray()
         self.unsynced: list[tuple[int, bytes]] = []
+        self.ghost = False
+
+    def sync(self) -> None:
+        if self.ghost:
+            for offset, data in self.unsynced:
+                put(self.durable, offset, data)
+        else:
+            self.durable = bytearray(self.content)
+        self.unsynced = []
 
     def write(self, offset: int, data: bytes) -> None:
         put(self.content, offset, data)
@@ -93,9 +102,7 @@ class MemoryDisk:
             case CopyChunks():
                 return self._copy(op)
             case SyncFile():
-                inode = self._file(op.path, 0)
-                inode.durable = bytearray(inode.content)
-                inode.unsynced = []
+                self._file(op.path, 0).sync()
             case SyncDir():
                 self._sync_dir(op.folder)
             case Rename():
@@ -217,6 +224,12 @@ class MemoryDisk:
     def kill(self) -> None:
         """The process dies; the page cache lives on."""
         self.crash_in = None
+
+    def give_up_writing(self) -> None:
+        """A sync failed and the kernel gave dirty pages up: readers see them, a later sync does not write them."""
+        for inode in self.names.values():
+            inode.unsynced = []
+            inode.ghost = True
 
     def flip(self, path: str, bit: int) -> None:
         self.names[path].content[bit // 8] ^= 1 << bit % 8

@@ -50,8 +50,11 @@ def crash_and_recover(node: ToyNode, random: Random, power_loss: bool) -> Memory
         disk.lose_power(random)
     else:
         disk.kill()
+        if random.random() < 0.5:
+            disk.give_up_writing()
     twin = disk.copy()
     history, recovered = open_directory(disk)
+    serve_only_what_lasts(disk, random, history)
     assert recovered.quarantines == []
     assert recovered.warnings == []
     check_survival(node, history.story(), confirmed)
@@ -62,6 +65,15 @@ def crash_and_recover(node: ToyNode, random: Random, power_loss: bool) -> Memory
     assert second.cut_bytes == 0
     interrupt_recovery(twin, random, history.story(), power_loss)
     return disk
+
+
+def serve_only_what_lasts(disk: MemoryDisk, random: Random, history: History) -> None:
+    """What recovery handed over may be told to anybody: a loss of power right afterwards takes nothing of it away."""
+    twin = disk.copy()
+    twin.lose_power(random)
+    again, _ = open_directory(twin)
+    assert again.story() == history.story()
+    assert bodies(twin, again) == bodies(disk, history)
 
 
 def interrupt_recovery(disk: MemoryDisk, random: Random, story: dict[int, list[int]], power_loss: bool) -> None:
