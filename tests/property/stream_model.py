@@ -15,7 +15,7 @@ import google_crc32c
 
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk
-from waymaker_core.records import AckRecord, PruneRecord, PublishRecord
+from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord
 from waymaker_core.requests import Messages
 from waymaker_core.stream import NeedBlocks, Stream
 from waymaker_core.subjects import Pattern
@@ -60,11 +60,12 @@ class Model:
     # ------------------------------------------------------------ publishing
 
     def publish(
-        self, subject: str, payload: int, body: bytes, time_ms: int, expected: int, wall_ms: int
+        self, subject: str, payload: int, body: bytes, time_ms: int, expected: int, wall_ms: int, free: bool = False
     ) -> Message | Failure:
-        if self.config.max_bytes and payload + len(subject) > self.config.max_bytes:
+        """`free`: nothing is refused."""
+        if not free and self.config.max_bytes and payload + len(subject) > self.config.max_bytes:
             return Failure("oversize", 0)
-        if self.config.max_msg_bytes and payload > self.config.max_msg_bytes:
+        if not free and self.config.max_msg_bytes and payload > self.config.max_msg_bytes:
             return Failure("oversize", 0)
         actual = max((message.seq for message in self.decided if message.subject == subject), default=0)
         if expected >= 0 and expected != actual:
@@ -124,7 +125,9 @@ class Model:
 
     # ------------------------------------------------------------ commit
 
-    def commit(self, record: PublishRecord | PruneRecord | AckRecord, bodies: dict[int, bytes]) -> None:
+    def commit(self, record: PublishRecord | PruneRecord | AckRecord | DropRecord, bodies: dict[int, bytes]) -> None:
+        if isinstance(record, DropRecord) and record.copies is not None:
+            self.commit(record.copies, bodies)
         gone = set(record.drop_seqs)
         truncate_to = 0
         if isinstance(record, PublishRecord):
@@ -134,7 +137,7 @@ class Model:
                     Message(seq, record.subjects[entry], record.sizes[entry], record.times_ms[entry], bodies[seq])
                 )
                 self.last_committed = self.newest[self.block(seq)] = seq
-        if not isinstance(record, AckRecord):
+        if isinstance(record, PublishRecord | PruneRecord):
             truncate_to = record.truncate_to
         self.committed = [m for m in self.committed if m.seq >= truncate_to and m.seq not in gone]
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.property.stream_model import Failure, Message, Model, ToyDisk, ack_record, move_blocks, resident, view
 from waymaker_core.configs import Retention, StreamConfig
 from waymaker_core.limits import Limits
-from waymaker_core.records import AckRecord, PruneRecord, PublishRecord
+from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord
 from waymaker_core.requests import ImportBatch, Publish, UpdateStream
 from waymaker_core.stream import Stream, join_publishes, updated, validate
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
@@ -56,8 +56,8 @@ class StreamMachine(RuleBasedStateMachine):
         self.disk = ToyDisk()
         self.client_times = client_times
         self.wall_ms = 100
-        self.queue: list[PublishRecord | PruneRecord | AckRecord | StreamConfig] = []
-        self.log: list[tuple[int, PublishRecord | PruneRecord | AckRecord, object]] = []
+        self.queue: list[PublishRecord | PruneRecord | AckRecord | DropRecord | StreamConfig] = []
+        self.log: list[tuple[int, PublishRecord | PruneRecord | AckRecord | DropRecord, object]] = []
         self.bodies: dict[int, bytes] = {}
         self.serial = 0
         self.number = 0
@@ -141,6 +141,33 @@ class StreamMachine(RuleBasedStateMachine):
         self.model.forget(set(drops))
         self.queue.append(ack_record(drops, sizes))
 
+    @rule(seqs=st.lists(st.integers(1, 40), unique=True, min_size=1, max_size=5))
+    def dead_letter(self, seqs: list[int]) -> None:
+        """Copies, and for a work queue the end of the originals, in one record."""
+        decided = {message.seq: message for message in self.model.decided}
+        committed = {message.seq for message in self.model.committed}
+        seqs = sorted(seq for seq in seqs if seq in decided and seq in committed)
+        if not seqs or (self.config.max_msgs_per_subject and self.config.max_bytes):
+            return
+        bodies = [b"dead %d" % seq for seq in seqs]
+        stream = self.stream
+        copies = resident(stream, self.disk, lambda: stream.decide_copies("dead", seqs, bodies, self.wall_ms))
+        limits = (self.model.config.max_bytes, self.model.config.max_msg_bytes)
+        for seq, body in zip(seqs, bodies, strict=True):
+            original = decided[seq]
+            copy = self.model.publish(
+                "dead", original.size - len(original.subject), body, 0, -1, self.wall_ms, free=True
+            )
+            assert isinstance(copy, Message), limits
+            self.bodies[copy.seq] = body
+        drops: tuple[array[int], array[int]] = (array("Q"), array("Q"))
+        if self.config.retention is Retention.WORK_QUEUE:
+            still = {message.seq for message in self.model.decided}
+            drops = resident(stream, self.disk, lambda: stream.decide_drops(seqs))
+            assert list(drops[0]) == [seq for seq in seqs if seq in still]
+            self.model.forget(set(drops[0]))
+        self.queue.append(DropRecord(1, array("Q", seqs), copies, *drops))
+
     @rule(passed=st.integers(0, 25))
     def time_passes(self, passed: int) -> None:
         self.wall_ms += passed
@@ -203,8 +230,9 @@ class StreamMachine(RuleBasedStateMachine):
         """Whether messages that wait for their commit fall into a block."""
         return any(
             self.model.block(seq) == number
-            for record in self.queue
-            if isinstance(record, PublishRecord)
+            for queued in self.queue
+            if (record := queued.copies if isinstance(queued, DropRecord) else queued) is not None
+            and isinstance(record, PublishRecord)
             for seq in record.seqs or range(record.first_seq, record.first_seq + len(record.subjects))
         )
 
@@ -275,10 +303,11 @@ class StreamMachine(RuleBasedStateMachine):
                 together.append(batch.pop(0))  # type: ignore[arg-type]
             self._apply(join_publishes(together))
 
-    def _apply(self, record: PublishRecord | PruneRecord | AckRecord) -> None:
+    def _apply(self, record: PublishRecord | PruneRecord | AckRecord | DropRecord) -> None:
         chunk = None
-        if isinstance(record, PublishRecord):
-            seqs = record.seqs or range(record.first_seq, record.first_seq + len(record.subjects))
+        published = record.copies if isinstance(record, DropRecord) else record
+        if isinstance(published, PublishRecord):
+            seqs = published.seqs or range(published.first_seq, published.first_seq + len(published.subjects))
             data = b"".join(self.bodies[seq] for seq in seqs)
             chunk = self.disk.append(f"journal/{len(self.log) // 4:016d}.seg", data)
         position = self.stream.position + 1
