@@ -429,7 +429,51 @@ async def test_a_bad_item_stops_publish_many_after_what_came_before_it(server: F
     with pytest.raises(waymaker.UsageError, match="subject=") as caught:
         await wm.publish_many("s", [("a", b"1"), b"2", ("a", b"3")])
     assert caught.value.results is not None
-    assert len(server.streams["s"].messages) == caught.value.results.stored <= 1
+    assert len(server.streams["s"].messages) == caught.value.results.stored == 1
+
+
+async def test_what_a_failing_source_gave_before_is_published(server: FakeServer, wm: waymaker.Client) -> None:
+    def fails() -> Iterator[bytes]:
+        yield b"1"
+        yield b"2"
+        raise RuntimeError("the source is dry")
+
+    async def fails_later() -> AsyncIterator[bytes]:
+        for payload in fails():
+            yield payload
+
+    for source in (fails(), fails_later()):
+        with pytest.raises(RuntimeError, match="dry"):
+            await wm.publish_many("s", source, subject="a")
+    with pytest.raises(waymaker.UsageError, match="bytes"):
+        await wm.publish_many("s", [b"1", bytearray(b"2"), "3", b"4"], subject="a")  # type: ignore[list-item]
+    assert [m[2] for m in server.streams["s"].messages] == [b"1", b"2"] * 3
+
+
+async def test_a_cancelled_publish_many_sends_no_more(server: FakeServer, wm: waymaker.Client) -> None:
+    server.on_frame = lambda _, frame: bool(frame.publishes)
+    many = asyncio.ensure_future(wm.publish_many("s", [bytes(1_000)] * 100_000, subject="a"))
+    await until(lambda: publishing_frames(server))
+    many.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await many
+    await asyncio.sleep(0.05)
+    frames = len(publishing_frames(server))
+    server.on_frame = None
+    assert await wm.publish("s", "a", timeout=5) == 1
+    assert len(publishing_frames(server)) == frames + 1
+
+
+async def test_work_that_ends_every_session_is_given_up(server: FakeServer, wm: waymaker.Client) -> None:
+    def poison(session: Session, frame: pl.Frame) -> bool:
+        if frame.calls:
+            session.break_off(grpc.StatusCode.INVALID_ARGUMENT)
+        return bool(frame.calls)
+
+    server.on_frame = poison
+    with pytest.raises(waymaker.InvalidArgumentError):
+        await wm.list_streams()
+    assert 2 < len(server.sessions) < 10
 
 
 async def test_the_window_that_the_server_granted_is_kept(server: FakeServer) -> None:

@@ -344,3 +344,30 @@ def test_the_synchronous_twin_against_the_real_server(shared: RealServer) -> Non
             message.ack()
         assert got == list(range(1_000))
         wm.delete_stream("sync")
+
+
+# ---------------------------------------------------------------------------------- the documentation
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"
+
+
+def test_the_examples_of_the_documentation_run(shared: RealServer, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [block.split("```")[0] for block in DOCUMENT.read_text().split("```python\n")[1:]]
+    for block in blocks[:2]:
+        exec(compile(block.replace("127.0.0.1:7411", shared.address), str(DOCUMENT), "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out == "stored as 1\n1 orders.new b'{\"id\": 7}'\n"
+    with waymaker.connect_sync(shared.address) as wm:
+        assert wm.consumer_info("orders", "billing").ack_floor == 2
+        wm.delete_stream("orders")
+
+
+def test_the_documentation_names_every_code() -> None:
+    from waymaker.client import errors
+
+    text = DOCUMENT.read_text()
+    for code, kind in errors.RESULT_CODES.items():
+        assert f"| `{code}` | `{kind.__name__}` |" in text
+    for kind in (*errors.STATUSES.values(), errors.ConnectionLostError):
+        if kind.code not in {"cancelled", "unknown", "failed_precondition", "out_of_range"}:
+            assert f"| `{kind.code}` | `{kind.__name__}` |" in text, kind

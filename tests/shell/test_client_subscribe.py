@@ -175,6 +175,16 @@ async def test_closing_hands_back_what_nobody_took(server: FakeServer, wm: wayma
         await subscription.next()
 
 
+async def test_deliveries_under_way_to_a_closed_subscription_go_back(server: FakeServer, wm: waymaker.Client) -> None:
+    fill(server, 5)
+    subscription = wm.subscribe("s", "c", prefetch=1)
+    assert (await subscription.next()).seq == 1
+    await subscription.close()
+    run = pl.DeliveryRun(first_seq=4, deliver_count=1, ts_ms=[1, 1], lengths=[1, 1], bodies=b"xy")
+    server.sessions[0].send(pl.Frame(deliveries=[pl.DeliveryBatch(subscription=subscription.id, runs=[run])]))
+    await until(lambda: said(server, pl.NAK)[-2:] == [4, 5])
+
+
 async def test_closing_the_client_confirms_what_was_acknowledged(server: FakeServer) -> None:
     fill(server, 300)
     async with waymaker.connect(server.target) as wm:

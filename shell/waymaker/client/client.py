@@ -11,8 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -28,20 +27,17 @@ from waymaker.client.delivery import Acker, Message
 from waymaker.client.errors import (
     ConnectionLostError,
     DataLossError,
-    OversizeError,
     UnavailableError,
     UsageError,
     WaymakerError,
 )
+from waymaker.client.flow import Flow, cut
 from waymaker.client.options import Options
 from waymaker.client.publishing import (
-    Bulk,
     Many,
     Publisher,
-    put_one,
-    take_payloads,
 )
-from waymaker.client.results import PublishResults, Segment
+from waymaker.client.results import PublishResults
 from waymaker.client.statuses import call_error
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
@@ -143,14 +139,18 @@ class Client:
         wire.check_text(stream, "stream")
         if subject is not None:
             wire.check_text(subject, "subject")
-        flow = _Flow(self._connection, on_progress)
-        source = _batches(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
+        flow = Flow(self._connection, on_progress)
+        source = cut(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
         try:
             async for part in source:
                 await flow.add(part)
         except WaymakerError as error:
             await flow.settle()
             flow.fail(error)
+        except Exception:
+            # The source failed. What it gave before that is on its way, and stays.
+            await flow.settle()
+            raise
         except BaseException:
             flow.abandon()
             raise
@@ -416,129 +416,6 @@ class Client:
         except grpc.aio.AioRpcError as failure:
             raise call_error(failure) from None
         return response
-
-
-class _Flow:
-    """The batches of one `publish_many`: several under way, bounded in bytes, answered in order."""
-
-    def __init__(self, connection: Connection, on_progress: Callable[[int], None] | None) -> None:
-        self.results = PublishResults()
-        self.error: WaymakerError | None = None
-        self._connection = connection
-        self._on_progress = on_progress
-        self._under_way: deque[Bulk | Segment] = deque()
-
-    async def add(self, part: Bulk | Segment) -> None:
-        """Takes a batch that was submitted, and waits while too much is under way; raises once one has failed."""
-        self._under_way.append(part)
-        while self._under_way:
-            first = self._under_way[0]
-            ready = isinstance(first, Segment) or first.future.done()
-            if not ready and self._bytes() < self._connection.options.window_bytes:
-                break
-            await self._next()
-        if self.error is not None:
-            raise self.error
-
-    def _bytes(self) -> int:
-        return sum(part.size for part in self._under_way if isinstance(part, Bulk))
-
-    async def _next(self) -> None:
-        part = self._under_way[0]
-        if isinstance(part, Bulk):
-            try:
-                segment = await part.future
-            except WaymakerError as error:
-                self.error = self.error or error
-                segment = Segment(0, len(part.payloads), {}, failure=error)
-        else:
-            segment = part
-        self._under_way.popleft()
-        self.results.add(segment)
-        if self._on_progress is not None:
-            self._on_progress(segment.count)
-
-    async def settle(self) -> None:
-        """Waits for everything under way."""
-        while self._under_way:
-            await self._next()
-
-    def fail(self, error: WaymakerError) -> None:
-        self.error = self.error or error
-
-    def abandon(self) -> None:
-        """The caller went away: what was not sent will not be, the rest is not waited for."""
-        for part in self._under_way:
-            if isinstance(part, Bulk):
-                part.future.cancel()
-
-
-async def _batches(
-    connection: Connection, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
-    deadline: Callable[[], float | None],
-) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
-    """Cuts messages into batches and submits each. A message too large for any stream is a segment of its own."""
-    most = connection.welcome.message_bytes_max
-    if isinstance(messages, AsyncIterable):
-        async for part in _batches_as_they_come(connection, stream, messages, subject, deadline):
-            yield part
-        return
-    if subject is not None and isinstance(messages, list | tuple) and messages and isinstance(messages[0], bytes):
-        plain: Sequence[object] = messages
-        at = 0
-        while at < len(plain):
-            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
-            try:
-                at = take_payloads(bulk, subject, plain, at, most)
-            except OversizeError as error:
-                at += 1
-                yield Segment(0, 1, {0: error})
-                continue
-            connection.submit(bulk)
-            yield bulk
-            await asyncio.sleep(0)
-        return
-    bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
-    for item in messages:
-        try:
-            put_one(bulk, item, subject, most)
-        except OversizeError as error:
-            if bulk.payloads:
-                connection.submit(bulk)
-                yield bulk
-                bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
-            yield Segment(0, 1, {0: error})
-            continue
-        if bulk.full:
-            connection.submit(bulk)
-            yield bulk
-            await asyncio.sleep(0)
-            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
-    if bulk.payloads:
-        connection.submit(bulk)
-        yield bulk
-
-
-async def _batches_as_they_come(
-    connection: Connection, stream: str, messages: AsyncIterable[Many], subject: str | None,
-    deadline: Callable[[], float | None],
-) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
-    """The same for messages that arrive over time: a batch is submitted with its first one and grows until it is sent."""
-    most = connection.welcome.message_bytes_max
-    bulk: Bulk | None = None
-    async for item in messages:
-        if bulk is None or bulk.sent or bulk.full or bulk.future.done():
-            bulk = Bulk(stream, connection.welcome.publish_batch_max, deadline())
-        fresh = not bulk.payloads
-        try:
-            put_one(bulk, item, subject, most)
-        except OversizeError as error:
-            yield Segment(0, 1, {0: error})
-            bulk = None
-            continue
-        if fresh:
-            connection.submit(bulk)
-            yield bulk
 
 
 def _read(message: pb.MessagePb) -> Message:

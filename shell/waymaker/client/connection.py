@@ -48,6 +48,9 @@ Call = Any
 FRAME_BYTES_TARGET = 512 * 1024
 """Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
 FRAME_ITEMS_MAX = 4_096
+LEFT_MAX = 1_024
+LOSSES_MAX = 5
+"""How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError)
 """Ends of a session that trying again does not mend: whoever waits is told."""
 
@@ -59,6 +62,7 @@ class Subscriber(Protocol):
 
     def subscribe(self, frame: pl.Frame) -> None: ...
     def deliver(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
+    def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
     def ended(self, reason: str, error: WaymakerError | None) -> None: ...
 
 
@@ -92,6 +96,8 @@ class Connection:
         self._sweep: asyncio.TimerHandle | None = None
         self._subscribers: dict[int, Subscriber] = {}
         self._new_subscribers: list[Subscriber] = []
+        self._left: dict[int, Subscriber] = {}
+        """Subscriptions of this session that were left: deliveries may have been under way to them."""
         self._credits: dict[int, tuple[int, int]] = {}
         self._unsubscribes: list[int] = []
 
@@ -204,6 +210,9 @@ class Connection:
             self._new_subscribers.remove(subscriber)
         elif self._ready.is_set():
             self._unsubscribes.append(subscriber.id)
+            self._left[subscriber.id] = subscriber
+            if len(self._left) > LEFT_MAX:
+                del self._left[next(iter(self._left))]
             self._wake.set()
 
     def credit(self, subscriber: Subscriber, messages: int, bytes_: int) -> None:
@@ -287,6 +296,7 @@ class Connection:
         self._closing, self._paused, self._pause_s = False, False, 0.0
         self._credits.clear()
         self._unsubscribes.clear()
+        self._left.clear()
         self._new_subscribers = list(self._subscribers.values())
         self._ready.set()
         self._wake.set()
@@ -371,6 +381,8 @@ class Connection:
             subscriber = self._subscribers.get(batch.subscription)
             if subscriber is not None:
                 subscriber.deliver(batch.runs)
+            elif batch.subscription in self._left:
+                self._left[batch.subscription].too_late(batch.runs)
         for replies in (frame.published, frame.acked, frame.results):
             for reply in replies:
                 work = self._inflight.pop(reply.id, None)
@@ -424,10 +436,18 @@ class Connection:
         self._inflight_bytes = 0
         lost = ConnectionLostError(f"the connection was lost before the answer came ({error})", outcome=UNKNOWN)
         if again and self.options.reconnect:
-            self._put_back([work for work in works if work.lost(lost)])
+            self._put_back([work for work in works if self._again(work, error, lost)])
         else:
             for work in works:
                 work.fail(lost)
+
+    def _again(self, work: Work, error: WaymakerError, lost: ConnectionLostError) -> bool:
+        """Whether lost work is sent again: it must be safe, and must not be what ends the sessions."""
+        work.losses += not isinstance(error, UnavailableError)
+        if work.losses >= LOSSES_MAX:
+            work.fail(error)
+            return False
+        return work.lost(lost)
 
     def _fail_all(self, error: WaymakerError) -> None:
         works = [*self._inflight.values(), *self._outbox]

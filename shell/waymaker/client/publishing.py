@@ -321,9 +321,9 @@ class Bulk(_Columns):
 def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:
     """Moves payloads of one subject from `at` into a batch, as a slice, until it is full; returns where it stopped."""
     part = payloads[at : at + bulk.messages_max]
-    for payload in part:
+    for place, payload in enumerate(part):
         if type(payload) is not bytes:
-            part = [as_bytes(payload) for payload in part]
+            part = _convertible(part, place)
             break
     lengths = list(map(len, part))  # type: ignore[arg-type]
     total = sum(lengths)
@@ -341,6 +341,19 @@ def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int,
     bulk.payloads = list(part)  # type: ignore[arg-type]
     bulk.size += total + MESSAGE_OVERHEAD_BYTES * len(part) + len(subject)
     return at + len(part)
+
+
+def _convertible(part: Sequence[object], place: int) -> list[bytes]:
+    """The payloads of a slice as bytes, up to the first that is none; UsageError where that stands in front."""
+    out: list[bytes] = list(part[:place])  # type: ignore[arg-type]
+    for payload in part[place:]:
+        try:
+            out.append(as_bytes(payload))
+        except UsageError:
+            if not out:
+                raise
+            break
+    return out
 
 
 def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None:

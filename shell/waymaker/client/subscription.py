@@ -100,6 +100,11 @@ class Subscription:
             self._queued_bytes += len(batch.bodies)
         self._arrived.set()
 
+    def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None:
+        """Deliveries that were under way when this was closed go back."""
+        for run in runs:
+            self.hand_back(range(run.first_seq, run.first_seq + len(run.lengths)))
+
     def ended(self, reason: str, error: WaymakerError | None) -> None:
         if self._over:
             return

@@ -30,13 +30,14 @@ CALL_OVERHEAD_BYTES = 64
 class Work:
     """One answerable item of a frame. `size` is about its bytes in a frame; `deadline` is in the loop's time."""
 
-    __slots__ = ("id", "size", "deadline", "sent")
+    __slots__ = ("id", "size", "deadline", "sent", "losses")
 
     def __init__(self, size: int = 0, deadline: float | None = None) -> None:
         self.id = 0
         self.size = size
         self.deadline = deadline
         self.sent = False
+        self.losses = 0
 
     @property
     def messages(self) -> int:
