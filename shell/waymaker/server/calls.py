@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -18,14 +18,17 @@ from waymaker.server.engine import Engine
 from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, internal_error, next_trailer, paging
 from waymaker.server.tokens import Tokens
-from waymaker_core.outcomes import CodeError, Refusal, RefusedError
+from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.types import ANYONE, Principal
 
+T = TypeVar("T")
 Context = grpc.aio.ServicerContext[bytes, bytes]
 UnaryCall = Callable[[Principal, bytes, Context], Coroutine[None, None, bytes]]
 StreamCall = Callable[[Principal, bytes, Context], Coroutine[None, None, None]]
 SessionCall = Callable[[Principal, object, Context], Coroutine[None, None, None]]
 
+REQUEST_S: Final = 60.0
+"""How long a request may take to come, once its call is open."""
 _WEIGHTY_MAX: Final = 64
 """Answers of megabytes that may be on their way at once; further ones wait their turn."""
 
@@ -127,11 +130,28 @@ class Router(grpc.GenericRpcHandler):
         if principal is None:
             return REFUSE_STRANGER
         if unary is not None:
-            return grpc.unary_unary_rpc_method_handler(partial(unary, principal))
+            return grpc.stream_unary_rpc_method_handler(partial(_with_request, unary, principal))
         if stream is not None:
-            return grpc.unary_stream_rpc_method_handler(partial(stream, principal))
+            return grpc.stream_stream_rpc_method_handler(partial(_with_request, stream, principal))
         assert session is not None
         return grpc.stream_stream_rpc_method_handler(partial(session, principal))
+
+
+async def _with_request(
+    handler: Callable[[Principal, bytes, Context], Coroutine[None, None, T]],
+    principal: Principal,
+    requests: object,
+    context: Context,
+) -> T:
+    """Read the one request of a call ourselves: a client that opens calls and never finishes them does not keep them."""
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            data: Any = await context.read()
+    except TimeoutError:
+        await abort(context, invalid(f"no request came within {REQUEST_S:.0f} s").refusal)
+    if data is grpc.aio.EOF:
+        await abort(context, invalid("the call has no request").refusal)
+    return await handler(principal, data, context)
 
 
 async def not_offered(principal: Principal, requests: object, context: Context) -> None:
