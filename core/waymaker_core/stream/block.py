@@ -24,7 +24,8 @@ class Block:
     `alive` and `bytes` count live messages. `time_min`, `time_max`: bounds of all its times. `last_size`: size of the
     last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
     live message is, or None while every entry lives. `files`: its own files; `index`: where its index can be loaded.
-    `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that match nothing here, once sealed.
+    `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that match nothing here,
+    once sealed.
     """
 
     __slots__ = (

@@ -7,7 +7,8 @@ effective time. Times given by clients may come in any order, so a young message
 
 In order of time, as server times are, the expired ones are the front of the stream: summaries decide, no index is needed.
 Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
-effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick looks only where something is due.
+effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick
+looks only where something is due.
 In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds.
 """
 

@@ -241,8 +241,11 @@ class StreamState:
         block = self.blocks.get(number)
         if block is None:
             block = self.blocks[number] = Block(number, seq)
+            self.subjects.repaired.clear()
         columns = block.columns
         assert columns is not None, "the block that grows is resident"
+        if self.subjects.repaired:
+            self.subjects.enter_again(subjects, number, self.blocks.peekitem(0)[0])
         ids = list(map(columns.table.get, subjects))
         known: list[int] = self._enter(number, columns, subjects, ids) if None in ids else ids  # type: ignore[assignment]
         self.subjects.last.update(zip(subjects, range(seq, seq + len(subjects)), strict=True))
@@ -352,6 +355,10 @@ class StreamState:
             self.subjects.set_last(subject, found)
         else:
             self.subjects.remove(subject)
+        newest = self.blocks.get(self.block_of(self.last_seq))
+        if newest is not None and newest.columns is not None and subject in newest.columns.table:
+            # Known to the block that grows: its next message there would not look new.
+            self.subjects.repaired[subject] = None
         return found
 
     def projected_latest(self, subject: str) -> int:

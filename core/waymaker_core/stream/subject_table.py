@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+SWEEP_SLACK = 16
+"""Deletions, beyond one for each subject, that begin a round of the sweep."""
+
 
 class SubjectTable:
     """`last`: newest stored sequence at each subject, perhaps gone. `earlier`: the blocks before that one's where the
-    subject may occur too, ascending; most subjects have none.
+    subject may occur too, ascending; most subjects have none. `repaired`: subjects of the block that grows whose entry was
+    repaired since they entered it.
     """
 
-    __slots__ = ("block_size", "last", "earlier", "order", "fresh", "removed", "owed", "sweeping")
+    __slots__ = ("block_size", "last", "earlier", "order", "fresh", "removed", "repaired", "owed", "sweeping")
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
@@ -27,6 +31,7 @@ class SubjectTable:
         self.order: list[str] = []
         self.fresh: list[str] = []
         self.removed = 0
+        self.repaired: dict[str, None] = {}
         self.owed = 0
         self.sweeping: list[str] = []
 
@@ -47,6 +52,13 @@ class SubjectTable:
             del blocks[: bisect_left(blocks, first_block)]
         if not blocks or blocks[-1] != previous:
             blocks.append(previous)
+
+    def enter_again(self, subjects: list[str], block: int, first_block: int) -> None:
+        """Messages come to a block that knows their subjects; the table may not any more."""
+        for subject in subjects:
+            if subject in self.repaired:
+                del self.repaired[subject]
+                self.enter_block(subject, block, first_block)
 
     def blocks_of(self, subject: str) -> list[int]:
         """Blocks in which a subject may occur, ascending; some of them may be gone."""
@@ -95,7 +107,7 @@ class SubjectTable:
         """Subjects to check because this many messages were deleted: two for each, once a whole round is paid for."""
         self.owed += dropped
         if not self.sweeping:
-            if self.owed < len(self.last) + 64:
+            if self.owed < len(self.last) + SWEEP_SLACK:
                 return []
             self.owed = 0
             self.sweeping = list(self.last)

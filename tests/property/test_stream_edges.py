@@ -1,0 +1,569 @@
+"""What a stream promises, one sentence a test: the cases that are easy to get wrong."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.property.stream_model import ToyDisk, ack_record, move_blocks, resident, view
+from waymaker_core.configs import Retention, StreamConfig
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.outcomes import RefusedError
+from waymaker_core.records import PublishRecord
+from waymaker_core.requests import ImportBatch, Publish, UpdateStream
+from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated, validate
+from waymaker_core.subjects import Pattern
+
+LIMITS = Limits()
+
+
+class Bench:
+    """A stream on a toy disk."""
+
+    def __init__(self, **settings: object) -> None:
+        config = replace(StreamConfig("s", block_size=4), **settings)  # type: ignore[arg-type]
+        self.stream = Stream(1, validate(config, LIMITS), 1, LIMITS)
+        self.disk = ToyDisk()
+
+    def decide(
+        self, *subjects: str, size: int = 3, times: list[int] | None = None, expected: list[int] | None = None,
+        wall_ms: int = 1000, service: bool = False,
+    ) -> PublishDecision:  # fmt: skip
+        count = len(subjects)
+        request = Publish("s", list(subjects), [size] * count, [2] * count, b"xy" * count, times, expected, service)
+        return resident(self.stream, self.disk, lambda: self.stream.decide_publish(request, wall_ms))
+
+    def apply(self, decision: PublishDecision) -> PublishDecision:
+        record = decision.record
+        assert record is not None
+        chunk = self.disk.append("journal/0000000000000001.seg", b"".join(decision.parts))
+        self.stream.apply(self.stream.position + 1, record, chunk)
+        self.stream.check()
+        return decision
+
+    def publish(self, *subjects: str, **how: object) -> PublishDecision:
+        return self.apply(self.decide(*subjects, **how))  # type: ignore[arg-type]
+
+    def prune(self, wall_ms: int) -> None:
+        while (
+            record := resident(self.stream, self.disk, lambda: self.stream.decide_retention(wall_ms, None))
+        ) is not None:
+            self.stream.apply(self.stream.position + 1, record, None)
+            self.stream.check()
+
+    def drop(self, *seqs: int) -> None:
+        drops, sizes = resident(self.stream, self.disk, lambda: self.stream.decide_drops(seqs))
+        self.stream.apply(self.stream.position + 1, ack_record(drops, sizes), None)
+        self.stream.check()
+
+    def seal(self) -> None:
+        """Complete blocks get files, and their indexes are given up."""
+        move_blocks(self.stream, self.disk, lambda path: False, 10 * (len(self.disk.files) + 1))
+        for number in list(self.stream.blocks):
+            self.stream.evict_index(number)
+
+    def live(self) -> list[int]:
+        found = resident(self.stream, self.disk, lambda: self.stream.select(0, None, 10_000, 1 << 30))
+        return [seq for first, last in found.ranges for seq in range(first, last + 1)]
+
+
+def revisions(decision: PublishDecision) -> dict[int, int]:
+    failures = decision.published.failures or {}
+    assert all(code == "wrong_revision" for code, _, _ in failures.values())
+    return {entry: seq for entry, (_, _, seq) in failures.items()}
+
+
+# ---------------------------------------------------------------- compare and set
+
+
+def test_of_two_equal_expectations_in_one_batch_the_first_wins() -> None:
+    decision = Bench().decide("a", "a", "b", expected=[0, 0, 0])
+    assert revisions(decision) == {1: 1}
+    assert (decision.published.first_seq, decision.published.count) == (1, 2)
+
+
+def test_of_two_equal_expectations_in_two_batches_the_first_wins_and_the_refusal_waits_for_it() -> None:
+    bench = Bench()
+    first = bench.decide("a", expected=[0])
+    second = bench.decide("a", expected=[0])
+    assert second.record is None
+    assert revisions(second) == {0: 1}
+    assert second.rests_on_tail
+    bench.apply(first)
+    third = bench.decide("a", expected=[0])
+    assert revisions(third) == {0: 1}
+    assert not third.rests_on_tail
+
+
+def test_a_publish_without_expectation_counts_for_the_next_ones_expectation() -> None:
+    decision = Bench().decide("a", "a", "a", expected=[-1, 1, 1])
+    assert revisions(decision) == {2: 2}
+
+
+def test_zero_is_expected_rightly_where_everything_was_pruned() -> None:
+    bench = Bench(max_msgs=1, strict_limits=True)
+    bench.publish("a", "b")
+    assert revisions(bench.decide("a", expected=[1])) == {0: 0}
+    assert revisions(bench.decide("a", expected=[0])) == {}
+
+
+def test_a_refusal_that_rests_on_a_staged_deletion_waits_for_it() -> None:
+    bench = Bench(max_msgs=1, strict_limits=True)
+    bench.publish("a")
+    bench.decide("b")
+    late = bench.decide("a", expected=[1])
+    assert revisions(late) == {0: 0}
+    assert late.rests_on_tail
+
+
+def test_a_refused_publish_leaves_the_others_of_its_batch_with_neighbouring_sequences() -> None:
+    bench = Bench(max_msg_bytes=5, subjects_filter=("a", "b"))
+    request = Publish("s", ["a", "c", "b", "a", "a b"], [1, 1, 9, 1, 1], [1, 2, 1, 1, 1], b"123456")
+    decision = bench.stream.decide_publish(request, 5)
+    assert {entry: code for entry, (code, _, _) in (decision.published.failures or {}).items()} == {
+        1: "subject_rejected",
+        2: "oversize",
+        4: "subject_rejected",
+    }
+    assert decision.parts == [b"1", b"5"]
+    bench.apply(decision)
+    assert bench.live() == [1, 2]
+
+
+# ---------------------------------------------------------------- subjects whose entries are repaired
+
+
+def test_a_subject_that_died_and_came_back_in_one_block_is_listed_again() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
+    bench.publish("a", "b")
+    bench.drop(1)
+    assert bench.stream.list_subjects("", "", 0).entries == ["b"]
+    bench.publish("a")
+    assert bench.stream.list_subjects("", "", 0).entries == ["a", "b"]
+
+
+def test_an_old_message_is_still_found_after_newer_ones_at_its_subject_were_acknowledged() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish("a", "b", "b", "b", "b", "a")
+    bench.drop(6)
+    assert bench.stream.latest_seq("a") == 1
+    bench.publish("a")
+    assert [first for first, _ in bench.stream.select(0, Pattern("a"), 9, 1 << 20).ranges] == [1, 7]
+
+
+# ---------------------------------------------------------------- work queue
+
+
+def test_a_message_acknowledged_twice_goes_once() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish("a", "b", "c")
+    first = bench.stream.decide_drops([2, 2])
+    second = bench.stream.decide_drops([2, 3])
+    assert (list(first[0]), list(second[0])) == ([2], [3])
+    bench.stream.apply(2, ack_record(*first), None)
+    bench.stream.apply(3, ack_record(*second), None)
+    bench.stream.apply(4, ack_record(*first), None)
+    bench.stream.check()
+    assert bench.live() == [1]
+    assert (bench.stream.count, bench.stream.bytes) == (1, 4)
+
+
+def test_what_is_not_committed_cannot_be_acknowledged() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.decide("a")
+    assert list(bench.stream.decide_drops([1, 2, 99])[0]) == []
+
+
+# ---------------------------------------------------------------- times
+
+
+def test_server_times_never_go_back_not_even_over_a_restart() -> None:
+    bench = Bench()
+    bench.publish("a", wall_ms=500)
+    bench.publish("b", times=[9_000_000], wall_ms=400)
+    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    decision = again.decide_publish(Publish("s", ["c"], [1], [1], b"x"), 300)
+    assert decision.record is not None
+    assert list(decision.record.times_ms) == [500], "and a client's time in the future does not drag them along"
+
+
+def test_a_time_before_1970_is_refused_and_nothing_of_its_batch_is_staged() -> None:
+    bench = Bench()
+    with pytest.raises(RefusedError):
+        bench.decide("a", "b", times=[5, -1])
+    assert bench.stream.tail.last_seq == 0
+
+
+# ---------------------------------------------------------------- age
+
+
+def test_strictly_a_young_message_does_not_protect_old_ones_behind_it() -> None:
+    bench = Bench(max_age_ms=100, strict_limits=True)
+    bench.publish("a", "b", "c", "d", "e", "f", times=[5000, 10, 20, 5000, 30, 5000])
+    bench.prune(1000)
+    assert bench.live() == [1, 4, 6]
+
+
+def test_a_newer_message_never_goes_before_an_older_one_of_its_subject() -> None:
+    bench = Bench(max_age_ms=100, strict_limits=True)
+    bench.publish("a", "b", "a", "b", "c", "a", times=[5000, 10, 20, 30, 5000, 40])
+    bench.seal()
+    bench.prune(1000)
+    assert bench.live() == [1, 3, 5, 6]
+    bench.prune(5100)
+    assert bench.live() == []
+
+
+def test_what_was_kept_for_an_older_ones_sake_goes_when_a_limit_takes_that_one() -> None:
+    bench = Bench(max_age_ms=100, max_msgs=3, strict_limits=True)
+    bench.publish("a", "a", "b", times=[5000, 10, 5000])
+    bench.prune(1000)
+    assert bench.live() == [1, 2, 3]
+    bench.publish("c", times=[5000])
+    bench.prune(1000)
+    assert bench.live() == [3, 4]
+
+
+def test_by_blocks_an_open_block_that_is_wholly_expired_goes_too() -> None:
+    bench = Bench(max_age_ms=100)
+    bench.publish("a", "b", "c", "d", "e", wall_ms=1000)
+    bench.prune(1099)
+    assert bench.live() == [1, 2, 3, 4, 5]
+    bench.prune(1100)
+    assert bench.live() == []
+    assert bench.stream.first_seq == 6
+    bench.publish("f", wall_ms=1100)
+    assert bench.live() == [6]
+
+
+def test_by_blocks_messages_in_order_are_judged_without_any_index() -> None:
+    bench = Bench(max_age_ms=100)
+    for wall_ms in range(1000, 1040):
+        bench.publish("a", wall_ms=wall_ms)
+    bench.seal()
+    record = bench.stream.decide_retention(1115, None)
+    assert record is not None
+    assert (record.truncate_to, len(record.drop_seqs)) == (17, 0)
+    assert bench.stream.decide_retention(1115, None) is None
+
+
+@given(
+    times=st.lists(st.integers(0, 60), min_size=1, max_size=60), block_size=st.integers(1, 8),
+    subjects=st.integers(1, 4), passed=st.lists(st.integers(0, 30), min_size=1, max_size=6),
+)  # fmt: skip
+def test_by_blocks_fewer_than_one_block_too_many_stay_whatever_the_order_of_times(
+    times: list[int], block_size: int, subjects: int, passed: list[int]
+) -> None:
+    bench = Bench(max_age_ms=30, block_size=block_size)
+    exact = Bench(max_age_ms=30, block_size=block_size, strict_limits=True)
+    names = [f"s{place * 7 % subjects}" for place in range(len(times))]
+    for one in (bench, exact):
+        one.publish(*names, times=[time + 1 for time in times])
+        one.seal()
+    now = 20
+    for step in passed:
+        now += step
+        bench.prune(now)
+        exact.prune(now)
+        assert set(exact.live()) <= set(bench.live())
+        assert len(bench.live()) - len(exact.live()) < block_size
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_an_update_prunes_exactly_in_block_aligned_mode_too_and_a_dry_run_changes_nothing() -> None:
+    bench = Bench()
+    bench.publish(*"abcdefghij")
+    bench.seal()
+    config = updated(bench.stream.config, UpdateStream("s", max_msgs=3), LIMITS)
+    before = view(bench.stream, bench.disk)
+    dry = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 1000, True))
+    assert dry.pruned == 7
+    assert view(bench.stream, bench.disk) == before
+    assert bench.stream.is_settled()
+    bench.seal()
+    decision = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 1000))
+    assert decision.pruned == 7
+    for record in decision.records:
+        bench.stream.apply(bench.stream.position + 1, record, None)
+    bench.stream.apply_config(config)
+    bench.stream.check()
+    assert bench.live() == [8, 9, 10]
+
+
+def test_limits_hold_exactly_inside_a_batch_larger_than_they_are() -> None:
+    bench = Bench(max_msgs=3, strict_limits=True)
+    bench.publish(*["a"] * 11)
+    assert bench.live() == [9, 10, 11]
+    assert bench.stream.stats().msg_count == 3
+
+
+def test_the_cap_of_a_subject_counts_what_is_staged() -> None:
+    bench = Bench(max_msgs_per_subject=2)
+    first, second = bench.decide("a", "b", "a"), bench.decide("a", "a")
+    assert second.record is not None
+    assert list(second.record.drop_seqs) == [1, 3]
+    bench.apply(first)
+    bench.apply(second)
+    assert bench.live() == [2, 4, 5]
+
+
+def test_a_message_larger_than_the_whole_stream_is_oversize() -> None:
+    bench = Bench(max_bytes=10)
+    failures = bench.decide("a", size=10).published.failures
+    assert failures is not None
+    assert failures[0][0] == "oversize"
+    assert bench.decide("a", size=9).published.failures is None
+
+
+# ---------------------------------------------------------------- indexes
+
+
+def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
+    bench = Bench(max_msgs_per_subject=1)
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    for block in bench.stream.blocks.values():
+        block.columns = None
+    tail = bench.stream.tail
+    before = (
+        tail.last_seq,
+        tail.count,
+        tail.bytes,
+        tail.clock_ms,
+        len(tail.staged),
+        dict(tail.drops),
+        dict(tail.blocks),
+    )
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.decide_publish(Publish("s", ["z", "a"], [1, 1], [1, 1], b"xy"), 10**9)
+    assert need.value.blocks == [0, 1]
+    assert before == (
+        tail.last_seq, tail.count, tail.bytes, tail.clock_ms, len(tail.staged), dict(tail.drops), dict(tail.blocks)
+    )  # fmt: skip
+    assert list(bench.publish("z", "a").record.drop_seqs) == [1]  # type: ignore[union-attr]
+
+
+def test_an_index_stays_while_any_publish_may_need_it_and_goes_otherwise() -> None:
+    capped, plain = Bench(max_msgs_per_subject=1), Bench()
+    for bench in (capped, plain):
+        bench.publish(*"abcdefgh")
+        move_blocks(bench.stream, bench.disk, lambda path: False, 1)
+    assert capped.stream.evict_index(0) == 0
+    assert plain.stream.evict_index(0) > 0
+    assert plain.stream.evict_index(0) == 0
+    assert plain.stream.index_location(0) is not None
+    assert plain.stream.index_location(2) is None
+
+
+def test_a_pattern_that_matches_nothing_in_a_sealed_block_asks_for_its_index_once() -> None:
+    bench = Bench()
+    bench.publish(*["a.x"] * 8, "b.x")
+    bench.seal()
+    found = resident(bench.stream, bench.disk, lambda: bench.stream.select(0, Pattern("b.*"), 5, 1 << 20))
+    assert found.ranges == [(9, 9)]
+    for number in list(bench.stream.blocks):
+        bench.stream.evict_index(number)
+    assert bench.stream.select(0, Pattern("b.*"), 5, 1 << 20).ranges == [(9, 9)], "without loading anything"
+
+
+def test_a_literal_subject_is_scanned_at_the_cost_of_the_blocks_it_is_in() -> None:
+    bench = Bench()
+    bench.publish("a", *["b"] * 11, "a")
+    bench.seal()
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.scan_subject("a", 0, 10, 1 << 20)
+    assert need.value.blocks == [0]
+
+
+def test_an_index_of_another_block_is_refused() -> None:
+    bench = Bench()
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    place = bench.stream.index_location(0)
+    assert place is not None
+    with pytest.raises(ValueError, match="index"):
+        bench.stream.load_index(1, bench.disk.read(place))
+
+
+def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    for subject in "abcd":
+        bench.publish(subject)
+    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    copies = [
+        bench.disk.append(f"blocks/1-{place // 2}.blk", bench.disk.read(source))
+        for place, source in enumerate(move.sources)
+    ]
+    index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
+    assert bench.stream.moved(move, copies, index)
+    assert not bench.stream.moved(move, copies, index), "a move is reported once"
+    bench.seal()
+    messages = resident(bench.stream, bench.disk, lambda: bench.stream.read_range(0, 9, 1 << 20))
+    assert [seq for seq, _, _, _ in bench.disk.bodies(messages)] == [1, 2, 3, 4]
+    assert bench.stream.files() == {"blocks/1-0.blk": 4, "blocks/1-1.blk": 4}
+    bench.drop(1, 2, 3, 4)
+    assert sorted(bench.stream.take_released()) == ["blocks/1-0.blk", "blocks/1-1.blk"]
+    assert bench.stream.take_released() == []
+
+
+def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish("a", "b")
+    (move,) = bench.stream.blocks_to_move(lambda path: True)
+    bench.drop(1, 2)
+    bench.publish("c")
+    assert not bench.stream.moved(move, [Chunk("tails/1.tail", 0, 4, 0)])
+    bench.stream.check()
+    assert bench.stream.encode_index(move, []) == b""
+
+
+def test_an_ephemeral_record_across_a_block_boundary_keeps_its_file_until_both_blocks_are_gone() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, ephemeral=True)
+    decision = bench.decide(*"abcdef")
+    chunk = bench.disk.append("memory/1/0", b"".join(decision.parts))
+    assert decision.record is not None
+    bench.stream.apply(1, decision.record, chunk)
+    bench.drop(1, 2, 3, 4)
+    assert bench.stream.take_released() == []
+    bench.drop(5, 6)
+    assert bench.stream.take_released() == ["memory/1/0"]
+
+
+# ---------------------------------------------------------------- replay and reservation
+
+
+def test_a_drop_of_a_sealed_blocks_message_replays_without_its_index() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    snapshot = cbor2.loads(cbor2.dumps(bench.stream.snapshot()))
+    drops, sizes = resident(bench.stream, bench.disk, lambda: bench.stream.decide_drops([2, 3]))
+    again = Stream.restore(snapshot, LIMITS)
+    for stream in (bench.stream, again):
+        stream.apply(stream.position + 1, ack_record(drops, sizes), None)
+    assert again.blocks[0].columns is None
+    again.check()
+    assert view(again, bench.disk) == view(bench.stream, bench.disk)
+
+
+def test_reserved_sequences_are_passed_over_after_a_stop() -> None:
+    bench = Bench()
+    bench.stream.reserve_ahead = 100
+    bench.publish("a")
+    assert bench.stream.reserved_to == 101
+    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    again.skip_reserved()
+    bench.stream = again
+    assert bench.publish("b").published.first_seq == 102
+    assert bench.live() == [1, 102]
+    assert bench.stream.stats().msg_count == 2
+
+
+def test_a_reservation_is_renewed_before_it_is_used_up() -> None:
+    bench = Bench()
+    bench.stream.reserve_ahead = 10
+    reserved = 0
+    for _ in range(30):
+        record = bench.publish("a", "a").record
+        assert record is not None
+        assert record.reserved_to in {0, record.first_seq + 1 + 10}
+        reserved = max(reserved, record.reserved_to)
+        assert reserved >= record.first_seq + 1
+
+
+def test_an_import_keeps_its_gaps_and_what_does_not_fit_is_refused() -> None:
+    bench = Bench()
+    good = ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy")
+    for bad in [
+        ImportBatch(1, [3, 3], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
+        ImportBatch(1, [3, 9], [5, -6], ["a", "b"], [1, 1], [1, 1], b"xy"),
+        ImportBatch(1, [3, 9], [5, 6], ["a", "b c"], [1, 1], [1, 1], b"xy"),
+        ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xyz"),
+        ImportBatch(1, [3], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
+        ImportBatch(1, [], [], [], [], [], b""),
+        ImportBatch(1, [0, 1], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
+    ]:
+        with pytest.raises(RefusedError):
+            bench.stream.decide_import(bad, 100)
+    assert bench.stream.is_settled()
+    bench.apply(bench.stream.decide_import(good, 100))
+    bench.stream.open_at(50)
+    assert bench.live() == [3, 9]
+    assert bench.publish("c").published.first_seq == 51
+
+
+# ---------------------------------------------------------------- reserved streams, wrong input
+
+
+def test_only_its_service_writes_to_a_reserved_stream() -> None:
+    bench = Bench(name="kv:b")
+    failures = bench.decide("b.k", "b.l").published.failures
+    assert failures is not None
+    assert [code for code, _, _ in failures.values()] == ["subject_rejected"] * 2
+    assert bench.decide("b.k", service=True).published.first_seq == 1
+
+
+@pytest.mark.parametrize(
+    "request_", [
+        Publish("s", [], [], [], b""),
+        Publish("s", ["a"], [1, 2], [1], b"x"),
+        Publish("s", ["a"], [1], [2], b"x"),
+        Publish("s", ["a"], [1], [1], b"x", times_ms=[]),
+        Publish("s", ["a"], [1], [1], b"x", times_ms=[1 << 63]),
+        Publish("s", ["a"], [1], [1], b"x", expected=[1, 2]),
+        Publish("s", ["a"], [1], [1], b"x", expected=[1 << 64]),
+    ],
+)  # fmt: skip
+def test_columns_that_disagree_or_absurd_numbers_are_refused(request_: Publish) -> None:
+    with pytest.raises(RefusedError):
+        Bench().stream.decide_publish(request_, 5)
+
+
+def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish(*"abcdef")
+    bench.drop(2)
+    bench.seal()
+    good = bench.stream.snapshot()
+    assert isinstance(good, list)
+    foreigners: list[object] = [None, "x", -1, [], [[]], b"zz", [1, 2, 3]]
+    for place in range(len(good)):
+        for foreign in foreigners:
+            value: list[object] = list(good)
+            value[place] = foreign
+            if isinstance(good[place], str) and isinstance(foreign, str):
+                continue
+            if isinstance(good[place], int) and isinstance(foreign, int) and place:
+                continue
+            if isinstance(good[place], list) and foreign == [] and place == 9:
+                continue
+            with pytest.raises(ValueError, match=r"."):
+                Stream.restore(value, LIMITS)
+    with pytest.raises(ValueError, match="version"):
+        Stream.restore([2, *good[1:]], LIMITS)
+
+
+def test_pruned_messages_are_left_out_of_redeliveries() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish(*"abcd")
+    bench.drop(2)
+    messages = bench.stream.messages_at([1, 2, 3, 9], [1, 1, 1, 1])
+    assert [run.first_seq for run in messages.runs] == [1, 3]
+
+
+def test_copies_of_messages_are_as_large_as_their_originals_but_for_the_subject() -> None:
+    bench = Bench()
+    bench.publish("a.long.subject", size=7)
+    record = bench.stream.decide_copies("d", [1], [b"body"], 50)
+    assert isinstance(record, PublishRecord)
+    assert (list(record.sizes), list(record.lengths), record.first_seq) == ([8], [4], 2)
+    assert list(record.times_ms) == [1000], "server times do not go back for copies either"
+    assert array("I", [1]).itemsize == 4
