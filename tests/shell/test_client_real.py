@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +15,7 @@ import pytest
 
 import waymaker
 from tests.shell.client_fake_server import until
-from tests.shell.real_server import RealServer
+from tests.shell.real_server import LAUNCH, RealServer
 
 pytestmark = pytest.mark.process
 
@@ -87,7 +92,7 @@ async def test_many_messages_go_in_and_come_out_in_order(wm: waymaker.Client) ->
 async def test_naks_terms_and_expiries_come_back_as_they_should(wm: waymaker.Client) -> None:
     await wm.create_stream("s")
     await wm.publish_many("s", [b"0", b"1", b"2", b"3"], subject="a")
-    await wm.create_consumer("s", "c", ack_wait_ms=300)
+    await wm.create_consumer("s", "c", ack_wait_ms=1_500)
     first = await wm.fetch("s", "c")
     assert [m.deliver_count for m in first] == [1, 1, 1, 1]
     await first[0].ack()
@@ -95,7 +100,7 @@ async def test_naks_terms_and_expiries_come_back_as_they_should(wm: waymaker.Cli
     await first[2].term()
     assert [(m.seq, m.deliver_count) for m in await wm.fetch("s", "c")] == [(2, 2)]
     async with wm.subscribe("s", "c") as subscription:
-        again = [await subscription.next(timeout=5) for _ in range(2)]
+        again = [await subscription.next(timeout=10) for _ in range(2)]
         assert sorted((m.seq, m.deliver_count) for m in again) == [(2, 3), (4, 2)]
         for message in again:
             await message.ack()
@@ -331,6 +336,55 @@ async def test_tokens_and_their_absence(tmp_path: Path) -> None:
                     pass
     finally:
         server.close()
+
+
+async def test_an_encrypted_connection_trusts_only_what_it_was_told_to(tmp_path: Path) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=streams.test"]
+    command += ["-addext", "subjectAltName=DNS:streams.test"]
+    try:
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: ASYNC221 (nothing else runs)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    cert = tmp_path / "cert.pem"
+    keys = ["--tls-cert", str(cert), "--tls-key", str(tmp_path / "key.pem")]
+    serving = [sys.executable, "-c", LAUNCH, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--json", *keys]
+    process = subprocess.Popen(serving, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+    try:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["address"]
+        trusting = waymaker.TLS(ca=cert, server_name="streams.test")
+        async with waymaker.connect(address, tls=trusting) as wm:
+            await wm.create_stream("s")
+            assert await wm.publish("s", "a") == 1
+            assert (await wm.server_info()).streams == 1
+        for tls in (True, None, waymaker.TLS(ca=cert, server_name="another.test")):
+            with pytest.raises(waymaker.UnavailableError):
+                async with waymaker.connect(address, tls=tls):
+                    pass
+        arguments = ["stream", "ls", "--server", address, "--ca", str(cert), "--tls-name", "streams.test"]
+        listed = subprocess.run([sys.executable, "-c", LAUNCH, *arguments], capture_output=True, text=True)  # noqa: ASYNC221
+        assert (listed.returncode, listed.stdout) == (0, "s\n")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_a_server_that_froze_is_told_from_one_that_answers(server: RealServer) -> None:
+    async with waymaker.connect(server.address, timeout=30.0) as wm:
+        await wm.create_stream("s")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(waymaker.DeadlineExceededError) as caught:
+                await wm.publish("s", "a", b"first", timeout=0.3)
+            assert caught.value.outcome == waymaker.UNKNOWN
+            with pytest.raises(waymaker.UnavailableError, match="within"):
+                async with waymaker.connect(server.address, connect_timeout=0.5):
+                    pass
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert await wm.publish("s", "a", b"second") == 2
+        assert wm._connection.sessions == 1
 
 
 def test_the_synchronous_twin_against_the_real_server(shared: RealServer) -> None:
