@@ -173,7 +173,8 @@ class Administrator:
                 max_age_ms=track.pick("max age", (0, 0, 3_000, 500)),
                 strict_limits=track.draw("strict", 2) == 1,
             )
-        life = self.scene.ledger.begin_life(stream.name, config)
+        settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
+        life = self.scene.ledger.begin_life(stream.name, settled)
         self._ask(
             stream,
             CreateStream(config),
@@ -183,8 +184,7 @@ class Administrator:
         )
 
     def _created(self, stream: StreamName, life: Life) -> None:
-        stream.life = life
-        stream.consumers = {}
+        stream.renew(life, self.scene.events.now_ns)
         self.scene.mark("stream created")
 
     def _maybe(self, stream: StreamName, life: Life, exists: bool) -> None:
@@ -195,8 +195,7 @@ class Administrator:
 
     def _delete_stream(self, stream: StreamName, life: Life) -> None:
         def gone(_: object = None) -> None:
-            stream.life = None
-            stream.consumers = {}
+            stream.renew(None, self.scene.events.now_ns)
             life.end()
             self.scene.mark("stream deleted")
 
@@ -294,9 +293,8 @@ class Administrator:
             life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
         self.scene.mark("consumer created")
 
-    @staticmethod
-    def _not_joined(stream: StreamName, consumer: ConsumerName, group: Group) -> None:
-        stream.consumers.pop(consumer.name, None)
+    def _not_joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
+        stream.forget(consumer.name, self.scene.events.now_ns)
         if not group.members:
             group.ended = True
 
@@ -309,7 +307,7 @@ class Administrator:
                 life.lonely_until_ns = FOREVER_NS
 
         def gone(_: object = None) -> None:
-            stream.consumers.pop(consumer.name, None)
+            stream.forget(consumer.name, self.scene.events.now_ns)
             group.members -= 1
             if not group.members:
                 group.ended = True

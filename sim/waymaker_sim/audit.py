@@ -28,7 +28,8 @@ from waymaker_sim.process import Got
 from waymaker_sim.publisher import Refused
 from waymaker_sim.scene import Scene
 
-PAGE = 200
+PAGE = 5
+"""Messages read at once: no world's page is smaller."""
 
 
 @dataclass(slots=True)
@@ -241,7 +242,7 @@ class Audit:
         if config.retention is Retention.WORK_QUEUE:
             for group in life.groups:
                 for message in messages:
-                    acked = message.seq in group.acked_ok
+                    acked = message.seq in group.acked_ok and not life.may_be_dropped(group, message.seq)
                     require(not acked, "limits hold", f"{life.name} seq {message.seq} was acked by {group.config.name}")
 
     @staticmethod
@@ -270,8 +271,9 @@ class Audit:
             require(known is None or known.subject == refused.subject, "compare and set", what)
             require(life.ended or actual <= life.last_seq, "compare and set", f"{what}, which never came to be")
         for seq, message in life.live.items():
-            if message.subject == refused.subject and message.confirmed_ns < refused.asked_ns:
-                require(seq <= actual, "compare and set", f"{what}, but {seq} had been confirmed")
+            if seq > actual and message.subject == refused.subject and message.confirmed_ns < refused.asked_ns:
+                gone = life.ended and life.may_be_gone(seq, self.scene.process.wall_max_ms)
+                require(gone, "compare and set", f"{what}, but {seq} had been confirmed")
 
     # ------------------------------------------------------------ consumers
 

@@ -156,7 +156,7 @@ class Conversation:
             case 2:
                 self.pair.ask(ReadLatest(name, track.pick("subject", SUBJECTS)))
             case 3:
-                from_seq, limit = track.draw("from", 60), track.draw("limit", 10)
+                from_seq, limit = track.draw("from", 60), track.draw("limit", 7)
                 self.pair.ask(ScanSubject(name, track.pick("subject", SUBJECTS), from_seq, limit))
             case 4:
                 after = track.pick("after", ("", "a", "a.b", "z"))
@@ -166,7 +166,7 @@ class Conversation:
             case 6:
                 self.pair.ask(ListConsumers(name, track.pick("after", ("", "c")), track.draw("limit", 3)))
             case _:
-                self.pair.ask(ReadRange(name, 1 + track.draw("from", 60), 1 + track.draw("limit", 100)))
+                self.pair.ask(ReadRange(name, 1 + track.draw("from", 60), 1 + track.draw("limit", 6)))
 
     def pass_time(self) -> None:
         """Time passes."""

@@ -87,6 +87,8 @@ class Group:
     ended: bool = False
     answered: set[int] = field(default_factory=set)
     """Sequences for which an ack or term was sent, whatever came of it."""
+    termed: set[int] = field(default_factory=set)
+    """Sequences for which a term was sent."""
     acked_ok: set[int] = field(default_factory=set)
     """Deliveries whose ack was confirmed: in a work queue they are gone."""
     done_ns: dict[int, int] = field(default_factory=dict)
@@ -246,7 +248,7 @@ class Life:
         """Whether any rule that was in force allows this message not to be there. Errs on the side of yes."""
         match self.config.retention:
             case Retention.WORK_QUEUE:
-                if any(seq in group.answered or self._may_be_dropped(group, seq, True) for group in self.groups):
+                if any(seq in group.answered or self._may_be_a_letter(group, seq) for group in self.groups):
                     return True
             case Retention.INTEREST:
                 message = self.at[seq]
@@ -284,10 +286,13 @@ class Life:
             return size + self.unplaced * 100_000 + self._owed() > room
         return False
 
-    def _may_be_dropped(self, group: Group, seq: int, needs_letter: bool) -> bool:
-        if needs_letter and not group.config.dead_letter_subject:
-            return False
-        return group.blind or group.most.get(seq, 0) >= group.config.max_deliver
+    def _may_be_a_letter(self, group: Group, seq: int) -> bool:
+        return bool(group.config.dead_letter_subject) and self.may_be_dropped(group, seq)
+
+    @staticmethod
+    def may_be_dropped(group: Group, seq: int) -> bool:
+        """Whether a group may have given a message up, so that a later ack of it has no effect."""
+        return group.blind or seq in group.termed or group.most.get(seq, 0) >= group.config.max_deliver
 
     def may_be_done(self, group: Group, seq: int) -> bool:
         """Whether a group may have no further interest in a message."""
@@ -295,7 +300,7 @@ class Life:
         return (
             not group.certain
             or seq in group.answered
-            or self._may_be_dropped(group, seq, False)
+            or self.may_be_dropped(group, seq)
             or (message is not None and not matches(group.config.filter_subject, message.subject))
             or group.config.policy.value != 0
             or seq <= group.last_before

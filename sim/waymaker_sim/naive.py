@@ -291,7 +291,7 @@ class NaiveBroker:
             stream = deepcopy(stream)
         config = stream.config
         asked = (request.max_age_ms, request.max_msgs, request.max_bytes)
-        if any(bound is not None for bound in asked) and config.retention is not Retention.LIMITS:
+        if any(asked) and config.retention is not Retention.LIMITS:
             return Answer(outcomes.IMMUTABLE_FIELD)
         stream.config = replace(
             config,
@@ -520,14 +520,18 @@ class NaiveBroker:
             return Answer(outcomes.NO_SUCH_STREAM)
         return self._messages(stream.at_subject(request.subject)[-1:])
 
-    def _scan_subject(self, request: ScanSubject, now: Now) -> Answer:
+    def _scan_subject(self, request: ScanSubject, now: Now) -> Answer | Refusal:
+        if request.limit > self.limits.page_entries_max:
+            return Refusal(Status.INVALID_ARGUMENT, "too many at once")
         stream = self.streams.get(request.stream)
         if stream is None:
             return Answer(outcomes.NO_SUCH_STREAM)
         found = [m for m in stream.at_subject(request.subject) if m.seq >= request.from_seq]
         return self._messages(found[: request.limit or self.limits.scan_default])
 
-    def _read_range(self, request: ReadRange, now: Now) -> Answer:
+    def _read_range(self, request: ReadRange, now: Now) -> Answer | Refusal:
+        if request.limit > self.limits.page_entries_max:
+            return Refusal(Status.INVALID_ARGUMENT, "too many at once")
         stream = self.streams.get(request.stream)
         if stream is None:
             return Answer(outcomes.NO_SUCH_STREAM)

@@ -126,10 +126,10 @@ class Pair:
     def _place(self, stream: NaiveStream) -> None:
         name = stream.config.name
         before = stream.last_seq
-        answer, got = self.node.ask(ReadRange(name, before + 1, 1_000_000))
+        got = self._read_from(name, before + 1)
         info, _ = self.node.ask(GetStreamInfo(name))
-        if not isinstance(info, Answer) or not isinstance(info.value, StreamInfo) or got is None:
-            raise Disagreement(f"{name}: {answer!r}, {info!r}")
+        if not isinstance(info, Answer) or not isinstance(info.value, StreamInfo):
+            raise Disagreement(f"{name}: {info!r}")
         last = info.value.stats.last_seq
         if last != before + len(stream.owed):
             raise Disagreement(f"{name}: {len(stream.owed)} letters owed, {last - before} stored")
@@ -142,6 +142,17 @@ class Pair:
             else:  # pushed out again by the ones behind it
                 letter = rest.pop(0)
                 stream.place(letter, letter.body, self.now.wall_ms)
+
+    def _read_from(self, name: str, seq: int) -> list[Got]:
+        found: list[Got] = []
+        while True:
+            answer, got = self.node.ask(ReadRange(name, seq, self.limits.page_entries_max))
+            if got is None:
+                raise Disagreement(f"{name}: {answer!r}")
+            if not got:
+                return found
+            found += got
+            seq = got[-1].seq + 1
 
     @staticmethod
     def _match(stream: NaiveStream, message: Got) -> DeadLetter:

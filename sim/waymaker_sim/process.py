@@ -21,8 +21,9 @@ from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
 from waymaker_core.types import ANYONE, Now, Token
+from waymaker_sim.checks import violated
 from waymaker_sim.disk import SimDisk
-from waymaker_sim.events import MS, US, Events
+from waymaker_sim.events import MS, SECOND, US, Events
 from waymaker_sim.tape import Track
 
 
@@ -88,6 +89,9 @@ class NodeRaised(Exception):
     """The node threw an exception of its own: always a bug."""
 
 
+STEPS_A_SECOND_MAX = 12_000
+"""More steps than that in a virtual second are a node that runs in circles: no world has work for so many."""
+
 StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
 
 _QUICK = (Read, ReadChunk, ListDir)
@@ -129,6 +133,7 @@ class Process:
         """The operation under way of every job that has one, by job id."""
         self._step_at = -1
         self._busy_until = 0
+        self._window = (0, 0)
 
     # ------------------------------------------------------------ clocks
 
@@ -291,6 +296,7 @@ class Process:
         inputs, self._inputs = self._inputs, []
         now = self.now()
         self.steps += 1
+        self._count_steps(inputs)
         try:
             effects = self.node.step(now, inputs)
         except Exception as error:
@@ -305,6 +311,16 @@ class Process:
             deadline = self.node.next_deadline()
             if deadline is not None:
                 self._wake(max(0, deadline - now.mono_ns))
+
+    def _count_steps(self, inputs: list[Input]) -> None:
+        second, count = self._window
+        if second != self.events.now_ns // SECOND:
+            second, count = self.events.now_ns // SECOND, 0
+        self._window = (second, count + 1)
+        if count > STEPS_A_SECOND_MAX:
+            violated(
+                "progress", f"{count} steps in one virtual second; this one takes {[type(i).__name__ for i in inputs]}"
+            )
 
     def _perform(self, effects: list[Effect]) -> None:
         stamp = Stamp(self.life, self.steps, self.events.now_ns)

@@ -177,9 +177,10 @@ class Publisher:
 class Reader:
     """Looks at streams and consumers in every way there is, and judges what it sees."""
 
-    def __init__(self, scene: Scene, track: Track) -> None:
+    def __init__(self, scene: Scene, track: Track, page: int) -> None:
         self.scene = scene
         self.track = track
+        self.page = min(20, page)
 
     def act(self) -> None:
         """One look."""
@@ -190,7 +191,7 @@ class Reader:
         name = stream.name
         match kind:
             case 1:
-                self.read_all(stream, 1 + track.draw("from", 30))
+                self.read_all(stream, 1 + track.draw("from", 30), self.page)
             case 2:
                 scene.ask(GetStreamInfo(name), self.info, _nothing, stream)
             case 3:
@@ -198,7 +199,7 @@ class Reader:
                 scene.ask(ReadLatest(name, subject), self._latest, _nothing, stream)
             case 4:
                 subject = track.pick("subject", SUBJECTS)
-                request = ScanSubject(name, subject, track.draw("from", 20), track.between("limit", 1, 20))
+                request = ScanSubject(name, subject, track.draw("from", 20), track.between("limit", 1, self.page))
                 scene.ask(request, self._scanned, _nothing, stream)
             case 5:
                 request2 = ListSubjects(name, track.pick("prefix", ("", "a", "a.", "b")), "", track.draw("limit", 4))
@@ -214,7 +215,7 @@ class Reader:
             case _:
                 pass
 
-    def read_all(self, stream: StreamName, from_seq: int = 1, limit: int = 50) -> None:
+    def read_all(self, stream: StreamName, from_seq: int = 1, limit: int = 5) -> None:
         """One page of everything."""
         self.scene.ask(ReadRange(stream.name, from_seq, limit), self._read, _nothing, stream)
 
@@ -339,7 +340,9 @@ class Reader:
         assert isinstance(answer, Answer) and isinstance(answer.value, Page) and ask.stream is not None
         for info in answer.value.entries:
             assert isinstance(info, ConsumerInfo)
-            require(info.config.name in ask.stream.consumers, "lives apart", f"nobody created {info.config.name}")
+            name = info.config.name
+            there = name in ask.stream.consumers or ask.stream.gone.get(name, -1) >= ask.asked_ns
+            require(there, "lives apart", f"{ask.stream.name} lists {name}, which does not exist")
 
     def _floor(self, ask: Ask, info: ConsumerInfo) -> None:
         group = ask.group()

@@ -74,6 +74,12 @@ class ConsumerName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     """Where an outcome is unknown: what to do once it is known whether the consumer exists."""
+    gone_ns: int = -1
+    """When its end was known; this object never means anything again."""
+
+    def steady(self) -> bool:
+        """Whether it is known which life the name means."""
+        return self.version % 2 == 0 and self.gone_ns < 0
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +91,22 @@ class StreamName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
+    """When the end of each consumer name of this life was known last."""
     seen_ns: int = 0
+
+    def forget(self, name: str, now_ns: int) -> None:
+        """A consumer is gone."""
+        consumer = self.consumers.pop(name, None)
+        if consumer is not None:
+            consumer.gone_ns = self.gone[name] = now_ns
+
+    def renew(self, life: Life | None, now_ns: int) -> None:
+        """Another life begins under this name, or none."""
+        for name in list(self.consumers):
+            self.forget(name, now_ns)
+        self.gone = {}
+        self.life = life
 
     def steady(self) -> bool:
         """Whether it is known which life the name means."""
@@ -118,8 +139,11 @@ class Ask:
 
     def steady(self) -> bool:
         """Whether stream and consumer were the same lives from the asking until now."""
-        stream, consumer = self._versions
-        return self._versions == self._now() and stream % 2 == 0 and consumer % 2 == 0
+        return (
+            self._versions == self._now()
+            and (self.stream is None or self.stream.steady())
+            and (self.consumer is None or self.consumer.steady())
+        )
 
     def life(self) -> Life | None:
         """The life of the stream that was asked, where that is certain."""
@@ -177,9 +201,9 @@ class Scene:
                 continue
             life.end()
             stream.version += 2
-            stream.life = self.ledger.begin_life(stream.name, life.config)
-            stream.life.configs = list(life.configs)
-            stream.consumers = {}
+            anew = self.ledger.begin_life(stream.name, life.config)
+            anew.configs = list(life.configs)
+            stream.renew(anew, self.events.now_ns)
 
     def mark(self, name: str) -> None:
         """Something interesting happened (a `sometimes` mark)."""

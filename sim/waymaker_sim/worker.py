@@ -50,7 +50,7 @@ class Worker:
 
     def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
         """Ask for messages."""
-        group = consumer.group if stream.steady() and consumer.version % 2 == 0 else None
+        group = consumer.group if stream.steady() and consumer.steady() else None
         request = Fetch(stream.name, consumer.name, batch)
         self.scene.ask(request, self._fetched, partial(_blind, group), stream, consumer)
 
@@ -106,7 +106,7 @@ class Worker:
             self._say(kind, stream, consumer, seqs, delay_ms)
 
     def _say(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int], delay_ms: int) -> None:
-        group = consumer.group if stream.steady() and consumer.version % 2 == 0 else None
+        group = consumer.group if stream.steady() and consumer.steady() else None
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
         ask = self.scene.ask(request, self._acked, lambda: None, stream, consumer)
         target = group or consumer.group
@@ -119,6 +119,8 @@ class Worker:
                     hold.free = True
         if kind in (AckKind.ACK, AckKind.TERM):
             target.answered.update(seqs)
+        if kind is AckKind.TERM:
+            target.termed.update(seqs)
 
     def _acked(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         request = ask.request

@@ -67,7 +67,9 @@ class World:
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
         self.publishers = [Publisher(scene, track, plan.limits, self.refusals) for track in tracks]
         self.workers = [Worker(scene, tape.track(f"worker {n}"), plan.limits) for n in range(plan.workers)]
-        self.readers = [Reader(scene, tape.track(f"reader {n}")) for n in range(plan.readers + 1)]
+        self.readers = [
+            Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
+        ]
         self.watchers = [Watcher(scene, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
