@@ -17,6 +17,8 @@ from pathlib import Path
 
 LAUNCH = "import sys; from waymaker.cli import main; sys.exit(main())"
 START_S_MAX = 60.0
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""What a client says first: the protocol's preface and an empty settings frame."""
 
 
 def free_port() -> int:
@@ -27,8 +29,22 @@ def free_port() -> int:
         return port
 
 
+def speaks_http2(port: int) -> bool:
+    """Whether somebody answers there. A server that holds the port and still opens its data does not."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            connection.sendall(HTTP2_GREETING)
+            return len(connection.recv(9)) > 0
+    except OSError:
+        return False
+
+
 class ServerFailed(AssertionError):
-    """The server did not come up, or went down by itself; carries what it printed last."""
+    """The server did not come up, or went down by itself; carries what it printed last, and its exit code if it ended."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RealServer:
@@ -58,9 +74,21 @@ class RealServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts the process and returns once its port accepts connections."""
+        """Starts the process and returns once it answers."""
         self._launch()
         self._await_port()
+
+    def start_or_give_up(self) -> tuple[int | None, str]:
+        """Starts the process; None once it listens, else its exit code, and what it printed."""
+        printed_before = self._log.stat().st_size if self._log.exists() else 0
+        code = None
+        try:
+            self.start()
+        except ServerFailed as failed:
+            code = failed.code
+            if code is None:
+                raise
+        return code, self._log.read_bytes()[printed_before:].decode(errors="replace")
 
     def start_in_vain(self, within_s: float = 30.0) -> tuple[int, str]:
         """Starts a process that is expected to give up; its exit code and what it printed."""
@@ -129,11 +157,9 @@ class RealServer:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 code, self._process = self._process.returncode, None
-                raise ServerFailed(f"the server ended with {code} before it listened:\n{self.log_tail()}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+                raise ServerFailed(f"the server ended with {code} before it listened:\n{self.log_tail()}", code)
+            if speaks_http2(self.port):
                 return
-            except OSError:
-                time.sleep(0.02)
+            time.sleep(0.02)
         self.close()
         raise ServerFailed(f"the server did not listen within {START_S_MAX} s:\n{self.log_tail()}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.real_server import free_port
+from tests.shell.real_server import free_port, speaks_http2
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -97,7 +96,7 @@ class Terminals:
         return answer.stdout
 
     def start(self, command: list[str]) -> None:
-        """Starts what does not return, and waits until its port accepts connections."""
+        """Starts what does not return, and waits until it answers."""
         process = subprocess.Popen(
             command, cwd=self._folder, env=self._environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -106,12 +105,10 @@ class Terminals:
         deadline = time.monotonic() + START_S_MAX
         while time.monotonic() < deadline:
             assert process.poll() is None, f"{command[-1]}\nended:\n{process.stdout.read() if process.stdout else ''}"
-            try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            if speaks_http2(self._port):
                 return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError(f"{command[-1]}\ndid not listen within {START_S_MAX} s")
+            time.sleep(0.05)
+        raise AssertionError(f"{command[-1]}\ndid not answer within {START_S_MAX} s")
 
     def close(self) -> None:
         for process in self._running:
