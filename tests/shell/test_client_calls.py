@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 import waymaker
 from tests.shell.client_fake_server import FakeServer, FakeStream, Session, until
 from waymaker.client import errors
+from waymaker.client.work import CallWork
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -217,6 +218,52 @@ async def test_a_request_larger_than_a_frame_is_refused_here(server: FakeServer)
         with pytest.raises(waymaker.ResourceExhaustedError, match="at most 10000"):
             await wm.create_stream("s", subjects_filter=("x" * 20_000,))
         await wm.create_stream("s")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda wm: wm.create_stream("s", max_msgs=-1),
+        lambda wm: wm.create_stream("s", subjects_filter=5),
+        lambda wm: wm.create_stream("s", max_msg_bytes=1 << 64),
+        lambda wm: wm.create_consumer("s", "c", ack_wait_ms="soon"),
+        lambda wm: wm.update_stream("s", max_age_ms=-5),
+        lambda wm: wm.stream_info("\ud800"),
+        lambda wm: wm.fetch("s", "c", -1),
+        lambda wm: wm.fetch("s", None),
+        lambda wm: wm.get("s", 5),
+    ],
+)
+async def test_what_no_request_can_hold_is_the_callers_mistake(
+    server: FakeServer, wm: waymaker.Client, call: Callable[[waymaker.Client], Awaitable[object]]
+) -> None:
+    before = len(server.frames)
+    with pytest.raises(waymaker.UsageError):
+        await call(wm)
+    assert len(server.frames) == before
+
+
+async def test_what_cannot_be_encoded_does_not_take_its_frame_along(server: FakeServer, wm: waymaker.Client) -> None:
+    class Poison(CallWork):
+        def fill(self, frame: pl.Frame) -> bool:
+            frame.calls.add(id=self.id, method="half")
+            raise ValueError("no such encoding")
+
+    await wm.create_stream("s")
+    await wm.create_consumer("s", "c")
+    subscription = wm.subscribe("s", "c")
+    receiving = asyncio.ensure_future(subscription.next())
+    before = asyncio.ensure_future(wm.publish("s", "a", b"before"))
+    await asyncio.sleep(0)
+    future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
+    wm._connection.submit(Poison("ListStreams", pb.ListStreamsRequest(), True, future, None))
+    after = asyncio.ensure_future(wm.list_streams())
+    with pytest.raises(waymaker.UsageError, match="no such encoding"):
+        await future
+    assert await before == 1
+    assert await after == ["s"]
+    assert (await receiving).payload == b"before"
+    assert "half" not in [call.method for frame in server.frames for call in frame.calls]
 
 
 async def test_an_unknown_call_is_unimplemented(wm: waymaker.Client) -> None:

@@ -164,9 +164,9 @@ class Client:
         self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET
     ) -> list[Message]:
         """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
-        request = pb.FetchRequest(stream=stream, consumer=consumer, batch_size=batch_size)
-        response, _ = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
+        request = wire.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
+        response, _ = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
         return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker) for m in response.messages]
 
     def subscribe(
@@ -192,7 +192,7 @@ class Client:
 
     async def get(self, stream: str, subject: str, *, timeout: Timeout = UNSET) -> Message | None:
         """The newest message at a subject; None where there is none."""
-        request = pb.ReadLatestAtSubjectRequest(stream=stream, subject=subject)
+        request = wire.request(pb.ReadLatestAtSubjectRequest, stream=stream, subject=subject)
         response, _ = await self._call("ReadLatestAtSubject", request, pb.ReadLatestAtSubjectResponse, timeout)
         return _read(response.latest) if response.HasField("latest") else None
 
@@ -202,7 +202,9 @@ class Client:
         """The messages at one subject in order; `limit` None: all. `timeout` bounds each page."""
         while limit is None or limit > 0:
             page = SCAN_PAGE if limit is None else min(limit, SCAN_PAGE)
-            request = pb.ScanExactAtSubjectRequest(stream=stream, subject=subject, from_seq=from_seq, limit=page)
+            request = wire.request(
+                pb.ScanExactAtSubjectRequest, stream=stream, subject=subject, from_seq=from_seq, limit=page
+            )
             response, _ = await self._call("ScanExactAtSubject", request, pb.ScanExactAtSubjectResponse, timeout)
             for message in response.messages:
                 yield _read(message)
@@ -215,7 +217,7 @@ class Client:
 
     async def subjects(self, stream: str, prefix: str = "", *, timeout: Timeout = UNSET) -> list[str]:
         """Subjects with live messages that start with `prefix`, sorted."""
-        request = pb.ListSubjectsByPrefixRequest(stream=stream, prefix=prefix)
+        request = wire.request(pb.ListSubjectsByPrefixRequest, stream=stream, prefix=prefix)
         out: list[str] = []
         async for response in self._pages("ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout):
             out.extend(response.subjects)
@@ -226,16 +228,16 @@ class Client:
     async def create_stream(self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Any) -> None:
         """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
         made = _config(StreamConfig, config, settings)
-        request = pb.CreateStreamRequest(config=wire.stream_config_to_wire(made))
+        request = wire.request(pb.CreateStreamRequest, config=wire.stream_config_to_wire(made))
         await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
 
     async def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
         """Deletes a stream with its messages and consumers."""
-        request = pb.DeleteStreamRequest(name=name)
+        request = wire.request(pb.DeleteStreamRequest, name=name)
         await self._call("DeleteStream", request, pb.DeleteStreamResponse, timeout, repeatable=False)
 
     async def stream_info(self, name: str, *, timeout: Timeout = UNSET) -> StreamInfo:
-        request = pb.GetStreamInfoRequest(name=name)
+        request = wire.request(pb.GetStreamInfoRequest, name=name)
         response, _ = await self._call("GetStreamInfo", request, pb.GetStreamInfoResponse, timeout)
         return wire.stream_info_from_wire(response)
 
@@ -272,22 +274,22 @@ class Client:
     ) -> None:
         """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine."""
         made = _config(ConsumerConfig, config, settings)
-        request = pb.CreateConsumerRequest(stream=stream, config=wire.consumer_config_to_wire(made))
+        request = wire.request(pb.CreateConsumerRequest, stream=stream, config=wire.consumer_config_to_wire(made))
         await self._call("CreateConsumer", request, pb.CreateConsumerResponse, timeout, repeatable=False)
 
     async def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
-        request = pb.DeleteConsumerRequest(stream=stream, consumer=consumer)
+        request = wire.request(pb.DeleteConsumerRequest, stream=stream, consumer=consumer)
         await self._call("DeleteConsumer", request, pb.DeleteConsumerResponse, timeout, repeatable=False)
 
     async def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
-        request = pb.GetConsumerInfoRequest(stream=stream, consumer=consumer)
+        request = wire.request(pb.GetConsumerInfoRequest, stream=stream, consumer=consumer)
         response, _ = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
         return wire.consumer_info_from_wire(response.consumer)
 
     async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         """All consumers of a stream, by name."""
         out: list[ConsumerInfo] = []
-        request = pb.ListConsumersRequest(stream=stream)
+        request = wire.request(pb.ListConsumersRequest, stream=stream)
         async for response in self._pages("ListConsumers", request, pb.ListConsumersResponse, timeout):
             out.extend(map(wire.consumer_info_from_wire, response.consumers))
         return out
@@ -441,15 +443,9 @@ def _update(
     name: str, max_age_ms: int | None, max_msgs: int | None, max_bytes: int | None, max_msg_bytes: int | None,
     strict_limits: bool | None,
 ) -> pb.UpdateStreamRequest:  # fmt: skip
-    request = pb.UpdateStreamRequest(name=name)
-    if max_age_ms is not None:
-        request.max_age_ms = max_age_ms
-    if max_msgs is not None:
-        request.max_msgs = max_msgs
-    if max_bytes is not None:
-        request.max_bytes = max_bytes
-    if max_msg_bytes is not None:
-        request.max_msg_bytes = max_msg_bytes
-    if strict_limits is not None:
-        request.strict_limits = strict_limits
-    return request
+    settings = {
+        "max_age_ms": max_age_ms, "max_msgs": max_msgs, "max_bytes": max_bytes, "max_msg_bytes": max_msg_bytes,
+        "strict_limits": strict_limits,
+    }  # fmt: skip
+    named = {key: value for key, value in settings.items() if value is not None}
+    return wire.request(pb.UpdateStreamRequest, name=name, **named)

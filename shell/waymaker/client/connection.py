@@ -323,7 +323,7 @@ class Connection:
         if self._closing:
             return None
         frame = pl.Frame()
-        filled = self._pack_subscriptions(frame)
+        subscriptions = self._pack_subscriptions(frame)
         outbox = self._outbox
         window = self.welcome.window_bytes or FRAME_BYTES_TARGET
         packed: list[Work] = []
@@ -344,7 +344,7 @@ class Connection:
                 kept = work.fill(frame)
             except (TypeError, ValueError, OverflowError) as error:
                 work.fail(UsageError(f"cannot be sent: {error}", outcome=NOT_APPLIED))
-                frame = self._repack(packed)
+                frame = _repacked(subscriptions, packed)
                 continue
             if not kept:
                 continue
@@ -354,18 +354,12 @@ class Connection:
             work.sent = True
             self._inflight[work.id] = work
             self._inflight_bytes += work.size
-        return frame.SerializeToString() if filled or packed else None
+        return frame.SerializeToString() if subscriptions is not None or packed else None
 
-    def _repack(self, packed: list[Work]) -> pl.Frame:
-        """A frame without the item that could not be encoded. Rare: values are checked where callers give them."""
-        frame = pl.Frame()
-        for work in packed:
-            work.fill(frame)
-        return frame
-
-    def _pack_subscriptions(self, frame: pl.Frame) -> bool:
+    def _pack_subscriptions(self, frame: pl.Frame) -> bytes | None:
+        """Adds what is to be said of subscriptions, and returns it once more; None where there is nothing."""
         if not (self._new_subscribers or self._credits or self._unsubscribes):
-            return False
+            return None
         for subscriber in self._new_subscribers:
             subscriber.subscribe(frame)
         for id_, (messages, bytes_) in self._credits.items():
@@ -374,7 +368,7 @@ class Connection:
         self._new_subscribers.clear()
         self._credits.clear()
         self._unsubscribes.clear()
-        return True
+        return frame.SerializeToString()
 
     def _receive(self, frame: pl.Frame) -> None:
         for batch in frame.deliveries:
@@ -491,3 +485,11 @@ class Connection:
             raise self._over
         if self._closed or self._task is None:
             raise ClosedError("the client is closed" if self._closed else "the client is not open; use `async with`")
+
+
+def _repacked(subscriptions: bytes | None, packed: list[Work]) -> pl.Frame:
+    """A frame without the item that could not be encoded. Rare: values are checked where callers give them."""
+    frame = pl.Frame.FromString(subscriptions or b"")
+    for work in packed:
+        work.fill(frame)
+    return frame

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from google.protobuf.message import Message as Proto
 
 from waymaker.client.errors import UsageError
 from waymaker.client.values import (
@@ -19,7 +23,33 @@ from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, Str
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import waymaker_streams_pb2 as pb
 
+Request = TypeVar("Request", bound=Proto)
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _refusing(make: Callable[P, R]) -> Callable[P, R]:
+    """Makes what a field cannot hold (a negative number, a wrong type, text without a UTF-8 form) the caller's mistake."""
+
+    @functools.wraps(make)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return make(*args, **kwargs)
+        except UsageError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"cannot be sent: {error}") from error
+
+    return checked
+
+
+@_refusing
+def request(kind: type[Request], **fields: Any) -> Request:
+    """A request from its fields; UsageError where one of them does not fit."""
+    return kind(**fields)
+
+
+@_refusing
 def stream_config_to_wire(config: StreamConfig) -> pb.StreamConfigPb:
     """A stream's settings. Bounds of 0 are left out; a bound with a retention that has none is the caller's mistake."""
     wire = pb.StreamConfigPb(
@@ -85,6 +115,7 @@ def stream_info_from_wire(response: pb.GetStreamInfoResponse) -> StreamInfo:
     )
 
 
+@_refusing
 def consumer_config_to_wire(config: ConsumerConfig) -> pb.ConsumerConfigPb:
     return pb.ConsumerConfigPb(
         name=config.name,
