@@ -126,6 +126,8 @@ def test_consumers_of_many_streams_are_served_in_turn() -> None:
 def test_stop_when_empty_ends_after_the_backlog() -> None:
     server = ready()
     empty = server.subscribe("s", "c", stop_when_empty=True)
+    assert empty not in server.ends, "without credit nobody looks"
+    server.step(Credit(Token(empty), 1, 1))
     assert server.ends[empty].reason == "empty"
     server.publish("s", b"one", b"two")
     token = server.subscribe("s", "c", stop_when_empty=True, messages=10)

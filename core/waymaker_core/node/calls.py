@@ -175,7 +175,9 @@ class Calls:
         self._indexes.load(hosted, need.blocks, ask, lost)
 
     def ask_later_ones(self) -> None:
-        """There may be room now: ask again for what waits for it."""
+        """There may be room now: ask again for what waits for it, in the order in which it came."""
+        if not self._queued and not self._later:
+            return
         queued, self._queued = self._queued, {}
         for hosted in queued.values():
             self._ask_queue(hosted)

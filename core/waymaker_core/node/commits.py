@@ -236,9 +236,8 @@ class Commits:
             self._place_in_memory(hosted, item, ops)
         else:
             try:
-                entry = self.journal.append(
-                    stream_id, position, record, item.parts, ordinary=type(record) is PublishRecord
-                )
+                # Room was judged when it was admitted; by now even a publish may dip into the reserve, lest it hold up acks.
+                entry = self.journal.append(stream_id, position, record, item.parts)
             except JournalFull:
                 return False
             item.chunk = entry.chunk

@@ -133,6 +133,7 @@ class Node:
         self._subscriptions.serve()
         self._settle()
         self._commits.flush()
+        self._calls.ask_later_ones()
         self._settle()
         self._checkpoints.wake()
         self._space.wake()

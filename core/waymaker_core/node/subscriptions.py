@@ -55,9 +55,6 @@ class Subscriptions:
         """A reader begins, without credit."""
         self._by_token[subscription.token] = subscription
         subscription.hosted.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
-        hosted, consumer_id = subscription.hosted, subscription.consumer_id
-        if subscription.stop_when_empty and not hosted.consumers.has_work(consumer_id, self._state.now):
-            self._end_empty(hosted, consumer_id)
 
     def remove(self, token: Token) -> None:
         """A reader went away by itself."""
@@ -105,7 +102,11 @@ class Subscriptions:
         subscription = self._by_token[token]
         subscription.messages += messages
         subscription.bytes += bytes_
-        self._wake_consumer(subscription.hosted, subscription.consumer_id)
+        hosted, consumer_id = subscription.hosted, subscription.consumer_id
+        if hosted.consumers.has_work(consumer_id, self._state.now):
+            self._make_ready(hosted, consumer_id)
+        else:
+            self._end_empty(hosted, consumer_id)
 
     def wake(self, hosted: Hosted) -> None:
         """Something about this stream changed: whoever has work now becomes ready."""
@@ -163,8 +164,9 @@ class Subscriptions:
         self.end_stream(hosted, "", self.lost(hosted, failure))
 
     def _end_empty(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
+        """Nothing is there for a consumer: end the readers that wanted no more, and had the credit to find out."""
         for subscription in list(hosted.subscribers.get(consumer_id, ())):
-            if subscription.stop_when_empty:
+            if subscription.stop_when_empty and subscription.messages > 0 and subscription.bytes > 0:
                 self.end(subscription, "empty")
 
 
