@@ -117,7 +117,8 @@ class Campaign:
                 filler = self.random.randbytes(self.random.choice([0, 10, 200, 200, 4_000]))
                 payload = f"{subject} {number} ".encode() + filler
                 request = pb.PublishRequest(stream=stream, subject=subject, payload=payload)
-                if number % 4 == 3:
+                if stream == LOG and number % 4 == 3:
+                    # Not in the work queue, where an acknowledgement may take the last message away in between.
                     request.expected_last_seq = last_seq
                 ledger.publish_attempted(subject, payload)
                 answer = await stub.Publish(request, timeout=CALL_S_MAX)
