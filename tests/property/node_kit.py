@@ -11,7 +11,7 @@ from random import Random
 from tests.property.store_disk import MemoryDisk
 from waymaker_core import requests as rq
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.disk import Chunk, DiskFailure, ReadChunk
+from waymaker_core.disk import Chunk, Delete, DiskFailure, ReadChunk, Write
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
 from waymaker_core.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Unreadable
 from waymaker_core.limits import KIB, Limits
@@ -70,7 +70,7 @@ class Server:
         self.events: list[Event] = []
         self.logs: list[Log] = []
         self.halted: Halt | None = None
-        self.jobs: list[Job] = []
+        self.deleted: set[str] = set()
         self.node = self.disk.drive(open_node(self.config, self.now()))
         self.step()
 
@@ -160,6 +160,10 @@ class Server:
         """Perform one job."""
         results: list[object] = []
         for index, op in enumerate(job.ops):
+            if isinstance(op, Delete):
+                self.deleted.add(op.path)
+            elif isinstance(op, Write) and op.path.startswith("memory/"):
+                assert op.path not in self.deleted, "a path that was given up is not used again"
             try:
                 results.append(self.disk.perform(op))
             except DiskFailure as failure:

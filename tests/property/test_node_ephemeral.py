@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.property.node_kit import SMALL, Server, publish
+from tests.property.node_play import Play
 from waymaker_core import requests as rq
 from waymaker_core.outcomes import Refusal, Status
+from waymaker_core.requests import AckKind
 
 
 def info(server: Server) -> rq.StreamInfo:
@@ -81,3 +83,23 @@ def test_checkpoints_pass_ephemeral_streams_over() -> None:
     server.kill()
     assert server.all() == []
     assert len(server.all("t")) == 100
+
+
+def test_a_file_in_memory_is_never_used_again_nor_given_up_while_written() -> None:
+    server = Server()
+    server.create("s", ephemeral=True, retention="WORK_QUEUE", block_size=100)
+    server.consumer("s", "c")
+    server.publish("s", b"one")
+    server.fetch()
+    with Play(server) as play:
+        play.tell((100, rq.Ack("s", "c", AckKind.ACK, [1])), (101, publish("s", ("a", b"two"))))
+        play.expect("job 1 JOURNAL write memory")
+        play.done(1)
+        play.expect("""
+            reply 100 ok
+            reply 101 ok published 2..2
+        """)
+    assert server.fetch() == [(2, 1, b"two")]
+    server.ack(2)
+    server.publish("s", b"three")
+    assert server.fetch() == [(3, 1, b"three")]

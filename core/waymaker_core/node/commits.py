@@ -255,7 +255,12 @@ class Commits:
         if not isinstance(messages, PublishRecord) or not item.parts:
             return
         first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
-        path = memory_path(hosted.id, (first_seq - 1) // hosted.stream.config.block_size)
+        block = (first_seq - 1) // hosted.stream.config.block_size
+        if hosted.memory_open is None or hosted.memory_open[0] != block:
+            hosted.memory_files += 1
+            hosted.memory_open = (block, memory_path(hosted.id, hosted.memory_files))
+        path = hosted.memory_open[1]
+        hosted.memory_writes[path] = hosted.memory_writes.get(path, 0) + 1
         body = b"".join(item.parts)
         offset = hosted.memory_ends.get(path, 0)
         hosted.memory_ends[path] = offset + len(body)
@@ -300,6 +305,8 @@ class Commits:
             hosted = item.hosted
             if hosted is not None:
                 hosted.uncommitted -= 1
+                if hosted.memory_writes and item.chunk is not None:
+                    _wrote_memory(hosted, item.chunk.path)
             self._apply(item)
             if flush is not None and flush.synced and hosted is not None and isinstance(item.record, PublishRecord):
                 hosted.reserved_synced = max(hosted.reserved_synced, item.record.reserved_to)
@@ -357,6 +364,15 @@ def _must_sync(item: Gathered) -> bool:
         return False
     last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
     return last > hosted.reserved_synced
+
+
+def _wrote_memory(hosted: Hosted, path: str) -> None:
+    """A record arrived in a file in memory."""
+    left = hosted.memory_writes[path] - 1
+    if left:
+        hosted.memory_writes[path] = left
+    else:
+        del hosted.memory_writes[path]
 
 
 def record_bound(record: Record) -> int:

@@ -28,11 +28,16 @@ class Garbage:
         self._waiting: deque[tuple[int, str]] = deque()
 
     def add(self, hosted: Hosted, paths: Iterable[str]) -> None:
-        """Nothing committed of this stream names these files any more. Tail files are shared, and not its to give up."""
+        """Nothing committed of this stream names these files any more.
+
+        Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
+        """
         end = self._commits.committed_end
         for path in paths:
-            if path.startswith(TAILS):
+            if path.startswith(TAILS) or path in hosted.memory_writes:
                 continue
+            if hosted.memory_open is not None and hosted.memory_open[1] == path:
+                hosted.memory_open = None
             self._state.stats.ephemeral_bytes -= hosted.memory_ends.pop(path, 0)
             self._waiting.append((end, path))
 

@@ -65,7 +65,7 @@ class Hosted:
 
     __slots__ = (
         "life", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "judged_ns", "config_decided", "memory_ends",
+        "dropping", "judged_ns", "config_decided", "memory_ends", "memory_files", "memory_open", "memory_writes",
     )  # fmt: skip
 
     def __init__(self, life: Life, stream: Stream, consumers: Consumers) -> None:
@@ -89,6 +89,12 @@ class Hosted:
         """When its age and interest were last judged."""
         self.memory_ends: dict[str, int] = {}
         """Of an ephemeral stream: the files that hold its messages in memory, with their lengths."""
+        self.memory_files = 0
+        """How many such files there have been."""
+        self.memory_open: tuple[int, str] | None = None
+        """The block whose file is being written, and that file. A path is never used again once it was given up."""
+        self.memory_writes: dict[str, int] = {}
+        """Records on their way to each of the files."""
         self.config_decided: StreamConfig | None = None
         """Settings that are decided and not committed: the next change starts from them."""
 

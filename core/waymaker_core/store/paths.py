@@ -6,7 +6,7 @@
     checkpoints/%d.ckpt         checkpoint files (`checkpoint`)
     blocks/%d-%d.blk            blocks by stream id and file number (`block_file`)
     tails/%d.tail               shared files of open blocks' messages (`block_file`)
-    memory/%d/%d                messages of ephemeral streams by stream id and block, never on disk
+    memory/%d/%d                messages of ephemeral streams by stream id and number, never on disk
 
 Numbers of checkpoints, blocks and tails are drawn from one counter in the manifest and not used twice.
 """
@@ -47,9 +47,9 @@ def tail_path(number: int) -> str:
     return f"tails/{number}.tail"
 
 
-def memory_path(stream_id: int, block_no: int) -> str:
-    """The messages of one block of an ephemeral stream."""
-    return f"memory/{stream_id}/{block_no}"
+def memory_path(stream_id: int, number: int) -> str:
+    """Messages of one block of an ephemeral stream; a number is not used twice."""
+    return f"memory/{stream_id}/{number}"
 
 
 def _digits(text: str) -> int | None:
