@@ -454,6 +454,18 @@ def test_a_certificate_file_that_is_not_there_is_named(waymaker: Command) -> Non
     assert "no-such.pem" in ran.err
 
 
+def test_a_bug_is_said_to_be_one_with_its_traceback(waymaker: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("waymaker.cli.output.record", broken)
+    ran = waymaker("version")
+    assert ran.code == exits.FAILED
+    assert "unexpected ZeroDivisionError: by zero" in ran.err
+    assert "please report it" in ran.err
+    assert "Traceback" in ran.err
+
+
 def test_a_command_that_does_not_exist_is_corrected(waymaker: Command) -> None:
     ran = waymaker("straem", "ls")
     assert ran.code == exits.USAGE

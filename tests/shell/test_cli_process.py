@@ -171,6 +171,34 @@ def test_a_reader_that_goes_away_ends_sub_without_a_word(server: RealServer, run
     assert floor(run, stream) < 50_000
 
 
+def test_sub_outlives_its_server_and_says_so(tmp_path: Path) -> None:
+    server = RealServer(tmp_path / "data")
+    server.start()
+    try:
+        environment = surroundings(server)
+
+        def go(*arguments: str) -> None:
+            subprocess.run([*COMMAND, *arguments], env=environment, check=True, capture_output=True)
+
+        go("stream", "add", "s")
+        go("consumer", "add", "s", "c")
+        go("pub", "s", "a", "before")
+        with started(server, "sub", "s", "c", "--raw") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == b"before\n"
+            server.kill()
+            assert b"connection lost" in process.stderr.readline()
+            server.start()
+            assert b"again" in process.stderr.readline()
+            go("pub", "s", "a", "after")
+            assert process.stdout.readline() == b"after\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == exits.INTERRUPTED
+    finally:
+        server.close()
+
+
 def test_pub_sends_lines_as_they_come(server: RealServer, run: Run, stream: str) -> None:
     with started(server, "pub", stream, "a", "--lines", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import click
@@ -40,9 +41,12 @@ def say(error: Exception) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _write(f"{where}{error.strerror or error}", code="os_error")
         return exits.FAILED
-    _write(f"unexpected {type(error).__name__}: {error}", code="bug", hint="this is a bug; please report it")
-    if _debugging():
-        raise error
+    _write(
+        f"unexpected {type(error).__name__}: {error}",
+        code="bug",
+        hint="this is a bug; please report it with what follows",
+    )
+    click.echo("".join(traceback.format_exception(error)), err=True)
     return exits.FAILED
 
 
@@ -82,13 +86,16 @@ def hint_of(error: WaymakerError) -> str:
     from waymaker.client import errors as e
 
     server = _parameter("server") or "127.0.0.1:7411"
-    stream = _parameter("stream") or _parameter("name") or "STREAM"
+    stream, name = _parameter("stream") or _parameter("name") or "STREAM", _parameter("name")
+    existing = f"waymaker stream info {stream}; waymaker stream edit {stream} changes limits"
+    if _parameter("stream") and name:
+        existing = f"waymaker consumer info {stream} {name}; another name, or waymaker consumer rm {stream} {name}"
     if isinstance(error, e.UnknownStatusError) or error.outcome == e.UNKNOWN:
         return "it may have happened: look first, for example with `waymaker stream info " + stream + "`"
     hints: list[tuple[type[WaymakerError], str]] = [
         (e.NoSuchStreamError, f"waymaker stream ls, or waymaker stream add {stream}"),
         (e.NoSuchConsumerError, f"waymaker consumer ls {stream}"),
-        (e.AlreadyExistsError, f"waymaker stream info {stream}; waymaker stream edit {stream} changes limits"),
+        (e.AlreadyExistsError, existing),
         (e.SubjectRejectedError, f"waymaker stream info {stream} shows the subjects it takes"),
         (e.OversizeError, f"waymaker stream info {stream} shows max_msg_bytes"),
         (e.ImmutableFieldError, "the setting is fixed for the life of the stream; make another stream"),
@@ -142,9 +149,3 @@ def remember(parameters: dict[str, object]) -> None:
 def _parameter(name: str) -> str:
     value = _last.get(name)
     return str(value) if value else ""
-
-
-def _debugging() -> bool:
-    import os
-
-    return bool(os.environ.get("WAYMAKER_DEBUG"))

@@ -62,8 +62,11 @@ def connected(function: Command) -> Callable[..., Any]:
         failure.remember({"server": server, **parameters})
 
         async def work() -> Any:
+            import logging
+
             import waymaker
 
+            logging.basicConfig(format="%(message)s", level=logging.INFO)  # the client's notices: on standard error
             encryption = waymaker.TLS(ca, cert, key, tls_name) if tls or ca or cert or tls_name else None
             client = waymaker.connect(
                 server, token=token, tls=encryption, timeout=timeout, connect_timeout=min(timeout, 5.0),

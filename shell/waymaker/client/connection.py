@@ -245,7 +245,8 @@ class Connection:
                 return
             elif isinstance(error, FINAL):
                 self._fail_all(error)
-            log.debug("session with %s ended: %s", self.options.target, error)
+            if self._welcomed:
+                log.warning("connection lost (%s); trying again", error)
             await asyncio.sleep(backoff * (0.5 + random.random() / 2))
             backoff = min(backoff * 2, self.options.backoff_max)
 
@@ -291,6 +292,8 @@ class Connection:
 
     def _begin(self, welcome: pl.Welcome) -> None:
         self._welcomed = True
+        if self.sessions:
+            log.info("connected to %s again", self.options.target)
         self.welcome = welcome
         self.sessions += 1
         self._closing, self._paused, self._pause_s = False, False, 0.0
