@@ -12,7 +12,7 @@ from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, History, ToyNode, bodies, open_directory
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import DiskFailure, FailureKind, Read
-from waymaker_core.records import StreamCreated, StreamDeleted
+from waymaker_core.records import PruneRecord, StreamCreated, StreamDeleted
 from waymaker_core.store.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion
 from waymaker_core.store.frame import MARK, directory_key, encode_header
 from waymaker_core.store.manifest import decode_manifest, encode_manifest
@@ -118,6 +118,33 @@ def test_a_flipped_bit_in_a_checkpoint_is_named(seed: int, data: st.DataObject) 
     for stream_id, said in story.items():
         if stream_id not in history.quarantined:
             assert history.story()[stream_id] == said
+
+
+def test_damage_inside_a_snapshot_takes_only_its_stream() -> None:
+    disk = MemoryDisk()
+    node = ToyNode(disk, Random(1))
+    for stream_id in (1, 2):
+        node.append(0, StreamCreated(stream_id, StreamConfig("s"), 5))
+    node.streams = [1, 2]
+    node.append(1, PruneRecord(1))
+    node.append(2, PruneRecord(2))
+    node.flush()
+    node.checkpoint()
+    node.drain()
+    path = f"checkpoints/{node.chain.files[-1].number}.ckpt"
+    content = bytes(disk.names[path].content)
+    frames = [at for at in range(64, len(content), 8) if content[at : at + 4] == b"WMfr"]
+    for at, stream_id in zip(frames, (0, 1, 2), strict=False):
+        twin = disk.copy()
+        twin.flip(path, 8 * (at + 64))
+        outcome = open_or_refuse(twin)
+        if stream_id == 0:
+            assert isinstance(outcome, CorruptStore)
+            assert (outcome.path, outcome.offset) == (path, at)
+            assert "the catalogue is damaged" in outcome.detail
+        else:
+            assert not isinstance(outcome, StoreRefused)
+            assert [(q.stream_id, q.path, q.offset) for q in outcome[1].quarantines] == [(stream_id, path, at)]
 
 
 @given(st.integers(0, 30), st.data())

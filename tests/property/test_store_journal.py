@@ -262,6 +262,19 @@ def test_the_cut_of_a_checkpoint_stays_at_records_that_are_not_done() -> None:
     assert writer.current_segment() == 7
 
 
+def test_a_release_keeps_the_first_segment_that_is_needed() -> None:
+    writer = journal()
+    for position in range(1, 4):
+        append(writer, position, 2900)
+    flush = writer.flush()
+    assert flush is not None
+    writer.done(flush)
+    writer.release(6)
+    assert writer.free == [5]
+    assert writer.segment_of(segment_path(6)) is not None
+    assert writer.segment_of(segment_path(5)) is None
+
+
 def test_a_released_segment_is_not_synced_any_more() -> None:
     writer = journal()
     append(writer, 1, 2900)

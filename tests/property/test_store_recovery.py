@@ -135,13 +135,29 @@ def test_an_orderly_stop_is_known_and_leaves_nothing_to_cut() -> None:
     assert recovered.clean
     assert recovered.cut_at is None
     assert history.story() == node.history.story()
+    # Opened and killed before it wrote anything: it may have delivered, so nothing is known for certain any more.
     _, later = open_directory(disk)
-    assert later.clean
-    node = ToyNode(disk, Random(3))
-    node.live(3)
+    assert not later.clean
+
+
+def test_a_stop_that_something_followed_is_not_orderly() -> None:
+    disk = MemoryDisk()
+    node = ToyNode(disk, Random(1))
+    node.live(5)
+    node.drain()
+    for _ in range(2):
+        node.append(0, _created(node))
+    flush = node.journal.flush()
+    assert flush is not None
+    write = flush.ops[0]
+    assert isinstance(write, Write)
+    disk.run([write])
+    # Of the write behind the last mark only the second frame is there.
+    disk.names[write.path].content[write.offset : write.offset + 64] = bytes(64)
     disk.kill()
-    _, unclean = open_directory(disk)
-    assert not unclean.clean
+    _, recovered = open_directory(disk)
+    assert not recovered.clean
+    assert recovered.cut_bytes > 0
 
 
 def test_what_was_cut_never_comes_back() -> None:
@@ -192,6 +208,19 @@ def test_file_numbers_are_not_drawn_twice() -> None:
     _, recovered = open_directory(disk)
     assert recovered.manifest.next_file == 18
     assert sorted(recovered.orphans) == ["blocks/3-9.blk", "tails/17.tail"]
+
+
+def test_a_spare_that_was_not_finished_is_no_spare() -> None:
+    disk = MemoryDisk()
+    node = ToyNode(disk, Random(4))
+    for _ in range(2):
+        node.make_spare()
+    assert [number for number, _ in node.journal.spares] == [2, 3]
+    del disk.names["journal/0000000000000002.seg"].content[1000:]
+    disk.kill()
+    _, recovered = open_directory(disk)
+    assert recovered.journal.spares == []
+    assert [path for path in disk.names if path.startswith("journal/")] == ["journal/0000000000000001.seg"]
 
 
 def test_a_full_disk_fails_the_spare_and_leaves_room_for_what_is_not_ordinary() -> None:

@@ -75,6 +75,7 @@ class JournalReader:
         self.proven = 0
         """The greatest `durable` that a valid frame says: everything below was synced."""
         self.clean = False
+        """Whether the latest opening of the directory ended in an orderly stop."""
         self.remnants: list[Remnant] = []
         self.torn_bytes = 0
         self.bytes_read = 0
@@ -160,7 +161,7 @@ class JournalReader:
                 self._boot = header.boot
             if header.durable > self.proven:
                 self.proven = header.durable
-            self.clean = header.kind == MARK and header.flags & CLEAN != 0
+            self.clean = header.kind == MARK and header.flags & CLEAN != 0 and header.boot == self._boot_max
             if header.kind != MARK:
                 chunk = None
                 if header.body_length:
