@@ -35,7 +35,7 @@ class Columns:
     __slots__ = (
         "lengths", "sizes", "times_ms", "ids", "subjects", "table", "paths", "chunk_firsts", "chunk_skips",
         "chunk_paths", "chunk_offsets", "chunk_lengths", "chunk_crcs", "postings", "posted", "grouped",
-        "group_starts", "hits",
+        "group_starts", "hits", "walked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +57,8 @@ class Columns:
         self.grouped: array[int] | None = None
         self.group_starts: array[int] | None = None
         self.hits: dict[str, tuple[array[int], int, set[int], int]] = {}
+        self.walked = (0, 0, 0)
+        """(chunk, entry, bytes of the bodies before it in that chunk) of the last look-up: readers go forward."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -112,7 +114,12 @@ class Columns:
 
     def body_start(self, index: int, entry: int) -> int:
         """Offset of an entry's body inside chunk `index`, which holds it."""
-        return self.chunk_skips[index] + sum(self.lengths[self.chunk_firsts[index] : entry])
+        chunk, at, before = self.walked
+        if chunk != index or entry < at or at < self.chunk_firsts[index]:
+            at, before = self.chunk_firsts[index], 0
+        before += sum(self.lengths[at:entry])
+        self.walked = (index, entry, before)
+        return self.chunk_skips[index] + before
 
     def replace_chunks(self, entries: Sequence[int], copies: Sequence[Chunk]) -> None:
         """Read some chunks (places in the table, ascending) from copies that hold exactly their bodies."""
