@@ -175,6 +175,32 @@ async def test_closing_hands_back_what_nobody_took(server: FakeServer, wm: wayma
         await subscription.next()
 
 
+@pytest.mark.parametrize(("limit", "prefetch"), [(1, 512), (7, 3), (50, 20), (100, 1), (100, 512)])
+async def test_a_limit_takes_so_many_and_not_one_more(
+    server: FakeServer, wm: waymaker.Client, limit: int, prefetch: int
+) -> None:
+    fill(server, 200)
+    subscription = wm.subscribe("s", "c", limit=limit, prefetch=prefetch)
+    got = [message.seq async for message in subscription]
+    assert got == list(range(1, limit + 1))
+    assert subscription.reason == "limit"
+    await wm.stream_info("s")
+    assert server.streams["s"].consumers["c"].next_seq == limit + 1
+    assert sum(batch.payloads() != [] for batch in [b async for b in wm.subscribe("s", "c", limit=3).batches()]) >= 1
+
+
+async def test_a_limit_holds_through_a_lost_connection(server: FakeServer, wm: waymaker.Client) -> None:
+    fill(server, 200)
+    got: list[int] = []
+    async for message in wm.subscribe("s", "c", limit=60, prefetch=20):
+        got.append(message.seq)
+        if message.seq == 30:
+            server.sessions[0].break_off()
+            await until(lambda: len(server.sessions) == 2)
+    assert got == list(range(1, 61))
+    assert server.streams["s"].consumers["c"].next_seq == 61
+
+
 async def test_deliveries_under_way_to_a_closed_subscription_go_back(server: FakeServer, wm: waymaker.Client) -> None:
     fill(server, 5)
     subscription = wm.subscribe("s", "c", prefetch=1)
@@ -331,3 +357,5 @@ async def test_a_reader_that_never_pauses_still_lets_others_run(server: FakeServ
 def test_prefetch_is_at_least_one() -> None:
     with pytest.raises(waymaker.UsageError, match="prefetch"):
         waymaker.connect("127.0.0.1:1").subscribe("s", "c", prefetch=0)
+    with pytest.raises(waymaker.UsageError, match="limit"):
+        waymaker.connect("127.0.0.1:1").subscribe("s", "c", limit=0)

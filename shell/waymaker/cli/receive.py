@@ -13,8 +13,6 @@ from waymaker.cli.session import connected, stream_argument
 
 if TYPE_CHECKING:
     from waymaker.client.client import Client
-    from waymaker.client.delivery import Message
-    from waymaker.client.subscription import Subscription
 
 
 def _form(as_json: bool, raw: bool) -> str:
@@ -60,30 +58,12 @@ async def sub(
 async def _print(
     client: Client, stream: str, consumer: str, count: int | None, stop_when_empty: bool, no_ack: bool, form: str
 ) -> None:
-    prefetch = min(count, 4_096) if count else 4_096
-    subscription = client.subscribe(stream, consumer, prefetch=prefetch, stop_when_empty=stop_when_empty)
+    subscription = client.subscribe(stream, consumer, prefetch=4_096, stop_when_empty=stop_when_empty, limit=count)
     async with subscription:
-        if count is not None:
-            await _print_some(subscription, count, no_ack, form)
-            return
         async for batch in subscription.batches():
             output.write(b"".join([output.message_line(message, form) for message in batch]))
             if not no_ack:
                 batch.ack()
-
-
-async def _print_some(subscription: Subscription, count: int, no_ack: bool, form: str) -> None:
-    async for message in subscription:
-        _emit(message, no_ack, form)
-        count -= 1
-        if not count:
-            return
-
-
-def _emit(message: Message, no_ack: bool, form: str) -> None:
-    output.write(output.message_line(message, form))
-    if not no_ack:
-        message.ack()
 
 
 async def _remove(client: Client, stream: str, name: str) -> None:

@@ -171,11 +171,12 @@ class Client:
 
     def subscribe(
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
-        stop_when_empty: bool = False,
+        stop_when_empty: bool = False, limit: int | None = None,
     ) -> Subscription:  # fmt: skip
         """A consumer's messages as they come: `async for message in client.subscribe(...)`.
 
-        `prefetch` messages may wait on this side; their `ack_wait` runs. Leave it early with `await subscription.close()`,
+        `prefetch` messages may wait on this side; their `ack_wait` runs. It ends by itself after `limit` messages, and no
+        more than those are taken from the consumer. Leave it early with `await subscription.close()`,
         or use `async with`.
         """
         self._subscriptions = {other for other in self._subscriptions if not other.reason}
@@ -186,6 +187,7 @@ class Client:
             prefetch_bytes=prefetch_bytes,
             batch_size=batch_size,
             stop_when_empty=stop_when_empty,
+            limit=limit,
         )
         self._subscriptions.add(subscription)
         return subscription

@@ -45,14 +45,17 @@ class Subscription:
         prefetch_bytes: int,
         batch_size: int,
         stop_when_empty: bool,
+        limit: int | None = None,
     ) -> None:
         if prefetch < 1 or prefetch_bytes < 1:
             raise UsageError("prefetch and prefetch_bytes are at least 1")
+        if limit is not None and limit < 1:
+            raise UsageError("limit is at least 1")
         self.id = 0
         self.stream = acker.stream
         self.consumer = acker.consumer
         self.reason = ""
-        """Why it ended: `empty`, `closed`, or the server's word."""
+        """Why it ended: `empty`, `closed`, `limit`, or the server's word."""
         self._connection = connection
         self._acker = acker
         self._prefetch = prefetch
@@ -65,8 +68,9 @@ class Subscription:
         self._left = 0
         self._queued = 0
         self._queued_bytes = 0
-        self._returned = 0
-        self._returned_bytes = 0
+        self._granted = 0
+        self._granted_bytes = 0
+        self._wanted = limit
         self._arrived = asyncio.Event()
         self._started = False
         self._over = False
@@ -76,16 +80,21 @@ class Subscription:
     # ------------------------------------------------------------------------------ for the connection
 
     def subscribe(self, frame: pl.Frame) -> None:
-        self._returned = self._returned_bytes = 0
+        self._granted, self._granted_bytes = self._room(), max(self._prefetch_bytes - self._queued_bytes, 0)
         frame.subscribes.add(
             id=self.id,
             stream=self.stream,
             consumer=self.consumer,
             batch_size=self._batch_size,
             stop_when_empty=self._stop_when_empty,
-            credit_messages=max(self._prefetch - self._queued, 1),
-            credit_bytes=max(self._prefetch_bytes - self._queued_bytes, 1),
+            credit_messages=self._granted,
+            credit_bytes=self._granted_bytes,
         )
+
+    def _room(self) -> int:
+        """Messages that there is room for, and that are still wanted."""
+        most = self._prefetch if self._wanted is None else min(self._prefetch, self._wanted)
+        return max(most - self._queued, 0)
 
     def deliver(self, runs: Iterable[pl.DeliveryRun]) -> None:
         for run in runs:
@@ -98,6 +107,8 @@ class Subscription:
             self._batches.append(batch)
             self._queued += len(batch.lengths)
             self._queued_bytes += len(batch.bodies)
+            self._granted -= len(batch.lengths)
+            self._granted_bytes -= len(batch.bodies)
         self._arrived.set()
 
     def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None:
@@ -164,6 +175,9 @@ class Subscription:
         return await self._take()
 
     async def _take(self) -> Batch:
+        if self._wanted == 0:
+            self._leave("limit")
+            raise StopAsyncIteration
         self._start()
         while not self._batches:
             if self._over:
@@ -177,7 +191,9 @@ class Subscription:
         batch = self._batches.popleft()
         self._queued -= len(batch)
         self._queued_bytes -= len(batch.bodies)
-        self._give_back(len(batch), len(batch.bodies))
+        if self._wanted is not None:
+            self._wanted = max(self._wanted - len(batch), 0)
+        self._give_back()
         return batch
 
     def _start(self) -> None:
@@ -189,28 +205,30 @@ class Subscription:
         await asyncio.sleep(0)
         self._turn_ends = time.monotonic() + TURN_S
 
-    def _give_back(self, messages: int, bytes_: int) -> None:
+    def _give_back(self) -> None:
         """Grants room again, in portions of a quarter so that credits cost little."""
-        self._returned += messages
-        self._returned_bytes += bytes_
         if self._over:
             return
-        if (
-            self._returned * 4 >= self._prefetch
-            or self._returned_bytes * 4 >= self._prefetch_bytes
-            or not self._batches
-        ):
-            self._connection.credit(self, self._returned, self._returned_bytes)
-            self._returned = self._returned_bytes = 0
+        messages = self._room() - self._granted
+        bytes_ = self._prefetch_bytes - self._queued_bytes - self._granted_bytes
+        if messages * 4 >= self._prefetch or bytes_ * 4 >= self._prefetch_bytes or not self._batches:
+            messages, bytes_ = max(messages, 0), max(bytes_, 0)
+            self._granted += messages
+            self._granted_bytes += bytes_
+            if messages or bytes_:
+                self._connection.credit(self, messages, bytes_)
 
-    async def close(self, timeout: float | None = 5.0) -> None:
-        """Ends it. Messages that nobody took go back to the consumer at once; acknowledgements given are confirmed first."""
+    def _leave(self, reason: str) -> None:
         if not self._over:
             self._over = True
-            self.reason = "closed"
+            self.reason = reason
             self._error = None
             self._connection.drop_subscriber(self)
         self._arrived.set()
+
+    async def close(self, timeout: float | None = 5.0) -> None:
+        """Ends it. Messages that nobody took go back to the consumer at once; acknowledgements given are confirmed first."""
+        self._leave("closed")
         if self._connection.ended:
             return
         left: list[int] = []

@@ -188,7 +188,7 @@ class SyncClient:
 
     def subscribe(
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
-        stop_when_empty: bool = False,
+        stop_when_empty: bool = False, limit: int | None = None,
     ) -> SyncSubscription:  # fmt: skip
         """A consumer's messages as they come: `for message in client.subscribe(...)`."""
 
@@ -196,6 +196,7 @@ class SyncClient:
             return self._client.subscribe(
                 stream, consumer, prefetch=prefetch, prefetch_bytes=prefetch_bytes, batch_size=batch_size,
                 stop_when_empty=stop_when_empty,
+                limit=limit,
             )  # fmt: skip
 
         return SyncSubscription(self, self._wait(make()))
