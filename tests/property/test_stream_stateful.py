@@ -267,6 +267,8 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stream.tail.is_empty() and not self.queue)
     @rule(gaps=st.lists(st.integers(0, 9), min_size=1, max_size=6), subject=st.sampled_from(SUBJECTS))
     def import_messages(self, gaps: list[int], subject: str) -> None:
+        if self.config.max_msgs_per_subject:
+            return  # an archive holds no more at a subject than its stream may; this one could
         seqs, at = [], self.stream.tail.last_seq
         for gap in gaps:
             at += 1 + gap
@@ -493,5 +495,5 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStream = StreamMachine.TestCase
-TestStream.settings = settings(max_examples=500, stateful_step_count=50)
+TestStream.settings = settings(max_examples=250, stateful_step_count=50)
 assert array("I").itemsize == 4

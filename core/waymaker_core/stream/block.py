@@ -8,6 +8,7 @@ use, loaded from the block's file otherwise.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from waymaker_core.disk import Chunk
 from waymaker_core.stream.answers import NeedBlocks
@@ -141,21 +142,24 @@ class Block:
             self.head += gap
         self.size += gap
 
-    def drop(self, seq: int, size: int) -> bool:
-        """One message ends; False if it was gone already."""
-        entry = seq - self.first
-        if not 0 <= entry < self.size:
-            return False
-        if self.dead is None:
-            self.dead = bytearray(self.size)
-        elif self.dead[entry]:
-            return False
-        self.dead[entry] = 1
-        self.alive -= 1
-        self.bytes -= size
-        if entry == self.head:
-            self.head = self.next_live(entry)
-        return True
+    def drop(self, seqs: Sequence[int], sizes: Sequence[int]) -> list[int]:
+        """Messages of this block end; sizes of those that were still there."""
+        first, size_now = self.first, self.size
+        dead = self.dead
+        if dead is None:
+            dead = self.dead = bytearray(size_now)
+        gone: list[int] = []
+        for seq, size in zip(seqs, sizes, strict=True):
+            entry = seq - first
+            if 0 <= entry < size_now and not dead[entry]:
+                dead[entry] = 1
+                gone.append(size)
+        self.alive -= len(gone)
+        self.bytes -= sum(gone)
+        if self.head < size_now and dead[self.head]:
+            found = dead.find(0, self.head)
+            self.head = found if found >= 0 else size_now
+        return gone
 
 
 def _is_sorted(times_ms: array[int]) -> bool:

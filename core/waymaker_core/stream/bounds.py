@@ -42,6 +42,16 @@ def drop(state: StreamState, seq: int, size: int, removal: Removal) -> None:
     removal.count += 1
 
 
+def drop_all(state: StreamState, number: int, gone: list[tuple[int, int]], removal: Removal) -> None:
+    """Stage the end of live messages of one block, given as (sequence, size)."""
+    if gone:
+        seqs, sizes = [seq for seq, _ in gone], [size for _, size in gone]
+        state.tail.stage_drops(number, seqs, sizes)
+        removal.drop_seqs.extend(seqs)
+        removal.drop_sizes.extend(sizes)
+        removal.count += len(gone)
+
+
 def enforce(state: StreamState, settings: StreamConfig, removal: Removal, strict: bool) -> None:
     """Stage what the limits of count and bytes remove from the projection. `NeedBlocks`."""
     max_msgs, max_bytes = settings.max_msgs, settings.max_bytes
@@ -89,8 +99,16 @@ def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal:
         # Few go at a time while a stream is full, many when it was filled by one batch.
         wanted = max(tail.count - max_msgs, 1) if max_msgs else 64
         seqs, sizes = projection.live_run(state, number, tail.front_seq, wanted)
-        for seq, size in zip(seqs, sizes, strict=True):
-            if not ((max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)):
+        count, octets = tail.count, tail.bytes
+        going = 0
+        for size in sizes:
+            if not ((max_msgs and count > max_msgs) or (max_bytes and octets > max_bytes)):
                 break
-            drop(state, seq, size, removal)
-            tail.front_seq = seq + 1
+            going += 1
+            count -= 1
+            octets -= size
+        tail.stage_drops(number, seqs[:going], sizes[:going])
+        removal.drop_seqs.extend(seqs[:going])
+        removal.drop_sizes.extend(sizes[:going])
+        removal.count += going
+        tail.front_seq = seqs[going - 1] + 1

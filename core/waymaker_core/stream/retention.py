@@ -170,15 +170,27 @@ def _remove_aged_exactly(state: StreamState, cutoff: int, removal: bounds.Remova
     if absent:
         raise NeedBlocks(absent)
     for block in aged:
-        for seq, size in _expired(state, block, cutoff).gone:
-            bounds.drop(state, seq, size, removal)
+        more = True
+        while more:
+            found = _expired(state, block, cutoff)
+            _drop(state, block, found, removal)
+            more = len(found.gone) > DROPS_MAX
+
+
+def _drop(state: StreamState, block: Block, found: _Expired, removal: bounds.Removal) -> None:
+    """Stage the end of what a scan found, as much as fits a record."""
+    gone = found.gone[:DROPS_MAX]
+    front = block.ordered and not found.shielded and block.number == projection.first_block(state)
+    bounds.drop_all(state, block.number, gone, removal)
+    if front and gone:
+        # All before went with it: the next scan begins here.
+        state.tail.front_seq = gone[-1][0] + 1
 
 
 def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
     """Stage what one block has to lose, as much as fits a record, and note when to look again; whether anything goes."""
     found = _expired(state, block, cutoff)
-    for seq, size in found.gone[:DROPS_MAX]:
-        bounds.drop(state, seq, size, removal)
+    _drop(state, block, found, removal)
     if len(found.gone) > DROPS_MAX:
         return True
     state.shielded = state.shielded or found.shielded
@@ -197,8 +209,8 @@ def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal
 class _Expired:
     """What a scan found: `gone` (sequence, size); effective times of the `kept`; the greatest of their own times.
 
-    `shielded`: some are kept only for an older one's sake. `cut_short`: the block is in order, so the scan ended at the
-    first message that stays.
+    `shielded`: some are kept only for an older one's sake. `cut_short`: times rise, so the scan ended at the first young
+    message.
     """
 
     __slots__ = ("gone", "kept", "newest_ms", "shielded", "cut_short")
@@ -214,33 +226,81 @@ class _Expired:
 def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
     """Which messages of a block exact pruning removes, in the projection. `NeedBlocks` before anything is staged."""
     columns = block.resident()
-    times_ms, sizes, ids = columns.times_ms, columns.sizes, columns.ids
-    tail, found = state.tail, _Expired()
     shields = _Shields(state, block, columns, cutoff)
-    alone = block.ordered and not shields.earlier
-    effective: dict[int, int] = {}
-    entry = block.next_live(max(block.head, tail.truncate_to - block.first))
-    while entry < block.size:
-        if block.first + entry not in tail.drops:
-            time_ms, ident = times_ms[entry], ids[entry]
-            held = effective.get(ident)
-            if held is None:
-                held = shields.of(ident) if time_ms <= cutoff else 0
-            held = max(held, time_ms)
-            if held <= cutoff:
-                found.gone.append((block.first + entry, sizes[entry]))
-            else:
-                effective[ident] = held
-                found.kept.append(held)
-                found.newest_ms = max(found.newest_ms, time_ms)
-                if alone:
-                    found.cut_short = True
-                    break
-                found.shielded = found.shielded or time_ms <= cutoff
-        entry = block.next_live(entry + 1)
+    tail = state.tail
+    start = block.next_live(max(0, max(tail.truncate_to, tail.front_seq) - block.first))
+    if block.ordered:
+        found = _expired_in_order(state, block, columns, shields, start)
+    else:
+        found = _expired_anywhere(state, block, columns, shields, start)
     if shields.absent:
         raise NeedBlocks(sorted(shields.absent))
     return found
+
+
+def _expired_in_order(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
+    """The same where times rise: only the expired beginning of the block is looked at."""
+    times_ms, sizes, drops, found = columns.times_ms, columns.sizes, state.tail.drops, _Expired()
+    entry = start
+    while entry < block.size:
+        if block.first + entry not in drops:
+            if times_ms[entry] > shields.cutoff:
+                found.kept.append(times_ms[entry])
+                found.cut_short = True
+                break
+            held = shields.of(columns.ids[entry])
+            if held:
+                found.kept.append(held)
+                found.newest_ms = times_ms[entry]
+                found.shielded = True
+            else:
+                found.gone.append((block.first + entry, sizes[entry]))
+                if len(found.gone) > DROPS_MAX:
+                    break
+        entry = block.next_live(entry + 1)
+    return found
+
+
+def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
+    """The same where times come in any order: passes over whole columns, a closer look at what is old enough."""
+    times_ms, sizes, ids, cutoff, first = columns.times_ms, columns.sizes, columns.ids, shields.cutoff, block.first
+    drops, dead, found = state.tail.drops, block.dead, _Expired()
+    rest = times_ms[start:]
+    if dead is None:
+        found.kept = list(filter(cutoff.__lt__, rest))
+        old = [entry for entry, time_ms in enumerate(rest, start) if time_ms <= cutoff]
+    else:
+        found.kept = [
+            time_ms for time_ms, gone in zip(rest, dead[start:], strict=True) if time_ms > cutoff and not gone
+        ]
+        old = [entry for entry, time_ms in enumerate(rest, start) if time_ms <= cutoff and not dead[entry]]
+    found.newest_ms = max(found.kept, default=0)
+    young: dict[int, int] = {}
+    for entry in old:
+        if first + entry in drops:
+            continue
+        ident = ids[entry]
+        shield = young.get(ident, -1)
+        if shield < 0:
+            shield = young[ident] = _first_young(state, block, columns, ident, cutoff)
+        held = times_ms[shield] if shield < entry else shields.of(ident)
+        if held:
+            # At least so long: the shield may have one itself.
+            found.kept.append(held)
+            found.newest_ms = max(found.newest_ms, times_ms[entry])
+            found.shielded = True
+        else:
+            found.gone.append((first + entry, sizes[entry]))
+    return found
+
+
+def _first_young(state: StreamState, block: Block, columns: Columns, ident: int, cutoff: int) -> int:
+    """The first live entry at a subject with a time above the cutoff; the block's size where there is none."""
+    times_ms, tail = columns.times_ms, state.tail
+    for entry in columns.postings_of(columns.subjects[ident]):
+        if times_ms[entry] > cutoff and block.is_live(block.first + entry) and not tail.is_dropped(block.first + entry):
+            return entry
+    return block.size
 
 
 class _Shields:

@@ -162,24 +162,38 @@ class StreamState:
 
     def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
         """Single messages end; one that is gone already stays gone."""
-        tail, block_size = self.tail, self.block_size
-        dropped = 0
-        for seq, size in zip(seqs, sizes, strict=True):
-            block = self.blocks.get((seq - 1) // block_size)
-            gone = block is None or not block.drop(seq, size)
-            if not tail.drop_applied(seq) and not gone:
-                tail.count -= 1
-                tail.bytes -= size
-                self.caps.forget()
-            if gone or block is None:
-                continue
-            dropped += 1
-            self.count -= 1
-            self.bytes -= size
-            if not block.alive:
-                self._release(block)
+        block_size = self.block_size
+        dropped = start = 0
+        while start < len(seqs):
+            number = (seqs[start] - 1) // block_size
+            low, high = number * block_size, (number + 1) * block_size
+            end = start + 1
+            while end < len(seqs) and low < seqs[end] <= high:
+                end += 1
+            dropped += self._drop_in_block(number, seqs[start:end], sizes[start:end])
+            start = end
         if dropped:
             self._after_drops(dropped)
+
+    def _drop_in_block(self, number: int, seqs: Sequence[int], sizes: Sequence[int]) -> int:
+        tail, block = self.tail, self.blocks.get(number)
+        foreign = tail.drops_applied(number, seqs)
+        if block is None:
+            return 0
+        if foreign:
+            # Not decided here, or gone for another reason before this record was applied.
+            known = dict(zip(seqs, sizes, strict=True))
+            for seq in dict.fromkeys(foreign):
+                if block.is_live(seq) and not tail.is_dropped(seq):
+                    tail.count -= 1
+                    tail.bytes -= known[seq]
+                    self.caps.forget()
+        gone = block.drop(seqs, sizes)
+        self.count -= len(gone)
+        self.bytes -= sum(gone)
+        if not block.alive:
+            self._release(block)
+        return len(gone)
 
     def apply_config(self, config: StreamConfig) -> None:
         """New settings, committed by the catalogue."""

@@ -191,6 +191,15 @@ class Tail:
         self.bytes -= size
         self.add((seq - 1) // self.block_size, -1, -size)
 
+    def stage_drops(self, block: int, seqs: list[int], sizes: list[int]) -> None:
+        """Messages of one block, live in the projection, wait to be deleted."""
+        self.drops.update(zip(seqs, sizes, strict=True))
+        self.undo += seqs
+        byte_count = sum(sizes)
+        self.count -= len(seqs)
+        self.bytes -= byte_count
+        self.add(block, -len(seqs), -byte_count)
+
     def stage_truncate(self, truncate_to: int, count: int, byte_count: int) -> None:
         """Everything below waits to be deleted: this much of the projection. Ends at a block's end, or at the last message."""
         self.truncate_to = truncate_to
@@ -241,13 +250,22 @@ class Tail:
         if not staged:
             self._forget_latest()
 
-    def drop_applied(self, seq: int) -> bool:
-        """One message's end is committed; False if it was not staged."""
-        size = self.drops.pop(seq, None)
-        if size is None:
-            return False
-        self.add((seq - 1) // self.block_size, 1, size)
-        return True
+    def drops_applied(self, block: int, seqs: Sequence[int]) -> list[int]:
+        """Ends of messages of one block are committed; those of them that were not staged."""
+        drops = self.drops
+        if not drops:
+            return list(seqs)
+        count = byte_count = 0
+        foreign: list[int] = []
+        for seq in seqs:
+            size = drops.pop(seq, -1)
+            if size < 0:
+                foreign.append(seq)
+            else:
+                count += 1
+                byte_count += size
+        self.add(block, count, byte_count)
+        return foreign
 
     def truncate_applied(self, truncate_to: int) -> None:
         """A truncation is committed."""
