@@ -83,7 +83,7 @@ class ConsumerWorld:
         state = [self.stream.snapshot(), self.consumers.snapshot()]
         self.snapshot = (len(self.log), cbor2.dumps(state))
 
-    def restart(self, *, survives: int = 0, certain: bool = False) -> None:
+    def restart(self, *, survives: int = 0) -> None:
         """The process ends; `survives` records of the tail had reached the disk."""
         self.log.extend(self.tail[:survives])
         self.tail = []
@@ -99,7 +99,7 @@ class ConsumerWorld:
             self.consumers.restore(consumers_state)
         for index, (record, chunk) in enumerate(self.log[position:]):
             self._apply(record, chunk, position + index + 1)
-        self.consumers.resume(self.now, certain=certain)
+        self.consumers.resume(self.now)
 
     # ------------------------------------------------------------ what clients do
 

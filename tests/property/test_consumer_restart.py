@@ -59,16 +59,28 @@ def test_a_message_from_before_the_crash_can_still_be_acked() -> None:
     w.check()
 
 
-def test_after_a_clean_stop_only_what_is_known_to_be_out_can_be_acked() -> None:
+def test_a_clean_stop_does_not_end_what_a_crash_before_it_left_open() -> None:
     w = world()
     w.publish(*["a"] * 3)
     c = w.create(consumer())
-    w.fetch(c, 1)
+    w.fetch(c, 2)
+    w.restart()
     w.log_deliveries()
     w.commit()
-    w.restart(certain=True)
-    assert w.ack(c, 1, 2) == 1
-    assert w.fetch(c, 9) == [(2, 1), (3, 1)]
+    w.restart()
+    assert w.ack(c, 2) == 1
+    assert w.fetch(c, 9) == [(1, 1), (3, 1)]
+
+
+def test_an_ack_from_before_the_crash_reaches_whoever_has_the_message_now() -> None:
+    w = queue()
+    one, two = w.create(consumer("one")), w.create(consumer("two"))
+    w.fetch(two, 5)
+    w.restart()
+    w.fetch(one, 1)
+    assert w.ack(two, 1) == 1
+    assert w.consumers.info(one).pending == 0 and not w.stream.is_live(1)
+    w.check()
 
 
 def test_an_ack_that_reached_the_log_before_its_delivery_holds() -> None:

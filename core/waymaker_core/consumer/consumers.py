@@ -66,9 +66,10 @@ class Consumers:
     def resume(self, now: Now, *, certain: bool = False) -> None:
         """End of replay: what was out is out again with a fresh ack wait; what is no longer live is forgotten.
 
-        `certain`: everything delivered before was logged (a drained shutdown, an import, a new stream). Otherwise
-        deliveries may have gone out that no record tells of, and for messages that were committed before this moment an
-        ack counts even though they are not known to be pending: the client that got one before a crash may still say so.
+        `certain`: nothing was ever delivered here (a new stream, an import). Otherwise deliveries may have gone out that
+        no record tells of, and for messages that were committed before this moment an ack counts even though they are
+        not known to be pending: the client that got one before a crash may still say so. A clean stop does not make it
+        certain, since the crash may lie before it.
         """
         assert not self._live
         self._live = True

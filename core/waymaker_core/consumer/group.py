@@ -168,6 +168,9 @@ class Group:
             self.passed.discard(seq)
             if seq >= self.cursor:
                 self.ahead.add(seq)
+            if self.withholding is not None:
+                # Somebody else may hold it, and must hear of its end.
+                self.withholding.shared.add(seq)
         self.pending.remove(found.parts)
         self.staged.push(StagedDone(record, found.parts, found.beyond))
 

@@ -26,55 +26,72 @@ def delivered_records(group: Group, members: list[int]) -> list[DeliveredRecord]
     """What no record tells of yet. `members`: those that no decided deletion ends; there is one at least."""
     if not has_unlogged(group):
         return []
-    listed: dict[int, list[tuple[int, int]]] = {member: [] for member in members}
-    passed = [seq for seq in group.unlogged_passed if seq in group.passed]
-    group.unlogged_passed = []
+    listed: dict[int, Listing] = {member: Listing() for member in members}
     anyone = listed[members[0]]
-    anyone.extend((seq, 0) for seq in passed)
+    anyone.add([seq for seq in group.unlogged_passed if seq in group.passed], 0)
+    group.unlogged_passed = []
     for batch in group.pending.take_unlogged():
         # What a member had that is gone by now is anyone's.
-        entries = listed.get(batch.member, anyone)
-        count = batch.deliver_count
-        entries.extend([(seq, count) for seq in batch.seqs_of(batch.bits)])
+        listed.get(batch.member, anyone).add(batch.seqs_of(batch.bits), batch.deliver_count)
     records: list[DeliveredRecord] = []
     considered = group.logged_cursor - 1
     for member in members:
-        entries = listed[member]
-        for start in range(0, len(entries), ENTRIES_MAX):
-            piece = sorted(entries[start : start + ENTRIES_MAX])
-            records.append(_record(group, member, considered, piece))
+        records.extend(
+            DeliveredRecord(member, considered, group.last_delivered, group.dropped, seqs, counts)
+            for seqs, counts in listed[member].pieces()
+        )
     if not records:
-        records.append(_record(group, members[0], considered, []))
+        records.append(_moved(group, members[0], considered))
     # Only the last one moves the cursor: whatever of them survives, nothing is passed over unlisted.
     records[-1].considered = group.cursor - 1
     group.logged_cursor = group.cursor
     return records
 
 
+class Listing:
+    """Columns of what is out at one member."""
+
+    __slots__ = ("seqs", "counts")
+
+    def __init__(self) -> None:
+        self.seqs = array("Q")
+        self.counts = array("I")
+
+    def add(self, seqs: list[int], count: int) -> None:
+        """Messages with one delivery count."""
+        self.seqs.extend(seqs)
+        self.counts.extend(array("I", [count]) * len(seqs))
+
+    def pieces(self) -> list[tuple[array[int], array[int]]]:
+        """The columns, cut to the size of a record."""
+        return [
+            (self.seqs[start : start + ENTRIES_MAX], self.counts[start : start + ENTRIES_MAX])
+            for start in range(0, len(self.seqs), ENTRIES_MAX)
+        ]
+
+
+def _moved(group: Group, member: int, considered: int) -> DeliveredRecord:
+    """A record that lists nothing."""
+    return DeliveredRecord(member, considered, group.last_delivered, group.dropped, array("Q"), array("I"))
+
+
 def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
     """Records that make another log know this group as it stands, its members under new lives."""
-    records: list[StreamRecord] = []
-    members = sorted(lives)
+    first = lives[min(lives)]
+    listed: dict[int, Listing] = {life: Listing() for life in lives.values()}
     for batch in group.pending.batches():
-        member = lives.get(batch.member, lives[members[0]])
-        entries = [(seq, batch.deliver_count) for seq in batch.seqs_of(batch.bits)]
-        records.append(_record(group, member, group.cursor - 1, entries))
-    passed = [(seq, 0) for seq in group.passed.to_list()]
-    records.append(_record(group, lives[members[0]], group.cursor - 1, passed))
+        listed[lives.get(batch.member, first)].add(batch.seqs_of(batch.bits), batch.deliver_count)
+    listed[first].add(group.passed.to_list(), 0)
+    considered = group.cursor - 1
+    records: list[StreamRecord] = [
+        DeliveredRecord(life, considered, group.last_delivered, group.dropped, seqs, counts)
+        for life, listing in listed.items()
+        for seqs, counts in listing.pieces()
+    ]
+    records.append(_moved(group, first, considered))
     if group.ahead:
-        records.append(AckRecord(lives[members[0]], False, array("Q", group.ahead.to_list())))
+        records.append(AckRecord(first, False, array("Q", group.ahead.to_list())))
     return records
-
-
-def _record(group: Group, member: int, considered: int, entries: list[tuple[int, int]]) -> DeliveredRecord:
-    return DeliveredRecord(
-        member,
-        considered,
-        group.last_delivered,
-        group.dropped,
-        array("Q", [seq for seq, _ in entries]),
-        array("I", [count for _, count in entries]),
-    )
 
 
 def replay_delivered(group: Group, record: DeliveredRecord) -> None:
@@ -83,6 +100,7 @@ def replay_delivered(group: Group, record: DeliveredRecord) -> None:
     for seq, count in zip(record.seqs, record.counts, strict=True):
         by_count.setdefault(count, []).append(seq)
     for count, seqs in sorted(by_count.items()):
+        seqs.sort()
         if count:
             put_out(group, seqs, record.consumer_id, count)
         else:
