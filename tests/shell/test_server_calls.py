@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.shell.server_fakes import Fixture, serving
+from tests.shell.test_server_streaming import until
 from waymaker.server.rpcs import LATER, STREAMING, UNARY
 from waymaker.server.tokens import Tokens, new_token
 from waymaker_core import requests as rq
@@ -389,6 +390,37 @@ async def test_compressed_requests_are_not_unpacked() -> None:
         call = s.stub("Publish")(bytes(1 << 20), compression=grpc.Compression.Gzip)
         assert (await refusal(call)).code() is grpc.StatusCode.UNIMPLEMENTED
         assert s.node.calls == []
+
+
+async def test_who_does_not_take_its_answers_keeps_nobody_else_waiting() -> None:
+    async with serving() as s:
+        s.node.streams["s"] = [pb.MessagePb(subject="a", payload=bytes(1 << 20)).SerializeToString()] * 4
+        data = pb.ScanExactAtSubjectRequest(stream="s", subject="a").SerializeToString()
+        path = "/waymaker.streams.WaymakerStreamsService/ScanExactAtSubject"
+        address = str(s.server.listeners.address)
+        sparing = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
+        async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1), *sparing]) as miser:
+            scan: Any = miser.unary_stream(path)
+            unread = [scan(data) for _ in range(70)]
+            await until(lambda: s.node.calls)
+            ask_again: Any = s.channel.unary_unary(path)
+            assert len(await asyncio.wait_for(ask_again(data), 10)) > 4 << 20
+            assert len(s.node.calls) < 20, "a connection that takes nothing is not served ever more"
+            for call in unread:
+                call.cancel()
+
+
+async def test_health_and_readiness_fall_with_the_first_sign_of_a_stop() -> None:
+    async with serving() as s:
+        s.node.drain_at_once = False
+        draining = asyncio.create_task(s.server.drain(1.0))
+        await asyncio.sleep(0.05)
+        health = health_pb2_grpc.HealthStub(s.channel)
+        response = await health.Check(health_pb2.HealthCheckRequest())
+        assert response.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert s.server.listeners.condition.not_ready == "draining"
+        assert s.server.listeners.condition.not_alive == ""
+        assert await draining is None
 
 
 async def test_health_and_reflection_know_every_service() -> None:

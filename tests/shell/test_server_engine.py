@@ -269,8 +269,6 @@ async def test_the_lag_of_the_loop_is_measured() -> None:
     class Watching:
         def step_took(self, seconds: float, inputs: int) -> None: ...
 
-        def sync_took(self, seconds: float) -> None: ...
-
         def loop_lagged(self, seconds: float) -> None:
             lags.append(seconds)
 

@@ -29,8 +29,8 @@ SessionCall = Callable[[Principal, object, Context], Coroutine[None, None, None]
 
 REQUEST_S: Final = 60.0
 """How long a request may take to come, once its call is open."""
-_WEIGHTY_MAX: Final = 64
-"""Answers of megabytes that may be on their way at once; further ones wait their turn."""
+_WEIGHTY_MAX: Final = 8
+"""Answers of megabytes that may be on their way to one connection at once; its further ones wait their turn."""
 
 
 class Door:
@@ -44,6 +44,40 @@ class Door:
         return ANYONE if self.tokens is None else self.tokens.principal(metadata)
 
 
+class _Turns:
+    """A bounded number of places for each connection: who does not take its answers keeps only itself waiting."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._peers: dict[str, tuple[asyncio.Semaphore, int]] = {}
+
+    async def take(self, context: Context) -> None:
+        """Wait for a place; it is given back when the call is over."""
+        peer = context.peer()
+        semaphore, users = self._peers.get(peer, (None, 0))
+        if semaphore is None:
+            semaphore = asyncio.Semaphore(self._places)
+        self._peers[peer] = (semaphore, users + 1)
+        try:
+            await semaphore.acquire()
+        except asyncio.CancelledError:
+            self._leave(peer)
+            raise
+
+        def over(context: object) -> None:
+            semaphore.release()
+            self._leave(peer)
+
+        context.add_done_callback(over)  # type: ignore[arg-type]
+
+    def _leave(self, peer: str) -> None:
+        semaphore, users = self._peers[peer]
+        if users > 1:
+            self._peers[peer] = (semaphore, users - 1)
+        else:
+            del self._peers[peer]
+
+
 class Calls:
     """Answers unary calls through an engine, and counts them."""
 
@@ -51,7 +85,7 @@ class Calls:
         self._engine = engine
         self._serving = serving
         self._observe = observe
-        self._weighty = asyncio.Semaphore(_WEIGHTY_MAX)
+        self._weighty = _Turns(_WEIGHTY_MAX)
 
     def methods(self) -> dict[str, UnaryCall]:
         """The handlers by the RPC's name."""
@@ -62,8 +96,7 @@ class Calls:
         started = time.perf_counter()
         outcome: bytes | Refusal
         if rpc.weighty:
-            await self._weighty.acquire()
-            context.add_done_callback(self._release)  # type: ignore[arg-type]
+            await self._weighty.take(context)
         try:
             outcome = await self._answer(rpc, principal, data, context)
         except asyncio.CancelledError:
@@ -93,9 +126,6 @@ class Calls:
             return error.refusal
         except Exception as error:
             return internal_error(error, rpc.name, principal, admitted)
-
-    def _release(self, context: object) -> None:
-        self._weighty.release()
 
 
 class Router(grpc.GenericRpcHandler):

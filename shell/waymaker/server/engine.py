@@ -71,8 +71,6 @@ class Observer(Protocol):
 
     def step_took(self, seconds: float, inputs: int) -> None: ...
 
-    def sync_took(self, seconds: float) -> None: ...
-
     def loop_lagged(self, seconds: float) -> None: ...
 
 
@@ -347,8 +345,6 @@ class Engine:
             self._sync_job = None
             took = time.perf_counter() - self._sync_started
             self._sync_s += (took - self._sync_s) / 8
-            if self._observer is not None:
-                self._observer.sync_took(took)
         self.push(JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result))
 
     def _soon(self, function: Callable[..., None], *arguments: object) -> None:

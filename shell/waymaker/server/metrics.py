@@ -157,9 +157,6 @@ class Metrics:
         self._step_seconds.observe(seconds)
         self._step_inputs.inc(inputs)
 
-    def sync_took(self, seconds: float) -> None:
-        """The node measures its syncs itself."""
-
     def loop_lagged(self, seconds: float) -> None:
         """How late a timer came."""
         self._lag.observe(seconds)
