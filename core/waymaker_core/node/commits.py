@@ -127,6 +127,9 @@ class Commits:
     def add_to_catalogue(self, account: str, record: Record) -> Gathered:
         """Gather a record of the catalogue's log."""
         item = Gathered(None, account, record, [], record_bound(record), 0)
+        if isinstance(record, StreamUpdated):
+            # What is decided under the new settings stands behind them in the journal.
+            self._joining.pop(record.stream_id, None)
         self._enqueue(item)
         return item
 

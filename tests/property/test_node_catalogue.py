@@ -1,0 +1,105 @@
+"""The catalogue against two dictionaries: committed names, and what they will mean."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waymaker_core import requests as rq
+from waymaker_core.authorize import ACTIONS, Action, allow_known_accounts, stream_of
+from waymaker_core.catalogue import Catalogue
+from waymaker_core.configs import StreamConfig
+from waymaker_core.limits import Limits
+from waymaker_core.node.snapshots import decode_catalogue, encode_catalogue
+from waymaker_core.outcomes import CodeError, RefusedError
+from waymaker_core.records import CatalogueRecord, StreamDeleted, StreamUpdated
+from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.types import Principal, StreamId
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["create", "delete", "update", "commit", "commit"]), st.sampled_from("abc")), max_size=80
+)
+
+
+@given(ACTS)
+def test_decisions_see_what_is_under_way_and_lookups_only_what_is_committed(acts: list[tuple[str, str]]) -> None:
+    catalogue = Catalogue(Limits())
+    committed: dict[str, int] = {}
+    decided: dict[str, int] = {}
+    under_way: deque[CatalogueRecord] = deque()
+    ids: list[int] = []
+    for act, name in acts:
+        record: CatalogueRecord | None = None
+        if act == "create":
+            if name in decided:
+                with pytest.raises(CodeError):
+                    catalogue.decide_create("", StreamConfig(name), 5)
+                continue
+            record = catalogue.decide_create("", StreamConfig(name), 5)
+            ids.append(record.stream_id)
+            decided[name] = record.stream_id
+        elif act == "commit":
+            if under_way:
+                first = under_way.popleft()
+                catalogue.unstage(first)
+                catalogue.apply(first)
+                if isinstance(first, StreamDeleted):
+                    committed = {name: id_ for name, id_ in committed.items() if id_ != first.stream_id}
+                elif not isinstance(first, StreamUpdated):
+                    committed[first.config.name] = first.stream_id  # type: ignore[union-attr]
+        elif name in committed and decided.get(name) == committed[name]:
+            if act == "delete":
+                record = StreamDeleted(committed[name])
+                del decided[name]
+            else:
+                record = StreamUpdated(committed[name], StreamConfig(name, max_msgs=9))
+        if record is not None:
+            catalogue.stage(record)
+            under_way.append(record)
+        catalogue.check()
+        for one in "abc":
+            life = catalogue.find("", one)
+            assert (None if life is None else life.stream_id) == committed.get(one)
+            assert catalogue.will_be("", one) == decided.get(one)
+            if life is not None:
+                assert catalogue.is_going(life) == (decided.get(one) != life.stream_id)
+        assert catalogue.names("", "", 10) == sorted(committed)
+    assert ids == sorted(set(ids)), "no life's id comes twice"
+
+
+def test_a_snapshot_brings_everything_back_and_nonsense_is_refused() -> None:
+    catalogue = Catalogue(Limits())
+    for name in ("b", "a", "c"):
+        record = catalogue.decide_create("", StreamConfig(name, max_msgs=3, subjects_filter=("x.>", "y")), 7)
+        catalogue.apply(record)
+    catalogue.apply(StreamDeleted(StreamId(2)))
+    catalogue.draw_id()
+    twin = Catalogue(Limits())
+    decode_catalogue(encode_catalogue(catalogue), twin)
+    twin.check()
+    assert twin.next_id == catalogue.next_id
+    assert {id_: (life.config, life.created_ms) for id_, life in twin.lives.items()} == {
+        id_: (life.config, life.created_ms) for id_, life in catalogue.lives.items()
+    }
+    for nonsense in (b"", b"\x00", b"\x83\x01\x01\x01", b"\x83\x01\x01\x81\x82\x60\x41x"):
+        with pytest.raises(CorruptRecord):
+            decode_catalogue(nonsense, Catalogue(Limits()))
+
+
+def test_a_node_holds_a_bounded_number_of_streams() -> None:
+    catalogue = Catalogue(Limits(streams_max=2))
+    for name in "ab":
+        catalogue.apply(catalogue.decide_create("", StreamConfig(name), 1))
+    with pytest.raises(RefusedError):
+        catalogue.decide_create("", StreamConfig("c"), 1)
+
+
+def test_every_request_says_what_it_needs_to_be_allowed() -> None:
+    assert set(ACTIONS) == set(rq.Request.__args__)
+    assert stream_of(rq.DeleteStream("s")) == stream_of(rq.Fetch("s", "c")) == "s"
+    assert stream_of(rq.ListStreams()) == stream_of(rq.ImportEnd(1, True)) == ""
+    assert allow_known_accounts(Principal(), Action.MANAGE, "s") is None
+    assert allow_known_accounts(Principal("x"), Action.READ, "s") is not None
