@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.property.store_disk import Crash, MemoryDisk
 from tests.property.store_toy import FRESH_ID, LIMITS, History, ToyNode, bodies, open_directory
 from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Write
+from waymaker_core.disk import DiskFailure, FailureKind, Write
 from waymaker_core.records import PublishRecord, StreamCreated
 from waymaker_core.store.errors import JournalFull
 from waymaker_core.store.frame import frame_bytes
@@ -221,6 +221,30 @@ def test_a_spare_that_was_not_finished_is_no_spare() -> None:
     _, recovered = open_directory(disk)
     assert recovered.journal.spares == []
     assert [path for path in disk.names if path.startswith("journal/")] == ["journal/0000000000000001.seg"]
+
+
+def test_a_full_disk_gives_up_a_spare_to_be_opened() -> None:
+    disk = MemoryDisk()
+    node = ToyNode(disk, Random(4))
+    node.append(0, _created(node))
+    node.flush()
+    for _ in range(2):
+        node.make_spare()
+    disk.names["tails/17.tail"] = disk.names["MANIFEST"]
+    for spared in ("tails/17.tail", "journal/0000000000000003.seg", "journal/0000000000000002.seg"):
+        disk.space = sum(len(inode.content) for inode in disk.names.values())
+        disk.kill()
+        assert spared in disk.names
+        history, recovered = open_directory(disk)
+        assert history.story() == node.history.story()
+        assert spared not in disk.names
+        assert recovered.orphans == []
+    disk.space = sum(len(inode.content) for inode in disk.names.values())
+    with pytest.raises(DiskFailure) as caught:
+        open_directory(disk)
+    assert caught.value.kind is FailureKind.NO_SPACE
+    disk.space = None
+    assert open_directory(disk)[0].story() == node.history.story()
 
 
 def test_a_full_disk_fails_the_spare_and_leaves_room_for_what_is_not_ordinary() -> None:

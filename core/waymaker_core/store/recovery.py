@@ -10,7 +10,8 @@ is written next, so what was cut never comes back. What was accepted without pro
 and synced before anything rests on it: a file system that failed to write it may still show it.
 
 Of what holds data recovery deletes nothing: it lists what nobody names as `orphans`. Only spare segments that a crash left
-unfinished go, for their numbers are used again. Interrupted at any operation or done twice, it gives the same state.
+unfinished go, for their numbers are used again; and on a full disk something that can be spared (`reopening`).
+Interrupted at any operation or done twice, it gives the same state.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Final, Protocol
 
-from waymaker_core.disk import Chunk, CreateFile, Delete, DiskOp, SyncDir, SyncFile, Write
+from waymaker_core.disk import Chunk, DiskOp
 from waymaker_core.limits import Limits
 from waymaker_core.records import Record
 from waymaker_core.store import record_codec
 from waymaker_core.store.checkpoint import Chain
 from waymaker_core.store.checkpoint_reader import ChainReader
 from waymaker_core.store.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
-from waymaker_core.store.frame import HEADER_BYTES, FrameHeader, directory_key
-from waymaker_core.store.journal import JournalState, Segment, free_segments_max
+from waymaker_core.store.frame import FrameHeader, directory_key
+from waymaker_core.store.journal import JournalState
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest, replace_ops
 from waymaker_core.store.paths import (
@@ -41,10 +42,9 @@ from waymaker_core.store.paths import (
     checkpoint_path,
     file_number,
     segment_number,
-    segment_path,
 )
-from waymaker_core.store.reading import READ_BYTES, Steps, list_folder, read
-from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
+from waymaker_core.store.reading import list_folder, read
+from waymaker_core.store.reopening import create, perform, reopen
 
 CATALOGUE: Final = 0
 FIRST_SEGMENT: Final = 1
@@ -136,9 +136,11 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     manifest = yield from read_manifest(folders)
     if manifest is None:
         manifest = Manifest(fresh_id, node_id, 0, FIRST_SEGMENT, 1, [])
-        yield from _perform(replace_ops(manifest))
+        yield from perform(replace_ops(manifest))
     if manifest.boot == 0:
-        return (yield from _create(manifest, limits))
+        recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
+        recovered.is_new = recovered.clean = True
+        return recovered
     replay = Replay(target)
     chain = yield from read_chain(manifest, folders, replay)
     key = directory_key(manifest.directory_id)
@@ -147,11 +149,10 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     yield from reader.walk()
     orphans = replay.check_files(manifest, folders)
     manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
-    journal = yield from _go_on(manifest, reader, sizes, limits)
+    journal = yield from reopen(manifest, reader, sizes, limits, orphans)
     recovered = Recovered(manifest, journal, chain)
     recovered.quarantines = replay.judge_quarantines()
-    kept = _keep_free(journal, sizes, manifest.first_segment, limits)
-    recovered.orphans = orphans + [segment_path(number) for number in kept]
+    recovered.orphans = orphans
     recovered.warnings = replay.warnings
     recovered.clean = reader.clean
     recovered.replayed, recovered.skipped = replay.replayed, replay.skipped
@@ -338,87 +339,3 @@ class Replay:
                 elif folder != TAILS or not self.quarantined:
                     orphans.append(path)
         return orphans
-
-
-# ---------------------------------------------------------------- going on
-
-
-def _perform(ops: list[DiskOp]) -> Steps:
-    for op in ops:  # noqa: UP028 (a list cannot be sent the results)
-        yield op
-
-
-def _create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, object, Recovered]:
-    """Make the journal's first segment; the directory is made when a manifest says that it was opened once."""
-    key = directory_key(manifest.directory_id)
-    manifest.boot = 1
-    path = segment_path(manifest.first_segment)
-    header = encode_segment_header(key, SegmentHeader(1, manifest.first_segment, 0, 0, 0))
-    yield Delete(path)
-    yield CreateFile(path, limits.segment_bytes)
-    yield Write(path, 0, [header])
-    yield SyncFile(path)
-    yield SyncDir(JOURNAL)
-    yield from _perform(replace_ops(manifest))
-    segment = Segment(manifest.first_segment, 0, SEGMENT_HEADER_BYTES, limits.segment_bytes)
-    recovered = Recovered(
-        manifest, JournalState(key, 1, [segment], [], [], SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES), Chain()
-    )
-    recovered.is_new = recovered.clean = True
-    return recovered
-
-
-def _go_on(
-    manifest: Manifest, reader: JournalReader, sizes: dict[int, int], limits: Limits
-) -> Generator[DiskOp, object, JournalState]:
-    """Make the judgement durable: erase what is behind the end, write anew what is before it, count the opening."""
-    last = reader.segments[-1]
-    touched: dict[str, None] = {}
-    for remnant in reader.remnants:
-        path = segment_path(remnant.segment)
-        yield Write(path, remnant.offset, [bytes(HEADER_BYTES)])
-        touched[path] = None
-    for segment in reader.segments:
-        if segment.base + segment.end > reader.proven:
-            yield from _write_anew(segment, max(0, reader.proven - segment.base))
-            touched[segment.path] = None
-    spares: list[tuple[int, int]] = []
-    deleted: list[str] = []
-    for number in sorted(n for n in sizes if n > last.number):
-        if number == last.number + len(spares) + 1 and sizes[number] == limits.segment_bytes:
-            spares.append((number, sizes[number]))
-        else:
-            deleted.append(segment_path(number))
-    for path in touched:
-        if path not in deleted:
-            yield SyncFile(path)
-    for path in deleted:
-        yield Delete(path)
-    yield SyncDir(JOURNAL)
-    manifest.boot += 1
-    yield from _perform(replace_ops(manifest))
-    end = last.base + last.end
-    return JournalState(
-        directory_key(manifest.directory_id), manifest.boot, reader.segments, spares, [], end, reader.proven
-    )  # fmt: skip
-
-
-def _write_anew(segment: Segment, start: int) -> Steps:
-    """Read a stretch of a segment and write the same bytes to the same place."""
-    while start < segment.end:
-        data = yield from read(segment.path, start, min(READ_BYTES, segment.end - start))
-        if not data:
-            raise CorruptStore(segment.path, start, "the segment ends before its frames do")
-        yield Write(segment.path, start, [data])
-        start += len(data)
-
-
-def _keep_free(journal: JournalState, sizes: dict[int, int], first_segment: int, limits: Limits) -> list[int]:
-    """Take a few of the released segments to be used again; the numbers of the others."""
-    others: list[int] = []
-    for number in sorted(n for n in sizes if n < first_segment):
-        if sizes[number] == limits.segment_bytes and len(journal.free) < free_segments_max(limits):
-            journal.free.append(number)
-        else:
-            others.append(number)
-    return others
