@@ -70,5 +70,13 @@ def test_a_set_of_sequences_is_a_set(
     assert not model or real.least() == min(model)
     assert real.first(limit, SeqSet(sorted(other))) == sorted(model - other)[:limit]
     assert real.mask_of(at, count) == sum(1 << (seq - at) for seq in model if at <= seq < at + count)
+    for some in (sorted(other), list(range(at, at + limit))):
+        assert real.among(some) == [seq for seq in some if seq in model]
+        copy = SeqSet(sorted(model))
+        copy.add_all(some)
+        assert copy.to_list() == sorted(model | set(some))
+        copy.discard_all(some)
+        assert copy.to_list() == sorted(model - set(some))
+        copy.check()
     assert all((seq in real) == (seq in model) for seq in [at, at + count, *other])
     assert ones(count).bit_count() == count

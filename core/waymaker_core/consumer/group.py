@@ -213,7 +213,9 @@ class Group:
         if isinstance(record, DropRecord):
             self.dropped += len(record.seqs)
         held = self.staged.committed(record).held
-        return [seq for batch, mask in held for seq in batch.seqs_of(mask)] if self.withholding is not None else []
+        if self.withholding is None:
+            return []
+        return sorted(seq for batch, mask in held for seq in batch.seqs_of(mask))
 
     def replayed(self, record: AckRecord | DropRecord) -> None:
         """A record of the log, before `resume`: done is done, considered or not."""
@@ -230,9 +232,7 @@ class Group:
     def gone(self, seqs: list[int]) -> None:
         """Messages (ascending) left the stream."""
         self.pending.remove(self.pending.find(seqs))
-        if self.passed:
-            for seq in seqs:
-                self.passed.discard(seq)
+        self.passed.discard_all(seqs)
 
     def gone_below(self, seq: int) -> None:
         """Every message below a sequence left the stream."""

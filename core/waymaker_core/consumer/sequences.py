@@ -118,6 +118,31 @@ class SeqSet:
             rest >>= CHUNK
             key += 1
 
+    def add_all(self, seqs: list[int]) -> None:
+        """Ascending, distinct sequences become members; a run of them in one go."""
+        if seqs and is_run(seqs):
+            self.add_mask(seqs[0], ones(len(seqs)))
+        else:
+            for seq in seqs:
+                self.add_mask(seq, 1)
+
+    def discard_all(self, seqs: list[int]) -> None:
+        """Ascending, distinct sequences are members no more; a run of them in one go."""
+        if seqs and is_run(seqs):
+            self.discard_mask(seqs[0], ones(len(seqs)))
+        elif self._count:
+            for seq in seqs:
+                self.discard_mask(seq, 1)
+
+    def among(self, seqs: list[int]) -> list[int]:
+        """Those of ascending, distinct sequences that are members."""
+        if not seqs or not self._count:
+            return []
+        if is_run(seqs):
+            first = seqs[0]
+            return [first + index for index in positions(self.mask_of(first, len(seqs)))]
+        return [seq for seq in seqs if seq in self]
+
     def mask_of(self, first: int, count: int) -> int:
         """Which of `count` sequences from `first` are members; bit 0 stands for `first`."""
         key, shift = first >> CHUNK_BITS, first & _LOW

@@ -161,8 +161,7 @@ def _send_out(group: Group, chosen: list[int], member: int, now_ns: int) -> None
     group.pending.add(chosen, member, 1, now_ns + group.ack_wait_ns)
     group.last_delivered = max(group.last_delivered, chosen[-1])
     if group.withholding is not None:
-        for seq in chosen:
-            group.withholding.held.add(seq)
+        group.withholding.held.add_all(chosen)
 
 
 def _listed(ranges: list[tuple[int, int]]) -> list[int]:

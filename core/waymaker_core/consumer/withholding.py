@@ -10,8 +10,6 @@ It exists only while a work queue has at least two groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from waymaker_core.consumer.batch import Part
 from waymaker_core.consumer.sequences import SeqSet
 
@@ -38,20 +36,16 @@ class Withholding:
             batch.add_to(self.shared, mask)
         self.serial += 1
 
-    def free(self, seqs: Iterable[int]) -> None:
-        """A holder is done with messages that stay in the stream."""
-        for seq in seqs:
-            self.held.discard(seq)
+    def free(self, seqs: list[int]) -> None:
+        """A holder is done with messages (ascending) that stay in the stream."""
+        self.held.discard_all(seqs)
         self.serial += 1
 
-    def gone(self, seqs: Iterable[int]) -> list[int]:
-        """Messages left the stream; those that another group may have an eye on."""
-        watched: list[int] = []
-        for seq in seqs:
-            self.held.discard(seq)
-            if seq in self.shared:
-                self.shared.discard(seq)
-                watched.append(seq)
+    def gone(self, seqs: list[int]) -> list[int]:
+        """Messages (ascending) left the stream; those that another group may have an eye on."""
+        self.held.discard_all(seqs)
+        watched = self.shared.among(seqs)
+        self.shared.discard_all(watched)
         return watched
 
     def gone_below(self, seq: int) -> None:
