@@ -36,6 +36,8 @@ from waymaker_sim.tape import Track
 SECTOR = 512
 MEMORY = "memory/"
 JOURNAL = "journal/"
+PLENTY = 1 << 62
+"""A capacity that is never reached."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class DiskFaults:
     read_error: int = 0
     write_error: int = 0
     sync_error: int = 0
-    capacity: int = 1 << 62
+    capacity: int = PLENTY
     lose: bool = True
     tear: bool = True
     lose_names: bool = True
@@ -184,7 +186,7 @@ class SimDisk:
         self._fails("write error", self.faults.write_error, path, offset)
         file = self._names.get(path)
         grows = offset + len(data) - (len(file.content) if file else 0)
-        if grows > 0:
+        if grows > 0 and self.faults.capacity != PLENTY:
             room = self.faults.capacity - self.used_bytes()
             if grows > room:
                 if file is not None and room > 0:  # what fits is written, as a real file system does
@@ -233,7 +235,8 @@ class SimDisk:
             return
         self._fails("write error", self.faults.write_error, path)
         old = self._names.get(path)
-        if size - (len(old.content) if old else 0) > self.faults.capacity - self.used_bytes():
+        more = size - (len(old.content) if old else 0)
+        if self.faults.capacity != PLENTY and more > self.faults.capacity - self.used_bytes():
             raise DiskFailure(FailureKind.NO_SPACE, path, 0, f"{size} bytes do not fit")
         self._link(path, _File(size))
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from waymaker_sim.disk import PLENTY
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.process import Process, State
 from waymaker_sim.scene import Scene
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
-
-PLENTY = 1 << 62
 
 
 class Nemesis:

@@ -61,11 +61,11 @@ class Publisher:
         """One call."""
         self.track.begin()
         track = self.track
-        kind = track.weighted("publish", ((1, "rest"), (6, "one"), (3, "conditional"), (3, "batch"), (1, "burst")))
+        kind = track.weighted("publish", ((2, "rest"), (12, "one"), (6, "conditional"), (6, "batch"), (1, "burst")))
         if kind == "rest":
             return
         stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
-        count = {"one": 1, "conditional": 1}.get(kind, 0) or track.between("messages", 1, 12 if kind == "batch" else 80)
+        count = {"one": 1, "conditional": 1}.get(kind, 0) or track.between("messages", 1, 12 if kind == "batch" else 50)
         self._publish(stream, count, kind == "conditional" or (kind == "batch" and track.draw("conditions", 3) == 2))
 
     def _publish(self, stream: StreamName, count: int, conditional: bool) -> None:

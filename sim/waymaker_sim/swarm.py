@@ -69,7 +69,7 @@ def tiny_limits(track: Track) -> Limits:
         record_messages_max=track.pick("record", [256, 16, 2, 1]),
         record_bytes_max=track.pick("record bytes", [16 * KIB, 2 * KIB]),
         flush_bytes_max=16 * KIB,
-        index_cache_bytes=track.pick("index cache", [64 * KIB, 4 * KIB, 1 * KIB]),
+        index_cache_bytes=track.pick("index cache", [64 * KIB, 16 * KIB, 4 * KIB]),
         pending_max=track.pick("pending", [1_000_000, 50, 5]),
         fetch_bytes_max=track.pick("fetch bytes", [8192 * KIB, 4 * KIB, 300]),
         watch_events_max=track.pick("watch events", [1024, 4]),
