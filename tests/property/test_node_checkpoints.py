@@ -63,6 +63,21 @@ def test_one_idle_stream_does_not_pin_the_journal() -> None:
     assert len(tails) < 6, "a tail file goes when nobody uses it"
 
 
+def test_a_tail_file_goes_with_the_last_stream_that_used_it() -> None:
+    server = Server(TINY)
+    for number in range(6):
+        server.create(f"small{number}")
+        server.publish(f"small{number}", b"in a tail file")
+    server.create("busy", block_size=5)
+    fill(server, "busy", 200)
+    assert [path for path in server.disk.names if path.startswith("tails/")]
+    for number in range(6):
+        server.ok(rq.DeleteStream(f"small{number}"))
+    fill(server, "busy", 300)
+    used = set(server.node._state.hosted[server.node._state.catalogue.find("", "busy").stream_id].stream.files())  # type: ignore[union-attr]
+    assert {path for path in server.disk.names if path.startswith("tails/")} <= used
+
+
 def test_files_of_blocks_that_are_gone_go() -> None:
     server = Server(TINY)
     server.create("s", block_size=10, max_msgs=50)

@@ -219,6 +219,7 @@ class Checkpoints:
         ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
         if ops:
             self._start(ops, _nothing, self._not_deleted)
+        self._tails.keep_only(state.hosted)
         for path in [*running.garbage, *self._tails.take_unused()]:
             self._garbage.add_shared(path)
         state.stats.checkpoints += 1

@@ -231,6 +231,7 @@ class Node:
         stats.subscriptions = len(self._subscriptions)
         stats.watchers = len(self._watchers)
         stats.journal_bytes = journal.journal_bytes()
+        stats.journal_segments = journal.segment_count
 
     def _halt_if_lost(self, effects: list[Effect]) -> list[Effect]:
         """End the node where it is not known any more what is durable, or where it is drained."""

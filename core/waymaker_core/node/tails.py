@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from waymaker_core.node.hosted import Hosted
 from waymaker_core.store.paths import TAILS
 from waymaker_core.types import StreamId
@@ -25,7 +27,7 @@ class Tails:
 
     def note(self, hosted: Hosted) -> None:
         """A stream's chunks moved, or went: look which tail files it uses now."""
-        self.forget(hosted)
+        self._forget(hosted.id)
         found = {path: used for path, used in hosted.stream.files().items() if path.startswith(TAILS)}
         for path, used in found.items():
             users = self._users.setdefault(path, {})
@@ -34,10 +36,14 @@ class Tails:
         if found:
             self._of[hosted.id] = list(found)
 
-    def forget(self, hosted: Hosted) -> None:
-        """A stream uses none."""
-        for path in self._of.pop(hosted.id, ()):
-            self._users[path].pop(hosted.id, None)
+    def keep_only(self, alive: Container[StreamId]) -> None:
+        """Streams that are gone use none."""
+        for stream_id in [stream_id for stream_id in self._of if stream_id not in alive]:
+            self._forget(stream_id)
+
+    def _forget(self, stream_id: StreamId) -> None:
+        for path in self._of.pop(stream_id, ()):
+            self._users[path].pop(stream_id, None)
 
     def take_unused(self) -> list[str]:
         """Files that nobody uses any more; each is told once."""

@@ -365,6 +365,11 @@ class Journal:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
+    @property
+    def segment_count(self) -> int:
+        """Segments that hold records, spares not counted."""
+        return len(self._segments)
+
     def segment_of(self, path: str) -> Segment | None:
         """The segment in use with this path, or None."""
         for segment in self._segments:
