@@ -27,6 +27,7 @@ def _check_figures(state: StreamState) -> None:
     assert state.bytes == sum(block.bytes for block in blocks)
     assert 1 <= state.first_seq <= state.last_seq + 1
     assert all(block.last <= state.last_seq for block in blocks)
+    assert state.absent == sum(block.columns is None for block in blocks)
     uses: dict[str, int] = {}
     for block in blocks:
         for path in block.files:

@@ -113,6 +113,7 @@ def load_index(state: StreamState, number: int, data: bytes) -> int:
     for first, skip, chunk in zip(index.chunk_firsts, index.chunk_skips, index.chunks, strict=True):
         columns.add_chunk(first, chunk, skip)
     block.columns = columns
+    state.absent -= 1
     return columns.resident_bytes()
 
 
@@ -123,6 +124,7 @@ def evict_index(state: StreamState, number: int) -> int:
         return 0
     size = block.columns.resident_bytes()
     block.columns = None
+    state.absent += 1
     return size
 
 

@@ -85,6 +85,7 @@ def _add_block(state: StreamState, block: Block) -> None:
     state.in_order = state.in_order and block.ordered and block.time_min >= state.time_max
     state.time_max = max(state.time_max, block.time_max)
     state.blocks[block.number] = block
+    state.absent += block.columns is None
     state.count += block.alive
     state.bytes += block.bytes
     files, block.files = block.files, []

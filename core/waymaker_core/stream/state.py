@@ -33,7 +33,7 @@ class StreamState:
 
     `blocks`: by number, in order; a block without a live message is not there. `in_order`: no message is older than one
     before it, since the stream was last empty. `shielded`: retention has met messages kept only because an older one at
-    their subject is kept. `released`: files of blocks that are gone.
+    their subject is kept. `absent`: how many blocks are not resident. `released`: files of blocks that are gone.
     """
 
     def __init__(self, stream_id: int, config: StreamConfig, created_ms: int, limits: Limits) -> None:
@@ -56,6 +56,7 @@ class StreamState:
         self.time_max = 0
         self.in_order = True
         self.shielded = False
+        self.absent = 0
         self.file_uses: dict[str, int] = {}
         self.released: list[str] = []
         self.reserve_ahead = 0
@@ -87,9 +88,9 @@ class StreamState:
 
     def need_all(self) -> None:
         """`NeedBlocks` unless every index is resident."""
-        absent = [number for number, block in self.blocks.items() if block.columns is None]
-        if absent:
-            raise NeedBlocks(absent)
+        if not self.absent:
+            return
+        raise NeedBlocks([number for number, block in self.blocks.items() if block.columns is None])
 
     def block_of(self, seq: int) -> int:
         """The number of the block a sequence falls into."""
@@ -198,7 +199,7 @@ class StreamState:
     def apply_config(self, config: StreamConfig) -> None:
         """New settings, committed by the catalogue."""
         if self.tail.configs and self.tail.configs[0] == config:
-            self.tail.configs.popleft()
+            del self.tail.configs[0]
         self.config = config
 
     def open_at(self, last_seq: int) -> None:
@@ -317,6 +318,7 @@ class StreamState:
     def _release(self, block: Block) -> None:
         """A block has no live message any more."""
         del self.blocks[block.number]
+        self.absent -= block.columns is None
         for path in block.files:
             self.release_file(path)
         block.files = []

@@ -12,7 +12,6 @@ never staged here, changes committed and projected figures alike.
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Sequence
 
 from waymaker_core.configs import StreamConfig
@@ -98,11 +97,11 @@ class Tail:
         self.reserved_to = 0
         self.truncate_to = 0
         self.front_seq = 0
-        self.staged: deque[Staged] = deque()
+        self.staged: list[Staged] = []
         self.drops: dict[int, int] = {}
         self.blocks: dict[int, list[int]] = {}
-        self.partial: deque[tuple[int, int, int, int]] = deque()
-        self.configs: deque[StreamConfig] = deque()
+        self.partial: list[tuple[int, int, int, int]] = []
+        self.configs: list[StreamConfig] = []
         self.undo: list[int] = []
         self.latest: dict[str, int] = {}
         self.latest_upto = 0
@@ -243,11 +242,15 @@ class Tail:
 
     def publish_applied(self, last_seq: int) -> None:
         """Staged publishes up to a sequence are committed."""
-        staged = self.staged
-        while staged and staged[0].last_seq <= last_seq:
-            for block, count, byte_count in staged.popleft().parts:
+        done = 0
+        for publish in self.staged:
+            if publish.last_seq > last_seq:
+                break
+            done += 1
+            for block, count, byte_count in publish.parts:
                 self.add(block, -count, -byte_count)
-        if not staged:
+        del self.staged[:done]
+        if not self.staged:
             self._forget_latest()
 
     def drops_applied(self, block: int, seqs: Sequence[int]) -> list[int]:
@@ -271,7 +274,7 @@ class Tail:
         """A truncation is committed."""
         partial = self.partial
         while partial and partial[0][0] <= truncate_to:
-            _, block, count, byte_count = partial.popleft()
+            _, block, count, byte_count = partial.pop(0)
             self.add(block, count, byte_count)
 
     # ------------------------------------------------------------ look-ups
