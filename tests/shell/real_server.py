@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -29,14 +30,26 @@ def free_port() -> int:
         return port
 
 
-def speaks_http2(port: int) -> bool:
-    """Whether somebody answers there. A server that holds the port and still opens its data does not."""
+def answers(port: int, *, tls: bool = False) -> bool:
+    """Whether somebody talks there. A server that holds the port and still opens its data does not."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            if tls:
+                with _unverified().wrap_socket(connection):
+                    return True
             connection.sendall(HTTP2_GREETING)
             return len(connection.recv(9)) > 0
     except OSError:
         return False
+
+
+def _unverified() -> ssl.SSLContext:
+    """To learn whether a handshake comes about; whose certificate it is does not matter here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 class ServerFailed(AssertionError):
@@ -157,9 +170,9 @@ class RealServer:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 code, self._process = self._process.returncode, None
-                raise ServerFailed(f"the server ended with {code} before it listened:\n{self.log_tail()}", code)
-            if speaks_http2(self.port):
+                raise ServerFailed(f"the server ended with {code} before it answered:\n{self.log_tail()}", code)
+            if answers(self.port, tls="--tls-cert" in self._arguments):
                 return
             time.sleep(0.02)
         self.close()
-        raise ServerFailed(f"the server did not listen within {START_S_MAX} s:\n{self.log_tail()}")
+        raise ServerFailed(f"the server did not answer within {START_S_MAX} s:\n{self.log_tail()}")

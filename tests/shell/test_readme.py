@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.real_server import free_port, speaks_http2
+from tests.shell.real_server import answers, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -105,7 +105,7 @@ class Terminals:
         deadline = time.monotonic() + START_S_MAX
         while time.monotonic() < deadline:
             assert process.poll() is None, f"{command[-1]}\nended:\n{process.stdout.read() if process.stdout else ''}"
-            if speaks_http2(self._port):
+            if answers(self._port):
                 return
             time.sleep(0.05)
         raise AssertionError(f"{command[-1]}\ndid not answer within {START_S_MAX} s")
