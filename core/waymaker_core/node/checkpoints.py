@@ -85,7 +85,9 @@ class Checkpoints:
         """Files that the next manifest makes garbage."""
         self.quarantine: Quarantine
         self.full = False
-        """Whether the last attempt failed; another follows when the disk is tried again."""
+        """Whether the last attempt found no room."""
+        self._paused = False
+        """Whether the last attempt failed, for whatever reason; another follows when the disk is tried again."""
         self.failed: DiskFailure | None = None
         """Why it is not known any more what is durable."""
 
@@ -100,12 +102,12 @@ class Checkpoints:
             running, self._unsynced = self._unsynced[0], None
             self._replace_manifest(running)
         grown = self._commits.journal.end - self._covered
-        if self._running is None and not self.full and grown >= self._state.limits.checkpoint_journal_bytes:
+        if self._running is None and not self._paused and grown >= self._state.limits.checkpoint_journal_bytes:
             self.begin()
 
     def retry(self) -> None:
-        """There may be room again."""
-        self.full = False
+        """The pause is over: there may be room again."""
+        self.full = self._paused = False
 
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
@@ -251,7 +253,7 @@ class Checkpoints:
             self.failed = failure
             return
         state, lives = self._state, self._lives
-        self._running, self.full = None, True
+        self._running, self._paused, self.full = None, True, no_room
         state.stats.checkpoint_failures += 1
         state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
         left_over = [*running.work, *(batch.streams if batch is not None else ())]
