@@ -148,6 +148,16 @@ def test_a_subject_that_died_and_came_back_in_one_block_is_listed_again() -> Non
     assert bench.stream.list_subjects("", "", 0).entries == ["a", "b"]
 
 
+def test_a_subject_that_died_before_a_restart_is_listed_again_when_it_comes_back() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
+    bench.publish("a", "b")
+    bench.drop(1)
+    assert bench.stream.list_subjects("", "", 0).entries == ["b"]
+    bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    bench.publish("a")
+    assert bench.stream.list_subjects("", "", 0).entries == ["a", "b"]
+
+
 def test_an_old_message_is_still_found_after_newer_ones_at_its_subject_were_acknowledged() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b", "b", "b", "b", "a")

@@ -70,6 +70,7 @@ def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
             for value in blocks:
                 _add_block(state, _decode_block(value))
             _decode_subjects(state, subjects)
+            _find_repaired(state)
             state.tail.reset(last_seq, state.count, state.bytes, clock_ms, reserved_to)
             return state
         case [int(version), *_] if version != VERSION:
@@ -215,6 +216,16 @@ def _decode_subjects(state: StreamState, value: list[object]) -> None:
                 at += count
             return
     raise CorruptRecord("not a subject table")
+
+
+def _find_repaired(state: StreamState) -> None:
+    """The block that grows may know subjects whose newest live message is older, or gone."""
+    block = state.blocks.get(state.block_of(state.last_seq))
+    if block is None or block.columns is None:
+        return
+    for subject in block.columns.table:
+        if state.block_of(state.subjects.last.get(subject, 0)) != block.number:
+            state.subjects.repaired[subject] = None
 
 
 # ---------------------------------------------------------------- raw columns
