@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+from benchmarks import scenarios
 from waymaker_core import records
 from waymaker_core.limits import KIB, MIB, Limits
 from waymaker_core.store import checkpoint, frame, manifest, segment
@@ -76,4 +77,14 @@ def test_every_kind_of_file_is_documented_with_its_word_and_version() -> None:
         manifest.MAGIC.decode(): manifest.MANIFEST_VERSION,
         segment.MAGIC.decode(): segment.SEGMENT_VERSION,
         checkpoint.MAGIC.decode(): checkpoint.CHECKPOINT_VERSION,
+    }
+
+
+def test_the_documented_targets_are_those_that_are_measured() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    targets = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d,]+) (?:messages/s|s) \|$", page, re.MULTILINE))
+    assert {name: int(figure.replace(",", "")) for name, figure in targets.items()} == {
+        "publish": scenarios.PUBLISH_TARGET,
+        "replay": scenarios.REPLAY_TARGET,
+        "restart": scenarios.RESTART_TARGET_S,
     }
