@@ -389,7 +389,19 @@ def test_a_literal_subject_is_scanned_at_the_cost_of_the_blocks_it_is_in() -> No
     bench.seal()
     with pytest.raises(NeedBlocks) as need:
         bench.stream.scan_subject("a", 0, 10, 1 << 20)
-    assert need.value.blocks == [0]
+    assert need.value.blocks == [0, 3]
+
+
+def test_a_search_asks_for_the_indexes_ahead_of_it_together() -> None:
+    bench = Bench(block_size=1)
+    bench.publish(*["a.x"] * 100)
+    bench.seal()
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.select(11, None, 30, 1 << 20)
+    assert need.value.blocks == list(range(10, 40))
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.select(11, Pattern("*.y"), 30, 1 << 20)
+    assert need.value.blocks == list(range(10, 74))
 
 
 def test_an_index_of_another_block_is_refused() -> None:

@@ -14,15 +14,20 @@ from waymaker_core.outcomes import exhausted
 from waymaker_core.requests import Messages, Page, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, NeedBlocks, Selection
 from waymaker_core.stream.block import SKIPS_MAX, Block
-from waymaker_core.stream.columns import Columns, first_at_or_after, within_bytes
+from waymaker_core.stream.columns import first_at_or_after, within_bytes
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import Pattern
+
+AHEAD_BLOCKS_MAX = 64
+"""Missing indexes a search asks for at once."""
+AHEAD_ENTRIES_MAX = 250_000
+"""Entries of the blocks a search looks ahead for, about."""
 
 
 class _Search:
     """A selection as it grows."""
 
-    __slots__ = ("limit", "byte_max", "withheld", "ranges", "count", "byte_count", "next_seq", "full", "visited")
+    __slots__ = ("limit", "byte_max", "withheld", "ranges", "count", "byte_count", "next_seq", "full")
 
     def __init__(self, limit: int, byte_max: int, withheld: Container[int] | None) -> None:
         self.limit = limit
@@ -33,7 +38,6 @@ class _Search:
         self.byte_count = 0
         self.next_seq = 0
         self.full = limit <= 0
-        self.visited: list[int] = []
 
     def take(self, first: int, count: int, byte_count: int) -> None:
         """Consecutive messages are selected."""
@@ -48,13 +52,6 @@ class _Search:
         if self.count >= self.limit:
             self.full = True
 
-    def columns(self, block: Block) -> Columns:
-        """The columns of the next block, which must be resident together with those visited before."""
-        self.visited.append(block.number)
-        if block.columns is None:
-            raise NeedBlocks(list(self.visited))
-        return block.columns
-
 
 def select(
     state: StreamState, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int,
@@ -67,9 +64,13 @@ def select(
         pattern = None
     for number in _candidates(state, pattern, state.block_of(start)):
         block = state.blocks[number]
+        if pattern is not None and _skips(block, pattern):
+            continue
+        if block.columns is None and block.last >= start:
+            raise NeedBlocks(_ahead(state, pattern, start, search))
         if pattern is None:
             _take_ranges(search, block, start)
-        elif not _skips(block, pattern):
+        else:
             _take_hits(search, state, block, start, pattern)
         if search.full:
             break
@@ -84,6 +85,25 @@ def _candidates(state: StreamState, pattern: Pattern | None, from_block: int) ->
     return [number for number in numbers[bisect_left(numbers, from_block) :] if number in state.blocks]
 
 
+def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
+    """The blocks this search visits from its beginning, as far as can be foreseen: they must be resident together."""
+    numbers: list[int] = []
+    messages = entries = missing = 0
+    for number in _candidates(state, pattern, state.block_of(start)):
+        block = state.blocks[number]
+        if block.last < start or (pattern is not None and _skips(block, pattern)):
+            continue
+        numbers.append(number)
+        messages += block.live_count_from(start)
+        if block.columns is None:
+            missing += 1
+            entries += block.size
+        enough = messages >= search.limit if pattern is None and search.withheld is None else False
+        if missing and (enough or missing >= AHEAD_BLOCKS_MAX or entries >= AHEAD_ENTRIES_MAX):
+            break
+    return numbers
+
+
 def _skips(block: Block, pattern: Pattern) -> bool:
     return block.skips is not None and pattern.text in block.skips
 
@@ -92,7 +112,7 @@ def _take_ranges(search: _Search, block: Block, start: int) -> None:
     entry = block.next_live(max(0, start - block.first))
     if entry >= block.size:
         return
-    lengths = search.columns(block).lengths
+    lengths = block.resident().lengths
     while entry < block.size and not search.full:
         end = block.live_end(entry)
         if search.withheld is not None:
@@ -123,7 +143,7 @@ def _not_withheld(withheld: Container[int], first: int, entry: int, end: int) ->
 
 
 def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pattern: Pattern) -> None:
-    columns = search.columns(block)
+    columns = block.resident()
     hits = columns.hits_of(pattern)
     if not hits and state.is_complete(block):
         # Sealed, so it will never match: next time its index need not be resident.
