@@ -81,8 +81,9 @@ class Retention:
         interest = hosted.stream.config.retention is RetentionKind.INTEREST
         floor = hosted.consumers.interest_floor() if interest else None
         again_ns = state.now.mono_ns
+        bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
-            if not self._commits.room_for(PRUNE_BOUND, ordinary=False) and self._commits.last() is not None:
+            if not self._commits.room_for(bound, ordinary=False) and self._commits.last() is not None:
                 again_ns += self._interval_ns
                 break
             record = hosted.stream.decide_retention(state.now.wall_ms, floor)
