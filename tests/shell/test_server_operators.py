@@ -136,7 +136,7 @@ def test_logs_are_one_json_object_a_line_with_the_libraries_among_them() -> None
         log = structlog.get_logger()
         log.info("server_ready", address="127.0.0.1:1")
         log.debug("not_wanted")
-        logging.getLogger("a.library").warning("careful: %s", "x")
+        logging.getLogger("somepackage").warning("careful: %s", "x")
         try:
             raise ValueError("inside")
         except ValueError as error:
