@@ -413,14 +413,18 @@ async def test_who_does_not_take_its_answers_keeps_nobody_else_waiting() -> None
 async def test_health_and_readiness_fall_with_the_first_sign_of_a_stop() -> None:
     async with serving() as s:
         s.node.drain_at_once = False
+        watch = health_pb2_grpc.HealthStub(s.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         draining = asyncio.create_task(s.server.drain(1.0))
         await asyncio.sleep(0.05)
         health = health_pb2_grpc.HealthStub(s.channel)
         response = await health.Check(health_pb2.HealthCheckRequest())
         assert response.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert s.server.listeners.condition.not_ready == "draining"
         assert s.server.listeners.condition.not_alive == ""
         assert await draining is None
+        assert await watch.code() is grpc.StatusCode.OK, "a watch of health does not keep the server"
 
 
 async def test_health_and_reflection_know_every_service() -> None:

@@ -119,7 +119,9 @@ def test_a_stop_under_load_answers_or_refuses_everybody_and_forgets_nothing(tmp_
         assert server.terminate() == 0
         for writer in writers:
             writer.join()
-        assert {error.code() for error in others} == {grpc.StatusCode.UNAVAILABLE}
+        # A call that reaches gRPC while it closes is cancelled by it, unseen by us: nobody is told that it did not happen.
+        assert {error.code() for error in others} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        assert len(others) == 8
         server.start()
         with grpc.insecure_channel(server.address) as channel:
             stored = {message.seq for message in scan(channel, "s")}

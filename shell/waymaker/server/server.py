@@ -32,10 +32,32 @@ from waymaker_proto import admin_pb2
 PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"
 SERVICES: Final = (SERVICE, PIPELINE_SERVICE, admin_service.SERVICE)
 
-_FLUSH_S: Final = 0.5
-"""What answers that are on their way get to leave, once the node has nothing more to say."""
+_FLUSH_S: Final = 3.0
+"""How long answers that are on their way may take to leave, once the node has nothing more to say."""
 
 log = structlog.get_logger("waymaker.server")
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """The standard service, whose watches end with the server instead of keeping it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._over = asyncio.Event()
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
+        """Tell of changes until the client has enough, or the server goes."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        over = asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait([watching, over], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            over.cancel()
+
+    def end_watches(self) -> None:
+        """The last word has been said."""
+        self._over.set()
 
 
 class ServedNode(CoreNode, Figures, Protocol):
@@ -92,7 +114,7 @@ class Server:
         self._node = node
         self._version = version
         self._draining = False
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self.metrics = Metrics(node, lambda: len(self.sessions))
         self.engine = Engine(node, disk, self.metrics)
         serving = Serving(config.limits, config.node_id)
@@ -150,7 +172,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self.sessions.drain()
         self.engine.drain()
-        await asyncio.wait([self.engine.halted], timeout=max(0.0, grace_s - _FLUSH_S))
+        await asyncio.wait([self.engine.halted], timeout=max(0.0, grace_s - min(_FLUSH_S, grace_s / 4)))
         halt = self.engine.halted.result() if self.engine.halted.done() else None
         if halt is None:
             self.engine.close()
@@ -161,6 +183,7 @@ class Server:
         """Close the doors; calls still open have this long to end by themselves."""
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
         self.sessions.finish()
+        self._health.end_watches()
         await self.listeners.grpc.stop(grace_s)
         self.engine.close()
         if self.listeners.operators is not None:
