@@ -3,74 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.property.stream_model import ToyDisk, ack_record, move_blocks, resident, view
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
+from tests.property.stream_bench import LIMITS, Bench
+from tests.property.stream_model import ack_record, resident, view
+from waymaker_core.configs import Retention
 from waymaker_core.outcomes import RefusedError
 from waymaker_core.records import PublishRecord
-from waymaker_core.requests import ImportBatch, Publish, UpdateStream
-from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated, validate
+from waymaker_core.requests import Publish, UpdateStream
+from waymaker_core.stream import PublishDecision, Stream, updated
 from waymaker_core.subjects import Pattern
-
-LIMITS = Limits()
-
-
-class Bench:
-    """A stream on a toy disk."""
-
-    def __init__(self, **settings: object) -> None:
-        config = replace(StreamConfig("s", block_size=4), **settings)  # type: ignore[arg-type]
-        self.stream = Stream(1, validate(config, LIMITS), 1, LIMITS)
-        self.disk = ToyDisk()
-
-    def decide(
-        self, *subjects: str, size: int = 3, times: list[int] | None = None, expected: list[int] | None = None,
-        wall_ms: int = 1000, service: bool = False,
-    ) -> PublishDecision:  # fmt: skip
-        count = len(subjects)
-        request = Publish("s", list(subjects), [size] * count, [2] * count, b"xy" * count, times, expected, service)
-        return resident(self.stream, self.disk, lambda: self.stream.decide_publish(request, wall_ms))
-
-    def apply(self, decision: PublishDecision) -> PublishDecision:
-        record = decision.record
-        assert record is not None
-        chunk = self.disk.append("journal/0000000000000001.seg", b"".join(decision.parts))
-        self.stream.apply(self.stream.position + 1, record, chunk)
-        self.stream.check()
-        return decision
-
-    def publish(self, *subjects: str, **how: object) -> PublishDecision:
-        return self.apply(self.decide(*subjects, **how))  # type: ignore[arg-type]
-
-    def prune(self, wall_ms: int) -> None:
-        while (
-            record := resident(self.stream, self.disk, lambda: self.stream.decide_retention(wall_ms, None))
-        ) is not None:
-            self.stream.apply(self.stream.position + 1, record, None)
-            self.stream.check()
-
-    def drop(self, *seqs: int) -> None:
-        drops, sizes = resident(self.stream, self.disk, lambda: self.stream.decide_drops(seqs))
-        self.stream.apply(self.stream.position + 1, ack_record(drops, sizes), None)
-        self.stream.check()
-
-    def seal(self) -> None:
-        """Complete blocks get files, and their indexes are given up."""
-        move_blocks(self.stream, self.disk, lambda path: False, 10 * (len(self.disk.files) + 1))
-        for number in list(self.stream.blocks):
-            self.stream.evict_index(number)
-
-    def live(self) -> list[int]:
-        found = resident(self.stream, self.disk, lambda: self.stream.select(0, None, 10_000, 1 << 30))
-        return [seq for first, last in found.ranges for seq in range(first, last + 1)]
 
 
 def revisions(decision: PublishDecision) -> dict[int, int]:
@@ -333,194 +279,6 @@ def test_a_message_larger_than_the_whole_stream_is_oversize() -> None:
     assert bench.decide("a", size=9).published.failures is None
 
 
-# ---------------------------------------------------------------- indexes
-
-
-def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
-    bench = Bench(max_msgs_per_subject=1)
-    bench.publish(*"abcdefgh")
-    bench.seal()
-    bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
-    tail = bench.stream.tail
-    before = (
-        tail.last_seq,
-        tail.count,
-        tail.bytes,
-        tail.clock_ms,
-        len(tail.staged),
-        dict(tail.drops),
-        dict(tail.blocks),
-    )
-    with pytest.raises(NeedBlocks) as need:
-        bench.stream.decide_publish(Publish("s", ["z", "a"], [1, 1], [1, 1], b"xy"), 10**9)
-    assert need.value.blocks == [0, 1]
-    assert before == (
-        tail.last_seq, tail.count, tail.bytes, tail.clock_ms, len(tail.staged), dict(tail.drops), dict(tail.blocks)
-    )  # fmt: skip
-    assert list(bench.publish("z", "a").record.drop_seqs) == [1]  # type: ignore[union-attr]
-
-
-def test_an_index_stays_while_any_publish_may_need_it_and_goes_otherwise() -> None:
-    capped, plain = Bench(max_msgs_per_subject=1), Bench()
-    for bench in (capped, plain):
-        bench.publish(*"abcdefgh")
-        move_blocks(bench.stream, bench.disk, lambda path: False, 1)
-    assert capped.stream.evict_index(0) == 0
-    assert plain.stream.evict_index(0) > 0
-    assert plain.stream.evict_index(0) == 0
-    assert plain.stream.index_location(0) is not None
-    assert plain.stream.index_location(2) is None
-
-
-def test_a_pattern_that_matches_nothing_in_a_sealed_block_asks_for_its_index_once() -> None:
-    bench = Bench()
-    bench.publish(*["a.x"] * 8, "b.x")
-    bench.seal()
-    found = resident(bench.stream, bench.disk, lambda: bench.stream.select(0, Pattern("b.*"), 5, 1 << 20))
-    assert found.ranges == [(9, 9)]
-    for number in list(bench.stream.blocks):
-        bench.stream.evict_index(number)
-    assert bench.stream.select(0, Pattern("b.*"), 5, 1 << 20).ranges == [(9, 9)], "without loading anything"
-
-
-def test_a_literal_subject_is_scanned_at_the_cost_of_the_blocks_it_is_in() -> None:
-    bench = Bench()
-    bench.publish("a", *["b"] * 11, "a")
-    bench.seal()
-    with pytest.raises(NeedBlocks) as need:
-        bench.stream.scan_subject("a", 0, 10, 1 << 20)
-    assert need.value.blocks == [0, 3]
-
-
-def test_a_search_asks_for_the_indexes_ahead_of_it_together() -> None:
-    bench = Bench(block_size=1)
-    bench.publish(*["a.x"] * 100)
-    bench.seal()
-    with pytest.raises(NeedBlocks) as need:
-        bench.stream.select(11, None, 30, 1 << 20)
-    assert need.value.blocks == list(range(10, 40))
-    with pytest.raises(NeedBlocks) as need:
-        bench.stream.select(11, Pattern("*.y"), 30, 1 << 20)
-    assert need.value.blocks == list(range(10, 74))
-
-
-def test_an_index_of_another_block_is_refused() -> None:
-    bench = Bench()
-    bench.publish(*"abcdefgh")
-    bench.seal()
-    place = bench.stream.index_location(0)
-    assert place is not None
-    with pytest.raises(ValueError, match="index"):
-        bench.stream.load_index(1, bench.disk.read(place))
-
-
-def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it() -> None:
-    bench = Bench(retention=Retention.WORK_QUEUE)
-    for subject in "abcd":
-        bench.publish(subject)
-    (move,) = bench.stream.blocks_to_move(lambda path: False)
-    copies = [
-        bench.disk.append(f"blocks/1-{place // 2}.blk", bench.disk.read(source))
-        for place, source in enumerate(move.sources)
-    ]
-    index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
-    assert bench.stream.moved(move, copies, index)
-    assert not bench.stream.moved(move, copies, index), "a move is reported once"
-    bench.seal()
-    messages = resident(bench.stream, bench.disk, lambda: bench.stream.read_range(0, 9, 1 << 20))
-    assert [seq for seq, _, _, _ in bench.disk.bodies(messages)] == [1, 2, 3, 4]
-    assert bench.stream.files() == {"blocks/1-0.blk": 4, "blocks/1-1.blk": 4}
-    bench.drop(1, 2, 3, 4)
-    assert sorted(bench.stream.take_released()) == ["blocks/1-0.blk", "blocks/1-1.blk"]
-    assert bench.stream.take_released() == []
-
-
-def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
-    bench = Bench(retention=Retention.WORK_QUEUE)
-    bench.publish("a", "b")
-    (move,) = bench.stream.blocks_to_move(lambda path: True)
-    bench.drop(1, 2)
-    bench.publish("c")
-    assert not bench.stream.moved(move, [Chunk("tails/1.tail", 0, 4, 0)])
-    bench.stream.check()
-    assert bench.stream.encode_index(move, []) == b""
-
-
-def test_an_ephemeral_record_across_a_block_boundary_keeps_its_file_until_both_blocks_are_gone() -> None:
-    bench = Bench(retention=Retention.WORK_QUEUE, ephemeral=True)
-    decision = bench.decide(*"abcdef")
-    chunk = bench.disk.append("memory/1/0", b"".join(decision.parts))
-    assert decision.record is not None
-    bench.stream.apply(1, decision.record, chunk)
-    bench.drop(1, 2, 3, 4)
-    assert bench.stream.take_released() == []
-    bench.drop(5, 6)
-    assert bench.stream.take_released() == ["memory/1/0"]
-
-
-# ---------------------------------------------------------------- replay and reservation
-
-
-def test_a_drop_of_a_sealed_blocks_message_replays_without_its_index() -> None:
-    bench = Bench(retention=Retention.WORK_QUEUE)
-    bench.publish(*"abcdefgh")
-    bench.seal()
-    snapshot = cbor2.loads(cbor2.dumps(bench.stream.snapshot()))
-    drops, sizes = resident(bench.stream, bench.disk, lambda: bench.stream.decide_drops([2, 3]))
-    again = Stream.restore(snapshot, LIMITS)
-    for stream in (bench.stream, again):
-        stream.apply(stream.position + 1, ack_record(drops, sizes), None)
-    assert again.blocks[0].columns is None
-    again.check()
-    assert view(again, bench.disk) == view(bench.stream, bench.disk)
-
-
-def test_reserved_sequences_are_passed_over_after_a_stop() -> None:
-    bench = Bench()
-    bench.stream.reserve_ahead = 100
-    bench.publish("a")
-    assert bench.stream.reserved_to == 101
-    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
-    again.skip_reserved()
-    bench.stream = again
-    assert bench.publish("b").published.first_seq == 102
-    assert bench.live() == [1, 102]
-    assert bench.stream.stats().msg_count == 2
-
-
-def test_a_reservation_is_renewed_before_it_is_used_up() -> None:
-    bench = Bench()
-    bench.stream.reserve_ahead = 10
-    reserved = 0
-    for _ in range(30):
-        record = bench.publish("a", "a").record
-        assert record is not None
-        assert record.reserved_to in {0, record.first_seq + 1 + 10}
-        reserved = max(reserved, record.reserved_to)
-        assert reserved >= record.first_seq + 1
-
-
-def test_an_import_keeps_its_gaps_and_what_does_not_fit_is_refused() -> None:
-    bench = Bench()
-    good = ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy")
-    for bad in [
-        ImportBatch(1, [3, 3], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
-        ImportBatch(1, [3, 9], [5, -6], ["a", "b"], [1, 1], [1, 1], b"xy"),
-        ImportBatch(1, [3, 9], [5, 6], ["a", "b c"], [1, 1], [1, 1], b"xy"),
-        ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xyz"),
-        ImportBatch(1, [3], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
-        ImportBatch(1, [], [], [], [], [], b""),
-        ImportBatch(1, [0, 1], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
-    ]:
-        with pytest.raises(RefusedError):
-            bench.stream.decide_import(bad, 100)
-    assert bench.stream.is_settled()
-    bench.apply(bench.stream.decide_import(good, 100))
-    bench.stream.open_at(50)
-    assert bench.live() == [3, 9]
-    assert bench.publish("c").published.first_seq == 51
-
-
 # ---------------------------------------------------------------- reserved streams, wrong input
 
 
@@ -546,30 +304,6 @@ def test_only_its_service_writes_to_a_reserved_stream() -> None:
 def test_columns_that_disagree_or_absurd_numbers_are_refused(request_: Publish) -> None:
     with pytest.raises(RefusedError):
         Bench().stream.decide_publish(request_, 5)
-
-
-def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
-    bench = Bench(retention=Retention.WORK_QUEUE)
-    bench.publish(*"abcdef")
-    bench.drop(2)
-    bench.seal()
-    good = bench.stream.snapshot()
-    assert isinstance(good, list)
-    foreigners: list[object] = [None, "x", -1, [], [[]], b"zz", [1, 2, 3]]
-    for place in range(len(good)):
-        for foreign in foreigners:
-            value: list[object] = list(good)
-            value[place] = foreign
-            if isinstance(good[place], str) and isinstance(foreign, str):
-                continue
-            if isinstance(good[place], int) and isinstance(foreign, int) and place:
-                continue
-            if isinstance(good[place], list) and foreign == [] and place == 9:
-                continue
-            with pytest.raises(ValueError, match=r"."):
-                Stream.restore(value, LIMITS)
-    with pytest.raises(ValueError, match="version"):
-        Stream.restore([2, *good[1:]], LIMITS)
 
 
 def test_pruned_messages_are_left_out_of_redeliveries() -> None:
