@@ -227,7 +227,8 @@ async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_threa
     node, disk = Durable(), SlowDisk()
     engine = Engine(node, disk)
     await engine.ask(ANYONE, GetStreamInfo("s"))
-    assert disk.inline == 1
+    await turns()
+    assert (disk.inline, node.ticks) == (1, 0), "no step for nothing"
     first = [asyncio.create_task(engine.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
     await turns()
     second = [asyncio.create_task(engine.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]

@@ -217,7 +217,7 @@ class Engine:
             inline = self._perform(effects)
             if inline is None:
                 break
-            self._job_done(inline, self._disk.run(inline))
+            self._inputs.append(self._job_done(inline, self._disk.run(inline)))
         self._arm()
 
     def _perform(self, effects: list[Effect]) -> Job | None:
@@ -338,14 +338,14 @@ class Engine:
 
     def _collect(self) -> None:
         while self._finished:
-            self._job_done(*self._finished.popleft())
+            self.push(self._job_done(*self._finished.popleft()))
 
-    def _job_done(self, job: Job, result: JobResult) -> None:
+    def _job_done(self, job: Job, result: JobResult) -> JobDone | JobFailed:
         if job is self._sync_job:
             self._sync_job = None
             took = time.perf_counter() - self._sync_started
             self._sync_s += (took - self._sync_s) / 8
-        self.push(JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result))
+        return JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result)
 
     def _soon(self, function: Callable[..., None], *arguments: object) -> None:
         """From any thread; a loop that is closed already has nobody waiting."""
