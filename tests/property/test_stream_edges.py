@@ -271,6 +271,16 @@ def test_the_cap_of_a_subject_counts_what_is_staged() -> None:
     assert bench.live() == [2, 4, 5]
 
 
+def test_the_cap_of_a_subject_does_not_count_what_was_acknowledged_out_of_order() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, max_msgs_per_subject=3)
+    bench.publish("a", "a", "a")
+    bench.drop(2)
+    bench.publish("a")
+    assert bench.live() == [1, 3, 4]
+    bench.publish("a")
+    assert bench.live() == [3, 4, 5]
+
+
 def test_a_message_larger_than_the_whole_stream_is_oversize() -> None:
     bench = Bench(max_bytes=10)
     failures = bench.decide("a", size=10).published.failures

@@ -41,6 +41,19 @@ def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
     assert list(bench.publish("z", "a").record.drop_seqs) == [1]  # type: ignore[union-attr]
 
 
+def test_a_publish_whose_limit_reaches_into_a_missing_index_is_decided_once() -> None:
+    bench = Bench(max_msgs=8, strict_limits=True)
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.decide_publish(Publish("s", ["z"], [1], [1], b"x"), 10**9)
+    assert need.value.blocks == [0]
+    assert (bench.stream.tail.last_seq, bench.stream.tail.count, bench.stream.tail.clock_ms) == (8, 8, 1000)
+    assert bench.stream.is_settled()
+    assert bench.publish("z").published.first_seq == 9
+    assert bench.live() == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
 def test_an_index_stays_while_any_publish_may_need_it_and_goes_otherwise() -> None:
     capped, plain = Bench(max_msgs_per_subject=1), Bench()
     for bench in (capped, plain):
