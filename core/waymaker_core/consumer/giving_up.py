@@ -53,7 +53,7 @@ def drop(
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
     left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
     if bodies is None:
-        return _decided(group, member, sorted(left), [], None, source)
+        return _decided(group, member, sorted(left), [], None, None)
     undertaker = Undertaker(
         source.config.name,
         group.members[member].config.name,
@@ -72,22 +72,29 @@ def drop(
             else:
                 buried.append(seq)
                 letters.append(letter)
+    # The originals go first: a cap a subject must not count them beside their letters. All of a work queue is resident,
+    # so what follows a staged drop cannot ask for blocks.
+    drops = source.decide_drops(buried) if buried and source.config.retention is Retention.WORK_QUEUE else None
     copies = source.decide_copies(undertaker.subject, buried, letters, wall_ms) if buried else None
     return [
-        *_decided(group, member, buried, letters, copies, source),
-        *_decided(group, member, silent, [], None, source),
+        *_decided(group, member, buried, letters, copies, drops),
+        *_decided(group, member, silent, [], None, None),
     ]
 
 
 def _decided(
-    group: Group, member: int, seqs: list[int], letters: list[bytes], copies: PublishRecord | None, source: Source
+    group: Group,
+    member: int,
+    seqs: list[int],
+    letters: list[bytes],
+    copies: PublishRecord | None,
+    drops: tuple[array[int], array[int]] | None,
 ) -> list[tuple[DropRecord, list[bytes]]]:
     if not seqs:
         return []
     parts: list[Part] = group.pending.find(seqs)
-    if copies is not None and source.config.retention is Retention.WORK_QUEUE:
-        drop_seqs, drop_sizes = source.decide_drops(seqs)
-        record = DropRecord(member, array("Q", seqs), copies, drop_seqs, drop_sizes)
+    if drops is not None:
+        record = DropRecord(member, array("Q", seqs), copies, *drops)
     else:
         record = DropRecord(member, array("Q", seqs), copies)
     group.settle(Found(parts, [], len(seqs)), record)
