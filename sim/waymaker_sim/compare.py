@@ -92,6 +92,9 @@ class Conversation:
         count = 1 if track.draw("batch", 3) < 2 else 1 + track.draw("messages", 12)
         subjects, sizes, bodies, times, expected = [], [], [], [], []
         conditional = track.draw("conditional", 4) == 3
+        stream = self.pair.naive.streams.get(name)
+        if conditional and stream is not None and stream.is_loose():
+            count = 1  # what a batch's first messages push out, its last ones may or may not find
         timed = track.draw("timed", 6) == 5
         for _ in range(count):
             self._number += 1

@@ -123,7 +123,8 @@ class NaiveStream:
         if keep:
             for message in self.at_subject(subject)[:-keep]:
                 self.drop(message.seq)
-        self.prune(self.config, exact=self.config.strict_limits)
+        if not self.is_loose():
+            self.prune()
         return self.last_seq
 
     def stamp(self, wall_ms: int) -> int:
@@ -137,34 +138,47 @@ class NaiveStream:
         for group in self.groups():
             group.pending.pop(seq, None)
 
-    def prune(self, config: StreamConfig, exact: bool) -> None:
-        """Count and byte limits: the oldest go, or the oldest blocks of which nothing needs to stay."""
+    def prune(self) -> None:
+        """Count and byte limits, exactly: the oldest go."""
         going = list(self.messages)
         total = 0
         for count, seq in enumerate(reversed(list(self.messages)), start=1):
             total += self.messages[seq].size
-            if (config.max_msgs and count > config.max_msgs) or (config.max_bytes and total > config.max_bytes):
+            if (self.config.max_msgs and count > self.config.max_msgs) or 0 < self.config.max_bytes < total:
                 break
             going.pop()
-        for seq in going if exact else self._whole_blocks(going):
+        for seq in going:
             self.drop(seq)
 
-    def expire(self, wall_ms: int, exact: bool) -> None:
-        """Age: expired messages go, or blocks of which every message is expired, from the front."""
+    def expire(self, wall_ms: int) -> None:
+        """Age, exactly: expired messages go, but never a newer one at a subject while an older one stays."""
         if not self.config.max_age_ms:
             return
-        shielded: set[str] = set()
-        expired: list[int] = []
-        for message in self.live():
-            old = wall_ms - message.time_ms >= self.config.max_age_ms
-            if old and message.subject not in shielded:
-                expired.append(message.seq)
+        staying: set[str] = set()
+        for message in list(self.live()):
+            if wall_ms - message.time_ms >= self.config.max_age_ms and message.subject not in staying:
+                self.drop(message.seq)
             else:
-                shielded.add(message.subject)
-        if not exact:
-            expired = self._whole_blocks(expired)
-        for seq in expired:
-            self.drop(seq)
+                staying.add(message.subject)
+
+    def is_loose(self) -> bool:
+        """Whether limits are kept by the block, so that what goes is known only within bounds (`keep_only`)."""
+        config = self.config
+        bounded = bool(config.max_age_ms or config.max_msgs or config.max_bytes)
+        return config.retention is Retention.LIMITS and bounded and not config.strict_limits
+
+    def exactly_kept(self, wall_ms: int) -> set[int]:
+        """What exact pruning would leave."""
+        twin = deepcopy(self)
+        twin.prune()
+        twin.expire(wall_ms)
+        return set(twin.messages)
+
+    def keep_only(self, seqs: set[int]) -> None:
+        """What block-aligned limits left, as the real node tells it."""
+        for seq in list(self.messages):
+            if seq not in seqs:
+                self.drop(seq)
 
     def _whole_blocks(self, going: list[int]) -> list[int]:
         """Those of the given sequences that lie before the first block with something to keep."""
@@ -249,16 +263,22 @@ class NaiveBroker:
         return self._calls[type(request)](request, now)
 
     def sweep(self, now: Now) -> None:
-        """Everything that time brings: age, expiry of last deliveries, interest."""
+        """What time brings: age, and the expiry of last deliveries. Dead letters are owed afterwards, see `place`."""
         for name in sorted(self.streams):
             stream = self.streams[name]
-            stream.expire(now.wall_ms, stream.config.strict_limits)
+            if not stream.is_loose():
+                stream.expire(now.wall_ms)
             for consumer in self._one_a_group(stream):
                 for seq in sorted(consumer.group.pending):
                     pending = consumer.group.pending.get(seq)
                     if pending and pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
                         stream.give_up(stream.consumers[pending.member], seq)
-            stream.sweep_interest()
+
+    def sweep_interest(self) -> None:
+        """Interest retention. Not while a dead letter is owed: it is stored in the commit that gives the message up."""
+        for name in sorted(self.streams):
+            assert not self.streams[name].owed
+            self.streams[name].sweep_interest()
 
     @staticmethod
     def _one_a_group(stream: NaiveStream) -> list[NaiveConsumer]:
@@ -302,8 +322,8 @@ class NaiveBroker:
             strict_limits=config.strict_limits if request.strict_limits is None else request.strict_limits,
         )
         before = len(stream.messages)
-        stream.expire(now.wall_ms, exact=True)
-        stream.prune(stream.config, exact=True)
+        stream.expire(now.wall_ms)
+        stream.prune()
         return Answer(outcomes.OK, "", (stream.config, before - len(stream.messages)))
 
     def _stream_info(self, request: GetStreamInfo, now: Now) -> Answer:

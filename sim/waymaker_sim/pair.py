@@ -15,7 +15,9 @@ from waymaker_core.node import NodeConfig
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import (
     ConsumerInfo,
+    GetConsumerInfo,
     GetStreamInfo,
+    ListConsumers,
     Page,
     Published,
     ReadRange,
@@ -28,7 +30,7 @@ from waymaker_core.types import Now, Token
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.instant import InstantNode
 from waymaker_sim.naive import DeadLetter, NaiveBroker, NaiveStream
-from waymaker_sim.naive_consumer import Taken, deliver, eligible
+from waymaker_sim.naive_consumer import Taken, deliver, eligible, unfinished, unseen
 from waymaker_sim.process import Got
 from waymaker_sim.tape import Track
 
@@ -84,24 +86,66 @@ class Pair:
 
     def ask(self, request: Request) -> Answer | Refusal:
         """Ask both and compare; the naive broker's answer."""
-        wanted = self.naive.call(request, self.now)
         answer, got = self.node.ask(request)
+        if isinstance(answer, Answer) and isinstance(request, GetConsumerInfo | ListConsumers):
+            self._adopt_floors(request.stream, answer.value)
+        wanted = self.naive.call(request, self.now)
         self.compared += 1
         found = disagreement(wanted, answer, got)
         if found:
             raise Disagreement(f"{tell(request)}: {found}")
+        self._place_letters()
+        self._adopt_pruning(at_rest=False)
         self._deliveries()
         self.settle()
         return wanted
+
+    def _adopt_pruning(self, at_rest: bool) -> None:
+        """Block-aligned limits keep what exact ones would, and at rest less than one block more. What exactly: the node."""
+        for name in sorted(self.naive.streams):
+            stream = self.naive.streams[name]
+            if not stream.is_loose():
+                continue
+            info, _ = self.node.ask(GetStreamInfo(name))
+            assert isinstance(info, Answer) and isinstance(info.value, StreamInfo)
+            if info.value.stats.msg_count == len(stream.messages) and not at_rest:
+                continue
+            exact = stream.exactly_kept(self.now.wall_ms)
+            there = {message.seq for message in self._read_from(name, 1) if message.seq <= stream.last_seq}
+            if not exact <= there <= set(stream.messages) or (
+                at_rest and len(there - exact) >= stream.config.block_size
+            ):
+                raise Disagreement(
+                    f"{name} keeps {sorted(there)} of {sorted(stream.messages)}, exactly: {sorted(exact)}"
+                )
+            stream.keep_only(there)
+
+    def _adopt_floors(self, name: str, value: object) -> None:
+        """How far an idle consumer has looked is the node's to say, between its last message and the next that matches."""
+        stream = self.naive.streams.get(name)
+        for info in value.entries if isinstance(value, Page) else [value]:
+            if stream is None or not isinstance(info, ConsumerInfo) or info.config.name not in stream.consumers:
+                continue
+            consumer = stream.consumers[info.config.name]
+            if not unfinished(stream, consumer):
+                ahead = unseen(stream, consumer.group, consumer.config.filter_subject)
+                furthest = ahead[0].seq - 1 if ahead else max(stream.last_seq, consumer.group.start - 1)
+                if consumer.group.considered <= info.ack_floor <= furthest:
+                    consumer.group.considered = info.ack_floor
 
     def settle(self) -> None:
         """Let retention and expiry happen."""
         self.pass_time(0)
 
     def pass_time(self, wall_ms: int) -> None:
-        """Both clocks move; then a moment passes on the monotonic one."""
-        self._move(wall_ms * MS, wall_ms)
-        self._move((self.limits.retention_interval_ms + 1) * MS, 0)
+        """Both clocks move, one after the other: what expires and what ages in one instant may do so in any order."""
+        if wall_ms:
+            self._move(wall_ms * MS, 0)
+        moment_ns = (self.limits.retention_interval_ms + 1) * MS
+        self._move(moment_ns, wall_ms)
+        self._move(moment_ns, 0)
+        self._move(moment_ns, 0)
+        self._adopt_pruning(at_rest=True)
 
     def _move(self, mono_ns: int, wall_ms: int) -> None:
         self.now = Now(self.now.mono_ns + mono_ns, self.now.wall_ms + wall_ms)
@@ -109,6 +153,8 @@ class Pair:
         self.node.tick()
         self.naive.sweep(self.now)
         self._place_letters()
+        self._adopt_pruning(at_rest=False)
+        self.naive.sweep_interest()
         self._deliveries()
 
     # ------------------------------------------------------------ dead letters
@@ -232,7 +278,10 @@ class Pair:
             return
         if reason:
             raise Disagreement(f"a subscription of {opened.consumer} should have ended: {reason}")
-        due = eligible(stream, stream.consumers[opened.consumer], self.now.mono_ns, self.limits.pending_max)
+        consumer = stream.consumers[opened.consumer]
+        due = eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max)
+        if opened.room > 0 and not due and len(consumer.group.pending) < self.limits.pending_max:
+            consumer.group.considered = max(consumer.group.considered, stream.last_seq)
         if opened.room > 0 and due:
             raise Disagreement(f"{opened.consumer} has room for {opened.room} and was not sent {due[:20]}")
 
