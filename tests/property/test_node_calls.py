@@ -57,6 +57,18 @@ def test_publishes_keep_their_order_while_an_index_is_read() -> None:
     assert server.node.stats.inflight_bytes == 0
 
 
+def test_a_long_queue_is_asked_without_growing_the_stack() -> None:
+    server = cold()
+    with Play(server) as play:
+        play.tell(*[(1_000 + number, publish("s", ("s.1", b"x"))) for number in range(3_000)])
+        assert server.node.stats.parked_calls == 3_000
+        while play.jobs:
+            play.done(min(play.jobs))
+        replies = [int(line.split()[1]) for line in play.lines if line.startswith("reply")]
+        play.lines.clear()
+        assert replies == list(range(1_000, 4_000))
+
+
 def test_reads_do_not_wait_for_parked_publishes() -> None:
     server = cold()
     with Play(server) as play:

@@ -147,22 +147,21 @@ class Calls:
                 self._queued[hosted.id] = hosted
 
     def _ask_head(self, hosted: Hosted) -> None:
-        """Hand over the head of a queue. `NeedBlocks` passes through."""
-        if not hosted.queue:
-            return
-        call = hosted.queue[0]
-        self._unpark(call)
-        try:
-            self._handle(call)
-        except NeedBlocks:
-            self._park(call)
-            raise
-        except AskLater:
-            self._park(call)
-            self._queued[hosted.id] = hosted
-            return
-        hosted.queue.popleft()
-        self._ask_queue(hosted)
+        """Hand over a queue from its head on, as far as it goes. `NeedBlocks` passes through."""
+        queue = hosted.queue
+        while queue:
+            call = queue[0]
+            self._unpark(call)
+            try:
+                self._handle(call)
+            except NeedBlocks:
+                self._park(call)
+                raise
+            except AskLater:
+                self._park(call)
+                self._queued[hosted.id] = hosted
+                return
+            queue.popleft()
 
     def _ask_queue(self, hosted: Hosted) -> None:
         try:
