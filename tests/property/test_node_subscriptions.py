@@ -181,6 +181,21 @@ def test_messages_that_cannot_be_read_end_the_subscription_and_say_where() -> No
     assert server.stats().msg_count == 1, "a disk that says no is no proof of damage"
 
 
+def test_a_reader_that_had_its_last_word_gets_no_other() -> None:
+    server = ready()
+    server.publish("s", b"one")
+    with Play(server) as play:
+        play.step(Call(Token(900), ANYONE, rq.Subscribe("s", "c", 10, True)), Credit(Token(900), 10, 1 << 20))
+        play.expect("""
+            deliver 900 1..1 x1
+            end 900 empty
+        """)
+        play.step(Unreadable(Token(900), DiskFailure(FailureKind.IO, "journal/1.seg", 0)))
+        play.expect("log error unreadable")
+    server.pass_ms(31_000)
+    assert server.fetch() == [(1, 2, b"one")]
+
+
 def test_a_thousand_waiting_readers_cost_nothing_while_nothing_happens() -> None:
     server = ready()
     for number in range(300):

@@ -59,6 +59,12 @@ class Quarantine:
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
             return
+        ended = self._state.ended(token)
+        if ended is not None:
+            # It had its last word; what it missed is still pending, and comes again.
+            if self._state.hosted.get(ended.id) is ended:
+                self.found(ended, failure)
+            return
         hosted = self._state.read_for(token)
         if hosted is not None:
             self._state.reply(token, self._calls.lost(hosted, failure))

@@ -19,7 +19,8 @@ from waymaker_core.requests import Messages
 from waymaker_core.types import Now, StreamId, Token
 
 REPLIES_REMEMBERED = 8_192
-"""Latest replies with messages whose stream is remembered, so that an unreadable one can be put down to it."""
+"""Latest replies with messages, and latest readers that ended, whose stream is remembered: what turns out to be unreadable
+is put down to it."""
 
 
 class NodeState:
@@ -39,6 +40,7 @@ class NodeState:
         self.touched: dict[StreamId, Hosted] = {}
         """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
         self._read_for: dict[Token, Hosted] = {}
+        self._ended: dict[Token, Hosted] = {}
 
     def reply(self, token: Token, answer: Answer | Refusal) -> None:
         """The one answer to a call."""
@@ -48,15 +50,20 @@ class NodeState:
 
     def reply_messages(self, token: Token, hosted: Hosted, messages: Messages) -> None:
         """An answer whose bodies are still to be read; remembers whose they are."""
-        read_for = self._read_for
-        if len(read_for) >= REPLIES_REMEMBERED:
-            del read_for[next(iter(read_for))]
-        read_for[token] = hosted
+        _remember(self._read_for, token, hosted)
         self.effects.append(Reply(token, Answer("ok", "", messages)))
 
     def read_for(self, token: Token) -> Hosted | None:
         """The stream whose messages a reply carried, if it is remembered; it is forgotten now."""
         return self._read_for.pop(token, None)
+
+    def remember_ended(self, token: Token, hosted: Hosted) -> None:
+        """A reader heard its last word; deliveries on their way to it may still turn out unreadable."""
+        _remember(self._ended, token, hosted)
+
+    def ended(self, token: Token) -> Hosted | None:
+        """The stream of a reader that is gone, if it is remembered."""
+        return self._ended.get(token)
 
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""
@@ -78,3 +85,9 @@ class NodeState:
         for run in messages.runs:
             if run.deliver_count > 1:
                 stats.redelivered_messages += len(run.lengths)
+
+
+def _remember(of: dict[Token, Hosted], token: Token, hosted: Hosted) -> None:
+    if len(of) >= REPLIES_REMEMBERED:
+        del of[next(iter(of))]
+    of[token] = hosted

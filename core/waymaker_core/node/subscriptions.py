@@ -89,6 +89,7 @@ class Subscriptions:
         return self._by_token.get(token)
 
     def _forget(self, subscription: Subscription) -> None:
+        self._state.remember_ended(subscription.token, subscription.hosted)
         subscribers = subscription.hosted.subscribers
         of_consumer = subscribers[subscription.consumer_id]
         of_consumer.remove(subscription)
