@@ -24,6 +24,8 @@ from waymaker_core.types import StreamId
 
 DEAD_LETTERS_AT_ONCE = 64
 """Messages whose bodies are read together; each may lie in a chunk of its own."""
+LETTER_BYTES = 512
+"""What a dead letter's headers add to its body, about."""
 RETRY_NS = 1_000_000_000
 """Pause before bodies that could not be read, or records without room, are tried again."""
 
@@ -104,7 +106,7 @@ class Deliveries:
     def _decide(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
         body_bytes = sum(map(len, bodies)) if bodies else 0
         count = len(spent.seqs)
-        bound = frame_bound(3 * count, 2 * count * self._state.limits.subject_bytes_max, body_bytes, count)
+        bound = frame_bound(3 * count, self._state.limits.subject_bytes_max, body_bytes + LETTER_BYTES * count, count)
         if not self._serves(hosted):
             hosted.dropping -= 1
             return
