@@ -198,7 +198,11 @@ class StreamMachine(RuleBasedStateMachine):
         self.model.forget(gone)
 
     def _no_block_wholly_expired(self, left: set[int]) -> None:
+        if self.config.max_msgs_per_subject:
+            return  # a cap may have taken the youngest message of a block; the bound on how many are left still holds
         for number in {self.model.block(seq) for seq in left}:
+            if self._is_shared(number):
+                continue
             there = {m.seq for m in self.model.decided if self.model.block(m.seq) == number}
             assert not there <= left
 
