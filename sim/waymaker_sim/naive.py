@@ -1,9 +1,9 @@
 """The naive broker: streams as dictionaries, every rule a loop, everything in memory and done at once.
 
 The yardstick for the real node. Written from the documented semantics alone; it shares the vocabulary classes with the core and
-nothing else. It never crashes, never waits, never forgets. Where the semantics leave open when something happens (age and
-interest within their interval, the order in which dead letters of one moment are stored), it does it in `sweep`,
-which a driver calls once the real node has had its time.
+nothing else. It never crashes, never waits, never forgets. What the semantics leave open (when interest is judged, what block-
+aligned limits keep beyond the exact ones, the order in which dead letters of one moment are stored), it takes from the
+real node after judging that it may be so: see `pair`.
 """
 
 from __future__ import annotations
@@ -187,13 +187,12 @@ class NaiveStream:
         first_kept = min(kept, default=self.block_of(self.last_seq) + 1 if self.last_seq else 0)
         return [seq for seq in going if self.block_of(seq) < first_kept]
 
-    def sweep_interest(self) -> None:
-        """Interest: blocks that every consumer is done with go, from the front."""
+    def without_interest(self) -> set[int]:
+        """Interest: blocks that every consumer is done with, from the front."""
         if self.config.retention is not Retention.INTEREST:
-            return
+            return set()
         done = [m.seq for m in self.live() if not any(naive_consumer.holds(c, m) for c in self.consumers.values())]
-        for seq in self._whole_blocks(done):
-            self.drop(seq)
+        return set(self._whole_blocks(done))
 
     # ------------------------------------------------------------ giving up
 
@@ -273,12 +272,6 @@ class NaiveBroker:
                     pending = consumer.group.pending.get(seq)
                     if pending and pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
                         stream.give_up(stream.consumers[pending.member], seq)
-
-    def sweep_interest(self) -> None:
-        """Interest retention. Not while a dead letter is owed: it is stored in the commit that gives the message up."""
-        for name in sorted(self.streams):
-            assert not self.streams[name].owed
-            self.streams[name].sweep_interest()
 
     @staticmethod
     def _one_a_group(stream: NaiveStream) -> list[NaiveConsumer]:

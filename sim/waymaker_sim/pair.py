@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waymaker_core import outcomes
+from waymaker_core.configs import Retention
 from waymaker_core.limits import KIB, Limits
 from waymaker_core.message import decode_body
 from waymaker_core.node import NodeConfig
@@ -94,31 +95,51 @@ class Pair:
         found = disagreement(wanted, answer, got)
         if found:
             raise Disagreement(f"{tell(request)}: {found}")
-        self._place_letters()
-        self._adopt_pruning(at_rest=False)
-        self._deliveries()
+        self._happened()
         self.settle()
         return wanted
 
+    def _happened(self) -> None:
+        """Take in what came of the last request. A delivery may have gone out before or after a dead letter was stored."""
+        self._deliveries(before_letters=True)
+        self._place_letters()
+        self._adopt_pruning(at_rest=False)
+        self._deliveries()
+
     def _adopt_pruning(self, at_rest: bool) -> None:
-        """Block-aligned limits keep what exact ones would, and at rest less than one block more. What exactly: the node."""
+        """What goes by the block goes when the node says so, within bounds."""
         for name in sorted(self.naive.streams):
             stream = self.naive.streams[name]
-            if not stream.is_loose():
-                continue
-            info, _ = self.node.ask(GetStreamInfo(name))
-            assert isinstance(info, Answer) and isinstance(info.value, StreamInfo)
-            if info.value.stats.msg_count == len(stream.messages) and not at_rest:
-                continue
-            exact = stream.exactly_kept(self.now.wall_ms)
-            there = {message.seq for message in self._read_from(name, 1) if message.seq <= stream.last_seq}
-            if not exact <= there <= set(stream.messages) or (
-                at_rest and len(there - exact) >= stream.config.block_size
-            ):
-                raise Disagreement(
-                    f"{name} keeps {sorted(there)} of {sorted(stream.messages)}, exactly: {sorted(exact)}"
-                )
-            stream.keep_only(there)
+            if stream.is_loose():
+                self._adopt_limits(name, stream, at_rest)
+            elif stream.config.retention is Retention.INTEREST and self._count(name) != len(stream.messages):
+                there = self._seqs(name, stream)
+                kept = set(stream.messages) - stream.without_interest()
+                if not kept <= there <= set(stream.messages):
+                    raise Disagreement(
+                        f"{name} keeps {sorted(there)} of {sorted(stream.messages)}, wanted: {sorted(kept)}"
+                    )
+                stream.keep_only(there)
+
+    def _adopt_limits(self, name: str, stream: NaiveStream, at_rest: bool) -> None:
+        """Block-aligned limits keep what exact ones would, and at rest less than one block more."""
+        if self._count(name) == len(stream.messages) and not at_rest:
+            return
+        exact = stream.exactly_kept(self.now.wall_ms)
+        there = self._seqs(name, stream)
+        if not exact <= there <= set(stream.messages) or (at_rest and len(there - exact) >= stream.config.block_size):
+            raise Disagreement(f"{name} keeps {sorted(there)} of {sorted(stream.messages)}, exactly: {sorted(exact)}")
+        stream.keep_only(there)
+
+    def _count(self, name: str) -> int:
+        info, _ = self.node.ask(GetStreamInfo(name))
+        if not isinstance(info, Answer) or not isinstance(info.value, StreamInfo):
+            raise Disagreement(f"{name}: {info!r}")
+        return info.value.stats.msg_count
+
+    def _seqs(self, name: str, stream: NaiveStream) -> set[int]:
+        """What the node holds, save for dead letters that the naive broker has not placed yet."""
+        return {message.seq for message in self._read_from(name, 1) if message.seq <= stream.last_seq}
 
     def _adopt_floors(self, name: str, value: object) -> None:
         """How far an idle consumer has looked is the node's to say, between its last message and the next that matches."""
@@ -139,6 +160,7 @@ class Pair:
 
     def pass_time(self, wall_ms: int) -> None:
         """Both clocks move, one after the other: what expires and what ages in one instant may do so in any order."""
+        owed = {name: (stream, stream.without_interest()) for name, stream in self.naive.streams.items()}
         if wall_ms:
             self._move(wall_ms * MS, 0)
         moment_ns = (self.limits.retention_interval_ms + 1) * MS
@@ -146,16 +168,19 @@ class Pair:
         self._move(moment_ns, 0)
         self._move(moment_ns, 0)
         self._adopt_pruning(at_rest=True)
+        for name, (stream, going) in owed.items():
+            late = going & set(stream.messages)
+            if late and self.naive.streams.get(name) is stream:
+                raise Disagreement(
+                    f"{name} still holds {sorted(late)}, in which nobody has had an interest for a while"
+                )
 
     def _move(self, mono_ns: int, wall_ms: int) -> None:
         self.now = Now(self.now.mono_ns + mono_ns, self.now.wall_ms + wall_ms)
         self.node.now = self.now
         self.node.tick()
         self.naive.sweep(self.now)
-        self._place_letters()
-        self._adopt_pruning(at_rest=False)
-        self.naive.sweep_interest()
-        self._deliveries()
+        self._happened()
 
     # ------------------------------------------------------------ dead letters
 
@@ -226,7 +251,7 @@ class Pair:
             return
         self.open[token] = Open(request.stream, request.consumer, room, request.stop_when_empty, stream)
         self.node.credit(token, room, ROOM_BYTES)
-        self._deliveries()
+        self._happened()
         self.settle()
 
     def give_room(self, token: Token, room: int) -> None:
@@ -234,7 +259,7 @@ class Pair:
         if token in self.open:
             self.open[token].room += room
             self.node.credit(token, room, ROOM_BYTES)
-            self._deliveries()
+            self._happened()
             self.settle()
 
     def hang_up(self, token: Token) -> None:
@@ -243,21 +268,28 @@ class Pair:
             self.node.cancel(token)
             self.settle()
 
-    def _deliveries(self) -> None:
+    def _deliveries(self, before_letters: bool = False) -> None:
         """What came must have been due; what is due and has room must have come."""
         for token in sorted(self.open):
-            self._judge(token, self.open[token], self.node.delivered.pop(token, []))
-        for token in sorted(self.open):
-            self._complete(token, self.open[token])
+            got = self.node.delivered.pop(token, [])
+            left = self._judge(self.open[token], got, before_letters)
+            if left:
+                self.node.delivered[token] = left
+        if not before_letters:
+            for token in sorted(self.open):
+                self._complete(token, self.open[token])
 
-    def _judge(self, token: Token, opened: Open, got: list[Got]) -> None:
+    def _judge(self, opened: Open, got: list[Got], before_letters: bool) -> list[Got]:
+        """Judge deliveries in order; with `before_letters` as many as are due, and the rest is returned."""
         stream = opened.life
         consumer = stream.consumers.get(opened.consumer)
-        for message in got:
+        for index, message in enumerate(got):
             if consumer is None:
                 raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}, which is gone")
             due = eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max)
             if message.seq not in due:
+                if before_letters:
+                    return got[index:]
                 raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}; due are {due[:20]}")
             wanted = deliver(stream, consumer, message.seq, self.now.mono_ns)
             if _told(wanted) != tuple(message):
@@ -266,6 +298,7 @@ class Pair:
             self.compared += 1
         if opened.room < 0:
             raise Disagreement(f"{opened.consumer} was sent {-opened.room} messages more than it has room for")
+        return []
 
     def _complete(self, token: Token, opened: Open) -> None:
         stream = opened.life
@@ -313,6 +346,9 @@ class Pair:
             self.node.drain()
             if self.node.halted is None or not self.node.halted.clean:
                 raise Disagreement(f"a drained node says {self.node.halted!r}")
+        for stream in self.naive.streams.values():
+            for group in stream.groups():
+                group.considered = group.floor  # what nobody was told of may be forgotten
         self.disk.kill()
         self.open.clear()
         self.node = InstantNode(self.config, self.disk, self.now)
