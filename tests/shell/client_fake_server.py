@@ -465,3 +465,23 @@ class _Handlers(grpc.GenericRpcHandler):
             ).SerializeToString()
 
         return grpc.stream_unary_rpc_method_handler(answer)
+
+
+def publishing_frames(server: FakeServer) -> list[pl.Frame]:
+    return [frame for frame in server.frames if frame.publishes]
+
+
+def break_once(server: FakeServer, apply: bool) -> None:
+    """The next frame with publishes ends the session, with the publishes stored or not, but never answered."""
+
+    def on_frame(session: Session, frame: pl.Frame) -> bool:
+        if not frame.publishes:
+            return False
+        server.on_frame = None
+        if apply:
+            for batch in frame.publishes:
+                server.publish(batch)
+        session.break_off()
+        return True
+
+    server.on_frame = on_frame
