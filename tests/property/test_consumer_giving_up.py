@@ -181,3 +181,17 @@ def test_a_group_that_ends_while_bodies_are_read_drops_nothing() -> None:
     assert w.drop(spent) == [] and not w.consumers.has_spent()
     w.commit()
     assert w.drop(spent) == []
+
+
+def test_what_was_given_back_is_dropped_once_only() -> None:
+    w = world()
+    w.publish("a")
+    c = w.create(consumer(max_deliver=1, dead_letter_subject="dlq"))
+    w.fetch(c, 1)
+    w.now_ms += 100
+    w.consumers.expire(w.now)
+    (spent,) = w.hand_out()
+    w.consumers.give_back(spent)
+    assert w.drop(spent) == []
+    w.give_up()
+    assert w.stream.last_seq == 2 and w.consumers.info(c).redelivered_dropped == 1

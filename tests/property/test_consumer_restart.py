@@ -225,3 +225,45 @@ def test_consumers_can_be_carried_into_another_log() -> None:
 def test_what_is_no_snapshot_is_refused(value: object) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         Consumers(world().stream, Limits()).restore(value)
+
+
+def test_half_of_a_log_of_deliveries_is_half_as_good() -> None:
+    w = world()
+    w.publish(*["a"] * 5)
+    one = w.create(consumer("one", deliver_group="g"))
+    two = w.create(consumer("two", deliver_group="g"))
+    w.fetch(one, 2)
+    w.fetch(two, 2)
+    w.log_deliveries()
+    assert len(w.tail) == 2
+    w.restart(survives=1)
+    w.check()
+    assert w.consumers.info(one).pending == 2
+    assert w.fetch(two, 9) == [(3, 1), (4, 1), (5, 1)]
+    w.check()
+
+
+def test_every_count_that_was_logged_comes_back() -> None:
+    w = world()
+    w.publish("a")
+    c = w.create(consumer())
+    for _ in range(3):
+        w.fetch(c, 1)
+        w.log_deliveries()
+        w.commit()
+        w.answer(c, NAK, [1])
+    w.restart()
+    w.now_ms += 100
+    assert w.fetch(c, 1) == [(1, 4)]
+
+
+def test_what_was_acked_before_the_restart_is_not_acked_again() -> None:
+    w = world()
+    w.publish("a", "a")
+    c = w.create(consumer())
+    w.fetch(c, 2)
+    w.ack(c, 1)
+    w.log_deliveries()
+    w.commit()
+    w.restart()
+    assert w.ack(c, 1) == 0
