@@ -445,12 +445,17 @@ class NaiveBroker:
         if isinstance(found, Answer):
             return found
         stream, consumer = found
-        consumer.group.members.remove(request.consumer)
+        group = consumer.group
+        group.members.remove(request.consumer)
         del stream.consumers[request.consumer]
-        for pending in consumer.group.pending.values():
-            if pending.member == request.consumer and consumer.group.members:
-                pending.due_ns = min(pending.due_ns, now.mono_ns)
-                pending.member = consumer.group.members[0]
+        left = [seq for seq in sorted(group.pending) if group.pending[seq].member == request.consumer]
+        for seq in left if group.members else []:
+            pending = group.pending[seq]
+            pending.due_ns = min(pending.due_ns, now.mono_ns)
+            pending.member = group.members[0]
+            pending.holding = False
+            if pending.count >= consumer.config.max_deliver:
+                stream.give_up(stream.consumers[pending.member], seq)
         return Answer(outcomes.OK)
 
     def _find(self, stream_name: str, consumer_name: str) -> Answer | tuple[NaiveStream, NaiveConsumer]:

@@ -32,6 +32,8 @@ from waymaker_sim.tape import Track
 
 SUBJECTS = ("a.x", "a.y", "b", "b.c.d", "a.z")
 LETTERS = "dead.letters"
+ENOUGH = 4_000
+"""Messages after which a world is large enough: from then on little is added."""
 
 
 class Refused:
@@ -62,7 +64,7 @@ class Publisher:
         self.track.begin()
         track = self.track
         kind = track.weighted("publish", ((2, "rest"), (12, "one"), (6, "conditional"), (6, "batch"), (1, "burst")))
-        if kind == "rest":
+        if kind == "rest" or (len(self.scene.ledger.attempts) > ENOUGH and track.draw("late", 20)):
             return
         stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
         count = {"one": 1, "conditional": 1}.get(kind, 0) or track.between("messages", 1, 12 if kind == "batch" else 50)

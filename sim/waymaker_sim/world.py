@@ -237,6 +237,7 @@ class World:
 
     def _drain(self) -> bool:
         """Fetch and ack until every consumer is at its end; what is out comes back by itself."""
+        process = self.machines[0]
         begun = self.events.now_ns
         busy_ns = begun
         worker = self.workers[0]
@@ -245,10 +246,12 @@ class World:
                 for consumer in list(stream.consumers.values()):
                     worker.fetch(stream, consumer, 20)
             fetched = worker.fetched
-            self.events.run_until(self.events.now_ns + 200 * MS)
+            self.events.run_until(self.events.now_ns + 200 * MS, lambda: process.waiting() == 0)
             if worker.fetched > fetched:
                 busy_ns = self.events.now_ns
-            elif self.events.now_ns > busy_ns + IDLE_NS:
+                continue
+            self.events.run_until(self.events.now_ns + 200 * MS)
+            if self.events.now_ns > busy_ns + IDLE_NS:
                 return not self._rotten()
         require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
         return False
