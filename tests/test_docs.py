@@ -12,6 +12,8 @@ from benchmarks import scenarios
 from waymaker_core import records
 from waymaker_core.limits import KIB, MIB, Limits
 from waymaker_core.store import checkpoint, frame, manifest, segment
+from waymaker_sim.checks import CHECKS
+from waymaker_sim.command import sim
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
@@ -88,3 +90,17 @@ def test_the_documented_targets_are_those_that_are_measured() -> None:
         "replay": scenarios.REPLAY_TARGET,
         "restart": scenarios.RESTART_TARGET_S,
     }
+
+
+def test_every_check_of_the_simulator_is_documented_with_its_rule() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    documented = {
+        name: (kind, rule)
+        for name, kind, rule in re.findall(r"^\| ([a-z ]+) \| (safety|liveness|crash) \| (.+) \|$", page, re.MULTILINE)
+    }
+    assert documented == CHECKS
+
+
+def test_every_command_of_the_simulator_is_documented() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    assert [name for name in sorted(sim.commands) if f"sim {name}" not in page] == []
