@@ -483,7 +483,9 @@ class Consumers:
         elif self._withholding is None:
             self._withholding = withholding_over(list(groups.values()))
         for group in groups.values():
-            group.withholding = self._withholding
+            if group.withholding is not self._withholding:
+                group.withholding = self._withholding
+                group.idle_serial = 0  # serials begin anew with each withholding
 
 
 def _ascending(seqs: Sequence[int]) -> list[int]:

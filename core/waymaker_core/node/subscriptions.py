@@ -36,6 +36,8 @@ class Subscriptions:
         self._by_token: dict[Token, Subscription] = {}
         self._ready: deque[tuple[Hosted, ConsumerId]] = deque()
         self._in_ready: dict[tuple[int, int], bool] = {}
+        self._loading: dict[tuple[int, int], bool] = {}
+        """Consumers whose turn waits for block indexes; nothing else is tried for them meanwhile."""
         self.lost: Callable[[Hosted, DiskFailure], Refusal]
         """What to say about a stream whose data could not be read."""
 
@@ -139,18 +141,31 @@ class Subscriptions:
                 self._serve(hosted, consumer_id, subscribers)
 
     def _serve(self, hosted: Hosted, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
+        key = (hosted.id, consumer_id)
+        if key in self._loading:
+            return
+        try:
+            self._deliver(hosted, consumer_id, subscribers)
+        except NeedBlocks as need:
+            self._loading[key] = True
+            again = partial(self._serve_again, hosted, consumer_id)
+            self._indexes.load(hosted, need.blocks, again, partial(self._lost, hosted, consumer_id))
+
+    def _serve_again(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
+        """The indexes asked for are there. What it needs further adds to them, so that it comes to an end."""
+        subscribers = hosted.subscribers.get(consumer_id)
+        if subscribers:
+            self._deliver(hosted, consumer_id, subscribers)
+        del self._loading[(hosted.id, consumer_id)]
+
+    def _deliver(self, hosted: Hosted, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
         subscription = _next_with_credit(subscribers)
         if subscription is None:
             return
         state = self._state
         batch = min(subscription.batch, subscription.messages)
         byte_max = min(subscription.bytes, state.limits.fetch_bytes_max)
-        try:
-            messages = hosted.consumers.take(consumer_id, state.now, batch, byte_max)
-        except NeedBlocks as need:
-            ready = partial(self._make_ready, hosted, consumer_id)
-            self._indexes.load(hosted, need.blocks, ready, partial(self._lost, hosted))
-            return
+        messages = hosted.consumers.take(consumer_id, state.now, batch, byte_max)
         if messages is None or not messages.count:
             self._end_empty(hosted, consumer_id)
             return
@@ -161,7 +176,8 @@ class Subscriptions:
         state.touch(hosted)
         self._make_ready(hosted, consumer_id)
 
-    def _lost(self, hosted: Hosted, failure: DiskFailure) -> None:
+    def _lost(self, hosted: Hosted, consumer_id: ConsumerId, failure: DiskFailure) -> None:
+        del self._loading[(hosted.id, consumer_id)]
         self.end_stream(hosted, "", self.lost(hosted, failure))
 
     def _end_empty(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
