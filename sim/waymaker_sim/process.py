@@ -89,6 +89,7 @@ class NodeRaised(Exception):
     """The node threw an exception of its own: always a bug."""
 
 
+SLOW_MAX_NS = 3 * SECOND
 STEPS_A_SECOND_MAX = 12_000
 """More steps than that in a virtual second are a node that runs in circles: no world has work for so many."""
 
@@ -446,4 +447,4 @@ class Process:
         else:
             base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
         takes = base + track.draw("takes", base)
-        return takes * 1000 if track.chance("slow", pace.slow_per_million) else takes
+        return min(takes * 1000, SLOW_MAX_NS) if track.chance("slow", pace.slow_per_million) else takes
