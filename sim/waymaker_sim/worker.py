@@ -106,6 +106,8 @@ class Worker:
             self._say(kind, stream, consumer, seqs, delay_ms)
 
     def _say(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int], delay_ms: int) -> None:
+        # By now the name may mean another life: it is that one which hears of these sequences.
+        consumer = stream.consumers.get(consumer.name, consumer)
         group = consumer.group if stream.steady() and consumer.steady() else None
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
         ask = self.scene.ask(request, self._acked, lambda: None, stream, consumer)
