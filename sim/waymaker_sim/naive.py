@@ -62,7 +62,8 @@ class NaiveMessage:
 class DeadLetter:
     """A copy that is owed and not stored yet."""
 
-    consumer: str
+    members: tuple[str, ...]
+    """Consumers any of which may be named as the one that gave up: the members of its queue group."""
     seq: int
     subject: str
     body: bytes
@@ -210,16 +211,14 @@ class NaiveStream:
         headers = decode_body(message.body)[1]
         if self._made_by(consumer, headers):
             return
-        name = consumer.config.name
         added = [
             ("x-waymaker-dlq-stream", self.config.name),
-            ("x-waymaker-dlq-consumer", name),
             ("x-waymaker-dlq-seq", str(seq)),
             ("x-waymaker-dlq-subject", message.subject),
             ("x-waymaker-dlq-deliver-count", str(count)),
         ]
         size = message.size - len(message.subject.encode()) + len(subject.encode())
-        self.owed.append(DeadLetter(name, seq, subject, readdress(message.body, subject, added), size))
+        self.owed.append(DeadLetter(tuple(group.members), seq, subject, readdress(message.body, subject, added), size))
         if self.is_work_queue():
             self.drop(seq)
 

@@ -233,7 +233,8 @@ class Pair:
             wanted_subject, wanted_headers, wanted_payload = decode_body(letter.body)
             wanted = dict(reversed(wanted_headers))
             if all(added.get(key) == value for key, value in wanted.items()):
-                if (subject, payload) == (wanted_subject, wanted_payload) and "x-waymaker-dlq-reason" in added:
+                named = added.get("x-waymaker-dlq-consumer") in letter.members and "x-waymaker-dlq-reason" in added
+                if named and (subject, payload) == (wanted_subject, wanted_payload):
                     return letter
         raise Disagreement(f"{stream.config.name} seq {message.seq} is no letter that is owed: {headers}")
 
