@@ -81,6 +81,8 @@ class NaiveStream:
         self.server_ms = 0
         self.consumers: dict[str, NaiveConsumer] = {}
         self.owed: list[DeadLetter] = []
+        self.excused: set[int] = set()
+        """What exact limits had no room for at some moment, so that block-aligned ones may have dropped it."""
 
     # ------------------------------------------------------------ looking
 
@@ -125,7 +127,9 @@ class NaiveStream:
         if keep:
             for message in self.at_subject(subject)[:-keep]:
                 self.drop(message.seq)
-        if not self.is_loose():
+        if self.is_loose():
+            self.excused.update(self.over_limits())
+        else:
             self.prune()
         return self.last_seq
 
@@ -142,6 +146,11 @@ class NaiveStream:
 
     def prune(self) -> None:
         """Count and byte limits, exactly: the oldest go."""
+        for seq in self.over_limits():
+            self.drop(seq)
+
+    def over_limits(self) -> list[int]:
+        """What exact count and byte limits have no room for now."""
         going = list(self.messages)
         total = 0
         for count, seq in enumerate(reversed(list(self.messages)), start=1):
@@ -149,8 +158,7 @@ class NaiveStream:
             if (self.config.max_msgs and count > self.config.max_msgs) or 0 < self.config.max_bytes < total:
                 break
             going.pop()
-        for seq in going:
-            self.drop(seq)
+        return going
 
     def expire(self, wall_ms: int) -> None:
         """Age, exactly: expired messages go, but never a newer one at a subject while an older one stays."""
@@ -174,7 +182,7 @@ class NaiveStream:
         twin = deepcopy(self)
         twin.prune()
         twin.expire(wall_ms)
-        return set(twin.messages)
+        return set(twin.messages) - self.excused
 
     def keep_only(self, seqs: set[int]) -> None:
         """What block-aligned limits left, as the real node tells it."""
