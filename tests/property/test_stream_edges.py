@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 import cbor2
 import pytest
 from hypothesis import given
@@ -13,9 +11,8 @@ from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import ack_record, resident, view
 from waymaker_core.configs import Retention
 from waymaker_core.outcomes import RefusedError
-from waymaker_core.records import PublishRecord
 from waymaker_core.requests import Publish, UpdateStream
-from waymaker_core.stream import PublishDecision, Stream, updated
+from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated
 from waymaker_core.subjects import Pattern
 
 
@@ -327,8 +324,24 @@ def test_pruned_messages_are_left_out_of_redeliveries() -> None:
 def test_copies_of_messages_are_as_large_as_their_originals_but_for_the_subject() -> None:
     bench = Bench()
     bench.publish("a.long.subject", size=7)
-    record = bench.stream.decide_copies("d", [1], [b"body"], 50)
-    assert isinstance(record, PublishRecord)
+    decision = bench.stream.decide_copies("d", [1], [b"body"], 50)
+    record = decision.copies
     assert (list(record.sizes), list(record.lengths), record.first_seq) == ([8], [4], 2)
     assert list(record.times_ms) == [1000], "server times do not go back for copies either"
-    assert array("I", [1]).itemsize == 4
+    assert not decision.drop_seqs
+
+
+def test_a_burial_that_lacks_an_index_leaves_nothing_staged() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, max_msgs_per_subject=2, block_size=2)
+    bench.publish(*"abcd")
+    bench.seal()
+    stream = Stream.restore(bench.stream.snapshot(), LIMITS)
+    place = stream.index_location(0)
+    assert place is not None
+    stream.load_index(0, bench.disk.read(place))
+    with pytest.raises(NeedBlocks) as need:
+        stream.decide_copies("d", [1], [b"body"], 50, replace=True)
+    assert need.value.blocks == [1]
+    assert stream.is_settled()
+    assert stream.is_projected(1)
+    stream.check()

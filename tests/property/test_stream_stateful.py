@@ -151,7 +151,12 @@ class StreamMachine(RuleBasedStateMachine):
             return
         bodies = [b"dead %d" % seq for seq in seqs]
         stream = self.stream
-        copies = resident(stream, self.disk, lambda: stream.decide_copies("dead", seqs, bodies, self.wall_ms))
+        replace = self.config.retention is Retention.WORK_QUEUE
+        decision = resident(
+            stream, self.disk, lambda: stream.decide_copies("dead", seqs, bodies, self.wall_ms, replace)
+        )
+        assert list(decision.drop_seqs) == (seqs if replace else [])
+        self.model.forget(set(decision.drop_seqs))
         limits = (self.model.config.max_bytes, self.model.config.max_msg_bytes)
         for seq, body in zip(seqs, bodies, strict=True):
             original = decided[seq]
@@ -160,13 +165,8 @@ class StreamMachine(RuleBasedStateMachine):
             )
             assert isinstance(copy, Message), limits
             self.bodies[copy.seq] = body
-        drops: tuple[array[int], array[int]] = (array("Q"), array("Q"))
-        if self.config.retention is Retention.WORK_QUEUE:
-            still = {message.seq for message in self.model.decided}
-            drops = resident(stream, self.disk, lambda: stream.decide_drops(seqs))
-            assert list(drops[0]) == [seq for seq in seqs if seq in still]
-            self.model.forget(set(drops[0]))
-        self.queue.append(DropRecord(1, array("Q", seqs), copies, *drops))
+        drops = decision.drop_seqs, decision.drop_sizes
+        self.queue.append(DropRecord(1, array("Q", seqs), decision.copies, *drops))
 
     @rule(passed=st.integers(0, 25))
     def time_passes(self, passed: int) -> None:

@@ -18,8 +18,9 @@ from waymaker_core.consumer.delivery import Event, State
 from waymaker_core.consumer.group import Found, Group
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.taking import within
-from waymaker_core.records import DropRecord, PublishRecord
+from waymaker_core.records import DropRecord
 from waymaker_core.requests import Messages
+from waymaker_core.stream.answers import CopyDecision
 
 
 def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> Spent | None:
@@ -53,7 +54,7 @@ def drop(
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
     left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
     if bodies is None:
-        return _decided(group, member, sorted(left), [], None, None)
+        return _decided(group, member, sorted(left), [], None)
     undertaker = Undertaker(
         source.config.name,
         group.members[member].config.name,
@@ -72,30 +73,19 @@ def drop(
             else:
                 buried.append(seq)
                 letters.append(letter)
-    # The originals go first: a cap a subject must not count them beside their letters. All of a work queue is resident,
-    # so what follows a staged drop cannot ask for blocks.
-    drops = source.decide_drops(buried) if buried and source.config.retention is Retention.WORK_QUEUE else None
-    copies = source.decide_copies(undertaker.subject, buried, letters, wall_ms) if buried else None
-    return [
-        *_decided(group, member, buried, letters, copies, drops),
-        *_decided(group, member, silent, [], None, None),
-    ]
+    queue = source.config.retention is Retention.WORK_QUEUE
+    copies = source.decide_copies(undertaker.subject, buried, letters, wall_ms, queue) if buried else None
+    return [*_decided(group, member, buried, letters, copies), *_decided(group, member, silent, [], None)]
 
 
 def _decided(
-    group: Group,
-    member: int,
-    seqs: list[int],
-    letters: list[bytes],
-    copies: PublishRecord | None,
-    drops: tuple[array[int], array[int]] | None,
+    group: Group, member: int, seqs: list[int], letters: list[bytes], decision: CopyDecision | None
 ) -> list[tuple[DropRecord, list[bytes]]]:
     if not seqs:
         return []
     parts: list[Part] = group.pending.find(seqs)
-    if drops is not None:
-        record = DropRecord(member, array("Q", seqs), copies, *drops)
-    else:
-        record = DropRecord(member, array("Q", seqs), copies)
+    record = DropRecord(member, array("Q", seqs), None)
+    if decision is not None:
+        record = DropRecord(member, array("Q", seqs), decision.copies, decision.drop_seqs, decision.drop_sizes)
     group.settle(Found(parts, [], len(seqs)), record)
     return [(record, letters)]

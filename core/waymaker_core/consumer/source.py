@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from waymaker_core.configs import StreamConfig
-from waymaker_core.records import PublishRecord
 from waymaker_core.requests import Messages
-from waymaker_core.stream.answers import Selection
+from waymaker_core.stream.answers import CopyDecision, Selection
 from waymaker_core.subjects import Pattern
 
 
@@ -56,5 +55,7 @@ class Source(Protocol):
     def decide_drops(self, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
         """Stage the end of single messages; those that live and are not dropped yet, with sizes. Raises `NeedBlocks`."""
 
-    def decide_copies(self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int) -> PublishRecord:
-        """Stage copies of messages under another subject. Raises `NeedBlocks`."""
+    def decide_copies(
+        self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
+    ) -> CopyDecision:
+        """Stage copies of messages under another subject, with `replace` in their place. Raises `NeedBlocks`."""

@@ -15,8 +15,8 @@ from waymaker_core.limits import SEQ_MAX, U64_MAX
 from waymaker_core.outcomes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
 from waymaker_core.records import PublishRecord
 from waymaker_core.requests import ImportBatch, Publish, Published
-from waymaker_core.stream import bounds, projection
-from waymaker_core.stream.answers import NeedBlocks, PublishDecision
+from waymaker_core.stream import bounds, projection, retention
+from waymaker_core.stream.answers import CopyDecision, NeedBlocks, PublishDecision
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import subject_bytes
@@ -113,8 +113,8 @@ def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> Pub
 
 
 def decide_copies(
-    state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int
-) -> PublishRecord:
+    state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
+) -> CopyDecision:
     """See `Stream.decide_copies`."""
     assert len(seqs) == len(bodies) > 0, "every copy has an original"
     if state.settings.max_msgs_per_subject:
@@ -131,9 +131,12 @@ def decide_copies(
     now_ms = max(wall_ms, state.tail.clock_ms)
     mark = state.tail.mark()
     try:
-        return _append(
+        # Originals go first: a cap a subject must not count them beside their copies.
+        drops = retention.stage_drops(state, seqs) if replace else (array("Q"), array("Q"))
+        record = _append(
             state, [subject] * len(seqs), sizes, array("I", map(len, bodies)), array("q", [now_ms]) * len(seqs), now_ms
         )
+        return CopyDecision(record, *drops)
     except NeedBlocks:
         state.tail.rollback(mark)
         state.caps.forget()

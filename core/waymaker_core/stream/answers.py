@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from waymaker_core.disk import Chunk
 from waymaker_core.records import PruneRecord, PublishRecord
 from waymaker_core.requests import Published
@@ -39,6 +41,17 @@ class PublishDecision:
         self.parts = parts
         self.published = published
         self.rests_on_tail = rests_on_tail
+
+
+class CopyDecision:
+    """Copies of messages, and the originals that end with them (`drop_seqs`, `drop_sizes`): columns of a `DropRecord`."""
+
+    __slots__ = ("copies", "drop_seqs", "drop_sizes")
+
+    def __init__(self, copies: PublishRecord, drop_seqs: array[int], drop_sizes: array[int]) -> None:
+        self.copies = copies
+        self.drop_seqs = drop_seqs
+        self.drop_sizes = drop_sizes
 
 
 class UpdateDecision:

@@ -72,12 +72,17 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
 
 def decide_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
     """See `Stream.decide_drops`."""
+    state.tail.mark()
+    return stage_drops(state, seqs)
+
+
+def stage_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
+    """A part of a decision: stage the end of those that live in the projection. `NeedBlocks` before anything is staged."""
     tail, blocks, block_size = state.tail, state.blocks, state.block_size
     wanted = [seq for seq in seqs if state.is_live(seq) and not tail.is_dropped(seq)]
     absent = {number for seq in wanted if blocks[number := (seq - 1) // block_size].columns is None}
     if absent:
         raise NeedBlocks(sorted(absent))
-    tail.mark()
     removal = bounds.Removal()
     capped = bool(state.caps.queues)
     for seq in wanted:

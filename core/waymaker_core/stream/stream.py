@@ -16,10 +16,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
-from waymaker_core.records import PruneRecord, PublishRecord
+from waymaker_core.records import PruneRecord
 from waymaker_core.requests import ImportBatch, Messages, Page, Publish, StreamStats
 from waymaker_core.stream import admission, invariants, moves, reads, retention, snapshot
-from waymaker_core.stream.answers import BlockMove, PublishDecision, Selection, UpdateDecision
+from waymaker_core.stream.answers import BlockMove, CopyDecision, PublishDecision, Selection, UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import Pattern
 
@@ -49,13 +49,15 @@ class Stream(StreamState):
         """Take messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
         return admission.decide_import(self, request, wall_ms)
 
-    def decide_copies(self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int) -> PublishRecord:
+    def decide_copies(
+        self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool = False
+    ) -> CopyDecision:
         """Stage copies of live messages under another subject: dead letters, with their new stored bodies.
 
         They get sequences and server times like a publish, and push out what a publish would push out, but nothing is
-        refused. The record belongs into a `DropRecord`. Raises `NeedBlocks`.
+        refused. With `replace` the originals end with it, as one decision. Raises `NeedBlocks` with nothing staged.
         """
-        return admission.decide_copies(self, subject, seqs, bodies, wall_ms)
+        return admission.decide_copies(self, subject, seqs, bodies, wall_ms, replace)
 
     def decide_drops(self, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
         """Stage the end of single messages: the sequences among `seqs` that live and are not dropped in the tail already.
