@@ -9,6 +9,7 @@ There is a list of machines and one queue of events; a network between machines 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -41,6 +42,8 @@ FAULT_TICK_NS = 100 * MS
 HEAL_NS = 30 * SECOND
 """How long recovery and progress may take once nothing goes wrong any more."""
 DRAIN_NS = 300 * SECOND
+INVARIANT_STEPS = 100
+"""In the first step of a life, and again after so many, the node's invariants are checked."""
 IDLE_NS = 8 * SECOND
 """Longer than any wait for an ack and any delay of a nak in these worlds: who is given nothing for so long is at the end."""
 
@@ -83,13 +86,14 @@ class World:
         process = Process(number, self.events, disk, config, self.tape.track(f"machine {number}"), plan.pace)
         process.on_down = partial(self._down, process)
         process.on_log = self._logged
-        if self.digest is not None:
-            process.on_step = self._stepped
+        process.on_step = self._stepped
         return process
 
     def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
-        assert self.digest is not None
-        self.digest.step(process.number, now, inputs, effects)
+        if self.digest is not None:
+            self.digest.step(process.number, now, inputs, effects)
+        if process.steps % INVARIANT_STEPS == 1:
+            check_node(process)
 
     def _logged(self, log: Log) -> None:
         self.scene.mark(f"log {log.event}")
@@ -220,6 +224,7 @@ class World:
             return
         self._until(lambda: self.lost() or process.waiting() == 0)
         require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
+        check_node(process)
         seen = observe(PatientAsker(self.scene))
         Audit(self.scene, self.ledger, self.refusals).judge(seen, drained)
         for crash in (process.kill, process.lose_power):
@@ -255,6 +260,19 @@ class World:
                 return not self._rotten()
         require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
         return False
+
+
+def check_node(process: Process) -> None:
+    """The node's own invariants hold, if there is a node."""
+    try:
+        if process.node is not None:
+            process.node.check()
+    except AssertionError as error:
+        *_, where = traceback.extract_tb(error.__traceback__)
+        violated(
+            "invariant",
+            f"step {process.steps}: {where.name} ({where.filename.rpartition('/')[2]}): {where.line} {error}",
+        )
 
 
 class PatientAsker(Asker):

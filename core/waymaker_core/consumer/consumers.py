@@ -440,6 +440,10 @@ class Consumers:
             records.extend(logged.whole(group, lives))
         return records
 
+    def has_staged(self) -> bool:
+        """Whether an acknowledgement or a drop is decided and not committed."""
+        return any(group.staged for group in self._registry.groups.values())
+
     def check(self) -> None:
         """Assert every invariant that can be seen from inside; for tests and simulations."""
         self._registry.check()
@@ -450,9 +454,10 @@ class Consumers:
                 assert group.scheduled_ns is not None and group.scheduled_ns <= deadline_ns
                 assert (group.scheduled_ns, group.id) in self._timers
             assert not group.pending.has_spent() or not self._live or group.id in self._spent
-            assert not logged.has_unlogged(group) or not self._live or group.id in self._changed
+            if self._live and logged.has_unlogged(group):
+                assert group.id in self._changed or not self._registry.standing_members(group)
         if self._withholding is not None:
-            check_holders(self._withholding, list(self._registry.groups.values()))
+            check_holders(self._withholding, list(self._registry.groups.values()), self._stream.is_live)
 
     # ------------------------------------------------------------ inside
 

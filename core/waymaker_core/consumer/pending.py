@@ -69,6 +69,7 @@ class Pending:
     def _add(self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int) -> None:
         for first, last, seqs, bits in shapes:
             batch = self._new(first, last, seqs, bits, member, deliver_count)
+            self._log_later(batch)
             self.total += bits.bit_count()
             if not self._runs or first > self._runs[-1].last:
                 self._firsts.append(first)
@@ -80,11 +81,14 @@ class Pending:
     def _new(self, first: int, last: int, seqs: array[int] | None, bits: int, member: int, deliver_count: int) -> Batch:
         self._serial += 1
         self._batches += 1
-        batch = Batch(self._serial, first, last, seqs, bits, member, deliver_count)
+        return Batch(self._serial, first, last, seqs, bits, member, deliver_count)
+
+    def _log_later(self, batch: Batch) -> None:
+        """No record tells of a batch as it is now."""
+        batch.logged = False
         self.unlogged.append(batch)
         if len(self.unlogged) > 2 * self._batches + _SLACK:
             self.unlogged = [batch for batch in self.unlogged if batch.bits]
-        return batch
 
     def _scatter(self, batch: Batch) -> None:
         """Lead from each sequence to a batch of the second layer."""
@@ -255,8 +259,7 @@ class Pending:
                 target.member = member
                 target.deliver_count += 1
                 if target.logged:
-                    target.logged = False
-                    self.unlogged.append(target)
+                    self._log_later(target)
             target.state = state
             if state in (State.WAITING, State.DUE):
                 target.holding = holding
@@ -276,6 +279,9 @@ class Pending:
         single.state = batch.state
         single.holding = batch.holding
         single.deadline_ns = batch.deadline_ns
+        single.logged = batch.logged
+        if not single.logged:
+            self._log_later(single)
         batch.bits ^= mask
         self._scatter(single)
         return single

@@ -181,6 +181,10 @@ class Commits:
         else:
             last.replies.append((token, answer))
 
+    def under_way(self) -> list[Gathered]:
+        """Every record that is decided and not applied, in order."""
+        return [*self._flying, *self._gathered]
+
     def idle(self) -> bool:
         """Whether nothing has gathered and nothing is being written."""
         return not self._ops and not self._gathered and not self._sync_due

@@ -22,10 +22,12 @@ from waymaker_core.store.journal import frame_bound
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import StreamId
 
-DEAD_LETTERS_AT_ONCE = 64
+DROPS_AT_ONCE = 64
 """Messages whose bodies are read together; each may lie in a chunk of its own."""
 LETTER_BYTES = 512
 """What a dead letter's headers add to its body, about."""
+SEGMENT_SHARE = 4
+"""A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never finds room."""
 RETRY_NS = 1_000_000_000
 """Pause before bodies that could not be read, or records without room, are tried again."""
 
@@ -77,7 +79,10 @@ class Deliveries:
         self._state.touch(hosted)
 
     def _hand_out(self, hosted: Hosted) -> None:
-        for spent in hosted.consumers.to_drop(DEAD_LETTERS_AT_ONCE, self._state.limits.record_bytes_max):
+        limits = self._state.limits
+        share = limits.segment_bytes // SEGMENT_SHARE
+        at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
+        for spent in hosted.consumers.to_drop(at_once, min(limits.record_bytes_max, share)):
             hosted.dropping += 1
             if spent.messages is None:
                 self._drop(hosted, spent, None)
@@ -104,9 +109,9 @@ class Deliveries:
             self._indexes.load(hosted, need.blocks, ask, partial(self._not_read, hosted, spent))
 
     def _decide(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
-        body_bytes = sum(map(len, bodies)) if bodies else 0
         count = len(spent.seqs)
-        bound = frame_bound(3 * count, self._state.limits.subject_bytes_max, body_bytes + LETTER_BYTES * count, count)
+        letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
+        bound = _column_bytes(count) + frame_bound(0, self._state.limits.subject_bytes_max, letter_bytes)
         if not self._serves(hosted):
             hosted.dropping -= 1
             return
@@ -139,6 +144,11 @@ class Deliveries:
 
     def _serves(self, hosted: Hosted) -> bool:
         return hosted.damage is None and self._state.hosted.get(hosted.id) is hosted
+
+
+def _column_bytes(count: int) -> int:
+    """What the columns of a drop take at most: what goes, the letters, and the originals."""
+    return frame_bound(3 * count, 0, 0, count) - frame_bound(0, 0, 0)
 
 
 def _chunks(messages: Messages) -> list[Chunk]:

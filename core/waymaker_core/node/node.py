@@ -13,6 +13,7 @@ from waymaker_core import requests as rq
 from waymaker_core.disk import Delete, DiskFailure
 from waymaker_core.effects import Effect, Halt, Lane
 from waymaker_core.inputs import Call, Input
+from waymaker_core.node import invariants
 from waymaker_core.node.calls import Calls, Handler
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
@@ -245,6 +246,11 @@ class Node:
             self._halted = True
             effects.append(Halt("drained", True))
         return effects
+
+    def check(self) -> None:
+        """Assert every invariant between steps, at the cost of looking at everything; for tests and simulations."""
+        if not self._halted:
+            invariants.check(self._state, self._commits)
 
     # ------------------------------------------------------------------ figures
 
