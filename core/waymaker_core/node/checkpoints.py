@@ -148,7 +148,7 @@ class Checkpoints:
         self._index(running, batch, [])
 
     def _index(self, running: Running, batch: Batch, _results: list[object]) -> None:
-        """One sealed block's index a step."""
+        """One file's indexes a step."""
         ops = batch.index_next()
         if ops is not None:
             self._start(ops, partial(self._index, running, batch), partial(self._failed, running, batch, ops))

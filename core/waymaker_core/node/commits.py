@@ -100,6 +100,8 @@ class Commits:
         """Why durability can no longer be promised."""
         self.committed_end = journal.end
         """Address behind the last record that was applied."""
+        self.flushes = 0
+        """Times that what had gathered went on to be written, so that there may be room again."""
 
     # ------------------------------------------------------------------ gathering
 
@@ -213,6 +215,8 @@ class Commits:
         if not self._gathered:
             self._gathered_largest = 0
         self._joining.clear()
+        if self._flying:
+            self.flushes += 1
         if self._flying or self._sync_due:
             self._write()
 

@@ -1,6 +1,7 @@
 """Moving messages between files: the chunks of some streams, copied, indexed and synced, then read from their new place.
 
-Sealed blocks get files of their own with an index; chunks of open blocks go to one tail file together.
+Sealed blocks get files of their own, each closed by its index; small ones share a file with their neighbours, so that it is
+bytes that are synced and not blocks. Chunks of open blocks go to one tail file together.
 """
 
 from __future__ import annotations
@@ -12,21 +13,69 @@ from typing import cast
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp
 from waymaker_core.node.hosted import Hosted
 from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_tail
+from waymaker_core.store.block_index import index_bound
 from waymaker_core.store.manifest import Manifest
 from waymaker_core.stream import BlockMove
 
+PACK_BYTES = 1024 * 1024
+"""Small blocks share a file up to this size: it goes when the last of them does."""
+PACK_BLOCKS = 128
+"""Blocks that share a file at most: their indexes are made in one step."""
+
 
 class Move:
-    """One block's move: the part files it is copied to (none of its own for an open block), and what came of it."""
+    """One block's move, and what came of it."""
 
-    __slots__ = ("hosted", "move", "parts", "copies", "index")
+    __slots__ = ("hosted", "move", "copies", "index")
 
-    def __init__(self, hosted: Hosted, move: BlockMove, parts: list[PartPlan]) -> None:
+    def __init__(self, hosted: Hosted, move: BlockMove) -> None:
         self.hosted = hosted
         self.move = move
-        self.parts = parts
         self.copies: list[Chunk] = []
         self.index: Chunk | None = None
+
+
+class Pack:
+    """Files for one large sealed block, or one file for several small ones, neighbours in their stream."""
+
+    __slots__ = ("moves", "parts")
+
+    def __init__(self, moves: list[Move], parts: list[PartPlan]) -> None:
+        self.moves = moves
+        self.parts = parts
+
+    def copied(self, copies: dict[str, list[Chunk]]) -> None:
+        """Each block's copies, in the order in which they were asked for."""
+        made = (chunk for plan in self.parts for chunk in copies[plan.path])
+        for move in self.moves:
+            move.copies = [next(made) for _ in move.move.sources]
+
+    def index(self) -> list[DiskOp]:
+        """Operations that close the file with the blocks' indexes, one behind the other."""
+        last, ops = self.parts[-1], list[DiskOp]()
+        end = last.end
+        for move in self.moves:
+            data = move.hosted.stream.encode_index(move.move, move.copies)
+            if data:
+                more, move.index = index_ops(last.path, end, data)
+                ops += more
+                end += len(data)
+        return ops
+
+
+def packs(moves: list[BlockMove], part_bytes: int) -> list[list[BlockMove]]:
+    """Blocks of one stream, in order, as they share files: neighbours whose bodies fit one part and that are small together."""
+    found: list[list[BlockMove]] = []
+    bodies = total = 0
+    for move in moves:
+        size = sum(move.lengths)
+        bodies += size
+        total += size + index_bound(move.messages, len(move.lengths))
+        if not found or bodies > part_bytes or total > PACK_BYTES or len(found[-1]) == PACK_BLOCKS:
+            found.append([])
+            bodies, total = size, size + index_bound(move.messages, len(move.lengths))
+        found[-1].append(move)
+    return found
 
 
 class Batch:
@@ -42,27 +91,33 @@ class Batch:
         self.paths: list[str] = []
         """New files, the tail included."""
         self.tail: PartPlan | None = None
-        self._sealed: list[Move] = []
+        self._packs: list[Pack] = []
         self._open: list[Move] = []
         self._plans: list[tuple[int, PartPlan]] = []
         """(index of its first operation, plan), in order."""
-        self._unindexed: deque[Move] = deque()
+        self._unindexed: deque[Pack] = deque()
 
     def add(self, hosted: Hosted, leaving: Callable[[str], bool]) -> None:
         """Plan the moves of one stream; a quarantined one keeps everything where it is."""
         self.streams.append(hosted)
         if hosted.damage is not None:
             return
-        for move in hosted.stream.blocks_to_move(leaving):
-            self.byte_count += sum(move.lengths)
-            if move.sealed:
-                draw = self._manifest.draw_file
-                parts = plan_block(self._key, hosted.id, draw, move.block, move.sources, move.keep, self._part_bytes)
-                self._sealed.append(Move(hosted, move, parts))
-                for plan in parts:
-                    self._include(plan)
-            else:
-                self._open.append(Move(hosted, move, []))
+        moves = hosted.stream.blocks_to_move(leaving)
+        self.byte_count += sum(sum(move.lengths) for move in moves)
+        sealed = [move for move in moves if move.sealed]
+        for together in packs(sealed, self._part_bytes):
+            self._pack(hosted, together)
+        self._open += [Move(hosted, move) for move in moves if not move.sealed]
+
+    def _pack(self, hosted: Hosted, moves: list[BlockMove]) -> None:
+        sources = [chunk for move in moves for chunk in move.sources]
+        keep = [ranges for move in moves for ranges in move.keep]
+        draw = self._manifest.draw_file
+        parts = plan_block(self._key, hosted.id, draw, moves[0].block, sources, keep, self._part_bytes)
+        assert len(moves) == 1 or len(parts) == 1, "blocks that share a file fit into one"
+        self._packs.append(Pack([Move(hosted, move) for move in moves], parts))
+        for plan in parts:
+            self._include(plan)
 
     def _include(self, plan: PartPlan) -> None:
         self._plans.append((len(self.ops), plan))
@@ -84,23 +139,17 @@ class Batch:
         copies: dict[str, list[Chunk]] = {}
         for first, plan in self._plans:
             copies[plan.path] = plan.copied(cast("list[int]", results[first + len(plan.ops) - 1]))
-        for move in self._sealed:
-            move.copies = [chunk for plan in move.parts for chunk in copies[plan.path]]
+        for pack in self._packs:
+            pack.copied(copies)
         if self.tail is not None:
             moved = iter(copies[self.tail.path])
             for move in self._open:
                 move.copies = [next(moved) for _ in move.move.sources]
-        self._unindexed.extend(self._sealed)
+        self._unindexed.extend(self._packs)
 
     def index_next(self) -> list[DiskOp] | None:
-        """Operations that close the next sealed block's file with its index; None when all have one."""
-        if not self._unindexed:
-            return None
-        move = self._unindexed.popleft()
-        data = move.hosted.stream.encode_index(move.move, move.copies)
-        last = move.parts[-1]
-        ops, move.index = index_ops(last.path, last.end, data)
-        return ops
+        """Operations that close the next file of sealed blocks with their indexes; None when all have theirs."""
+        return self._unindexed.popleft().index() if self._unindexed else None
 
     def sync_ops(self) -> list[DiskOp]:
         """Syncs of all new files and their names."""
@@ -109,17 +158,26 @@ class Batch:
     def settle(self, serves: Callable[[Hosted], bool], indexed: Callable[[Hosted, int, int], None]) -> list[str]:
         """Read from the copies from now on. Returns the files that turned out to be needed by nobody."""
         unused: list[str] = []
-        for move in [*self._sealed, *self._open]:
-            accepted = serves(move.hosted) and move.hosted.stream.moved(move.move, move.copies, move.index)
-            if not accepted:
-                unused += [plan.path for plan in move.parts]
-            elif move.index is not None:
-                indexed(move.hosted, move.move.block, move.index.length)
+        for pack in self._packs:
+            accepted = [self._settle(move, serves, indexed) for move in pack.moves]
+            if not any(accepted):
+                unused += [plan.path for plan in pack.parts]
+        for move in self._open:
+            self._settle(move, serves, indexed)
         return unused
+
+    def _settle(
+        self, move: Move, serves: Callable[[Hosted], bool], indexed: Callable[[Hosted, int, int], None]
+    ) -> bool:
+        if not serves(move.hosted) or not move.hosted.stream.moved(move.move, move.copies, move.index):
+            return False
+        if move.index is not None:
+            indexed(move.hosted, move.move.block, move.index.length)
+        return True
 
     def owner_of(self, failure: DiskFailure) -> Hosted | None:
         """The stream one of whose chunks could not be copied."""
-        for move in [*self._sealed, *self._open]:
+        for move in [*(move for pack in self._packs for move in pack.moves), *self._open]:
             for chunk in move.move.sources:
                 if chunk.path == failure.path and chunk.offset <= failure.offset < chunk.offset + max(1, chunk.length):
                     return move.hosted

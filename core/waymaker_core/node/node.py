@@ -134,7 +134,7 @@ class Node:
         self._subscriptions.serve()
         self._settle()
         self._commits.flush()
-        self._calls.ask_later_ones()
+        self._calls.ask_after_flush()
         self._settle()
         self._checkpoints.wake()
         self._space.wake()

@@ -1,7 +1,8 @@
 """Block and tail files: messages moved out of the journal. This module plans their writing; `block_index` is their index.
 
 A block's messages lie in one or more part files of about `block_bytes_max`: a header of 64 bytes, then the stored bodies in
-chunks copied verbatim, without gaps. A sealed block's last part ends in its index. A tail file is the same without an
+chunks copied verbatim, without gaps. A sealed block's last part ends in its index; small neighbours share a part, which ends
+in their indexes (the block number in the header is the first one's). A tail file is the same without an
 index: chunks of many streams' open blocks, named by the streams' snapshots. Neither is ever changed once a snapshot in
 force names it.
 

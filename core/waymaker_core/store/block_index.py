@@ -194,6 +194,11 @@ def encode_index(index: BlockIndex) -> bytes:
     return b"".join((raw_head, _CRC.pack(crc32c(raw_head)), *sections))
 
 
+def index_bound(entries: int, chunks: int) -> int:
+    """About what the index of a block takes, its subjects short: to plan files by, before it is made."""
+    return INDEX_HEAD_BYTES + 56 * entries + (_CHUNK.size + 32) * chunks
+
+
 def _encode_subjects(subjects: list[str], groups: list[array[int]]) -> bytes:
     text = "\0".join(subjects).encode()
     if text.count(0) != max(0, len(subjects) - 1):

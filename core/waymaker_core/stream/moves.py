@@ -45,7 +45,7 @@ def _move(block: Block, columns: Columns, places: list[int], sealed: bool) -> Bl
         sources.append(chunk)
         keep.append(None if length == chunk.length else [(skip, skip + length)])
         lengths.append(length)
-    return BlockMove(block.number, block.first, places, sealed, sources, keep, lengths)
+    return BlockMove(block.number, block.first, block.size, places, sealed, sources, keep, lengths)
 
 
 def _target(state: StreamState, move: BlockMove) -> Block | None:
