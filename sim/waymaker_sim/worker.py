@@ -110,7 +110,9 @@ class Worker:
         consumer = stream.consumers.get(consumer.name, consumer)
         group = consumer.group if stream.steady() and consumer.steady() else None
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
-        ask = self.scene.ask(request, self._acked, lambda: None, stream, consumer)
+        # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
+        delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
+        ask = self.scene.ask(request, partial(self._acked, delivered), lambda: None, stream, consumer)
         target = group or consumer.group
         if ask is None or target is None:
             return
@@ -124,7 +126,9 @@ class Worker:
         if kind is AckKind.TERM:
             target.termed.update(seqs)
 
-    def _acked(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _acked(
+        self, delivered: list[int], ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+    ) -> None:
         request = ask.request
         assert isinstance(request, Ack)
         group = ask.group()
@@ -133,11 +137,10 @@ class Worker:
         if answer.code != outcomes.OK:
             violated("acked survives", f"{group.life.name}/{group.config.name} exists and an ack says {answer!r}")
         if request.kind in (AckKind.ACK, AckKind.TERM):
-            for seq in request.seqs:
-                if group.most.get(seq):
-                    group.done_ns.setdefault(seq, stamp.time_ns)
-                    if request.kind is AckKind.ACK:
-                        group.acked_ok.add(seq)
+            for seq in delivered:
+                group.done_ns.setdefault(seq, stamp.time_ns)
+                if request.kind is AckKind.ACK:
+                    group.acked_ok.add(seq)
             self.scene.mark("ack confirmed")
 
     # ------------------------------------------------------------ subscriptions
