@@ -513,7 +513,17 @@ class NaiveBroker:
         for seq in request.seqs:
             if seq in consumer.group.pending:
                 self._answer_delivery(stream, consumer, seq, request, now)
+            elif request.kind in (AckKind.ACK, AckKind.TERM) and seq <= consumer.group.uncertain_to:
+                self._answer_forgotten(stream, consumer, seq, request.kind)
         return Answer(outcomes.OK)
+
+    @staticmethod
+    def _answer_forgotten(stream: NaiveStream, consumer: NaiveConsumer, seq: int, kind: AckKind) -> None:
+        ahead = naive_consumer.unseen(stream, consumer.group, consumer.config.filter_subject)
+        if any(message.seq == seq for message in ahead):
+            consumer.group.done.add(seq)
+            if kind is AckKind.ACK and stream.is_work_queue():
+                stream.drop(seq)
 
     @staticmethod
     def _answer_delivery(stream: NaiveStream, consumer: NaiveConsumer, seq: int, request: Ack, now: Now) -> None:

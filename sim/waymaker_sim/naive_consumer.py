@@ -49,6 +49,8 @@ class NaiveGroup:
     floor: int = 0
     dropped: int = 0
     last_delivered: int = 0
+    uncertain_to: int = 0
+    """Deliveries up to here may be forgotten: the broker was restarted since, and an ack of one counts all the same."""
     members: list[str] = field(default_factory=list)
 
 

@@ -345,3 +345,12 @@ def test_a_burial_that_lacks_an_index_leaves_nothing_staged() -> None:
     assert stream.is_settled()
     assert stream.is_projected(1)
     stream.check()
+
+
+def test_two_limits_together_keep_less_than_one_block_too_much() -> None:
+    bench = Bench(block_size=3, max_msgs=1, max_age_ms=1000)
+    bench.publish("a", wall_ms=5000)
+    bench.publish("b", wall_ms=5000)
+    bench.publish("a", times=[2400], wall_ms=5000)
+    bench.prune(5000)
+    assert bench.live() == [1, 2], "the third is too old, the others are too many"

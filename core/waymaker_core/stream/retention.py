@@ -9,7 +9,8 @@ In order of time, as server times are, the expired ones are the front of the str
 Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
 effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick
 looks only where something is due.
-In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds.
+In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds (and
+nothing but age limits the stream: a limit of count or bytes may keep nearly a block too much by itself).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | Non
     if interest_floor is not None:
         _truncate_front(state, removal, last_max=interest_floor)
     elif settings.max_age_ms and wall_ms >= settings.max_age_ms:
-        _remove_aged(state, wall_ms - settings.max_age_ms, settings.strict_limits, removal)
+        _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
     if not removal.count:
         return None
     return PruneRecord(removal.truncate_to, removal.drop_seqs, removal.drop_sizes)
@@ -136,16 +137,21 @@ def _truncate_front(
 # ---------------------------------------------------------------- age
 
 
-def _remove_aged(state: StreamState, cutoff: int, strict: bool, removal: bounds.Removal) -> None:
-    """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block."""
+def _remove_aged(state: StreamState, cutoff: int, settings: StreamConfig, removal: bounds.Removal) -> None:
+    """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block.
+
+    Out of order, expired messages lie anywhere. Where another limit may keep nearly a block too much already, age keeps none.
+    """
     _truncate_front(state, removal, time_max=cutoff)
     if removal.count or not state.blocks:
         return
+    strict = settings.strict_limits
     if state.in_order:
         block = state.blocks.get(projection.first_block(state))
         if strict and block is not None and block.due_ms <= cutoff:
             _scan(state, block, cutoff, removal, spare=1)
         return
+    strict = strict or settings.max_msgs > 0 or settings.max_bytes > 0
     due = [block for block in state.blocks.values() if block.due_ms <= cutoff]
     if not due or (not strict and _few_enough(state, due, cutoff)):
         return
