@@ -342,53 +342,64 @@ class SimDisk:
         except DiskFailure:
             pass  # nobody is left to hear of it
 
-    def kill(self) -> None:
-        """The process dies; the page cache does not, save for pages that a failed sync gave up."""
+    def kill(self) -> list[str]:
+        """The process dies; the page cache does not, save for pages that a failed sync gave up. Result: what is gone."""
         self._memory.clear()
-        for file in self._names.values():
+        gone: list[str] = []
+        for path, file in self._names.items():
             if file.ghost:
+                gone.append(f"{path}: the pages of the failed sync are gone")
                 file.content = bytearray(file.durable)
                 for offset, data in file.unsynced:
                     _patch(file.content, offset, data)
                 file.ghost = False
+        return gone
 
-    def lose_power(self, track: Track) -> None:
-        """Everything that was not durable is kept, lost or torn, as `track` draws it."""
+    def lose_power(self, track: Track) -> list[str]:
+        """Everything that was not durable is kept, lost or torn, as `track` draws it. Result: what is gone, in words."""
         self._memory.clear()
-        self._lose_names(track)
+        gone = self._lose_names(track)
         for path in sorted(self._durable_names):
             file = self._durable_names[path]
             if file.unsynced:
-                self._lose_writes(file, track)
+                fate = self._lose_writes(file, track)
+                if fate:
+                    gone.append(f"{path}: {fate}")
             elif file.ghost or len(file.content) != len(file.durable):
                 file.content = bytearray(file.durable)
             file.ghost = False
         self._names = dict(self._durable_names)
+        return gone
 
-    def _lose_names(self, track: Track) -> None:
+    def _lose_names(self, track: Track) -> list[str]:
         mode = track.draw("unsynced names", 3) if self._pending and self.faults.lose_names else 0
         count = len(self._pending)
         upto = track.draw("names journalled", count + 1) if mode == 1 else count
-        for pending in self._pending[:upto]:
-            if mode != 2 or track.draw("name lost", 2) == 0:
+        gone: list[str] = []
+        for index, pending in enumerate(self._pending):
+            if index < upto and (mode != 2 or track.draw("name lost", 2) == 0):
                 self._settle(pending)
+            else:
+                gone.append(f"{pending.path}: the unsynced {pending.change.name.lower()} is undone")
         self._pending = []
+        return gone
 
-    def _lose_writes(self, file: _File, track: Track) -> None:
-        mode = track.draw("unsynced writes", 4)
+    def _lose_writes(self, file: _File, track: Track) -> str:
+        mode, count = track.draw("unsynced writes", 4), len(file.unsynced)
         if mode == 1 and self.faults.lose:
             kept: list[tuple[int, bytes]] = []
         elif mode == 2 and self.faults.lose:
             kept = file.unsynced[: track.draw("writes kept", len(file.unsynced) + 1)]
         elif mode == 3 and self.faults.tear:
             self._tear(file, track)
-            return
+            return f"{count} unsynced writes torn by the sector"
         else:
             kept = file.unsynced
         for offset, data in kept:
             _patch(file.durable, offset, data)
         file.content = bytearray(file.durable)
         file.unsynced = []
+        return f"{count - len(kept)} of {count} unsynced writes lost" if len(kept) < count else ""
 
     @staticmethod
     def _tear(file: _File, track: Track) -> None:

@@ -35,8 +35,11 @@ class Nemesis:
             self.scene.mark("clock jump")
         if track.chance("disk full", plan.full):
             self._fill()
-        if track.chance("bit rot", plan.rot) and process.disk.rot(track) is not None:
-            self.scene.mark("bit rot")
+        if track.chance("bit rot", plan.rot):
+            rotten = process.disk.rot(track)
+            if rotten is not None:
+                self.scene.mark("bit rot")
+                process.fault("bit rot", f"{rotten[0]}: a bit of byte {rotten[1]:,} flips")
         if process.state is State.BOOTING and (track.chance("kill", plan.kill) or track.chance("power", plan.power)):
             self.scene.mark("crash while recovering")
             process.lose_power()
@@ -54,6 +57,7 @@ class Nemesis:
         elif track.chance("kill at effect", plan.kill_at_effect):
             self.scene.mark("kill at effect")
             process.effects_left = track.draw("effects left", 50)
+            process.fault("kill planned", f"the process will be killed after {process.effects_left} more effects")
         elif track.chance("drain", plan.drain):
             self.scene.mark("drain")
             process.drain()
@@ -62,15 +66,17 @@ class Nemesis:
             process.pause(track.magnitude("pause for", 3 * SECOND))
 
     def _fill(self) -> None:
-        disk = self.process.disk
-        disk.faults.capacity = disk.used_bytes() + self.track.magnitude("room left", 100_000)
+        disk, room = self.process.disk, self.track.magnitude("room left", 100_000)
+        disk.faults.capacity = disk.used_bytes() + room
         self._full_until = self.process.events.now_ns + 100 * MS + self.track.magnitude("full for", 5 * SECOND)
         self.process.events.at(self._full_until, partial(self._free, self._full_until))
         self.scene.mark("disk full")
+        self.process.fault("disk full", f"the disk has room for {room:,} bytes more")
 
     def _free(self, since: int) -> None:
-        if since == self._full_until:
+        if since == self._full_until and self.process.disk.faults.capacity != PLENTY:
             self.process.disk.faults.capacity = PLENTY
+            self.process.fault("disk has room", "the disk has room again")
 
     def rest(self) -> None:
         """Nothing more happens."""

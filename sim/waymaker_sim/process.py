@@ -63,6 +63,28 @@ class Caller(Protocol):
         """The process is gone: whatever was asked may have happened."""
 
 
+class Observer(Protocol):
+    """Who looks on while a process runs, beside the hooks that the world itself uses.
+
+    It may write down what it is told and must change nothing: the run is the same whether somebody looks or not.
+    """
+
+    def started(self) -> None:
+        """The process begins to recover."""
+
+    def called(self, token: Token, request: Request, caller: Caller) -> Caller:
+        """A request arrives. The result takes the caller's place and hands on everything that it hears."""
+
+    def op_begun(self, op: DiskOp) -> None:
+        """A disk operation begins that takes time."""
+
+    def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
+        """A disk operation of a job or of recovery is over."""
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Something comes from outside: a kill, a loss of power, a clock that is set."""
+
+
 class State(Enum):
     """What a process is doing."""
 
@@ -124,6 +146,7 @@ class Process:
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_log: Callable[[Log], None] = lambda log: None
+        self.observer: Observer | None = None
         self._mono_base_ns = 0
         self._inputs: list[Input] = []
         self._callers: dict[Token, Caller] = {}
@@ -147,6 +170,7 @@ class Process:
     def jump_wall(self, delta_ms: int) -> None:
         """Somebody sets the clock."""
         self.wall_base_ms += delta_ms
+        self.fault("clock jump", f"the wall clock jumps by {delta_ms:+,} ms")
 
     # ------------------------------------------------------------ starting and dying
 
@@ -158,6 +182,8 @@ class Process:
         self.halted = None
         self.refusal = None
         self._mono_base_ns = self.events.now_ns - self.track.magnitude("clock origin", 1 << 40)
+        if self.observer is not None:
+            self.observer.started()
         self._boot(self.life, open_node(self.config, self.now()), None, None)
 
     def _boot(
@@ -187,10 +213,15 @@ class Process:
             self._boot(life, steps, *self._try(op))
 
     def _try(self, op: DiskOp) -> tuple[object, DiskFailure | None]:
+        result: object = None
+        failure: DiskFailure | None = None
         try:
-            return self.disk.perform(op), None
-        except DiskFailure as failure:
-            return None, failure
+            result = self.disk.perform(op)
+        except DiskFailure as error:
+            failure = error
+        if self.observer is not None:
+            self.observer.op_done(op, failure)
+        return result, failure
 
     def _up(self, node: Node) -> None:
         self.node = node
@@ -207,15 +238,24 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL: the process is gone, the machine and its page cache are not."""
+        self.fault("kill", "the process is killed")
         self._die()
-        self.disk.kill()
+        for fate in self.disk.kill():
+            self.fault("lost", fate)
         self.on_down()
 
     def lose_power(self) -> None:
         """The machine stops: what was not synced is at the mercy of the tape."""
+        self.fault("power loss", "the machine loses power")
         self._die()
-        self.disk.lose_power(self.track)
+        for fate in self.disk.lose_power(self.track):
+            self.fault("lost", fate)
         self.on_down()
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Whoever looks on is told of something that comes from outside; it happens elsewhere."""
+        if self.observer is not None:
+            self.observer.fault(kind, detail)
 
     def _die(self) -> None:
         self.track.begin()
@@ -244,7 +284,7 @@ class Process:
             return None
         token = Token(self._next_token)
         self._next_token += 1
-        self._callers[token] = caller
+        self._callers[token] = caller if self.observer is None else self.observer.called(token, request, caller)
         self._take(Call(token, ANYONE, request))
         return token
 
@@ -261,6 +301,7 @@ class Process:
 
     def pause(self, for_ns: int) -> None:
         """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
+        self.fault("pause", f"the process is stopped for {for_ns / MS:,.3f} ms")
         self._busy_until = max(self._busy_until, self.events.now_ns + for_ns)
         if self._step_at >= 0:
             self._step_at = -1
@@ -268,6 +309,7 @@ class Process:
 
     def drain(self) -> None:
         """SIGTERM."""
+        self.fault("drain", "the process is asked to shut down")
         self._take(Drain())
 
     def waiting(self) -> int:
@@ -442,6 +484,8 @@ class Process:
 
     def _takes(self, op: DiskOp) -> int:
         pace, track = self.pace, self.track
+        if self.observer is not None:
+            self.observer.op_begun(op)
         if isinstance(op, (SyncFile, SyncDir)):
             base = pace.sync_ns
         else:

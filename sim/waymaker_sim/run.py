@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from waymaker_sim.checks import CHECKS, Violation
@@ -38,13 +39,17 @@ class Report:
         return CHECKS[self.check][0] if self.check else ""
 
 
-def run_tape(tape: Tape, digest: Digest | None = None, mutant: str = "") -> Report:
-    """Live through one world. With `mutant` a rule of the core is missing meanwhile."""
+def run_tape(
+    tape: Tape, digest: Digest | None = None, mutant: str = "", attend: Callable[[World], None] | None = None
+) -> Report:
+    """Live through one world. With `mutant` a rule of the core is missing meanwhile; `attend` sees the world before."""
     report = Report(tape.seed)
     with planted(mutant):
         world: World | None = None
         try:
             world = World(tape, digest)
+            if attend is not None:
+                attend(world)
             world.run()
         except Violation as violation:
             report.check, report.detail = violation.check, violation.detail
