@@ -178,11 +178,11 @@ class NaiveStream:
         return config.retention is Retention.LIMITS and bounded and not config.strict_limits
 
     def exactly_kept(self, wall_ms: int) -> set[int]:
-        """What exact pruning would leave."""
+        """What exact pruning would leave now; what is `excused` it may have removed long ago."""
         twin = deepcopy(self)
         twin.prune()
         twin.expire(wall_ms)
-        return set(twin.messages) - self.excused
+        return set(twin.messages)
 
     def keep_only(self, seqs: set[int]) -> None:
         """What block-aligned limits left, as the real node tells it."""

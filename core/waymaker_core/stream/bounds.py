@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 
 from waymaker_core.configs import StreamConfig
+from waymaker_core.limits import SEQ_MAX
 from waymaker_core.stream import projection
 from waymaker_core.stream.state import StreamState
 
@@ -52,17 +53,23 @@ def drop_all(state: StreamState, number: int, gone: list[tuple[int, int]], remov
         removal.count += len(gone)
 
 
-def enforce(state: StreamState, settings: StreamConfig, removal: Removal, strict: bool) -> None:
-    """Stage what the limits of count and bytes remove from the projection. `NeedBlocks`."""
-    max_msgs, max_bytes = settings.max_msgs, settings.max_bytes
+def is_over(state: StreamState, settings: StreamConfig) -> bool:
+    """Whether the projection holds more messages or bytes than the limits say."""
     tail = state.tail
-    if not ((max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)):
+    return 0 < settings.max_msgs < tail.count or 0 < settings.max_bytes < tail.bytes
+
+
+def enforce(
+    state: StreamState, settings: StreamConfig, removal: Removal, strict: bool, count_max: int = SEQ_MAX
+) -> None:
+    """Stage what the limits of count and bytes remove from the projection, about `count_max` at most. `NeedBlocks`."""
+    if not is_over(state, settings):
         return
     before = removal.count
     if strict:
-        _enforce_exactly(state, max_msgs, max_bytes, removal)
+        _enforce_exactly(state, settings.max_msgs, settings.max_bytes, removal, before + count_max)
     else:
-        _enforce_by_block(state, max_msgs, max_bytes, removal)
+        _enforce_by_block(state, settings.max_msgs, settings.max_bytes, removal)
     if removal.count > before:
         state.judge_age_anew()
 
@@ -85,10 +92,12 @@ def _enforce_by_block(state: StreamState, max_msgs: int, max_bytes: int, removal
         truncate_block(state, number, removal)
 
 
-def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal) -> None:
+def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal, count_max: int) -> None:
     tail = state.tail
     newest = state.block_of(tail.last_seq)
-    while (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes):
+    while removal.count < count_max and (
+        (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)
+    ):
         number = projection.first_block(state)
         alive, byte_count = projection.block_figures(state, number)
         if number < newest and (
@@ -97,7 +106,7 @@ def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal:
             truncate_block(state, number, removal)
             continue
         # Few go at a time while a stream is full, many when it was filled by one batch.
-        wanted = max(tail.count - max_msgs, 1) if max_msgs else 64
+        wanted = min(max(tail.count - max_msgs, 1) if max_msgs else 64, count_max - removal.count)
         seqs, sizes = projection.live_run(state, number, tail.front_seq, wanted)
         count, octets = tail.count, tail.bytes
         going = 0

@@ -9,8 +9,8 @@ In order of time, as server times are, the expired ones are the front of the str
 Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
 effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick
 looks only where something is due.
-In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds (and
-nothing but age limits the stream: a limit of count or bytes may keep nearly a block too much by itself).
+In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds. Where
+a limit of count or bytes may keep nearly a block too much as well, and times come in any order, retention makes both exact.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ DROPS_MAX = 4096
 def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
     """See `Stream.decide_retention`."""
     removal = bounds.Removal()
-    state.tail.mark()
+    mark = state.tail.mark()
     settings = state.settings
     if interest_floor is not None:
         _truncate_front(state, removal, last_max=interest_floor)
     elif settings.max_age_ms and wall_ms >= settings.max_age_ms:
-        _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
+        try:
+            _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
+        except NeedBlocks:
+            state.tail.rollback(mark)
+            raise
     if not removal.count:
         return None
     return PruneRecord(removal.truncate_to, removal.drop_seqs, removal.drop_sizes)
@@ -104,6 +108,8 @@ def next_expiry_ms(state: StreamState) -> int | None:
     settings = state.settings
     if not settings.max_age_ms or not state.blocks:
         return None
+    if _both_exact(state, settings) and bounds.is_over(state, settings):
+        return 0
     if state.in_order:
         front = state.blocks.peekitem(0)[1]
         return settings.max_age_ms + (front.due_ms if settings.strict_limits else front.newest_ms)
@@ -138,20 +144,29 @@ def _truncate_front(
 
 
 def _remove_aged(state: StreamState, cutoff: int, settings: StreamConfig, removal: bounds.Removal) -> None:
-    """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block.
-
-    Out of order, expired messages lie anywhere. Where another limit may keep nearly a block too much already, age keeps none.
-    """
+    """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block."""
     _truncate_front(state, removal, time_max=cutoff)
     if removal.count or not state.blocks:
         return
-    strict = settings.strict_limits
     if state.in_order:
         block = state.blocks.get(projection.first_block(state))
-        if strict and block is not None and block.due_ms <= cutoff:
+        if settings.strict_limits and block is not None and block.due_ms <= cutoff:
             _scan(state, block, cutoff, removal, spare=1)
-        return
-    strict = strict or settings.max_msgs > 0 or settings.max_bytes > 0
+    elif _both_exact(state, settings):
+        bounds.enforce(state, settings, removal, strict=True, count_max=DROPS_MAX)
+        if not removal.count:
+            _scan_due(state, cutoff, removal, strict=True)
+    else:
+        _scan_due(state, cutoff, removal, settings.strict_limits)
+
+
+def _both_exact(state: StreamState, settings: StreamConfig) -> bool:
+    """Out of order, expired messages lie anywhere: besides what another limit keeps too much there is no room for them."""
+    return not state.in_order and (settings.max_msgs > 0 or settings.max_bytes > 0)
+
+
+def _scan_due(state: StreamState, cutoff: int, removal: bounds.Removal, strict: bool) -> None:
+    """Stage what the first block has to lose that has anything."""
     due = [block for block in state.blocks.values() if block.due_ms <= cutoff]
     if not due or (not strict and _few_enough(state, due, cutoff)):
         return
