@@ -17,12 +17,13 @@ from pathlib import Path
 
 import click
 
+from waymaker_sim import cases
 from waymaker_sim.checks import CHECKS, CRASH, LIVENESS, SAFETY
 from waymaker_sim.compare import converse
 from waymaker_sim.digest import Digest, first_difference
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.pair import Disagreement
-from waymaker_sim.run import Report, run_saved, run_seed, run_tape
+from waymaker_sim.run import Report, run_seed, run_tape
 from waymaker_sim.tape import Tape
 
 EXIT_CODES = {"": 0, SAFETY: 3, LIVENESS: 4, CRASH: 5}
@@ -161,9 +162,8 @@ def _save(folder: Path, seed: int) -> None:
     """Live the run once more to have its tape."""
     folder.mkdir(parents=True, exist_ok=True)
     tape = Tape(seed)
-    report = run_tape(tape)
-    case = {"seed": seed, "check": report.check, "detail": report.detail, "tracks": tape.saved()}
-    (folder / f"seed-{seed}.json").write_text(json.dumps(case, separators=(",", ":")) + "\n")
+    run_tape(tape)
+    (folder / f"seed-{seed}.json").write_text(cases.to_text(cases.made(seed, tape.saved())))
 
 
 @sim.command()
@@ -171,9 +171,9 @@ def _save(folder: Path, seed: int) -> None:
 @click.option("--mutant", default="", help="Take one rule out of the core first.")
 def replay(case: Path, mutant: str) -> None:
     """Replay a saved case, twice, and compare."""
-    saved = json.loads(case.read_text())
-    report = run_saved(saved["seed"], saved["tracks"], mutant)
-    again = run_saved(saved["seed"], saved["tracks"], mutant)
+    saved = cases.from_text(case.read_text())
+    report = saved.run(mutant=mutant)
+    again = saved.run(mutant=mutant)
     if report.digest != again.digest:
         report.check, report.detail = "same twice", f"digests {report.digest} and {again.digest}"
     sys.exit(_finish([report], False, None, time.perf_counter()))

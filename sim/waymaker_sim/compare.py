@@ -278,7 +278,7 @@ class Conversation:
 
 def converse(seed: int, steps: int, progress: Callable[[int], None] | None = None) -> Conversation:
     """A conversation of so many steps. Raises `Disagreement` naming the step."""
-    conversation = Conversation(Tape(seed, keep_labels=False).track("conversation"))
+    conversation = Conversation(Tape(seed).track("conversation"))
     for number in range(1, steps + 1):
         try:
             conversation.step()

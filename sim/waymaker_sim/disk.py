@@ -374,22 +374,22 @@ class SimDisk:
     def _lose_names(self, track: Track) -> list[str]:
         mode = track.draw("unsynced names", 3) if self._pending and self.faults.lose_names else 0
         count = len(self._pending)
-        upto = track.draw("names journalled", count + 1) if mode == 1 else count
+        upto = count - track.draw("names lost", count + 1) if mode == 1 else count
         gone: list[str] = []
         for index, pending in enumerate(self._pending):
             if index < upto and (mode != 2 or track.draw("name lost", 2) == 0):
                 self._settle(pending)
             else:
-                gone.append(f"{pending.path}: the unsynced {pending.change.name.lower()} is undone")
+                gone.append(f"{pending.change.name.lower()} of {pending.path}")
         self._pending = []
-        return gone
+        return [f"{len(gone)} unsynced changes of names lost: {', '.join(gone)}"] if gone else []
 
     def _lose_writes(self, file: _File, track: Track) -> str:
         mode, count = track.draw("unsynced writes", 4), len(file.unsynced)
         if mode == 1 and self.faults.lose:
             kept: list[tuple[int, bytes]] = []
         elif mode == 2 and self.faults.lose:
-            kept = file.unsynced[: track.draw("writes kept", len(file.unsynced) + 1)]
+            kept = file.unsynced[: len(file.unsynced) - track.draw("writes lost", len(file.unsynced) + 1)]
         elif mode == 3 and self.faults.tear:
             self._tear(file, track)
             return f"{count} unsynced writes torn by the sector"

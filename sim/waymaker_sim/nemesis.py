@@ -28,6 +28,7 @@ class Nemesis:
     def act(self) -> None:
         """Maybe something."""
         self.track.begin()
+        self.process.begin_span()
         plan, track, process = self.plan, self.track, self.process
         if track.chance("clock jump", plan.wall_jump):
             sign = -1 if track.draw("direction", 2) else 1

@@ -167,6 +167,11 @@ class Process:
         self.wall_max_ms = max(self.wall_max_ms, wall_ms)
         return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
 
+    def begin_span(self) -> None:
+        """What happens on this machine and its disk from here on are other operations: a moment of the run has passed."""
+        self.track.begin()
+        self.disk.track.begin()
+
     def jump_wall(self, delta_ms: int) -> None:
         """Somebody sets the clock."""
         self.wall_base_ms += delta_ms
@@ -258,7 +263,6 @@ class Process:
             self.observer.fault(kind, detail)
 
     def _die(self) -> None:
-        self.track.begin()
         for job_id in sorted(self._running):
             self.disk.interrupt(self._running[job_id], self.track)
         self._running.clear()

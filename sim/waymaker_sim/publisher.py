@@ -25,7 +25,7 @@ from waymaker_core.requests import (
     StreamInfo,
 )
 from waymaker_sim.checks import require, violated
-from waymaker_sim.ledger import Attempt, Life
+from waymaker_sim.ledger import Attempt, Life, Look
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, Scene, StreamName
 from waymaker_sim.tape import Track
@@ -39,14 +39,17 @@ ENOUGH = 4_000
 class Refused:
     """A conditional publish that lost: what the server said was there."""
 
-    __slots__ = ("life", "subject", "expected", "actual", "asked_ns")
+    __slots__ = ("life", "subject", "expected", "actual", "asked_ns", "answered_ns")
 
-    def __init__(self, life: Life, subject: str, expected: int, actual: int, asked_ns: int) -> None:
+    def __init__(
+        self, life: Life, subject: str, expected: int, actual: int, asked_ns: int, answered_ns: int
+    ) -> None:
         self.life = life
         self.subject = subject
         self.expected = expected
         self.actual = actual
         self.asked_ns = asked_ns
+        self.answered_ns = answered_ns
 
 
 class Publisher:
@@ -58,12 +61,16 @@ class Publisher:
         self.limits = limits
         self.refusals = refusals
         self.confirmed = 0
+        self.diligent = False
+        """Whether to publish at every turn, so that a world in which everybody rests shows progress, too."""
 
     def act(self) -> None:
         """One call."""
         self.track.begin()
         track = self.track
         kind = track.weighted("publish", ((2, "rest"), (12, "one"), (6, "conditional"), (6, "batch"), (1, "burst")))
+        if kind == "rest" and self.diligent:
+            kind = "one"
         if kind == "rest" or (len(self.scene.ledger.attempts) > ENOUGH and track.draw("late", 20)):
             return
         stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
@@ -91,7 +98,7 @@ class Publisher:
             whole = size + len(subject)
             born_ms = time_ms or wall_ms
             attempts.append(
-                scene.ledger.attempt(stream.name, life, subject, body, whole, expected, born_ms, scene.events.now_ns)
+                scene.ledger.attempt(stream.name, life, subject, body, whole, expected, born_ms, not time_ms, scene.events.now_ns)
             )
         request = Publish(
             stream.name, [a.subject for a in attempts], sizes, [len(a.body) for a in attempts],
@@ -167,7 +174,8 @@ class Publisher:
             require(actual != attempt.expected, "compare and set", f"{actual} was expected and is there, yet refused")
             require(attempt.expected >= 0, "compare and set", "a publish without a condition was refused for it")
             if life is not None and attempt.life is life:
-                self.refusals.append(Refused(life, attempt.subject, attempt.expected, actual, ask.asked_ns))
+                now_ns = self.scene.events.now_ns
+                self.refusals.append(Refused(life, attempt.subject, attempt.expected, actual, ask.asked_ns, now_ns))
             self.scene.mark("wrong revision")
         elif code == outcomes.OVERSIZE:
             bounds = (life.least("max_msg_bytes"), life.least("max_bytes")) if life is not None else (1, 1)
@@ -266,6 +274,7 @@ class Reader:
         last = got[0].seq if got else 0
         if got:
             require(life.at[last].subject == request.subject, "filter", f"latest at {request.subject} is of another")
+        life.looks.append(Look(request.subject, last, ask.asked_ns, self.scene.events.now_ns))
         newer = [seq for seq, message in life.live.items() if seq > last and message.subject == request.subject]
         self._missing(life, ask, newer)
 
@@ -350,6 +359,8 @@ class Reader:
         group = ask.group()
         assert group is not None
         what = f"{group.life.name}/{group.config.name}"
+        most = self.scene.process.config.limits.pending_max
+        require(info.pending <= most, "limits hold", f"{what}: {info.pending} are out, {most} may be")
         if ask.asked_ns >= group.floor_ns:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
             require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")

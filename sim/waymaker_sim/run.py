@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from waymaker_sim.checks import CHECKS, Violation
 from waymaker_sim.digest import Digest
 from waymaker_sim.mutants import planted
 from waymaker_sim.process import NodeRaised
-from waymaker_sim.tape import Saved, Tape
+from waymaker_sim.tape import Tape
 from waymaker_sim.world import World
 
 
@@ -21,6 +22,8 @@ class Report:
     check: str = ""
     """The violated check, or empty."""
     detail: str = ""
+    thrown: str = ""
+    """Where an exception was behind it: its type, and the function that it came from."""
     virtual_ns: int = 0
     asked: int = 0
     confirmed: int = 0
@@ -53,8 +56,10 @@ def run_tape(
             world.run()
         except Violation as violation:
             report.check, report.detail = violation.check, violation.detail
+            report.thrown = _thrown(violation)
         except NodeRaised as error:
             report.check, report.detail = "node raised", str(error)
+            report.thrown = _thrown(error)
         if world is not None:
             _figures(report, world)
     if digest is not None:
@@ -74,9 +79,12 @@ def run_seed(seed: int, *, double: bool = False, mutant: str = "") -> Report:
     return report
 
 
-def run_saved(seed: int, saved: Saved, mutant: str = "") -> Report:
-    """A saved case."""
-    return run_tape(Tape(seed, saved), Digest(), mutant)
+def _thrown(error: Exception) -> str:
+    behind = error.__cause__ or error.__context__
+    if behind is None:
+        return ""
+    *_, frame = traceback.extract_tb(behind.__traceback__)
+    return f"{type(behind).__name__} in {frame.name}"
 
 
 def _figures(report: Report, world: World) -> None:

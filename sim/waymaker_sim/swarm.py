@@ -110,9 +110,9 @@ def draw_plan(track: Track) -> Plan:
         read_error=_odds(track, "read error", 20_000),
         write_error=_odds(track, "write error", 3_000),
         sync_error=_odds(track, "sync error", 3_000),
-        lose=track.draw("no loss", 4) != 3,
-        tear=track.draw("no tears", 4) != 3,
-        lose_names=track.draw("no lost names", 4) != 3,
+        lose=track.draw("loss", 4) > 0,
+        tear=track.draw("tears", 4) > 0,
+        lose_names=track.draw("lost names", 4) > 0,
     )
     plan.pace = Pace(
         sync_ns=track.pick("sync", [300_000, 100_000, 3 * MS, 20 * MS]), slow_per_million=_odds(track, "slow", 5_000)

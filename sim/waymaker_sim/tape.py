@@ -5,7 +5,8 @@ choice: no fault, the first option, the smallest number. A run replayed from a t
 same run with less going wrong, which is what makes shrinking work (the idea of Hypothesis' choice sequence).
 
 A tape has named tracks (one for each actor), and a track is a list of spans (one for each operation of that actor). Draws are
-looked up by track, span and place, so leaving one operation out does not shift the draws of any other.
+looked up by track, span and label, and counted there: the second `subject` of an operation is the second `subject`, whatever
+else is drawn before it. So leaving out an operation, or one kind of choice, does not shift the draws of any other.
 """
 
 from __future__ import annotations
@@ -17,56 +18,69 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MILLION = 1_000_000
-Spans = list[list[int]]
-Saved = dict[str, Spans]
+
+SavedSpan = dict[str, list[int]]
+"""The draws of one span by label; what is missing at the end is 0."""
+SavedTrack = dict[int, SavedSpan]
+Saved = dict[str, SavedTrack]
+"""A tape: by track, by span. Nothing in it is empty, and no list ends in 0, so that equal runs have equal tapes."""
+
+_NOTHING: SavedSpan = {}
 
 
 class Track:
-    """One actor's draws. `spans` is what was drawn so far."""
+    """One actor's draws. `spans` is what was drawn so far, `labels` under which names."""
 
-    __slots__ = ("name", "spans", "labels", "_span", "_random", "_saved")
+    __slots__ = ("name", "spans", "labels", "_span", "_span_labels", "_random", "_saved", "_wanted", "_places")
 
-    def __init__(self, name: str, seed: int, saved: Spans | None, keep_labels: bool) -> None:
+    def __init__(self, name: str, seed: int, saved: SavedTrack | None) -> None:
         self.name = name
-        self.spans: Spans = [[]]
-        self.labels: list[list[str]] | None = [[]] if keep_labels else None
-        self._span = self.spans[0]
+        self.spans: list[list[int]] = []
+        self.labels: list[list[str]] = []
         self._random = Random(f"{seed}/{name}").random
         self._saved = saved
+        self.begin()
 
     def begin(self) -> None:
         """The next span: draws from here on belong to another operation."""
-        self._span = []
+        self._span: list[int] = []
+        self._span_labels: list[str] = []
         self.spans.append(self._span)
-        if self.labels is not None:
-            self.labels.append([])
+        self.labels.append(self._span_labels)
+        if self._saved is not None:
+            self._wanted = self._saved.get(len(self.spans) - 1, _NOTHING)
+            self._places: dict[str, int] = {}
 
     def draw(self, label: str, bound: int) -> int:
         """An integer in [0, bound)."""
-        span = self._span
-        if self._saved is None:
-            value = int(self._random() * bound)
-        else:
-            value = self._recall(len(self.spans) - 1, len(span), bound)
-        span.append(value)
-        if self.labels is not None:
-            self.labels[-1].append(label)
+        value = int(self._random() * bound) if self._saved is None else self._recall(label, bound)
+        self._span.append(value)
+        self._span_labels.append(label)
         return value
 
-    def _recall(self, span: int, place: int, bound: int) -> int:
-        saved = self._saved
-        assert saved is not None
-        if span >= len(saved) or place >= len(saved[span]):
+    def _recall(self, label: str, bound: int) -> int:
+        values = self._wanted.get(label)
+        if values is None:
             return 0
-        return min(saved[span][place], bound - 1)
+        place = self._places.get(label, 0)
+        self._places[label] = place + 1
+        return min(values[place], bound - 1) if place < len(values) else 0
 
     def between(self, label: str, low: int, high: int) -> int:
         """An integer in [low, high]; `low` is the benign one."""
         return low + self.draw(label, high - low + 1)
 
     def chance(self, label: str, per_million: int) -> bool:
-        """True with this probability; draws nothing where it cannot be."""
-        return per_million > 0 and self.draw(label, MILLION) >= MILLION - per_million
+        """True with this probability; draws nothing where it cannot be. On the tape it is 0 or 1, whatever the odds."""
+        if per_million <= 0:
+            return False
+        if self._saved is None:
+            happens = self._random() * MILLION >= MILLION - per_million
+        else:
+            happens = self._recall(label, 2) == 1
+        self._span.append(int(happens))
+        self._span_labels.append(label)
+        return happens
 
     def pick(self, label: str, options: Sequence[T]) -> T:
         """One of the options, the first being the benign one."""
@@ -86,13 +100,20 @@ class Track:
         bits = self.draw(label, high.bit_length() + 1)
         return min(high, self.draw(label, 1 << bits)) if bits else 0
 
+    def saved(self) -> SavedTrack:
+        """What was drawn, without what is 0 anyway."""
+        out: SavedTrack = {}
+        for number, (values, labels) in enumerate(zip(self.spans, self.labels, strict=True)):
+            if any(values) and (span := _by_label(values, labels)):
+                out[number] = span
+        return out
+
 
 class Tape:
     """All tracks of a run: from a seed, or from a saved tape."""
 
-    def __init__(self, seed: int, saved: Saved | None = None, keep_labels: bool = False) -> None:
+    def __init__(self, seed: int, saved: Saved | None = None) -> None:
         self.seed = seed
-        self.keep_labels = keep_labels
         self._saved = saved
         self._tracks: dict[str, Track] = {}
 
@@ -100,28 +121,28 @@ class Tape:
         """The track of this name, begun where it does not exist yet."""
         track = self._tracks.get(name)
         if track is None:
-            saved = None if self._saved is None else self._saved.get(name, [])
-            track = self._tracks[name] = Track(name, self.seed, saved, self.keep_labels)
+            saved = None if self._saved is None else self._saved.get(name, {})
+            track = self._tracks[name] = Track(name, self.seed, saved)
         return track
 
     def saved(self) -> Saved:
-        """What was drawn, without the benign ends: a tape made from it replays the same run."""
-        out: Saved = {}
-        for name in sorted(self._tracks):
-            spans = [_trimmed(span) for span in self._tracks[name].spans]
-            while spans and not spans[-1]:
-                spans.pop()
-            if spans:
-                out[name] = spans
-        return out
+        """What was drawn, without what is 0 anyway: a tape made from it replays the same run."""
+        tracks = {name: self._tracks[name].saved() for name in sorted(self._tracks)}
+        return {name: spans for name, spans in tracks.items() if spans}
 
     def draw_count(self) -> int:
         """Draws made so far, for reports."""
         return sum(len(span) for track in self._tracks.values() for span in track.spans)
 
 
-def _trimmed(span: list[int]) -> list[int]:
-    end = len(span)
-    while end and span[end - 1] == 0:
-        end -= 1
-    return span[:end]
+def _by_label(values: list[int], labels: list[str]) -> SavedSpan:
+    span: SavedSpan = {}
+    for label, value in zip(labels, values, strict=True):
+        span.setdefault(label, []).append(value)
+    for label in sorted(span):
+        drawn = span.pop(label)
+        while drawn and drawn[-1] == 0:
+            drawn.pop()
+        if drawn:
+            span[label] = drawn
+    return span

@@ -59,6 +59,7 @@ class World:
         self.digest = digest
         self.machines = [self._machine(1)]
         self.scene = Scene(self.events, self.machines[0], self.ledger, [f"s{n}" for n in range(self.plan.streams)])
+        self.ledger.mark = self.scene.mark
         self.scene.read_errors = self.plan.disk.read_error > 0
         self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
         self.refusals: list[Refused] = []
@@ -105,6 +106,8 @@ class World:
         refusal = process.refusal
         self.crashes += 1
         self.scene.process_gone()
+        if process.halted is None or not process.halted.clean:
+            self.ledger.abrupt_stops += 1
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
         if isinstance(refusal, StoreRefused):
@@ -189,6 +192,8 @@ class World:
             machine.disk.faults = DiskFaults()
             machine.pace.slow_per_million = 0
             machine.effects_left = None
+        for publisher in self.publishers:
+            publisher.diligent = True
         self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))
         if self.lost():
             return
@@ -267,7 +272,7 @@ def check_node(process: Process) -> None:
     try:
         if process.node is not None:
             process.node.check()
-    except AssertionError as error:
+    except Exception as error:
         *_, where = traceback.extract_tb(error.__traceback__)
         violated(
             "invariant",

@@ -20,7 +20,7 @@ class DrawnTrack(Track):
     __slots__ = ("data",)
 
     def __init__(self) -> None:
-        super().__init__("hypothesis", 0, None, keep_labels=False)
+        super().__init__("hypothesis", 0, None)
         self.data: st.DataObject | None = None
 
     def draw(self, label: str, bound: int) -> int:

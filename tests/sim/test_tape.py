@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_sim.tape import Tape
+from waymaker_sim.tape import Tape, Track
 
 
 def drawn(tape: Tape) -> list[list[int]]:
@@ -36,8 +36,36 @@ def test_leaving_an_operation_out_shifts_no_other() -> None:
     tape = Tape(11)
     first = drawn(tape)
     saved = tape.saved()
-    saved["one"][2] = []
+    del saved["one"][2]
     assert drawn(Tape(0, saved)) == [first[0], [0, 0], *first[2:]]
+
+
+def test_leaving_one_kind_of_choice_out_shifts_no_other() -> None:
+    def life(track: Track, odds: int) -> list[int]:
+        out = []
+        for _ in range(4):
+            track.chance("fault", odds)
+            out.append(track.draw("number", 1000))
+        return out
+
+    tape = Tape(5)
+    numbers = life(tape.track("t"), 500_000)
+    assert life(Tape(0, tape.saved()).track("t"), 0) == numbers
+
+
+def test_a_chance_that_came_true_stays_true_whatever_the_odds() -> None:
+    track = Tape(1, {"t": {0: {"fault": [0, 1]}}}).track("t")
+    assert [track.chance("fault", 1) for _ in range(3)] == [False, True, False]
+
+
+def test_a_saved_tape_holds_nothing_that_is_0_anyway() -> None:
+    tape = Tape(1, {"t": {2: {"a": [0, 3], "b": [0]}}, "u": {0: {"a": [1]}}})
+    track = tape.track("t")
+    for _ in range(3):
+        track.begin()
+        for label in ("b", "a", "a", "b", "a"):
+            track.draw(label, 10)
+    assert tape.saved() == {"t": {2: {"a": [0, 3]}}}
 
 
 def test_draws_beyond_the_end_of_a_tape_are_benign() -> None:
@@ -51,7 +79,7 @@ def test_draws_beyond_the_end_of_a_tape_are_benign() -> None:
 
 
 def test_a_saved_value_over_the_bound_becomes_the_largest_allowed() -> None:
-    track = Tape(1, {"t": [[50]]}).track("t")
+    track = Tape(1, {"t": {0: {"x": [50]}}}).track("t")
     assert track.draw("x", 10) == 9
 
 
