@@ -24,6 +24,7 @@ from waymaker_sim.digest import Digest, first_difference
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.pair import Disagreement
 from waymaker_sim.run import Report, run_seed, run_tape
+from waymaker_sim.story.command import story
 from waymaker_sim.tape import Tape
 
 EXIT_CODES = {"": 0, SAFETY: 3, LIVENESS: 4, CRASH: 5}
@@ -35,6 +36,9 @@ NS = 1_000_000_000
 @click.group()
 def sim() -> None:
     """Live through simulated crashes, torn disks and hostile clocks, from a seed."""
+
+
+sim.add_command(story)
 
 
 class SeedRange(click.ParamType[range]):

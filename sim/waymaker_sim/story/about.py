@@ -1,0 +1,78 @@
+"""What a violation speaks of: stream, consumers, sequences, files. Found in its words, and completed from the ledger.
+
+Violations are written for people and name things in one way throughout: `s0/c1 seq 5`, `attempt 7`, `life 2`, a file's path.
+What is not found narrows nothing: the story then tells what came last.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from waymaker_sim.scene import Scene, StreamName
+
+PATHS = re.compile(r"(?:journal|blocks|tails|checkpoints|memory)/[\w./-]*\w|MANIFEST(?:\.new)?")
+NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)")
+ATTEMPT = re.compile(r"\battempt (\d+)")
+NOT_SEQUENCES = re.compile(
+    r"\blife \d+|\bstep \d+|\buntil \d+|\bdelivery \d+|\battempt \d+|\bid \d+|\d+\. time|\d+ (?:ms|bytes|messages)\b"
+    r"|b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"|\d+\.\d+|\w+=\S+"
+)
+"""Numbers that mean something else, and bodies of messages."""
+SEQUENCES_MAX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The subjects of a violation."""
+
+    stream: str = ""
+    consumers: frozenset[str] = frozenset()
+    seqs: frozenset[int] = frozenset()
+    paths: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        told = [self.stream] if self.stream else []
+        if self.consumers:
+            told.append("consumer " + ", ".join(sorted(self.consumers)))
+        if self.seqs:
+            told.append("sequence " + ", ".join(str(seq) for seq in sorted(self.seqs)))
+        told += sorted(self.paths)
+        return ", ".join(told)
+
+
+def find_subjects(detail: str, scene: Scene) -> About:
+    """The subjects that a violation's text names."""
+    paths = frozenset(PATHS.findall(detail))
+    for number in (int(found) for found in ATTEMPT.findall(detail)):
+        attempt = next((a for a in scene.ledger.attempts.values() if a.number == number), None)
+        if attempt is not None:
+            seqs = frozenset([attempt.seq]) if attempt.seq else frozenset()
+            return About(attempt.stream, frozenset(), seqs | _sequences(detail, scene.streams[attempt.stream]), paths)
+    names = "|".join(re.escape(name) for name in sorted(scene.streams, key=len, reverse=True))
+    found = re.search(rf"(?<![\w.])(?:{names})(?!\w)", detail) if names else None
+    if found is None:
+        return About(paths=paths)
+    stream = scene.streams[found.group()]
+    return About(stream.name, _consumers(detail, stream), _sequences(detail, stream), paths)
+
+
+def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
+    """The consumers that are named, and with each all members of its group."""
+    named = {name for name in {*stream.consumers, *stream.gone} if re.search(rf"\b{re.escape(name)}\b", detail)}
+    groups = [group for group in (stream.life.groups if stream.life else []) if group.config.name in named]
+    for name, consumer in stream.consumers.items():
+        if consumer.group is not None and any(consumer.group is group for group in groups):
+            named.add(name)
+    return frozenset(named)
+
+
+def _sequences(detail: str, stream: StreamName) -> frozenset[int]:
+    """Numbers that are called sequences; without any, those that are sequences of the stream."""
+    named = {int(number) for numbers in NAMED.findall(detail) for number in numbers if number}
+    if named or stream.life is None:
+        return frozenset(named)
+    plain = NOT_SEQUENCES.sub(" ", PATHS.sub(" ", detail))
+    known = stream.life.at
+    numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w])", plain)]
+    return frozenset([number for number in numbers if number in known][:SEQUENCES_MAX])

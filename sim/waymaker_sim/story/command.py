@@ -1,0 +1,42 @@
+"""`waymaker sim story`: live a run once more and tell what happened in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from waymaker_sim.cases import CaseRefused, from_text
+from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.story.selection import select
+from waymaker_sim.story.story import Story, live
+from waymaker_sim.story.text import tell
+from waymaker_sim.tape import Tape
+
+
+@click.command()
+@click.argument("case", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seed", type=int, help="The run of this seed, where no saved case is given.")
+@click.option("--mutant", default="", help="Take one rule out of the core first; see `waymaker sim mutants`.")
+@click.option("--about", default="", help="Tell of this, written as in `s0/c1 seq 5`, and not of what was violated.")
+@click.option("--all", "everything", is_flag=True, help="Tell every event.")
+def story(case: Path | None, seed: int | None, mutant: str, about: str, everything: bool) -> None:
+    """Tell the story of a run: of its violation, and the faults around it."""
+    if (case is None) == (seed is None):
+        raise click.UsageError("give either a saved case or --seed N")
+    if mutant and mutant not in MUTANTS:
+        raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
+    found = _live(case, seed, mutant, about)
+    told = found.moments if everything else select(found)
+    for line in tell(found, told):
+        click.echo(line)
+
+
+def _live(path: Path | None, seed: int | None, mutant: str, about: str) -> Story:
+    if path is None:
+        return live(Tape(seed or 0), mutant, about)
+    try:
+        case = from_text(path.read_text())
+    except CaseRefused as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    return live(Tape(case.seed, case.tracks), mutant or case.mutant, about)

@@ -1,0 +1,92 @@
+"""The world of a run in plain words: who is in it, how small its limits are, and what may go wrong there."""
+
+from __future__ import annotations
+
+from waymaker_core.limits import KIB
+from waymaker_sim.disk import DiskFaults
+from waymaker_sim.events import SECOND
+from waymaker_sim.story.words import duration
+from waymaker_sim.swarm import ORDINARY, Plan
+
+FAULTS = {
+    "kill": "kills",
+    "kill_at_effect": "kills in the middle of a step",
+    "power": "losses of power",
+    "drain": "orderly stops",
+    "pause": "pauses",
+    "wall_jump": "jumps of the wall clock",
+    "full": "full disks",
+    "rot": "rotten bits",
+}
+"""Faults that come from outside, by the field of the plan that says how often."""
+ERRORS = {"read_error": "reads", "write_error": "writes", "sync_error": "syncs"}
+PER_SECOND = 10
+"""The nemesis acts so often in a virtual second."""
+
+
+def tell_plan(plan: Plan) -> str:
+    """One paragraph."""
+    return " ".join([_clients(plan), _limits(plan), _faults(plan), _disk(plan.disk), _pace(plan)])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _clients(plan: Plan) -> str:
+    clients = ", ".join(
+        _count(number, what)
+        for number, what in (
+            (plan.publishers, "publisher"),
+            (plan.workers, "worker"),
+            (plan.readers + 1, "reader"),
+            (plan.watchers, "watcher"),
+        )
+    )
+    return (
+        f"{_count(plan.streams, 'stream').capitalize()}; {clients}, each acting about every {duration(plan.think_ns)}."
+    )
+
+
+def _limits(plan: Plan) -> str:
+    limits = plan.limits
+    if limits == ORDINARY:
+        return "Limits are the usual ones."
+    return (
+        f"Limits are tiny: segments of {limits.segment_bytes // KIB} KiB, a checkpoint after "
+        f"{limits.checkpoint_journal_bytes // KIB} KiB of journal, blocks of {limits.block_size_default} messages, records of "
+        f"{limits.record_messages_max}."
+    )
+
+
+def _faults(plan: Plan) -> str:
+    odds = [(getattr(plan, name), words) for name, words in FAULTS.items()]
+    told = [f"{words} ({_rate(per_million * PER_SECOND)})" for per_million, words in odds if per_million]
+    if not told:
+        return "Nothing goes wrong from outside."
+    return f"For {plan.faults_ns / SECOND:g} s things go wrong: {', '.join(told)}."
+
+
+def _rate(per_million: int) -> str:
+    """How often in a second, as people say it."""
+    each = 1_000_000 / per_million
+    return f"every {each:.1f} s" if each < 100 else f"every {each:,.0f} s"
+
+
+def _disk(disk: DiskFaults) -> str:
+    failing = [
+        f"{getattr(disk, name) / 10_000:.3g} % of {words}" for name, words in ERRORS.items() if getattr(disk, name)
+    ]
+    told = f"The disk fails {', '.join(failing)}." if failing else "The disk never fails an operation."
+    ways = [
+        words
+        for name, words in (("lose", "unsynced writes"), ("lose_names", "unsynced names"), ("tear", "parts of sectors"))
+        if getattr(disk, name)
+    ]
+    return told + (f" A loss of power may cost {', '.join(ways)}." if ways else " A loss of power costs nothing.")
+
+
+def _pace(plan: Plan) -> str:
+    slow = plan.pace.slow_per_million
+    told = f"A sync takes {duration(plan.pace.sync_ns)} to {duration(2 * plan.pace.sync_ns)}"
+    return told + (f", and {slow / 10_000:.3g} % of operations a thousand times as long." if slow else ".")

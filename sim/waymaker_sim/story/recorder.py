@@ -1,0 +1,361 @@
+"""Writes down a run while it is lived. It looks on and touches nothing: the same seed is the same run with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from waymaker_core.disk import DiskFailure, DiskOp
+from waymaker_core.effects import Effect, End, Event, Halt, Job, Lane, Log
+from waymaker_core.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import Ack, Publish, Published, Request, StreamInfo
+from waymaker_core.types import JobId, Now, Token
+from waymaker_sim.process import Caller, Got, Process, Stamp, State
+from waymaker_sim.scene import Ask
+from waymaker_sim.story.record import Exchange, Kind, Moment, Part, Work
+from waymaker_sim.story.words import duration, sequences, target_of, tell_answer, tell_messages, tell_ops, tell_request
+from waymaker_sim.tape import Track
+from waymaker_sim.watcher import Watch
+from waymaker_sim.worker import Subscription
+from waymaker_sim.world import World
+
+NAMELESS = {"Administrator": "administrator", "PatientAsker": "audit"}
+"""Clients whose callers are functions inside one of their methods."""
+
+
+def actor_of(caller: Caller) -> str:
+    """The lane of whoever waits for a call: the name of its track, where it has one."""
+    owner: object = caller
+    if isinstance(caller, Ask):
+        owner = caller.on_reply
+        while isinstance(owner, partial):
+            owner = owner.func
+        if getattr(owner, "__self__", None) is None:
+            return NAMELESS[str(getattr(owner, "__qualname__", "")).partition(".")[0]]
+        owner = getattr(owner, "__self__", None)
+    elif isinstance(caller, Subscription):
+        owner = caller.worker
+    elif isinstance(caller, Watch):
+        owner = caller.watcher
+    track = getattr(owner, "track", None)
+    assert isinstance(track, Track), f"{owner!r} calls and has no name"
+    return track.name
+
+
+class Recorder:
+    """All moments of one world. Made after the world and before it runs."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.moments: list[Moment] = []
+        self.exchanges: list[Exchange] = []
+        self.machines = [MachineRecorder(self, machine) for machine in world.machines]
+        self._act = 1
+
+    def add(
+        self, lane: str, kind: Kind, text: str, exchange: Exchange | None = None, work: Work | None = None,
+        seqs: Sequence[int] = (), fault: str = "",
+    ) -> Moment:  # fmt: skip
+        """Something happens now."""
+        self._turn()
+        return self._add(lane, kind, text, exchange, work, seqs, fault)
+
+    def _add(
+        self, lane: str, kind: Kind, text: str, exchange: Exchange | None, work: Work | None,
+        seqs: Sequence[int], fault: str,
+    ) -> Moment:  # fmt: skip
+        now_ns = self.world.events.now_ns
+        moment = Moment(len(self.moments), now_ns, lane, kind, text, exchange, work, frozenset(seqs), fault)
+        self.moments.append(moment)
+        if exchange is not None:
+            exchange.moments.append(moment)
+        return moment
+
+    def _turn(self) -> None:
+        """Whether another act of the run has begun since the last moment."""
+        if self._act == 1 and not self.world.scene.faulty:
+            self._act = 2
+            self._add("world", Kind.ACT, "faults end: the node must come up and make progress", None, None, (), "")
+        if self._act == 2 and self.world.administrator.quiet:
+            self._act = 3
+            self._add(
+                "world", Kind.ACT, "rest: consumers drain, then everything is read and judged", None, None, (), ""
+            )
+
+    def close(self, check: str, detail: str) -> None:
+        """The run is over; what calls without an answer came to is known as far as it ever will be."""
+        for exchange in self.exchanges:
+            if isinstance(exchange.request, Publish) and exchange.moments[-1].kind is Kind.LOST:
+                self._trace(exchange, exchange.request)
+        text = f"{check}: {detail}" if check else "nothing was violated"
+        self.add("world", Kind.VERDICT, text)
+
+    def _trace(self, exchange: Exchange, request: Publish) -> None:
+        """Where the messages of a publish without an answer were seen later."""
+        at, seqs = 0, []
+        for length in request.lengths:
+            attempt = self.world.ledger.attempts.get(request.body[at : at + length])
+            at += length
+            if attempt is not None and attempt.seq:
+                seqs.append(attempt.seq)
+        moment = exchange.moments[-1]
+        moment.seqs = frozenset(seqs)
+        moment.text += f"; seen later at {sequences(seqs)}" if seqs else "; never seen"
+
+
+class MachineRecorder:
+    """One machine's process and disk, and the calls to it: an `Observer`, and behind every hook."""
+
+    def __init__(self, recorder: Recorder, process: Process) -> None:
+        self.recorder = recorder
+        self.process = process
+        number = process.number
+        self.node = f"node {number}"
+        self.disk = f"disk {number}"
+        self._lanes = {
+            Lane.JOURNAL: f"journal {number}",
+            Lane.BACKGROUND: f"background {number}",
+            Lane.READ: f"reads {number}",
+        }
+        self._waiting: dict[Token, Exchange] = {}
+        self._jobs: dict[JobId, Work] = {}
+        self._of: dict[int, Work] = {}
+        """The job of every operation that is still to come or under way, by the identity of the operation."""
+        self._running: dict[int, Part] = {}
+        self._settling: Work | None = None
+        """The journal job whose end the present step takes in."""
+        self._started_ns = 0
+        self._recovering: list[DiskOp] = []
+        self._hook(process)
+
+    def _hook(self, process: Process) -> None:
+        process.observer = self
+        step, up, down, log = process.on_step, process.on_up, process.on_down, process.on_log
+
+        def stepped(of: Process, now: Now, inputs: list[Input], effects: list[Effect]) -> None:
+            self._stepped(inputs, effects)
+            if step is not None:
+                step(of, now, inputs, effects)
+
+        process.on_step = stepped
+        process.on_up = partial(_both, self._up, up)
+        process.on_down = partial(_both, self._down, down)
+
+        def logged(entry: Log) -> None:
+            self._logged(entry)
+            log(entry)
+
+        process.on_log = logged
+
+    # ------------------------------------------------------------ calls
+
+    def called(self, token: Token, request: Request, caller: Caller) -> Caller:
+        """Listen in on a call."""
+        stream, consumer = target_of(request)
+        lane, now_ns = actor_of(caller), self.recorder.world.events.now_ns
+        exchange = Exchange(lane, self.node, request, now_ns, self.process.life, stream, consumer)
+        self.recorder.exchanges.append(exchange)
+        self._waiting[token] = exchange
+        seqs = request.seqs if isinstance(request, Ack) else ()
+        self.recorder.add(lane, Kind.CALL, tell_request(request), exchange, seqs=seqs)
+        return Overheard(self, token, exchange, caller)
+
+    def answered(self, token: Token, exchange: Exchange, answer: Answer | Refusal, got: list[Got] | None) -> None:
+        """A caller hears its answer."""
+        self._waiting.pop(token, None)
+        exchange.settled_by = self._settling
+        value = answer.value if isinstance(answer, Answer) else None
+        seqs: Sequence[int] = ()
+        if got is not None:
+            seqs = [message.seq for message in got]
+        elif isinstance(value, Published):
+            actual = [failure[2] for failure in (value.failures or {}).values() if failure[2]]
+            seqs = [*range(value.first_seq, value.first_seq + value.count), *actual]
+        elif isinstance(exchange.request, Ack):
+            seqs = exchange.request.seqs
+        elif isinstance(value, StreamInfo):
+            seqs = [value.stats.last_seq]
+        self._hear(exchange, Kind.ANSWER, tell_answer(answer, got), seqs)
+
+    def delivered(self, exchange: Exchange, got: list[Got]) -> None:
+        """A subscriber is sent messages."""
+        self._hear(exchange, Kind.DELIVERY, tell_messages(got), [message.seq for message in got])
+
+    def told(self, exchange: Exchange, event: Event) -> None:
+        """A watcher is told of a change."""
+        name = f"{event.stream}/{event.consumer}" if event.consumer else event.stream
+        self._hear(exchange, Kind.NOTICE, f"{event.kind.name.lower().replace('_', ' ')} {name}", ())
+
+    def ended(self, token: Token, exchange: Exchange, end: End) -> None:
+        """A subscription or watch is over."""
+        self._waiting.pop(token, None)
+        self._hear(exchange, Kind.END, f"ended: {end.reason or end.refusal!r}", ())
+
+    def lost(self, token: Token, exchange: Exchange) -> None:
+        """A caller will never know."""
+        self._waiting.pop(token, None)
+        self._hear(exchange, Kind.LOST, "the connection breaks before an answer", ())
+
+    def _hear(self, exchange: Exchange, kind: Kind, text: str, seqs: Sequence[int]) -> None:
+        self.recorder.add(exchange.lane, kind, text, exchange, seqs=seqs)
+
+    # ------------------------------------------------------------ steps
+
+    def _stepped(self, inputs: list[Input], effects: list[Effect]) -> None:
+        now_ns = self.recorder.world.events.now_ns
+        self._settling = None
+        for item in inputs:
+            if isinstance(item, Call):
+                exchange = self._waiting.get(item.token)
+                if exchange is not None:
+                    exchange.taken_ns = now_ns
+            elif isinstance(item, JobDone | JobFailed):
+                work = self._jobs.pop(item.id, None)
+                if work is not None:
+                    work.taken_ns = now_ns
+                    if work.lane == self._lanes[Lane.JOURNAL]:
+                        self._settling = work
+            elif isinstance(item, Cancel):
+                exchange = self._waiting.pop(item.token, None)
+                if exchange is not None:
+                    self._hear(exchange, Kind.CANCEL, "gives up", ())
+            elif isinstance(item, Credit):
+                exchange = self._waiting.get(item.token)
+                if exchange is not None:
+                    self._hear(exchange, Kind.CREDIT, f"has room for {item.messages} more", ())
+            elif isinstance(item, Unreadable):
+                self.recorder.add(self.disk, Kind.FAILURE, f"a read for an answer fails: {item.failure}")
+        for effect in effects:
+            if isinstance(effect, Job):
+                work = Work(self._lanes[effect.lane], self.node, now_ns, effect.ops)
+                self._jobs[effect.id] = work
+                for op in effect.ops:
+                    self._of[id(op)] = work
+            elif isinstance(effect, Halt):
+                how = "in order" if effect.clean else "since durability can no longer be promised"
+                self.recorder.add(self.node, Kind.HALT, f"the node halts {how}: {effect.reason}")
+
+    def _logged(self, entry: Log) -> None:
+        fields = ", ".join(f"{name} {value}" for name, value in entry.fields.items())
+        self.recorder.add(self.node, Kind.LOG, entry.event.replace("_", " ") + (f": {fields}" if fields else ""))
+
+    # ------------------------------------------------------------ the disk
+
+    def op_begun(self, op: DiskOp) -> None:
+        """A disk operation begins that takes time."""
+        part = self._running[id(op)] = Part(op, self.recorder.world.events.now_ns)
+        work = self._of.get(id(op))
+        if work is not None:
+            work.parts.append(part)
+
+    def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
+        """A disk operation of a job or of recovery is over."""
+        part = self._running.pop(id(op), None)
+        work = self._of.pop(id(op), None)
+        if part is not None:
+            part.ended_ns = self.recorder.world.events.now_ns
+            part.failure = str(failure) if failure is not None else ""
+        if work is None:
+            if self.process.state is State.BOOTING:
+                self._recovering.append(op)
+            if failure is not None:
+                self.recorder.add(self.disk, Kind.FAILURE, f"recovery: {failure}")
+            return
+        if failure is not None:
+            for left in work.ops:
+                self._of.pop(id(left), None)
+        if failure is not None or op is work.ops[-1]:
+            if failure is None:
+                self._finish(work, Kind.JOB)
+            else:
+                self._finish(work, Kind.FAILURE, f"fails: {failure}")
+
+    def _finish(self, work: Work, kind: Kind, ending: str = "") -> None:
+        work.ended_ns = self.recorder.world.events.now_ns
+        took = duration(work.ended_ns - work.begun_ns)
+        text = f"{tell_ops([part.op for part in work.parts])} ({took})"
+        self.recorder.add(work.lane, kind, f"{text} {ending}".strip(), work=work)
+
+    # ------------------------------------------------------------ starting and dying
+
+    def started(self) -> None:
+        """The process begins to recover."""
+        self._started_ns = self.recorder.world.events.now_ns
+        self._recovering = []
+        self.recorder.add(self.node, Kind.START, f"life {self.process.life} begins: recovery reads what the disk holds")
+
+    def _up(self) -> None:
+        took = duration(self.recorder.world.events.now_ns - self._started_ns)
+        self.recorder.add(self.node, Kind.UP, f"up: recovery took {took} and {len(self._recovering)} disk operations")
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Something comes from outside."""
+        if kind == "lost":
+            self.recorder.add(self.disk, Kind.LOSS, detail, fault=kind)
+            return
+        lane = self.disk if kind.startswith("disk") or kind == "bit rot" else self.node
+        if kind == "kill" and self.process.halted is not None:
+            detail = "the process ends"
+        elif kind == "kill" and self.process.effects_left is not None and self.process.effects_left < 0:
+            detail = "the process is killed between two effects of a step"
+        self.recorder.add(lane, Kind.FAULT, detail, fault=kind)
+        if kind in ("kill", "power loss"):
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Jobs under way stop in the middle of an operation; those behind them never begin."""
+        for key in list(self._running):
+            work = self._of.get(key)
+            if work is not None:
+                self._finish(work, Kind.CUT, "is interrupted")
+        self._running.clear()
+        self._of.clear()
+        self._jobs.clear()
+
+    def _down(self) -> None:
+        if self.process.refusal is not None:
+            self.recorder.add(self.node, Kind.REFUSED, f"the process does not start: {self.process.refusal}")
+            self._running.clear()
+
+
+class Overheard:
+    """Takes a caller's place: writes down what it hears, and hands it on."""
+
+    __slots__ = ("machine", "token", "exchange", "caller")
+
+    def __init__(self, machine: MachineRecorder, token: Token, exchange: Exchange, caller: Caller) -> None:
+        self.machine = machine
+        self.token = token
+        self.exchange = exchange
+        self.caller = caller
+
+    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        """The answer."""
+        self.machine.answered(self.token, self.exchange, answer, got)
+        self.caller.replied(answer, got, stamp)
+
+    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+        """Messages of a subscription."""
+        self.machine.delivered(self.exchange, got)
+        self.caller.delivered(got, stamp)
+
+    def told(self, event: Event) -> None:
+        """An event of a watch."""
+        self.machine.told(self.exchange, event)
+        self.caller.told(event)
+
+    def ended(self, end: End) -> None:
+        """The end of a subscription or watch."""
+        self.machine.ended(self.token, self.exchange, end)
+        self.caller.ended(end)
+
+    def lost(self) -> None:
+        """The process is gone."""
+        self.machine.lost(self.token, self.exchange)
+        self.caller.lost()
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()

@@ -1,0 +1,216 @@
+"""What of a run matters to its violation: the moments of its subjects, what made them durable, and the faults around them.
+
+Told are, of the violation's stream: its creation, changes and end; of the named sequences: publishes, deliveries to the named
+consumers, acknowledgements and reads, the first and last of them in each life of the process; the journal jobs that let the
+answers leave; every start and stop and what they cost from the first of these moments on; the last checkpoint before each
+start; and what was seen last. A run without such subjects is told by its last moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from waymaker_core.disk import DiskOp, Rename
+from waymaker_core.requests import (
+    Ack,
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    DeleteStream,
+    Fetch,
+    Publish,
+    Subscribe,
+    UpdateStream,
+    WatchStreams,
+)
+from waymaker_core.store.paths import MANIFEST
+from waymaker_sim.story.record import Exchange, Kind, Moment
+from waymaker_sim.story.story import Story
+
+RECENT = 40
+"""So many last moments are told where a violation names no subject, and of a subject without sequences."""
+UPDATES_MAX = 6
+"""So many moments of changes of the stream's settings are told, the last ones."""
+AROUND_MAX = 60
+"""So many faults, starts and stops are told one by one; beyond that only those near the subjects."""
+
+STREAM_CHANGES = (CreateStream, DeleteStream, UpdateStream)
+CONSUMER_CHANGES = (CreateConsumer, DeleteConsumer)
+CONSUMING = (Fetch, Subscribe, Ack)
+CHANGING = (*STREAM_CHANGES, *CONSUMER_CHANGES, Publish, Ack)
+LASTING = (Subscribe, WatchStreams)
+OUTSIDE = {
+    Kind.CUT,
+    Kind.FAULT,
+    Kind.LOSS,
+    Kind.FAILURE,
+    Kind.HALT,
+    Kind.START,
+    Kind.UP,
+    Kind.REFUSED,
+    Kind.LOG,
+    Kind.ACT,
+}
+STOPS = {"kill", "power loss"}
+
+
+def select(story: Story) -> list[Moment]:
+    """The moments to tell, in order."""
+    moments = story.moments
+    direct = _direct(story)
+    chosen = {moment.index for moment in direct}
+    if len(moments) > 1:
+        chosen.update(moment.index for moment in _whole(moments[-2]))
+    first = min(chosen, default=0)
+    chosen.update(moment.index for moment in _durable(moments, [moments[index] for index in chosen]))
+    around = [moment for moment in moments[first:] if moment.kind in OUTSIDE]
+    told = _bounded(around, {_life(moments, index) for index in chosen}, moments)
+    chosen.update(moment.index for moment in told)
+    chosen.update(moment.index for moment in _checkpoints(moments, first, told))
+    chosen.add(moments[-1].index)
+    return [moments[index] for index in sorted(chosen)]
+
+
+# ---------------------------------------------------------------- the subjects
+
+
+def _direct(story: Story) -> list[Moment]:
+    about, moments = story.about, story.moments
+    touched = list(_touched(story)) if about.stream else []
+    if about.paths:
+        touched += [moment for moment in moments if _on_paths(moment, about.paths)][-RECENT:]
+    if not touched and not about.stream and story.report.check:
+        touched = [moment for moment in moments[:-1] if _telling(moment)][-RECENT:]
+    return [part for moment in touched for part in _whole(moment)]
+
+
+def _telling(moment: Moment) -> bool:
+    return moment.kind is not Kind.CREDIT and not moment.lane.startswith("reads")
+
+
+def _on_paths(moment: Moment, paths: frozenset[str]) -> bool:
+    on_disk = moment.work is not None or moment.kind in (Kind.LOSS, Kind.FAULT)
+    return on_disk and not moment.lane.startswith("reads") and any(path in moment.text for path in paths)
+
+
+def _touched(story: Story) -> Iterator[Moment]:
+    """Moments of the stream that have to do with the named consumers and sequences."""
+    about = story.about
+    since, found = _beginning(story), False
+    looks: dict[int, list[Moment]] = {}
+    recent: list[Moment] = []
+    updates: list[Moment] = []
+    for moment in story.moments:
+        exchange = moment.exchange
+        if exchange is None or exchange.stream != about.stream or moment.kind is Kind.CREDIT:
+            continue
+        request = exchange.request
+        if isinstance(request, STREAM_CHANGES):
+            if not isinstance(request, UpdateStream):
+                yield moment
+            elif not about.seqs or found:
+                updates.append(moment)
+        elif isinstance(request, CONSUMER_CHANGES):
+            if exchange.consumer in about.consumers:
+                yield moment
+        elif about.consumers and isinstance(request, CONSUMING) and exchange.consumer not in about.consumers:
+            continue
+        elif not about.seqs:
+            recent.append(moment)
+        elif moment.index >= since and moment.seqs & about.seqs:
+            found = True
+            if isinstance(request, (*CONSUMING, Publish)):
+                yield moment
+            else:
+                looks.setdefault(exchange.process_life, []).append(moment)
+    yield from updates[-UPDATES_MAX:]
+    for seen in looks.values():
+        yield seen[0]
+        yield seen[-1]
+    wanted = [m for m in recent if not about.consumers or isinstance(m.exchange and m.exchange.request, CONSUMING)]
+    yield from wanted[-RECENT:]
+
+
+def _beginning(story: Story) -> int:
+    """Where the last life of the stream was asked for: sequences before that are another's."""
+    since = 0
+    for moment in story.moments:
+        exchange = moment.exchange
+        if exchange is None or moment.kind is not Kind.ANSWER or exchange.stream != story.about.stream:
+            continue
+        if isinstance(exchange.request, CreateStream) and moment.text == "ok":
+            since = exchange.moments[0].index
+    return since
+
+
+def _whole(moment: Moment) -> list[Moment]:
+    """A moment with the call that it belongs to and, save for subscriptions, with the answer."""
+    exchange = moment.exchange
+    if exchange is None:
+        return [moment]
+    if isinstance(exchange.request, LASTING):
+        return [exchange.moments[0], moment]
+    return exchange.moments
+
+
+# ---------------------------------------------------------------- what goes with them
+
+
+def _durable(moments: list[Moment], told: Iterable[Moment]) -> list[Moment]:
+    """The journal jobs whose ends let answers to changes leave."""
+    works = {id(work) for moment in told if (work := _settler(moment.exchange)) is not None}
+    return [moment for moment in moments if moment.work is not None and id(moment.work) in works]
+
+
+def _settler(exchange: Exchange | None) -> object:
+    if exchange is None or not isinstance(exchange.request, CHANGING):
+        return None
+    return exchange.settled_by
+
+
+def _life(moments: list[Moment], index: int) -> int:
+    """Which life of the process a moment lies in: the place of the start before it."""
+    while index > 0 and moments[index].kind is not Kind.START:
+        index -= 1
+    return index
+
+
+def _bounded(around: list[Moment], lives: set[int], moments: list[Moment]) -> list[Moment]:
+    """Faults, starts and stops; where they are many, only the heavy ones, of the lives that matter, or the last."""
+    if len(around) > AROUND_MAX:
+        around = [moment for moment in around if _heavy(moment)]
+    if len(around) > AROUND_MAX:
+        near: list[Moment] = []
+        life, kept = _life(moments, around[0].index), True
+        for moment in around:
+            if moment.kind is Kind.START:
+                life = moment.index
+                kept = life in lives
+            if kept or moment.kind is Kind.ACT:
+                near.append(moment)
+        around = near
+    return around[-AROUND_MAX:]
+
+
+def _heavy(moment: Moment) -> bool:
+    if moment.kind is Kind.FAULT:
+        return moment.fault in STOPS or moment.fault == "bit rot"
+    return moment.kind not in (Kind.LOG, Kind.FAILURE)
+
+
+def _installs(op: DiskOp) -> bool:
+    return isinstance(op, Rename) and op.target == MANIFEST
+
+
+def _checkpoints(moments: list[Moment], first: int, told: list[Moment]) -> list[Moment]:
+    """The last change of the manifest before each start that is told."""
+    starts = {moment.index for moment in told if moment.kind is Kind.START}
+    found: list[Moment] = []
+    last: Moment | None = None
+    for moment in moments[first:]:
+        if moment.kind is Kind.JOB and moment.work is not None and any(_installs(op) for op in moment.work.ops):
+            last = moment
+        elif moment.index in starts and last is not None:
+            found.append(last)
+            last = None
+    return found

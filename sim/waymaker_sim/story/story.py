@@ -1,0 +1,44 @@
+"""One story: a run lived while somebody looks on, with what its violation speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waymaker_sim.checks import CHECKS
+from waymaker_sim.run import Report, run_tape
+from waymaker_sim.story.about import About, find_subjects
+from waymaker_sim.story.plan import tell_plan
+from waymaker_sim.story.record import Moment
+from waymaker_sim.story.recorder import Recorder
+from waymaker_sim.tape import Tape
+from waymaker_sim.world import World
+
+
+@dataclass(slots=True)
+class Story:
+    """All that is known of a run when it is over."""
+
+    report: Report
+    mutant: str
+    plan: str
+    about: About
+    moments: list[Moment]
+
+    def rule(self) -> str:
+        """The rule that was broken; empty where the run is clean."""
+        return CHECKS[self.report.check][1] if self.report.check else ""
+
+
+def live(tape: Tape, mutant: str = "", about: str = "") -> Story:
+    """Live through a tape and write it down. `about` names the subjects where they are not the violation's."""
+    recorders: list[Recorder] = []
+
+    def attend(world: World) -> None:
+        recorders.append(Recorder(world))
+
+    report = run_tape(tape, mutant=mutant, attend=attend)
+    (recorder,) = recorders
+    recorder.close(report.check, report.detail)
+    world = recorder.world
+    subjects = find_subjects(about or report.detail, world.scene)
+    return Story(report, mutant, tell_plan(world.plan), subjects, recorder.moments)
