@@ -226,6 +226,8 @@ class Administrator:
         def updated(answer: Answer) -> None:
             assert isinstance(answer.value, tuple)
             require(answer.value[0] == config, "answer allowed", f"update to {config} made {answer.value[0]}")
+            if answer.value[1]:
+                self.scene.mark("update pruned")
             self.scene.mark("stream updated")
 
         self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
@@ -299,7 +301,8 @@ class Administrator:
             group.ended = True
 
     def _delete_consumer(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
-        group.free_all()
+        left_out = group.members > 1 and any(not hold.free for hold in group.holds.values())
+        group.free_all(self.scene.events.now_ns)
         life = group.life
         if group.members == 1:
             group.leaving = True
@@ -311,7 +314,9 @@ class Administrator:
             group.members -= 1
             if not group.members:
                 group.ended = True
-            group.free_all()
+            group.free_all(self.scene.events.now_ns)
+            if left_out:
+                self.scene.mark("queue group member left with pending")
             self.scene.mark("consumer deleted")
 
         def stays() -> None:

@@ -5,7 +5,7 @@ What was allowed to be unknown while calls were under way is known now, so the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from waymaker_core import outcomes
 from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
@@ -23,13 +23,17 @@ from waymaker_core.requests import (
 )
 from waymaker_sim.checks import require, violated
 from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
+from waymaker_sim.linear import NOTHING, Kind, Operation, Verdict, judge
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got
-from waymaker_sim.publisher import Refused
+from waymaker_sim.publisher import LETTERS, Refused
+from waymaker_sim.registers import histories, may_vanish
 from waymaker_sim.scene import Scene
 
 PAGE = 5
 """Messages read at once: no world's page is smaller."""
+LATE_MS = 2_000
+"""How long after its time a message that aged may still be there: many times the interval of retention."""
 
 
 @dataclass(slots=True)
@@ -181,11 +185,33 @@ class Audit:
             else:
                 self._stream(stream.life, there, drained)
         require(all(name in self.scene.streams for name in seen), "lives apart", f"nobody created all of {list(seen)}")
+        for life in self.ledger.lives:
+            if not life.damaged:
+                self._registers(life, seen)
         for refused in self.refusals:
             self._refused(refused)
 
+    def _registers(self, life: Life, seen: Seen) -> None:
+        """Each subject of a life is a compare-and-set register; the audit is its last reader."""
+        stream, there = self.scene.streams[life.name], seen.get(life.name)
+        newest: dict[str, int] = {}
+        if stream.life is life and isinstance(there, SeenStream):
+            newest = {life.at[message.seq].subject: message.seq for message in there.messages}
+        vanishing = may_vanish(life)
+        for subject, operations in histories(life, self.refusals).items():
+            if stream.life is life and isinstance(there, SeenStream):
+                operations.append(Operation(Kind.READ, newest.get(subject, NOTHING), self.now_ns, self.now_ns))
+            judgement = judge(operations, vanishing=vanishing)
+            if judgement.verdict is Verdict.UNDECIDED:
+                self.scene.mark("linearizable undecided")
+            elif judgement.verdict is Verdict.VIOLATED:
+                violated("linearizable", f"{life.name} (life {life.number}) at {subject}: {judgement.stuck}")
+            else:
+                self.scene.mark("linearizable")
+
     def _stream(self, life: Life, seen: SeenStream, drained: bool) -> None:
         self.ledger.identify(life, seen.stream_id)
+        self._settings(life, seen)
         for message in seen.messages:
             life.see(self.ledger, message.seq, message.time_ms, message.body, self.now_ns)
         there = {message.seq for message in seen.messages}
@@ -195,13 +221,34 @@ class Audit:
         wall_max_ms = self.scene.process.wall_max_ms
         life.missing([seq for seq in life.live if seq not in there], self.now_ns, self.now_ns, wall_max_ms)
         self._figures(life, seen)
+        self._times(life)
+        self._sizes(life)
         self._bounds(life, seen)
+        self._ages(life, seen)
+        self._letters(life, seen)
         for refused in (m for m in life.at.values() if isinstance(m, Attempt) and m.expected >= 0):
             self._condition(life, refused)
         for name, consumer in seen.consumers.items():
             group = self._group(life, name)
             if group is not None:
                 self._consumer(life, seen, group, consumer, drained)
+        if drained and life.config.retention is Retention.INTEREST:
+            self._interest(life, seen)
+
+    def _settings(self, life: Life, seen: SeenStream) -> None:
+        """Where every outcome is known, settings are the last ones confirmed, and all consumers are there."""
+        stream = self.scene.streams[life.name]
+        if not stream.steady() or stream.doubt is not None:
+            return
+        require(seen.config == life.config, "acked survives", f"{life.name} has {seen.config}, not {life.config}")
+        for name, consumer in stream.consumers.items():
+            if consumer.group is None or not consumer.steady() or consumer.doubt is not None:
+                continue
+            there = seen.consumers.get(name)
+            require(there is not None, "acked survives", f"{life.name}/{name} was created and is not there")
+            wanted = replace(consumer.group.config, name=name)
+            if there is not None:
+                require(there.config == wanted, "acked survives", f"{life.name} has {there.config}, not {wanted}")
 
     def _group(self, life: Life, name: str) -> Group | None:
         stream = self.scene.streams[life.name]
@@ -224,13 +271,43 @@ class Audit:
         if all(sizes):
             require(byte_count == sum(sizes), "limits hold", f"{what}, {sum(sizes)} bytes found")
 
+    @staticmethod
+    def _times(life: Life) -> None:
+        """The server's own times never decrease from one sequence to the next."""
+        before = 0
+        for seq, message in sorted(life.at.items()):
+            time_ms = life.times[seq]
+            if time_ms < 0 or (isinstance(message, Attempt) and not message.server_timed):
+                continue
+            require(time_ms >= before, "monotone", f"{life.name} seq {seq} is of {time_ms} ms, after {before} ms")
+            before = time_ms
+
+    @staticmethod
+    def _sizes(life: Life) -> None:
+        """What is stored was small enough for some settings that were or may have been in force."""
+        most = max(config.max_msg_bytes or 1 << 62 for config in life.configs)
+        for seq, message in life.at.items():
+            if isinstance(message, Attempt):
+                size = message.size - len(message.subject)
+                require(size <= most, "limits hold", f"{life.name} seq {seq} has {size} bytes, {most} are taken")
+
     def _bounds(self, life: Life, seen: SeenStream) -> None:
+        """Strict limits hold to the message. Block by block, the first block stays as long as one message of it would.
+
+        The block that grows stays in any case.
+        """
         config, messages = seen.config, seen.messages
         count, size = len(messages), seen.stats[3]
-        slack = 0 if config.strict_limits or not messages else self._first_block(config, messages)
+        if not config.strict_limits and messages:
+            slack = self._first_block(config, messages)
+            growing = (messages[0].seq - 1) // config.block_size == (seen.stats[1] - 1) // config.block_size
+            sizes = [life.at[message.seq].size for message in messages[:slack]]
+            count -= slack - 1
+            size = 0 if growing or not all(sizes) else size - sum(sizes[:-1])
+            count = 0 if growing else count
         if config.max_msgs:
-            require(count - slack < config.max_msgs + (slack == 0), "limits hold", f"{life.name}: {count} messages")
-        if config.max_bytes and not slack:
+            require(count <= config.max_msgs, "limits hold", f"{life.name}: {count} messages of {config.max_msgs}")
+        if config.max_bytes:
             require(size <= config.max_bytes, "limits hold", f"{life.name}: {size} bytes of {config.max_bytes}")
         if config.max_msgs_per_subject:
             found: dict[str, int] = {}
@@ -244,6 +321,45 @@ class Audit:
                 for message in messages:
                     acked = message.seq in group.acked_ok and not life.may_be_dropped(group, message.seq)
                     require(not acked, "limits hold", f"{life.name} seq {message.seq} was acked by {group.config.name}")
+
+    def _ages(self, life: Life, seen: SeenStream) -> None:
+        """Nothing is there long after its age ended it, but for what stands behind an older message at its subject.
+
+        Block by block some may stay, fewer than one block holds.
+        """
+        config, process = seen.config, self.scene.process
+        if not config.max_age_ms:
+            return
+        cutoff = process.now().wall_ms - config.max_age_ms - LATE_MS
+        greatest: dict[str, int] = {}
+        expired: list[int] = []
+        for message in seen.messages:
+            subject = life.at[message.seq].subject
+            greatest[subject] = max(greatest.get(subject, 0), message.time_ms)
+            if greatest[subject] <= cutoff:
+                expired.append(message.seq)
+        most = 0 if config.strict_limits else config.block_size - 1
+        require(
+            len(expired) <= most, "limits hold", f"{life.name}: {expired[:9]} are older than {config.max_age_ms} ms"
+        )
+
+    def _letters(self, life: Life, seen: SeenStream) -> None:
+        """In a work queue a dead letter takes its original's place."""
+        if life.config.retention is not Retention.WORK_QUEUE:
+            return
+        there = {message.seq for message in seen.messages}
+        for seq, letter in life.at.items():
+            if isinstance(letter, Letter):
+                what = f"{life.name}: {letter.of_seq} is there beside its letter {seq}"
+                require(letter.of_seq not in there, "dead letter once", what)
+
+    def _interest(self, life: Life, seen: SeenStream) -> None:
+        """The first block goes as soon as every consumer is done with all of it."""
+        if not seen.messages:
+            return
+        floor = min((consumer.floor for consumer in seen.consumers.values()), default=seen.stats[1])
+        last = seen.messages[self._first_block(seen.config, seen.messages) - 1].seq
+        require(last > floor, "limits hold", f"{life.name}: up to {last} nobody is interested, floor {floor}")
 
     @staticmethod
     def _first_block(config: StreamConfig, messages: list[Got]) -> int:
@@ -283,14 +399,32 @@ class Audit:
         require(consumer.dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
         letters = [m for m in life.at.values() if isinstance(m, Letter) and m.group is group]
         require(len(letters) <= consumer.dropped, "dead letter once", f"{what}: {len(letters)} > {consumer.dropped}")
+        if self._letters_stay(life, group):
+            most = f"{what} dropped {consumer.dropped}, {len(letters)} letters"
+            require(len(letters) == consumer.dropped, "dead letter once", most)
         matching = [m for m in seen.messages if matches(group.config.filter_subject, life.at[m.seq].subject)]
         for message in matching:
             seq = message.seq
             if seq <= consumer.floor and seq >= group.start_known and seq in life.live:
-                done = life.may_be_done(group, seq)
+                done = life.may_be_settled(group, seq)
                 require(done, "floor honest", f"{what} floor {consumer.floor} passed {seq}, never answered")
         if drained:
             require(consumer.pending == 0, "progress", f"{what}: {consumer.pending} pending after all was acked")
             last = seen.stats[1]
             require(consumer.floor >= last or not matching or matching[-1].seq <= consumer.floor or
                     group.config.start_seq > last, "progress", f"{what}: floor {consumer.floor} of {last}")  # fmt: skip
+
+    @staticmethod
+    def _letters_stay(life: Life, group: Group) -> bool:
+        """Whether every dead letter of a group is still there, under its name, and none was spared.
+
+        That is so where nothing is taken away, nobody else's letter can be taken for its own, and no letter comes back to it.
+        """
+        bounded = any(life.least(bound) for bound in ("max_msgs", "max_bytes", "max_age_ms", "max_msgs_per_subject"))
+        return (
+            life.config.retention is Retention.LIMITS
+            and not bounded
+            and bool(group.config.dead_letter_subject)
+            and not matches(group.config.filter_subject, LETTERS)
+            and all(m.group is not None for m in life.at.values() if isinstance(m, Letter))
+        )

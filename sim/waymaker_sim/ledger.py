@@ -7,11 +7,13 @@ consumer they name belong to no life for certain; only what needs no life is jud
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.message import decode_body
+from waymaker_core.requests import AckKind
 from waymaker_sim.checks import require, violated
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got, Stamp
@@ -24,13 +26,13 @@ class Attempt:
     """One message that a client tried to publish. `seq` is 0 until it has been seen somewhere."""
 
     __slots__ = (
-        "number", "stream", "life", "subject", "body", "size", "expected", "born_ms", "asked_ns", "seq",
+        "number", "stream", "life", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
         "confirmed_ns", "refused",
     )  # fmt: skip
 
     def __init__(
         self, number: int, stream: str, life: Life | None, subject: str, body: bytes, size: int, expected: int,
-        born_ms: int, asked_ns: int,
+        born_ms: int, server_timed: bool, asked_ns: int,
     ) -> None:  # fmt: skip
         self.number = number
         self.stream = stream
@@ -42,6 +44,8 @@ class Attempt:
         self.expected = expected
         self.born_ms = born_ms
         """The least time that the message can have."""
+        self.server_timed = server_timed
+        """Whether the server gives it its time."""
         self.asked_ns = asked_ns
         self.seq = 0
         self.confirmed_ns = -1
@@ -94,32 +98,112 @@ class Group:
     done_ns: dict[int, int] = field(default_factory=dict)
     """When the confirmation of an ack or term left the node."""
     holds: dict[int, Hold] = field(default_factory=dict)
+    put_off: dict[int, Hold] = field(default_factory=dict)
+    """What was handed back with a delay: not due again before."""
+    handing_back: dict[int, int] = field(default_factory=dict)
+    """How many answers other than ack and term are on their way, by sequence."""
     counts: dict[int, set[int]] = field(default_factory=dict)
-    """Delivery counts seen in the present life of the process."""
+    """Delivery counts seen since the process last stopped without saying goodbye."""
     counted_in: int = 0
+    freed_ns: int = -1
+    """When a member may have left last, whatever was out to it."""
     most: dict[int, int] = field(default_factory=dict)
-    blind: bool = False
-    """Whether deliveries may have been lost on their way, so that counts are not all known."""
+    lost_ns: list[int] = field(default_factory=list)
+    """When deliveries may have been lost on their way, each message once: so many may not be counted in `most`."""
     letters: dict[int, int] = field(default_factory=dict)
     floor: int = 0
     floor_ns: int = 0
     dropped: int = 0
 
+    start_least: int = 0
+    """No message below is ever delivered."""
+
+    def __post_init__(self) -> None:
+        """The last matching message, where that can only be one that was known before the consumer was asked for."""
+        if self.config.policy is DeliveryPolicy.BY_START_SEQ:
+            self.start_least = self.config.start_seq
+        elif self.config.policy is DeliveryPolicy.LAST and self.life.ends_in_order():
+            matching = (s for s, m in self.life.live.items() if matches(self.config.filter_subject, m.subject))
+            self.start_least = max(matching, default=0)
+
     @property
     def start_known(self) -> int:
-        """No message from here on was before the start for certain."""
-        if self.config.policy is DeliveryPolicy.ALL:
-            return 1
-        return max(self.last_before + 1, self.config.start_seq)
+        """A message that is there now, from here on, was not before the start."""
+        match self.config.policy:
+            case DeliveryPolicy.ALL:
+                return 1
+            case DeliveryPolicy.BY_START_SEQ:
+                return self.config.start_seq
+            case _:
+                return self.last_before + 1
+
+    def delivered_most(self, seq: int, asked_ns: int) -> int:
+        """How often a message that was asked for then may have been delivered, lost deliveries included."""
+        return self.most.get(seq, 0) + len(self.lost_ns) - bisect_left(self.lost_ns, asked_ns)
 
     def same(self, config: ConsumerConfig) -> bool:
         """Whether a consumer of this configuration belongs to this group."""
         return bool(config.deliver_group) and config.deliver_group == self.config.deliver_group
 
-    def free_all(self) -> None:
+    def free_all(self, now_ns: int) -> None:
         """Nothing is certain to be held any longer."""
-        for hold in self.holds.values():
+        for hold in (*self.holds.values(), *self.put_off.values()):
             hold.free = True
+        self.freed_ns = now_ns
+
+    # ------------------------------------------------------------ answers
+
+    def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, Hold]:
+        """An answer is on its way: the deliveries that are certain to be out as it leaves, before it is noted."""
+        out = {
+            seq: Hold(hold.process_life, hold.until_ns)
+            for seq in seqs
+            if (hold := self.holds.get(seq)) and not hold.free
+        }
+        for seq in seqs:
+            if kind is not AckKind.IN_PROGRESS and seq in self.holds:
+                self.holds[seq].free = True
+            if kind in (AckKind.NAK, AckKind.IN_PROGRESS):
+                # Of several answers under way nobody knows which one came last.
+                self.put_off.pop(seq, None)
+                self.handing_back[seq] = self.handing_back.get(seq, 0) + 1
+        if kind in (AckKind.ACK, AckKind.TERM):
+            self.answered.update(seqs)
+        if kind is AckKind.TERM:
+            self.termed.update(seqs)
+        return out
+
+    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
+        """An answer had its own answer, or got lost; those of its sequences about which no other one is on its way."""
+        alone: list[int] = []
+        if kind not in (AckKind.NAK, AckKind.IN_PROGRESS):
+            return alone
+        for seq in seqs:
+            self.handing_back[seq] -= 1
+            if not self.handing_back[seq]:
+                alone.append(seq)
+        return alone
+
+    def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, stamp: Stamp) -> None:
+        """A nak or in-progress was confirmed while the delivery `out` was certain to be out still."""
+        if out.process_life != stamp.life or stamp.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
+            return
+        if kind is AckKind.NAK:
+            self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS)
+        elif kind is AckKind.IN_PROGRESS and seq in self.holds:
+            hold = self.holds[seq]
+            if hold.process_life == stamp.life:
+                hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Which message was read as the latest at a subject (0: none), between which moments."""
+
+    subject: str
+    seq: int
+    asked_ns: int
+    answered_ns: int
 
 
 class Life:
@@ -145,6 +229,7 @@ class Life:
         self.lonely_until_ns = 1 << 62
         """The last moment at which there may have been no consumer (interest retention)."""
         self.damaged = False
+        self.looks: list[Look] = []
 
     def end(self) -> None:
         """The stream is gone, with its consumers."""
@@ -160,6 +245,10 @@ class Life:
         """The tightest value that a bound ever had; 0: never bounded."""
         values = [value for config in self.configs if (value := getattr(config, bound))]
         return min(values, default=0)
+
+    def ends_in_order(self) -> bool:
+        """Whether the newest of any messages goes last: nothing but limits of count and bytes takes any away."""
+        return self.config.retention is Retention.LIMITS and not self.least("max_age_ms")
 
     # ------------------------------------------------------------ seeing messages
 
@@ -219,9 +308,26 @@ class Life:
             group.letters[of_seq] = seq
         original = self.at.get(of_seq)
         size = 0
+        ledger.mark("dead letter written")
         if original is not None:
+            self._check_copy(seq, original, body, added, group)
             size = original.size - len(original.subject.encode()) + len(subject.encode())
         return Letter(group, of_seq, subject, body, size)
+
+    def _check_copy(
+        self, seq: int, original: Attempt | Letter, body: bytes, added: dict[str, str], group: Group | None
+    ) -> None:
+        """A dead letter is its original's copy, and says truly where it comes from."""
+        what = f"{self.name} seq {seq}, the letter of {added['seq']}"
+        _, headers, payload = decode_body(original.body)
+        _, its_headers, its_payload = decode_body(body)
+        require(payload == its_payload, "bytes intact", f"{what}, holds {its_payload[:40]!r}, not {payload[:40]!r}")
+        kept = [header for header in its_headers if not header[0].startswith(DLQ)]
+        require(kept == [h for h in headers if not h[0].startswith(DLQ)], "bytes intact", f"{what}: headers {kept}")
+        require(added.get("subject") == original.subject, "bytes intact", f"{what}: of subject {added.get('subject')}")
+        if group is not None:
+            count = added.get("deliver-count")
+            require(count == str(group.config.max_deliver), "delivery count", f"{what}, went after {count} deliveries")
 
     # ------------------------------------------------------------ publishes
 
@@ -244,8 +350,12 @@ class Life:
 
     # ------------------------------------------------------------ whether something may be gone
 
-    def may_be_gone(self, seq: int, wall_max_ms: int) -> bool:
-        """Whether any rule that was in force allows this message not to be there. Errs on the side of yes."""
+    def may_be_gone(self, seq: int, wall_max_ms: int, owed: int = -1) -> bool:
+        """Whether any rule that was in force allows this message not to be there. Errs on the side of yes.
+
+        `owed`: dead letters that may be there without having been seen, where that is known already.
+        """
+        owed = self.owed() if owed < 0 else owed
         match self.config.retention:
             case Retention.WORK_QUEUE:
                 if any(seq in group.answered or self._may_be_a_letter(group, seq) for group in self.groups):
@@ -257,20 +367,27 @@ class Life:
                 if all(self.may_be_done(group, seq) for group in self.groups if not group.ended):
                     return True
             case Retention.LIMITS:
-                if self._over_limits(seq, wall_max_ms):
+                if self._over_limits(seq, wall_max_ms, owed):
                     return True
         keep = self.config.max_msgs_per_subject
         if keep:
             subject = self.at[seq].subject
             newer = sum(1 for other, m in self.at.items() if other > seq and m.subject == subject)
-            return newer + self.unplaced + self._owed() >= keep
+            return newer + self.unplaced + owed >= keep
         return False
 
-    def _owed(self) -> int:
-        """Dead letters that may be there without having been seen."""
-        return sum(1 << 30 for group in self.groups if group.config.dead_letter_subject)
+    def owed(self) -> int:
+        """Dead letters that may be there without having been seen: of what had its last delivery, at most."""
+        return sum(self._owed_by(group) for group in self.groups if group.config.dead_letter_subject)
 
-    def _over_limits(self, seq: int, wall_max_ms: int) -> bool:
+    @staticmethod
+    def _owed_by(group: Group) -> int:
+        last = group.config.max_deliver - len(group.lost_ns)
+        if last <= 0:
+            return 1 << 30
+        return max(0, sum(1 for most in group.most.values() if most >= last) - len(group.letters))
+
+    def _over_limits(self, seq: int, wall_max_ms: int, owed: int) -> bool:
         age, most, room = self.least("max_age_ms"), self.least("max_msgs"), self.least("max_bytes")
         if age:
             time_ms, message = self.times[seq], self.at[seq]
@@ -278,41 +395,50 @@ class Life:
                 time_ms = message.born_ms
             if wall_max_ms - time_ms >= age:
                 return True
-        newer = self.last_seq - seq + max(0, self.unplaced) + self._owed()
+        newer = self.last_seq - seq + max(0, self.unplaced) + owed
         if most and newer >= most:
             return True
         if room:
             size = sum(message.size for other, message in self.at.items() if other >= seq)
-            return size + self.unplaced * 100_000 + self._owed() > room
+            return size + (max(0, self.unplaced) + owed) * 100_000 > room
         return False
 
     def _may_be_a_letter(self, group: Group, seq: int) -> bool:
         return bool(group.config.dead_letter_subject) and self.may_be_dropped(group, seq)
 
-    @staticmethod
-    def may_be_dropped(group: Group, seq: int) -> bool:
-        """Whether a group may have given a message up, so that a later ack of it has no effect."""
-        return group.blind or seq in group.termed or group.most.get(seq, 0) >= group.config.max_deliver
+    def may_be_dropped(self, group: Group, seq: int) -> bool:
+        """Whether a group may have given a message up, so that a later ack of it has no effect.
+
+        A message is given up only after its last delivery, and each call that got lost hides one delivery at most, of what
+        had been published by then.
+        """
+        message = self.at.get(seq)
+        asked_ns = message.asked_ns if isinstance(message, Attempt) else 0
+        return seq in group.termed or group.delivered_most(seq, asked_ns) >= group.config.max_deliver
 
     def may_be_done(self, group: Group, seq: int) -> bool:
         """Whether a group may have no further interest in a message."""
         message = self.at.get(seq)
         return (
-            not group.certain
-            or seq in group.answered
-            or self.may_be_dropped(group, seq)
+            self.may_be_settled(group, seq)
             or (message is not None and not matches(group.config.filter_subject, message.subject))
-            or group.config.policy.value != 0
+            or group.config.policy is not DeliveryPolicy.ALL
             or seq <= group.last_before
         )
 
+    def may_be_settled(self, group: Group, seq: int) -> bool:
+        """Whether a message may have been acknowledged, terminated or dropped."""
+        return not group.certain or seq in group.answered or self.may_be_dropped(group, seq)
+
     def missing(self, seqs: Iterable[int], asked_ns: int, now_ns: int, wall_max_ms: int) -> None:
         """These sequences were not there when they were looked for."""
+        owed = -1
         for seq in seqs:
             attempt = self.live.get(seq)
             if attempt is None or attempt.confirmed_ns > asked_ns:
                 continue
-            if not self.damaged and not self.may_be_gone(seq, wall_max_ms):
+            owed = self.owed() if owed < 0 else owed
+            if not self.damaged and not self.may_be_gone(seq, wall_max_ms, owed):
                 violated("acked survives", f"{self.name} (life {self.number}) seq {seq} was confirmed and is not there")
             del self.live[seq]
             self.gone_ns[seq] = now_ns
@@ -325,9 +451,9 @@ class Life:
         """Messages came to a member. `asked_ns`: the earliest moment of the decision; `stamp`: when they left."""
         self._check_order(got)
         config = group.config
-        if group.counted_in != process_life:
+        if group.counted_in != ledger.abrupt_stops:
             group.counts.clear()
-            group.counted_in = process_life
+            group.counted_in = ledger.abrupt_stops
         for message in got:
             seq = message.seq
             seen = self.see(ledger, seq, message.time_ms, message.body, asked_ns)
@@ -335,8 +461,13 @@ class Life:
                 violated("no redelivery after ack", f"{self.name}/{config.name} seq {seq}: {message.delivery}. time")
             if not matches(config.filter_subject, seen.subject):
                 violated("filter", f"{self.name}/{config.name}: {seen.subject} does not match {config.filter_subject}")
+            if seq < group.start_least:
+                violated("filter", f"{self.name}/{config.name}: {seq} is before the start {group.start_least}")
             self._check_holders(group, seq, stamp)
+            self._check_put_off(group, seq, stamp)
             self._check_count(group, message)
+            if seq in group.holds and group.holds[seq].process_life != stamp.life:
+                ledger.mark("redelivery after a restart")
             until = asked_ns + config.ack_wait_ms * MS
             group.holds[seq] = Hold(process_life, until)
 
@@ -362,6 +493,13 @@ class Life:
                     "one holder", f"{self.name}/{group.config.name} seq {seq} is out at {who} until {hold.until_ns}"
                 )
 
+    def _check_put_off(self, group: Group, seq: int, stamp: Stamp) -> None:
+        put_off = group.put_off.pop(seq, None)
+        if put_off is None or put_off.free or put_off.process_life != stamp.life:
+            return
+        if stamp.time_ns < put_off.until_ns:
+            violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
+
     def _check_count(self, group: Group, message: Got) -> None:
         counts = group.counts.setdefault(message.seq, set())
         where = f"{self.name}/{group.config.name} seq {message.seq}: delivery {message.delivery}"
@@ -378,6 +516,10 @@ class Ledger:
         self.attempts: dict[bytes, Attempt] = {}
         self.lives: list[Life] = []
         self.stream_ids: dict[int, Life] = {}
+        self.abrupt_stops = 0
+        """How often the process stopped without having logged what is out."""
+        self.mark: Callable[[str], None] = lambda name: None
+        """Told of what is worth counting."""
 
     def begin_life(self, name: str, config: StreamConfig) -> Life:
         """A stream may exist from now on."""
@@ -387,11 +529,11 @@ class Ledger:
 
     def attempt(
         self, stream: str, life: Life | None, subject: str, body: bytes, size: int, expected: int, born_ms: int,
-        asked_ns: int,
+        server_timed: bool, asked_ns: int,
     ) -> Attempt:  # fmt: skip
         """A client is about to publish."""
         number = len(self.attempts) + 1
-        attempt = Attempt(number, stream, life, subject, body, size, expected, born_ms, asked_ns)
+        attempt = Attempt(number, stream, life, subject, body, size, expected, born_ms, server_timed, asked_ns)
         assert body not in self.attempts, "every attempt needs a payload of its own"
         self.attempts[body] = attempt
         if life is not None:

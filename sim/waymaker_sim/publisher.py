@@ -41,9 +41,7 @@ class Refused:
 
     __slots__ = ("life", "subject", "expected", "actual", "asked_ns", "answered_ns")
 
-    def __init__(
-        self, life: Life, subject: str, expected: int, actual: int, asked_ns: int, answered_ns: int
-    ) -> None:
+    def __init__(self, life: Life, subject: str, expected: int, actual: int, asked_ns: int, answered_ns: int) -> None:
         self.life = life
         self.subject = subject
         self.expected = expected
@@ -97,8 +95,9 @@ class Publisher:
             times.append(time_ms)
             whole = size + len(subject)
             born_ms = time_ms or wall_ms
+            now_ns = scene.events.now_ns
             attempts.append(
-                scene.ledger.attempt(stream.name, life, subject, body, whole, expected, born_ms, not time_ms, scene.events.now_ns)
+                scene.ledger.attempt(stream.name, life, subject, body, whole, expected, born_ms, not time_ms, now_ns)
             )
         request = Publish(
             stream.name, [a.subject for a in attempts], sizes, [len(a.body) for a in attempts],

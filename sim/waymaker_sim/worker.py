@@ -11,7 +11,7 @@ from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
-from waymaker_sim.ledger import Group
+from waymaker_sim.ledger import Group, Hold
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.tape import Track
@@ -50,15 +50,15 @@ class Worker:
 
     def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
         """Ask for messages."""
-        group = consumer.group if stream.steady() and consumer.steady() else None
         request = Fetch(stream.name, consumer.name, batch)
-        self.scene.ask(request, self._fetched, partial(_blind, group), stream, consumer)
+        asked = Ask(self.scene, request, self._fetched, lambda: None, stream, consumer)
+        self.scene.ask(request, self._fetched, partial(blind, asked), stream, consumer)
 
     def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
         group = ask.group()
         if isinstance(answer, Refusal):
-            _blind(ask.consumer.group)
+            blind(ask)
             return
         if answer.code != outcomes.OK:
             if group is not None:
@@ -69,7 +69,7 @@ class Worker:
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
-            _blind(ask.consumer.group)
+            blind(ask)
         else:
             group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
         self.answer(ask.stream, ask.consumer, got)
@@ -112,36 +112,36 @@ class Worker:
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
         # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
         delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
-        ask = self.scene.ask(request, partial(self._acked, delivered), lambda: None, stream, consumer)
-        target = group or consumer.group
-        if ask is None or target is None:
-            return
-        if kind is not AckKind.IN_PROGRESS:
-            for seq in seqs:
-                hold = target.holds.get(seq)
-                if hold is not None:
-                    hold.free = True
-        if kind in (AckKind.ACK, AckKind.TERM):
-            target.answered.update(seqs)
-        if kind is AckKind.TERM:
-            target.termed.update(seqs)
+        answering = Answering(group or consumer.group, delivered)
+        ask = self.scene.ask(
+            request, partial(self._acked, answering), partial(answering.lost, kind, seqs), stream, consumer
+        )
+        if ask is not None:
+            answering.sent(kind, seqs)
 
     def _acked(
-        self, delivered: list[int], ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self, answering: Answering, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
     ) -> None:
         request = ask.request
         assert isinstance(request, Ack)
         group = ask.group()
+        alone = answering.heard(request.kind, request.seqs)
         if isinstance(answer, Refusal) or group is None:
             return
         if answer.code != outcomes.OK:
             violated("acked survives", f"{group.life.name}/{group.config.name} exists and an ack says {answer!r}")
         if request.kind in (AckKind.ACK, AckKind.TERM):
-            for seq in delivered:
+            for seq in answering.delivered:
+                if seq in group.holds and group.holds[seq].process_life != stamp.life:
+                    self.scene.mark("ack of an earlier life's delivery")
                 group.done_ns.setdefault(seq, stamp.time_ns)
                 if request.kind is AckKind.ACK:
                     group.acked_ok.add(seq)
             self.scene.mark("ack confirmed")
+        for seq in alone:
+            if group is answering.group and seq in answering.out:
+                out = answering.out[seq]
+                group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, stamp)
 
     # ------------------------------------------------------------ subscriptions
 
@@ -186,7 +186,7 @@ class Subscription:
         """Hang up."""
         if not self.over and self.ask.token is not None:
             self.scene.process.cancel(self.ask.token)
-            _blind(self.consumer.group)
+            blind(self.ask)
             self._close()
 
     def _close(self) -> None:
@@ -222,7 +222,7 @@ class Subscription:
         if group is not None:
             group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
         else:
-            _blind(self.consumer.group)
+            blind(self.ask)
         self.worker.answer(self.stream, self.consumer, got)
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
         self.scene.events.after(pause_ns, partial(self._give, len(got)))
@@ -255,11 +255,48 @@ class Subscription:
 
     def lost(self) -> None:
         """The process is gone."""
-        _blind(self.consumer.group)
+        blind(self.ask)
         self._close()
 
 
-def _blind(group: Group | None) -> None:
-    """Deliveries may have been lost on their way."""
+class Answering:
+    """An answer to deliveries on its way: whom it means, and what of it was certain when it left.
+
+    `delivered`: what this life has delivered by then; `out`: what was surely still out.
+    """
+
+    def __init__(self, group: Group | None, delivered: list[int]) -> None:
+        self.group = group
+        self.delivered = delivered
+        self.out: dict[int, Hold] = {}
+        self._under_way = False
+
+    def sent(self, kind: AckKind, seqs: list[int]) -> None:
+        """It left."""
+        if self.group is not None:
+            self._under_way = True
+            self.out = self.group.answering(kind, seqs)
+
+    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
+        """It was answered or got lost. The sequences about which nothing else is on its way."""
+        if self.group is None or not self._under_way:
+            return []
+        self._under_way = False
+        return self.group.heard(kind, seqs)
+
+    def lost(self, kind: AckKind, seqs: list[int]) -> None:
+        """Nobody knows what became of it."""
+        self.heard(kind, seqs)
+
+
+def blind(ask: Ask) -> None:
+    """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which."""
+    scene, group = ask.scene, ask.group()
+    assert ask.stream is not None
     if group is not None:
-        group.blind = True
+        groups = [group]
+    else:
+        lives = [life for life in scene.ledger.lives if life.name == ask.stream.name and not life.ended]
+        groups = [each for life in lives for each in life.groups if not each.ended]
+    for each in groups:
+        each.lost_ns.append(scene.events.now_ns)

@@ -1,0 +1,177 @@
+"""Linearizability of a compare-and-set register: whether concurrent operations can have happened one at a time.
+
+Wing and Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's cache of configurations ("Testing for
+linearizability", 2017). An operation takes effect at one moment between its question and its answer. One without an answer
+may have taken effect at any later moment, or never. The search looks for an order of all answered operations, and of as many
+unanswered ones as it likes, in which each does what it said, and none stands before one that had been answered before it
+was asked.
+
+A configuration is the set of operations that have had their turn and the register's value; none is looked at twice. An
+operation that fits and changes nothing has its turn at once, for that can only leave more choice to the others. The search
+is bounded: past its budget the verdict is `UNDECIDED`, which is never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+NOTHING = 0
+"""The value of a register that was never written to."""
+ANY = -1
+"""As an expectation: none."""
+NEVER = 1 << 62
+"""As the moment of an answer: there was none."""
+BUDGET = 100_000
+"""Configurations that are looked at."""
+
+
+class Kind(Enum):
+    """What an operation is, or turned out to be."""
+
+    READ = "read"
+    """It found `value`."""
+    WRITE = "write"
+    """It puts `value` in the place of `expected` (`ANY`: of whatever is there)."""
+    REFUSED = "refused"
+    """It expected `expected`, found `value` instead and changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of one client. `asked` and `answered` are moments; those of one moment are concurrent."""
+
+    kind: Kind
+    value: int
+    asked: int
+    answered: int = NEVER
+    expected: int = ANY
+
+    def follows(self, value: int) -> int | None:
+        """The register's value after this operation, where it fits to the value before; else None."""
+        if self.kind is Kind.WRITE:
+            return self.value if self.expected in (ANY, value) else None
+        fits = value == self.value and (self.kind is Kind.READ or value != self.expected)
+        return value if fits else None
+
+
+class Verdict(Enum):
+    """What the search came to."""
+
+    LINEARIZABLE = "linearizable"
+    VIOLATED = "violated"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict. `looked_at`: configurations; `stuck`: where it is violated, what no order could go on with."""
+
+    verdict: Verdict
+    looked_at: int
+    stuck: tuple[Operation, ...] = ()
+
+
+def judge(operations: Sequence[Operation], *, vanishing: bool = False, budget: int = BUDGET) -> Judgement:
+    """Whether these operations on one register, which begins as `NOTHING`, are linearizable.
+
+    `vanishing`: at any moment the register may become `NOTHING` by itself.
+    """
+    return _Search(operations, vanishing, budget).run()
+
+
+@dataclass(slots=True)
+class _Place:
+    """A configuration on the way: what was done, the value, where the first answered operation without a turn is, and
+    what is still to be tried from here."""
+
+    done: int
+    value: int
+    low: int
+    choices: list[tuple[int, int]]
+    """(index of an operation, value after it), the next one last."""
+
+
+class _Search:
+    """One search. Operations are numbered: the answered ones first, in the order in which they were asked."""
+
+    def __init__(self, operations: Sequence[Operation], vanishing: bool, budget: int) -> None:
+        answered = sorted((op for op in operations if op.answered < NEVER), key=lambda op: (op.asked, op.answered))
+        unanswered = sorted((op for op in operations if op.answered >= NEVER), key=lambda op: op.asked)
+        assert all(op.kind is Kind.WRITE for op in unanswered), "a read without an answer says nothing"
+        self.operations = [*answered, *unanswered]
+        self.answered = len(answered)
+        self.vanishing = vanishing
+        self.budget = budget
+        self.seen: set[tuple[int, int]] = set()
+        self.furthest = -1
+        self.stuck: tuple[Operation, ...] = ()
+
+    def run(self) -> Judgement:
+        """Depth first."""
+        path = [self._place(0, NOTHING, 0)]
+        while path:
+            place = path[-1]
+            if place.low == self.answered:
+                return Judgement(Verdict.LINEARIZABLE, len(self.seen))
+            if not place.choices:
+                path.pop()
+                continue
+            index, value = place.choices.pop()
+            done = place.done | 1 << index
+            if (done, value) in self.seen:
+                continue
+            if len(self.seen) >= self.budget:
+                return Judgement(Verdict.UNDECIDED, len(self.seen))
+            self.seen.add((done, value))
+            path.append(self._place(done, value, place.low))
+        return Judgement(Verdict.VIOLATED, len(self.seen), self.stuck)
+
+    def _place(self, done: int, value: int, low: int) -> _Place:
+        while True:
+            while low < self.answered and done >> low & 1:
+                low += 1
+            ready = self._ready(done, low)
+            idle = [index for index in ready if self.operations[index].follows(value) == value]
+            idle = [index for index in idle if self.operations[index].kind is not Kind.WRITE]
+            if not idle:
+                break
+            for index in idle:
+                done |= 1 << index
+        choices = [(index, after) for index in reversed(ready) for after in self._after(index, value)]
+        turns = done.bit_count()
+        if turns > self.furthest:
+            self.furthest = turns
+            self.stuck = tuple(self.operations[index] for index in ready if index < self.answered)
+        return _Place(done, value, low, choices)
+
+    def _ready(self, done: int, low: int) -> list[int]:
+        """Operations that may be next: asked before any other without a turn was answered. Unanswered ones last."""
+        first_answer = NEVER
+        ready: list[int] = []
+        for index in range(low, self.answered):
+            if done >> index & 1:
+                continue
+            op = self.operations[index]
+            if op.asked > first_answer:
+                break
+            first_answer = min(first_answer, op.answered)
+            ready.append(index)
+        ready = [index for index in ready if self.operations[index].asked <= first_answer]
+        for index in range(self.answered, len(self.operations)):
+            if self.operations[index].asked > first_answer:
+                break
+            if not done >> index & 1:
+                ready.append(index)
+        return ready
+
+    def _after(self, index: int, value: int) -> list[int]:
+        """What the register may hold after an operation; the likeliest last."""
+        found = self.operations[index].follows(value)
+        values = [] if found is None else [found]
+        if self.vanishing and value != NOTHING:
+            vanished = self.operations[index].follows(NOTHING)
+            if vanished is not None and vanished != found:
+                values.insert(0, vanished)
+        return values

@@ -1,0 +1,30 @@
+"""Mutants: rules of the core, each of which can be taken out, to prove that the checks notice.
+
+One file an area of the core. The gate (`hunt`) lives each through as many seeds as it needs, and fails when one escapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from waymaker_sim.mutants.catalogue import CATALOGUE
+from waymaker_sim.mutants.consumer import CONSUMER
+from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
+from waymaker_sim.mutants.planting import Mutant
+from waymaker_sim.mutants.retention import RETENTION
+from waymaker_sim.mutants.store import STORE
+from waymaker_sim.mutants.stream import STREAM
+
+MUTANTS: dict[str, Mutant] = {**STORE, **STREAM, **RETENTION, **CONSUMER, **DEAD_LETTERS, **CATALOGUE}
+assert len(MUTANTS) == sum(map(len, (STORE, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE))), "names are unique"
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The core with one rule missing; with an empty name, as it is."""
+    if not name:
+        yield
+        return
+    with MUTANTS[name].planted():
+        yield

@@ -1,0 +1,197 @@
+"""Rules of consumers: who is given what, how often and when, and what an answer to a delivery does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import waymaker_core.consumer.consumers as consumers
+import waymaker_core.consumer.pending as pending
+import waymaker_core.consumer.registry as registry
+import waymaker_core.consumer.taking as taking
+import waymaker_core.node.subscriptions as subscriptions
+from waymaker_core.configs import DeliveryPolicy
+from waymaker_core.consumer.answers import AckDecision
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.withholding import Withholding
+from waymaker_core.limits import U64_MAX
+from waymaker_core.records import AckRecord, ConsumerCreated, DropRecord
+from waymaker_core.types import Now
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+LONG_NS = 3_000_000_000
+
+
+def _not_logged(_: Any) -> Any:
+    def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
+        found = group.find(wanted, self._stream)
+        group.pending.remove(found.parts)
+        return AckDecision(None, rests_on_tail=False, count=found.total)
+
+    return decide
+
+
+def _not_taken(_: Any) -> Any:
+    def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
+        return AckDecision(None, rests_on_tail=False, count=0)
+
+    return decide
+
+
+def _without_acks(original: Any) -> Any:
+    def replayed(self: Group, record: AckRecord | DropRecord) -> None:
+        if not isinstance(record, AckRecord):
+            original(self, record)
+
+    return replayed
+
+
+def _ahead_of_time(original: Any) -> Any:
+    def expire(self: Consumers, now: Now) -> bool:
+        return bool(original(self, Now(now.mono_ns + LONG_NS, now.wall_ms)))
+
+    return expire
+
+
+def _never(_: Any) -> Any:
+    return lambda self, *arguments: False
+
+
+def _once_more(original: Any) -> Any:
+    return lambda state, event, attempts_left: original(state, event, True)
+
+
+def _always_first(_: Any) -> Any:
+    return lambda group, due: [1] * len(due)
+
+
+def _matching_all(original: Any) -> Any:
+    def init(self: Group, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.pattern = None
+
+    return init
+
+
+def _past_what_is_out(_: Any) -> Any:
+    return lambda self: self.cursor
+
+
+def _at_once(original: Any) -> Any:
+    def nak(self: Group, parts: Any, deadline_ns: int, now_ns: int) -> int:
+        return int(original(self, parts, now_ns, now_ns))
+
+    return nak
+
+
+def _each_alone(original: Any) -> Any:
+    def created(self: Registry, record: ConsumerCreated) -> Group:
+        config = replace(record.config, deliver_group="")
+        alone: Group = original(self, ConsumerCreated(record.consumer_id, config, record.start_seq, record.created_ms))
+        return alone
+
+    return created
+
+
+def _from_the_first(_: Any) -> Any:
+    return lambda config, source: source.first_seq
+
+
+def _from_now_on(original: Any) -> Any:
+    def start_of(config: Any, source: Any) -> int:
+        if config.policy is DeliveryPolicy.ALL:
+            return int(source.last_seq) + 1
+        return int(original(config, source))
+
+    return start_of
+
+
+def _without_bound(original: Any) -> Any:
+    def take(*arguments: Any) -> Any:
+        return original(*arguments[:-1], U64_MAX)
+
+    return take
+
+
+def _anybody(_: Any) -> Any:
+    def next_with_credit(subscribers: Any) -> Any:
+        found = subscribers[0]
+        subscribers.rotate(-1)
+        found.messages = max(found.messages, 1)
+        found.bytes = max(found.bytes, 1)
+        return found
+
+    return next_with_credit
+
+
+def _new_first(original: Any) -> Any:
+    return lambda again, fresh: original(fresh, again)
+
+
+CONSUMER = {
+    "ack-not-logged": Mutant(
+        "an acknowledgement is a record of the log", ("no redelivery after ack", "limits hold"),
+        Consumers, "_decide_done", _not_logged,
+    ),
+    "ack-not-taken": Mutant(
+        "what is acknowledged is not delivered again", ("no redelivery after ack", "limits hold"),
+        Consumers, "_decide_done", _not_taken,
+    ),
+    "forget-acks": Mutant(
+        "a logged acknowledgement holds after a restart", ("no redelivery after ack",), Group, "replayed", _without_acks,
+    ),
+    "withhold-nothing": Mutant(
+        "on a work queue one holder keeps out the others", ("one holder",), Withholding, "hold", nothing,
+    ),
+    "expire-early": Mutant(
+        "a delivery is out until its wait is over", ("one holder",), Consumers, "expire", _ahead_of_time,
+    ),
+    "expire-nothing": Mutant(
+        "an unanswered delivery is due again", ("progress",), Consumers, "expire", _never,
+    ),
+    "one-more-attempt": Mutant(
+        "`max_deliver` deliveries are the last", ("delivery count",), pending, "after", _once_more,
+    ),
+    "count-nothing": Mutant(
+        "each delivery of a message has the next number", ("delivery count",), taking, "_next_counts", _always_first,
+    ),
+    "forget-deliveries": Mutant(
+        "an orderly stop logs what is out, with its delivery counts", ("delivery count",),
+        Consumers, "delivered_records", giving([]),
+    ),
+    "ignore-filter": Mutant(
+        "a consumer is given only what its filter accepts", ("filter",), Group, "__init__", _matching_all,
+    ),
+    "floor-too-high": Mutant(
+        "the floor waits for what is out", ("floor honest", "acked survives"), Group, "outstanding", _past_what_is_out,
+    ),
+    "nak-at-once": Mutant(
+        "what is handed back with a delay is due after it", ("handed back",), Group, "nak", _at_once,
+    ),
+    "ignore-progress": Mutant(
+        "a client that is still at it has its wait anew", ("one holder",), Group, "extend", giving(0),
+    ),
+    "each-member-alone": Mutant(
+        "the members of a queue group share one position", ("one holder", "delivery count"),
+        Registry, "created", _each_alone,
+    ),
+    "start-at-first": Mutant(
+        "a consumer begins where its policy says", ("filter",), registry, "start_of", _from_the_first,
+    ),
+    "skip-history": Mutant(
+        "a consumer of everything begins with the first message", ("floor honest", "progress"),
+        registry, "start_of", _from_now_on,
+    ),
+    "pending-unbounded": Mutant(
+        "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "take", _without_bound,
+    ),
+    "ignore-credit": Mutant(
+        "a subscription is sent what it has room for", ("within credit",),
+        subscriptions, "_next_with_credit", _anybody,
+    ),
+    "new-ones-first": Mutant(
+        "redeliveries that are due go before what is new", ("in order",), taking, "_joined", _new_first,
+    ),
+}  # fmt: skip

@@ -1,0 +1,62 @@
+"""Rules of dead letters: one for each message given up, with its bytes, and the original gone where it has to go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import waymaker_core.node.deliveries as deliveries
+from waymaker_core.consumer.dead_letter import Undertaker
+from waymaker_core.consumer.group import Group
+from waymaker_core.records import DropRecord
+from waymaker_core.stream.stream import Stream
+from waymaker_sim.mutants.planting import Mutant, giving
+
+
+def _without_drops(original: Any) -> Any:
+    def replayed(self: Group, record: Any) -> None:
+        if not isinstance(record, DropRecord):
+            original(self, record)
+
+    return replayed
+
+
+def _keeping_originals(original: Any) -> Any:
+    def decide(self: Stream, subject: str, seqs: Any, bodies: Any, wall_ms: int, replace: bool = False) -> Any:
+        return original(self, subject, seqs, bodies, wall_ms, False)
+
+    return decide
+
+
+def _of_a_neighbour(original: Any) -> Any:
+    def bodies(*arguments: Any) -> list[bytes]:
+        found: list[bytes] = original(*arguments)
+        return found[1:] + found[:1]
+
+    return bodies
+
+
+def _always_own(_: Any) -> Any:
+    return lambda self, headers: False
+
+
+DEAD_LETTERS = {
+    "lose-letters": Mutant(
+        "what is given up leaves a dead letter where one is asked for", ("dead letter once",),
+        Undertaker, "letter", giving(None),
+    ),
+    "double-letters": Mutant(
+        "what is given up stays so after a restart", ("dead letter once", "monotone", "recovery twice"),
+        Group, "replayed", _without_drops,
+    ),
+    "keep-originals": Mutant(
+        "in a work queue the original ends with its dead letter", ("dead letter once",),
+        Stream, "decide_copies", _keeping_originals,
+    ),
+    "swap-letters": Mutant(
+        "a dead letter is its own message's copy", ("bytes intact",), deliveries, "_bodies", _of_a_neighbour,
+    ),
+    "letters-of-letters": Mutant(
+        "a message that is a consumer's own dead letter gets no other one", ("dead letter once",),
+        Undertaker, "_is_own", _always_own,
+    ),
+}  # fmt: skip

@@ -1,0 +1,49 @@
+"""What a mutant is: one rule of the core taken out for as long as a run lasts, and how that is done and undone.
+
+A mutant replaces one name of a core class or module. One that names what no longer exists is an error at once, never a
+quiet pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+Make = Callable[[Any], Any]
+"""From the original to what stands in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One removed rule. `owner` is a class or module of the core, `name` what of it is replaced, by `make(original)`.
+
+    `caught_by` names the checks that are to notice; a gate that hears of another one says so.
+    """
+
+    rule: str
+    caught_by: tuple[str, ...]
+    owner: object
+    name: str
+    make: Make
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The core without this rule."""
+        original = vars(self.owner)[self.name]
+        setattr(self.owner, self.name, self.make(original))
+        try:
+            yield
+        finally:
+            setattr(self.owner, self.name, original)
+
+
+def giving(value: Any) -> Make:
+    """A function that does nothing and returns this."""
+    return lambda _: lambda *arguments, **keywords: value
+
+
+def nothing(_: Any) -> Any:
+    """A function that does nothing."""
+    return lambda *arguments, **keywords: None

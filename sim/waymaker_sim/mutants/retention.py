@@ -1,0 +1,106 @@
+"""Rules of retention: what goes for its age, for count and bytes, for want of interest, and what stays."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import waymaker_core.stream.admission as admission
+import waymaker_core.stream.bounds as bounds
+import waymaker_core.stream.retention as retention
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.stream.answers import UpdateDecision
+from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+
+def _without_bytes(original: Any) -> Any:
+    def by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Any) -> None:
+        if max_msgs:
+            original(state, max_msgs, 0, removal)
+
+    return by_block
+
+
+def _by_block_only(original: Any) -> Any:
+    def enforce(state: StreamState, settings: Any, removal: Any, strict: bool) -> None:
+        original(state, settings, removal, False)
+
+    return enforce
+
+
+def _too_much(original: Any) -> Any:
+    def by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Any) -> None:
+        original(state, max_msgs // 2 + 1 if max_msgs else 0, max_bytes, removal)
+
+    return by_block
+
+
+def _too_soon(original: Any) -> Any:
+    def remove(state: StreamState, cutoff: int, strict: bool, removal: Any) -> None:
+        original(state, cutoff + state.settings.max_age_ms // 2, strict, removal)
+
+    return remove
+
+
+def _nobody_cares(_: Any) -> Any:
+    return lambda self: self._stream.last_seq
+
+
+def _pruning_nothing(original: Any) -> Any:
+    def decide(self: Stream, config: Any, wall_ms: int, dry_run: bool = False) -> Any:
+        if dry_run:
+            return original(self, config, wall_ms, dry_run)
+        self.tail.configs.append(config)
+        self.caps.forget()
+        return UpdateDecision([], 0)
+
+    return decide
+
+
+def _dropping_nothing(_: Any) -> Any:
+    return lambda self, seqs: (array("Q"), array("Q"))
+
+
+RETENTION = {
+    "keep-dropped": Mutant(
+        "what a record drops is gone", ("limits hold",), StreamState, "apply_drops", nothing,
+    ),
+    "keep-aged": Mutant(
+        "what is as old as `max_age` goes", ("limits hold",), retention, "_remove_aged", nothing,
+    ),
+    "age-too-soon": Mutant(
+        "what is younger than `max_age` stays", ("acked survives",), retention, "_remove_aged", _too_soon,
+    ),
+    "ignore-limits": Mutant(
+        "a publish pushes out what is over `max_msgs` or `max_bytes`", ("limits hold",), bounds, "enforce", nothing,
+    ),
+    "ignore-bytes": Mutant(
+        "a publish pushes out what is over `max_bytes`", ("limits hold",), bounds, "_enforce_by_block", _without_bytes,
+    ),
+    "never-strict": Mutant(
+        "strict limits go message by message", ("limits hold",), bounds, "enforce", _by_block_only,
+    ),
+    "prune-too-much": Mutant(
+        "a block goes only when exact pruning would remove all of it", ("acked survives",),
+        bounds, "_enforce_by_block", _too_much,
+    ),
+    "ignore-caps": Mutant(
+        "a subject keeps no more than `max_msgs_per_subject`", ("limits hold",), admission, "_cap", nothing,
+    ),
+    "interest-too-high": Mutant(
+        "with interest retention a message stays until every consumer is done with it", ("acked survives",),
+        Consumers, "interest_floor", _nobody_cares,
+    ),
+    "interest-never": Mutant(
+        "with interest retention a message goes once every consumer is done with it", ("limits hold",),
+        Consumers, "interest_floor", giving(0),
+    ),
+    "keep-acked": Mutant(
+        "in a work queue a message that is acknowledged goes", ("limits hold",), Stream, "decide_drops", _dropping_nothing,
+    ),
+    "update-prunes-nothing": Mutant(
+        "new settings remove at once what is over them", ("limits hold",), Stream, "decide_update", _pruning_nothing,
+    ),
+}  # fmt: skip

@@ -1,0 +1,211 @@
+"""Rules of the store: what is synced when, what is cut, what is refused, and in which order files take each other's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import waymaker_core.node.checkpoints as checkpoints
+import waymaker_core.store.journal as journal
+import waymaker_core.store.journal_reader as journal_reader
+import waymaker_core.store.recovery as recovery
+from waymaker_core.disk import FailureKind, SyncDir, SyncFile, Write
+from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.node.commits import Commits
+from waymaker_core.node.moving import Batch
+from waymaker_core.store.checkpoint import CheckpointWriter
+from waymaker_core.store.journal import Journal
+from waymaker_core.store.journal_reader import JournalReader
+from waymaker_core.store.paths import JOURNAL
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+
+def _without_syncs(original: Any) -> Any:
+    def flush(self: Journal, sync: bool = True) -> Any:
+        found = original(self, sync)
+        if found is not None:
+            found.ops = [op for op in found.ops if not isinstance(op, SyncFile)]
+        return found
+
+    return flush
+
+
+def _answering_first(original: Any) -> Any:
+    def start(self: Any) -> None:
+        for item in self._flying:
+            for token, answer in item.replies:
+                self._state.reply(token, answer)
+            item.replies = []
+        original(self)
+
+    return start
+
+
+def _gathering_nothing(_: Any) -> Any:
+    def gather(self: Any, *arguments: Any) -> Iterator[Any]:
+        yield from ()
+
+    return gather
+
+
+def _vouching_for_nothing(original: Any) -> Any:
+    def encode(key: int, kind: int, version: int, flags: int, segment: int, stream_id: int, position: int, durable: int,
+               *rest: Any) -> Any:  # fmt: skip
+        return original(key, kind, version, flags, segment, stream_id, position, 0, *rest)
+
+    return encode
+
+
+def _vouching_early(original: Any) -> Any:
+    def write(self: Journal, *arguments: Any) -> Any:
+        durable, self.durable = self.durable, self.end
+        try:
+            return original(self, *arguments)
+        finally:
+            self.durable = durable
+
+    return write
+
+
+def _trying_again(original: Any) -> Any:
+    def not_written(self: Any, failure: Any) -> None:
+        if failure.kind is FailureKind.NO_SPACE:
+            original(self, failure)
+        else:
+            self._start()
+
+    return not_written
+
+
+def _ops_without(*kinds: type) -> Any:
+    def make(original: Any) -> Any:
+        def ops(*arguments: Any) -> Any:
+            return [op for op in original(*arguments) if not isinstance(op, kinds)]
+
+        return ops
+
+    return make
+
+
+def _spare_without_name(original: Any) -> Any:
+    def spare_job(self: Journal) -> Any:
+        job = original(self)
+        if job is not None:
+            job.ops = [op for op in job.ops if op != SyncDir(JOURNAL)]
+        return job
+
+    return spare_job
+
+
+def _releasing_first(original: Any) -> Any:
+    def replace_manifest(self: Any, running: Any) -> None:
+        ops = self._commits.journal.release(running.cut)
+        if ops:
+            self._start(ops, lambda _: None, lambda _: None)
+        original(self, running)
+
+    return replace_manifest
+
+
+def _manifest_in_place(_: Any) -> Any:
+    def replace_ops(manifest: Any) -> Any:
+        # Over the old one, so that a crash in between leaves neither.
+        from waymaker_core.store.manifest import encode_manifest
+
+        return [Write("MANIFEST", 0, [encode_manifest(manifest)]), SyncFile("MANIFEST"), SyncDir("")]
+
+    return replace_ops
+
+
+def _without_catalogue(original: Any) -> Any:
+    def finish(self: Any, running: Any) -> None:
+        if not running.writer.full:
+            self._lives.catalogue_changed = False
+        original(self, running)
+
+    return finish
+
+
+def _passing_over(_: Any) -> Any:
+    def blame(self: Any, stream_id: int, path: str, offset: int, detail: str) -> None:
+        # The record is lost, and those behind it count from its place.
+        self._positions[stream_id] = self._positions.get(stream_id, self._covered.get(stream_id, 0)) + 1
+
+    return blame
+
+
+STORE = {
+    "skip-sync": Mutant(
+        "what is confirmed is synced", ("ledger grows", "acked survives", "one history"),
+        Journal, "flush", _without_syncs,
+    ),
+    "answer-early": Mutant(
+        "an answer leaves after its record is durable", ("ledger grows", "acked survives", "one history"),
+        Commits, "_start", _answering_first,
+    ),
+    "retry-failed-sync": Mutant(
+        "a sync that failed is never tried again", ("ledger grows", "acked survives", "one history"),
+        Commits, "_not_written", _trying_again,
+    ),
+    "cut-damage": Mutant(
+        "damage below what was durable is not the end", ("ledger grows", "acked survives", "one history"),
+        JournalReader, "_gather_evidence", _gathering_nothing,
+    ),
+    "forget-watermark": Mutant(
+        "each frame says what was durable when it was written", ("ledger grows", "acked survives", "one history"),
+        journal, "encode_header", _vouching_for_nothing,
+    ),
+    "vouch-early": Mutant(
+        "a frame calls durable only what was synced before it", ("recovery honest",),
+        Journal, "_write", _vouching_early,
+    ),
+    "trust-frames": Mutant(
+        "a frame that does not match its checksum is none", ("recovery honest", "bytes intact"),
+        journal_reader, "content_problem", giving(""),
+    ),
+    "pass-over-damage": Mutant(
+        "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
+        recovery.Replay, "blame", _passing_over,
+    ),
+    "forget-quarantine": Mutant(
+        "a stream in quarantine stays there when the journal that shows why is gone", ("acked survives", "ledger grows"),
+        CheckpointWriter, "add_quarantine", nothing,
+    ),
+    "reuse-orphans": Mutant(
+        "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed"),
+        recovery, "_file_numbers", giving(()),
+    ),
+    "unsynced-move": Mutant(
+        "messages are read from their new file once it is synced", ("recovery honest", "answer allowed"),
+        Batch, "sync_ops", _ops_without(SyncFile),
+    ),
+    "unsynced-checkpoint": Mutant(
+        "a checkpoint is synced before a manifest names it", ("recovery honest",),
+        CheckpointWriter, "finish", _ops_without(SyncFile),
+    ),
+    "unnamed-checkpoint": Mutant(
+        "a checkpoint's name is durable before a manifest names it", ("recovery honest",),
+        CheckpointWriter, "finish", _ops_without(SyncDir),
+    ),
+    "unnamed-segment": Mutant(
+        "a segment's name is durable before the segment is written to", ("ledger grows", "acked survives"),
+        Journal, "spare_job", _spare_without_name,
+    ),
+    "release-first": Mutant(
+        "journal segments go after the manifest that needs them no more", ("recovery honest",),
+        Checkpoints, "_replace_manifest", _releasing_first,
+    ),
+    "unsynced-manifest": Mutant(
+        "a manifest is synced before it takes the old one's place", ("recovery honest",),
+        checkpoints, "replace_ops", _ops_without(SyncFile),
+    ),
+    "manifest-in-place": Mutant(
+        "a manifest is replaced by a rename, never written over", ("recovery honest",),
+        checkpoints, "replace_ops", _manifest_in_place,
+    ),
+    "stale-catalogue": Mutant(
+        "a checkpoint that lets go of the catalogue's records holds its state",
+        ("lives apart", "acked survives", "recovery honest"),
+        Checkpoints, "_finish", _without_catalogue,
+    ),
+}  # fmt: skip

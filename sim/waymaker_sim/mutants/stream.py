@@ -1,0 +1,98 @@
+"""Rules of a stream: which sequence and time a message gets, what a condition is judged by, where the newest one is found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import waymaker_core.stream.admission as admission
+import waymaker_core.stream.reads as reads
+from waymaker_core.node.publishing import Publishing
+from waymaker_core.requests import Messages
+from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
+from waymaker_core.stream.subject_table import SubjectTable
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+
+def _as_committed(_: Any) -> Any:
+    return lambda self, subject: self.latest(subject)
+
+
+def _back_to_the_living(original: Any) -> Any:
+    def restore(cls: type[Stream], value: object, limits: Any) -> Stream:
+        stream: Stream = original.__func__(cls, value, limits)
+        last = max((block.last for block in stream.blocks.values()), default=0)
+        stream.last_seq = stream.tail.last_seq = last
+        return stream
+
+    return classmethod(restore)
+
+
+def _answering_ahead(original: Any) -> Any:
+    def commit(self: Publishing, call: Any, hosted: Any, decision: Any, *rest: Any) -> None:
+        decision.rests_on_tail = False
+        original(self, call, hosted, decision, *rest)
+
+    return commit
+
+
+def _at_any_hour(original: Any) -> Any:
+    def decide(state: StreamState, request: Any, wall_ms: int) -> Any:
+        state.tail.clock_ms = min(state.tail.clock_ms, wall_ms)
+        return original(state, request, wall_ms)
+
+    return decide
+
+
+def _one_behind(_: Any) -> Any:
+    def read_latest(state: StreamState, subject: str) -> Any:
+        seq = state.latest(subject)
+        if seq and seq == state.last_seq:
+            seq = state._previous(subject, seq, None) or seq
+        return reads.messages_in(state, [(seq, seq)], 0) if seq else Messages([], 0, 0)
+
+    return read_latest
+
+
+def _refusing_none(_: Any) -> Any:
+    return lambda *arguments: set()
+
+
+STREAM = {
+    "reuse-sequences": Mutant(
+        "a sequence whose message is gone is not given again after a restart",
+        ("one history", "ledger grows", "monotone"), Stream, "restore", _back_to_the_living,
+    ),
+    "ignore-conditions": Mutant(
+        "a conditional publish is compared with what is there", ("compare and set", "linearizable"),
+        admission, "_compare", nothing,
+    ),
+    "ignore-staged": Mutant(
+        "an expectation is judged with what is staged", ("compare and set", "linearizable"),
+        StreamState, "projected_latest", _as_committed,
+    ),
+    "answer-ahead": Mutant(
+        "a refusal that rests on a record leaves with that record", ("linearizable", "compare and set"),
+        Publishing, "_commit", _answering_ahead,
+    ),
+    "read-behind": Mutant(
+        "who reads the latest message finds what was confirmed last", ("acked survives", "linearizable"),
+        reads, "read_latest", _one_behind,
+    ),
+    "lose-latest": Mutant(
+        "once the newest message at a subject is gone, the one before is found",
+        ("acked survives", "compare and set", "linearizable"), StreamState, "_previous", giving(0),
+    ),
+    "forget-repairs": Mutant(
+        "a subject whose entry was repaired is entered again with its next message", ("acked survives", "linearizable"),
+        SubjectTable, "enter_again", nothing,
+    ),
+    "time-goes-back": Mutant(
+        "the server's time never decreases within a stream", ("monotone",),
+        admission, "decide_publish", _at_any_hour,
+    ),
+    "take-oversize": Mutant(
+        "a message over `max_msg_bytes` is refused", ("limits hold",),
+        admission, "_refused", _refusing_none,
+    ),
+}  # fmt: skip
