@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from tests.property.store_strategies import I64, STREAM_CONFIGS, TEXT, U32, plain
 from waymaker_core.configs import StreamConfig
-from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.limits import Limits
+from waymaker_core.message import encode_body
+from waymaker_core.store.archive import LAST_SEQ_MAX, ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_core.store.checksum import crc32c
 
 Piece = Head | Batch | Summary
+HEADERS = st.lists(st.tuples(st.sampled_from(["a", "é"]), TEXT), max_size=2)
 
 
 @st.composite
@@ -31,12 +34,14 @@ def archives(draw: st.DrawFn) -> tuple[list[Piece], bytes]:
         for gap in gaps:
             seq += gap
             seqs.append(seq)
-        bodies = [draw(st.binary(max_size=20)) for _ in seqs]
+        subjects = [draw(TEXT) for _ in seqs]
+        encoded = [encode_body(subject, draw(HEADERS), draw(st.binary(max_size=20)), Limits()) for subject in subjects]
+        bodies = [body for body, _ in encoded]
         batch = Batch(
             seqs,
             array("q", [draw(I64) for _ in seqs]),
-            [draw(TEXT) for _ in seqs],
-            array("I", [draw(U32) for _ in seqs]),
+            subjects,
+            array("I", [size for _, size in encoded]),
             array("I", map(len, bodies)),
             b"".join(bodies),
         )
@@ -103,11 +108,47 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
         read_whole(data)
 
 
+BODY = encode_body("a", (), b"x", Limits())[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "size", "problem"),
+    [
+        (b"\xff\xff", 1, "truncated"),
+        (BODY[:-1], 1, "runs past"),
+        (BODY + BODY, 1, "not a message at the subject"),
+        (BODY.replace(b"a", b"b"), 1, "not a message at the subject"),
+        (BODY[3:] + BODY[:3], 1, "not a message at the subject"),
+        (b"", 0, "not a message at the subject"),
+        (BODY, 7, "counts more bytes"),
+    ],
+)
+def test_a_body_that_no_node_wrote_is_refused(body: bytes, size: int, problem: str) -> None:
+    writer = ArchiveWriter()
+    head = writer.head(Head(StreamConfig("s"), 0, 1, 1, 1, 1, None))
+    batch = Batch(array("Q", [1]), array("q", [0]), ["a"], array("I", [size]), array("I", [len(body)]), body)
+    with pytest.raises(ArchiveError, match=problem):
+        read_whole(head + writer.batch(batch) + writer.finish(1))
+
+
+@pytest.mark.parametrize("figure", [-1, LAST_SEQ_MAX + 1, 1 << 63, 1 << 64, 1 << 200])
+def test_a_stream_that_could_not_go_on_is_refused(figure: int) -> None:
+    head = ArchiveWriter().head(Head(StreamConfig("s"), 0, 1, figure, 1, 1, None))
+    with pytest.raises(ArchiveError, match="out of range"):
+        ArchiveReader().feed(head)
+    writer = ArchiveWriter()
+    writer.head(Head(StreamConfig("s"), 0, 1, 1, 1, 1, None))
+    if 0 < figure < 1 << 64:
+        batch = Batch(array("Q", [figure]), array("q", [0]), ["a"], array("I", [1]), array("I", [6]), BODY)
+        with pytest.raises(ValueError, match="a sequence above"):
+            writer.batch(batch)
+
+
 def two_batches() -> tuple[bytes, bytes, bytes, bytes]:
     writer = ArchiveWriter()
     head = writer.head(Head(StreamConfig("s"), 0, 1, 2, 2, 2, None))
     batches = [
-        writer.batch(Batch(array("Q", [seq]), array("q", [0]), ["a"], array("I", [1]), array("I", [1]), b"x"))
+        writer.batch(Batch(array("Q", [seq]), array("q", [0]), ["a"], array("I", [1]), array("I", [6]), BODY))
         for seq in (1, 2)
     ]
     return head, batches[0], batches[1], writer.finish(2)

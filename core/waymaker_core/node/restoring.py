@@ -24,7 +24,7 @@ from waymaker_core.records import (
 )
 from waymaker_core.store.errors import CorruptRecord
 from waymaker_core.store.paths import CHECKPOINTS, JOURNAL
-from waymaker_core.store.recovery import Quarantine
+from waymaker_core.store.recovery import NONSENSE, Quarantine
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import CATALOGUE, StreamId
 
@@ -121,14 +121,14 @@ class Restoring:
     def _make(self, stream_id: StreamId) -> Hosted:
         life = self.catalogue.lives[stream_id]
         snapshot = self._snapshots.pop(stream_id, None)
-        if snapshot is None or stream_id in self._damage:
-            stream = Stream(stream_id, life.config, life.created_ms, self._limits)
-            return Hosted(life, stream, Consumers(stream, self._limits))
         try:
+            if snapshot is None or stream_id in self._damage:
+                stream = Stream(stream_id, life.config, life.created_ms, self._limits)
+                return Hosted(life, stream, Consumers(stream, self._limits))
             stream = Stream.restore(snapshot[0], self._limits)
             consumers = Consumers(stream, self._limits)
             consumers.restore(snapshot[1])
-        except ValueError as error:
+        except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
         if stream.config != life.config:
             stream.apply_config(life.config)

@@ -10,6 +10,9 @@ truncated, damaged, reordered or foreign archive ends in an `ArchiveError` that 
             meta CRC32C u32 | body CRC32C u32 | header CRC32C u32 | meta | body
 
 A batch's meta is a publish record (`record_codec`) with sequences, its body the stored bodies.
+
+Checksums say that an archive is what somebody wrote, not that this was a node. So a reader believes nothing: every body
+must be a message at the subject that its batch names, and every number one that a stream may go on from.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from struct import Struct
 from typing import Final
 
 from waymaker_core.configs import StreamConfig
+from waymaker_core.limits import SEQ_MAX
+from waymaker_core.message import decode_body, header_field, payload_field, subject_field
 from waymaker_core.records import PublishRecord
 from waymaker_core.store import record_codec
 from waymaker_core.store.checksum import crc32c
@@ -34,6 +39,8 @@ META_BYTES_MAX: Final = 256 << 20
 """More than any head has; a longer piece is damage."""
 BATCH_BYTES_MAX: Final = 64 << 20
 """Stored bodies in one batch, at most."""
+LAST_SEQ_MAX: Final = SEQ_MAX >> 1
+"""The greatest sequence in an archive: the stream must be able to go on behind it."""
 
 _HEAD: Final = 1
 _BATCH: Final = 2
@@ -178,7 +185,25 @@ def _batch_problem(batch: Batch, last_seq: int) -> str:
         return f"a batch of more than {BATCH_BYTES_MAX} bytes"
     if seqs[0] <= last_seq or any(seq >= after for seq, after in pairwise(seqs)):
         return "sequences that do not ascend"
+    if seqs[-1] > LAST_SEQ_MAX:
+        return f"a sequence above {LAST_SEQ_MAX}"
     return ""
+
+
+def _check_bodies(batch: Batch) -> None:
+    """Raise `CorruptRecord` where a body is not, byte for byte, a message at its subject, of at least its size."""
+    at = 0
+    for seq, subject, size, length in zip(batch.seqs, batch.subjects, batch.sizes, batch.lengths, strict=True):
+        body = batch.body[at : at + length]
+        at += length
+        try:
+            _, headers, payload = decode_body(body)
+        except ValueError as problem:
+            raise CorruptRecord(f"message {seq}: {problem}") from problem
+        if b"".join((subject_field(subject), *(header_field(*h) for h in headers), payload_field(payload))) != body:
+            raise CorruptRecord(f"message {seq} is not a message at the subject that its batch names")
+        if size > length:
+            raise CorruptRecord(f"message {seq} counts more bytes than it has")
 
 
 class ArchiveReader:
@@ -300,6 +325,7 @@ class ArchiveReader:
         problem = _batch_problem(batch, self._last_seq)
         if problem:
             raise CorruptRecord(problem)
+        _check_bodies(batch)
         self._last_seq = seqs[-1]
         self._count += count
         self._body_bytes += len(body)
@@ -317,6 +343,10 @@ class ArchiveReader:
 
 def _decode_head(meta: bytes) -> Head:
     match decode_plain(meta):
-        case [list(config), int(created_ms), int(first_seq), int(last_seq), int(count), int(byte_count), consumers]:
+        case [
+            list(config), int(created_ms), int(first_seq), int(last_seq), int(count), int(byte_count), consumers,
+        ]:  # fmt: skip
+            if min(created_ms, first_seq, last_seq, count, byte_count) < 0 or last_seq > LAST_SEQ_MAX:
+                raise CorruptRecord("a figure of the head is out of range")
             return Head(stream_config(config), created_ms, first_seq, last_seq, count, byte_count, consumers)
     raise CorruptRecord("not the head of an archive")

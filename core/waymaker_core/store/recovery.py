@@ -52,6 +52,10 @@ IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, "lost+found", *F
 """Names in a data directory that do not speak against its being empty."""
 
 
+NONSENSE: Final = (ValueError, AssertionError, LookupError, ArithmeticError, TypeError)
+"""What a state raises at a record or a snapshot that does not fit it: damage too, though every checksum matches."""
+
+
 class Quarantine:
     """Damage that belongs to one stream: the file, the offset in it, and what is wrong."""
 
@@ -68,7 +72,7 @@ class Quarantine:
 
 
 class Target(Protocol):
-    """What recovery fills. The first two may raise `CorruptRecord`: the stream is then quarantined."""
+    """What recovery fills. The first two may raise `CorruptRecord`, or any of `NONSENSE`: the stream is then quarantined."""
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """A stream's state at a position of its log. The catalogue (0) comes first, then ascending ids.
@@ -260,7 +264,9 @@ class Replay:
         self._covered[stream_id] = position
         try:
             self._target.snapshot(stream_id, position, meta)
-        except CorruptRecord as problem:
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        except NONSENSE as problem:
             self.blame(stream_id, path, offset, f"its snapshot: {problem}")
 
     def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
@@ -279,11 +285,14 @@ class Replay:
             if record_codec.body_bytes(record) != header.body_length:
                 raise CorruptRecord("the record does not fit its messages")
             self._target.record(stream_id, position, record, chunk)
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
         except CorruptRecord as problem:
             self.blame(stream_id, path, offset, str(problem))
             return
-        except UnknownVersion as problem:
-            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        except NONSENSE as problem:
+            self.blame(stream_id, path, offset, f"a record that its state cannot take: {problem}")
+            return
         self._positions[stream_id] = position
         self.replayed += 1
 
