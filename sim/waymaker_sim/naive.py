@@ -231,8 +231,16 @@ class NaiveStream:
             self.drop(seq)
 
     def _made_by(self, consumer: NaiveConsumer, headers: list[tuple[str, str]]) -> bool:
-        makers = [value for key, value in headers if key == "x-waymaker-dlq-consumer"]
-        return any(maker in consumer.group.members for maker in makers)
+        """Whether the consumer, or a member of its queue group at the time, dead-lettered it before, in this stream."""
+        stream = ""
+        for key, value in headers:
+            if key == "x-waymaker-dlq-stream":
+                stream = value
+            fellow = key == "x-waymaker-dlq-consumer" and value in consumer.group.members
+            group = key == "x-waymaker-dlq-group" and value == consumer.config.deliver_group
+            if stream == self.config.name and (fellow or group):
+                return True
+        return False
 
     def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
         """Store a copy that was owed, with the body and time that the real node gave it."""

@@ -61,7 +61,6 @@ class Calls:
         self._later: list[Call] = []
         self._queued: dict[StreamId, Hosted] = {}
         """Streams whose queue waits for room."""
-        self._asked_at = 0
         self.damaged: Callable[[Hosted, DiskFailure], None]
         """What to do about a stream whose data could not be read."""
 
@@ -173,12 +172,6 @@ class Calls:
     def _load_for_head(self, hosted: Hosted, need: NeedBlocks) -> None:
         ask, lost = partial(self._ask_head, hosted), partial(self._head_unreadable, hosted)
         self._indexes.load(hosted, need.blocks, ask, lost)
-
-    def ask_after_flush(self) -> None:
-        """What had gathered is being written, since this was last called: ask again for what waits for room."""
-        if self._asked_at != self._commits.flushes:
-            self._asked_at = self._commits.flushes
-            self.ask_later_ones()
 
     def ask_later_ones(self) -> None:
         """There may be room now: ask again for what waits for it, in the order in which it came."""

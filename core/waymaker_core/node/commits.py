@@ -100,8 +100,8 @@ class Commits:
         """Why durability can no longer be promised."""
         self.committed_end = journal.end
         """Address behind the last record that was applied."""
-        self.flushes = 0
-        """Times that what had gathered went on to be written, so that there may be room again."""
+        self.room_changes = 0
+        """Times that there may have come room: what had gathered went on to be written, or a spare segment was made."""
 
     # ------------------------------------------------------------------ gathering
 
@@ -216,7 +216,7 @@ class Commits:
             self._gathered_largest = 0
         self._joining.clear()
         if self._flying:
-            self.flushes += 1
+            self.room_changes += 1
         if self._flying or self._sync_due:
             self._write()
 

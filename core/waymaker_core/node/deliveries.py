@@ -40,6 +40,8 @@ class Deliveries:
         self._commits = commits
         self._indexes = indexes
         self._calls = calls
+        self._no_room: dict[StreamId, Hosted] = {}
+        """Streams that could not give up what is spent, for lack of room."""
 
     def expire(self, stream_id: int) -> None:
         """A stream's first expiry is due."""
@@ -53,6 +55,14 @@ class Deliveries:
         hosted = self._state.hosted.get(StreamId(stream_id))
         if hosted is not None and hosted.damage is None:
             self._state.touch(hosted)
+
+    def try_again(self) -> None:
+        """There may be room now."""
+        waiting, self._no_room = self._no_room, {}
+        for stream_id, hosted in waiting.items():
+            if self._serves(hosted):
+                self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
+                self._state.touch(hosted)
 
     def settle(self, hosted: Hosted) -> None:
         """Something of a stream changed: give up what is spent, and wake at its next expiry."""
@@ -117,6 +127,7 @@ class Deliveries:
             return
         if self._commits.stalled or not self._commits.room_for(bound, ordinary=bodies is not None):
             self._put_off(hosted, spent)
+            self._no_room[hosted.id] = hosted
             return
         for record, parts in hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms):
             size = sum(map(len, parts))

@@ -73,6 +73,7 @@ class Node:
         self._space = Space(state, self._commits, self._calls, self._checkpoints)
         self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
         self._halted = False
+        self._room_changes = 0
         self._orphans = restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
@@ -134,7 +135,7 @@ class Node:
         self._subscriptions.serve()
         self._settle()
         self._commits.flush()
-        self._calls.ask_after_flush()
+        self._ask_for_room()
         self._settle()
         self._checkpoints.wake()
         self._space.wake()
@@ -216,6 +217,14 @@ class Node:
                     self._deliveries.settle(hosted)
                     self._retention.settle(hosted)
                     self._subscriptions.wake(hosted)
+
+    def _ask_for_room(self) -> None:
+        """What waits for room in the journal asks again where there may be some."""
+        changes = self._commits.room_changes
+        if changes != self._room_changes:
+            self._room_changes = changes
+            self._calls.ask_later_ones()
+            self._deliveries.try_again()
 
     def _delete_orphans(self) -> None:
         """Files that the start found and nobody names."""

@@ -57,7 +57,7 @@ class Space:
 
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)
-        self._calls.ask_later_ones()
+        self._commits.room_changes += 1
 
     def _not_made(self, job: SpareJob, failure: DiskFailure) -> None:
         failed_op = job.ops[failure.op_index] if failure.op_index < len(job.ops) else None
