@@ -219,7 +219,9 @@ class Audit:
             return
         self.scene.process.now()
         wall_max_ms = self.scene.process.wall_max_ms
-        life.missing([seq for seq in life.live if seq not in there], self.now_ns, self.now_ns, wall_max_ms)
+        life.missing(
+            [seq for seq in life.live if seq not in there], self.now_ns, self.now_ns, wall_max_ms, self.ledger.mark
+        )
         self._figures(life, seen)
         self._times(life)
         self._sizes(life)

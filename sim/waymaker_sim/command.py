@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from waymaker_sim import cases
+from waymaker_sim import cases, marks
 from waymaker_sim.checks import CHECKS, CRASH, LIVENESS, SAFETY
 from waymaker_sim.compare import converse
 from waymaker_sim.digest import Digest, first_difference
@@ -241,8 +241,8 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
                 _save(save, report.seed)
     _tell_sum(total, count, time.perf_counter() - begun)
     click.echo(f"{total.virtual_ns / NS / YEAR_SECONDS:.4f} virtual years; marks:")
-    for name, times in sorted(total.marks.items()):
-        click.echo(f"  {times:>10,}  {name}")
+    for line in marks.report(total.marks):
+        click.echo(line)
     sys.exit(worst)
 
 

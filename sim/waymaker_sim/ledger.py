@@ -430,7 +430,9 @@ class Life:
         """Whether a message may have been acknowledged, terminated or dropped."""
         return not group.certain or seq in group.answered or self.may_be_dropped(group, seq)
 
-    def missing(self, seqs: Iterable[int], asked_ns: int, now_ns: int, wall_max_ms: int) -> None:
+    def missing(
+        self, seqs: Iterable[int], asked_ns: int, now_ns: int, wall_max_ms: int, mark: Callable[[str], None]
+    ) -> None:
         """These sequences were not there when they were looked for."""
         owed = -1
         for seq in seqs:
@@ -442,6 +444,7 @@ class Life:
                 violated("acked survives", f"{self.name} (life {self.number}) seq {seq} was confirmed and is not there")
             del self.live[seq]
             self.gone_ns[seq] = now_ns
+            mark(f"gone: {self.config.retention.name.lower()}")
 
     # ------------------------------------------------------------ deliveries
 
@@ -464,7 +467,7 @@ class Life:
             if seq < group.start_least:
                 violated("filter", f"{self.name}/{config.name}: {seq} is before the start {group.start_least}")
             self._check_holders(group, seq, stamp)
-            self._check_put_off(group, seq, stamp)
+            self._check_put_off(ledger, group, seq, stamp)
             self._check_count(group, message)
             if seq in group.holds and group.holds[seq].process_life != stamp.life:
                 ledger.mark("redelivery after a restart")
@@ -493,10 +496,11 @@ class Life:
                     "one holder", f"{self.name}/{group.config.name} seq {seq} is out at {who} until {hold.until_ns}"
                 )
 
-    def _check_put_off(self, group: Group, seq: int, stamp: Stamp) -> None:
+    def _check_put_off(self, ledger: Ledger, group: Group, seq: int, stamp: Stamp) -> None:
         put_off = group.put_off.pop(seq, None)
         if put_off is None or put_off.free or put_off.process_life != stamp.life:
             return
+        ledger.mark("put off")
         if stamp.time_ns < put_off.until_ns:
             violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
 

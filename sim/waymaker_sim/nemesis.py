@@ -33,7 +33,7 @@ class Nemesis:
         if track.chance("clock jump", plan.wall_jump):
             sign = -1 if track.draw("direction", 2) else 1
             process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
-            self.scene.mark("clock jump")
+            self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
         if track.chance("disk full", plan.full):
             self._fill()
         if track.chance("bit rot", plan.rot):

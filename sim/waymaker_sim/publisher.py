@@ -248,7 +248,7 @@ class Reader:
     def _missing(self, life: Life, ask: Ask, seqs: list[int]) -> None:
         process = self.scene.process
         process.now()
-        life.missing(seqs, ask.asked_ns, self.scene.events.now_ns, process.wall_max_ms)
+        life.missing(seqs, ask.asked_ns, self.scene.events.now_ns, process.wall_max_ms, self.scene.mark)
 
     def _read(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         life = self._life(ask, answer)

@@ -237,6 +237,8 @@ class Scene:
     def check_refusal(self, what: str, refusal: Refusal) -> None:
         """Whether this refusal has a reason in this world. Every request of these clients is well formed."""
         self.mark(f"refused {refusal.status.name}")
+        if "disk is full" in refusal.message:
+            self.mark("refused: the disk is full")
         match refusal.status:
             case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
                 return

@@ -142,6 +142,8 @@ class Worker:
             if group is answering.group and seq in answering.out:
                 out = answering.out[seq]
                 group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, stamp)
+                if request.kind is AckKind.IN_PROGRESS:
+                    self.scene.mark("wait extended")
 
     # ------------------------------------------------------------ subscriptions
 

@@ -29,6 +29,7 @@ from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
 from waymaker_sim.instant import InstantNode
 from waymaker_sim.ledger import Ledger
+from waymaker_sim.marks import Lookout
 from waymaker_sim.nemesis import Nemesis
 from waymaker_sim.process import Got, Process, Stamp, State
 from waymaker_sim.publisher import Publisher, Reader, Refused
@@ -60,6 +61,7 @@ class World:
         self.machines = [self._machine(1)]
         self.scene = Scene(self.events, self.machines[0], self.ledger, [f"s{n}" for n in range(self.plan.streams)])
         self.ledger.mark = self.scene.mark
+        self.lookout = Lookout(self.scene.mark)
         self.scene.read_errors = self.plan.disk.read_error > 0
         self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
         self.refusals: list[Refused] = []
@@ -93,6 +95,7 @@ class World:
     def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         if self.digest is not None:
             self.digest.step(process.number, now, inputs, effects)
+        self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)
 
@@ -106,6 +109,7 @@ class World:
         refusal = process.refusal
         self.crashes += 1
         self.scene.process_gone()
+        self.lookout.stopped()
         if process.halted is None or not process.halted.clean:
             self.ledger.abrupt_stops += 1
         if self.digest is not None:
