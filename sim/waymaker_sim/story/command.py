@@ -8,10 +8,14 @@ import click
 
 from waymaker_sim.cases import CaseRefused, from_text
 from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.story.page import page
 from waymaker_sim.story.selection import select
 from waymaker_sim.story.story import Story, live
-from waymaker_sim.story.text import tell
+from waymaker_sim.story.text import tell, told_of
 from waymaker_sim.tape import Tape
+
+EVENTS_MAX = 1_500
+"""A page of more rows is slow to scroll and read by nobody."""
 
 
 @click.command()
@@ -20,7 +24,13 @@ from waymaker_sim.tape import Tape
 @click.option("--mutant", default="", help="Take one rule out of the core first; see `waymaker sim mutants`.")
 @click.option("--about", default="", help="Tell of this, written as in `s0/c1 seq 5`, and not of what was violated.")
 @click.option("--all", "everything", is_flag=True, help="Tell every event.")
-def story(case: Path | None, seed: int | None, mutant: str, about: str, everything: bool) -> None:
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page with a diagram to a file."
+)
+@click.option("--events", default=EVENTS_MAX, show_default=True, help="At most so many, the last, in a page; 0: all.")
+def story(
+    case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int
+) -> None:
     """Tell the story of a run: of its violation, and the faults around it."""
     if (case is None) == (seed is None):
         raise click.UsageError("give either a saved case or --seed N")
@@ -28,6 +38,11 @@ def story(case: Path | None, seed: int | None, mutant: str, about: str, everythi
         raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
     found = _live(case, seed, mutant, about)
     told = found.moments if everything else select(found)
+    if html is not None:
+        shown = told[-events:]
+        html.write_text(page(found, shown, len(told) - len(shown)), encoding="utf-8")
+        click.echo(f"{html}: {told_of(found, shown, len(told) - len(shown))}")
+        return
     for line in tell(found, told):
         click.echo(line)
 

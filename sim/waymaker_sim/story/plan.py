@@ -61,16 +61,16 @@ def _limits(plan: Plan) -> str:
 
 def _faults(plan: Plan) -> str:
     odds = [(getattr(plan, name), words) for name, words in FAULTS.items()]
-    told = [f"{words} ({_rate(per_million * PER_SECOND)})" for per_million, words in odds if per_million]
+    told = [f"{words} ({_rate(per_million * PER_SECOND, plan)})" for per_million, words in odds if per_million]
     if not told:
         return "Nothing goes wrong from outside."
     return f"For {plan.faults_ns / SECOND:g} s things go wrong: {', '.join(told)}."
 
 
-def _rate(per_million: int) -> str:
-    """How often in a second, as people say it."""
+def _rate(per_million: int, plan: Plan) -> str:
+    """How often, as people say it."""
     each = 1_000_000 / per_million
-    return f"every {each:.1f} s" if each < 100 else f"every {each:,.0f} s"
+    return f"every {each:.1f} s" if each * SECOND < plan.faults_ns else "rarely"
 
 
 def _disk(disk: DiskFaults) -> str:

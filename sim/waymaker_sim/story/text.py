@@ -35,15 +35,16 @@ PAUSE_NS = SECOND
 """Where nothing is told for so long, a line says so."""
 
 
-def line_of(moment: Moment) -> str:
-    """What happened, complete in itself: an answer names its question and how long it took."""
-    exchange = moment.exchange
+def parts_of(moment: Moment) -> tuple[str, str]:
+    """What happened, and what it belongs to: an answer names its question and how long it took."""
+    exchange, text = moment.exchange, printable(moment.text)
     if exchange is None or moment.kind is Kind.CALL:
-        return printable(moment.text)
+        return text, ""
+    request = printable(brief_request(exchange.request))
     if moment.kind is Kind.ANSWER:
-        took = duration(moment.at_ns - exchange.asked_ns)
-        return printable(f"{moment.text} [{brief_request(exchange.request)}, {took}]")
-    return printable(f"{moment.text} [{brief_request(exchange.request)}]")
+        took_ns = moment.at_ns - exchange.asked_ns
+        request += f", {duration(took_ns)}" if took_ns else ", at once"
+    return text, f"[{request}]"
 
 
 def pause_between(before: Moment, after: Moment) -> str:
@@ -67,13 +68,14 @@ def head_of(story: Story) -> list[tuple[str, str]]:
     return [*head, ("world", story.plan)]
 
 
-def told_of(story: Story, told: Sequence[Moment]) -> str:
-    """How much of the run is told."""
-    if len(told) == len(story.moments):
-        return f"all {len(told):,} events"
-    subjects = str(story.about)
-    what = f"{subjects}, and the faults around" if subjects else "what came last, and the faults around"
-    return f"{what}: {len(told):,} of {len(story.moments):,} events"
+def told_of(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
+    """How much of the run is told; `left_out` moments before the first would be, too, were they not so many."""
+    whole = len(story.moments)
+    if len(told) + left_out == whole:
+        return f"the last {len(told):,} of {whole:,} events" if left_out else f"all {whole:,} events"
+    what = str(story.about) or "what came last"
+    most = f", the last {len(told):,} of {len(told) + left_out:,}" if left_out else f": {len(told):,}"
+    return f"{what}, and the faults around{most} of {whole:,} events"
 
 
 def tell(story: Story, told: Sequence[Moment]) -> Iterator[str]:
@@ -86,5 +88,6 @@ def tell(story: Story, told: Sequence[Moment]) -> Iterator[str]:
     for moment in told:
         if before is not None and (pause := pause_between(before, moment)):
             yield f"{'...':>12}  {'':<{width}}    {pause}"
-        yield f"{seconds(moment.at_ns):>12}  {moment.lane:<{width}}  {SIGNS[moment.kind]} {line_of(moment)}"
+        line = " ".join(part for part in parts_of(moment) if part)
+        yield f"{seconds(moment.at_ns):>12}  {moment.lane:<{width}}  {SIGNS[moment.kind]} {line}"
         before = moment

@@ -40,8 +40,12 @@ def seconds(at_ns: int) -> str:
 def duration(ns: int) -> str:
     """A span of time in a unit that fits."""
     if ns >= SECOND:
-        return f"{ns / SECOND:.2f} s"
-    return f"{ns / MS:.2f} ms" if ns < 100 * MS else f"{ns / MS:.0f} ms"
+        return f"{_short(ns / SECOND)} s"
+    return f"{_short(ns / MS)} ms" if ns < 100 * MS else f"{ns / MS:.0f} ms"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 def sequences(seqs: Iterable[int]) -> str:
