@@ -34,12 +34,14 @@ from waymaker_sim.nemesis import Nemesis
 from waymaker_sim.process import Got, Process, Stamp, State
 from waymaker_sim.publisher import Publisher, Reader, Refused
 from waymaker_sim.scene import Ask, Scene
-from waymaker_sim.swarm import draw_plan
+from waymaker_sim.swarm import Plan, draw_plan
 from waymaker_sim.tape import Tape, Track
 from waymaker_sim.watcher import Watcher
 from waymaker_sim.worker import Worker
 
 FAULT_TICK_NS = 100 * MS
+TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4}
+"""After how many of the plan's pauses an actor of each role acts again."""
 HEAL_NS = 30 * SECOND
 """How long recovery and progress may take once nothing goes wrong any more."""
 DRAIN_NS = 300 * SECOND
@@ -165,27 +167,33 @@ class World:
             self._rest()
 
     def _begin(self) -> None:
-        think = self.plan.think_ns
-        self._repeat(self.administrator.act, think * 4, "administrator", lambda: True)
+        self._repeat(self.administrator.act, "administrator", lambda: True)
         for index, publisher in enumerate(self.publishers):
-            self._repeat(publisher.act, think, f"publisher {index}", lambda: self._publishing)
+            self._repeat(publisher.act, f"publisher {index}", lambda: self._publishing)
         for index, worker in enumerate(self.workers):
-            self._repeat(worker.act, think, f"worker {index}", lambda: self._working)
+            self._repeat(worker.act, f"worker {index}", lambda: self._working)
         for index, reader in enumerate(self.readers):
-            self._repeat(reader.act, think * 2, f"reader {index}", lambda: self._working)
+            self._repeat(reader.act, f"reader {index}", lambda: self._working)
         for index, watcher in enumerate(self.watchers):
-            self._repeat(watcher.act, think * 4, f"watcher {index}", lambda: self._working)
-        self._repeat(self.nemesis.act, FAULT_TICK_NS, "nemesis", lambda: self._faulty)
+            self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
+        self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
-    def _repeat(self, act: Callable[[], None], pause_ns: int, who: str, wanted: Callable[[], bool]) -> None:
-        track: Track = self.tape.track(f"pauses of {who}")
+    def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
+        """Act once in each turn, at a moment that is drawn: the number of an operation tells its time."""
+        pause_ns = turn_ns(who, self.plan)
+        track: Track = self.tape.track(f"moments of {who}")
 
         def again() -> None:
             if wanted():
-                act()
-                self.events.after(pause_ns // 2 + track.draw("pause", pause_ns), again)
+                track.begin()
+                self.events.after(track.draw("moment", pause_ns), meanwhile)
+                self.events.after(pause_ns, again)
 
-        self.events.after(track.draw("pause", pause_ns), again)
+        def meanwhile() -> None:
+            if wanted():
+                act()
+
+        again()
 
     def _heal(self) -> None:
         """No more faults: the machines must come up, and publishes must be confirmed."""
@@ -269,6 +277,11 @@ class World:
                 return not self._rotten()
         require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
         return False
+
+
+def turn_ns(who: str, plan: Plan) -> int:
+    """How long a turn of an actor is."""
+    return FAULT_TICK_NS if who == "nemesis" else TURNS[who.partition(" ")[0]] * plan.think_ns
 
 
 def check_node(process: Process) -> None:
