@@ -103,3 +103,23 @@ def test_a_file_in_memory_is_never_used_again_nor_given_up_while_written() -> No
     server.ack(2)
     server.publish("s", b"three")
     assert server.fetch() == [(3, 1, b"three")]
+
+
+def test_a_start_without_any_room_serves_what_needs_none() -> None:
+    server = Server(replace(SMALL, segment_bytes=4096, checkpoint_journal_bytes=1 << 30))
+    server.create("kept")
+    server.publish("kept", b"stays")
+    server.create("s", ephemeral=True)
+    server.disk.space = sum(len(inode.content) for inode in server.disk.names.values())
+    for _ in range(100):
+        server.kill()
+        assert server.all("kept") == [(1, 0, b"stays")]
+        if server.node.quarantined():
+            break
+    answer = server.call(rq.GetStreamInfo("s"))
+    assert isinstance(answer, Refusal)
+    assert "the disk is full" in answer.message
+    server.disk.space = None
+    server.kill()
+    assert info(server).notice
+    assert server.publish("s", b"again").first_seq == 1

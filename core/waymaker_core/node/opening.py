@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from waymaker_core.disk import DiskFailure, DiskOp
+from waymaker_core.node.commits import record_bound
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.lives import begin
 from waymaker_core.node.node import Node
@@ -16,13 +17,13 @@ from waymaker_core.node.restored import Restored
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.node.state import NodeState
 from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted
-from waymaker_core.store.errors import JournalFull
 from waymaker_core.store.journal import Journal
-from waymaker_core.store.paths import BLOCKS, TAILS, block_owner
-from waymaker_core.store.recovery import Recovered, recover
+from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS, block_owner
+from waymaker_core.store.recovery import Quarantine, Recovered, recover
 from waymaker_core.types import CATALOGUE, Now, StreamId
 
 EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
+NO_ROOM = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
 
 
 def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
@@ -51,26 +52,29 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
 
 
 def _begin_new_lives(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
-    """End what cannot outlive a restart, and begin the ephemeral streams anew, in one commit."""
-    records: list[CatalogueRecord] = []
-    anew: list[StreamId] = []
-    for life in list(restoring.catalogue.lives.values()):
-        if life.importing:
-            records.append(StreamDeleted(life.stream_id))
-        elif life.config.ephemeral:
-            stream_id = StreamId(restoring.catalogue.draw_id())
-            records += [StreamDeleted(life.stream_id), StreamCreated(stream_id, life.config, now.wall_ms)]
-            anew.append(stream_id)
-    if not records:
+    """End what cannot outlive a restart, and begin the ephemeral streams anew, in one commit.
+
+    Where even the journal's reserve has no room for that, the rest of them is not served until the next start.
+    """
+    passing = [life for life in restoring.catalogue.lives.values() if life.importing or life.config.ephemeral]
+    if not passing:
         return
     yield from _make_spare(journal)
-    for record in records:
-        position = restoring.catalogue_position + 1
-        try:
+    anew: list[StreamId] = []
+    for life in passing:
+        records: list[CatalogueRecord] = [StreamDeleted(life.stream_id)]
+        stream_id = StreamId(restoring.catalogue.next_id)
+        if not life.importing:
+            records.append(StreamCreated(stream_id, life.config, now.wall_ms))
+        if not journal.fits(sum(map(record_bound, records)), ordinary=False):
+            restoring.quarantine(Quarantine(life.stream_id, JOURNAL, 0, NO_ROOM))
+            continue
+        for record in records:
+            position = restoring.catalogue_position + 1
             journal.append(CATALOGUE, position, record)
-        except JournalFull as full:
-            raise RuntimeError("the journal has no room for the streams that begin anew") from full
-        restoring.record(CATALOGUE, position, record, None)
+            restoring.record(CATALOGUE, position, record, None)
+        if not life.importing:
+            anew.append(stream_id)
     flush = journal.flush()
     while flush is not None:
         yield from flush.ops
