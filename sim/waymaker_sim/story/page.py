@@ -64,7 +64,7 @@ def _document(story: Story, told: Sequence[Moment], left_out: int) -> Iterator[s
     yield "</div>"
     yield from _controls(told, story, left_out)
     yield f'<div class="board" style="--lanes: {diagram.width}px">\n{_lanes(diagram)}'
-    yield f'<svg class="space" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
+    yield f'<svg class="space{"" if story.report.check else " clean"}" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
     yield from diagram.drawing.parts
     yield "</svg>"
     yield '<ol id="rows">'

@@ -88,6 +88,8 @@ class Recorder:
         for exchange in self.exchanges:
             if isinstance(exchange.request, Publish) and exchange.moments[-1].kind is Kind.LOST:
                 self._trace(exchange, exchange.request)
+        for machine in self.machines:
+            machine.close()
         text = f"{check}: {detail}" if check else "nothing was violated"
         self.add("world", Kind.VERDICT, text)
 
@@ -303,12 +305,19 @@ class MachineRecorder:
         if kind in ("kill", "power loss"):
             self._interrupt()
 
-    def _interrupt(self) -> None:
-        """Jobs under way stop in the middle of an operation; those behind them never begin."""
+    def close(self) -> None:
+        """The run is over; jobs may be under way."""
+        self._leave("is still under way")
+
+    def _leave(self, ending: str) -> None:
         for key in list(self._running):
             work = self._of.get(key)
             if work is not None:
-                self._finish(work, Kind.CUT, "is interrupted")
+                self._finish(work, Kind.CUT, ending)
+
+    def _interrupt(self) -> None:
+        """Jobs under way stop in the middle of an operation; those behind them never begin."""
+        self._leave("is interrupted")
         self._running.clear()
         self._of.clear()
         self._jobs.clear()

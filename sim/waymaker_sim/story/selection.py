@@ -3,7 +3,8 @@
 Told are, of the violation's stream: its creation, changes and end; of the named sequences: publishes, deliveries to the named
 consumers, acknowledgements and reads, the first and last of them in each life of the process; the journal jobs that let the
 answers leave; every start and stop and what they cost from the first of these moments on; the last checkpoint before each
-start; and what was seen last. A run without such subjects is told by its last moments.
+start; and what was seen last. A violation without such subjects is told by the last moments, a clean run by what was created,
+changed and deleted in it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from waymaker_core.requests import (
     WatchStreams,
 )
 from waymaker_core.store.paths import MANIFEST
-from waymaker_sim.story.record import Exchange, Kind, Moment
+from waymaker_sim.story.record import Kind, Moment, Work
 from waymaker_sim.story.story import Story
 
 RECENT = 40
 """So many last moments are told where a violation names no subject, and of a subject without sequences."""
+PATH_MAX = 5
+"""So many first and so many last jobs on a named file are told."""
 UPDATES_MAX = 6
 """So many moments of changes of the stream's settings are told, the last ones."""
 AROUND_MAX = 60
@@ -78,10 +81,19 @@ def _direct(story: Story) -> list[Moment]:
     about, moments = story.about, story.moments
     touched = list(_touched(story)) if about.stream else []
     if about.paths:
-        touched += [moment for moment in moments if _on_paths(moment, about.paths)][-RECENT:]
-    if not touched and not about.stream and story.report.check:
+        found = [moment for moment in moments if _on_paths(moment, about.paths)]
+        touched += [*found[:PATH_MAX], *found[-PATH_MAX:]]
+    if not story.report.check and not about.stream:
+        touched += [moment for moment in moments if _changes(moment)]
+        touched = touched[-RECENT:] + [moment for moment in moments if moment.kind is Kind.START][:1]
+    elif not touched:
         touched = [moment for moment in moments[:-1] if _telling(moment)][-RECENT:]
     return [part for moment in touched for part in _whole(moment)]
+
+
+def _changes(moment: Moment) -> bool:
+    exchange = moment.exchange
+    return exchange is not None and isinstance(exchange.request, (*STREAM_CHANGES, *CONSUMER_CHANGES))
 
 
 def _telling(moment: Moment) -> bool:
@@ -157,15 +169,22 @@ def _whole(moment: Moment) -> list[Moment]:
 
 
 def _durable(moments: list[Moment], told: Iterable[Moment]) -> list[Moment]:
-    """The journal jobs whose ends let answers to changes leave."""
-    works = {id(work) for moment in told if (work := _settler(moment.exchange)) is not None}
-    return [moment for moment in moments if moment.work is not None and id(moment.work) in works]
+    """The journal jobs that answers to changes rest on."""
+    journal = [moment for moment in moments if moment.work is not None and moment.lane.startswith("journal")]
+    works = {id(work) for moment in told if (work := _settler(moment, journal)) is not None}
+    return [moment for moment in journal if id(moment.work) in works]
 
 
-def _settler(exchange: Exchange | None) -> object:
+def _settler(moment: Moment, journal: list[Moment]) -> Work | None:
+    """The job that an answer waited for; where a stored change was answered without, the job that came too late."""
+    exchange = moment.exchange
     if exchange is None or not isinstance(exchange.request, CHANGING):
         return None
-    return exchange.settled_by
+    if exchange.settled_by is not None:
+        return exchange.settled_by
+    if moment.kind is not Kind.ANSWER or isinstance(exchange.request, Ack) or not moment.text.startswith("ok"):
+        return None
+    return next((m.work for m in journal if m.work is not None and m.work.submitted_ns >= exchange.taken_ns), None)
 
 
 def _life(moments: list[Moment], index: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from waymaker_sim.events import SECOND
 from waymaker_sim.story.record import Kind, Moment
@@ -31,6 +32,7 @@ SIGNS = {
     Kind.ACT: "#",
     Kind.VERDICT: "#",
 }
+HEAD_COLUMNS = 120
 PAUSE_NS = SECOND
 """Where nothing is told for so long, a line says so."""
 
@@ -81,7 +83,7 @@ def told_of(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
 def tell(story: Story, told: Sequence[Moment]) -> Iterator[str]:
     """All lines."""
     for name, text in [*head_of(story), ("told", told_of(story, told))]:
-        yield f"{name + ':':<9}{text}"
+        yield from wrap(f"{name + ':':<9}{text}", HEAD_COLUMNS, subsequent_indent=" " * 9)
     yield ""
     width = max((len(moment.lane) for moment in told), default=0)
     before: Moment | None = None
