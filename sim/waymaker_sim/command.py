@@ -1,4 +1,4 @@
-"""`waymaker sim`: run seeds, compare with the naive broker, hunt for as long as there is time.
+"""`waymaker sim`: run seeds, shrink what fails, compare with the naive broker, hunt for as long as there is time.
 
 Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped. The
 worst decides.
@@ -6,31 +6,30 @@ worst decides.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import click
 
-from waymaker_sim import cases, marks
-from waymaker_sim.checks import CHECKS, CRASH, LIVENESS, SAFETY
+from waymaker_sim import marks
+from waymaker_sim.case_commands import known_mutant, replay, save_into, shrink
+from waymaker_sim.checks import CHECKS, SAFETY
 from waymaker_sim.compare import converse
 from waymaker_sim.digest import Digest, first_difference
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.pair import Disagreement
+from waymaker_sim.reporting import EXIT_CODES, NS, Tally
 from waymaker_sim.run import Report, run_seed, run_tape
 from waymaker_sim.story.command import story
 from waymaker_sim.tape import Tape
 
-EXIT_CODES = {"": 0, SAFETY: 3, LIVENESS: 4, CRASH: 5}
 EXIT_ESCAPED = 6
 YEAR_SECONDS = 365.25 * 86_400
-NS = 1_000_000_000
 
 
 @click.group()
@@ -38,7 +37,8 @@ def sim() -> None:
     """Live through simulated crashes, torn disks and hostile clocks, from a seed."""
 
 
-sim.add_command(story)
+for command in (story, shrink, replay):
+    sim.add_command(command)
 
 
 class SeedRange(click.ParamType[range]):
@@ -79,14 +79,19 @@ def run(
     """Run one seed or a range of them."""
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed N or --seeds A..B")
-    if mutant and mutant not in MUTANTS:
-        raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
+    known_mutant(mutant)
+    tally = Tally(as_json=as_json, save=_saver(save, mutant))
     if seed is not None and trace is not None:
-        sys.exit(_finish([_traced(seed, mutant, trace)], as_json, save, time.perf_counter()))
-    wanted: Iterable[int] = [seed] if seed is not None else seeds or ()
-    begun = time.perf_counter()
-    reports = _run_all(wanted, jobs, double, mutant)
-    sys.exit(_finish(reports, as_json, save, begun))
+        tally.add(_traced(seed, mutant, trace))
+    else:
+        wanted = range(seed, seed + 1) if seed is not None else seeds or range(0)
+        tally.take(_run_all(wanted, jobs, double, mutant), len(wanted))
+    tally.tell_sum()
+    sys.exit(tally.worst)
+
+
+def _saver(folder: Path | None, mutant: str = "") -> Callable[[Report], None] | None:
+    return None if folder is None else lambda report: save_into(folder, report, mutant)
 
 
 def _traced(seed: int, mutant: str, trace: Path) -> Report:
@@ -103,84 +108,6 @@ def _run_all(seeds: Iterable[int], jobs: int, double: bool, mutant: str) -> Iter
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         yield from pool.imap_unordered(work, seeds, chunksize=1)
-
-
-def _finish(reports: Iterable[Report], as_json: bool, save: Path | None, begun: float) -> int:
-    """Tell of every failing run as it comes, then the sum; the exit code of the worst."""
-    total = Report(0)
-    count, worst = 0, 0
-    for report in reports:
-        count += 1
-        _add(total, report)
-        if as_json:
-            click.echo(json.dumps(_plain(report)))
-        elif not report.clean():
-            click.echo(f"seed {report.seed}: {report.kind()} violated: {report.check}: {report.detail}")
-        if not report.clean():
-            worst = max(worst, EXIT_CODES[report.kind()])
-            if save is not None:
-                _save(save, report.seed)
-        if count % 20 == 0 and sys.stderr.isatty():
-            click.echo(f"\r{count} seeds, {total.virtual_ns / NS:,.0f} virtual seconds", err=True, nl=False)
-    _tell_sum(total, count, time.perf_counter() - begun)
-    return worst
-
-
-def _add(total: Report, report: Report) -> None:
-    total.virtual_ns += report.virtual_ns
-    total.asked += report.asked
-    total.confirmed += report.confirmed
-    total.syncs += report.syncs
-    total.crashes += report.crashes
-    for name, times in report.marks.items():
-        total.marks[name] = total.marks.get(name, 0) + times
-
-
-def _tell_sum(total: Report, count: int, seconds: float) -> None:
-    virtual = total.virtual_ns / NS
-    click.echo(
-        f"{count} runs, {virtual:,.0f} virtual seconds in {seconds:,.1f} s ({virtual / max(seconds, 1e-9):,.0f} a second), "
-        f"{total.asked:,} calls ({total.asked / max(seconds, 1e-9):,.0f} a second), {total.confirmed:,} messages confirmed, "
-        f"{total.syncs:,} syncs, {total.crashes:,} stops",
-        err=True,
-    )
-
-
-def _plain(report: Report) -> dict[str, object]:
-    return {
-        "seed": report.seed,
-        "check": report.check,
-        "kind": report.kind(),
-        "detail": report.detail,
-        "virtual_seconds": report.virtual_ns / NS,
-        "calls": report.asked,
-        "confirmed": report.confirmed,
-        "syncs": report.syncs,
-        "stops": report.crashes,
-        "digest": report.digest,
-        "marks": report.marks,
-    }
-
-
-def _save(folder: Path, seed: int) -> None:
-    """Live the run once more to have its tape."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tape = Tape(seed)
-    run_tape(tape)
-    (folder / f"seed-{seed}.json").write_text(cases.to_text(cases.made(seed, tape.saved())))
-
-
-@sim.command()
-@click.argument("case", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--mutant", default="", help="Take one rule out of the core first.")
-def replay(case: Path, mutant: str) -> None:
-    """Replay a saved case, twice, and compare."""
-    saved = cases.from_text(case.read_text())
-    report = saved.run(mutant=mutant)
-    again = saved.run(mutant=mutant)
-    if report.digest != again.digest:
-        report.check, report.detail = "same twice", f"digests {report.digest} and {again.digest}"
-    sys.exit(_finish([report], False, None, time.perf_counter()))
 
 
 @sim.command()
@@ -229,21 +156,14 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
             seed += 1
 
     click.echo(f"seeds from {start}", err=True)
-    total = Report(0)
-    worst = count = 0
-    for report in _in_batches(seeds(), jobs):
-        count += 1
-        _add(total, report)
-        if not report.clean():
-            worst = max(worst, EXIT_CODES[report.kind()])
-            click.echo(f"seed {report.seed}: {report.kind()} violated: {report.check}: {report.detail}")
-            if save is not None:
-                _save(save, report.seed)
-    _tell_sum(total, count, time.perf_counter() - begun)
+    tally = Tally(save=_saver(save))
+    tally.take(_in_batches(seeds(), jobs))
+    tally.tell_sum()
+    total = tally.total
     click.echo(f"{total.virtual_ns / NS / YEAR_SECONDS:.4f} virtual years; marks:")
     for line in marks.report(total.marks):
         click.echo(line)
-    sys.exit(worst)
+    sys.exit(tally.worst)
 
 
 def _in_batches(seeds: Iterator[int], jobs: int) -> Iterator[Report]:
