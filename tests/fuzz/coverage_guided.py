@@ -36,7 +36,7 @@ def run(name: str, seed: int, seconds: float, corpus: Path | None) -> int:
             raise
 
     arguments = [
-        sys.argv[0], str(grown), str(seeds), f"-dict={words}", f"-max_total_time={int(seconds)}",
+        sys.argv[0], str(grown), str(seeds), *([f"-dict={words}"] if target.tokens else []), f"-max_total_time={int(seconds)}",
         f"-seed={seed & 0x7FFFFFFF or 1}", f"-max_len={BYTES_MAX}", "-timeout=30", "-rss_limit_mb=4096",
         f"-artifact_prefix={folder}/", "-print_final_stats=1",
         "-verbosity=1",

@@ -177,6 +177,10 @@ def _decode_columns(value: list[object]) -> Columns:
             ) = (_column(data, typecode) for data, typecode in zip(raw, "IIqIIQIQQI", strict=True))  # fmt: skip
             if not len(columns.lengths) == len(columns.sizes) == len(columns.times_ms) == len(columns.ids):
                 raise CorruptRecord("columns of a block differ in length")
+            chunks = (columns.chunk_firsts, columns.chunk_skips, columns.chunk_paths, columns.chunk_offsets,
+                      columns.chunk_lengths, columns.chunk_crcs)  # fmt: skip
+            if len({len(column) for column in chunks}) > 1:
+                raise CorruptRecord("columns of a block's chunks differ in length")
             if not all(ident < len(columns.subjects) or ident == HOLE for ident in set(columns.ids.tolist())):
                 raise CorruptRecord("a subject that is not in its block's table")
             if not all(path < len(columns.paths) for path in columns.chunk_paths):
