@@ -28,7 +28,7 @@ from waymaker_core.requests import (
 from waymaker_sim.checks import require, violated
 from waymaker_sim.ledger import Group, Life
 from waymaker_sim.process import Got, Stamp
-from waymaker_sim.publisher import LETTERS, SUBJECTS
+from waymaker_sim.publisher import LETTERS, SUBJECTS, Reader
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
@@ -229,6 +229,15 @@ class Administrator:
             if answer.value[1]:
                 self.scene.mark("update pruned")
             self.scene.mark("stream updated")
+            self.scene.events.after(0, look)
+
+        def look() -> None:
+            self.scene.ask(GetStreamInfo(stream.name), pruned, lambda: None, stream)
+
+        def pruned(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+            known = ask.life()
+            if known is not None and isinstance(answer, Answer) and isinstance(answer.value, StreamInfo):
+                Reader.within_bounds(known, answer.value.stats)
 
         self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
 

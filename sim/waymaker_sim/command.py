@@ -21,7 +21,7 @@ from waymaker_sim.case_commands import known_mutant, replay, save_into, shrink
 from waymaker_sim.checks import CHECKS, SAFETY
 from waymaker_sim.compare import converse
 from waymaker_sim.digest import Digest, first_difference
-from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.mutants import MUTANTS, gate
 from waymaker_sim.pair import Disagreement
 from waymaker_sim.reporting import EXIT_CODES, NS, Tally
 from waymaker_sim.run import Report, run_seed, run_tape
@@ -184,14 +184,16 @@ def checks() -> None:
 @sim.command()
 @click.option("--seeds", type=SeedRange(), default="1..300", show_default=True, help="Seeds to try on each, in order.")
 @click.option("--only", default="", help="One mutant.")
-def mutants(seeds: range, only: str) -> None:
+@click.option("--jobs", default=1, show_default=True, help="Processes to run mutants in.")
+def mutants(seeds: range, only: str, jobs: int) -> None:
     """Take each rule out of the core in turn; fails where no seed notices."""
-    escaped = 0
-    for name in [only] if only else sorted(MUTANTS):
-        fell = next((report for seed in seeds if not (report := run_seed(seed, mutant=name)).clean()), None)
-        if fell is None:
-            escaped += 1
-            click.echo(f"{name}: ESCAPED {len(seeds)} seeds ({MUTANTS[name].rule})")
-        else:
-            click.echo(f"{name}: seed {fell.seed}: {fell.check}: {fell.detail[:120]}")
+    if only and only not in MUTANTS:
+        raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
+    falls: list[gate.Fall] = []
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for fall in pool.imap(partial(gate.hunt, seeds=seeds), [only] if only else MUTANTS, chunksize=1):
+            falls.append(fall)
+            click.echo(str(fall))
+    click.echo(gate.summary(falls))
+    escaped = any(fall.escaped() for fall in falls)
     sys.exit(EXIT_ESCAPED if escaped else 0)

@@ -13,6 +13,7 @@ from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
 from waymaker_core.types import ANYONE, Now, Token
 from waymaker_sim.audit import Asker
+from waymaker_sim.checks import violated
 from waymaker_sim.disk import SimDisk
 from waymaker_sim.process import Got
 
@@ -69,7 +70,8 @@ class InstantNode(Asker):
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
         """Ask and wait, at one instant, until the answer is there and nothing is left to do."""
         token = self.begin(request)
-        assert token in self._replies, f"{type(request).__name__} was not answered at rest"
+        if token not in self._replies:
+            violated("answered", f"{type(request).__name__} was not answered at rest; halted: {self.halted!r}")
         return self._replies.pop(token)
 
     def begin(self, request: Request) -> Token:

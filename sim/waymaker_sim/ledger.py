@@ -319,6 +319,8 @@ class Life:
     ) -> None:
         """A dead letter is its original's copy, and says truly where it comes from."""
         what = f"{self.name} seq {seq}, the letter of {added['seq']}"
+        if group is not None and isinstance(original, Letter) and original.group is group:
+            violated("dead letter once", f"{what}, which is a letter of {group.config.name} itself")
         _, headers, payload = decode_body(original.body)
         _, its_headers, its_payload = decode_body(body)
         require(payload == its_payload, "bytes intact", f"{what}, holds {its_payload[:40]!r}, not {payload[:40]!r}")

@@ -23,6 +23,7 @@ from waymaker_core.requests import (
     ReadRange,
     ScanSubject,
     StreamInfo,
+    StreamStats,
 )
 from waymaker_sim.checks import require, violated
 from waymaker_sim.ledger import Attempt, Life, Look
@@ -294,7 +295,8 @@ class Reader:
         self._missing(life, ask, [seq for seq in fitting if request.from_seq <= seq < end and seq not in there])
 
     def _subjects(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-        if self._life(ask, answer) is None:
+        life = self._life(ask, answer)
+        if life is None:
             return
         request = ask.request
         assert isinstance(request, ListSubjects) and isinstance(answer, Answer) and isinstance(answer.value, Page)
@@ -303,6 +305,11 @@ class Reader:
         require(
             all(e.startswith(request.prefix) for e in entries), "filter", f"{entries} do not begin {request.prefix}"
         )
+        end = entries[-1] if answer.value.next_after else None
+        for seq, message in list(life.live.items()):
+            subject = message.subject
+            if subject.startswith(request.prefix) and subject not in entries and (end is None or subject < end):
+                self._missing(life, ask, [seq])
 
     def _streams(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         if isinstance(answer, Refusal):
@@ -321,6 +328,7 @@ class Reader:
         info = answer.value
         self.scene.ledger.identify(life, info.stream_id)
         stats = info.stats
+        self.within_bounds(life, stats)
         confirmed = max((s for s, m in life.live.items() if m.confirmed_ns <= ask.asked_ns), default=0)
         if stats.last_seq < confirmed:
             violated("ledger grows", f"{life.name} is at {stats.last_seq} after {confirmed} was confirmed")
@@ -333,6 +341,16 @@ class Reader:
             life.first_seq = stats.first_seq
             stream.seen_ns = self.scene.events.now_ns
         life.last_seq = max(life.last_seq, stats.last_seq)
+
+    @staticmethod
+    def within_bounds(life: Life, stats: StreamStats) -> None:
+        """Limits of count and bytes hold at every moment: exactly, or to less than a block too much."""
+        config = life.config
+        if config.max_msgs:
+            most = config.max_msgs + (0 if config.strict_limits else config.block_size - 1)
+            require(stats.msg_count <= most, "limits hold", f"{life.name}: {stats.msg_count} messages of {most}")
+        if config.max_bytes and config.strict_limits:
+            require(stats.bytes <= config.max_bytes, "limits hold", f"{life.name}: {stats.bytes} bytes")
 
     def consumer(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         """A consumer's figures: the floor never goes back."""

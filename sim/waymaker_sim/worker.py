@@ -17,6 +17,8 @@ from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.tape import Track
 
 ROOM_BYTES = 64 * 1024
+HEARD_NS = 1 * SECOND
+"""How long the news that a consumer is gone may take to its readers; they are sent before the deletion is confirmed."""
 
 
 class Worker:
@@ -33,6 +35,8 @@ class Worker:
     def act(self) -> None:
         """One action."""
         self.track.begin()
+        if self.subscription is not None:
+            self.subscription.check()
         track = self.track
         kind = track.weighted("work", ((1, "rest"), (5, "fetch"), (1, "subscribe"), (1, "unsubscribe")))
         stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
@@ -167,6 +171,8 @@ class Subscription:
         self.room = 0
         self.room_bytes = 0
         self.over = False
+        self.attached = False
+        """Whether a delivery has shown that it belongs to this life of the consumer."""
 
     def begin(self) -> bool:
         """Subscribe; False where nobody listens."""
@@ -190,6 +196,12 @@ class Subscription:
             self.scene.process.cancel(self.ask.token)
             blind(self.ask)
             self._close()
+
+    def check(self) -> None:
+        """Whoever reads of a consumer that is known to be gone has heard so by now."""
+        gone_ns = self.consumer.gone_ns
+        late = self.attached and 0 <= gone_ns < self.scene.events.now_ns - HEARD_NS
+        require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
 
     def _close(self) -> None:
         self.over = True
@@ -222,6 +234,7 @@ class Subscription:
             violated("within credit", f"{len(got)} messages leave a room of {self.room}, {self.room_bytes} bytes")
         group = self.ask.group()
         if group is not None:
+            self.attached = True
             group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
         else:
             blind(self.ask)

@@ -9,7 +9,6 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.records import ConsumerCreated, StreamDeleted, StreamUpdated
-from waymaker_core.store.recovery import Replay
 from waymaker_sim.mutants.planting import Mutant, giving
 
 
@@ -52,20 +51,17 @@ def _never_begun(original: Any) -> Any:
     return apply
 
 
-def _found_while_going(_: Any) -> Any:
-    return lambda self, life: False
-
-
 def _still_there(_: Any) -> Any:
     return lambda self, account, name: None
 
 
 CATALOGUE = {
     "reuse-ids": Mutant(
-        "an id of a life is drawn once", ("lives apart", "answer allowed"), Catalogue, "draw_id", _in_flight_twice,
+        "an id of a life is drawn once", ("recovery honest", "lives apart", "one history"),
+        Catalogue, "draw_id", _in_flight_twice,
     ),
     "forget-deletions": Mutant(
-        "a stream that was deleted stays so after a restart", ("lives apart", "acked survives"),
+        "a stream that was deleted stays so after a restart", ("lives apart", "acked survives", "recovery honest"),
         Restoring, "_apply_to_catalogue", _without(StreamDeleted),
     ),
     "forget-updates": Mutant(
@@ -80,13 +76,7 @@ CATALOGUE = {
         "a consumer that was created is there after a restart", ("acked survives",), Consumers, "apply", _never_begun,
     ),
     "create-twice": Mutant(
-        "a name that is taken is not given again", ("answer allowed",), Catalogue, "will_be", _still_there,
-    ),
-    "publish-to-the-dead": Mutant(
-        "what is decided for a stream stands before its end", ("acked survives",), Catalogue, "is_going", _found_while_going,
-    ),
-    "old-life-replayed": Mutant(
-        "records of a stream that is gone are passed over", ("node raised",), Replay, "_alive", giving(True),
+        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalogue, "will_be", _still_there,
     ),
     "delete-nobody": Mutant(
         "a consumer whose deletion is confirmed is gone", ("lives apart",), Registry, "deleted", giving(None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import waymaker_core.consumer.consumers as consumers
@@ -17,6 +16,7 @@ from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
+from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.records import AckRecord, ConsumerCreated, DropRecord
 from waymaker_core.types import Now
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -88,11 +88,22 @@ def _at_once(original: Any) -> Any:
 
 def _each_alone(original: Any) -> Any:
     def created(self: Registry, record: ConsumerCreated) -> Group:
-        config = replace(record.config, deliver_group="")
-        alone: Group = original(self, ConsumerCreated(record.consumer_id, config, record.start_seq, record.created_ms))
+        if not isinstance(self._queue_groups, _Forgetful):
+            self._queue_groups = _Forgetful(self._queue_groups)
+        alone: Group = original(self, record)
         return alone
 
     return created
+
+
+class _Forgetful(dict[str, Group]):
+    """Groups by name that nobody finds."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return None
+
+    def __delitem__(self, name: str) -> None:
+        self.pop(name, None)
 
 
 def _from_the_first(_: Any) -> Any:
@@ -126,13 +137,22 @@ def _anybody(_: Any) -> Any:
     return next_with_credit
 
 
+def _silently(original: Any) -> Any:
+    def end(self: Subscriptions, subscription: Any, reason: str, *rest: Any) -> None:
+        original(self, subscription, reason, *rest)
+        if reason.endswith("_deleted"):
+            self._state.effects.pop()
+
+    return end
+
+
 def _new_first(original: Any) -> Any:
     return lambda again, fresh: original(fresh, again)
 
 
 CONSUMER = {
     "ack-not-logged": Mutant(
-        "an acknowledgement is a record of the log", ("no redelivery after ack", "limits hold"),
+        "an acknowledgement is a record of the log", ("no redelivery after ack", "limits hold", "recovery twice"),
         Consumers, "_decide_done", _not_logged,
     ),
     "ack-not-taken": Mutant(
@@ -140,7 +160,8 @@ CONSUMER = {
         Consumers, "_decide_done", _not_taken,
     ),
     "forget-acks": Mutant(
-        "a logged acknowledgement holds after a restart", ("no redelivery after ack",), Group, "replayed", _without_acks,
+        "a logged acknowledgement holds after a restart", ("no redelivery after ack", "recovery twice"),
+        Group, "replayed", _without_acks,
     ),
     "withhold-nothing": Mutant(
         "on a work queue one holder keeps out the others", ("one holder",), Withholding, "hold", nothing,
@@ -158,7 +179,7 @@ CONSUMER = {
         "each delivery of a message has the next number", ("delivery count",), taking, "_next_counts", _always_first,
     ),
     "forget-deliveries": Mutant(
-        "an orderly stop logs what is out, with its delivery counts", ("delivery count",),
+        "an orderly stop logs what is out, with its delivery counts", ("delivery count", "recovery twice"),
         Consumers, "delivered_records", giving([]),
     ),
     "ignore-filter": Mutant(
@@ -174,7 +195,7 @@ CONSUMER = {
         "a client that is still at it has its wait anew", ("one holder",), Group, "extend", giving(0),
     ),
     "each-member-alone": Mutant(
-        "the members of a queue group share one position", ("one holder", "delivery count"),
+        "the members of a queue group share one position", ("one holder", "delivery count", "no redelivery after ack"),
         Registry, "created", _each_alone,
     ),
     "start-at-first": Mutant(
@@ -190,6 +211,9 @@ CONSUMER = {
     "ignore-credit": Mutant(
         "a subscription is sent what it has room for", ("within credit",),
         subscriptions, "_next_with_credit", _anybody,
+    ),
+    "silent-end": Mutant(
+        "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,
     ),
     "new-ones-first": Mutant(
         "redeliveries that are due go before what is new", ("in order",), taking, "_joined", _new_first,

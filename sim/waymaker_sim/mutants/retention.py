@@ -15,6 +15,14 @@ from waymaker_core.stream.stream import Stream
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
+def _dropping_what_is_staged(original: Any) -> Any:
+    def apply_drops(self: StreamState, seqs: Any, sizes: Any) -> None:
+        if self.tail.drops:
+            original(self, seqs, sizes)
+
+    return apply_drops
+
+
 def _without_bytes(original: Any) -> Any:
     def by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Any) -> None:
         if max_msgs:
@@ -24,8 +32,8 @@ def _without_bytes(original: Any) -> Any:
 
 
 def _by_block_only(original: Any) -> Any:
-    def enforce(state: StreamState, settings: Any, removal: Any, strict: bool) -> None:
-        original(state, settings, removal, False)
+    def enforce(state: StreamState, settings: Any, removal: Any, strict: bool, *rest: Any, **named: Any) -> None:
+        original(state, settings, removal, False, *rest, **named)
 
     return enforce
 
@@ -65,7 +73,8 @@ def _dropping_nothing(_: Any) -> Any:
 
 RETENTION = {
     "keep-dropped": Mutant(
-        "what a record drops is gone", ("limits hold",), StreamState, "apply_drops", nothing,
+        "what a record drops is gone after a restart, too", ("nothing returns", "limits hold", "recovery twice"),
+        StreamState, "apply_drops", _dropping_what_is_staged,
     ),
     "keep-aged": Mutant(
         "what is as old as `max_age` goes", ("limits hold",), retention, "_remove_aged", nothing,

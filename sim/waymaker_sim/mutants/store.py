@@ -72,6 +72,8 @@ def _trying_again(original: Any) -> Any:
         if failure.kind is FailureKind.NO_SPACE:
             original(self, failure)
         else:
+            # Only the sync, as one would who takes the pages for still dirty.
+            del self._ops[: failure.op_index]
             self._start()
 
     return not_written
@@ -136,7 +138,7 @@ def _passing_over(_: Any) -> Any:
 
 STORE = {
     "skip-sync": Mutant(
-        "what is confirmed is synced", ("ledger grows", "acked survives", "one history"),
+        "what is confirmed is synced", ("recovery honest", "ledger grows", "acked survives", "one history"),
         Journal, "flush", _without_syncs,
     ),
     "answer-early": Mutant(
@@ -176,7 +178,8 @@ STORE = {
         recovery, "_file_numbers", giving(()),
     ),
     "unsynced-move": Mutant(
-        "messages are read from their new file once it is synced", ("recovery honest", "answer allowed"),
+        "messages are read from their new file once it is synced",
+        ("recovery honest", "answer allowed", "recovery twice"),
         Batch, "sync_ops", _ops_without(SyncFile),
     ),
     "unsynced-checkpoint": Mutant(

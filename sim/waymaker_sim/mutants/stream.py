@@ -61,7 +61,7 @@ def _refusing_none(_: Any) -> Any:
 STREAM = {
     "reuse-sequences": Mutant(
         "a sequence whose message is gone is not given again after a restart",
-        ("one history", "ledger grows", "monotone"), Stream, "restore", _back_to_the_living,
+        ("one history", "ledger grows", "recovery twice"), Stream, "restore", _back_to_the_living,
     ),
     "ignore-conditions": Mutant(
         "a conditional publish is compared with what is there", ("compare and set", "linearizable"),
@@ -76,7 +76,7 @@ STREAM = {
         Publishing, "_commit", _answering_ahead,
     ),
     "read-behind": Mutant(
-        "who reads the latest message finds what was confirmed last", ("acked survives", "linearizable"),
+        "who reads the latest message finds what was confirmed last", ("acked survives", "nothing returns"),
         reads, "read_latest", _one_behind,
     ),
     "lose-latest": Mutant(
