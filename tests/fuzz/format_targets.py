@@ -20,6 +20,9 @@ from waymaker_core.store.manifest import decode_manifest, encode_manifest
 PLAIN, MENDED = b"\0", b"\1"
 """The first byte of an input: checksums are left as they are, or made right."""
 
+ENTRIES_MAX = 100_000
+"""Entries of a block, as whoever reads an index knows it."""
+
 CBOR_TOKENS = (
     b"\x80", b"\x81", b"\x9f", b"\xff", b"\xa0", b"\xa1", b"\xbf", b"\xf4", b"\xf5", b"\xf6", b"\xf7", b"\xfb", b"\x5f",
     b"\x1b\xff\xff\xff\xff\xff\xff\xff\xff", b"\x3b\xff\xff\xff\xff\xff\xff\xff\xff", b"\x1b\x7f\xff\xff\xff\xff\xff\xff\xff",
@@ -136,7 +139,7 @@ def run_block(data: bytes) -> None:
         offset, length = subject_section(raw)
         decode_subjects(raw[offset : offset + length])
     try:
-        index = decode_index(raw)
+        index = decode_index(raw, ENTRIES_MAX)
     except (CorruptRecord, UnknownVersion):
         return
     entries = len(index.ids)

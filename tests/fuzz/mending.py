@@ -13,7 +13,7 @@ from waymaker_core.store.checksum import crc32c, extend
 from waymaker_core.store.frame import ALIGNMENT, HEADER_BYTES, MAGIC, padded
 
 _LENGTHS_AT = 44
-_INDEX_SECTIONS_AT, _INDEX_SECTIONS, _SUBJECTS = 40, 9, 6
+_INDEX_SECTIONS_AT, _INDEX_SECTIONS, _SUBJECTS = 48, 9, 6
 _SECTION = Struct("<QQI")
 _PIECE_BYTES = 32
 _PIECE_MAGIC = b"WMpc"

@@ -256,18 +256,23 @@ def _spread(column: array[int], runs: array[int], entries: int, hole: int) -> ar
     return spread
 
 
-def decode_index(data: bytes) -> BlockIndex:
-    """The index from its bytes; `CorruptRecord` or `UnknownVersion` where it is damaged."""
+def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
+    """The index from its bytes; `CorruptRecord` or `UnknownVersion` where it is damaged.
+
+    Holes take no bytes, so the bytes say nothing of what the columns will: who knows how many entries there can be says so.
+    """
     try:
-        return _decode_index(data)
+        return _decode_index(data, entries_max)
     except (CorruptRecord, UnknownVersion):
         raise
     except (error, ValueError, IndexError, OverflowError) as problem:
         raise CorruptRecord(f"a block's index: {problem}") from problem
 
 
-def _decode_index(data: bytes) -> BlockIndex:
+def _decode_index(data: bytes, entries_max: int) -> BlockIndex:
     head = _Head(data)
+    if head.entries > entries_max:
+        raise CorruptRecord(f"a block's index of {head.entries} entries, where {entries_max} can be")
     sections: list[bytes] = []
     end = INDEX_HEAD_BYTES
     for offset, length, crc in head.sections:

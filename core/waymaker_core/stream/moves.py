@@ -98,7 +98,7 @@ def load_index(state: StreamState, number: int, data: bytes) -> int:
     block = state.blocks.get(number)
     if block is None or block.columns is not None:
         return 0
-    index = decode_index(data)
+    index = decode_index(data, block.size)
     if index.first_seq != block.first or len(index.ids) != block.size:
         raise ValueError(
             f"the index of block {number} has {len(index.ids)} entries from {index.first_seq} on, "
