@@ -16,9 +16,11 @@ NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d
 ATTEMPT = re.compile(r"\battempt (\d+)")
 NOT_SEQUENCES = re.compile(
     r"\blife \d+|\bstep \d+|\buntil \d+|\bdelivery \d+|\battempt \d+|\bid \d+|\d+\. time|\d+ (?:ms|bytes|messages)\b"
-    r"|b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"|\d+\.\d+|\w+=\S+"
+    r"|\d+\.\d+|\w+=\S+"
 )
-"""Numbers that mean something else, and bodies of messages."""
+"""Numbers that mean something else."""
+BODIES = re.compile(r"b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"")
+"""Bodies of messages, which may say anything."""
 SEQUENCES_MAX = 12
 
 
@@ -43,6 +45,7 @@ class About:
 
 def find_subjects(detail: str, scene: Scene) -> About:
     """The subjects that a violation's text names."""
+    detail = BODIES.sub(" ", detail)
     paths = frozenset(PATHS.findall(detail))
     for number in (int(found) for found in ATTEMPT.findall(detail)):
         attempt = next((a for a in scene.ledger.attempts.values() if a.number == number), None)

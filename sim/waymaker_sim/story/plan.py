@@ -77,13 +77,17 @@ def _disk(disk: DiskFaults) -> str:
     failing = [
         f"{getattr(disk, name) / 10_000:.3g} % of {words}" for name, words in ERRORS.items() if getattr(disk, name)
     ]
-    told = f"The disk fails {', '.join(failing)}." if failing else "The disk never fails an operation."
+    told = f"Meanwhile the disk fails {', '.join(failing)}." if failing else "No operation of the disk fails."
     ways = [
         words
         for name, words in (("lose", "unsynced writes"), ("lose_names", "unsynced names"), ("tear", "parts of sectors"))
         if getattr(disk, name)
     ]
-    return told + (f" A loss of power may cost {', '.join(ways)}." if ways else " A loss of power costs nothing.")
+    return told + (
+        f" Until faults end a loss of power may cost {', '.join(ways)}."
+        if ways
+        else " Until faults end a loss of power costs nothing."
+    )
 
 
 def _pace(plan: Plan) -> str:

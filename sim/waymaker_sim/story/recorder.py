@@ -128,6 +128,7 @@ class MachineRecorder:
         self._settling: Work | None = None
         """The journal job whose end the present step takes in."""
         self._started_ns = 0
+        self._starts = 0
         self._recovering: list[DiskOp] = []
         self._hook(process)
 
@@ -284,8 +285,9 @@ class MachineRecorder:
     def started(self) -> None:
         """The process begins to recover."""
         self._started_ns = self.recorder.world.events.now_ns
+        self._starts += 1
         self._recovering = []
-        self.recorder.add(self.node, Kind.START, f"life {self.process.life} begins: recovery reads what the disk holds")
+        self.recorder.add(self.node, Kind.START, f"start {self._starts}: recovery reads what the disk holds")
 
     def _up(self) -> None:
         took = duration(self.recorder.world.events.now_ns - self._started_ns)

@@ -29,7 +29,9 @@ from waymaker_sim.story.record import Kind, Moment, Work
 from waymaker_sim.story.story import Story
 
 RECENT = 40
-"""So many last moments are told where a violation names no subject, and of a subject without sequences."""
+"""So many last moments are told where a violation names no subject."""
+OF_SUBJECT = 12
+"""So many last moments are told of a stream or consumer without a sequence."""
 PATH_MAX = 5
 """So many first and so many last jobs on a named file are told."""
 UPDATES_MAX = 6
@@ -82,7 +84,8 @@ def _direct(story: Story) -> list[Moment]:
     touched = list(_touched(story)) if about.stream else []
     if about.paths:
         found = [moment for moment in moments if _on_paths(moment, about.paths)]
-        touched += [*found[:PATH_MAX], *found[-PATH_MAX:]]
+        found = [*found[:PATH_MAX], *found[-PATH_MAX:]]
+        touched += [*found, *_resting_on(moments, found)]
     if not story.report.check and not about.stream:
         touched += [moment for moment in moments if _changes(moment)]
         touched = touched[-RECENT:] + [moment for moment in moments if moment.kind is Kind.START][:1]
@@ -103,6 +106,17 @@ def _telling(moment: Moment) -> bool:
 def _on_paths(moment: Moment, paths: frozenset[str]) -> bool:
     on_disk = moment.work is not None or moment.kind in (Kind.LOSS, Kind.FAULT)
     return on_disk and not moment.lane.startswith("reads") and any(path in moment.text for path in paths)
+
+
+def _resting_on(moments: list[Moment], jobs: list[Moment]) -> list[Moment]:
+    """The first answer that each of these jobs let leave."""
+    waiting = {id(moment.work) for moment in jobs if moment.work is not None}
+    found: list[Moment] = []
+    for moment in moments:
+        if moment.kind is Kind.ANSWER and moment.exchange is not None and id(moment.exchange.settled_by) in waiting:
+            waiting.remove(id(moment.exchange.settled_by))
+            found.append(moment)
+    return found
 
 
 def _touched(story: Story) -> Iterator[Moment]:
@@ -140,7 +154,7 @@ def _touched(story: Story) -> Iterator[Moment]:
         yield seen[0]
         yield seen[-1]
     wanted = [m for m in recent if not about.consumers or isinstance(m.exchange and m.exchange.request, CONSUMING)]
-    yield from wanted[-RECENT:]
+    yield from wanted[-OF_SUBJECT:]
 
 
 def _beginning(story: Story) -> int:

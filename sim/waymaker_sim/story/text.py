@@ -54,7 +54,8 @@ def pause_between(before: Moment, after: Moment) -> str:
     apart_ns, between = after.at_ns - before.at_ns, after.index - before.index - 1
     if apart_ns < PAUSE_NS:
         return ""
-    return f"{duration(apart_ns)} later" + (f", {between:,} events left out" if between else "")
+    left_out = f", {between:,} event{'' if between == 1 else 's'} left out" if between else ""
+    return f"{duration(apart_ns)} later{left_out}"
 
 
 def head_of(story: Story) -> list[tuple[str, str]]:
@@ -66,8 +67,8 @@ def head_of(story: Story) -> list[tuple[str, str]]:
     )
     head = [("run", name), ("verdict", verdict)]
     if report.check:
-        head += [("rule", story.rule()), ("seen", printable(report.detail))]
-    return [*head, ("world", story.plan)]
+        head += [("rule", story.rule()), ("seen", report.detail)]
+    return [(name, printable(text)) for name, text in [*head, ("world", story.plan)]]
 
 
 def told_of(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
@@ -75,7 +76,7 @@ def told_of(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
     whole = len(story.moments)
     if len(told) + left_out == whole:
         return f"the last {len(told):,} of {whole:,} events" if left_out else f"all {whole:,} events"
-    what = str(story.about) or "what came last"
+    what = str(story.about) or ("what came last" if story.report.check else "what was created, changed and deleted")
     most = f", the last {len(told):,} of {len(told) + left_out:,}" if left_out else f": {len(told):,}"
     return f"{what}, and the faults around{most} of {whole:,} events"
 

@@ -1,0 +1,421 @@
+"""Stories of runs: the decisive events in order, the same bytes every time, nothing of a run that becomes markup, and a run
+that is the same whether somebody looks or not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import cast
+
+import pytest
+from click.testing import CliRunner
+
+from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_core.requests import Publish
+from waymaker_sim.cases import from_text
+from waymaker_sim.command import sim
+from waymaker_sim.digest import Digest
+from waymaker_sim.events import Events
+from waymaker_sim.ledger import Group, Ledger
+from waymaker_sim.process import Process
+from waymaker_sim.run import run_tape
+from waymaker_sim.scene import ConsumerName, Scene
+from waymaker_sim.story.about import About, find_subjects
+from waymaker_sim.story.diagram import ROLES, WORLD, rows_of, states
+from waymaker_sim.story.page import page
+from waymaker_sim.story.record import Kind
+from waymaker_sim.story.recorder import Recorder
+from waymaker_sim.story.selection import select
+from waymaker_sim.story.story import Story, live
+from waymaker_sim.story.text import tell
+from waymaker_sim.story.words import printable, sequences, tell_request
+from waymaker_sim.tape import Tape
+
+STORIES = Path(__file__).parent / "stories"
+REDELIVERED = STORIES / "redelivered-after-restart.json"
+GONE = STORIES / "stream-gone-after-restart.json"
+EVENTFUL_SEED = 4
+"""A short run with many stops."""
+
+
+def story_of(path: Path) -> Story:
+    case = from_text(path.read_text())
+    story = live(Tape(case.seed, case.tracks), case.mutant)
+    assert story.report.check == case.check, f"{path.name} shows something else now: {story.report}"
+    return story
+
+
+def text_of(story: Story, everything: bool = False) -> str:
+    return "\n".join(tell(story, story.moments if everything else select(story)))
+
+
+def assert_in_order(text: str, *patterns: str) -> None:
+    """Every pattern matches, each one after the match of the one before."""
+    at = 0
+    for pattern in patterns:
+        found = re.compile(pattern, re.MULTILINE).search(text, at)
+        assert found is not None, f"{pattern!r} does not follow in\n{text[at:]}"
+        at = found.end()
+
+
+@pytest.fixture(scope="module")
+def redelivered() -> Story:
+    return story_of(REDELIVERED)
+
+
+@pytest.fixture(scope="module")
+def gone() -> Story:
+    return story_of(GONE)
+
+
+@pytest.fixture(scope="module")
+def eventful() -> Story:
+    return live(Tape(EVENTFUL_SEED))
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(redelivered: Story) -> None:
+    assert_in_order(
+        text_of(redelivered),
+        r"^verdict: safety violated after .*: no redelivery after ack$",
+        r"^rule: +after a confirmed ack or term",
+        r"^told: +s0, consumer c0, sequence 2, and the faults around: \d+ of \d+ events$",
+        r"administrator +> create stream s0",
+        r"administrator +< ok \[create stream s0",
+        r"administrator +> create consumer s0/c0",
+        r"publisher 0 +> publish to s0: a\.x",
+        r"journal 1 += write .*, sync journal",
+        r"publisher 0 +< ok: 1\.\.9 ",
+        r"worker 0 +< 2 \[subscription to s0/c0\]",
+        r"worker 0 +> ack 2 of s0/c0$",
+        r"journal 1 += write .*, sync journal",
+        r"worker 0 +< ok \[ack 2 of s0/c0, ",
+        r"journal 1 +! write .* fails: io: journal/\S+ at \d+: simulated: write error",
+        r"node 1 +! the node halts",
+        r"node 1 +\* start 2: recovery",
+        r"node 1 +\* up: recovery took",
+        r"node 1 +\* opened: streams 1, ",
+        r"worker 0 +> fetch 20 from s0/c0$",
+        r"worker 0 +< ok: 2 \(2\. time\)",
+        r"world +# no redelivery after ack: s0/c0 seq 2: 2\. time\Z",
+    )
+
+
+def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: Story) -> None:
+    assert_in_order(
+        text_of(gone),
+        r"^told: +s0, and the faults around",
+        r"administrator +> create stream s0",
+        r"administrator +< ok \[create stream s0",
+        r"publisher \d +< ok: \d+ ",
+        r"background 1 += .*rename MANIFEST\.new to MANIFEST",
+        r"node 1 +! the process is killed$",
+        r"node 1 +\* start 2",
+        r"node 1 +\* opened: streams 0, ",
+        r"publisher \d +> publish to s0",
+        r"publisher \d +< no_such_stream",
+        r"world +# acked survives: s0 exists",
+    )
+
+
+def test_only_what_matters_is_told_and_everything_on_demand(gone: Story) -> None:
+    told = select(gone)
+    assert len(told) < len(gone.moments) / 3
+    assert [moment.index for moment in told] == sorted({moment.index for moment in told})
+    streams = {moment.exchange.stream for moment in told if moment.exchange is not None}
+    assert streams == {"s0"}
+    lines = text_of(gone, everything=True).splitlines()
+    assert sum(bool(re.match(r" *\d+\.\d{6}  ", line)) for line in lines) == len(gone.moments)
+
+
+def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: Story) -> None:
+    assert eventful.report.clean(), eventful.report
+    text = text_of(eventful)
+    assert "verdict: clean" in text
+    assert_in_order(
+        text,
+        r"create stream s\d",
+        r"! the process is killed|loses power",
+        r"start \d+: recovery",
+        r"# nothing was violated\Z",
+    )
+
+
+def test_subjects_can_be_asked_for() -> None:
+    case = from_text(GONE.read_text())
+    story = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    assert story.about == About("s0", frozenset(), frozenset({80}), frozenset())
+    assert re.search(r"publisher \d +< ok: 80 ", text_of(story))
+    assert not re.search(r"publisher \d +< ok: 85 ", text_of(story))
+
+
+def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Story) -> None:
+    lanes = {moment.lane for moment in eventful.moments}
+    assert {lane.partition(" ")[0] for lane in lanes} <= {*ROLES, WORLD}
+    assert {
+        "administrator",
+        "audit",
+        "publisher 0",
+        "worker 0",
+        "reader 0",
+        "node 1",
+        "journal 1",
+        "background 1",
+    } <= lanes
+
+
+def test_every_call_is_told_once_with_its_last_word(eventful: Story) -> None:
+    calls = [moment.exchange for moment in eventful.moments if moment.kind is Kind.CALL]
+    assert len(calls) == len({id(exchange) for exchange in calls}) > 100
+    last = {Kind.ANSWER, Kind.LOST, Kind.END, Kind.CANCEL}
+    for exchange in calls:
+        assert exchange is not None
+        assert sum(moment.kind in last for moment in exchange.moments) == 1, [m.text for m in exchange.moments]
+        assert exchange.moments[-1].kind in last
+
+
+def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Story) -> None:
+    confirmed = [
+        moment
+        for moment in redelivered.moments
+        if moment.kind is Kind.ANSWER and moment.exchange is not None and isinstance(moment.exchange.request, Publish)
+    ]
+    assert confirmed
+    for moment in confirmed:
+        exchange = moment.exchange
+        assert exchange is not None
+        work = exchange.settled_by
+        assert work is not None
+        assert exchange.taken_ns <= work.submitted_ns <= work.begun_ns < work.ended_ns <= moment.at_ns
+
+
+# ---------------------------------------------------------------- the same every time
+
+
+def test_the_same_run_gives_the_same_story_to_the_byte(redelivered: Story) -> None:
+    again = story_of(REDELIVERED)
+    assert text_of(again) == text_of(redelivered)
+    assert text_of(again, everything=True) == text_of(redelivered, everything=True)
+    assert page(again, select(again)) == page(redelivered, select(redelivered))
+
+
+def test_the_order_of_hashes_changes_no_story() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-m", "waymaker.cli", "sim", "story", str(REDELIVERED)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, check=True, timeout=120,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }  # fmt: skip
+    assert len(told) == 1
+    assert b"no redelivery after ack" in told.pop()
+
+
+@pytest.mark.parametrize("seed", [3, EVENTFUL_SEED])
+def test_a_run_is_the_same_whether_somebody_looks_or_not(seed: int) -> None:
+    alone, watched = Digest(), Digest()
+    one = run_tape(Tape(seed), alone)
+    recorders: list[Recorder] = []
+    other = run_tape(Tape(seed), watched, attend=lambda world: recorders.append(Recorder(world)))
+    assert recorders[0].moments
+    assert alone.steps == watched.steps
+    assert one == other
+
+
+# ---------------------------------------------------------------- pages
+
+
+class Reading(HTMLParser):
+    """Takes a page apart; every element must be closed, save for those that never are."""
+
+    VOID = ("meta", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: dict[str, list[str]] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+def read(text: str) -> Reading:
+    reading = Reading()
+    reading.feed(text)
+    reading.close()
+    assert reading.open == []
+    return reading
+
+
+def test_a_page_stands_alone(redelivered: Story) -> None:
+    text = page(redelivered, select(redelivered))
+    reading = read(text)
+    for tag, attributes in reading.elements:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "use", "image", "foreignobject")
+        for name in attributes:
+            assert name not in ("src", "href", "xlink:href", "srcset", "action", "background")
+            assert not name.startswith("on")
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|\bfetch\(|XMLHttpRequest|\bimport\(|\beval\(|innerHTML", text)
+
+
+def test_a_page_shows_each_moment_in_a_row_and_in_the_diagram(redelivered: Story) -> None:
+    told = select(redelivered)
+    reading = read(page(redelivered, told))
+    rows = [attributes for tag, attributes in reading.elements if tag == "li"]
+    assert len(rows) == len(rows_of(told))
+    drawn = {int(a["data-r"] or 0) for tag, a in reading.elements if tag in ("line", "rect", "path") and "data-r" in a}
+    places = {place for place, row in enumerate(rows_of(told)) if row.moment is not None}
+    assert drawn == places
+    classes = [str(attributes.get("class")) for _, attributes in reading.elements]
+    for wanted in ("confirms", "delivers", "sync", "crash", "boot", "up", "verdict broken", "final"):
+        assert wanted in classes, wanted
+    assert redelivered.rule() in "".join(reading.words["p"])
+
+
+def test_a_process_is_missing_from_its_lane_while_it_is_down(redelivered: Story) -> None:
+    pieces = list(states(redelivered.moments, "node 1", lambda moment: float(moment.at_ns), float("inf")))
+    assert [state for _, _, state in pieces] == ["boot", "up", "boot", "up"]
+    (_, first_end, _), (second_begin, _, _) = pieces[1:3]
+    assert first_end < second_begin
+
+
+HOSTILE = (
+    '</script><script>alert("1")</script>',
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(1)>&amp;&lt;",
+    "]]><!-- --><style>@import 'x'</style>",
+    "\x00\x1b[31m\u202e\u2028\ud800 ok",
+)
+
+
+def saying(words: str) -> Story:
+    """A story with these words wherever words of a run can be."""
+    story = story_of(REDELIVERED)
+    story.report.detail = story.plan = story.mutant = words
+    for moment in story.moments:
+        moment.text += words
+        if moment.exchange is not None and moment.kind is Kind.ANSWER:
+            moment.exchange.request = Publish(words, [words], [1], [1], b"x")
+    return story
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_nothing_of_a_run_becomes_markup(hostile: str) -> None:
+    story = saying("plain")
+    plain = read(page(story, story.moments))
+    story = saying(hostile)
+    told = page(story, story.moments)
+    told.encode()
+    reading = read(told)
+    assert [(tag, sorted(a)) for tag, a in reading.elements] == [(tag, sorted(a)) for tag, a in plain.elements]
+    shown = "".join(reading.words["span"])
+    assert shown.count(printable(hostile)) > len(story.moments)
+    lines = "\n".join(tell(story, story.moments))
+    assert all(char.isprintable() or char == "\n" for char in lines)
+
+
+def test_a_window_says_what_it_leaves_out(eventful: Story) -> None:
+    shown = eventful.moments[-100:]
+    reading = read(page(eventful, shown, len(eventful.moments) - 100))
+    note = next(words for words in reading.words["p"] if words.startswith("Told: "))
+    assert f"the last 100 of {len(eventful.moments):,} events" in note
+    assert sum(tag == "li" and "pause" not in str(a.get("class")) for tag, a in reading.elements) == 100
+
+
+# ---------------------------------------------------------------- words and subjects
+
+
+def scene() -> Scene:
+    found = Scene(Events(), cast(Process, None), Ledger(), ["s0", "s1"])
+    life = found.ledger.begin_life("s0", StreamConfig("s0"))
+    found.streams["s0"].life = life
+    for number in range(1, 10):
+        attempt = found.ledger.attempt("s0", life, "a", b"%d" % number, 1, -1, 1, True, 0)
+        attempt.seq = number
+        life.at[number] = attempt
+    group = Group(life, ConsumerConfig("c1", deliver_group="g"), 0)
+    life.groups.append(group)
+    for name in ("c1", "c2"):
+        found.streams["s0"].consumers[name] = ConsumerName(name, group)
+    found.streams["s0"].consumers["c3"] = ConsumerName("c3", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("detail", "stream", "consumers", "seqs"),
+    [
+        ("s0 (life 2) seq 5 was confirmed and is not there", "s0", "", {5}),
+        ("s0/c1 seq 6: 4. time", "s0", "c1 c2", {6}),
+        ("s0/c3 seq 7: delivery 3 twice", "s0", "c3", {7}),
+        ("s0 7 expected 3, found 4", "s0", "", {3, 4, 7}),
+        ("s0 seq 8 and 5: both of 2", "s0", "", {8, 5, 2}),
+        ("attempt 4 was seen at 4 and confirmed at 9", "s0", "", {4, 9}),
+        ("s0 seq 5 holds attempt 2, already at 2", "s0", "", {5, 2}),
+        ("s0 seq 5 was b'8' and is b'seq 7'", "s0", "", {5}),
+        ("s0 exists and GetStreamInfo says Answer('ok', 'x', None)", "s0", "", set()),
+        ("nobody created all of ['x']", "", "", set()),
+    ],
+)
+def test_the_subjects_of_a_violation_are_found(detail: str, stream: str, consumers: str, seqs: set[int]) -> None:
+    about = find_subjects(detail, scene())
+    assert (about.stream, sorted(about.consumers), set(about.seqs)) == (stream, consumers.split(), seqs)
+
+
+def test_files_of_a_violation_are_found() -> None:
+    about = find_subjects("refused to start: journal/0000000000000037.seg at offset 0: damaged; rotten: []", scene())
+    assert about == About(paths=frozenset({"journal/0000000000000037.seg"}))
+
+
+def test_words() -> None:
+    assert sequences([1, 2, 3, 7, 9, 10]) == "1..3, 7, 9..10"
+    assert sequences(range(1, 30, 2)) == "1, 3, 5, 7, 9, 11 and 9 more"
+    request = Publish("s0", ["a", "b"], [1, 1], [1, 1], b"xy", None, [-1, 4])
+    assert tell_request(request) == "publish to s0: a, b (expects 4)"
+    assert printable("a\nb\x1b") == "a\\nb\\x1b"
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_tells_a_case_and_writes_a_page(tmp_path: Path) -> None:
+    result = CliRunner().invoke(sim, ["story", str(REDELIVERED)])
+    assert result.exit_code == 0, result.output
+    assert "no redelivery after ack" in result.output
+    target = tmp_path / "story.html"
+    result = CliRunner().invoke(sim, ["story", str(REDELIVERED), "--all", "--events", "50", "--html", str(target)])
+    assert result.exit_code == 0, result.output
+    assert "the last 50 of" in result.output
+    assert sum(tag == "li" for tag, _ in read(target.read_text()).elements) >= 50
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["story"], "either a saved case or --seed"),
+        (["story", "--seed", "1", "--mutant", "none such"], "no mutant"),
+        (["story", __file__], "not a case"),
+    ],
+)
+def test_a_wrong_order_for_a_story_is_refused_in_words(words: list[str], problem: str) -> None:
+    result = CliRunner().invoke(sim, words)
+    assert result.exit_code == 2
+    assert problem in result.output
