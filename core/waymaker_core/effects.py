@@ -15,7 +15,11 @@ from waymaker_core.types import JobId, Token
 
 
 class Lane(Enum):
-    """Jobs of one lane run in order, one at a time; lanes run side by side. Reads do not wait for one another."""
+    """Jobs of one lane run in order, one at a time; lanes run side by side. Reads do not wait for one another.
+
+    What a job on the READ lane, a `Reply` or a `Deliver` is to read stays where it is until it was read: the renames and
+    deletions of later effects wait for it.
+    """
 
     JOURNAL = 1
     BACKGROUND = 2

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from waymaker_core.disk import DiskFailure, DiskOp, ListDir, Read, ReadChunk, SyncDir, SyncFile
+from waymaker_core.disk import Delete, DiskFailure, DiskOp, ListDir, Read, ReadChunk, Rename, SyncDir, SyncFile
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
 from waymaker_core.node import Node, NodeConfig, open_node
@@ -153,6 +153,8 @@ class Process:
         self._cancelled: set[Token] = set()
         self._next_token = 1
         self._lanes: dict[Lane, deque[Job]] = {Lane.JOURNAL: deque(), Lane.BACKGROUND: deque()}
+        self._being_read: dict[str, int] = {}
+        """Files that jobs read: renaming and deleting them waits."""
         self._running: dict[int, DiskOp] = {}
         """The operation under way of every job that has one, by job id."""
         self._step_at = -1
@@ -266,6 +268,7 @@ class Process:
         for job_id in sorted(self._running):
             self.disk.interrupt(self._running[job_id], self.track)
         self._running.clear()
+        self._being_read.clear()
         self.life += 1
         self.state = State.DOWN
         self.node = None
@@ -449,6 +452,8 @@ class Process:
 
     def _submit(self, job: Job) -> None:
         if job.lane is Lane.READ:
+            for path in _read_paths(job):
+                self._being_read[path] = self._being_read.get(path, 0) + 1
             self._begin(job, 0, [])
             return
         lane = self._lanes[job.lane]
@@ -467,8 +472,12 @@ class Process:
     def _op(self, life: int, job: Job, index: int, results: list[object]) -> None:
         if life != self.life:
             return
+        op = job.ops[index]
+        if self._being_read and isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
+            self.events.after(self.pace.read_ns, partial(self._op, life, job, index, results))
+            return
         del self._running[job.id]
-        result, failure = self._try(job.ops[index])
+        result, failure = self._try(op)
         if failure is not None:
             failure.op_index = index
             self._end(life, job, JobFailed(job.id, failure))
@@ -480,7 +489,12 @@ class Process:
         if life != self.life:
             return
         self._take(end)
-        if job.lane is not Lane.READ:
+        if job.lane is Lane.READ:
+            for path in _read_paths(job):
+                self._being_read[path] -= 1
+                if not self._being_read[path]:
+                    del self._being_read[path]
+        else:
             lane = self._lanes[job.lane]
             assert lane.popleft() is job
             if lane:
@@ -496,3 +510,11 @@ class Process:
             base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
         takes = base + track.draw("takes", base)
         return min(takes * 1000, SLOW_MAX_NS) if track.chance("slow", pace.slow_per_million) else takes
+
+
+def _read_paths(job: Job) -> list[str]:
+    return [op.chunk.path for op in job.ops if isinstance(op, ReadChunk)]
+
+
+def _moved_path(op: Rename | Delete) -> str:
+    return op.source if isinstance(op, Rename) else op.path

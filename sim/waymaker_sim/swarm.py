@@ -115,7 +115,9 @@ def draw_plan(track: Track) -> Plan:
         lose_names=track.draw("lost names", 4) > 0,
     )
     plan.pace = Pace(
-        sync_ns=track.pick("sync", [300_000, 100_000, 3 * MS, 20 * MS]), slow_per_million=_odds(track, "slow", 5_000)
+        sync_ns=track.pick("sync", [300_000, 100_000, 3 * MS, 20 * MS]),
+        read_ns=track.pick("read", [30_000, 30_000, 1 * MS, 50 * MS]),
+        slow_per_million=_odds(track, "slow", 5_000),
     )
     plan.churn = _odds(track, "churn", 200_000)
     return plan

@@ -31,7 +31,7 @@ from waymaker_sim.instant import InstantNode
 from waymaker_sim.ledger import Ledger
 from waymaker_sim.marks import Lookout
 from waymaker_sim.nemesis import Nemesis
-from waymaker_sim.process import Got, Process, Stamp, State
+from waymaker_sim.process import Got, Pace, Process, Stamp, State
 from waymaker_sim.publisher import Publisher, Reader, Refused
 from waymaker_sim.scene import Ask, Scene
 from waymaker_sim.swarm import Plan, draw_plan
@@ -203,6 +203,7 @@ class World:
         for machine in self.machines:
             machine.disk.faults = DiskFaults()
             machine.pace.slow_per_million = 0
+            machine.pace.read_ns = Pace().read_ns
             machine.effects_left = None
         for publisher in self.publishers:
             publisher.diligent = True

@@ -16,7 +16,7 @@ from typing import TypeVar
 from waymaker.disk.cache import ChunkCache
 from waymaker.disk.files import Files
 from waymaker.disk.lock import DirectoryLock
-from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind
+from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk
 from waymaker_core.effects import Job, Lane
 from waymaker_core.requests import Messages
 
@@ -74,7 +74,11 @@ class FileStore:
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         """Perform a job on its lane; `done` runs on that lane's thread."""
-        self._queues[job.lane].put(lambda: done(job, self.run(job)))
+        if job.lane is Lane.READ:
+            paths = [op.chunk.path for op in job.ops if isinstance(op, ReadChunk)]
+            self._read_later(paths, lambda: self.run(job), lambda result: done(job, result))
+        else:
+            self._queues[job.lane].put(lambda: done(job, self.run(job)))
 
     def run(self, job: Job) -> JobResult:
         """Perform a job here and now: its results, or its failure with the failed operation's index."""
@@ -107,20 +111,23 @@ class FileStore:
         return bodies
 
     def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None:
-        """Read the bodies on a reader's thread; `done` runs there. The files stay as they are until then."""
-        paths = [run.chunk.path for run in messages.runs]
+        """Read the bodies on a reader's thread; `done` runs there."""
+        self._read_later([run.chunk.path for run in messages.runs], lambda: self._read(messages), done)
+
+    def _read_later(self, paths: list[str], read: Callable[[], T], done: Callable[[T], None]) -> None:
+        """On a reader's thread. From now on until it is done nothing else happens to the files' names."""
         for path in paths:
             self._files.pin(path)
 
-        def read() -> None:
+        def task() -> None:
             try:
-                outcome: Bodies | DiskFailure = self._read(messages)
+                outcome = read()
             finally:
                 for path in paths:
                     self._files.unpin(path)
             done(outcome)
 
-        self._queues[Lane.READ].put(read)
+        self._queues[Lane.READ].put(task)
 
     def _read(self, messages: Messages) -> Bodies | DiskFailure:
         bodies: Bodies = []
