@@ -62,9 +62,8 @@ def _limits(plan: Plan) -> str:
 def _faults(plan: Plan) -> str:
     odds = [(getattr(plan, name), words) for name, words in FAULTS.items()]
     told = [f"{words} ({_rate(per_million * PER_SECOND, plan)})" for per_million, words in odds if per_million]
-    if not told:
-        return "Nothing goes wrong from outside."
-    return f"For {plan.faults_ns / SECOND:g} s things go wrong: {', '.join(told)}."
+    outside = ": " + ", ".join(told) if told else ", though nothing from outside"
+    return f"For {plan.faults_ns / SECOND:g} s things may go wrong{outside}."
 
 
 def _rate(per_million: int, plan: Plan) -> str:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, StreamConfig
-from waymaker_core.disk import CopyChunks, CreateFile, Delete, DiskOp, ListDir, Read, ReadChunk, Rename, SyncDir, Write
+from waymaker_core.disk import (
+    CopyChunks,
+    CreateFile,
+    Delete,
+    DiskOp,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
 from waymaker_core.outcomes import Answer, Outcome, Refusal
 from waymaker_core.requests import (
     Ack,
@@ -255,15 +267,20 @@ def tell_op(op: DiskOp) -> str:
 def tell_ops(ops: Sequence[DiskOp]) -> str:
     """A job: its operations, alike ones drawn together."""
     told: list[str] = []
-    counts: list[int] = []
-    kinds: list[type] = []
+    before: DiskOp | None = None
+    alike = 0
     for op in ops:
-        if kinds and kinds[-1] is type(op) and not isinstance(op, Rename):
-            counts[-1] += 1
+        if type(op) is type(before) and not isinstance(op, Rename):
+            alike += 1
             continue
-        told.append(tell_op(op))
-        counts.append(1)
-        kinds.append(type(op))
-    return _listed(
-        [text + (f" and {count - 1} alike" if count > 1 else "") for text, count in zip(told, counts, strict=True)]
-    )
+        _add_alike(told, alike)
+        same = isinstance(op, SyncFile) and not alike and op.path == getattr(before, "path", "")
+        told.append("sync it" if same else tell_op(op))
+        before, alike = op, 0
+    _add_alike(told, alike)
+    return _listed(told)
+
+
+def _add_alike(told: list[str], alike: int) -> None:
+    if alike:
+        told[-1] += f" and {alike} alike"
