@@ -24,7 +24,7 @@ from waymaker.server.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.statuses import abort, internal_error
 from waymaker_core import requests as core
 from waymaker_core.message import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, invalid
+from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, exhausted, invalid
 from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_core.types import Principal
 from waymaker_proto import admin_pb2
@@ -32,6 +32,8 @@ from waymaker_proto import admin_pb2
 SERVICE: Final = "waymaker.admin.WaymakerAdminService"
 TRANSFER_CORRUPTED: Final = "transfer_corrupted"
 
+RESTORES_MAX: Final = 4
+"""Restores at once: each may hold a piece of its archive."""
 _PAGE_MESSAGES: Final = 4_096
 _PIECE_BYTES: Final = 1 << 20
 _UPLOAD_PAUSE_S: Final = 60.0
@@ -57,6 +59,7 @@ class Admin:
         self._calls = calls
         self._facts = facts
         self._started = time.monotonic()
+        self._restores = 0
 
     def unary(self) -> dict[str, UnaryCall]:
         """Calls with one message each way."""
@@ -82,8 +85,9 @@ class Admin:
         """Send a stream as an archive."""
         refusal: Refusal | None = None
         try:
-            request = admin_pb2.BackupRequest.FromString(data)
-            await self._send_archive(principal, request.stream, context)
+            stream = admin_pb2.BackupRequest.FromString(data).stream
+            del data  # the sending may last
+            await self._send_archive(principal, stream, context)
         except DecodeError:
             refusal = invalid("the request is not a valid BackupRequest").refusal
         except RefusedError as error:
@@ -137,6 +141,9 @@ class Admin:
     async def restore(self, principal: Principal, requests: object, context: Context) -> None:
         """Make a stream from an archive."""
         refusal: Refusal | None = None
+        if self._restores >= RESTORES_MAX:
+            await abort(context, exhausted(f"{RESTORES_MAX} restores are under way; try again later").refusal)
+        self._restores += 1
         upload = _Upload(self._engine, principal, context)
         try:
             await context.write(await upload.run())
@@ -147,6 +154,7 @@ class Admin:
         except Exception as error:
             refusal = internal_error(error, "Restore", principal, admitted=True)
         finally:
+            self._restores -= 1
             upload.give_up()
         if refusal is not None:
             await abort(context, refusal)

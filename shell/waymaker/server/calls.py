@@ -19,6 +19,7 @@ from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, internal_error, next_trailer, paging
 from waymaker.server.tokens import Tokens
 from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
+from waymaker_core.requests import Request
 from waymaker_core.types import ANYONE, Principal
 
 T = TypeVar("T")
@@ -94,38 +95,46 @@ class Calls:
     async def serve(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes:
         """One call, from its bytes to its answer's."""
         started = time.perf_counter()
-        outcome: bytes | Refusal
-        if rpc.weighty:
-            await self._weighty.take(context)
-        try:
-            outcome = await self._answer(rpc, principal, data, context)
-        except asyncio.CancelledError:
-            self._observe(rpc.name, "CANCELLED", time.perf_counter() - started)
-            raise
+        outcome = self._parse(rpc, principal, data, context)
+        del (
+            data
+        )  # a call that waits, for its turn or for its sender to read, keeps what it asks and not how it was written
+        if not isinstance(outcome, bytes | Refusal):
+            try:
+                if rpc.weighty:
+                    await self._weighty.take(context)
+                outcome = await self._answer(rpc, principal, outcome, context)
+            except asyncio.CancelledError:
+                self._observe(rpc.name, "CANCELLED", time.perf_counter() - started)
+                raise
         if isinstance(outcome, Refusal):
             self._observe(rpc.name, outcome.status.name, time.perf_counter() - started)
             await abort(context, outcome)
         self._observe(rpc.name, "OK", time.perf_counter() - started)
         return outcome
 
-    async def _answer(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes | Refusal:
-        admitted = False
+    def _parse(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> Request | bytes | Refusal:
+        """The core's request; the answer or the refusal of one that does not get that far."""
         try:
             page = paging(context.invocation_metadata() or ()) if rpc.paged else Paging()
-            request = rpc.parse(data, page, self._serving)
-            admitted = True
+            return rpc.parse(data, page, self._serving)
+        except CodeError as error:
+            return judged(error)
+        except RefusedError as error:
+            return error.refusal
+        except Exception as error:
+            return internal_error(error, rpc.name, principal, admitted=False)
+
+    async def _answer(self, rpc: Rpc, principal: Principal, request: Request, context: Context) -> bytes | Refusal:
+        try:
             answer, bodies = await self._engine.ask(principal, request)
             if isinstance(answer, Refusal):
                 return answer
             if rpc.paged and (cursor := next_page(answer)):
                 context.set_trailing_metadata(next_trailer(cursor))
             return rpc.encode(answer, bodies, self._serving)
-        except CodeError as error:
-            return judged(error)
-        except RefusedError as error:
-            return error.refusal
         except Exception as error:
-            return internal_error(error, rpc.name, principal, admitted)
+            return internal_error(error, rpc.name, principal, admitted=True)
 
 
 class Router(grpc.GenericRpcHandler):
@@ -173,15 +182,21 @@ async def _with_request(
     requests: object,
     context: Context,
 ) -> T:
+    # The request is the handler's alone: what is not named here is not kept here, however long the call lasts.
+    return await handler(principal, await _request(context), context)
+
+
+async def _request(context: Context) -> bytes:
     """Read the one request of a call ourselves: a client that opens calls and never finishes them does not keep them."""
+    data: Any = None
     try:
         async with asyncio.timeout(REQUEST_S):
-            data: Any = await context.read()
+            data = await context.read()
     except TimeoutError:
         await abort(context, invalid(f"no request came within {REQUEST_S:.0f} s").refusal)
     if data is grpc.aio.EOF:
         await abort(context, invalid("the call has no request").refusal)
-    return await handler(principal, data, context)
+    return data  # type: ignore[no-any-return]
 
 
 async def not_offered(principal: Principal, requests: object, context: Context) -> None:

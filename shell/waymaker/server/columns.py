@@ -6,6 +6,7 @@ The hot path of publishing: one pass over a batch, no object a message. The byte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from operator import add
 from typing import Any
@@ -37,12 +38,12 @@ class _Heads(dict[int, bytes]):
 
 def publish_request(batch: Any, limits: Limits) -> Publish:
     """A batch of publishes. Raises `RefusedError` where the columns do not fit together or are over a limit."""
-    payloads = list(batch.payloads)
-    count = len(payloads)
+    count = len(batch.payloads)
     if not count:
         raise invalid("a publish batch without payloads")
     if count > limits.publish_batch_max:
         raise exhausted(f"a publish batch of {count} messages; at most {limits.publish_batch_max} are allowed")
+    payloads = list(batch.payloads)
     times_ms = _column(batch.ts_ms, count, "ts_ms")
     expected = _column(batch.expected_last_seq, count, "expected_last_seq")
     if times_ms is not None and min(times_ms) < 0:
@@ -56,7 +57,8 @@ def publish_request(batch: Any, limits: Limits) -> Publish:
     if len(places) not in (0, count) or (places and max(places) >= len(table)):
         raise invalid("subject_index does not fit the batch")
     sizes = list(map(len, payloads))
-    heads = [_Heads(subject_field(subject)) for subject in table]
+    # Only for subjects that occur: a table may name millions that do not.
+    heads = {place: _Heads(subject_field(table[place])) for place in (set(places) or (0,))}
     if places:
         subjects = [table[place] for place in places]
         starts = [heads[place][size] for place, size in zip(places, sizes, strict=True)]
@@ -70,13 +72,12 @@ def publish_request(batch: Any, limits: Limits) -> Publish:
     return Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected)
 
 
-def _column(values: object, count: int, name: str) -> list[int] | None:
-    column: list[int] = list(values)  # type: ignore[call-overload]
-    if not column:
+def _column(values: Sequence[int], count: int, name: str) -> list[int] | None:
+    if not values:
         return None
-    if len(column) != count:
-        raise invalid(f"{name} has {len(column)} entries for {count} messages")
-    return column
+    if len(values) != count:
+        raise invalid(f"{name} has {len(values)} entries for {count} messages")
+    return list(values)
 
 
 def _insert_headers(
@@ -111,6 +112,9 @@ def ack_request(batch: Any, limits: Limits) -> Ack:
     kind = _ACK_KINDS.get(batch.kind)
     if kind is None:
         raise invalid(f"an acknowledgement of kind {int(batch.kind)}")
+    count = len(batch.seqs) + len(batch.ranges)
+    if count > limits.ack_batch_max:
+        raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     seqs = list(batch.seqs)
     count = len(seqs)
     for data in batch.ranges:

@@ -5,12 +5,14 @@ hold, so that 16 MB of them cost a parser half a gigabyte. Two measures keep the
 
 - `within` walks the fields of a message, and of the messages inside it, and gives up at a count that no honest request
   reaches; it allocates nothing. Small requests are not walked: whatever they become is small too.
-- Frames of the pipeline, which honestly hold many things, are parsed by `LazyFrame`: the same schema with deep messages left
+- Frames of the pipeline honestly hold many things. Their items are counted, and in large ones the parts of their batches
+  too; then they are parsed by `LazyFrame`: the same schema with deep messages left
   as bytes and the fields that only servers send left out. What is left as bytes is parsed one by one where it is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -22,6 +24,10 @@ from waymaker_proto import pipeline_pb2, waymaker_streams_pb2
 
 WALKED_BYTES_MIN: Final = 16 << 10
 FIELDS_MAX: Final = 10_000
+WALKED_FRAME_BYTES_MIN: Final = 1 << 20
+FIELDS_A_MESSAGE_MAX: Final = 6
+"""A message of a batch has a payload, and at most a subject, headers, and three entries in columns that need not be packed."""
+PACKED_BYTES_A_MESSAGE_MAX: Final = 30
 _DEPTH_MAX: Final = 16
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -76,15 +82,38 @@ def _nested(name: str, descriptor: Any) -> dict[int, Any]:
     }
 
 
-def _count_top_level(data: bytes, most: int) -> int:
-    """How many fields stand at the top of a message; more than `most` are not counted. ValueError for what is none."""
-    at = count = 0
-    end = len(data)
-    while at < end and count <= most:
-        tag, at = read_varint(data, at)
+class _Budget:
+    """What a frame may still hold. Raises `_TooMuch` once there is more."""
+
+    __slots__ = ("fields", "packed_bytes")
+
+    def __init__(self, messages_max: int) -> None:
+        self.fields = FIELDS_A_MESSAGE_MAX * messages_max
+        self.packed_bytes = PACKED_BYTES_A_MESSAGE_MAX * messages_max
+
+    def spend_packed(self, size: int) -> None:
+        """A packed column has at least a byte for each of its entries."""
+        self.packed_bytes -= size
+        if self.packed_bytes < 0:
+            raise _TooMuch
+
+
+class _TooMuch(Exception):
+    """More than a client may send at once."""
+
+
+def _scan(data: bytes, at: int, end: int, fields_max: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and length of the length-delimited fields at the top of a message. ValueError for what is none."""
+    count = 0
+    while at < end:
+        count += 1
+        if count > fields_max:
+            raise _TooMuch
+        tag, at = read_varint(data, at) if data[at] > 127 else (data[at], at + 1)
         kind = tag & 7
         if kind == _LENGTH:
             length, at = read_varint(data, at)
+            yield tag >> 3, at, length
             at += length
         elif kind == _VARINT:
             _, at = read_varint(data, at)
@@ -92,19 +121,45 @@ def _count_top_level(data: bytes, most: int) -> int:
             at += 8 if kind == _FIXED64 else 4
         else:
             raise ValueError("a group")
-        count += 1
     if at > end:
         raise ValueError("a field runs past the end")
-    return count
 
 
-def parse_frame(data: bytes, items_max: int) -> Any:
-    """A frame from a client, as `LazyFrame`, or None where it has too many items. ValueError where it is not one."""
-    if _count_top_level(data, items_max) > items_max:
+def _check_batch(data: bytes, at: int, end: int, columns: frozenset[int], budget: _Budget) -> None:
+    count = 0
+    for number, _, length in _scan(data, at, end, budget.fields):
+        count += 1
+        if number in columns:
+            budget.spend_packed(length)
+    budget.fields -= count
+
+
+def parse_frame(data: bytes, items_max: int, messages_max: int = 65_536) -> Any:
+    """A frame from a client, as `LazyFrame`, or None where it holds too much. ValueError where it is not one.
+
+    `messages_max`: messages, or sequences, in one frame. What is in the batches of a small frame is not counted here.
+    """
+    budget = _Budget(messages_max)
+    deep = len(data) > WALKED_FRAME_BYTES_MIN
+    try:
+        for number, at, length in _scan(data, 0, len(data), items_max):
+            if number == _UNSUBSCRIBES:
+                budget.spend_packed(length)
+            elif deep and number in _COLUMNS and at + length <= len(data):
+                _check_batch(data, at, at + length, _COLUMNS[number], budget)
+    except _TooMuch:
         return None
     return LazyFrame.FromString(data)
 
 
+_UNSUBSCRIBES: Final = pipeline_pb2.Frame.UNSUBSCRIBES_FIELD_NUMBER
+_COLUMNS: Final = {
+    pipeline_pb2.Frame.DESCRIPTOR.fields_by_name[name].number: frozenset(
+        column.number for column in batch.DESCRIPTOR.fields if column.is_packed
+    )
+    for name, batch in (("publishes", pipeline_pb2.PublishBatch), ("acks", pipeline_pb2.AckBatch))
+}
+"""The packed columns of the batches, by the batch's field in a frame."""
 _LEFT_AS_BYTES: Final = (("PublishBatch", "headers"), ("AckBatch", "ranges"))
 _FROM_CLIENTS: Final = ("hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes")
 

@@ -33,6 +33,7 @@ from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, abort, internal_error
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
+from waymaker_core.limits import Limits
 from waymaker_core.outcomes import Answer, CodeError, Refusal, RefusedError, exhausted, invalid
 from waymaker_core.requests import Messages
 from waymaker_core.types import Principal, Token
@@ -58,14 +59,14 @@ _SLICE_BYTES_MIN: Final = 64 << 10
 _CREDIT_MAX: Final = 1 << 40
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes, limits: Limits) -> Any:
     """A client's frame. Raises `RefusedError`."""
     try:
-        frame = parse_frame(data, FRAME_ITEMS_MAX)
+        frame = parse_frame(data, FRAME_ITEMS_MAX, max(limits.publish_batch_max, limits.ack_batch_max))
     except (DecodeError, ValueError):
         raise invalid("a frame that is not valid") from None
     if frame is None:
-        raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame")
+        raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame, or batches of too many parts")
     return frame
 
 
@@ -257,6 +258,9 @@ class Session:
         self._closed = True
         if self._reader is not None:
             self._reader.cancel()
+            self._reader = (
+                None  # its exception holds the frame that was refused, and would keep it until the next full collection
+            )
         for subscription in self._subscriptions.values():
             if subscription.token is not None:
                 self.engine.cancel(subscription.token)
@@ -329,7 +333,7 @@ class Session:
             if data is grpc.aio.EOF:
                 self._end_subscriptions()
                 return
-            frame = _parsed(data)
+            frame = _parsed(data, self._serving.limits)
             if not greeted:
                 self._greet(frame)
                 greeted = True

@@ -83,10 +83,12 @@ class Streaming:
             await abort(context, invalid("the request is not a valid SubscribeRequest").refusal)
         request = Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty)
         window = min(message.batch_size or self._serving.limits.subscription_default, _WINDOW_MESSAGES_MAX)
+        del data, message  # a subscription lasts; the fields that nobody knows, which may be megabytes, need not
         await self._run("Subscribe", principal, request, window, context)
 
     async def watch(self, principal: Principal, data: bytes, context: Context) -> None:
         """Tell of changes until something ends it."""
+        del data
         await self._run("WatchStreams", principal, WatchStreams(), _WATCH_WINDOW, context)
 
     async def _run(self, name: str, principal: Principal, request: Request, window: int, context: Context) -> None:
