@@ -415,12 +415,13 @@ class Audit:
         require(consumer.dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
         letters = [m for m in life.at.values() if isinstance(m, Letter) and m.group is group]
         require(len(letters) <= consumer.dropped, "dead letter once", f"{what}: {len(letters)} > {consumer.dropped}")
-        if self._letters_stay(life, group):
+        owed = self._letters_owed(life, seen, group, consumer.dropped)
+        if owed:
             # What is a letter already, perhaps one of its own, is given up without another one.
             most = group.config.max_deliver
             silent = sum(1 for s, m in life.at.items() if isinstance(m, Letter) and group.delivered_most(s, 0) >= most)
             found = f"{what} dropped {consumer.dropped}, of them at most {silent} letters, and wrote {len(letters)}"
-            require(len(letters) + silent >= consumer.dropped, "dead letter once", found)
+            require(len(letters) + silent >= owed, "dead letter once", found)
         matching = [m for m in seen.messages if matches(group.config.filter_subject, life.at[m.seq].subject)]
         for message in matching:
             seq = message.seq
@@ -434,19 +435,20 @@ class Audit:
                     group.config.start_seq > last, "progress", f"{what}: floor {consumer.floor} of {last}")  # fmt: skip
 
     @staticmethod
-    def _letters_stay(life: Life, group: Group) -> bool:
-        """Whether every dead letter of a group has been seen by now, and is known for its own.
+    def _letters_owed(life: Life, seen: SeenStream, group: Group, dropped: int) -> int:
+        """How many dead letters of a group must have been seen by now, if none had to be spared.
 
-        That is so where nothing is taken away, or only what was delivered and acknowledged, and no delivery was overlooked.
+        All, where nothing was ever taken away, and in a queue, where only what was delivered goes, if no delivery was
+        overlooked: neither one that nobody knows whose it was, nor so many that a letter was given up unseen. Where
+        their subject is capped, the last of them.
         """
-        bounded = any(life.least(bound) for bound in ("max_msgs", "max_bytes", "max_age_ms", "max_msgs_per_subject"))
-        overlooked = any(each.lost_ns for each in life.groups)
-        return (
-            not bounded
-            and (
-                life.config.retention is Retention.LIMITS
-                or (not overlooked and life.config.retention is Retention.WORK_QUEUE)
-            )
-            and bool(group.config.dead_letter_subject)
-            and all(m.group is not None for m in life.at.values() if isinstance(m, Letter))
-        )
+        rivals = [each for each in life.groups if each.config.dead_letter_subject]
+        if group not in rivals or any(isinstance(m, Letter) and m.group is None for m in life.at.values()):
+            return 0
+        if life.config.retention is not Retention.WORK_QUEUE:
+            return dropped if seen.stats[2] == seen.stats[1] else 0
+        if life.unsure or any(len(each.lost_ns) >= each.config.max_deliver for each in life.groups):
+            return 0
+        if life.config.max_msgs_per_subject:
+            return min(1, dropped) if len(rivals) == 1 else 0
+        return dropped

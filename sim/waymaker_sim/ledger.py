@@ -229,6 +229,8 @@ class Life:
         self.lonely_until_ns = 1 << 62
         """The last moment at which there may have been no consumer (interest retention)."""
         self.damaged = False
+        self.unsure = False
+        """Whether messages were delivered and answered of which it is not known whose they were."""
         self.looks: list[Look] = []
 
     def end(self) -> None:

@@ -242,7 +242,10 @@ class Scene:
         match refusal.status:
             case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
                 return
-            case Status.DATA_LOSS if self.process.disk.rotten or self.read_errors:
+            case Status.DATA_LOSS if self.process.disk.rotten:
+                return
+            case Status.DATA_LOSS if self.read_errors and "quarantined" not in refusal.message:
+                # A read that failed once is no damage: the next one may succeed.
                 return
             case _:
                 violated("answer allowed", f"{what} was refused with {refusal!r}")

@@ -73,7 +73,7 @@ class Worker:
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
-            blind(ask)
+            blind(ask, got)
         else:
             group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
         self.answer(ask.stream, ask.consumer, got)
@@ -237,7 +237,7 @@ class Subscription:
             self.attached = True
             group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
         else:
-            blind(self.ask)
+            blind(self.ask, got)
         self.worker.answer(self.stream, self.consumer, got)
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
         self.scene.events.after(pause_ns, partial(self._give, len(got)))
@@ -304,14 +304,19 @@ class Answering:
         self.heard(kind, seqs)
 
 
-def blind(ask: Ask) -> None:
-    """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which."""
+def blind(ask: Ask, got: list[Got] | None = None) -> None:
+    """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which.
+
+    Or they came (`got`), and it is not known whose they were.
+    """
     scene, group = ask.scene, ask.group()
     assert ask.stream is not None
     if group is not None:
         groups = [group]
     else:
         lives = [life for life in scene.ledger.lives if life.name == ask.stream.name and not life.ended]
+        for life in lives:
+            life.unsure = life.unsure or bool(got)
         groups = [each for life in lives for each in life.groups if not each.ended]
     for each in groups:
         each.lost_ns.append(scene.events.now_ns)

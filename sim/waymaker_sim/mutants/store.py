@@ -16,6 +16,7 @@ from waymaker_core.node.moving import Batch
 from waymaker_core.store.checkpoint import CheckpointWriter
 from waymaker_core.store.journal import Journal
 from waymaker_core.store.journal_reader import JournalReader
+from waymaker_core.store.manifest import encode_manifest
 from waymaker_core.store.paths import JOURNAL
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
@@ -100,20 +101,18 @@ def _spare_without_name(original: Any) -> Any:
 
 
 def _releasing_first(original: Any) -> Any:
-    def replace_manifest(self: Any, running: Any) -> None:
-        ops = self._commits.journal.release(running.cut)
+    def begin(self: Any) -> None:
+        original(self)
+        ops = self._commits.journal.release(self._running.cut)
         if ops:
             self._start(ops, lambda _: None, lambda _: None)
-        original(self, running)
 
-    return replace_manifest
+    return begin
 
 
 def _manifest_in_place(_: Any) -> Any:
     def replace_ops(manifest: Any) -> Any:
         # Over the old one, so that a crash in between leaves neither.
-        from waymaker_core.store.manifest import encode_manifest
-
         return [Write("MANIFEST", 0, [encode_manifest(manifest)]), SyncFile("MANIFEST"), SyncDir("")]
 
     return replace_ops
@@ -146,7 +145,8 @@ STORE = {
         Commits, "_start", _answering_first,
     ),
     "retry-failed-sync": Mutant(
-        "a sync that failed is never tried again", ("ledger grows", "acked survives", "one history"),
+        "a sync that failed is never tried again",
+        ("recovery honest", "answer allowed", "ledger grows", "acked survives"),
         Commits, "_not_written", _trying_again,
     ),
     "cut-damage": Mutant(
@@ -195,8 +195,8 @@ STORE = {
         Journal, "spare_job", _spare_without_name,
     ),
     "release-first": Mutant(
-        "journal segments go after the manifest that needs them no more", ("recovery honest",),
-        Checkpoints, "_replace_manifest", _releasing_first,
+        "journal segments go when a checkpoint that covers them is in force", ("recovery honest", "answer allowed"),
+        Checkpoints, "begin", _releasing_first,
     ),
     "unsynced-manifest": Mutant(
         "a manifest is synced before it takes the old one's place", ("recovery honest",),
