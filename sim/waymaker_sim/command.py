@@ -182,16 +182,17 @@ def checks() -> None:
 
 
 @sim.command()
-@click.option("--seeds", type=SeedRange(), default="1..300", show_default=True, help="Seeds to try on each, in order.")
+@click.option("--seeds", type=SeedRange(), default="1..20000", show_default=True, help="Seeds to take, in order.")
+@click.option("--runs", default=gate.RUNS_MAX, show_default=True, help="How many runs a mutant may survive.")
 @click.option("--only", default="", help="One mutant.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run mutants in.")
-def mutants(seeds: range, only: str, jobs: int) -> None:
+def mutants(seeds: range, runs: int, only: str, jobs: int) -> None:
     """Take each rule out of the core in turn; fails where no seed notices."""
     if only and only not in MUTANTS:
         raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
     falls: list[gate.Fall] = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for fall in pool.imap(partial(gate.hunt, seeds=seeds), [only] if only else MUTANTS, chunksize=1):
+        for fall in pool.imap(partial(gate.hunt, seeds=seeds, runs_max=runs), [only] if only else MUTANTS, chunksize=1):
             falls.append(fall)
             click.echo(str(fall))
     click.echo(gate.summary(falls))

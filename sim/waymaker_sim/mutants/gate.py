@@ -16,7 +16,13 @@ from waymaker_sim import world
 from waymaker_sim.checks import CRASH
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.run import run_seed
+from waymaker_sim.swarm import Plan, draw_plan
+from waymaker_sim.tape import Tape
 
+RUNS_MAX = 80
+"""How many seeds a mutant is lived through before it has escaped."""
+TURNS_MAX = 8_000
+"""Larger worlds are left out."""
 OUTSIDE_RUNS = 20
 """After a crash was seen: how many more seeds are tried for a check of the outside."""
 
@@ -75,14 +81,23 @@ def blindfold(wanted: bool) -> Iterator[None]:
         world.check_node = original
 
 
-def hunt(name: str, seeds: Iterable[int]) -> Fall:
-    """Live through seeds without the rule, until a check notices."""
+def turns(plan: Plan) -> int:
+    """About how much happens in a world: the small ones cost least and find most."""
+    actors = plan.publishers + plan.workers + plan.readers + 1
+    return plan.faults_ns // plan.think_ns * actors
+
+
+def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
+    """Live through small worlds that can come to the rule, without it, until a check notices."""
     begun = time.process_time()
-    runs, last = 0, 0
+    runs, last = 0, runs_max
     found: tuple[int, str, str, str] | None = None
     for seed in seeds:
-        if found is not None and runs >= last:
+        if runs >= last:
             break
+        plan = draw_plan(Tape(seed).track("swarm"))
+        if turns(plan) > TURNS_MAX or not MUTANTS[name].needs(plan):
+            continue
         runs += 1
         with blindfold(found is not None):
             report = run_seed(seed, mutant=name)
@@ -92,7 +107,7 @@ def hunt(name: str, seeds: Iterable[int]) -> Fall:
         found = (seed, report.check, report.detail, inside)
         if report.kind() != CRASH:
             return Fall(name, *found[:3], True, inside, runs, time.process_time() - begun)
-        last = runs + OUTSIDE_RUNS
+        last = min(runs_max, runs + OUTSIDE_RUNS)
     cpu_seconds = time.process_time() - begun
     if found is None:
         return Fall(name, 0, "", "", False, "", runs, cpu_seconds)

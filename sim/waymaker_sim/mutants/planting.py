@@ -11,8 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from waymaker_sim.swarm import Plan
+
 Make = Callable[[Any], Any]
 """From the original to what stands in its place."""
+Needs = Callable[[Plan], bool]
+
+
+def anything(plan: Plan) -> bool:
+    """Every world will do."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,8 @@ class Mutant:
     owner: object
     name: str
     make: Make
+    needs: Needs = anything
+    """Which worlds can come to the rule at all; the others are not tried."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:

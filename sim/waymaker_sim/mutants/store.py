@@ -10,6 +10,7 @@ import waymaker_core.store.journal as journal
 import waymaker_core.store.journal_reader as journal_reader
 import waymaker_core.store.recovery as recovery
 from waymaker_core.disk import FailureKind, SyncDir, SyncFile, Write
+from waymaker_core.limits import KIB
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.moving import Batch
@@ -18,7 +19,33 @@ from waymaker_core.store.journal import Journal
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import encode_manifest
 from waymaker_core.store.paths import JOURNAL
+from waymaker_sim.events import MS
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
+
+
+def _torn(plan: Plan) -> bool:
+    """Batches of many records, torn by a loss of power."""
+    return plan.power > 15_000 and plan.disk.tear and plan.pace.sync_ns >= 3 * MS and plan.publishers >= 2
+
+
+def _rotten(plan: Plan) -> bool:
+    """Bits rot between one start and the next."""
+    return plan.rot > 4_000 and plan.kill + plan.power > 10_000
+
+
+def _names_lost(plan: Plan) -> bool:
+    """Losses of power among segments and files that come and go."""
+    return plan.power > 10_000 and plan.disk.lose_names and plan.limits.segment_bytes <= 16 * KIB
+
+
+def _crashing(plan: Plan) -> bool:
+    """Crashes among segments and files that come and go."""
+    return plan.power + plan.kill > 10_000 and plan.limits.segment_bytes <= 16 * KIB
+
+
+def _failing_syncs(plan: Plan) -> bool:
+    return plan.disk.sync_error > 1_000 and plan.disk.lose
 
 
 def _without_syncs(original: Any) -> Any:
@@ -147,68 +174,68 @@ STORE = {
     "retry-failed-sync": Mutant(
         "a sync that failed is never tried again",
         ("recovery honest", "answer allowed", "ledger grows", "acked survives"),
-        Commits, "_not_written", _trying_again,
+        Commits, "_not_written", _trying_again, _failing_syncs,
     ),
     "cut-damage": Mutant(
         "damage below what was durable is not the end", ("ledger grows", "acked survives", "one history"),
-        JournalReader, "_gather_evidence", _gathering_nothing,
+        JournalReader, "_gather_evidence", _gathering_nothing, _rotten,
     ),
     "forget-watermark": Mutant(
         "each frame says what was durable when it was written", ("ledger grows", "acked survives", "one history"),
-        journal, "encode_header", _vouching_for_nothing,
+        journal, "encode_header", _vouching_for_nothing, _rotten,
     ),
     "vouch-early": Mutant(
         "a frame calls durable only what was synced before it", ("recovery honest",),
-        Journal, "_write", _vouching_early,
+        Journal, "_write", _vouching_early, _torn,
     ),
     "trust-frames": Mutant(
         "a frame that does not match its checksum is none", ("recovery honest", "bytes intact"),
-        journal_reader, "content_problem", giving(""),
+        journal_reader, "content_problem", giving(""), _torn,
     ),
     "pass-over-damage": Mutant(
         "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
-        recovery.Replay, "blame", _passing_over,
+        recovery.Replay, "blame", _passing_over, _rotten,
     ),
     "forget-quarantine": Mutant(
         "a stream in quarantine stays there when the journal that shows why is gone", ("acked survives", "ledger grows"),
-        CheckpointWriter, "add_quarantine", nothing,
+        CheckpointWriter, "add_quarantine", nothing, _rotten,
     ),
     "reuse-orphans": Mutant(
         "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed"),
-        recovery, "_file_numbers", giving(()),
+        recovery, "_file_numbers", giving(()), _crashing,
     ),
     "unsynced-move": Mutant(
         "messages are read from their new file once it is synced",
         ("recovery honest", "answer allowed", "recovery twice"),
-        Batch, "sync_ops", _ops_without(SyncFile),
+        Batch, "sync_ops", _ops_without(SyncFile), _names_lost,
     ),
     "unsynced-checkpoint": Mutant(
         "a checkpoint is synced before a manifest names it", ("recovery honest",),
-        CheckpointWriter, "finish", _ops_without(SyncFile),
+        CheckpointWriter, "finish", _ops_without(SyncFile), _names_lost,
     ),
     "unnamed-checkpoint": Mutant(
         "a checkpoint's name is durable before a manifest names it", ("recovery honest",),
-        CheckpointWriter, "finish", _ops_without(SyncDir),
+        CheckpointWriter, "finish", _ops_without(SyncDir), _names_lost,
     ),
     "unnamed-segment": Mutant(
         "a segment's name is durable before the segment is written to", ("ledger grows", "acked survives"),
-        Journal, "spare_job", _spare_without_name,
+        Journal, "spare_job", _spare_without_name, _names_lost,
     ),
     "release-first": Mutant(
         "journal segments go when a checkpoint that covers them is in force", ("recovery honest", "answer allowed"),
-        Checkpoints, "begin", _releasing_first,
+        Checkpoints, "begin", _releasing_first, _crashing,
     ),
     "unsynced-manifest": Mutant(
         "a manifest is synced before it takes the old one's place", ("recovery honest",),
-        checkpoints, "replace_ops", _ops_without(SyncFile),
+        checkpoints, "replace_ops", _ops_without(SyncFile), _names_lost,
     ),
     "manifest-in-place": Mutant(
         "a manifest is replaced by a rename, never written over", ("recovery honest",),
-        checkpoints, "replace_ops", _manifest_in_place,
+        checkpoints, "replace_ops", _manifest_in_place, _crashing,
     ),
     "stale-catalogue": Mutant(
         "a checkpoint that lets go of the catalogue's records holds its state",
         ("lives apart", "acked survives", "recovery honest"),
-        Checkpoints, "_finish", _without_catalogue,
+        Checkpoints, "_finish", _without_catalogue, _crashing,
     ),
 }  # fmt: skip
