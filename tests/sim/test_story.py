@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.requests import Publish
+from waymaker_core.requests import Publish, ReadRange
 from waymaker_sim.cases import from_text
 from waymaker_sim.command import sim
 from waymaker_sim.digest import Digest
@@ -28,7 +28,7 @@ from waymaker_sim.scene import ConsumerName, Scene
 from waymaker_sim.story.about import About, find_subjects
 from waymaker_sim.story.diagram import ROLES, WORLD, rows_of, states
 from waymaker_sim.story.page import page
-from waymaker_sim.story.record import Kind
+from waymaker_sim.story.record import Exchange, Kind, Moment
 from waymaker_sim.story.recorder import Recorder
 from waymaker_sim.story.selection import select
 from waymaker_sim.story.story import Story, live
@@ -151,7 +151,7 @@ def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: S
 def test_subjects_can_be_asked_for() -> None:
     case = from_text(GONE.read_text())
     story = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
-    assert story.about == About("s0", frozenset(), frozenset({80}), frozenset())
+    assert story.about == About("s0", seqs=frozenset({80}), subjects=frozenset({(80, "a.x")}))
     assert re.search(r"publisher \d +< ok: 80 ", text_of(story))
     assert not re.search(r"publisher \d +< ok: 85 ", text_of(story))
 
@@ -194,6 +194,19 @@ def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Story) ->
         work = exchange.settled_by
         assert work is not None
         assert exchange.taken_ns <= work.submitted_ns <= work.begun_ns < work.ended_ns <= moment.at_ns
+
+
+@pytest.mark.parametrize(("seen", "told"), [({79, 81}, True), (set(), True), ({79, 80, 81}, True), ({78, 79}, False)])
+def test_a_read_that_misses_a_message_is_told(seen: set[int], told: bool) -> None:
+    case = from_text(GONE.read_text())
+    story = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    end_ns, index = story.moments[-1].at_ns, len(story.moments) - 1
+    read = Exchange("reader 0", "node 1", ReadRange("s0", 70, 20), end_ns, 1, "s0")
+    answer = Moment(index, end_ns, "reader 0", Kind.ANSWER, "ok", read, None, frozenset(seen))
+    read.moments.append(answer)
+    job = Moment(index + 1, end_ns, "reads 1", Kind.JOB, "read")
+    story.moments[-1:] = [answer, job, Moment(index + 2, end_ns, "world", Kind.VERDICT, "end")]
+    assert (answer in select(story)) is told
 
 
 # ---------------------------------------------------------------- the same every time
@@ -371,6 +384,7 @@ def scene() -> Scene:
         ("attempt 4 was seen at 4 and confirmed at 9", "s0", "", {4, 9}),
         ("s0 seq 5 holds attempt 2, already at 2", "s0", "", {5, 2}),
         ("s0 seq 5 was b'8' and is b'seq 7'", "s0", "", {5}),
+        ("s0: [(8, 1), (6, 2)]", "s0", "", {8, 6}),
         ("s0 exists and GetStreamInfo says Answer('ok', 'x', None)", "s0", "", set()),
         ("nobody created all of ['x']", "", "", set()),
     ],

@@ -7,12 +7,13 @@ What is not found narrows nothing: the story then tells what came last.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from waymaker_sim.scene import Scene, StreamName
 
 PATHS = re.compile(r"(?:journal|blocks|tails|checkpoints|memory)/[\w./-]*\w|MANIFEST(?:\.new)?")
-NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)")
+NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)|\((\d+), \d+\)")
+"""Numbers that are called sequences, or stand before a delivery count."""
 ATTEMPT = re.compile(r"\battempt (\d+)")
 NOT_SEQUENCES = re.compile(
     r"\blife \d+|\bstep \d+|\buntil \d+|\bdelivery \d+|\battempt \d+|\bid \d+|\d+\. time|\d+ (?:ms|bytes|messages)\b"
@@ -32,6 +33,8 @@ class About:
     consumers: frozenset[str] = frozenset()
     seqs: frozenset[int] = frozenset()
     paths: frozenset[str] = frozenset()
+    subjects: frozenset[tuple[int, str]] = frozenset()
+    """Sequences with the subjects of their messages, as far as they are known."""
 
     def __str__(self) -> str:
         told = [self.stream] if self.stream else []
@@ -45,6 +48,13 @@ class About:
 
 def find_subjects(detail: str, scene: Scene) -> About:
     """The subjects that a violation's text names."""
+    about = _find(detail, scene)
+    life = scene.streams[about.stream].life if about.stream else None
+    known = life.at if life is not None else {}
+    return replace(about, subjects=frozenset((seq, known[seq].subject) for seq in about.seqs if seq in known))
+
+
+def _find(detail: str, scene: Scene) -> About:
     detail = BODIES.sub(" ", detail)
     paths = frozenset(PATHS.findall(detail))
     for number in (int(found) for found in ATTEMPT.findall(detail)):

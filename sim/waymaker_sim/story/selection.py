@@ -1,10 +1,10 @@
 """What of a run matters to its violation: the moments of its subjects, what made them durable, and the faults around them.
 
-Told are, of the violation's stream: its creation, changes and end; of the named sequences: publishes, deliveries to the named
-consumers, acknowledgements and reads, the first and last of them in each life of the process; the journal jobs that let the
-answers leave; every start and stop and what they cost from the first of these moments on; the last checkpoint before each
-start; and what was seen last. A violation without such subjects is told by the last moments, a clean run by what was created,
-changed and deleted in it.
+Told are, of the violation's stream: its creation, changes and end. Of the named sequences: publishes, deliveries to the named
+consumers, acknowledgements, and reads: the first and last of them in each life of the process, and the first that missed one.
+Then the journal jobs that let the answers leave; from the first of these moments on every start and stop and what it cost; the
+last checkpoint before each start; and what was seen last. A violation without such subjects is told by the last moments, a
+clean run by what was created, changed and deleted in it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from waymaker_core.requests import (
     DeleteStream,
     Fetch,
     Publish,
+    ReadLatest,
+    ReadRange,
+    ScanSubject,
     Subscribe,
     UpdateStream,
     WatchStreams,
 )
 from waymaker_core.store.paths import MANIFEST
+from waymaker_sim.story.about import About
 from waymaker_sim.story.record import Kind, Moment, Work
 from waymaker_sim.story.story import Story
 
@@ -126,6 +130,7 @@ def _touched(story: Story) -> Iterator[Moment]:
     looks: dict[int, list[Moment]] = {}
     recent: list[Moment] = []
     updates: list[Moment] = []
+    missed: list[Moment] = []
     for moment in story.moments:
         exchange = moment.exchange
         if exchange is None or exchange.stream != about.stream or moment.kind is Kind.CREDIT:
@@ -149,12 +154,34 @@ def _touched(story: Story) -> Iterator[Moment]:
                 yield moment
             else:
                 looks.setdefault(exchange.process_life, []).append(moment)
+        elif found and _looks_past(moment, about):
+            missed.append(moment)
     yield from updates[-UPDATES_MAX:]
+    yield from missed[:1]
     for seen in looks.values():
         yield seen[0]
         yield seen[-1]
     wanted = [m for m in recent if not about.consumers or isinstance(m.exchange and m.exchange.request, CONSUMING)]
     yield from wanted[-OF_SUBJECT:]
+
+
+def _looks_past(moment: Moment, about: About) -> bool:
+    """Whether a read came past one of the sequences without finding it."""
+    request = moment.exchange.request if moment.exchange is not None else None
+    if moment.kind is not Kind.ANSWER or not moment.text.startswith("ok"):
+        return False
+    last = max(moment.seqs, default=0)
+    missing = [(seq, subject) for seq, subject in about.subjects if seq not in moment.seqs]
+    match request:
+        case ReadRange():
+            return any(request.from_seq <= seq and (not last or seq < last) for seq, _ in missing)
+        case ScanSubject():
+            there = [seq for seq, subject in missing if subject == request.subject]
+            return any(request.from_seq <= seq and (not last or seq < last) for seq in there)
+        case ReadLatest():
+            return any(subject == request.subject and last < seq for seq, subject in missing)
+        case _:
+            return False
 
 
 def _beginning(story: Story) -> int:
