@@ -27,7 +27,13 @@ EVENTS_MAX = 1_500
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page with a diagram to a file."
 )
-@click.option("--events", default=EVENTS_MAX, show_default=True, help="At most so many, the last, in a page; 0: all.")
+@click.option(
+    "--events",
+    type=click.IntRange(min=0),
+    default=EVENTS_MAX,
+    show_default=True,
+    help="At most so many, the last, in a page; 0: all.",
+)
 def story(
     case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int
 ) -> None:
