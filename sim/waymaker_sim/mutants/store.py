@@ -18,7 +18,6 @@ from waymaker_core.store.checkpoint import CheckpointWriter
 from waymaker_core.store.journal import Journal
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import encode_manifest
-from waymaker_core.store.paths import JOURNAL
 from waymaker_sim.events import MS
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
@@ -121,7 +120,7 @@ def _spare_without_name(original: Any) -> Any:
     def spare_job(self: Journal) -> Any:
         job = original(self)
         if job is not None:
-            job.ops = [op for op in job.ops if op != SyncDir(JOURNAL)]
+            job.ops = [op for op in job.ops if not isinstance(op, SyncDir)]
         return job
 
     return spare_job
@@ -189,7 +188,7 @@ STORE = {
         Journal, "_write", _vouching_early, _torn,
     ),
     "trust-frames": Mutant(
-        "a frame that does not match its checksum is none", ("recovery honest", "bytes intact"),
+        "a frame that does not match its checksum is none", ("recovery honest", "answer allowed"),
         journal_reader, "content_problem", giving(""), _torn,
     ),
     "pass-over-damage": Mutant(
