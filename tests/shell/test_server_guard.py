@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.server.guard import FIELDS_MAX, LazyFrame, parse_frame, within
+from waymaker.server.guard import (
+    FIELDS_A_MESSAGE_MAX,
+    FIELDS_MAX,
+    PACKED_BYTES_A_MESSAGE_MAX,
+    WALKED_FRAME_BYTES_MIN,
+    LazyFrame,
+    parse_frame,
+    within,
+)
 from waymaker_core.message import varint
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -101,6 +109,42 @@ def test_a_frame_that_is_none_is_a_value_error_or_a_decode_error(data: bytes) ->
     with pytest.raises(Exception) as caught:  # noqa: PT011 - protobuf's own is not a ValueError
         parse_frame(data, 100)
     assert type(caught.value).__name__ in {"ValueError", "DecodeError"}
+
+
+def batch(number: int, parts: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(parts)) + parts
+
+
+@pytest.mark.parametrize("part", [b"\x1a\x00", b"\x2a\x00", b"\x32\x00", b"\x20\x00", b"\x38\x00"])
+def test_the_parts_of_batches_in_large_frames_are_counted(part: bytes) -> None:
+    most = FIELDS_A_MESSAGE_MAX * 1_000
+    filler = batch(5, b"x" * WALKED_FRAME_BYTES_MIN)
+    assert parse_frame(batch(3, filler + part * (most - 1)), 100, 1_000) is not None
+    assert parse_frame(batch(3, filler + part * most), 100, 1_000) is None
+    assert parse_frame(batch(3, filler + part * (most // 2)) + batch(3, part * (most // 2)), 100, 1_000) is None
+    assert parse_frame(batch(3, part * most), 100, 1_000) is not None, "a small frame is not walked"
+
+
+@pytest.mark.parametrize(("number", "column"), [(3, 4), (3, 7), (3, 8), (4, 5)])
+def test_packed_columns_are_bounded_by_their_bytes(number: int, column: int) -> None:
+    most = PACKED_BYTES_A_MESSAGE_MAX * 1_000
+    filler = batch(15, b"x" * WALKED_FRAME_BYTES_MIN)
+    for size, taken in ((most, True), (most + 1, False)):
+        frame = batch(number, filler + batch(column, b"\x01" * size))
+        assert (parse_frame(frame, 100, 1_000) is not None) == taken
+    assert parse_frame(batch(7, b"\x01" * (most + 1)), 100, 1_000) is None, "unsubscribes, in any frame"
+
+
+def test_the_largest_honest_frame_passes() -> None:
+    count = 65_536
+    frame = pipe.Frame()
+    frame.publishes.add(
+        id=1, stream="s", subjects=[str(n) for n in range(count)], subject_index=range(count), payloads=[b"x" * 30] * count,
+        ts_ms=[1 << 45] * count, expected_last_seq=[1 << 62] * count,
+    )  # fmt: skip
+    data = frame.SerializeToString()
+    assert len(data) > WALKED_FRAME_BYTES_MIN
+    assert parse_frame(data, 10_000, count) is not None
 
 
 def test_items_are_counted_at_the_top_alone() -> None:

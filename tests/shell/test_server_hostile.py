@@ -7,23 +7,19 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.shell.hostile_server import channel_to, refused, resident_mib, unharmed_within
 from tests.shell.real_server import RealServer
-from tests.shell.test_server_process import SESSION, STREAMS, ask, create, publish, running
+from tests.shell.test_server_process import STREAMS, ask, create, publish, running
 from waymaker.server.rpcs import UNARY
 from waymaker_core.message import varint
-from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 pytestmark = pytest.mark.process
-
-GROWTH_MIB_MAX = 400
-"""What one hostile request may make the process hold at most, for a moment: its own bytes a few times over."""
 
 
 @pytest.fixture(scope="module")
@@ -36,48 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 
 @pytest.fixture(autouse=True)
 def unharmed(server: RealServer) -> Iterator[None]:
-    """Whatever a test sends: memory stays bounded, and the next client is served at once."""
-    resident_mib(server, reset_peak=True)
-    before = resident_mib(server)
-    yield
-    with channel_to(server) as channel:
-        started = time.monotonic()
-        assert publish(channel, "s", b"still here") > 0
-        assert time.monotonic() - started < 5
-    assert peak_mib(server) - before < GROWTH_MIB_MAX
-
-
-def channel_to(server: RealServer) -> grpc.Channel:
-    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    return grpc.insecure_channel(server.address, options)
-
-
-def status_field(server: RealServer, name: str) -> int:
-    text = Path(f"/proc/{server.pid}/status").read_text()
-    return int(next(line for line in text.splitlines() if line.startswith(name)).split()[1]) // 1024
-
-
-def resident_mib(server: RealServer, reset_peak: bool = False) -> int:
-    if reset_peak:
-        Path(f"/proc/{server.pid}/clear_refs").write_text("5")
-    return status_field(server, "VmRSS")
-
-
-def peak_mib(server: RealServer) -> int:
-    return status_field(server, "VmHWM")
-
-
-def refused(server: RealServer, method: str, data: bytes, **options: Any) -> grpc.StatusCode:
-    with channel_to(server) as channel:
-        call: Any = channel.unary_unary(STREAMS + method)
-        with pytest.raises(grpc.RpcError) as caught:
-            call(data, timeout=30, **options)
-        details = caught.value.details() or ""
-        assert "Traceback" not in details
-        assert "Error" not in details.replace("RESOURCE_EXHAUSTED", "")
-        code: grpc.StatusCode = caught.value.code()
-        assert code is not grpc.StatusCode.UNKNOWN
-        return code
+    with unharmed_within(server):
+        yield
 
 
 GARBAGE = {
@@ -119,45 +75,6 @@ def test_nested_fields_are_counted_too(server: RealServer) -> None:
     sources = b"\x3a\x00" * (8 << 20)
     data = b"\x0a" + varint(len(sources)) + sources
     assert refused(server, "CreateStream", data) is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def session_refusal(server: RealServer, frame: bytes) -> grpc.StatusCode:
-    hello = pipe.Frame(hello=pipe.Hello(version=1)).SerializeToString()
-    with channel_to(server) as channel:
-        stream: Any = channel.stream_stream(SESSION)
-        call = stream(iter([hello, frame]), timeout=30)
-        with pytest.raises(grpc.RpcError) as caught:
-            for _ in call:
-                pass
-        code: grpc.StatusCode = caught.value.code()
-        return code
-
-
-@pytest.mark.parametrize("number", range(2, 8))
-def test_frames_of_millions_of_empty_items_end_their_session(server: RealServer, number: int) -> None:
-    frame = bytes([number << 3 | 2, 0]) * (8 << 20)
-    assert session_refusal(server, frame) is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-@pytest.mark.parametrize(
-    ("outer", "inner"),
-    [(0x1A, b"\x32\x00"), (0x1A, b"\x2a\x00"), (0x22, b"\x32\x00")],
-    ids=["headers", "payloads", "ranges"],
-)
-def test_batches_of_millions_of_empty_parts_are_refused(server: RealServer, outer: int, inner: bytes) -> None:
-    parts = inner * (8 << 20)
-    frame = bytes([outer]) + varint(len(parts)) + parts
-    hello = pipe.Frame(hello=pipe.Hello(version=1)).SerializeToString()
-    with channel_to(server) as channel:
-        stream: Any = channel.stream_stream(SESSION, None, pipe.Frame.FromString)
-        call = stream(iter([hello, frame]), timeout=30)
-        try:
-            answers = list(call)
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        else:
-            refusals = [a.refused.status for f in answers for a in (*f.published, *f.acked)]
-            assert refusals in ([3], [8])
 
 
 @pytest.mark.parametrize("subject", ["x" * 3_000_000, "a\0b", "a\nb", "a b", "../x", "a..b", ".", "a.*", ">"])

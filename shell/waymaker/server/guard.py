@@ -24,7 +24,7 @@ from waymaker_proto import pipeline_pb2, waymaker_streams_pb2
 
 WALKED_BYTES_MIN: Final = 16 << 10
 FIELDS_MAX: Final = 10_000
-WALKED_FRAME_BYTES_MIN: Final = 1 << 20
+WALKED_FRAME_BYTES_MIN: Final = 2 << 20
 FIELDS_A_MESSAGE_MAX: Final = 6
 """A message of a batch has a payload, and at most a subject, headers, and three entries in columns that need not be packed."""
 PACKED_BYTES_A_MESSAGE_MAX: Final = 30
@@ -82,34 +82,61 @@ def _nested(name: str, descriptor: Any) -> dict[int, Any]:
     }
 
 
-class _Budget:
-    """What a frame may still hold. Raises `_TooMuch` once there is more."""
-
-    __slots__ = ("fields", "packed_bytes")
-
-    def __init__(self, messages_max: int) -> None:
-        self.fields = FIELDS_A_MESSAGE_MAX * messages_max
-        self.packed_bytes = PACKED_BYTES_A_MESSAGE_MAX * messages_max
-
-    def spend_packed(self, size: int) -> None:
-        """A packed column has at least a byte for each of its entries."""
-        self.packed_bytes -= size
-        if self.packed_bytes < 0:
-            raise _TooMuch
-
-
 class _TooMuch(Exception):
     """More than a client may send at once."""
 
 
-def _scan(data: bytes, at: int, end: int, fields_max: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and length of the length-delimited fields at the top of a message. ValueError for what is none."""
-    count = 0
-    while at < end:
-        count += 1
-        if count > fields_max:
+class _Budget:
+    """What may still come. `spend` raises `_TooMuch` once there is more."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
             raise _TooMuch
-        tag, at = read_varint(data, at) if data[at] > 127 else (data[at], at + 1)
+
+
+def _count_parts(data: bytes, at: int, end: int, columns: frozenset[int], fields: _Budget, packed: _Budget) -> None:
+    """Spend what stands at the top of a message. ValueError where it is none. Honest batches come by: no calls in the loop."""
+    fields_left, packed_left = fields.left, packed.left
+    size = len(data)
+    while at < end and fields_left >= 0 and packed_left >= 0:
+        fields_left -= 1
+        tag = data[at]
+        at += 1
+        if tag > 127:
+            tag, at = read_varint(data, at - 1)
+        kind = tag & 7
+        if kind == _LENGTH:
+            length = data[at] if at < size else 128
+            at += 1
+            if length > 127:
+                length, at = read_varint(data, at - 1)
+            if tag >> 3 in columns:
+                packed_left -= length
+            at += length
+        elif kind == _VARINT:
+            _, at = read_varint(data, at)
+        elif kind in {_FIXED64, _FIXED32}:
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError("a group")
+    fields.spend(fields.left - fields_left)
+    packed.spend(packed.left - packed_left)
+    if at > end:
+        raise ValueError("a field runs past the end")
+
+
+def _items(data: bytes, items: _Budget) -> Iterator[tuple[int, int, int]]:
+    """Number, start and length of the length-delimited fields of a frame. ValueError where it is none."""
+    at, end = 0, len(data)
+    while at < end:
+        items.spend(1)
+        tag, at = read_varint(data, at)
         kind = tag & 7
         if kind == _LENGTH:
             length, at = read_varint(data, at)
@@ -125,28 +152,20 @@ def _scan(data: bytes, at: int, end: int, fields_max: int) -> Iterator[tuple[int
         raise ValueError("a field runs past the end")
 
 
-def _check_batch(data: bytes, at: int, end: int, columns: frozenset[int], budget: _Budget) -> None:
-    count = 0
-    for number, _, length in _scan(data, at, end, budget.fields):
-        count += 1
-        if number in columns:
-            budget.spend_packed(length)
-    budget.fields -= count
-
-
 def parse_frame(data: bytes, items_max: int, messages_max: int = 65_536) -> Any:
     """A frame from a client, as `LazyFrame`, or None where it holds too much. ValueError where it is not one.
 
     `messages_max`: messages, or sequences, in one frame. What is in the batches of a small frame is not counted here.
     """
-    budget = _Budget(messages_max)
+    fields = _Budget(FIELDS_A_MESSAGE_MAX * messages_max)
+    packed_bytes = _Budget(PACKED_BYTES_A_MESSAGE_MAX * messages_max)  # an entry takes at least one
     deep = len(data) > WALKED_FRAME_BYTES_MIN
     try:
-        for number, at, length in _scan(data, 0, len(data), items_max):
+        for number, at, length in _items(data, _Budget(items_max)):
             if number == _UNSUBSCRIBES:
-                budget.spend_packed(length)
+                packed_bytes.spend(length)
             elif deep and number in _COLUMNS and at + length <= len(data):
-                _check_batch(data, at, at + length, _COLUMNS[number], budget)
+                _count_parts(data, at, at + length, _COLUMNS[number], fields, packed_bytes)
     except _TooMuch:
         return None
     return LazyFrame.FromString(data)
