@@ -69,11 +69,12 @@ CATALOGUE = {
         Restoring, "_apply_to_catalogue", _without(StreamUpdated),
     ),
     "consumer-comes-back": Mutant(
-        "a consumer that was deleted stays so after a restart", ("lives apart",),
+        "a consumer that was deleted stays so after a restart", ("lives apart", "recovery twice"),
         Consumers, "_apply_deleted", _never_gone,
     ),
     "forget-consumers": Mutant(
-        "a consumer that was created is there after a restart", ("acked survives",), Consumers, "apply", _never_begun,
+        "a consumer that was created is there after a restart", ("acked survives", "recovery twice"),
+        Consumers, "apply", _never_begun,
     ),
     "create-twice": Mutant(
         "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalogue, "will_be", _still_there,

@@ -167,7 +167,7 @@ CONSUMER = {
         "on a work queue one holder keeps out the others", ("one holder",), Withholding, "hold", nothing,
     ),
     "expire-early": Mutant(
-        "a delivery is out until its wait is over", ("one holder",), Consumers, "expire", _ahead_of_time,
+        "a delivery is out until its wait is over", ("one holder", "handed back"), Consumers, "expire", _ahead_of_time,
     ),
     "expire-nothing": Mutant(
         "an unanswered delivery is due again", ("progress",), Consumers, "expire", _never,

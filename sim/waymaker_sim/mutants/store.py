@@ -33,6 +33,11 @@ def _rotten(plan: Plan) -> bool:
     return plan.rot > 4_000 and plan.kill + plan.power > 10_000
 
 
+def _rotten_again(plan: Plan) -> bool:
+    """The same, with checkpoints in between."""
+    return plan.rot > 2_000 and plan.kill + plan.power > 20_000 and plan.limits.segment_bytes <= 16 * KIB
+
+
 def _names_lost(plan: Plan) -> bool:
     """Losses of power among segments and files that come and go."""
     return plan.power > 10_000 and plan.disk.lose_names and plan.limits.segment_bytes <= 16 * KIB
@@ -197,10 +202,10 @@ STORE = {
     ),
     "forget-quarantine": Mutant(
         "a stream in quarantine stays there when the journal that shows why is gone", ("acked survives", "ledger grows"),
-        CheckpointWriter, "add_quarantine", nothing, _rotten,
+        CheckpointWriter, "add_quarantine", nothing, _rotten_again,
     ),
     "reuse-orphans": Mutant(
-        "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed"),
+        "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed", "answered"),
         recovery, "_file_numbers", giving(()), _crashing,
     ),
     "unsynced-move": Mutant(
@@ -217,7 +222,7 @@ STORE = {
         CheckpointWriter, "finish", _ops_without(SyncDir), _names_lost,
     ),
     "unnamed-segment": Mutant(
-        "a segment's name is durable before the segment is written to", ("ledger grows", "acked survives"),
+        "a segment's name is durable before the segment is written to", ("recovery honest", "ledger grows"),
         Journal, "spare_job", _spare_without_name, _names_lost,
     ),
     "release-first": Mutant(
