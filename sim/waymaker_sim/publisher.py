@@ -359,7 +359,10 @@ class Reader:
             violated("acked survives", f"consumer {group.config.name} exists and its info says {answer!r}")
         if life is None or group is None:
             return
-        assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo)
+        assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo) and ask.consumer is not None
+        owner = self.scene.consumer_ids.setdefault(answer.value.consumer_id, ask.consumer)
+        if owner is not ask.consumer or answer.value.consumer_id in self.scene.ledger.stream_ids:
+            violated("lives apart", f"id {answer.value.consumer_id} of {owner.name} names {ask.consumer.name} too")
         self._floor(ask, answer.value)
 
     def _consumers(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:

@@ -186,6 +186,8 @@ class Scene:
         self.process = process
         self.ledger = ledger
         self.streams = {name: StreamName(name) for name in names}
+        self.consumer_ids: dict[int, ConsumerName] = {}
+        """Whom an id named first."""
         self.faulty = True
         """Whether things still go wrong."""
         self.read_errors = False
