@@ -14,9 +14,8 @@ from waymaker_core.stream import BlockMove
 
 def move(block: int, lengths: list[int]) -> BlockMove:
     chunks = [Chunk("journal/1.seg", 0, length, 0) for length in lengths]
-    return BlockMove(
-        block, block + 1, len(lengths), list(range(len(lengths))), True, chunks, [None] * len(lengths), lengths
-    )
+    count = len(lengths)
+    return BlockMove(block, block + 1, count, list(range(count)), chunks, [None] * count, lengths)
 
 
 def blocks(found: list[list[BlockMove]]) -> list[list[int]]:

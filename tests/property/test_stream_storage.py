@@ -129,6 +129,59 @@ def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it()
     assert bench.stream.take_released() == []
 
 
+def test_a_block_of_which_little_lives_is_written_anew_without_the_dead() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=6)
+    for subjects in ("ab", "cd", "ef"):
+        bench.publish(*subjects)
+    bench.seal()
+    (old,) = bench.stream.files()
+    bench.drop(1, 3, 4)
+    assert not bench.stream.blocks_to_move(lambda path: False), "half of it lives"
+    bench.drop(6)
+    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    assert (move.lengths, move.entries) == ([2, 2], [0, 2]), "one chunk lost all it held, the others half"
+    assert move_blocks(bench.stream, bench.disk, lambda path: False, 77) == 1
+    bench.stream.check()
+    assert bench.stream.take_released() == [old]
+    del bench.disk.files[old]
+    again = Stream.restore(bench.stream.snapshot(), LIMITS)
+    for stream in (bench.stream, again):
+        messages = resident(stream, bench.disk, lambda stream=stream: stream.read_range(0, 9, 1 << 20))  # type: ignore[misc]
+        assert [(seq, body) for seq, _, _, body in bench.disk.bodies(messages)] == [(2, b"xy"), (5, b"xy")]
+        subjects = resident(stream, bench.disk, lambda stream=stream: stream.list_subjects("", "", 9))  # type: ignore[misc]
+        assert subjects.entries == ["b", "e"]
+        assert not stream.blocks_to_move(lambda path: False), "what lives is all that is left"
+        stream.check()
+    bench.drop(2, 5)
+    assert not bench.stream.files()
+
+
+def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_living_along() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=6)
+    bench.publish(*"abcdef")
+    bench.drop(1, 2, 3, 5)
+    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    assert move.keep == [[(6, 8), (10, 12)]]
+    bench.seal()
+    assert bench.live() == [4, 6]
+    assert sum(bench.stream.files().values()) == 4
+    bench.stream.check()
+
+
+def test_blocks_that_share_a_file_leave_it_together() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=3)
+    for subjects in ("abc", "def", "ghi"):
+        bench.publish(*subjects)
+    for move in bench.stream.blocks_to_move(lambda path: False):
+        copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
+        index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
+        assert bench.stream.moved(move, copies, index)
+    bench.drop(1, 2, 4, 5)
+    assert not bench.stream.blocks_to_move(lambda path: False), "five of nine live"
+    bench.drop(7)
+    assert [move.block for move in bench.stream.blocks_to_move(lambda path: False)] == [0, 1, 2]
+
+
 def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b")

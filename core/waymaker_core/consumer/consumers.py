@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
 from waymaker_core.configs import ConsumerConfig, Retention
-from waymaker_core.consumer import giving_up, logged, snapshot
+from waymaker_core.consumer import giving_up, importing, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
 from waymaker_core.consumer.group import NS_PER_MS, Group
 from waymaker_core.consumer.holders import check_holders, withholding_over
@@ -430,15 +430,8 @@ class Consumers:
 
         Consumers as they stood: what was out is out again. ValueError where that is not a snapshot.
         """
-        records: list[StreamRecord] = []
-        for group in snapshot.to_groups(snapshot_):
-            lives: dict[int, int] = {}
-            for consumer_id, member in sorted(group.members.items()):
-                lives[consumer_id] = next_id
-                records.append(ConsumerCreated(next_id, member.config, group.cursor, member.created_ms))
-                next_id += 1
-            records.extend(logged.whole(group, lives))
-        return records
+        trial = Consumers(self._stream, self._limits)
+        return importing.records_of(snapshot_, self._stream.config, next_id, self._limits, trial)
 
     def has_staged(self) -> bool:
         """Whether an acknowledgement or a drop is decided and not committed."""

@@ -171,7 +171,7 @@ class Batch:
     ) -> bool:
         if not serves(move.hosted) or not move.hosted.stream.moved(move.move, move.copies, move.index):
             return False
-        if move.index is not None:
+        if move.index is not None and move.move.dead is None:
             indexed(move.hosted, move.move.block, move.index.length)
         return True
 

@@ -90,20 +90,25 @@ class BlockMove:
     `sources` and `keep` are as in `disk.CopyChunks`; `lengths` are the bytes each copy takes. `sealed`: the block is
     complete and every chunk of it is listed, so it gets files of its own and an index; otherwise it is the open block
     (or a part of it), which goes to a shared tail file. `block`, `first_seq` and `entries` say which chunks these are; a
-    move whose block is gone meanwhile is simply not accepted by `Stream.moved`. `messages`: entries of the whole block.
+    move whose block is gone meanwhile is simply not accepted by `Stream.moved`. `messages`: about how many its index lists.
+    `dead`: flags of the entries that are left behind, or None to take all along; `replaces`: the index it had before.
     """
 
-    __slots__ = ("block", "first_seq", "messages", "entries", "sealed", "sources", "keep", "lengths")
+    __slots__ = (
+        "block", "first_seq", "messages", "entries", "sealed", "sources", "keep", "lengths", "dead", "replaces",
+    )  # fmt: skip
 
     def __init__(
-        self, block: int, first_seq: int, messages: int, entries: list[int], sealed: bool, sources: list[Chunk],
+        self, block: int, first_seq: int, messages: int, entries: list[int], sources: list[Chunk],
         keep: list[list[tuple[int, int]] | None], lengths: list[int],
     ) -> None:  # fmt: skip
         self.block = block
         self.first_seq = first_seq
         self.messages = messages
         self.entries = entries
-        self.sealed = sealed
+        self.sealed = False
         self.sources = sources
         self.keep = keep
         self.lengths = lengths
+        self.dead: bytes | None = None
+        self.replaces: Chunk | None = None

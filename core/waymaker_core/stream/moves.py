@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from waymaker_core.disk import Chunk
 from waymaker_core.store.block_index import BlockIndex, decode_index, encode_index
+from waymaker_core.stream import compaction
 from waymaker_core.stream.answers import BlockMove
 from waymaker_core.stream.block import Block
 from waymaker_core.stream.columns import Columns
@@ -24,33 +25,52 @@ def blocks_to_move(state: StreamState, leaving: Callable[[str], bool]) -> list[B
         columns = block.columns
         if columns is None or block.index is not None:
             continue
-        sealed = state.is_complete(block) and not state.config.ephemeral
-        if sealed:
-            places = list(range(len(columns.chunk_firsts)))
+        if state.is_complete(block) and not state.config.ephemeral:
+            moves.append(_seal(block, columns))
         else:
             chosen = [leaving(path) for path in columns.paths]
             places = [place for place, path in enumerate(columns.chunk_paths) if chosen[path]]
-        if places:
-            moves.append(_move(block, columns, places, sealed))
-    return moves
+            if places:
+                moves.append(_move(block, columns, places))
+    return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(state)]
 
 
-def _move(block: Block, columns: Columns, places: list[int], sealed: bool) -> BlockMove:
-    sources: list[Chunk] = []
+def _move(block: Block, columns: Columns, places: list[int]) -> BlockMove:
     keep: list[list[tuple[int, int]] | None] = []
     lengths: list[int] = []
     for place in places:
-        chunk, skip = columns.chunk(place), columns.chunk_skips[place]
+        skip = columns.chunk_skips[place]
         length = sum(columns.lengths[columns.chunk_firsts[place] : columns.chunk_end(place)])
-        sources.append(chunk)
-        keep.append(None if length == chunk.length else [(skip, skip + length)])
+        keep.append(None if length == columns.chunk_lengths[place] else [(skip, skip + length)])
         lengths.append(length)
-    return BlockMove(block.number, block.first, block.size, places, sealed, sources, keep, lengths)
+    sources = [columns.chunk(place) for place in places]
+    return BlockMove(block.number, block.first, block.size, places, sources, keep, lengths)
+
+
+def _seal(block: Block, columns: Columns) -> BlockMove:
+    if compaction.is_sparse(block.alive, block.size):
+        return _compact(block, columns)
+    move = _move(block, columns, list(range(len(columns.chunk_firsts))))
+    move.sealed = True
+    return move
+
+
+def _compact(block: Block, columns: Columns) -> BlockMove:
+    assert block.dead is not None, "some of a sparse block are gone"
+    dead = bytes(block.dead)
+    ranges = {place: compaction.live_ranges(columns, place, dead) for place in range(len(columns.chunk_firsts))}
+    places = [place for place, kept in ranges.items() if kept]
+    keep: list[list[tuple[int, int]] | None] = [ranges[place] for place in places]
+    lengths = [sum(end - start for start, end in ranges[place]) for place in places]
+    sources = [columns.chunk(place) for place in places]
+    move = BlockMove(block.number, block.first, block.alive, places, sources, keep, lengths)
+    move.sealed, move.dead, move.replaces = True, dead, block.index
+    return move
 
 
 def _target(state: StreamState, move: BlockMove) -> Block | None:
     block = state.blocks.get(move.block)
-    if block is None or block.first != move.first_seq or block.columns is None or block.index is not None:
+    if block is None or block.first != move.first_seq or block.columns is None or block.index is not move.replaces:
         return None
     return block
 
@@ -60,6 +80,8 @@ def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) 
     block = _target(state, move)
     if block is None:
         return b""
+    if move.dead is not None:
+        return encode_index(compaction.without_dead(block, move.dead, move.entries, list(copies)))
     columns = block.resident()
     skips = columns.chunk_skips[:]
     for place in move.entries:
@@ -77,10 +99,20 @@ def moved(state: StreamState, move: BlockMove, copies: Sequence[Chunk], index: C
     block = _target(state, move)
     if block is None:
         return False
-    columns = block.resident()
-    columns.replace_chunks(move.entries, copies)
+    before, block.files = block.files, []
+    if move.dead is not None:
+        # Its index is another one now, and loaded when it is asked for.
+        block.columns = None
+        state.absent += 1
+        block.last_size = 0 if move.dead[-1] else block.last_size
+        paths = [chunk.path for chunk in copies] + ([index.path] if index is not None else [])
+    else:
+        block.resident().replace_chunks(move.entries, copies)
+        paths = block.resident().paths
     block.index = index
-    state.use_files(block, sorted({path for path in columns.paths if not path.startswith(SHARED_FILES)}))
+    state.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
+    for path in before:
+        state.release_file(path)
     return True
 
 
