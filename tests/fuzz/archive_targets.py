@@ -5,18 +5,23 @@ An archive comes from outside, with checksums that anybody can compute; nothing 
 
 from __future__ import annotations
 
+from array import array
 from functools import cache
+
+from cbor2 import CBOREncodeError
 
 from tests.fuzz.format_targets import CBOR_TOKENS, MENDED, PLAIN
 from tests.fuzz.mending import mend_archive
 from tests.fuzz.target import GOLDEN, Target
 from tests.property.node_kit import SMALL, Server, publish
 from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig
-from waymaker_core.message import decode_body
+from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_core.message import decode_body, payload_field, subject_field
 from waymaker_core.outcomes import Answer
 from waymaker_core.requests import AckKind, Messages, Page
-from waymaker_core.store.archive import ArchiveError, ArchiveReader, Batch, Head, Summary
+from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.store.config_codec import decode_plain, encode_plain
+from waymaker_core.store.errors import CorruptRecord
 
 Piece = Head | Batch | Summary
 NAME = "restored"
@@ -165,7 +170,32 @@ def _impatient(letters: str) -> ConsumerConfig:
     return ConsumerConfig("impatient", ack_wait_ms=1_000, max_deliver=1, dead_letter_subject=letters)
 
 
+def consumers_seeds() -> list[bytes]:
+    """The consumers of the archives above."""
+    found = [pieces_of(data[1:], 1 << 20) for data in archive_seeds() if data[:1] == PLAIN]
+    return [encode_plain(pieces[0].consumers) for pieces in found if pieces is not None and isinstance(pieces[0], Head)]
+
+
+def run_consumers(data: bytes) -> None:
+    """As `run_restore`, with one message and these consumers."""
+    try:
+        consumers = decode_plain(data)
+    except CorruptRecord:
+        return
+    body = subject_field("a.b") + payload_field(b"x")
+    head = Head(StreamConfig(NAME, block_size=10), 0, 1, 20, 1, 1, consumers)
+    column = array("I", [len(body)])
+    batch = Batch(array("Q", [5]), array("q", [7]), ["a.b"], array("I", [1]), column, body)
+    writer = ArchiveWriter()
+    try:
+        start = writer.head(head)
+    except (CBOREncodeError, ValueError, TypeError):
+        return  # what was read is nothing that can be written
+    run_restore(PLAIN + start + writer.batch(batch) + writer.finish(20))
+
+
 TARGETS = (
+    Target("consumers", consumers_seeds, run_consumers, CBOR_TOKENS),
     Target("archive", archive_seeds, run_archive, CBOR_TOKENS),
     Target("restore", archive_seeds, run_restore, CBOR_TOKENS),
 )

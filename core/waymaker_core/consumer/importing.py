@@ -1,0 +1,105 @@
+"""Consumers out of an archive: judged before anything of them enters a log.
+
+An archive comes from outside. What its snapshot says of consumers becomes records only if it is no more than a client could
+have brought about: settings that could have been created, numbers that a record holds, no more out than may be. That
+the records make sense together is not reasoned about but tried, on consumers that nobody else sees.
+"""
+
+from __future__ import annotations
+
+from struct import error as LayoutError  # noqa: N812 - as it is meant here
+from typing import Protocol
+
+from waymaker_core.configs import StreamConfig
+from waymaker_core.consumer import logged, snapshot
+from waymaker_core.consumer.batch import BATCH_MESSAGES_MAX, SPAN_PER_MESSAGE_MAX
+from waymaker_core.consumer.config import check_agreement, validate
+from waymaker_core.consumer.group import Group
+from waymaker_core.limits import SEQ_MAX, Limits
+from waymaker_core.outcomes import CodeError
+from waymaker_core.records import ConsumerCreated, StreamRecord
+from waymaker_core.store import record_codec
+
+BITMAP_BYTES_MAX = BATCH_MESSAGES_MAX * SPAN_PER_MESSAGE_MAX // 8
+"""A longer bitmap was never written: what is a few bytes here becomes a list when it is read."""
+OUT_FACTOR_MAX = 4
+"""Deliveries out in a whole archive, as a multiple of what one consumer may have out."""
+
+
+class Trial(Protocol):
+    """Consumers of the same stream that are thrown away afterwards."""
+
+    def apply(self, record: StreamRecord) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def records_of(
+    snapshot_: object, stream: StreamConfig, next_id: int, limits: Limits, trial: Trial
+) -> list[StreamRecord]:
+    """Records that give a log the consumers of a snapshot, under new lives from `next_id` on. ValueError: they cannot be."""
+    _check_bitmaps(snapshot_, limits)
+    records: list[StreamRecord] = []
+    names: dict[str, None] = {}
+    try:
+        for group in snapshot.to_groups(snapshot_):
+            _check_group(group, stream, limits)
+            names.update(dict.fromkeys(member.config.name for member in group.members.values()))
+            lives: dict[int, int] = {}
+            for consumer_id, member in sorted(group.members.items()):
+                lives[consumer_id] = next_id
+                records.append(ConsumerCreated(next_id, member.config, group.cursor, member.created_ms))
+                next_id += 1
+            records.extend(logged.whole(group, lives))
+        created = sum(isinstance(record, ConsumerCreated) for record in records)
+        if len(names) != created or created > limits.consumers_max:
+            raise ValueError(f"{created} consumers with {len(names)} names")
+        for record in records:
+            trial.apply(record_codec.decode(record.KIND, record_codec.VERSION, record_codec.encode(record)))  # type: ignore[arg-type]
+        trial.check()
+    except CodeError as error:
+        raise ValueError(error.message) from error
+    except (AssertionError, LookupError, OverflowError, TypeError, LayoutError) as error:
+        raise ValueError(f"not a consumers' snapshot: {error}") from error
+    return records
+
+
+def _check_bitmaps(snapshot_: object, limits: Limits) -> None:
+    out_count = 0
+    match snapshot_:
+        case [_, [*groups]]:
+            for group in groups:
+                match group:
+                    case [_, _, _, _, _, [*out], *_]:
+                        out_count += sum(map(_out_in, out))
+    if out_count > OUT_FACTOR_MAX * limits.pending_max:
+        raise ValueError(f"{out_count} deliveries out, where {OUT_FACTOR_MAX * limits.pending_max} may be")
+
+
+def _out_in(entry: object) -> int:
+    match entry:
+        case [_, _, _, bytes() as bitmap]:
+            if len(bitmap) > BITMAP_BYTES_MAX:
+                raise ValueError(f"a bitmap of {len(bitmap)} bytes")
+            return int.from_bytes(bitmap, "little").bit_count()
+        case [_, _, bytes() as column]:
+            return len(column) // 8
+    return 0
+
+
+def _check_group(group: Group, stream: StreamConfig, limits: Limits) -> None:
+    members = list(group.members.values())
+    if (
+        not 0 <= group.cursor - 1 <= SEQ_MAX
+        or not 0 <= group.last_delivered <= SEQ_MAX
+        or not 0 <= group.dropped <= SEQ_MAX
+    ):
+        raise ValueError("a figure of a queue group is out of range")
+    if len(members) > 1 and not members[0].config.deliver_group:
+        raise ValueError("several consumers without a queue group")
+    for member in members:
+        if not 0 <= member.created_ms <= SEQ_MAX:
+            raise ValueError("the time of a consumer's creation is out of range")
+        if validate(member.config, stream, limits) != member.config:
+            raise ValueError(f"settings that no consumer has: {member.config.name[:80]!r}")
+        check_agreement(member.config, members[0].config)
