@@ -23,12 +23,8 @@ def _dropping_what_is_staged(original: Any) -> Any:
     return apply_drops
 
 
-def _without_bytes(original: Any) -> Any:
-    def by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Any) -> None:
-        if max_msgs:
-            original(state, max_msgs, 0, removal)
-
-    return by_block
+def _by_count_only(_: Any) -> Any:
+    return lambda state, settings: 0 < settings.max_msgs < state.tail.count
 
 
 def _by_block_only(original: Any) -> Any:
@@ -86,7 +82,7 @@ RETENTION = {
         "a publish pushes out what is over `max_msgs` or `max_bytes`", ("limits hold",), bounds, "enforce", nothing,
     ),
     "ignore-bytes": Mutant(
-        "a publish pushes out what is over `max_bytes`", ("limits hold",), bounds, "_enforce_by_block", _without_bytes,
+        "a publish pushes out what is over `max_bytes`", ("limits hold",), bounds, "is_over", _by_count_only,
     ),
     "never-strict": Mutant(
         "strict limits go message by message", ("limits hold",), bounds, "enforce", _by_block_only,
