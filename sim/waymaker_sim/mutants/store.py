@@ -19,7 +19,7 @@ from waymaker_core.store.journal import Journal
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import encode_manifest
 from waymaker_sim.events import MS
-from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.planting import Mutant, giving
 from waymaker_sim.swarm import Plan
 
 
@@ -31,11 +31,6 @@ def _torn(plan: Plan) -> bool:
 def _rotten(plan: Plan) -> bool:
     """Bits rot between one start and the next."""
     return plan.rot > 4_000 and plan.kill + plan.power > 10_000
-
-
-def _rotten_again(plan: Plan) -> bool:
-    """The same, with checkpoints in between."""
-    return plan.rot > 2_000 and plan.kill + plan.power > 20_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
 def _names_lost(plan: Plan) -> bool:
@@ -199,10 +194,6 @@ STORE = {
     "pass-over-damage": Mutant(
         "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
         recovery.Replay, "blame", _passing_over, _rotten,
-    ),
-    "forget-quarantine": Mutant(
-        "a stream in quarantine stays there when the journal that shows why is gone", ("acked survives", "ledger grows"),
-        CheckpointWriter, "add_quarantine", nothing, _rotten_again,
     ),
     "reuse-orphans": Mutant(
         "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed", "answered"),

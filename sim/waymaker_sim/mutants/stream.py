@@ -84,8 +84,8 @@ STREAM = {
         ("acked survives", "compare and set", "linearizable"), StreamState, "_previous", giving(0),
     ),
     "forget-repairs": Mutant(
-        "a subject whose entry was repaired is entered again with its next message", ("acked survives", "nothing returns", "limits hold"),
-        SubjectTable, "enter_again", nothing,
+        "a subject whose entry was repaired is entered again with its next message",
+        ("acked survives", "nothing returns", "limits hold"), SubjectTable, "enter_again", nothing,
     ),
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
