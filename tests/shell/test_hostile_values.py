@@ -175,16 +175,19 @@ UNKNOWN = field(1_000, bytes(16 * MIB))
 
 def test_subscriptions_and_watches_do_not_keep_their_requests(server: RealServer) -> None:
     with channel_to(server) as channel:
-        request = pb.SubscribeRequest(stream="s", consumer="quiet").SerializeToString() + UNKNOWN
-        config = pb.ConsumerConfigPb(name="quiet", filter_subject="none")
-        ask(channel, "CreateConsumer", pb.CreateConsumerRequest(stream="s", config=config), pb.CreateConsumerResponse)
         before = resident_mib(server)
         subscribe: Any = channel.unary_stream(STREAMS + "Subscribe")
         watch: Any = channel.unary_stream(STREAMS + "WatchStreams")
         calls = []
-        for _ in range(6):
-            calls += [subscribe(request), watch(UNKNOWN)]
-            publish(channel, "s", b"one at a time")
+        for number in range(6):
+            config = pb.ConsumerConfigPb(name=f"kept-{number}", filter_subject="wake")
+            request = pb.CreateConsumerRequest(stream="s", config=config)
+            ask(channel, "CreateConsumer", request, pb.CreateConsumerResponse)
+            calls.append(subscribe(pb.SubscribeRequest(stream="s", consumer=config.name).SerializeToString() + UNKNOWN))
+            assert answer(server, "Publish", pb.PublishRequest(stream="s", subject="wake")).success
+            assert next(calls[-1]), "the subscription is there"
+            calls.append(watch(UNKNOWN))
+            calls[-1].initial_metadata()  # and so is the watch
         assert resident_mib(server) - before < 70, "of 192 MiB that came"
         for call in calls:
             call.cancel()
