@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -135,12 +136,19 @@ def frame_seeds() -> list[bytes]:
     return [frame.SerializeToString(), small.SerializeToString()]
 
 
+def frame_of(data: bytes, **bounds: int) -> Any:
+    """The frame, or None where it is refused."""
+    try:
+        return parse_frame(data, 100, **bounds)
+    except (DecodeError, ValueError):
+        return None
+
+
 def run_frame(data: bytes) -> None:
     """A frame is refused, or its batches become columns that fit together."""
-    try:
-        frame = parse_frame(data, 100)
-    except (DecodeError, ValueError):
-        return
+    frame = frame_of(data)
+    counted = frame_of(data, walked_bytes_min=-1)
+    assert counted is None or counted == frame, "counting only ever refuses"
     if frame is None:
         return
     for batch in frame.publishes:

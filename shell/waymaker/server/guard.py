@@ -152,14 +152,16 @@ def _items(data: bytes, items: _Budget) -> Iterator[tuple[int, int, int]]:
         raise ValueError("a field runs past the end")
 
 
-def parse_frame(data: bytes, items_max: int, messages_max: int = 65_536) -> Any:
+def parse_frame(
+    data: bytes, items_max: int, messages_max: int = 65_536, walked_bytes_min: int = WALKED_FRAME_BYTES_MIN
+) -> Any:
     """A frame from a client, as `LazyFrame`, or None where it holds too much. ValueError where it is not one.
 
-    `messages_max`: messages, or sequences, in one frame. What is in the batches of a small frame is not counted here.
+    `messages_max`: messages, or sequences, in one frame. What is in the batches of a smaller frame is not counted here.
     """
     fields = _Budget(FIELDS_A_MESSAGE_MAX * messages_max)
     packed_bytes = _Budget(PACKED_BYTES_A_MESSAGE_MAX * messages_max)  # an entry takes at least one
-    deep = len(data) > WALKED_FRAME_BYTES_MIN
+    deep = len(data) > walked_bytes_min
     try:
         for number, at, length in _items(data, _Budget(items_max)):
             if number == _UNSUBSCRIBES:
