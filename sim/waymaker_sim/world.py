@@ -23,7 +23,7 @@ from waymaker_core.store.errors import StoreRefused
 from waymaker_core.types import Now
 from waymaker_sim.administrator import Administrator
 from waymaker_sim.audit import Asker, Audit, Seen, differences, observe
-from waymaker_sim.checks import require, violated
+from waymaker_sim.checks import Violation, require, violated
 from waymaker_sim.digest import Digest
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
@@ -149,6 +149,10 @@ class World:
         except StoreRefused as refusal:
             self._refused(process, refusal)
             return
+        except Violation:
+            raise
+        except Exception as error:
+            violated("node raised", f"recovery of the same image: {type(error).__name__}: {error}")
         found = differences(first, second)
         require(not found, "recovery twice", f"{found}")
         self.scene.mark("recovered twice")
