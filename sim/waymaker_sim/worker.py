@@ -252,6 +252,8 @@ class Subscription:
         request = self.ask.request
         assert isinstance(request, Subscribe)
         if end.refusal is not None:
+            # What could not be read was delivered all the same.
+            blind(self.ask)
             self._refused(end.refusal)
             return
         self.scene.mark(f"subscription ended: {end.reason}")
