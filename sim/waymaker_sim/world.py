@@ -45,7 +45,7 @@ TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher"
 HEAL_NS = 30 * SECOND
 """How long recovery and progress may take once nothing goes wrong any more."""
 DRAIN_NS = 300 * SECOND
-INVARIANT_STEPS = 100
+INVARIANT_STEPS = 250
 """In the first step of a life, and again after so many, the node's invariants are checked."""
 IDLE_NS = 8 * SECOND
 """Longer than any wait for an ack and any delay of a nak in these worlds: who is given nothing for so long is at the end."""
