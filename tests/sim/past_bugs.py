@@ -1,0 +1,37 @@
+"""Bugs that the core once had, each made anew for as long as a run lasts: so that the cases kept for them are seen to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from waymaker_core.node import moving
+from waymaker_core.stream import admission, retention
+from waymaker_core.stream.answers import CopyDecision
+from waymaker_core.stream.state import StreamState
+from waymaker_sim.mutants.planting import Mutant
+
+
+def _in_two_decisions(original: Any) -> Any:
+    """The originals' end is staged before their letters ask for an index, and stays staged when they do."""
+
+    def decide_copies(
+        state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
+    ) -> CopyDecision:
+        drops = retention.decide_drops(state, seqs) if replace else None
+        decided: CopyDecision = original(state, subject, seqs, bodies, wall_ms, False)
+        return decided if drops is None else CopyDecision(decided.copies, *drops)
+
+    return decide_copies
+
+
+PAST_BUGS: dict[str, Mutant] = {
+    "letter-without-original": Mutant(
+        "a dead letter and its original's end are one decision", ("invariant",),
+        admission, "decide_copies", _in_two_decisions,
+    ),
+    "file-a-block": Mutant(
+        "small sealed blocks share a file", ("answered", "progress"), moving, "PACK_BLOCKS", lambda _: 1
+    ),
+}  # fmt: skip
+"""By the name of the case in `cases/`."""
