@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, History, ToyNode, bodies, open_directory
 from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, Read
-from waymaker_core.records import PruneRecord, StreamCreated, StreamDeleted
-from waymaker_core.store.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion
+from waymaker_core.disk import Chunk, DiskFailure, FailureKind, Read
+from waymaker_core.records import PruneRecord, Record, StreamCreated, StreamDeleted
+from waymaker_core.store.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion, UnknownVersion
 from waymaker_core.store.frame import MARK, directory_key, encode_header
 from waymaker_core.store.manifest import decode_manifest, encode_manifest
-from waymaker_core.store.recovery import Recovered
+from waymaker_core.store.recovery import Recovered, recover
 from waymaker_core.store.verify import Report, verify
 
 
@@ -351,3 +351,57 @@ def test_a_read_error_is_not_taken_for_damage() -> None:
     with pytest.raises(DiskFailure) as caught:
         open_directory(failing)
     assert caught.value.path == ends[0][0]
+
+
+class Stubborn(History):
+    """A target whose state cannot take what it is given."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__()
+        self.problem = problem
+
+    def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
+        if stream_id == 1:
+            raise self.problem
+        super().snapshot(stream_id, position, meta)
+
+    def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
+        if stream_id == 1:
+            raise self.problem
+        super().record(stream_id, position, record, chunk)
+
+
+def one_stream(checkpoint: bool) -> MemoryDisk:
+    """A stream, and another one, with a record each behind the checkpoint or in it."""
+    disk = MemoryDisk()
+    node = ToyNode(disk, Random(1))
+    for stream_id in (1, 2):
+        node.append(0, StreamCreated(stream_id, StreamConfig("s"), 5))
+        node.append(stream_id, PruneRecord(1))
+    node.streams = [1, 2]
+    node.flush()
+    if checkpoint:
+        node.checkpoint()
+    node.drain()
+    return disk
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["a record", "a snapshot"])
+@pytest.mark.parametrize(
+    "problem", [AssertionError("no"), KeyError("no"), OverflowError("no"), TypeError("no")], ids=repr
+)
+def test_what_no_state_can_take_quarantines_its_stream(checkpoint: bool, problem: Exception) -> None:
+    target = Stubborn(problem)
+    recovered = one_stream(checkpoint).drive(recover(target, LIMITS, bytes(16)))
+    assert [quarantine.stream_id for quarantine in recovered.quarantines] == [1]
+    (found,) = recovered.quarantines
+    assert found.path.startswith("checkpoints/" if checkpoint else "journal/")
+    assert found.offset >= 64
+    assert "no" in found.detail
+    assert target.story()[2] == [-1]
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["a record", "a snapshot"])
+def test_a_state_of_a_version_to_come_refuses_the_directory_by_name(checkpoint: bool) -> None:
+    with pytest.raises(UnknownStoreVersion, match="a state has version 9; this program knows versions up to 1"):
+        one_stream(checkpoint).drive(recover(Stubborn(UnknownVersion("a state", 9, 1)), LIMITS, bytes(16)))
