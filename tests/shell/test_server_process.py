@@ -408,15 +408,20 @@ def test_tls_and_tokens_let_in_who_has_both(tmp_path: Path, certificate: tuple[P
             create_as(channel, "s", alice)
             for token in (bob, "", alice + "x"):
                 assert code_of(lambda t=token: create_as(channel, "t", t)) is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[misc]
+            watch = watch_as(channel, alice)
             tokens.write_text(bob_line + "\n")
             os.kill(server.pid, signal.SIGHUP)
             until(lambda: "tokens_reloaded" in server.log_tail())
+            assert code_of(lambda: next(watch)) is grpc.StatusCode.UNAUTHENTICATED, "its token is not good any more"
+            watch = watch_as(channel, bob)
             create_as(channel, "t", bob)
             assert code_of(lambda: create_as(channel, "u", alice)) is grpc.StatusCode.UNAUTHENTICATED
             tokens.write_text("nonsense\n")
             os.kill(server.pid, signal.SIGHUP)
             until(lambda: "tokens_not_reloaded" in server.log_tail())
             create_as(channel, "u", bob)
+            assert next(watch), "a file that cannot be used changes nothing"
+            watch.cancel()
         with grpc.insecure_channel(server.address) as channel:
             assert code_of(lambda: create_as(channel, "v", bob)) is grpc.StatusCode.UNAVAILABLE
         assert alice not in server.log_tail(1_000)
@@ -430,6 +435,14 @@ def create_as(channel: grpc.Channel, name: str, token: str) -> None:
     metadata = (("authorization", f"Bearer {token}"),)
     response = ask(channel, "CreateStream", request, pb.CreateStreamResponse, metadata=metadata)
     assert response.success, response
+
+
+def watch_as(channel: grpc.Channel, token: str) -> Any:
+    call: Any = channel.unary_stream("/waymaker.streams.WaymakerStreamsService/WatchStreams")
+    watch = call(b"", metadata=(("authorization", f"Bearer {token}"),))
+    create_as(channel, f"seen-by-{token[-8:]}", token)
+    next(watch)
+    return watch
 
 
 def code_of(call: Callable[[], object]) -> grpc.StatusCode:

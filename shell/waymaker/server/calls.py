@@ -14,13 +14,13 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from waymaker.server.door import Door
 from waymaker.server.engine import Engine
 from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, internal_error, next_trailer, paging
-from waymaker.server.tokens import Tokens
 from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.requests import Request
-from waymaker_core.types import ANYONE, Principal
+from waymaker_core.types import Principal
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -32,17 +32,6 @@ REQUEST_S: Final = 60.0
 """How long a request may take to come, once its call is open."""
 _WEIGHTY_MAX: Final = 8
 """Answers of megabytes that may be on their way to one connection at once; its further ones wait their turn."""
-
-
-class Door:
-    """Tells who calls. Without tokens everybody may, which configuration allows on loopback only."""
-
-    def __init__(self, tokens: Tokens | None) -> None:
-        self.tokens = tokens
-
-    def principal(self, metadata: Any) -> Principal | None:
-        """The caller, or None for a stranger."""
-        return ANYONE if self.tokens is None else self.tokens.principal(metadata)
 
 
 class _Turns:
@@ -170,10 +159,18 @@ class Router(grpc.GenericRpcHandler):
             return REFUSE_STRANGER
         if unary is not None:
             return grpc.stream_unary_rpc_method_handler(partial(_with_request, unary, principal))
+        long: SessionCall
         if stream is not None:
-            return grpc.stream_stream_rpc_method_handler(partial(_with_request, stream, principal))
-        assert session is not None
-        return grpc.stream_stream_rpc_method_handler(partial(session, principal))
+            long = partial(_with_request, stream)
+        else:
+            assert session is not None
+            long = session
+        metadata = handler_call_details.invocation_metadata
+
+        async def attended(requests: object, context: Context) -> None:
+            await self._door.attend(principal, metadata, long(principal, requests, context), context)
+
+        return grpc.stream_stream_rpc_method_handler(attended)
 
 
 async def _with_request(

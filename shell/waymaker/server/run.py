@@ -114,11 +114,12 @@ def _reload_tokens(config: ServerConfig, server: Server) -> None:
     if config.tokens is None:
         return
     try:
-        server.door.tokens = Tokens.load(config.tokens)
+        tokens = Tokens.load(config.tokens)
     except TokensError as error:
         log.error("tokens_not_reloaded", problem=str(error))
     else:
-        log.info("tokens_reloaded", tokens=len(server.door.tokens))
+        server.door.change_tokens(tokens)
+        log.info("tokens_reloaded", tokens=len(tokens))
 
 
 def _open_store(config: ServerConfig) -> FileStore:

@@ -16,8 +16,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from waymaker.server import admin as admin_service
 from waymaker.server.admin import Admin
-from waymaker.server.calls import Calls, Door, Guarded, Router, not_offered
+from waymaker.server.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.config import Address, ServerConfig
+from waymaker.server.door import Door
 from waymaker.server.engine import CoreNode, Disk, Engine
 from waymaker.server.http import Condition, OperatorsListener, application
 from waymaker.server.listen import StartError, bind, new_server, why_not

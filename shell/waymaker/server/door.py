@@ -1,0 +1,61 @@
+"""Who calls, and for how long: tokens are judged when a call begins, and long calls again when the tokens change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from waymaker.server.statuses import UNAUTHENTICATED, abort
+from waymaker.server.tokens import Tokens
+from waymaker_core.types import ANYONE, Principal
+
+
+class Door:
+    """Tells who calls. Without tokens everybody may, which configuration allows on loopback only."""
+
+    def __init__(self, tokens: Tokens | None) -> None:
+        self.tokens = tokens
+        self._inside: dict[asyncio.Future[None], tuple[Principal, Any]] = {}
+        """Long calls: what tells each of them to leave, and who makes it with which metadata."""
+
+    def principal(self, metadata: Any) -> Principal | None:
+        """The caller, or None for a stranger."""
+        return ANYONE if self.tokens is None else self.tokens.principal(metadata)
+
+    def change_tokens(self, tokens: Tokens) -> None:
+        """Other tokens are good from now on. Long calls made with one that is not any more end as UNAUTHENTICATED."""
+        self.tokens = tokens
+        for leave, (principal, metadata) in list(self._inside.items()):
+            if self.principal(metadata) != principal and not leave.done():
+                leave.set_result(None)
+
+    async def attend(
+        self,
+        principal: Principal,
+        metadata: Any,
+        handler: Coroutine[None, None, None],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        """Let a long call go on as long as its caller is welcome."""
+        if self.tokens is None:
+            await handler
+            return
+        leave = asyncio.get_running_loop().create_future()
+        self._inside[leave] = (principal, metadata)
+        call = asyncio.ensure_future(handler)
+        try:
+            await asyncio.wait({call, leave}, return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                call.result()
+                return
+        finally:
+            del self._inside[leave]
+            if not call.done():
+                call.cancel()
+                with suppress(asyncio.CancelledError):
+                    await call
+        await abort(context, UNAUTHENTICATED)
