@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from waymaker_core.consumer import consumers
 from waymaker_core.node import moving
 from waymaker_core.stream import admission, retention
 from waymaker_core.stream.answers import CopyDecision
@@ -29,6 +30,10 @@ PAST_BUGS: dict[str, Mutant] = {
     "letter-without-original": Mutant(
         "a dead letter and its original's end are one decision", ("invariant",),
         admission, "decide_copies", _in_two_decisions,
+    ),
+    "held-for-ever": Mutant(
+        "nobody holds what left the stream while its ack was on its way", ("invariant",),
+        consumers, "_kept", lambda _: lambda held, dropped: [] if dropped else held,
     ),
     "file-a-block": Mutant(
         "small sealed blocks share a file", ("answered", "progress"), moving, "PACK_BLOCKS", lambda _: 1
