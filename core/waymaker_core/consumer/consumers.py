@@ -433,6 +433,10 @@ class Consumers:
         trial = Consumers(self._stream, self._limits)
         return importing.records_of(snapshot_, self._stream.config, next_id, self._limits, trial)
 
+    def newest_id(self) -> int:
+        """The greatest id of a committed life; 0 without consumers."""
+        return max(self._registry.lives, default=0)
+
     def has_staged(self) -> bool:
         """Whether an acknowledgement or a drop is decided and not committed."""
         return any(group.staged for group in self._registry.groups.values())

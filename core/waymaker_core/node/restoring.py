@@ -68,7 +68,7 @@ class Restoring:
         if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
             raise CorruptRecord("a record of the catalogue in a stream's log")
         if isinstance(record, ConsumerCreated):
-            self._ids_seen = max(self._ids_seen, record.consumer_id)
+            self._draw_past(record.consumer_id)
         hosted = self._serve(StreamId(stream_id))
         hosted.stream.apply(position, record, chunk)
         hosted.consumers.apply(record)
@@ -132,7 +132,14 @@ class Restoring:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
         if stream.config != life.config:
             stream.apply_config(life.config)
+        self._draw_past(consumers.newest_id())
         return Hosted(life, stream, consumers)
+
+    def _draw_past(self, used_id: int) -> None:
+        """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
+        if used_id >= max(self.catalogue.next_id, self._ids_seen + 1):
+            self._ids_seen = used_id
+            self.catalogue_changed = True
 
     def _apply_to_catalogue(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):

@@ -56,8 +56,8 @@ def _seal(block: Block, columns: Columns) -> BlockMove:
 
 
 def _compact(block: Block, columns: Columns) -> BlockMove:
-    assert block.dead is not None, "some of a sparse block are gone"
-    dead = bytes(block.dead)
+    # Nothing may be gone from a block whose file is left for the sake of others.
+    dead = bytes(block.dead if block.dead is not None else block.size)
     ranges = {place: compaction.live_ranges(columns, place, dead) for place in range(len(columns.chunk_firsts))}
     places = [place for place, kept in ranges.items() if kept]
     keep: list[list[tuple[int, int]] | None] = [ranges[place] for place in places]
