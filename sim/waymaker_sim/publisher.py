@@ -360,8 +360,11 @@ class Reader:
         if life is None or group is None:
             return
         assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo) and ask.consumer is not None
-        owner = self.scene.consumer_ids.setdefault(answer.value.consumer_id, ask.consumer)
-        if owner is not ask.consumer or answer.value.consumer_id in self.scene.ledger.stream_ids:
+        # Of what is ephemeral nothing is written down, ids included: they are used once in each life of the process.
+        process_life = stamp.life if life.config.ephemeral else 0
+        owner = self.scene.consumer_ids.setdefault((answer.value.consumer_id, process_life), ask.consumer)
+        named_stream = answer.value.consumer_id in self.scene.ledger.stream_ids and not process_life
+        if owner is not ask.consumer or named_stream:
             violated("lives apart", f"id {answer.value.consumer_id} of {owner.name} names {ask.consumer.name} too")
         self._floor(ask, answer.value)
 

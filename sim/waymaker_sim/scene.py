@@ -186,8 +186,8 @@ class Scene:
         self.process = process
         self.ledger = ledger
         self.streams = {name: StreamName(name) for name in names}
-        self.consumer_ids: dict[int, ConsumerName] = {}
-        """Whom an id named first."""
+        self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
+        """Whom an id named first; of ephemeral streams' consumers with the life of the process."""
         self.faulty = True
         """Whether things still go wrong."""
         self.read_errors = False
