@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.property.node_kit import Server
+from dataclasses import replace
+
+from tests.property.node_kit import SMALL, Server
 
 
 def test_published_fetched_and_acked_survives_a_kill() -> None:
@@ -17,3 +19,17 @@ def test_published_fetched_and_acked_survives_a_kill() -> None:
     server.pass_ms(31_000)
     assert [seq for seq, _, _ in server.fetch()] == [2]
     assert server.publish("s", b"four").first_seq == 4
+
+
+def test_no_id_is_drawn_twice_though_only_a_stream_tells_of_it() -> None:
+    server = Server(replace(SMALL, segment_bytes=8192, checkpoint_journal_bytes=8192))
+    server.create("s")
+    server.publish("s", *[bytes(300)] * 40)
+    server.consumer("s", "one")
+    server.kill()
+    checkpoints = server.node.stats.checkpoints
+    while server.node.stats.checkpoints == checkpoints:
+        server.publish("s", *[bytes(300)] * 10)
+    server.kill()
+    server.consumer("s", "two")
+    assert server.info("s", "one").consumer_id < server.info("s", "two").consumer_id

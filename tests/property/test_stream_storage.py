@@ -170,16 +170,37 @@ def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_liv
 
 def test_blocks_that_share_a_file_leave_it_together() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=3)
-    for subjects in ("abc", "def", "ghi"):
+    for subjects in ("abc", "def", "ghi", "jkl"):
         bench.publish(*subjects)
     for move in bench.stream.blocks_to_move(lambda path: False):
         copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
         index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
         assert bench.stream.moved(move, copies, index)
     bench.drop(1, 2, 4, 5)
-    assert not bench.stream.blocks_to_move(lambda path: False), "five of nine live"
-    bench.drop(7)
-    assert [move.block for move in bench.stream.blocks_to_move(lambda path: False)] == [0, 1, 2]
+    assert not bench.stream.blocks_to_move(lambda path: False), "eight of twelve live"
+    bench.drop(6, 7, 8)
+    assert not bench.stream.blocks_to_move(lambda path: False), "five of the nine that can be told of live"
+    bench.drop(10)
+    moves = bench.stream.blocks_to_move(lambda path: False)
+    assert [move.block for move in moves] == [0, 2, 3]
+    assert move_blocks(bench.stream, bench.disk, lambda path: False, 7) == 3
+    assert bench.live() == [3, 9, 11, 12]
+    assert bench.stream.take_released() == ["blocks/1-1.blk"]
+
+
+def test_a_block_without_any_dead_leaves_a_shared_file_as_it_is() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
+    for start in range(4):
+        bench.publish(*[f"s{start}{entry}" for entry in range(4)])
+    for move in bench.stream.blocks_to_move(lambda path: False):
+        copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
+        assert bench.stream.moved(
+            move, copies, bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
+        )
+    bench.drop(1, 2, 3, 5, 6, 7, 9, 10, 11)
+    assert move_blocks(bench.stream, bench.disk, lambda path: False, 7) == 4
+    assert bench.live() == [4, 8, 12, 13, 14, 15, 16]
+    bench.stream.check()
 
 
 def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
