@@ -27,7 +27,7 @@ class Attempt:
 
     __slots__ = (
         "number", "stream", "life", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
-        "confirmed_ns", "refused",
+        "confirmed_ns", "refused", "counted_in",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,15 @@ class Attempt:
         self.seq = 0
         self.confirmed_ns = -1
         self.refused = False
+        self.counted_in: Life | None = None
+        """The life among whose `unplaced` it is: its own, or the one that it most likely went to."""
+
+    def place(self, life: Life | None, seq: int) -> None:
+        """It was found, or (0) it is known to be nowhere: it may not turn up anywhere else any more."""
+        if self.counted_in is not None:
+            self.counted_in.unplaced -= 1
+            self.counted_in = None
+        self.life, self.seq = life, seq
 
 
 class Letter:
@@ -284,9 +293,7 @@ class Life:
             violated("lives apart", f"{self.name} (life {self.number}) holds a message sent to another: {body[:60]!r}")
         if attempt.refused:
             violated("no confirmed failure", f"{self.name} seq {seq} holds what was refused: {body[:60]!r}")
-        if attempt.life is self:
-            self.unplaced -= 1
-        attempt.life, attempt.seq = self, seq
+        attempt.place(self, seq)
         self.at[seq] = attempt
         return attempt
 
@@ -344,8 +351,7 @@ class Life:
             violated("one history", f"attempt {attempt.number} was seen at {attempt.seq} and confirmed at {seq}")
         if other is None:
             self.at[seq] = attempt
-            self.unplaced -= 1
-            attempt.seq = seq
+            attempt.place(self, seq)
             self.times.setdefault(seq, -1)
         attempt.confirmed_ns = now_ns
         if seq not in self.gone_ns:
@@ -544,8 +550,10 @@ class Ledger:
         attempt = Attempt(number, stream, life, subject, body, size, expected, born_ms, server_timed, asked_ns)
         assert body not in self.attempts, "every attempt needs a payload of its own"
         self.attempts[body] = attempt
-        if life is not None:
-            life.unplaced += 1
+        named = life or next((each for each in reversed(self.lives) if each.name == stream and not each.ended), None)
+        if named is not None:
+            attempt.counted_in = named
+            named.unplaced += 1
         return attempt
 
     def identify(self, life: Life, stream_id: int) -> None:

@@ -165,8 +165,7 @@ class Publisher:
     def _refuse(self, attempt: Attempt) -> None:
         attempt.refused = True
         require(attempt.seq == 0, "no confirmed failure", f"attempt {attempt.number} was seen at {attempt.seq}")
-        if attempt.life is not None:
-            attempt.life.unplaced -= 1
+        attempt.place(attempt.life, 0)
 
     def _failed(self, attempt: Attempt, failure: tuple[str, str, int], life: Life | None, ask: Ask) -> None:
         code, _, actual = failure
