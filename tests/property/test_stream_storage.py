@@ -168,6 +168,23 @@ def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_liv
     bench.stream.check()
 
 
+def test_a_block_whose_index_could_not_be_made_stays_where_it_is() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
+    bench.publish(*"abcd")
+    bench.seal()
+    bench.drop(1, 2, 3)
+    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    copies = [bench.disk.append("blocks/1-9.blk", b"xy")]
+    place = bench.stream.index_location(0) or bench.stream.blocks[0].index
+    assert place is not None
+    assert bench.stream.evict_index(0)
+    assert bench.stream.encode_index(move, copies) == b""
+    bench.stream.load_index(0, bench.disk.read(place))
+    assert not bench.stream.moved(move, copies)
+    bench.stream.check()
+    assert bench.live() == [4]
+
+
 def test_blocks_that_share_a_file_leave_it_together() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=3)
     for subjects in ("abc", "def", "ghi", "jkl"):

@@ -97,7 +97,8 @@ def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) 
 def moved(state: StreamState, move: BlockMove, copies: Sequence[Chunk], index: Chunk | None) -> bool:
     """See `Stream.moved`."""
     block = _target(state, move)
-    if block is None:
+    if block is None or (move.sealed and index is None):
+        # Gone, or its columns were not resident when its index should have been made, though they are again.
         return False
     before, block.files = block.files, []
     if move.dead is not None:
