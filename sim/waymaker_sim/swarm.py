@@ -120,7 +120,7 @@ def draw_plan(track: Track) -> Plan:
         slow_per_million=_odds(track, "slow", 5_000),
     )
     plan.churn = _odds(track, "churn", 200_000)
-    if not plan.disk.sync_error and not (plan.power and plan.disk.lose):
+    if not plan.disk.sync_error and not plan.power:
         # Syncs may be late where no machine loses what was written: then all is promised that is promised otherwise.
         plan.sync_interval_ms = track.pick("sync interval", [0, 0, 500, 20])
     return plan

@@ -328,3 +328,17 @@ def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
                 Stream.restore(value, LIMITS)
     with pytest.raises(ValueError, match="version"):
         Stream.restore([2, *good[1:]], LIMITS)
+
+
+def test_a_stream_emptied_beyond_its_last_message_has_nothing_staged() -> None:
+    bench = Bench(retention=Retention.INTEREST, block_size=10)
+    bench.publish(*"abcdefgh")
+    bench.stream.reserved_to = 15
+    bench.stream.skip_reserved()
+    record = bench.stream.decide_retention(1000, 8)
+    assert record is not None
+    assert record.truncate_to == 11, "the block is complete, for its last numbers will never be used"
+    assert not bench.stream.is_settled()
+    bench.stream.apply(bench.stream.position + 1, record, None)
+    assert bench.stream.is_settled()
+    bench.stream.check()

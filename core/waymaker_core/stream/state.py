@@ -428,4 +428,4 @@ class StreamState:
     def is_settled(self) -> bool:
         """Whether nothing staged changes what is committed, so that an answer may leave at once."""
         tail = self.tail
-        return tail.is_empty() and tail.truncate_to <= self.first_seq
+        return tail.is_empty() and (not self.blocks or tail.truncate_to <= self.first_seq)
