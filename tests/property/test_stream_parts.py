@@ -12,6 +12,7 @@ from waymaker_core.disk import Chunk
 from waymaker_core.records import PublishRecord
 from waymaker_core.stream import join_publishes
 from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.columns import HOLE, within_bytes
 from waymaker_core.stream.join import joinable
 from waymaker_core.stream.snapshot import _pack, _unpack
@@ -51,7 +52,7 @@ def grow(block: Block, gap: int, subjects: list[str], skip: int = 0) -> None:
 def test_postings_and_hits_are_what_a_look_at_every_entry_finds_while_a_block_grows(
     grown: list[tuple[int, list[str]]],
 ) -> None:
-    block = Block(0, 1)
+    block = Block(0, 1, Columns())
     names: list[str | None] = []
     for place, (gap, subjects) in enumerate(grown):
         gap = gap if names else 0
@@ -71,7 +72,7 @@ def test_postings_and_hits_are_what_a_look_at_every_entry_finds_while_a_block_gr
 def test_a_body_lies_behind_those_before_it_in_its_chunk(
     grown: list[tuple[int, list[str]]], entry: int, skip: int
 ) -> None:
-    block = Block(0, 1)
+    block = Block(0, 1, Columns())
     for gap, subjects in grown:
         grow(block, gap if block.size else 0, subjects, skip)
     columns = block.resident()
@@ -96,7 +97,7 @@ def test_as_many_entries_fit_as_counting_them_one_by_one_says(lengths: list[int]
 
 @given(pieces, st.lists(st.lists(st.integers(1, 40), max_size=5), max_size=6))
 def test_a_block_knows_who_lives_in_it(grown: list[tuple[int, list[str]]], drops: list[list[int]]) -> None:
-    block = Block(0, 1)
+    block = Block(0, 1, Columns())
     live: dict[int, int] = {}
     for turn, (gap, subjects) in enumerate(grown):
         grow(block, gap if block.size else 0, subjects)

@@ -34,7 +34,7 @@ class Block:
         "columns", "files", "index", "due_ms", "newest_ms", "spared", "skips",
     )  # fmt: skip
 
-    def __init__(self, number: int, first: int) -> None:
+    def __init__(self, number: int, first: int, columns: Columns | None) -> None:
         self.number = number
         self.first = first
         self.size = 0
@@ -46,7 +46,7 @@ class Block:
         self.last_size = 0
         self.ordered = True
         self.dead: bytearray | None = None
-        self.columns: Columns | None = Columns()
+        self.columns = columns
         self.files: list[str] = []
         self.index: Chunk | None = None
         self.due_ms = TIME_MAX_MS

@@ -125,7 +125,7 @@ def _decode_block(value: object) -> Block:
             int(last_size), bool(ordered), bytes() | None as dead, list(files), list() | None as index,
             list() | None as columns,
         ]:  # fmt: skip
-            block = Block(number, first)
+            block = Block(number, first, None if columns is None else _decode_columns(columns))
             block.size, block.alive, block.bytes = size, alive, byte_count
             block.time_min, block.time_max, block.last_size = time_min, time_max, last_size
             block.ordered = ordered
@@ -134,7 +134,6 @@ def _decode_block(value: object) -> Block:
             block.head = block.next_live(0)
             block.files = [path for path in files if isinstance(path, str)]
             block.index = _decode_chunk(index) if index is not None else None
-            block.columns = _decode_columns(columns) if columns is not None else None
             if block.alive != (size if block.dead is None else block.dead.count(0)) or not alive:
                 raise CorruptRecord(f"block {number} counts {alive} live messages")
             if (block.columns is None) != (index is not None) or len(block.columns or range(size)) != size:

@@ -255,7 +255,7 @@ class StreamState:
     ) -> None:  # fmt: skip
         block = self.blocks.get(number)
         if block is None:
-            block = self.blocks[number] = Block(number, seq)
+            block = self.blocks[number] = Block(number, seq, Columns())
             self.subjects.repaired.clear()
         columns = block.columns
         assert columns is not None, "the block that grows is resident"
