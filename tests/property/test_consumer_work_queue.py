@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.property.consumer_world import consumer, queue, world
 from waymaker_core.configs import Retention
+from waymaker_core.records import PruneRecord
 from waymaker_core.requests import AckKind
+from waymaker_core.types import ConsumerId
 
 ACK = AckKind.ACK
 TERM = AckKind.TERM
@@ -144,4 +146,20 @@ def test_what_is_pruned_while_it_is_held_is_forgotten_by_its_holder_too() -> Non
     assert w.consumers.info(one).pending == 2 and w.consumers.info(two).pending == 0
     w.now_ms += 100
     assert w.fetch(one, 9) == [(1, 2), (3, 2), (5, 1)]
+    w.check()
+
+
+def test_a_second_consumer_does_not_wait_for_what_was_pruned_under_an_ack_on_its_way() -> None:
+    w = queue()
+    one = w.create(consumer("one"))
+    w.fetch(one, 3)
+    w.decide(PruneRecord(0, *w.stream.decide_drops([2])))
+    created = w.consumers.decide_create(ConsumerId(w.next_id), consumer("two"), w.now_ms).record
+    assert created is not None
+    w.decide(created)
+    w.answer(one, ACK, [1, 2])
+    w.commit(2)
+    w.check()
+    w.commit()
+    assert w.fetch(ConsumerId(created.consumer_id), 9) == [(4, 1), (5, 1)]
     w.check()

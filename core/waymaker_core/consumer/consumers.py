@@ -483,7 +483,7 @@ class Consumers:
         if not needed:
             self._withholding = None
         elif self._withholding is None:
-            self._withholding = withholding_over(list(groups.values()))
+            self._withholding = withholding_over(list(groups.values()), self._stream.is_live)
         for group in groups.values():
             if group.withholding is not self._withholding:
                 group.withholding = self._withholding

@@ -13,15 +13,18 @@ from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.withholding import Withholding
 
 
-def withholding_over(groups: list[Group]) -> Withholding:
+def withholding_over(groups: list[Group], is_live: Callable[[int], bool]) -> Withholding:
     """What these groups hold. Of two that have the same message out one keeps it, the one on its last attempt before
     others; at the other it is due.
+
+    What a staged record took may have left the stream for another reason meanwhile; nobody holds it any more.
     """
     withholding = Withholding()
     held, shared = withholding.held, withholding.shared
     for group in groups:
         for entry in group.staged.entries():
-            withholding.hold(entry.held)
+            for batch, mask in entry.held:
+                held.add_all([seq for seq in batch.seqs_of(mask) if is_live(seq)])
         for seq in group.passed.to_list():
             shared.add(seq)
     for last_attempt in (True, False):
@@ -41,10 +44,7 @@ def withholding_over(groups: list[Group]) -> Withholding:
 
 
 def check_holders(withholding: Withholding, groups: list[Group], is_live: Callable[[int], bool]) -> None:
-    """Assert that each message is held by one group at most, and that every eye on a message is known.
-
-    What a staged record took may have left the stream for another reason meanwhile; nobody holds it any more.
-    """
+    """Assert that each message is held by one group at most, and that every eye on a message is known."""
     holders: dict[int, int] = {}
     for group in groups:
         parts = [(batch, batch.bits) for batch in group.pending.batches() if batch.holding]
