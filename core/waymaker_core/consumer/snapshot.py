@@ -78,7 +78,7 @@ def to_groups(snapshot: object) -> list[Group]:
         if version != VERSION:
             raise ValueError(f"version {version!r} of a consumers' snapshot is not known here")
         return [_to_group(group) for group in _items(groups)]
-    except (struct.error, AssertionError, OverflowError) as error:
+    except (struct.error, AssertionError, LookupError, OverflowError) as error:
         raise ValueError(f"not a consumers' snapshot: {error}") from error
 
 
