@@ -27,8 +27,7 @@ def decode_catalogue(meta: bytes, into: Catalogue) -> None:
                 match life:
                     case [str(account), bytes(encoded)]:
                         record = record_codec.decode(StreamCreated.KIND, version, encoded)
-                        if not isinstance(record, StreamCreated):
-                            raise CorruptRecord("not a stream's creation")
+                        assert isinstance(record, StreamCreated), "its own kind's codec gives it"
                         into.apply(record, account)
                     case _:
                         raise CorruptRecord("not a life of a stream")

@@ -106,7 +106,7 @@ def _runs(ids: array[int]) -> array[int]:
     hole = array("I", [HOLE]).tobytes()
     start = 0
     while start < size:
-        end = _find_aligned(raw, hole, start)
+        end = _next_hole(raw, hole, start)
         if end > start:
             runs.extend((start, end - start))
         start = end
@@ -115,11 +115,10 @@ def _runs(ids: array[int]) -> array[int]:
     return runs
 
 
-def _find_aligned(raw: bytes, hole: bytes, start: int) -> int:
+def _next_hole(raw: bytes, hole: bytes, start: int) -> int:
     """The first entry at or behind `start` that is a hole, or the number of entries."""
     at = raw.find(hole, 4 * start)
-    while at >= 0 and at % 4:
-        at = raw.find(hole, at + 1)
+    assert at < 0 or at % 4 == 0, "no id is so great that a hole could begin inside it"
     return at // 4 if at >= 0 else len(raw) // 4
 
 

@@ -157,10 +157,9 @@ def encode_record(record: ConfigRecord) -> bytes:
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
     """See `encode_record`; raises `CorruptRecord`, as all of these do."""
-    match _fields(meta, (int, list, int, int)):
-        case [int(consumer_id), config, int(start_seq), int(created_ms)]:
-            return ConsumerCreated(consumer_id, consumer_config(config), start_seq, created_ms)
-    raise CorruptRecord("not a consumer's creation")
+    consumer_id, config, start_seq, created_ms = _fields(meta, (int, list, int, int))
+    assert isinstance(consumer_id, int) and isinstance(start_seq, int) and isinstance(created_ms, int)
+    return ConsumerCreated(consumer_id, consumer_config(config), start_seq, created_ms)
 
 
 def decode_consumer_deleted(meta: bytes) -> ConsumerDeleted:
@@ -170,10 +169,10 @@ def decode_consumer_deleted(meta: bytes) -> ConsumerDeleted:
 
 def decode_stream_created(meta: bytes) -> StreamCreated:
     """See `encode_record`."""
-    match _fields(meta, (int, list, int, bool, int)):
-        case [int(stream_id), config, int(created_ms), bool(importing), int(last_seq)]:
-            return StreamCreated(stream_id, stream_config(config), created_ms, importing, last_seq)
-    raise CorruptRecord("not a stream's creation")
+    stream_id, config, created_ms, importing, last_seq = _fields(meta, (int, list, int, bool, int))
+    assert isinstance(stream_id, int) and isinstance(created_ms, int)
+    assert isinstance(importing, bool) and isinstance(last_seq, int)
+    return StreamCreated(stream_id, stream_config(config), created_ms, importing, last_seq)
 
 
 def decode_stream_deleted(meta: bytes) -> StreamDeleted:
@@ -183,10 +182,9 @@ def decode_stream_deleted(meta: bytes) -> StreamDeleted:
 
 def decode_stream_updated(meta: bytes) -> StreamUpdated:
     """See `encode_record`."""
-    match _fields(meta, (int, list)):
-        case [int(stream_id), config]:
-            return StreamUpdated(stream_id, stream_config(config))
-    raise CorruptRecord("not a stream's update")
+    stream_id, config = _fields(meta, (int, list))
+    assert isinstance(stream_id, int)
+    return StreamUpdated(stream_id, stream_config(config))
 
 
 def decode_stream_opened(meta: bytes) -> StreamOpened:
