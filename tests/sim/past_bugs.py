@@ -33,7 +33,7 @@ PAST_BUGS: dict[str, Mutant] = {
     ),
     "held-for-ever": Mutant(
         "nobody holds what left the stream while its ack was on its way", ("invariant",),
-        consumers, "_kept", lambda _: lambda held, dropped: [] if dropped else held,
+        consumers, "withholding_over", lambda original: lambda groups, is_live: original(groups, lambda seq: True),
     ),
     "file-a-block": Mutant(
         "small sealed blocks share a file", ("answered", "progress"), moving, "PACK_BLOCKS", lambda _: 1

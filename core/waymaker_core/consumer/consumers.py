@@ -356,8 +356,8 @@ class Consumers:
             if not self._live:
                 group.replayed(record)
             else:
-                held = _kept(group.committed(record), record.drop_seqs)
-                if held and self._withholding is not None:
+                held = group.committed(record)
+                if held and not record.drop_seqs and self._withholding is not None:
                     self._withholding.free(held)
         if record.drop_seqs and (not self._live or len(self._registry.groups) > 1):
             self._gone(0, record.drop_seqs, settled=self._live)
@@ -488,11 +488,6 @@ class Consumers:
             if group.withholding is not self._withholding:
                 group.withholding = self._withholding
                 group.idle_serial = 0  # serials begin anew with each withholding
-
-
-def _kept(held: list[int], dropped: array[int]) -> list[int]:
-    """What a record held and does not delete: it stays in the stream, or left it for another reason before."""
-    return [] if held == dropped.tolist() else sorted(set(held).difference(dropped))
 
 
 def _ascending(seqs: Sequence[int]) -> list[int]:
