@@ -7,6 +7,7 @@
 #   make lint     the static half of it              make fmt      put the code into shape
 #   make proto    write the generated code anew      make bench    measure
 #   make campaign MINUTES=60                         simulate for as long as that
+#   make coverage    which branches of the core its tests come to (a few minutes)
 #   make clean    remove the environment and what tools left behind
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ DEV_STAMP := $(VENV)/.ready-to-develop
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint fmt proto campaign bench clean
+.PHONY: help dev test lint fmt proto campaign coverage bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -68,6 +69,9 @@ proto: $(DEV_STAMP)
 
 campaign: $(RUN_STAMP)
 	$(BIN)/waymaker sim campaign --minutes $(MINUTES) $(ARGS)
+
+coverage: $(DEV_STAMP)
+	$(BIN)/python -m tests.coverage_report $(ARGS)
 
 bench: $(RUN_STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)
