@@ -400,6 +400,7 @@ class Consumers:
         self._registry.cut_tail()
         for group in self._registry.groups.values():
             group.cut()
+            self._forget_dead(group)  # what was pruned while its ack was staged
             self._changed[group.id] = group
             self._look_after(group)
         self._withholding = None
