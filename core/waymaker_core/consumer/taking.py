@@ -78,12 +78,7 @@ def _take_new(
     group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
     """Messages from the cursor on, with nobody to make way for."""
-    cursor = group.cursor
-    while True:
-        selection = source.select(cursor, group.pattern, room, byte_max)
-        if selection.ranges or selection.next_seq > source.last_seq:
-            break
-        cursor = selection.next_seq
+    selection = source.select(group.cursor, group.pattern, room, byte_max)
     ranges = selection.ranges
     if not ranges or (selection.byte_count > byte_max and not at_least_one):
         if not ranges:
