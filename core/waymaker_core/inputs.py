@@ -5,8 +5,10 @@ A tick is a step without inputs: `Node.step` always looks at its timers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from waymaker_core.disk import DiskFailure
-from waymaker_core.requests import Request
+from waymaker_core.requests import Messages, Request
 from waymaker_core.types import JobId, Principal, Token
 
 
@@ -62,13 +64,17 @@ class JobFailed:
 
 
 class Unreadable:
-    """Messages of a `Reply` or `Deliver` could not be read. Nothing of that effect was sent: the core answers anew."""
+    """Messages of a `Reply` or `Deliver` could not be read. Nothing of that effect was sent: the core answers anew.
 
-    __slots__ = ("token", "failure")
+    `unsent`: the messages of that effect, and of those for the same token that were held back behind it and dropped.
+    """
 
-    def __init__(self, token: Token, failure: DiskFailure) -> None:
+    __slots__ = ("token", "failure", "unsent")
+
+    def __init__(self, token: Token, failure: DiskFailure, unsent: Sequence[Messages]) -> None:
         self.token = token
         self.failure = failure
+        self.unsent = unsent
 
 
 class Drain:

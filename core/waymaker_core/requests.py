@@ -11,6 +11,7 @@ from enum import Enum
 
 from waymaker_core.configs import ConsumerConfig, StreamConfig
 from waymaker_core.disk import Chunk
+from waymaker_core.types import ConsumerId
 
 # ---------------------------------------------------------------- values
 
@@ -39,14 +40,18 @@ class Run:
 
 
 class Messages:
-    """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies."""
+    """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    __slots__ = ("runs", "count", "byte_count")
+    `taken_by`: the consumer they were taken for, if they are deliveries.
+    """
+
+    __slots__ = ("runs", "count", "byte_count", "taken_by")
 
     def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
         self.runs = runs
         self.count = count
         self.byte_count = byte_count
+        self.taken_by: ConsumerId | None = None
 
 
 class Page:

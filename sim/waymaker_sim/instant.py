@@ -120,7 +120,7 @@ class InstantNode(Asker):
                     try:
                         got = read_messages(self.disk, effect.messages)
                     except DiskFailure as failure:
-                        back.append(Unreadable(effect.token, failure))
+                        back.append(Unreadable(effect.token, failure, [effect.messages]))
                     else:
                         self.delivered.setdefault(effect.token, []).extend(got)
                 case End():
@@ -150,7 +150,7 @@ class InstantNode(Asker):
             try:
                 got = read_messages(self.disk, effect.answer.value)
             except DiskFailure as failure:
-                back.append(Unreadable(effect.token, failure))
+                back.append(Unreadable(effect.token, failure, [effect.answer.value]))
                 return
         assert effect.token not in self._replies, f"token {effect.token} was answered twice"
         self._replies[effect.token] = (effect.answer, got)

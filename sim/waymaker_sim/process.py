@@ -417,7 +417,7 @@ class Process:
         if isinstance(answer, Answer) and isinstance(answer.value, Messages):
             found = self.read(answer.value)
             if isinstance(found, DiskFailure):
-                self._take(Unreadable(effect.token, found))
+                self._take(Unreadable(effect.token, found, [answer.value]))
                 return
             got = found
         self._callers.pop(effect.token).replied(answer, got, stamp)
@@ -427,7 +427,7 @@ class Process:
             return
         found = self.read(effect.messages)
         if isinstance(found, DiskFailure):
-            self._take(Unreadable(effect.token, found))
+            self._take(Unreadable(effect.token, found, [effect.messages]))
         else:
             self._callers[effect.token].delivered(found, stamp)
 

@@ -58,6 +58,8 @@ class Server:
         self.random = Random(seed)
         self._token = 0
         self.node: Node
+        self.broken: DiskFailure | None = None
+        """Why no message can be read at the moment."""
         self.open()
 
     # ------------------------------------------------------------ life
@@ -137,14 +139,14 @@ class Server:
                     try:
                         self.bodies[effect.token] = self.read(effect.answer.value)
                     except DiskFailure as failure:
-                        return [Unreadable(effect.token, failure)]
+                        return [Unreadable(effect.token, failure, [effect.answer.value])]
                 assert effect.token not in self.replies, "two replies to one call"
                 self.replies[effect.token] = effect.answer
             case Deliver():
                 try:
                     self.delivered.setdefault(effect.token, []).extend(self.read(effect.messages))
                 except DiskFailure as failure:
-                    return [Unreadable(effect.token, failure)]
+                    return [Unreadable(effect.token, failure, [effect.messages])]
             case Event():
                 self.events.append(effect)
             case End():
@@ -184,6 +186,8 @@ class Server:
         return found
 
     def _chunk(self, chunk: Chunk) -> bytes:
+        if self.broken is not None:
+            raise self.broken
         data = self.disk.perform(ReadChunk(chunk))
         assert isinstance(data, bytes)
         return data

@@ -155,5 +155,5 @@ def test_a_missing_block_file_quarantines_its_stream_at_the_start() -> None:
 def test_an_unreadable_answer_of_an_unknown_call_is_still_answered() -> None:
     server = Server()
     token = Token(server.token())
-    server.step(Unreadable(token, DiskFailure(FailureKind.CORRUPT, "blocks/9-9.blk", 5)))
+    server.step(Unreadable(token, DiskFailure(FailureKind.CORRUPT, "blocks/9-9.blk", 5), []))
     assert "blocks/9-9.blk" in damaged(server.replies[token]).message

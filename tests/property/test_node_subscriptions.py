@@ -9,7 +9,7 @@ from tests.property.node_play import Play
 from waymaker_core import requests as rq
 from waymaker_core.disk import DiskFailure, FailureKind
 from waymaker_core.inputs import Call, Cancel, Credit, Unreadable
-from waymaker_core.outcomes import Status
+from waymaker_core.outcomes import Refusal, Status
 from waymaker_core.requests import AckKind
 from waymaker_core.types import ANYONE, Token
 
@@ -170,7 +170,7 @@ def test_messages_that_cannot_be_read_end_the_subscription_and_say_where() -> No
     server.subscribe("s", "c")
     token = Token(server.subscribe("s", "c"))
     effects_before = len(server.ends)
-    server.step(Credit(token, 1, 1), Unreadable(token, DiskFailure(FailureKind.IO, "blocks/1-2.blk", 77, "no")))
+    server.step(Credit(token, 1, 1), Unreadable(token, DiskFailure(FailureKind.IO, "blocks/1-2.blk", 77, "no"), []))
     assert len(server.ends) == effects_before + 1
     refusal = server.ends[token].refusal
     assert refusal is not None
@@ -190,10 +190,27 @@ def test_a_reader_that_had_its_last_word_gets_no_other() -> None:
             deliver 900 1..1 x1
             end 900 empty
         """)
-        play.step(Unreadable(Token(900), DiskFailure(FailureKind.IO, "journal/1.seg", 0)))
+        play.step(Unreadable(Token(900), DiskFailure(FailureKind.IO, "journal/1.seg", 0), []))
         play.expect("log error unreadable")
     server.pass_ms(31_000)
     assert server.fetch() == [(1, 2, b"one")]
+
+
+def test_a_delivery_that_could_not_be_read_was_no_attempt() -> None:
+    server = ready(max_deliver=1)
+    server.publish("s", b"one")
+    server.broken = DiskFailure(FailureKind.IO, "journal/1.seg", 0)
+    for _ in range(3):
+        token = server.subscribe("s", "c")
+        server.step(Credit(Token(token), 1, 1))
+        assert server.ends[token].refusal is not None
+        server.pass_ms(31_000)
+        assert isinstance(server.call(rq.Fetch("s", "c", 5)), Refusal)
+        server.pass_ms(31_000)
+    server.broken = None
+    assert server.fetch() == [(1, 1, b"one")]
+    server.pass_ms(31_000)
+    assert server.fetch() == []
 
 
 def test_a_thousand_waiting_readers_cost_nothing_while_nothing_happens() -> None:

@@ -12,8 +12,7 @@ from waymaker_core.disk import Chunk
 from waymaker_core.records import PublishRecord
 from waymaker_core.stream import join_publishes
 from waymaker_core.stream.block import Block
-from waymaker_core.stream.columns import Columns
-from waymaker_core.stream.columns import HOLE, within_bytes
+from waymaker_core.stream.columns import HOLE, Columns, within_bytes
 from waymaker_core.stream.join import joinable
 from waymaker_core.stream.snapshot import _pack, _unpack
 from waymaker_core.stream.subject_table import SubjectTable

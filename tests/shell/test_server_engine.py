@@ -75,6 +75,7 @@ async def test_messages_that_cannot_be_read_go_back_to_the_core_and_its_second_a
     assert isinstance(answer, Refusal)
     assert (answer.status, bodies) == (Status.DATA_LOSS, None)
     assert node.unreadable[0].failure is DAMAGE
+    assert [messages.count for messages in node.unreadable[0].unsent] == [2]
 
 
 async def test_a_cancelled_call_is_told_to_the_core_and_its_late_answer_is_dropped() -> None:
@@ -109,7 +110,7 @@ async def test_deliveries_keep_their_order_behind_a_slow_read() -> None:
 
 
 async def test_after_an_unreadable_delivery_nothing_overtakes_the_core_s_word_on_it() -> None:
-    _node, disk, engine = filled()
+    node, disk, engine = filled()
     disk.cold, disk.held = True, []
     channel = Recorder()
     token = engine.open(ANYONE, Subscribe("s", "c"), channel)
@@ -121,6 +122,7 @@ async def test_after_an_unreadable_delivery_nothing_overtakes_the_core_s_word_on
     disk.held.pop(0)()
     await turns()
     assert channel.heard == ["DATA_LOSS"]
+    assert [messages.count for messages in node.unreadable[0].unsent] == [2, 2]
     assert engine.open_channels == 0
 
 

@@ -165,8 +165,23 @@ class Consumers:
         messages = take(group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max)
         self._changed[group.id] = group
         if messages is not None:
+            messages.taken_by = consumer_id
             self._look_after(group)
         return messages
+
+    def not_sent(self, messages: Messages) -> None:
+        """Deliveries could not be read: they do not count as attempts, and come again when they would have been due.
+
+        Those that were answered or delivered again meanwhile stay as they are. No record tells of it: after a restart an
+        attempt that had been logged counts.
+        """
+        group = self._registry.lives.get(messages.taken_by) if messages.taken_by is not None else None
+        if group is None:
+            return
+        for run in messages.runs:
+            group.not_sent([run.first_seq + index for index in range(len(run.lengths))], run.deliver_count)
+        self._changed[group.id] = group
+        self._look_after(group)
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
         """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""

@@ -42,6 +42,8 @@ class Event(Enum):
     """Its drop begins."""
     GIVEN_BACK = 6
     """Its drop could not go on."""
+    NOT_SENT = 7
+    """It could not be read, so nobody got it: that was no attempt."""
 
 
 TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
@@ -57,6 +59,11 @@ TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (State.DUE, Event.TAKEN, True): State.WAITING,
     (State.SPENT, Event.HANDED_OUT, False): State.HANDED,
     (State.HANDED, Event.GIVEN_BACK, False): State.SPENT,
+    (State.WAITING, Event.NOT_SENT, True): State.WAITING,
+    (State.WAITING, Event.NOT_SENT, False): State.WAITING,
+    (State.DUE, Event.NOT_SENT, True): State.DUE,
+    (State.SPENT, Event.NOT_SENT, False): State.DUE,
+    (State.HANDED, Event.NOT_SENT, False): State.DUE,
 }
 
 

@@ -130,6 +130,13 @@ class Group:
             self.withholding.release(released)
         return expired
 
+    def not_sent(self, seqs: list[int], deliver_count: int) -> None:
+        """Deliveries with this count never left the server, so that they were none."""
+        parts = [part for part in self.pending.find(seqs) if part[0].deliver_count == deliver_count]
+        released = self.pending.not_sent(parts)
+        if self.withholding is not None:
+            self.withholding.release(released)
+
     def leave(self, consumer_id: int) -> None:
         """A member is gone; what it had is due at once."""
         del self.members[consumer_id]

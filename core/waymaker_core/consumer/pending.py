@@ -315,6 +315,21 @@ class Pending:
                 expired.append(entry[2])
         return bool(expired), self._pass(expired)
 
+    def not_sent(self, parts: list[Part]) -> list[Part]:
+        """Attempts that were none: they do not count, and what waits for an answer goes on waiting. What holders let go of."""
+        released: list[Part] = []
+        for batch, mask in parts:
+            held, was_waiting = batch.holding, batch.state is State.WAITING
+            for target, changed in self.happen(
+                [(batch, mask)], Event.NOT_SENT, batch.deadline_ns, holding=was_waiting and held
+            ):
+                target.deliver_count -= 1
+                if target.logged:
+                    self._log_later(target)
+                if held and not target.holding:
+                    released.append((target, changed))
+        return released
+
     def leave(self, member: int) -> list[Part]:
         """A member is gone: what it has out passes its deadline now. What it let go of thereby."""
         left = [entry[2] for entry in self._deadlines if _stands(entry) and entry[2].member == member]

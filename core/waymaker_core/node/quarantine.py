@@ -55,6 +55,7 @@ class Quarantine:
         token, failure = event.token, event.failure
         subscription = self._subscriptions.get(token)
         if subscription is not None:
+            self._give_back(subscription.hosted, event)
             refusal = self._calls.lost(subscription.hosted, failure)
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
@@ -63,10 +64,12 @@ class Quarantine:
         if ended is not None:
             # It had its last word; what it missed is still pending, and comes again.
             if self._state.hosted.get(ended.id) is ended:
+                self._give_back(ended, event)
                 self.found(ended, failure)
             return
         hosted = self._state.read_for(token)
         if hosted is not None:
+            self._give_back(hosted, event)
             self._state.reply(token, self._calls.lost(hosted, failure))
             return
         self._state.stats.unreadable += 1
@@ -78,3 +81,9 @@ class Quarantine:
                 Outcome.NOT_APPLIED,
             ),
         )
+
+    def _give_back(self, hosted: Hosted, event: Unreadable) -> None:
+        """Nobody got these deliveries."""
+        for messages in event.unsent:
+            hosted.consumers.not_sent(messages)
+        self._state.touch(hosted)

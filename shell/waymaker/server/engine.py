@@ -288,7 +288,8 @@ class Engine:
     def _reply_read(self, reply: Reply, outcome: Bodies | DiskFailure) -> None:
         if isinstance(outcome, DiskFailure):
             if reply.token in self._calls:
-                self.push(Unreadable(reply.token, outcome))
+                assert isinstance(reply.answer, Answer) and isinstance(reply.answer.value, Messages)
+                self.push(Unreadable(reply.token, outcome, [reply.answer.value]))
             return
         on_answer = self._calls.pop(reply.token, None)
         if on_answer is not None:
@@ -324,8 +325,9 @@ class Engine:
         line.reading = False
         if isinstance(outcome, DiskFailure):
             # What came after the unreadable messages must not overtake the core's word on them.
+            unsent = [effect.messages, *(e.messages for e in line.waiting if isinstance(e, Deliver))]
             line.waiting = deque(e for e in line.waiting if isinstance(e, End))
-            self.push(Unreadable(effect.token, outcome))
+            self.push(Unreadable(effect.token, outcome, unsent))
         else:
             line.channel.deliver(effect.messages, outcome)
         while line.waiting and not line.reading and effect.token in self._lines:
