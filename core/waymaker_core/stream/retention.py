@@ -131,9 +131,8 @@ def _truncate_front(
             return
         if (number + 1) * state.block_size <= tail.last_seq:
             bounds.truncate_block(state, number, removal)
-        elif tail.staged:
-            return
         else:
+            assert not tail.staged, "what is staged would lie in this block, the last one"
             alive, byte_count = projection.block_figures(state, number)
             tail.stage_truncate_open(number, alive, byte_count)
             removal.truncate_to = tail.truncate_to

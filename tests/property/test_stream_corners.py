@@ -1,0 +1,255 @@
+"""Rare corners of a stream and of the words around it: bounded caches, staged imports, dry runs, damaged bodies."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+
+import pytest
+
+from tests.property.stream_bench import LIMITS, Bench
+from waymaker_core.catalogue import Catalogue
+from waymaker_core.configs import Retention, StreamConfig
+from waymaker_core.disk import Chunk
+from waymaker_core.limits import Limits
+from waymaker_core.message import decode_body, encode_body, encode_headers, readdress
+from waymaker_core.outcomes import CodeError, RefusedError
+from waymaker_core.records import StreamDeleted
+from waymaker_core.requests import ImportBatch
+from waymaker_core.stream import Stream, admission, retention, subject_caps, validate
+from waymaker_core.stream.block import Block
+from waymaker_core.stream.columns import PATTERNS_MAX, Columns
+from waymaker_core.stream.subject_caps import SubjectCaps
+from waymaker_core.stream.subject_table import SubjectTable
+from waymaker_core.stream.tail import Tail
+from waymaker_core.subjects import Pattern
+from waymaker_core.types import StreamId
+
+# ---------------------------------------------------------------- the tail
+
+
+def staged_import() -> Tail:
+    """Messages at 3, 5 and 9 wait; blocks are of four."""
+    tail = Tail(4)
+    tail.stage_publish(array("Q", [3, 5, 9]), 3, ["a", "b", "a"], array("I", [1, 2, 3]), array("q", [0] * 3))
+    return tail
+
+
+def test_a_staged_import_is_found_at_its_sequences_and_not_between_them() -> None:
+    tail = staged_import()
+    (staged,) = tail.staged
+    assert [tail.find(seq) for seq in (3, 5, 9)] == [(staged, 0), (staged, 1), (staged, 2)]
+    assert [tail.find(seq) for seq in (2, 4, 8, 10)] == [None] * 4
+    assert [staged.entry_from(seq) for seq in (1, 3, 4, 6, 9, 10)] == [0, 0, 1, 2, 2, 3]
+    assert tail.seqs_at("a") == [3, 9]
+    assert tail.blocks == {0: [1, 1], 1: [1, 2], 2: [1, 3]}
+
+
+def test_deletions_that_were_never_staged_are_told_from_those_that_were() -> None:
+    tail = Tail(4)
+    tail.reset(4, 4, 40, 0, 0)
+    tail.stage_drop(2, 10)
+    assert tail.drops_applied(0, [1, 2, 3]) == [1, 3]
+    assert tail.drops == {}
+    assert tail.blocks == {}
+
+
+def test_what_is_remembered_of_staged_subjects_stays_bounded_and_right() -> None:
+    """The tail never empties: one publish is committed when the next one is already staged."""
+    tail = Tail(4)
+    tail.latest_max = 3
+    forgotten = 0
+    for seq in range(1, 40):
+        tail.stage_publish(None, seq, [f"s{seq}"], array("I", [1]), array("q", [0]))
+        before = len(tail.latest)
+        assert tail.latest_at(f"s{seq}") == seq
+        forgotten += len(tail.latest) < before
+        assert tail.latest_at(f"s{seq - 1}") == seq - 1
+        tail.publish_applied(seq - 1)
+    assert forgotten == 1, "and then it may grow to the ordinary bound"
+
+
+def test_the_projection_s_newest_is_the_newest_staged_one_that_is_not_dropped() -> None:
+    bench = Bench()
+    bench.publish("a", "b")
+    tail = bench.stream.tail
+    tail.stage_publish(None, 3, ["a", "a"], array("I", [1, 1]), array("q", [0, 0]))
+    assert bench.stream.projected_latest("a") == 4
+    tail.stage_drop(4, 1)
+    assert bench.stream.projected_latest("a") == 3
+    tail.stage_drop(3, 1)
+    assert bench.stream.projected_latest("a") == 1
+
+
+def test_a_dry_run_that_would_empty_the_open_block_leaves_nothing_behind() -> None:
+    bench = Bench()
+    bench.publish(*"abcdef")
+    stream = bench.stream
+    config = replace(stream.config, max_age_ms=1)
+    before = (stream.tail.count, stream.tail.bytes, dict(stream.tail.blocks), stream.tail.truncate_to)
+    assert stream.decide_update(config, 10**9, True).pruned == 6
+    assert (stream.tail.count, stream.tail.bytes, dict(stream.tail.blocks), stream.tail.truncate_to) == before
+    assert stream.is_settled()
+    bench.publish("g")
+    assert bench.live() == [1, 2, 3, 4, 5, 6, 7]
+
+
+# ---------------------------------------------------------------- blocks and tables
+
+
+def test_a_hole_behind_a_block_s_dead_is_never_its_first_message() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
+    bench.publish("a", "a")
+    bench.drop(1, 2)
+    bench.stream.reserved_to = 10
+    bench.stream.skip_reserved()
+    bench.publish("a")
+    assert bench.live() == [11]
+    assert bench.stream.first_seq == 11
+    block = Block(0, 1, Columns())
+    fill(block, 0, "a", "b")
+    block.drop([1, 2], [1, 1])
+    fill(block, 3, "c")
+    assert (block.first_live, block.alive, block.last) == (6, 1, 6)
+    assert [block.is_live(seq) for seq in range(1, 8)] == [False] * 5 + [True, False]
+
+
+def fill(block: Block, gap: int, *subjects: str) -> None:
+    """Messages of one byte, `gap` sequences further on."""
+    columns = block.resident()
+    ids = [columns.table.setdefault(subject, len(columns.table)) for subject in subjects]
+    columns.subjects = list(columns.table)
+    ones = array("I", [1] * len(ids))
+    chunk = Chunk("f", 0, len(ids), 0)
+    block.append(block.first + block.size + gap, ids, array("q", [5] * len(ids)), ones, ones, chunk, 0, len(ids))
+
+
+def test_a_block_answers_more_patterns_than_it_remembers() -> None:
+    block = Block(0, 1, Columns())
+    subjects = [f"a.{number}" for number in range(PATTERNS_MAX + 5)]
+    fill(block, 0, *subjects)
+    columns = block.resident()
+    for _ in range(2):
+        for place, subject in enumerate(subjects):
+            assert list(columns.hits_of(Pattern(subject))) == [place]
+            assert len(columns.hits) <= PATTERNS_MAX
+
+
+def test_a_subject_enters_each_of_its_blocks_once() -> None:
+    table = SubjectTable(4)
+    for seq in (1, 5, 5, 9):
+        table.enter_block("a", (seq - 1) // 4, 0)
+        table.last["a"] = seq
+    assert table.blocks_of("a") == [0, 1, 2]
+    table.enter_block("a", 3, 0)
+    table.enter_block("a", 3, 0)
+    assert table.earlier["a"] == [0, 1, 2]
+
+
+def test_what_a_cap_remembers_of_subjects_stays_bounded_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject_caps, "SUBJECTS_MAX", 2)
+    caps = SubjectCaps()
+    live: dict[str, list[int]] = {}
+    for seq in range(1, 60):
+        subject = "abcde"[seq % 5]
+        known = list(live.setdefault(subject, []))
+        out = caps.push(subject, seq, 2, lambda _, known=known: known, lambda _: True)  # type: ignore[misc]
+        live[subject].append(seq)
+        assert out == ([live[subject].pop(0)] if len(live[subject]) > 2 else None)
+        caps.make_room()
+        assert len(caps.queues) <= 2
+
+
+def test_more_subjects_than_are_remembered_as_accepted_are_still_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "ACCEPTED_MAX", 3)
+    bench = Bench(subjects_filter=("a.>",))
+    for number in range(10):
+        decision = bench.publish(f"a.{number}", "b", f"a.{number}.x")
+        assert list(decision.published.failures or {}) == [1]
+        assert len(bench.stream.accepted) <= 3
+    assert len(bench.live()) == 20
+
+
+# ---------------------------------------------------------------- deletions in pieces
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["times rise", "any times"])
+@pytest.mark.parametrize("strict", [True, False], ids=["exact", "by blocks"])
+def test_what_expires_at_once_goes_in_records_of_bounded_size(
+    ordered: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "DROPS_MAX", 3)
+    bench = Bench(max_age_ms=100, strict_limits=strict, block_size=20)
+    times = list(range(1000, 1011)) if ordered else [1010, *range(1000, 1010)]
+    bench.publish(*"abcdefghijk", times=times)
+    bench.publish("z", times=[5000])
+    expired = [number + 1 for number, time_ms in enumerate(times) if time_ms <= 1010]
+    largest = 0
+    while (record := bench.stream.decide_retention(1110, None)) is not None:
+        largest = max(largest, len(record.drop_seqs))
+        bench.stream.apply(bench.stream.position + 1, record, None)
+        bench.stream.check()
+    if strict:
+        assert bench.live() == [seq for seq in range(1, 13) if seq not in expired]
+        assert largest == 3
+    else:
+        assert bench.live()[-1] == 12
+
+
+def test_a_shield_in_a_piece_keeps_what_it_keeps_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "DROPS_MAX", 2)
+    bench = Bench(max_age_ms=100, strict_limits=True, block_size=20)
+    bench.publish("a", *"bcdef", "a", times=[5000, *[1000] * 6])
+    bench.prune(2000)
+    assert bench.live() == [1, 7], "the newer one at its subject never goes first"
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_an_import_whose_sizes_no_message_has_is_refused() -> None:
+    stream = Stream(1, validate(StreamConfig("s"), LIMITS), 1, LIMITS)
+    for size in (-1, LIMITS.message_bytes_max + 1):
+        with pytest.raises(RefusedError, match="size"):
+            stream.decide_import(ImportBatch(1, [1], [5], ["a"], [size], [2], b"xy"), 100)
+    assert stream.is_settled()
+
+
+def test_a_stream_has_a_bounded_number_of_patterns() -> None:
+    limits = Limits(subjects_filter_max=2)
+    validate(StreamConfig("s", subjects_filter=("a", "b")), limits)
+    with pytest.raises((RefusedError, CodeError), match="3 subject patterns"):
+        validate(StreamConfig("s", subjects_filter=("a", "b", "c")), limits)
+
+
+def test_a_header_needs_a_key() -> None:
+    with pytest.raises(RefusedError, match="needs a key"):
+        encode_headers([("", "value")], LIMITS)
+
+
+def test_a_body_that_does_not_begin_with_its_subject_is_not_readdressed() -> None:
+    body, _ = encode_body("a", (), b"x", LIMITS)
+    assert decode_body(readdress(body, "b", [])) == ("b", [], b"x")
+    with pytest.raises(ValueError, match="begins with its subject"):
+        readdress(body[3:], "b", [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (b"\x0a\x05k", "a header runs past its end"),
+        (b"\x1a\x01k", "unknown header tag 0x1a"),
+    ],
+)
+def test_a_damaged_header_inside_a_body_is_no_message(entry: bytes, problem: str) -> None:
+    body, _ = encode_body("a", (), b"x", LIMITS)
+    with pytest.raises(ValueError, match=problem):
+        decode_body(body + bytes([0x22, len(entry)]) + entry)
+
+
+def test_the_end_of_a_life_that_nobody_knows_ends_nothing() -> None:
+    catalogue = Catalogue(Limits())
+    catalogue.apply(catalogue.decide_create("", StreamConfig("s"), 7))
+    catalogue.apply(StreamDeleted(StreamId(99)))
+    catalogue.check()
+    assert catalogue.names("", "", 10) == ["s"]
