@@ -8,14 +8,13 @@ real node after judging that it may be so: see `pair`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from waymaker_core import outcomes
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention
 from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body, readdress
 from waymaker_core.outcomes import Answer, Refusal, Status
 from waymaker_core.requests import (
     Ack,
@@ -40,212 +39,12 @@ from waymaker_core.requests import (
     UpdateStream,
 )
 from waymaker_core.types import Now
-from waymaker_sim import naive_consumer
+from waymaker_sim import naive_delivery
 from waymaker_sim.naive_consumer import MS, NaiveConsumer, NaiveGroup, Taken, matches
 from waymaker_sim.naive_names import good_filter, good_name, good_pattern, good_subject
+from waymaker_sim.naive_stream import NaiveMessage, NaiveStream
 
 RESERVED = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
-
-
-@dataclass(slots=True)
-class NaiveMessage:
-    """A message; `size` counts what statistics count."""
-
-    seq: int
-    subject: str
-    body: bytes
-    size: int
-    time_ms: int
-
-
-@dataclass(slots=True)
-class DeadLetter:
-    """A copy that is owed and not stored yet."""
-
-    members: tuple[str, ...]
-    """Consumers any of which may be named as the one that gave up: the members of its queue group."""
-    seq: int
-    subject: str
-    body: bytes
-    size: int
-
-
-class NaiveStream:
-    """One life of a stream."""
-
-    def __init__(self, config: StreamConfig, created_ms: int) -> None:
-        self.config = config
-        self.created_ms = created_ms
-        self.messages: dict[int, NaiveMessage] = {}
-        self.last_seq = 0
-        self.server_ms = 0
-        self.consumers: dict[str, NaiveConsumer] = {}
-        self.owed: list[DeadLetter] = []
-        self.excused: set[int] = set()
-        """What exact limits had no room for at some moment, so that block-aligned ones may have dropped it."""
-
-    # ------------------------------------------------------------ looking
-
-    def live(self) -> Iterator[NaiveMessage]:
-        """Messages by sequence (they are inserted in that order and never again)."""
-        return iter(self.messages.values())
-
-    def is_work_queue(self) -> bool:
-        return self.config.retention is Retention.WORK_QUEUE
-
-    def groups(self) -> list[NaiveGroup]:
-        """Each queue group once."""
-        found: list[NaiveGroup] = []
-        for name in sorted(self.consumers):
-            group = self.consumers[name].group
-            if not any(group is other for other in found):
-                found.append(group)
-        return found
-
-    def accepts(self, subject: str) -> bool:
-        return not self.config.subjects_filter or any(matches(p, subject) for p in self.config.subjects_filter)
-
-    def at_subject(self, subject: str) -> list[NaiveMessage]:
-        return [message for message in self.live() if message.subject == subject]
-
-    def byte_count(self) -> int:
-        return sum(message.size for message in self.live())
-
-    def block_of(self, seq: int) -> int:
-        return (seq - 1) // self.config.block_size
-
-    def first_seq(self) -> int:
-        return min(self.messages, default=self.last_seq + 1)
-
-    # ------------------------------------------------------------ appending and dropping
-
-    def append(self, subject: str, body: bytes, size: int, time_ms: int) -> int:
-        """Store a message and drop what it pushes out."""
-        self.last_seq += 1
-        self.messages[self.last_seq] = NaiveMessage(self.last_seq, subject, body, size, time_ms)
-        keep = self.config.max_msgs_per_subject
-        if keep:
-            for message in self.at_subject(subject)[:-keep]:
-                self.drop(message.seq)
-        if self.is_loose():
-            self.excused.update(self.over_limits())
-        else:
-            self.prune()
-        return self.last_seq
-
-    def stamp(self, wall_ms: int) -> int:
-        """The server's time for the next message: never less than before."""
-        self.server_ms = max(self.server_ms, wall_ms)
-        return self.server_ms
-
-    def drop(self, seq: int) -> None:
-        """A message goes; nobody waits for it any longer."""
-        del self.messages[seq]
-        for group in self.groups():
-            group.pending.pop(seq, None)
-
-    def prune(self) -> None:
-        """Count and byte limits, exactly: the oldest go."""
-        for seq in self.over_limits():
-            self.drop(seq)
-
-    def over_limits(self) -> list[int]:
-        """What exact count and byte limits have no room for now."""
-        going = list(self.messages)
-        total = 0
-        for count, seq in enumerate(reversed(list(self.messages)), start=1):
-            total += self.messages[seq].size
-            if (self.config.max_msgs and count > self.config.max_msgs) or 0 < self.config.max_bytes < total:
-                break
-            going.pop()
-        return going
-
-    def expire(self, wall_ms: int) -> None:
-        """Age, exactly: expired messages go, but never a newer one at a subject while an older one stays."""
-        if not self.config.max_age_ms:
-            return
-        staying: set[str] = set()
-        for message in list(self.live()):
-            if wall_ms - message.time_ms >= self.config.max_age_ms and message.subject not in staying:
-                self.drop(message.seq)
-            else:
-                staying.add(message.subject)
-
-    def is_loose(self) -> bool:
-        """Whether limits are kept by the block, so that what goes is known only within bounds (`keep_only`)."""
-        config = self.config
-        bounded = bool(config.max_age_ms or config.max_msgs or config.max_bytes)
-        return config.retention is Retention.LIMITS and bounded and not config.strict_limits
-
-    def exactly_kept(self, wall_ms: int) -> set[int]:
-        """What exact pruning would leave now; what is `excused` it may have removed long ago."""
-        twin = deepcopy(self)
-        twin.prune()
-        twin.expire(wall_ms)
-        return set(twin.messages)
-
-    def keep_only(self, seqs: set[int]) -> None:
-        """What block-aligned limits left, as the real node tells it."""
-        for seq in list(self.messages):
-            if seq not in seqs:
-                self.drop(seq)
-
-    def _whole_blocks(self, going: list[int]) -> list[int]:
-        """Those of the given sequences that lie before the first block with something to keep."""
-        leaving = set(going)
-        kept = [self.block_of(seq) for seq in self.messages if seq not in leaving]
-        first_kept = min(kept, default=self.block_of(self.last_seq) + 1 if self.last_seq else 0)
-        return [seq for seq in going if self.block_of(seq) < first_kept]
-
-    def without_interest(self) -> set[int]:
-        """Interest: blocks that every consumer is done with, from the front."""
-        if self.config.retention is not Retention.INTEREST:
-            return set()
-        done = [m.seq for m in self.live() if not any(naive_consumer.holds(c, m) for c in self.consumers.values())]
-        return set(self._whole_blocks(done))
-
-    # ------------------------------------------------------------ giving up
-
-    def give_up(self, consumer: NaiveConsumer, seq: int) -> None:
-        """The last delivery failed: the consumer is done with the message, and owes a dead letter if it has where to."""
-        group = consumer.group
-        count = group.pending.pop(seq).count
-        group.done.add(seq)
-        group.dropped += 1
-        subject = consumer.config.dead_letter_subject
-        message = self.messages[seq]
-        if not subject:
-            return
-        headers = decode_body(message.body)[1]
-        if self._made_by(consumer, headers):
-            return
-        added = [
-            ("x-waymaker-dlq-stream", self.config.name),
-            ("x-waymaker-dlq-seq", str(seq)),
-            ("x-waymaker-dlq-subject", message.subject),
-            ("x-waymaker-dlq-deliver-count", str(count)),
-        ]
-        size = message.size - len(message.subject.encode()) + len(subject.encode())
-        self.owed.append(DeadLetter(tuple(group.members), seq, subject, readdress(message.body, subject, added), size))
-        if self.is_work_queue():
-            self.drop(seq)
-
-    def _made_by(self, consumer: NaiveConsumer, headers: list[tuple[str, str]]) -> bool:
-        """Whether the consumer, or a member of its queue group at the time, dead-lettered it before, in this stream."""
-        stream = ""
-        for key, value in headers:
-            if key == "x-waymaker-dlq-stream":
-                stream = value
-            fellow = key == "x-waymaker-dlq-consumer" and value in consumer.group.members
-            group = key == "x-waymaker-dlq-group" and value == consumer.config.deliver_group
-            if stream == self.config.name and (fellow or group):
-                return True
-        return False
-
-    def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
-        """Store a copy that was owed, with the body and time that the real node gave it."""
-        self.owed.remove(letter)
-        return self.append(letter.subject, body, letter.size, time_ms)
 
 
 class NaiveBroker:
@@ -490,7 +289,7 @@ class NaiveBroker:
     @staticmethod
     def figures(stream: NaiveStream, consumer: NaiveConsumer) -> tuple[ConsumerConfig, int, int, int, int]:
         """Configuration, floor, pending, dropped and creation time of a consumer."""
-        floor = naive_consumer.floor_of(stream, consumer)
+        floor = naive_delivery.floor_of(stream, consumer)
         group = consumer.group
         return consumer.config, floor, len(group.pending), group.dropped, consumer.created_ms
 
@@ -511,7 +310,7 @@ class NaiveBroker:
             return found
         wanted = request.batch_size or self.limits.fetch_default
         byte_max, pending_max = self.limits.fetch_bytes_max, self.limits.pending_max
-        return Answer(outcomes.OK, "", naive_consumer.take(*found, wanted, byte_max, now.mono_ns, pending_max))
+        return Answer(outcomes.OK, "", naive_delivery.take(*found, wanted, byte_max, now.mono_ns, pending_max))
 
     def _ack(self, request: Ack, now: Now) -> Answer:
         found = self._find(request.stream, request.consumer)
@@ -527,7 +326,7 @@ class NaiveBroker:
 
     @staticmethod
     def _answer_forgotten(stream: NaiveStream, consumer: NaiveConsumer, seq: int, kind: AckKind) -> None:
-        ahead = naive_consumer.unseen(stream, consumer.group, consumer.config.filter_subject)
+        ahead = naive_delivery.unseen(stream, consumer.group, consumer.config.filter_subject)
         if any(message.seq == seq for message in ahead):
             consumer.group.done.add(seq)
             if kind is AckKind.ACK and stream.is_work_queue():

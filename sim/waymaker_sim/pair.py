@@ -30,8 +30,10 @@ from waymaker_core.requests import (
 from waymaker_core.types import Now, Token
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.instant import InstantNode
-from waymaker_sim.naive import DeadLetter, NaiveBroker, NaiveStream
-from waymaker_sim.naive_consumer import Taken, deliver, eligible, unfinished, unseen
+from waymaker_sim.naive import NaiveBroker
+from waymaker_sim.naive_consumer import Taken
+from waymaker_sim.naive_delivery import deliver, eligible, unfinished, unseen
+from waymaker_sim.naive_stream import DeadLetter, NaiveStream
 from waymaker_sim.process import Got
 from waymaker_sim.tape import Track
 
