@@ -101,6 +101,7 @@ class _Search:
         unanswered = sorted((op for op in operations if op.answered >= NEVER), key=lambda op: op.asked)
         assert all(op.kind is Kind.WRITE for op in unanswered), "a read without an answer says nothing"
         self.operations = [*answered, *unanswered]
+        self.changing = [op.kind is Kind.WRITE for op in self.operations]
         self.answered = len(answered)
         self.vanishing = vanishing
         self.budget = budget
@@ -133,8 +134,8 @@ class _Search:
             while low < self.answered and done >> low & 1:
                 low += 1
             ready = self._ready(done, low)
-            idle = [index for index in ready if self.operations[index].follows(value) == value]
-            idle = [index for index in idle if self.operations[index].kind is not Kind.WRITE]
+            changing, operations = self.changing, self.operations
+            idle = [index for index in ready if not changing[index] and operations[index].follows(value) == value]
             if not idle:
                 break
             for index in idle:

@@ -132,7 +132,7 @@ class Tape:
 
     def draw_count(self) -> int:
         """Draws made so far, for reports."""
-        return sum(len(span) for track in self._tracks.values() for span in track.spans)
+        return sum(sum(map(len, track.spans)) for track in self._tracks.values())
 
 
 def _by_label(values: list[int], labels: list[str]) -> SavedSpan:

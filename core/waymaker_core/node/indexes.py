@@ -42,6 +42,8 @@ class Indexes:
         self._state = state
         self._resident: OrderedDict[Key, tuple[Hosted, int]] = OrderedDict()
         self._bytes = 0
+        self._all_held = False
+        """Whether everything resident is held, as far as it was seen: there is nothing to give up."""
         self._held: dict[Key, int] = {}
         self._loading: dict[Key, list[Wait]] = {}
 
@@ -113,6 +115,7 @@ class Indexes:
             else:
                 del self._held[key]
         wait.held.clear()
+        self._all_held = False
 
     # ------------------------------------------------------------------ what is resident
 
@@ -121,12 +124,13 @@ class Indexes:
         key = (hosted.id, block)
         self._bytes += byte_count - self._resident.pop(key, (hosted, 0))[1]
         self._resident[key] = (hosted, byte_count)
+        self._all_held = False
 
     def trim(self) -> None:
         """Give up what is over the bound, oldest first; what is held or must stay is passed over once."""
         state = self._state
         bound = state.limits.index_cache_bytes
-        if self._bytes > bound:
+        if self._bytes > bound and not self._all_held:
             for _ in range(len(self._resident)):
                 key, (hosted, byte_count) = self._resident.popitem(last=False)
                 if key in self._held:
@@ -137,6 +141,7 @@ class Indexes:
                     state.stats.index_evictions += 1
                 if self._bytes <= bound:
                     break
+            self._all_held = self._bytes > bound
         state.stats.index_cache_bytes = self._bytes
 
     def forget(self, hosted: Hosted) -> None:
