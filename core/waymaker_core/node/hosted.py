@@ -9,7 +9,7 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.disk import DiskFailure
 from waymaker_core.inputs import Call
-from waymaker_core.outcomes import Outcome, Refusal, RefusedError, Status
+from waymaker_core.outcomes import Outcome, Refusal, Status
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import ConsumerId, StreamId, Token
 
@@ -102,8 +102,3 @@ class Hosted:
     def name(self) -> str:
         """Its name, for messages and events."""
         return self.life.config.name
-
-    def require_sound(self) -> None:
-        """Refuse what needs a stream that is not quarantined."""
-        if self.damage is not None:
-            raise RefusedError(self.damage.refusal(self.name))

@@ -17,7 +17,7 @@ from waymaker_core.node.state import NodeState
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.watch import Watchers
-from waymaker_core.outcomes import NO_SUCH_STREAM, CodeError
+from waymaker_core.outcomes import NO_SUCH_STREAM, CodeError, RefusedError
 from waymaker_core.records import (
     AckRecord,
     ConsumerCreated,
@@ -86,7 +86,7 @@ class Lives:
             raise no_such_stream(name)
         hosted = self._state.hosted[life.stream_id]
         if hosted.damage is not None:
-            hosted.require_sound()
+            raise RefusedError(hosted.damage.refusal(hosted.name))
         return hosted
 
     def find_for_change(self, principal: Principal, name: str) -> Hosted:

@@ -65,8 +65,7 @@ class Space:
             self.failed = failure
             return
         ops = self._commits.journal.spare_failed(job)
-        if ops:
-            self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
+        self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
         self._no_spare = True
         state = self._state
         state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
