@@ -26,14 +26,15 @@ from waymaker_core.requests import (
     UpdateStream,
 )
 from waymaker_sim.checks import require, violated
-from waymaker_sim.ledger import Group, Life
+from waymaker_sim.dry_run import DryRun
+from waymaker_sim.groups import FOREVER_NS, Group
+from waymaker_sim.ledger import Life
 from waymaker_sim.process import Got, Stamp
-from waymaker_sim.publisher import LETTERS, SUBJECTS, Reader
+from waymaker_sim.publisher import Reader
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
+from waymaker_sim.subjects import LETTERS, NARROW, SUBJECTS, WIDE, accepts
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
-
-FOREVER_NS = 1 << 62
 
 
 def _certainly_not(answer: Answer | Refusal) -> bool:
@@ -103,7 +104,7 @@ class Administrator:
                 done(answer)
             elif _certainly_not(answer):
                 if isinstance(answer, Answer):
-                    self._unexpected(request, answer)
+                    self._unexpected(thing, request, answer)
                 undone()
             else:
                 thing.doubt = resolve
@@ -121,10 +122,20 @@ class Administrator:
             undone()
             thing.version += 1
 
-    def _unexpected(self, request: Request, answer: Answer) -> None:
-        """These changes are asked for only when they can succeed."""
-        if answer.code != outcomes.INVALID_CONFIG or not isinstance(request, CreateConsumer):
-            violated("answer allowed", f"{type(request).__name__} ended with {answer!r}")
+    def _unexpected(self, thing: StreamName | ConsumerName, request: Request, answer: Answer) -> None:
+        """These changes are asked for only when they can succeed, but for dead letters that their stream does not take."""
+        if answer.code == outcomes.INVALID_CONFIG and isinstance(request, CreateConsumer):
+            assert isinstance(thing, ConsumerName)
+            if not self._takes_letters(self.scene.streams[request.stream], request.config):
+                self.scene.mark("dead letters not taken")
+                return
+        violated("answer allowed", f"{type(request).__name__} ended with {answer!r}")
+
+    @staticmethod
+    def _takes_letters(stream: StreamName, config: ConsumerConfig) -> bool:
+        """Whether the dead letters of a consumer, if it wants any, may be written to its stream."""
+        subject = config.dead_letter_subject
+        return not subject or stream.life is None or accepts(stream.life.config.subjects_filter, subject)
 
     def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
         """Find out whether the thing exists, and act on it."""
@@ -158,7 +169,7 @@ class Administrator:
         retention = track.pick("retention", (Retention.LIMITS, Retention.WORK_QUEUE, Retention.INTEREST))
         config = StreamConfig(
             stream.name,
-            subjects_filter=("a.*", "b.>", "b", "dead.*") if track.draw("filter", 2) else (),
+            subjects_filter=WIDE if track.draw("filter", 2) else (),
             retention=retention,
             block_size=track.pick("block size", (0, 1, 4, 10)),
             max_msgs_per_subject=track.pick("per subject", (0, 0, 1, 3)),
@@ -173,6 +184,8 @@ class Administrator:
                 max_age_ms=track.pick("max age", (0, 0, 3_000, 500)),
                 strict_limits=track.draw("strict", 2) == 1,
             )
+        if self.plan.selective and track.draw("narrow", 3):
+            config = replace(config, subjects_filter=track.pick("subjects", NARROW))
         settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
         life = self.scene.ledger.begin_life(stream.name, settled)
         self._ask(
@@ -199,6 +212,7 @@ class Administrator:
             life.end()
             self.scene.mark("stream deleted")
 
+        self.scene.quarantines.may_go(stream.name)
         self._ask(stream, DeleteStream(stream.name), gone, lambda: None, lambda exists: None if exists else gone())
 
     def _update(self, stream: StreamName, life: Life) -> None:
@@ -221,11 +235,18 @@ class Administrator:
                 config.max_msg_bytes,
                 config.strict_limits,
             )
+        trial = None
+        if self.plan.dry_runs and (how := track.draw("dry run", 3)):
+            trial = DryRun(self.scene, track, stream, request, config)
+            if how == 1:
+                return
         life.configs.append(config)
 
         def updated(answer: Answer) -> None:
             assert isinstance(answer.value, tuple)
             require(answer.value[0] == config, "answer allowed", f"update to {config} made {answer.value[0]}")
+            if trial is not None:
+                trial.compare(life, answer.value[1])
             if answer.value[1]:
                 self.scene.mark("update pruned")
             self.scene.mark("stream updated")
@@ -281,25 +302,55 @@ class Administrator:
             group = "g"
         else:
             group = ""
-        policy = track.pick(
-            "policy", (DeliveryPolicy.ALL, DeliveryPolicy.ALL, DeliveryPolicy.LAST, DeliveryPolicy.BY_START_SEQ)
-        )
+        policy, start_seq, start_time_ms = self._start(life)
         return ConsumerConfig(
             name,
             filter_subject=track.pick("filter", ("", "a.*", "b.>", SUBJECTS[0], "dead.*")),
             policy=policy,
-            start_seq=1 + track.draw("start", 20) if policy is DeliveryPolicy.BY_START_SEQ else 0,
+            start_seq=start_seq,
+            start_time_ms=start_time_ms,
             ack_wait_ms=track.pick("ack wait", (2_000, 500, 100)),
             max_deliver=track.pick("max deliver", (5, 3, 2, 1)),
             deliver_group=group,
             dead_letter_subject=LETTERS if track.draw("dead letters", 2) else "",
         )
 
+    def _start(self, life: Life) -> tuple[DeliveryPolicy, int, int]:
+        """Where a consumer is to begin: a policy, and the sequence or the time that goes with it."""
+        track = self.track
+        policy = track.pick(
+            "policy", (DeliveryPolicy.ALL, DeliveryPolicy.ALL, DeliveryPolicy.LAST, DeliveryPolicy.BY_START_SEQ)
+        )
+        other = track.draw("other start", 3) if self.plan.other_starts else 0
+        if other == 2:
+            return DeliveryPolicy.BY_START_TIME, 0, self._start_time(life)
+        if other == 1:
+            return DeliveryPolicy.BY_START_SEQ, max(1, life.last_seq + 2 - track.draw("start around", 8)), 0
+        return policy, 1 + track.draw("start", 20) if policy is DeliveryPolicy.BY_START_SEQ else 0, 0
+
+    def _start_time(self, life: Life) -> int:
+        """Around now, at or beside the very time of a message, before everything, or after it."""
+        track, wall_ms = self.track, self.scene.process.now().wall_ms
+        match track.draw("start time", 6):
+            case 0:
+                return wall_ms - 2_000 + track.draw("time", 4_000)
+            case 1:
+                return track.pick("early", (0, 1, -1))
+            case 2:
+                return wall_ms + 60_000
+            case _:
+                times = [time_ms for seq in life.live if (time_ms := life.times[seq]) >= 0] or [wall_ms]
+                return track.pick("time of", times) + track.pick("beside", (0, 0, 1, -1))
+
     def _joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
         consumer.group = group
         group.members += 1
+        require(
+            self._takes_letters(stream, group.config), "subjects", f"{stream.name} takes no letters of {consumer.name}"
+        )
         if not group.certain:
             group.certain = True
+            group.certain_ns = self.scene.events.now_ns
             life = group.life
             life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
         self.scene.mark("consumer created")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from waymaker_core import outcomes
-from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.outcomes import Answer, Refusal, Status
 from waymaker_core.requests import (
     ConsumerInfo,
@@ -23,7 +23,8 @@ from waymaker_core.requests import (
     StreamStats,
 )
 from waymaker_sim.checks import require, violated
-from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
+from waymaker_sim.groups import Group
+from waymaker_sim.ledger import Attempt, Ledger, Letter, Life
 from waymaker_sim.linear import NOTHING, Kind, Operation, Verdict, judge
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got
@@ -281,6 +282,8 @@ class Audit:
             require(last >= seen.messages[-1].seq, "limits hold", f"{what}, last is {seen.messages[-1].seq}")
         confirmed = max((s for s, m in life.at.items() if isinstance(m, Attempt) and m.confirmed_ns >= 0), default=0)
         require(last >= max(confirmed, life.last_seq), "ledger grows", f"{what} after {confirmed}, {life.last_seq}")
+        # Now it is known of publishes, too, that met a change of the stream and whose messages nobody saw.
+        life.last_seq = last
         subjects = sorted({life.at[message.seq].subject for message in seen.messages})
         require(seen.subjects == subjects, "limits hold", f"{what}: subjects {seen.subjects}, of messages {subjects}")
         sizes = [life.at[message.seq].size for message in seen.messages]
@@ -422,10 +425,13 @@ class Audit:
             silent = sum(1 for s, m in life.at.items() if isinstance(m, Letter) and group.delivered_most(s, 0) >= most)
             found = f"{what} dropped {consumer.dropped}, of them at most {silent} letters, and wrote {len(letters)}"
             require(len(letters) + silent >= owed, "dead letter once", found)
+        start = group.start_known(message.seq for message in seen.messages)
+        if group.config.policy is DeliveryPolicy.BY_START_TIME and seen.messages and seen.messages[0].seq < start:
+            self.scene.mark("passed over by time")
         matching = [m for m in seen.messages if matches(group.config.filter_subject, life.at[m.seq].subject)]
         for message in matching:
             seq = message.seq
-            if seq <= consumer.floor and seq >= group.start_known and seq in life.live:
+            if start <= seq <= consumer.floor and seq in life.live:
                 done = life.may_be_settled(group, seq)
                 require(done, "floor honest", f"{what} floor {consumer.floor} passed {seq}, never answered")
         if drained:

@@ -7,16 +7,16 @@ consumer they name belong to no life for certain; only what needs no life is jud
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.configs import DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.message import decode_body
-from waymaker_core.requests import AckKind
 from waymaker_sim.checks import require, violated
+from waymaker_sim.groups import Group, Hold
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got, Stamp
+from waymaker_sim.subjects import accepts
 
 MS = 1_000_000
 DLQ = "x-waymaker-dlq-"
@@ -72,137 +72,6 @@ class Letter:
         self.subject = subject
         self.body = body
         self.size = size
-
-
-@dataclass(slots=True)
-class Hold:
-    """A delivery that is out: to whom, in which life of the process, and until when for certain."""
-
-    process_life: int
-    until_ns: int
-    free: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """A queue group, or a consumer without one, through its life."""
-
-    life: Life
-    config: ConsumerConfig
-    created_ns: int
-    last_before: int = 0
-    """The stream's last sequence that was known before it was asked for."""
-    members: int = 0
-    certain: bool = False
-    """Whether its creation was confirmed."""
-    leaving: bool = False
-    """Whether the deletion of its last member is on its way."""
-    ended: bool = False
-    answered: set[int] = field(default_factory=set)
-    """Sequences for which an ack or term was sent, whatever came of it."""
-    termed: set[int] = field(default_factory=set)
-    """Sequences for which a term was sent."""
-    acked_ok: set[int] = field(default_factory=set)
-    """Deliveries whose ack was confirmed: in a work queue they are gone."""
-    done_ns: dict[int, int] = field(default_factory=dict)
-    """When the confirmation of an ack or term left the node."""
-    holds: dict[int, Hold] = field(default_factory=dict)
-    put_off: dict[int, Hold] = field(default_factory=dict)
-    """What was handed back with a delay: not due again before."""
-    handing_back: dict[int, int] = field(default_factory=dict)
-    """How many answers other than ack and term are on their way, by sequence."""
-    counts: dict[int, set[int]] = field(default_factory=dict)
-    """Delivery counts seen since the process last stopped without saying goodbye."""
-    counted_in: int = 0
-    freed_ns: int = -1
-    """When a member may have left last, whatever was out to it."""
-    most: dict[int, int] = field(default_factory=dict)
-    lost_ns: list[int] = field(default_factory=list)
-    """When deliveries may have been lost on their way, each message once: so many may not be counted in `most`."""
-    letters: dict[int, int] = field(default_factory=dict)
-    floor: int = 0
-    floor_ns: int = 0
-    dropped: int = 0
-
-    start_least: int = 0
-    """No message below is ever delivered."""
-
-    def __post_init__(self) -> None:
-        """The last matching message, where that can only be one that was known before the consumer was asked for."""
-        if self.config.policy is DeliveryPolicy.BY_START_SEQ:
-            self.start_least = self.config.start_seq
-        elif self.config.policy is DeliveryPolicy.LAST and self.life.ends_in_order():
-            matching = (s for s, m in self.life.live.items() if matches(self.config.filter_subject, m.subject))
-            self.start_least = max(matching, default=0)
-
-    @property
-    def start_known(self) -> int:
-        """A message that is there now, from here on, was not before the start."""
-        match self.config.policy:
-            case DeliveryPolicy.ALL:
-                return 1
-            case DeliveryPolicy.BY_START_SEQ:
-                return self.config.start_seq
-            case _:
-                return self.last_before + 1
-
-    def delivered_most(self, seq: int, asked_ns: int) -> int:
-        """How often a message that was asked for then may have been delivered, lost deliveries included."""
-        return self.most.get(seq, 0) + len(self.lost_ns) - bisect_left(self.lost_ns, asked_ns)
-
-    def same(self, config: ConsumerConfig) -> bool:
-        """Whether a consumer of this configuration belongs to this group."""
-        return bool(config.deliver_group) and config.deliver_group == self.config.deliver_group
-
-    def free_all(self, now_ns: int) -> None:
-        """Nothing is certain to be held any longer."""
-        for hold in (*self.holds.values(), *self.put_off.values()):
-            hold.free = True
-        self.freed_ns = now_ns
-
-    # ------------------------------------------------------------ answers
-
-    def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, Hold]:
-        """An answer is on its way: the deliveries that are certain to be out as it leaves, before it is noted."""
-        out = {
-            seq: Hold(hold.process_life, hold.until_ns)
-            for seq in seqs
-            if (hold := self.holds.get(seq)) and not hold.free
-        }
-        for seq in seqs:
-            if kind is not AckKind.IN_PROGRESS and seq in self.holds:
-                self.holds[seq].free = True
-            if kind in (AckKind.NAK, AckKind.IN_PROGRESS):
-                # Of several answers under way nobody knows which one came last.
-                self.put_off.pop(seq, None)
-                self.handing_back[seq] = self.handing_back.get(seq, 0) + 1
-        if kind in (AckKind.ACK, AckKind.TERM):
-            self.answered.update(seqs)
-        if kind is AckKind.TERM:
-            self.termed.update(seqs)
-        return out
-
-    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
-        """An answer had its own answer, or got lost; those of its sequences about which no other one is on its way."""
-        alone: list[int] = []
-        if kind not in (AckKind.NAK, AckKind.IN_PROGRESS):
-            return alone
-        for seq in seqs:
-            self.handing_back[seq] -= 1
-            if not self.handing_back[seq]:
-                alone.append(seq)
-        return alone
-
-    def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, stamp: Stamp) -> None:
-        """A nak or in-progress was confirmed while the delivery `out` was certain to be out still."""
-        if out.process_life != stamp.life or stamp.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
-            return
-        if kind is AckKind.NAK:
-            self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS)
-        elif kind is AckKind.IN_PROGRESS and seq in self.holds:
-            hold = self.holds[seq]
-            if hold.process_life == stamp.life:
-                hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +154,7 @@ class Life:
         attempt = ledger.attempts.get(body)
         if attempt is None:
             letter = self._letter(ledger, seq, body)
+            self._check_subject(seq, letter.subject)
             self.at[seq] = letter
             return letter
         if attempt.seq:
@@ -293,9 +163,15 @@ class Life:
             violated("lives apart", f"{self.name} (life {self.number}) holds a message sent to another: {body[:60]!r}")
         if attempt.refused:
             violated("no confirmed failure", f"{self.name} seq {seq} holds what was refused: {body[:60]!r}")
+        self._check_subject(seq, attempt.subject)
         attempt.place(self, seq)
         self.at[seq] = attempt
         return attempt
+
+    def _check_subject(self, seq: int, subject: str) -> None:
+        patterns = self.config.subjects_filter
+        if not accepts(patterns, subject):
+            violated("subjects", f"{self.name} takes {patterns} and holds {subject!r} at {seq}")
 
     def _letter(self, ledger: Ledger, seq: int, body: bytes) -> Letter:
         try:
@@ -350,6 +226,7 @@ class Life:
         if attempt.seq and attempt.seq != seq:
             violated("one history", f"attempt {attempt.number} was seen at {attempt.seq} and confirmed at {seq}")
         if other is None:
+            self._check_subject(seq, attempt.subject)
             self.at[seq] = attempt
             attempt.place(self, seq)
             self.times.setdefault(seq, -1)
@@ -432,9 +309,46 @@ class Life:
         return (
             self.may_be_settled(group, seq)
             or (message is not None and not matches(group.config.filter_subject, message.subject))
-            or group.config.policy is not DeliveryPolicy.ALL
             or seq <= group.last_before
+            or self._may_be_before_start(group, seq)
         )
+
+    def _may_be_before_start(self, group: Group, seq: int) -> bool:
+        """Whether a consumer may have begun behind a message that came after it was asked for."""
+        message = self.at.get(seq)
+        match group.config.policy:
+            case DeliveryPolicy.ALL:
+                return False
+            case DeliveryPolicy.BY_START_SEQ:
+                return seq < group.config.start_seq
+            case DeliveryPolicy.BY_START_TIME if self.times.get(seq, -1) >= group.config.start_time_ms:
+                return False
+            case _:
+                return not isinstance(message, Attempt) or message.asked_ns <= group.certain_ns
+
+    def may_begin_by(self, group: Group, seq: int) -> bool:
+        """Whether a consumer that begins by time may have begun at this message or before.
+
+        At the first, by sequence, of the messages that were there and are late enough; without one, behind the last.
+        """
+        while seq <= group.last_before and seq < group.begun_by and group.too_early < seq:
+            first = group.too_early + 1
+            message = self.at.get(first)
+            if message is None:
+                return True
+            time_ms = self.times[first]
+            if time_ms < 0 and isinstance(message, Attempt) and not message.server_timed:
+                time_ms = message.born_ms
+            if (
+                self.gone_ns.get(first, group.created_ns) < group.created_ns
+                or 0 <= time_ms < group.config.start_time_ms
+            ):
+                group.too_early = first
+            elif time_ms < 0:
+                return True
+            else:
+                group.begun_by = first
+        return seq > group.last_before or seq >= group.begun_by
 
     def may_be_settled(self, group: Group, seq: int) -> bool:
         """Whether a message may have been acknowledged, terminated or dropped."""
@@ -476,6 +390,10 @@ class Life:
                 violated("filter", f"{self.name}/{config.name}: {seen.subject} does not match {config.filter_subject}")
             if seq < group.start_least:
                 violated("filter", f"{self.name}/{config.name}: {seq} is before the start {group.start_least}")
+            if config.policy is DeliveryPolicy.BY_START_TIME:
+                ledger.mark("begun by time")
+                if not self.may_begin_by(group, seq):
+                    violated("filter", f"{self.name}/{config.name}: {seq} is of before {config.start_time_ms} ms")
             self._check_holders(group, seq, stamp)
             self._check_put_off(ledger, group, seq, stamp)
             self._check_count(group, message)

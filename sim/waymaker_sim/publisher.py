@@ -6,7 +6,6 @@ from functools import partial
 from itertools import pairwise
 
 from waymaker_core import outcomes
-from waymaker_core.limits import Limits
 from waymaker_core.message import header_field, payload_field, subject_field
 from waymaker_core.outcomes import Answer, Outcome, Refusal
 from waymaker_core.requests import (
@@ -29,10 +28,10 @@ from waymaker_sim.checks import require, violated
 from waymaker_sim.ledger import Attempt, Life, Look
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, Scene, StreamName
+from waymaker_sim.subjects import STRAYS, SUBJECTS, accepts
+from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
-SUBJECTS = ("a.x", "a.y", "b", "b.c.d", "a.z")
-LETTERS = "dead.letters"
 ENOUGH = 4_000
 """Messages after which a world is large enough: from then on little is added."""
 
@@ -54,10 +53,10 @@ class Refused:
 class Publisher:
     """Publishes on and on; several calls of one publisher may be under way."""
 
-    def __init__(self, scene: Scene, track: Track, limits: Limits, refusals: list[Refused]) -> None:
+    def __init__(self, scene: Scene, track: Track, plan: Plan, refusals: list[Refused]) -> None:
         self.scene = scene
         self.track = track
-        self.limits = limits
+        self.selective = plan.selective
         self.refusals = refusals
         self.confirmed = 0
         self.diligent = False
@@ -87,6 +86,8 @@ class Publisher:
         times: list[int] = []
         for _ in range(count):
             subject = self.track.pick("subject", SUBJECTS)
+            if self.selective and self.track.draw("stray", 8) == 7:
+                subject = self.track.pick("stray subject", STRAYS)
             expected = self._expect(life, subject) if conditional else -1
             time_ms = 0
             if self.track.draw("own time", 8) == 7:
@@ -169,6 +170,9 @@ class Publisher:
 
     def _failed(self, attempt: Attempt, failure: tuple[str, str, int], life: Life | None, ask: Ask) -> None:
         code, _, actual = failure
+        taken = accepts(life.config.subjects_filter, attempt.subject) if life is not None else None
+        told = f"{attempt.subject!r}, {life.config.subjects_filter if life is not None else '?'}: {failure}"
+        require(taken is None or taken == (code != outcomes.SUBJECT_REJECTED), "subjects", told)
         if code == outcomes.WRONG_REVISION:
             require(actual != attempt.expected, "compare and set", f"{actual} was expected and is there, yet refused")
             require(attempt.expected >= 0, "compare and set", "a publish without a condition was refused for it")
@@ -179,6 +183,8 @@ class Publisher:
         elif code == outcomes.OVERSIZE:
             bounds = (life.least("max_msg_bytes"), life.least("max_bytes")) if life is not None else (1, 1)
             require(any(0 < bound < attempt.size for bound in bounds), "answer allowed", f"{failure} of {attempt.size}")
+        elif code == outcomes.SUBJECT_REJECTED:
+            self.scene.mark("subject rejected")
         else:
             violated("answer allowed", f"{attempt.subject} was refused with {failure}")
 

@@ -36,8 +36,10 @@ from waymaker_core.requests import (
 from waymaker_core.types import Token
 from waymaker_sim.checks import violated
 from waymaker_sim.events import Events
-from waymaker_sim.ledger import Group, Ledger, Life
+from waymaker_sim.groups import Group
+from waymaker_sim.ledger import Ledger, Life
 from waymaker_sim.process import Got, Process, Stamp
+from waymaker_sim.quarantines import Quarantines
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
 _CONSUMER = (*_STREAM, outcomes.NO_SUCH_CONSUMER)
@@ -194,6 +196,7 @@ class Scene:
         self.asked = 0
         self.confirmed = 0
         self.marks: dict[str, int] = {}
+        self.quarantines = Quarantines(self.mark)
 
     def process_gone(self) -> None:
         """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""

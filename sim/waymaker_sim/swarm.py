@@ -44,6 +44,12 @@ class Plan:
     sync_interval_ms: int = 0
     churn: int = 50_000
     """How often (per million actions of the administrator) a stream is deleted."""
+    selective: bool = False
+    """Whether streams take some subjects only, and clients publish to others, too."""
+    other_starts: bool = False
+    """Whether consumers begin by time, too, and by sequences around the last one."""
+    dry_runs: bool = False
+    """Whether changes of settings are tried dry before, or only so."""
 
 
 ORDINARY = Limits(
@@ -123,4 +129,8 @@ def draw_plan(track: Track) -> Plan:
     if not plan.disk.sync_error and not plan.power:
         # Syncs may be late where no machine loses what was written: then all is promised that is promised otherwise.
         plan.sync_interval_ms = track.pick("sync interval", [0, 0, 500, 20])
+    # What came later is drawn last, and where it is drawn at all, so that other worlds stay what they were.
+    plan.selective = track.draw("selective", 3) == 2
+    plan.other_starts = track.draw("other starts", 3) == 2
+    plan.dry_runs = track.draw("dry runs", 3) == 2
     return plan

@@ -11,7 +11,7 @@ from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
-from waymaker_sim.ledger import Group, Hold
+from waymaker_sim.groups import Group, Hold
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.tape import Track

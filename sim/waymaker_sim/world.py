@@ -73,7 +73,7 @@ class World:
         plan, scene = self.plan, self.scene
         self.administrator = Administrator(scene, tape.track("administrator"), plan)
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
-        self.publishers = [Publisher(scene, track, plan.limits, self.refusals) for track in tracks]
+        self.publishers = [Publisher(scene, track, plan, self.refusals) for track in tracks]
         self.workers = [Worker(scene, tape.track(f"worker {n}"), plan.limits) for n in range(plan.workers)]
         self.readers = [
             Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
@@ -97,6 +97,8 @@ class World:
     def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         if self.digest is not None:
             self.digest.step(process.number, now, inputs, effects)
+        if process.steps == 1:
+            self.scene.quarantines.started(effects)
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)

@@ -18,8 +18,10 @@ from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.records import AckRecord, ConsumerCreated, DropRecord
+from waymaker_core.stream.stream import Stream
 from waymaker_core.types import Now
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
 
 LONG_NS = 3_000_000_000
 
@@ -119,6 +121,30 @@ def _from_now_on(original: Any) -> Any:
     return start_of
 
 
+def _after_the_moment(original: Any) -> Any:
+    return lambda self, time_ms: original(self, time_ms + 1)
+
+
+def _as_if_times_rose(_: Any) -> Any:
+    def first_seq(self: Stream, time_ms: int) -> int:
+        for block in reversed(self.blocks.values()):
+            columns = block.resident()
+            for entry in reversed(range(block.size)):
+                if block.is_live(block.first + entry) and columns.times_ms[entry] < time_ms:
+                    return int(block.first) + entry + 1
+        return int(self.first_seq)
+
+    return first_seq
+
+
+def _with_its_block(original: Any) -> Any:
+    def first_seq(self: Stream, time_ms: int) -> int:
+        found = int(original(self, time_ms))
+        return found - (found - 1) % self.block_size
+
+    return first_seq
+
+
 def _without_bound(original: Any) -> Any:
     def take(*arguments: Any) -> Any:
         return original(*arguments[:-1], U64_MAX)
@@ -148,6 +174,10 @@ def _silently(original: Any) -> Any:
 
 def _new_first(original: Any) -> Any:
     return lambda again, fresh: original(fresh, again)
+
+
+def _by_time(plan: Plan) -> bool:
+    return plan.other_starts
 
 
 CONSUMER = {
@@ -204,6 +234,18 @@ CONSUMER = {
     "skip-history": Mutant(
         "a consumer of everything begins with the first message", ("floor honest", "progress"),
         registry, "start_of", _from_now_on,
+    ),
+    "start-after-time": Mutant(
+        "a consumer by time begins with what is of that very time", ("floor honest",),
+        Stream, "first_seq_at_or_after_time", _after_the_moment, _by_time,
+    ),
+    "start-by-rising-times": Mutant(
+        "the first message of a time is the first by sequence, though times may come in any order",
+        ("floor honest", "filter"), Stream, "first_seq_at_or_after_time", _as_if_times_rose, _by_time,
+    ),
+    "start-with-block": Mutant(
+        "a consumer by time passes over what is before it", ("filter",),
+        Stream, "first_seq_at_or_after_time", _with_its_block, _by_time,
     ),
     "pending-unbounded": Mutant(
         "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "take", _without_bound,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import waymaker_core.stream.admission as admission
 import waymaker_core.stream.bounds as bounds
 import waymaker_core.stream.retention as retention
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.node.streams import Streams
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
 
 
 def _dropping_what_is_staged(original: Any) -> Any:
@@ -63,6 +66,32 @@ def _pruning_nothing(original: Any) -> Any:
     return decide
 
 
+def _counting_age_only(original: Any) -> Any:
+    def decide(self: Stream, config: Any, wall_ms: int, dry_run: bool = False) -> Any:
+        return original(self, replace(config, max_msgs=0, max_bytes=0) if dry_run else config, wall_ms, dry_run)
+
+    return decide
+
+
+def _counting_no_age(original: Any) -> Any:
+    def decide(self: Stream, config: Any, wall_ms: int, dry_run: bool = False) -> Any:
+        return original(self, replace(config, max_age_ms=0) if dry_run else config, wall_ms, dry_run)
+
+    return decide
+
+
+def _in_earnest(original: Any) -> Any:
+    def update(self: Streams, call: Any) -> None:
+        call.request.dry_run = False
+        original(self, call)
+
+    return update
+
+
+def _dry_runs(plan: Plan) -> bool:
+    return plan.dry_runs
+
+
 def _dropping_nothing(_: Any) -> Any:
     return lambda self, seqs: (array("Q"), array("Q"))
 
@@ -104,6 +133,16 @@ RETENTION = {
     ),
     "keep-acked": Mutant(
         "in a work queue a message that is acknowledged goes", ("limits hold",), Stream, "decide_drops", _dropping_nothing,
+    ),
+    "dry-run-by-age": Mutant(
+        "a dry run counts what is over all bounds", ("dry run",), Stream, "decide_update", _counting_age_only, _dry_runs,
+    ),
+    "dry-run-without-age": Mutant(
+        "a dry run counts what is too old", ("dry run",), Stream, "decide_update", _counting_no_age, _dry_runs,
+    ),
+    "dry-run-in-earnest": Mutant(
+        "a dry run changes nothing", ("acked survives", "answer allowed"),
+        Streams, "update", _in_earnest, _dry_runs,
     ),
     "update-prunes-nothing": Mutant(
         "new settings remove at once what is over them", ("limits hold",), Stream, "decide_update", _pruning_nothing,

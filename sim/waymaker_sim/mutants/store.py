@@ -161,6 +161,10 @@ def _passing_over(_: Any) -> Any:
     return blame
 
 
+def _forgetting_damage(_: Any) -> Any:
+    return lambda self, stream_id, path, offset, detail: None
+
+
 STORE = {
     "skip-sync": Mutant(
         "what is confirmed is synced", ("recovery honest", "ledger grows", "acked survives", "one history"),
@@ -194,6 +198,10 @@ STORE = {
     "pass-over-damage": Mutant(
         "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
         recovery.Replay, "blame", _passing_over, _rotten,
+    ),
+    "forget-quarantine": Mutant(
+        "a checkpoint says which streams are damaged", ("quarantine stays", "acked survives", "one history", "ledger grows"),
+        CheckpointWriter, "add_quarantine", _forgetting_damage, _rotten,
     ),
     "reuse-orphans": Mutant(
         "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed", "answered"),

@@ -11,6 +11,7 @@ from waymaker_core.requests import Messages
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
 from waymaker_core.stream.subject_table import SubjectTable
+from waymaker_core.subjects import Pattern, SubjectFilter
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
@@ -58,6 +59,13 @@ def _refusing_none(_: Any) -> Any:
     return lambda *arguments: set()
 
 
+def _beginning_so(original: Any) -> Any:
+    def matches(self: Pattern, subject: str) -> bool:
+        return bool(original(self, subject)) or (not self.literal and subject.startswith(self.prefix))
+
+    return matches
+
+
 STREAM = {
     "reuse-sequences": Mutant(
         "a sequence whose message is gone is not given again after a restart",
@@ -74,6 +82,13 @@ STREAM = {
     "answer-ahead": Mutant(
         "a refusal that rests on a record leaves with that record", ("linearizable", "compare and set"),
         Publishing, "_commit", _answering_ahead,
+    ),
+    "take-all-subjects": Mutant(
+        "a publish outside of the stream's filter is refused", ("subjects",), SubjectFilter, "accepts", giving(True),
+    ),
+    "patterns-as-prefixes": Mutant(
+        "a wildcard stands for one token, and nothing follows the last one", ("subjects", "filter"),
+        Pattern, "matches", _beginning_so,
     ),
     "read-behind": Mutant(
         "who reads the latest message finds what was confirmed last", ("acked survives", "nothing returns"),

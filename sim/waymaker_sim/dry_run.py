@@ -1,0 +1,63 @@
+"""Dry runs: an update of a stream's settings that only counts, and what it counted held against the update itself.
+
+A dry run that is followed at once by the update it tried, with nothing in between, must have counted what that one prunes. It
+is certain that nothing came in between where both were decided in one step; and over time where nothing else can change what
+there is: publishes wait behind an update of their stream, but age and dead letters do not.
+"""
+
+from __future__ import annotations
+
+from waymaker_core import outcomes
+from waymaker_core.configs import StreamConfig
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import UpdateStream
+from waymaker_sim.checks import require
+from waymaker_sim.ledger import Life
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.scene import Ask, Scene, StreamName
+from waymaker_sim.tape import Track
+
+
+class DryRun:
+    """One dry run, asked for as it is made. Whoever wants to compare asks for the update itself in the same instant."""
+
+    def __init__(
+        self, scene: Scene, track: Track, stream: StreamName, request: UpdateStream, config: StreamConfig
+    ) -> None:
+        self.scene = scene
+        self.track = track
+        """Of whoever asks."""
+        self.config = config
+        self.counted = -1
+        """What the update would prune; -1 while that is not known."""
+        self.at_once = False
+        """Whether it was decided in the very step that took it, and so in that of what was asked for with it."""
+        self._step = (scene.process.life, scene.process.steps + 1)
+        trial = UpdateStream(
+            request.name,
+            request.max_age_ms,
+            request.max_msgs,
+            request.max_bytes,
+            request.max_msg_bytes,
+            request.strict_limits,
+            dry_run=True,
+        )
+        scene.ask(trial, self._tried, lambda: None, stream)
+
+    def _tried(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        if isinstance(answer, Refusal) or answer.code != outcomes.OK:
+            return
+        assert isinstance(answer.value, tuple)
+        require(answer.value[0] == self.config, "dry run", f"it promises {answer.value[0]} for {self.config}")
+        self.counted = answer.value[1]
+        self.at_once = (stamp.life, stamp.step) == self._step
+        self.scene.mark("dry run")
+
+    def compare(self, life: Life, pruned: int) -> None:
+        """The update itself was made and pruned so many."""
+        ages = any(config.max_age_ms for config in life.configs)
+        letters = any(group.config.dead_letter_subject for group in life.groups)
+        if self.counted < 0 or not (self.at_once or not (ages or letters)):
+            return
+        self.scene.mark("dry run confirmed" if self.counted else "dry run confirmed: nothing to prune")
+        require(pruned == self.counted, "dry run", f"{life.name}: {self.counted} were counted, {pruned} were pruned")
