@@ -388,21 +388,15 @@ class StreamMachine(RuleBasedStateMachine):
 
     @rule(
         from_seq=st.integers(0, 40), pattern=st.sampled_from(PATTERNS), limit=st.integers(1, 12),
-        byte_max=st.sampled_from([1, 80, 200, 10**9]), withheld=st.none() | st.frozensets(st.integers(1, 40)),
+        byte_max=st.sampled_from([1, 80, 200, 10**9]),
     )  # fmt: skip
-    def select(
-        self, from_seq: int, pattern: str | None, limit: int, byte_max: int, withheld: frozenset[int] | None
-    ) -> None:
+    def select(self, from_seq: int, pattern: str | None, limit: int, byte_max: int) -> None:
         compiled = Pattern(pattern) if pattern is not None else None
-        found = resident(
-            self.stream, self.disk, lambda: self.stream.select(from_seq, compiled, limit, byte_max, withheld)
-        )
+        found = resident(self.stream, self.disk, lambda: self.stream.select(from_seq, compiled, limit, byte_max))
         lengths = {message.seq: len(message.body) + MESSAGE_OVERHEAD_BYTES for message in self.model.committed}
         expected: list[int] = []
         full = False
         for seq in self.model.select(from_seq, pattern):
-            if withheld is not None and seq in withheld:
-                continue
             if len(expected) == limit or (expected and sum(map(lengths.__getitem__, [*expected, seq])) > byte_max):
                 full = True
                 break

@@ -67,7 +67,7 @@ class UpdateDecision:
 class Selection:
     """Live messages found from a cursor on, as ascending inclusive ranges of sequences, all of them live.
 
-    Everything from the cursor up to (not including) `next_seq` was considered: selected, not matching, withheld or gone.
+    Everything from the cursor up to (not including) `next_seq` was considered: selected, not matching or gone.
     `next_seq` beyond the stream's last sequence means there is nothing more. `byte_count` counts stored bodies and
     `MESSAGE_OVERHEAD_BYTES` for each.
     """

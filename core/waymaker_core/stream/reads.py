@@ -8,7 +8,7 @@ hits, blocks known to match nothing) can be made again.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from waymaker_core.outcomes import exhausted
 from waymaker_core.requests import Messages, Page, Run
@@ -27,12 +27,11 @@ AHEAD_ENTRIES_MAX = 250_000
 class _Search:
     """A selection as it grows."""
 
-    __slots__ = ("limit", "byte_max", "withheld", "ranges", "count", "byte_count", "next_seq", "full")
+    __slots__ = ("limit", "byte_max", "ranges", "count", "byte_count", "next_seq", "full")
 
-    def __init__(self, limit: int, byte_max: int, withheld: Container[int] | None) -> None:
+    def __init__(self, limit: int, byte_max: int) -> None:
         self.limit = limit
         self.byte_max = byte_max
-        self.withheld = withheld
         self.ranges: list[tuple[int, int]] = []
         self.count = 0
         self.byte_count = 0
@@ -53,12 +52,9 @@ class _Search:
             self.full = True
 
 
-def select(
-    state: StreamState, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int,
-    withheld: Container[int] | None,
-) -> Selection:  # fmt: skip
+def select(state: StreamState, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
     """See `Stream.select`."""
-    search = _Search(limit, byte_max, withheld)
+    search = _Search(limit, byte_max)
     start = max(from_seq, 1)
     if pattern is not None and pattern.everything:
         pattern = None
@@ -98,7 +94,7 @@ def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Sea
         if block.columns is None:
             missing += 1
             entries += block.size
-        enough = messages >= search.limit if pattern is None and search.withheld is None else False
+        enough = pattern is None and messages >= search.limit
         if missing and (enough or missing >= AHEAD_BLOCKS_MAX or entries >= AHEAD_ENTRIES_MAX):
             break
     return numbers
@@ -115,11 +111,6 @@ def _take_ranges(search: _Search, block: Block, start: int) -> None:
     lengths = block.resident().lengths
     while entry < block.size and not search.full:
         end = block.live_end(entry)
-        if search.withheld is not None:
-            entry, end = _not_withheld(search.withheld, block.first, entry, end)
-            if entry == end:
-                entry = block.next_live(end)
-                continue
         end = min(end, entry + search.limit - search.count)
         piece = lengths[entry:end]
         room = search.byte_max - search.byte_count
@@ -132,16 +123,6 @@ def _take_ranges(search: _Search, block: Block, start: int) -> None:
         entry = block.next_live(end)
 
 
-def _not_withheld(withheld: Container[int], first: int, entry: int, end: int) -> tuple[int, int]:
-    """The first run of entries between two that are not withheld; empty at the end if there is none."""
-    while entry < end and first + entry in withheld:
-        entry += 1
-    stop = entry
-    while stop < end and first + stop not in withheld:
-        stop += 1
-    return entry, stop
-
-
 def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pattern: Pattern) -> None:
     columns = block.resident()
     hits = columns.hits_of(pattern)
@@ -152,10 +133,10 @@ def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pa
         if len(block.skips) < SKIPS_MAX:
             block.skips.add(pattern.text)
         return
-    lengths, withheld, first = columns.lengths, search.withheld, block.first
+    lengths, first = columns.lengths, block.first
     for place in range(first_at_or_after(hits, max(block.head, start - first)), len(hits)):
         seq = first + hits[place]
-        if not block.is_live(seq) or (withheld is not None and seq in withheld):
+        if not block.is_live(seq):
             continue
         size = lengths[hits[place]] + MESSAGE_OVERHEAD_BYTES
         if search.count and search.byte_count + size > search.byte_max:
@@ -246,13 +227,13 @@ def scan_subject(state: StreamState, subject: str, from_seq: int, limit: int, by
     """See `Stream.scan_subject`."""
     if subject not in state.subjects.last:
         return Messages([], 0, 0)
-    found = select(state, from_seq, Pattern(subject), limit or state.limits.scan_default, byte_max, None)
+    found = select(state, from_seq, Pattern(subject), limit or state.limits.scan_default, byte_max)
     return messages_in(state, found.ranges, 0)
 
 
 def read_range(state: StreamState, from_seq: int, limit: int, byte_max: int) -> Messages:
     """See `Stream.read_range`."""
-    return messages_in(state, select(state, from_seq, None, limit, byte_max, None).ranges, 0)
+    return messages_in(state, select(state, from_seq, None, limit, byte_max).ranges, 0)
 
 
 # ---------------------------------------------------------------- subjects, times

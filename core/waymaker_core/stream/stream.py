@@ -11,7 +11,7 @@ It must never look at a clock, hold a payload, or decide anything while a record
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk
@@ -119,15 +119,13 @@ class Stream(StreamState):
         """The ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
         return reads.messages_in(self, ranges, deliver_count)
 
-    def select(
-        self, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int, withheld: Container[int] | None = None
-    ) -> Selection:
-        """Live messages from a cursor on that match and are not withheld, up to `limit` messages and `byte_max` bytes.
+    def select(self, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
+        """Live messages from a cursor on that match, up to `limit` messages and `byte_max` bytes.
 
         Bytes are stored bodies plus `MESSAGE_OVERHEAD_BYTES` each; the first message is taken whatever its size.
         Raises `NeedBlocks`.
         """
-        return reads.select(self, from_seq, pattern, limit, byte_max, withheld)
+        return reads.select(self, from_seq, pattern, limit, byte_max)
 
     def list_subjects(self, prefix: str, after: str, limit: int) -> Page:
         """Subjects with live messages that begin with `prefix` and sort behind `after`, sorted. Raises `NeedBlocks`."""
