@@ -220,6 +220,17 @@ def test_retention_goes_on_after_an_index_that_could_not_be_read_and_stops_at_a_
         assert server.node.stats.pruned_messages == 100
 
 
+def test_calls_that_may_not_wait_for_an_index_are_pushed_back() -> None:
+    server = cold(max_msgs_per_subject=30)
+    server.config = replace(server.config, limits=replace(TINY, parked_calls_max=0))
+    server.kill()
+    for request in (publish("s", ("s.1", b"x")), rq.ScanSubject("s", "s.1", 0, 100)):
+        answer = server.call(request)
+        assert isinstance(answer, Refusal)
+        assert answer.status is Status.RESOURCE_EXHAUSTED
+    assert server.node.stats.parked_calls == server.node.stats.inflight_bytes == 0
+
+
 # ---------------------------------------------------------------- what is on its way
 
 

@@ -161,6 +161,44 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
     w.check()
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (7, "another shape"),
+        ([1, [[1, 2]]], "another shape"),
+        ([1, ["not a group"]], "another shape"),
+    ],
+)
+def test_what_only_an_archive_could_bring_is_refused_in_the_same_words(value: object, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Consumers(world().stream, Limits()).import_records(value, 100)
+
+
+def test_of_an_archive_consumers_without_a_group_s_name_stand_alone() -> None:
+    w = world()
+    w.publish("a")
+    for name in ("one", "two"):
+        w.create(consumer(name, deliver_group="g"))
+    state = w.consumers.snapshot()
+    assert len(Consumers(w.stream, w.limits).import_records(cbor2.loads(cbor2.dumps(state)), 100)) >= 2
+    nameless: Any = state
+    for member in (0, 1):
+        nameless = changed(nameless, (*GROUP, 4, member, 9), "")
+    with pytest.raises(ValueError, match="without a queue group"):
+        Consumers(w.stream, w.limits).import_records(nameless, 100)
+
+
+def test_of_an_archive_a_delivery_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        restored_records(changed(consumers_state(), (*OUT, 0), [2, 1]))
+
+
+def restored_records(state: object) -> list[object]:
+    w = world()
+    w.publish(*"abaab")
+    return list(Consumers(w.stream, Limits()).import_records(state, 100))
+
+
 # ---------------------------------------------------------------- the node
 
 

@@ -174,10 +174,11 @@ def test_dead_letters_that_are_cut_short_or_nobody_s_are_corrupt() -> None:
     meta = encode(DropRecord(1, array("Q", [5]), publish(["d"]), array("Q"), array("Q")))
     with pytest.raises(CorruptRecord, match="a part runs past the end"):
         decode(DropRecord.KIND, VERSION, meta[:-1])
-    without = bytearray(meta)
-    without[12] = 0
-    with pytest.raises(CorruptRecord, match="copies of nothing"):
-        decode(DropRecord.KIND, VERSION, bytes(without))
+    for flag, problem in ((0, "copies of nothing"), (2, "neither 0 nor 1")):
+        flagged = bytearray(meta)
+        flagged[12] = flag
+        with pytest.raises(CorruptRecord, match=problem):
+            decode(DropRecord.KIND, VERSION, bytes(flagged))
 
 
 def test_a_publish_record_that_could_not_be_read_is_not_written() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.property.stream_bench import LIMITS, Bench
+from tests.property.stream_model import resident
 from waymaker_core.catalogue import Catalogue
 from waymaker_core.configs import Retention, StreamConfig
 from waymaker_core.disk import Chunk
@@ -16,8 +17,8 @@ from waymaker_core.message import decode_body, encode_body, encode_headers, read
 from waymaker_core.outcomes import CodeError, RefusedError
 from waymaker_core.records import StreamDeleted
 from waymaker_core.requests import ImportBatch
-from waymaker_core.stream import Stream, admission, retention, subject_caps, validate
-from waymaker_core.stream.block import Block
+from waymaker_core.stream import NeedBlocks, Stream, admission, retention, subject_caps, validate
+from waymaker_core.stream.block import SKIPS_MAX, Block
 from waymaker_core.stream.columns import PATTERNS_MAX, Columns
 from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_core.stream.subject_table import SubjectTable
@@ -126,12 +127,12 @@ def fill(block: Block, gap: int, *subjects: str) -> None:
 
 def test_a_block_answers_more_patterns_than_it_remembers() -> None:
     block = Block(0, 1, Columns())
-    subjects = [f"a.{number}" for number in range(PATTERNS_MAX + 5)]
-    fill(block, 0, *subjects)
+    count = PATTERNS_MAX + 5
+    fill(block, 0, *[f"{number}.x" for number in range(count)])
     columns = block.resident()
     for _ in range(2):
-        for place, subject in enumerate(subjects):
-            assert list(columns.hits_of(Pattern(subject))) == [place]
+        for number in range(count):
+            assert list(columns.hits_of(Pattern(f"{number}.*"))) == [number]
             assert len(columns.hits) <= PATTERNS_MAX
 
 
@@ -170,7 +171,91 @@ def test_more_subjects_than_are_remembered_as_accepted_are_still_judged(monkeypa
     assert len(bench.live()) == 20
 
 
+def test_a_block_skips_more_patterns_than_it_remembers() -> None:
+    bench = Bench()
+    bench.publish(*"abcd", "a")
+    for _ in range(2):
+        for number in range(SKIPS_MAX + 5):
+            assert bench.stream.select(1, Pattern(f"{number}.*"), 9, 1 << 20).ranges == []
+            skips = bench.stream.blocks[0].skips
+            assert skips is not None
+            assert len(skips) <= SKIPS_MAX
+    assert bench.stream.select(1, Pattern("*"), 9, 1 << 20).ranges == [(1, 5)]
+
+
+def test_a_start_by_time_passes_over_a_block_whose_young_messages_are_gone() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish(*"abcde", times=[10, 50, 10, 10, 60])
+    assert bench.stream.first_seq_at_or_after_time(40) == 2
+    bench.drop(2)
+    assert bench.stream.first_seq_at_or_after_time(40) == 5
+    assert bench.stream.first_seq_at_or_after_time(61) == 6
+
+
+def test_an_import_of_runs_and_gaps_lies_where_it_lay() -> None:
+    stream = Stream(StreamId(1), validate(StreamConfig("s", block_size=4), LIMITS), 1, LIMITS)
+    bench = Bench()
+    bench.stream = stream
+    seqs = [2, 3, 4, 5, 9, 11, 12]
+    count = len(seqs)
+    request = ImportBatch(1, seqs, [5] * count, ["a"] * count, [1] * count, [2] * count, b"xy" * count)
+    bench.apply(stream.decide_import(request, 100))
+    assert bench.live() == seqs
+
+
+def test_a_file_that_serves_two_blocks_is_released_with_the_second() -> None:
+    stream = Bench().stream
+    one, two = Block(0, 1, Columns()), Block(1, 5, Columns())
+    for _ in range(2):
+        stream.use_files(one, ["blocks/1-2.blk", "blocks/1-2.blk"])
+    stream.use_files(two, ["blocks/1-2.blk"])
+    assert one.files == two.files == ["blocks/1-2.blk"]
+    stream.release_file("blocks/1-2.blk")
+    assert stream.take_released() == []
+    stream.release_file("blocks/1-2.blk")
+    assert stream.take_released() == ["blocks/1-2.blk"]
+
+
 # ---------------------------------------------------------------- deletions in pieces
+
+
+def test_new_settings_that_prune_by_age_ask_for_the_indexes_they_need_and_leave_nothing_behind() -> None:
+    bench = Bench()
+    bench.publish(*"abcdefgh", "i", times=[900, 10, 900, 10, 900, 10, 900, 10, 900])
+    bench.seal()
+    config = replace(bench.stream.config, max_age_ms=100)
+    with pytest.raises(NeedBlocks) as need:
+        bench.stream.decide_update(config, 500, False)
+    assert need.value.blocks == [0, 1]
+    assert bench.stream.is_settled()
+    decision = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 500, False))
+    assert decision.pruned == 4
+    for record in decision.records:
+        bench.stream.apply(bench.stream.position + 1, record, None)
+    assert bench.live() == [1, 3, 5, 7, 9]
+
+
+def test_by_blocks_a_scan_spares_a_few_and_comes_back_when_more_are_old() -> None:
+    bench = Bench(max_age_ms=100, block_size=8)
+    bench.publish(*[f"s{number}" for number in range(40)], times=[1000 - 10 * (number % 8) for number in range(40)])
+    for wall_ms in range(1_000, 1_200, 10):
+        bench.prune(wall_ms)
+        old = [seq for seq in bench.live() if 1000 - 10 * ((seq - 1) % 8) <= wall_ms - 100]
+        assert len(old) < 8, "fewer than one block holds"
+    assert bench.live() == []
+
+
+def test_what_a_staged_publish_pushes_out_does_not_expire_as_well() -> None:
+    bench = Bench(max_age_ms=100, strict_limits=True, block_size=20, max_msgs_per_subject=1)
+    bench.publish(*"abcdef", times=[1, 2, 3, 4, 900, 901])
+    decision = bench.decide("b", "c", times=[902, 903])
+    record = bench.stream.decide_retention(500, None)
+    assert record is not None
+    assert list(record.drop_seqs) == [1, 4]
+    bench.apply(decision)
+    bench.stream.apply(bench.stream.position + 1, record, None)
+    bench.stream.check()
+    assert bench.live() == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["times rise", "any times"])
