@@ -161,6 +161,21 @@ def test_verification_goes_on_in_a_segment_whose_header_is_damaged() -> None:
     assert (path, offset) in findings
 
 
+def test_verification_ends_where_no_segment_behind_the_damage_says_how_it_goes_on() -> None:
+    disk, node = life()
+    fill(node, 3)
+    publish(node, 2)
+    node.drain()
+    first, second, third = node.journal._segments[:3]
+    del disk.names[second.path]
+    disk.flip(third.path, 8 * 20)
+    report = check(disk)
+    assert report.damaged
+    assert (first.path, first.end) in [(found.path, found.offset) for found in report.findings]
+    with pytest.raises(CorruptStore):
+        open_directory(disk)
+
+
 def test_what_only_looks_like_a_frame_behind_the_end_proves_nothing() -> None:
     """A message with the magic word in it, torn off: wherever the word stands, aligned or not."""
     disk, node = life()
