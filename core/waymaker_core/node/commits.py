@@ -348,8 +348,8 @@ class Commits:
 
     def retry(self) -> None:
         """Write the batch that found no room again."""
-        if self.stalled:
-            self._start()
+        assert self.stalled, "no other job of it is under way"
+        self._start()
 
     def sync_due(self) -> None:
         """The interval between two syncs is over."""
