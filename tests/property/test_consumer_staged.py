@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from tests.property.consumer_world import ConsumerWorld, consumer, expanded, queue, world
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
+from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention
 from waymaker_core.consumer.batch import shapes_of
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.delivery import Event, State
@@ -253,3 +253,23 @@ def test_consumers_that_are_carried_over_pass_what_is_out_elsewhere_over_once() 
     fresh.resume(w.now)
     fresh.check()
     assert expanded(fresh.take(fresh.find("c"), w.now, 9, 1 << 40)) == [(2, 1)], "the first is out, not passed over"
+
+
+def test_what_a_consumer_on_its_way_wants_is_of_interest_already() -> None:
+    w = world(Retention.INTEREST)
+    w.publish(*["a"] * 5)
+    one = w.create(consumer("one"))
+    w.fetch(one, 9)
+    w.ack(one, 1, 2, 3, 4, 5)
+    assert w.consumers.interest_floor() == 5
+    stage(w, consumer("two", policy=DeliveryPolicy.BY_START_SEQ, start_seq=4))
+    assert w.consumers.interest_floor() == 3
+    stage(w, consumer("three"))
+    assert w.consumers.interest_floor() == 0
+    w.decide(w.consumers.decide_delete("three"))
+    assert w.consumers.interest_floor() == 3
+    w.commit()
+    assert w.consumers.interest_floor() == 3
+    stage(w, consumer("four"))
+    cut(w)
+    assert w.consumers.interest_floor() == 3

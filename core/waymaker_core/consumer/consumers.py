@@ -424,10 +424,12 @@ class Consumers:
     def interest_floor(self) -> int:
         """The last sequence that no consumer holds any more; the stream's last without consumers.
 
-        Messages that a filter excludes hold nothing, considered or not. Raises `NeedBlocks`.
+        Messages that a filter excludes hold nothing, considered or not. A consumer that is decided and not committed holds
+        all from its start on: what is decided now stands behind it in the log. Raises `NeedBlocks`.
         """
-        groups = self._registry.groups.values()
-        return min((group.interest_floor(self._stream) for group in groups), default=self._stream.last_seq)
+        floors = [record.start_seq - 1 for record in self._registry.beginning()]
+        floors += [group.interest_floor(self._stream) for group in self._registry.groups.values()]
+        return min(floors, default=self._stream.last_seq)
 
     # ------------------------------------------------------------ whole state
 

@@ -105,6 +105,10 @@ class Registry:
                 return record.config
         return None
 
+    def beginning(self) -> list[ConsumerCreated]:
+        """Lives that are decided and not committed, those that end before they began left out."""
+        return list(self._tail_records.values())
+
     def decide_delete(self, name: str) -> ConsumerDeleted:
         """See `Consumers.decide_delete`."""
         staged = self._tail_names.get(name)
