@@ -118,6 +118,9 @@ class JournalReader:
             following = yield from self._successor(segment)
             if following is not None:
                 return following
+            if segment.end > segment.size:
+                self._sink.lost(segment.path, segment.size, "the segment ends before its frames do")
+                return None
             address = segment.base + segment.end
             if self._evidence <= address:
                 yield from self._gather_evidence(segment)
