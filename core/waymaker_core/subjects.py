@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 from waymaker_core.limits import Limits
 
@@ -62,12 +63,7 @@ def _token_regex(token: str) -> str:
 
 
 def _literal_prefix(tokens: list[str]) -> str:
-    literal: list[str] = []
-    for token in tokens:
-        if token in {"*", ">"}:
-            break
-        literal.append(token + ".")
-    return "".join(literal)
+    return "".join(token + "." for token in takewhile(lambda token: token not in {"*", ">"}, tokens))
 
 
 def overlap(first: str, second: str) -> bool:

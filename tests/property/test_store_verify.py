@@ -16,7 +16,7 @@ from waymaker_core.records import PruneRecord, PublishRecord, StreamCreated, Str
 from waymaker_core.store.block_index import HOLE, BlockIndex, encode_index
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import CorruptStore
-from waymaker_core.store.frame import HEADER_BYTES, encode_header, frame_bytes
+from waymaker_core.store.frame import HEADER_BYTES, MARK, encode_header, frame_bytes
 from waymaker_core.store.journal import Segment
 from waymaker_core.store.paths import segment_path
 from waymaker_core.store.record_codec import encode
@@ -185,6 +185,21 @@ def test_what_only_looks_like_a_frame_behind_the_end_proves_nothing() -> None:
     history, recovered = open_directory(disk)
     assert history.story() == {1: [], 2: []}
     assert recovered.quarantines == []
+
+
+def test_a_frame_in_a_segment_that_is_no_spare_goes_with_its_file() -> None:
+    """A segment was made too far behind, or the ones before it are gone: nothing in it was ever confirmed."""
+    disk, node = life()
+    publish(node, 1)
+    node.drain()
+    path = segment_path(node.journal._segments[-1].number + 2)
+    alien = encode_header(node.key, MARK, 1, 0, int(path[8:24]), 0, 0, 0, 1, 0, 0, 0, 0)
+    disk.perform(Write(path, SEGMENT_HEADER_BYTES, [alien]))
+    history, recovered = open_directory(disk)
+    assert path not in disk.names
+    assert history.story() == {1: [1], 2: []}
+    assert recovered.cut_bytes > 0
+    assert open_directory(disk)[1].cut_bytes == 0
 
 
 # ---------------------------------------------------------------- files that nobody knows

@@ -235,13 +235,15 @@ def test_new_settings_that_prune_by_age_ask_for_the_indexes_they_need_and_leave_
     assert bench.live() == [1, 3, 5, 7, 9]
 
 
-def test_by_blocks_a_scan_spares_a_few_and_comes_back_when_more_are_old() -> None:
-    bench = Bench(max_age_ms=100, block_size=8)
-    bench.publish(*[f"s{number}" for number in range(40)], times=[1000 - 10 * (number % 8) for number in range(40)])
+@pytest.mark.parametrize(("block_size", "count"), [(8, 40), (16, 32)])
+def test_by_blocks_a_scan_spares_a_few_and_comes_back_when_more_are_old(block_size: int, count: int) -> None:
+    bench = Bench(max_age_ms=100, block_size=block_size)
+    times = [1000 - 10 * (number % 8) for number in range(count)]
+    bench.publish(*[f"s{number}" for number in range(count)], times=times)
     for wall_ms in range(1_000, 1_200, 10):
         bench.prune(wall_ms)
-        old = [seq for seq in bench.live() if 1000 - 10 * ((seq - 1) % 8) <= wall_ms - 100]
-        assert len(old) < 8, "fewer than one block holds"
+        old = [seq for seq in bench.live() if times[seq - 1] <= wall_ms - 100]
+        assert len(old) < block_size, "fewer than one block holds"
     assert bench.live() == []
 
 
