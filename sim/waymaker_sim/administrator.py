@@ -94,15 +94,28 @@ class Administrator:
 
     def _ask(
         self, thing: StreamName | ConsumerName, request: Request, done: Callable[[Answer], None],
-        undone: Callable[[], None], resolve: Callable[[bool], None],
+        undone: Callable[[], None], resolve: Callable[[bool], None], *, lasting: bool = True,
     ) -> None:  # fmt: skip
-        """Ask for a change of one name. Exactly one of the three is called, `resolve` once the outcome is known."""
+        """Ask for a change of one name. Exactly one of the three is called, `resolve` once the outcome is known.
+
+        What is `lasting` counts as done once it is durable; anything else at once, and is asked about again if it got lost.
+        """
+
+        def settled(answer: Answer) -> None:
+            self.busy = False
+            done(answer)
+            thing.version += 1
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-            self.busy = False
             if isinstance(answer, Answer) and answer.code == outcomes.OK:
-                done(answer)
-            elif _certainly_not(answer):
+                if lasting:
+                    self.scene.settle(partial(settled, answer), lost)
+                else:
+                    settled(answer)
+                    self.scene.settle(lambda: None, undone_later)
+                return
+            self.busy = False
+            if _certainly_not(answer):
                 if isinstance(answer, Answer):
                     self._unexpected(thing, request, answer)
                 undone()
@@ -114,6 +127,11 @@ class Administrator:
         def lost() -> None:
             self.busy = False
             thing.doubt = resolve
+
+        def undone_later() -> None:
+            if thing.steady():
+                thing.version += 1
+                thing.doubt = resolve
 
         thing.version += 1
         self.busy = True
@@ -141,9 +159,13 @@ class Administrator:
         """Find out whether the thing exists, and act on it."""
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-            self.busy = False
             if isinstance(answer, Refusal):
-                return
+                self.busy = False
+            else:
+                self.scene.settle(partial(known, answer), lost)
+
+        def known(answer: Answer) -> None:
+            self.busy = False
             doubt = thing.doubt
             assert doubt is not None
             thing.doubt = None
@@ -260,7 +282,14 @@ class Administrator:
             if known is not None and isinstance(answer, Answer) and isinstance(answer.value, StreamInfo):
                 Reader.within_bounds(known, answer.value.stats)
 
-        self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
+        self._ask(
+            stream,
+            request,
+            updated,
+            lambda: life.configs.append(old),
+            lambda exists: self._must(life, exists),
+            lasting=False,
+        )
 
     @staticmethod
     def _must(life: Life, exists: bool) -> None:

@@ -199,7 +199,7 @@ class Audit:
                 self._stream(stream.life, there, drained)
         require(all(name in self.scene.streams for name in seen), "lives apart", f"nobody created all of {list(seen)}")
         for life in self.ledger.lives:
-            if not life.damaged:
+            if not life.damaged and not life.rolled_back:
                 self._registers(life, seen)
         for refused in self.refusals:
             self._refused(refused)
@@ -280,7 +280,8 @@ class Audit:
         if seen.messages:
             require(first == seen.messages[0].seq, "limits hold", f"{what}, first is {seen.messages[0].seq}")
             require(last >= seen.messages[-1].seq, "limits hold", f"{what}, last is {seen.messages[-1].seq}")
-        confirmed = max((s for s, m in life.at.items() if isinstance(m, Attempt) and m.confirmed_ns >= 0), default=0)
+        sure = ((s, m) for s, m in life.at.items() if s not in life.unsynced)
+        confirmed = max((s for s, m in sure if isinstance(m, Attempt) and m.confirmed_ns >= 0), default=0)
         require(last >= max(confirmed, life.last_seq), "ledger grows", f"{what} after {confirmed}, {life.last_seq}")
         # Now it is known of publishes, too, that met a change of the stream and whose messages nobody saw.
         life.last_seq = last
@@ -296,6 +297,8 @@ class Audit:
         before = 0
         for seq, message in sorted(life.at.items()):
             time_ms = life.times[seq]
+            if seq in life.unsynced:
+                continue
             if time_ms < 0 or (isinstance(message, Attempt) and not message.server_timed):
                 continue
             require(time_ms >= before, "monotone", f"{life.name} seq {seq} is of {time_ms} ms, after {before} ms")
@@ -368,7 +371,7 @@ class Audit:
             return
         there = {message.seq for message in seen.messages}
         for seq, letter in life.at.items():
-            if isinstance(letter, Letter):
+            if isinstance(letter, Letter) and not (life.rolled_back and seq not in there):
                 what = f"{life.name}: {letter.of_seq} is there beside its letter {seq}"
                 require(letter.of_seq not in there, "dead letter once", what)
 
@@ -391,6 +394,8 @@ class Audit:
         if life.config.retention is Retention.WORK_QUEUE or attempt.life is not life or not attempt.seq:
             return
         for seq, other in life.at.items():
+            if seq in life.unsynced or attempt.seq in life.unsynced:
+                continue
             if other.subject == attempt.subject and attempt.expected < seq < attempt.seq:
                 gone = attempt.expected == 0 and seq not in life.live
                 require(gone, "compare and set", f"{life.name} {attempt.seq} expected {attempt.expected}, found {seq}")
@@ -398,7 +403,7 @@ class Audit:
     def _refused(self, refused: Refused) -> None:
         """What a refused conditional publish was told must have been true at some moment of the call."""
         life, actual = refused.life, refused.actual
-        if life.damaged or life.config.retention is Retention.WORK_QUEUE or life.config.ephemeral:
+        if life.damaged or life.rolled_back or life.config.retention is Retention.WORK_QUEUE or life.config.ephemeral:
             return
         what = f"{life.name} at {refused.subject}: expected {refused.expected}, told {actual}"
         known = life.at.get(actual)

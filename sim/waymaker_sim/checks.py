@@ -35,6 +35,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "dry run": (SAFETY, "a dry run tells what the update then does, if nothing else happens between them"),
     "lives apart": (SAFETY, "ids of lives are never used twice, and nothing of an earlier life is found in a later one"),
     "recovery honest": (SAFETY, "a node starts on every disk that did not rot, and says where the damage is on one that did"),
+    "late syncs": (
+        SAFETY, "with syncs at intervals a loss of power takes at most the last interval, from the end, and never a hole",
+    ),
     "quarantine stays": (SAFETY, "a stream that a start found damaged is not served before it is deleted"),
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),

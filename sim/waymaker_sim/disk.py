@@ -10,6 +10,7 @@ Instant: how long an operation takes, and what else happens meanwhile, is the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -116,6 +117,12 @@ class SimDisk:
         self.writes_bytes = 0
         self.rotten: list[tuple[_File, int]] = []
         """Where bits were flipped."""
+        self.unsynced_journal: set[str] = set()
+        """Segments of the journal that were written to and not synced since."""
+        self.on_journal_synced: Callable[[], None] = lambda: None
+        """Told when the last of them was."""
+        self.losses = 0
+        """How often something may have got lost with a process or a machine that stopped."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._pending: list[_Pending] = []
@@ -194,6 +201,8 @@ class SimDisk:
                 raise DiskFailure(FailureKind.NO_SPACE, path, offset, f"{grows} bytes more do not fit")
         if file is None:
             file = self._link(path, _File())
+        if path.startswith(JOURNAL):
+            self.unsynced_journal.add(path)
         self._store(file, offset, data)
 
     def _store(self, file: _File, offset: int, data: bytes) -> None:
@@ -256,6 +265,10 @@ class SimDisk:
         for offset, data in file.unsynced:
             _patch(file.durable, offset, data)
         file.unsynced = []
+        if path in self.unsynced_journal:
+            self.unsynced_journal.discard(path)
+            if not self.unsynced_journal:
+                self.on_journal_synced()
 
     def _spoil(self, file: _File) -> None:
         """After a failed sync the pages are still dirty, or all on the platter, or given up as if they were clean."""
@@ -314,6 +327,7 @@ class SimDisk:
             self._memory.pop(path, None)
             return
         file = self._names.pop(path, None)
+        self.unsynced_journal.discard(path)
         if file is not None:
             self._pending.append(_Pending(_NameChange.UNLINK, path, file))
 
@@ -353,11 +367,17 @@ class SimDisk:
                 for offset, data in file.unsynced:
                     _patch(file.content, offset, data)
                 file.ghost = False
+                self.losses += 1
         return gone
+
+    def forget_unsynced(self) -> None:
+        """What was not synced is gone, or durable by chance."""
+        self.unsynced_journal.clear()
 
     def lose_power(self, track: Track) -> list[str]:
         """Everything that was not durable is kept, lost or torn, as `track` draws it. Result: what is gone, in words."""
         self._memory.clear()
+        self.losses += 1
         gone = self._lose_names(track)
         for path in sorted(self._durable_names):
             file = self._durable_names[path]

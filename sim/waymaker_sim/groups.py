@@ -73,6 +73,8 @@ class Group:
     floor: int = 0
     floor_ns: int = 0
     dropped: int = 0
+    risen: list[tuple[int, int, int]] = field(default_factory=list)
+    """When which floor and which count of dropped messages were told first."""
 
     start_least: int = 0
     """No message below is ever delivered."""
@@ -117,6 +119,27 @@ class Group:
         for hold in (*self.holds.values(), *self.put_off.values()):
             hold.free = True
         self.freed_ns = now_ns
+
+    def told(self, floor: int, dropped: int, now_ns: int) -> None:
+        """Somebody was told these figures."""
+        if floor > self.floor or dropped > self.dropped:
+            self.floor = max(self.floor, floor)
+            self.dropped = max(self.dropped, dropped)
+            self.risen.append((now_ns, self.floor, self.dropped))
+
+    def risen_by(self, time_ns: int) -> tuple[int, int]:
+        """The greatest floor and count of dropped messages that had been told by then."""
+        known = [(floor, dropped) for told_ns, floor, dropped in self.risen if told_ns <= time_ns]
+        return known[-1] if known else (0, 0)
+
+    def roll_back(self, time_ns: int) -> None:
+        """What was told since then may have got lost."""
+        self.floor, self.dropped = self.risen_by(time_ns)
+        self.risen = [each for each in self.risen if each[0] <= time_ns]
+        self.floor_ns = max(self.floor_ns, time_ns)
+        for seq in [seq for seq, done_ns in self.done_ns.items() if done_ns > time_ns]:
+            del self.done_ns[seq]
+            self.acked_ok.discard(seq)
 
     # ------------------------------------------------------------ answers
 

@@ -110,6 +110,10 @@ class Life:
         self.unsure = False
         """Whether messages were delivered and answered of which it is not known whose they were."""
         self.looks: list[Look] = []
+        self.rolled_back = False
+        """Whether a machine may have lost what had been confirmed, since it syncs late."""
+        self.unsynced: set[int] = set()
+        """What was confirmed and may have got lost so."""
 
     def end(self) -> None:
         """The stream is gone, with its consumers."""

@@ -393,8 +393,7 @@ class Reader:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
             require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
             group.floor_ns = self.scene.events.now_ns
-        group.floor = max(group.floor, info.ack_floor)
-        group.dropped = max(group.dropped, info.redelivered_dropped)
+        group.told(info.ack_floor, info.redelivered_dropped, self.scene.events.now_ns)
 
 
 def _nothing() -> None:

@@ -197,6 +197,10 @@ class Scene:
         self.confirmed = 0
         self.marks: dict[str, int] = {}
         self.quarantines = Quarantines(self.mark)
+        self.settle: Callable[[Callable[[], None], Callable[[], None]], None] = lambda settled, lost: settled()
+        """Calls the first once what was just confirmed is durable, or the second if it may have got lost before."""
+        self.settles_late = False
+        """Whether that is later than the answer. Then nobody uses a consumer before it is known to stay."""
 
     def process_gone(self) -> None:
         """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""

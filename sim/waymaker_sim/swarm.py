@@ -51,6 +51,10 @@ class Plan:
     dry_runs: bool = False
     """Whether changes of settings are tried dry before, or only so."""
 
+    def may_lose_unsynced(self) -> bool:
+        """Whether answers leave before their sync, on a machine that may stop before it."""
+        return self.sync_interval_ms > 0 and (self.power > 0 or self.disk.sync_error > 0)
+
 
 ORDINARY = Limits(
     block_size_default=1_000,
@@ -133,4 +137,6 @@ def draw_plan(track: Track) -> Plan:
     plan.selective = track.draw("selective", 3) == 2
     plan.other_starts = track.draw("other starts", 3) == 2
     plan.dry_runs = track.draw("dry runs", 3) == 2
+    if (plan.disk.sync_error or plan.power) and not plan.rot and track.draw("late syncs", 4) == 3:
+        plan.sync_interval_ms = track.pick("late sync interval", [500, 100, 20, 2_000])
     return plan

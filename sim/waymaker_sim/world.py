@@ -28,6 +28,7 @@ from waymaker_sim.digest import Digest
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
 from waymaker_sim.instant import InstantNode
+from waymaker_sim.late_syncs import LateSyncs
 from waymaker_sim.ledger import Ledger
 from waymaker_sim.marks import Lookout
 from waymaker_sim.nemesis import Nemesis
@@ -66,6 +67,9 @@ class World:
         self.lookout = Lookout(self.scene.mark)
         self.scene.read_errors = self.plan.disk.read_error > 0
         self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
+        self.late_syncs: LateSyncs | None = None
+        if self.plan.may_lose_unsynced():
+            self.late_syncs = LateSyncs(self.plan, self.scene, self.machines[0], tape.track("twin"))
         self.refusals: list[Refused] = []
         self.crashes = 0
         self._lost = False
@@ -113,6 +117,8 @@ class World:
         refusal = process.refusal
         self.crashes += 1
         self.scene.process_gone()
+        if self.late_syncs is not None:
+            self.late_syncs.down()
         self.lookout.stopped()
         if process.halted is None or not process.halted.clean:
             self.ledger.abrupt_stops += 1
@@ -249,6 +255,8 @@ class World:
         self._until(lambda: self.lost() or process.waiting() == 0)
         require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
         check_node(process)
+        if self.late_syncs is not None:
+            self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
         seen = observe(PatientAsker(self.scene))
         Audit(self.scene, self.ledger, self.refusals).judge(seen, drained)
         for crash in (process.kill, process.lose_power):

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from waymaker_sim.mutants.catalogue import CATALOGUE
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
+from waymaker_sim.mutants.late_syncs import LATE_SYNCS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-MUTANTS: dict[str, Mutant] = {**STORE, **STREAM, **RETENTION, **CONSUMER, **DEAD_LETTERS, **CATALOGUE}
-assert len(MUTANTS) == sum(map(len, (STORE, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE))), "names are unique"
+AREAS = (STORE, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE)
+MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
+assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 
 
 @contextmanager

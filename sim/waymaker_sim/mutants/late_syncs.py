@@ -1,0 +1,57 @@
+"""Rules of syncs at intervals: what is synced in time all the same, and what waits for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import waymaker_core.node.commits as commits
+from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.node.commits import Commits
+from waymaker_core.store.journal import Journal
+from waymaker_core.stream.state import StreamState
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
+
+
+def _losing(plan: Plan) -> bool:
+    """Machines that stop before what they confirmed is synced."""
+    return plan.may_lose_unsynced() and plan.power > 8_000
+
+
+def _at_once(_: Any) -> Any:
+    def written(self: Checkpoints, running: Any, _results: list[object]) -> None:
+        self._replace_manifest(running)
+
+    return written
+
+
+def _last_segment_only(original: Any) -> Any:
+    def flush(self: Journal, sync: bool = True) -> Any:
+        if sync:
+            del self._dirty[:-1]
+        return original(self, sync)
+
+    return flush
+
+
+LATE_SYNCS = {
+    "never-sync-late": Mutant(
+        "what was written is synced within the interval", ("late syncs", "progress"), Commits, "_arm_sync", nothing, _losing,
+    ),
+    "give-unsynced-again": Mutant(
+        "a sequence is assigned once a synced record has reserved it", ("one history", "late syncs", "nothing returns"),
+        commits, "_must_sync", giving(False), _losing,
+    ),
+    "forget-reserved": Mutant(
+        "sequences that were reserved are not assigned after a restart", ("one history", "late syncs", "nothing returns"),
+        StreamState, "skip_reserved", nothing, _losing,
+    ),
+    "snapshot-before-journal": Mutant(
+        "a snapshot comes into force once the journal up to it is synced", ("recovery honest", "late syncs"),
+        Checkpoints, "_file_written", _at_once, _losing,
+    ),
+    "sync-last-segment": Mutant(
+        "a late sync covers every segment that was written to", ("recovery honest", "late syncs", "progress"),
+        Journal, "flush", _last_segment_only, _losing,
+    ),
+}  # fmt: skip
