@@ -400,6 +400,7 @@ class Administrator:
 
         def gone(_: object = None) -> None:
             stream.forget(consumer.name, self.scene.events.now_ns)
+            group.due.left(consumer.name, self.scene.events.now_ns)
             group.members -= 1
             if not group.members:
                 group.ended = True

@@ -42,6 +42,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
+    "given when due": (LIVENESS, "what is due goes to the next fetch with room, and to a subscription with credit"),
     "answered": (LIVENESS, "every caller hears its last word while the process lives"),
     "progress": (LIVENESS, "once faults stop, publishes are confirmed and consumers reach the end of their streams"),
     "comes up": (LIVENESS, "once faults stop, a process that is started serves"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.requests import AckKind
+from waymaker_sim.due import Due
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Stamp
 
@@ -59,6 +60,7 @@ class Group:
     holds: dict[int, Hold] = field(default_factory=dict)
     put_off: dict[int, Hold] = field(default_factory=dict)
     """What was handed back with a delay: not due again before."""
+    due: Due = field(default_factory=Due)
     handing_back: dict[int, int] = field(default_factory=dict)
     """How many answers other than ack and term are on their way, by sequence."""
     counts: dict[int, set[int]] = field(default_factory=dict)
@@ -157,6 +159,7 @@ class Group:
                 # Of several answers under way nobody knows which one came last.
                 self.put_off.pop(seq, None)
                 self.handing_back[seq] = self.handing_back.get(seq, 0) + 1
+        self.due.unknown(seqs)
         if kind in (AckKind.ACK, AckKind.TERM):
             self.answered.update(seqs)
         if kind is AckKind.TERM:
@@ -180,7 +183,9 @@ class Group:
             return
         if kind is AckKind.NAK:
             self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS)
+            self.due.put_off(seq, stamp, delay_ms * MS)
         elif kind is AckKind.IN_PROGRESS and seq in self.holds:
             hold = self.holds[seq]
             if hold.process_life == stamp.life:
                 hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
+                self.due.put_off(seq, stamp, self.config.ack_wait_ms * MS)

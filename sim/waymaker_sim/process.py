@@ -158,6 +158,8 @@ class Process:
         self._running: dict[int, DiskOp] = {}
         """The operation under way of every job that has one, by job id."""
         self._step_at = -1
+        self.paused_until_ns = 0
+        """When the last pause was over, or will be."""
         self._busy_until = 0
         self._window = (0, 0)
 
@@ -310,6 +312,7 @@ class Process:
         """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
         self.fault("pause", f"the process is stopped for {for_ns / MS:,.3f} ms")
         self._busy_until = max(self._busy_until, self.events.now_ns + for_ns)
+        self.paused_until_ns = max(self.paused_until_ns, self._busy_until)
         if self._step_at >= 0:
             self._step_at = -1
             self._wake(0)

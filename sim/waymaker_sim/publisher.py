@@ -32,6 +32,8 @@ from waymaker_sim.subjects import STRAYS, SUBJECTS, accepts
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
+ROUND_BYTES = 50
+"""Where bytes are bounded sizes are multiples of it, as bounds are: some message fits to the byte."""
 ENOUGH = 4_000
 """Messages after which a world is large enough: from then on little is added."""
 
@@ -92,7 +94,7 @@ class Publisher:
             time_ms = 0
             if self.track.draw("own time", 8) == 7:
                 time_ms = max(1, wall_ms - 2_000 + self.track.draw("time", 4_000))
-            body, size = self._message(subject)
+            body, size = self._message(subject, life is not None and life.config.max_bytes > 0)
             sizes.append(size)
             times.append(time_ms)
             whole = size + len(subject)
@@ -108,13 +110,16 @@ class Publisher:
         )  # fmt: skip
         scene.ask(request, partial(self._answered, attempts), lambda: None, stream)
 
-    def _message(self, subject: str) -> tuple[bytes, int]:
+    def _message(self, subject: str, in_round_sizes: bool) -> tuple[bytes, int]:
         number = len(self.scene.ledger.attempts) + 1
         filler = self.track.magnitude("payload", 3_000 if self.track.draw("large", 6) == 5 else 100)
         payload = b"%d:" % number + b"." * filler
         fields, size = b"", len(payload)
         if self.track.draw("header", 8) == 7:
             fields, size = header_field("trace", "t1"), size + 7
+        if in_round_sizes:
+            more = -(size + len(subject)) % ROUND_BYTES
+            payload, size = payload + b"." * more, size + more
         return subject_field(subject) + fields + payload_field(payload), size
 
     def _expect(self, life: Life | None, subject: str) -> int:
@@ -162,6 +167,9 @@ class Publisher:
             seq += 1
             self.confirmed += 1
         self.scene.confirmed += value.count
+        if life is not None and life.config.max_bytes and not life.unplaced and ask.stream is not None:
+            # Before another message comes, for whose sake more may go: is all that fits still there?
+            Reader(self.scene, self.track, 5).read_all(ask.stream)
 
     def _refuse(self, attempt: Attempt) -> None:
         attempt.refused = True

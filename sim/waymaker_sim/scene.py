@@ -193,6 +193,10 @@ class Scene:
         self.faulty = True
         """Whether things still go wrong."""
         self.read_errors = False
+        self.waiting: dict[Ask, int] = {}
+        """Subscriptions that have credit, and since when."""
+        self.slow_reads = False
+        """Whether reads may take much longer than the usual."""
         self.asked = 0
         self.confirmed = 0
         self.marks: dict[str, int] = {}

@@ -9,14 +9,18 @@ from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.groups import Group, Hold
 from waymaker_sim.process import Got, Stamp
+from waymaker_sim.promptness import judge_fetch, judge_passed_over, judge_waiting
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.tape import Track
 
 ROOM_BYTES = 64 * 1024
+LITTLE_ROOM_BYTES = 200
+"""For each message, where a subscription's room for bytes is what ends first."""
 HEARD_NS = 1 * SECOND
 """How long the news that a consumer is gone may take to its readers; they are sent before the deletion is confirmed."""
 
@@ -77,7 +81,10 @@ class Worker:
         if group is None:
             blind(ask, got)
         else:
+            judge_passed_over(self.scene, group, got, stamp)
             group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
+            group.due.delivered(got, ask.consumer.name, stamp, group.config.ack_wait_ms * MS)
+            judge_fetch(self.scene, group, got, wanted, ask.asked_ns, stamp)
         self.answer(ask.stream, ask.consumer, got)
 
     # ------------------------------------------------------------ answering
@@ -182,19 +189,28 @@ class Subscription:
         if self.ask.token is None:
             return False
         self.scene.asked += 1
-        self._give(1 + self.worker.track.draw("room", 20))
+        room = 1 + self.worker.track.draw("room", 20)
+        self._give(room, ROOM_BYTES if room % 2 else room * LITTLE_ROOM_BYTES)
         return True
 
-    def _give(self, messages: int) -> None:
+    def _give(self, messages: int, byte_count: int) -> None:
         assert self.ask.token is not None
         if not self.over:
             self.room += messages
-            self.room_bytes += ROOM_BYTES
-            self.scene.process.credit(self.ask.token, messages, ROOM_BYTES)
+            self.room_bytes += byte_count
+            self.scene.process.credit(self.ask.token, messages, byte_count)
+            self._note_room()
+
+    def _note_room(self) -> None:
+        if self.over or self.room <= 0 or self.room_bytes <= 0:
+            self.scene.waiting.pop(self.ask, None)
+        else:
+            self.scene.waiting.setdefault(self.ask, self.scene.events.now_ns)
 
     def cancel(self) -> None:
         """Hang up."""
         if not self.over and self.ask.token is not None:
+            judge_waiting(self.scene, self.ask)
             self.scene.process.cancel(self.ask.token)
             blind(self.ask)
             self._close()
@@ -204,9 +220,11 @@ class Subscription:
         gone_ns = self.consumer.gone_ns
         late = self.attached and 0 <= gone_ns < self.scene.events.now_ns - HEARD_NS
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
+        judge_waiting(self.scene, self.ask)
 
     def _close(self) -> None:
         self.over = True
+        self._note_room()
         if self.worker.subscription is self:
             self.worker.subscription = None
 
@@ -230,19 +248,23 @@ class Subscription:
 
     def delivered(self, got: list[Got], stamp: Stamp) -> None:
         """Messages came."""
+        byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
+        had_room = self.room_bytes > 0
         self.room -= len(got)
-        self.room_bytes -= sum(len(message.body) for message in got)
-        if self.room < 0 or (self.room_bytes < 0 and len(got) > 1):
+        self.room_bytes -= byte_count
+        self._note_room()
+        if self.room < 0 or not had_room or (self.room_bytes < 0 and len(got) > 1):
             violated("within credit", f"{len(got)} messages leave a room of {self.room}, {self.room_bytes} bytes")
         group = self.ask.group()
         if group is not None:
             self.attached = True
             group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
+            group.due.delivered(got, self.consumer.name, stamp, group.config.ack_wait_ms * MS)
         else:
             blind(self.ask, got)
         self.worker.answer(self.stream, self.consumer, got)
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
-        self.scene.events.after(pause_ns, partial(self._give, len(got)))
+        self.scene.events.after(pause_ns, partial(self._give, len(got), byte_count))
         self.scene.mark("subscription delivered")
 
     def told(self, event: Event) -> None:

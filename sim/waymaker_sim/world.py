@@ -66,6 +66,7 @@ class World:
         self.ledger.mark = self.scene.mark
         self.lookout = Lookout(self.scene.mark)
         self.scene.read_errors = self.plan.disk.read_error > 0
+        self.scene.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
         self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
         self.late_syncs: LateSyncs | None = None
         if self.plan.may_lose_unsynced():

@@ -13,6 +13,7 @@ from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.consumer.answers import AckDecision
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.pending import Pending
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
@@ -24,6 +25,11 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
 
 LONG_NS = 3_000_000_000
+
+
+def _closely_watched(plan: Plan) -> bool:
+    """Many clients look after the same consumers, and nothing but their own doings keeps messages from them."""
+    return plan.workers >= 3 and not plan.disk.read_error and not plan.rot and plan.limits.fetch_bytes_max > 100_000
 
 
 def _not_logged(_: Any) -> Any:
@@ -86,6 +92,20 @@ def _at_once(original: Any) -> Any:
         return int(original(self, parts, now_ns, now_ns))
 
     return nak
+
+
+def _much_later(original: Any) -> Any:
+    def nak(self: Group, parts: Any, deadline_ns: int, now_ns: int) -> int:
+        return int(original(self, parts, deadline_ns + LONG_NS, now_ns))
+
+    return nak
+
+
+def _of_any_size(original: Any) -> Any:
+    def take(self: Consumers, consumer_id: Any, now: Now, max_messages: int, byte_max: int) -> Any:
+        return original(self, consumer_id, now, max_messages, U64_MAX)
+
+    return take
 
 
 def _each_alone(original: Any) -> Any:
@@ -220,6 +240,17 @@ CONSUMER = {
     ),
     "nak-at-once": Mutant(
         "what is handed back with a delay is due after it", ("handed back",), Group, "nak", _at_once,
+    ),
+    "nak-too-late": Mutant(
+        "what is handed back goes out again once its delay is over", ("given when due",), Group, "nak", _much_later,
+    ),
+    "leave-nothing-due": Mutant(
+        "what a member had that leaves its group is due at once", ("given when due",), Pending, "leave", giving([]),
+        _closely_watched,
+    ),
+    "answer-any-size": Mutant(
+        "an answer takes no more bytes than there is room for, but for its first message", ("within credit", "limits hold"),
+        Consumers, "take", _of_any_size,
     ),
     "ignore-progress": Mutant(
         "a client that is still at it has its wait anew", ("one holder",), Group, "extend", giving(0),

@@ -8,6 +8,7 @@ from typing import Any
 
 import waymaker_core.stream.admission as admission
 import waymaker_core.stream.bounds as bounds
+import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention as retention
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.node.streams import Streams
@@ -42,6 +43,10 @@ def _too_much(original: Any) -> Any:
         original(state, max_msgs // 2 + 1 if max_msgs else 0, max_bytes, removal)
 
     return by_block
+
+
+def _one_byte_larger(original: Any) -> Any:
+    return lambda state, number: original(state, number) + 1
 
 
 def _too_soon(original: Any) -> Any:
@@ -119,6 +124,10 @@ RETENTION = {
     "prune-too-much": Mutant(
         "a block goes only when exact pruning would remove all of it", ("acked survives",),
         bounds, "_enforce_by_block", _too_much,
+    ),
+    "full-to-the-byte": Mutant(
+        "a message stays that fills `max_bytes` to the byte", ("acked survives",),
+        projection, "last_size", _one_byte_larger,
     ),
     "ignore-caps": Mutant(
         "a subject keeps no more than `max_msgs_per_subject`", ("limits hold",), admission, "_cap", nothing,

@@ -1,0 +1,87 @@
+"""Whether what can be delivered is delivered in time: to the next fetch that has room for it, and to a subscription with
+credit before anybody else comes and asks.
+
+Judged only where a group's own past decides it: not where another group of a work queue may hold a message, or reads fail.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.configs import Retention
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_sim.checks import violated
+from waymaker_sim.events import SECOND
+from waymaker_sim.groups import Group
+from waymaker_sim.process import Got, Stamp
+from waymaker_sim.scene import Ask, Scene
+
+MESSAGE_BYTES_MAX = 8 * 1024
+"""More than any message of these worlds takes in an answer."""
+WAKES_WITHIN_NS = 1 * SECOND
+"""How long a subscription with credit may be kept waiting: many index reads."""
+PENDING_MIN = 1_000
+"""Below such a bound of pending deliveries new messages wait for acknowledgements."""
+
+
+def judge_fetch(scene: Scene, group: Group, got: list[Got], wanted: int, asked_ns: int, stamp: Stamp) -> None:
+    """An answer with room left holds everything that was due when it was asked for. Call it once `got` is noted."""
+    limit = scene.process.config.limits.fetch_bytes_max
+    taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
+    if len(got) > 1 and taken > limit:
+        violated("limits hold", f"an answer of {taken} bytes, {limit} at most")
+    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(scene, group):
+        return
+    lying = _lying(scene, group, stamp.life, asked_ns)
+    if lying:
+        violated("given when due", f"{group.life.name}/{group.config.name}: a fetch of {wanted} left {lying} lying")
+
+
+def judge_waiting(scene: Scene, ask: Ask) -> None:
+    """A subscription with credit was given what was due long ago."""
+    process, group = scene.process, ask.group()
+    by_ns = scene.events.now_ns - WAKES_WITHIN_NS
+    since_ns = scene.waiting.get(ask, by_ns + 1)
+    if group is None or max(since_ns, process.paused_until_ns) > by_ns or not _wakes(scene, group):
+        return
+    lying = _lying(scene, group, process.life, by_ns)
+    if lying:
+        violated("given when due", f"{group.life.name}/{group.config.name}: {lying} is kept from a subscription")
+
+
+def judge_passed_over(scene: Scene, group: Group, got: list[Got], stamp: Stamp) -> None:
+    """A fetch was given nothing that a subscription with credit should have had long before. Call it before `got` is noted."""
+    process = scene.process
+    since_ns = min((each for ask, each in scene.waiting.items() if ask.group() is group), default=-1)
+    if since_ns < 0 or not _wakes(scene, group):
+        return
+    for message in got:
+        due_ns = group.due.at(message.seq, stamp.life)
+        if due_ns is None and message.delivery == 1 and process.config.limits.pending_max >= PENDING_MIN:
+            attempt = group.life.live.get(message.seq)
+            due_ns = max(attempt.confirmed_ns, group.created_ns) if attempt is not None else None
+        if due_ns is None:
+            continue
+        if max(due_ns, since_ns, process.paused_until_ns) + WAKES_WITHIN_NS < stamp.time_ns:
+            what = f"{group.life.name}/{group.config.name} seq {message.seq}"
+            violated("given when due", f"{what} went to a fetch, a subscription had waited since {since_ns}")
+
+
+def _certain(scene: Scene, group: Group) -> bool:
+    life = group.life
+    alone = life.config.retention is not Retention.WORK_QUEUE or len(life.groups) == 1
+    rotten = bool(scene.process.disk.rotten)
+    return alone and not (life.damaged or life.ended or group.ended or scene.read_errors or rotten)
+
+
+def _wakes(scene: Scene, group: Group) -> bool:
+    return not scene.slow_reads and _certain(scene, group)
+
+
+def _lying(scene: Scene, group: Group, process_life: int, by_ns: int) -> int:
+    """A message that was due by then and is there to be delivered, or 0."""
+    life, lost_ns = group.life, group.lost_ns[-1] if group.lost_ns else -1
+    for seq, out in group.due.by(process_life, by_ns):
+        if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
+            continue
+        if seq in life.live and not life.may_be_gone(seq, scene.process.wall_max_ms):
+            return seq
+    return 0
