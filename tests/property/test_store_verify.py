@@ -5,9 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from random import Random
+from struct import pack_into
 
 import pytest
 
+from tests.fuzz.mending import mend_header
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, History, ToyNode, open_directory
 from waymaker_core.configs import StreamConfig
@@ -173,6 +175,24 @@ def test_verification_ends_where_no_segment_behind_the_damage_says_how_it_goes_o
     assert report.damaged
     assert (first.path, first.end) in [(found.path, found.offset) for found in report.findings]
     with pytest.raises(CorruptStore):
+        open_directory(disk)
+
+
+def test_a_frame_that_says_it_is_longer_than_its_segment_is_the_journal_s_damage() -> None:
+    disk, node = life()
+    path, offset = publish(node, 1)
+    publish(node, 2)
+    node.drain()
+    header = disk.names[path].content[offset : offset + HEADER_BYTES]
+    pack_into("<I", header, 48, 1 << 20)
+    mend_header(node.key, header)
+    disk.perform(Write(path, offset, [bytes(header)]))
+    report = check(disk)
+    size = len(disk.names[path].content)
+    assert [(found.path, found.offset, found.stream_id) for found in report.findings] == [
+        (path, offset, 1), (path, size, -1),
+    ]  # fmt: skip
+    with pytest.raises(CorruptStore, match="ends before its frames do"):
         open_directory(disk)
 
 
