@@ -161,7 +161,8 @@ class Publisher:
                 self._refuse(attempt)
                 self._failed(attempt, failure, life, ask)
                 continue
-            attempt.born_ms = min(attempt.born_ms, wall_ms)
+            if attempt.server_timed:
+                attempt.born_ms = min(attempt.born_ms, wall_ms)
             if life is not None and attempt.life is life:
                 life.confirm(attempt, seq, self.scene.ledger, self.scene.events.now_ns)
             seq += 1
