@@ -197,12 +197,27 @@ class Audit:
                 stream.life.damaged = True
             else:
                 self._stream(stream.life, there, drained)
-        require(all(name in self.scene.streams for name in seen), "lives apart", f"nobody created all of {list(seen)}")
+        require(all(map(self.scene.may_exist, seen)), "lives apart", f"nobody created all of {list(seen)}")
+        self._copies(seen)
         for life in self.ledger.lives:
             if not life.damaged and not life.rolled_back:
                 self._registers(life, seen)
         for refused in self.refusals:
             self._refused(refused)
+
+    def _copies(self, seen: Seen) -> None:
+        """What was put back is what its archive was."""
+        for name, copy in self.scene.copies.items():
+            there = seen.get(name)
+            if isinstance(there, SeenStream):
+                copy.judge_figures(there.config, *there.stats[1:])
+                copy.judge_messages(there.messages, whole=True)
+                copy.judge_consumers((each.config, each.floor, each.dropped) for each in there.consumers.values())
+                self.scene.mark("copy audited")
+            elif there is not None:
+                require(bool(self.scene.process.disk.rotten), "recovery honest", f"{name} quarantined: {there}")
+            else:
+                require(not copy.must_exist, "archives", f"{name} was put back and is not there")
 
     def _registers(self, life: Life, seen: Seen) -> None:
         """Each subject of a life is a compare-and-set register; the audit is its last reader."""

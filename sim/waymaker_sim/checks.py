@@ -32,6 +32,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "dead letter once": (SAFETY, "a dropped message has exactly one dead letter for each consumer that dropped it"),
     "floor honest": (SAFETY, "everything at or below a floor that matches was acknowledged, terminated or dropped"),
     "limits hold": (SAFETY, "at rest a stream holds no more than its bounds allow, and statistics count what is there"),
+    "archives": (SAFETY, "a stream that was put back is what its archive was, whole or not at all"),
     "dry run": (SAFETY, "a dry run tells what the update then does, if nothing else happens between them"),
     "lives apart": (SAFETY, "ids of lives are never used twice, and nothing of an earlier life is found in a later one"),
     "recovery honest": (SAFETY, "a node starts on every disk that did not rot, and says where the damage is on one that did"),

@@ -43,6 +43,12 @@ REQUIRED: dict[str, str] = {
     "refused DATA_LOSS": "a caller is told of damage",
     "refused a rotten disk": "damage that belongs to no stream keeps the node from starting",
     "recovered twice": "one disk image is recovered twice, beside the run",
+    # -- archives
+    "archive taken": "a stream is taken out as an archive",
+    "archive put back": "an archive is a stream again, under another name",
+    "copy audited": "such a stream is read whole in the end",
+    "import interrupted": "the process goes in the middle of an import",
+    "import given up": "an import ends without becoming a stream",
     # -- retention
     "gone: limits": "age, count, bytes or the cap of a subject took a confirmed message away",
     "gone: interest": "a confirmed message went because nobody was interested any more",

@@ -331,7 +331,7 @@ class Reader:
         assert isinstance(answer.value, Page)
         names = [str(entry) for entry in answer.value.entries]
         require(names == sorted(set(names)), "in order", f"streams are not sorted: {names}")
-        require(all(name in self.scene.streams for name in names), "lives apart", f"nobody created all of {names}")
+        require(all(self.scene.known(name) for name in names), "lives apart", f"nobody created all of {names}")
 
     def info(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         """A stream's figures: they never go back, and cover what was confirmed before they were asked for."""

@@ -18,9 +18,13 @@ from waymaker_core.requests import (
     CreateStream,
     DeleteConsumer,
     DeleteStream,
+    ExportStream,
     Fetch,
     GetConsumerInfo,
     GetStreamInfo,
+    ImportBatch,
+    ImportBegin,
+    ImportEnd,
     ListConsumers,
     ListStreams,
     ListSubjects,
@@ -35,6 +39,7 @@ from waymaker_core.requests import (
 )
 from waymaker_core.types import Token
 from waymaker_sim.checks import violated
+from waymaker_sim.copies import Copy
 from waymaker_sim.events import Events
 from waymaker_sim.groups import Group
 from waymaker_sim.ledger import Ledger, Life
@@ -62,6 +67,10 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     ReadRange: _STREAM,
     Subscribe: (),
     WatchStreams: (),
+    ExportStream: _STREAM,
+    ImportBegin: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
+    ImportBatch: _STREAM,
+    ImportEnd: _STREAM,
 }
 
 OnReply = Callable[["Ask", Answer | Refusal, list[Got] | None, Stamp], None]
@@ -188,6 +197,8 @@ class Scene:
         self.process = process
         self.ledger = ledger
         self.streams = {name: StreamName(name) for name in names}
+        self.copies: dict[str, Copy] = {}
+        """Streams that were put back from archives, or were to be."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
         """Whom an id named first; of ephemeral streams' consumers with the life of the process."""
         self.faulty = True
@@ -205,6 +216,14 @@ class Scene:
         """Calls the first once what was just confirmed is durable, or the second if it may have got lost before."""
         self.settles_late = False
         """Whether that is later than the answer. Then nobody uses a consumer before it is known to stay."""
+
+    def known(self, name: str) -> bool:
+        """Whether somebody gave a stream this name once."""
+        return name in self.streams or name in self.copies
+
+    def may_exist(self, name: str) -> bool:
+        """Whether a stream of this name may be heard of."""
+        return name in self.streams or (name in self.copies and self.copies[name].may_exist)
 
     def process_gone(self) -> None:
         """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""

@@ -50,6 +50,8 @@ class Plan:
     """Whether consumers begin by time, too, and by sequences around the last one."""
     dry_runs: bool = False
     """Whether changes of settings are tried dry before, or only so."""
+    archives: bool = False
+    """Whether streams are taken out as archives, and put back under other names."""
 
     def may_lose_unsynced(self) -> bool:
         """Whether answers leave before their sync, on a machine that may stop before it."""
@@ -139,4 +141,5 @@ def draw_plan(track: Track) -> Plan:
     plan.dry_runs = track.draw("dry runs", 3) == 2
     if (plan.disk.sync_error or plan.power) and not plan.rot and track.draw("late syncs", 4) == 3:
         plan.sync_interval_ms = track.pick("late sync interval", [500, 100, 20, 2_000])
+    plan.archives = track.draw("archives", 5) == 4
     return plan

@@ -61,7 +61,7 @@ class Watch:
     def told(self, event: Event) -> None:
         self.room -= 1
         require(self.room >= 0, "within credit", "a watcher was told more than it has room for")
-        require(event.stream in self.watcher.scene.streams, "lives apart", f"nobody knows {event.stream}")
+        require(self.watcher.scene.known(event.stream), "lives apart", f"nobody knows {event.stream}")
         if event.lagged:
             self.watcher.scene.mark("watcher lagged")
 

@@ -22,6 +22,7 @@ from waymaker_core.requests import Request
 from waymaker_core.store.errors import StoreRefused
 from waymaker_core.types import Now
 from waymaker_sim.administrator import Administrator
+from waymaker_sim.archivist import Archivist
 from waymaker_sim.audit import Asker, Audit, Seen, differences, observe
 from waymaker_sim.checks import Violation, require, violated
 from waymaker_sim.digest import Digest
@@ -41,7 +42,7 @@ from waymaker_sim.watcher import Watcher
 from waymaker_sim.worker import Worker
 
 FAULT_TICK_NS = 100 * MS
-TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4}
+TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4}
 """After how many of the plan's pauses an actor of each role acts again."""
 HEAL_NS = 30 * SECOND
 """How long recovery and progress may take once nothing goes wrong any more."""
@@ -83,6 +84,7 @@ class World:
         self.readers = [
             Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
         ]
+        self.archivist = Archivist(scene, tape.track("archivist")) if plan.archives else None
         self.watchers = [Watcher(scene, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -189,6 +191,8 @@ class World:
             self._repeat(reader.act, f"reader {index}", lambda: self._working)
         for index, watcher in enumerate(self.watchers):
             self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
+        if self.archivist is not None:
+            self._repeat(self.archivist.act, "archivist", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from waymaker_sim.mutants.archives import ARCHIVES
 from waymaker_sim.mutants.catalogue import CATALOGUE
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
@@ -17,7 +18,7 @@ from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-AREAS = (STORE, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE)
+AREAS = (STORE, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE, ARCHIVES)
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 

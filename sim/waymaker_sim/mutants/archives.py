@@ -1,0 +1,59 @@
+"""Rules of archives: what is put back is seen whole or not at all, and its consumers stand where they stood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import waymaker_core.node.opening as opening
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.node.lives import Lives
+from waymaker_core.stream.state import StreamState
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
+
+
+def _archives(plan: Plan) -> bool:
+    return plan.archives
+
+
+def _interrupting(plan: Plan) -> bool:
+    """Processes that go in the middle of imports."""
+    return plan.archives and plan.kill + plan.power + plan.kill_at_effect > 10_000
+
+
+def _before_its_end(original: Any) -> Any:
+    def find(self: Lives, principal: Any, name: str) -> Any:
+        life = self._state.catalogue.find(principal.account, name)
+        if life is not None and life.importing:
+            return self._state.hosted[life.stream_id]
+        return original(self, principal, name)
+
+    return find
+
+
+def _half_a_stream(original: Any) -> Any:
+    def begin(restoring: Any, *rest: Any) -> Any:
+        for life in restoring.catalogue.lives.values():
+            life.importing = False
+        yield from original(restoring, *rest)
+
+    return begin
+
+
+ARCHIVES = {
+    "import-seen-early": Mutant(
+        "a stream that is being put back serves nobody before its end", ("archives",),
+        Lives, "find", _before_its_end, _archives,
+    ),
+    "import-without-consumers": Mutant(
+        "consumers are put back with their stream", ("archives",), Consumers, "import_records", giving([]), _archives,
+    ),
+    "import-without-end": Mutant(
+        "a stream that is put back goes on behind the last sequence of its archive", ("archives",),
+        StreamState, "open_at", nothing, _archives,
+    ),
+    "import-half-kept": Mutant(
+        "an import that a crash interrupts leaves nothing", ("archives", "lives apart"),
+        opening, "_begin_new_lives", _half_a_stream, _interrupting,
+    ),
+}  # fmt: skip
