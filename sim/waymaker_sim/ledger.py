@@ -255,7 +255,7 @@ class Life:
                 message = self.at[seq]
                 if isinstance(message, Letter) or message.asked_ns <= self.lonely_until_ns:
                     return True
-                if all(self.may_be_done(group, seq) for group in self.groups if not group.ended):
+                if all(self.may_be_done(group, seq) for group in self.groups if not (group.ended or group.leaving)):
                     return True
             case Retention.LIMITS:
                 if self._over_limits(seq, wall_max_ms, owed):
