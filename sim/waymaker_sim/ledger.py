@@ -330,6 +330,18 @@ class Life:
             case _:
                 return not isinstance(message, Attempt) or message.asked_ns <= group.certain_ns
 
+    def passed_by_time(self, group: Group, floor: int, wall_max_ms: int) -> list[int]:
+        """What a consumer that begins by time has passed though it is late enough, is there, and was never answered."""
+        return [
+            seq
+            for seq, message in self.live.items()
+            if seq <= floor
+            and self.times[seq] >= group.config.start_time_ms
+            and matches(group.config.filter_subject, message.subject)
+            and not self.may_be_settled(group, seq)
+            and not self.may_be_gone(seq, wall_max_ms)
+        ]
+
     def may_begin_by(self, group: Group, seq: int) -> bool:
         """Whether a consumer that begins by time may have begun at this message or before.
 

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 
 from waymaker_core import outcomes
+from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.message import header_field, payload_field, subject_field
 from waymaker_core.outcomes import Answer, Outcome, Refusal
 from waymaker_core.requests import (
@@ -402,6 +403,10 @@ class Reader:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
             require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
             group.floor_ns = self.scene.events.now_ns
+        if group.config.policy is DeliveryPolicy.BY_START_TIME:
+            self.scene.process.now()
+            passed = group.life.passed_by_time(group, info.ack_floor, self.scene.process.wall_max_ms)
+            require(not passed, "floor honest", f"{what} floor {info.ack_floor} passed {passed[:9]}, never answered")
         group.told(info.ack_floor, info.redelivered_dropped, self.scene.events.now_ns)
 
 

@@ -45,7 +45,7 @@ SEEDS: dict[str, int] = {
     "patterns-as-prefixes": 45,
     "start-by-rising-times": 40,
     "start-with-block": 40,
-    "start-after-time": 417,
+    "start-after-time": 29,
     "dry-run-without-age": 173,
     "dry-run-in-earnest": 10,
     "dry-run-by-age": 83,
