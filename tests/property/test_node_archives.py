@@ -124,3 +124,23 @@ def test_a_restore_to_a_name_in_use_changes_nothing() -> None:
     assert isinstance(answer, Answer)
     assert answer.code == "already_exists"
     assert len(server.all()) == 6
+
+
+def test_a_restored_stream_without_messages_keeps_its_last_sequence_through_restarts_and_checkpoints() -> None:
+    server = Server()
+    server.create("s")
+    for number in range(3):
+        server.publish("s", b"message %d" % number)
+    server.ok(rq.UpdateStream("s", max_age_ms=1_000))
+    server.pass_ms(5_000)
+    head, batches = export(server)
+    assert (head.last_seq, batches) == (3, [])
+    put_back(server, "copy", head, batches)
+    server.kill()
+    server.create("busy")
+    checkpoints = server.node.stats.checkpoints
+    while server.node.stats.checkpoints == checkpoints:
+        server.publish("busy", b"." * 1_000)
+    server.kill()
+    assert server.stats("copy").last_seq == 3
+    assert server.publish("copy", b"next").first_seq == 4

@@ -155,7 +155,10 @@ class Restoring:
         if isinstance(record, StreamUpdated):
             self._serve(stream_id).stream.apply_config(record.config)
         elif isinstance(record, StreamOpened):
-            self._serve(stream_id).stream.open_at(record.last_seq)
+            hosted = self._serve(stream_id)
+            hosted.stream.open_at(record.last_seq)
+            # It may have no record of its own that would say so.
+            self.changed[stream_id] = hosted
 
     def _forget(self, stream_id: StreamId) -> None:
         """A life is over."""
