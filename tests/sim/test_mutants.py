@@ -15,6 +15,7 @@ from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
 from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
+    "forget-repairs-at-start": 1758,
     "leave-nothing-due": 419,
     "answer-any-size": 2,
     "nak-too-late": 2,

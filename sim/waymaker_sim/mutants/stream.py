@@ -6,6 +6,8 @@ from typing import Any
 
 import waymaker_core.stream.admission as admission
 import waymaker_core.stream.reads as reads
+import waymaker_core.stream.snapshot as snapshot
+from waymaker_core.limits import KIB
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.requests import Messages
 from waymaker_core.stream.state import StreamState
@@ -13,6 +15,13 @@ from waymaker_core.stream.stream import Stream
 from waymaker_core.stream.subject_table import SubjectTable
 from waymaker_core.subjects import Pattern, SubjectFilter
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.swarm import Plan
+
+
+def _restarted_in_blocks(plan: Plan) -> bool:
+    """Restarts from checkpoints, in the middle of blocks."""
+    limits = plan.limits
+    return limits.block_size_default >= 7 and plan.kill + plan.power > 5_000 and limits.segment_bytes <= 16 * KIB
 
 
 def _as_committed(_: Any) -> Any:
@@ -101,6 +110,11 @@ STREAM = {
     "forget-repairs": Mutant(
         "a subject whose entry was repaired is entered again with its next message",
         ("acked survives", "nothing returns", "limits hold"), SubjectTable, "enter_again", nothing,
+    ),
+    "forget-repairs-at-start": Mutant(
+        "which entries were repaired is found again after a restart",
+        ("acked survives", "nothing returns", "recovery twice", "limits hold"), snapshot, "_find_repaired", nothing,
+        _restarted_in_blocks,
     ),
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
