@@ -171,6 +171,20 @@ def test_with_interval_sync_answers_leave_after_the_write_and_one_sync_follows()
         play.expect("")
 
 
+def test_with_interval_sync_what_was_created_is_there_after_a_loss_of_power() -> None:
+    for seed in range(8):
+        server = Server(sync_interval_ms=1_000_000, seed=seed)
+        server.create("s")
+        server.lose_power()
+        server.consumer("s", "c")
+        server.lose_power()
+        server.consumer("s", "d")
+        page = server.ok(rq.ListConsumers("s"))
+        assert isinstance(page, rq.Page)
+        found = [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
+        assert [(info.config.name, info.consumer_id) for info in found] == [("c", 2), ("d", 3)]
+
+
 def test_with_interval_sync_no_sequence_is_used_again_after_a_loss_of_power() -> None:
     for seed in range(8):
         server = Server(sync_interval_ms=1_000_000, seed=seed)

@@ -89,6 +89,27 @@ def test_damage_in_the_journal_is_found_at_the_start_and_outlives_it() -> None:
     assert answer.code == "no_such_stream"
 
 
+@pytest.mark.parametrize("checkpoints", range(2, 7))
+def test_damage_that_a_read_found_is_remembered_by_the_next_checkpoint(checkpoints: int) -> None:
+    server = Server(TINY)
+    server.create("s")
+    server.create("t")
+    server.publish("s", b"a needle")
+    server.publish("s", b"behind")
+
+    def write_until(checkpoints: int) -> None:
+        while server.node.stats.checkpoints < checkpoints:
+            server.publish("t", b"x" * 160)
+
+    write_until(checkpoints)
+    path, _ = flip(server, b"a needle")
+    assert not path.startswith("journal/")
+    damaged(server.call(rq.ReadRange("s", 1, 1)))
+    write_until(checkpoints + 1)
+    server.kill()
+    damaged(server.call(rq.GetStreamInfo("s")))
+
+
 def test_the_files_of_a_damaged_stream_are_not_swept_away() -> None:
     server = Server(TINY)
     server.create("s", block_size=5)

@@ -368,10 +368,15 @@ class Commits:
 
 
 def _must_sync(item: Gathered) -> bool:
-    """Whether, with interval sync, a record assigns sequences that no synced record has reserved."""
+    """Whether a record does not wait for the interval: one that uses up an id, or sequences that no synced record has reserved.
+
+    Else an id or a sequence might be given out twice, had the machine lost its power in between.
+    """
     record, hosted = item.record, item.hosted
+    if hosted is None or (isinstance(record, ConsumerCreated) and not hosted.stream.config.ephemeral):
+        return True
     copies = record.copies if isinstance(record, DropRecord) else record
-    if hosted is None or not isinstance(copies, PublishRecord) or hosted.stream.config.ephemeral:
+    if not isinstance(copies, PublishRecord) or hosted.stream.config.ephemeral:
         return False
     last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
     return last > hosted.reserved_synced

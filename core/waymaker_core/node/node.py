@@ -60,7 +60,7 @@ class Node:
         self._subscriptions = Subscriptions(state, self._indexes)
         self._garbage = Garbage(state, self._commits)
         self._calls = Calls(state, self._commits, self._indexes, self._handlers())
-        self._quarantine = Quarantine(state, self._calls, self._subscriptions)
+        self._quarantine = Quarantine(state, self._lives, self._calls, self._subscriptions)
         self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)

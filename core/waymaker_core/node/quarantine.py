@@ -10,6 +10,7 @@ from waymaker_core.disk import DiskFailure, FailureKind
 from waymaker_core.inputs import Unreadable
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.hosted import Damage, Hosted
+from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.timers import Timer
@@ -19,8 +20,9 @@ from waymaker_core.outcomes import Outcome, Refusal, Status
 class Quarantine:
     """Puts streams into quarantine, and answers what could not be read."""
 
-    def __init__(self, state: NodeState, calls: Calls, subscriptions: Subscriptions) -> None:
+    def __init__(self, state: NodeState, lives: Lives, calls: Calls, subscriptions: Subscriptions) -> None:
         self._state = state
+        self._lives = lives
         self._calls = calls
         self._subscriptions = subscriptions
         calls.damaged = self.found
@@ -44,6 +46,7 @@ class Quarantine:
         if state.hosted.get(hosted.id) is not hosted:
             return
         hosted.damage = damage
+        self._lives.changed[hosted.id] = hosted  # for the next checkpoint to remember it
         state.stats.quarantined_streams += 1
         for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS):
             state.timers.arm(timer, hosted.id, None)
