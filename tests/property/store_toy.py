@@ -75,6 +75,9 @@ class History:
     def quarantine(self, quarantine: Quarantine) -> None:
         self.quarantined[quarantine.stream_id] = quarantine
 
+    def id_used(self, consumer_id: int | None) -> None:
+        pass
+
     def files(self) -> Iterable[tuple[int, str]]:
         return [
             (s, chunk.path) for s in sorted(self.alive) for chunk in self.stored.get(s, []) if "tails" in chunk.path

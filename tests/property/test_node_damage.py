@@ -110,6 +110,31 @@ def test_damage_that_a_read_found_is_remembered_by_the_next_checkpoint(checkpoin
     damaged(server.call(rq.GetStreamInfo("s")))
 
 
+@pytest.mark.parametrize("needle", [b"a needle", b"consumer-four"])
+def test_ids_behind_the_damage_of_a_stream_are_not_drawn_again(needle: bytes) -> None:
+    server = Server()
+    server.create("s")
+    server.create("t")
+    server.consumer("s", "consumer-three")
+    server.publish("s", b"a needle")
+    server.consumer("s", "consumer-four")
+    if needle == b"a needle":
+        server.consumer("s", "consumer-five")
+    server.pass_ms(2_000)
+    last = max(info.consumer_id for info in infos(server, "s"))
+    flip(server, needle)
+    server.kill()
+    assert server.node.quarantined() == ["s"]
+    server.consumer("t", "c")
+    assert [info.consumer_id for info in infos(server, "t")] == [last + 1]
+
+
+def infos(server: Server, stream: str) -> list[rq.ConsumerInfo]:
+    page = server.ok(rq.ListConsumers(stream))
+    assert isinstance(page, rq.Page)
+    return [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
+
+
 def test_the_files_of_a_damaged_stream_are_not_swept_away() -> None:
     server = Server(TINY)
     server.create("s", block_size=5)

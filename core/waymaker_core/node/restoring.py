@@ -80,6 +80,10 @@ class Restoring:
             quarantine.path, quarantine.offset, quarantine.detail, at_start=True
         )
 
+    def id_used(self, consumer_id: int | None) -> None:
+        """A consumer was created in a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
+        self._draw_past(max(self.catalogue.next_id, self._ids_seen + 1) if consumer_id is None else consumer_id)
+
     def files(self) -> Iterator[tuple[int, str]]:
         """Block and tail files that live streams name."""
         for stream_id in list(self.catalogue.lives):

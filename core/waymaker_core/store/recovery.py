@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from waymaker_core.disk import Chunk, DiskOp
 from waymaker_core.limits import Limits
-from waymaker_core.records import Record
+from waymaker_core.records import ConsumerCreated, Record
 from waymaker_core.store import record_codec
 from waymaker_core.store.checkpoint import Chain
 from waymaker_core.store.checkpoint_reader import ChainReader
@@ -94,6 +94,10 @@ class Target(Protocol):
 
         As with `snapshot`, the stream may not be known yet, or be gone.
         """
+        ...
+
+    def id_used(self, consumer_id: int | None) -> None:
+        """A consumer was created in a stream that is quarantined; None where its record is damaged. The id stays used."""
         ...
 
     def files(self) -> Iterable[tuple[int, str]]:
@@ -273,12 +277,17 @@ class Replay:
         """A record, unless a snapshot covers it or its stream is gone or damaged."""
         stream_id, position = header.stream_id, header.position
         covered = self._covered.get(stream_id, 0)
-        if position <= covered or stream_id in self.quarantined or not self._alive(stream_id):
+        if position <= covered or not self._alive(stream_id):
             self.skipped += 1
+            return
+        if stream_id in self.quarantined:
+            self.skipped += 1
+            self._pass_over(header, meta)
             return
         expected = self._positions.get(stream_id, covered) + 1
         if position != expected:
             self.blame(stream_id, path, offset, f"its record {position} follows, where {expected} should")
+            self._pass_over(header, meta)
             return
         try:
             record = record_codec.decode(header.kind, header.version, meta)
@@ -289,9 +298,11 @@ class Replay:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
         except CorruptRecord as problem:
             self.blame(stream_id, path, offset, str(problem))
+            self._pass_over(header, meta)
             return
         except NONSENSE as problem:
             self.blame(stream_id, path, offset, f"a record that its state cannot take: {problem}")
+            self._pass_over(header, meta)
             return
         self._positions[stream_id] = position
         self.replayed += 1
@@ -305,6 +316,19 @@ class Replay:
             self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}, which is deleted)")
         else:
             self.blame(stream_id, path, offset, problem)
+            self._pass_over(header, b"")
+
+    def _pass_over(self, header: FrameHeader, meta: bytes) -> None:
+        """A record that its damaged stream is not given."""
+        if header.kind != ConsumerCreated.KIND:
+            return
+        try:
+            record = record_codec.decode(header.kind, header.version, meta)
+        except NONSENSE:
+            self._target.id_used(None)
+        else:
+            assert isinstance(record, ConsumerCreated)
+            self._target.id_used(record.consumer_id)
 
     def lost(self, path: str, offset: int, detail: str) -> None:
         """A frame that does not even name its stream."""
