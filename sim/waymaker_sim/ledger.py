@@ -466,8 +466,17 @@ class Ledger:
         self.stream_ids: dict[int, Life] = {}
         self.abrupt_stops = 0
         """How often the process stopped without having logged what is out."""
+        self.unsent_ns: list[int] = []
+        """When deliveries could not be read since the process last started: no attempts, as long as it lives."""
         self.mark: Callable[[str], None] = lambda name: None
         """Told of what is worth counting."""
+
+    def count_unsent(self) -> None:
+        """The process stopped: what could not be read may have been logged as an attempt before, and is one now."""
+        if self.unsent_ns:
+            for group in (group for life in self.lives for group in life.groups):
+                group.lost_ns = sorted([*group.lost_ns, *self.unsent_ns])
+            self.unsent_ns = []
 
     def begin_life(self, name: str, config: StreamConfig) -> Life:
         """A stream may exist from now on."""

@@ -7,7 +7,7 @@ from functools import partial
 from waymaker_core import outcomes
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.outcomes import Answer, Outcome, Refusal
 from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
@@ -68,7 +68,8 @@ class Worker:
         assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
         group = ask.group()
         if isinstance(answer, Refusal):
-            blind(ask)
+            if answer.outcome is not Outcome.NOT_APPLIED:
+                blind(ask)
             return
         if answer.code != outcomes.OK:
             if group is not None:

@@ -15,7 +15,7 @@ from functools import partial
 
 from waymaker_core.disk import DiskFailure
 from waymaker_core.effects import Effect, Log
-from waymaker_core.inputs import Input
+from waymaker_core.inputs import Input, Unreadable
 from waymaker_core.node import NodeConfig
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Request
@@ -106,6 +106,8 @@ class World:
             self.digest.step(process.number, now, inputs, effects)
         if process.steps == 1:
             self.scene.quarantines.started(effects)
+        if any(isinstance(item, Unreadable) for item in inputs):
+            self.ledger.unsent_ns.append(self.events.now_ns)
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)
@@ -123,6 +125,7 @@ class World:
         if self.late_syncs is not None:
             self.late_syncs.down()
         self.lookout.stopped()
+        self.ledger.count_unsent()
         if process.halted is None or not process.halted.clean:
             self.ledger.abrupt_stops += 1
         if self.digest is not None:

@@ -15,6 +15,8 @@ from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
 from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
+    "count-unsent": 198,
+    "interest-of-the-committed": 240,
     "forget-repairs-at-start": 1758,
     "leave-nothing-due": 419,
     "answer-any-size": 2,
@@ -52,7 +54,7 @@ SEEDS: dict[str, int] = {
     "dry-run-by-age": 83,
     "forget-quarantine": 26287,
     "snapshot-before-journal": 886,
-    "forget-reserved": 279,
+    "forget-reserved": 886,
     "sync-last-segment": 1721,
     "give-unsynced-again": 3480,
     "never-sync-late": 5166,

@@ -32,6 +32,10 @@ def _closely_watched(plan: Plan) -> bool:
     return plan.workers >= 3 and not plan.disk.read_error and not plan.rot and plan.limits.fetch_bytes_max > 100_000
 
 
+def _failing_reads(plan: Plan) -> bool:
+    return plan.disk.read_error >= 2_000
+
+
 def _not_logged(_: Any) -> Any:
     def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
         found = group.find(wanted, self._stream)
@@ -287,6 +291,10 @@ CONSUMER = {
     ),
     "silent-end": Mutant(
         "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,
+    ),
+    "count-unsent": Mutant(
+        "what could not be read was no delivery", ("acked survives", "floor honest"), Consumers, "not_sent", nothing,
+        _failing_reads,
     ),
     "new-ones-first": Mutant(
         "redeliveries that are due go before what is new", ("in order",), taking, "_joined", _new_first,

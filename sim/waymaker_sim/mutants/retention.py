@@ -11,10 +11,12 @@ import waymaker_core.stream.bounds as bounds
 import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention as retention
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.registry import Registry
 from waymaker_core.node.streams import Streams
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
+from waymaker_sim.events import MS
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
 
@@ -54,6 +56,10 @@ def _too_soon(original: Any) -> Any:
         original(state, cutoff + state.settings.max_age_ms // 2, strict, removal)
 
     return remove
+
+
+def _slow_syncs(plan: Plan) -> bool:
+    return plan.pace.sync_ns >= 20 * MS
 
 
 def _nobody_cares(_: Any) -> Any:
@@ -135,6 +141,10 @@ RETENTION = {
     "interest-too-high": Mutant(
         "with interest retention a message stays until every consumer is done with it", ("acked survives",),
         Consumers, "interest_floor", _nobody_cares,
+    ),
+    "interest-of-the-committed": Mutant(
+        "with interest retention a message stays for a consumer that is being created", ("acked survives",),
+        Registry, "beginning", giving([]), _slow_syncs,
     ),
     "interest-never": Mutant(
         "with interest retention a message goes once every consumer is done with it", ("limits hold",),
