@@ -27,8 +27,8 @@ from waymaker_core.requests import (
 )
 from waymaker_sim.checks import require, violated
 from waymaker_sim.dry_run import DryRun
-from waymaker_sim.groups import FOREVER_NS, Group
-from waymaker_sim.ledger import Life
+from waymaker_sim.groups import FOREVER_NS
+from waymaker_sim.ledger import Group, Life
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.publisher import Reader
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName

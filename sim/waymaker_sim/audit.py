@@ -23,8 +23,7 @@ from waymaker_core.requests import (
     StreamStats,
 )
 from waymaker_sim.checks import require, violated
-from waymaker_sim.groups import Group
-from waymaker_sim.ledger import Attempt, Ledger, Letter, Life
+from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
 from waymaker_sim.linear import NOTHING, Kind, Operation, Verdict, judge
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got

@@ -6,18 +6,15 @@ Nothing is judged here of messages; the ledger does that, and keeps one of these
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.requests import AckKind
 from waymaker_sim.due import Due
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Stamp
-
-if TYPE_CHECKING:
-    from waymaker_sim.ledger import Life
 
 MS = 1_000_000
 FOREVER_NS = 1 << 62
@@ -32,11 +29,33 @@ class Hold:
     free: bool = False
 
 
+class Stored(Protocol):
+    """What a group has to know of a message."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def asked_ns(self) -> int: ...
+
+
+class Lived(Protocol):
+    """What a group has to know of the life of the stream that it reads."""
+
+    @property
+    def live(self) -> Mapping[int, Stored]: ...
+    @property
+    def times(self) -> Mapping[int, int]: ...
+    def ends_in_order(self) -> bool: ...
+
+
+L = TypeVar("L", bound=Lived)
+
+
 @dataclass(slots=True, eq=False)
-class Group:
+class GroupOf(Generic[L]):
     """A queue group, or a consumer without one, through its life."""
 
-    life: Life
+    life: L
     config: ConsumerConfig
     created_ns: int
     last_before: int = 0

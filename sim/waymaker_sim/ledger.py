@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from waymaker_core.configs import DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.message import decode_body
 from waymaker_sim.checks import require, violated
-from waymaker_sim.groups import Group, Hold
+from waymaker_sim.groups import GroupOf, Hold
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.subjects import accepts
@@ -82,6 +82,12 @@ class Look:
     seq: int
     asked_ns: int
     answered_ns: int
+
+
+class Group(GroupOf["Life"]):
+    """A consumer group of one life of a stream."""
+
+    __slots__ = ()
 
 
 class Life:

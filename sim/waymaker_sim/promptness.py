@@ -10,7 +10,7 @@ from waymaker_core.configs import Retention
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import violated
 from waymaker_sim.events import SECOND
-from waymaker_sim.groups import Group
+from waymaker_sim.ledger import Group
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, Scene
 

@@ -41,8 +41,7 @@ from waymaker_core.types import Token
 from waymaker_sim.checks import violated
 from waymaker_sim.copies import Copy
 from waymaker_sim.events import Events
-from waymaker_sim.groups import Group
-from waymaker_sim.ledger import Ledger, Life
+from waymaker_sim.ledger import Group, Ledger, Life
 from waymaker_sim.process import Got, Process, Stamp
 from waymaker_sim.quarantines import Quarantines
 

@@ -12,7 +12,8 @@ from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
-from waymaker_sim.groups import Group, Hold
+from waymaker_sim.groups import Hold
+from waymaker_sim.ledger import Group
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.promptness import judge_fetch, judge_passed_over, judge_waiting
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName

@@ -21,8 +21,7 @@ from waymaker_sim.cases import from_text
 from waymaker_sim.command import sim
 from waymaker_sim.digest import Digest
 from waymaker_sim.events import Events
-from waymaker_sim.groups import Group
-from waymaker_sim.ledger import Ledger
+from waymaker_sim.ledger import Group, Ledger
 from waymaker_sim.process import Process
 from waymaker_sim.run import run_tape
 from waymaker_sim.scene import ConsumerName, Scene
