@@ -10,6 +10,7 @@ import pytest
 from tests.property.node_kit import Server
 from waymaker_core import requests as rq
 from waymaker_core.configs import StreamConfig
+from waymaker_core.limits import Limits
 from waymaker_core.message import encode_body
 from waymaker_core.outcomes import Answer, Refusal, Status
 from waymaker_core.store.archive import Head
@@ -87,10 +88,28 @@ def test_consumers_that_no_client_could_make_are_refused(path: Path, value: obje
 def test_two_consumers_of_one_name_and_more_than_may_be_out_are_refused() -> None:
     group = with_value((1, 0, 0), 9)[1][0]  # type: ignore[index]
     assert isinstance(imported(Server(), [1, [group, group]]), Refusal)
-    full = [[2, 1, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(500)]
+    full = [[2, 1, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(2_000)]
     assert isinstance(imported(Server(), with_value((1, 0, 5), full)), Refusal)
 
 
 def test_columns_of_sequences_count_as_out_too() -> None:
-    column = array("Q", range(1, 4_000_002)).tobytes()
-    assert isinstance(imported(Server(), with_value((1, 0, 5), [[2, 1, column]])), Refusal)
+    columns = [[2, 1, array("Q", range(1, 1_000_001)).tobytes()]] * 17
+    answer = imported(Server(), with_value((1, 0, 5), columns))
+    assert isinstance(answer, Refusal)
+    assert "17000000 deliveries out" in answer.message
+
+
+def test_more_may_be_out_than_a_consumer_may_take_now() -> None:
+    server = Server(Limits(pending_max=2))
+    server.create("s")
+    server.consumer("s", "c")
+    server.publish("s", *[b"x"] * 9)
+    full = with_value((*OUT, 3), b"\xff\x01")
+    body, size = encode_body("a", (), b"x", server.config.limits)
+    head = Head(StreamConfig("r"), 0, 1, 10, 9, 9, full)
+    stream_id = server.ok(rq.ImportBegin("r", head))
+    assert isinstance(stream_id, int)
+    lengths = [len(body)] * 9
+    server.ok(rq.ImportBatch(stream_id, list(range(1, 10)), [5] * 9, ["a"] * 9, [size] * 9, lengths, body * 9))
+    server.ok(rq.ImportEnd(stream_id, commit=True))
+    assert server.info("r", "c").pending == 9
