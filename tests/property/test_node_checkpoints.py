@@ -11,7 +11,7 @@ from tests.property.node_kit import SMALL, Server, consumer_config, publish, str
 from tests.property.store_disk import Crash, MemoryDisk
 from waymaker_core import requests as rq
 from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
+from waymaker_core.disk import DiskFailure, FailureKind, SyncDir, SyncFile, Write
 from waymaker_core.effects import Job, Lane
 from waymaker_core.inputs import Call, Input, JobFailed
 from waymaker_core.limits import KIB
@@ -250,3 +250,38 @@ def test_a_failed_sync_of_a_checkpoint_is_the_end() -> None:
             break
     assert server.halted is not None
     assert not server.halted.clean
+
+
+def test_what_a_failed_checkpoint_was_to_say_the_next_one_says() -> None:
+    server = Server(TINY)
+    server.create("old", block_size=20)
+    fill(server, "old", 200)
+    taken = server.node.stats.checkpoints
+    assert taken >= 1
+    perform = server.do
+    failed: list[str] = []
+
+    def failing(job: Job) -> Input:
+        for index, op in enumerate(job.ops):
+            if isinstance(op, Write) and op.path.startswith("checkpoints") and isinstance(job.ops[-1], SyncDir):
+                failed.append(op.path)
+                return JobFailed(job.id, DiskFailure(FailureKind.NO_SPACE, op.path, 0, "no", index))
+        return perform(job)
+
+    server.do = failing  # type: ignore[method-assign]
+    server.create("new")
+    server.consumer("new", "c")
+    server.publish("new", b"kept")
+    while not failed:
+        server.publish("old", bytes(100), subject="a.b")
+    server.do = perform  # type: ignore[method-assign]
+    server.pass_ms(5_000)
+    while server.node.stats.checkpoints < taken + 3:
+        server.publish("old", bytes(100), subject="a.b")
+    server.kill()
+    assert [payload for _, _, payload in server.all("new")] == [b"kept"]
+    assert server.info("new", "c").pending == 0
+    server.consumer("new", "d")
+    page = server.ok(rq.ListConsumers("new"))
+    assert isinstance(page, rq.Page)
+    assert len({info.consumer_id for info in page.entries if isinstance(info, rq.ConsumerInfo)}) == 2
