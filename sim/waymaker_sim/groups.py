@@ -131,6 +131,11 @@ class GroupOf(Generic[L]):
         """How often a message that was asked for then may have been delivered, lost deliveries included."""
         return self.most.get(seq, 0) + len(self.lost_ns) - bisect_left(self.lost_ns, asked_ns)
 
+    def may_come_back(self) -> int:
+        """How many messages may be out again after an abrupt stop, though they were answered or given up before."""
+        spent = {seq for seq, count in self.most.items() if count >= self.config.max_deliver}
+        return len((self.answered | spent) - self.acked_ok)
+
     def same(self, config: ConsumerConfig) -> bool:
         """Whether a consumer of this configuration belongs to this group."""
         return bool(config.deliver_group) and config.deliver_group == self.config.deliver_group

@@ -398,6 +398,9 @@ class Reader:
         assert group is not None
         what = f"{group.life.name}/{group.config.name}"
         most = self.scene.process.config.limits.pending_max
+        if self.scene.ledger.abrupt_stops:
+            # What was answered or given up and not yet durable is out again, whatever went out in its place.
+            most += group.may_come_back()
         require(info.pending <= most, "limits hold", f"{what}: {info.pending} are out, {most} may be")
         if ask.asked_ns >= group.floor_ns:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
