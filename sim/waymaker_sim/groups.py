@@ -132,9 +132,12 @@ class GroupOf(Generic[L]):
         return self.most.get(seq, 0) + len(self.lost_ns) - bisect_left(self.lost_ns, asked_ns)
 
     def may_come_back(self) -> int:
-        """How many messages may be out again after an abrupt stop, though they were answered or given up before."""
+        """How many messages may be out again after an abrupt stop, though they were answered or given up before.
+
+        What was confirmed to be done stays done.
+        """
         spent = {seq for seq, count in self.most.items() if count >= self.config.max_deliver}
-        return len((self.answered | spent) - self.acked_ok)
+        return len((self.answered | spent) - self.done_ns.keys())
 
     def same(self, config: ConsumerConfig) -> bool:
         """Whether a consumer of this configuration belongs to this group."""

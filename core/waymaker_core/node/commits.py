@@ -368,7 +368,8 @@ class Commits:
 
 
 def _must_sync(item: Gathered) -> bool:
-    """Whether a record does not wait for the interval: one that uses up an id, or sequences that no synced record has reserved.
+    """Whether a record does not wait for the interval: a change of the catalogue, a consumer's creation, or sequences that no
+    synced record has reserved.
 
     Else an id or a sequence might be given out twice, had the machine lost its power in between.
     """
