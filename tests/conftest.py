@@ -1,13 +1,17 @@
-"""What every test shares: how hard Hypothesis tries.
+"""What every test shares: how hard Hypothesis tries, and a Ctrl-C that can be tried.
 
 Three profiles, chosen by ``HYPOTHESIS_PROFILE``, by ``CI=true`` otherwise: ``default`` looks for something
 new at every run, ``ci`` repeats the same examples so that a red run is red again, ``thorough`` takes its time.
 No example has a deadline: the machines that run this are busy, and slowness is what the benchmarks judge.
+
+Whoever starts the tests in the background of a script, as CI may, starts them with Ctrl-C ignored, and every program they start
+inherits that. What Ctrl-C does to a program is among the tests, so they give it back its meaning.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -25,3 +29,6 @@ def profile_name(environment: dict[str, str]) -> str:
 
 
 settings.load_profile(profile_name(dict(os.environ)))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
