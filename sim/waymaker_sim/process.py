@@ -21,7 +21,7 @@ from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
 from waymaker_core.types import ANYONE, Now, Token
-from waymaker_sim.checks import violated
+from waymaker_sim.circles import Circles
 from waymaker_sim.disk import SimDisk
 from waymaker_sim.events import MS, SECOND, US, Events
 from waymaker_sim.tape import Track
@@ -112,8 +112,6 @@ class NodeRaised(Exception):
 
 
 SLOW_MAX_NS = 3 * SECOND
-STEPS_A_SECOND_MAX = 12_000
-"""More steps than that in a virtual second are a node that runs in circles: no world has work for so many."""
 
 StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
 
@@ -161,7 +159,7 @@ class Process:
         self.paused_until_ns = 0
         """When the last pause was over, or will be."""
         self._busy_until = 0
-        self._window = (0, 0)
+        self._circles = Circles()
 
     # ------------------------------------------------------------ clocks
 
@@ -349,7 +347,7 @@ class Process:
         inputs, self._inputs = self._inputs, []
         now = self.now()
         self.steps += 1
-        self._count_steps(inputs)
+        self._circles.stepped(self.events.now_ns, inputs)
         try:
             effects = self.node.step(now, inputs)
         except Exception as error:
@@ -364,16 +362,6 @@ class Process:
             deadline = self.node.next_deadline()
             if deadline is not None:
                 self._wake(max(0, deadline - now.mono_ns))
-
-    def _count_steps(self, inputs: list[Input]) -> None:
-        second, count = self._window
-        if second != self.events.now_ns // SECOND:
-            second, count = self.events.now_ns // SECOND, 0
-        self._window = (second, count + 1)
-        if count > STEPS_A_SECOND_MAX:
-            violated(
-                "progress", f"{count} steps in one virtual second; this one takes {[type(i).__name__ for i in inputs]}"
-            )
 
     def _perform(self, effects: list[Effect]) -> None:
         stamp = Stamp(self.life, self.steps, self.events.now_ns)

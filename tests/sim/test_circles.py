@@ -1,0 +1,49 @@
+"""A node that keeps itself busy is told from one that is kept busy."""
+
+from __future__ import annotations
+
+import pytest
+
+from waymaker_core.inputs import Cancel, Input, JobDone
+from waymaker_core.node import Node
+from waymaker_core.types import JobId, Token
+from waymaker_sim.checks import Violation
+from waymaker_sim.circles import OWN_STEPS_MAX, STEPS_OF_A_CALL, Circles
+from waymaker_sim.events import SECOND
+from waymaker_sim.run import run_seed
+
+OWN: list[Input] = [JobDone(JobId(1), [])]
+SAID: list[Input] = [Cancel(Token(1)), *OWN]
+
+
+def steps(circles: Circles, at_ns: int, inputs: list[Input], count: int) -> None:
+    for _ in range(count):
+        circles.stepped(at_ns, inputs)
+
+
+@pytest.mark.parametrize("inputs", [[], OWN])
+def test_too_many_steps_that_nobody_asked_for_are_a_violation(inputs: list[Input]) -> None:
+    circles = Circles()
+    steps(circles, 7, inputs, OWN_STEPS_MAX)
+    with pytest.raises(Violation, match=f"{OWN_STEPS_MAX + 1} steps"):
+        circles.stepped(8, inputs)
+
+
+def test_a_second_begins_anew() -> None:
+    circles = Circles()
+    for second in range(3):
+        steps(circles, second * SECOND, OWN, OWN_STEPS_MAX)
+
+
+def test_steps_of_calls_are_as_many_as_there_are_calls() -> None:
+    circles = Circles()
+    steps(circles, 0, SAID, 100_000)
+    steps(circles, 0, OWN, OWN_STEPS_MAX + STEPS_OF_A_CALL * 100_000)
+    with pytest.raises(Violation):
+        circles.stepped(0, OWN)
+
+
+def test_a_deadline_that_stays_in_the_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Node, "next_deadline", lambda _: 0)
+    report = run_seed(3)
+    assert report.check == "progress", report
