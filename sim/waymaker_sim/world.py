@@ -35,6 +35,7 @@ from waymaker_sim.marks import Lookout
 from waymaker_sim.nemesis import Nemesis
 from waymaker_sim.process import Got, Pace, Process, Stamp, State
 from waymaker_sim.publisher import Publisher, Reader, Refused
+from waymaker_sim.room import empty_the_disk
 from waymaker_sim.scene import Ask, Scene
 from waymaker_sim.swarm import Plan, draw_plan
 from waymaker_sim.tape import Tape, Track
@@ -270,6 +271,8 @@ class World:
         for crash in (process.kill, process.lose_power):
             if not self.lost():
                 self._again(process, crash, seen)
+        if not self.lost() and not self._rotten():
+            empty_the_disk(process, PatientAsker(self.scene), seen)
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()

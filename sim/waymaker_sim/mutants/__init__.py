@@ -15,10 +15,11 @@ from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.late_syncs import LATE_SYNCS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.retention import RETENTION
+from waymaker_sim.mutants.room import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-AREAS = (STORE, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE, ARCHIVES)
+AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE, ARCHIVES)
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 

@@ -1,0 +1,36 @@
+"""Rules of the disk's room: what nobody uses any more goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waymaker_core.node.garbage import Garbage
+from waymaker_core.node.tails import Tails
+from waymaker_core.store.journal import Journal
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+
+def _knowing_only_its_own(original: Any) -> Any:
+    """Tail files count from the first that this process made."""
+
+    def note(self: Tails, hosted: Any) -> None:
+        if self._bytes:
+            original(self, hosted)
+
+    return note
+
+
+ROOM = {
+    "forget-tails-at-start": Mutant(
+        "a start counts who uses which tail file", ("room given back",), Tails, "note", _knowing_only_its_own,
+    ),
+    "keep-unused-tails": Mutant(
+        "a tail file that nobody uses is garbage", ("room given back",), Tails, "take_unused", giving([]),
+    ),
+    "keep-garbage": Mutant(
+        "garbage leaves the disk", ("room given back",), Garbage, "collect", nothing,
+    ),
+    "keep-segments": Mutant(
+        "segments before a checkpoint's cut are given up", ("room given back",), Journal, "release", giving([]),
+    ),
+}  # fmt: skip
