@@ -94,11 +94,11 @@ class Administrator:
 
     def _ask(
         self, thing: StreamName | ConsumerName, request: Request, done: Callable[[Answer], None],
-        undone: Callable[[], None], resolve: Callable[[bool], None], *, lasting: bool = True,
+        undone: Callable[[], None], resolve: Callable[[bool], None], *, may_wait: bool = False,
     ) -> None:  # fmt: skip
         """Ask for a change of one name. Exactly one of the three is called, `resolve` once the outcome is known.
 
-        What is `lasting` counts as done once it is durable; anything else at once, and is asked about again if it got lost.
+        What `may_wait` for a sync at intervals counts as done once it is durable; anything else was so when it was answered.
         """
 
         def settled(answer: Answer) -> None:
@@ -108,11 +108,10 @@ class Administrator:
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
             if isinstance(answer, Answer) and answer.code == outcomes.OK:
-                if lasting:
+                if may_wait:
                     self.scene.settle(partial(settled, answer), lost)
                 else:
                     settled(answer)
-                    self.scene.settle(lambda: None, undone_later)
                 return
             self.busy = False
             if _certainly_not(answer):
@@ -127,11 +126,6 @@ class Administrator:
         def lost() -> None:
             self.busy = False
             thing.doubt = resolve
-
-        def undone_later() -> None:
-            if thing.steady():
-                thing.version += 1
-                thing.doubt = resolve
 
         thing.version += 1
         self.busy = True
@@ -282,14 +276,7 @@ class Administrator:
             if known is not None and isinstance(answer, Answer) and isinstance(answer.value, StreamInfo):
                 Reader.within_bounds(known, answer.value.stats)
 
-        self._ask(
-            stream,
-            request,
-            updated,
-            lambda: life.configs.append(old),
-            lambda exists: self._must(life, exists),
-            lasting=False,
-        )
+        self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
 
     @staticmethod
     def _must(life: Life, exists: bool) -> None:
@@ -414,4 +401,4 @@ class Administrator:
             life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
 
         request = DeleteConsumer(stream.name, consumer.name)
-        self._ask(consumer, request, gone, stays, lambda exists: stays() if exists else gone())
+        self._ask(consumer, request, gone, stays, lambda exists: stays() if exists else gone(), may_wait=True)

@@ -6,8 +6,9 @@ lost, nothing that came later is left (never a hole); no sequence is given twice
 every answer had waited for it.
 
 The disk says when the journal was last synced as a whole, and what is left is read off a copy of it, before anybody acts. From
-there on what was confirmed too late counts as if its answer had got lost, unless it is there: then it is durable. Changes of
-streams and consumers are believed only when they are (`settle`), so that their lives stay certain.
+there on what was confirmed too late counts as if its answer had got lost, unless it is there: then it is durable. Streams,
+their settings and creations of consumers do not wait for the interval; the deletion of a consumer does, and is believed only
+when it is durable (`settle`), so that lives stay certain.
 """
 
 from __future__ import annotations
@@ -134,8 +135,10 @@ class LateSyncs:
             self._scene.mark("unsynced publish lost")
         for known in self._scene.streams[name].consumers.values():
             consumer, group = there.consumers.get(known.name), known.group
-            if consumer is None or group is None or not known.steady() or known.doubt is not None:
+            if group is None or not known.steady() or known.doubt is not None:
                 continue
+            if consumer is None:
+                violated("late syncs", f"{name}/{known.name} was created for good and is gone")
             floor, dropped = group.risen_by(since_ns)
             what = f"{name}/{known.name}: floor {consumer.floor}, dropped {consumer.dropped}"
             require(

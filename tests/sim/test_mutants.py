@@ -58,6 +58,7 @@ SEEDS: dict[str, int] = {
     "sync-last-segment": 1721,
     "give-unsynced-again": 3480,
     "never-sync-late": 5166,
+    "create-late": 886,
     "forget-tails-at-start": 12,
     "keep-unused-tails": 12,
     "keep-garbage": 12,

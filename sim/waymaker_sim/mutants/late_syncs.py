@@ -7,6 +7,7 @@ from typing import Any
 import waymaker_core.node.commits as commits
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
+from waymaker_core.records import ConsumerCreated
 from waymaker_core.store.journal import Journal
 from waymaker_core.stream.state import StreamState
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -34,7 +35,19 @@ def _last_segment_only(original: Any) -> Any:
     return flush
 
 
+def _creating_late(original: Any) -> Any:
+    def must_sync(item: Any) -> bool:
+        created = item.hosted is None or isinstance(item.record, ConsumerCreated)
+        return not created and bool(original(item))
+
+    return must_sync
+
+
 LATE_SYNCS = {
+    "create-late": Mutant(
+        "streams and consumers are durable when their creation is answered", ("late syncs", "lives apart", "one history"),
+        commits, "_must_sync", _creating_late, _losing,
+    ),
     "never-sync-late": Mutant(
         "what was written is synced within the interval", ("late syncs", "progress"), Commits, "_arm_sync", nothing, _losing,
     ),
