@@ -14,6 +14,9 @@ from waymaker_sim.scene import Scene
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
+AMBUSHES = ("MANIFEST", "checkpoints/", "blocks/", "tails/", "journal/")
+"""Where the disk may fill just when something is to be written there."""
+
 
 class Nemesis:
     """Acts on one machine."""
@@ -24,6 +27,7 @@ class Nemesis:
         self.process = process
         self.scene = scene
         self._full_until = 0
+        process.on_ambush = partial(self._fill, 1_000, MS, 300 * MS)
 
     def act(self) -> None:
         """Maybe something."""
@@ -35,7 +39,13 @@ class Nemesis:
             process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
             self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
         if track.chance("disk full", plan.full):
-            self._fill()
+            self._fill(100_000, 100 * MS, 5 * SECOND)
+        if process.state is State.UP and track.chance("full in ambush", plan.full_in_ambush):
+            where, passing = track.pick("ambush", AMBUSHES), track.draw("passing", 4)
+            process.ambush = where, passing
+            process.fault(
+                "disk fills", f"the disk will be full when {where} is written to, once {passing} writes have passed"
+            )
         if track.chance("bit rot", plan.rot):
             rotten = process.disk.rot(track)
             if rotten is not None:
@@ -66,10 +76,10 @@ class Nemesis:
             self.scene.mark("pause")
             process.pause(track.magnitude("pause for", 3 * SECOND))
 
-    def _fill(self) -> None:
-        disk, room = self.process.disk, self.track.magnitude("room left", 100_000)
+    def _fill(self, room_max: int, least_ns: int, more_ns: int) -> None:
+        disk, room = self.process.disk, self.track.magnitude("room left", room_max)
         disk.faults.capacity = disk.used_bytes() + room
-        self._full_until = self.process.events.now_ns + 100 * MS + self.track.magnitude("full for", 5 * SECOND)
+        self._full_until = self.process.events.now_ns + least_ns + self.track.magnitude("full for", more_ns)
         self.process.events.at(self._full_until, partial(self._free, self._full_until))
         self.scene.mark("disk full")
         self.process.fault("disk full", f"the disk has room for {room:,} bytes more")

@@ -14,7 +14,19 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from waymaker_core.disk import Delete, DiskFailure, DiskOp, ListDir, Read, ReadChunk, Rename, SyncDir, SyncFile
+from waymaker_core.disk import (
+    CreateFile,
+    Delete,
+    DiskFailure,
+    DiskOp,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
 from waymaker_core.node import Node, NodeConfig, open_node
@@ -140,6 +152,9 @@ class Process:
         self.steps = 0
         self.effects_left: int | None = None
         """How many more effects are performed before the process dies; None: no such plan."""
+        self.ambush: tuple[str, int] | None = None
+        """What the paths of operations begin with that the disk fills before, and how many such are let pass; None: no plan."""
+        self.on_ambush: Callable[[], None] = lambda: None
         self.on_step: StepSeen | None = None
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
@@ -272,7 +287,7 @@ class Process:
         self.life += 1
         self.state = State.DOWN
         self.node = None
-        self.effects_left = None
+        self.effects_left = self.ambush = None
         self._inputs = []
         for lane in self._lanes.values():
             lane.clear()
@@ -457,6 +472,11 @@ class Process:
             self.events.after(0, partial(self._end, self.life, job, JobDone(job.id, results)))
             return
         op = job.ops[index]
+        if self.ambush is not None and isinstance(op, CreateFile | Write) and op.path.startswith(self.ambush[0]):
+            where, passing = self.ambush
+            self.ambush = (where, passing - 1) if passing else None
+            if not passing:
+                self.on_ambush()
         self._running[job.id] = op
         self.events.after(self._takes(op), partial(self._op, self.life, job, index, results))
 

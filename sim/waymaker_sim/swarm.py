@@ -37,6 +37,7 @@ class Plan:
     drain: int = 0
     rot: int = 0
     full: int = 0
+    full_in_ambush: int = 0
     wall_jump: int = 0
     pause: int = 0
     cancel: int = 0
@@ -142,4 +143,6 @@ def draw_plan(track: Track) -> Plan:
     if (plan.disk.sync_error or plan.power) and not plan.rot and track.draw("late syncs", 4) == 3:
         plan.sync_interval_ms = track.pick("late sync interval", [500, 100, 20, 2_000])
     plan.archives = track.draw("archives", 5) == 4
+    if plan.full:
+        plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
     return plan

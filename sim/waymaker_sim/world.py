@@ -225,7 +225,7 @@ class World:
             machine.disk.faults = DiskFaults()
             machine.pace.slow_per_million = 0
             machine.pace.read_ns = Pace().read_ns
-            machine.effects_left = None
+            machine.effects_left = machine.ambush = None
         for publisher in self.publishers:
             publisher.diligent = True
         self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))

@@ -43,6 +43,11 @@ def _crashing(plan: Plan) -> bool:
     return plan.power + plan.kill > 10_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
+def _failing_checkpoints(plan: Plan) -> bool:
+    """Checkpoints that find no room, among segments that come and go."""
+    return plan.full_in_ambush > 40_000 and plan.limits.segment_bytes <= 16 * KIB
+
+
 def _failing_syncs(plan: Plan) -> bool:
     return plan.disk.sync_error > 1_000 and plan.disk.lose
 
@@ -153,6 +158,24 @@ def _without_catalogue(original: Any) -> Any:
     return finish
 
 
+def _forgetting_what_failed(original: Any) -> Any:
+    def failed(self: Checkpoints, *arguments: Any) -> None:
+        changed = self._lives.catalogue_changed
+        original(self, *arguments)
+        self._lives.catalogue_changed = changed
+
+    return failed
+
+
+def _forgetting_streams(original: Any) -> Any:
+    def failed(self: Checkpoints, *arguments: Any) -> None:
+        changed = dict(self._lives.changed)
+        original(self, *arguments)
+        self._lives.changed = changed
+
+    return failed
+
+
 def _passing_over(_: Any) -> Any:
     def blame(self: Any, stream_id: int, path: str, offset: int, detail: str) -> None:
         # The record is lost, and those behind it count from its place.
@@ -240,5 +263,15 @@ STORE = {
         "a checkpoint that lets go of the catalogue's records holds its state",
         ("lives apart", "acked survives", "recovery honest"),
         Checkpoints, "_finish", _without_catalogue, _crashing,
+    ),
+    "forget-failed-catalogue": Mutant(
+        "the catalogue that a failed checkpoint was to hold is in the next one",
+        ("lives apart", "acked survives", "recovery honest", "recovery twice"),
+        Checkpoints, "_failed", _forgetting_what_failed, _failing_checkpoints,
+    ),
+    "forget-failed-streams": Mutant(
+        "the streams that a failed checkpoint was to hold are in the next one",
+        ("ledger grows", "acked survives", "recovery honest", "recovery twice", "answer allowed"),
+        Checkpoints, "_failed", _forgetting_streams, _failing_checkpoints,
     ),
 }  # fmt: skip
