@@ -273,6 +273,7 @@ class World:
                 self._again(process, crash, seen)
         if not self.lost() and not self._rotten():
             empty_the_disk(process, PatientAsker(self.scene), seen)
+            self._again(process, process.kill, observe(PatientAsker(self.scene)))
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()
