@@ -1,8 +1,9 @@
 """A node that runs in circles: steps that nobody outside asked for, again and again.
 
-A client's call may lead to a few more steps, when what it read or wrote is done. A node that takes many more than that keeps
-itself busy: a deadline that stays in the past, a job that is given out again as soon as it is done. Both take a step every
-0.1 virtual milliseconds or less.
+A client's call may lead to a few more steps, when what it wrote is done, and to one for each file that had to be read for it,
+which may be hundreds where indexes are many and memory for them is little. A node that takes many more than that keeps itself
+busy: a deadline that stays in the past, a job that is given out again as soon as it is done. Both take a step every 0.1 virtual
+milliseconds or less. A node that reads the same again and again is not seen here, but by whoever waits for its answer.
 """
 
 from __future__ import annotations
@@ -17,30 +18,35 @@ from waymaker_sim.events import SECOND
 OWN_STEPS_MAX: Final = 4_000
 """So many steps in a virtual second may come of checkpoints, timers and what else the node does by itself."""
 STEPS_OF_A_CALL: Final = 2
-"""And so many of each thing that a client said: the busiest worlds, with a read for every message, need about 1.8."""
+"""And so many of each thing that a client said, for what it wrote and what it waits for."""
 
 _OWN = (JobDone, JobFailed, Unreadable)
 
 
 class Circles:
-    """Counts steps and what clients said, by virtual second."""
+    """Counts steps and what gave a reason for them, by virtual second."""
 
     def __init__(self) -> None:
         self._second = 0
         self._own = 0
         self._said = 0
+        self._read = 0
+
+    def read(self) -> None:
+        """A read for whoever asked is done."""
+        self._read += 1
 
     def stepped(self, at_ns: int, inputs: Sequence[Input]) -> None:
         """One step with these inputs. Violation (`progress`) when there were too many that only the node had a reason for."""
         second = at_ns // SECOND
         if second != self._second:
-            self._second, self._own, self._said = second, 0, 0
+            self._second, self._own, self._said, self._read = second, 0, 0, 0
         said = sum(not isinstance(one, _OWN) for one in inputs)
         self._said += said
         self._own += not said
-        if self._own > OWN_STEPS_MAX + STEPS_OF_A_CALL * self._said:
+        if self._own > OWN_STEPS_MAX + STEPS_OF_A_CALL * self._said + self._read:
             violated(
                 "progress",
-                f"{self._own} steps in one virtual second in which clients said {self._said} things;"
-                f" this one takes {[type(one).__name__ for one in inputs]}",
+                f"{self._own} steps in one virtual second in which clients said {self._said} things and {self._read} reads"
+                f" were done; this one takes {[type(one).__name__ for one in inputs]}",
             )

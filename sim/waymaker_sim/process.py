@@ -501,6 +501,7 @@ class Process:
             return
         self._take(end)
         if job.lane is Lane.READ:
+            self._circles.read()
             for path in _read_paths(job):
                 self._being_read[path] -= 1
                 if not self._being_read[path]:

@@ -43,6 +43,15 @@ def test_steps_of_calls_are_as_many_as_there_are_calls() -> None:
         circles.stepped(0, OWN)
 
 
+def test_each_read_is_good_for_a_step() -> None:
+    circles = Circles()
+    for _ in range(10_000):
+        circles.read()
+    steps(circles, 0, OWN, OWN_STEPS_MAX + 10_000)
+    with pytest.raises(Violation):
+        circles.stepped(0, OWN)
+
+
 def test_a_deadline_that_stays_in_the_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Node, "next_deadline", lambda _: 0)
     report = run_seed(3)
