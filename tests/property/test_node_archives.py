@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.property.node_kit import Server
 from waymaker_core import requests as rq
-from waymaker_core.disk import ReadChunk
+from waymaker_core.disk import CopyChunks, ReadChunk
+from waymaker_core.effects import Effect, Job
+from waymaker_core.inputs import Input
 from waymaker_core.message import decode_body
 from waymaker_core.outcomes import Answer
 from waymaker_core.requests import AckKind, ImportBatch, Messages
@@ -144,3 +146,33 @@ def test_a_restored_stream_without_messages_keeps_its_last_sequence_through_rest
     server.kill()
     assert server.stats("copy").last_seq == 3
     assert server.publish("copy", b"next").first_seq == 4
+
+
+def test_a_stream_restored_while_a_checkpoint_runs_keeps_its_last_sequence() -> None:
+    server = Server()
+    server.create("s")
+    server.create("busy")
+    server.publish("s", b"gone")
+    server.ok(rq.UpdateStream("s", max_age_ms=1_000))
+    server.pass_ms(5_000)
+    head, batches = export(server)
+    assert (head.last_seq, batches) == (1, [])
+    checkpoints, perform = server.node.stats.checkpoints, server.perform
+    waiting: list[Job] = []
+
+    def holding_back(effect: Effect) -> list[Input]:
+        if isinstance(effect, Job) and any(isinstance(op, CopyChunks) for op in effect.ops):
+            waiting.append(effect)
+            return []
+        return perform(effect)
+
+    server.perform = holding_back  # type: ignore[method-assign]
+    while not waiting:
+        server.publish("busy", b"." * 1_000)
+    put_back(server, "copy", head, batches)
+    server.perform = perform  # type: ignore[method-assign]
+    server.step(*(server.do(job) for job in waiting))
+    assert server.node.stats.checkpoints == checkpoints + 1
+    server.kill()
+    assert server.stats("copy").last_seq == 1
+    assert server.publish("copy", b"next").first_seq == 2

@@ -7,10 +7,11 @@ from typing import Any
 
 from waymaker_core.consumer import consumers
 from waymaker_core.node import moving
+from waymaker_core.node.restoring import Restoring
 from waymaker_core.stream import admission, retention
 from waymaker_core.stream.answers import CopyDecision
 from waymaker_core.stream.state import StreamState
-from waymaker_sim.mutants.planting import Mutant
+from waymaker_sim.mutants.planting import Mutant, nothing
 
 
 def _in_two_decisions(original: Any) -> Any:
@@ -37,6 +38,9 @@ PAST_BUGS: dict[str, Mutant] = {
     ),
     "file-a-block": Mutant(
         "small sealed blocks share a file", ("answered", "progress"), moving, "PACK_BLOCKS", lambda _: 1
+    ),
+    "opened-in-a-checkpoint": Mutant(
+        "where an import ended is found in the catalogue, too", ("recovery twice",), Restoring, "_open_again", nothing
     ),
 }  # fmt: skip
 """By the name of the case in `cases/`."""

@@ -182,7 +182,16 @@ class Restoring:
                 self.changed.pop(stream_id, None)
             hosted = self._serve(stream_id)
             hosted.damage = damage
+            if damage is None:
+                self._open_again(hosted)
             if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in hosted.stream.chunks()):
                 self.changed[stream_id] = hosted
         self.hosted = {stream_id: self.hosted[stream_id] for stream_id in self.catalogue.lives}
         return self.hosted
+
+    def _open_again(self, hosted: Hosted) -> None:
+        """A checkpoint may hold the catalogue from behind the end of an import, and the stream from before it or not."""
+        life = hosted.life
+        if not life.importing and hosted.stream.last_seq < life.last_seq:
+            hosted.stream.open_at(life.last_seq)
+            self.changed[hosted.id] = hosted
