@@ -228,7 +228,6 @@ class Administrator:
             life.end()
             self.scene.mark("stream deleted")
 
-        self.scene.quarantines.may_go(stream.name)
         self._ask(stream, DeleteStream(stream.name), gone, lambda: None, lambda exists: None if exists else gone())
 
     def _update(self, stream: StreamName, life: Life) -> None:

@@ -171,14 +171,11 @@ class Archivist:
             return
         require(answer.code == outcomes.OK, "archives", f"the end of {copy.name} ended with {answer!r}")
         if commit:
-            self.scene.settle(partial(self._whole, copy), _nothing)
+            copy.must_exist = True
+            self.scene.mark("archive put back")
+            self._look(copy)
         else:
             self.scene.mark("import given up")
-
-    def _whole(self, copy: Copy) -> None:
-        copy.must_exist = True
-        self.scene.mark("archive put back")
-        self._look(copy)
 
     def _go_on_in_vain(self, copy: Copy, life: int) -> None:
         """After a restart nobody knows of an import that had begun before it."""
@@ -186,8 +183,7 @@ class Archivist:
         if process.node is None or process.life == life:
             return
         self._interrupted = None
-        if not self.scene.settles_late:
-            self._ask(ImportEnd(copy.stream_id, True), partial(self._in_vain, copy))
+        self._ask(ImportEnd(copy.stream_id, True), partial(self._in_vain, copy))
 
     def _in_vain(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         self.busy = False
@@ -236,11 +232,7 @@ class Archivist:
     def _deleted(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         self.busy = False
         if isinstance(answer, Answer) and answer.code == outcomes.OK:
-            self.scene.settle(partial(self._gone, copy), _nothing)
-
-    @staticmethod
-    def _gone(copy: Copy) -> None:
-        copy.may_exist = False
+            copy.may_exist = False
 
 
 def _batch(stream_id: int, messages: list[Got]) -> ImportBatch:
@@ -259,4 +251,4 @@ def _batch(stream_id: int, messages: list[Got]) -> ImportBatch:
 
 
 def _nothing() -> None:
-    """A look that got lost changes nothing; of what was to settle nothing more is claimed."""
+    """A look that got lost changes nothing."""

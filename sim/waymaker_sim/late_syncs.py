@@ -47,7 +47,6 @@ class LateSyncs:
         self._up = False
         self._losses = 0
         self._waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        scene.settles_late = True
         process.disk.on_journal_synced = self._synced
         process.on_up = self._started
         scene.settle = self.settle

@@ -213,8 +213,6 @@ class Scene:
         self.quarantines = Quarantines(self.mark)
         self.settle: Callable[[Callable[[], None], Callable[[], None]], None] = lambda settled, lost: settled()
         """Calls the first once what was just confirmed is durable, or the second if it may have got lost before."""
-        self.settles_late = False
-        """Whether that is later than the answer. Then nobody uses a consumer before it is known to stay."""
 
     def known(self, name: str) -> bool:
         """Whether somebody gave a stream this name once."""
@@ -249,6 +247,8 @@ class Scene:
         consumer: ConsumerName | None = None,
     ) -> Ask | None:
         """Send a call; None where nobody listens, and then nothing happens."""
+        if isinstance(request, DeleteStream):
+            self.quarantines.may_go(request.name)
         ask = Ask(self, request, on_reply, on_lost, stream, consumer)
         ask.token = self.process.call(request, ask)
         if ask.token is None:

@@ -48,8 +48,6 @@ class Worker:
         if kind == "rest" or not stream.consumers:
             return
         consumer = stream.consumers[track.pick("consumer", sorted(stream.consumers))]
-        if self.scene.settles_late and consumer.group is None:
-            return
         if kind == "fetch":
             self.fetch(stream, consumer, track.draw("batch", 20))
         elif kind == "subscribe" and self.subscription is None:
