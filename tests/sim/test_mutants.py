@@ -103,7 +103,7 @@ SEEDS: dict[str, int] = {
     "take-oversize": 641,
     "time-goes-back": 236,
     "ignore-progress": 1241,
-    "vouch-early": 5313,
+    "vouch-early": 1305,
     "trust-frames": 8606,
     "ignore-caps": 2292,
     "ignore-credit": 2572,

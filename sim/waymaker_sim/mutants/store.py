@@ -211,7 +211,7 @@ STORE = {
         journal, "encode_header", _vouching_for_nothing, _rotten,
     ),
     "vouch-early": Mutant(
-        "a frame calls durable only what was synced before it", ("recovery honest",),
+        "a frame calls durable only what was synced before it", ("recovery honest", "recovery twice"),
         Journal, "_write", _vouching_early, _torn,
     ),
     "trust-frames": Mutant(
