@@ -267,11 +267,25 @@ class Life:
                 if self._over_limits(seq, wall_max_ms, owed):
                     return True
         keep = self.config.max_msgs_per_subject
-        if keep:
-            subject = self.at[seq].subject
-            newer = sum(1 for other, m in self.at.items() if other > seq and m.subject == subject)
-            return newer + self.unplaced + owed >= keep
-        return False
+        return bool(keep) and self._may_be_pushed_out(seq, keep - self.unplaced - owed)
+
+    def _may_be_pushed_out(self, seq: int, enough: int) -> bool:
+        """Whether so many newer messages may have lived at its subject at one time, the one among them that came last."""
+        subject = self.at[seq].subject
+        newer = sorted(other for other, message in self.at.items() if other > seq and message.subject == subject)
+        if len(newer) < enough:
+            return False
+        alive: list[int] = []
+        for other in newer:
+            message = self.at[other]
+            if isinstance(message, Attempt):
+                # What was known to be gone before this one was asked for takes no room beside it.
+                asked_ns = message.asked_ns
+                alive = [each for each in alive if self.gone_ns.get(each, asked_ns) >= asked_ns]
+            alive.append(other)
+            if len(alive) >= enough:
+                return True
+        return enough <= 0
 
     def owed(self) -> int:
         """Dead letters that may be there without having been seen: of what had its last delivery, at most."""

@@ -32,6 +32,7 @@ SEEDS: dict[str, int] = {
     "skip-history": 157,
     "lose-letters": 17,
     "keep-originals": 20,
+    "caps-untold": 185,
     "prune-too-much": 20,
     "reuse-sequences": 20,
     "unsynced-move": 20,

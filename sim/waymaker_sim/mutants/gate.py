@@ -19,7 +19,7 @@ from waymaker_sim.run import run_seed
 from waymaker_sim.swarm import Plan, draw_plan
 from waymaker_sim.tape import Tape
 
-RUNS_MAX = 80
+RUNS_MAX = 200
 """How many seeds a mutant is lived through before it has escaped."""
 TURNS_MAX = 8_000
 """Larger worlds are left out."""

@@ -16,6 +16,7 @@ from waymaker_core.node.streams import Streams
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
+from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_sim.events import MS
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
@@ -108,6 +109,9 @@ def _dropping_nothing(_: Any) -> Any:
 
 
 RETENTION = {
+    "caps-untold": Mutant(
+        "what left a subject takes no room there any more", ("acked survives",), SubjectCaps, "dropped", nothing,
+    ),
     "keep-dropped": Mutant(
         "what a record drops is gone after a restart, too", ("nothing returns", "limits hold", "recovery twice"),
         StreamState, "apply_drops", _dropping_what_is_staged,
