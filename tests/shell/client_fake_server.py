@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import grpc
@@ -384,19 +385,31 @@ class FakeServer:
 
 @contextlib.contextmanager
 def threaded_server() -> Iterator[FakeServer]:
-    """A fake server on a loop and thread of its own, for synchronous tests."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    """A fake server on a thread of its own, for synchronous tests."""
+    loop = _lasting_loop()
     fake = FakeServer()
     asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
     try:
         yield fake
     finally:
         asyncio.run_coroutine_threadsafe(fake.stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+
+
+@functools.cache
+def _lasting_loop() -> asyncio.AbstractEventLoop:
+    """One loop for all of them, never closed.
+
+    gRPC has one poller a process, and one socket by which it wakes all loops: an event for one may be held up by another that
+    read the wake-up, or by one that was closed.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
+def run_beside(work: Coroutine[Any, Any, Any]) -> Any:
+    """`asyncio.run` on the loop of the fake servers."""
+    return asyncio.run_coroutine_threadsafe(work, _lasting_loop()).result()
 
 
 class _Handlers(grpc.GenericRpcHandler):

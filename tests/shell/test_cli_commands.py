@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from tests.shell.client_fake_server import FakeServer, threaded_server
+from tests.shell.client_fake_server import FakeServer, run_beside, threaded_server
 from waymaker.cli import exits, main
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -39,8 +40,12 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def waymaker(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a command line with nothing of the surroundings; a str or bytes `input` is standard input."""
+    """Runs a command line with nothing of the surroundings; a str or bytes `input` is standard input.
+
+    It runs on the fake server's loop: gRPC now and then forgets a process of two loops.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(asyncio, "run", run_beside)
 
     def run(*arguments: str, input: str | bytes = b"", target: str | None = None) -> Ran:  # noqa: A002
         environment = {"WAYMAKER_SERVER": target or server.target, "WAYMAKER_TOKEN": None, "WAYMAKER_CA": None}
