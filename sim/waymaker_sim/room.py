@@ -1,4 +1,4 @@
-"""What is deleted leaves the disk: every stream goes, two checkpoints pass, and the files of before must be gone.
+"""What is deleted leaves the disk: every stream goes, checkpoints pass, and the files of before must be gone.
 
 The disk is looked at from the outside, by the names of its files. A node that serves for years lives on this: a file that
 nobody uses and nobody deletes is found by no reader, until the disk is full.

@@ -247,12 +247,12 @@ class Scene:
         consumer: ConsumerName | None = None,
     ) -> Ask | None:
         """Send a call; None where nobody listens, and then nothing happens."""
-        if isinstance(request, DeleteStream):
-            self.quarantines.may_go(request.name)
         ask = Ask(self, request, on_reply, on_lost, stream, consumer)
         ask.token = self.process.call(request, ask)
         if ask.token is None:
             return None
+        if isinstance(request, DeleteStream):
+            self.quarantines.may_go(request.name)
         self.asked += 1
         return ask
 
