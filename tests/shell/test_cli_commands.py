@@ -548,3 +548,13 @@ def test_the_command_line_starts_without_what_it_does_not_need() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_variable_that_nearly_is_one_is_named_and_another_program_s_are_left_alone(
+    orders: FakeServer, waymaker: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WAYMAKER_PORT", "WAYMAKER_SERVER_SERVICE_HOST", "WAYMAKER_TOKENS", "WAYMAKER_WHATEVER"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:7411")
+    assert waymaker("stream", "ls").err == ""
+    monkeypatch.setenv("WAYMAKER_SEVER", "x:1")
+    assert "WAYMAKER_SEVER is not known and ignored; did you mean WAYMAKER_SERVER?" in waymaker("stream", "ls").err

@@ -15,6 +15,7 @@ from waymaker.server.config import (
     limits_reference,
     load_config,
     reference,
+    unknown_settings,
 )
 from waymaker_core.limits import Limits
 
@@ -60,9 +61,39 @@ def test_an_unknown_setting_is_refused_by_name_and_place_with_the_nearest_known_
     assert "did you mean listen?" in str(error)
 
 
-def test_an_unknown_variable_with_our_prefix_is_refused_and_the_client_s_own_are_left_alone() -> None:
-    assert "WAYMAKER_GRACE" in str(refused(environment={"WAYMAKER_GRACE": "1"}))
-    assert load_config(DATA, {"WAYMAKER_TOKEN": "secret", "OTHER": "x"}).grace_ms == 10_000
+KUBERNETES = {
+    "WAYMAKER_PORT": "tcp://10.0.0.1:7411",
+    "WAYMAKER_PORT_7411_TCP": "tcp://10.0.0.1:7411",
+    "WAYMAKER_PORT_7411_TCP_ADDR": "10.0.0.1",
+    "WAYMAKER_PORT_7411_TCP_PORT": "7411",
+    "WAYMAKER_PORT_7411_TCP_PROTO": "tcp",
+    "WAYMAKER_SERVICE_HOST": "10.0.0.1",
+    "WAYMAKER_SERVICE_PORT": "7411",
+    "WAYMAKER_SERVICE_PORT_GRPC": "7411",
+    "WAYMAKER_LIMITS_SERVICE_HOST": "10.0.0.2",
+    "WAYMAKER_LISTEN_PORT": "tcp://10.0.0.3:1",
+}
+"""What Kubernetes sets beside services called waymaker, waymaker-limits and waymaker-listen."""
+
+
+def test_variables_that_describe_a_service_of_the_same_name_change_nothing_and_are_named() -> None:
+    assert load_config(DATA, KUBERNETES) == load_config(DATA, {})
+    assert unknown_settings(KUBERNETES) == sorted(KUBERNETES)
+
+
+def test_an_unknown_variable_is_named_with_the_setting_it_resembles_and_the_client_s_own_are_left_alone() -> None:
+    environment = {"WAYMAKER_GRACE": "1", "WAYMAKER_LIMITS_STREAM_MAX": "1", "WAYMAKER_TOKEN": "secret", "OTHER": "x"}
+    assert load_config(DATA, environment) == load_config(DATA, {})
+    assert unknown_settings(environment) == [
+        "WAYMAKER_GRACE (did you mean WAYMAKER_GRACE_MS?)",
+        "WAYMAKER_LIMITS_STREAM_MAX (did you mean WAYMAKER_LIMITS_STREAMS_MAX?)",
+    ]
+    assert unknown_settings({"WAYMAKER_LISTEN": "", "WAYMAKER_LIMITS_FETCH_MAX": ""}) == []
+
+
+@pytest.mark.parametrize("variable", ["WAYMAKER_LISTEN", "WAYMAKER_TOKENS", "WAYMAKER_LIMITS_FETCH_MAX"])
+def test_a_known_variable_with_an_impossible_value_is_refused(variable: str) -> None:
+    assert variable in str(refused(environment={variable: ""}))
 
 
 @pytest.mark.parametrize(

@@ -474,6 +474,19 @@ def test_a_start_that_cannot_be_says_why_in_one_place(tmp_path: Path, arguments:
     assert "Traceback" not in printed
 
 
+def test_a_server_beside_a_kubernetes_service_of_its_name_starts_and_names_the_variables(tmp_path: Path) -> None:
+    described = ["env", "WAYMAKER_PORT=tcp://10.0.0.1:7411", "WAYMAKER_SERVICE_HOST=10.0.0.1"]
+    server = RealServer(tmp_path / "d", inside=described)
+    try:
+        server.start()
+        lines = [line for line in server.log_tail().splitlines() if "environment_variables_ignored" in line]
+        assert len(lines) == 1
+        assert "WAYMAKER_PORT" in lines[0]
+        assert "WAYMAKER_SERVICE_HOST" in lines[0]
+    finally:
+        server.close()
+
+
 def test_an_unknown_setting_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
     server = RealServer(tmp_path / "d", config="snyc = 'always'\n")
     code, printed = server.start_in_vain()

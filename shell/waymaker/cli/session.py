@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import click
 
-from waymaker.cli import exits, failure
+from waymaker.cli import exits, failure, output
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., Coroutine[Any, Any, Any]]
@@ -60,6 +61,7 @@ def connected(function: Command) -> Callable[..., Any]:
         tls_name: str | None, plaintext_token: bool, timeout: float, **parameters: Any,
     ) -> Any:  # fmt: skip
         failure.remember({"server": server, **parameters})
+        _note_misspelt_variables(os.environ)
 
         async def work() -> Any:
             import logging
@@ -78,6 +80,19 @@ def connected(function: Command) -> Callable[..., Any]:
         return run(work())
 
     return _stack(body, _OPTIONS)  # type: ignore[no-any-return]
+
+
+def _note_misspelt_variables(environment: Mapping[str, str]) -> None:
+    """Names variables that are nearly the command line's own. Others with the prefix may belong to another program."""
+    from waymaker.environment import unknown_variables
+
+    if not any(unknown_variables(environment, ()).values()):
+        return
+    from waymaker.server.config import SETTINGS
+
+    for name, near in unknown_variables(environment, [setting.variable for setting in SETTINGS]).items():
+        if near:
+            output.note(f"the environment variable {name} is not known and ignored; did you mean {near}?")
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 Settings come from flags, from the environment (`WAYMAKER_<NAME>`), from a TOML file and from the defaults below, the first
 that names one winning. An unknown name or an impossible value is refused by name and with the place it stands in, never
-ignored: a server that runs with another configuration than its operator wrote down is a fault waiting for its day.
+ignored: a server that runs with another configuration than its operator wrote down is a fault waiting for its day. The
+exception are unknown names in the environment, which other programs write to: `unknown_settings` lists them for a warning.
 
 The reference in `docs/operations.md` is generated from here and compared by a test.
 """
@@ -20,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from waymaker import environment as variables
 from waymaker_core.limits import KIB, MIB, Limits
 
-ENVIRONMENT_PREFIX: Final = "WAYMAKER_"
 LIMITS_TABLE: Final = "limits"
 TRANSPORT_BYTES_MAX: Final = 17 * MIB
 """The largest gRPC message taken in: the largest payload, and room for what surrounds it."""
@@ -145,7 +146,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment's name for it."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
+        return variables.PREFIX + self.name.upper()
 
 
 def _setting(parse: Callable[[object], object], default: object, metavar: str, text: str) -> Any:
@@ -261,8 +262,8 @@ SETTINGS: Final[tuple[Setting, ...]] = tuple(
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 _LIMITS: Final = {field.name: field for field in dataclasses.fields(Limits)}
-CLIENT_VARIABLES: Final = frozenset({"WAYMAKER_SERVER", "WAYMAKER_TOKEN", "WAYMAKER_CA", "WAYMAKER_CONFIG"})
-"""Variables with our prefix that are not settings of a server: the command line's own."""
+_BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
+_LIMIT_BY_VARIABLE: Final = {f"{variables.PREFIX}{LIMITS_TABLE}_{name}".upper(): name for name in _LIMITS}
 
 
 # ---------------------------------------------------------------- loading
@@ -341,16 +342,21 @@ def _read_file(path: Path, values: dict[str, object], limits: dict[str, int]) ->
 
 
 def _read_environment(environment: Mapping[str, str], values: dict[str, object], limits: dict[str, int]) -> None:
-    """Variables of the client, which share the prefix, are left alone."""
+    """Read the variables that are settings; the others are not ours to judge."""
     for variable in sorted(environment):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in CLIENT_VARIABLES:
-            continue
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        limit = name.removeprefix(LIMITS_TABLE + "_")
-        if limit != name:
-            limits[limit] = _parse_limit(limit, environment[variable], f"environment variable {variable}")
-        else:
-            values[name] = _parse(name, environment[variable], f"environment variable {variable}")
+        place = f"environment variable {variable}"
+        if variable in _BY_VARIABLE:
+            name = _BY_VARIABLE[variable].name
+            values[name] = _parse(name, environment[variable], place)
+        elif variable in _LIMIT_BY_VARIABLE:
+            limit = _LIMIT_BY_VARIABLE[variable]
+            limits[limit] = _parse_limit(limit, environment[variable], place)
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none, each with the setting that it resembles, if any."""
+    unknown = variables.unknown_variables(environment, [*_BY_VARIABLE, *_LIMIT_BY_VARIABLE])
+    return [f"{name} (did you mean {near}?)" if near else name for name, near in unknown.items()]
 
 
 def _read_limits(value: object, limits: dict[str, int]) -> None:

@@ -21,7 +21,7 @@ import structlog
 
 from waymaker.disk.lock import DirectoryLocked
 from waymaker.disk.store import FileStore
-from waymaker.server.config import Address, ServerConfig
+from waymaker.server.config import Address, ServerConfig, unknown_settings
 from waymaker.server.listen import StartError
 from waymaker.server.logs import configure_logs
 from waymaker.server.server import Listeners, Server
@@ -62,6 +62,8 @@ def serve_blocking(config: ServerConfig, on_ready: Callable[[Running], None] | N
 async def serve(config: ServerConfig, on_ready: Callable[[Running], None] | None = None) -> int:
     """Serve on this event loop, of the main thread, until a signal; the exit code. Raises `StartError`."""
     configure_logs(config.log_format, config.log_level)
+    if ignored := unknown_settings(os.environ):
+        log.warning("environment_variables_ignored", names=ignored, meaning="they are not settings of this server")
     stop = _Stop()
     tokens = _load_tokens(config)
     listeners = Listeners(config)
