@@ -33,6 +33,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "floor honest": (SAFETY, "everything at or below a floor that matches was acknowledged, terminated or dropped"),
     "limits hold": (SAFETY, "at rest a stream holds no more than its bounds allow, and statistics count what is there"),
     "room given back": (SAFETY, "files that nobody uses leave the disk, and the journal is cut behind checkpoints"),
+    "memory given back": (SAFETY, "nothing of a deleted stream stays in the node's memory"),
     "archives": (SAFETY, "a stream that was put back is what its archive was, whole or not at all"),
     "dry run": (SAFETY, "a dry run tells what the update then does, if nothing else happens between them"),
     "lives apart": (SAFETY, "ids of lives are never used twice, and nothing of an earlier life is found in a later one"),

@@ -1,11 +1,13 @@
-"""What is deleted leaves the disk: every stream goes, checkpoints pass, and the files of before must be gone.
+"""What is deleted leaves disk and memory: every stream goes, checkpoints pass, and what was there before must be gone.
 
-The disk is looked at from the outside, by the names of its files. A node that serves for years lives on this: a file that
-nobody uses and nobody deletes is found by no reader, until the disk is full.
+The disk is looked at from the outside, by the names of its files; memory by weak references. A node that serves for years
+lives on this: a file that nobody uses and nobody deletes is found by no reader, until the disk is full.
 """
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Final
 
 from waymaker_core import outcomes
@@ -36,11 +38,13 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     """Delete all that there is, write until checkpoints have passed, and look what is left."""
     limits = process.config.limits
     old = _files(process, BLOCKS) | _files(process, TAILS)
+    kept = _in_memory(process)
     for name in before:
         _ask(asker, DeleteStream(name))
     _ask(asker, CreateStream(StreamConfig(FILLER, max_msgs=KEPT, block_size=KEPT)))
     _fill(process, asker, limits)
     process.events.run_until(process.events.now_ns + SECOND + 2 * process.config.sync_interval_ms * MS)
+    _check_memory(process, kept)
     left = _files(process, BLOCKS) | _files(process, TAILS)
     require(not old & left, "room given back", f"all streams are gone, and still there are {sorted(old & left)}")
     for folder in (BLOCKS, TAILS):
@@ -68,6 +72,20 @@ def _fill(process: Process, asker: Asker, limits: Limits) -> None:
             process.events.run_until(process.events.now_ns + SYNCS_BETWEEN * process.pace.sync_ns)
         else:
             require(False, "room given back", "the journal grows, and no checkpoint comes into force")
+
+
+def _in_memory(process: Process) -> list[tuple[str, weakref.ref[object]]]:
+    """Return weak references to what each stream keeps in memory."""
+    node = process.node
+    assert node is not None, "at rest the process is up"
+    return [(hosted.name, weakref.ref(hosted.stream)) for hosted in node._state.hosted.values()]
+
+
+def _check_memory(process: Process, kept: list[tuple[str, weakref.ref[object]]]) -> None:
+    """Require that nothing refers to a deleted stream any more."""
+    gc.collect()
+    alive = sorted(name for name, stream in kept if stream() is not None)
+    require(not alive, "memory given back", f"deleted, and still in memory: {alive}")
 
 
 def _passed(process: Process) -> int:

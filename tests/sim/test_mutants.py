@@ -65,6 +65,7 @@ SEEDS: dict[str, int] = {
     "forget-tails-at-start": 12,
     "keep-unused-tails": 12,
     "keep-garbage": 12,
+    "remember-streams": 2,
     "keep-segments": 2,
     "import-half-kept": 4,
     "import-seen-early": 12,

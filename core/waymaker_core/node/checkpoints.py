@@ -259,7 +259,8 @@ class Checkpoints:
         left_over = [*running.work, *(batch.streams if batch is not None else ())]
         left_over += [state.hosted[stream_id] for stream_id in running.written if stream_id in state.hosted]
         for hosted in left_over:
-            lives.changed.setdefault(hosted.id, hosted)
+            if self._serves(hosted):
+                lives.changed.setdefault(hosted.id, hosted)
         lives.catalogue_changed = True
         self._covered = min(self._covered, self._commits.journal.end - self._commits.journal.journal_bytes())
         self._left_garbage = running.garbage

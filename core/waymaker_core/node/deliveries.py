@@ -40,8 +40,8 @@ class Deliveries:
         self._commits = commits
         self._indexes = indexes
         self._calls = calls
-        self._no_room: dict[StreamId, Hosted] = {}
-        """Streams that could not give up what is spent, for lack of room."""
+        self._no_room: dict[StreamId, None] = {}
+        """Ids of streams that could not give up what is spent, for lack of room."""
 
     def expire(self, stream_id: int) -> None:
         """A stream's first expiry is due."""
@@ -59,8 +59,9 @@ class Deliveries:
     def try_again(self) -> None:
         """There may be room now."""
         waiting, self._no_room = self._no_room, {}
-        for stream_id, hosted in waiting.items():
-            if self._serves(hosted):
+        for stream_id in waiting:
+            hosted = self._state.hosted.get(stream_id)
+            if hosted is not None and hosted.damage is None:
                 self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
                 self._state.touch(hosted)
 
@@ -127,7 +128,7 @@ class Deliveries:
             return
         if self._commits.stalled or not self._commits.room_for(bound, ordinary=bodies is not None):
             self._put_off(hosted, spent)
-            self._no_room[hosted.id] = hosted
+            self._no_room[hosted.id] = None
             return
         for record, parts in hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms):
             size = sum(map(len, parts))

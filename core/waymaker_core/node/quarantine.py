@@ -63,10 +63,10 @@ class Quarantine:
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
             return
-        ended = self._state.ended(token)
-        if ended is not None:
+        if self._state.has_ended(token):
             # It had its last word; what it missed is still pending, and comes again.
-            if self._state.hosted.get(ended.id) is ended:
+            ended = self._state.ended(token)
+            if ended is not None:
                 self._give_back(ended, event)
                 self.found(ended, failure)
             return

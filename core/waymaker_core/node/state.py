@@ -19,8 +19,8 @@ from waymaker_core.requests import Messages
 from waymaker_core.types import Now, StreamId, Token
 
 REPLIES_REMEMBERED = 8_192
-"""Latest replies with messages, and latest readers that ended, whose stream is remembered: what turns out to be unreadable
-is put down to it."""
+"""Latest replies with messages, and latest readers that ended, whose stream is remembered by its id: what turns out to be
+unreadable is put down to it."""
 
 
 class NodeState:
@@ -39,8 +39,8 @@ class NodeState:
         self.jobs = Jobs()
         self.touched: dict[StreamId, Hosted] = {}
         """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
-        self._read_for: dict[Token, Hosted] = {}
-        self._ended: dict[Token, Hosted] = {}
+        self._read_for: dict[Token, StreamId] = {}
+        self._ended: dict[Token, StreamId] = {}
 
     def reply(self, token: Token, answer: Answer | Refusal) -> None:
         """The one answer to a call."""
@@ -50,20 +50,26 @@ class NodeState:
 
     def reply_messages(self, token: Token, hosted: Hosted, messages: Messages) -> None:
         """An answer whose bodies are still to be read; remembers whose they are."""
-        _remember(self._read_for, token, hosted)
+        _remember(self._read_for, token, hosted.id)
         self.effects.append(Reply(token, Answer("ok", "", messages)))
 
     def read_for(self, token: Token) -> Hosted | None:
-        """The stream whose messages a reply carried, if it is remembered; it is forgotten now."""
-        return self._read_for.pop(token, None)
+        """Return the stream whose messages a reply carried, if it is remembered and still served; forget it."""
+        stream_id = self._read_for.pop(token, None)
+        return None if stream_id is None else self.hosted.get(stream_id)
 
     def remember_ended(self, token: Token, hosted: Hosted) -> None:
         """A reader heard its last word; deliveries on their way to it may still turn out unreadable."""
-        _remember(self._ended, token, hosted)
+        _remember(self._ended, token, hosted.id)
+
+    def has_ended(self, token: Token) -> bool:
+        """Return True for one of the latest readers that ended."""
+        return token in self._ended
 
     def ended(self, token: Token) -> Hosted | None:
-        """The stream of a reader that is gone, if it is remembered."""
-        return self._ended.get(token)
+        """Return the stream of one of the latest readers that ended, if it is still served."""
+        stream_id = self._ended.get(token)
+        return None if stream_id is None else self.hosted.get(stream_id)
 
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""
@@ -87,7 +93,8 @@ class NodeState:
                 stats.redelivered_messages += len(run.lengths)
 
 
-def _remember(of: dict[Token, Hosted], token: Token, hosted: Hosted) -> None:
+def _remember(of: dict[Token, StreamId], token: Token, stream_id: StreamId) -> None:
+    """Note an id, never the stream itself: it would stay in memory long after its deletion."""
     if len(of) >= REPLIES_REMEMBERED:
         del of[next(iter(of))]
-    of[token] = hosted
+    of[token] = stream_id

@@ -1,10 +1,11 @@
-"""Rules of the disk's room: what nobody uses any more goes."""
+"""Rules of the room on disk and in memory: what nobody uses any more goes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from waymaker_core.node.garbage import Garbage
+from waymaker_core.node.state import NodeState
 from waymaker_core.node.tails import Tails
 from waymaker_core.store.journal import Journal
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -20,6 +21,14 @@ def _knowing_only_its_own(original: Any) -> Any:
     return note
 
 
+def _remembering_streams(original: Any) -> Any:
+    def reply_messages(self: NodeState, token: Any, hosted: Any, messages: Any) -> None:
+        original(self, token, hosted, messages)
+        vars(self).setdefault("remembered", []).append(hosted)
+
+    return reply_messages
+
+
 ROOM = {
     "forget-tails-at-start": Mutant(
         "a start counts who uses which tail file", ("room given back",), Tails, "note", _knowing_only_its_own,
@@ -29,6 +38,10 @@ ROOM = {
     ),
     "keep-garbage": Mutant(
         "garbage leaves the disk", ("room given back",), Garbage, "collect", nothing,
+    ),
+    "remember-streams": Mutant(
+        "replies are remembered by the id of their stream", ("memory given back",), NodeState, "reply_messages",
+        _remembering_streams,
     ),
     "keep-segments": Mutant(
         "segments before a checkpoint's cut are given up", ("room given back",), Journal, "release", giving([]),
