@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import UsageError as UsageError
     from waymaker.client.errors import WaymakerError as WaymakerError
     from waymaker.client.errors import WrongRevisionError as WrongRevisionError
+    from waymaker.client.errors import WrongTypeError as WrongTypeError
     from waymaker.client.options import TLS as TLS
     from waymaker.client.options import Options as Options
     from waymaker.client.results import PublishResults as PublishResults
@@ -102,6 +103,7 @@ _NAMES = {
         "OutOfRangeError", "OversizeError", "PermissionDeniedError", "ResourceExhaustedError", "ResultCodeError",
         "StatusError", "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError", "UnavailableError",
         "UnimplementedError", "UnknownStatusError", "UsageError", "WaymakerError", "WrongRevisionError",
+        "WrongTypeError",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -55,7 +55,7 @@ async def test_a_stream_can_be_made_from_a_name_and_settings(server: FakeServer,
     await wm.create_stream(waymaker.StreamConfig("base", max_msgs=5), name="other")
     assert set(server.streams) == {"s", "other"}
     with pytest.raises(waymaker.UsageError, match="no such setting"):
-        await wm.create_stream("t", max_messages=5)
+        await wm.create_stream("t", max_messages=5)  # type: ignore[call-arg]
     with pytest.raises(waymaker.UsageError, match="WORK_QUEUE"):
         await wm.create_stream("t", retention=waymaker.Retention.WORK_QUEUE, max_msgs=1)
 

@@ -89,7 +89,7 @@ async def test_nak_term_and_in_progress_say_what_they_mean(server: FakeServer, w
     assert kinds == [(pl.NAK, [1], 0), (pl.NAK, [2], 1_500), (pl.TERM, [3], 0), (pl.IN_PROGRESS, [4], 0)]
     again = await wm.fetch("s", "c")
     assert [(m.seq, m.deliver_count) for m in again] == [(1, 2)]
-    with pytest.raises(waymaker.UsageError, match="negative"):
+    with pytest.raises(waymaker.UsageError, match="delay = -1"):
         again[0].nak(-1)
 
 

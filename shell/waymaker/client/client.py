@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -22,13 +22,14 @@ from google.protobuf.message import Message as Proto
 
 from waymaker.client import wire
 from waymaker.client.archive import read_backup, send_archive
+from waymaker.client.checked import UINT32_MAX, Moment, Seconds, Whole, flag, seconds, text, whole
 from waymaker.client.connection import Connection
 from waymaker.client.delivery import Acker, Message
 from waymaker.client.errors import (
+    AlreadyExistsError,
     ConnectionLostError,
     DataLossError,
     UnavailableError,
-    UsageError,
     WaymakerError,
 )
 from waymaker.client.flow import Flow, cut
@@ -38,6 +39,14 @@ from waymaker.client.publishing import (
     Publisher,
 )
 from waymaker.client.results import PublishResults
+from waymaker.client.settings import (
+    ConsumerSettings,
+    StreamSettings,
+    StreamUpdateSettings,
+    consumer_config,
+    stream_config,
+    stream_update,
+)
 from waymaker.client.statuses import call_error
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
@@ -70,7 +79,7 @@ class _Unset:
 
 
 UNSET: Final = _Unset()
-Timeout = float | None | _Unset
+Timeout = Seconds | None | _Unset
 
 
 class Client:
@@ -114,8 +123,8 @@ class Client:
     # ---------------------------------------------------------------------------------------- messages
 
     async def publish(
-        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: int = 0,
-        expected_last_seq: int | None = None, timeout: Timeout = UNSET,
+        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: Moment = 0,
+        expected_last_seq: Whole | None = None, timeout: Timeout = UNSET,
     ) -> int:  # fmt: skip
         """Stores one message and returns its sequence, once it is on disk.
 
@@ -136,9 +145,9 @@ class Client:
         fails, nothing more is taken: the exception is raised, and its `results` tell of every message taken until then.
         `on_progress` is told how many messages were answered, as answers arrive.
         """
-        wire.check_text(stream, "stream")
+        text("stream", stream)
         if subject is not None:
-            wire.check_text(subject, "subject")
+            text("subject", subject)
         flow = Flow(self._connection, on_progress)
         source = cut(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
         try:
@@ -183,11 +192,11 @@ class Client:
         subscription = Subscription(
             self._connection,
             self._acker(stream, consumer),
-            prefetch=prefetch,
-            prefetch_bytes=prefetch_bytes,
-            batch_size=batch_size,
-            stop_when_empty=stop_when_empty,
-            limit=limit,
+            prefetch=whole("prefetch", prefetch, 1),
+            prefetch_bytes=whole("prefetch_bytes", prefetch_bytes, 1),
+            batch_size=whole("batch_size", batch_size, most=UINT32_MAX),
+            stop_when_empty=flag("stop_when_empty", stop_when_empty),
+            limit=None if limit is None else whole("limit", limit, 1),
         )
         self._subscriptions.add(subscription)
         return subscription
@@ -202,6 +211,7 @@ class Client:
         self, stream: str, subject: str, *, from_seq: int = 0, limit: int | None = None, timeout: Timeout = UNSET
     ) -> AsyncIterator[Message]:
         """The messages at one subject in order; `limit` None: all. `timeout` bounds each page."""
+        limit = None if limit is None else whole("limit", limit)
         while limit is None or limit > 0:
             page = SCAN_PAGE if limit is None else min(limit, SCAN_PAGE)
             request = wire.request(
@@ -227,9 +237,11 @@ class Client:
 
     # ----------------------------------------------------------------------------------------- streams
 
-    async def create_stream(self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Any) -> None:
+    async def create_stream(
+        self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamSettings]
+    ) -> None:
         """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
-        made = _config(StreamConfig, config, settings)
+        made = stream_config(config, settings)
         request = wire.request(pb.CreateStreamRequest, config=wire.stream_config_to_wire(made))
         await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
 
@@ -251,20 +263,18 @@ class Client:
         return out
 
     async def update_stream(
-        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
-        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
-    ) -> StreamUpdate:  # fmt: skip
+        self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
+    ) -> StreamUpdate:
         """Changes settings; None leaves one alone, 0 clears a bound. What the new bounds exclude goes within the call."""
-        request = _update(name, max_age_ms, max_msgs, max_bytes, max_msg_bytes, strict_limits)
+        request = wire.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response, _ = await self._call("UpdateStream", request, pb.UpdateStreamResponse, timeout, repeatable=False)
         return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
 
     async def preview_update(
-        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
-        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
-    ) -> StreamUpdate:  # fmt: skip
+        self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
+    ) -> StreamUpdate:
         """What `update_stream` would do; nothing changes."""
-        request = _update(name, max_age_ms, max_msgs, max_bytes, max_msg_bytes, strict_limits)
+        request = wire.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response = await self._unary(ADMIN + "PreviewUpdate", request, pb.UpdateStreamResponse, timeout)
         check_result(response)
         return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
@@ -272,12 +282,34 @@ class Client:
     # --------------------------------------------------------------------------------------- consumers
 
     async def create_consumer(
-        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET, **settings: Any
-    ) -> None:
-        """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine."""
-        made = _config(ConsumerConfig, config, settings)
+        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET,
+        **settings: Unpack[ConsumerSettings],
+    ) -> None:  # fmt: skip
+        """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine.
+
+        With `policy="new"` it begins behind the stream's last message, as it is when the call begins.
+        """
+        made, new = consumer_config(config, settings)
+        text("stream", stream)
+        if new:
+            made = replace(made, start_seq=(await self.stream_info(stream, timeout=timeout)).last_seq + 1)
         request = wire.request(pb.CreateConsumerRequest, stream=stream, config=wire.consumer_config_to_wire(made))
-        await self._call("CreateConsumer", request, pb.CreateConsumerResponse, timeout, repeatable=False)
+        try:
+            await self._call("CreateConsumer", request, pb.CreateConsumerResponse, timeout, repeatable=False)
+        except AlreadyExistsError:
+            if not new or not await self._is_the_same_but_older(stream, made, timeout):
+                raise
+
+    async def _is_the_same_but_older(self, stream: str, config: ConsumerConfig, timeout: Timeout) -> bool:
+        """True where a consumer that was made with policy "new" before differs in its first sequence alone."""
+        there = (await self.consumer_info(stream, config.name, timeout=timeout)).config
+        same = replace(
+            config,
+            start_seq=there.start_seq,
+            ack_wait_ms=config.ack_wait_ms or there.ack_wait_ms,
+            max_deliver=config.max_deliver or there.max_deliver,
+        )
+        return there.start_seq <= config.start_seq and same == there
 
     async def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
         request = wire.request(pb.DeleteConsumerRequest, stream=stream, consumer=consumer)
@@ -337,6 +369,7 @@ class Client:
         self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None
     ) -> AsyncIterator[bytes]:
         """A stream as an archive, in pieces. It is complete only when the iteration ends without an exception."""
+        text("stream", stream)
         open_call: Any = self._connection.channel.unary_stream(
             ADMIN + "Backup", response_deserializer=admin.ArchiveChunk.FromString
         )
@@ -351,6 +384,7 @@ class Client:
 
     async def restore(self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "") -> RestoreResult:
         """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified."""
+        text("name", name)
         call: Any = self._connection.channel.stream_stream(ADMIN + "Restore")(metadata=self.options.metadata)
         try:
             response = await send_archive(call, archive, name)
@@ -368,11 +402,13 @@ class Client:
         return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def _seconds(self, timeout: Timeout) -> float | None:
-        return self.options.timeout if isinstance(timeout, _Unset) else timeout
+        if timeout is None or isinstance(timeout, _Unset):
+            return None if timeout is None else self.options.timeout
+        return seconds("timeout", timeout)
 
     def _acker(self, stream: str, consumer: str) -> Acker:
-        wire.check_text(stream, "stream")
-        wire.check_text(consumer, "consumer")
+        text("stream", stream)
+        text("consumer", consumer)
         acker = self._ackers.get((stream, consumer))
         if acker is None:
             if len(self._ackers) >= 1_024:
@@ -424,30 +460,3 @@ class Client:
 
 def _read(message: pb.MessagePb) -> Message:
     return Message(message.seq, message.ts_ms, 0, message, None)
-
-
-Config = TypeVar("Config", StreamConfig, ConsumerConfig)
-
-
-def _config(kind: type[Config], config: Config | str, settings: dict[str, Any]) -> Config:
-    """A configuration from itself or from a name, with settings by keyword."""
-    try:
-        if isinstance(config, str):
-            made = kind(name=config, **settings)
-        else:
-            made = replace(config, **settings)
-    except TypeError as error:
-        raise UsageError(f"{kind.__name__} has no such setting: {error}") from None
-    return made
-
-
-def _update(
-    name: str, max_age_ms: int | None, max_msgs: int | None, max_bytes: int | None, max_msg_bytes: int | None,
-    strict_limits: bool | None,
-) -> pb.UpdateStreamRequest:  # fmt: skip
-    settings = {
-        "max_age_ms": max_age_ms, "max_msgs": max_msgs, "max_bytes": max_bytes, "max_msg_bytes": max_msg_bytes,
-        "strict_limits": strict_limits,
-    }  # fmt: skip
-    named = {key: value for key, value in settings.items() if value is not None}
-    return wire.request(pb.UpdateStreamRequest, name=name, **named)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
+from waymaker.client.checked import Seconds
 from waymaker.client.client import Client
-from waymaker.client.options import TLS, Options
+from waymaker.client.options import TLS, MoreOptions, Options
+from waymaker.client.settings import refuse_unknown
 
 if TYPE_CHECKING:
     from waymaker.client.sync import SyncClient
@@ -15,7 +18,7 @@ DEFAULT_TARGET = "127.0.0.1:7411"
 
 def connect(
     target: str = DEFAULT_TARGET, *, token: str | None = None, tls: TLS | bool | None = None,
-    timeout: float | None = 30.0, **options: Any,
+    timeout: Seconds | None = 30.0, **options: Unpack[MoreOptions],
 ) -> Client:  # fmt: skip
     """A client for the server at HOST:PORT, opened by `async with`.
 
@@ -27,7 +30,7 @@ def connect(
 
 def connect_sync(
     target: str = DEFAULT_TARGET, *, token: str | None = None, tls: TLS | bool | None = None,
-    timeout: float | None = 30.0, **options: Any,
+    timeout: Seconds | None = 30.0, **options: Unpack[MoreOptions],
 ) -> SyncClient:  # fmt: skip
     """The same without asyncio: a client for scripts, opened by `with`."""
     from waymaker.client.sync import SyncClient
@@ -36,7 +39,11 @@ def connect_sync(
 
 
 def _options(
-    target: str, token: str | None, tls: TLS | bool | None, timeout: float | None, options: dict[str, Any]
+    target: str, token: str | None, tls: TLS | bool | None, timeout: Seconds | None, more: Mapping[str, Any]
 ) -> Options:
-    chosen = TLS() if tls is True else (tls or None)
-    return Options(target=target, token=token or None, tls=chosen, timeout=timeout, **options)
+    for name in more:
+        if name not in MoreOptions.__annotations__:
+            refuse_unknown("a connection", name, ("token", "tls", "timeout", *MoreOptions.__annotations__))
+    chosen: Any = TLS() if tls is True else None if tls is False else tls
+    seconds: Any = timeout
+    return Options(target=target, token=token or None, tls=chosen, timeout=seconds, **more)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from waymaker.client.checked import NAK_DELAY_S_MAX, Seconds, seconds
 from waymaker.client.errors import UsageError, WaymakerError, from_result
 from waymaker.client.work import Work, timed_out
 from waymaker_proto import pipeline_pb2 as pl
@@ -74,11 +75,9 @@ class Message:
         """Gives the message up for this consumer, whatever its `max_deliver`."""
         return self._say(pl.TERM)
 
-    def nak(self, delay: float = 0.0) -> Confirmation:
+    def nak(self, delay: Seconds = 0.0) -> Confirmation:
         """Asks for the message again, after `delay` seconds."""
-        if delay < 0:
-            raise UsageError("a delay is not negative")
-        return self._say(pl.NAK, round(delay * 1000))
+        return self._say(pl.NAK, round(seconds("delay", delay, most=NAK_DELAY_S_MAX) * 1000))
 
     def in_progress(self) -> Confirmation:
         """Starts `ack_wait` anew: the work goes on."""

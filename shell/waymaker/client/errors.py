@@ -252,6 +252,10 @@ class UsageError(WaymakerError, ValueError):
     code = "usage"
 
 
+class WrongTypeError(UsageError, TypeError):
+    """A value of a type that the call does not take."""
+
+
 # ---------------------------------------------------------------------------------------- from codes
 
 RESULT_CODES: dict[str, type[ResultCodeError]] = {

@@ -9,9 +9,10 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from waymaker.client.errors import UsageError
+from waymaker.client.checked import Seconds, flag, seconds, text, whole
+from waymaker.client.errors import UsageError, WrongTypeError
 
 if TYPE_CHECKING:
     import grpc
@@ -37,6 +38,18 @@ class TLS:
             raise UsageError("a client certificate needs both cert and key")
 
 
+class MoreOptions(TypedDict, total=False):
+    """Options of `connect` beside those that it names; their meaning and defaults are in `Options`."""
+
+    connect_timeout: Seconds
+    wait_for_server: bool
+    reconnect: bool
+    backoff_first: Seconds
+    backoff_max: Seconds
+    window_bytes: int
+    plaintext_token: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """One client's settings; times are seconds."""
@@ -59,6 +72,7 @@ class Options:
     """Allow a token over an unencrypted connection to another machine."""
 
     def __post_init__(self) -> None:
+        self._convert()
         if not self.target or any(c.isspace() for c in self.target):
             raise UsageError(f"{self.target!r} is not an address; give HOST:PORT")
         if not self.target.startswith("unix:") and ":" not in self.target:
@@ -70,8 +84,23 @@ class Options:
                 f"a token for {self.target} would cross the network in the clear; use TLS, "
                 "or say plaintext_token=True where something else protects the connection"
             )
-        if not 0 < self.backoff_first <= self.backoff_max:
+        if self.backoff_first > self.backoff_max:
             raise UsageError("backoff_first must be above 0 and at most backoff_max")
+
+    def _convert(self) -> None:
+        """Check every option's type by its name, and turn durations into seconds."""
+        text("target", self.target)
+        if self.token is not None:
+            text("token", self.token)
+        if not isinstance(self.tls, TLS | None):
+            raise WrongTypeError(f"tls is True, False or waymaker.TLS(...), not {self.tls!r}")
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", seconds("timeout", self.timeout))
+        for name in ("connect_timeout", "backoff_first", "backoff_max"):
+            object.__setattr__(self, name, seconds(name, getattr(self, name), zero=False))
+        for name in ("wait_for_server", "reconnect", "plaintext_token"):
+            flag(name, getattr(self, name))
+        object.__setattr__(self, "window_bytes", whole("window_bytes", self.window_bytes, 1))
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from waymaker.client.checked import Moment, Whole, moment_ms, text, whole
 from waymaker.client.errors import UNKNOWN, OversizeError, UsageError, WaymakerError, WrongRevisionError, from_result
 from waymaker.client.results import Segment
 from waymaker.client.values import Headers, Outgoing
-from waymaker.client.wire import check_text, header_pairs
+from waymaker.client.wire import header_pairs
 from waymaker.client.work import Work, timed_out
 
 if TYPE_CHECKING:
@@ -32,12 +33,9 @@ Many = bytes | tuple[str, bytes] | tuple[str, bytes, Headers] | Outgoing
 """What `publish_many` takes: a payload (with `subject=`), or subject, payload and headers, or an `Outgoing`."""
 
 
-def check_numbers(ts_ms: int, expected: int | None) -> None:
-    """Refuses what the wire cannot carry; what the server refuses is left to the server."""
-    if type(ts_ms) is not int or abs(ts_ms) > SINT64_MAX:
-        raise UsageError(f"ts_ms is milliseconds since 1970, not {ts_ms!r}")
-    if expected is not None and (type(expected) is not int or not 0 <= expected <= SINT64_MAX):
-        raise UsageError(f"expected_last_seq is a sequence or 0, not {expected!r}")
+def conditions(ts_ms: Moment, expected: Whole | None) -> tuple[int, int | None]:
+    """A message's time and expected sequence as the wire carries them."""
+    return moment_ms("ts_ms", ts_ms), None if expected is None else whole("expected_last_seq", expected)
 
 
 class _Columns(Work):
@@ -227,24 +225,23 @@ class Publisher:
         return self._connection.welcome.publish_batch_max
 
     def add(
-        self, stream: str, subject: str, payload: bytes, headers: Headers | None, ts_ms: int, expected: int | None,
+        self, stream: str, subject: str, payload: bytes, headers: Headers | None, ts_ms: Moment, expected: Whole | None,
         deadline: float | None,
     ) -> asyncio.Future[int]:  # fmt: skip
         """Queues one message; the future gives its sequence."""
         if type(payload) is not bytes:
             payload = as_bytes(payload)
-        check_text(subject, "subject")
-        if ts_ms or expected is not None:
-            check_numbers(ts_ms, expected)
+        text("stream", stream)
+        text("subject", subject)
+        time_ms, at_seq = (0, None) if ts_ms == 0 and expected is None else conditions(ts_ms, expected)
         pairs = header_pairs(headers) if headers else None
         size = message_size(subject, payload, pairs, self._connection.welcome.message_bytes_max)
         gather = self._open.get(stream)
         if gather is None:
-            check_text(stream, "stream")
             gather = Gather(stream, self)
             self._connection.submit(gather)
             self._open[stream] = gather
-        gather.put(subject, payload, pairs, ts_ms, expected, size)
+        gather.put(subject, payload, pairs, time_ms, at_seq, size)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         gather.futures.append(future)
         gather.deadlines.append(deadline)
@@ -366,14 +363,13 @@ def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None
         headers = item[2] if len(item) == 3 else None
     elif isinstance(item, Outgoing):
         where, payload, headers = item.subject, item.payload, item.headers
-        ts_ms, expected = item.ts_ms, item.expected_last_seq
-        check_numbers(ts_ms, expected)
+        ts_ms, expected = conditions(item.ts_ms, item.expected_last_seq)
     elif subject is None:
         raise UsageError("payloads alone need subject=; else publish tuples (subject, payload) or Outgoing")
     else:
         where, payload = subject, item
     if type(payload) is not bytes:
         payload = as_bytes(payload)
-    check_text(where, "subject")
+    text("subject", where)
     pairs = header_pairs(headers) if headers else None
     bulk.put(where, payload, pairs, ts_ms, expected, message_size(where, payload, pairs, bytes_max))

@@ -20,7 +20,6 @@ from waymaker.client.errors import (
     NoSuchConsumerError,
     NoSuchStreamError,
     UnavailableError,
-    UsageError,
     WaymakerError,
 )
 from waymaker_proto import pipeline_pb2 as pl
@@ -47,10 +46,6 @@ class Subscription:
         stop_when_empty: bool,
         limit: int | None = None,
     ) -> None:
-        if prefetch < 1 or prefetch_bytes < 1:
-            raise UsageError("prefetch and prefetch_bytes are at least 1")
-        if limit is not None and limit < 1:
-            raise UsageError("limit is at least 1")
         self.id = 0
         self.stream = acker.stream
         self.consumer = acker.consumer

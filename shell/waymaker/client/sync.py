@@ -14,14 +14,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
+from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, seconds
 from waymaker.client.client import UNSET, Client, Timeout
 from waymaker.client.delivery import Batch, Message
 from waymaker.client.errors import ClosedError, WaymakerError
 from waymaker.client.options import Options
 from waymaker.client.publishing import BATCH_BYTES_TARGET, Many
 from waymaker.client.results import PublishResults
+from waymaker.client.settings import ConsumerSettings, StreamSettings, StreamUpdateSettings
 from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
     BackupSummary,
@@ -126,8 +128,8 @@ class SyncClient:
     # ---------------------------------------------------------------------------------------- messages
 
     def publish(
-        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: int = 0,
-        expected_last_seq: int | None = None, timeout: Timeout = UNSET,
+        self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: Moment = 0,
+        expected_last_seq: Whole | None = None, timeout: Timeout = UNSET,
     ) -> int:  # fmt: skip
         return self._wait(
             self._client.publish(
@@ -214,7 +216,9 @@ class SyncClient:
 
     # ----------------------------------------------------------------------------------------- streams
 
-    def create_stream(self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Any) -> None:
+    def create_stream(
+        self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamSettings]
+    ) -> None:
         self._wait(self._client.create_stream(config, timeout=timeout, **settings))
 
     def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
@@ -227,42 +231,21 @@ class SyncClient:
         return self._wait(self._client.list_streams(timeout=timeout))
 
     def update_stream(
-        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
-        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
-    ) -> StreamUpdate:  # fmt: skip
-        return self._wait(
-            self._client.update_stream(
-                name,
-                max_age_ms=max_age_ms,
-                max_msgs=max_msgs,
-                max_bytes=max_bytes,
-                max_msg_bytes=max_msg_bytes,
-                strict_limits=strict_limits,
-                timeout=timeout,
-            )
-        )
+        self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
+    ) -> StreamUpdate:
+        return self._wait(self._client.update_stream(name, timeout=timeout, **settings))
 
     def preview_update(
-        self, name: str, *, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
-        max_msg_bytes: int | None = None, strict_limits: bool | None = None, timeout: Timeout = UNSET,
-    ) -> StreamUpdate:  # fmt: skip
-        return self._wait(
-            self._client.preview_update(
-                name,
-                max_age_ms=max_age_ms,
-                max_msgs=max_msgs,
-                max_bytes=max_bytes,
-                max_msg_bytes=max_msg_bytes,
-                strict_limits=strict_limits,
-                timeout=timeout,
-            )
-        )
+        self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
+    ) -> StreamUpdate:
+        return self._wait(self._client.preview_update(name, timeout=timeout, **settings))
 
     # --------------------------------------------------------------------------------------- consumers
 
     def create_consumer(
-        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET, **settings: Any
-    ) -> None:
+        self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET,
+        **settings: Unpack[ConsumerSettings],
+    ) -> None:  # fmt: skip
         self._wait(self._client.create_consumer(stream, config, timeout=timeout, **settings))
 
     def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
@@ -313,9 +296,10 @@ class SyncMessage(Message):
     def term(self, wait: bool = False) -> None:  # type: ignore[override]
         self._tell(super().term, wait)
 
-    def nak(self, delay: float = 0.0, wait: bool = False) -> None:  # type: ignore[override]
+    def nak(self, delay: Seconds = 0.0, wait: bool = False) -> None:  # type: ignore[override]
         nak = super().nak
-        self._tell(lambda: nak(delay), wait)
+        checked = seconds("delay", delay, most=NAK_DELAY_S_MAX)  # here, where the caller sees the refusal
+        self._tell(lambda: nak(checked), wait)
 
     def in_progress(self, wait: bool = False) -> None:  # type: ignore[override]
         self._tell(super().in_progress, wait)

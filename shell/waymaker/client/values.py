@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from waymaker.client.checked import Moment, Whole
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 
 __all__ = [
@@ -39,9 +40,9 @@ class Outgoing:
     subject: str
     payload: bytes = b""
     headers: Headers | None = None
-    ts_ms: int = 0
+    ts_ms: Moment = 0
     """0: the server's time."""
-    expected_last_seq: int | None = None
+    expected_last_seq: Whole | None = None
     """Store only if this is the last sequence at the subject (0: none yet)."""
 
 

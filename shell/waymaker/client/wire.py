@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar, assert_never
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
 
-from waymaker.client.errors import UsageError
+from waymaker.client.checked import flag, text, whole
+from waymaker.client.errors import WrongTypeError
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
@@ -24,34 +25,31 @@ from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 Request = TypeVar("Request", bound=Proto)
-P = ParamSpec("P")
-R = TypeVar("R")
+_WHOLE: Final = {
+    FieldDescriptor.TYPE_UINT64: (0, (1 << 64) - 1),
+    FieldDescriptor.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
+    FieldDescriptor.TYPE_UINT32: (0, (1 << 32) - 1),
+}
+"""What the contract's integers hold, by type."""
 
 
-def _refusing(make: Callable[P, R]) -> Callable[P, R]:
-    """Makes what a field cannot hold (a negative number, a wrong type, text without a UTF-8 form) the caller's mistake."""
-
-    @functools.wraps(make)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return make(*args, **kwargs)
-        except UsageError:
-            raise
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UsageError(f"cannot be sent: {error}") from error
-
-    return checked
+def request(kind: type[Request], **fields: object) -> Request:
+    """A request from its fields; UsageError where one of them does not fit, by its name."""
+    by_name = kind.DESCRIPTOR.fields_by_name
+    return kind(**{name: _scalar(by_name[name], value) for name, value in fields.items()})
 
 
-@_refusing
-def request(kind: type[Request], **fields: Any) -> Request:
-    """A request from its fields; UsageError where one of them does not fit."""
-    return kind(**fields)
+def _scalar(field: Any, value: object) -> Any:
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return text(field.name, value)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return flag(field.name, value)
+    bounds = _WHOLE.get(field.type)
+    return value if bounds is None else whole(field.name, value, *bounds)
 
 
-@_refusing
 def stream_config_to_wire(config: StreamConfig) -> pb.StreamConfigPb:
-    """A stream's settings. Bounds of 0 are left out; a bound with a retention that has none is the caller's mistake."""
+    """A stream's settings, as `settings.stream_config` converted them. Bounds of 0 are left out."""
     wire = pb.StreamConfigPb(
         name=config.name,
         subjects_filter=config.subjects_filter,
@@ -61,25 +59,23 @@ def stream_config_to_wire(config: StreamConfig) -> pb.StreamConfigPb:
     )
     if config.max_msg_bytes:
         wire.max_msg_bytes = config.max_msg_bytes
-    if config.retention is Retention.LIMITS:
-        limits = wire.retention.limits
-        limits.SetInParent()
-        if config.max_age_ms:
-            limits.max_age_ms = config.max_age_ms
-        if config.max_msgs:
-            limits.max_msgs = config.max_msgs
-        if config.max_bytes:
-            limits.max_bytes = config.max_bytes
-        limits.strict_limits = config.strict_limits
-        return wire
-    if config.max_age_ms or config.max_msgs or config.max_bytes or config.strict_limits:
-        raise UsageError(
-            f"bounds and strict limits need retention {Retention.LIMITS.name}, not {config.retention.name}"
-        )
-    if config.retention is Retention.WORK_QUEUE:
-        wire.retention.work_queue.SetInParent()
-    else:
-        wire.retention.interest.SetInParent()
+    match config.retention:
+        case Retention.LIMITS:
+            limits = wire.retention.limits
+            limits.SetInParent()
+            if config.max_age_ms:
+                limits.max_age_ms = config.max_age_ms
+            if config.max_msgs:
+                limits.max_msgs = config.max_msgs
+            if config.max_bytes:
+                limits.max_bytes = config.max_bytes
+            limits.strict_limits = config.strict_limits
+        case Retention.WORK_QUEUE:
+            wire.retention.work_queue.SetInParent()
+        case Retention.INTEREST:
+            wire.retention.interest.SetInParent()
+        case never:
+            assert_never(never)
     return wire
 
 
@@ -115,7 +111,6 @@ def stream_info_from_wire(response: pb.GetStreamInfoResponse) -> StreamInfo:
     )
 
 
-@_refusing
 def consumer_config_to_wire(config: ConsumerConfig) -> pb.ConsumerConfigPb:
     return pb.ConsumerConfigPb(
         name=config.name,
@@ -155,26 +150,21 @@ def consumer_info_from_wire(state: pb.ConsumerStatePb) -> ConsumerInfo:
     )
 
 
-def check_text(value: str, what: str) -> None:
-    """Refuses a name or subject that has no UTF-8 form."""
-    if not isinstance(value, str):
-        raise UsageError(f"{what} must be a string, not {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{what} {value!r} has no UTF-8 form") from error
-
-
 def header_pairs(headers: Headers) -> list[tuple[str, str]]:
     """Headers as pairs, checked: strings on both sides."""
-    pairs: Iterable[tuple[str, str]] = headers.items() if isinstance(headers, Mapping) else headers
+    given: object = headers
+    if isinstance(given, Mapping):
+        pairs: Iterable[object] = given.items()
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        pairs = given
+    else:
+        raise WrongTypeError(f"headers are a mapping or pairs of strings, not {headers!r}")
     out = []
     for pair in pairs:
-        key, value = pair
-        check_text(key, "a header's key")
-        check_text(value, f"header {key!r}: the value")
-        out.append((key, value))
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise WrongTypeError(f"a header is a pair of strings, not {pair!r}")
+        key = text("a header's key", pair[0])
+        out.append((key, text(f"header {key!r}: the value", pair[1])))
     return out
 
 
