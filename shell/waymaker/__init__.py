@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import DataLossError as DataLossError
     from waymaker.client.errors import DeadlineExceededError as DeadlineExceededError
     from waymaker.client.errors import FailedPreconditionError as FailedPreconditionError
+    from waymaker.client.errors import ForkedError as ForkedError
     from waymaker.client.errors import ImmutableFieldError as ImmutableFieldError
     from waymaker.client.errors import InternalError as InternalError
     from waymaker.client.errors import InternalResultError as InternalResultError
@@ -97,13 +98,13 @@ _NAMES = {
     ),
     "errors": (
         "NOT_APPLIED", "UNKNOWN", "AbortedError", "AlreadyExistsError", "CancelledError", "ClosedError",
-        "ConnectionLostError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "ImmutableFieldError",
-        "InternalError", "InternalResultError", "InvalidArgumentError", "InvalidConfigError", "InvalidKeyError",
-        "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError", "NotFoundError", "NotFoundStatusError",
-        "OutOfRangeError", "OversizeError", "PermissionDeniedError", "ResourceExhaustedError", "ResultCodeError",
-        "StatusError", "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError", "UnavailableError",
-        "UnimplementedError", "UnknownStatusError", "UsageError", "WaymakerError", "WrongRevisionError",
-        "WrongTypeError",
+        "ConnectionLostError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "ForkedError",
+        "ImmutableFieldError", "InternalError", "InternalResultError", "InvalidArgumentError", "InvalidConfigError",
+        "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError", "NotFoundError",
+        "NotFoundStatusError", "OutOfRangeError", "OversizeError", "PermissionDeniedError", "ResourceExhaustedError",
+        "ResultCodeError", "StatusError", "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError",
+        "UnavailableError", "UnimplementedError", "UnknownStatusError", "UsageError", "WaymakerError",
+        "WrongRevisionError", "WrongTypeError",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

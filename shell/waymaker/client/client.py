@@ -104,7 +104,7 @@ class Client:
     async def close(self, timeout: float | None = 5.0) -> None:
         """Confirms acknowledgements under way, then ends the connection. What else is waiting fails."""
         try:
-            if not self._connection.ended:
+            if not (self._connection.ended or self._connection.is_inherited):
                 async with asyncio.timeout(timeout):
                     for subscription in list(self._subscriptions):
                         await subscription.close(timeout)

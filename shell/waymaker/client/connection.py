@@ -33,6 +33,7 @@ from waymaker.client.errors import (
     WaymakerError,
 )
 from waymaker.client.options import Options
+from waymaker.client.process import inherited, this_process
 from waymaker.client.statuses import ask_why, end_of_session, error_of, is_hidden
 from waymaker_proto import pipeline_pb2 as pl
 
@@ -75,6 +76,8 @@ class Connection:
         self.sessions = 0
         """How often a session was opened."""
         self.frames_sent = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._forks = this_process.forks
         self._channel: grpc.aio.Channel | None = None
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,7 +108,9 @@ class Connection:
 
     async def open(self) -> None:
         """Connects; raises UnavailableError where nobody answers within `connect_timeout`."""
-        loop = asyncio.get_running_loop()
+        this_process.opened(self)
+        loop = self.loop = asyncio.get_running_loop()
+        self._forks = this_process.forks
         self._opened = loop.create_future()
         self._task = loop.create_task(self._run(), name="waymaker-connection")
         try:
@@ -127,6 +132,9 @@ class Connection:
         if self._closed:
             return
         self._closed = True
+        if self.is_inherited:
+            return
+        this_process.closed(self)
         self._ready.set()
         if self._task is not None:
             self._task.cancel()
@@ -139,6 +147,16 @@ class Connection:
             self._sweep.cancel()
         if self._opened is not None and self._opened.done() and not self._opened.cancelled():
             self._opened.exception()  # seen: `open` reported it, or nobody waits for it
+
+    @property
+    def transport(self) -> tuple[object, ...]:
+        """gRPC's objects that hold the socket."""
+        return (self._channel, self._call)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Return True in a process that was forked off after the opening: the connection is the parent's."""
+        return self._task is not None and self._forks != this_process.forks
 
     @property
     def channel(self) -> grpc.aio.Channel:
@@ -484,6 +502,8 @@ class Connection:
             await channel.close()
 
     def _check_open(self) -> None:
+        if self.is_inherited:
+            raise inherited()
         if self._over is not None:
             raise self._over
         if self._closed or self._task is None:

@@ -256,6 +256,12 @@ class WrongTypeError(UsageError, TypeError):
     """A value of a type that the call does not take."""
 
 
+class ForkedError(UsageError):
+    """The process was forked while a client was open: gRPC does not work in it."""
+
+    code = "forked"
+
+
 # ---------------------------------------------------------------------------------------- from codes
 
 RESULT_CODES: dict[str, type[ResultCodeError]] = {

@@ -1,7 +1,8 @@
-"""The synchronous twin: the same calls for scripts, over a client that lives on a thread of its own.
+"""The synchronous twin: the same calls for scripts, over a client that lives on the loop that all of them share.
 
 Every method waits for its asynchronous namesake; arguments, results and exceptions are the same. Iterables given to
-`publish_many` are read on the caller's thread, so a slow one never holds up the connection. Acknowledgements are queued
+`publish_many` and `restore` are read on the caller's thread, so a slow one never holds up the connection, and callbacks run
+there too. Acknowledgements are queued
 without waiting, as in the other client. A client may be used from several threads.
 """
 
@@ -9,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -20,7 +20,9 @@ from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, sec
 from waymaker.client.client import UNSET, Client, Timeout
 from waymaker.client.delivery import Batch, Message
 from waymaker.client.errors import ClosedError, WaymakerError
+from waymaker.client.loop_thread import LoopThread
 from waymaker.client.options import Options
+from waymaker.client.process import inherited
 from waymaker.client.publishing import BATCH_BYTES_TARGET, Many
 from waymaker.client.results import PublishResults
 from waymaker.client.settings import ConsumerSettings, StreamSettings, StreamUpdateSettings
@@ -43,6 +45,7 @@ PART_MESSAGES = 16_384
 """Messages handed over to the loop's thread at a time."""
 PART_BYTES = 16 * BATCH_BYTES_TARGET
 PARTS_UNDER_WAY = 2
+PIECES_WAITING = 4
 
 
 class SyncClient:
@@ -50,20 +53,19 @@ class SyncClient:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._client = Client(options)
+        self._thread: LoopThread | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
-        if self._loop is not None:
+        if self._thread is not None:
             raise ClosedError("this client is open already, or was closed; make another one")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="waymaker-sync", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread.acquire(self)
         try:
             self._wait(self._client.__aenter__())
         except BaseException:
-            self._stop()
+            self._closed = True
+            self._thread.release(self)
             raise
         return self
 
@@ -72,36 +74,38 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Confirms acknowledgements under way, then ends the connection and its thread."""
-        if self._loop is None or self._loop.is_closed():
+    def close(self, timeout: float | None = 5.0) -> None:
+        """Confirms acknowledgements under way, then ends the connection. A forked child's copy is only forgotten."""
+        if self._thread is None or self._closed:
+            return
+        self._closed = True
+        if self._thread.is_inherited:
             return
         try:
-            self._wait(self._client.close())
+            self._thread.wait(self._client.close(timeout))
         finally:
-            self._stop()
+            self._thread.release(self)
 
-    def _stop(self) -> None:
-        assert self._loop is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+    def _opened(self) -> LoopThread:
+        if self._thread is None or self._closed:
+            raise ClosedError("the client is not open; use `with`" if self._thread is None else "the client is closed")
+        return self._thread
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        if self._loop is None or self._loop.is_closed():
+        try:
+            thread = self._opened()
+        except ClosedError:
             coroutine.close()
-            raise ClosedError("the client is not open; use `with`" if self._loop is None else "the client is closed")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            raise
+        return thread.submit(coroutine)
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = self._submit(coroutine)
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
+            thread = self._opened()
+        except ClosedError:
+            coroutine.close()
             raise
+        return thread.wait(coroutine)
 
     def _iterate(self, iterator: AsyncIterator[T]) -> Iterator[T]:
         async def step() -> tuple[bool, T | None]:
@@ -118,8 +122,10 @@ class SyncClient:
                 yield item  # type: ignore[misc]
         finally:
             close = getattr(iterator, "aclose", None)
-            if close is not None and self._loop is not None and not self._loop.is_closed():
-                self._wait(close())
+            if close is not None and self._thread is not None and self._thread.runs:
+                ending = self._thread.submit(close())
+                if not self._thread.is_current:  # a forgotten iterator is collected on any thread
+                    self._thread.result(ending)
 
     @property
     def server_version(self) -> str:
@@ -266,16 +272,41 @@ class SyncClient:
         return self._iterate(self._client.watch())
 
     def backup(self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None) -> Iterator[bytes]:
-        return self._iterate(self._client.backup(stream, on_summary))
+        told: list[BackupSummary] = []
+        yield from self._iterate(self._client.backup(stream, told.append))
+        if on_summary is not None:
+            for summary in told:
+                on_summary(summary)
 
     def restore(self, archive: Iterable[bytes], name: str = "") -> RestoreResult:
-        return self._wait(self._client.restore(archive, name))
+        """As the asynchronous one; the archive is read on the caller's thread."""
+        thread = self._opened()
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=PIECES_WAITING)
+
+        async def arriving() -> AsyncIterator[bytes]:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+
+        restoring = thread.submit(self._client.restore(arriving(), name))
+        try:
+            for piece in chain[bytes | None](archive, (None,)):
+                handing_over = thread.submit(pieces.put(piece))
+                under_way: list[concurrent.futures.Future[Any]] = [handing_over, restoring]
+                concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+                if restoring.done():  # the server may judge before it has seen everything
+                    handing_over.cancel()
+                    break
+        except BaseException:
+            restoring.cancel()
+            raise
+        return thread.result(restoring)
 
     def acknowledge(self, say: Callable[[], Any]) -> None:
         """Runs a queued word on the loop's thread, without waiting for it."""
-        if self._loop is None or self._loop.is_closed():
-            raise ClosedError("the client is closed")
-        self._loop.call_soon_threadsafe(say)
+        thread = self._opened()
+        if thread.is_inherited:
+            raise inherited()
+        thread.loop.call_soon_threadsafe(say)
 
 
 class SyncMessage(Message):
