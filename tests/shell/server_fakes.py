@@ -73,6 +73,9 @@ class FakeDisk:
         else:
             asyncio.get_running_loop().call_soon(read)
 
+    def problem(self) -> str:
+        return ""
+
     def _read(self, messages: rq.Messages) -> Bodies:
         return [
             self.bodies[run.chunk.path][run.start : run.start + sum(run.lengths)] for run in messages.runs

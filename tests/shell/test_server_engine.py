@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from tests.shell.server_fakes import FakeDisk, FakeNode
 from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.engine import Engine
+from waymaker.server.logs import lost
 from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
-from waymaker_core.effects import Effect, End, Event, Halt, Job, Lane, Reply
+from waymaker_core.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.inputs import Call, Input, JobDone, JobFailed
 from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, Status
 from waymaker_core.requests import CreateStream, Fetch, GetStreamInfo, ListStreams, Messages, Publish, Subscribe
@@ -272,6 +275,8 @@ async def test_the_lag_of_the_loop_is_measured() -> None:
     class Watching:
         def step_took(self, seconds: float, inputs: int) -> None: ...
 
+        def effect_failed(self) -> None: ...
+
         def loop_lagged(self, seconds: float) -> None:
             lags.append(seconds)
 
@@ -289,3 +294,166 @@ async def test_a_stream_made_is_a_plain_answer() -> None:
     answer, bodies = await engine.ask(ANYONE, CreateStream(StreamConfig("t")))
     assert isinstance(answer, Answer)
     assert (answer.code, bodies) == (OK, None)
+
+
+# ---------------------------------------------------------------- effects stand alone
+
+
+class Watching:
+    """Counts what could not be performed."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def step_took(self, seconds: float, inputs: int) -> None: ...
+
+    def loop_lagged(self, seconds: float) -> None: ...
+
+    def effect_failed(self) -> None:
+        self.failures += 1
+
+
+class Scripted:
+    """A node that wants the same things at each of its next steps."""
+
+    def __init__(self, *steps: list[Effect]) -> None:
+        self.steps = list(steps)
+        self.inputs: list[Input] = []
+        self.deadlines = 0
+
+    def next_deadline(self) -> int | None:
+        self.deadlines += 1
+        return None
+
+    def step(self, now: Now, inputs: list[Input]) -> list[Effect]:
+        self.inputs += inputs
+        return self.steps.pop(0) if self.steps else []
+
+
+class BrokenLogger:
+    """What a logger is whose output has gone."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def write(event: str, **fields: object) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        return write
+
+
+async def test_a_log_line_that_raises_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waymaker.server.engine.log", BrokenLogger())
+    monkeypatch.setattr("waymaker.server.incidents.log", BrokenLogger())
+    node = Scripted([Log("error", "disk_full", {}), Reply(Token(1), Answer(OK)), Log("info", "again", {})])
+    before = lost.lines
+    engine = Engine(node, FakeDisk())
+    answer, _ = await asyncio.wait_for(engine.ask(ANYONE, ListStreams()), 1)
+    assert isinstance(answer, Answer)
+    assert lost.lines == before + 2
+    assert node.deadlines == 1
+    assert not engine.halted.done()
+
+
+async def test_a_callback_that_raises_fails_its_own_answer_only() -> None:
+    observer, heard = Watching(), list[str]()
+    node = Scripted([Reply(Token(1), Answer(OK)), Reply(Token(2), Answer(OK))])
+    engine = Engine(node, FakeDisk(), observer)
+
+    def bad(answer: Answer | Refusal, bodies: Bodies | None) -> None:
+        heard.append("bad")
+        raise RuntimeError("secret")
+
+    engine.call(ANYONE, ListStreams(), bad)
+    engine.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("good"))
+    await turns()
+    assert heard == ["bad", "good"]
+    assert observer.failures == 1
+    assert engine.open_calls == 0
+    assert node.deadlines == 1
+
+
+async def test_a_channel_that_raises_ends_and_its_neighbours_go_on() -> None:
+    class Raising(Recorder):
+        def deliver(self, messages: Messages, bodies: Bodies) -> None:
+            raise MemoryError
+
+    node, _, _ = filled()
+    node.consumers["s", "d"] = 0
+    observer = Watching()
+    engine = Engine(node, node.disk, observer)
+    bad, good = Raising(), Recorder()
+    tokens = [engine.open(ANYONE, Subscribe("s", name), channel) for name, channel in (("c", bad), ("d", good))]
+    for token in tokens:
+        engine.credit(token, 4, 1000)
+    await turns()
+    assert bad.heard == ["INTERNAL"]
+    assert good.heard == ["1+4"]
+    assert observer.failures == 1
+    assert node.cancelled == [tokens[0]]
+
+
+async def test_bodies_that_raise_are_unreadable_and_a_job_that_raises_has_failed() -> None:
+    class Raising(FakeDisk):
+        def cached_bodies(self, messages: Messages) -> Bodies | None:
+            raise MemoryError
+
+        def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
+            raise RuntimeError("cannot start new thread")
+
+    disk = Raising()
+    node = FakeNode(disk)
+    node.streams["s"], node.consumers["s", "c"] = [b"one"], 0
+    answer, _ = await asyncio.wait_for(Engine(node, disk).ask(ANYONE, Fetch("s", "c", 2)), 1)
+    assert isinstance(answer, Refusal)
+    assert len(node.unreadable) == 1
+
+    scripted = Scripted([Job(JobId(7), Lane.BACKGROUND, []), Reply(Token(1), Answer(OK))])
+    engine = Engine(scripted, disk)
+    await asyncio.wait_for(engine.ask(ANYONE, ListStreams()), 1)
+    await turns()
+    failed = [item for item in scripted.inputs if isinstance(item, JobFailed)]
+    assert [item.id for item in failed] == [7]
+    assert "cannot start new thread" in failed[0].failure.detail
+
+
+async def test_everybody_hears_of_a_halt_whatever_the_first_of_them_raises() -> None:
+    class Raising(Recorder):
+        def ended(self, end: End) -> None:
+            raise RuntimeError
+
+    node, _, engine = filled()
+    node.mute = True
+    channel, heard = Recorder(), list[str]()
+
+    def bad(answer: Answer | Refusal, bodies: Bodies | None) -> None:
+        raise RuntimeError
+
+    engine.call(ANYONE, ListStreams(), bad)
+    engine.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("told"))
+    engine.open(ANYONE, Subscribe("s", "c"), Raising())
+    engine.open(ANYONE, Subscribe("s", "c"), channel)
+    await turns()
+    engine.fail("the data directory is gone")
+    assert heard == ["told"]
+    assert channel.heard == ["UNAVAILABLE"]
+    assert (await engine.halted).reason == "the data directory is gone"
+
+
+async def test_the_end_of_a_disk_s_thread_halts_the_node() -> None:
+    class Dying(FakeDisk):
+        why = ""
+
+        def problem(self) -> str:
+            return self.why
+
+    disk = Dying()
+    node = FakeNode(disk)
+    node.mute = True
+    engine = Engine(node, disk)
+    engine.start()
+    waiting = asyncio.create_task(engine.ask(ANYONE, ListStreams()))
+    await turns()
+    disk.why = "a thread that serves the disk has ended"
+    answer, _ = await asyncio.wait_for(waiting, 2)
+    assert isinstance(answer, Refusal)
+    assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, None)
+    assert (await engine.halted).reason == disk.why

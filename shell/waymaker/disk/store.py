@@ -38,6 +38,7 @@ class FileStore:
         self._lock = DirectoryLock(root)
         self._cache = ChunkCache(cache_bytes)
         self._files = Files(root, self._cache)
+        self._problem = ""
         self._queues: dict[Lane, SimpleQueue[Callable[[], None] | None]] = {lane: SimpleQueue() for lane in Lane}
         self._threads = [self._worker(Lane.JOURNAL, 0), self._worker(Lane.BACKGROUND, 0)]
         self._threads += [self._worker(Lane.READ, n) for n in range(_READERS)]
@@ -49,10 +50,18 @@ class FileStore:
         thread.start()
         return thread
 
-    @staticmethod
-    def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+    def _work(self, queue: SimpleQueue[Callable[[], None] | None]) -> None:
         while (task := queue.get()) is not None:
-            task()
+            try:
+                task()
+            except BaseException as error:  # whoever waits for the task's end would wait for ever
+                self._problem = f"the end of a disk operation was lost: {type(error).__name__}"
+
+    def problem(self) -> str:
+        """Why the end of a job may never be told; empty while all is well."""
+        if not self._problem and not all(thread.is_alive() for thread in self._threads):
+            return "a thread that serves the disk has ended"
+        return self._problem
 
     def drive(self, steps: Generator[DiskOp, object, T]) -> T:
         """Run a generator of disk operations (a recovery, a verification) to its end, blocking; its return value.
@@ -119,15 +128,22 @@ class FileStore:
         for path in paths:
             self._files.pin(path)
 
+        def unpin() -> None:
+            for path in paths:
+                self._files.unpin(path)
+
         def task() -> None:
             try:
                 outcome = read()
             finally:
-                for path in paths:
-                    self._files.unpin(path)
+                unpin()
             done(outcome)
 
-        self._queues[Lane.READ].put(task)
+        try:
+            self._queues[Lane.READ].put(task)
+        except BaseException:
+            unpin()
+            raise
 
     def _read(self, messages: Messages) -> Bodies | DiskFailure:
         bodies: Bodies = []

@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError
 from waymaker.disk.store import Bodies
 from waymaker.server.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
 from waymaker.server.engine import Engine
+from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import PREVIEW_UPDATE, coded
-from waymaker.server.statuses import abort, internal_error
+from waymaker.server.statuses import abort
 from waymaker_core import requests as core
 from waymaker_core.message import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
 from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, exhausted, invalid

@@ -16,8 +16,9 @@ import grpc
 
 from waymaker.server.door import Door
 from waymaker.server.engine import Engine
+from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
-from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, internal_error, next_trailer, paging
+from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, next_trailer, paging
 from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.requests import Request
 from waymaker_core.types import Principal

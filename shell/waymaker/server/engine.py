@@ -4,6 +4,10 @@ Everything that arrived since the last turn enters one step together, so that ca
 sync without anybody waiting for a timer. Effects are performed in order. Answers whose bodies lie in memory leave in the
 same turn; others are read on a thread, and whatever follows for the same subscription waits behind them.
 
+Effects stand alone: whatever one of them raises, the others of its step are performed, the next deadline is set, and every
+call keeps its one answer. A log line is counted as lost; a channel that raises ends; bodies that cannot be had go back to
+the node as unreadable; a job that cannot be handed over fails. What is left halts the node, with a reason.
+
 Nothing here knows gRPC. Callers give a callback (a call) or a `Channel` (a subscription or a watch) and get a token.
 """
 
@@ -19,12 +23,13 @@ from typing import Protocol
 import structlog
 
 from waymaker.disk.store import Bodies, JobResult
-from waymaker_core.disk import DiskFailure, SyncFile
+from waymaker.server.incidents import internal_error, logged
+from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
 from waymaker_core.outcomes import Answer, Outcome, Refusal, Status
 from waymaker_core.requests import Messages, Request
-from waymaker_core.types import Now, Principal, Token
+from waymaker_core.types import ANYONE, Now, Principal, Token
 
 INLINE_SYNC_MAX_S = 0.001
 """A disk slower than this is never waited for on the loop itself."""
@@ -65,6 +70,10 @@ class Disk(Protocol):
 
     def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None: ...
 
+    def problem(self) -> str:
+        """Why the end of a job may never be told; empty while all is well."""
+        ...
+
 
 class Observer(Protocol):
     """Who measures the pump. All times are seconds."""
@@ -72,6 +81,8 @@ class Observer(Protocol):
     def step_took(self, seconds: float, inputs: int) -> None: ...
 
     def loop_lagged(self, seconds: float) -> None: ...
+
+    def effect_failed(self) -> None: ...
 
 
 class _Line:
@@ -114,7 +125,7 @@ class Engine:
     def start(self) -> None:
         """Let the node look at its timers for the first time."""
         self._schedule()
-        self._watch_lag(self._loop.time())
+        self._watch(self._loop.time())
 
     def call(self, principal: Principal, request: Request, on_answer: OnAnswer) -> Token:
         """One call; `on_answer` is called once, unless the call is cancelled first."""
@@ -165,6 +176,10 @@ class Engine:
         """Ask the node to stop; `halted` follows."""
         self.push(Drain())
 
+    def fail(self, reason: str) -> None:
+        """Halt: something that the node rests on is gone."""
+        self._stop(Halt(reason, clean=False))
+
     def push(self, item: Input) -> None:
         """An input for the next step."""
         if self._halt is None:
@@ -197,28 +212,35 @@ class Engine:
 
     def _schedule(self) -> None:
         if not self._scheduled:
-            self._scheduled = True
             self._loop.call_soon(self._turn)
+            self._scheduled = True
 
     def _turn(self) -> None:
         self._scheduled = False
+        try:
+            self._step()
+            self._arm()
+        except Exception as error:
+            # A step that breaks off leaves the state in between: going on could confirm what is not so.
+            logged(log.critical, "node_failed", exc_info=error)
+            self.fail("the node failed; the log says where")
+
+    def _step(self) -> None:
         while self._halt is None:
             inputs, self._inputs = self._inputs, []
             started = time.perf_counter()
-            try:
-                effects = self._node.step(Now(time.monotonic_ns(), time.time_ns() // 1_000_000), inputs)
-            except Exception:
-                # A step that breaks off leaves the state in between: going on could confirm what is not so.
-                log.critical("node_failed", exc_info=True)
-                self._stop(Halt("the node failed; the log says where", clean=False))
-                return
-            if self._observer is not None:
-                self._observer.step_took(time.perf_counter() - started, len(inputs))
+            effects = self._node.step(Now(time.monotonic_ns(), time.time_ns() // 1_000_000), inputs)
+            took = time.perf_counter() - started
             inline = self._perform(effects)
+            if self._observer is not None:
+                self._observer.step_took(took, len(inputs))
             if inline is None:
-                break
-            self._inputs.append(self._job_done(inline, self._disk.run(inline)))
-        self._arm()
+                return
+            try:
+                result = self._disk.run(inline)
+            except Exception as error:
+                result = _not_done(error)
+            self._inputs.append(self._job_done(inline, result))
 
     def _perform(self, effects: list[Effect]) -> Job | None:
         """Everything a step asks for, in order. Returns a job that is better done right here than on a thread."""
@@ -236,12 +258,19 @@ class Engine:
                 if inline is None and job.lane is Lane.JOURNAL and self._alone():
                     inline = job
                 else:
-                    self._disk.submit(job, self._job_finished)
+                    self._submit(job)
             elif kind is Log:
                 self._log(effect)  # type: ignore[arg-type]
             else:
                 self._stop(effect)  # type: ignore[arg-type]
         return inline
+
+    def _submit(self, job: Job) -> None:
+        try:
+            self._disk.submit(job, self._job_finished)
+        except Exception as error:
+            self._failed(error, "submit")
+            self.push(self._job_done(job, _not_done(error)))
 
     def _alone(self) -> bool:
         """One caller and nobody else to keep waiting: its sync is quickest without a thread."""
@@ -270,30 +299,41 @@ class Engine:
     # ------------------------------------------------------------ effects
 
     def _reply(self, reply: Reply) -> None:
-        on_answer = self._calls.get(reply.token)
-        if on_answer is None:
+        if reply.token not in self._calls:
             return
         answer = reply.answer
         if type(answer) is not Answer or type(answer.value) is not Messages:
-            del self._calls[reply.token]
-            on_answer(answer, None)
+            self._answer(reply, None)
             return
-        bodies = self._disk.cached_bodies(answer.value)
-        if bodies is not None:
-            del self._calls[reply.token]
-            on_answer(answer, bodies)
+        try:
+            bodies = self._disk.cached_bodies(answer.value)
+            if bodies is None:
+                self._disk.read_bodies(answer.value, lambda outcome: self._soon(self._reply_read, reply, outcome))
+                return
+        except Exception as error:
+            self._failed(error, "read")
+            self._reply_read(reply, _not_done(error))
             return
-        self._disk.read_bodies(answer.value, lambda outcome: self._soon(self._reply_read, reply, outcome))
+        self._answer(reply, bodies)
 
     def _reply_read(self, reply: Reply, outcome: Bodies | DiskFailure) -> None:
-        if isinstance(outcome, DiskFailure):
-            if reply.token in self._calls:
-                assert isinstance(reply.answer, Answer) and isinstance(reply.answer.value, Messages)
-                self.push(Unreadable(reply.token, outcome, [reply.answer.value]))
-            return
+        if not isinstance(outcome, DiskFailure):
+            self._answer(reply, outcome)
+        elif reply.token in self._calls:
+            assert isinstance(reply.answer, Answer) and isinstance(reply.answer.value, Messages)
+            self.push(Unreadable(reply.token, outcome, [reply.answer.value]))
+
+    def _answer(self, reply: Reply, bodies: Bodies | None) -> None:
         on_answer = self._calls.pop(reply.token, None)
         if on_answer is not None:
-            on_answer(reply.answer, outcome)
+            self._call_back(on_answer, reply.answer, bodies)
+
+    def _call_back(self, on_answer: OnAnswer, answer: Answer | Refusal, bodies: Bodies | None) -> None:
+        """Hand an answer over. A callback that raises has had its answer: it fails alone."""
+        try:
+            on_answer(answer, bodies)
+        except Exception as error:
+            self._failed(error, "answer")
 
     def _forward(self, effect: Deliver | Event | End) -> None:
         line = self._lines.get(effect.token)
@@ -305,18 +345,35 @@ class Engine:
             self._pass_on(line, effect)
 
     def _pass_on(self, line: _Line, effect: Deliver | Event | End) -> None:
-        if isinstance(effect, Deliver):
-            bodies = self._disk.cached_bodies(effect.messages)
+        if isinstance(effect, End):
+            del self._lines[effect.token]
+            self._end(line.channel, effect)
+            return
+        try:
+            if isinstance(effect, Event):
+                line.channel.event(effect)
+                return
+            bodies = self._bodies(line, effect)
             if bodies is not None:
                 line.channel.deliver(effect.messages, bodies)
-                return
+        except Exception as error:
+            self._break(effect.token, error)
+
+    def _bodies(self, line: _Line, effect: Deliver) -> Bodies | None:
+        """The bodies of a delivery if they lie in memory; else it goes on when they have been read."""
+        try:
+            bodies = self._disk.cached_bodies(effect.messages)
+            if bodies is None:
+                line.reading = True
+                self._disk.read_bodies(
+                    effect.messages, lambda outcome: self._soon(self._delivery_read, effect, outcome)
+                )
+        except Exception as error:
+            self._failed(error, "read")
             line.reading = True
-            self._disk.read_bodies(effect.messages, lambda outcome: self._soon(self._delivery_read, effect, outcome))
-        elif isinstance(effect, Event):
-            line.channel.event(effect)
-        else:
-            del self._lines[effect.token]
-            line.channel.ended(effect)
+            self._loop.call_soon(self._delivery_read, effect, _not_done(error))
+            return None
+        return bodies
 
     def _delivery_read(self, effect: Deliver, outcome: Bodies | DiskFailure) -> None:
         line = self._lines.get(effect.token)
@@ -329,9 +386,26 @@ class Engine:
             line.waiting = deque(e for e in line.waiting if isinstance(e, End))
             self.push(Unreadable(effect.token, outcome, unsent))
         else:
-            line.channel.deliver(effect.messages, outcome)
+            try:
+                line.channel.deliver(effect.messages, outcome)
+            except Exception as error:
+                self._break(effect.token, error)
         while line.waiting and not line.reading and effect.token in self._lines:
             self._pass_on(line, line.waiting.popleft())
+
+    def _break(self, token: Token, error: Exception) -> None:
+        """End a channel that raised: it may have missed something, so it must not go on as if it had not."""
+        self._failed(error, None)
+        line = self._lines.pop(token, None)
+        if line is not None:
+            self.push(Cancel(token))
+            self._end(line.channel, End(token, "", internal_error(error, "channel", ANYONE, admitted=True)))
+
+    def _end(self, channel: Channel, end: End) -> None:
+        try:
+            channel.ended(end)
+        except Exception as error:
+            self._failed(error, "end")
 
     def _job_finished(self, job: Job, result: JobResult) -> None:
         """On a disk thread: hand the result over; one wake-up serves all that finish meanwhile."""
@@ -354,10 +428,15 @@ class Engine:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    @staticmethod
-    def _log(effect: Log) -> None:
-        write = getattr(log, effect.level, log.warning)
-        write(effect.event, **effect.fields)
+    def _log(self, effect: Log) -> None:
+        logged(getattr(log, effect.level, log.warning), effect.event, **effect.fields)
+
+    def _failed(self, error: Exception, where: str | None) -> None:
+        """Count what an effect raised, and say it where nobody else does."""
+        if self._observer is not None:
+            self._observer.effect_failed()
+        if where is not None:
+            logged(log.error, "effect_failed", where=where, exc_info=error)
 
     # ------------------------------------------------------------ stopping
 
@@ -369,10 +448,10 @@ class Engine:
         refusal = self._halted_refusal(admitted=True)
         calls, self._calls = self._calls, {}
         for on_answer in calls.values():
-            on_answer(refusal, None)
+            self._call_back(on_answer, refusal, None)
         lines, self._lines = self._lines, {}
         for token, line in lines.items():
-            line.channel.ended(End(token, "", refusal))
+            self._end(line.channel, End(token, "", refusal))
         if not self.halted.done():
             self.halted.set_result(halt)
 
@@ -381,9 +460,19 @@ class Engine:
         text = "the server is shutting down" if self._halt.clean else "the server has stopped: " + self._halt.reason
         return Refusal(Status.UNAVAILABLE, text, None if admitted else Outcome.NOT_APPLIED)
 
-    def _watch_lag(self, expected: float) -> None:
+    def _watch(self, expected: float) -> None:
+        """Measure how late the loop is, and look for what a lost wake-up or a dead thread would leave behind."""
         now = self._loop.time()
+        if self._halt is None:
+            self._lag_timer = self._loop.call_at(now + LAG_INTERVAL_S, self._watch, now + LAG_INTERVAL_S)
         if self._observer is not None:
             self._observer.loop_lagged(max(0.0, now - expected))
-        if self._halt is None:
-            self._lag_timer = self._loop.call_at(now + LAG_INTERVAL_S, self._watch_lag, now + LAG_INTERVAL_S)
+        self._collect()
+        problem = self._disk.problem()
+        if problem:
+            self.fail(problem)
+
+
+def _not_done(error: Exception) -> DiskFailure:
+    """An operation that raised what no disk raises."""
+    return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}")

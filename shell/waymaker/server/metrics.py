@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from waymaker.server.logs import lost
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
 from waymaker_core.requests import ConsumerInfo, StreamStats
 
@@ -98,6 +99,10 @@ SHELL_METRICS: Final = (
     Described("waymaker_step_seconds", "summary", "How long the node's steps took."),
     Described("waymaker_step_inputs", "counter", "Inputs of those steps."),
     Described("waymaker_loop_lag_seconds", "histogram", "How late the event loop was, four times a second."),
+    Described(
+        "waymaker_effect_failures", "counter", "Answers, deliveries and jobs whose handling raised: each is a bug."
+    ),
+    Described("waymaker_log_lines_lost", "counter", "Log lines that could not be written."),
     Described("waymaker_sessions", "gauge", "Pipeline sessions open."),
     Described("waymaker_series_omitted", "gauge", "Streams and consumers that this scrape leaves out."),
     Described("waymaker_start_time_seconds", "gauge", "When the server became ready, in seconds since 1970."),
@@ -130,6 +135,9 @@ class Metrics:
         )  # fmt: skip
         self._step_seconds = Summary("waymaker_step_seconds", text["waymaker_step_seconds"], registry=self.registry)
         self._step_inputs = Counter("waymaker_step_inputs", text["waymaker_step_inputs"], registry=self.registry)
+        self._effect_failures = Counter(
+            "waymaker_effect_failures", text["waymaker_effect_failures"], registry=self.registry
+        )
         self._lag = Histogram(
             "waymaker_loop_lag_seconds", text["waymaker_loop_lag_seconds"], buckets=_LAG_BUCKETS,
             registry=self.registry,
@@ -161,6 +169,10 @@ class Metrics:
         """How late a timer came."""
         self._lag.observe(seconds)
 
+    def effect_failed(self) -> None:
+        """What the node asked for raised where it was performed."""
+        self._effect_failures.inc()
+
     def text(self) -> bytes:
         """A scrape."""
         return generate_latest(self.registry)
@@ -179,6 +191,7 @@ class NodeCollector(Collector):
             family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
             yield family(described.name, described.text, value=float(getattr(stats, described.attribute)))
         yield _sync_seconds(stats)
+        yield CounterMetricFamily("waymaker_log_lines_lost", _text("waymaker_log_lines_lost"), value=float(lost.lines))
         omitted = max(0, stats.streams - SERIES_MAX) + max(0, stats.consumers - SERIES_MAX)
         yield GaugeMetricFamily("waymaker_series_omitted", _text("waymaker_series_omitted"), value=float(omitted))
         yield from _families(STREAM_METRICS, ("stream",), _stream_rows(self._node))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator
 from importlib.metadata import PackageNotFoundError
@@ -56,12 +57,41 @@ class Running(NamedTuple):
 
 def serve_blocking(config: ServerConfig, on_ready: Callable[[Running], None] | None = None) -> int:
     """Serve until told to stop; the exit code. Raises `StartError` with a message for people."""
+    _keep_standard_descriptors()
     return asyncio.run(serve(config, on_ready))
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Running], None] | None = None) -> int:
     """Serve on this event loop, of the main thread, until a signal; the exit code. Raises `StartError`."""
-    configure_logs(config.log_format, config.log_level)
+    log_writer = configure_logs(config.log_format, config.log_level)
+    try:
+        return await _serve(config, on_ready)
+    finally:
+        log_writer.wait_until_written()
+
+
+def _keep_standard_descriptors() -> None:
+    """Fill what was closed before we began: else a file of data, or a connection, would get a number that is printed to."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _give_up_broken_outputs() -> None:
+    """Throw away what a stream that cannot be written to still holds: the interpreter would fail on it at its exit."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)
+            stream.flush()
+
+
+async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | None) -> int:
     if ignored := unknown_settings(os.environ):
         log.warning("environment_variables_ignored", names=ignored, meaning="they are not settings of this server")
     stop = _Stop()
@@ -82,7 +112,11 @@ async def serve(config: ServerConfig, on_ready: Callable[[Running], None] | None
         )
         _announce(config, running)
         if on_ready is not None:
-            on_ready(running)
+            try:
+                on_ready(running)
+            except OSError as error:  # whoever wanted to know does not read any more
+                log.warning("not_announced", problem=error.strerror)
+                _give_up_broken_outputs()
         return await _until_stopped(config, server, stop)
     finally:
         stop.restore()

@@ -29,8 +29,9 @@ from waymaker.server.columns import ack_request, publish_request
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
 from waymaker.server.guard import parse_frame
+from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
-from waymaker.server.statuses import NOT_OFFERED, abort, internal_error
+from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
@@ -428,7 +429,11 @@ class Session:
         answer: Answer | Refusal, bodies: Bodies | None,
     ) -> None:  # fmt: skip
         self._observe(name, started, answer)
-        self._done(id_, load, encode(id_, answer))
+        try:
+            data = encode(id_, answer)
+        except Exception as error:
+            data = encode(id_, internal_error(error, name, self._principal, admitted=True))
+        self._done(id_, load, data)
 
     def _observe(self, name: str, started: float, answer: Answer | Refusal) -> None:
         status = answer.status.name if isinstance(answer, Refusal) else "OK"

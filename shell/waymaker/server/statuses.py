@@ -1,22 +1,15 @@
-"""How a refusal leaves through gRPC: status, text, trailers; and what becomes of a bug.
-
-A bug is told to the caller as INTERNAL with an opaque id, and to the operator as a log line with the same id and the
-traceback. The text of an exception never leaves the process: it may quote what belongs to somebody else.
-"""
+"""How a refusal leaves through gRPC: status, text, trailers."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, unquote
 
 import grpc
-import structlog
 
 from waymaker.server.rpcs import Paging
-from waymaker_core.outcomes import Outcome, Refusal, RefusedError, Status, invalid
-from waymaker_core.types import Principal
+from waymaker_core.outcomes import Refusal, RefusedError, Status, invalid
 
 OUTCOME_TRAILER: Final = "wmkr-outcome"
 CODE_TRAILER: Final = "wmkr-code"
@@ -30,8 +23,6 @@ UNAUTHENTICATED: Final = Refusal(
     Status.UNAUTHENTICATED, "a valid bearer token is needed: send it as metadata `authorization: Bearer TOKEN`"
 )
 NOT_OFFERED: Final = Refusal(Status.UNIMPLEMENTED, "this server does not offer this call")
-
-log = structlog.get_logger("waymaker.server")
 
 
 def status_code(refusal: Refusal) -> grpc.StatusCode:
@@ -52,17 +43,6 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str], ...]:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> NoReturn:
     """End a call with a refusal."""
     await context.abort(status_code(refusal), refusal.message, trailers(refusal))
-
-
-def internal_error(error: BaseException, where: str, principal: Principal, admitted: bool) -> Refusal:
-    """Logs what happened, and gives the refusal that says nothing of it."""
-    incident = secrets.token_hex(8)
-    log.error("internal_error", incident=incident, where=where, principal=principal.name, exc_info=error)
-    return Refusal(
-        Status.INTERNAL,
-        f"internal error {incident}; the server's log has the details",
-        None if admitted else Outcome.NOT_APPLIED,
-    )
 
 
 def paging(metadata: Iterable[tuple[str, str | bytes]]) -> Paging:

@@ -17,8 +17,9 @@ from waymaker.disk.render import wire_messages
 from waymaker.disk.store import Bodies
 from waymaker.server.calls import Context, StreamCall
 from waymaker.server.engine import Engine
+from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import Serving
-from waymaker.server.statuses import abort, internal_error
+from waymaker.server.statuses import abort
 from waymaker_core.effects import End, Event, EventKind
 from waymaker_core.message import varint
 from waymaker_core.outcomes import Refusal, Status, invalid

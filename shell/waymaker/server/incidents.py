@@ -1,0 +1,38 @@
+"""Incidents: what becomes of a bug, and a log call that never raises.
+
+A bug is told to the caller as INTERNAL with an opaque id, and to the operator as a log line with the same id and the
+traceback. The text of an exception never leaves the process: it may quote what belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from waymaker.server.logs import lost
+from waymaker_core.outcomes import Outcome, Refusal, Status
+from waymaker_core.types import Principal
+
+log = structlog.get_logger("waymaker.server")
+
+
+def logged(write: Callable[..., Any], event: str, **fields: Any) -> None:
+    """Log an event where an exception would take more with it than the line; a line that cannot be written is counted."""
+    try:
+        write(event, **fields)
+    except Exception:
+        lost.count()
+
+
+def internal_error(error: BaseException, where: str, principal: Principal, admitted: bool) -> Refusal:
+    """Logs what happened, and gives the refusal that says nothing of it."""
+    incident = secrets.token_hex(8)
+    logged(log.error, "internal_error", incident=incident, where=where, principal=principal.name, exc_info=error)
+    return Refusal(
+        Status.INTERNAL,
+        f"internal error {incident}; the server's log has the details",
+        None if admitted else Outcome.NOT_APPLIED,
+    )
