@@ -15,6 +15,7 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
 from waymaker_core.outcomes import ALREADY_EXISTS, CodeError, exhausted
 from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Page
 from waymaker_core.types import StreamId
 
 Name = tuple[str, str]
@@ -72,15 +73,22 @@ class Catalogue:
         """Whether the end of this life is decided and on its way."""
         return bool(self._decided) and self.will_be(*life.key()) != life.stream_id
 
-    def names(self, account: str, after: str, limit: int) -> list[str]:
-        """Up to `limit` names served, sorted, behind `after`."""
-        found: list[str] = []
+    def page(self, account: str, after: str, limit: int, byte_max: int) -> Page:
+        """Names served, sorted, behind `after`: up to `limit` of them, and about `byte_max`."""
+        found: list[object] = []
+        byte_count = 0
+        last = ""
         for key in self._names.irange((account, after), inclusive=(False, False)):
-            if key[0] != account or len(found) >= limit:
+            if key[0] != account:
                 break
-            if not self._names[key].importing:
-                found.append(key[1])
-        return found
+            if self._names[key].importing:
+                continue
+            byte_count += len(key[1].encode()) + ENTRY_OVERHEAD_BYTES
+            if len(found) >= limit or (found and byte_count > byte_max):
+                return Page(found, last)
+            found.append(key[1])
+            last = key[1]
+        return Page(found)
 
     # ------------------------------------------------------------------ deciding
 

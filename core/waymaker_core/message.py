@@ -67,14 +67,16 @@ def payload_field(payload: bytes) -> bytes:
 def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[bytes, int]:
     """A client's headers: their fields and their size (keys and values).
 
-    The server's own keys are refused, dead-letter keys are left out so that a dead letter can be published again as it is.
+    The server's own keys are refused, dead-letter keys are left out so that a dead letter can be published again as it is;
+    both in any case of letters, for many readers of headers do not tell cases apart.
     """
     fields: list[bytes] = []
     size = 0
     for key, value in headers:
-        if key.startswith(SERVER_HEADER_PREFIXES):
+        name = key.lower()
+        if name.startswith(SERVER_HEADER_PREFIXES):
             raise invalid(f"header {key[:80]!r} is set by the server only; remove it from the message")
-        if key.startswith(DEAD_LETTER_PREFIX):
+        if name.startswith(DEAD_LETTER_PREFIX):
             continue
         if not key:
             raise invalid("a header needs a key")

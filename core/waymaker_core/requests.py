@@ -42,16 +42,22 @@ class Run:
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    `taken_by`: the consumer they were taken for, if they are deliveries.
+    `taken_by`: the consumer they were taken for, if they are deliveries. `next_seq`: where a read goes on that was cut by
+    its limit or by bytes; 0 where nothing was left out.
     """
 
-    __slots__ = ("runs", "count", "byte_count", "taken_by")
+    __slots__ = ("runs", "count", "byte_count", "taken_by", "next_seq")
 
     def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
         self.runs = runs
         self.count = count
         self.byte_count = byte_count
         self.taken_by: ConsumerId | None = None
+        self.next_seq = 0
+
+
+ENTRY_OVERHEAD_BYTES = 4
+"""What an entry of a list takes on the wire besides its text."""
 
 
 class Page:

@@ -25,6 +25,22 @@ def subject_bytes(subject: str, limits: Limits) -> int:
     return length if length <= limits.subject_bytes_max else 0
 
 
+def subject_fault(subject: str, limits: Limits) -> str:
+    """Say why a text cannot be a literal subject; empty where it can be one."""
+    if subject_bytes(subject, limits):
+        return ""
+    if not subject:
+        return "it is empty"
+    length = len(subject.encode("utf-8", "surrogatepass"))
+    if length > limits.subject_bytes_max:
+        return f"it has {length} bytes of UTF-8; at most {limits.subject_bytes_max} are allowed"
+    if "" in subject.split("."):
+        return "it has an empty token: dots stand between tokens, never at an end or beside each other"
+    if "*" in subject or ">" in subject:
+        return "it holds a wildcard (* or >), which only patterns may"
+    return "it holds white space or control characters"
+
+
 def is_pattern(pattern: str, limits: Limits) -> bool:
     """Whether this can select subjects; every literal subject can."""
     return _PATTERN.fullmatch(pattern) is not None and len(pattern.encode()) <= limits.subject_bytes_max

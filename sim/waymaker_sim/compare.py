@@ -81,6 +81,10 @@ class Conversation:
             return self.track.pick("name", ODD_NAMES)
         return self.track.pick("stream", STREAMS)
 
+    def _subject(self) -> str:
+        odd = self.track.draw("odd subject", 25) == 24
+        return self.track.pick("subject", ODD_SUBJECTS if odd else SUBJECTS)
+
     def _consumer(self) -> str:
         return self.track.pick("consumer", CONSUMERS)
 
@@ -157,10 +161,10 @@ class Conversation:
             case 1:
                 self.pair.ask(GetConsumerInfo(name, self._consumer()))
             case 2:
-                self.pair.ask(ReadLatest(name, track.pick("subject", SUBJECTS)))
+                self.pair.ask(ReadLatest(name, self._subject()))
             case 3:
                 from_seq, limit = track.draw("from", 60), track.draw("limit", 7)
-                self.pair.ask(ScanSubject(name, track.pick("subject", SUBJECTS), from_seq, limit))
+                self.pair.ask(ScanSubject(name, self._subject(), from_seq, limit))
             case 4:
                 after = track.pick("after", ("", "a", "a.b", "z"))
                 self.pair.ask(ListSubjects(name, track.pick("prefix", ("", "a", "a.", "b")), after, track.draw("n", 4)))

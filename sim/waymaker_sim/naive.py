@@ -44,6 +44,8 @@ from waymaker_sim.naive_consumer import MS, NaiveConsumer, NaiveGroup, Taken, ma
 from waymaker_sim.naive_names import good_filter, good_name, good_pattern, good_subject
 from waymaker_sim.naive_stream import NaiveMessage, NaiveStream
 
+MESSAGE_OVERHEAD_BYTES = 33
+"""What a page counts for a message besides its stored body."""
 RESERVED = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
 
 
@@ -357,10 +359,23 @@ class NaiveBroker:
     def _messages(self, messages: list[NaiveMessage]) -> Answer:
         return Answer(outcomes.OK, "", [Taken(m.seq, m.time_ms, 0, m.body) for m in messages])
 
-    def _read_latest(self, request: ReadLatest, now: Now) -> Answer:
+    def _page_of(self, messages: list[NaiveMessage], limit: int) -> Answer:
+        """Return the first messages that fit into a page, one at least, and where to go on if there are more."""
+        count = byte_count = 0
+        for message in messages[:limit]:
+            byte_count += len(message.body) + MESSAGE_OVERHEAD_BYTES
+            if count and byte_count > self.limits.page_bytes_max:
+                break
+            count += 1
+        next_seq = messages[count - 1].seq + 1 if 0 < count < len(messages) else 0
+        return Answer(outcomes.OK, "", (self._messages(messages[:count]).value, next_seq))
+
+    def _read_latest(self, request: ReadLatest, now: Now) -> Answer | Refusal:
         stream = self.streams.get(request.stream)
         if stream is None:
             return Answer(outcomes.NO_SUCH_STREAM)
+        if not good_subject(request.subject, self.limits):
+            return Refusal(Status.INVALID_ARGUMENT, "no subject")
         return self._messages(stream.at_subject(request.subject)[-1:])
 
     def _scan_subject(self, request: ScanSubject, now: Now) -> Answer | Refusal:
@@ -369,8 +384,10 @@ class NaiveBroker:
         stream = self.streams.get(request.stream)
         if stream is None:
             return Answer(outcomes.NO_SUCH_STREAM)
+        if not good_subject(request.subject, self.limits):
+            return Refusal(Status.INVALID_ARGUMENT, "no subject")
         found = [m for m in stream.at_subject(request.subject) if m.seq >= request.from_seq]
-        return self._messages(found[: request.limit or self.limits.scan_default])
+        return self._page_of(found, request.limit or self.limits.scan_default)
 
     def _read_range(self, request: ReadRange, now: Now) -> Answer | Refusal:
         if request.limit > self.limits.page_entries_max:
@@ -378,7 +395,7 @@ class NaiveBroker:
         stream = self.streams.get(request.stream)
         if stream is None:
             return Answer(outcomes.NO_SUCH_STREAM)
-        return self._messages([m for m in stream.live() if m.seq >= request.from_seq][: request.limit])
+        return self._page_of([m for m in stream.live() if m.seq >= request.from_seq], request.limit)
 
     def _list_subjects(self, request: ListSubjects, now: Now) -> Answer | Refusal:
         stream = self.streams.get(request.stream)

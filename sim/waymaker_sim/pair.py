@@ -19,6 +19,7 @@ from waymaker_core.requests import (
     GetConsumerInfo,
     GetStreamInfo,
     ListConsumers,
+    Messages,
     Page,
     Published,
     ReadRange,
@@ -53,6 +54,7 @@ PAIR_LIMITS = Limits(
     max_deliver_default=3,
     pending_max=40,
     page_entries_max=6,
+    page_bytes_max=600,
 )
 
 
@@ -375,7 +377,10 @@ def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[G
         return f"wanted {wanted!r}, got {answer!r}"
     if wanted.code != outcomes.OK:
         return ""
-    expected, real = plain(wanted.value), plain(answer.value if got is None else got)
+    value: object = answer.value if got is None else got
+    if isinstance(answer.value, Messages) and isinstance(wanted.value, tuple):
+        value = (got, answer.value.next_seq)
+    expected, real = plain(wanted.value), plain(value)
     return "" if expected == real else f"wanted {expected}, got {real}"
 
 

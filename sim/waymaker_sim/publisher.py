@@ -16,6 +16,7 @@ from waymaker_core.requests import (
     ListConsumers,
     ListStreams,
     ListSubjects,
+    Messages,
     Page,
     Publish,
     Published,
@@ -266,6 +267,16 @@ class Reader:
         process.now()
         life.missing(seqs, ask.asked_ns, self.scene.events.now_ns, process.wall_max_ms, self.scene.mark)
 
+    @staticmethod
+    def _end(life: Life, answer: Answer | Refusal, got: list[Got]) -> int:
+        """Return the sequence up to which a page is the whole truth: where it says that more follows, or the end."""
+        assert isinstance(answer, Answer) and isinstance(answer.value, Messages)
+        following = answer.value.next_seq
+        require(
+            not following or (bool(got) and following > got[-1].seq), "in order", f"a page says: go on at {following}"
+        )
+        return following or life.last_seq + 1
+
     def _read(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         life = self._life(ask, answer)
         request = ask.request
@@ -273,9 +284,8 @@ class Reader:
         if life is None or got is None:
             return
         self._see(life, ask, got)
-        whole = not got
         there = {message.seq for message in got}
-        end = life.last_seq + 1 if whole else got[-1].seq
+        end = self._end(life, answer, got)
         self._missing(life, ask, [seq for seq in life.live if request.from_seq <= seq < end and seq not in there])
 
     def _latest(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
@@ -305,7 +315,7 @@ class Reader:
         for seq in there:
             require(life.at[seq].subject == request.subject, "filter", f"scan of {request.subject} found another")
             require(seq >= request.from_seq, "filter", f"scan from {request.from_seq} found {seq}")
-        end = got[-1].seq if got else life.last_seq + 1
+        end = self._end(life, answer, got)
         fitting = [seq for seq, message in life.live.items() if message.subject == request.subject]
         self._missing(life, ask, [seq for seq in fitting if request.from_seq <= seq < end and seq not in there])
 

@@ -143,6 +143,8 @@ def draw_plan(track: Track) -> Plan:
     if (plan.disk.sync_error or plan.power) and not plan.rot and track.draw("late syncs", 4) == 3:
         plan.sync_interval_ms = track.pick("late sync interval", [500, 100, 20, 2_000])
     plan.archives = track.draw("archives", 5) == 4
+    if plan.limits is not ORDINARY:
+        plan.limits = replace(plan.limits, page_bytes_max=track.pick("page bytes", [8192 * KIB, 1 * KIB, 300]))
     if plan.full:
         plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
     return plan

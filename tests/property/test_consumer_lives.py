@@ -152,9 +152,9 @@ def test_consumers_are_listed_by_name_in_pages() -> None:
     def names(entries: list[object]) -> list[str]:
         return [entry.config.name for entry in entries if isinstance(entry, ConsumerInfo)]
 
-    page = w.consumers.page("", 3)
+    page = w.consumers.page("", 3, 1 << 20)
     assert names(page.entries) == ["a", "b", "c"] and page.next_after == "c"
-    page = w.consumers.page("c", 3)
+    page = w.consumers.page("c", 3, 1 << 20)
     assert names(page.entries) == ["d"] and page.next_after == ""
 
 

@@ -156,6 +156,28 @@ def test_a_list_is_read_in_pages(client: WireClient, stream: str) -> None:
     assert collected == ["a", "b", "c", "d"]
 
 
+def test_a_scan_that_its_bytes_cut_says_where_it_goes_on(client: WireClient, stream: str) -> None:
+    seqs = [published(client, stream, "big", b"x" * (1 << 20)) for _ in range(10)]
+    published(client, stream, "small")
+    collected: list[int] = []
+    pages, next_seq = 0, "0"
+    while next_seq:
+        page, trailers = client.with_trailers(
+            "ScanExactAtSubject", stream=stream, subject="big", from_seq=int(next_seq), limit=100
+        )
+        collected += [message.seq for message in page.messages]
+        next_seq = trailers.get("wmkr-next", "")
+        pages += 1
+    assert (collected, pages) == (seqs, 2)
+    # The same cursor as the lists have it, and the same word where the count cuts.
+    metadata = [("wmkr-after", str(seqs[3])), ("wmkr-limit", "2")]
+    page, trailers = client.with_trailers("ScanExactAtSubject", metadata, stream=stream, subject="big")
+    assert [message.seq for message in page.messages] == seqs[3:5]
+    assert trailers["wmkr-next"] == str(seqs[4] + 1)
+    status, _ = client.refusal("ScanExactAtSubject", [("wmkr-after", "big")], stream=stream, subject="big")
+    assert status is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_the_expected_last_sequence_decides_between_writers(client: WireClient, stream: str) -> None:
     first = published(client, stream, "k", expected_last_seq=0)
     refused = client.call("Publish", stream=stream, subject="k", payload=b"y", expected_last_seq=0)

@@ -8,7 +8,7 @@ from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, StreamConfig
 from waymaker_core.limits import SEQ_MAX, Limits
 from waymaker_core.names import check_name, reserved_prefix
 from waymaker_core.outcomes import INVALID_CONFIG, CodeError
-from waymaker_core.subjects import SubjectFilter, is_pattern, subject_bytes
+from waymaker_core.subjects import SubjectFilter, is_pattern, subject_fault
 
 MAX_DELIVER_MAX = (1 << 32) - 1
 """What the contract's field can carry."""
@@ -44,7 +44,7 @@ def _bad(message: str) -> CodeError:
 
 def _check_start(config: ConsumerConfig) -> None:
     if config.policy is DeliveryPolicy.BY_START_SEQ and not 1 <= config.start_seq <= SEQ_MAX:
-        raise _bad(f"start_seq {config.start_seq} is not a sequence: they start at 1")
+        raise _bad(f"start_seq {config.start_seq} is no sequence: they go from 1 to {SEQ_MAX}")
     if config.policy is DeliveryPolicy.BY_START_TIME and not -TIME_MS_MAX <= config.start_time_ms <= TIME_MS_MAX:
         raise _bad(f"start_time_ms {config.start_time_ms} is out of range")
 
@@ -59,8 +59,8 @@ def _check_group(group: str, limits: Limits) -> None:
 def _check_dead_letters(subject: str, stream: StreamConfig, limits: Limits) -> None:
     if not subject:
         return
-    if not subject_bytes(subject, limits):
-        raise _bad(f"dead_letter_subject {subject[:80]!r} is not a literal subject")
+    if fault := subject_fault(subject, limits):
+        raise _bad(f"dead_letter_subject {subject[:80]!r} is not a subject: {fault}")
     if reserved_prefix(stream.name):
         raise _bad(f"dead letters cannot be written into {stream.name!r}: only its service writes there")
     if not SubjectFilter(stream.subjects_filter).accepts(subject):

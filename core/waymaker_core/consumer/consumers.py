@@ -45,6 +45,9 @@ from waymaker_core.requests import AckKind, ConsumerInfo, Messages, Page
 from waymaker_core.stream.answers import NeedBlocks
 from waymaker_core.types import ConsumerId, Now
 
+LISTED_FIGURES_BYTES = 128
+"""What a consumer's figures and field tags take in a list, at their longest."""
+
 
 class Consumers:
     """The consumers of one life of a stream."""
@@ -118,15 +121,18 @@ class Consumers:
             group.pending.total, lag,
         )  # fmt: skip
 
-    def page(self, after: str, limit: int) -> Page:
-        """`ConsumerInfo` of up to `limit` consumers whose names sort behind `after`, sorted by name."""
+    def page(self, after: str, limit: int, byte_max: int) -> Page:
+        """`ConsumerInfo` of consumers whose names sort behind `after`, sorted by name: up to `limit`, and about `byte_max`."""
         names = self._registry.names
         found: list[object] = []
+        byte_count = 0
         last = ""
         for name in names.irange(minimum=after, inclusive=(False, True)) if after else names:
-            if len(found) >= limit:
+            info = self.info(ConsumerId(names[name]))
+            byte_count += _listed_bytes(info.config)
+            if len(found) >= limit or (found and byte_count > byte_max):
                 return Page(found, last)
-            found.append(self.info(ConsumerId(names[name])))
+            found.append(info)
             last = name
         return Page(found)
 
@@ -514,3 +520,9 @@ def _ascending(seqs: Sequence[int]) -> list[int]:
     if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
         return wanted
     return sorted(dict.fromkeys(wanted))
+
+
+def _listed_bytes(config: ConsumerConfig) -> int:
+    """Return about how many bytes a consumer takes in a list: its texts, and its figures at their longest."""
+    texts = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
+    return LISTED_FIGURES_BYTES + sum(len(text.encode()) for text in texts)

@@ -89,7 +89,7 @@ class Consuming:
         assert isinstance(request, ListConsumers)
         hosted = self._lives.find(call.principal, request.stream)
         limit = page_limit(request.limit, limits.page_entries_max)
-        page = hosted.consumers.page(request.after, limit)
+        page = hosted.consumers.page(request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
         self._log(hosted)
         self._commits.answer_with_last(call.token, Answer(OK, "", page))

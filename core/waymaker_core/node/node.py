@@ -13,6 +13,7 @@ from waymaker_core import requests as rq
 from waymaker_core.disk import Delete, DiskFailure
 from waymaker_core.effects import Effect, Halt, Lane
 from waymaker_core.inputs import Call, Input
+from waymaker_core.limits import U64_MAX
 from waymaker_core.node import invariants
 from waymaker_core.node.calls import Calls, Handler
 from waymaker_core.node.checkpoints import Checkpoints
@@ -271,7 +272,7 @@ class Node:
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]:
         """Stream name and figures of every consumer, sorted: for metrics, on demand."""
         for hosted in self._served():
-            for info in hosted.consumers.page("", self.config.limits.consumers_max).entries:
+            for info in hosted.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
                 assert isinstance(info, ConsumerInfo)
                 yield hosted.name, info
 

@@ -8,6 +8,7 @@ from waymaker_core.node.state import NodeState
 from waymaker_core.node.streams import page_limit
 from waymaker_core.outcomes import OK, Answer, invalid
 from waymaker_core.requests import ListSubjects, ReadLatest, ReadRange, ScanSubject
+from waymaker_core.subjects import subject_fault
 
 
 class Reading:
@@ -22,6 +23,7 @@ class Reading:
         request = call.request
         assert isinstance(request, ReadLatest)
         hosted = self._lives.find(call.principal, request.stream)
+        self._require_subject(request.subject)
         self._state.reply_messages(call.token, hosted, hosted.stream.read_latest(request.subject))
 
     def subjects(self, call: Call) -> None:
@@ -38,6 +40,7 @@ class Reading:
         request, limits = call.request, self._state.limits
         assert isinstance(request, ScanSubject)
         hosted = self._lives.find(call.principal, request.stream)
+        self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
         messages = hosted.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, hosted, messages)
@@ -50,6 +53,11 @@ class Reading:
         limit = self._entries(request.limit) or limits.page_entries_max
         messages = hosted.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, hosted, messages)
+
+    def _require_subject(self, subject: str) -> None:
+        """Refuse a subject at which no message can be: an empty answer would hide the caller's mistake."""
+        if fault := subject_fault(subject, self._state.limits):
+            raise invalid(f"{subject[:80]!r} is not a subject: {fault}")
 
     def _entries(self, limit: int) -> int:
         if not 0 <= limit <= self._state.limits.page_entries_max:

@@ -19,7 +19,6 @@ from waymaker_core.requests import (
     ImportBegin,
     ImportEnd,
     ListStreams,
-    Page,
     StreamInfo,
     UpdateStream,
 )
@@ -116,10 +115,9 @@ class Streams:
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListStreams)
         limit = page_limit(request.limit, limits.page_entries_max)
-        names = self._state.catalogue.names(call.principal.account, request.after, limit + 1)
-        next_after = names[limit - 1] if len(names) > limit else ""
-        require_whole(request.limit, next_after)
-        self._state.reply(call.token, Answer(OK, "", Page([*names[:limit]], next_after)))
+        page = self._state.catalogue.page(call.principal.account, request.after, limit, limits.page_bytes_max)
+        require_whole(request.limit, page.next_after)
+        self._state.reply(call.token, Answer(OK, "", page))
 
     # ------------------------------------------------------------------ archives
 

@@ -19,7 +19,7 @@ from waymaker_core.stream import bounds, projection, retention
 from waymaker_core.stream.answers import CopyDecision, NeedBlocks, PublishDecision
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.state import StreamState
-from waymaker_core.subjects import subject_bytes
+from waymaker_core.subjects import subject_bytes, subject_fault
 
 ACCEPTED_MAX = 100_000
 """Subjects remembered as valid and accepted by the filter."""
@@ -219,10 +219,11 @@ def _refused(
         return refused
     for entry, (subject, size, length) in enumerate(zip(subjects, sizes, lengths, strict=True)):
         if not length:
+            fault = subject_fault(subject, state.limits)
             reason = (
-                f"the stream's filter does not accept {subject[:80]!r}"
-                if subject_bytes(subject, state.limits)
-                else f"{subject[:80]!r} is not a literal subject"
+                f"{subject[:80]!r} is not a subject: {fault}"
+                if fault
+                else f"the stream's filter does not accept {subject[:80]!r}"
             )
             failure = (SUBJECT_REJECTED, reason, 0)
         elif size > size_max:

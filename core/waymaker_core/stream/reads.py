@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from waymaker_core.outcomes import exhausted
-from waymaker_core.requests import Messages, Page, Run
+from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, NeedBlocks, Selection
 from waymaker_core.stream.block import SKIPS_MAX, Block
 from waymaker_core.stream.columns import first_at_or_after, within_bytes
@@ -228,12 +228,20 @@ def scan_subject(state: StreamState, subject: str, from_seq: int, limit: int, by
     if subject not in state.subjects.last:
         return Messages([], 0, 0)
     found = select(state, from_seq, Pattern(subject), limit or state.limits.scan_default, byte_max)
-    return messages_in(state, found.ranges, 0)
+    return _page_of(state, found, state.latest(subject))
 
 
 def read_range(state: StreamState, from_seq: int, limit: int, byte_max: int) -> Messages:
     """See `Stream.read_range`."""
-    return messages_in(state, select(state, from_seq, None, limit, byte_max).ranges, 0)
+    return _page_of(state, select(state, from_seq, None, limit, byte_max), last_matching(state, None))
+
+
+def _page_of(state: StreamState, found: Selection, last: int) -> Messages:
+    """A read's messages, and where it goes on if the last one that matches is not among them."""
+    messages = messages_in(state, found.ranges, 0)
+    if found.next_seq <= last:
+        messages.next_seq = found.next_seq
+    return messages
 
 
 # ---------------------------------------------------------------- subjects, times
@@ -251,7 +259,7 @@ def list_subjects(state: StreamState, prefix: str, after: str, limit: int) -> Pa
             break
         if subject not in state.subjects.last or not state.latest(subject):
             continue
-        byte_count += len(subject.encode()) + 4
+        byte_count += len(subject.encode()) + ENTRY_OVERHEAD_BYTES
         if len(found) == most or byte_count > state.limits.page_bytes_max:
             if not limit:
                 raise exhausted(

@@ -80,7 +80,11 @@ def coded(code: str, text: str) -> bytes:
 
 def next_page(answer: Answer) -> str:
     """The cursor of the page that follows, or empty."""
-    return answer.value.next_after if isinstance(answer.value, core.Page) else ""
+    if isinstance(answer.value, core.Page):
+        return answer.value.next_after
+    if isinstance(answer.value, core.Messages) and answer.value.next_seq:
+        return str(answer.value.next_seq)
+    return ""
 
 
 # ---------------------------------------------------------------- answers
@@ -177,6 +181,16 @@ def _publish(r: pb.PublishRequest, paging: Paging, serving: Serving) -> core.Pub
     )
 
 
+def _scan(r: pb.ScanExactAtSubjectRequest, paging: Paging, serving: Serving) -> core.ScanSubject:
+    """A scan's cursor is a sequence; where metadata gives one, or a limit, it stands for the field."""
+    from_seq = r.from_seq
+    if paging.after:
+        if not (paging.after.isascii() and paging.after.isdigit() and len(paging.after) <= 20):
+            raise invalid("the cursor of a scan is a sequence: what wmkr-next said, or field from_seq")
+        from_seq = int(paging.after)
+    return core.ScanSubject(r.stream, r.subject, from_seq, paging.limit or r.limit)
+
+
 def _acked(kind: core.AckKind) -> Callable[[Any, Paging, Serving], core.Ack]:
     def decode(r: Any, paging: Paging, serving: Serving) -> core.Ack:
         delay_ms = r.delay_ms if kind is core.AckKind.NAK else 0
@@ -221,7 +235,7 @@ UNARY: Final[dict[str, Rpc]] = {
             lambda r, p, s: core.ListSubjects(r.stream, r.prefix, p.after, p.limit),
             _filled(pb.ListSubjectsByPrefixResponse, _subjects), weighty=True, paged=True),
         Rpc("ScanExactAtSubject", pb.ScanExactAtSubjectRequest,
-            lambda r, p, s: core.ScanSubject(r.stream, r.subject, r.from_seq, r.limit), _with_messages, weighty=True),
+            _scan, _with_messages, weighty=True, paged=True),
     )
 }  # fmt: skip
 

@@ -64,6 +64,15 @@ def _one_behind(_: Any) -> Any:
     return read_latest
 
 
+def _cut_in_silence(original: Any) -> Any:
+    def page_of(state: StreamState, found: Any, last: int) -> Messages:
+        messages: Messages = original(state, found, last)
+        messages.next_seq = 0
+        return messages
+
+    return page_of
+
+
 def _refusing_none(_: Any) -> Any:
     return lambda *arguments: set()
 
@@ -115,6 +124,9 @@ STREAM = {
         "which entries were repaired is found again after a restart",
         ("acked survives", "nothing returns", "recovery twice", "limits hold"), snapshot, "_find_repaired", nothing,
         _restarted_in_blocks,
+    ),
+    "cut-in-silence": Mutant(
+        "a read that was cut says where it goes on", ("acked survives",), reads, "_page_of", _cut_in_silence,
     ),
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
