@@ -20,6 +20,7 @@ SEEDS: dict[str, int] = {
     "forget-repairs-at-start": 1758,
     "leave-nothing-due": 419,
     "answer-any-size": 2,
+    "cut-in-silence": 2,
     "nak-too-late": 2,
     "pending-unbounded": 3,
     "release-first": 4,
