@@ -1,7 +1,8 @@
 """What every test shares: how hard Hypothesis tries, and a Ctrl-C that can be tried.
 
-Three profiles, chosen by ``HYPOTHESIS_PROFILE``, by ``CI=true`` otherwise: ``default`` looks for something
-new at every run, ``ci`` repeats the same examples so that a red run is red again, ``thorough`` takes its time.
+Four profiles, chosen by ``HYPOTHESIS_PROFILE``, by ``CI=true`` otherwise: ``default`` looks for something
+new at every run, ``ci`` repeats the same examples so that a red run is red again, ``thorough`` takes its time,
+``mutants`` repeats the same examples and stops at the first that fails, for nobody reads what it would shrink to.
 No example has a deadline: the machines that run this are busy, and slowness is what the benchmarks judge.
 
 Whoever starts the tests in the background of a script, as CI may, starts them with Ctrl-C ignored, and every program they start
@@ -13,12 +14,20 @@ from __future__ import annotations
 import os
 import signal
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_IS_FINE)
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile(
+    "mutants",
+    parent=settings.get_profile("ci"),
+    database=None,
+    print_blob=False,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=5_000)
 
 

@@ -1,7 +1,7 @@
 """`waymaker sim`: run seeds, shrink what fails, compare with the naive broker, hunt for as long as there is time.
 
-Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped. The
-worst decides.
+Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped or survived.
+The worst decides.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from waymaker_sim.checks import CHECKS, SAFETY
 from waymaker_sim.compare import converse
 from waymaker_sim.digest import Digest, first_difference
 from waymaker_sim.mutants import MUTANTS, gate
+from waymaker_sim.mutation.command import mutate
 from waymaker_sim.pair import Disagreement
 from waymaker_sim.reporting import EXIT_CODES, NS, Tally
 from waymaker_sim.run import Report, run_seed, run_tape
@@ -37,7 +38,7 @@ def sim() -> None:
     """Live through simulated crashes, torn disks and hostile clocks, from a seed."""
 
 
-for command in (story, shrink, replay):
+for command in (story, shrink, replay, mutate):
     sim.add_command(command)
 
 

@@ -1,0 +1,188 @@
+"""The child process: it lives through seeds and runs property tests, on a core with mutants or with markers in it.
+
+Its order is one JSON object on standard input; what it sees goes to standard output, one JSON object a line, as soon as it is
+known, so that a child that dies has still told what went before. With `marked` mutations nothing is changed, and each line
+lists which of them were reached. With `planted` one is in place, and the child ends at the first thing that notices.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any, TypedDict
+
+from waymaker_sim.mutation.planting import MARKER, Change, plant
+from waymaker_sim.mutation.sites import mark, mutations
+
+MEMORY_BYTES_MAX = 3 << 30
+"""A mutant that takes more is noticed by that."""
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Order(TypedDict):
+    """What a child is to do. Mutations are named by module and number, limits are CPU seconds."""
+
+    marked: list[tuple[str, int]]
+    planted: list[tuple[str, int]]
+    seeds: list[tuple[int, float]]
+    tests: list[str]
+    tests_limit: float
+
+
+class OutOfTime(BaseException):
+    """The CPU time of a run or of the tests is used up. No `except Exception` stops it."""
+
+
+def main() -> None:
+    """Do what the order says."""
+    order: Order = json.load(sys.stdin)
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    signal.signal(signal.SIGPROF, _out_of_time)
+
+    def tell(line: dict[str, Any]) -> None:
+        out.write(json.dumps(line) + "\n")
+
+    reached: set[int] = set()
+    plant(_changes(order), reached.add)
+    if _simulate(order, reached, tell):
+        _test(order, reached, tell)
+
+
+def _changes(order: Order) -> dict[str, Change]:
+    numbers: dict[str, list[tuple[int, int]]] = {}
+    for index, (module, number) in enumerate(order["marked"] or order["planted"]):
+        numbers.setdefault(module, []).append((index, number))
+    change = _with_markers if order["marked"] else _with_mutants
+    return {module: partial(change, those) for module, those in numbers.items()}
+
+
+def _with_markers(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
+    found = mutations(tree)
+    for index, number in numbers:
+        mark(found[number], MARKER, index)
+
+
+def _with_mutants(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
+    found = mutations(tree)
+    for _, number in numbers:
+        found[number].apply()
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> None:
+    raise OutOfTime
+
+
+@contextmanager
+def _limit(cpu_seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` once this process has used so much CPU time."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds, cpu_seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+# ---------------------------------------------------------------- simulation
+
+
+def _simulate(order: Order, reached: set[int], tell: Tell) -> bool:
+    """Live through the seeds. False where one was noticed, and the rest need not be seen."""
+    for seed, cpu_seconds in order["seeds"]:
+        reached.clear()
+        begun = time.process_time()
+        check, detail, digest = _live(seed, cpu_seconds)
+        tell(
+            {
+                "seed": seed,
+                "check": check,
+                "detail": detail[:300],
+                "digest": digest,
+                "cpu": round(time.process_time() - begun, 3),
+                "reached": sorted(reached),
+            }
+        )
+        if check and order["planted"]:
+            return False
+    return True
+
+
+def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
+    """One run: the check, the detail and the digest. What the simulator itself stumbles over counts as noticed."""
+    try:
+        with _limit(cpu_seconds):
+            from waymaker_sim.digest import Digest
+            from waymaker_sim.run import run_tape
+            from waymaker_sim.tape import Tape
+
+            report = run_tape(Tape(seed), Digest())
+    except OutOfTime:
+        return "time limit", f"more than {cpu_seconds:.0f} CPU seconds", ""
+    except Exception as error:
+        return "raised", f"{type(error).__name__}: {error}", ""
+    return report.check, report.detail, report.digest
+
+
+# ---------------------------------------------------------------- property tests
+
+
+class _Plugin:
+    """What pytest tells of each test: its outcome, its CPU time, and what it reached."""
+
+    def __init__(self, reached: set[int], tell: Tell) -> None:
+        self._reached = reached
+        self._tell = tell
+        self._failed = ""
+
+    def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
+        """A test begins."""
+        self._reached.clear()
+        self._failed = ""
+        self._begun = time.process_time()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """A phase of it is over."""
+        if report.failed and not self._failed:
+            lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")]
+            self._failed = " ".join((lines[0] if lines else report.when).split())[:300]
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
+        """It is over."""
+        cpu = round(time.process_time() - self._begun, 3)
+        self._tell({"test": nodeid, "detail": self._failed, "cpu": cpu, "reached": sorted(self._reached)})
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A file was read, or could not be."""
+        if report.failed:
+            self._tell({"test": report.nodeid, "detail": "cannot be collected", "cpu": 0, "reached": []})
+
+
+def _test(order: Order, reached: set[int], tell: Tell) -> None:
+    """Run the tests; with a mutant in place, until one fails."""
+    if not order["tests"]:
+        return
+    import pytest
+
+    stop = ["-x"] if order["planted"] else []
+    try:
+        with _limit(order["tests_limit"]):
+            code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *stop, *order["tests"]],
+                               plugins=[_Plugin(reached, tell)])  # fmt: skip
+    except OutOfTime:
+        tell({"test": "property tests", "detail": "time limit", "cpu": order["tests_limit"], "reached": []})
+        return
+    tell({"ended": int(code)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The report of a draw as one JSON file, written anew after every verdict, so that an interrupted gate goes on where it was.
+
+It holds the survey, too. A report of other code or of another draw is refused: its verdicts would be about something else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from waymaker_sim.mutation.survey import Survey
+from waymaker_sim.mutation.verdict import Fate, Verdict
+
+FORMAT = "waymaker random mutants"
+VERSION = 1
+
+
+class ReportRefused(Exception):
+    """A file that is no report, or one about something else. The text says which and what to do."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Verdicts by the key of their mutant. `about` says what was drawn from which code."""
+
+    about: dict[str, str | int]
+    survey: Survey | None = None
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Replace the file."""
+        survey = self.survey.as_json() if self.survey is not None else None
+        verdicts = [verdict.as_json() for verdict in self.verdicts.values()]
+        head = {"format": FORMAT, "version": VERSION, "about": self.about}
+        text = json.dumps({**head, "verdicts": verdicts, "survey": survey}, indent=1)
+        beside = path.with_name(path.name + ".new")
+        beside.write_text(text)
+        os.replace(beside, path)
+
+
+def read(path: Path, about: dict[str, str | int]) -> Report:
+    """Read the report of this draw, or begin one where there is no file. Raises `ReportRefused`."""
+    if not path.exists():
+        return Report(about)
+    try:
+        value = json.loads(path.read_text())
+        if value["format"] != FORMAT or value["version"] != VERSION:
+            raise ReportRefused(f"{path} is no report of version {VERSION}; name another file")
+        if value["about"] != about:
+            raise ReportRefused(f"{path} is about other code or another draw; delete it or name another file")
+        verdicts = [Verdict.from_json(each) for each in value["verdicts"]]
+        survey = Survey.from_json(value["survey"]) if value["survey"] is not None else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportRefused(f"{path} is no report: {error!r}; name another file") from error
+    return Report(about, survey, {verdict.drawn.key(): verdict for verdict in verdicts})
+
+
+def summary(verdicts: list[Verdict]) -> str:
+    """Return one line about all of them."""
+    count = {fate: sum(verdict.fate is fate for verdict in verdicts) for fate in Fate}
+    simulated = sum(verdict.fate is Fate.KILLED and verdict.by.startswith("seed ") for verdict in verdicts)
+    return (
+        f"{len(verdicts)} mutants: {count[Fate.KILLED]} killed, {simulated} of them in simulation; "
+        f"{count[Fate.SURVIVED]} survived, {count[Fate.NOT_REACHED]} not reached, {count[Fate.EQUIVALENT]} equivalent; "
+        f"{sum(verdict.cpu for verdict in verdicts):.0f} CPU seconds"
+    )
