@@ -376,8 +376,9 @@ class PublishBatch(_message.Message):
     Publishing
     ----------------------------------------------------------------------------------------------------
 
-    Messages for one stream, in order, as columns with one entry a message. They are judged one by one:
-    one that is refused leaves the others standing.
+    Messages for one stream, in order, as columns with one entry a message. They are judged one by one: one
+    that is refused or malformed (its headers, its time) leaves the others standing. Columns that do not fit
+    together are INVALID_ARGUMENT for the batch.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -408,7 +409,7 @@ class PublishBatch(_message.Message):
 
     @_builtins.property
     def ts_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Empty: the server's time for all; an entry of 0: for this one. Negative is INVALID_ARGUMENT."""
+        """Empty: the server's time for all; an entry of 0: for this one. A negative one is malformed."""
 
     @_builtins.property
     def expected_last_seq(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -518,12 +519,15 @@ class PublishFailure(_message.Message):
     RESULT_CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     result_code: _builtins.str
-    """subject_rejected, oversize or wrong_revision."""
+    """subject_rejected, oversize or wrong_revision. Empty where the message is malformed."""
     message: _builtins.str
     seq: _builtins.int
     """On `wrong_revision`, the last sequence at the subject."""
+    status: _builtins.int
+    """Malformed: gRPC's number of the status that the message's own call would have ended with."""
     def __init__(
         self,
         *,
@@ -531,10 +535,11 @@ class PublishFailure(_message.Message):
         result_code: _builtins.str = ...,
         message: _builtins.str = ...,
         seq: _builtins.int = ...,
+        status: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "message", b"message", "result_code", b"result_code", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "message", b"message", "result_code", b"result_code", "seq", b"seq", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

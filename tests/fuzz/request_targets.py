@@ -153,11 +153,16 @@ def run_frame(data: bytes) -> None:
         return
     for batch in frame.publishes:
         with suppress(RefusedError):
-            request = publish_request(batch, LIMITS)
-            assert len(request.subjects) == len(request.sizes) == len(request.lengths) == len(batch.payloads)
+            request, malformed = publish_request(batch, LIMITS)
+            assert all(index < len(batch.payloads) for index in malformed)
+            payloads = [payload for index, payload in enumerate(batch.payloads) if index not in malformed]
+            if request is None:
+                assert not payloads
+                continue
+            assert len(request.subjects) == len(request.sizes) == len(request.lengths) == len(payloads)
             assert sum(request.lengths) == len(request.body)
             at = 0
-            for subject, length, payload in zip(request.subjects, request.lengths, batch.payloads, strict=True):
+            for subject, length, payload in zip(request.subjects, request.lengths, payloads, strict=True):
                 assert decode_body(request.body[at : at + length])[::2] == (subject, payload)
                 at += length
     for ack in frame.acks:

@@ -61,6 +61,39 @@ async def test_what_is_published_is_read_back_as_it_was(wm: waymaker.Client) -> 
     assert forged.value.outcome == waymaker.NOT_APPLIED
 
 
+BAD_HEADERS: dict[str, waymaker.client.values.Headers] = {
+    "wmkv.op": {"wmkv.op": "1"}, "waymaker-source-x": {"waymaker-source-x": "1"}, "no-key": {"": "1"},
+    "73": {f"k{n}": "" for n in range(73)}, "64KiB": {"k": "x" * (64 << 10)}, "1MiB": {"k": "x" * (1 << 20)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_HEADERS)
+async def test_one_bad_message_fails_none_of_its_neighbours(wm: waymaker.Client, bad: str) -> None:
+    await wm.create_stream(bad.replace(".", "-"))
+    stream, headers = bad.replace(".", "-"), BAD_HEADERS[bad]
+    outcomes = await asyncio.gather(
+        wm.publish(stream, "a", b"0"),
+        wm.publish(stream, "a", b"1", headers=headers),
+        wm.publish(stream, "a", b"2", headers={"k": "v"}, expected_last_seq=1),
+        wm.publish(stream, "a", b"3", expected_last_seq=1),
+        wm.publish(stream, "a", b"4", ts_ms=-1),
+        wm.publish(stream, "a", b"5", ts_ms=5),
+        return_exceptions=True,
+    )
+    alone = waymaker.InvalidArgumentError if "73" not in bad and "B" not in bad else waymaker.ResourceExhaustedError
+    wrong = waymaker.WrongRevisionError
+    assert [type(outcome) for outcome in outcomes] == [int, alone, int, wrong, waymaker.UsageError, int]
+    assert isinstance(outcomes[1], waymaker.WaymakerError)
+    assert outcomes[1].outcome == waymaker.NOT_APPLIED
+    results = await wm.publish_many(
+        stream,
+        [("a", b"6"), ("a", b"7", headers), ("a", "8"), ("a", b"9", {"k": "v"})],  # type: ignore[list-item]
+    )
+    assert [results[0], results[3], set(results.failures)] == [4, 5, {1, 2}]
+    stored = [(m.payload, m.headers) async for m in wm.scan(stream, "a")]
+    assert stored == [(b"0", {}), (b"2", {"k": "v"}), (b"5", {}), (b"6", {}), (b"9", {"k": "v"})]
+
+
 async def test_expected_sequences_race_and_one_wins(wm: waymaker.Client) -> None:
     await wm.create_stream("s")
     outcomes = await asyncio.gather(

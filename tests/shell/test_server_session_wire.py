@@ -44,6 +44,19 @@ def test_failures_codes_and_refusals_of_publishes_read_back() -> None:
     assert frame(wire.published(1, REFUSAL)).published[0].refused == REFUSED
 
 
+@given(st.lists(st.sampled_from(["ok", "malformed", "refused"]), min_size=1, max_size=40))
+def test_malformed_messages_keep_the_indexes_of_the_batch(fates: list[str]) -> None:
+    seen = [fate for fate in fates if fate != "malformed"]
+    failures = {index: (WRONG_REVISION, "", 9) for index, fate in enumerate(seen) if fate == "refused"}
+    malformed = {index: REFUSAL for index, fate in enumerate(fates) if fate == "malformed"}
+    answer = Answer(OK, "", Published(5, seen.count("ok"), failures or None))
+    read = frame(wire.published(1, answer, malformed)).published[0]
+    assert (read.count, read.result_code) == (fates.count("ok"), "ok")
+    told = {failure.index: "malformed" if failure.status == 14 else "refused" for failure in read.failures}
+    assert [failure.index for failure in read.failures] == sorted(told)
+    assert told == {index: fate for index, fate in enumerate(fates) if fate != "ok"}
+
+
 def test_answers_to_acknowledgements_read_back() -> None:
     assert frame(wire.acked(3, Answer(OK))).acked == [pipe.Acked(id=3, result_code="ok")]
     assert frame(wire.acked(3, REFUSAL)).acked == [pipe.Acked(id=3, refused=REFUSED)]

@@ -141,15 +141,22 @@ class Client:
         """Stores messages in the order given, in batches, several under way at a time; returns one outcome a message.
 
         `messages` are payloads (with `subject`), tuples `(subject, payload[, headers])` or `Outgoing`. `timeout` bounds each
-        batch. A message that is refused by itself is an exception in the results and the others go on. Where a whole batch
-        fails, nothing more is taken: the exception is raised, and its `results` tell of every message taken until then.
-        `on_progress` is told how many messages were answered, as answers arrive.
+        batch. A message that is refused by itself, here or by the server, is an exception in the results and the others go
+        on. Where a whole batch fails, nothing more is taken: the exception is raised, and its `results` tell of every
+        message taken until then. `on_progress` is told how many messages were answered, as answers arrive.
         """
+        return await self._publish_part(stream, messages, subject, timeout, on_progress, begun=False)
+
+    async def _publish_part(
+        self, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None, timeout: Timeout,
+        on_progress: Callable[[int], None] | None, begun: bool,
+    ) -> PublishResults:  # fmt: skip
+        """`publish_many`, of all or of a part; `begun`: parts went before."""
         text("stream", stream)
         if subject is not None:
             text("subject", subject)
         flow = Flow(self._connection, on_progress)
-        source = cut(self._connection, stream, messages, subject, lambda: self._deadline(timeout))
+        source = cut(self._connection, stream, messages, subject, lambda: self._deadline(timeout), begun)
         try:
             async for part in source:
                 await flow.add(part)

@@ -1,7 +1,7 @@
 """The flow of a `publish_many`: messages are cut into batches, several of which are under way, bounded in bytes.
 
-Order is the source's. Whatever ends the source, a failure of its own or a message that cannot be sent, what it gave before
-that is published.
+Order is the source's. A message that cannot be sent has an outcome of its own and holds nothing up. Where the source fails,
+what it gave before that is published.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
 from waymaker.client.connection import Connection
-from waymaker.client.errors import OversizeError, WaymakerError
-from waymaker.client.publishing import Bulk, Many, put_one, take_payloads
+from waymaker.client.errors import WaymakerError, WrongTypeError
+from waymaker.client.publishing import Bulk, Many, is_nowhere, put_one, take_payloads
 from waymaker.client.results import PublishResults, Segment
 
 _END = object()
+
+
+def check_source(messages: object) -> None:
+    """Refuses what gives no messages, and a single payload, whose bytes would pass for numbers."""
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | bytearray | memoryview):
+        raise WrongTypeError(f"messages are an iterable of messages, not {type(messages).__name__}")
 
 
 class Flow:
@@ -26,33 +32,29 @@ class Flow:
         self.error: WaymakerError | None = None
         self._connection = connection
         self._on_progress = on_progress
-        self._under_way: deque[Bulk | Segment] = deque()
+        self._under_way: deque[Bulk] = deque()
 
-    async def add(self, part: Bulk | Segment) -> None:
+    async def add(self, part: Bulk) -> None:
         """Takes a batch that was submitted, and waits while too much is under way; raises once one has failed."""
         self._under_way.append(part)
         while self._under_way:
             first = self._under_way[0]
-            ready = isinstance(first, Segment) or first.future.done()
-            if not ready and self._bytes() < self._connection.options.window_bytes:
+            if not first.future.done() and self._bytes() < self._connection.options.window_bytes:
                 break
             await self._next()
         if self.error is not None:
             raise self.error
 
     def _bytes(self) -> int:
-        return sum(part.size for part in self._under_way if isinstance(part, Bulk))
+        return sum(part.size for part in self._under_way)
 
     async def _next(self) -> None:
         part = self._under_way[0]
-        if isinstance(part, Bulk):
-            try:
-                segment = await part.future
-            except WaymakerError as error:
-                self.error = self.error or error
-                segment = Segment(0, len(part.payloads), {}, failure=error)
-        else:
-            segment = part
+        try:
+            segment = await part.future
+        except WaymakerError as error:
+            self.error = self.error or error
+            segment = Segment(0, part.taken, part.refused, failure=error)
         self._under_way.popleft()
         self.results.add(segment)
         if self._on_progress is not None:
@@ -70,28 +72,28 @@ class Flow:
     def abandon(self) -> None:
         """The caller went away: what was not sent will not be, the rest is not waited for."""
         for part in self._under_way:
-            if isinstance(part, Bulk):
-                part.future.cancel()
+            part.future.cancel()
 
 
 async def cut(
     connection: Connection, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
-    deadline: Callable[[], float | None],
-) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
-    """Cuts messages into batches and submits each. A message too large for any stream is a segment of its own."""
+    deadline: Callable[[], float | None], begun: bool = False,
+) -> AsyncIterator[Bulk]:  # fmt: skip
+    """Cuts messages into batches and submits each. `begun`: earlier messages of the same call were cut before."""
     if isinstance(messages, AsyncIterable):
         parts = _as_they_come(connection, stream, messages, subject, deadline)
     elif subject is not None and isinstance(messages, list | tuple) and messages and isinstance(messages[0], bytes):
         parts = _slices(connection, stream, messages, subject, deadline)
     else:
-        parts = _one_by_one(connection, stream, messages, subject, deadline)
+        check_source(messages)
+        parts = _one_by_one(connection, stream, messages, subject, deadline, begun)
     async for part in parts:
         yield part
 
 
 async def _slices(
     connection: Connection, stream: str, payloads: Sequence[object], subject: str, deadline: Callable[[], float | None]
-) -> AsyncIterator[Bulk | Segment]:
+) -> AsyncIterator[Bulk]:
     """Payloads of one subject that are all there: whole slices become columns."""
     welcome = connection.welcome
     at = 0
@@ -99,44 +101,40 @@ async def _slices(
         bulk = Bulk(stream, welcome.publish_batch_max, deadline())
         try:
             at = take_payloads(bulk, subject, payloads, at, welcome.message_bytes_max)
-        except OversizeError as error:
-            at += 1
-            yield Segment(0, 1, {0: error})
-            continue
-        connection.submit(bulk)
+        except WaymakerError:
+            while at < len(payloads) and not bulk.full:
+                _put(bulk, payloads[at], subject, welcome.message_bytes_max, begun=True)
+                at += 1
+        _submit(connection, bulk)
         yield bulk
         await asyncio.sleep(0)
 
 
 async def _one_by_one(
     connection: Connection, stream: str, messages: Iterable[Many], subject: str | None,
-    deadline: Callable[[], float | None],
-) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
+    deadline: Callable[[], float | None], begun: bool,
+) -> AsyncIterator[Bulk]:  # fmt: skip
     welcome = connection.welcome
     source = iter(messages)
     bulk = Bulk(stream, welcome.publish_batch_max, deadline())
     ended: Exception | None = None
     while True:
-        too_large: OversizeError | None = None
         try:
             item = next(source, _END)
-            if item is _END:
-                break
-            put_one(bulk, item, subject, welcome.message_bytes_max)  # type: ignore[arg-type]
-        except OversizeError as error:
-            too_large = error
         except Exception as error:
             ended = error
             break
-        if bulk.full or (too_large is not None and bulk.payloads):
-            connection.submit(bulk)
+        if item is _END:
+            break
+        _put(bulk, item, subject, welcome.message_bytes_max, begun)
+        begun = True
+        if bulk.full:
+            _submit(connection, bulk)
             yield bulk
             await asyncio.sleep(0)
             bulk = Bulk(stream, welcome.publish_batch_max, deadline())
-        if too_large is not None:
-            yield Segment(0, 1, {0: too_large})
-    if bulk.payloads:
-        connection.submit(bulk)
+    if bulk.taken:
+        _submit(connection, bulk)
         yield bulk
     if ended is not None:
         raise ended
@@ -145,20 +143,35 @@ async def _one_by_one(
 async def _as_they_come(
     connection: Connection, stream: str, messages: AsyncIterable[Many], subject: str | None,
     deadline: Callable[[], float | None],
-) -> AsyncIterator[Bulk | Segment]:  # fmt: skip
+) -> AsyncIterator[Bulk]:  # fmt: skip
     """Messages that arrive over time: a batch is submitted with its first one and grows until it is sent."""
     welcome = connection.welcome
     bulk: Bulk | None = None
+    begun = False
     async for item in messages:
         if bulk is None or bulk.sent or bulk.full or bulk.future.done():
             bulk = Bulk(stream, welcome.publish_batch_max, deadline())
-        fresh = not bulk.payloads
-        try:
-            put_one(bulk, item, subject, welcome.message_bytes_max)
-        except OversizeError as error:
-            yield Segment(0, 1, {0: error})
-            bulk = None
-            continue
+        fresh = not bulk.taken
+        _put(bulk, item, subject, welcome.message_bytes_max, begun)
+        begun = True
         if fresh:
-            connection.submit(bulk)
+            _submit(connection, bulk)
             yield bulk
+
+
+def _put(bulk: Bulk, item: object, subject: str | None, bytes_max: int, begun: bool) -> None:
+    """Add a message to a batch, or the error that keeps it out. Raises where the call itself is wrong."""
+    try:
+        put_one(bulk, item, subject, bytes_max)  # type: ignore[arg-type]
+    except WaymakerError as error:
+        if not begun and is_nowhere(item, subject):
+            raise
+        bulk.refuse(error)
+
+
+def _submit(connection: Connection, bulk: Bulk) -> None:
+    """Send a batch; one that holds refused messages alone ends here."""
+    if bulk.payloads:
+        connection.submit(bulk)
+    else:
+        bulk.answer_unsent()

@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from waymaker.client.checked import Moment, Whole, moment_ms, text, whole
-from waymaker.client.errors import UNKNOWN, OversizeError, UsageError, WaymakerError, WrongRevisionError, from_result
+from waymaker.client.errors import (
+    NOT_APPLIED,
+    UNKNOWN,
+    OversizeError,
+    SubjectRejectedError,
+    UsageError,
+    WaymakerError,
+    WrongRevisionError,
+    WrongTypeError,
+    from_result,
+    from_status,
+)
 from waymaker.client.results import Segment
 from waymaker.client.values import Headers, Outgoing
 from waymaker.client.wire import header_pairs
@@ -26,8 +37,9 @@ BATCH_BYTES_TARGET = 256 * 1024
 BATCH_MESSAGES_TARGET = 2_048
 MESSAGE_OVERHEAD_BYTES = 16
 """Bytes of a frame beside payload, headers and subject, at most."""
-SINT64_MAX = (1 << 63) - 1
 NO_CHECK = -1
+SUBJECT_CHARACTERS_MAX = 16 * 1024
+"""A longer subject is refused here; the server judges the others."""
 
 Many = bytes | tuple[str, bytes] | tuple[str, bytes, Headers] | Outgoing
 """What `publish_many` takes: a payload (with `subject=`), or subject, payload and headers, or an `Outgoing`."""
@@ -113,7 +125,11 @@ class _Columns(Work):
     def failures_of(self, reply: pl.Published) -> dict[int, WaymakerError]:
         failures: dict[int, WaymakerError] = {}
         for failure in reply.failures:
-            error = from_result(failure.result_code, failure.message, failure.seq)
+            error = (
+                from_status(failure.status, failure.message, NOT_APPLIED)
+                if failure.status
+                else from_result(failure.result_code, failure.message, failure.seq)
+            )
             if self.retried and isinstance(error, WrongRevisionError):
                 error.outcome = UNKNOWN
             failures[failure.index] = error
@@ -263,30 +279,54 @@ def as_bytes(payload: object) -> bytes:
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
     hint = "; encode it first" if isinstance(payload, str) else ""
-    raise UsageError(f"a payload must be bytes, not {type(payload).__name__}{hint}")
+    raise WrongTypeError(f"a payload must be bytes, not {type(payload).__name__}{hint}")
 
 
 def message_size(subject: str, payload: bytes, headers: list[tuple[str, str]] | None, bytes_max: int) -> int:
-    """About the message's bytes in a frame; OversizeError where no stream of this server takes it."""
-    size = len(payload) + len(subject) + MESSAGE_OVERHEAD_BYTES
+    """About the message's bytes in a frame; OversizeError or SubjectRejectedError where no stream of this server takes it.
+
+    Such a message must not enter a batch: it would make a frame that the server refuses with everything in it.
+    """
+    if len(subject) > SUBJECT_CHARACTERS_MAX:
+        raise SubjectRejectedError(f"a subject of {len(subject)} characters; no server takes as many")
+    size = len(payload)
+    count = 1
     if headers:
-        size += sum(len(key.encode()) + len(value.encode()) + MESSAGE_OVERHEAD_BYTES for key, value in headers)
-    if bytes_max and len(payload) > bytes_max:
+        size += sum(len(key.encode()) + len(value.encode()) for key, value in headers)
+        count += len(headers)
+    if bytes_max and size + MESSAGE_OVERHEAD_BYTES * (count - 1) > bytes_max and size > len(payload):
+        raise OversizeError(f"payload and {count - 1} headers of {size} bytes; this server takes at most {bytes_max}")
+    if bytes_max and size > bytes_max:
         raise OversizeError(f"a payload of {len(payload)} bytes; this server takes at most {bytes_max}")
-    return size
+    return size + len(subject) + MESSAGE_OVERHEAD_BYTES * count
 
 
 # --------------------------------------------------------------------------------------------- many
 
 
 class Bulk(_Columns):
-    """A part of a `publish_many`. Its future gives the server's answer to the whole."""
+    """A part of a `publish_many`. Its future gives the outcomes of the whole, refused messages included."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "refused")
 
     def __init__(self, stream: str, messages_max: int, deadline: float | None) -> None:
         super().__init__(stream, messages_max, deadline)
         self.future: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
+        self.refused: dict[int, WaymakerError] = {}
+        """Messages that are not sent, by their place in the part."""
+
+    @property
+    def taken(self) -> int:
+        """Messages of the caller that this part stands for."""
+        return len(self.payloads) + len(self.refused)
+
+    @property
+    def full(self) -> bool:
+        return super().full or self.taken >= self.messages_max
+
+    def refuse(self, error: WaymakerError) -> None:
+        """Takes a message that is not sent, because of `error`."""
+        self.refused[self.taken] = error
 
     def fill(self, frame: pl.Frame) -> bool:
         if self.future.done() or not self.payloads:
@@ -301,7 +341,18 @@ class Bulk(_Columns):
             self.future.set_exception(from_result(reply.result_code, reply.message))
         else:
             failures = self.failures_of(reply) if reply.failures else {}
-            self.future.set_result(Segment(reply.first_seq, len(self.payloads), failures))
+            self.future.set_result(self._segment(reply.first_seq, failures))
+
+    def answer_unsent(self) -> None:
+        """Ends a part that has nothing to be sent."""
+        assert not self.payloads
+        self.future.set_result(self._segment(0, {}))
+
+    def _segment(self, first_seq: int, failures: dict[int, WaymakerError]) -> Segment:
+        if self.refused and failures:
+            sent = [place for place in range(self.taken) if place not in self.refused]
+            failures = {sent[index]: error for index, error in failures.items()}
+        return Segment(first_seq, self.taken, failures | self.refused if self.refused else failures)
 
     def fail(self, error: WaymakerError) -> None:
         if not self.future.done():
@@ -318,6 +369,7 @@ class Bulk(_Columns):
 def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:
     """Moves payloads of one subject from `at` into a batch, as a slice, until it is full; returns where it stopped."""
     part = payloads[at : at + bulk.messages_max]
+    message_size(subject, b"", None, 0)
     for place, payload in enumerate(part):
         if type(payload) is not bytes:
             part = _convertible(part, place)
@@ -341,7 +393,7 @@ def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int,
 
 
 def _convertible(part: Sequence[object], place: int) -> list[bytes]:
-    """The payloads of a slice as bytes, up to the first that is none; UsageError where that stands in front."""
+    """The payloads of a slice as bytes, up to the first that is none; WrongTypeError where that stands in front."""
     out: list[bytes] = list(part[:place])  # type: ignore[arg-type]
     for payload in part[place:]:
         try:
@@ -353,8 +405,13 @@ def _convertible(part: Sequence[object], place: int) -> list[bytes]:
     return out
 
 
+def is_nowhere(item: object, subject: str | None) -> bool:
+    """Whether an item is a payload of no subject. At the head of a call, that is a mistake of the whole call."""
+    return subject is None and not isinstance(item, tuple | Outgoing)
+
+
 def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None:
-    """Adds one item of `publish_many` to a batch."""
+    """Adds one item of `publish_many` to a batch; WaymakerError where it can be sent to no stream."""
     ts_ms, expected, headers = 0, None, None
     if isinstance(item, tuple):
         if not 2 <= len(item) <= 3:
@@ -365,6 +422,7 @@ def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None
         where, payload, headers = item.subject, item.payload, item.headers
         ts_ms, expected = conditions(item.ts_ms, item.expected_last_seq)
     elif subject is None:
+        as_bytes(item)  # what is no payload at all is refused as that
         raise UsageError("payloads alone need subject=; else publish tuples (subject, payload) or Outgoing")
     else:
         where, payload = subject, item

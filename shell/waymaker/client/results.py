@@ -21,11 +21,11 @@ class Segment:
         self.count = count
         self.failures = failures
         self.failure = failure
-        """What became of all of them, where they have no sequences."""
+        """What became of all without an entry, where they have no sequences."""
 
     def at(self, index: int) -> int | WaymakerError:
         if self.failure is not None:
-            return self.failure
+            return self.failures.get(index, self.failure)
         if not self.failures:
             return self.first_seq + index
         error = self.failures.get(index)
@@ -35,8 +35,8 @@ class Segment:
 
     def outcomes(self) -> Iterator[int | WaymakerError]:
         if self.failure is not None:
-            for _ in range(self.count):
-                yield self.failure
+            for index in range(self.count):
+                yield self.failures.get(index, self.failure)
             return
         seq = self.first_seq
         for index in range(self.count):
@@ -113,8 +113,7 @@ class PublishResults(Sequence["int | WaymakerError"]):
         for start, segment in zip(self._starts, self._segments, strict=True):
             if segment.failure is not None:
                 out.update(dict.fromkeys(range(start, start + segment.count), segment.failure))
-            else:
-                out.update({start + index: error for index, error in segment.failures.items()})
+            out.update({start + index: error for index, error in segment.failures.items()})
         return out
 
     def raise_first(self) -> None:

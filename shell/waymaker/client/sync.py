@@ -20,6 +20,7 @@ from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, sec
 from waymaker.client.client import UNSET, Client, Timeout
 from waymaker.client.delivery import Batch, Message
 from waymaker.client.errors import ClosedError, WaymakerError
+from waymaker.client.flow import check_source
 from waymaker.client.loop_thread import LoopThread
 from waymaker.client.options import Options
 from waymaker.client.process import inherited
@@ -31,7 +32,6 @@ from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
     Headers,
-    Outgoing,
     RestoreResult,
     ServerInfo,
     StreamInfo,
@@ -154,6 +154,7 @@ class SyncClient:
         on_progress: Callable[[int], None] | None = None,
     ) -> PublishResults:  # fmt: skip
         """As the asynchronous one; parts of the iterable are sent one after the other, in order."""
+        check_source(messages)
         results = PublishResults()
         under_way: deque[concurrent.futures.Future[PublishResults]] = deque()
         previous: concurrent.futures.Future[PublishResults] | None = None
@@ -162,7 +163,7 @@ class SyncClient:
             if before is not None:
                 # Order: a part begins once the one before it has been answered; a failure ends all that follow.
                 await asyncio.wrap_future(before)
-            return await self._client.publish_many(stream, part, subject=subject, timeout=timeout)
+            return await self._client._publish_part(stream, part, subject, timeout, None, begun=before is not None)
 
         def settle() -> None:
             done = under_way.popleft()
@@ -428,6 +429,7 @@ def _sliced(messages: Sequence[Many]) -> Iterator[list[Many]]:
         yield list(messages[at : at + PART_MESSAGES])
 
 
-def _size(item: Many) -> int:
-    payload = item[1] if isinstance(item, tuple) else item.payload if isinstance(item, Outgoing) else item
-    return len(payload)
+def _size(item: object) -> int:
+    """About the bytes of an item; 0 for one that will be refused."""
+    payload = item[1] if isinstance(item, tuple) and len(item) > 1 else getattr(item, "payload", item)
+    return len(payload) if isinstance(payload, bytes | bytearray | memoryview) else 0

@@ -14,13 +14,20 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from waymaker_core.limits import Limits
-from waymaker_core.message import encode_headers, payload_field, subject_field, varint
-from waymaker_core.outcomes import exhausted, invalid
+from waymaker_core.message import encode_headers, payload_field, read_varint, subject_field, varint
+from waymaker_core.outcomes import Refusal, RefusedError, exhausted, invalid
 from waymaker_core.requests import Ack, AckKind, Publish
 from waymaker_proto import pipeline_pb2 as pipe
 
 _HEADERS_SLACK_BYTES = 16 << 10
 """What the tags and lengths of headers take, and headers that are left out and do not count."""
+_HEADERS_WALKED_MAX = 1 << 14
+"""Fields looked at to find whose headers they are; no honest client has as many."""
+_INDEX_TAG = pipe.HeadersAt.INDEX_FIELD_NUMBER << 3
+_LENGTH = 2
+_UINT32_MAX = (1 << 32) - 1
+Malformed = dict[int, Refusal]
+"""Messages that cannot be taken, by their index in the batch."""
 _ACK_KINDS = {kind.value: kind for kind in AckKind}
 
 
@@ -36,8 +43,12 @@ class _Heads(dict[int, bytes]):
         return head
 
 
-def publish_request(batch: Any, limits: Limits) -> Publish:
-    """A batch of publishes. Raises `RefusedError` where the columns do not fit together or are over a limit."""
+def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malformed]:
+    """A batch of publishes without its malformed messages, and those by index. None: every message is malformed.
+
+    A message is malformed where its own call would be refused. Raises `RefusedError` where the columns do not fit together
+    or the batch is over a limit.
+    """
     count = len(batch.payloads)
     if not count:
         raise invalid("a publish batch without payloads")
@@ -46,16 +57,15 @@ def publish_request(batch: Any, limits: Limits) -> Publish:
     payloads = list(batch.payloads)
     times_ms = _column(batch.ts_ms, count, "ts_ms")
     expected = _column(batch.expected_last_seq, count, "expected_last_seq")
-    if times_ms is not None and min(times_ms) < 0:
-        raise invalid("ts_ms is negative")
-    if expected is not None and min(expected) < -1:
-        raise invalid("expected_last_seq is below -1")
     table = list(batch.subjects)
     places = batch.subject_index
     if not table:
         raise invalid("a publish batch without subjects")
     if len(places) not in (0, count) or (places and max(places) >= len(table)):
         raise invalid("subject_index does not fit the batch")
+    malformed: Malformed = {}
+    _check_least(times_ms, 0, "ts_ms", malformed)
+    _check_least(expected, -1, "expected_last_seq", malformed)
     sizes = list(map(len, payloads))
     # Only for subjects that occur: a table may name millions that do not.
     heads = {place: _Heads(subject_field(table[place])) for place in (set(places) or (0,))}
@@ -66,10 +76,20 @@ def publish_request(batch: Any, limits: Limits) -> Publish:
         subjects = table[:1] * count
         starts = list(map(heads[0].__getitem__, sizes))
     if batch.headers:
-        _insert_headers(batch, limits, subjects, payloads, starts, sizes)
+        _insert_headers(batch, limits, subjects, payloads, starts, sizes, malformed)
+    if malformed:
+        kept = [entry for entry in range(count) if entry not in malformed]
+        if not kept:
+            return None, malformed
+        subjects, payloads, starts, sizes = (
+            [subjects[entry] for entry in kept], [payloads[entry] for entry in kept], [starts[entry] for entry in kept],
+            [sizes[entry] for entry in kept],
+        )  # fmt: skip
+        times_ms = times_ms and [times_ms[entry] for entry in kept]
+        expected = expected and [expected[entry] for entry in kept]
     lengths = list(map(add, map(len, starts), map(len, payloads)))
     body = b"".join(chain.from_iterable(zip(starts, payloads, strict=True)))
-    return Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected)
+    return Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected), malformed
 
 
 def _column(values: Sequence[int], count: int, name: str) -> list[int] | None:
@@ -80,21 +100,55 @@ def _column(values: Sequence[int], count: int, name: str) -> list[int] | None:
     return list(values)
 
 
+def _check_least(values: list[int] | None, least: int, name: str, malformed: Malformed) -> None:
+    """Note the messages whose entry in a column lies below the least that it may be."""
+    if values is None or min(values) >= least:
+        return
+    for entry, value in enumerate(values):
+        if value < least:
+            malformed.setdefault(entry, invalid(f"{name} = {value}; the least is {least}").refusal)
+
+
 def _insert_headers(
     batch: Any, limits: Limits, subjects: list[str], payloads: list[bytes], starts: list[bytes],
-    sizes: list[int],
+    sizes: list[int], malformed: Malformed,
 ) -> None:  # fmt: skip
+    """Put headers between subjects and payloads, and note the messages whose headers cannot be taken."""
     seen: set[int] = set()
     for data in batch.headers:
-        entry = _headers_at(data, limits)
-        index = entry.index
+        index = _index_of(data, limits)
         if index >= len(payloads) or index in seen:
             raise invalid(f"headers for message {index}, which is not in the batch or has some already")
         seen.add(index)
-        fields, size = encode_headers(((h.key, h.value) for h in entry.headers), limits)
+        try:
+            entry = _headers_at(data, limits)
+            fields, size = encode_headers(((h.key, h.value) for h in entry.headers), limits)
+        except RefusedError as error:
+            malformed.setdefault(index, error.refusal)
+            continue
         payload = payloads[index]
         starts[index] = subject_field(subjects[index]) + fields + payload_field(payload)[: -len(payload) or None]
         sizes[index] += size
+
+
+def _index_of(data: bytes, limits: Limits) -> int:
+    """Which message headers belong to, read without parsing them. Raises `RefusedError` where there are too many to walk."""
+    index = at = 0
+    try:
+        for _ in range(_HEADERS_WALKED_MAX):
+            if at == len(data):
+                return index
+            tag, at = read_varint(data, at)
+            value, at = read_varint(data, at)
+            if tag == _INDEX_TAG:
+                index = value & _UINT32_MAX
+            elif tag & 7 == _LENGTH:
+                at += value
+            elif tag & 7 != 0 or at > len(data):
+                raise ValueError("a field that headers do not have")
+    except ValueError:
+        raise invalid("headers that are not valid") from None
+    raise exhausted(f"more than {limits.headers_max} headers")
 
 
 def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:

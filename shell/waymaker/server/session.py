@@ -35,7 +35,7 @@ from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import Answer, CodeError, Refusal, RefusedError, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, CodeError, Refusal, RefusedError, exhausted, invalid
 from waymaker_core.requests import Messages
 from waymaker_core.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
@@ -406,13 +406,15 @@ class Session:
         id_ = batch.id
         self._begin(id_)
         try:
-            request = publish_request(batch, self._serving.limits)
+            request, malformed = publish_request(batch, self._serving.limits)
         except RefusedError as error:
             self._done(id_, load, wire.published(id_, error.refusal))
             return
-        self._ask(
-            id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, wire.published)
-        )
+        if request is None:
+            self._done(id_, load, wire.published(id_, Answer(OK, "", core.Published(0, 0, None)), malformed))
+            return
+        encode = partial(wire.published, malformed=malformed) if malformed else wire.published
+        self._ask(id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, encode))
 
     def _ack(self, batch: Any, load: _Load) -> None:
         id_ = batch.id

@@ -74,8 +74,8 @@ def call_refused(call_id: int, refusal: Refusal) -> bytes:
     return _framed(_RESULTS, pipe.CallResult(id=call_id, refused=refused(refusal)).SerializeToString())
 
 
-def published(batch_id: int, answer: Answer | Refusal) -> bytes:
-    """What became of a publish batch."""
+def published(batch_id: int, answer: Answer | Refusal, malformed: Mapping[int, Refusal] | None = None) -> bytes:
+    """What became of a publish batch. `malformed`: its messages that never reached the core."""
     if isinstance(answer, Refusal):
         message = pipe.Published(id=batch_id, refused=refused(answer))
     elif answer.code != OK:
@@ -83,13 +83,28 @@ def published(batch_id: int, answer: Answer | Refusal) -> bytes:
     else:
         value = answer.value
         assert isinstance(value, Published)
-        if not value.failures:
+        if not value.failures and not malformed:
             head = b"\x08" + varint(batch_id) + b"\x10" + varint(value.first_seq)
             return _framed(_PUBLISHED, b"".join((head, b"\x18", varint(value.count), _OK_CODE)))
         message = pipe.Published(id=batch_id, first_seq=value.first_seq, count=value.count, result_code=OK)
-        for index, (code, text, seq) in sorted(value.failures.items()):
-            message.failures.add(index=index, result_code=code, message=text, seq=seq)
+        message.failures.extend(_failures(value, malformed or {}))
     return _framed(_PUBLISHED, message.SerializeToString())
+
+
+def _failures(value: Published, malformed: Mapping[int, Refusal]) -> list[pipe.PublishFailure]:
+    """The messages that were not accepted, by their index in the client's batch."""
+    failures = [
+        pipe.PublishFailure(index=index, status=refusal.status.value, message=refusal.message)
+        for index, refusal in malformed.items()
+    ]
+    before = sorted(malformed)
+    passed = 0
+    for index, (code, text, seq) in sorted((value.failures or {}).items()):
+        # The core never saw the malformed ones: its indexes count without them.
+        while passed < len(before) and before[passed] <= index + passed:
+            passed += 1
+        failures.append(pipe.PublishFailure(index=index + passed, result_code=code, message=text, seq=seq))
+    return sorted(failures, key=lambda failure: failure.index)
 
 
 def acked(batch_id: int, answer: Answer | Refusal) -> bytes:
