@@ -42,17 +42,18 @@ class Run:
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    `taken_by`: the consumer they were taken for, if they are deliveries. `next_seq`: where a read goes on that was cut by
-    its limit or by bytes; 0 where nothing was left out.
+    `taken_by`: the consumer they were taken for, if they are deliveries, and `incarnation` the word that names it.
+    `next_seq`: where a read goes on that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
-    __slots__ = ("runs", "count", "byte_count", "taken_by", "next_seq")
+    __slots__ = ("runs", "count", "byte_count", "taken_by", "incarnation", "next_seq")
 
     def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
         self.runs = runs
         self.count = count
         self.byte_count = byte_count
         self.taken_by: ConsumerId | None = None
+        self.incarnation = ""
         self.next_seq = 0
 
 
@@ -185,16 +186,23 @@ class AckKind(Enum):
 
 
 class Ack:
-    """Ack, term, nak or extend deliveries of one consumer. No value; `no_such_stream`, `no_such_consumer`."""
+    """Ack, term, nak or extend deliveries of one consumer. No value; `no_such_stream`, `no_such_consumer`.
 
-    __slots__ = ("stream", "consumer", "kind", "seqs", "delay_ms")
+    `incarnation`: that of the consumer which delivered them, as `Messages` told it. Where the name means another one by
+    now, the answer is `ok` and nothing happens. Empty: whatever the name means.
+    """
 
-    def __init__(self, stream: str, consumer: str, kind: AckKind, seqs: list[int], delay_ms: int = 0) -> None:
+    __slots__ = ("stream", "consumer", "kind", "seqs", "delay_ms", "incarnation")
+
+    def __init__(
+        self, stream: str, consumer: str, kind: AckKind, seqs: list[int], delay_ms: int = 0, incarnation: str = ""
+    ) -> None:
         self.stream = stream
         self.consumer = consumer
         self.kind = kind
         self.seqs = seqs
         self.delay_ms = delay_ms
+        self.incarnation = incarnation
 
 
 class Subscribe:

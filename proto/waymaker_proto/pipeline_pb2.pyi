@@ -307,6 +307,7 @@ class Call(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     method: _builtins.str
     """The RPC's name, `CreateStream`."""
@@ -315,6 +316,8 @@ class Call(_message.Message):
     after: _builtins.str
     """What metadata wmkr-after and wmkr-limit would carry. 0 and empty: absent."""
     limit: _builtins.int
+    incarnation: _builtins.str
+    """What metadata wmkr-incarnation would carry."""
     def __init__(
         self,
         *,
@@ -323,10 +326,11 @@ class Call(_message.Message):
         request: _builtins.bytes = ...,
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "limit", b"limit", "method", b"method", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "incarnation", b"incarnation", "limit", b"limit", "method", b"method", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,11 +344,14 @@ class CallResult(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     response: _builtins.bytes
     """The RPC's response message. Absent where the call was refused."""
     next: _builtins.str
     """What trailer wmkr-next would carry."""
+    incarnation: _builtins.str
+    """Of a Fetch: the incarnation of the consumer."""
     @_builtins.property
     def refused(self) -> Global___Refused: ...
     def __init__(
@@ -354,10 +361,11 @@ class CallResult(_message.Message):
         response: _builtins.bytes | None = ...,
         refused: Global___Refused | None = ...,
         next: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "id", b"id", "next", b"next", "refused", b"refused", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "id", b"id", "incarnation", b"incarnation", "next", b"next", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
     _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015
@@ -558,12 +566,17 @@ class AckBatch(_message.Message):
     SEQS_FIELD_NUMBER: _builtins.int
     RANGES_FIELD_NUMBER: _builtins.int
     DELAY_MS_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     stream: _builtins.str
     consumer: _builtins.str
     kind: Global___AckKind.ValueType
     delay_ms: _builtins.int
     """For NAK: how long to wait before the next attempt."""
+    incarnation: _builtins.str
+    """The incarnation of the consumer that delivered them, as the deliveries told it. If the name means another
+    one by now, the answer is `ok` and nothing happens. Empty: whatever the name means.
+    """
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -580,10 +593,11 @@ class AckBatch(_message.Message):
         seqs: _abc.Iterable[_builtins.int] | None = ...,
         ranges: _abc.Iterable[Global___SeqRange] | None = ...,
         delay_ms: _builtins.int = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "delay_ms", b"delay_ms", "id", b"id", "kind", b"kind", "ranges", b"ranges", "seqs", b"seqs", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "delay_ms", b"delay_ms", "id", b"id", "incarnation", b"incarnation", "kind", b"kind", "ranges", b"ranges", "seqs", b"seqs", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,7 +742,12 @@ class DeliveryBatch(_message.Message):
 
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     subscription: _builtins.int
+    incarnation: _builtins.str
+    """The incarnation of the consumer: an opaque word that its acknowledgements may carry back. No consumer made
+    later under the same name, be it of a stream made later, has the same one.
+    """
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryRun]: ...
     def __init__(
@@ -736,10 +755,11 @@ class DeliveryBatch(_message.Message):
         *,
         subscription: _builtins.int = ...,
         runs: _abc.Iterable[Global___DeliveryRun] | None = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "runs", b"runs", "subscription", b"subscription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -300,7 +300,7 @@ class Pair:
                     return got[index:]
                 raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}; due are {due[:20]}")
             wanted = deliver(stream, consumer, message.seq, self.now.mono_ns)
-            if _told(wanted) != tuple(message):
+            if _told(wanted) != plain(message):
                 raise Disagreement(f"{opened.consumer} was delivered {message}, wanted {wanted}")
             opened.room -= 1
             self.compared += 1
@@ -401,7 +401,7 @@ def plain(value: object) -> object:
         case Taken():
             return _told(value)
         case Got():
-            return tuple(value)
+            return value.seq, value.time_ms, value.delivery, value.body
         case list():
             return [plain(entry) for entry in value]
         case tuple():

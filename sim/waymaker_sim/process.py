@@ -40,12 +40,16 @@ from waymaker_sim.tape import Track
 
 
 class Got(NamedTuple):
-    """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries."""
+    """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries.
+
+    `incarnation` is the word of the consumer that delivered it.
+    """
 
     seq: int
     time_ms: int
     delivery: int
     body: bytes
+    incarnation: str = ""
 
 
 class Stamp(NamedTuple):
@@ -446,7 +450,7 @@ class Process:
                 assert isinstance(data, bytes)
                 at, seq = run.start, run.first_seq
                 for length, time_ms in zip(run.lengths, run.times_ms, strict=True):
-                    got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length]))
+                    got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation))
                     at += length
                     seq += 1
         except DiskFailure as failure:

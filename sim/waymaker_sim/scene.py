@@ -200,6 +200,8 @@ class Scene:
         """Streams that were put back from archives, or were to be."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
         """Whom an id named first; of ephemeral streams' consumers with the life of the process."""
+        self.incarnations: dict[str, ConsumerName] = {}
+        """Whom the word of an incarnation named first."""
         self.faulty = True
         """Whether things still go wrong."""
         self.read_errors = False
@@ -221,6 +223,16 @@ class Scene:
     def may_exist(self, name: str) -> bool:
         """Whether a stream of this name may be heard of."""
         return name in self.streams or (name in self.copies and self.copies[name].may_exist)
+
+    def named(self, incarnation: str, consumer: ConsumerName) -> None:
+        """Deliveries of a consumer that is known for certain carried this word."""
+        owner = self.incarnations.setdefault(incarnation, consumer)
+        if owner is not consumer:
+            violated("lives apart", f"incarnation {incarnation} of {owner.name} names another {consumer.name} too")
+
+    def is_foreign(self, incarnation: str, consumer: ConsumerName) -> bool:
+        """Whether a word is certain to name another consumer than this one."""
+        return incarnation in self.incarnations and self.incarnations[incarnation] is not consumer
 
     def process_gone(self) -> None:
         """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""

@@ -29,10 +29,12 @@ HEARD_NS = 1 * SECOND
 class Worker:
     """Works on whatever consumer it picks. Once `diligent`, it acks everything and at once."""
 
-    def __init__(self, scene: Scene, track: Track, limits: Limits) -> None:
+    def __init__(self, scene: Scene, track: Track, tags: Track, limits: Limits) -> None:
+        """`tags`: whether an answer carries the consumer's incarnation."""
         self.scene = scene
         self.track = track
         self.limits = limits
+        self.tags = tags
         self.diligent = False
         self.fetched = 0
         self.subscription: Subscription | None = None
@@ -40,6 +42,7 @@ class Worker:
     def act(self) -> None:
         """One action."""
         self.track.begin()
+        self.tags.begin()
         if self.subscription is not None:
             self.subscription.check()
         track = self.track
@@ -85,6 +88,8 @@ class Worker:
             group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
             group.due.delivered(got, ask.consumer.name, stamp, group.config.ack_wait_ms * MS)
             judge_fetch(self.scene, group, got, wanted, ask.asked_ns, stamp)
+            if got:
+                self.scene.named(got[0].incarnation, ask.consumer)
         self.answer(ask.stream, ask.consumer, got)
 
     # ------------------------------------------------------------ answering
@@ -94,35 +99,45 @@ class Worker:
         if not got:
             return
         track = self.track
+        word = got[0].incarnation if self.tags.draw("incarnation", 2) else ""
+        if self.tags.draw("stale", 6) == 5:
+            self._say_stale(stream, consumer, [message.seq for message in got])
         if self.diligent:
-            self._say(AckKind.ACK, stream, consumer, [message.seq for message in got], 0)
+            self._say(AckKind.ACK, stream, consumer, word, [message.seq for message in got], 0)
             return
         manner = track.draw("answers", 4)
         if manner < 2:
             kind = track.weighted(
                 "answer all", ((6, AckKind.ACK), (2, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
             )
-            self._later(kind, stream, consumer, [message.seq for message in got])
+            self._later(kind, stream, consumer, word, [message.seq for message in got])
         elif manner == 2:
             for message in got:
                 kinds = ((6, AckKind.ACK), (2, None), (3, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
                 kind_or_none = track.weighted("answer", kinds)
                 if kind_or_none is not None:
-                    self._later(kind_or_none, stream, consumer, [message.seq])
+                    self._later(kind_or_none, stream, consumer, word, [message.seq])
 
-    def _later(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
+    def _later(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int]) -> None:
         delay_ns = self.track.magnitude("work time", 3 * SECOND) if self.track.draw("slow work", 4) == 3 else 0
         delay_ms = self.track.magnitude("nak delay", 2_000) if kind is AckKind.NAK else 0
         if delay_ns:
-            self.scene.events.after(delay_ns, partial(self._say, kind, stream, consumer, seqs, delay_ms))
+            self.scene.events.after(delay_ns, partial(self._say, kind, stream, consumer, word, seqs, delay_ms))
         else:
-            self._say(kind, stream, consumer, seqs, delay_ms)
+            self._say(kind, stream, consumer, word, seqs, delay_ms)
 
-    def _say(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, seqs: list[int], delay_ms: int) -> None:
+    def _say(
+        self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int], delay_ms: int
+    ) -> None:
         # By now the name may mean another life: it is that one which hears of these sequences.
         consumer = stream.consumers.get(consumer.name, consumer)
+        request = Ack(stream.name, consumer.name, kind, seqs, delay_ms, word)
+        if self.scene.is_foreign(word, consumer):
+            # It is about deliveries of a consumer that is gone: it changes nothing, so nothing is noted.
+            self.scene.mark("ack of another incarnation")
+            self.scene.ask(request, self._unheeded, lambda: None, stream, consumer)
+            return
         group = consumer.group if stream.steady() and consumer.steady() else None
-        request = Ack(stream.name, consumer.name, kind, seqs, delay_ms)
         # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
         delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
         answering = Answering(group or consumer.group, delivered)
@@ -131,6 +146,19 @@ class Worker:
         )
         if ask is not None:
             answering.sent(kind, seqs)
+
+    def _say_stale(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
+        """An answer of another consumer's deliveries arrives just now, and names the same sequences."""
+        kinds = ((2, AckKind.ACK), (1, AckKind.TERM), (1, AckKind.NAK))
+        others = [word for word, other in self.scene.incarnations.items() if other is not consumer]
+        if others:
+            kind = self.tags.weighted("stale answer", kinds)
+            self._say(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
+
+    @staticmethod
+    def _unheeded(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        if isinstance(answer, Answer) and answer.code != outcomes.OK and ask.group() is not None:
+            violated("acked survives", f"{ask.request!r} was to have no effect, and is answered with {answer!r}")
 
     def _acked(
         self, answering: Answering, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
@@ -260,6 +288,7 @@ class Subscription:
             self.attached = True
             group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
             group.due.delivered(got, self.consumer.name, stamp, group.config.ack_wait_ms * MS)
+            self.scene.named(got[0].incarnation, self.consumer)
         else:
             blind(self.ask, got)
         self.worker.answer(self.stream, self.consumer, got)

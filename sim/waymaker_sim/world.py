@@ -81,7 +81,10 @@ class World:
         self.administrator = Administrator(scene, tape.track("administrator"), plan)
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
         self.publishers = [Publisher(scene, track, plan, self.refusals) for track in tracks]
-        self.workers = [Worker(scene, tape.track(f"worker {n}"), plan.limits) for n in range(plan.workers)]
+        self.workers = [
+            Worker(scene, tape.track(f"worker {n}"), tape.track(f"tags of worker {n}"), plan.limits)
+            for n in range(plan.workers)
+        ]
         self.readers = [
             Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
         ]

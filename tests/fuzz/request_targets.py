@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from tests.fuzz.target import Target
 from waymaker.server.columns import ack_request, publish_request
 from waymaker.server.guard import parse_frame, within
-from waymaker.server.rpcs import PREVIEW_UPDATE, UNARY, Paging, Serving
+from waymaker.server.rpcs import PREVIEW_UPDATE, UNARY, Metadata, Serving
 from waymaker_core.limits import Limits
 from waymaker_core.message import decode_body
 from waymaker_core.outcomes import CodeError, RefusedError
@@ -107,7 +107,7 @@ def run_request(data: bytes) -> None:
     small = within(data[1:], rpc.request.DESCRIPTOR)
     request: object = None
     with suppress(RefusedError, CodeError):
-        request = rpc.parse(data[1:], Paging(), SERVING)
+        request = rpc.parse(data[1:], Metadata(), SERVING)
     if request is not None and rpc.name == "Publish":
         subject, _, _ = decode_body(request.body)  # type: ignore[attr-defined]
         assert subject == request.subjects[0]  # type: ignore[attr-defined]

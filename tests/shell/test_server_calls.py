@@ -180,9 +180,9 @@ async def test_a_good_call_carries_its_value_and_every_other_code_its_text(metho
 
 
 def no_paging() -> Any:
-    from waymaker.server.rpcs import Paging
+    from waymaker.server.rpcs import Metadata
 
-    return Paging()
+    return Metadata()
 
 
 def serving_facts() -> Any:

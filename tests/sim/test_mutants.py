@@ -16,6 +16,7 @@ from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
     "count-unsent": 198,
+    "ack-by-name": 210102,
     "interest-of-the-committed": 240,
     "forget-repairs-at-start": 1758,
     "leave-nothing-due": 419,

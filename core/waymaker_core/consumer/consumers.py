@@ -111,6 +111,15 @@ class Consumers:
         """The name of an existing life, for events."""
         return self._registry.lives[consumer_id].members[consumer_id].config.name
 
+    def incarnation(self, consumer_id: ConsumerId) -> str:
+        """The word that names an existing consumer for good: no later one of the same name has it.
+
+        An id is given again only where its first owner was lost with a machine's memory (an ephemeral stream, late
+        syncs); the time of creation tells those two apart.
+        """
+        created_ms = self._registry.lives[consumer_id].members[consumer_id].created_ms
+        return f"{self._stream.id:x}-{consumer_id:x}-{created_ms:x}"
+
     def info(self, consumer_id: ConsumerId) -> ConsumerInfo:
         """Figures at this moment. A floor told to a client must not go back through a crash: see `unlogged`."""
         group = self._registry.lives[consumer_id]
@@ -172,6 +181,7 @@ class Consumers:
         self._changed[group.id] = group
         if messages is not None:
             messages.taken_by = consumer_id
+            messages.incarnation = self.incarnation(consumer_id)
             self._look_after(group)
         return messages
 
@@ -230,9 +240,17 @@ class Consumers:
     # ------------------------------------------------------------ answers of clients
 
     def decide_ack(
-        self, consumer_id: ConsumerId, kind: AckKind, seqs: Sequence[int], delay_ms: int, now: Now
+        self,
+        consumer_id: ConsumerId,
+        kind: AckKind,
+        seqs: Sequence[int],
+        delay_ms: int,
+        now: Now,
+        incarnation: str = "",
     ) -> AckDecision:
         """An answer to deliveries, in any order, repeats allowed; what is not pending is passed over.
+
+        So is everything where the answer names another `incarnation`: it is about deliveries of a consumer that is gone.
 
         ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at once.
         RefusedError: too many sequences, a delay out of range. `NeedBlocks` before anything is changed.
@@ -241,6 +259,8 @@ class Consumers:
             raise exhausted(f"{len(seqs)} acknowledgements at once; at most {self._limits.ack_batch_max}")
         if not 0 <= delay_ms <= self._limits.nak_delay_max_ms:
             raise invalid(f"delay of {delay_ms} ms is out of range; at most {self._limits.nak_delay_max_ms}")
+        if incarnation and incarnation != self.incarnation(consumer_id):
+            return AckDecision(None, rests_on_tail=False, count=0)
         self.expire(now)
         group = self._registry.lives[consumer_id]
         wanted = _ascending(seqs)

@@ -20,6 +20,10 @@ class Source(Protocol):
     """A stream as its consumers see it: committed and live messages, and decisions about their end."""
 
     @property
+    def id(self) -> int:
+        """The incarnation of the stream."""
+
+    @property
     def config(self) -> StreamConfig:
         """Settings; the retention decides what an ack means."""
 

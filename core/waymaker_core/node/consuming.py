@@ -110,7 +110,9 @@ class Consuming:
         consumer_id = hosted.consumers.find(request.consumer)
         messages = hosted.consumers.take(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
         if messages is None:
-            state.reply(call.token, Answer(OK, "", Messages([], 0, 0)))
+            nothing = Messages([], 0, 0)
+            nothing.incarnation = hosted.consumers.incarnation(consumer_id)
+            state.reply(call.token, Answer(OK, "", nothing))
             return
         state.count_delivery(messages)
         state.touch(hosted)
@@ -143,8 +145,9 @@ class Consuming:
         durable = request.kind in {AckKind.ACK, AckKind.TERM}
         if durable and not hosted.stream.config.ephemeral:
             self._require_room(frame_bound(len(request.seqs), 0, 0, len(request.seqs)))
+        consumer_id = consumers.find(request.consumer)
         decision = consumers.decide_ack(
-            consumers.find(request.consumer), request.kind, request.seqs, request.delay_ms, state.now
+            consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )
         answer = Answer(OK)
         if decision.record is not None:

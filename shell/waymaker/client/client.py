@@ -182,8 +182,8 @@ class Client:
         """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
         request = wire.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
-        response, _ = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
-        return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker) for m in response.messages]
+        response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
+        return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker, result.incarnation) for m in response.messages]
 
     def subscribe(
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
@@ -426,8 +426,8 @@ class Client:
     async def _call(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
         after: str = "", limit: int = 0,
-    ) -> tuple[Response, str]:  # fmt: skip
-        """One call of the contract through the session: its checked response and the next page's cursor."""
+    ) -> tuple[Response, pl.CallResult]:  # fmt: skip
+        """One call of the contract through the session: its checked response, and what came beside it."""
         future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
         self._connection.submit(
             CallWork(method, request, repeatable, future, self._deadline(timeout), after=after, limit=limit)
@@ -439,18 +439,18 @@ class Client:
             raise DataLossError(f"the server's answer to {method} cannot be read") from error
         if hasattr(response, "result_code"):
             check_result(response)
-        return response, result.next
+        return response, result
 
     async def _pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
         after = ""
         while True:
-            response, following = await self._call(method, request, kind, timeout, after=after, limit=PAGE_ENTRIES)
+            response, result = await self._call(method, request, kind, timeout, after=after, limit=PAGE_ENTRIES)
             yield response
-            if not following or following == after:
+            if not result.next or result.next == after:
                 return
-            after = following
+            after = result.next
 
     async def _unary(self, path: str, request: Proto, kind: type[Response], timeout: Timeout) -> Response:
         """One call outside the session."""

@@ -62,7 +62,7 @@ class Subscriber(Protocol):
     id: int
 
     def subscribe(self, frame: pl.Frame) -> None: ...
-    def deliver(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
+    def deliver(self, runs: Iterable[pl.DeliveryRun], incarnation: str) -> None: ...
     def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
     def ended(self, reason: str, error: WaymakerError | None) -> None: ...
 
@@ -395,7 +395,7 @@ class Connection:
         for batch in frame.deliveries:
             subscriber = self._subscribers.get(batch.subscription)
             if subscriber is not None:
-                subscriber.deliver(batch.runs)
+                subscriber.deliver(batch.runs, batch.incarnation)
             elif batch.subscription in self._left:
                 self._left[batch.subscription].too_late(batch.runs)
         for replies in (frame.published, frame.acked, frame.results):

@@ -33,16 +33,18 @@ _parse = pb.MessagePb.FromString
 class Message:
     """One message. `deliver_count` is 1 at the first delivery, 0 for a message that was read and not delivered."""
 
-    __slots__ = ("seq", "ts_ms", "deliver_count", "_body", "_acker")
+    __slots__ = ("seq", "ts_ms", "deliver_count", "_body", "_acker", "_incarnation")
 
     def __init__(
-        self, seq: int, ts_ms: int, deliver_count: int, body: bytes | pb.MessagePb, acker: Acker | None
-    ) -> None:
+        self, seq: int, ts_ms: int, deliver_count: int, body: bytes | pb.MessagePb, acker: Acker | None,
+        incarnation: str = "",
+    ) -> None:  # fmt: skip
         self.seq = seq
         self.ts_ms = ts_ms
         self.deliver_count = deliver_count
         self._body = body
         self._acker = acker
+        self._incarnation = incarnation
 
     def _parsed(self) -> pb.MessagePb:
         body = self._body
@@ -86,7 +88,7 @@ class Message:
     def _say(self, kind: pl.AckKind.ValueType, delay_ms: int = 0) -> Confirmation:
         if self._acker is None:
             raise UsageError("this message was read, not delivered to a consumer: there is nothing to acknowledge")
-        return self._acker.say(kind, self.seq, delay_ms)
+        return self._acker.say(kind, self.seq, delay_ms, self._incarnation)
 
     def __repr__(self) -> str:
         return f"Message(seq={self.seq}, subject={self.subject!r}, payload={len(self.payload)} bytes)"
@@ -95,9 +97,9 @@ class Message:
 class Batch(Sequence[Message]):
     """Messages with consecutive sequences from one frame, as columns; a `Message` is made where one is asked for."""
 
-    __slots__ = ("first_seq", "deliver_count", "times_ms", "lengths", "bodies", "_acker", "_ends")
+    __slots__ = ("first_seq", "deliver_count", "times_ms", "lengths", "bodies", "_acker", "_ends", "_incarnation")
 
-    def __init__(self, run: pl.DeliveryRun, acker: Acker | None) -> None:
+    def __init__(self, run: pl.DeliveryRun, acker: Acker | None, incarnation: str = "") -> None:
         self.first_seq = run.first_seq
         self.deliver_count = run.deliver_count
         self.times_ms = list(run.ts_ms)
@@ -105,6 +107,7 @@ class Batch(Sequence[Message]):
         self.bodies = run.bodies
         self._acker = acker
         self._ends: list[int] | None = None
+        self._incarnation = incarnation
 
     @property
     def last_seq(self) -> int:
@@ -115,9 +118,10 @@ class Batch(Sequence[Message]):
 
     def __iter__(self) -> Iterator[Message]:
         bodies, acker, count, seq, start = self.bodies, self._acker, self.deliver_count, self.first_seq, 0
+        incarnation = self._incarnation
         for length, ts_ms in zip(self.lengths, self.times_ms, strict=True):
             end = start + length
-            yield Message(seq, ts_ms, count, bodies[start:end], acker)
+            yield Message(seq, ts_ms, count, bodies[start:end], acker, incarnation)
             seq += 1
             start = end
 
@@ -137,7 +141,8 @@ class Batch(Sequence[Message]):
             self._ends = [total := total + length for length in self.lengths]
         end = self._ends[index]
         body = self.bodies[end - self.lengths[index] : end]
-        return Message(self.first_seq + index, self.times_ms[index], self.deliver_count, body, self._acker)
+        seq, ts_ms = self.first_seq + index, self.times_ms[index]
+        return Message(seq, ts_ms, self.deliver_count, body, self._acker, self._incarnation)
 
     def payloads(self) -> list[bytes]:
         """All payloads, without an object a message."""
@@ -152,7 +157,7 @@ class Batch(Sequence[Message]):
         """Settles all of them."""
         if self._acker is None:
             raise UsageError("these messages were read, not delivered to a consumer: there is nothing to acknowledge")
-        return self._acker.say_range(pl.ACK, self.first_seq, self.last_seq)
+        return self._acker.say_range(pl.ACK, self.first_seq, self.last_seq, self._incarnation)
 
     def __repr__(self) -> str:
         return f"Batch(seqs {self.first_seq} to {self.last_seq})"
@@ -169,13 +174,14 @@ def check_run(run: pl.DeliveryRun) -> bool:
 class Confirmation(Work):
     """Acknowledgements of one kind on their way. Awaiting it waits for the server's word, or raises what came instead."""
 
-    __slots__ = ("acker", "kind", "delay_ms", "seqs", "ranges", "sealed", "done", "error", "_waiters")
+    __slots__ = ("acker", "kind", "delay_ms", "incarnation", "seqs", "ranges", "sealed", "done", "error", "_waiters")
 
-    def __init__(self, acker: Acker, kind: pl.AckKind.ValueType, delay_ms: int) -> None:
-        super().__init__(len(acker.stream) + len(acker.consumer) + 32)
+    def __init__(self, acker: Acker, kind: pl.AckKind.ValueType, delay_ms: int, incarnation: str) -> None:
+        super().__init__(len(acker.stream) + len(acker.consumer) + len(incarnation) + 32)
         self.acker = acker
         self.kind = kind
         self.delay_ms = delay_ms
+        self.incarnation = incarnation
         self.seqs: list[int] = []
         self.ranges: list[tuple[int, int]] = []
         self.sealed = False
@@ -202,8 +208,9 @@ class Confirmation(Work):
     def fill(self, frame: pl.Frame) -> bool:
         self.sealed = True
         batch = frame.acks.add(
-            id=self.id, stream=self.acker.stream, consumer=self.acker.consumer, kind=self.kind, delay_ms=self.delay_ms
-        )
+            id=self.id, stream=self.acker.stream, consumer=self.acker.consumer, kind=self.kind, delay_ms=self.delay_ms,
+            incarnation=self.incarnation,
+        )  # fmt: skip
         if len(self.seqs) > 2 and self.seqs[-1] - self.seqs[0] + 1 == len(self.seqs) and _ascending(self.seqs):
             batch.ranges.add(first=self.seqs[0], last=self.seqs[-1])
         else:
@@ -249,25 +256,26 @@ class Acker:
         self._waiting: deque[Confirmation] = deque()
         self._open: Confirmation | None = None
 
-    def say(self, kind: pl.AckKind.ValueType, seq: int, delay_ms: int) -> Confirmation:
-        batch = self._batch(kind, delay_ms)
+    def say(self, kind: pl.AckKind.ValueType, seq: int, delay_ms: int, incarnation: str = "") -> Confirmation:
+        batch = self._batch(kind, delay_ms, incarnation)
         batch.seqs.append(seq)
         batch.size += ACK_BYTES
         return batch
 
-    def say_range(self, kind: pl.AckKind.ValueType, first: int, last: int) -> Confirmation:
-        batch = self._batch(kind, 0)
+    def say_range(self, kind: pl.AckKind.ValueType, first: int, last: int, incarnation: str = "") -> Confirmation:
+        batch = self._batch(kind, 0, incarnation)
         batch.ranges.append((first, last))
         # A batch is bounded by the sequences it names, so a range closes it.
         batch.sealed = True
         batch.size += 2 * ACK_BYTES
         return batch
 
-    def _batch(self, kind: pl.AckKind.ValueType, delay_ms: int) -> Confirmation:
+    def _batch(self, kind: pl.AckKind.ValueType, delay_ms: int, incarnation: str) -> Confirmation:
         batch = self._open
         most = self.connection.welcome.ack_batch_max or 4_096
-        if batch is None or batch.sealed or batch.kind != kind or batch.delay_ms != delay_ms or len(batch.seqs) >= most:
-            batch = self._open = Confirmation(self, kind, delay_ms)
+        alike = batch is not None and (batch.kind, batch.delay_ms, batch.incarnation) == (kind, delay_ms, incarnation)
+        if batch is None or not alike or batch.sealed or len(batch.seqs) >= most:
+            batch = self._open = Confirmation(self, kind, delay_ms, incarnation)
             self._waiting.append(batch)
             self._submit()
         return batch

@@ -91,12 +91,12 @@ class Subscription:
         most = self._prefetch if self._wanted is None else min(self._prefetch, self._wanted)
         return max(most - self._queued, 0)
 
-    def deliver(self, runs: Iterable[pl.DeliveryRun]) -> None:
+    def deliver(self, runs: Iterable[pl.DeliveryRun], incarnation: str) -> None:
         for run in runs:
             if not check_run(run):
                 self.ended("", DataLossError(f"the server sent a malformed delivery at sequence {run.first_seq}"))
                 return
-            batch = Batch(run, self._acker)
+            batch = Batch(run, self._acker, incarnation)
             if not batch.lengths:
                 continue
             self._batches.append(batch)

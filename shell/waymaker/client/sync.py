@@ -318,7 +318,9 @@ class SyncMessage(Message):
 
     @classmethod
     def of(cls, message: Message, client: SyncClient) -> SyncMessage:
-        made = cls(message.seq, message.ts_ms, message.deliver_count, message._body, message._acker)
+        made = cls(
+            message.seq, message.ts_ms, message.deliver_count, message._body, message._acker, message._incarnation
+        )  # fmt: skip
         made._client = client
         return made
 

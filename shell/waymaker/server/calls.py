@@ -17,8 +17,15 @@ import grpc
 from waymaker.server.door import Door
 from waymaker.server.engine import Engine
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
-from waymaker.server.statuses import NOT_OFFERED, UNAUTHENTICATED, abort, next_trailer, paging
+from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, incarnation_of, judged, next_page
+from waymaker.server.statuses import (
+    INCARNATION_METADATA,
+    NOT_OFFERED,
+    UNAUTHENTICATED,
+    abort,
+    metadata_of,
+    next_trailer,
+)
 from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.requests import Request
 from waymaker_core.types import Principal
@@ -106,8 +113,8 @@ class Calls:
     def _parse(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> Request | bytes | Refusal:
         """The core's request; the answer or the refusal of one that does not get that far."""
         try:
-            page = paging(context.invocation_metadata() or ()) if rpc.paged else Paging()
-            return rpc.parse(data, page, self._serving)
+            beside = metadata_of(context.invocation_metadata() or ()) if rpc.paged or rpc.asides else Metadata()
+            return rpc.parse(data, beside, self._serving)
         except CodeError as error:
             return judged(error)
         except RefusedError as error:
@@ -122,6 +129,8 @@ class Calls:
                 return answer
             if rpc.paged and (cursor := next_page(answer)):
                 context.set_trailing_metadata(next_trailer(cursor))
+            if word := incarnation_of(answer):
+                await context.send_initial_metadata(((INCARNATION_METADATA, word),))
             return rpc.encode(answer, bodies, self._serving)
         except Exception as error:
             return internal_error(error, rpc.name, principal, admitted=True)

@@ -186,4 +186,4 @@ def ack_request(batch: Any, limits: Limits) -> Ack:
         raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     if not seqs:
         raise invalid("an acknowledgement of nothing")
-    return Ack(batch.stream, batch.consumer, kind, seqs, batch.delay_ms)
+    return Ack(batch.stream, batch.consumer, kind, seqs, batch.delay_ms, batch.incarnation)

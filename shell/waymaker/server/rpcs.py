@@ -35,11 +35,12 @@ _OK: Final = b"\x08\x01\x12\x02ok"
 """success = true, result_code = "ok": how every good answer begins."""
 
 
-class Paging(NamedTuple):
-    """What metadata `wmkr-after` and `wmkr-limit` asked for."""
+class Metadata(NamedTuple):
+    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks."""
 
     after: str = ""
     limit: int = 0
+    incarnation: str = ""
 
 
 class Serving(NamedTuple):
@@ -50,16 +51,17 @@ class Serving(NamedTuple):
 
 
 class Rpc(NamedTuple):
-    """One unary call. `weighty` marks answers that may carry megabytes."""
+    """One unary call. `weighty` marks answers that may carry megabytes, `asides` calls whose metadata is read."""
 
     name: str
     request: type[Message]
-    decode: Callable[[Any, Paging, Serving], core.Request]
+    decode: Callable[[Any, Metadata, Serving], core.Request]
     encode: Callable[[Answer, Bodies | None, Serving], bytes]
     weighty: bool = False
     paged: bool = False
+    asides: bool = False
 
-    def parse(self, data: bytes, paging: Paging, serving: Serving) -> core.Request:
+    def parse(self, data: bytes, metadata: Metadata, serving: Serving) -> core.Request:
         """The core's request. Raises `RefusedError`, or `CodeError` for what is answered by a code."""
         name = self.request.DESCRIPTOR.name
         if len(data) > WALKED_BYTES_MIN and not within(data, self.request.DESCRIPTOR):
@@ -68,7 +70,7 @@ class Rpc(NamedTuple):
             message = self.request.FromString(data)
         except DecodeError:
             raise invalid(f"the request is not a valid {name}") from None
-        return self.decode(message, paging, serving)
+        return self.decode(message, metadata, serving)
 
 
 def coded(code: str, text: str) -> bytes:
@@ -76,6 +78,11 @@ def coded(code: str, text: str) -> bytes:
     if code == OK and not text:
         return _OK
     return pb.AckResponse(success=code == OK, result_code=code, message=text).SerializeToString()
+
+
+def incarnation_of(answer: Answer) -> str:
+    """The consumer's incarnation that a fetch tells, or empty."""
+    return answer.value.incarnation if isinstance(answer.value, core.Messages) else ""
 
 
 def next_page(answer: Answer) -> str:
@@ -166,7 +173,7 @@ def _streams(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
 # ---------------------------------------------------------------- requests
 
 
-def _publish(r: pb.PublishRequest, paging: Paging, serving: Serving) -> core.Publish:
+def _publish(r: pb.PublishRequest, metadata: Metadata, serving: Serving) -> core.Publish:
     if r.ts_ms < 0:
         raise invalid("ts_ms is negative")
     body, size = encode_body(r.subject, ((h.key, h.value) for h in r.headers), r.payload, serving.limits)
@@ -181,20 +188,20 @@ def _publish(r: pb.PublishRequest, paging: Paging, serving: Serving) -> core.Pub
     )
 
 
-def _scan(r: pb.ScanExactAtSubjectRequest, paging: Paging, serving: Serving) -> core.ScanSubject:
+def _scan(r: pb.ScanExactAtSubjectRequest, metadata: Metadata, serving: Serving) -> core.ScanSubject:
     """A scan's cursor is a sequence; where metadata gives one, or a limit, it stands for the field."""
     from_seq = r.from_seq
-    if paging.after:
-        if not (paging.after.isascii() and paging.after.isdigit() and len(paging.after) <= 20):
+    if metadata.after:
+        if not (metadata.after.isascii() and metadata.after.isdigit() and len(metadata.after) <= 20):
             raise invalid("the cursor of a scan is a sequence: what wmkr-next said, or field from_seq")
-        from_seq = int(paging.after)
-    return core.ScanSubject(r.stream, r.subject, from_seq, paging.limit or r.limit)
+        from_seq = int(metadata.after)
+    return core.ScanSubject(r.stream, r.subject, from_seq, metadata.limit or r.limit)
 
 
-def _acked(kind: core.AckKind) -> Callable[[Any, Paging, Serving], core.Ack]:
-    def decode(r: Any, paging: Paging, serving: Serving) -> core.Ack:
+def _acked(kind: core.AckKind) -> Callable[[Any, Metadata, Serving], core.Ack]:
+    def decode(r: Any, metadata: Metadata, serving: Serving) -> core.Ack:
         delay_ms = r.delay_ms if kind is core.AckKind.NAK else 0
-        return core.Ack(r.stream, r.consumer, kind, [r.seq], delay_ms)
+        return core.Ack(r.stream, r.consumer, kind, [r.seq], delay_ms, metadata.incarnation)
 
     return decode
 
@@ -215,10 +222,10 @@ UNARY: Final[dict[str, Rpc]] = {
         Rpc("Publish", pb.PublishRequest, _publish, _published),
         Rpc("Fetch", pb.FetchRequest,
             lambda r, p, s: core.Fetch(r.stream, r.consumer, r.batch_size), _with_messages, weighty=True),
-        Rpc("Ack", pb.AckRequest, _acked(core.AckKind.ACK), _plain),
-        Rpc("Nak", pb.NakRequest, _acked(core.AckKind.NAK), _plain),
-        Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain),
-        Rpc("InProgress", pb.InProgressRequest, _acked(core.AckKind.IN_PROGRESS), _plain),
+        Rpc("Ack", pb.AckRequest, _acked(core.AckKind.ACK), _plain, asides=True),
+        Rpc("Nak", pb.NakRequest, _acked(core.AckKind.NAK), _plain, asides=True),
+        Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain, asides=True),
+        Rpc("InProgress", pb.InProgressRequest, _acked(core.AckKind.IN_PROGRESS), _plain, asides=True),
         Rpc("CreateConsumer", pb.CreateConsumerRequest,
             lambda r, p, s: core.CreateConsumer(r.stream, consumer_config(r.config)), _plain),
         Rpc("DeleteConsumer", pb.DeleteConsumerRequest,

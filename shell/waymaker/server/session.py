@@ -30,7 +30,7 @@ from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
 from waymaker.server.guard import parse_frame
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import UNARY, Paging, Rpc, Serving, judged, next_page
+from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, incarnation_of, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
@@ -449,7 +449,7 @@ class Session:
             self._done(id_, load, wire.call_refused(id_, NOT_OFFERED))
             return
         try:
-            request = rpc.parse(call.request, Paging(call.after, call.limit), self._serving)
+            request = rpc.parse(call.request, Metadata(call.after, call.limit, call.incarnation), self._serving)
         except RefusedError as error:
             self._done(id_, load, wire.call_refused(id_, error.refusal))
             return
@@ -470,7 +470,8 @@ class Session:
             data = wire.call_refused(id_, answer)
         else:
             try:
-                data = wire.call_result(id_, rpc.encode(answer, bodies, self._serving), next_page(answer))
+                response = rpc.encode(answer, bodies, self._serving)
+                data = wire.call_result(id_, response, next_page(answer), incarnation_of(answer))
             except Exception as error:
                 data = wire.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
         self._done(id_, load, data)

@@ -60,12 +60,13 @@ def closing(reason: str) -> bytes:
     return pipe.Frame(closing=pipe.Closing(reason=reason)).SerializeToString()
 
 
-def call_result(call_id: int, response: bytes, next_after: str) -> bytes:
+def call_result(call_id: int, response: bytes, next_after: str, incarnation: str = "") -> bytes:
     """A call that ran."""
     data = [b"\x08", varint(call_id), b"\x12", varint(len(response)), response]
-    if next_after:
-        raw = next_after.encode()
-        data += [b"\x22", varint(len(raw)), raw]
+    for tag, text in ((b"\x22", next_after), (b"\x2a", incarnation)):
+        if text:
+            raw = text.encode()
+            data += [tag, varint(len(raw)), raw]
     return _framed(_RESULTS, b"".join(data))
 
 
@@ -140,6 +141,10 @@ def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
         run_head = b"\x12" + varint(length)
         parts += (run_head, head, times, lengths, body_head, body)
         size += len(run_head) + length
+    if messages.incarnation:
+        word = messages.incarnation.encode()
+        parts += (b"\x1a", varint(len(word)), word)
+        size += 1 + len(parts[-2]) + len(word)
     return b"".join([_DELIVERIES, varint(size), *parts])
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import grpc
 
-from waymaker.server.rpcs import Paging
+from waymaker.server.rpcs import Metadata
 from waymaker_core.outcomes import Refusal, RefusedError, Status, invalid
 
 OUTCOME_TRAILER: Final = "wmkr-outcome"
@@ -16,6 +16,7 @@ CODE_TRAILER: Final = "wmkr-code"
 NEXT_TRAILER: Final = "wmkr-next"
 AFTER_METADATA: Final = "wmkr-after"
 LIMIT_METADATA: Final = "wmkr-limit"
+INCARNATION_METADATA: Final = "wmkr-incarnation"
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -45,18 +46,20 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -
     await context.abort(status_code(refusal), refusal.message, trailers(refusal))
 
 
-def paging(metadata: Iterable[tuple[str, str | bytes]]) -> Paging:
-    """What a list is asked to page by. gRPC's metadata is ASCII, so the cursor travels percent-encoded.
+def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """What a call carries beside its request. gRPC's metadata is ASCII, so a list's cursor travels percent-encoded.
 
     Raises `RefusedError`.
     """
-    after, limit = "", 0
+    after, limit, incarnation = "", 0, ""
     for key, value in metadata:
         if key == AFTER_METADATA:
             after = _cursor(value)
         elif key == LIMIT_METADATA:
             limit = _limit(value)
-    return Paging(after, limit)
+        elif key == INCARNATION_METADATA:
+            incarnation = value if isinstance(value, str) else ""
+    return Metadata(after, limit, incarnation)
 
 
 def next_trailer(cursor: str) -> tuple[tuple[str, str], ...]:

@@ -19,7 +19,7 @@ from waymaker.server.calls import Context, StreamCall
 from waymaker.server.engine import Engine
 from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import Serving
-from waymaker.server.statuses import abort
+from waymaker.server.statuses import INCARNATION_METADATA, abort
 from waymaker_core.effects import End, Event, EventKind
 from waymaker_core.message import varint
 from waymaker_core.outcomes import Refusal, Status, invalid
@@ -101,6 +101,7 @@ class Streaming:
             if isinstance(request, WatchStreams):
                 # Nothing may happen for hours: the headers tell a watcher that it will hear of whatever it does from now on.
                 await context.send_initial_metadata(())
+            told = False
             while True:
                 item = await inbox.take()
                 if isinstance(item, End):
@@ -113,6 +114,9 @@ class Streaming:
                     self._engine.credit(token, 1, 0)
                 else:
                     messages, bodies = item
+                    if messages.incarnation and not told:
+                        told = True
+                        await context.send_initial_metadata(((INCARNATION_METADATA, messages.incarnation),))
                     for wire in wire_messages(messages, bodies):
                         await context.write(b"\x0a" + varint(len(wire)) + wire)
                     self._engine.credit(token, messages.count, messages.byte_count)

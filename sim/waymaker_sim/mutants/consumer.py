@@ -45,6 +45,13 @@ def _not_logged(_: Any) -> Any:
     return decide
 
 
+def _by_name_alone(original: Any) -> Any:
+    def decide_ack(self: Consumers, *arguments: Any) -> Any:
+        return original(self, *arguments[:5])
+
+    return decide_ack
+
+
 def _not_taken(_: Any) -> Any:
     def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
         return AckDecision(None, rests_on_tail=False, count=0)
@@ -208,6 +215,10 @@ CONSUMER = {
     "ack-not-logged": Mutant(
         "an acknowledgement is a record of the log", ("no redelivery after ack", "limits hold", "recovery twice"),
         Consumers, "_decide_done", _not_logged,
+    ),
+    "ack-by-name": Mutant(
+        "an answer that names another incarnation of the consumer has no effect",
+        ("one holder", "acked survives", "limits hold", "floor honest"), Consumers, "decide_ack", _by_name_alone,
     ),
     "ack-not-taken": Mutant(
         "what is acknowledged is not delivered again", ("no redelivery after ack", "limits hold"),
