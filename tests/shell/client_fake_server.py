@@ -62,15 +62,20 @@ class Session:
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
-        self.out: asyncio.Queue[pl.Frame | grpc.StatusCode | None] = asyncio.Queue()
+        self.out: asyncio.Queue[pl.Frame | tuple[grpc.StatusCode, str] | None] = asyncio.Queue()
         self.subscriptions: dict[int, pl.Subscribe] = {}
         self.credit: dict[int, list[int]] = {}
 
     def send(self, frame: pl.Frame) -> None:
         self.out.put_nowait(frame)
 
-    def break_off(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
-        self.out.put_nowait(code)
+    def break_off(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, outcome: str = "") -> None:
+        self.out.put_nowait((code, outcome))
+
+    def stop_in_order(self) -> None:
+        """As a server that drains: what it has not answered by now did not happen."""
+        self.send(pl.Frame(closing=pl.Closing(reason="server_shutdown")))
+        self.break_off(outcome="not-applied")
 
 
 class FakeServer:
@@ -148,8 +153,9 @@ class FakeServer:
                 item = await session.out.get()
                 if item is None:
                     return
-                if isinstance(item, grpc.StatusCode):
-                    await context.abort(item, "broken off by the test")
+                if isinstance(item, tuple):
+                    code, outcome = item
+                    await context.abort(code, "broken off by the test", (("wmkr-outcome", outcome),) if outcome else ())
                 assert isinstance(item, pl.Frame)
                 yield item.SerializeToString()
         finally:

@@ -10,7 +10,16 @@ import grpc
 import pytest
 
 import waymaker
-from tests.shell.client_fake_server import FakeServer, FakeStream, break_once, publishing_frames, until
+from tests.shell.client_fake_server import (
+    FakeConsumer,
+    FakeServer,
+    FakeStream,
+    Session,
+    break_once,
+    publishing_frames,
+    until,
+)
+from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 
@@ -89,6 +98,66 @@ async def test_without_reconnect_the_first_loss_ends_the_client(server: FakeServ
         with pytest.raises(waymaker.UnavailableError):
             await wm.publish("s", "a")
     assert len(server.sessions) == 1
+
+
+def stop_at_a_publish(session: Session, frame: pl.Frame) -> bool:
+    if frame.publishes:
+        session.stop_in_order()
+    return bool(frame.publishes)
+
+
+async def test_what_an_orderly_stop_left_unanswered_did_not_happen_and_is_sent_again(
+    server: FakeServer, wm: waymaker.Client
+) -> None:
+    def stop_once(session: Session, frame: pl.Frame) -> bool:
+        if frame.publishes:
+            server.on_frame = None
+        return stop_at_a_publish(session, frame)
+
+    server.on_frame = stop_once
+    assert await wm.publish("s", "a") == 1
+    assert [message[0] for message in server.streams["s"].messages] == ["a"]
+    assert len(server.sessions) == 2
+
+
+async def test_without_reconnect_an_orderly_stop_fails_everything_as_not_applied(server: FakeServer) -> None:
+    server.streams["s"].consumers["c"] = FakeConsumer(pb.ConsumerConfigPb(name="c"))
+    server.streams["s"].messages.append(("a", [], b"", 1))
+    async with waymaker.connect(server.target, reconnect=False, timeout=5.0) as wm:
+        message = (await wm.fetch("s", "c"))[0]
+        server.on_frame = stop_at_a_publish
+        with pytest.raises(waymaker.UnavailableError, match="broken off") as caught:
+            await wm.publish("s", "a")
+        assert caught.value.outcome == waymaker.NOT_APPLIED
+        later = [wm.publish("s", "a"), wm.list_streams(), wm.fetch("s", "c"), wm.watch().__anext__()]
+        for failure in await asyncio.gather(*later, return_exceptions=True):
+            assert isinstance(failure, waymaker.UnavailableError)
+            assert failure.outcome == waymaker.NOT_APPLIED
+            assert failure is not caught.value
+        for _ in range(2):
+            with pytest.raises(waymaker.UnavailableError):
+                message.ack()
+
+
+@pytest.mark.parametrize("closing", [True, False])
+async def test_the_reason_of_an_end_is_told_whatever_write_it_meets(
+    server: FakeServer, wm: waymaker.Client, closing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many writes are under way when the session ends; the transport has words of its own for that."""
+    for _ in range(20):
+        waiting = [asyncio.ensure_future(wm.publish("s", "a", b"x" * 50_000)) for _ in range(20)]
+        await until(wm._connection._ready.is_set)
+        session = server.sessions[-1]
+        session.stop_in_order() if closing else session.break_off()
+        await asyncio.sleep(0)
+        waiting += [asyncio.ensure_future(wm.publish("s", "a", b"x" * 50_000)) for _ in range(20)]
+        for failure in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(failure, int) or (isinstance(failure, waymaker.ConnectionLostError) and not closing), (
+                failure
+            )
+    lost = [record.getMessage() for record in caplog.records if "connection lost" in record.getMessage()]
+    assert lost
+    assert all("broken off by the test" in line for line in lost), lost
 
 
 async def test_closing_fails_what_waits_and_says_what_may_have_happened(server: FakeServer) -> None:

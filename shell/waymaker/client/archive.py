@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import Any
 
 import grpc
 import grpc.aio
 
 from waymaker.client.errors import TransferCorruptedError
+from waymaker.client.transport import Call, CallEnded, begin, send
 from waymaker.client.values import BackupSummary
 from waymaker.client.wire import backup_summary_from_wire
 from waymaker_proto import admin_pb2 as admin
@@ -37,7 +37,7 @@ async def read_backup(
         on_summary(summary)
 
 
-async def send_archive(call: Any, archive: Iterable[bytes] | AsyncIterable[bytes], name: str) -> admin.RestoreResponse:
+async def send_archive(call: Call, archive: Iterable[bytes] | AsyncIterable[bytes], name: str) -> admin.RestoreResponse:
     """Sends an archive in pieces of the transport's size and returns the server's word on it.
 
     The server may judge before it has seen everything, and reads no further then. So the call is made as a bidirectional
@@ -45,14 +45,15 @@ async def send_archive(call: Any, archive: Iterable[bytes] | AsyncIterable[bytes
     """
     answer = asyncio.ensure_future(call.read())
     try:
-        await call.write(admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
+        await begin(call)
+        await send(call, admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
         async for piece in _pieces(archive):
             if answer.done():
                 break
-            await call.write(admin.RestoreFrame(data=piece).SerializeToString())
+            await send(call, admin.RestoreFrame(data=piece).SerializeToString())
         else:
             await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    except CallEnded:
         # The end of the call met a write; why it ended is the answer's to say.
         await asyncio.wait([answer])
     except BaseException:

@@ -14,7 +14,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import grpc.aio
@@ -34,7 +34,8 @@ from waymaker.client.errors import (
 )
 from waymaker.client.options import Options
 from waymaker.client.process import inherited, this_process
-from waymaker.client.statuses import ask_why, end_of_session, error_of, is_hidden
+from waymaker.client.statuses import end_of_session, error_of, unsent
+from waymaker.client.transport import Call, CallEnded, begin, send
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ log = logging.getLogger("waymaker.client")
 
 METHOD = "/waymaker.pipeline.WaymakerPipelineService/Session"
 VERSION = 1
-Call = Any
-"""grpc's bidirectional call, bytes both ways; its stubs do not know calls without serializers."""
 FRAME_BYTES_TARGET = 512 * 1024
 """Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
 FRAME_ITEMS_MAX = 4_096
@@ -270,7 +269,7 @@ class Connection:
 
     async def _session(self) -> WaymakerError:
         """One session from its opening to its end; returns why it ended."""
-        self._welcomed = False
+        self._welcomed = self._closing = False
         options = self.options
         try:
             credentials = options.credentials()
@@ -286,7 +285,11 @@ class Connection:
         writer: asyncio.Task[None] | None = None
         error: WaymakerError = ConnectionLostError(f"{options.target} ended the session", outcome=UNKNOWN)
         try:
-            await call.write(pl.Frame(hello=pl.Hello(version=VERSION, client="waymaker-python")).SerializeToString())
+            with contextlib.suppress(CallEnded):  # reading tells why
+                await begin(call)
+                await send(
+                    call, pl.Frame(hello=pl.Hello(version=VERSION, client="waymaker-python")).SerializeToString()
+                )
             while (data := await call.read()) is not grpc.aio.EOF:
                 frame = pl.Frame.FromString(data)
                 if frame.HasField("welcome") and writer is None:
@@ -295,10 +298,8 @@ class Connection:
                 self._receive(frame)
             if await call.code() is not grpc.StatusCode.OK:
                 error = await end_of_session(call, options.target)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: a write on a call that had ended
+        except grpc.aio.AioRpcError:
             error = await end_of_session(call, options.target)
-            if is_hidden(error) and not self._welcomed:
-                error = await ask_why(self._channel, METHOD, options)
         finally:
             self._ready.clear()
             if writer is not None:
@@ -333,11 +334,9 @@ class Connection:
                 self._wake.clear()
                 while (data := self._pack()) is not None:
                     self.frames_sent += 1
-                    await call.write(data)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await send(call, data)
+        except CallEnded:
             pass  # the reader sees the same end, with its reason
-        except grpc.aio.UsageError:
-            pass
 
     def _pack(self) -> bytes | None:
         """The next frame, or None where nothing may be sent now."""
@@ -449,6 +448,10 @@ class Connection:
         works = sorted(self._inflight.values(), key=lambda work: work.id)
         self._inflight.clear()
         self._inflight_bytes = 0
+        if self._closing and isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED:
+            # A server that stops in order answers all that it has read before it says this.
+            self._put_back(works)
+            return
         lost = ConnectionLostError(f"the connection was lost before the answer came ({error})", outcome=UNKNOWN)
         if again and self.options.reconnect:
             self._put_back([work for work in works if self._again(work, error, lost)])
@@ -465,12 +468,11 @@ class Connection:
         return work.lost(lost)
 
     def _fail_all(self, error: WaymakerError) -> None:
-        works = [*self._inflight.values(), *self._outbox]
-        self._inflight.clear()
-        self._inflight_bytes = 0
+        assert not self._inflight, "work without an answer is settled by `_lose`"
+        works = list(self._outbox)
         self._outbox.clear()
         for work in works:
-            work.fail(error)
+            work.fail(unsent(error))
         subscribers = list(self._subscribers.values())
         self._subscribers.clear()
         self._new_subscribers.clear()
@@ -505,7 +507,7 @@ class Connection:
         if self.is_inherited:
             raise inherited()
         if self._over is not None:
-            raise self._over
+            raise unsent(self._over)
         if self._closed or self._task is None:
             raise ClosedError("the client is closed" if self._closed else "the client is not open; use `async with`")
 

@@ -277,7 +277,12 @@ class Acker:
         if batch is None or not alike or batch.sealed or len(batch.seqs) >= most:
             batch = self._open = Confirmation(self, kind, delay_ms, incarnation)
             self._waiting.append(batch)
-            self._submit()
+            try:
+                self._submit()
+            except WaymakerError:  # the client is closed: nothing may join what will never leave
+                self._waiting.remove(batch)
+                self._open = None
+                raise
         return batch
 
     def _submit(self) -> None:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+from copy import copy
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from waymaker.client.errors import (
+    NOT_APPLIED,
     UNKNOWN,
-    ConnectionLostError,
     DeadlineExceededError,
-    InternalError,
     UnavailableError,
     UnimplementedError,
     WaymakerError,
     from_status,
 )
-from waymaker.client.options import Options
 from waymaker_proto import pipeline_pb2 as pl
-
-HIDDEN = "Internal error from Core"
-"""What the transport says of a write that met the end of its call, in place of the status that ended it."""
-ASK_S = 2.0
 
 
 def error_of(refused: pl.Refused) -> WaymakerError:
@@ -56,24 +50,12 @@ async def end_of_session(call: Any, target: str) -> WaymakerError:
     return error
 
 
-def is_hidden(error: WaymakerError) -> bool:
-    """Whether the transport lost the status on the way."""
-    return isinstance(error, InternalError) and HIDDEN in error.message
-
-
-async def ask_why(channel: grpc.aio.Channel, method: str, options: Options) -> WaymakerError:
-    """Why a server turned a session away before it took the first frame: asked by opening one and only listening."""
-    call: Any = channel.stream_stream(method)(metadata=options.metadata)
-    try:
-        async with asyncio.timeout(ASK_S):
-            await call.read()
-            return await end_of_session(call, options.target)
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        return await end_of_session(call, options.target)
-    except TimeoutError:
-        return ConnectionLostError(f"{options.target} ended the session at its beginning", outcome=UNKNOWN)
-    finally:
-        call.cancel()
+def unsent(error: WaymakerError) -> WaymakerError:
+    """The end of a connection, as it is told to work that never left: nothing was changed."""
+    told = copy(error)
+    told.outcome = NOT_APPLIED
+    told.__traceback__ = None
+    return told
 
 
 def _plainly(details: str) -> str:
