@@ -134,27 +134,52 @@ class DropRecord:
         self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
 
 
-class DeliveredRecord:
-    """Deliveries, logged lazily: never synced for its own sake, so that a restart knows what was out and how far it went.
+class Listed:
+    """Messages that are out alike: `seqs` ascend and were delivered `deliver_count` times.
 
-    `seqs`/`counts` are messages that are out, with how often they were delivered; a count of 0 is a message the consumer's
-    queue group passed over because another consumer held it, and will come back for. `considered`: every sequence up to
-    here was looked at, and what is neither listed here nor in an earlier record is done or does not match.
-    `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (neither ever goes back).
+    A count of 0: the consumer's queue group passed them over because another consumer held them, and will come back.
+    `deadline_ms`: the wall-clock time at which they are due (0: not known). `rest_ms`: how far off that was when it was
+    recorded; no restart makes it longer, whatever became of the wall clock. `holding`: on a work queue, they are kept
+    from other consumers until then.
+    """
+
+    __slots__ = ("deliver_count", "seqs", "deadline_ms", "rest_ms", "holding")
+
+    def __init__(
+        self, deliver_count: int, seqs: array[int], deadline_ms: int = 0, rest_ms: int = 0, holding: bool = True
+    ) -> None:
+        self.deliver_count = deliver_count
+        self.seqs = seqs
+        self.deadline_ms = deadline_ms
+        self.rest_ms = rest_ms
+        self.holding = holding
+
+
+class DeliveredRecord:
+    """Deliveries that are out: how often each was delivered, and when it is due.
+
+    Logged lazily after deliveries, never synced for its own sake, so that a restart knows what was out. Logged and synced
+    before its answer for a nak or an in-progress, with what those changed.
+
+    `considered`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is done
+    or does not match. `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (none of
+    them ever goes back; 0 says nothing). `uncertain_to`: up to here deliveries may be out that no record tells of, since
+    the server crashed.
     """
 
     KIND = 7
-    __slots__ = ("consumer_id", "considered", "last_delivered", "dropped", "seqs", "counts")
+    __slots__ = ("consumer_id", "considered", "last_delivered", "dropped", "uncertain_to", "listed")
 
     def __init__(
-        self, consumer_id: int, considered: int, last_delivered: int, dropped: int, seqs: array[int], counts: array[int]
-    ) -> None:
+        self, consumer_id: int, considered: int, last_delivered: int, dropped: int, uncertain_to: int,
+        listed: list[Listed],
+    ) -> None:  # fmt: skip
         self.consumer_id = consumer_id
         self.considered = considered
         self.last_delivered = last_delivered
         self.dropped = dropped
-        self.seqs = seqs
-        self.counts = counts
+        self.uncertain_to = uncertain_to
+        self.listed = listed
 
 
 # ---------------------------------------------------------------- catalogue records (stream id 0)

@@ -46,9 +46,12 @@ class Due:
                 self._out[seq].due_ns = UNKNOWN_NS
 
     def put_off(self, seq: int, stamp: Stamp, delay_ns: int) -> None:
-        """A nak or in-progress took effect while the message was out: it is due so long after."""
+        """A nak or in-progress took effect while the message was out: it is due so long after.
+
+        Unless it was delivered again since, for the effect comes before the answer.
+        """
         out = self._out.get(seq)
-        if out is not None and out.process_life == stamp.life:
+        if out is not None and out.process_life == stamp.life and out.due_ns == UNKNOWN_NS:
             out.due_ns = stamp.time_ns + delay_ns
 
     def left(self, holder: str, now_ns: int) -> None:

@@ -345,12 +345,14 @@ class NaiveBroker:
                 if request.kind is AckKind.ACK and stream.is_work_queue():
                     stream.drop(seq)
             case AckKind.NAK:
+                pending.member = consumer.config.name
                 if pending.count >= consumer.config.max_deliver:
                     stream.give_up(stream.consumers[pending.member], seq)
                 else:
                     pending.due_ns = now.mono_ns + request.delay_ms * MS
                     pending.holding = False
             case AckKind.IN_PROGRESS:
+                pending.member = consumer.config.name
                 pending.due_ns = now.mono_ns + consumer.config.ack_wait_ms * MS
                 pending.holding = True
 

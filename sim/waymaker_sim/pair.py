@@ -357,7 +357,8 @@ class Pair:
         for stream in self.naive.streams.values():
             for group in stream.groups():
                 group.considered = group.floor  # what nobody was told of may be forgotten
-                group.uncertain_to = stream.last_seq
+                if not clean:
+                    group.uncertain_to = stream.last_seq
         self.disk.kill()
         self.open.clear()
         self.node = InstantNode(self.config, self.disk, self.now)

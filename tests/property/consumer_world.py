@@ -33,7 +33,7 @@ class ConsumerWorld:
         self.now_ms = 1_000
         self.stream = Stream(StreamId(1), config, self.now_ms, limits)
         self.consumers = Consumers(self.stream, limits)
-        self.consumers.resume(self.now, certain=True)
+        self.consumers.resume(self.now, complete=True)
         self.log: list[tuple[StreamRecord, Chunk | None]] = []
         self.tail: list[tuple[StreamRecord, Chunk | None]] = []
         self.snapshot: tuple[int, bytes] | None = None
@@ -75,16 +75,19 @@ class ConsumerWorld:
 
     def log_deliveries(self) -> None:
         """What was delivered joins the tail."""
-        for record in self.consumers.delivered_records():
+        for record in self.consumers.delivered_records(self.now):
             self.decide(record)
 
     def take_snapshot(self) -> None:
         """A checkpoint at what is committed."""
-        state = [self.stream.snapshot(), self.consumers.snapshot()]
+        state = [self.stream.snapshot(), self.consumers.snapshot(self.now)]
         self.snapshot = (len(self.log), cbor2.dumps(state))
 
-    def restart(self, *, survives: int = 0) -> None:
-        """The process ends; `survives` records of the tail had reached the disk."""
+    def restart(self, *, survives: int = 0, orderly: bool = False) -> None:
+        """The process ends; `survives` records of the tail had reached the disk, all that there is if it is `orderly`."""
+        if orderly:
+            self.log_deliveries()
+            self.commit()
         self.log.extend(self.tail[:survives])
         self.tail = []
         position = 0
@@ -99,7 +102,7 @@ class ConsumerWorld:
             self.consumers.restore(consumers_state)
         for index, (record, chunk) in enumerate(self.log[position:]):
             self._apply(record, chunk, position + index + 1)
-        self.consumers.resume(self.now)
+        self.consumers.resume(self.now, complete=orderly)
 
     # ------------------------------------------------------------ what clients do
 

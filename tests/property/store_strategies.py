@@ -13,6 +13,7 @@ from waymaker_core.records import (
     ConsumerDeleted,
     DeliveredRecord,
     DropRecord,
+    Listed,
     PruneRecord,
     PublishRecord,
     Record,
@@ -32,6 +33,8 @@ def plain(value: object) -> object:
     """An object of slots as something that `==` compares: class name and fields, arrays with their item type."""
     if isinstance(value, array):
         return (value.typecode, value.tolist())
+    if isinstance(value, list):
+        return [plain(each) for each in value]
     slots = getattr(type(value), "__slots__", None)
     if slots is None or isinstance(value, (str, bytes, int)):
         return value
@@ -81,10 +84,10 @@ CONSUMER_CONFIGS = st.builds(
 
 @st.composite
 def delivered_records(draw: st.DrawFn) -> DeliveredRecord:
-    pairs = draw(st.lists(st.tuples(U64, U32), max_size=5))
+    times = st.integers(-(2**63), 2**63 - 1)
+    listed = st.builds(Listed, U32, column("Q", U64), times, times, st.booleans())
     return DeliveredRecord(
-        draw(U64), draw(U64), draw(U64), draw(U64),
-        array("Q", [seq for seq, _ in pairs]), array("I", [count for _, count in pairs]),
+        draw(U64), draw(U64), draw(U64), draw(U64), draw(U64), draw(st.lists(listed, max_size=5))
     )  # fmt: skip
 
 

@@ -68,8 +68,8 @@ def test_honest_consumers_come_back() -> None:
         ((1, 0, 1), 1 << 70), ((1, 0, 1), -5), ((1, 0, 2), -5), ((1, 0, 2), 1 << 63), ((1, 0, 3), 1 << 65),
         ((*MEMBER, 1), 1 << 65), ((*MEMBER, 1), -1), ((*MEMBER, 2), ""), ((*MEMBER, 2), "a\0/"), ((*MEMBER, 3), "a..b"),
         ((*MEMBER, 5), -1), ((*MEMBER, 7), 1 << 70), ((*MEMBER, 7), 0), ((*MEMBER, 8), 0), ((*MEMBER, 8), 1 << 40),
-        ((*MEMBER, 9), "x" * 10_000), ((*MEMBER, 10), "a.*"), ((*OUT, 1), 1 << 33), ((*OUT, 3), b"\xff" * 5_000),
-        ((1, 0, 4), []), ((0,), 2),
+        ((*MEMBER, 9), "x" * 10_000), ((*MEMBER, 10), "a.*"), ((*OUT, 1), 1 << 33), ((*OUT, 6), b"\xff" * 5_000),
+        ((1, 0, 4), []), ((0,), 3), ((1, 0, 8), -1), ((1, 0, 8), 1 << 63),
     ],
 )  # fmt: skip
 def test_consumers_that_no_client_could_make_are_refused(path: Path, value: object) -> None:
@@ -88,12 +88,12 @@ def test_consumers_that_no_client_could_make_are_refused(path: Path, value: obje
 def test_two_consumers_of_one_name_and_more_than_may_be_out_are_refused() -> None:
     group = with_value((1, 0, 0), 9)[1][0]  # type: ignore[index]
     assert isinstance(imported(Server(), [1, [group, group]]), Refusal)
-    full = [[2, 1, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(2_000)]
+    full = [[2, 1, 5, 5, True, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(2_000)]
     assert isinstance(imported(Server(), with_value((1, 0, 5), full)), Refusal)
 
 
 def test_columns_of_sequences_count_as_out_too() -> None:
-    columns = [[2, 1, array("Q", range(1, 1_000_001)).tobytes()]] * 17
+    columns = [[2, 1, 5, 5, True, array("Q", range(1, 1_000_001)).tobytes()]] * 17
     answer = imported(Server(), with_value((1, 0, 5), columns))
     assert isinstance(answer, Refusal)
     assert "17000000 deliveries out" in answer.message
@@ -104,7 +104,7 @@ def test_more_may_be_out_than_a_consumer_may_take_now() -> None:
     server.create("s")
     server.consumer("s", "c")
     server.publish("s", *[b"x"] * 9)
-    full = with_value((*OUT, 3), b"\xff\x01")
+    full = with_value((*OUT, 6), b"\xff\x01")
     body, size = encode_body("a", (), b"x", server.config.limits)
     head = Head(StreamConfig("r"), 0, 1, 10, 9, 9, full)
     stream_id = server.ok(rq.ImportBegin("r", head))

@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from waymaker_core.consumer.batch import BATCH_MESSAGES_MAX, Part, shapes_of, shapes_of_range
 from waymaker_core.consumer.delivery import TRANSITIONS, Event, State
-from waymaker_core.consumer.pending import Pending
+from waymaker_core.consumer.pending import NS_PER_MS, Pending
 from waymaker_core.consumer.sequences import positions
+from waymaker_core.types import Now
 
 
 class Entry:
@@ -185,10 +186,12 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "now"))
     @rule(wait=st.integers(1, 20))
     def restart(self, wait: int) -> None:
-        self.real.restart(self.now + wait)
+        """No record tells of what waits, so it waits anew; what had expired is due again."""
+        self.real.restart(Now(self.now, 1), wait)
         for entry in self.model.values():
+            entry.holding = entry.holding and entry.state is State.WAITING
+            entry.deadline = self.now + (wait * NS_PER_MS if entry.state is State.WAITING else 0)
             entry.state = State.WAITING
-            entry.deadline = self.now + wait
 
     @invariant()
     def both_agree(self) -> None:

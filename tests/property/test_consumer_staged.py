@@ -13,7 +13,7 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.delivery import Event, State
 from waymaker_core.consumer.pending import Pending
 from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.records import AckRecord, ConsumerDeleted, DeliveredRecord, PruneRecord
+from waymaker_core.records import AckRecord, ConsumerDeleted, DeliveredRecord, Listed, PruneRecord
 from waymaker_core.requests import AckKind
 from waymaker_core.types import ConsumerId
 
@@ -94,7 +94,7 @@ def test_a_delivery_of_a_life_that_is_over_is_passed_over_in_replay() -> None:
     w = world()
     w.publish("a")
     c = w.create(consumer())
-    w.log.append((DeliveredRecord(99, 1, 1, 0, array("Q", [1]), array("I", [1])), None))
+    w.log.append((DeliveredRecord(99, 1, 1, 0, 0, [Listed(1, array("Q", [1]))]), None))
     w.restart()
     w.check()
     assert w.fetch(c, 9) == [(1, 1)]
@@ -246,7 +246,7 @@ def test_consumers_that_are_carried_over_pass_what_is_out_elsewhere_over_once() 
     w.fetch(c, 1)
     w.log_deliveries()
     w.commit()
-    w.log.append((DeliveredRecord(c, 1, 1, 0, array("Q", [1]), array("I", [0])), None))
+    w.log.append((DeliveredRecord(c, 1, 1, 0, 0, [Listed(0, array("Q", [1]))]), None))
     fresh = Consumers(w.stream, w.limits)
     for record, _ in w.log:
         fresh.apply(record)

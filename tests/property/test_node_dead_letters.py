@@ -83,6 +83,7 @@ def story() -> Play:
     server.pass_ms(2_000)
     server.fetch()
     server.ack(1, kind=AckKind.NAK)
+    server.pass_ms(1_100)
     server.fetch()
     server.pass_ms(900)
     play = Play(server)

@@ -98,7 +98,7 @@ def consumers_state() -> object:
     w.publish(*"abaab")
     c = w.create(consumer(filter_subject="a"))
     assert w.fetch(c, 2) == [(1, 1), (3, 1)]
-    return w.consumers.snapshot()
+    return w.consumers.snapshot(w.now)
 
 
 def restored(state: object) -> Consumers:
@@ -106,7 +106,7 @@ def restored(state: object) -> Consumers:
     w.publish(*"abaab")
     consumers = Consumers(w.stream, Limits())
     consumers.restore(state)
-    consumers.resume(w.now, certain=True)
+    consumers.resume(w.now, complete=True)
     consumers.check()
     return consumers
 
@@ -123,7 +123,9 @@ def restored(state: object) -> Consumers:
         pytest.param(PASSED, b"123", "cut short", id="half a number"),
         pytest.param(PASSED, column("Q", 5, 5), "does not ascend", id="one sequence twice"),
         pytest.param(AHEAD, column("Q", 7, 6), "does not ascend", id="a column backwards"),
-        pytest.param((*OUT, 0), [2, 1], "out of range", id="a delivery of nobody knows what"),
+        pytest.param((*OUT, 0), [2, 1], "not enough values", id="a delivery of nobody knows what"),
+        pytest.param((*OUT, 0), [2, 1, 5, 5, 1, b""], "a flag", id="a number for a flag"),
+        pytest.param((*OUT, 0), [2, 1, "5", 5, True, b""], "a number", id="a text for a deadline"),
     ],
 )
 def test_consumers_whose_snapshot_is_none_are_refused(path: Path, new: object, problem: str) -> None:
@@ -136,7 +138,7 @@ def test_consumers_whose_snapshot_is_none_are_refused(path: Path, new: object, p
 def test_what_is_out_and_passed_at_once_is_out_and_an_empty_delivery_is_none() -> None:
     doubled = changed(consumers_state(), PASSED, column("Q", 1, 3))
     assert restored(doubled).info(restored(doubled).find("c")).pending == 2
-    nothing = restored(changed(consumers_state(), OUT, [[2, 1, b""]]))
+    nothing = restored(changed(consumers_state(), OUT, [[2, 1, 5, 5, True, b""]]))
     assert nothing.info(nothing.find("c")).pending == 0
 
 
@@ -150,9 +152,9 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
     assert w.answer(c, AckKind.ACK, [3]) == 1
     w.commit()
     carried = Consumers(w.stream, w.limits)
-    for record in w.consumers.import_records(w.consumers.snapshot(), 100):
+    for record in w.consumers.import_records(w.consumers.snapshot(w.now), 100):
         carried.apply(record)
-    carried.resume(w.now, certain=True)
+    carried.resume(w.now, complete=True)
     assert expanded(carried.take(carried.find("c"), w.now, 9, 1 << 40)) == [(1, 1), (2, 1), (4, 1), (5, 1)]
     w.take_snapshot()
     w.restart()
@@ -179,7 +181,7 @@ def test_of_an_archive_consumers_without_a_group_s_name_stand_alone() -> None:
     w.publish("a")
     for name in ("one", "two"):
         w.create(consumer(name, deliver_group="g"))
-    state = w.consumers.snapshot()
+    state = w.consumers.snapshot(w.now)
     assert len(Consumers(w.stream, w.limits).import_records(cbor2.loads(cbor2.dumps(state)), 100)) >= 2
     nameless: Any = state
     for member in (0, 1):
@@ -189,8 +191,14 @@ def test_of_an_archive_consumers_without_a_group_s_name_stand_alone() -> None:
 
 
 def test_of_an_archive_a_delivery_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(ValueError, match="not enough values"):
         restored_records(changed(consumers_state(), (*OUT, 0), [2, 1]))
+
+
+@pytest.mark.parametrize("deadline", [[-1, 5], [1 << 63, 5], [5, -1], [5, 8 * 24 * 3_600_000]])
+def test_of_an_archive_a_deadline_that_no_client_could_set_is_refused(deadline: list[int]) -> None:
+    with pytest.raises(ValueError, match="the deadline of a delivery is out of range"):
+        restored_records(changed(consumers_state(), (*OUT, 0), [2, 1, *deadline, True, column("Q", 1)]))
 
 
 def restored_records(state: object) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 
 import cbor2
@@ -22,7 +23,7 @@ from waymaker_core.records import (
     StreamDeleted,
 )
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.store.record_codec import VERSION, body_bytes, decode, encode
+from waymaker_core.store.record_codec import VERSION, body_bytes, decode, encode, version_of
 
 KINDS = sorted(
     {value.KIND for value in vars(vocabulary).values() if isinstance(value, type) and hasattr(value, "KIND")}
@@ -36,7 +37,7 @@ def publish(subjects: list[str]) -> PublishRecord:
 
 @given(records())
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
-    assert plain(decode(record.KIND, VERSION, encode(record))) == plain(record)
+    assert plain(decode(record.KIND, version_of(record), encode(record))) == plain(record)
 
 
 @given(records(), st.data())
@@ -46,9 +47,9 @@ def test_a_cut_or_lengthened_record_is_corrupt(record: Record, data: st.DataObje
     if not isinstance(record, PublishRecord) or cut < 18:
         # A publish record ends in its last subject, which a cut only shortens: the frame's checksum guards that.
         with pytest.raises(CorruptRecord):
-            decode(record.KIND, VERSION, meta[:cut])
+            decode(record.KIND, version_of(record), meta[:cut])
         with pytest.raises(CorruptRecord):
-            decode(record.KIND, VERSION, meta + b"\0")
+            decode(record.KIND, version_of(record), meta + b"\0")
 
 
 @given(records(), st.data())
@@ -57,15 +58,15 @@ def test_damaged_bytes_end_in_a_record_or_in_corrupt_record_only(record: Record,
     for _ in range(data.draw(st.integers(1, 3))):
         meta[data.draw(st.integers(0, len(meta) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decode(record.KIND, VERSION, bytes(meta))
+        decode(record.KIND, version_of(record), bytes(meta))
     except CorruptRecord:
         pass
 
 
-@given(st.sampled_from(KINDS), st.binary(max_size=200))
-def test_arbitrary_bytes_end_in_a_record_or_in_corrupt_record_only(kind: int, meta: bytes) -> None:
+@given(st.sampled_from(KINDS), st.sampled_from((1, 2)), st.binary(max_size=200))
+def test_arbitrary_bytes_end_in_a_record_or_in_corrupt_record_only(kind: int, version: int, meta: bytes) -> None:
     try:
-        decode(kind, VERSION, meta)
+        decode(kind, version if kind == DeliveredRecord.KIND else VERSION, meta)
     except CorruptRecord:
         pass
 
@@ -93,8 +94,15 @@ def test_columns_that_differ_in_length_are_refused() -> None:
         encode(record)
     with pytest.raises(ValueError, match="needs its size"):
         encode(PruneRecord(0, array("Q", [1])))
-    with pytest.raises(ValueError, match="needs its count"):
-        encode(DeliveredRecord(1, 1, 1, 0, array("Q", [1]), array("I")))
+
+
+def test_deliveries_of_version_1_have_counts_and_no_deadlines() -> None:
+    raw = struct.pack("<QQQQI3Q3I", 7, 5, 4, 1, 3, 3, 4, 2, 1, 2, 1)
+    back = decode(DeliveredRecord.KIND, 1, raw)
+    assert isinstance(back, DeliveredRecord)
+    assert (back.consumer_id, back.considered, back.last_delivered, back.dropped, back.uncertain_to) == (7, 5, 4, 1, 0)
+    found = [(each.deliver_count, list(each.seqs), each.deadline_ms, each.rest_ms) for each in back.listed]
+    assert found == [(1, [2, 3], 0, 0), (2, [4], 0, 0)]
 
 
 def test_a_subject_with_a_nul_is_refused() -> None:

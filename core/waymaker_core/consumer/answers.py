@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from array import array
 
-from waymaker_core.records import AckRecord, ConsumerCreated
+from waymaker_core.records import AckRecord, ConsumerCreated, DeliveredRecord
 from waymaker_core.requests import Messages
 
 
 class AckDecision:
     """What an ack, term, nak or in-progress came to.
 
-    `record` is to be committed before the caller hears `ok`; None where nothing durable changes (nak and in-progress,
-    which took effect at once, or nothing was pending). `rests_on_tail`: some of it is already answered by a record that is
-    not committed yet, so that `ok` must not leave before that one is. `count`: messages it touched.
+    `record` is to be committed before the caller hears `ok`; None where nothing changes, since nothing was pending.
+    `rests_on_tail`: some of it is already answered by a record that is not committed yet, so that `ok` must not leave
+    before that one is. `count`: messages it touched. `given_up`: those, ascending, that a nak found or left
+    without another attempt, and that are not decided to be dropped yet.
     """
 
-    __slots__ = ("record", "rests_on_tail", "count")
+    __slots__ = ("record", "rests_on_tail", "count", "given_up")
 
-    def __init__(self, record: AckRecord | None, *, rests_on_tail: bool, count: int) -> None:
+    def __init__(
+        self, record: AckRecord | DeliveredRecord | None, *, rests_on_tail: bool, count: int,
+        given_up: list[int] | None = None,
+    ) -> None:  # fmt: skip
         self.record = record
         self.rests_on_tail = rests_on_tail
         self.count = count
+        self.given_up = given_up or []
 
 
 class CreateDecision:

@@ -23,12 +23,13 @@ class Batch:
     """One batch. `bits` are the messages still out; a batch without any is dead. `scattered`: see `pending`.
 
     `holding`: on a work queue, the batch keeps its messages from other consumers. `logged`: a record (or snapshot) tells
-    of all its messages with this count.
+    of all its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that record said of the
+    deadline (see `records.Listed`); they count until `Pending.restart` only, as the other clock does afterwards.
     """
 
     __slots__ = (
         "serial", "first", "last", "seqs", "bits", "member", "deliver_count", "deadline_ns", "state", "holding",
-        "scattered", "logged",
+        "scattered", "logged", "deadline_ms", "rest_ms",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +47,8 @@ class Batch:
         self.holding = True
         self.scattered = False
         self.logged = False
+        self.deadline_ms = 0
+        self.rest_ms = 0
 
     def __repr__(self) -> str:
         return (

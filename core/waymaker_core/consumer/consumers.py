@@ -2,12 +2,13 @@
 
 Two kinds of state live here. *Committed* state is what records made it: which consumers exist, what each is done with, its
 floor. *Soft* state is the present primary's alone: what is out, until when, how far each group has looked. Soft state
-changes at once and is logged lazily (`delivered_records`); committed state changes in `apply` only. A decision (`decide_*`)
+changes at once. What a delivery changed is logged lazily (`delivered_records`); what a nak or an in-progress changed has a
+record of its own, which is committed before the answer. Committed state changes in `apply` only. A decision (`decide_*`)
 reads both and stages what it decides: a staged ack is no longer delivered, dropped or acked again, but the floor waits
 for its commit.
 
 A life has two phases. Until `resume` records are replayed: nothing is delivered and no clock runs. From `resume` on what
-was out is out again, with a fresh wait. Records are applied in log order in both.
+was out is out again, for the rest of its wait. Records are applied in log order in both.
 
 It must never look at a clock (`now` is an argument) or at a body (but for the headers of a dead letter), and never
 loop over what is pending to find what is due.
@@ -22,8 +23,11 @@ from heapq import heappop, heappush, heapreplace
 from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer import giving_up, importing, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
-from waymaker_core.consumer.group import NS_PER_MS, Group
+from waymaker_core.consumer.batch import Part
+from waymaker_core.consumer.delivery import State
+from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.holders import check_holders, withholding_over
+from waymaker_core.consumer.pending import NS_PER_MS
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.taking import take
@@ -66,19 +70,19 @@ class Consumers:
         self._spent: dict[int, Group] = {}
         """Groups that may have something to give up."""
 
-    def resume(self, now: Now, *, certain: bool = False) -> None:
-        """End of replay: what was out is out again with a fresh ack wait; what is no longer live is forgotten.
+    def resume(self, now: Now, *, complete: bool = False) -> None:
+        """End of replay: what was out is out again for the rest of its wait; what is no longer live is forgotten.
 
-        `certain`: nothing was ever delivered here (a new stream, an import). Otherwise deliveries may have gone out that
-        no record tells of, and for messages that were committed before this moment an ack counts even though they are
-        not known to be pending: the client that got one before a crash may still say so. A clean stop does not make it
-        certain, since the crash may lie before it.
+        `complete`: records tell of every delivery that went out since the replayed `uncertain_to` was noted (an orderly
+        stop, a new stream, an import). Otherwise deliveries may have gone out that no record tells of, and for messages
+        that were committed before this moment an ack counts even though they are not known to be pending: the client
+        that got one before the crash may still say so.
         """
         assert not self._live
         self._live = True
         for group in self._registry.groups.values():
             self._forget_dead(group)
-            if not certain:
+            if not complete:
                 group.uncertain_to = self._stream.last_seq
             for batch in group.pending.batches():
                 batch.add_to(group.ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
@@ -87,7 +91,7 @@ class Consumers:
             group.pending.take_unlogged()
             group.logged_cursor = group.cursor
             group.unlogged_passed = []
-            group.pending.restart(now.mono_ns + group.ack_wait_ns)
+            group.pending.restart(now, group.config.ack_wait_ms)
         self._regroup()
         for group in self._registry.groups.values():
             self._changed[group.id] = group
@@ -252,7 +256,8 @@ class Consumers:
 
         So is everything where the answer names another `incarnation`: it is about deliveries of a consumer that is gone.
 
-        ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at once.
+        ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at once
+        and give one that says so.
         RefusedError: too many sequences, a delay out of range. `NeedBlocks` before anything is changed.
         """
         if len(seqs) > self._limits.ack_batch_max:
@@ -268,13 +273,17 @@ class Consumers:
             return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
         parts = group.pending.find(wanted)
         if kind is AckKind.NAK:
-            count = group.nak(parts, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
+            changed = group.nak(parts, consumer_id, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
         else:
-            count = group.extend(parts, now.mono_ns + group.ack_wait_ns)
-        if count:
-            self._changed[group.id] = group
-            self._look_after(group)
-        return AckDecision(None, rests_on_tail=False, count=count)
+            changed = group.extend(parts, consumer_id, now.mono_ns + group.ack_wait_ns)
+        given_up = _given_up([*changed, *parts]) if kind is AckKind.NAK else []
+        if not changed:
+            return AckDecision(None, rests_on_tail=True, count=0, given_up=given_up)
+        record = logged.changed_record(group, consumer_id, changed, now)
+        self._changed[group.id] = group
+        self._look_after(group)
+        count = sum(mask.bit_count() for _, mask in changed)
+        return AckDecision(record, rests_on_tail=True, count=count, given_up=given_up)
 
     def _decide_done(self, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
         found = group.find(wanted, self._stream)
@@ -346,6 +355,13 @@ class Consumers:
         self._changed[group.id] = group
         return giving_up.drop(group, members, spent, bodies, self._stream, wall_ms)
 
+    def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
+        """Whether some of these (ascending) have had their last attempt and are not decided to be dropped yet."""
+        group = self._registry.lives.get(consumer_id)
+        if group is None:
+            return False
+        return bool(_given_up(group.pending.find(seqs)))
+
     def give_back(self, spent: Spent) -> None:
         """The bodies could not be read for now: `to_drop` will hand the messages out again."""
         group = self._registry.groups.get(spent.group_id)
@@ -355,7 +371,7 @@ class Consumers:
 
     # ------------------------------------------------------------ the log
 
-    def delivered_records(self) -> list[DeliveredRecord]:
+    def delivered_records(self, now: Now) -> list[DeliveredRecord]:
         """What was delivered since the last call, to be appended to the log behind every record decided so far.
 
         Call it when a batch is gathered anyway that holds acks, drops or deletions of this stream, and before figures are
@@ -365,7 +381,7 @@ class Consumers:
         for group in self._changed.values():
             members = self._registry.standing_members(group)
             if group.id in self._registry.groups and members:
-                records.extend(logged.delivered_records(group, members))
+                records.extend(logged.delivered_records(group, members, now))
         self._changed.clear()
         return records
 
@@ -459,9 +475,9 @@ class Consumers:
 
     # ------------------------------------------------------------ whole state
 
-    def snapshot(self) -> object:
+    def snapshot(self, now: Now) -> object:
         """State as plain values for CBOR, at the stream's last applied record: committed and soft together."""
-        return snapshot.of_groups(list(self._registry.groups.values()))
+        return snapshot.of_groups(list(self._registry.groups.values()), now)
 
     def restore(self, snapshot_: object) -> None:
         """Into a new object, before `resume`: state as it was at that snapshot. ValueError where that is not one."""
@@ -532,6 +548,17 @@ class Consumers:
             if group.withholding is not self._withholding:
                 group.withholding = self._withholding
                 group.idle_serial = 0  # serials begin anew with each withholding
+
+
+def _given_up(parts: list[Part]) -> list[int]:
+    """The sequences, ascending, of what is out and has had its last attempt."""
+    seqs = [
+        seq
+        for batch, mask in parts
+        if batch.state is State.SPENT or batch.state is State.HANDED
+        for seq in batch.seqs_of(mask & batch.bits)
+    ]
+    return sorted(dict.fromkeys(seqs))
 
 
 def _ascending(seqs: Sequence[int]) -> list[int]:

@@ -17,15 +17,13 @@ from typing import NamedTuple
 from waymaker_core.configs import ConsumerConfig
 from waymaker_core.consumer.batch import Batch, Part
 from waymaker_core.consumer.delivery import Event, State
-from waymaker_core.consumer.pending import Pending
+from waymaker_core.consumer.pending import NS_PER_MS, Pending
 from waymaker_core.consumer.sequences import SeqSet
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.staged import Staged, StagedDone
 from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.records import AckRecord, DropRecord
 from waymaker_core.subjects import Pattern
-
-NS_PER_MS = 1_000_000
 
 
 class Member(NamedTuple):
@@ -48,8 +46,8 @@ class Group:
 
     __slots__ = (
         "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "passed", "ahead",
-        "staged", "uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed", "skimmed",
-        "scheduled_ns", "ack_wait_ns",
+        "staged", "uncertain_to", "logged_uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed",
+        "skimmed", "scheduled_ns", "ack_wait_ns",
     )  # fmt: skip
 
     def __init__(self, group_id: int, config: ConsumerConfig, start_seq: int) -> None:
@@ -66,7 +64,9 @@ class Group:
         self.ahead = SeqSet()
         self.staged = Staged()
         self.uncertain_to = 0
-        """Up to here a delivery may have gone out in an earlier run of the server without a record of it."""
+        """Up to here a delivery may have gone out before a crash of the server without a record of it."""
+        self.logged_uncertain_to = 0
+        """What records say of that."""
         self.withholding: Withholding | None = None
         self.idle_serial = 0
         """The state of the withholding at which everything that could go out was held by others."""
@@ -181,21 +181,21 @@ class Group:
         self.pending.remove(found.parts)
         self.staged.push(StagedDone(record, found.parts, found.beyond))
 
-    def nak(self, parts: list[Part], deadline_ns: int, now_ns: int) -> int:
-        """Deliveries are handed back, to be due at a deadline. How many were."""
+    def nak(self, parts: list[Part], member: int, deadline_ns: int, now_ns: int) -> list[Part]:
+        """Deliveries are handed back by a member, to be due at a deadline. Those that were, as they are now."""
         withholding = self.withholding
         if withholding is not None:
             withholding.release([part for part in parts if part[0].holding and self._returns(part[0])])
-        changed = self.pending.happen(parts, Event.NAK, deadline_ns, holding=False)
+        changed = self.pending.happen(parts, Event.NAK, deadline_ns, member, holding=False)
         if deadline_ns <= now_ns:
             self.expire(now_ns)
-        return sum(mask.bit_count() for _, mask in changed)
+        return changed
 
     def _returns(self, batch: Batch) -> bool:
         return batch.state is State.WAITING and batch.deliver_count < self.config.max_deliver
 
-    def extend(self, parts: list[Part], deadline_ns: int) -> int:
-        """The client is still at it: deadlines start over, but for what another group holds by now. How many did."""
+    def extend(self, parts: list[Part], member: int, deadline_ns: int) -> list[Part]:
+        """A member is still at it: deadlines start over, but for what another group holds by now. Those that did."""
         withholding = self.withholding
         if withholding is not None:
             parts = [
@@ -203,10 +203,10 @@ class Group:
                 for batch, mask in ((batch, self._mine(batch, mask, withholding)) for batch, mask in parts)
                 if mask
             ]
-        changed = self.pending.happen(parts, Event.EXTENDED, deadline_ns)
+        changed = self.pending.happen(parts, Event.EXTENDED, deadline_ns, member)
         if withholding is not None:
             withholding.hold(changed)
-        return sum(mask.bit_count() for _, mask in changed)
+        return changed
 
     @staticmethod
     def _mine(batch: Batch, mask: int, withholding: Withholding) -> int:

@@ -22,6 +22,7 @@ from waymaker_core.store import record_codec
 
 BITMAP_BYTES_MAX = BATCH_MESSAGES_MAX * SPAN_PER_MESSAGE_MAX // 8
 """A longer bitmap was never written: what is a few bytes here becomes a list when it is read."""
+TIME_MAX_MS = (1 << 63) - 1
 OUT_MAX = 16_000_000
 """Deliveries out in a whole archive, about 12 bytes each. No multiple of `pending_max`: what was acked and not yet durable is
 out again after a crash, whatever went out in its place."""
@@ -56,7 +57,7 @@ def records_of(
         if len(names) != created or created > limits.consumers_max:
             raise ValueError(f"{created} consumers with {len(names)} names")
         for record in records:
-            trial.apply(record_codec.decode(record.KIND, record_codec.VERSION, record_codec.encode(record)))  # type: ignore[arg-type]
+            trial.apply(record_codec.decode(record.KIND, record_codec.version_of(record), record_codec.encode(record)))  # type: ignore[arg-type]
         trial.check()
     except CodeError as error:
         raise ValueError(error.message) from error
@@ -79,11 +80,11 @@ def _check_bitmaps(snapshot_: object) -> None:
 
 def _out_in(entry: object) -> int:
     match entry:
-        case [_, _, _, bytes() as bitmap]:
+        case [_, _, int(), bytes() as bitmap] | [_, _, _, _, _, int(), bytes() as bitmap]:
             if len(bitmap) > BITMAP_BYTES_MAX:
                 raise ValueError(f"a bitmap of {len(bitmap)} bytes")
             return int.from_bytes(bitmap, "little").bit_count()
-        case [_, _, bytes() as column]:
+        case [_, _, bytes() as column] | [_, _, _, _, _, bytes() as column]:
             return len(column) // 8
     return 0
 
@@ -94,8 +95,13 @@ def _check_group(group: Group, stream: StreamConfig, limits: Limits) -> None:
         not 0 <= group.cursor - 1 <= SEQ_MAX
         or not 0 <= group.last_delivered <= SEQ_MAX
         or not 0 <= group.dropped <= SEQ_MAX
+        or not 0 <= group.uncertain_to <= SEQ_MAX
     ):
         raise ValueError("a figure of a queue group is out of range")
+    rest_max_ms = max(limits.ack_wait_max_ms, limits.nak_delay_max_ms)
+    for batch in group.pending.batches():
+        if not 0 <= batch.deadline_ms <= TIME_MAX_MS or not 0 <= batch.rest_ms <= rest_max_ms:
+            raise ValueError("the deadline of a delivery is out of range")
     if len(members) > 1 and not members[0].config.deliver_group:
         raise ValueError("several consumers without a queue group")
     for member in members:

@@ -1,17 +1,25 @@
 """The soft state of a group as records, and back: what was out when the server stopped is out when it starts again.
 
-A record lists what is out and no record tells of yet, and then says how far the group has considered the stream. It is
+A lazy record lists what is out and no record tells of yet, and then says how far the group has considered the stream. It is
 made when it is appended to the log, so everything decided before it stands before it: what a staged ack took is
 not listed, and what is listed is settled only by later records. Replaying is putting what is listed, then moving the
 cursor. A record that was never written loses deliveries of which only the clients know; the messages go out again.
+
+A record of a nak or an in-progress lists what that changed and moves nothing. Deadlines are wall-clock times, for the
+monotonic clock begins anew with each start of the machine.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
+from waymaker_core.consumer.batch import Batch, Part
+from waymaker_core.consumer.delivery import State
 from waymaker_core.consumer.group import Group
-from waymaker_core.records import AckRecord, DeliveredRecord, StreamRecord
+from waymaker_core.consumer.pending import NS_PER_MS
+from waymaker_core.records import AckRecord, DeliveredRecord, Listed, StreamRecord
+from waymaker_core.types import Now
 
 ENTRIES_MAX = 16_384
 """Messages one record lists at most, about."""
@@ -19,76 +27,109 @@ ENTRIES_MAX = 16_384
 
 def has_unlogged(group: Group) -> bool:
     """Whether `delivered_records` would make any."""
-    return group.cursor != group.logged_cursor or bool(group.unlogged_passed) or group.pending.has_unlogged()
+    return (
+        group.cursor != group.logged_cursor
+        or group.uncertain_to != group.logged_uncertain_to
+        or bool(group.unlogged_passed)
+        or group.pending.has_unlogged()
+    )
 
 
-def delivered_records(group: Group, members: list[int]) -> list[DeliveredRecord]:
+def delivered_records(group: Group, members: list[int], now: Now) -> list[DeliveredRecord]:
     """What no record tells of yet. `members`: those that no decided deletion ends; there is one at least."""
     if not has_unlogged(group):
         return []
     listed: dict[int, Listing] = {member: Listing() for member in members}
     anyone = listed[members[0]]
-    anyone.add([seq for seq in group.unlogged_passed if seq in group.passed], 0)
+    anyone.add_passed([seq for seq in group.unlogged_passed if seq in group.passed])
     group.unlogged_passed = []
     for batch in group.pending.take_unlogged():
         # What a member had that is gone by now is anyone's.
-        listed.get(batch.member, anyone).add(batch.seqs_of(batch.bits), batch.deliver_count)
+        listed.get(batch.member, anyone).add(listed_of(batch, batch.bits, now))
     records: list[DeliveredRecord] = []
     considered = group.logged_cursor - 1
     for member in members:
-        records.extend(
-            DeliveredRecord(member, considered, group.last_delivered, group.dropped, seqs, counts)
-            for seqs, counts in listed[member].pieces()
-        )
+        records.extend(_record(group, member, considered, piece) for piece in listed[member].pieces())
     if not records:
-        records.append(_moved(group, members[0], considered))
+        records.append(_record(group, members[0], considered, []))
     # Only the last one moves the cursor: whatever of them survives, nothing is passed over unlisted.
     records[-1].considered = group.cursor - 1
     group.logged_cursor = group.cursor
+    group.logged_uncertain_to = group.uncertain_to
     return records
 
 
-class Listing:
-    """Columns of what is out at one member."""
+def changed_record(group: Group, consumer_id: int, changed: list[Part], now: Now) -> DeliveredRecord:
+    """What a nak or an in-progress changed: whole batches, of which the log tells with this record."""
+    for batch, mask in changed:
+        assert batch.bits == mask
+        batch.logged = True
+    return DeliveredRecord(consumer_id, 0, 0, 0, 0, [listed_of(batch, mask, now) for batch, mask in changed])
 
-    __slots__ = ("seqs", "counts")
+
+def listed_of(batch: Batch, mask: int, now: Now | None) -> Listed:
+    """An entry of a record for some messages of a batch; without a time, as the record that they came from had it."""
+    seqs = array("Q", batch.seqs_of(mask))
+    if now is None:
+        return Listed(batch.deliver_count, seqs, batch.deadline_ms, batch.rest_ms, batch.holding)
+    deadline_ms, rest_ms = wall_deadline(batch, now)
+    return Listed(batch.deliver_count, seqs, deadline_ms, rest_ms, batch.holding)
+
+
+def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
+    """When a batch is due by the wall clock, and how far off that is; both rounded up, for nothing is due early."""
+    rest_ns = max(0, batch.deadline_ns - now.mono_ns) if batch.state is State.WAITING else 0
+    rest_ms = -(-rest_ns // NS_PER_MS)
+    return max(1, now.wall_ms + rest_ms), rest_ms
+
+
+class Listing:
+    """What is out at one member."""
+
+    __slots__ = ("entries",)
 
     def __init__(self) -> None:
-        self.seqs = array("Q")
-        self.counts = array("I")
+        self.entries: list[Listed] = []
 
-    def add(self, seqs: list[int], count: int) -> None:
-        """Messages with one delivery count."""
-        self.seqs.extend(seqs)
-        self.counts.extend(array("I", [count]) * len(seqs))
+    def add(self, entry: Listed) -> None:
+        """Messages of one batch."""
+        self.entries.append(entry)
 
-    def pieces(self) -> list[tuple[array[int], array[int]]]:
-        """The columns, cut to the size of a record."""
-        return [
-            (self.seqs[start : start + ENTRIES_MAX], self.counts[start : start + ENTRIES_MAX])
-            for start in range(0, len(self.seqs), ENTRIES_MAX)
-        ]
+    def add_passed(self, seqs: list[int]) -> None:
+        """Messages that the group passed over, in any order, repeats allowed."""
+        column = array("Q", sorted(dict.fromkeys(seqs)))
+        self.entries += [Listed(0, column[start : start + ENTRIES_MAX]) for start in range(0, len(column), ENTRIES_MAX)]
+
+    def pieces(self) -> Iterator[list[Listed]]:
+        """The entries, parted to the size of a record."""
+        piece: list[Listed] = []
+        count = 0
+        for entry in self.entries:
+            if piece and count + len(entry.seqs) > ENTRIES_MAX:
+                yield piece
+                piece, count = [], 0
+            piece.append(entry)
+            count += len(entry.seqs)
+        if piece:
+            yield piece
 
 
-def _moved(group: Group, member: int, considered: int) -> DeliveredRecord:
-    """A record that lists nothing."""
-    return DeliveredRecord(member, considered, group.last_delivered, group.dropped, array("Q"), array("I"))
+def _record(group: Group, member: int, considered: int, entries: list[Listed]) -> DeliveredRecord:
+    return DeliveredRecord(member, considered, group.last_delivered, group.dropped, group.uncertain_to, entries)
 
 
 def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
-    """Records that make another log know this group as it stands, its members under new lives."""
+    """Records that make another log know this group as it stands before `resume`, its members under new lives."""
     first = lives[min(lives)]
     listed: dict[int, Listing] = {life: Listing() for life in lives.values()}
     for batch in group.pending.batches():
-        listed[lives.get(batch.member, first)].add(batch.seqs_of(batch.bits), batch.deliver_count)
-    listed[first].add(group.passed.to_list(), 0)
+        listed[lives.get(batch.member, first)].add(listed_of(batch, batch.bits, None))
+    listed[first].add_passed(group.passed.to_list())
     considered = group.cursor - 1
     records: list[StreamRecord] = [
-        DeliveredRecord(life, considered, group.last_delivered, group.dropped, seqs, counts)
-        for life, listing in listed.items()
-        for seqs, counts in listing.pieces()
+        _record(group, life, considered, piece) for life, listing in listed.items() for piece in listing.pieces()
     ]
-    records.append(_moved(group, first, considered))
+    records.append(_record(group, first, considered, []))
     if group.ahead:
         records.append(AckRecord(first, False, array("Q", group.ahead.to_list())))
     return records
@@ -96,33 +137,36 @@ def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
 
 def replay_delivered(group: Group, record: DeliveredRecord) -> None:
     """Put what a record lists, before `resume`."""
-    by_count: dict[int, list[int]] = {}
-    for seq, count in zip(record.seqs, record.counts, strict=True):
-        by_count.setdefault(count, []).append(seq)
-    for count, seqs in sorted(by_count.items()):
-        seqs.sort()
-        if count:
-            put_out(group, seqs, record.consumer_id, count)
+    for entry in record.listed:
+        if entry.deliver_count:
+            put_out(group, entry, record.consumer_id)
         else:
-            for seq in seqs:
+            for seq in entry.seqs:
                 if seq not in group.pending:
                     group.passed.add(seq)
     group.cursor = max(group.cursor, record.considered + 1)
     group.last_delivered = max(group.last_delivered, record.last_delivered)
     group.dropped = max(group.dropped, record.dropped)
+    group.uncertain_to = max(group.uncertain_to, record.uncertain_to)
+    group.logged_uncertain_to = group.uncertain_to
     group.ahead.drop_below(group.cursor)
 
 
-def put_out(group: Group, seqs: list[int], member: int, deliver_count: int) -> None:
-    """Ascending sequences are out with this count, whatever they were; a count never goes back."""
+def put_out(group: Group, entry: Listed, member: int) -> None:
+    """Messages are out as an entry says, whatever they were; a count never goes back."""
+    seqs = entry.seqs.tolist()
     known = group.pending.find(seqs)
     if known:
         newer = {
-            seq: True for batch, mask in known if batch.deliver_count > deliver_count for seq in batch.seqs_of(mask)
+            seq: True
+            for batch, mask in known
+            if batch.deliver_count > entry.deliver_count
+            for seq in batch.seqs_of(mask)
         }
-        group.pending.remove([part for part in known if part[0].deliver_count <= deliver_count])
+        group.pending.remove([part for part in known if part[0].deliver_count <= entry.deliver_count])
         seqs = [seq for seq in seqs if seq not in newer]
-    group.pending.add(seqs, member, deliver_count, 0)
+    for batch in group.pending.add(seqs, member, entry.deliver_count, 0):
+        batch.deadline_ms, batch.rest_ms, batch.holding = entry.deadline_ms, entry.rest_ms, entry.holding
     if group.passed:
         for seq in seqs:
             group.passed.discard(seq)

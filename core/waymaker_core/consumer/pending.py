@@ -24,7 +24,9 @@ from itertools import pairwise
 from waymaker_core.consumer.batch import Batch, Part, Shape, shapes_of, shapes_of_range
 from waymaker_core.consumer.delivery import Event, State, after
 from waymaker_core.consumer.sequences import SeqSet, is_run, lowest
+from waymaker_core.types import Now
 
+NS_PER_MS = 1_000_000
 _SLACK = 64
 """Void entries that a heap or list may hold beyond the live ones before it is rebuilt."""
 
@@ -44,7 +46,7 @@ class Pending:
         self.due = SeqSet()
         """Those that may go out again."""
         self.unlogged: list[Batch] = []
-        """Batches of which no record tells yet as they are now; dead ones may be among them."""
+        """Batches of which no record tells yet as they are now; among them may be dead ones, and some that one tells of."""
         self._serial = 0
         self._batches = 0
         self._firsts: list[int] = []
@@ -62,11 +64,12 @@ class Pending:
         """Messages without a gap go out; none of them is out."""
         self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns)
 
-    def add(self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int) -> None:
-        """Messages go out, ascending and distinct; none of them is out."""
-        self._add(shapes_of(seqs), member, deliver_count, deadline_ns)
+    def add(self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int) -> list[Batch]:
+        """Messages go out, ascending and distinct; none of them is out. Their batches."""
+        return self._add(shapes_of(seqs), member, deliver_count, deadline_ns)
 
-    def _add(self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int) -> None:
+    def _add(self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int) -> list[Batch]:
+        added: list[Batch] = []
         for first, last, seqs, bits in shapes:
             batch = self._new(first, last, seqs, bits, member, deliver_count)
             self._log_later(batch)
@@ -77,6 +80,8 @@ class Pending:
             else:
                 self._scatter(batch)
             self._wait(batch, deadline_ns)
+            added.append(batch)
+        return added
 
     def _new(self, first: int, last: int, seqs: array[int] | None, bits: int, member: int, deliver_count: int) -> Batch:
         self._serial += 1
@@ -88,7 +93,7 @@ class Pending:
         batch.logged = False
         self.unlogged.append(batch)
         if len(self.unlogged) > 2 * self._batches + _SLACK:
-            self.unlogged = [batch for batch in self.unlogged if batch.bits]
+            self.unlogged = [batch for batch in self.unlogged if batch.bits and not batch.logged]
 
     def _scatter(self, batch: Batch) -> None:
         """Lead from each sequence to a batch of the second layer."""
@@ -244,8 +249,8 @@ class Pending:
     ) -> list[Part]:
         """Let an event happen to deliveries; gives them back as they are now, without those it has no effect on.
 
-        `deadline_ns` is when those that wait now are due; `member` (TAKEN) has them now. `holding` is what those that wait
-        or are due are from now on; spent ones stay what they were.
+        `deadline_ns` is when those that wait now are due; `member` (if not 0) has them now. `holding` is what those that
+        wait or are due are from now on; spent ones stay what they were.
         """
         changed: list[Part] = []
         for batch, mask in parts:
@@ -255,8 +260,9 @@ class Pending:
             target = batch if mask == batch.bits else self._single_out(batch, mask)
             if target.state is State.DUE:
                 target.discard_from(self.due, mask)
-            if event is Event.TAKEN:
+            if member:
                 target.member = member
+            if event is Event.TAKEN:
                 target.deliver_count += 1
                 if target.logged:
                     self._log_later(target)
@@ -279,6 +285,8 @@ class Pending:
         single.state = batch.state
         single.holding = batch.holding
         single.deadline_ns = batch.deadline_ns
+        single.deadline_ms = batch.deadline_ms
+        single.rest_ms = batch.rest_ms
         single.logged = batch.logged
         if not single.logged:
             self._log_later(single)
@@ -348,13 +356,23 @@ class Pending:
                 released.append((batch, batch.bits))
         return released
 
-    def restart(self, deadline_ns: int) -> None:
-        """Everything that is out waits anew, until this deadline."""
+    def restart(self, now: Now, wait_ms: int) -> None:
+        """Everything that is out waits for the rest of its time, and so long where no record says how much that is.
+
+        The monotonic clock began anew, so the rest is measured by the wall clock. Should that have been set back, nobody
+        waits longer than was left when the record was made; set forward, deliveries are due early.
+        """
         self.due = SeqSet()
         self._spent.clear()
         self._deadlines = []
         for batch in self.batches():
-            self._wait(batch, deadline_ns)
+            rest_ms = wait_ms
+            if batch.state is not State.WAITING:
+                rest_ms = 0
+            elif batch.deadline_ms:
+                rest_ms = max(0, min(batch.rest_ms, batch.deadline_ms - now.wall_ms))
+            batch.holding = batch.holding and rest_ms > 0
+            self._wait(batch, now.mono_ns + rest_ms * NS_PER_MS)
 
     # ------------------------------------------------------------ giving up
 
@@ -386,16 +404,18 @@ class Pending:
 
     def take_unlogged(self) -> list[Batch]:
         """Batches of which no record tells yet as they are now; from here on one does."""
-        batches = [batch for batch in self.unlogged if batch.bits]
+        batches: list[Batch] = []
+        for batch in self.unlogged:
+            if batch.bits and not batch.logged:
+                batch.logged = True
+                batches.append(batch)
         self.unlogged = []
-        for batch in batches:
-            batch.logged = True
         return batches
 
     def has_unlogged(self) -> bool:
         """Whether `take_unlogged` would find anything."""
         unlogged = self.unlogged
-        while unlogged and not unlogged[-1].bits:
+        while unlogged and (unlogged[-1].logged or not unlogged[-1].bits):
             unlogged.pop()
         return bool(unlogged)
 
@@ -426,7 +446,7 @@ class Pending:
             assert batch.state is not State.WAITING or batch.serial in standing
             assert batch.state is not State.SPENT or batch.serial in spent
             assert batch.state is not State.DUE or (batch.deliver_count < self.max_deliver and not batch.holding)
-            assert batch.logged != (batch.serial in unlogged)
+            assert batch.logged or batch.serial in unlogged
         assert due == len(self.due)
         assert len(self._scattered) == sum(batch.bits.bit_count() for batch in batches if batch.scattered)
         if out:

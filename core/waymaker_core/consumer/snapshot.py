@@ -4,9 +4,10 @@ A snapshot is taken at the stream's last applied record. What is staged is there
 settle it follow in the log. Soft state goes in as it is, ahead of the log if need be: replaying older delivery records
 on top of it takes nothing back.
 
-Layout: `[1, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead]`, a member
-`[id, created, config fields...]`, an entry of `out` `[member, deliver count, first, bitmap]` or
-`[member, deliver count, sequences]`; sets of sequences are 64-bit little-endian columns or bitmaps from the lowest bit.
+Layout: `[2, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead, uncertain
+to]`, a member `[id, created, config fields...]`, an entry of `out` `[member, deliver count, deadline, rest, holding, first,
+bitmap]` or `[member, deliver count, deadline, rest, holding, sequences]` (see `records.Listed`); sets of sequences are 64-bit
+little-endian columns or bitmaps from the lowest bit. Version 1 had no `uncertain to`, and no deadline, rest and holding.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from itertools import pairwise
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.consumer.batch import Part
 from waymaker_core.consumer.group import Group, Member
-from waymaker_core.consumer.logged import put_out
+from waymaker_core.consumer.logged import put_out, wall_deadline
 from waymaker_core.consumer.sequences import positions
+from waymaker_core.records import Listed
+from waymaker_core.types import Now
 
-VERSION = 1
+VERSION = 2
 
 
-def of_groups(groups: list[Group]) -> object:
+def of_groups(groups: list[Group], now: Now) -> object:
     """The snapshot of these groups, in the order of their ids."""
-    return [VERSION, [_of_group(group) for group in groups]]
+    return [VERSION, [_of_group(group, now) for group in groups]]
 
 
-def _of_group(group: Group) -> list[object]:
+def _of_group(group: Group, now: Now) -> list[object]:
     parts: list[Part] = [(batch, batch.bits) for batch in group.pending.batches()]
     passed = group.passed.to_list()
     for entry in group.staged.entries():
@@ -38,10 +41,10 @@ def _of_group(group: Group) -> list[object]:
     staged_ahead = {seq: True for entry in group.staged.entries() for seq in entry.beyond}
     ahead = [seq for seq in group.ahead.to_list() if seq not in staged_ahead]
     members: list[object] = [[key, *_of_member(member)] for key, member in sorted(group.members.items())]
-    out: list[object] = [_of_part(part) for part in parts]
+    out: list[object] = [_of_part(part, now) for part in parts]
     return [
         group.id, group.cursor - 1, group.last_delivered, group.dropped, members, out, _column(sorted(passed)),
-        _column(ahead),
+        _column(ahead), group.uncertain_to,
     ]  # fmt: skip
 
 
@@ -53,15 +56,15 @@ def _of_member(member: Member) -> list[object]:
     ]  # fmt: skip
 
 
-def _of_part(part: Part) -> list[object]:
+def _of_part(part: Part, now: Now) -> list[object]:
     batch, mask = part
+    deadline_ms, rest_ms = wall_deadline(batch, now)
+    fields: list[object] = [batch.member, batch.deliver_count, deadline_ms, rest_ms, batch.holding]
     if batch.seqs is not None:
-        return [batch.member, batch.deliver_count, _column(batch.seqs_of(mask))]
+        return [*fields, _column(batch.seqs_of(mask))]
     low = (mask & -mask).bit_length() - 1
     bits = mask >> low
-    return [
-        batch.member, batch.deliver_count, batch.first + low, bits.to_bytes((bits.bit_length() + 7) // 8, "little"),
-    ]  # fmt: skip
+    return [*fields, batch.first + low, bits.to_bytes((bits.bit_length() + 7) // 8, "little")]
 
 
 def _column(seqs: list[int]) -> bytes:
@@ -75,15 +78,16 @@ def to_groups(snapshot: object) -> list[Group]:
     """The groups of a snapshot. ValueError where it is none."""
     try:
         version, groups = _items(snapshot, 2)
-        if version != VERSION:
+        if version not in (1, VERSION):
             raise ValueError(f"version {version!r} of a consumers' snapshot is not known here")
-        return [_to_group(group) for group in _items(groups)]
+        return [_to_group(group, _int(version)) for group in _items(groups)]
     except (struct.error, AssertionError, LookupError, OverflowError) as error:
         raise ValueError(f"not a consumers' snapshot: {error}") from error
 
 
-def _to_group(value: object) -> Group:
-    id_, considered, last_delivered, dropped, members, out, passed, ahead = _items(value, 8)
+def _to_group(value: object, version: int) -> Group:
+    fields = _items(value, 8 if version == 1 else 9)
+    id_, considered, last_delivered, dropped, members, out, passed, ahead = fields[:8]
     decoded = [_to_member(member) for member in _items(members)]
     if not decoded:
         raise ValueError("a queue group without members")
@@ -91,15 +95,11 @@ def _to_group(value: object) -> Group:
     group.members.update(decoded)
     group.last_delivered = _int(last_delivered)
     group.dropped = _int(dropped)
-    for entry in _items(out):
-        fields = _items(entry)
-        if len(fields) == 4:
-            first, bits = _int(fields[2]), int.from_bytes(_bytes(fields[3]), "little")
-            seqs = [first + index for index in positions(bits)]
-        else:
-            seqs = _to_column(fields[2])
-        if seqs:
-            put_out(group, seqs, _int(fields[0]), _int(fields[1]))
+    group.uncertain_to = group.logged_uncertain_to = 0 if version == 1 else _int(fields[8])
+    for each in _items(out):
+        member, entry = _to_listed(_items(each), version)
+        if entry.seqs:
+            put_out(group, entry, member)
     for seq in _to_column(passed):
         if seq not in group.pending:
             group.passed.add(seq)
@@ -108,6 +108,22 @@ def _to_group(value: object) -> Group:
     # The snapshot tells of all of it; what it does not tell of comes later.
     group.pending.take_unlogged()
     return group
+
+
+def _to_listed(fields: list[object], version: int) -> tuple[int, Listed]:
+    """An entry of `out`, and whose it is."""
+    member, deliver_count, *rest = fields
+    entry = Listed(_int(deliver_count), array("Q"))
+    if version > 1:
+        deadline_ms, rest_ms, holding, *rest = rest
+        entry.deadline_ms, entry.rest_ms, entry.holding = _int(deadline_ms), _int(rest_ms), _flag(holding)
+    if len(rest) == 2:
+        first, bits = _int(rest[0]), int.from_bytes(_bytes(rest[1]), "little")
+        entry.seqs = array("Q", [first + index for index in positions(bits)])
+    else:
+        (column,) = rest
+        entry.seqs = array("Q", _to_column(column))
+    return _int(member), entry
 
 
 def _to_member(value: object) -> tuple[int, Member]:
@@ -150,6 +166,12 @@ def _items(value: object, count: int | None = None) -> list[object]:
 def _int(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("a number of a consumers' snapshot is none")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("a flag of a consumers' snapshot is none")
     return value
 
 

@@ -19,7 +19,7 @@ from waymaker_core.node.commits import Commits
 from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
-from waymaker_core.outcomes import Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted
+from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted
 from waymaker_core.requests import (
     Ack,
     CreateConsumer,
@@ -236,6 +236,18 @@ class Calls:
             self._state.effects.append(End(call.token, "", refusal))
         else:
             self._state.reply(call.token, refusal)
+
+    def answer_last_naks(self, hosted: Hosted, *, dropped_only: bool = False) -> None:
+        """Answer naks that ended last attempts, with the commit of all that is decided so far.
+
+        `dropped_only`: those whose messages are decided to be dropped, or gone otherwise. One that is answered earlier is
+        durable all the same; its drop follows.
+        """
+        naks = hosted.last_naks
+        while naks:
+            if dropped_only and hosted.consumers.is_giving_up(naks[0].consumer_id, naks[0].seqs):
+                return
+            self._commits.answer_with_last(naks.popleft().token, Answer(OK))
 
     def _unreadable(self, call: Call, hosted: Hosted, failure: DiskFailure) -> None:
         self._unpark(call)

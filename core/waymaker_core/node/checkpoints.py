@@ -171,7 +171,7 @@ class Checkpoints:
                 writer.add_quarantine(hosted.id, damage.path, damage.offset, damage.detail)
                 continue
             self._tails.note(hosted)
-            writer.add_snapshot(hosted.id, hosted.stream.position, encode_stream(hosted))
+            writer.add_snapshot(hosted.id, hosted.stream.position, encode_stream(hosted, self._state.now))
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
 

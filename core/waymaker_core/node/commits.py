@@ -228,7 +228,7 @@ class Commits:
     def log_deliveries(self, hosted: Hosted) -> None:
         """Gather what a stream's consumers delivered since it was last logged."""
         if self._state.hosted.get(hosted.id) is hosted:
-            for record in hosted.consumers.delivered_records():
+            for record in hosted.consumers.delivered_records(self._state.now):
                 self.add(hosted, record, [], record_bound(record), 0)
 
     def _place(self, item: Gathered, ops: list[DiskOp]) -> bool:
@@ -361,9 +361,9 @@ class Commits:
             self.journal.mark()
             self._sync_due = True
 
-    def mark_clean(self) -> None:
-        """Say that this is the end, and that nothing confirmed lies behind it."""
-        self.journal.mark(clean=True)
+    def mark_clean(self, complete: bool) -> None:
+        """Say that this is the end, and that nothing confirmed lies behind it, nor (`complete`) any delivery."""
+        self.journal.mark(clean=True, complete=complete)
         self._sync_due = True
 
 
@@ -399,7 +399,7 @@ def record_bound(record: Record) -> int:
         case AckRecord() | DropRecord():
             columns, drops = len(record.seqs), len(record.drop_seqs)
         case DeliveredRecord():
-            columns = len(record.seqs)
+            columns = len(record.listed) + sum(len(each.seqs) for each in record.listed)
         case PruneRecord():
             drops = len(record.drop_seqs)
         case StreamCreated() | StreamUpdated():

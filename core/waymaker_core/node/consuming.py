@@ -5,7 +5,7 @@ from __future__ import annotations
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
 from waymaker_core.node.commits import Commits, record_bound
-from waymaker_core.node.hosted import Hosted, Subscription
+from waymaker_core.node.hosted import Hosted, LastNak, Subscription
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.streams import page_limit, require_whole
@@ -137,27 +137,29 @@ class Consuming:
     # ------------------------------------------------------------------ what became of deliveries
 
     def ack(self, call: Call) -> None:
-        """`requests.Ack`: ack and term leave with their commit, nak and in-progress take effect at once."""
+        """`requests.Ack`: the answer leaves with the commit; one about a last attempt, with the commit of its drop."""
         request, state = call.request, self._state
         assert isinstance(request, Ack)
         hosted = self._lives.find_for_change(call.principal, request.stream)
         consumers = hosted.consumers
-        durable = request.kind in {AckKind.ACK, AckKind.TERM}
-        if durable and not hosted.stream.config.ephemeral:
+        if not hosted.stream.config.ephemeral:
             self._require_room(frame_bound(len(request.seqs), 0, 0, len(request.seqs)))
         consumer_id = consumers.find(request.consumer)
         decision = consumers.decide_ack(
             consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )
-        answer = Answer(OK)
+        answer, item = Answer(OK), None
         if decision.record is not None:
-            record = decision.record
-            self._commits.add(hosted, record, [], record_bound(record), 0).replies.append((call.token, answer))
+            item = self._commits.add(hosted, decision.record, [], record_bound(decision.record), 0)
+        if decision.given_up:
+            hosted.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
+        elif item is not None:
+            item.replies.append((call.token, answer))
         elif decision.rests_on_tail:
             self._commits.answer_with_last(call.token, answer)
         else:
             state.reply(call.token, answer)
-        if not durable:
+        if request.kind in {AckKind.NAK, AckKind.IN_PROGRESS}:
             if request.kind is AckKind.NAK:
                 state.stats.naked_messages += decision.count
             state.touch(hosted)

@@ -71,6 +71,10 @@ class Deliveries:
         if consumers.has_spent() and not hosted.dropping and timers.deadline(Timer.DEAD_LETTERS, hosted.id) is None:
             self._give_up(hosted)
         timers.arm(Timer.DELIVERIES, hosted.id, consumers.next_deadline())
+        if hosted.last_naks:
+            # A drop that must be tried again later keeps nobody waiting.
+            put_off = timers.deadline(Timer.DEAD_LETTERS, hosted.id) is not None
+            self._calls.answer_last_naks(hosted, dropped_only=not (put_off or self._state.stats.draining))
 
     # ------------------------------------------------------------------ giving up
 
@@ -140,6 +144,7 @@ class Deliveries:
         hosted.consumers.give_back(spent)
         hosted.dropping -= 1
         self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
+        self._state.touch(hosted)
 
     def _not_read(self, hosted: Hosted, spent: Spent, failure: DiskFailure) -> None:
         if not self._serves(hosted):
@@ -152,6 +157,7 @@ class Deliveries:
         hosted.dropping -= 1
         if self._serves(hosted):
             self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
+            self._state.touch(hosted)
             self._calls.lost(hosted, failure)
 
     def _serves(self, hosted: Hosted) -> bool:

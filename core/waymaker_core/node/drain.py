@@ -41,6 +41,8 @@ class Drain:
         self._watchers.end_all(REASON, state.effects)
         refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
         self._calls.refuse_waiting(refusal)
+        for hosted in state.hosted.values():
+            self._calls.answer_last_naks(hosted)
 
     def wake(self) -> None:
         """Go on as far as what is under way allows."""
@@ -55,7 +57,8 @@ class Drain:
             commits.flush()
         if commits.idle() and not self._marked:
             self._marked = True
-            commits.mark_clean()
+            # Of a damaged stream nothing was logged.
+            commits.mark_clean(complete=all(hosted.damage is None for hosted in state.hosted.values()))
             commits.flush()
         if self._marked:
             self.done = commits.idle()

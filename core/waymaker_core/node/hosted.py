@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from waymaker_core.catalogue import Life
 from waymaker_core.configs import StreamConfig
@@ -29,6 +30,14 @@ class Subscription:
         self.stop_when_empty = stop_when_empty
         self.messages = 0
         self.bytes = 0
+
+
+class LastNak(NamedTuple):
+    """A nak that ended the last attempt of some messages, and whose answer waits until they are dropped."""
+
+    token: Token
+    consumer_id: ConsumerId
+    seqs: list[int]
 
 
 class Damage:
@@ -65,7 +74,7 @@ class Hosted:
 
     __slots__ = (
         "life", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "judged_ns", "config_decided", "memory_ends", "memory_files", "memory_open", "memory_writes",
+        "dropping", "last_naks", "judged_ns", "config_decided", "memory_ends", "memory_files", "memory_open", "memory_writes",
     )  # fmt: skip
 
     def __init__(self, life: Life, stream: Stream, consumers: Consumers) -> None:
@@ -85,6 +94,8 @@ class Hosted:
         """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
         self.dropping = 0
         """Handed out messages whose last delivery failed, and whose bodies are being read."""
+        self.last_naks: deque[LastNak] = deque()
+        """Naks whose answers wait for drops, oldest first."""
         self.judged_ns = 0
         """When its age and interest were last judged."""
         self.memory_ends: dict[str, int] = {}

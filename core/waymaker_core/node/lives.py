@@ -43,7 +43,7 @@ def host(life: Life, state: NodeState) -> Hosted:
     stream = Stream(life.stream_id, life.config, life.created_ms, state.limits)
     consumers = Consumers(stream, state.limits)
     if not life.importing:  # an import replays its consumers' records first
-        consumers.resume(state.now, certain=True)
+        consumers.resume(state.now, complete=True)
     return begin(Hosted(life, stream, consumers), state)
 
 
@@ -206,7 +206,7 @@ class Lives:
             self._tell(hosted, EventKind.STREAM_UPDATED)
         else:
             hosted.stream.open_at(record.last_seq)
-            hosted.consumers.resume(state.now, certain=True)
+            hosted.consumers.resume(state.now, complete=True)
             self.import_heads.pop(stream_id, None)
             self._tell(hosted, EventKind.STREAM_CREATED)
         self.changed[stream_id] = hosted
@@ -228,6 +228,7 @@ class Lives:
         self.ended[hosted.id] = None
         self.import_heads.pop(hosted.id, None)
         self._calls.ask_all_of(hosted)
+        self._calls.answer_last_naks(hosted)
         self._garbage.add(hosted, [*hosted.stream.take_released(), *hosted.stream.files(), *hosted.memory_ends])
 
 

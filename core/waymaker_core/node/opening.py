@@ -45,7 +45,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
         hosted.position = hosted.stream.position
         hosted.stream.skip_reserved()
         hosted.reserved_synced = hosted.stream.reserved_to
-        hosted.consumers.resume(now)
+        hosted.consumers.resume(now, complete=recovered.complete)
         begin(hosted, state)
     _report(state, recovered)
     return Node(Restored(state, journal, restoring, recovered, _orphans(state, recovered)))

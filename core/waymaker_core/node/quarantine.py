@@ -52,6 +52,7 @@ class Quarantine:
             state.timers.arm(timer, hosted.id, None)
         self._subscriptions.end_stream(hosted, "", damage.refusal(hosted.name))
         self._calls.ask_all_of(hosted)
+        self._calls.answer_last_naks(hosted)
 
     def unreadable(self, event: Unreadable) -> None:
         """Messages of a reply or a delivery could not be read; nothing of them was sent."""

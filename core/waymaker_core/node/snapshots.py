@@ -11,6 +11,7 @@ from waymaker_core.records import StreamCreated
 from waymaker_core.store import record_codec
 from waymaker_core.store.checkpoint import decode_state, encode_state
 from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.types import Now
 
 
 def encode_catalogue(catalogue: Catalogue) -> bytes:
@@ -36,9 +37,9 @@ def decode_catalogue(meta: bytes, into: Catalogue) -> None:
             raise CorruptRecord("not a state of the catalogue")
 
 
-def encode_stream(hosted: Hosted) -> bytes:
+def encode_stream(hosted: Hosted, now: Now) -> bytes:
     """A stream and its consumers, at the stream's position."""
-    return encode_state([hosted.stream.snapshot(), hosted.consumers.snapshot()])
+    return encode_state([hosted.stream.snapshot(), hosted.consumers.snapshot(now)])
 
 
 def decode_stream(meta: bytes) -> tuple[object, object]:

@@ -127,7 +127,7 @@ class Streams:
         assert isinstance(request, ExportStream)
         hosted = self._lives.find(call.principal, request.name)
         stream = hosted.stream
-        consumers = hosted.consumers.snapshot()
+        consumers = hosted.consumers.snapshot(self._state.now)
         head = Head(
             stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
         )

@@ -40,6 +40,7 @@ FINISHED: Final = 68
 """The last frame of a checkpoint; `position` is the number of frames before it."""
 
 CLEAN: Final = 1
+COMPLETE: Final = 2
 """Flag of a `MARK` written by a drained node: all that was confirmed lies before it."""
 
 _HEADER: Final = Struct("<4sBBHQQQQIIIII")

@@ -20,7 +20,7 @@ from waymaker_core.records import Record
 from waymaker_core.store import record_codec
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.frame import CLEAN, HEADER_BYTES, MARK, PADDING, encode_header, frame_bytes, padded
+from waymaker_core.store.frame import CLEAN, COMPLETE, HEADER_BYTES, MARK, PADDING, encode_header, frame_bytes, padded
 from waymaker_core.store.paths import JOURNAL, segment_path
 from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 
@@ -210,10 +210,11 @@ class Journal:
         self._data_end = self.end
         return entry
 
-    def mark(self, clean: bool = False) -> None:
-        """Gather a watermark. Left out where there is no room for it."""
+    def mark(self, clean: bool = False, complete: bool = False) -> None:
+        """Gather a watermark. Left out where there is no room for it. `complete`: records tell of every delivery."""
         if self.fits(HEADER_BYTES, ordinary=False):
-            self._place(b"", b"", None, CLEAN if clean else 0, ordinary=False)
+            flags = (CLEAN if clean else 0) | (COMPLETE if complete else 0)
+            self._place(b"", b"", None, flags, ordinary=False)
 
     def mark_wanted(self) -> bool:
         """Whether a record is durable and no frame says so yet: worth a mark when there is nothing else to write."""
@@ -291,7 +292,7 @@ class Journal:
             if entry is None:
                 kind, version = MARK, 1
             else:
-                kind, version = entry.record.KIND, record_codec.VERSION
+                kind, version = entry.record.KIND, record_codec.version_of(entry.record)
                 stream_id, position = entry.stream_id, entry.position
                 entries.append(entry)
                 if entry.chunk is not None:

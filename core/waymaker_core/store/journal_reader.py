@@ -18,6 +18,7 @@ from waymaker_core.store.errors import CorruptStore, UnknownStoreVersion, Unknow
 from waymaker_core.store.frame import (
     ALIGNMENT,
     CLEAN,
+    COMPLETE,
     HEADER_BYTES,
     MAGIC,
     MARK,
@@ -76,6 +77,8 @@ class JournalReader:
         """The greatest `durable` that a valid frame says: everything below was synced."""
         self.clean = False
         """Whether the latest opening of the directory ended in an orderly stop."""
+        self.complete = False
+        """Whether the last frame, where it is such a stop's, says that records tell of every delivery."""
         self.remnants: list[Remnant] = []
         self.torn_bytes = 0
         self.bytes_read = 0
@@ -165,6 +168,7 @@ class JournalReader:
             if header.durable > self.proven:
                 self.proven = header.durable
             self.clean = header.kind == MARK and header.flags & CLEAN != 0 and header.boot == self._boot_max
+            self.complete = header.flags & COMPLETE != 0
             if header.kind != MARK:
                 chunk = None
                 if header.body_length:

@@ -21,6 +21,7 @@ from waymaker_core.records import (
     ConsumerDeleted,
     DeliveredRecord,
     DropRecord,
+    Listed,
     PruneRecord,
     PublishRecord,
     Record,
@@ -33,7 +34,8 @@ from waymaker_core.store import config_codec
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
-"""The version that `encode` writes, of every kind."""
+"""The version that `encode` writes, of every kind but those in `_NEWER`."""
+_NEWER: Final[dict[int, int]] = {DeliveredRecord.KIND: 2}
 
 _LITTLE_ENDIAN: Final = array("H", [1]).tobytes() == b"\x01\x00"
 assert array("I").itemsize == 4 and array("Q").itemsize == 8 and array("H").itemsize == 2
@@ -239,7 +241,9 @@ def _subjects(text: bytes, count: int, subject_count: int, ids: array[int] | Non
 _PRUNE: Final = Struct("<Q")
 _ACK: Final = Struct("<QBI")
 _DROP: Final = Struct("<QIBI")
-_DELIVERED: Final = Struct("<QQQQI")
+_DELIVERED_1: Final = Struct("<QQQQI")
+_DELIVERED: Final = Struct("<QQQQQII")
+"""Consumer, considered, last delivered, dropped, uncertain to, entries, sequences."""
 
 
 def _encode_prune(record: PruneRecord) -> bytes:
@@ -286,20 +290,48 @@ def _decode_drop(meta: bytes) -> DropRecord:
 
 
 def _encode_delivered(record: DeliveredRecord) -> bytes:
-    if len(record.seqs) != len(record.counts):
-        raise ValueError("a delivery needs its count")
+    listed = record.listed
     head = _DELIVERED.pack(
-        record.consumer_id, record.considered, record.last_delivered, record.dropped, len(record.seqs)
+        record.consumer_id, record.considered, record.last_delivered, record.dropped, record.uncertain_to,
+        len(listed), sum(len(each.seqs) for each in listed),
+    )  # fmt: skip
+    columns = (
+        _raw(array("I", [len(each.seqs) for each in listed]), "I"),
+        _raw(array("I", [each.deliver_count for each in listed]), "I"),
+        _raw(array("q", [each.deadline_ms for each in listed]), "q"),
+        _raw(array("q", [each.rest_ms for each in listed]), "q"),
+        bytes(each.holding for each in listed),
     )
-    return b"".join((head, _raw(record.seqs, "Q"), _raw(record.counts, "I")))
+    return b"".join((head, *columns, *(_raw(each.seqs, "Q") for each in listed)))
 
 
 def _decode_delivered(meta: bytes) -> DeliveredRecord:
     cursor = _Cursor(meta)
-    consumer_id, considered, last_delivered, dropped, count = cursor.fields(_DELIVERED)
+    consumer_id, considered, last_delivered, dropped, uncertain_to, count, total = cursor.fields(_DELIVERED)
+    lengths, counts = cursor.column("I", count), cursor.column("I", count)
+    deadlines_ms, rests_ms = cursor.column("q", count), cursor.column("q", count)
+    holding = cursor.take(count)
+    if sum(lengths) != total:
+        raise CorruptRecord("entries and their sequences differ in number")
+    listed = [
+        Listed(counts[index], cursor.column("Q", lengths[index]), deadlines_ms[index], rests_ms[index], _flag(flag))
+        for index, flag in enumerate(holding)
+    ]
+    cursor.finish()
+    return DeliveredRecord(consumer_id, considered, last_delivered, dropped, uncertain_to, listed)
+
+
+def _decode_delivered_1(meta: bytes) -> DeliveredRecord:
+    """Version 1: a count beside each sequence, and no deadlines."""
+    cursor = _Cursor(meta)
+    consumer_id, considered, last_delivered, dropped, count = cursor.fields(_DELIVERED_1)
     seqs, counts = cursor.column("Q", count), cursor.column("I", count)
     cursor.finish()
-    return DeliveredRecord(consumer_id, considered, last_delivered, dropped, seqs, counts)
+    by_count: dict[int, list[int]] = {}
+    for seq, deliver_count in zip(seqs, counts, strict=True):
+        by_count.setdefault(deliver_count, []).append(seq)
+    listed = [Listed(each, array("Q", sorted(by_count[each]))) for each in sorted(by_count)]
+    return DeliveredRecord(consumer_id, considered, last_delivered, dropped, 0, listed)
 
 
 def _flag(value: int) -> bool:
@@ -326,30 +358,36 @@ def encode(record: Record) -> bytes:
     return config_codec.encode_record(record)
 
 
-_DECODERS: Final[dict[int, Callable[[bytes], Record]]] = {
-    PublishRecord.KIND: _decode_publish,
-    PruneRecord.KIND: _decode_prune,
-    ConsumerCreated.KIND: config_codec.decode_consumer_created,
-    ConsumerDeleted.KIND: config_codec.decode_consumer_deleted,
-    AckRecord.KIND: _decode_ack,
-    DropRecord.KIND: _decode_drop,
-    DeliveredRecord.KIND: _decode_delivered,
-    StreamCreated.KIND: config_codec.decode_stream_created,
-    StreamDeleted.KIND: config_codec.decode_stream_deleted,
-    StreamUpdated.KIND: config_codec.decode_stream_updated,
-    StreamOpened.KIND: config_codec.decode_stream_opened,
+def version_of(record: Record) -> int:
+    """The version that `encode` writes of a record's kind."""
+    return _NEWER.get(record.KIND, VERSION)
+
+
+_DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
+    # kind -> decoders of version 1, 2, ...
+    PublishRecord.KIND: (_decode_publish,),
+    PruneRecord.KIND: (_decode_prune,),
+    ConsumerCreated.KIND: (config_codec.decode_consumer_created,),
+    ConsumerDeleted.KIND: (config_codec.decode_consumer_deleted,),
+    AckRecord.KIND: (_decode_ack,),
+    DropRecord.KIND: (_decode_drop,),
+    DeliveredRecord.KIND: (_decode_delivered_1, _decode_delivered),
+    StreamCreated.KIND: (config_codec.decode_stream_created,),
+    StreamDeleted.KIND: (config_codec.decode_stream_deleted,),
+    StreamUpdated.KIND: (config_codec.decode_stream_updated,),
+    StreamOpened.KIND: (config_codec.decode_stream_opened,),
 }
 
 
 def decode(kind: int, version: int, meta: bytes) -> Record:
     """The record of a kind from its meta part. Raises `CorruptRecord`, or `UnknownVersion` for a kind or version to come."""
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
+    decoders = _DECODERS.get(kind)
+    if decoders is None:
         raise UnknownVersion("record kind", kind, max(_DECODERS))
-    if version != VERSION:
-        raise UnknownVersion(f"a record of kind {kind}", version, VERSION)
+    if not 1 <= version <= len(decoders):
+        raise UnknownVersion(f"a record of kind {kind}", version, len(decoders))
     try:
-        return decoder(meta)
+        return decoders[version - 1](meta)
     except CorruptRecord:
         raise
     except (error, ValueError, IndexError, OverflowError) as problem:

@@ -108,13 +108,15 @@ class Target(Protocol):
 class Recovered:
     """What recovery found.
 
-    `clean`: the last stop was a drain. `orphans`: files that nobody names, to be deleted at leisure. `warnings`: damage
-    that takes nothing away (a superseded snapshot, a frame of a deleted stream), in words. `skipped`: records that a
-    snapshot covers or whose stream is gone. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
+    `clean`: the last stop was a drain; `complete`: and records tell of every delivery. `orphans`: files that nobody names,
+    to be deleted at leisure. `warnings`: damage that takes nothing away (a superseded snapshot, a frame of a deleted
+    stream), in words. `skipped`: records that a snapshot covers or whose stream is gone. `cut_bytes`: length of the torn
+    tail; `cut_at`: its path and offset, or None.
     """
 
     __slots__ = (
-        "manifest", "journal", "chain", "quarantines", "orphans", "warnings", "clean", "is_new", "replayed", "skipped",
+        "manifest", "journal", "chain", "quarantines", "orphans", "warnings", "clean", "complete", "is_new", "replayed",
+        "skipped",
         "replayed_bytes", "cut_bytes", "cut_at",
     )  # fmt: skip
 
@@ -126,6 +128,7 @@ class Recovered:
         self.orphans: list[str] = []
         self.warnings: list[str] = []
         self.clean = False
+        self.complete = False
         self.is_new = False
         self.replayed = 0
         self.skipped = 0
@@ -163,6 +166,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     recovered.orphans = orphans
     recovered.warnings = replay.warnings
     recovered.clean = reader.clean
+    recovered.complete = reader.clean and reader.complete
     recovered.replayed, recovered.skipped = replay.replayed, replay.skipped
     recovered.replayed_bytes = reader.bytes_read
     last = reader.segments[-1]
