@@ -1,45 +1,51 @@
 """`waymaker sim`: run seeds, shrink what fails, compare with the naive broker, hunt for as long as there is time.
 
-Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped or survived.
-The worst decides.
+Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped or
+survived. The worst decides. Commands import what they need when they run, for the program's list of all commands reads this module.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import secrets
+import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from waymaker_sim import marks
-from waymaker_sim.case_commands import known_mutant, replay, save_into, shrink
-from waymaker_sim.checks import CHECKS, SAFETY
-from waymaker_sim.compare import converse
-from waymaker_sim.digest import Digest, first_difference
-from waymaker_sim.mutants import MUTANTS, gate
-from waymaker_sim.mutation.command import mutate
-from waymaker_sim.pair import Disagreement
-from waymaker_sim.reporting import EXIT_CODES, NS, Tally
-from waymaker_sim.run import Report, run_seed, run_tape
-from waymaker_sim.story.command import story
-from waymaker_sim.tape import Tape
+if TYPE_CHECKING:
+    from waymaker_sim.run import Report
 
 EXIT_ESCAPED = 6
 YEAR_SECONDS = 365.25 * 86_400
+ELSEWHERE = {
+    "story": "waymaker_sim.story.command",
+    "shrink": "waymaker_sim.case_commands",
+    "replay": "waymaker_sim.case_commands",
+    "mutate": "waymaker_sim.mutation.command",
+}
+"""Command to the module that defines it under the same name."""
 
 
-@click.group()
+class _Lazy(click.Group):
+    """A group that imports a command when it is used: to be listed by another program must cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=_Lazy)
 def sim() -> None:
-    """Live through simulated crashes, torn disks and hostile clocks, from a seed."""
-
-
-for command in (story, shrink, replay, mutate):
-    sim.add_command(command)
+    """Live through simulated crashes and torn disks, from a seed."""
 
 
 class SeedRange(click.ParamType[range]):
@@ -78,6 +84,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Run one seed or a range of them."""
+    from waymaker_sim.case_commands import known_mutant
+    from waymaker_sim.reporting import Tally
+
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed N or --seeds A..B")
     known_mutant(mutant)
@@ -92,10 +101,16 @@ def run(
 
 
 def _saver(folder: Path | None, mutant: str = "") -> Callable[[Report], None] | None:
+    from waymaker_sim.case_commands import save_into
+
     return None if folder is None else lambda report: save_into(folder, report, mutant)
 
 
 def _traced(seed: int, mutant: str, trace: Path) -> Report:
+    from waymaker_sim.digest import Digest
+    from waymaker_sim.run import run_tape
+    from waymaker_sim.tape import Tape
+
     digest = Digest(keep_lines=True)
     report = run_tape(Tape(seed), digest, mutant)
     trace.write_text("\n".join(digest.lines) + "\n")
@@ -103,6 +118,10 @@ def _traced(seed: int, mutant: str, trace: Path) -> Report:
 
 
 def _run_all(seeds: Iterable[int], jobs: int, double: bool, mutant: str) -> Iterator[Report]:
+    import multiprocessing
+
+    from waymaker_sim.run import run_seed
+
     work = partial(run_seed, double=double, mutant=mutant)
     if jobs <= 1:
         yield from map(work, seeds)
@@ -115,6 +134,12 @@ def _run_all(seeds: Iterable[int], jobs: int, double: bool, mutant: str) -> Iter
 @click.option("--seed", type=int, required=True)
 def twice(seed: int) -> None:
     """Live one seed twice and point at the first difference."""
+    from waymaker_sim.checks import SAFETY
+    from waymaker_sim.digest import Digest, first_difference
+    from waymaker_sim.reporting import EXIT_CODES
+    from waymaker_sim.run import run_tape
+    from waymaker_sim.tape import Tape
+
     one, other = Digest(keep_lines=True), Digest(keep_lines=True)
     run_tape(Tape(seed), one)
     run_tape(Tape(seed), other)
@@ -130,6 +155,11 @@ def twice(seed: int) -> None:
 @click.option("--seed", default=1, show_default=True)
 def compare(steps: int, seed: int) -> None:
     """Compare the node with the naive broker, answer by answer."""
+    from waymaker_sim.checks import SAFETY
+    from waymaker_sim.compare import converse
+    from waymaker_sim.pair import Disagreement
+    from waymaker_sim.reporting import EXIT_CODES
+
     try:
         conversation = converse(seed, steps)
     except Disagreement as error:
@@ -140,13 +170,19 @@ def compare(steps: int, seed: int) -> None:
 
 @sim.command()
 @click.option("--minutes", default=10.0, show_default=True, help="How long to hunt.")
-@click.option("--jobs", default=multiprocessing.cpu_count(), show_default="all cores")
+@click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="all cores")
 @click.option("--first", type=int, help="First seed; drawn where it is not given.")
 @click.option(
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Save the tape of each failing run here."
 )
 def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) -> None:
     """Run new seeds for so many minutes, each of them twice."""
+    import secrets
+    import time
+
+    from waymaker_sim import marks
+    from waymaker_sim.reporting import NS, Tally
+
     start = first if first is not None else secrets.randbelow(1 << 40)
     begun = time.perf_counter()
 
@@ -169,6 +205,10 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
 
 def _in_batches(seeds: Iterator[int], jobs: int) -> Iterator[Report]:
     """As `_run_all`, but the seeds are drawn only as fast as they are run."""
+    import multiprocessing
+
+    from waymaker_sim.run import run_seed
+
     work = partial(run_seed, double=True)
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         while batch := [seed for seed, _ in zip(seeds, range(jobs * 8), strict=False)]:
@@ -178,17 +218,23 @@ def _in_batches(seeds: Iterator[int], jobs: int) -> Iterator[Report]:
 @sim.command()
 def checks() -> None:
     """List the checks and the rules they guard."""
+    from waymaker_sim.checks import CHECKS
+
     for name, (kind, rule) in CHECKS.items():
         click.echo(f"{name:<24} {kind:<9} {rule}")
 
 
 @sim.command()
 @click.option("--seeds", type=SeedRange(), default="1..20000", show_default=True, help="Seeds to take, in order.")
-@click.option("--runs", default=gate.RUNS_MAX, show_default=True, help="How many runs a mutant may survive.")
+@click.option("--runs", default=200, show_default=True, help="How many runs a mutant may survive.")
 @click.option("--only", default="", help="One mutant.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run mutants in.")
 def mutants(seeds: range, runs: int, only: str, jobs: int) -> None:
     """Take each rule out of the core in turn; fails where no seed notices."""
+    import multiprocessing
+
+    from waymaker_sim.mutants import MUTANTS, gate
+
     if only and only not in MUTANTS:
         raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
     falls: list[gate.Fall] = []

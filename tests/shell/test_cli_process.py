@@ -57,6 +57,17 @@ def stream(run: Callable[..., subprocess.CompletedProcess[str]], request: pytest
     run("stream", "rm", name, "--yes")
 
 
+def test_the_list_of_commands_imports_nothing_that_a_command_needs() -> None:
+    script = (
+        "import sys; from waymaker.cli import main; main(['--help']);"
+        "heavy = {'grpc', 'google.protobuf', 'asyncio', 'waymaker_core', 'waymaker_sim.run', 'multiprocessing', 'rich'};"
+        "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == ""
+    assert "  sim " in done.stdout
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

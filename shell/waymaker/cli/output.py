@@ -91,12 +91,21 @@ def message_object(message: Message) -> dict[str, Any]:
     return out
 
 
-def message_line(message: Message, form: str) -> bytes:
-    """One message as a line: `json`, `raw` (the payload alone), or sequence, subject and payload."""
+def message_lines(messages: Iterable[Message], form: str) -> bytes:
+    """Messages, a line each: `json`, `raw` (the payload alone), or sequence, subject and payload.
+
+    JSON is msgspec's here, several times faster than the standard library's and the same to the byte.
+    """
     if form == "json":
-        return to_json(message_object(message)).encode() + b"\n"
+        from msgspec.json import Encoder
+
+        return Encoder().encode_lines([message_object(message) for message in messages])
     if form == "raw":
-        return message.payload + b"\n"
+        return b"".join([message.payload + b"\n" for message in messages])
+    return b"".join(map(_line, messages))
+
+
+def _line(message: Message) -> bytes:
     return b"%d\t%s\t%s\n" % (message.seq, message.subject.encode(), _one_line(message.payload))
 
 

@@ -28,7 +28,7 @@ async def get(
     """Print the newest payload at SUBJECT, byte for byte; with --all, every message there, a line each."""
     if every:
         async for message in client.scan(stream, subject, from_seq=from_seq, limit=limit):
-            output.write(output.message_line(message, "json" if as_json else "line"))
+            output.write(output.message_lines([message], "json" if as_json else "line"))
         return
     latest = await client.get(stream, subject)
     if latest is None:
@@ -38,7 +38,7 @@ async def get(
             f"waymaker subjects {stream}",
             code="no_message",
         )
-    output.write(output.message_line(latest, "json") if as_json else latest.payload)
+    output.write(output.message_lines([latest], "json") if as_json else latest.payload)
 
 
 @click.command()

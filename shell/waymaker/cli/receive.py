@@ -61,7 +61,7 @@ async def _print(
     subscription = client.subscribe(stream, consumer, prefetch=4_096, stop_when_empty=stop_when_empty, limit=count)
     async with subscription:
         async for batch in subscription.batches():
-            output.write(b"".join([output.message_line(message, form) for message in batch]))
+            output.write(output.message_lines(batch, form))
             if not no_ack:
                 batch.ack()
 
@@ -91,7 +91,7 @@ async def fetch(
     """Print what CONSUMER has to deliver now, and acknowledge it. Nothing there: nothing printed."""
     messages = await client.fetch(stream, consumer, batch)
     form = _form(as_json, raw)
-    output.write(b"".join([output.message_line(message, form) for message in messages]))
+    output.write(output.message_lines(messages, form))
     if no_ack or not messages:
         return
     last: Any = None

@@ -19,25 +19,26 @@ from waymaker.cli import exits
 
 GROUP = "waymaker.commands"
 COMMANDS = {
-    "dev": "serving",
-    "serve": "serving",
-    "stream": "streams",
-    "consumer": "consumers",
-    "pub": "publish",
-    "sub": "receive",
-    "fetch": "receive",
-    "get": "reads",
-    "subjects": "reads",
-    "watch": "reads",
-    "backup": "archives",
-    "restore": "archives",
-    "check": "checking",
-    "info": "reads",
-    "token": "serving",
-    "version": "about",
-    "completion": "about",
+    "dev": ("serving", "Run a server for development, on this machine only."),
+    "serve": ("serving", "Run a server."),
+    "stream": ("streams", "Make, list, look at, change and remove streams."),
+    "consumer": ("consumers", "Make, list, look at and remove consumers."),
+    "pub": ("publish", "Publish to a stream."),
+    "sub": ("receive", "Print the messages of a consumer as they come."),
+    "fetch": ("receive", "Print and acknowledge what a consumer has now."),
+    "get": ("reads", "Print the newest payload at a subject, or all."),
+    "subjects": ("reads", "List the subjects that hold messages."),
+    "watch": ("reads", "Print what is made, changed and removed."),
+    "backup": ("archives", "Copy a stream with its consumers into a file."),
+    "restore": ("archives", "Make a stream from such a file."),
+    "check": ("checking", "Verify the data directory of a stopped server."),
+    "info": ("reads", "Show what the server is."),
+    "token": ("serving", "Make a bearer token."),
+    "version": ("about", "Print the versions of this program and its parts."),
+    "completion": ("about", "Print the script that completes commands."),
 }
-"""Command to the module of this package that defines it under the same name, in the order of a newcomer's day."""
+"""Command to the module of this package that defines it under the same name, and what the list of commands says of it
+(its module is not imported for that), in the order of a newcomer's day."""
 
 
 class _ReaderGone(Exception):
@@ -62,8 +63,8 @@ class Root(click.Group):
         return [*COMMANDS, *sorted(name for name in _found() if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is not None:
+        if cmd_name in COMMANDS:
+            module, _ = COMMANDS[cmd_name]
             command: click.Command = getattr(import_module(f"waymaker.cli.{module}"), cmd_name)
             return command
         entry = _found().get(cmd_name)
@@ -71,6 +72,16 @@ class Root(click.Group):
             return None
         loaded = entry.load()
         return loaded if isinstance(loaded, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing ours."""
+        rows = [(name, summary) for name, (_, summary) in COMMANDS.items()]
+        for name in sorted(_found()):
+            command = self.get_command(ctx, name) if name not in COMMANDS else None
+            if command is not None:
+                rows.append((name, command.get_short_help_str(60)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
