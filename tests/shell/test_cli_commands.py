@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -252,6 +252,67 @@ def test_a_bad_line_is_named_and_ends_the_publishing(
     assert len(orders.streams["orders"].messages) == 4, "what stood before the bad line was published"
 
 
+def test_a_bad_line_ends_with_all_that_a_loader_needs_to_go_on(orders: FakeServer, waymaker: Command) -> None:
+    subjects = ["orders.a", "bad", "bad", "orders.b", "bad", "orders.c"]
+    lines = [f'{{"subject": "{subject}"}}' for subject in subjects]
+    text = "\n".join(["", lines[0], "", *lines[1:], "", "{broken", lines[0]]) + "\n"
+    ran = waymaker("pub", "orders", "--envelope", input=text)
+    assert (ran.code, ran.out) == (exits.REFUSED, "6\n")
+    assert ran.err.splitlines()[:4] == [
+        "3 message(s) stored in orders, the last as 6",
+        "lines 4 to 5 not stored: not here (subject_rejected)",
+        "line 7 not stored: not here (subject_rejected)",
+        "error: line 10 is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1) (bad_line)",
+    ]
+    assert "--from-line 9" in ran.err
+    told = waymaker("pub", "orders", "--envelope", "--json", input=text)
+    summary: Any = told.json[0]
+    assert (summary["stored"], summary["last_seq"], summary["next_line"]) == (3, 9, 9)
+    assert [failure["line"] for failure in summary["failures"]] == [4, 5, 7]
+    rest = waymaker("pub", "orders", "--envelope", "--from-line", "9", input=text.replace("{broken", lines[0]))
+    assert (rest.code, rest.out) == (0, "11\n")
+
+
+@pytest.mark.parametrize("line", ["5", "[[" * 3_000, '{"subject": 5}', '{"subject": "orders.a", "payload": {"a": 1}}',
+                                  '{"subject": "orders.a", "headers": 5}', '{"subject": "orders.a", "headers": [["k"]]}',
+                                  '{"subject": "orders.a", "headers": {"k": 1}}', '{"subject": "orders.a", "ts_ms": "x"}',
+                                  '{"subject": "orders.a", "payload_base64": 5}'])  # fmt: skip
+def test_envelopes_that_are_none_are_bad_lines(orders: FakeServer, waymaker: Command, line: str) -> None:
+    ran = waymaker("pub", "orders", "--envelope", input=line + "\n")
+    assert ran.code == exits.REFUSED
+    assert "error: line 1 " in ran.err
+    assert "--from-line 1 " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("value", "subject"),
+    [
+        ({"a": "{b}", "b": "x"}, "orders.{b}-x"),
+        ({"a": "{a}", "b": "{a}"}, "orders.{a}-{a}"),
+        ({"a": "new.b", "b": "x"}, None),
+        ({"a": "*", "b": "x"}, None),
+        ({"a": "x", "b": ">"}, None),
+        ({"a": "x y", "b": "x"}, None),
+        ({"a": "x", "b": "\n"}, None),
+        ({"a": 1.5, "b": "x"}, None),
+        ({"a": True, "b": "x"}, None),
+    ],
+)
+def test_a_template_is_filled_in_one_pass_and_a_value_is_one_token(
+    orders: FakeServer, waymaker: Command, value: dict[str, object], subject: str | None
+) -> None:
+    ran = waymaker("pub", "orders", "orders.{a}-{b}", "--ndjson", input=json.dumps(value))
+    assert ran.code == (0 if subject else exits.REFUSED)
+    assert [m[0] for m in orders.streams["orders"].messages[3:]] == ([subject] if subject else [])
+    assert subject is not None or "line 1 has" in ran.err
+
+
+def test_dots_make_tokens_where_that_is_asked_for(orders: FakeServer, waymaker: Command) -> None:
+    ran = waymaker("pub", "orders", "orders.{a}", "--ndjson", "--dots-in-fields", input='{"a": "x.y"}\n{"a": "x.*"}')
+    assert (ran.code, ran.out) == (exits.REFUSED, "4\n")
+    assert orders.streams["orders"].messages[3][0] == "orders.x.y"
+
+
 def test_what_sub_prints_pub_takes(orders: FakeServer, waymaker: Command) -> None:
     waymaker("pub", "orders", "orders.bin", "-H", "k: v", input=b"\xff\x00")
     printed = waymaker("sub", "orders", "reader", "--stop-when-empty", "--json")
@@ -265,8 +326,8 @@ def test_refused_messages_are_named_and_decide_the_exit_code(orders: FakeServer,
     ran = waymaker("pub", "orders", "--envelope", input=lines)
     assert ran.code == exits.REFUSED
     assert "20 message(s) stored" in ran.err
-    assert "message 2: not here (subject_rejected)" in ran.err
-    assert "... and 10 more" in ran.err
+    assert "line 2 not stored: not here (subject_rejected)" in ran.err
+    assert "line 40 not stored: not here (subject_rejected)" in ran.err
 
 
 def test_an_expected_sequence_that_is_wrong_is_refused(orders: FakeServer, waymaker: Command) -> None:
@@ -286,6 +347,8 @@ def test_an_expected_sequence_that_is_wrong_is_refused(orders: FakeServer, wayma
         ("orders", "a", "--lines", "--expect-seq", "1"),
         ("orders", "a", "b", "-H", "no colon"),
         ("orders", "a", "b", "--time", "whenever"),
+        ("orders", "a", "b", "--from-line", "2"),
+        ("orders", "a", "--lines", "--dots-in-fields"),
         ("orders", "a", "b", "--timeout", "0"),
     ],
 )

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 
 class CommandError(Exception):
-    """A failure found by a command itself. `hint` is what to type next."""
+    """A failure found by a command itself. `hint` is what to type next, `outcome` as that of a client's exception."""
 
-    def __init__(self, message: str, exit_code: int = exits.FAILED, hint: str = "", code: str = "failed") -> None:
+    def __init__(
+        self, message: str, exit_code: int = exits.FAILED, hint: str = "", code: str = "failed",
+        outcome: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message)
+        self.outcome = outcome
         self.exit_code = exit_code
         self.hint = hint
         self.code = code
@@ -30,7 +34,7 @@ def say(error: Exception) -> int:
     from waymaker.client.errors import WaymakerError
 
     if isinstance(error, CommandError):
-        _write(str(error), code=error.code, hint=error.hint)
+        _write(str(error), code=error.code, hint=error.hint, outcome=error.outcome)
         return error.exit_code
     if isinstance(error, WaymakerError):
         return _say_client(error)

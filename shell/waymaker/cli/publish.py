@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from waymaker.cli import exits, output
-from waymaker.cli.failure import CommandError, exit_code_of
-from waymaker.cli.reading import LineTooLong, lines, pieces
+from waymaker.cli import exits, line_messages, output
+from waymaker.cli.failure import CommandError, exit_code_of, hint_of
+from waymaker.cli.line_messages import LineMessages
+from waymaker.cli.reading import lines, pieces
 from waymaker.cli.session import connected, stream_argument
 from waymaker.cli.units import MOMENT
 
 if TYPE_CHECKING:
+    from waymaker.cli.publish_report import Report
     from waymaker.client.client import Client
-    from waymaker.client.publishing import Many
-    from waymaker.client.results import PublishResults
-    from waymaker.client.values import Outgoing
 
-FAILURES_SHOWN = 10
 PAYLOAD_BYTES_MAX = 64 << 20
 """More than any server takes as one message: where reading a single payload stops."""
 
@@ -81,15 +76,27 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     metavar="N",
     help="Store only if this is the last sequence at the subject (0: none yet). One message only.",
 )
+@click.option(
+    "--from-line",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Leave out the lines before line N: to go on with what was not stored.",
+)
+@click.option(
+    "--dots-in-fields", is_flag=True, help="With --ndjson: a field may hold dots, and so make several tokens."
+)
 @connected
 async def pub(
     client: Client, *, stream: str, subject: str | None, payload: str | None, path: str | None, by_line: bool, ndjson: bool,
-    envelope: bool, headers: list[tuple[str, str]], ts_ms: int, expect_seq: int | None, as_json: bool,
+    envelope: bool, headers: list[tuple[str, str]], ts_ms: int, expect_seq: int | None, from_line: int | None,
+    dots_in_fields: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Publish to STREAM.
 
     With PAYLOAD, that is the message. Without, the message is what standard input or --file holds, or with --lines,
     --ndjson or --envelope every line of it is one. Prints the (last) sequence once all is on disk.
+
+    A line that makes no message ends it: what was stored and which lines were not is said, and --from-line goes on.
 
     \b
       waymaker pub orders orders.new '{"id": 7}'
@@ -100,6 +107,11 @@ async def pub(
     """
     many = by_line or ndjson or envelope
     _check_usage(subject, payload, path, [by_line, ndjson, envelope], expect_seq)
+    ctx = click.get_current_context(silent=True)
+    if from_line is not None and not many:
+        raise click.UsageError("--from-line is for --lines, --ndjson and --envelope", ctx)
+    if dots_in_fields and not ndjson:
+        raise click.UsageError("--dots-in-fields is for --ndjson", ctx)
     with _source(path) as (source, size):
         if not many:
             assert subject is not None
@@ -110,14 +122,14 @@ async def pub(
             click.echo(output.to_json({"stream": stream, "seq": seq}) if as_json else str(seq))
             return exits.OK
         with _progress(path, size) as (on_bytes, on_messages):
-            read = lines(source, on_bytes)
-            messages: AsyncIterator[Many] = (
-                _plain_lines(read, subject or "", headers, ts_ms) if by_line
-                else _ndjson(read, subject or "", headers, ts_ms) if ndjson
-                else _envelopes(read, subject, headers)
+            make = (
+                line_messages.plain(subject or "", headers, ts_ms) if by_line
+                else line_messages.ndjson(subject or "", headers, ts_ms, dots_in_fields) if ndjson
+                else line_messages.envelopes(subject, headers)
             )  # fmt: skip
-            results = await _publish_all(client, stream, messages, on_messages)
-        return _tell(stream, results, as_json)
+            messages = LineMessages(lines(source, on_bytes), make, from_line or 1, skip_blank=not by_line)
+            report = await _publish_lines(client, stream, messages, on_messages)
+        return _told(report, as_json)
 
 
 def _check_usage(
@@ -186,143 +198,30 @@ def _progress(
         yield (lambda count: progress.advance(task, count)), on_messages
 
 
-async def _publish_all(
-    client: Client, stream: str, messages: AsyncIterator[Many], on_messages: Callable[[int], None] | None
-) -> PublishResults:
+async def _publish_lines(
+    client: Client, stream: str, source: LineMessages, on_messages: Callable[[int], None] | None
+) -> Report:
+    from waymaker.cli.publish_report import Report
     from waymaker.client.errors import WaymakerError
+    from waymaker.client.results import PublishResults
 
     try:
-        return await client.publish_many(stream, messages, on_progress=on_messages)
+        results = await client.publish_many(stream, source, on_progress=on_messages)
     except WaymakerError as error:
-        if error.results is not None and len(error.results):
-            output.note(f"{error.results.stored:,} message(s) stored before this:")
-        raise
-    except LineTooLong as error:
-        raise CommandError(str(error), exits.REFUSED) from None
+        if not isinstance(error.results, PublishResults) or not len(error.results):
+            raise
+        return Report(stream, source, error.results, error)
+    return Report(stream, source, results, source.stopped)
 
 
-def _tell(stream: str, results: PublishResults, as_json: bool) -> int:
-    """Prints what became of many messages; the exit code."""
-    failures = results.failures
-    if as_json:
-        click.echo(output.to_json(_summary(stream, results)))
-    else:
-        output.note(f"{results.stored:,} message(s) stored in {stream}")
-        if results.stored:
-            click.echo(str(results.last_seq))
-    for index in sorted(failures)[:FAILURES_SHOWN]:
-        output.note(f"message {index + 1}: {failures[index].message} ({failures[index].code})")
-    if len(failures) > FAILURES_SHOWN:
-        output.note(f"... and {len(failures) - FAILURES_SHOWN:,} more")
-    if not failures:
-        return exits.OK
-    return exit_code_of(failures[min(failures)])
-
-
-def _summary(stream: str, results: PublishResults) -> dict[str, Any]:
-    failures = results.failures
-    out: dict[str, Any] = {
-        "stream": stream,
-        "stored": results.stored,
-        "failed": len(failures),
-        "last_seq": results.last_seq,
-    }
-    if failures:
-        out["failures"] = [
-            {"message": index + 1, "code": failures[index].code, "text": failures[index].message}
-            for index in sorted(failures)[:FAILURES_SHOWN]
-        ]
-    return out
-
-
-# --------------------------------------------------------------------------------- lines to messages
-
-
-async def _plain_lines(
-    read: AsyncIterator[bytes], subject: str, headers: list[tuple[str, str]], ts_ms: int
-) -> AsyncIterator[Many]:
-    make = _maker(subject, headers, ts_ms)
-    async for line in read:
-        yield make(subject, line)
-
-
-async def _ndjson(
-    read: AsyncIterator[bytes], subject: str, headers: list[tuple[str, str]], ts_ms: int
-) -> AsyncIterator[Many]:
-    """JSON values, stored as they stand. Fields named in the subject are filled in from each value."""
-    make = _maker(subject, headers, ts_ms)
-    fields = re.findall(r"\{([^{}]*)\}", subject)
-    number = 0
-    async for line in read:
-        number += 1
-        if not line.strip():
-            continue
-        value = _json(line, number)
-        yield make(_filled(subject, fields, value, number) if fields else subject, line)
-
-
-async def _envelopes(
-    read: AsyncIterator[bytes], subject: str | None, headers: list[tuple[str, str]]
-) -> AsyncIterator[Many]:
-    """Messages as `sub --json` prints them."""
-    number = 0
-    async for line in read:
-        number += 1
-        if line.strip():
-            yield _envelope(_json(line, number), subject, headers, number)
-
-
-def _envelope(value: Any, subject: str | None, headers: list[tuple[str, str]], number: int) -> Outgoing:
-    from waymaker.client.values import Outgoing
-
-    if not isinstance(value, dict):
-        raise _bad_line(number, "is not a JSON object")
-    where = subject if subject is not None else value.get("subject")
-    if not isinstance(where, str):
-        raise _bad_line(number, "has no subject; give SUBJECT for all")
-    try:
-        if "payload_base64" in value:
-            payload = base64.b64decode(value["payload_base64"], validate=True)
-        else:
-            payload = str(value.get("payload", "")).encode()
-    except (ValueError, TypeError):
-        raise _bad_line(number, "has a payload_base64 that is not base64") from None
-    own = value.get("headers") or {}
-    pairs = list(own.items()) if isinstance(own, dict) else [tuple(pair) for pair in own]
-    ts_ms = value.get("ts_ms", 0)
-    if not isinstance(ts_ms, int) or isinstance(ts_ms, bool):
-        raise _bad_line(number, "has a ts_ms that is no whole number")
-    return Outgoing(where, payload, [*pairs, *headers], ts_ms)
-
-
-def _maker(subject: str, headers: list[tuple[str, str]], ts_ms: int) -> Callable[[str, bytes], Many]:
-    if not headers and not ts_ms:
-        return lambda where, payload: (where, payload)
-    from waymaker.client.values import Outgoing
-
-    return lambda where, payload: Outgoing(where, payload, headers, ts_ms)
-
-
-def _json(line: bytes, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise _bad_line(number, f"is not JSON: {error}") from None
-
-
-def _filled(subject: str, fields: list[str], value: Any, number: int) -> str:
-    for field in fields:
-        found: Any = value
-        for key in field.split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(found, str | int | float) or isinstance(found, bool) or found == "":
-            raise _bad_line(number, f"has no field {field!r} to make the subject {subject!r} of")
-        subject = subject.replace("{" + field + "}", str(found))
-    return subject
-
-
-def _bad_line(number: int, problem: str) -> CommandError:
-    return CommandError(
-        f"line {number} {problem}; the lines before it were published", exits.REFUSED, "correct the line, then go on from it",
-        code="bad_line",
-    )  # fmt: skip
+def _told(report: Report, as_json: bool) -> int:
+    """Tell of many messages; the exit code. What ended it early is raised, with the line to go on from."""
+    report.tell(as_json)
+    stopped = report.stopped
+    if stopped is None:
+        return report.exit_code
+    go_on = f"--from-line {report.next_line} goes on behind what was stored"
+    if isinstance(stopped, CommandError):
+        raise CommandError(str(stopped), stopped.exit_code, f"correct it; {go_on}", stopped.code)
+    hint = "; ".join(filter(None, (hint_of(stopped), go_on)))
+    raise CommandError(stopped.message, exit_code_of(stopped), hint, stopped.code, stopped.outcome)
