@@ -15,8 +15,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
-# gRPC's own notices of forks and sockets are not this program's output; a set variable wins.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# gRPC's own log lines are not this program's output: what they tell, exceptions tell. A set variable wins.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
     from waymaker.client import sync as sync
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import DeadlineExceededError as DeadlineExceededError
     from waymaker.client.errors import FailedPreconditionError as FailedPreconditionError
     from waymaker.client.errors import ForkedError as ForkedError
+    from waymaker.client.errors import HandshakeError as HandshakeError
     from waymaker.client.errors import ImmutableFieldError as ImmutableFieldError
     from waymaker.client.errors import InternalError as InternalError
     from waymaker.client.errors import InternalResultError as InternalResultError
@@ -99,12 +100,12 @@ _NAMES = {
     "errors": (
         "NOT_APPLIED", "UNKNOWN", "AbortedError", "AlreadyExistsError", "CancelledError", "ClosedError",
         "ConnectionLostError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "ForkedError",
-        "ImmutableFieldError", "InternalError", "InternalResultError", "InvalidArgumentError", "InvalidConfigError",
-        "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError", "NotFoundError",
-        "NotFoundStatusError", "OutOfRangeError", "OversizeError", "PermissionDeniedError", "ResourceExhaustedError",
-        "ResultCodeError", "StatusError", "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError",
-        "UnavailableError", "UnimplementedError", "UnknownStatusError", "UsageError", "WaymakerError",
-        "WrongRevisionError", "WrongTypeError",
+        "HandshakeError", "ImmutableFieldError", "InternalError", "InternalResultError", "InvalidArgumentError",
+        "InvalidConfigError", "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError",
+        "NotFoundError", "NotFoundStatusError", "OutOfRangeError", "OversizeError", "PermissionDeniedError",
+        "ResourceExhaustedError", "ResultCodeError", "StatusError", "SubjectRejectedError", "TransferCorruptedError",
+        "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownStatusError", "UsageError",
+        "WaymakerError", "WrongRevisionError", "WrongTypeError",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -81,7 +81,8 @@ class Session:
 class FakeServer:
     """`on_frame(session, frame)` may return True: the frame is then not handled."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.credentials = credentials
         self.streams: dict[str, FakeStream] = {}
         self.frames: list[pl.Frame] = []
         self.sessions: list[Session] = []
@@ -112,7 +113,11 @@ class FakeServer:
             ]
         )
         self._server.add_generic_rpc_handlers((_Handlers(self),))
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        if self.credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, self.credentials)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -390,10 +395,10 @@ class FakeServer:
 
 
 @contextlib.contextmanager
-def threaded_server() -> Iterator[FakeServer]:
+def threaded_server(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeServer]:
     """A fake server on a thread of its own, for synchronous tests."""
     loop = _lasting_loop()
-    fake = FakeServer()
+    fake = FakeServer(credentials)
     asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
     try:
         yield fake

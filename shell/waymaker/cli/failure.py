@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +13,16 @@ from waymaker.cli import exits
 
 if TYPE_CHECKING:
     from waymaker.client.errors import WaymakerError
+
+
+HANDSHAKE_HINTS: Final = {
+    "tls_needed": "--tls, or --ca FILE where an authority of your own has signed the server's certificate",
+    "tls_not_spoken": "leave out --tls, --ca and the variable WAYMAKER_CA",
+    "certificate_name": "--server with a name that the certificate holds, or --tls-name NAME",
+    "certificate_not_trusted": "--ca FILE with the authority that has signed the server's certificate",
+    "client_certificate": "--cert FILE --key FILE, signed by an authority that the server trusts",
+}
+"""What to type where client and server do not understand each other, in the command line's words."""
 
 
 class CommandError(Exception):
@@ -96,6 +106,8 @@ def hint_of(error: WaymakerError) -> str:
         existing = f"waymaker consumer info {stream} {name}; another name, or waymaker consumer rm {stream} {name}"
     if isinstance(error, e.UnknownStatusError) or error.outcome == e.UNKNOWN:
         return "it may have happened: look first, for example with `waymaker stream info " + stream + "`"
+    if isinstance(error, e.HandshakeError):
+        return HANDSHAKE_HINTS.get(error.code, error.advice)
     hints: list[tuple[type[WaymakerError], str]] = [
         (e.NoSuchStreamError, f"waymaker stream ls, or waymaker stream add {stream}"),
         (e.NoSuchConsumerError, f"waymaker consumer ls {stream}"),
@@ -113,7 +125,10 @@ def hint_of(error: WaymakerError) -> str:
 
 
 def _say_client(error: WaymakerError) -> int:
-    _write(error.message, code=error.code, hint=hint_of(error), outcome=error.outcome)
+    from waymaker.client.errors import HandshakeError
+
+    message = error.what if isinstance(error, HandshakeError) else error.message
+    _write(message, code=error.code, hint=hint_of(error), outcome=error.outcome)
     return exit_code_of(error)
 
 

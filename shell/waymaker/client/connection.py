@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
+from waymaker.client.diagnosis import diagnose
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
     ClosedError,
     ConnectionLostError,
+    HandshakeError,
     PermissionDeniedError,
     ResourceExhaustedError,
     UnauthenticatedError,
@@ -51,7 +53,7 @@ FRAME_ITEMS_MAX = 4_096
 LEFT_MAX = 1_024
 LOSSES_MAX = 5
 """How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
-FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError)
+FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
 """Ends of a session that trying again does not mend: whoever waits is told."""
 
 
@@ -87,6 +89,7 @@ class Connection:
         self._over: WaymakerError | None = None
         """Why there will be no other session."""
         self._last_error: WaymakerError | None = None
+        self._diagnosis: asyncio.Task[HandshakeError | None] | None = None
         self._ready = asyncio.Event()
         self._next_id = 0
         self._outbox: deque[Work] = deque()
@@ -112,19 +115,33 @@ class Connection:
         self._forks = this_process.forks
         self._opened = loop.create_future()
         self._task = loop.create_task(self._run(), name="waymaker-connection")
+        patience = loop.call_later(self.options.connect_timeout / 3, self._diagnose)
         try:
             async with asyncio.timeout(self.options.connect_timeout):
                 await asyncio.shield(self._opened)
         except TimeoutError:
+            diagnosed = self._diagnosis is not None and self._diagnosis.done()
+            finding = self._diagnosis.result() if diagnosed and self._diagnosis is not None else None
             await self.close()
             reason = f": {self._last_error}" if self._last_error else ""
-            raise UnavailableError(
+            raise finding or UnavailableError(
                 f"no answer from {self.options.target} within {self.options.connect_timeout:g} s{reason}",
                 outcome=NOT_APPLIED,
             ) from None
         except BaseException:
             await self.close()
             raise
+        finally:
+            patience.cancel()
+            if self._diagnosis is not None:
+                self._diagnosis.cancel()
+
+    def _diagnose(self) -> asyncio.Task[HandshakeError | None]:
+        """Begins to find out why the opening takes long, or has failed."""
+        if self._diagnosis is None:
+            work = diagnose(self.options, self.options.connect_timeout / 2)
+            self._diagnosis = asyncio.get_running_loop().create_task(work, name="waymaker-diagnosis")
+        return self._diagnosis
 
     async def close(self) -> None:
         """Ends the session; whatever is still waiting fails."""
@@ -253,6 +270,8 @@ class Connection:
             assert self._opened is not None
             if not self._opened.done():
                 if isinstance(error, FINAL) or not self.options.wait_for_server:
+                    if isinstance(error, UnavailableError):
+                        error = await self._diagnose() or error
                     self._opened.set_exception(error)
                     return
             elif not self.options.reconnect:

@@ -225,6 +225,20 @@ class ConnectionLostError(UnavailableError):
     code = "connection_lost"
 
 
+class HandshakeError(UnavailableError):
+    """Somebody answered, and cannot be spoken with: TLS on one side only, a certificate, another kind of server.
+
+    `code` tells which, `what` describes it, and `advice` says what to do about it.
+    """
+
+    code = "handshake"
+
+    def __init__(self, what: str = "", *, advice: str = "", code: str = "", outcome: str | None = NOT_APPLIED) -> None:
+        super().__init__(f"{what}; {advice}" if advice else what, code=code, outcome=outcome)
+        self.what = what
+        self.advice = advice
+
+
 class DataLossError(StatusError):
     """Stored data is damaged; the stream is quarantined."""
 

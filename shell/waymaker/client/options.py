@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
+PORT_MAX = 65_535
+GRPC_SCHEMES = frozenset({"dns", "unix"})
+"""Schemes of gRPC's own that stand before an address, as in dns:///HOST:PORT."""
 RECEIVE_BYTES_MAX = 64 * MIB
 """Largest frame accepted from a server; twice what the largest batch of deliveries needs."""
 
@@ -73,10 +76,7 @@ class Options:
 
     def __post_init__(self) -> None:
         self._convert()
-        if not self.target or any(c.isspace() for c in self.target):
-            raise UsageError(f"{self.target!r} is not an address; give HOST:PORT")
-        if not self.target.startswith("unix:") and ":" not in self.target:
-            raise UsageError(f"{self.target!r} has no port; give HOST:PORT, such as {self.target}:7411")
+        _check_target(self.target)
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise UsageError("a token is made of printable ASCII characters")
         if self.token and self.tls is None and not self.plaintext_token and not _is_local(self.target):
@@ -107,12 +107,14 @@ class Options:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials, read from the files named; UsageError where one cannot be read."""
+        """The channel's credentials, read from the files named; UsageError where one cannot be used."""
         if self.tls is None:
             return None
         import grpc
 
-        return grpc.ssl_channel_credentials(_pem(self.tls.ca), _pem(self.tls.key), _pem(self.tls.cert))
+        from waymaker.client.certificates import read_material
+
+        return grpc.ssl_channel_credentials(*read_material(self.tls))
 
     def channel_arguments(self) -> Sequence[tuple[str, str | int]]:
         arguments: list[tuple[str, str | int]] = [
@@ -130,22 +132,39 @@ class Options:
         return arguments
 
 
+def host_and_port(target: str) -> tuple[str, int]:
+    """The parts of an address; no host where it is not one of TCP."""
+    if target.startswith("unix:"):
+        return "", 0
+    host, _, port = target.rpartition(":")
+    host = host.rpartition("/")[2].removeprefix("dns:").strip("[]")
+    return host, int(port) if port.isascii() and port.isdigit() else 0
+
+
+def _check_target(target: str) -> None:
+    scheme, separator, rest = target.partition("://")
+    if separator and scheme not in GRPC_SCHEMES:
+        address = rest.partition("/")[0] or "HOST:PORT"
+        encrypted = " with tls" if scheme.lower() in {"https", "grpcs", "tls", "wss"} else ""
+        raise UsageError(f"{target!r} is a URL; give the address alone{encrypted}, such as {address}")
+    if not target or any(c.isspace() for c in target):
+        raise UsageError(f"{target!r} is not an address; give HOST:PORT")
+    if target.startswith("unix:"):
+        return
+    if ":" not in target:
+        raise UsageError(f"{target!r} has no port; give HOST:PORT, such as {target}:7411")
+    host, port = host_and_port(target)
+    if not host or not 0 < port <= PORT_MAX:
+        raise UsageError(f"{target!r} is not an address; give HOST:PORT with a port from 1 to {PORT_MAX}")
+
+
 def _is_local(target: str) -> bool:
     if target.startswith("unix:"):
         return True
-    host = target.rsplit(":", 1)[0].strip("[]")
+    host, _ = host_and_port(target)
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _pem(path: str | Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
