@@ -66,7 +66,7 @@ def test_streams_are_listed_one_a_line(orders: FakeServer, waymaker: Command) ->
 
 def test_info_of_a_stream_in_both_forms(orders: FakeServer, waymaker: Command) -> None:
     plain = waymaker("stream", "info", "orders").out
-    assert "max_age_ms            unbounded" in plain
+    assert "max_age_ms            unlimited" in plain
     assert "messages              3" in plain
     info = waymaker("stream", "info", "orders", "--json").json[0]
     assert (info["name"], info["subjects"], info["messages"], info["max_msgs"]) == ("orders", ["orders.>"], 3, 0)
@@ -91,7 +91,7 @@ def max_msgs_of(server: FakeServer) -> int:
 def test_an_edit_says_what_it_would_remove_and_wants_a_yes(orders: FakeServer, waymaker: Command) -> None:
     refused = waymaker("stream", "edit", "orders", "--max-msgs", "1")
     assert refused.code == exits.USAGE
-    assert "max_msgs: unbounded -> 1" in refused.err
+    assert "max_msgs: unlimited -> 1" in refused.err
     assert "2 message(s) will be removed" in refused.err
     assert "repeat it with --yes" in refused.err
     assert max_msgs_of(orders) == 0
@@ -195,6 +195,54 @@ def test_sub_without_a_consumer_uses_a_temporary_one(orders: FakeServer, waymake
     assert made[-1].config.filter_subject == "orders.>"
     assert made[-1].config.delivery_policy.start_seq == 2
     assert waymaker("sub", "orders", "reader", "--filter", "x").code == exits.USAGE
+
+
+def test_looking_at_a_work_queue_takes_nothing_out(server: FakeServer, waymaker: Command) -> None:
+    assert waymaker("stream", "add", "jobs", "--retention", "work-queue").code == 0
+    assert waymaker("pub", "jobs", "a", "work").code == 0
+    ran = waymaker("sub", "jobs", "--stop-when-empty")
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert "next: waymaker sub jobs CONSUMER consumes" in ran.err
+    assert "waymaker get jobs SUBJECT --all only looks" in ran.err
+    assert server.streams["jobs"].consumers == {}
+    looks = (("get", "jobs", "a"), ("get", "jobs", "a", "--all"), ("subjects", "jobs"), ("stream", "info", "jobs"),
+             ("consumer", "ls", "jobs"), ("stream", "edit", "jobs", "--max-msg-bytes", "9", "--dry-run"),
+             ("backup", "jobs", "-"))  # fmt: skip
+    for look in looks:
+        assert waymaker(*look).code == 0, look
+    assert waymaker("consumer", "add", "jobs", "worker").code == 0
+    assert waymaker("sub", "jobs", "worker", "--stop-when-empty").out == "1\ta\twork\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stored"),
+    [((), 0), (("--max-deliver", "7"), 7), (("--max-deliver", "unlimited"), (1 << 32) - 1),
+     (("--max-deliver", "0"), "write 'unlimited'"), (("--max-deliver", "-1"), "write unlimited for none"),
+     (("--max-deliver", "many"), "or unlimited"), (("--ack-wait", "0"), "leave it out for the server's default"),
+     (("--deliver", "last", "--start-seq", "5"), "excludes")],
+)  # fmt: skip
+def test_a_number_of_deliveries_is_what_was_said(
+    orders: FakeServer, waymaker: Command, arguments: tuple[str, ...], stored: int | str
+) -> None:
+    ran = waymaker("consumer", "add", "orders", "c", *arguments)
+    if isinstance(stored, str):
+        assert ran.code == exits.USAGE
+        assert stored in ran.err
+        assert "c" not in orders.streams["orders"].consumers
+    else:
+        assert waymaker("consumer", "info", "orders", "c", "--json").json[0]["max_deliver"] == stored
+        shown = waymaker("consumer", "info", "orders", "c").out
+        assert ("unlimited" in shown) == (stored > 7)
+
+
+def test_bounds_are_lifted_with_the_same_word(server: FakeServer, waymaker: Command) -> None:
+    assert waymaker("stream", "add", "s", "--max-msgs", "5", "--max-age", "unlimited").code == 0
+    assert waymaker("stream", "edit", "s", "--max-msgs", "unlimited").code == 0
+    info = waymaker("stream", "info", "s", "--json").json[0]
+    assert (info["max_msgs"], info["max_age_ms"]) == (0, 0)
+    assert "max_msgs              unlimited" in waymaker("stream", "info", "s").out
+    ran = waymaker("stream", "edit", "s", "--max-bytes", "-1")
+    assert (ran.code, "write unlimited for none" in ran.err) == (exits.USAGE, True)
 
 
 def test_sub_to_a_missing_consumer(orders: FakeServer, waymaker: Command) -> None:

@@ -8,17 +8,21 @@ import click
 
 from waymaker.cli import output
 from waymaker.cli.session import connected, stream_argument
-from waymaker.cli.units import COUNT, DURATION, MOMENT, say_duration, say_moment
+from waymaker.cli.units import COUNT, COUNT_BOUND, DURATION, MOMENT, UNLIMITED, say_duration, say_moment
 
 if TYPE_CHECKING:
+    from waymaker.client.checked import Unlimited
     from waymaker.client.client import Client
+    from waymaker.client.settings import ConsumerSettings
     from waymaker.client.values import ConsumerConfig, ConsumerInfo
 
-POLICIES = {"all": 0, "last": 1, "seq": 2, "time": 3}
+UINT32_MAX = (1 << 32) - 1
+POLICY_WORDS = ("all", "last", "seq", "time")
+"""How JSON and tables call the policies, by the contract's number."""
 start_options = [
     click.option("--filter", "filter_subject", metavar="PATTERN", default="", help="Only subjects that match."),
-    click.option("--deliver", type=click.Choice(["all", "last"]), default="all", show_default=True,
-                 help="Begin with the first message, or with the last."),
+    click.option("--deliver", type=click.Choice(["all", "last", "new"]), default="all", show_default=True,
+                 help="Begin with the first message, with the last, or with the next to come."),
     click.option("--start-seq", type=COUNT, metavar="N", help="Begin with this sequence."),
     click.option("--start-time", type=MOMENT, metavar="TIME",
                  help="Begin with the first message of this time: 2026-01-31T12:00, or 2h for that long ago."),
@@ -37,19 +41,18 @@ def with_start(function: Any) -> Any:
     return function
 
 
-def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> dict[str, Any]:
-    """The delivery policy of those options, as settings of a consumer."""
-    from waymaker.client.values import DeliveryPolicy
-
+def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> ConsumerSettings:
+    """The settings of a consumer that those options are."""
+    ctx = click.get_current_context(silent=True)
     if start_seq is not None and start_time is not None:
-        raise click.UsageError(
-            "--start-seq and --start-time exclude one another", click.get_current_context(silent=True)
-        )
+        raise click.UsageError("--start-seq and --start-time exclude one another", ctx)
+    if (start_seq is not None or start_time is not None) and deliver != "all":
+        raise click.UsageError(f"--deliver {deliver} excludes --start-seq and --start-time", ctx)
     if start_seq is not None:
-        return {"policy": DeliveryPolicy.BY_START_SEQ, "start_seq": start_seq}
+        return {"start_seq": start_seq}
     if start_time is not None:
-        return {"policy": DeliveryPolicy.BY_START_TIME, "start_time_ms": start_time}
-    return {"policy": DeliveryPolicy(POLICIES[deliver])}
+        return {"start_time_ms": start_time}
+    return {"policy": deliver}  # type: ignore[typeddict-item]
 
 
 @consumer.command("add")
@@ -60,10 +63,14 @@ def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> dic
     "--ack-wait",
     type=DURATION,
     metavar="DURATION",
-    default=0,
     help="How long a delivery may go unacknowledged before it is repeated. Default: the server's, 30s.",
 )
-@click.option("--max-deliver", type=COUNT, metavar="N", default=0, help="Most deliveries of a message. Default: 5.")
+@click.option(
+    "--max-deliver",
+    type=COUNT_BOUND,
+    metavar="N",
+    help="Most deliveries of a message, or unlimited. Default: the server's, 5.",
+)
 @click.option("--group", metavar="NAME", default="", help="Share the work with the other consumers of this group.")
 @click.option(
     "--dead-letter",
@@ -74,16 +81,15 @@ def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> dic
 @connected
 async def add(
     client: Client, *, stream: str, name: str, filter_subject: str, deliver: str, start_seq: int | None,
-    start_time: int | None, ack_wait: int, max_deliver: int, group: str, dead_letter: str, as_json: bool,
+    start_time: int | None, ack_wait: int | None, max_deliver: int | Unlimited | None, group: str, dead_letter: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Make the consumer NAME of STREAM. Making the same one again is fine."""
-    from waymaker.client.values import ConsumerConfig
-
-    config = ConsumerConfig(
-        name=name, filter_subject=filter_subject, ack_wait_ms=ack_wait, max_deliver=max_deliver, deliver_group=group,
-        dead_letter_subject=dead_letter, **start_of(deliver, start_seq, start_time),
-    )  # fmt: skip
-    await client.create_consumer(stream, config)
+    settings: ConsumerSettings = {
+        "filter_subject": filter_subject, "ack_wait_ms": ack_wait, "max_deliver": max_deliver, "deliver_group": group,
+        "dead_letter_subject": dead_letter, **start_of(deliver, start_seq, start_time),
+    }  # fmt: skip
+    await client.create_consumer(stream, name, **settings)
     if as_json:
         _show(await client.consumer_info(stream, name), as_json)
     else:
@@ -130,7 +136,7 @@ def _settings(config: ConsumerConfig) -> dict[str, Any]:
     return {
         "name": config.name,
         "filter": config.filter_subject,
-        "deliver": next(word for word, value in POLICIES.items() if value == config.policy.value),
+        "deliver": POLICY_WORDS[config.policy.value],
         "start_seq": config.start_seq,
         "start_time_ms": config.start_time_ms,
         "ack_wait_ms": config.ack_wait_ms,
@@ -150,5 +156,6 @@ def _show(found: ConsumerInfo, as_json: bool) -> None:
         "start_time_ms": say_moment(found.config.start_time_ms),
         "created_ms": say_moment(found.created_ms),
         "filter": found.config.filter_subject or "> (every subject)",
+        "max_deliver": UNLIMITED if found.config.max_deliver >= UINT32_MAX else f"{found.config.max_deliver:,}",
     }
     output.record(_settings(found.config) | figures, as_json, said)

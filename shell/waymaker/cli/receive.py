@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waymaker.cli import output
+from waymaker.cli import exits, output
 from waymaker.cli.consumers import start_of, with_start
+from waymaker.cli.failure import CommandError
 from waymaker.cli.session import connected, stream_argument
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ def _form(as_json: bool, raw: bool) -> str:
 @with_start
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="Leave after N messages.")
 @click.option("--stop-when-empty", "-e", is_flag=True, help="Leave once there is nothing more to deliver.")
-@click.option("--no-ack", is_flag=True, help="Do not acknowledge: the messages come again after ack_wait.")
+@click.option(
+    "--no-ack",
+    is_flag=True,
+    help="Do not acknowledge: they come again after ack_wait, until max_deliver gives them up.",
+)
 @click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
 @connected
 async def sub(
@@ -34,10 +39,12 @@ async def sub(
 ) -> None:  # fmt: skip
     """Print the messages of CONSUMER as they come: sequence, subject, payload.
 
-    Each is acknowledged after it was written. Without CONSUMER a temporary one is made, beginning where the options say,
-    and removed at the end; with it those options have no meaning.
+    Each is acknowledged after it was written; in a work queue that removes it. Without CONSUMER a temporary one is made,
+    beginning where the options say, and removed at the end; with it those options have no meaning. A work queue is read
+    with CONSUMER only.
     """
-    start = start_of(deliver, start_seq, start_time) | {"filter_subject": filter_subject}
+    start = start_of(deliver, start_seq, start_time)
+    start["filter_subject"] = filter_subject
     if consumer is not None:
         if filter_subject or start_seq is not None or start_time is not None or deliver != "all":
             raise click.UsageError(
@@ -47,12 +54,27 @@ async def sub(
             )
         await _print(client, stream, consumer, count, stop_when_empty, no_ack, _form(as_json, raw))
         return
+    await _refuse_work_queue(client, stream)
     name = f"cli-{os.urandom(6).hex()}"
     await client.create_consumer(stream, name, **start)
     try:
         await _print(client, stream, name, count, stop_when_empty, no_ack, _form(as_json, raw))
     finally:
         await _remove(client, stream, name)
+
+
+async def _refuse_work_queue(client: Client, stream: str) -> None:
+    """A look at a work queue must not take its messages out, nor withhold them from those who work on them."""
+    from waymaker.client.values import Retention
+
+    if (await client.stream_info(stream)).config.retention is Retention.WORK_QUEUE:
+        raise CommandError(
+            f"{stream} is a work queue: what a consumer acknowledges is removed, so `sub` wants the CONSUMER to read as",
+            exits.USAGE,
+            f"waymaker sub {stream} CONSUMER consumes (waymaker consumer ls {stream} names them); "
+            f"waymaker get {stream} SUBJECT --all only looks (waymaker subjects {stream} names those)",
+            code="consumes",
+        )
 
 
 async def _print(
@@ -82,7 +104,11 @@ async def _remove(client: Client, stream: str, name: str) -> None:
 @stream_argument
 @click.argument("consumer")
 @click.option("--batch", "-n", type=click.IntRange(1, 10_000), default=16, show_default=True, help="At most so many.")
-@click.option("--no-ack", is_flag=True, help="Do not acknowledge: the messages come again after ack_wait.")
+@click.option(
+    "--no-ack",
+    is_flag=True,
+    help="Do not acknowledge: they come again after ack_wait, until max_deliver gives them up.",
+)
 @click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
 @connected
 async def fetch(

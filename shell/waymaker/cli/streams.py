@@ -10,13 +10,17 @@ import click
 from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
 from waymaker.cli.session import complete_streams, connected
-from waymaker.cli.units import COUNT, DURATION, SIZE, say_duration, say_size
+from waymaker.cli.units import COUNT, COUNT_BOUND, DURATION_BOUND, SIZE_BOUND, UNLIMITED, say_duration, say_size
 
 if TYPE_CHECKING:
+    from waymaker.client.checked import Unlimited
     from waymaker.client.client import Client
+    from waymaker.client.settings import RetentionWord
     from waymaker.client.values import StreamConfig, StreamInfo
 
-RETENTIONS = {"limits": 1, "work-queue": 2, "interest": 3}
+    Bound = int | Unlimited
+
+RETENTIONS = ("limits", "work-queue", "interest")
 name_argument = click.argument("name", shell_complete=complete_streams)
 
 
@@ -41,33 +45,31 @@ def _comma(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 )
 @click.option(
     "--retention",
-    type=click.Choice(list(RETENTIONS)),
+    type=click.Choice(RETENTIONS),
     default="limits",
     show_default=True,
     help="What makes a message go: limits; the first ack; or every consumer's ack.",
 )
-@click.option("--max-age", type=DURATION, metavar="DURATION", default=0, help="Oldest message, such as 7d.")
-@click.option("--max-msgs", type=COUNT, metavar="N", default=0, help="Most messages.")
-@click.option("--max-bytes", type=SIZE, metavar="SIZE", default=0, help="Most bytes, such as 10GiB.")
+@click.option("--max-age", type=DURATION_BOUND, metavar="DURATION", default=0, help="Oldest message, such as 7d.")
+@click.option("--max-msgs", type=COUNT_BOUND, metavar="N", default=0, help="Most messages.")
+@click.option("--max-bytes", type=SIZE_BOUND, metavar="SIZE", default=0, help="Most bytes, such as 10GiB.")
 @click.option("--strict", is_flag=True, help="Hold the limits exactly, not to the block.")
-@click.option("--max-msg-bytes", type=SIZE, metavar="SIZE", default=0, help="Largest message.")
-@click.option("--max-msgs-per-subject", type=COUNT, metavar="N", default=0, help="Most messages at one subject.")
+@click.option("--max-msg-bytes", type=SIZE_BOUND, metavar="SIZE", default=0, help="Largest message.")
+@click.option("--max-msgs-per-subject", type=COUNT_BOUND, metavar="N", default=0, help="Most messages at one subject.")
 @click.option("--block-size", type=COUNT, metavar="N", default=0, help="Messages of a block; 0: the server's default.")
 @click.option("--ephemeral", is_flag=True, help="Keep messages in memory only.")
 @connected
 async def add(
-    client: Client, *, name: str, subjects: tuple[str, ...], retention: str, max_age: int, max_msgs: int, max_bytes: int,
-    strict: bool, max_msg_bytes: int, max_msgs_per_subject: int, block_size: int, ephemeral: bool, as_json: bool,
+    client: Client, *, name: str, subjects: tuple[str, ...], retention: RetentionWord, max_age: Bound, max_msgs: Bound,
+    max_bytes: Bound, strict: bool, max_msg_bytes: Bound, max_msgs_per_subject: Bound, block_size: int, ephemeral: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Make the stream NAME."""
-    from waymaker.client.values import Retention, StreamConfig
-
-    config = StreamConfig(
-        name=name, subjects_filter=subjects, retention=Retention(RETENTIONS[retention]), max_age_ms=max_age,
-        max_msgs=max_msgs, max_bytes=max_bytes, strict_limits=strict, block_size=block_size,
-        max_msg_bytes=max_msg_bytes, ephemeral=ephemeral, max_msgs_per_subject=max_msgs_per_subject,
+    await client.create_stream(
+        name, subjects_filter=subjects, retention=retention, max_age_ms=max_age, max_msgs=max_msgs, max_bytes=max_bytes,
+        strict_limits=strict, block_size=block_size, max_msg_bytes=max_msg_bytes, ephemeral=ephemeral,
+        max_msgs_per_subject=max_msgs_per_subject,
     )  # fmt: skip
-    await client.create_stream(config)
     if as_json:
         _show(await client.stream_info(name), as_json)
     else:
@@ -116,17 +118,17 @@ async def info(client: Client, *, name: str, as_json: bool) -> None:
 
 @stream.command("edit")
 @name_argument
-@click.option("--max-age", type=DURATION, metavar="DURATION", help="Oldest message; 0: no bound.")
-@click.option("--max-msgs", type=COUNT, metavar="N", help="Most messages; 0: no bound.")
-@click.option("--max-bytes", type=SIZE, metavar="SIZE", help="Most bytes; 0: no bound.")
-@click.option("--max-msg-bytes", type=SIZE, metavar="SIZE", help="Largest message; 0: no bound.")
+@click.option("--max-age", type=DURATION_BOUND, metavar="DURATION", help="Oldest message; or unlimited.")
+@click.option("--max-msgs", type=COUNT_BOUND, metavar="N", help="Most messages; or unlimited.")
+@click.option("--max-bytes", type=SIZE_BOUND, metavar="SIZE", help="Most bytes; or unlimited.")
+@click.option("--max-msg-bytes", type=SIZE_BOUND, metavar="SIZE", help="Largest message; or unlimited.")
 @click.option("--strict/--no-strict", default=None, help="Hold the limits exactly, or to the block.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before messages are removed.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @connected
 async def edit(
-    client: Client, *, name: str, max_age: int | None, max_msgs: int | None, max_bytes: int | None,
-    max_msg_bytes: int | None, strict: bool | None, yes: bool, dry_run: bool, as_json: bool,
+    client: Client, *, name: str, max_age: Bound | None, max_msgs: Bound | None, max_bytes: Bound | None,
+    max_msg_bytes: Bound | None, strict: bool | None, yes: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Change a stream's limits, after saying how many messages that removes."""
     changes: dict[str, Any] = {
@@ -186,7 +188,7 @@ def _ask(question: str, flag: str) -> None:
 
 
 def _retention(config: StreamConfig) -> str:
-    return next(word for word, value in RETENTIONS.items() if value == config.retention.value)
+    return config.retention.name.lower().replace("_", "-")
 
 
 def _config(config: StreamConfig) -> dict[str, Any]:
@@ -209,11 +211,11 @@ def _said(config: StreamConfig) -> dict[str, str]:
     """Settings as people read them."""
     return {
         "subjects": ", ".join(config.subjects_filter) or "> (every subject)",
-        "max_age_ms": say_duration(config.max_age_ms) if config.max_age_ms else "unbounded",
-        "max_msgs": f"{config.max_msgs:,}" if config.max_msgs else "unbounded",
-        "max_bytes": say_size(config.max_bytes) if config.max_bytes else "unbounded",
-        "max_msg_bytes": say_size(config.max_msg_bytes) if config.max_msg_bytes else "unbounded",
-        "max_msgs_per_subject": f"{config.max_msgs_per_subject:,}" if config.max_msgs_per_subject else "unbounded",
+        "max_age_ms": say_duration(config.max_age_ms) if config.max_age_ms else UNLIMITED,
+        "max_msgs": f"{config.max_msgs:,}" if config.max_msgs else UNLIMITED,
+        "max_bytes": say_size(config.max_bytes) if config.max_bytes else UNLIMITED,
+        "max_msg_bytes": say_size(config.max_msg_bytes) if config.max_msg_bytes else UNLIMITED,
+        "max_msgs_per_subject": f"{config.max_msgs_per_subject:,}" if config.max_msgs_per_subject else UNLIMITED,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,10 +86,33 @@ class _Unit(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-DURATION = _Unit("duration", duration_ms)
+UNLIMITED = "unlimited"
+"""The one word for no bound; the client's and the configuration's, too."""
+
+
+def _bound(parse: Callable[[str], int]) -> Callable[[str], int | str]:
+    """The parser of a bound: a value, or the word for none."""
+
+    def parsed(text: str) -> int | str:
+        if text.strip().lower() == UNLIMITED:
+            return UNLIMITED
+        if text.strip().startswith("-"):
+            raise ValueError(f"{text!r} is no bound; write {UNLIMITED} for none")
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {UNLIMITED}") from None
+
+    return parsed
+
+
 SIZE = _Unit("size", size_bytes)
 COUNT = _Unit("count", count)
 MOMENT = _Unit("time", moment_ms)
+DURATION = _Unit("duration", duration_ms)
+DURATION_BOUND = _Unit("duration", _bound(duration_ms))
+SIZE_BOUND = _Unit("size", _bound(size_bytes))
+COUNT_BOUND = _Unit("count", _bound(count))
 
 
 # ----------------------------------------------------------------------------------------- and back
