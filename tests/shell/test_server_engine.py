@@ -385,7 +385,7 @@ async def test_a_channel_that_raises_ends_and_its_neighbours_go_on() -> None:
     for token in tokens:
         engine.credit(token, 4, 1000)
     await turns()
-    assert bad.heard == ["INTERNAL"]
+    assert bad.heard == ["RESOURCE_EXHAUSTED"]
     assert good.heard == ["1+4"]
     assert observer.failures == 1
     assert node.cancelled == [tokens[0]]

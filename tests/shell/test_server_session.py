@@ -422,7 +422,10 @@ async def test_a_drain_says_that_it_is_closing_ends_subscriptions_and_answers_wh
         assert got.closing.reason == "server_shutdown"
         assert got.ended[0].reason == "server_shutdown"
         assert got.published[0].first_seq == 1
-        assert await client.call.read() is grpc.aio.EOF
+        with pytest.raises(grpc.aio.AioRpcError) as ending:
+            await client.call.read()
+        assert ending.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert ("wmkr-outcome", "not-applied") in list(ending.value.trailing_metadata() or ()), "nothing unanswered was"
         halt = await draining
         assert halt is not None
         assert halt.clean

@@ -10,12 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 
+from waymaker.server.caller import Caller
 from waymaker.server.door import Door
 from waymaker.server.engine import Engine
+from waymaker.server.gate import Gate
 from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, incarnation_of, judged, next_page
 from waymaker.server.statuses import (
@@ -139,8 +141,9 @@ class Calls:
 class Router(grpc.GenericRpcHandler):
     """Finds the handler of a call and lets strangers in nowhere."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, gate: Gate) -> None:
         self._door = door
+        self._gate = gate
         self._unary: dict[str, UnaryCall] = {}
         self._streams: dict[str, StreamCall] = {}
         self._sessions: dict[str, SessionCall] = {}
@@ -164,11 +167,12 @@ class Router(grpc.GenericRpcHandler):
         session = self._sessions.get(method)
         if unary is None and stream is None and session is None:
             return None
+        self._gate.arrived()
         principal = self._door.principal(handler_call_details.invocation_metadata)
         if principal is None:
             return REFUSE_STRANGER
         if unary is not None:
-            return grpc.stream_unary_rpc_method_handler(partial(_with_request, unary, principal))
+            return grpc.stream_unary_rpc_method_handler(partial(self._call, unary, principal))
         long: SessionCall
         if stream is not None:
             long = partial(_with_request, stream)
@@ -178,9 +182,15 @@ class Router(grpc.GenericRpcHandler):
         metadata = handler_call_details.invocation_metadata
 
         async def attended(requests: object, context: Context) -> None:
-            await self._door.attend(principal, metadata, long(principal, requests, context), context)
+            await self._gate.enter()
+            caller = cast(Context, Caller(context))
+            await self._door.attend(principal, metadata, long(principal, requests, caller), caller)
 
         return grpc.stream_stream_rpc_method_handler(attended)
+
+    async def _call(self, handler: UnaryCall, principal: Principal, requests: object, context: Context) -> bytes:
+        await self._gate.enter()
+        return await _with_request(handler, principal, requests, cast(Context, Caller(context)))
 
 
 async def _with_request(

@@ -28,11 +28,15 @@ def logged(write: Callable[..., Any], event: str, **fields: Any) -> None:
 
 
 def internal_error(error: BaseException, where: str, principal: Principal, admitted: bool) -> Refusal:
-    """Logs what happened, and gives the refusal that says nothing of it."""
+    """Logs what happened, and gives the refusal that says nothing of it. Want of memory is no bug."""
+    outcome = None if admitted else Outcome.NOT_APPLIED
+    if isinstance(error, MemoryError):
+        logged(log.error, "out_of_memory", where=where, principal=principal.name)
+        return Refusal(Status.RESOURCE_EXHAUSTED, "the server is out of memory; try again later", outcome)
     incident = secrets.token_hex(8)
     logged(log.error, "internal_error", incident=incident, where=where, principal=principal.name, exc_info=error)
     return Refusal(
         Status.INTERNAL,
         f"internal error {incident}; the server's log has the details",
-        None if admitted else Outcome.NOT_APPLIED,
+        outcome,
     )

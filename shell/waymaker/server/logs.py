@@ -148,7 +148,12 @@ class _Guarded:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Takes the events of the libraries."""
+    """Takes the events of the libraries, save gRPC's account of a caller that went while its answer was being sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the event is one."""
+        kind = record.exc_info[0] if record.exc_info else None
+        return (kind is None or kind.__name__ != "ExecuteBatchError") and bool(super().filter(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Count what could not be rendered, instead of printing about it."""

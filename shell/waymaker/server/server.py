@@ -16,10 +16,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from waymaker.server import admin as admin_service
 from waymaker.server.admin import Admin
+from waymaker.server.caller import Caller
 from waymaker.server.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.door import Door
 from waymaker.server.engine import CoreNode, Disk, Engine
+from waymaker.server.gate import Gate
 from waymaker.server.http import Condition, OperatorsListener, application
 from waymaker.server.listen import StartError, bind, new_server, why_not
 from waymaker.server.metrics import Figures, Metrics
@@ -33,6 +35,8 @@ from waymaker_proto import admin_pb2
 PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"
 SERVICES: Final = (SERVICE, PIPELINE_SERVICE, admin_service.SERVICE)
 
+_QUIET_S: Final = 1.0
+"""How long a closing server waits for calls to stop coming."""
 _FLUSH_S: Final = 3.0
 """How long answers that are on their way may take to leave, once the node has nothing more to say."""
 
@@ -48,7 +52,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
         """Tell of changes until the client has enough, or the server goes."""
-        watching = asyncio.ensure_future(super().Watch(request, context))
+        watching = asyncio.ensure_future(super().Watch(request, Caller(context)))
         over = asyncio.ensure_future(self._over.wait())
         try:
             await asyncio.wait([watching, over], return_when=asyncio.FIRST_COMPLETED)
@@ -115,15 +119,18 @@ class Server:
         self._node = node
         self._version = version
         self._draining = False
+        self._gate = Gate()
         self._health = _Health()
         self.metrics = Metrics(node, lambda: len(self.sessions))
         self.engine = Engine(node, disk, self.metrics)
         serving = Serving(config.limits, config.node_id)
-        self.sessions = Sessions(self.engine, serving, config.session_window_bytes, version, self.metrics.observe)
+        self.sessions = Sessions(
+            self.engine, serving, config.session_window_bytes, version, self.metrics.observe, self._gate.arrived
+        )
         calls = Calls(self.engine, serving, self.metrics.observe)
         streaming = Streaming(self.engine, serving)
         admin = Admin(self.engine, calls, self._facts)
-        router = Router(self.door)
+        router = Router(self.door, self._gate)
         router.add_unary(SERVICE, calls.methods())
         router.add_streams(SERVICE, streaming.methods())
         router.add_sessions(SERVICE, dict.fromkeys(LATER, not_offered))
@@ -181,11 +188,19 @@ class Server:
         return halt
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Close the doors; calls still open have this long to end by themselves."""
+        """Close the doors; calls still open have this long to end by themselves.
+
+        Who comes while the doors close is held until gRPC turns away whoever comes later, and refused then.
+        """
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
+        self._gate.hold()
+        await self._gate.quiet(min(_QUIET_S, grace_s / 3))
         self.sessions.finish()
         self._health.end_watches()
-        await self.listeners.grpc.stop(grace_s)
+        stopping = asyncio.create_task(self.listeners.grpc.stop(grace_s))
+        await asyncio.sleep(0)
+        self._gate.release()
+        await stopping
         self.engine.close()
         if self.listeners.operators is not None:
             await self.listeners.operators.stop()

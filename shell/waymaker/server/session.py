@@ -35,7 +35,7 @@ from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import OK, Answer, CodeError, Refusal, RefusedError, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, CodeError, Refusal, RefusedError, Status, exhausted, invalid
 from waymaker_core.requests import Messages
 from waymaker_core.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
@@ -53,6 +53,9 @@ SUBSCRIPTIONS_MAX: Final = 1_000
 ITEM_COST_BYTES: Final = 1_024
 MESSAGE_COST_BYTES: Final = 64
 """What an item, and a message in it, take up beside their bytes."""
+
+OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
+"""How a closing server ends a session: all that was read has been answered, so what has no answer was not applied."""
 
 _FRAME_TARGET_BYTES: Final = 1 << 20
 _SLICE_MESSAGES: Final = 4_096
@@ -76,14 +79,16 @@ class Sessions:
 
     def __init__(
         self, engine: Engine, serving: Serving, window_bytes: int, version: str,
-        observe: Callable[[str, str, float], None],
+        observe: Callable[[str, str, float], None], arrived: Callable[[], None],
     ) -> None:  # fmt: skip
         self.engine = engine
+        self.arrived = arrived
         self.observe = observe
         self.serving = serving
         self.window_bytes = window_bytes
         self.version = version
         self.draining = False
+        self.finished = False
         self._open: set[Session] = set()
 
     def methods(self) -> dict[str, SessionCall]:
@@ -92,6 +97,8 @@ class Sessions:
 
     async def serve(self, principal: Principal, requests: object, context: Context) -> None:
         """One session from its first frame to its end."""
+        if self.finished:
+            await abort(context, OVER)
         session = Session(self, principal, context)
         self._open.add(session)
         refusal: Refusal | None = None
@@ -114,7 +121,8 @@ class Sessions:
             session.say_closing()
 
     def finish(self) -> None:
-        """End every session once what it has to say is sent."""
+        """End every session once what it has to say is sent, and refuse further ones."""
+        self.finished = True
         for session in self._open:
             session.finish()
 
@@ -248,7 +256,9 @@ class Session:
                 self._reader.result()
             if self._outgoing:
                 await self._send_frame()
-            elif self._finishing or (self._reader.done() and not self._open):
+            elif self._finishing and not self._open:
+                raise RefusedError(OVER)
+            elif self._reader.done() and not self._open:
                 return
             else:
                 self._wake = asyncio.get_running_loop().create_future()
@@ -278,8 +288,10 @@ class Session:
         self.send(_Outgoing(wire.closing("server_shutdown")))
 
     def finish(self) -> None:
-        """Send what there is, then end."""
+        """Read nothing more, answer what was read, then end."""
         self._finishing = True
+        if self._reader is not None:
+            self._reader.cancel()
         self._awake()
 
     # ------------------------------------------------------------ sending
@@ -334,6 +346,7 @@ class Session:
             if data is grpc.aio.EOF:
                 self._end_subscriptions()
                 return
+            self._sessions.arrived()
             frame = _parsed(data, self._serving.limits)
             if not greeted:
                 self._greet(frame)
