@@ -92,6 +92,10 @@ class FakeServer:
             version=1, server="fake", window_bytes=4 << 20, frame_bytes_max=18 << 20, publish_batch_max=65_536,
             ack_batch_max=65_536, message_bytes_max=16 << 20, subscriptions_max=1_000,
         )  # fmt: skip
+        self.hung = False
+        """Takes everything and answers nothing."""
+        self.hang_calls = False
+        """The same for calls outside the session."""
         self.refuse_sessions: grpc.StatusCode | None = None
         self.watchers: list[asyncio.Queue[pb.WatchEvent | None]] = []
         self.archive = [b"head", b"x" * 1000, b"tail"]
@@ -145,6 +149,8 @@ class FakeServer:
             async for data in requests:
                 frame = pl.Frame.FromString(data)
                 self.frames.append(frame)
+                if self.hung:
+                    continue
                 if frame.HasField("hello"):
                     session.send(pl.Frame(welcome=self.welcome))
                 if self.on_frame is not None and self.on_frame(session, frame):
@@ -434,7 +440,13 @@ class _Handlers(grpc.GenericRpcHandler):
         if name == "Session":
             return grpc.stream_stream_rpc_method_handler(self.server.session)
         handler = getattr(self, name, None)
+        if handler is not None and (self.server.hung or self.server.hang_calls):
+            return grpc.stream_stream_rpc_method_handler(self.never)
         return None if handler is None else handler()
+
+    async def never(self, requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+        await asyncio.get_running_loop().create_future()
+        yield b""
 
     def ServerInfo(self) -> Any:  # noqa: N802
         async def answer(_: bytes, __: Any) -> bytes:

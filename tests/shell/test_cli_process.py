@@ -442,3 +442,37 @@ def test_check_of_what_is_no_data_directory(tmp_path: Path) -> None:
     assert empty.returncode == exits.NOT_FOUND
     assert "--data-dir" in empty.stderr
     assert list(tmp_path.iterdir()) == [], "nothing was made there"
+
+
+def test_a_second_ctrl_c_ends_a_command_whatever_it_waits_for(tmp_path: Path) -> None:
+    """The first one waits for a server that answers no more, the second one does not."""
+    hung = RealServer(tmp_path / "d")
+    hung.start()
+    try:
+        for arguments in (("stream", "add", "s"), ("consumer", "add", "s", "c"), ("pub", "s", "a", "x")):
+            subprocess.run([*COMMAND, *arguments], env=surroundings(hung), check=True, capture_output=True, timeout=60)
+        with started(hung, "sub", "s", "c", "--timeout", "60") as process:
+            assert process.stdout is not None
+            assert b"x" in process.stdout.readline()
+            os.kill(hung.pid, signal.SIGSTOP)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert process.poll() is None, "it waits for its acknowledgement"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5) == -signal.SIGINT
+    finally:
+        os.kill(hung.pid, signal.SIGCONT)
+        hung.close()
+
+
+def test_a_second_ctrl_c_ends_a_command_that_nobody_reads(stream: str, server: RealServer, run: Run) -> None:
+    assert run("pub", stream, "a", "--lines", text="x" * 1_000 + "\n" + ("y" * 1_000 + "\n") * 2_000).returncode == 0
+    with started(server, "sub", stream, "c") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(100)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(5) in {-signal.SIGINT, exits.INTERRUPTED}

@@ -96,32 +96,42 @@ def _note_misspelt_variables(environment: Mapping[str, str]) -> None:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged."""
+    """Runs a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged.
+
+    A second one is not answered by us but by the system, so it ends the process whatever it is doing.
+    """
     import asyncio
     import signal
+    import threading
 
-    terminated = False
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    received: list[int] = []
 
     async def supervised() -> Any:
-        nonlocal terminated
-        task = asyncio.current_task()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
-        def terminate() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
+        def end(number: int, _: object) -> None:
+            received.append(number)
+            for each in numbers:
+                signal.signal(each, signal.SIG_DFL)
+            loop.call_soon_threadsafe(task.cancel)
 
-        try:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-        except (RuntimeError, ValueError):  # not on the main thread: the caller's business
-            pass
+        if threading.current_thread() is threading.main_thread():  # elsewhere they are the caller's business
+            for number in numbers:
+                signal.signal(number, end)
         return await work
 
+    before = [signal.getsignal(number) for number in numbers]
     try:
         return asyncio.run(supervised())
     except asyncio.CancelledError:
-        raise click.exceptions.Exit(exits.TERMINATED if terminated else exits.INTERRUPTED) from None
+        code = exits.TERMINATED if signal.SIGTERM in received else exits.INTERRUPTED
+        raise click.exceptions.Exit(code) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
 
 def complete_streams(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
 import grpc
 import grpc.aio
 
-from waymaker.client.errors import TransferCorruptedError
+from waymaker.client.errors import NOT_APPLIED, UNKNOWN, DeadlineExceededError, TransferCorruptedError
 from waymaker.client.transport import Call, CallEnded, begin, send
 from waymaker.client.values import BackupSummary
 from waymaker.client.wire import backup_summary_from_wire
 from waymaker_proto import admin_pb2 as admin
 
 PIECE_BYTES = 256 * 1024
+JUDGED_BYTES_PER_S = 16 * 1024 * 1024
+"""What a server verifies and syncs of an archive in a second, at the least."""
 
 
 async def read_backup(
-    call: AsyncIterable[admin.ArchiveChunk], on_summary: Callable[[BackupSummary], None] | None
+    call: Call, on_summary: Callable[[BackupSummary], None] | None, piece_s: float | None
 ) -> AsyncIterator[bytes]:
-    """The archive's bytes; TransferCorruptedError where the summary is missing or tells of another length."""
+    """The archive's bytes; TransferCorruptedError where the summary is missing or tells of another length.
+
+    Each piece may take `piece_s` to arrive.
+    """
     total = 0
     summary: BackupSummary | None = None
-    async for chunk in call:
+    while True:
+        async with _within(piece_s, "no piece of the backup arrived in time", None):
+            chunk = await call.read()
+        if chunk is grpc.aio.EOF:
+            break
         if chunk.WhichOneof("body") == "summary":
             summary = backup_summary_from_wire(chunk.summary)
         else:
@@ -37,29 +47,38 @@ async def read_backup(
         on_summary(summary)
 
 
-async def send_archive(call: Call, archive: Iterable[bytes] | AsyncIterable[bytes], name: str) -> admin.RestoreResponse:
-    """Sends an archive in pieces of the transport's size and returns the server's word on it.
+async def send_archive(
+    call: Call, archive: Iterable[bytes] | AsyncIterable[bytes], name: str, step_s: float | None
+) -> admin.RestoreResponse:
+    """Sends an archive in pieces of the transport's size and returns the server's word on it. Each step may take `step_s`.
 
     The server may judge before it has seen everything, and reads no further then. So the call is made as a bidirectional
     one: its answer can be read while a write waits, which it could not be in the transport's client-streaming shape.
     """
     answer = asyncio.ensure_future(call.read())
+    sent = 0
     try:
-        await begin(call)
-        await send(call, admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
-        async for piece in _pieces(archive):
-            if answer.done():
-                break
-            await send(call, admin.RestoreFrame(data=piece).SerializeToString())
-        else:
-            await call.done_writing()
-    except CallEnded:
-        # The end of the call met a write; why it ended is the answer's to say.
-        await asyncio.wait([answer])
+        try:
+            async with _within(step_s, "the server did not begin the restore in time", NOT_APPLIED):
+                await begin(call)
+                await send(call, admin.RestoreFrame(start=admin.RestoreStart(name=name)).SerializeToString())
+            async for piece in _pieces(archive):
+                if answer.done():
+                    break
+                async with _within(step_s, f"the server took no more of the archive after {sent} bytes", UNKNOWN):
+                    await send(call, admin.RestoreFrame(data=piece).SerializeToString())
+                sent += len(piece)
+            else:
+                await call.done_writing()
+        except CallEnded:
+            pass  # the end of the call met a write; why it ended is the answer's to say
+        last_s = None if step_s is None else step_s + sent / JUDGED_BYTES_PER_S
+        async with _within(last_s, "the whole archive was sent, and no answer came in time", UNKNOWN):
+            await asyncio.wait([answer])
+        response = await answer
     except BaseException:
         answer.cancel()
         raise
-    response = await answer
     if response is grpc.aio.EOF:
         raise grpc.aio.AioRpcError(
             await call.code(),
@@ -68,6 +87,16 @@ async def send_archive(call: Call, archive: Iterable[bytes] | AsyncIterable[byte
             details=await call.details(),
         )
     return admin.RestoreResponse.FromString(response)
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float | None, problem: str, outcome: str | None) -> AsyncIterator[None]:
+    """Bounds one step of a transfer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise DeadlineExceededError(problem, outcome=outcome) from None
 
 
 async def _pieces(archive: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -16,7 +16,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-import grpc.aio
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
@@ -47,8 +46,8 @@ from waymaker.client.settings import (
     stream_config,
     stream_update,
 )
-from waymaker.client.statuses import call_error
 from waymaker.client.subscription import Subscription
+from waymaker.client.transport import ends_told
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
@@ -344,8 +343,10 @@ class Client:
     async def watch(self) -> AsyncIterator[WatchEvent]:
         """Creations, deletions and updates of streams and consumers on this server, as they happen.
 
-        A lost connection is renewed and told of by an event of kind RESUMED: list again what must not be missed.
+        A lost connection is renewed and told of by an event of kind RESUMED: list again what must not be missed. The client's
+        timeout bounds the wait for a connection to begin with; events may be as far apart as they are.
         """
+        await self._connection.connected(self._deadline(UNSET))
         while True:
             await self._connection.connected()
             open_call: Any = self._connection.channel.unary_stream(
@@ -353,17 +354,12 @@ class Client:
             )
             call = open_call(pb.WatchStreamsRequest().SerializeToString(), metadata=self.options.metadata)
             try:
-                async for event in call:
-                    yield wire.watch_event_from_wire(event)
+                with ends_told():
+                    async for event in call:
+                        yield wire.watch_event_from_wire(event)
                 error: WaymakerError = ConnectionLostError("the server ended the watch")
-            except grpc.aio.AioRpcError as failure:
-                error = call_error(failure)
-            except asyncio.CancelledError:
-                # Closing the channel under a call cancels the call, not this task.
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                error = ConnectionLostError("the connection was lost")
+            except WaymakerError as end:
+                error = end
             finally:
                 call.cancel()
             if not (isinstance(error, UnavailableError) and self.options.reconnect):
@@ -373,30 +369,39 @@ class Client:
             yield WatchEvent(WatchKind.RESUMED, "", "", 0, 0)
 
     async def backup(
-        self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None
+        self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None, *, timeout: Timeout = UNSET
     ) -> AsyncIterator[bytes]:
-        """A stream as an archive, in pieces. It is complete only when the iteration ends without an exception."""
+        """A stream as an archive, in pieces. It is complete only when the iteration ends without an exception.
+
+        `timeout` bounds the wait for each piece.
+        """
         text("stream", stream)
+        await self._connection.connected(self._deadline(timeout))
         open_call: Any = self._connection.channel.unary_stream(
             ADMIN + "Backup", response_deserializer=admin.ArchiveChunk.FromString
         )
         call = open_call(admin.BackupRequest(stream=stream).SerializeToString(), metadata=self.options.metadata)
         try:
-            async for data in read_backup(call, on_summary):
-                yield data
-        except grpc.aio.AioRpcError as failure:
-            raise call_error(failure) from None
+            with ends_told():
+                async for data in read_backup(call, on_summary, self._seconds(timeout)):
+                    yield data
         finally:
             call.cancel()
 
-    async def restore(self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "") -> RestoreResult:
-        """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified."""
+    async def restore(
+        self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "", *, timeout: Timeout = UNSET
+    ) -> RestoreResult:
+        """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified.
+
+        `timeout` bounds the taking of each piece by the server, and the wait for its word in the end, where a large archive is
+        given more.
+        """
         text("name", name)
+        await self._connection.connected(self._deadline(timeout))
         call: Any = self._connection.channel.stream_stream(ADMIN + "Restore")(metadata=self.options.metadata)
         try:
-            response = await send_archive(call, archive, name)
-        except grpc.aio.AioRpcError as failure:
-            raise call_error(failure) from None
+            with ends_told(changes=True):
+                response = await send_archive(call, archive, name, self._seconds(timeout))
         finally:
             call.cancel()
         check_result(response)
@@ -444,9 +449,12 @@ class Client:
     async def _pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
+        """The pages of a list; `timeout` bounds all of them together."""
         after = ""
+        deadline = self._deadline(timeout)
         while True:
-            response, result = await self._call(method, request, kind, timeout, after=after, limit=PAGE_ENTRIES)
+            left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+            response, result = await self._call(method, request, kind, left, after=after, limit=PAGE_ENTRIES)
             yield response
             if not result.next or result.next == after:
                 return
@@ -454,14 +462,12 @@ class Client:
 
     async def _unary(self, path: str, request: Proto, kind: type[Response], timeout: Timeout) -> Response:
         """One call outside the session."""
-        await self._connection.connected()
+        deadline = self._deadline(timeout)
+        await self._connection.connected(deadline)
         call: Any = self._connection.channel.unary_unary(path, response_deserializer=kind.FromString)
-        try:
-            response: Response = await call(
-                request.SerializeToString(), timeout=self._seconds(timeout), metadata=self.options.metadata
-            )
-        except grpc.aio.AioRpcError as failure:
-            raise call_error(failure) from None
+        left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+        with ends_told():
+            response: Response = await call(request.SerializeToString(), timeout=left, metadata=self.options.metadata)
         return response
 
 

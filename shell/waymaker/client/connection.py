@@ -38,6 +38,7 @@ from waymaker.client.options import Options
 from waymaker.client.process import inherited, this_process
 from waymaker.client.statuses import end_of_session, error_of, unsent
 from waymaker.client.transport import Call, CallEnded, begin, send
+from waymaker.client.work import timed_out
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -186,11 +187,21 @@ class Connection:
         """Whether there will be no session any more."""
         return self._closed or self._over is not None
 
-    async def connected(self) -> None:
-        """Waits until there is a session."""
+    async def connected(self, deadline: float | None = None) -> None:
+        """Waits until there is a session; DeadlineExceededError where there is none by `deadline`, in the loop's time."""
         self._check_open()
-        await self._ready.wait()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._ready.wait()
+        except TimeoutError:
+            raise timed_out(False, self._absence()) from None
         self._check_open()
+
+    def _absence(self) -> str:
+        """Why nothing can be sent at the moment; empty where there is a session."""
+        if self._ready.is_set() and not self._closing:
+            return ""
+        return f"no connection to {self.options.target}" + (f" ({self._last_error})" if self._last_error else "")
 
     # -------------------------------------------------------------------------------------------- work
 
@@ -503,7 +514,8 @@ class Connection:
         self._sweep = None
         now = asyncio.get_running_loop().time()
         # Answers to what expires after it was sent still come; its bytes stay counted until then.
-        expired = {work.id for work in (*self._inflight.values(), *self._outbox) if work.expire(now)}
+        absence = self._absence()
+        expired = {work.id for work in (*self._inflight.values(), *self._outbox) if work.expire(now, absence)}
         if expired:
             self._outbox = deque(work for work in self._outbox if work.id not in expired)
         deadlines = [

@@ -197,7 +197,7 @@ class Gather(_Columns):
         self.retried = True
         return bool(safe)
 
-    def expire(self, now: float) -> bool:
+    def expire(self, now: float, absence: str = "") -> bool:
         if self.deadline is None or self.deadline > now:
             return not self.futures
         left: list[float] = []
@@ -205,7 +205,7 @@ class Gather(_Columns):
             if deadline is None or future.done():
                 continue
             if deadline <= now:
-                future.set_exception(timed_out(self.sent))
+                future.set_exception(timed_out(self.sent, absence))
             else:
                 left.append(deadline)
         self.deadline = min(left, default=None)

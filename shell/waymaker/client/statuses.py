@@ -30,7 +30,9 @@ def status_error(code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadat
     pairs = {key: value for key, value in trailers or () if isinstance(value, str)}
     status = code.value[0]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceededError(details or "no answer in time", outcome=pairs.get("wmkr-outcome") or UNKNOWN)
+        outcome = pairs.get("wmkr-outcome")
+        # Without the server's word on it, the text is the transport's, which knows of streams and deadlines only.
+        return DeadlineExceededError(details if outcome else "no answer in time", outcome=outcome or UNKNOWN)
     return from_status(status, details or code.value[1], pairs.get("wmkr-outcome", ""), pairs.get("wmkr-code", ""))
 
 
@@ -48,6 +50,15 @@ async def end_of_session(call: Any, target: str) -> WaymakerError:
     if isinstance(error, UnimplementedError):
         return UnimplementedError(f"{target} does not speak the pipeline: is it a Waymaker server? ({details})")
     return error
+
+
+def of_a_read(error: WaymakerError) -> WaymakerError:
+    """The end of a call that changes nothing: there is nothing that may have happened."""
+    if error.outcome != UNKNOWN:
+        return error
+    told = copy(error)
+    told.outcome = None
+    return told
 
 
 def unsent(error: WaymakerError) -> WaymakerError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from waymaker.client.delivery import Acker, Batch, Message, check_run
 from waymaker.client.errors import (
     DataLossError,
+    DeadlineExceededError,
     NoSuchConsumerError,
     NoSuchStreamError,
     UnavailableError,
@@ -180,7 +181,7 @@ class Subscription:
                     raise self._error
                 raise StopAsyncIteration
             self._arrived.clear()
-            await self._arrived.wait()
+            await self._wait()
         if time.monotonic() > self._turn_ends:
             await self._yield()
         batch = self._batches.popleft()
@@ -190,6 +191,14 @@ class Subscription:
             self._wanted = max(self._wanted - len(batch), 0)
         self._give_back()
         return batch
+
+    async def _wait(self) -> None:
+        """Waits for what comes next. A server that is asked to stop when empty owes an answer, within the client's timeout."""
+        try:
+            async with asyncio.timeout(self._connection.options.timeout if self._stop_when_empty else None):
+                await self._arrived.wait()
+        except TimeoutError:
+            raise DeadlineExceededError("neither messages nor the end of the subscription came in time") from None
 
     def _start(self) -> None:
         if not self._started:

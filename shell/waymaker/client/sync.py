@@ -272,14 +272,16 @@ class SyncClient:
     def watch(self) -> Iterator[WatchEvent]:
         return self._iterate(self._client.watch())
 
-    def backup(self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None) -> Iterator[bytes]:
+    def backup(
+        self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None, *, timeout: Timeout = UNSET
+    ) -> Iterator[bytes]:
         told: list[BackupSummary] = []
-        yield from self._iterate(self._client.backup(stream, told.append))
+        yield from self._iterate(self._client.backup(stream, told.append, timeout=timeout))
         if on_summary is not None:
             for summary in told:
                 on_summary(summary)
 
-    def restore(self, archive: Iterable[bytes], name: str = "") -> RestoreResult:
+    def restore(self, archive: Iterable[bytes], name: str = "", *, timeout: Timeout = UNSET) -> RestoreResult:
         """As the asynchronous one; the archive is read on the caller's thread."""
         thread = self._opened()
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=PIECES_WAITING)
@@ -288,7 +290,7 @@ class SyncClient:
             while (piece := await pieces.get()) is not None:
                 yield piece
 
-        restoring = thread.submit(self._client.restore(arriving(), name))
+        restoring = thread.submit(self._client.restore(arriving(), name, timeout=timeout))
         try:
             for piece in chain[bytes | None](archive, (None,)):
                 handing_over = thread.submit(pieces.put(piece))

@@ -20,6 +20,7 @@ from waymaker.client.errors import (
     WaymakerError,
     from_result,
 )
+from waymaker.client.statuses import of_a_read
 
 if TYPE_CHECKING:
     from waymaker_proto import pipeline_pb2 as pl
@@ -60,18 +61,22 @@ class Work:
         """The connection ended after this was sent. True: send it again; False: it has ended."""
         raise NotImplementedError
 
-    def expire(self, now: float) -> bool:
-        """Ends what waited too long; True where nothing is left waiting. Sets the next `deadline` otherwise."""
+    def expire(self, now: float, absence: str = "") -> bool:
+        """Ends what waited too long; True where nothing is left waiting. Sets the next `deadline` otherwise.
+
+        `absence` says why nothing could be sent, where there is no connection.
+        """
         if self.deadline is None or self.deadline > now:
             return False
-        self.fail(timed_out(self.sent))
+        self.fail(timed_out(self.sent, absence))
         return True
 
 
-def timed_out(sent: bool) -> DeadlineExceededError:
+def timed_out(sent: bool, absence: str = "") -> DeadlineExceededError:
     if sent:
         return DeadlineExceededError("no answer in time; the request had been sent", outcome=UNKNOWN)
-    return DeadlineExceededError("not sent in time; nothing was changed", outcome=NOT_APPLIED)
+    why = f": {absence}" if absence else ""
+    return DeadlineExceededError(f"not sent in time, and nothing was changed{why}", outcome=NOT_APPLIED)
 
 
 class CallWork(Work):
@@ -103,7 +108,7 @@ class CallWork(Work):
 
     def fail(self, error: WaymakerError) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(of_a_read(error) if self.repeatable else error)
 
     def lost(self, error: ConnectionLostError) -> bool:
         if self.repeatable and not self.future.done():
