@@ -295,7 +295,7 @@ def test_when_the_reserve_is_used_up_too_every_change_is_refused_and_nothing_is_
             break
     assert made
     assert {refusal.status for refusal in refused} == {Status.RESOURCE_EXHAUSTED}
-    assert {"its reserve included" in refusal.message for refusal in refused} == {True}
+    assert {"the reserve is used up" in refusal.message for refusal in refused} == {True}
     server.disk.space = None
     server.pass_ms(5_000)
     server.create("later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -72,6 +73,41 @@ def test_a_missing_file_is_missing_and_deleting_it_is_fine(files: Files) -> None
         files.perform(Read("a/b", 0, 1))
     assert (caught.value.kind, caught.value.path) == (FailureKind.MISSING, "a/b")
     files.perform(Delete("a/b"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, FailureKind.NO_SPACE, "no space left"),
+        (errno.EDQUOT, FailureKind.NO_SPACE, "quota"),
+        (errno.EROFS, FailureKind.IO, "read-only"),
+        (errno.EACCES, FailureKind.IO, "permission denied"),
+        (errno.ENOTDIR, FailureKind.IO, "not a directory"),
+        (errno.EMFILE, FailureKind.IO, "too many open files"),
+        (errno.EIO, FailureKind.IO, "Input/output error"),
+    ],
+)
+def test_an_error_of_the_system_is_told_by_its_own_name(
+    files: Files, monkeypatch: pytest.MonkeyPatch, number: int, kind: FailureKind, words: str
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(DiskFailure) as caught:
+        files.perform(Write("a", 0, [b"x"]))
+    assert caught.value.kind is kind
+    assert words in caught.value.detail
+
+
+def test_a_sync_of_a_file_that_has_lost_its_name_fails(files: Files, tmp_path: Path) -> None:
+    files.perform(Write("a", 0, [b"x"]))
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(DiskFailure, match="removed or replaced"):
+        files.perform(SyncFile("a"))
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(DiskFailure, match="removed or replaced"):
+        files.perform(SyncFile("a"))
 
 
 def test_rename_replaces_and_the_old_content_is_no_longer_served(files: Files) -> None:

@@ -39,7 +39,7 @@ class Consuming:
     def _require_room(self, bound: int) -> None:
         if not self._commits.room_for(bound, ordinary=False):
             if self._state.stats.disk_full:
-                raise exhausted("the disk is full, its reserve included; nothing was changed")
+                raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
             raise AskLater
 
     # ------------------------------------------------------------------ coming and going

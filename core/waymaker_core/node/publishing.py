@@ -74,6 +74,6 @@ class Publishing:
             raise exhausted("the disk is full; nothing was stored")
         elif not commits.room_for(bound, ordinary=True):
             if state.stats.disk_full:
-                raise exhausted("the disk is full; nothing was stored")
+                raise exhausted(f"{state.no_room_because}; nothing was stored")
             raise AskLater
         return bound

@@ -13,7 +13,7 @@ from waymaker_core.effects import Lane
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.state import NodeState
+from waymaker_core.node.state import DISK_FULL, NodeState
 from waymaker_core.node.timers import Timer
 from waymaker_core.store.journal import SpareJob
 
@@ -44,7 +44,9 @@ class Space:
         full = self._no_spare or self._commits.stalled or self._checkpoints.full
         if full != stats.disk_full:
             stats.disk_full = full
-            if full:
+            if full and self._state.no_room_because != DISK_FULL:
+                self._state.log("error", "disk_not_writable", problem=self._state.no_room_because)
+            elif full:
                 self._state.log("error", "disk_full")
             else:
                 self._state.log("info", "disk_has_room")
@@ -58,6 +60,7 @@ class Space:
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)
         self._commits.room_changes += 1
+        self._state.no_room_because = DISK_FULL
 
     def _not_made(self, job: SpareJob, failure: DiskFailure) -> None:
         failed_op = job.ops[failure.op_index] if failure.op_index < len(job.ops) else None
@@ -68,6 +71,8 @@ class Space:
         self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
         self._no_spare = True
         state = self._state
+        full = failure.kind is FailureKind.NO_SPACE
+        state.no_room_because = DISK_FULL if full else f"{failure.path} cannot be made: {failure.detail}"
         state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
 
 

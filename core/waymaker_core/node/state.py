@@ -5,6 +5,8 @@ Plain data with the few verbs that every part needs. It must never decide anythi
 
 from __future__ import annotations
 
+from typing import Final
+
 from waymaker_core.catalogue import Catalogue
 from waymaker_core.disk import DiskOp
 from waymaker_core.effects import Effect, Lane, Log, Reply
@@ -23,6 +25,9 @@ REPLIES_REMEMBERED = 8_192
 unreadable is put down to it."""
 
 
+DISK_FULL: Final = "the disk is full"
+
+
 class NodeState:
     """One node's shared state."""
 
@@ -30,6 +35,8 @@ class NodeState:
         self.config = config
         self.limits: Limits = config.limits
         self.stats = NodeStats()
+        self.no_room_because = DISK_FULL
+        """What keeps the journal from growing, where something does: for callers who are refused."""
         self.now = Now(0, 0)
         self.effects: list[Effect] = []
         self.catalogue = catalogue

@@ -56,7 +56,7 @@ class Streams:
         """Refuse or put off what even the journal's reserve has no room for."""
         if not self._commits.room_for(bound, ordinary=False):
             if self._state.stats.disk_full:
-                raise exhausted("the disk is full, its reserve included; nothing was changed")
+                raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
             raise AskLater
 
     # ------------------------------------------------------------------ lifecycle

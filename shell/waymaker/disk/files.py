@@ -37,6 +37,20 @@ _PIECE_BYTES = 1 << 20
 _MEMORY = "memory/"
 
 
+_ERRORS: dict[int, tuple[FailureKind, str]] = {
+    errno.ENOSPC: (FailureKind.NO_SPACE, "no space left on the device"),
+    errno.EDQUOT: (FailureKind.NO_SPACE, "the disk quota is used up"),
+    errno.ENOENT: (FailureKind.MISSING, ""),
+    errno.EROFS: (FailureKind.IO, "the file system is read-only"),
+    errno.EACCES: (FailureKind.IO, "permission denied"),
+    errno.EPERM: (FailureKind.IO, "operation not permitted"),
+    errno.ENOTDIR: (FailureKind.IO, "a part of its path is not a directory"),
+    errno.EMFILE: (FailureKind.IO, "too many open files in this process"),
+    errno.ENFILE: (FailureKind.IO, "too many open files in this system"),
+}
+"""What the system's errors mean, and how they are told. Anything else is IO, in the system's own words."""
+
+
 class _Handle:
     """An open file; closed once nobody uses it and it has left the table."""
 
@@ -109,6 +123,20 @@ class Files:
             return
         with self._opened(path) as fd:
             os.fdatasync(fd)
+            self._require_named(path, fd)
+
+    def _require_named(self, path: str, fd: int) -> None:
+        """What was synced must be what a start will find under its name: a file that was removed takes writes as before."""
+        open_file = os.fstat(fd)
+        try:
+            found = os.stat(self._full(path))
+            same = (found.st_dev, found.st_ino) == (open_file.st_dev, open_file.st_ino)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise DiskFailure(
+                FailureKind.IO, path, 0, "it was removed or replaced by somebody else while it was written"
+            )
 
     def _read(self, path: str, offset: int, length: int) -> bytes:
         if path.startswith(_MEMORY):
@@ -364,13 +392,8 @@ def _failure(error: OSError, op: DiskOp) -> DiskFailure:
             path, offset = op.path, op.offset
         case _:
             path, offset = op.path, 0
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        kind = FailureKind.NO_SPACE
-    elif error.errno == errno.ENOENT:
-        kind = FailureKind.MISSING
-    else:
-        kind = FailureKind.IO
-    return DiskFailure(kind, path, offset, f"{type(op).__name__}: {error.strerror or error}")
+    kind, words = _ERRORS.get(error.errno or 0, (FailureKind.IO, ""))
+    return DiskFailure(kind, path, offset, words or f"{type(op).__name__}: {error.strerror or error}")
 
 
 def _verify(data: bytes, chunk: Chunk) -> None:

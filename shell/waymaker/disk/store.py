@@ -63,6 +63,10 @@ class FileStore:
             return "a thread that serves the disk has ended"
         return self._problem
 
+    def lost(self) -> str:
+        """Why this is not the directory any more that was opened; empty while it is."""
+        return self._lock.lost()
+
     def drive(self, steps: Generator[DiskOp, object, T]) -> T:
         """Run a generator of disk operations (a recovery, a verification) to its end, blocking; its return value.
 
@@ -97,10 +101,16 @@ class FileStore:
                 results.append(self._files.perform(op))
         except DiskFailure as failure:
             failure.op_index = len(results)
-            return failure
+            return failure if failure.kind is FailureKind.NO_SPACE else self._gone(job, failure) or failure
         except Exception as error:  # a bug must not leave the core waiting for an answer for ever
             return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}", len(results))
-        return results
+        return self._gone(job) or results
+
+    def _gone(self, job: Job, failure: DiskFailure | None = None) -> DiskFailure | None:
+        """The failure of a commit to a directory that is not there any more: what it wrote will not be found."""
+        if job.lane is not Lane.JOURNAL or not (lost := self._lock.lost()):
+            return None
+        return DiskFailure(FailureKind.IO, "the journal", 0, lost, failure.op_index if failure else len(job.ops) - 1)
 
     def cached_bodies(self, messages: Messages) -> Bodies | None:
         """The bodies if every chunk is in memory, else None: never waits for a disk."""

@@ -23,6 +23,7 @@ import structlog
 from waymaker.disk.lock import DirectoryLocked
 from waymaker.disk.store import FileStore
 from waymaker.server.config import Address, ServerConfig, unknown_settings
+from waymaker.server.engine import Engine
 from waymaker.server.listen import StartError
 from waymaker.server.logs import configure_logs
 from waymaker.server.server import Listeners, Server
@@ -41,6 +42,7 @@ EXIT_FAILED: Final = 3
 
 __all__ = ["EXIT_DRAINED", "EXIT_FAILED", "EXIT_UNFINISHED", "Running", "StartError", "serve", "serve_blocking"]
 
+_WATCH_S: Final = 1.0
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger("waymaker.server")
@@ -117,7 +119,11 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | Non
             except OSError as error:  # whoever wanted to know does not read any more
                 log.warning("not_announced", problem=error.strerror)
                 _give_up_broken_outputs()
-        return await _until_stopped(config, server, stop)
+        watching = asyncio.create_task(_watch_directory(store, server.engine))
+        try:
+            return await _until_stopped(config, server, stop)
+        finally:
+            watching.cancel()
     finally:
         stop.restore()
         await listeners.close()
@@ -246,6 +252,16 @@ class _Stop:
         """Give the signals back."""
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
+
+
+async def _watch_directory(store: FileStore, engine: Engine) -> None:
+    """Halt where the data directory is not the one that was opened. Each commit looks too; this is for a server at rest."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        if lost := await loop.run_in_executor(None, store.lost):
+            engine.fail(lost)
+            return
 
 
 async def _until_stopped(config: ServerConfig, server: Server, stop: _Stop) -> int:
