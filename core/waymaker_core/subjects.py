@@ -49,10 +49,11 @@ def is_pattern(pattern: str, limits: Limits) -> bool:
 class Pattern:
     """A valid pattern, compiled once. `literal`: it has no wildcard, so that look-ups by subject serve it.
 
-    `prefix` is the text every matching subject begins with, for searches in a sorted list.
+    `prefix` is the text every matching subject begins with, for searches in a sorted list; `whole_prefix`: every subject
+    that begins with it matches.
     """
 
-    __slots__ = ("text", "literal", "everything", "prefix", "_regex")
+    __slots__ = ("text", "literal", "everything", "prefix", "whole_prefix", "_regex")
 
     def __init__(self, text: str) -> None:
         assert _PATTERN.fullmatch(text) is not None, text
@@ -61,6 +62,7 @@ class Pattern:
         self.literal = "*" not in tokens and tokens[-1] != ">"
         self.everything = text == ">"
         self.prefix = text if self.literal else _literal_prefix(tokens)
+        self.whole_prefix = not self.literal and text == self.prefix + ">"
         self._regex = re.compile(r"\.".join(map(_token_regex, tokens)))
 
     def matches(self, subject: str) -> bool:

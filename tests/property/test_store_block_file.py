@@ -26,6 +26,7 @@ from waymaker_core.store.block_file import (
     plan_tail,
     subject_section,
 )
+from waymaker_core.store.block_index import EncodedSubjects
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 
@@ -216,3 +217,20 @@ def test_a_flipped_bit_anywhere_in_a_file_s_header_is_found() -> None:
         check_file_header(KEY, "tails/6.tail", 6, header)
     with pytest.raises(CorruptRecord):
         check_file_header(KEY, "blocks/0-5.blk", 5, header)
+
+
+TOKENS = st.sampled_from(["a", "b", "ab", "ü", "\U0001f600", "\uffff", "z"])
+NAMES = st.lists(TOKENS, min_size=1, max_size=4).map(".".join)
+
+
+@given(st.lists(NAMES, unique=True, max_size=40), NAMES, st.lists(TOKENS, max_size=3))
+def test_encoded_subjects_answer_like_a_sorted_list(names: list[str], other: str, tokens: list[str]) -> None:
+    names.sort()
+    encoded = EncodedSubjects("\0".join(names).encode(), len(names))
+    for name in [*names, other]:
+        assert encoded.find(name) == (names.index(name) if name in names else -1)
+    for prefix in ("", *(token + "." for token in tokens), ".".join(tokens), other):
+        fitting = [place for place, name in enumerate(names) if name.startswith(prefix)]
+        low, high = encoded.range_of(prefix)
+        assert list(range(low, high)) == fitting
+        assert encoded.listed(prefix) == [names[place] for place in fitting]

@@ -275,7 +275,7 @@ def cut(number: int, size: int) -> Change:
         pytest.param(within(RUNS, 4, 0), "runs out of order", id="an empty run"),
         pytest.param(within(RUNS, 8, 9), "runs outside it", id="a run outside"),
         pytest.param(put("<I", 40, 2), "chunk table does not have its length", id="a chunk less"),
-        pytest.param(within(CHUNKS, 4, 1), "list index out of range", id="a chunk of no file"),
+        pytest.param(within(CHUNKS, 4, 1), "names a file that is not listed", id="a chunk of no file"),
     ],
 )
 def test_an_index_that_contradicts_itself_is_corrupt(change: Change, problem: str) -> None:

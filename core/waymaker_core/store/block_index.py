@@ -89,6 +89,99 @@ class SubjectTable:
         return place if place < len(self.subjects) and self.subjects[place] == subject else -1
 
 
+class EncodedSubjects:
+    """The sorted subjects of a block as their bytes in its index, searched without a string for each of them.
+
+    `text` holds them joined by NUL. UTF-8 sorts as code points do, so a binary search over the bytes finds a subject.
+    """
+
+    __slots__ = ("text", "count")
+
+    def __init__(self, text: bytes, count: int) -> None:
+        self.text = text
+        self.count = count
+
+    def find(self, subject: str) -> int:
+        """Return the subject's place in the table, or -1. Costs a search of logarithmic depth and one pass in C."""
+        raw = subject.encode()
+        at = self._lower_bound(raw)
+        end = at + len(raw)
+        found = self.count > 0 and self.text[at:end] == raw and self.text[end : end + 1] in (b"\0", b"")
+        return self._place(at) if found and at <= len(self.text) else -1
+
+    def range_of(self, prefix: str) -> tuple[int, int]:
+        """Return the places of the subjects that begin with `prefix`, from the first to behind the last."""
+        if not prefix:
+            return 0, self.count
+        low, high = self._bounds(prefix)
+        return self._place(low), self._place(high)
+
+    def listed(self, prefix: str = "") -> list[str]:
+        """Return the subjects that begin with `prefix`, sorted."""
+        if not self.count:
+            return []
+        low, high = self._bounds(prefix) if prefix else (0, len(self.text) + 1)
+        return self.text[low : high - 1].decode().split("\0") if high > low else []
+
+    def _bounds(self, prefix: str) -> tuple[int, int]:
+        # No byte of UTF-8 is as great as 0xFF.
+        raw = prefix.encode()
+        return self._lower_bound(raw), self._lower_bound(raw + b"\xff")
+
+    def _lower_bound(self, raw: bytes) -> int:
+        """Return where the first subject begins that does not sort below `raw`; one behind the text where none does."""
+        text = self.text
+        low, high = 0, len(text) + 1 if self.count else 0
+        while low < high:
+            middle = (low + high) // 2
+            start = max(low, text.rfind(b"\0", low, middle) + 1)
+            end = text.find(b"\0", middle)
+            if end < 0:
+                end = len(text)
+            if text[start:end] < raw:
+                low = end + 1
+            else:
+                high = start
+        return low
+
+    def _place(self, at: int) -> int:
+        """Return how many subjects begin before a byte at which one begins."""
+        return self.text.count(b"\0", 0, at) + (at > len(self.text) > 0) if self.count else 0
+
+
+class OpenIndex:
+    """A decoded index in the shape in which a block is read: columns, and what can stay encoded as it lies.
+
+    Columns are as in `BlockIndex`; `counts` ('I') says how many postings each subject has, `paths` are the files of the
+    chunks, and the chunk table is columns, too.
+    """
+
+    __slots__ = (
+        "first_seq", "lengths", "sizes", "times_ms", "ids", "subjects", "postings", "counts", "paths",
+        "chunk_firsts", "chunk_paths", "chunk_skips", "chunk_offsets", "chunk_lengths", "chunk_crcs",
+    )  # fmt: skip
+
+    def __init__(
+        self, first_seq: int, lengths: array[int], sizes: array[int], times_ms: array[int], ids: array[int],
+        subjects: EncodedSubjects, postings: array[int], counts: array[int],
+    ) -> None:  # fmt: skip
+        self.first_seq = first_seq
+        self.lengths = lengths
+        self.sizes = sizes
+        self.times_ms = times_ms
+        self.ids = ids
+        self.subjects = subjects
+        self.postings = postings
+        self.counts = counts
+        self.paths: list[str] = []
+        self.chunk_firsts = array("I")
+        self.chunk_paths = array("I")
+        self.chunk_skips = array("Q")
+        self.chunk_offsets = array("Q")
+        self.chunk_lengths = array("Q")
+        self.chunk_crcs = array("I")
+
+
 # ---------------------------------------------------------------- encoding
 
 
@@ -260,15 +353,41 @@ def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
 
     Holes take no bytes, so the bytes say nothing of what the columns will: who knows how many entries there can be says so.
     """
+    opened = open_index(data, entries_max)
+    starts = array("I", accumulate(opened.counts, initial=0))
+    if starts[-1] != len(opened.postings) or any(HOLE > ident >= opened.subjects.count for ident in opened.ids):
+        raise CorruptRecord("a block's index and its subject table differ")
+    if opened.postings and max(opened.postings) >= len(opened.ids):
+        raise CorruptRecord("a block's index has postings outside it")
+    index = BlockIndex(
+        opened.first_seq, opened.lengths, opened.sizes, opened.times_ms, opened.ids, opened.subjects.listed(),
+        opened.chunk_firsts, opened.chunk_skips, [],
+    )  # fmt: skip
+    index.postings = opened.postings
+    index.posting_starts = starts
+    index.chunks = [
+        Chunk(opened.paths[path], offset, length, crc)
+        for path, offset, length, crc in zip(
+            opened.chunk_paths, opened.chunk_offsets, opened.chunk_lengths, opened.chunk_crcs, strict=True
+        )
+    ]
+    return index
+
+
+def open_index(data: bytes, entries_max: int = HOLE - 1) -> OpenIndex:
+    """The same without an object for each subject and chunk: its cost is a few passes in C over the bytes.
+
+    What the checksums vouch for is believed here; whether the columns fit each other entry by entry, `decode_index` judges.
+    """
     try:
-        return _decode_index(data, entries_max)
+        return _open_index(data, entries_max)
     except (CorruptRecord, UnknownVersion):
         raise
     except (error, ValueError, IndexError, OverflowError) as problem:
         raise CorruptRecord(f"a block's index: {problem}") from problem
 
 
-def _decode_index(data: bytes, entries_max: int) -> BlockIndex:
+def _open_index(data: bytes, entries_max: int) -> OpenIndex:
     head = _Head(data)
     if head.entries > entries_max:
         raise CorruptRecord(f"a block's index of {head.entries} entries, where {entries_max} can be")
@@ -285,27 +404,23 @@ def _decode_index(data: bytes, entries_max: int) -> BlockIndex:
     entries, messages = head.entries, head.messages
     runs = _column(sections[_RUNS], "I", len(sections[_RUNS]) // 8 * 2)
     _check_runs(runs, entries, messages)
-    table = decode_subjects(sections[_SUBJECTS])
+    subjects, counts, _ = _open_subjects(sections[_SUBJECTS])
     ids = _column(sections[_IDS], "I", messages)
     postings = _column(sections[_POSTINGS], "I", messages)
-    if len(table.subjects) != head.subjects or sum(table.counts) != messages or (ids and max(ids) >= head.subjects):
+    if subjects.count != head.subjects:
         raise CorruptRecord("a block's index and its subject table differ")
-    if postings and max(postings) >= entries:
-        raise CorruptRecord("a block's index has postings outside it")
-    index = BlockIndex(
+    index = OpenIndex(
         head.first_seq,
         _spread(_column(sections[_LENGTHS], "I", messages), runs, entries, 0),
         _spread(_column(sections[_SIZES], "I", messages), runs, entries, 0),
         _spread(_column(sections[_TIMES], "q", messages), runs, entries, 0),
         _spread(ids, runs, entries, HOLE),
-        table.subjects,
-        array("I"),
-        array("Q"),
-        [],
+        subjects,
+        postings,
+        counts,
     )
-    index.postings = postings
-    index.posting_starts = array("I", accumulate(table.counts, initial=0))
-    _decode_chunks(index, sections[_CHUNKS], sections[_PATHS].decode().split("\0"), head.chunks)
+    index.paths = sections[_PATHS].decode().split("\0")
+    _open_chunks(index, sections[_CHUNKS], head.chunks)
     return index
 
 
@@ -320,13 +435,23 @@ def _check_runs(runs: array[int], entries: int, messages: int) -> None:
         raise CorruptRecord("a block's index has runs outside it")
 
 
-def _decode_chunks(index: BlockIndex, raw: bytes, paths: list[str], count: int) -> None:
+def _open_chunks(index: OpenIndex, raw: bytes, count: int) -> None:
+    """Take the chunk table apart by columns: a row is nine words, and a u64 is two of them, low before high."""
     if len(raw) != count * _CHUNK.size:
         raise CorruptRecord("a block's chunk table does not have its length")
-    for first, path, skip, offset, length, crc in _CHUNK.iter_unpack(raw):
-        index.chunk_firsts.append(first)
-        index.chunk_skips.append(skip)
-        index.chunks.append(Chunk(paths[path], offset, length, crc))
+    words = _column(raw, "I", 9 * count)
+    index.chunk_firsts, index.chunk_paths, index.chunk_crcs = words[0::9], words[1::9], words[8::9]
+    index.chunk_skips, index.chunk_offsets, index.chunk_lengths = (_longs(words, at) for at in (2, 4, 6))
+    if count and max(index.chunk_paths) >= len(index.paths):
+        raise CorruptRecord("a block's chunk table names a file that is not listed")
+
+
+def _longs(words: array[int], at: int) -> array[int]:
+    low, high = words[at::9], words[at + 1 :: 9]
+    pairs = array("I", bytes(8 * len(low)))
+    first, second = (1, 0) if _SWAP else (0, 1)
+    pairs[first::2], pairs[second::2] = low, high
+    return array("Q", pairs.tobytes())
 
 
 def subject_section(data: bytes) -> tuple[int, int]:
@@ -337,6 +462,12 @@ def subject_section(data: bytes) -> tuple[int, int]:
 
 def decode_subjects(data: bytes) -> SubjectTable:
     """The subject table from its bytes alone (they carry their own checksum)."""
+    subjects, counts, last_entries = _open_subjects(data)
+    return SubjectTable(subjects.listed(), counts, last_entries)
+
+
+def _open_subjects(data: bytes) -> tuple[EncodedSubjects, array[int], array[int]]:
+    """The subjects, and the number of entries and the last entry of each."""
     if len(data) < _COUNTS.size + _CRC.size or crc32c(data[: -_CRC.size]) != _CRC.unpack(data[-_CRC.size :])[0]:
         raise CorruptRecord("a block's subject table does not match its checksum")
     count, text_bytes = _COUNTS.unpack_from(data)
@@ -345,9 +476,9 @@ def decode_subjects(data: bytes) -> SubjectTable:
     counts = _column(data[_COUNTS.size : counts_end], "I", count)
     last_entries = _column(data[counts_end : counts_end + 4 * count], "I", count)
     try:
-        subjects = text.decode().split("\0") if count else []
+        text.decode()
     except UnicodeDecodeError as problem:
         raise CorruptRecord(f"a block's subject table: {problem}") from problem
-    if len(text) != text_bytes or len(subjects) != count:
+    if len(text) != text_bytes or (text.count(0) + 1 if count else 0) != count:
         raise CorruptRecord("a block's subject table does not have its length")
-    return SubjectTable(subjects, counts, last_entries)
+    return EncodedSubjects(text, count), counts, last_entries

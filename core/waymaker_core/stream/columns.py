@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from waymaker_core.disk import Chunk
+from waymaker_core.store.block_index import EncodedSubjects, OpenIndex
 from waymaker_core.subjects import Pattern
 
 HOLE = 0xFFFF_FFFF
@@ -29,13 +30,14 @@ class Columns:
 
     The chunk table says where bodies are: chunk `c` holds those of the entries from `chunk_firsts[c]` to the next chunk's
     first, one after the other from byte `chunk_skips[c]` of that chunk on (a record that crosses into a block begins
-    before it). `grouped`/`group_starts`: the postings of a sealed block as its file has them (entries grouped by subject).
+    before it). `encoded`: the subjects of a block whose index was loaded, as they lie in it; `grouped` are
+    its postings (entries grouped by subject, in the order of the sorted subjects), `group_counts` how many each has.
     """
 
     __slots__ = (
-        "lengths", "sizes", "times_ms", "ids", "subjects", "table", "paths", "chunk_firsts", "chunk_skips",
+        "lengths", "sizes", "times_ms", "ids", "_subjects", "_table", "encoded", "paths", "chunk_firsts", "chunk_skips",
         "chunk_paths", "chunk_offsets", "chunk_lengths", "chunk_crcs", "postings", "posted", "grouped",
-        "group_starts", "hits", "walked",
+        "group_counts", "hits", "walked",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -43,8 +45,9 @@ class Columns:
         self.sizes = array("I")
         self.times_ms = array("q")
         self.ids = array("I")
-        self.subjects: list[str] = []
-        self.table: dict[str, int] = {}
+        self._subjects: list[str] | None = []
+        self._table: dict[str, int] | None = {}
+        self.encoded: EncodedSubjects | None = None
         self.paths: list[str] = []
         self.chunk_firsts = array("I")
         self.chunk_skips = array("Q")
@@ -54,14 +57,55 @@ class Columns:
         self.chunk_crcs = array("I")
         self.postings: dict[int, array[int]] = {}
         self.posted = 0
-        self.grouped: array[int] | None = None
-        self.group_starts: array[int] | None = None
+        self.grouped = array("I")
+        self.group_counts = array("I")
         self.hits: dict[str, tuple[array[int], int, set[int], int]] = {}
         self.walked = (0, 0, 0)
         """(chunk, entry, bytes of the bodies before it in that chunk) of the last look-up: readers go forward."""
 
+    @classmethod
+    def loaded(cls, index: OpenIndex) -> Columns:
+        """The columns of a sealed block from its index."""
+        columns = cls()
+        columns.lengths, columns.sizes = index.lengths, index.sizes
+        columns.times_ms, columns.ids = index.times_ms, index.ids
+        columns.encoded, columns._subjects, columns._table = index.subjects, None, None
+        columns.grouped, columns.group_counts = index.postings, index.counts
+        columns.paths, columns.chunk_paths = index.paths, index.chunk_paths
+        columns.chunk_firsts, columns.chunk_skips = index.chunk_firsts, index.chunk_skips
+        columns.chunk_offsets, columns.chunk_lengths = index.chunk_offsets, index.chunk_lengths
+        columns.chunk_crcs = index.chunk_crcs
+        return columns
+
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def subjects(self) -> list[str]:
+        """The subjects by id; of a loaded block they are made at the first look."""
+        if self._subjects is None:
+            assert self.encoded is not None
+            self._subjects = self.encoded.listed()
+        return self._subjects
+
+    @subjects.setter
+    def subjects(self, subjects: list[str]) -> None:
+        self._subjects = subjects
+
+    @property
+    def table(self) -> dict[str, int]:
+        """Ids by subject; of a loaded block they are made at the first look."""
+        if self._table is None:
+            self._table = {subject: ident for ident, subject in enumerate(self.subjects)}
+        return self._table
+
+    @table.setter
+    def table(self, table: dict[str, int]) -> None:
+        self._table = table
+
+    def knows(self, subject: str) -> bool:
+        """Return True if the subject occurs in the block."""
+        return subject in self.table if self.encoded is None else self.encoded.find(subject) >= 0
 
     def add_hole(self, count: int) -> None:
         """Entries for sequences that were never stored."""
@@ -139,11 +183,12 @@ class Columns:
 
     def postings_of(self, subject: str) -> array[int]:
         """Entries at one subject, ascending; not to be changed."""
+        if self.encoded is not None:
+            place = self.encoded.find(subject)
+            return self._grouped(place, place + 1) if place >= 0 else _NOTHING
         ident = self.table.get(subject)
         if ident is None:
             return _NOTHING
-        if self.grouped is not None and self.group_starts is not None:
-            return self.grouped[self.group_starts[ident] : self.group_starts[ident + 1]]
         if self.posted < len(self.ids):
             self._post()
         return self.postings[ident]
@@ -161,9 +206,14 @@ class Columns:
 
     def hits_of(self, pattern: Pattern) -> array[int]:
         """Entries whose subject matches, ascending; not to be changed."""
-        if pattern.literal:
+        if pattern.literal and self.encoded is None:
             return self.postings_of(pattern.text)
         found = self.hits.pop(pattern.text, None)
+        if self.encoded is not None:
+            if found is None:
+                found = (self._hits_in_index(self.encoded, pattern), 0, set(), 0)
+            self._remember(pattern, found)
+            return found[0]
         entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
         if judged < len(self.subjects):
             matching.update(
@@ -171,10 +221,33 @@ class Columns:
             )
         if done < len(self.ids) and matching:
             entries.extend([entry for entry, ident in enumerate(self.ids[done:], done) if ident in matching])
+        self._remember(pattern, (entries, len(self.ids), matching, len(self.subjects)))
+        return entries
+
+    def _hits_in_index(self, encoded: EncodedSubjects, pattern: Pattern) -> array[int]:
+        """Entries at matching subjects: neighbours in the sorted table are neighbours in the postings."""
+        if pattern.literal:
+            return self.postings_of(pattern.text)
+        low, high = encoded.range_of(pattern.prefix)
+        if pattern.whole_prefix:
+            return array("I", sorted(self._grouped(low, high)))
+        entries: list[int] = []
+        grouped, at = self.grouped, sum(self.group_counts[:low])
+        for subject, count in zip(encoded.listed(pattern.prefix), self.group_counts[low:high], strict=True):
+            if pattern.matches(subject):
+                entries += grouped[at : at + count]
+            at += count
+        return array("I", sorted(entries))
+
+    def _grouped(self, low: int, high: int) -> array[int]:
+        """Postings of the subjects whose places in the sorted table lie in a range."""
+        start = sum(self.group_counts[:low])
+        return self.grouped[start : start + sum(self.group_counts[low:high])]
+
+    def _remember(self, pattern: Pattern, found: tuple[array[int], int, set[int], int]) -> None:
         if len(self.hits) >= PATTERNS_MAX:
             del self.hits[next(iter(self.hits))]
-        self.hits[pattern.text] = (entries, len(self.ids), matching, len(self.subjects))
-        return entries
+        self.hits[pattern.text] = found
 
     def subject_at(self, entry: int) -> str:
         """The subject of an entry that is not a hole."""
@@ -182,7 +255,11 @@ class Columns:
 
     def resident_bytes(self) -> int:
         """About how much memory the columns take, for caches."""
-        return 24 * len(self.lengths) + 40 * len(self.chunk_firsts) + 160 * len(self.subjects) + 1024
+        if self.encoded is None:
+            subjects = 160 * len(self.subjects)
+        else:
+            subjects = len(self.encoded.text) + 4 * self.encoded.count
+        return 24 * len(self.lengths) + 40 * len(self.chunk_firsts) + subjects + 1024
 
 
 def within_bytes(lengths: array[int], byte_max: int, overhead: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from waymaker_core.disk import Chunk
-from waymaker_core.store.block_index import BlockIndex, decode_index, encode_index
+from waymaker_core.store.block_index import BlockIndex, encode_index, open_index
 from waymaker_core.stream import compaction
 from waymaker_core.stream.answers import BlockMove
 from waymaker_core.stream.block import Block
@@ -131,20 +131,13 @@ def load_index(state: StreamState, number: int, data: bytes) -> int:
     block = state.blocks.get(number)
     if block is None or block.columns is not None:
         return 0
-    index = decode_index(data, block.size)
+    index = open_index(data, block.size)
     if index.first_seq != block.first or len(index.ids) != block.size:
         raise ValueError(
             f"the index of block {number} has {len(index.ids)} entries from {index.first_seq} on, "
             f"not {block.size} from {block.first} on"
         )
-    columns = Columns()
-    columns.lengths, columns.sizes = index.lengths, index.sizes
-    columns.times_ms, columns.ids = index.times_ms, index.ids
-    columns.subjects = index.subjects
-    columns.table = {subject: ident for ident, subject in enumerate(index.subjects)}
-    columns.grouped, columns.group_starts = index.postings, index.posting_starts
-    for first, skip, chunk in zip(index.chunk_firsts, index.chunk_skips, index.chunks, strict=True):
-        columns.add_chunk(first, chunk, skip)
+    columns = Columns.loaded(index)
     block.columns = columns
     state.absent -= 1
     return columns.resident_bytes()

@@ -133,6 +133,10 @@ def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pa
         if len(block.skips) < SKIPS_MAX:
             block.skips.add(pattern.text)
         return
+    if len(hits) == block.size:
+        # All of it matches: ranges cost the same whatever their length.
+        _take_ranges(search, block, start)
+        return
     lengths, first = columns.lengths, block.first
     for place in range(first_at_or_after(hits, max(block.head, start - first)), len(hits)):
         seq = first + hits[place]

@@ -372,7 +372,7 @@ class StreamState:
         else:
             self.subjects.remove(subject)
         newest = self.blocks.get(self.block_of(self.last_seq))
-        if newest is not None and newest.columns is not None and subject in newest.columns.table:
+        if newest is not None and newest.columns is not None and newest.columns.knows(subject):
             # Known to the block that grows: its next message there would not look new.
             self.subjects.repaired[subject] = None
         return found
