@@ -80,6 +80,8 @@ class Limits:
     """Bytes written between two syncs."""
     index_cache_bytes: int = 64 * MIB
     """Indexes of sealed blocks kept resident."""
+    search_entries_max: int = 50_000
+    """Index entries that searches look at in one step; past it they go on in later ones, with other work in between."""
     ephemeral_bytes_max: int = 256 * MIB
     """Bytes all ephemeral streams of a node may hold together."""
     retention_interval_ms: int = 500
@@ -95,4 +97,5 @@ class Limits:
         assert self.header_bytes_max <= self.message_bytes_max
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1
+        assert self.search_entries_max > 0
         assert self.retention_interval_ms <= 1_000, "strict limits promise to judge age at least once a second"

@@ -22,6 +22,7 @@ SEEDS: dict[str, int] = {
     "leave-nothing-due": 419,
     "answer-any-size": 2,
     "cut-in-silence": 2,
+    "forget-searches": 2,
     "nak-too-late": 2,
     "pending-unbounded": 3,
     "release-first": 4,

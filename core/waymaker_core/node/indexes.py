@@ -1,35 +1,48 @@
-"""Indexes of sealed blocks: loaded when somebody needs them, kept while there is room, never more than a bound.
+"""Indexes of sealed blocks: loaded when a search needs them, kept while there is room, never more than a bound.
 
 A decision or read that meets a missing index changes nothing and says which blocks it needs (`NeedBlocks`). They are read,
-kept until the asker has tried again, and given up later in the order in which they came. An asker that needs further blocks
-keeps the ones it has, so that it always comes to an end, even if it needs more than the cache holds.
+kept until the asker has tried again, and given up later. An asker that needs further blocks keeps the ones it has, so that it
+always comes to an end, even if it needs more than the cache holds.
+
+Opening indexes and searching them is bounded in each step by `limits.search_entries_max`. What came from the disk beyond that
+waits encoded, and an asker whose blocks are all resident is asked again in the next step, behind that step's inputs.
+
+The cache is a clock: an index that was used since it was last looked at gets another round, one that served a single search
+does not, so that one long scan leaves alone what others use all the time.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 
 from waymaker_core.disk import Chunk, DiskFailure, FailureKind, ReadChunk
 from waymaker_core.effects import Lane
+from waymaker_core.limits import U64_MAX
 from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
 from waymaker_core.stream import NeedBlocks
 
 Key = tuple[int, int]
 """(stream id, block)."""
+BYTES_AN_ENTRY = 512
+"""Bytes of an index that are opened in about the time in which an entry is looked at."""
+ROUNDS_SPARE = 16
 
 
 class Wait:
     """One asker: what it holds, how many reads it waits for, how to ask again, and what to do if a read failed."""
 
-    __slots__ = ("hosted", "held", "missing", "ask", "failed", "failure")
+    __slots__ = ("hosted", "held", "loaded", "missing", "rounds", "ask", "failed", "failure")
 
     def __init__(self, hosted: Hosted, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
         self.hosted = hosted
         self.held: list[Key] = []
+        self.loaded: list[int] = []
+        """Blocks that were read for it."""
         self.missing = 0
+        self.rounds = 0
         self.ask = ask
         self.failed = failed
         self.failure: DiskFailure | None = None
@@ -46,6 +59,10 @@ class Indexes:
         """Whether everything resident is held, as far as it was seen: there is nothing to give up."""
         self._held: dict[Key, int] = {}
         self._loading: dict[Key, list[Wait]] = {}
+        self._arrivals: deque[tuple[Hosted, int, Chunk, bytes]] = deque()
+        """What was read and is not opened yet."""
+        self._ready: deque[Wait] = deque()
+        """Askers that lack nothing but a share of the work."""
 
     def load(
         self, hosted: Hosted, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
@@ -56,6 +73,7 @@ class Indexes:
     def _fill(self, wait: Wait, blocks: list[int]) -> None:
         state, stream = self._state, wait.hosted.stream
         wait.missing = 1
+        wait.rounds += 1
         for block in blocks:
             key = (wait.hosted.id, block)
             wait.held.append(key)
@@ -68,15 +86,48 @@ class Indexes:
             if chunk is None:
                 continue
             self._loading[key] = [wait]
+            wait.loaded.append(block)
             wait.missing += 1
             loaded = partial(self._loaded, wait.hosted, block, chunk)
             state.start(Lane.READ, [ReadChunk(chunk)], loaded, partial(self._lost, key))
-        self._arrived(wait)
+        if wait.missing == 1:
+            self._ready.append(wait)
+        else:
+            self._arrived(wait)
+
+    def has_ready(self) -> bool:
+        """Return True if a step has something to go on with at once."""
+        return bool(self._ready or self._arrivals)
+
+    def resume(self) -> None:
+        """Go on with what earlier steps left, for a share of its own, so that new calls never starve what waits."""
+        if not self.has_ready():
+            return
+        work, share = self._state.work, self._state.limits.search_entries_max
+        work.renew(share)
+        while self._arrivals and work.left > 0:
+            self._open(*self._arrivals.popleft())
+        for _ in range(len(self._ready)):
+            if work.left <= 0:
+                break
+            wait = self._ready.popleft()
+            if wait.rounds > 2 * len(wait.hosted.stream.blocks) + ROUNDS_SPARE:
+                # Others took from it what it had found, again and again: let it come to its end.
+                work.left = U64_MAX
+            self._arrived(wait)
+            work.left = share - work.spent
 
     def _loaded(self, hosted: Hosted, block: int, chunk: Chunk, results: list[object]) -> None:
         data = results[0]
         assert isinstance(data, bytes)
+        if self._arrivals or self._state.work.left <= 0:
+            self._arrivals.append((hosted, block, chunk, data))
+        else:
+            self._open(hosted, block, chunk, data)
+
+    def _open(self, hosted: Hosted, block: int, chunk: Chunk, data: bytes) -> None:
         key = (hosted.id, block)
+        self._state.work.spend(1 + len(data) // BYTES_AN_ENTRY)
         try:
             if self._state.hosted.get(hosted.id) is hosted:
                 self.admit(hosted, block, hosted.stream.load_index(block, data))
@@ -108,6 +159,10 @@ class Indexes:
         self._release(wait)
 
     def _release(self, wait: Wait) -> None:
+        for number in wait.loaded:
+            block = wait.hosted.stream.blocks.get(number)
+            if block is not None:
+                block.used = False
         for key in wait.held:
             left = self._held[key] - 1
             if left:
@@ -127,13 +182,21 @@ class Indexes:
         self._all_held = False
 
     def trim(self) -> None:
-        """Give up what is over the bound, oldest first; what is held or must stay is passed over once."""
+        """Give up what is over the bound: the oldest that was not used since it was looked at last, and is not held.
+
+        What askers hold comes on top of the bound: giving up others' indexes for a scan larger than the cache gains nothing.
+        """
         state = self._state
         bound = state.limits.index_cache_bytes
         if self._bytes > bound and not self._all_held:
-            for _ in range(len(self._resident)):
+            bound += sum(self._resident[key][1] for key in self._held if key in self._resident)
+        if self._bytes > bound and not self._all_held:
+            for _ in range(2 * len(self._resident)):
                 key, (hosted, byte_count) = self._resident.popitem(last=False)
-                if key in self._held:
+                block = hosted.stream.blocks.get(key[1])
+                if key in self._held or (block is not None and block.used):
+                    if block is not None:
+                        block.used = False
                     self._resident[key] = (hosted, byte_count)
                     continue
                 self._bytes -= byte_count

@@ -51,6 +51,7 @@ def begin(hosted: Hosted, state: NodeState) -> Hosted:
     """Settings of a stream in service that its own state does not hold."""
     if state.config.sync_interval_ms and not hosted.stream.config.ephemeral:
         hosted.stream.reserve_ahead = RESERVE_AHEAD
+    hosted.stream.work = state.work
     return hosted
 
 

@@ -127,11 +127,13 @@ class Node:
         state = self._state
         assert now.mono_ns >= state.now.mono_ns, "the monotonic clock went back"
         state.now = now
+        state.work.renew(state.limits.search_entries_max)
         self._retention.look_at_clock(now)
         for event in inputs:
             self._take(event)
         for timer, key in state.timers.take_due(now.mono_ns):
             self._ring(timer, key)
+        self._indexes.resume()
         self._settle()
         self._subscriptions.serve()
         self._settle()
@@ -156,7 +158,7 @@ class Node:
         """
         if self._halted:
             return None
-        if self._subscriptions.has_ready() or self._commits.wants_flush:
+        if self._subscriptions.has_ready() or self._commits.wants_flush or self._indexes.has_ready():
             return self._state.now.mono_ns
         return self._state.timers.next_deadline()
 

@@ -18,6 +18,7 @@ from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.timers import Timers
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages
+from waymaker_core.stream.work import Work
 from waymaker_core.types import Now, StreamId, Token
 
 REPLIES_REMEMBERED = 8_192
@@ -44,6 +45,7 @@ class NodeState:
         """Streams in service by id: exactly the catalogue's lives."""
         self.timers = Timers()
         self.jobs = Jobs()
+        self.work = Work(self.limits.search_entries_max)
         self.touched: dict[StreamId, Hosted] = {}
         """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
         self._read_for: dict[Token, StreamId] = {}

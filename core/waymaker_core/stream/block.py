@@ -26,12 +26,12 @@ class Block:
     last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
     live message is, or None while every entry lives. `files`: its own files; `index`: where its index can be loaded.
     `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that match nothing here,
-    once sealed.
+    once sealed. `used`: its columns were asked for since the cache looked last.
     """
 
     __slots__ = (
         "number", "first", "size", "head", "alive", "bytes", "time_min", "time_max", "last_size", "ordered", "dead",
-        "columns", "files", "index", "due_ms", "newest_ms", "spared", "skips",
+        "columns", "files", "index", "due_ms", "newest_ms", "spared", "skips", "used",
     )  # fmt: skip
 
     def __init__(self, number: int, first: int, columns: Columns | None) -> None:
@@ -53,6 +53,7 @@ class Block:
         self.newest_ms = 0
         self.spared = -1
         self.skips: set[str] | None = None
+        self.used = False
 
     @property
     def last(self) -> int:
@@ -68,6 +69,7 @@ class Block:
         """The columns, or `NeedBlocks`."""
         if self.columns is None:
             raise NeedBlocks([self.number])
+        self.used = True
         return self.columns
 
     def is_live(self, seq: int) -> bool:

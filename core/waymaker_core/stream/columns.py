@@ -224,6 +224,20 @@ class Columns:
         self._remember(pattern, (entries, len(self.ids), matching, len(self.subjects)))
         return entries
 
+    def unjudged(self, pattern: Pattern) -> int:
+        """Return about how many subjects and entries `hits_of` will look at: those it has not looked at before."""
+        found = self.hits.get(pattern.text)
+        if self.encoded is not None:
+            if found is not None:
+                return 0
+            if pattern.literal:
+                return 1
+            low, high = self.encoded.range_of(pattern.prefix)
+            return 1 + (high - low) + sum(self.group_counts[low:high])
+        if pattern.literal:
+            return len(self.ids) - self.posted
+        return len(self.ids) + len(self.subjects) - (found[1] + found[3] if found is not None else 0)
+
     def _hits_in_index(self, encoded: EncodedSubjects, pattern: Pattern) -> array[int]:
         """Entries at matching subjects: neighbours in the sorted table are neighbours in the postings."""
         if pattern.literal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from waymaker_core.outcomes import exhausted
 from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
@@ -64,6 +65,8 @@ def select(state: StreamState, from_seq: int, pattern: Pattern | None, limit: in
             continue
         if block.columns is None and block.last >= start:
             raise NeedBlocks(_ahead(state, pattern, start, search))
+        if pattern is not None:
+            _look(state, block, start, pattern)
         if pattern is None:
             _take_ranges(search, block, start)
         else:
@@ -81,6 +84,20 @@ def _candidates(state: StreamState, pattern: Pattern | None, from_block: int) ->
     return [number for number in numbers[bisect_left(numbers, from_block) :] if number in state.blocks]
 
 
+def _look(state: StreamState, block: Block, start: int, pattern: Pattern) -> None:
+    """Account for what a look at a block costs; `NeedBlocks` where this step's share of searching is spent."""
+    if block.columns is None:
+        return
+    entries = block.columns.unjudged(pattern)
+    if not entries:
+        return
+    if state.work.left <= 0:
+        # All that was looked at stays resident with this one, or the search would begin again.
+        visited = takewhile(lambda number: number <= block.number, _candidates(state, pattern, state.block_of(start)))
+        raise NeedBlocks([number for number in visited if not _skips(state.blocks[number], pattern)])
+    state.work.spend(entries)
+
+
 def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
     """The blocks this search visits from its beginning, as far as can be foreseen: they must be resident together."""
     numbers: list[int] = []
@@ -90,11 +107,12 @@ def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Sea
         if block.last < start or (pattern is not None and _skips(block, pattern)):
             continue
         numbers.append(number)
-        messages += block.live_count_from(start)
+        # A block where a subject occurs has one message of it, most likely; of a pattern nothing is known before.
+        messages += block.live_count_from(start) if pattern is None else 1
         if block.columns is None:
             missing += 1
             entries += block.size
-        enough = pattern is None and messages >= search.limit
+        enough = messages >= search.limit and (pattern is None or pattern.literal)
         if missing and (enough or missing >= AHEAD_BLOCKS_MAX or entries >= AHEAD_ENTRIES_MAX):
             break
     return numbers

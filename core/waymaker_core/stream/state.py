@@ -22,6 +22,7 @@ from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_core.stream.subject_table import SubjectTable
 from waymaker_core.stream.tail import Tail
+from waymaker_core.stream.work import Work
 from waymaker_core.subjects import SubjectFilter
 
 SHARED_FILES = ("journal/", "tails/")
@@ -64,6 +65,8 @@ class StreamState:
         self.filter = SubjectFilter(config.subjects_filter)
         self.accepted: dict[str, int] = {}
         self.caps = SubjectCaps()
+        self.work = Work()
+        """What searches may still spend; a node puts its own here, one for all its streams."""
 
     # ------------------------------------------------------------ figures
 

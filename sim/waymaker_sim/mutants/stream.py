@@ -8,6 +8,7 @@ import waymaker_core.stream.admission as admission
 import waymaker_core.stream.reads as reads
 import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.limits import KIB
+from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.requests import Messages
 from waymaker_core.stream.state import StreamState
@@ -127,6 +128,11 @@ STREAM = {
     ),
     "cut-in-silence": Mutant(
         "a read that was cut says where it goes on", ("acked survives",), reads, "_page_of", _cut_in_silence,
+    ),
+    "forget-searches": Mutant(
+        "a search whose share of a step is spent goes on in the next one",
+        ("answered", "given when due", "progress"), Indexes, "resume", nothing,
+        lambda plan: plan.limits.search_entries_max <= 20,
     ),
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
