@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -458,3 +460,54 @@ def test_the_documentation_names_every_code() -> None:
     for kind in (*errors.STATUSES.values(), errors.ConnectionLostError):
         if kind.code not in {"cancelled", "unknown", "failed_precondition", "out_of_range"}:
             assert f"| `{kind.code}` | `{kind.__name__}` |" in text, kind
+
+
+@pytest.mark.parametrize("reconnect", [False, True])
+async def test_an_orderly_stop_under_load_answers_or_refuses_everything(
+    server: RealServer, reconnect: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """64 tasks publish, fetch and acknowledge while SIGTERM arrives: nothing ends with an unknown outcome, nothing twice."""
+    stored: dict[bytes, int] = {}
+    not_stored: list[bytes] = []
+    stopping = asyncio.Event()
+
+    async def work(wm: waymaker.Client, name: int) -> None:
+        for n in itertools.count():
+            payload = b"%d %d" % (name, n)
+            try:
+                stored[payload] = await wm.publish("s", "a", payload)
+                for message in await wm.fetch("s", "c", 4):
+                    await message.ack()
+            except waymaker.WaymakerError as error:
+                assert isinstance(error, waymaker.UnavailableError), repr(error)
+                assert error.outcome == waymaker.NOT_APPLIED
+                assert not reconnect
+                if payload not in stored:
+                    not_stored.append(payload)
+                return
+            if stopping.is_set() and reconnect:
+                return
+
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(waymaker.connect(server.address, reconnect=reconnect, timeout=60))
+            for _ in range(4)
+        ]
+        await clients[0].create_stream("s")
+        await clients[0].create_consumer("s", "c")
+        working = asyncio.gather(*(work(clients[n % 4], n) for n in range(64)))
+        await asyncio.sleep(1.0)
+        assert await asyncio.to_thread(server.terminate) == 0
+        stopping.set()
+        if reconnect:
+            await asyncio.to_thread(server.start)
+        await working
+    if not reconnect:
+        await asyncio.to_thread(server.start)
+    async with waymaker.connect(server.address) as wm:
+        found = {message.seq: message.payload async for message in wm.scan("s", "a")}
+    assert found == {seq: payload for payload, seq in stored.items()}
+    assert len(stored) > 100
+    assert reconnect or len(not_stored) == len(set(not_stored)) > 0
+    assert not set(not_stored) & set(stored)
+    assert not [line for line in caplog.messages if "Internal" in line or "Core" in line]
