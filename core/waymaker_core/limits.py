@@ -95,6 +95,8 @@ class Limits:
         assert self.record_bytes_max <= self.flush_bytes_max
         assert self.message_bytes_max <= self.publish_batch_bytes_max <= self.inflight_bytes_max
         assert self.header_bytes_max <= self.message_bytes_max
+        assert 0 < self.ack_wait_default_ms <= self.ack_wait_max_ms
+        assert 0 < self.max_deliver_default < 1 << 32, "a message is delivered at least once"
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1
         assert self.search_entries_max > 0

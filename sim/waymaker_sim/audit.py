@@ -22,7 +22,7 @@ from waymaker_core.requests import (
     StreamInfo,
     StreamStats,
 )
-from waymaker_sim.checks import require, violated
+from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
 from waymaker_sim.linear import NOTHING, Kind, Operation, Verdict, judge
 from waymaker_sim.naive_consumer import matches
@@ -196,7 +196,7 @@ class Audit:
                 stream.life.damaged = True
             else:
                 self._stream(stream.life, there, drained)
-        require(all(map(self.scene.may_exist, seen)), "lives apart", f"nobody created all of {list(seen)}")
+        require(all(map(self.scene.may_exist, seen)), "lives apart", f"nobody created all of {listed(seen)}")
         self._copies(seen)
         for life in self.ledger.lives:
             if not life.damaged and not life.rolled_back:
@@ -300,7 +300,11 @@ class Audit:
         # Now it is known of publishes, too, that met a change of the stream and whose messages nobody saw.
         life.last_seq = last
         subjects = sorted({life.at[message.seq].subject for message in seen.messages})
-        require(seen.subjects == subjects, "limits hold", f"{what}: subjects {seen.subjects}, of messages {subjects}")
+        require(
+            seen.subjects == subjects,
+            "limits hold",
+            f"{what}: subjects {listed(seen.subjects)}, of messages {listed(subjects)}",
+        )
         sizes = [life.at[message.seq].size for message in seen.messages]
         if all(sizes):
             require(byte_count == sum(sizes), "limits hold", f"{what}, {sum(sizes)} bytes found")
@@ -376,7 +380,9 @@ class Audit:
                 expired.append(message.seq)
         most = 0 if config.strict_limits else config.block_size - 1
         require(
-            len(expired) <= most, "limits hold", f"{life.name}: {expired[:9]} are older than {config.max_age_ms} ms"
+            len(expired) <= most,
+            "limits hold",
+            f"{life.name}: {listed(expired[:9])} are older than {config.max_age_ms} ms",
         )
 
     def _letters(self, life: Life, seen: SeenStream) -> None:

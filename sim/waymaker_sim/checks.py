@@ -5,6 +5,7 @@ A violation is raised where it is seen and ends the run. Names are stable: saved
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
 
 SAFETY = "safety"
@@ -63,6 +64,11 @@ class Violation(Exception):
         self.check = check
         self.detail = detail
         self.kind = CHECKS[check][0]
+
+
+def listed(values: Iterable[object]) -> str:
+    """Values in the text of a violation: people read it, and an empty list of Python's tells them nothing."""
+    return ", ".join(map(str, values)) or "none"
 
 
 def violated(check: str, detail: str) -> NoReturn:

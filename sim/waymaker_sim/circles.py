@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from waymaker_core.inputs import Input, JobDone, JobFailed, Unreadable
-from waymaker_sim.checks import violated
+from waymaker_sim.checks import listed, violated
 from waymaker_sim.events import SECOND
 
 OWN_STEPS_MAX: Final = 4_000
@@ -48,5 +48,5 @@ class Circles:
             violated(
                 "progress",
                 f"{self._own} steps in one virtual second in which clients said {self._said} things and {self._read} reads"
-                f" were done; this one takes {[type(one).__name__ for one in inputs]}",
+                f" were done; this one takes {listed(type(one).__name__ for one in inputs)}",
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer.snapshot import to_groups
 from waymaker_core.store.archive import Head
-from waymaker_sim.checks import require
+from waymaker_sim.checks import listed, require
 from waymaker_sim.process import Got
 
 
@@ -94,13 +94,15 @@ class Copy:
             end = 1 << 62 if whole or not got else got[-1].seq
             there = {message.seq for message in got}
             missing = [seq for seq in wanted if from_seq <= seq <= end and seq not in there]
-            require(not missing, "archives", f"{self.name} lacks {missing[:20]} of its archive")
+            require(not missing, "archives", f"{self.name} lacks {listed(missing[:20])} of its archive")
 
     def judge_consumers(self, found: Iterable[tuple[ConsumerConfig, int, int]]) -> None:
         """Configuration, floor and count of dropped messages of every consumer."""
         there = {config.name: (config, floor, dropped) for config, floor, dropped in found}
         positions = self.archive.positions()
-        require(there.keys() == positions.keys(), "archives", f"{self.name} has {list(there)}, not {list(positions)}")
+        require(
+            there.keys() == positions.keys(), "archives", f"{self.name} has {listed(there)}, not {listed(positions)}"
+        )
         for name, position in positions.items():
             config, floor, dropped = there[name]
             what = f"{self.name}/{name} stands at {floor}, {dropped} dropped; {position}"

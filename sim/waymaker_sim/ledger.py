@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from waymaker_core.configs import DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.message import decode_body
-from waymaker_sim.checks import require, violated
+from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.groups import GroupOf, Hold
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got, Stamp
@@ -181,7 +181,7 @@ class Life:
     def _check_subject(self, seq: int, subject: str) -> None:
         patterns = self.config.subjects_filter
         if not accepts(patterns, subject):
-            violated("subjects", f"{self.name} takes {patterns} and holds {subject!r} at {seq}")
+            violated("subjects", f"{self.name} takes {listed(patterns)} and holds {subject!r} at {seq}")
 
     def _letter(self, ledger: Ledger, seq: int, body: bytes) -> Letter:
         try:
@@ -220,7 +220,9 @@ class Life:
         _, its_headers, its_payload = decode_body(body)
         require(payload == its_payload, "bytes intact", f"{what}, holds {its_payload[:40]!r}, not {payload[:40]!r}")
         kept = [header for header in its_headers if not header[0].startswith(DLQ)]
-        require(kept == [h for h in headers if not h[0].startswith(DLQ)], "bytes intact", f"{what}: headers {kept}")
+        require(
+            kept == [h for h in headers if not h[0].startswith(DLQ)], "bytes intact", f"{what}: headers {listed(kept)}"
+        )
         require(added.get("subject") == original.subject, "bytes intact", f"{what}: of subject {added.get('subject')}")
         if group is not None:
             count = added.get("deliver-count")
@@ -445,7 +447,7 @@ class Life:
             if message.seq <= last:
                 descents += 1
             if descents > 1 or (descents and message.delivery > 1):
-                violated("in order", f"{self.name}: {[(m.seq, m.delivery) for m in got][:30]}")
+                violated("in order", f"{self.name}: {listed(f'{m.seq} ({m.delivery}. time)' for m in got[:30])}")
             last = message.seq
 
     def _check_holders(self, group: Group, seq: int, stamp: Stamp) -> None:

@@ -26,7 +26,7 @@ from waymaker_core.requests import (
     StreamInfo,
     StreamStats,
 )
-from waymaker_sim.checks import require, violated
+from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.ledger import Attempt, Life, Look
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, Scene, StreamName
@@ -326,9 +326,11 @@ class Reader:
         request = ask.request
         assert isinstance(request, ListSubjects) and isinstance(answer, Answer) and isinstance(answer.value, Page)
         entries = [str(entry) for entry in answer.value.entries]
-        require(entries == sorted(set(entries)), "in order", f"subjects are not sorted: {entries}")
+        require(entries == sorted(set(entries)), "in order", f"subjects are not sorted: {listed(entries)}")
         require(
-            all(e.startswith(request.prefix) for e in entries), "filter", f"{entries} do not begin {request.prefix}"
+            all(e.startswith(request.prefix) for e in entries),
+            "filter",
+            f"{listed(entries)} do not begin {request.prefix}",
         )
         end = entries[-1] if answer.value.next_after else None
         for seq, message in list(life.live.items()):
@@ -341,8 +343,8 @@ class Reader:
             return
         assert isinstance(answer.value, Page)
         names = [str(entry) for entry in answer.value.entries]
-        require(names == sorted(set(names)), "in order", f"streams are not sorted: {names}")
-        require(all(self.scene.known(name) for name in names), "lives apart", f"nobody created all of {names}")
+        require(names == sorted(set(names)), "in order", f"streams are not sorted: {listed(names)}")
+        require(all(self.scene.known(name) for name in names), "lives apart", f"nobody created all of {listed(names)}")
 
     def info(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         """A stream's figures: they never go back, and cover what was confirmed before they were asked for."""
@@ -419,7 +421,9 @@ class Reader:
         if group.config.policy is DeliveryPolicy.BY_START_TIME:
             self.scene.process.now()
             passed = group.life.passed_by_time(group, info.ack_floor, self.scene.process.wall_max_ms)
-            require(not passed, "floor honest", f"{what} floor {info.ack_floor} passed {passed[:9]}, never answered")
+            require(
+                not passed, "floor honest", f"{what} floor {info.ack_floor} passed {listed(passed[:9])}, never answered"
+            )
         group.told(info.ack_floor, info.redelivered_dropped, self.scene.events.now_ns)
 
 

@@ -17,7 +17,7 @@ from waymaker_core.outcomes import Answer
 from waymaker_core.requests import CreateStream, DeleteStream, Publish, Request
 from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS
 from waymaker_sim.audit import Asker, Seen
-from waymaker_sim.checks import require
+from waymaker_sim.checks import listed, require
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.process import Process
 
@@ -46,7 +46,9 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     process.events.run_until(process.events.now_ns + SECOND + 2 * process.config.sync_interval_ms * MS)
     _check_memory(process, kept)
     left = _files(process, BLOCKS) | _files(process, TAILS)
-    require(not old & left, "room given back", f"all streams are gone, and still there are {sorted(old & left)}")
+    require(
+        not old & left, "room given back", f"all streams are gone, and still there are {listed(sorted(old & left))}"
+    )
     for folder in (BLOCKS, TAILS):
         count = len(_files(process, folder))
         require(count <= FILES_KEPT, "room given back", f"{count} files in {folder}/ for {KEPT} messages")

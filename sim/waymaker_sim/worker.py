@@ -155,8 +155,7 @@ class Worker:
             kind = self.tags.weighted("stale answer", kinds)
             self._say(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
 
-    @staticmethod
-    def _unheeded(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _unheeded(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         if isinstance(answer, Answer) and answer.code != outcomes.OK and ask.group() is not None:
             violated("acked survives", f"{ask.request!r} was to have no effect, and is answered with {answer!r}")
 

@@ -24,7 +24,7 @@ from waymaker_core.types import Now
 from waymaker_sim.administrator import Administrator
 from waymaker_sim.archivist import Archivist
 from waymaker_sim.audit import Asker, Audit, Seen, differences, observe
-from waymaker_sim.checks import Violation, require, violated
+from waymaker_sim.checks import Violation, listed, require, violated
 from waymaker_sim.digest import Digest
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
@@ -147,7 +147,7 @@ class World:
     def _refused(self, process: Process, refusal: StoreRefused) -> None:
         rotten = process.disk.rotten_paths()
         if refusal.path not in rotten:
-            violated("recovery honest", f"refused to start: {refusal}; rotten: {rotten}")
+            violated("recovery honest", f"refused to start: {refusal}; rotten: {listed(rotten)}")
         self.scene.mark("refused a rotten disk")
         self._lost = True
 
@@ -285,7 +285,7 @@ class World:
             return
         require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
         found = differences(before, observe(PatientAsker(self.scene)))
-        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
+        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {listed(found)}")
 
     def _drain(self) -> bool:
         """Fetch and ack until every consumer is at its end; what is out comes back by itself."""

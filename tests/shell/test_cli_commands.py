@@ -319,6 +319,7 @@ def test_a_backup_can_go_through_a_pipe(orders: FakeServer, waymaker: Command) -
 def test_a_restore_never_touches_what_exists(orders: FakeServer, waymaker: Command, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3_000_000))
     ran = waymaker("restore", "a", "--name", "orders")
+    assert "next: waymaker restore a --name ANOTHER" in ran.err
     assert ran.code == exits.REFUSED
     assert "already_exists" in ran.err
     assert waymaker("restore", "a", "--json").json == [{"stream": "archived", "messages": 2, "last_seq": 2}]

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,6 +131,25 @@ def test_backup_restore_and_the_pipe_between_them(run: Run, stream: str, server:
     broken = run("restore", "s.wma", "--name", "restored")
     assert broken.returncode == exits.DAMAGED
     assert run("stream", "info", "restored").returncode == exits.NOT_FOUND
+
+
+def test_an_oversized_message_names_whose_bound_it_is_and_what_lifts_it(run: Run, stream: str, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(17 << 20))
+    for setting, file, problem, hint in (
+        ("", "big", "message_bytes_max is 16777216", "limits.message_bytes_max"),
+        ("max-msg-bytes", "small", "max_msg_bytes is 5", f"waymaker stream edit {stream} --max-msg-bytes SIZE"),
+        ("max-bytes", "small", "max_bytes of the whole stream is 5", f"waymaker stream edit {stream} --max-bytes SIZE"),
+    ):
+        (tmp_path / "small").write_bytes(b"x" * 20)
+        if setting:
+            assert run("stream", "edit", stream, f"--{setting}", "5", "-y").returncode == 0
+        ran = run("pub", stream, "a", "--file", file)
+        assert ran.returncode == exits.REFUSED
+        assert problem in ran.stderr
+        assert hint in ran.stderr
+        if setting:
+            assert run("stream", "edit", stream, f"--{setting}", "unlimited").returncode == 0
+    assert run("pub", stream, "a", "--file", "small").returncode == 0
 
 
 def test_an_edit_previews_exactly_what_it_then_prunes(run: Run, stream: str) -> None:
@@ -256,9 +276,13 @@ def test_watch_prints_events_as_json(server: RealServer, run: Run) -> None:
 
 
 def on_a_terminal(
-    server: RealServer, *arguments: str, answer: bytes = b"", cwd: Path | None = None
+    server: RealServer,
+    *arguments: str,
+    answer: bytes = b"",
+    cwd: Path | None = None,
+    signals: signal.Signals | None = None,
 ) -> tuple[int, bytes]:
-    """Runs a command with a terminal on all three descriptors; types `answer` at the first question mark."""
+    """Runs a command with a terminal on all three descriptors; types `answer`, or signals, at the first question mark."""
     parent, child = pty.openpty()
     environment = surroundings(server) | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(
@@ -287,6 +311,10 @@ def on_a_terminal(
             if answer and b"?" in shown:
                 os.write(parent, answer)
                 answer = b""
+            if signals and b"?" in shown:
+                time.sleep(0.2)  # the question is printed a moment before it is waited for
+                process.send_signal(signals)
+                signals = None
         return process.wait(10), shown
     finally:
         os.close(parent)
@@ -301,6 +329,45 @@ def test_a_terminal_gets_tables(server: RealServer, run: Run, stream: str) -> No
     assert code == 0
     assert b"last seq" in shown
     assert b"1,500" in shown
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, exits.INTERRUPTED), (signal.SIGTERM, exits.TERMINATED)], ids=["ctrl-c", "term"]
+)
+def test_the_first_signal_ends_a_question_and_changes_nothing(
+    server: RealServer, run: Run, stream: str, sent: signal.Signals, code: int
+) -> None:
+    run("pub", stream, "a", "x")
+    for command in (("stream", "rm", stream), ("stream", "edit", stream, "--max-age", "1ms")):
+        ended, shown = on_a_terminal(server, *command, signals=sent)
+        assert ended == code
+        assert b"Traceback" not in shown
+    assert json.loads(run("stream", "info", stream, "--json").stdout)["messages"] == 1
+
+
+CLOSED = [
+    (("stream", "ls"), 0), (("stream", "info", "STREAM"), 0), (("subjects", "STREAM"), 0), (("--help",), 0),
+    (("version",), 0), (("pub", "STREAM", "a", "y"), 0), (("get", "STREAM", "a"), exits.BROKEN_PIPE),
+    (("sub", "STREAM", "-e"), exits.BROKEN_PIPE), (("fetch", "STREAM", "c"), exits.BROKEN_PIPE),
+    (("backup", "STREAM", "-"), exits.BROKEN_PIPE), (("stream", "info", "nowhere"), exits.NOT_FOUND),
+    (("stream", "rm", "STREAM"), exits.USAGE), (("pub", "STREAM", "a"), exits.USAGE), (("restore", "-"), exits.USAGE),
+]  # fmt: skip
+
+
+def test_every_command_survives_closed_standard_streams(server: RealServer, run: Run, stream: str) -> None:
+    run("pub", stream, "a", "x")
+    run("consumer", "add", stream, "c")
+    for command, code in CLOSED:
+        arguments = [part.replace("STREAM", stream) for part in command]
+        silent = shlex.join([*COMMAND, *arguments]) + " <&- >&- 2>&-"
+        told = silent.removesuffix(" 2>&-")
+        assert subprocess.run(["sh", "-c", silent], env=surroundings(server), timeout=60).returncode == code, command
+        if code not in (0, exits.BROKEN_PIPE):
+            ran = subprocess.run(["sh", "-c", told], env=surroundings(server), timeout=60, capture_output=True)
+            assert ran.returncode == code, command
+            assert b"error: " in ran.stderr and b"Traceback" not in ran.stderr, command
+    assert json.loads(run("stream", "info", stream, "--json").stdout)["messages"] == 2
+    assert floor(run, stream) == 0, "what nobody could read is not acknowledged"
 
 
 def test_a_question_can_be_answered_on_a_terminal(server: RealServer, run: Run, stream: str) -> None:

@@ -158,6 +158,40 @@ def test_loopback_needs_neither(host: str) -> None:
     assert load_config({**DATA, "listen": f"{host}:1"}, {}).listen.port == 1
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
+def test_metrics_are_guarded_like_the_calls(host: str) -> None:
+    secured = {"tls_cert": "c", "tls_key": "k", "tokens": "t", "listen": "0.0.0.0:1"}
+    for flags in ({}, secured):
+        with pytest.raises(ConfigError, match=r"metrics_listen.*--insecure-listen-anywhere"):
+            load_config({"data_dir": "d", "metrics_listen": f"{host}:1", **flags}, {})
+    wanted = {"data_dir": "d", "metrics_listen": f"{host}:1", "insecure_listen_anywhere": True}
+    assert load_config(wanted, {}).metrics_listen is not None
+    assert load_config({"data_dir": "d", "metrics_listen": "127.0.0.1:1"}, {}).metrics_listen is not None
+
+
+def test_relative_paths_count_from_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "w.toml").write_text(
+        'data_dir = "data"\ntls_cert = "../tls/c.pem"\ntls_key = "/k.pem"\ntokens = "tokens"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config({"tokens": "t"}, {}, Path("etc/w.toml"))
+    assert config.data_dir.resolve() == folder / "data"
+    assert config.tls_cert is not None
+    assert config.tls_cert.resolve() == tmp_path / "tls" / "c.pem"
+    assert (config.tls_key, config.tokens) == (Path("/k.pem"), Path("t"))
+
+
+def test_unlimited_deliveries_are_said_with_the_word(tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_text('data_dir = "d"\n[limits]\nmax_deliver_default = "unlimited"\n')
+    assert load_config({}, {}, tmp_path / "w.toml").limits.max_deliver_default == (1 << 32) - 1
+    with pytest.raises(ConfigError, match="max_deliver_default"):
+        load_config({"data_dir": "d", "limits": ["max_deliver_default=0"]}, {})
+    with pytest.raises(ConfigError, match="streams_max"):
+        load_config({"data_dir": "d", "limits": ["streams_max=unlimited"]}, {})
+
+
 def test_half_a_certificate_is_refused() -> None:
     assert refused(flags={**DATA, "tls_cert": "c"}).setting == "tls_key"
     assert refused(flags={**DATA, "tls_key": "k"}).setting == "tls_cert"

@@ -4,6 +4,7 @@ that is the same whether somebody looks or not.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -17,7 +18,9 @@ from click.testing import CliRunner
 
 from waymaker_core.configs import ConsumerConfig, StreamConfig
 from waymaker_core.requests import Publish, ReadRange
+from waymaker_sim import checks
 from waymaker_sim.cases import from_text
+from waymaker_sim.checks import listed
 from waymaker_sim.command import sim
 from waymaker_sim.digest import Digest
 from waymaker_sim.events import Events
@@ -32,7 +35,7 @@ from waymaker_sim.story.record import Exchange, Kind, Moment
 from waymaker_sim.story.recorder import Recorder
 from waymaker_sim.story.selection import select
 from waymaker_sim.story.story import Story, live
-from waymaker_sim.story.text import tell
+from waymaker_sim.story.text import parts_of, tell
 from waymaker_sim.story.words import printable, sequences, tell_request
 from waymaker_sim.tape import Tape
 
@@ -302,6 +305,48 @@ def test_a_page_shows_each_moment_in_a_row_and_in_the_diagram(redelivered: Story
     for wanted in ("confirms", "delivers", "sync", "crash", "boot", "up", "verdict broken", "final"):
         assert wanted in classes, wanted
     assert redelivered.rule() in "".join(reading.words["p"])
+
+
+def test_a_page_is_as_wide_as_its_longest_row_and_cuts_none(redelivered: Story) -> None:
+    told = select(redelivered)
+    text = page(redelivered, told)
+    moments = [row.moment for row in rows_of(told) if row.moment is not None]
+    longest = max(
+        len(" ".join(filter(None, parts_of(moment)))) for moment in moments if moment.kind is not Kind.VERDICT
+    )
+    given = re.search(r"--text: (\d+)ch", text)
+    assert given is not None
+    assert int(given[1]) >= longest > 60
+    assert "ellipsis" not in text
+    assert "min-width: calc(var(--lanes) + 236px + var(--text))" in text
+
+
+def test_lists_in_a_violation_are_told_in_words() -> None:
+    assert listed([]) == "none"
+    assert listed(["a", 5]) == "a, 5"
+    package = Path(checks.__file__).parent
+    assert [found for path in sorted(package.rglob("*.py")) for found in lists_in_violations(path)] == []
+
+
+def lists_in_violations(path: Path) -> list[str]:
+    """Lists that stand in the text of a violation as Python writes them."""
+    found = []
+    for call in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(call, ast.Call) or getattr(call.func, "id", "") not in ("violated", "require"):
+            continue
+        for part in ast.walk(call):
+            if isinstance(part, ast.FormattedValue) and part.conversion == -1:
+                value = part.value
+                listing = isinstance(value, ast.Call) and getattr(value.func, "id", "") in (
+                    "list",
+                    "sorted",
+                    "set",
+                    "dict",
+                )
+                cut = isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Slice)
+                if listing or cut or isinstance(value, ast.List | ast.ListComp | ast.Set | ast.SetComp | ast.Dict):
+                    found.append(f"{path.name}:{part.lineno}: {ast.unparse(value)}")
+    return found
 
 
 def test_a_process_is_missing_from_its_lane_while_it_is_down(redelivered: Story) -> None:

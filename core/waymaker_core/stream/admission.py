@@ -227,9 +227,10 @@ def _refused(
             )
             failure = (SUBJECT_REJECTED, reason, 0)
         elif size > size_max:
-            failure = (OVERSIZE, f"{size} bytes of payload and headers; the stream takes {size_max}", 0)
+            whose = "max_msg_bytes" if size_max == settings.max_msg_bytes else "the server's limit message_bytes_max"
+            failure = (OVERSIZE, f"{size} bytes of payload and headers; {whose} is {size_max}", 0)
         elif stored_max and size + length > stored_max:
-            failure = (OVERSIZE, f"{size + length} bytes stored; the whole stream may hold {stored_max}", 0)
+            failure = (OVERSIZE, f"{size + length} bytes stored; max_bytes of the whole stream is {stored_max}", 0)
         else:
             continue
         batch.failures[start + entry] = failure

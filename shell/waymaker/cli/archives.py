@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from waymaker.cli import exits, output
-from waymaker.cli.failure import CommandError
+from waymaker.cli import exits, output, standard
+from waymaker.cli.failure import CommandError, exit_code_of
 from waymaker.cli.reading import pieces
 from waymaker.cli.session import connected, stream_argument
 from waymaker.cli.units import say_size
@@ -97,8 +97,14 @@ def _sync_folder(folder: Path) -> None:
 @connected
 async def restore(client: Client, *, file: str, name: str, as_json: bool) -> None:
     """Make a stream from FILE ('-' is standard input). An existing stream is never touched."""
+    from waymaker.client.errors import AlreadyExistsError
+
     with _source(file) as (source, size), _counter(file, size) as count:
-        done = await client.restore(_counted(source, count), name)
+        try:
+            done = await client.restore(_counted(source, count), name)
+        except AlreadyExistsError as error:
+            hint = f"waymaker restore {file} --name ANOTHER; the stream that has the name stays as it is"
+            raise CommandError(error.message, exit_code_of(error), hint, error.code, error.outcome) from None
     if as_json:
         click.echo(output.to_json({"stream": done.name, "messages": done.messages, "last_seq": done.last_seq}))
     else:
@@ -108,7 +114,7 @@ async def restore(client: Client, *, file: str, name: str, as_json: bool) -> Non
 @contextlib.contextmanager
 def _source(file: str) -> Iterator[tuple[BinaryIO, int]]:
     if file == "-":
-        yield sys.stdin.buffer, 0
+        yield standard.data_input(), 0
     else:
         with Path(file).open("rb") as opened:
             yield opened, Path(file).stat().st_size

@@ -113,7 +113,7 @@ def hint_of(error: WaymakerError) -> str:
         (e.NoSuchConsumerError, f"waymaker consumer ls {stream}"),
         (e.AlreadyExistsError, existing),
         (e.SubjectRejectedError, f"waymaker stream info {stream} shows the subjects it takes"),
-        (e.OversizeError, f"waymaker stream info {stream} shows max_msg_bytes"),
+        (e.OversizeError, _oversize_hint(error.message, stream)),
         (e.ImmutableFieldError, "the setting is fixed for the life of the stream; make another stream"),
         (e.UnauthenticatedError, "give --token or set WAYMAKER_TOKEN; `waymaker token NAME` makes one for the server"),
         (e.UnimplementedError, "is the server of this version? `waymaker info` tells"),
@@ -122,6 +122,14 @@ def hint_of(error: WaymakerError) -> str:
         (e.UnavailableError, f"is a server running at {server}? `waymaker dev` starts one; --server names another"),
     ]
     return next((hint for cls, hint in hints if isinstance(error, cls)), "")
+
+
+def _oversize_hint(message: str, stream: str) -> str:
+    """What to do about a message that is too large: it depends on whose bound it is, which the message names."""
+    if "message_bytes_max" in message:
+        return "cut it into several; the server's operator can raise limits.message_bytes_max"
+    name = "max-msg-bytes" if "max_msg_bytes" in message else "max-bytes"
+    return f"cut it into several, or raise the bound: waymaker stream edit {stream} --{name} SIZE"
 
 
 def _say_client(error: WaymakerError) -> int:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from waymaker.cli import standard
+
 if TYPE_CHECKING:
     from waymaker.client.delivery import Message
 
@@ -119,5 +121,6 @@ def _one_line(payload: bytes) -> bytes:
 
 def write(data: bytes) -> None:
     """Data to standard output, at once: what was printed may be acknowledged."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    out = standard.data_output()
+    out.write(data)
+    out.flush()

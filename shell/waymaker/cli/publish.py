@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from waymaker.cli import exits, line_messages, output
+from waymaker.cli import exits, line_messages, output, standard
 from waymaker.cli.failure import CommandError, exit_code_of, hint_of
 from waymaker.cli.line_messages import LineMessages
 from waymaker.cli.reading import lines, pieces
@@ -112,10 +113,10 @@ async def pub(
         raise click.UsageError("--from-line is for --lines, --ndjson and --envelope", ctx)
     if dots_in_fields and not ndjson:
         raise click.UsageError("--dots-in-fields is for --ndjson", ctx)
-    with _source(path) as (source, size):
+    with _source(path, payload) as (source, size):
         if not many:
             assert subject is not None
-            body = payload.encode("utf-8", "surrogateescape") if payload is not None else await _whole(source)
+            body = await _whole(source)
             seq = await client.publish(
                 stream, subject, body, headers=headers, ts_ms=ts_ms, expected_last_seq=expect_seq
             )
@@ -148,10 +149,13 @@ def _check_usage(
 
 
 @contextlib.contextmanager
-def _source(path: str | None) -> Iterator[tuple[BinaryIO, int]]:
+def _source(path: str | None, payload: str | None) -> Iterator[tuple[BinaryIO, int]]:
     """Where to read, and how many bytes there are (0: unknown)."""
+    if payload is not None:
+        yield io.BytesIO(payload.encode("utf-8", "surrogateescape")), 0
+        return
     if path is None or path == "-":
-        yield sys.stdin.buffer, 0
+        yield standard.data_input(), 0
         return
     with Path(path).open("rb") as file:
         yield file, Path(path).stat().st_size

@@ -47,12 +47,12 @@ class Report:
 
     def tell(self, as_json: bool) -> None:
         """Print it: the last sequence or the JSON to standard output, the rest to standard error."""
+        last = f", the last as {self.results.last_seq:,}" if self.stopped and self.results.stored else ""
+        output.note(f"{self.results.stored:,} message(s) stored in {self.stream}{last}")
         if as_json:
             click.echo(output.to_json(self._summary()))
         elif self.results.stored:
             click.echo(str(self.results.last_seq))
-        last = f", the last as {self.results.last_seq:,}" if self.stopped and self.results.stored else ""
-        output.note(f"{self.results.stored:,} message(s) stored in {self.stream}{last}")
         groups = self._groups()
         for first, end, error in groups[:GROUPS_SHOWN]:
             lines = f"line {first}" if first == end else f"lines {first} to {end}"

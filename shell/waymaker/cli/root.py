@@ -133,8 +133,9 @@ def root() -> None:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Runs a command line; the one place where exceptions become messages and exit codes."""
-    from waymaker.cli import failure
+    from waymaker.cli import failure, standard
 
+    standard.occupy()
     try:
         result = root.main(
             args=None if arguments is None else list(arguments), prog_name="waymaker", standalone_mode=False

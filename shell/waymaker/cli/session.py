@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -132,6 +133,28 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
         if threading.current_thread() is threading.main_thread():
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Lets the first Ctrl-C or SIGTERM end a question: the loop, which waits for it, could only note them."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+
+    def terminate(*_: object) -> None:
+        raise click.exceptions.Exit(exits.TERMINATED)
+
+    before = [(number, signal.signal(number, handler)) for number, handler in
+              ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, terminate))]  # fmt: skip
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def complete_streams(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ import click
 
 from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
-from waymaker.cli.session import complete_streams, connected
+from waymaker.cli.session import complete_streams, connected, interruptible
 from waymaker.cli.units import COUNT, COUNT_BOUND, DURATION_BOUND, SIZE_BOUND, UNLIMITED, say_duration, say_size
 
 if TYPE_CHECKING:
@@ -183,7 +183,9 @@ def _ask(question: str, flag: str) -> None:
             f"not done: this needs a yes, and standard input is no terminal ({question})",
             exits.USAGE, f"repeat it with {flag}", code="unconfirmed",
         )  # fmt: skip
-    if not click.confirm(question, err=True):
+    with interruptible():
+        answer = click.confirm(question, err=True)
+    if not answer:
         raise click.exceptions.Exit(exits.FAILED)
 
 

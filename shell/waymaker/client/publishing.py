@@ -295,9 +295,11 @@ def message_size(subject: str, payload: bytes, headers: list[tuple[str, str]] | 
         size += sum(len(key.encode()) + len(value.encode()) for key, value in headers)
         count += len(headers)
     if bytes_max and size + MESSAGE_OVERHEAD_BYTES * (count - 1) > bytes_max and size > len(payload):
-        raise OversizeError(f"payload and {count - 1} headers of {size} bytes; this server takes at most {bytes_max}")
+        raise OversizeError(
+            f"payload and {count - 1} headers of {size} bytes; the server's limit message_bytes_max is {bytes_max}"
+        )
     if bytes_max and size > bytes_max:
-        raise OversizeError(f"a payload of {len(payload)} bytes; this server takes at most {bytes_max}")
+        raise OversizeError(f"a payload of {len(payload)} bytes; the server's limit message_bytes_max is {bytes_max}")
     return size + len(subject) + MESSAGE_OVERHEAD_BYTES * count
 
 

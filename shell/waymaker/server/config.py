@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from waymaker import environment as variables
+from waymaker_core.consumer.config import MAX_DELIVER_MAX
 from waymaker_core.limits import KIB, MIB, Limits
 
 LIMITS_TABLE: Final = "limits"
+UNLIMITED: Final = "unlimited"
 TRANSPORT_BYTES_MAX: Final = 17 * MIB
 """The largest gRPC message taken in: the largest payload, and room for what surrounds it."""
 
@@ -183,7 +185,8 @@ class ServerConfig:
         _flag,
         False,
         "",
-        "Allow other than loopback addresses without both TLS and tokens: whoever reaches the port owns the data.",
+        "Allow other than loopback addresses for listen without both TLS and tokens, where whoever reaches the port owns the "
+        "data, and for metrics_listen, which has neither.",
     )
     sync: str = _setting(
         _choice("always", "interval"),
@@ -238,7 +241,16 @@ class ServerConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_cert"
             raise ConfigError(missing, "configuration", "tls_cert and tls_key are given together or not at all")
-        if self.insecure_listen_anywhere or self.listen.is_loopback:
+        if self.insecure_listen_anywhere:
+            return
+        if self.metrics_listen is not None and not self.metrics_listen.is_loopback:
+            raise ConfigError(
+                "metrics_listen",
+                "configuration",
+                f"{self.metrics_listen} can be reached from other machines, and names and figures are served there without "
+                "TLS or tokens; listen on 127.0.0.1, or say --insecure-listen-anywhere",
+            )
+        if self.listen.is_loopback:
             return
         lacking = [
             what
@@ -313,6 +325,8 @@ def _parse(name: str, value: object, place: str) -> object:
 def _parse_limit(name: str, value: object, place: str) -> int:
     if name not in _LIMITS:
         raise ConfigError(f"{LIMITS_TABLE}.{name}", place, "unknown limit" + _suggestion(name, list(_LIMITS)))
+    if name == "max_deliver_default" and isinstance(value, str) and value.strip().lower() == UNLIMITED:
+        return MAX_DELIVER_MAX
     try:
         return _number(0, (1 << 62) - 1)(value)
     except ValueError as error:
@@ -338,7 +352,12 @@ def _read_file(path: Path, values: dict[str, object], limits: dict[str, int]) ->
             for limit, number in value.items():
                 limits[limit] = _parse_limit(limit, number, str(path))
         else:
-            values[name] = _parse(name, value, str(path))
+            values[name] = _beside(path, _parse(name, value, str(path)))
+
+
+def _beside(file: Path, value: object) -> object:
+    """A value of a file; a relative path counts from the file's folder, wherever the server is started."""
+    return file.parent / value if isinstance(value, Path) else value
 
 
 def _read_environment(environment: Mapping[str, str], values: dict[str, object], limits: dict[str, int]) -> None:

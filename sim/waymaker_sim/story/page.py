@@ -63,7 +63,7 @@ def _document(story: Story, told: Sequence[Moment], left_out: int) -> Iterator[s
     yield _legend()
     yield "</div>"
     yield from _controls(told, story, left_out)
-    yield f'<div class="board" style="--lanes: {diagram.width}px">\n{_lanes(diagram)}'
+    yield f'<div class="board" style="--lanes: {diagram.width}px; --text: {_text_width(rows)}ch">\n{_lanes(diagram)}'
     yield f'<svg class="space{"" if story.report.check else " clean"}" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
     yield from diagram.drawing.parts
     yield "</svg>"
@@ -113,6 +113,17 @@ def _controls(told: Sequence[Moment], story: Story, left_out: int) -> Iterator[s
     if left_out:
         note += " With --events 0 nothing is left out."
     yield f'<p class="note">{escape(note)}</p>\n</div>'
+
+
+def _text_width(rows: Sequence[Row]) -> int:
+    """Characters of the longest row: rows off the screen are not laid out, so the page has to be told how wide it is."""
+    return max(
+        (sum(map(len, parts_of(row.moment))) + 1 for row in rows if row.moment and not _wraps(row.moment)), default=0
+    )
+
+
+def _wraps(moment: Moment) -> bool:
+    return moment.kind is Kind.VERDICT
 
 
 def _lanes(diagram: Diagram) -> str:
