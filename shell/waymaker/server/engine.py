@@ -233,7 +233,8 @@ class Engine:
             took = time.perf_counter() - started
             inline = self._perform(effects)
             if self._observer is not None:
-                self._observer.step_took(took, len(inputs))
+                with contextlib.suppress(Exception):
+                    self._observer.step_took(took, len(inputs))
             if inline is None:
                 return
             try:
@@ -434,7 +435,8 @@ class Engine:
     def _failed(self, error: Exception, where: str | None) -> None:
         """Count what an effect raised, and say it where nobody else does."""
         if self._observer is not None:
-            self._observer.effect_failed()
+            with contextlib.suppress(Exception):
+                self._observer.effect_failed()
         if where is not None:
             logged(log.error, "effect_failed", where=where, exc_info=error)
 
@@ -466,7 +468,8 @@ class Engine:
         if self._halt is None:
             self._lag_timer = self._loop.call_at(now + LAG_INTERVAL_S, self._watch, now + LAG_INTERVAL_S)
         if self._observer is not None:
-            self._observer.loop_lagged(max(0.0, now - expected))
+            with contextlib.suppress(Exception):
+                self._observer.loop_lagged(max(0.0, now - expected))
         self._collect()
         problem = self._disk.problem()
         if problem:
