@@ -280,6 +280,25 @@ def test_get_prints_the_payload_byte_for_byte(orders: FakeServer, waymaker: Comm
     assert "waymaker subjects orders" in ran.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "orders", "orders.1", "--limit", "3"),
+        ("get", "orders", "orders.1", "--from-seq", "3"),
+        ("sub", "orders", "reader", "-e", "--json", "--raw"),
+        ("fetch", "orders", "reader", "--json", "--raw"),
+        ("sub", "orders", "reader", "-e", "--filter", "a"),
+        ("pub", "orders", "--envelope", "--time", "2h"),
+    ],
+)
+def test_an_option_without_effect_is_a_mistake(
+    orders: FakeServer, waymaker: Command, arguments: tuple[str, ...]
+) -> None:
+    ran = waymaker(*arguments)
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert acked(orders) == []
+
+
 def test_subjects_are_listed_by_prefix(orders: FakeServer, waymaker: Command) -> None:
     assert waymaker("subjects", "orders").out == "orders.0\norders.1\norders.2\n"
     assert waymaker("subjects", "orders", "orders.2", "--json").json == [{"subject": "orders.2"}]

@@ -111,6 +111,8 @@ async def pub(
     ctx = click.get_current_context(silent=True)
     if from_line is not None and not many:
         raise click.UsageError("--from-line is for --lines, --ndjson and --envelope", ctx)
+    if ts_ms and envelope:
+        raise click.UsageError("--time is not for --envelope, whose messages have their own", ctx)
     if dots_in_fields and not ndjson:
         raise click.UsageError("--dots-in-fields is for --ndjson", ctx)
     with _source(path, payload) as (source, size):

@@ -26,6 +26,8 @@ async def get(
     client: Client, *, stream: str, subject: str, every: bool, from_seq: int, limit: int | None, as_json: bool
 ) -> None:
     """Print the newest payload at SUBJECT, byte for byte; with --all, every message there, a line each."""
+    if not every and (from_seq or limit is not None):
+        raise click.UsageError("--from-seq and --limit are for --all", click.get_current_context(silent=True))
     if every:
         async for message in client.scan(stream, subject, from_seq=from_seq, limit=limit):
             output.write(output.message_lines([message], "json" if as_json else "line"))

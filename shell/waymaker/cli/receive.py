@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 def _form(as_json: bool, raw: bool) -> str:
+    """How messages are printed; a mistake where two ways are asked for."""
+    if as_json and raw:
+        raise click.UsageError("--json and --raw exclude one another", click.get_current_context(silent=True))
     return "json" if as_json else "raw" if raw else "line"
 
 
@@ -43,6 +46,7 @@ async def sub(
     beginning where the options say, and removed at the end; with it those options have no meaning. A work queue is read
     with CONSUMER only.
     """
+    form = _form(as_json, raw)
     start = start_of(deliver, start_seq, start_time)
     start["filter_subject"] = filter_subject
     if consumer is not None:
@@ -52,13 +56,13 @@ async def sub(
                 "`waymaker consumer add` takes them for others",
                 click.get_current_context(silent=True),
             )
-        await _print(client, stream, consumer, count, stop_when_empty, no_ack, _form(as_json, raw))
+        await _print(client, stream, consumer, count, stop_when_empty, no_ack, form)
         return
     await _refuse_work_queue(client, stream)
     name = f"cli-{os.urandom(6).hex()}"
     await client.create_consumer(stream, name, **start)
     try:
-        await _print(client, stream, name, count, stop_when_empty, no_ack, _form(as_json, raw))
+        await _print(client, stream, name, count, stop_when_empty, no_ack, form)
     finally:
         await _remove(client, stream, name)
 
@@ -115,8 +119,8 @@ async def fetch(
     client: Client, *, stream: str, consumer: str, batch: int, no_ack: bool, raw: bool, as_json: bool
 ) -> None:
     """Print what CONSUMER has to deliver now, and acknowledge it. Nothing there: nothing printed."""
-    messages = await client.fetch(stream, consumer, batch)
     form = _form(as_json, raw)
+    messages = await client.fetch(stream, consumer, batch)
     output.write(output.message_lines(messages, form))
     if no_ack or not messages:
         return
