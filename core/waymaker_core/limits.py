@@ -80,7 +80,7 @@ class Limits:
     """Bytes written between two syncs."""
     index_cache_bytes: int = 64 * MIB
     """Indexes of sealed blocks kept resident."""
-    search_entries_max: int = 50_000
+    search_entries_max: int = 10_000
     """Index entries that searches look at in one step; past it they go on in later ones, with other work in between."""
     ephemeral_bytes_max: int = 256 * MIB
     """Bytes all ephemeral streams of a node may hold together."""

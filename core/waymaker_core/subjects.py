@@ -47,7 +47,7 @@ def is_pattern(pattern: str, limits: Limits) -> bool:
 
 
 class Pattern:
-    """A valid pattern, compiled once. `literal`: it has no wildcard, so that look-ups by subject serve it.
+    """A valid pattern, compiled when it is first needed. `literal`: it has no wildcard, so that look-ups by subject serve it.
 
     `prefix` is the text every matching subject begins with, for searches in a sorted list; `whole_prefix`: every subject
     that begins with it matches.
@@ -63,13 +63,20 @@ class Pattern:
         self.everything = text == ">"
         self.prefix = text if self.literal else _literal_prefix(tokens)
         self.whole_prefix = not self.literal and text == self.prefix + ">"
-        self._regex = re.compile(r"\.".join(map(_token_regex, tokens)))
+        self._regex: re.Pattern[str] | None = None
 
     def matches(self, subject: str) -> bool:
         """Whether a literal subject is selected."""
         if self.literal:
             return subject == self.text
-        return subject.startswith(self.prefix) and self._regex.fullmatch(subject) is not None
+        if not subject.startswith(self.prefix):
+            return False
+        if self.whole_prefix:
+            return len(subject) > len(self.prefix)
+        if self._regex is None:
+            # Not before: a node with thousands of streams starts without compiling thousands of patterns.
+            self._regex = re.compile(r"\.".join(map(_token_regex, self.text.split("."))))
+        return self._regex.fullmatch(subject) is not None
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"

@@ -145,7 +145,7 @@ def draw_plan(track: Track) -> Plan:
     plan.archives = track.draw("archives", 5) == 4
     if plan.limits is not ORDINARY:
         plan.limits = replace(plan.limits, page_bytes_max=track.pick("page bytes", [8192 * KIB, 1 * KIB, 300]))
-        plan.limits = replace(plan.limits, search_entries_max=track.pick("search entries", [50_000, 20, 1]))
+        plan.limits = replace(plan.limits, search_entries_max=track.pick("search entries", [10_000, 20, 1]))
     if plan.full:
         plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
     return plan

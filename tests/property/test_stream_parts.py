@@ -12,7 +12,7 @@ from waymaker_core.disk import Chunk
 from waymaker_core.records import PublishRecord
 from waymaker_core.stream import join_publishes
 from waymaker_core.stream.block import Block
-from waymaker_core.stream.columns import HOLE, Columns, within_bytes
+from waymaker_core.stream.columns import HOLE, Columns, entries_of, within_bytes
 from waymaker_core.stream.join import joinable
 from waymaker_core.stream.snapshot import _pack, _unpack
 from waymaker_core.stream.subject_table import SubjectTable
@@ -282,3 +282,11 @@ def test_a_joined_record_holds_what_its_parts_held(parts: list[tuple[int, int, b
         assert getattr(joined, field) == max(getattr(record, field) for record in records)
     apart = PublishRecord(seq + 1, array("q"), array("I"), array("I"), [])
     assert not joinable(records[-1], apart)
+
+
+@given(st.lists(st.sampled_from([0, 1, 256, 65_536, 1 << 24, 0x0101_0101, HOLE]), max_size=60), st.integers(1, 50))
+def test_a_search_over_the_bytes_of_ids_finds_whole_ids_only(ids: list[int], spread: int) -> None:
+    column = array("I", [other for ident in ids for other in (ident, *[7] * spread)])
+    for ident in (0, 1, 256, 65_536, 1 << 24, 0x0101_0101):
+        found = entries_of(column, ident)
+        assert found.tolist() == [entry for entry, other in enumerate(column) if other == ident]

@@ -111,7 +111,7 @@ class Indexes:
             if work.left <= 0:
                 break
             wait = self._ready.popleft()
-            if wait.rounds > 2 * len(wait.hosted.stream.blocks) + ROUNDS_SPARE:
+            if wait.rounds > _rounds_max(wait.hosted, share):
                 # Others took from it what it had found, again and again: let it come to its end.
                 work.left = U64_MAX
             self._arrived(wait)
@@ -211,3 +211,9 @@ class Indexes:
         """A stream is gone."""
         for key in [key for key in self._resident if key[0] == hosted.id]:
             self._bytes -= self._resident.pop(key)[1]
+
+
+def _rounds_max(hosted: Hosted, share: int) -> int:
+    """Return how often a search may be asked again before something else than its own length must be the reason."""
+    stream = hosted.stream
+    return ROUNDS_SPARE + 2 * len(stream.blocks) + 4 * len(stream.blocks) * stream.block_size // share

@@ -20,6 +20,8 @@ from waymaker_core.subjects import Pattern
 HOLE = 0xFFFF_FFFF
 """Subject id of an entry that holds no message."""
 
+SEARCHES_MAX = 64
+"""Look-ups by subject in a block without postings that are searches of its ids, before the postings are made."""
 PATTERNS_MAX = 16
 """Patterns whose hits one block remembers."""
 
@@ -37,7 +39,7 @@ class Columns:
     __slots__ = (
         "lengths", "sizes", "times_ms", "ids", "_subjects", "_table", "encoded", "paths", "chunk_firsts", "chunk_skips",
         "chunk_paths", "chunk_offsets", "chunk_lengths", "chunk_crcs", "postings", "posted", "grouped",
-        "group_counts", "hits", "walked",
+        "group_counts", "hits", "walked", "searches",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class Columns:
         self.chunk_crcs = array("I")
         self.postings: dict[int, array[int]] = {}
         self.posted = 0
+        self.searches = 0
         self.grouped = array("I")
         self.group_counts = array("I")
         self.hits: dict[str, tuple[array[int], int, set[int], int]] = {}
@@ -182,13 +185,20 @@ class Columns:
     # ------------------------------------------------------------ subjects
 
     def postings_of(self, subject: str) -> array[int]:
-        """Entries at one subject, ascending; not to be changed."""
+        """Entries at one subject, ascending; not to be changed.
+
+        The first look-ups in a block that was not sealed search its ids; making the postings of all subjects costs as
+        much as some dozens of such searches, so it waits until there have been as many.
+        """
         if self.encoded is not None:
             place = self.encoded.find(subject)
             return self._grouped(place, place + 1) if place >= 0 else _NOTHING
         ident = self.table.get(subject)
         if ident is None:
             return _NOTHING
+        if not self.posted and self.searches < SEARCHES_MAX:
+            self.searches += 1
+            return entries_of(self.ids, ident)
         if self.posted < len(self.ids):
             self._post()
         return self.postings[ident]
@@ -208,50 +218,61 @@ class Columns:
         """Entries whose subject matches, ascending; not to be changed."""
         if pattern.literal and self.encoded is None:
             return self.postings_of(pattern.text)
+        if self.unjudged(pattern):
+            self.judge(pattern, len(self.subjects) + 1)
+        found = self.hits.pop(pattern.text)
+        self._remember(pattern, found)
+        return found[0]
+
+    def judge(self, pattern: Pattern, most: int) -> int:
+        """Look at up to about `most` more subjects for a pattern, and at the entries once all are known; how many it was."""
+        if pattern.literal and self.encoded is None:
+            return self.unjudged(pattern)  # searched when it is asked for
+        if self.encoded is not None and (pattern.literal or pattern.whole_prefix):
+            looked = self.unjudged(pattern)
+            self._remember(pattern, (self._hits_in_index(self.encoded, pattern), len(self.ids), set(), 0))
+            return looked
         found = self.hits.pop(pattern.text, None)
-        if self.encoded is not None:
-            if found is None:
-                found = (self._hits_in_index(self.encoded, pattern), 0, set(), 0)
-            self._remember(pattern, found)
-            return found[0]
         entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
-        if judged < len(self.subjects):
-            matching.update(
-                ident for ident in range(judged, len(self.subjects)) if pattern.matches(self.subjects[ident])
-            )
-        if done < len(self.ids) and matching:
-            entries.extend([entry for entry, ident in enumerate(self.ids[done:], done) if ident in matching])
-        self._remember(pattern, (entries, len(self.ids), matching, len(self.subjects)))
-        return entries
+        low, high = self._places_of(pattern)
+        start = max(judged, low)
+        end = min(high, start + most)
+        subjects = self.subjects
+        matching.update(ident for ident in range(start, end) if pattern.matches(subjects[ident]))
+        looked = end - start
+        if end >= high:
+            if matching:
+                entries.extend([entry for entry, ident in enumerate(self.ids[done:], done) if ident in matching])
+            looked += len(self.ids) - done
+            done = len(self.ids)
+            if self.encoded is not None:
+                self._subjects = None
+        self._remember(pattern, (entries, done, matching, end))
+        return looked
+
+    def _places_of(self, pattern: Pattern) -> tuple[int, int]:
+        """Return the range of subject ids that can match."""
+        return (0, len(self.subjects)) if self.encoded is None else self.encoded.range_of(pattern.prefix)
 
     def unjudged(self, pattern: Pattern) -> int:
         """Return about how many subjects and entries `hits_of` will look at: those it has not looked at before."""
         found = self.hits.get(pattern.text)
-        if self.encoded is not None:
-            if found is not None:
-                return 0
+        if self.encoded is None and pattern.literal:
+            return (len(self.ids) - self.posted) // (1 if self.searches >= SEARCHES_MAX else SEARCHES_MAX)
+        if self.encoded is not None and (found is None or found[1] < len(self.ids)):
             if pattern.literal:
                 return 1
-            low, high = self.encoded.range_of(pattern.prefix)
-            return 1 + (high - low) + sum(self.group_counts[low:high])
-        if pattern.literal:
-            return len(self.ids) - self.posted
+            low, high = self._places_of(pattern)
+            return 1 + high - max(low, found[3] if found is not None else 0) + sum(self.group_counts[low:high])
+        if self.encoded is not None:
+            return 0
         return len(self.ids) + len(self.subjects) - (found[1] + found[3] if found is not None else 0)
 
     def _hits_in_index(self, encoded: EncodedSubjects, pattern: Pattern) -> array[int]:
         """Entries at matching subjects: neighbours in the sorted table are neighbours in the postings."""
         if pattern.literal:
             return self.postings_of(pattern.text)
-        low, high = encoded.range_of(pattern.prefix)
-        if pattern.whole_prefix:
-            return array("I", sorted(self._grouped(low, high)))
-        entries: list[int] = []
-        grouped, at = self.grouped, sum(self.group_counts[:low])
-        for subject, count in zip(encoded.listed(pattern.prefix), self.group_counts[low:high], strict=True):
-            if pattern.matches(subject):
-                entries += grouped[at : at + count]
-            at += count
-        return array("I", sorted(entries))
+        return array("I", sorted(self._grouped(*encoded.range_of(pattern.prefix))))
 
     def _grouped(self, low: int, high: int) -> array[int]:
         """Postings of the subjects whose places in the sorted table lie in a range."""
@@ -291,3 +312,19 @@ def first_at_or_after(entries: array[int], entry: int) -> int:
 
 
 _NOTHING: array[int] = array("I")
+
+
+def entries_of(ids: array[int], ident: int) -> array[int]:
+    """Return the places of an id, found by a search over the bytes where they are few."""
+    raw, sought, width = ids.tobytes(), array("I", [ident]).tobytes(), ids.itemsize
+    if raw.count(sought) > len(ids) // 16:
+        return array("I", [entry for entry, other in enumerate(ids) if other == ident])
+    found = array("I")
+    at = raw.find(sought)
+    while at >= 0:
+        if at % width == 0:
+            found.append(at // width)
+            at = raw.find(sought, at + width)
+        else:  # a match across two ids
+            at = raw.find(sought, at + 1)
+    return found

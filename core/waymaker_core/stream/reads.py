@@ -88,14 +88,15 @@ def _look(state: StreamState, block: Block, start: int, pattern: Pattern) -> Non
     """Account for what a look at a block costs; `NeedBlocks` where this step's share of searching is spent."""
     if block.columns is None:
         return
-    entries = block.columns.unjudged(pattern)
-    if not entries:
-        return
-    if state.work.left <= 0:
+    work = state.work
+    if block.columns.unjudged(pattern) and work.left > 0:
+        work.spend(block.columns.judge(pattern, work.left))
+        if pattern.literal:
+            return
+    if block.columns.unjudged(pattern) > 0:
         # All that was looked at stays resident with this one, or the search would begin again.
         visited = takewhile(lambda number: number <= block.number, _candidates(state, pattern, state.block_of(start)))
         raise NeedBlocks([number for number in visited if not _skips(state.blocks[number], pattern)])
-    state.work.spend(entries)
 
 
 def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
