@@ -33,7 +33,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "dead letter once": (SAFETY, "a dropped message has exactly one dead letter for each consumer that dropped it"),
     "floor honest": (SAFETY, "everything at or below a floor that matches was acknowledged, terminated or dropped"),
     "limits hold": (SAFETY, "at rest a stream holds no more than its bounds allow, and statistics count what is there"),
-    "room given back": (SAFETY, "files that nobody uses leave the disk, and the journal is cut behind checkpoints"),
+    "room given back": (
+        SAFETY, "files that nobody uses go, they hold at most twice what lives, and a full disk that is pruned has room",
+    ),
     "memory given back": (SAFETY, "nothing of a deleted stream stays in the node's memory"),
     "archives": (SAFETY, "a stream that was put back is what its archive was, whole or not at all"),
     "dry run": (SAFETY, "a dry run tells what the update then does, if nothing else happens between them"),

@@ -335,6 +335,10 @@ class SimDisk:
         """Bytes of all named files."""
         return sum(len(file.content) for file in self._names.values())
 
+    def length(self, path: str) -> int:
+        """Bytes of one named file."""
+        return len(self._names[path].content)
+
     def paths(self) -> list[str]:
         """Every file there is, sorted."""
         return sorted(self._names)

@@ -13,19 +13,30 @@ from typing import Final
 from waymaker_core import outcomes
 from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import CreateStream, DeleteStream, Publish, Request
+from waymaker_core.outcomes import Answer, Refusal
+from waymaker_core.requests import CreateStream, DeleteStream, Publish, Request, UpdateStream
 from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS
 from waymaker_sim.audit import Asker, Seen
 from waymaker_sim.checks import listed, require
+from waymaker_sim.disk import DiskFaults
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.process import Process
 
 FILLER: Final = "filler"
+RING: Final = "ring"
+"""Keeps the same few messages, all of them in the block that grows."""
+BALLAST: Final = "ballast"
+"""Fills the disk, and is then pruned."""
 KEPT: Final = 8
 """Messages that the filler keeps, and that it has in a block."""
 FILES_KEPT: Final = 3 * KEPT
 """Files of either kind, if each message has its own: two blocks, begun and ended by what is kept, and the open one."""
+STORED_TO_LIVE: Final = 2
+"""Bytes on the disk for each byte that lives, at most, once checkpoints have passed."""
+FILE_BYTES: Final = 2048
+"""What a block or tail file needs besides its messages, at most: its header, and the indexes of a few blocks."""
+FREED_NS: Final = 10 * SECOND
+"""How soon a full disk has room after what fills it was pruned: a few pauses between attempts."""
 CHECKPOINTS: Final = 12
 """Two would do for what was deleted, as one may have begun before; the journal has to be seen not to grow any more."""
 ROUNDS_OF_A_CHECKPOINT: Final = 3
@@ -42,6 +53,7 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     for name in before:
         _ask(asker, DeleteStream(name))
     _ask(asker, CreateStream(StreamConfig(FILLER, max_msgs=KEPT, block_size=KEPT)))
+    _ask(asker, CreateStream(StreamConfig(RING, max_msgs=KEPT, strict_limits=True, block_size=limits.block_size_max)))
     _fill(process, asker, limits)
     process.events.run_until(process.events.now_ns + SECOND + 2 * process.config.sync_interval_ms * MS)
     _check_memory(process, kept)
@@ -49,9 +61,11 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     require(
         not old & left, "room given back", f"all streams are gone, and still there are {listed(sorted(old & left))}"
     )
+    _check_dead(process, limits)
     for folder in (BLOCKS, TAILS):
         count = len(_files(process, folder))
         require(count <= FILES_KEPT, "room given back", f"{count} files in {folder}/ for {KEPT} messages")
+    _prune_when_full(process, asker, limits)
     segments, most = len(_files(process, JOURNAL)), segments_max(limits)
     require(segments <= most, "room given back", f"{segments} segments are kept, {most} have a purpose")
 
@@ -64,16 +78,51 @@ def segments_max(limits: Limits) -> int:
 
 def _fill(process: Process, asker: Asker, limits: Limits) -> None:
     """Publish until checkpoints have passed, but no more than should do."""
-    size = limits.checkpoint_journal_bytes // 8
+    size = _message_bytes(limits)
     for _ in range(CHECKPOINTS):
         passed = _passed(process)
         for _ in range(ROUNDS_OF_A_CHECKPOINT * limits.checkpoint_journal_bytes // size):
             if _passed(process) > passed:
                 break
-            _ask(asker, Publish(FILLER, ["fill"], [size], [size], bytes(size), None, None))
+            for name in (FILLER, RING):
+                _ask(asker, _one_message(name, size))
             process.events.run_until(process.events.now_ns + SYNCS_BETWEEN * process.pace.sync_ns)
         else:
             require(False, "room given back", "the journal grows, and no checkpoint comes into force")
+
+
+def _one_message(stream: str, size: int) -> Publish:
+    return Publish(stream, ["fill"], [size], [size], bytes(size), None, None)
+
+
+def _check_dead(process: Process, limits: Limits) -> None:
+    """Require that block and tail files hold little more than what lives: two blocks of one stream, and the ring."""
+    paths = _files(process, BLOCKS) | _files(process, TAILS)
+    stored = sum(process.disk.length(path) for path in sorted(paths))
+    live = 3 * KEPT * _message_bytes(limits)
+    most = STORED_TO_LIVE * live + len(paths) * FILE_BYTES
+    require(stored <= most, "room given back", f"{stored} bytes in blocks/ and tails/, where {live} may live")
+
+
+def _message_bytes(limits: Limits) -> int:
+    return limits.checkpoint_journal_bytes // 8
+
+
+def _prune_when_full(process: Process, asker: Asker, limits: Limits) -> None:
+    """Fill the disk, prune what fills it, and require that publishes are accepted again."""
+    _ask(asker, CreateStream(StreamConfig(BALLAST, block_size=limits.block_size_max)))
+    size, disk, events = _message_bytes(limits), process.disk, process.events
+    disk.faults.capacity = disk.used_bytes() + 2 * limits.checkpoint_journal_bytes + 2 * limits.segment_bytes
+    publish = _one_message(BALLAST, size)
+    while not isinstance(asker.ask(publish)[0], Refusal):
+        events.run_until(events.now_ns + SYNCS_BETWEEN * process.pace.sync_ns)
+    disk.faults.capacity = min(disk.faults.capacity, disk.used_bytes() + size // 2)
+    _ask(asker, UpdateStream(BALLAST, max_msgs=1))
+    end_ns = events.now_ns + FREED_NS
+    while isinstance(asker.ask(publish)[0], Refusal):
+        require(events.now_ns < end_ns, "room given back", "the disk is full of what was pruned, and stays full")
+        events.run_until(events.now_ns + SECOND // 10)
+    disk.faults.capacity = DiskFaults().capacity
 
 
 def _in_memory(process: Process) -> list[tuple[str, weakref.ref[object]]]:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from waymaker_core.disk import Chunk
 from waymaker_core.node.moving import PACK_BLOCKS, PACK_BYTES, packs
 from waymaker_core.stream import BlockMove
+from waymaker_core.stream.columns import Columns
 
 
 def move(block: int, lengths: list[int]) -> BlockMove:
     chunks = [Chunk("journal/1.seg", 0, length, 0) for length in lengths]
     count = len(lengths)
-    return BlockMove(block, block + 1, count, list(range(count)), chunks, [None] * count, lengths)
+    return BlockMove(block, block + 1, count, list(range(count)), chunks, [None] * count, lengths, Columns())
 
 
 def blocks(found: list[list[BlockMove]]) -> list[list[int]]:

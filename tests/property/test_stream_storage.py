@@ -168,21 +168,65 @@ def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_liv
     bench.stream.check()
 
 
-def test_a_block_whose_index_could_not_be_made_stays_where_it_is() -> None:
+def test_a_block_is_written_anew_though_its_index_was_given_up_meanwhile() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
     bench.publish(*"abcd")
     bench.seal()
     bench.drop(1, 2, 3)
     (move,) = bench.stream.blocks_to_move(lambda path: False)
     copies = [bench.disk.append("blocks/1-9.blk", b"xy")]
-    place = bench.stream.index_location(0) or bench.stream.blocks[0].index
-    assert place is not None
     assert bench.stream.evict_index(0)
-    assert bench.stream.encode_index(move, copies) == b""
-    bench.stream.load_index(0, bench.disk.read(place))
-    assert not bench.stream.moved(move, copies)
+    index = bench.disk.append("blocks/1-9.blk", bench.stream.encode_index(move, copies))
+    assert bench.stream.moved(move, copies, index)
     bench.stream.check()
     assert bench.live() == [4]
+
+
+def test_a_sparse_block_that_is_not_resident_asks_for_its_index_once() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    bench.drop(1, 2, 3)
+    for number, again in enumerate([bench.stream, Stream.restore(bench.stream.snapshot(), LIMITS)], 50):
+        again.evict_index(0)
+        with pytest.raises(NeedBlocks) as need:
+            again.blocks_to_move(lambda path: False)
+        assert need.value.blocks == [0]
+        for block in need.value.blocks:
+            place = again.index_location(block)
+            assert place is not None
+            again.load_index(block, bench.disk.read(place))
+        assert move_blocks(again, bench.disk, lambda path: False, number) == 1
+        assert not again.blocks_to_move(lambda path: False)
+        again.check()
+
+
+def test_an_open_block_takes_only_the_living_along_and_forgets_chunks_without_any() -> None:
+    bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
+    for subjects in ("ab", "cd", "ef", "gh"):
+        bench.publish(*subjects)
+    bench.drop(1, 2, 5, 8)
+    assert move_blocks(bench.stream, bench.disk, lambda path: path.startswith("journal/"), 1) == 1
+    bench.stream.check()
+    assert bench.stream.files() == {"tails/1.tail": 8}
+    assert [len(data) for path, data in bench.disk.files.items() if path.startswith("tails/")] == [8]
+    bench.publish("i", "j")
+    bench.drop(6, 7)
+    assert bench.stream.files() == {"tails/1.tail": 4}, "what lives of it"
+    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    for stream in (bench.stream, again):
+        messages = resident(stream, bench.disk, lambda stream=stream: stream.read_range(0, 99, 1 << 20))  # type: ignore[misc]
+        assert [(seq, body) for seq, _, _, body in bench.disk.bodies(messages)] == [
+            (seq, b"xy") for seq in (3, 4, 9, 10)
+        ]
+        assert resident(stream, bench.disk, lambda stream=stream: stream.latest("f")) == 0  # type: ignore[misc]
+    assert move_blocks(bench.stream, bench.disk, lambda path: path == "tails/1.tail", 2) == 1
+    assert bench.stream.files() == {"tails/2.tail": 4}
+    bench.drop(3, 4)
+    assert move_blocks(bench.stream, bench.disk, lambda path: False, 3) == 1, "chunks that hold nothing are forgotten"
+    assert not bench.stream.files()
+    assert bench.live() == [9, 10]
+    bench.stream.check()
 
 
 def test_blocks_that_share_a_file_leave_it_together() -> None:
@@ -195,9 +239,9 @@ def test_blocks_that_share_a_file_leave_it_together() -> None:
         assert bench.stream.moved(move, copies, index)
     bench.drop(1, 2, 4, 5)
     assert not bench.stream.blocks_to_move(lambda path: False), "eight of twelve live"
-    bench.drop(6, 7, 8)
-    assert not bench.stream.blocks_to_move(lambda path: False), "five of the nine that can be told of live"
-    bench.drop(10)
+    bench.drop(6, 7)
+    assert not bench.stream.blocks_to_move(lambda path: False), "six of twelve live, a block that is gone among them"
+    bench.drop(8, 10)
     moves = bench.stream.blocks_to_move(lambda path: False)
     assert [move.block for move in moves] == [0, 2, 3]
     assert move_blocks(bench.stream, bench.disk, lambda path: False, 7) == 3

@@ -1,9 +1,12 @@
 """Checkpoints: messages move out of the journal, states are written down, and the journal before them is given up.
 
-One runs at a time, a few streams a job, while the node serves. It may stop at any point, by a crash or a full disk: until a
-manifest names the new checkpoint the old one holds, and the journal behind it is still there. The order is what makes it
-safe: chunks are copied and synced; only then does the stream read from there; its snapshot is written and synced; the
-manifest takes the old one's place; only then do journal segments and files of the state before go.
+One runs at a time, a few streams a job, while the node serves: when the journal has grown, when enough messages have ended
+whose bytes it can leave behind, and on a full disk when it may make room.
+
+It may stop at any point, by a crash or a full disk: until a manifest names the new checkpoint the old one holds, and the
+journal behind it is still there. The order is what makes it safe: chunks are copied and synced; only then does the stream
+read from there; its snapshot is written and synced; the manifest takes the old one's place; only then do journal segments
+and files of the state before go.
 
 A snapshot is exact for its own stream at its own position; those of different streams need not be of one moment, and the
 catalogue's is the last.
@@ -23,6 +26,7 @@ from waymaker_core.node.jobs import Done, Failed
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.moving import Batch
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.snapshots import encode_catalogue, encode_stream
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.tails import Tails
@@ -30,7 +34,8 @@ from waymaker_core.node.timers import Timer
 from waymaker_core.store.checkpoint import Chain, CheckpointWriter
 from waymaker_core.store.frame import directory_key
 from waymaker_core.store.manifest import Manifest, replace_ops
-from waymaker_core.store.paths import JOURNAL, TAILS, checkpoint_path
+from waymaker_core.store.paths import JOURNAL, TAILS, checkpoint_path, segment_number
+from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import CATALOGUE, StreamId
 
 STREAMS_A_BATCH = 32
@@ -42,7 +47,7 @@ COPY_BYTES_A_BATCH = 8 * 1024 * 1024
 class Running:
     """One checkpoint under way: what is left to do, and what is to be given up when it is in force."""
 
-    __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written")
+    __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written", "dead_bytes", "partial")
 
     def __init__(
         self, work: list[Hosted], writer: CheckpointWriter, cut: int, sparse: dict[str, list[StreamId]], begun_ns: int
@@ -54,10 +59,17 @@ class Running:
         self.begun_ns = begun_ns
         self.garbage: list[str] = []
         self.written: dict[StreamId, None] = {}
+        self.dead_bytes = 0
+        """What it leaves behind, about."""
+
+        self.partial = False
+        """Whether part of the journal stays, for want of room to copy what lives there."""
 
     def leaves(self, path: str) -> bool:
         """Whether chunks in this file are to move."""
-        return path.startswith(JOURNAL) or path in self.sparse
+        if path.startswith(JOURNAL):
+            return not self.partial or (segment_number(path.rpartition("/")[2]) or 0) < self.cut
+        return path in self.sparse
 
 
 class Checkpoints:
@@ -65,7 +77,7 @@ class Checkpoints:
 
     def __init__(
         self, state: NodeState, commits: Commits, lives: Lives, garbage: Garbage, indexes: Indexes, tails: Tails,
-        manifest: Manifest, chain: Chain,
+        reserve: Reserve, manifest: Manifest, chain: Chain,
     ) -> None:  # fmt: skip
         self._state = state
         self._commits = commits
@@ -73,6 +85,7 @@ class Checkpoints:
         self._garbage = garbage
         self._indexes = indexes
         self._tails = tails
+        self._reserve = reserve
         self._manifest = manifest
         self._chain = chain
         self._key = directory_key(manifest.directory_id)
@@ -85,11 +98,26 @@ class Checkpoints:
         """Files that the next manifest makes garbage."""
         self.quarantine: Quarantine
         self.full = False
-        """Whether the last attempt found no room."""
+        """Whether the last attempt found no room, and none has succeeded since."""
         self._paused = False
         """Whether the last attempt failed, for whatever reason; another follows when the disk is tried again."""
+        self._scope: int | None = None
+        """How many of the oldest journal segments the next attempt tries to release; None: all that it may."""
+        self._looked = False
+        """Whether a checkpoint has been made since the start, and what was dead before is left behind."""
+        self._cramped = False
+        """Whether the attempt that runs, or the last one, had to do with what room a full disk had."""
+        self._reserve_used_at = -1
+        """How much was dead when the reserve was last given up for an attempt."""
+        self._tried_ns = 0
+        """When a checkpoint was last begun for the sake of room."""
         self.failed: DiskFailure | None = None
         """Why it is not known any more what is durable."""
+
+    @property
+    def cramped(self) -> bool:
+        """Whether one is under way that needs every byte a full disk has left."""
+        return self._running is not None and self._cramped
 
     @property
     def running(self) -> bool:
@@ -101,13 +129,33 @@ class Checkpoints:
         if self._unsynced is not None and self._commits.journal.durable >= self._unsynced[1]:
             running, self._unsynced = self._unsynced[0], None
             self._replace_manifest(running)
-        grown = self._commits.journal.end - self._covered
-        if self._running is None and not self._paused and grown >= self._state.limits.checkpoint_journal_bytes:
+        if self._running is None and not self._paused and self._is_due():
             self.begin()
+
+    def _is_due(self) -> bool:
+        """Return True if the journal has grown enough, enough has died, or a full disk may get room by it.
+
+        On a full disk everything that was committed may be what makes room; one attempt a pause is made.
+        """
+        state = self._state
+        bound = state.limits.checkpoint_journal_bytes
+        grown = self._commits.journal.end - self._covered
+        if grown >= bound or self._lives.dead_bytes >= bound:
+            return True
+        pause_ns = state.limits.disk_retry_ms * 1_000_000
+        if not state.stats.disk_full or not grown or state.now.mono_ns < self._tried_ns + pause_ns:
+            return False
+        return self._may_leave_dead()
+
+    def _may_leave_dead(self) -> bool:
+        """Return True if something has died since the last checkpoint; what died before the start is not known."""
+        if self._lives.dead_bytes > 0 or self._looked:
+            return self._lives.dead_bytes > 0
+        return self._commits.journal.segment_count > 1 or bool(self._tails.sparse())
 
     def retry(self) -> None:
         """The pause is over: there may be room again."""
-        self.full = self._paused = False
+        self._paused = False
 
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
@@ -123,7 +171,45 @@ class Checkpoints:
         self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
         self._running.garbage, self._left_garbage = self._left_garbage, []
         self._covered = journal.end
+        self._limit_scope(self._running)
+        self._make_room()
+        self._running.dead_bytes, lives.dead_bytes = lives.dead_bytes, 0
         self._next_batch(self._running)
+
+    def _limit_scope(self, running: Running) -> None:
+        """On a full disk begin without releasing a segment, leaving behind what is dead; then release more and more.
+
+        What lives in the segments that stay is not copied; the streams' snapshots name it there.
+        """
+        journal = self._commits.journal
+        oldest = journal.oldest_segment()
+        if self._scope is None and self._state.stats.disk_full:
+            self._scope = self._smallest_scope()
+        if self._scope is None or oldest + self._scope >= running.cut:
+            return
+        running.partial, running.cut = True, oldest + self._scope
+        self._covered = journal.bytes_from(running.cut)
+        if not self._scope:
+            running.sparse = {}
+
+    def _smallest_scope(self) -> int:
+        """With nothing dead a checkpoint that releases no segment gains nothing."""
+        return 0 if self._may_leave_dead() else 1
+
+    def _make_room(self) -> None:
+        """Give up an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
+        state, dead_bytes = self._state, self._lives.dead_bytes
+        self._cramped = state.stats.disk_full
+        if not self._cramped:
+            self._reserve_used_at = -1
+            return
+        self._tried_ns = state.now.mono_ns
+        ops = self._commits.journal.give_up_segment()
+        enough = dead_bytes >= self._reserve.size or not self._looked
+        if not ops and self.full and enough and dead_bytes != self._reserve_used_at:
+            ops, self._reserve_used_at = self._reserve.take(), dead_bytes
+        if ops:
+            self._start(ops, _nothing, self._not_deleted)
 
     # ------------------------------------------------------------------ streams
 
@@ -131,8 +217,16 @@ class Checkpoints:
         batch = Batch(self._key, self._manifest, self._state.limits.block_bytes_max)
         while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
             hosted = running.work.pop()
-            if self._serves(hosted) and not hosted.stream.config.ephemeral:
-                batch.add(hosted, running.leaves)
+            if not self._serves(hosted) or hosted.stream.config.ephemeral:
+                continue
+            try:
+                batch.add(hosted, running.leaves, not running.partial)
+            except NeedBlocks as need:
+                running.work.append(hosted)
+                if not batch.streams:
+                    self._load(running, hosted, need.blocks)
+                    return
+                break
         batch.plan_tail()
         if not batch.streams:
             self._finish(running)
@@ -140,6 +234,18 @@ class Checkpoints:
             self._start(batch.ops, partial(self._copied, running, batch), partial(self._not_copied, running, batch))
         else:
             self._moved(running, batch, [])
+
+    def _load(self, running: Running, hosted: Hosted, blocks: list[int]) -> None:
+        """Go on when indexes are resident; without the stream where they cannot be read."""
+        self._indexes.load(hosted, blocks, partial(self._next_batch, running), partial(self._no_index, running, hosted))
+
+    def _no_index(self, running: Running, hosted: Hosted, failure: DiskFailure) -> None:
+        if self._serves(hosted):
+            self.quarantine.found(hosted, failure)
+            if hosted.damage is None:
+                self._failed(running, None, [], failure)
+                return
+        self._next_batch(running)
 
     def _copied(self, running: Running, batch: Batch, results: list[object]) -> None:
         batch.copied(results)
@@ -165,12 +271,17 @@ class Checkpoints:
             if not self._serves(hosted):
                 continue
             running.garbage += [path for path in hosted.stream.take_released() if not path.startswith(TAILS)]
+            if hosted.id in batch.unfinished and hosted.damage is None:
+                running.work.append(hosted)
+                continue
             running.written[hosted.id] = None
             damage = hosted.damage
             if damage is not None:
                 writer.add_quarantine(hosted.id, damage.path, damage.offset, damage.detail)
                 continue
             self._tails.note(hosted)
+            if running.partial:
+                self._lives.changed.setdefault(hosted.id, hosted)
             writer.add_snapshot(hosted.id, hosted.stream.position, encode_stream(hosted, self._state.now))
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
@@ -224,6 +335,13 @@ class Checkpoints:
         self._tails.keep_only(state.hosted)
         for path in [*running.garbage, *self._tails.take_unused()]:
             self._garbage.add_shared(path)
+        self.full, self._looked = False, True
+        self._reserve.retry()
+        if running.partial:
+            # It made some room: go on at once, with more.
+            self._scope, self._tried_ns = 2 * (self._scope or 0) + 1, 0
+        else:
+            self._scope = None
         state.stats.checkpoints += 1
         state.stats.checkpoint_ns_last = state.now.mono_ns - running.begun_ns
 
@@ -254,6 +372,9 @@ class Checkpoints:
             return
         state, lives = self._state, self._lives
         self._running, self._paused, self.full = None, True, no_room
+        lives.dead_bytes += running.dead_bytes
+        if no_room:
+            self._scope = self._smallest_scope()
         state.stats.checkpoint_failures += 1
         state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
         left_over = [*running.work, *(batch.streams if batch is not None else ())]

@@ -70,6 +70,8 @@ class Lives:
         """Of streams being restored: what their archives hold besides the messages."""
         self.ended: dict[StreamId, None] = {}
         """Lives that ended since the last checkpoint."""
+        self.dead_bytes = 0
+        """Bytes of the messages that ended since the last checkpoint; until the next one they may take room on the disk."""
 
     def wire(self, calls: Calls, subscriptions: Subscriptions, indexes: Indexes, garbage: Garbage) -> None:
         """Meet the parts that need this one themselves."""
@@ -125,7 +127,10 @@ class Lives:
         kind = type(record)
         if kind is PublishRecord:
             assert isinstance(record, PublishRecord)
+            before = hosted.stream.bytes
             hosted.stream.apply(item.position, record, chunk)
+            if record.truncate_to or record.drop_seqs:
+                self.dead_bytes += before + sum(record.sizes) - hosted.stream.bytes
             hosted.consumers.apply(record)
             state.stats.published_messages += len(record.subjects)
             state.stats.published_bytes += item.body_bytes
@@ -139,7 +144,7 @@ class Lives:
 
     def _apply_other(self, hosted: Hosted, item: Gathered) -> None:
         stats, record = self._state.stats, item.record
-        count = hosted.stream.count
+        count, byte_count = hosted.stream.count, hosted.stream.bytes
         assert not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
         match record:
             case ConsumerDeleted():
@@ -158,6 +163,7 @@ class Lives:
                 pass
         hosted.stream.apply(item.position, record, item.chunk)
         hosted.consumers.apply(record)
+        self.dead_bytes += max(0, byte_count - hosted.stream.bytes)
         if isinstance(record, PruneRecord):
             stats.pruned_messages += count - hosted.stream.count
         elif isinstance(record, ConsumerCreated):
@@ -227,6 +233,7 @@ class Lives:
             state.stats.quarantined_streams -= 1
         self.changed.pop(hosted.id, None)
         self.ended[hosted.id] = None
+        self.dead_bytes += hosted.stream.bytes
         self.import_heads.pop(hosted.id, None)
         self._calls.ask_all_of(hosted)
         self._calls.answer_last_naks(hosted)

@@ -16,6 +16,7 @@ from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan
 from waymaker_core.store.block_index import index_bound
 from waymaker_core.store.manifest import Manifest
 from waymaker_core.stream import BlockMove
+from waymaker_core.types import StreamId
 
 PACK_BYTES = 1024 * 1024
 """Small blocks share a file up to this size: it goes when the last of them does."""
@@ -86,6 +87,8 @@ class Batch:
         self._manifest = manifest
         self._part_bytes = part_bytes
         self.streams: list[Hosted] = []
+        self.unfinished: dict[StreamId, None] = {}
+        """Streams of which more sealed blocks may be worth writing anew, now that some are."""
         self.byte_count = 0
         self.ops: list[DiskOp] = []
         self.paths: list[str] = []
@@ -97,12 +100,13 @@ class Batch:
         """(index of its first operation, plan), in order."""
         self._unindexed: deque[Pack] = deque()
 
-    def add(self, hosted: Hosted, leaving: Callable[[str], bool]) -> None:
-        """Plan the moves of one stream; a quarantined one keeps everything where it is."""
+    def add(self, hosted: Hosted, leaving: Callable[[str], bool], seal: bool) -> None:
+        """Plan the moves of one stream; a quarantined one keeps everything where it is.
+
+        `NeedBlocks`, before anything is planned.
+        """
+        moves = hosted.stream.blocks_to_move(leaving, seal) if hosted.damage is None else []
         self.streams.append(hosted)
-        if hosted.damage is not None:
-            return
-        moves = hosted.stream.blocks_to_move(leaving)
         self.byte_count += sum(sum(move.lengths) for move in moves)
         sealed = [move for move in moves if move.sealed]
         for together in packs(sealed, self._part_bytes):
@@ -173,6 +177,8 @@ class Batch:
             return False
         if move.index is not None and move.move.dead is None:
             indexed(move.hosted, move.move.block, move.index.length)
+        if move.move.replaces is not None:
+            self.unfinished[move.hosted.id] = None
         return True
 
     def owner_of(self, failure: DiskFailure) -> Hosted | None:

@@ -28,6 +28,7 @@ from waymaker_core.node.lives import Lives
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.reading import Reading
+from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.restored import Restored
 from waymaker_core.node.retention import Retention
 from waymaker_core.node.space import Space
@@ -65,13 +66,14 @@ class Node:
         self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)
-        tails = Tails()
+        tails, reserve = Tails(), Reserve(state)
         recovered = restored.recovered
         self._checkpoints = Checkpoints(
-            state, self._commits, self._lives, self._garbage, self._indexes, tails, recovered.manifest, recovered.chain
-        )
+            state, self._commits, self._lives, self._garbage, self._indexes, tails, reserve, recovered.manifest,
+            recovered.chain,
+        )  # fmt: skip
         self._checkpoints.quarantine = self._quarantine
-        self._space = Space(state, self._commits, self._calls, self._checkpoints)
+        self._space = Space(state, self._commits, self._calls, self._checkpoints, reserve)
         self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
         self._halted = False
         self._room_changes = 0

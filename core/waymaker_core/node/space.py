@@ -1,4 +1,4 @@
-"""Room on the disk: spare journal segments made ahead of need, and a full disk tried again after a pause.
+"""Room on the disk: spare journal segments and the reserve made ahead of need, and a full disk tried again after a pause.
 
 A full disk is an answer, not an end. Publishes are refused once the room that is allocated is used up, except for a reserve
 that acks, deletes and settings go on with; what frees room (retention, deletes, a checkpoint) is tried again by timer.
@@ -13,6 +13,7 @@ from waymaker_core.effects import Lane
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
+from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.state import DISK_FULL, NodeState
 from waymaker_core.node.timers import Timer
 from waymaker_core.store.journal import SpareJob
@@ -21,27 +22,38 @@ from waymaker_core.store.journal import SpareJob
 class Space:
     """Spare segments, and whether the disk is full."""
 
-    def __init__(self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints, reserve: Reserve
+    ) -> None:
         self._state = state
         self._commits = commits
         self._calls = calls
         self._checkpoints = checkpoints
+        self._reserve = reserve
         self._no_spare = False
+        """Whether there was no room for the last spare segment."""
+        self._trying = False
+        """Whether the pause after that is over."""
         self.failed: DiskFailure | None = None
         """Why it is not known any more what is durable."""
 
     def wake(self) -> None:
         """Make the next spare segment, if one is wanted, and say how full the disk is."""
-        if not self._no_spare:
-            job = self._commits.journal.spare_job()
+        journal = self._commits.journal
+        if journal.free or not (self._checkpoints.cramped or (self._no_spare and not self._trying)):
+            # A segment that is used again needs no room.
+            job = journal.spare_job()
             if job is not None:
+                self._trying = False
                 self._state.start(Lane.BACKGROUND, job.ops, partial(self._made, job), partial(self._not_made, job))
+        if not (self._checkpoints.cramped or self._state.stats.disk_full):
+            self._reserve.wake()
         self.note()
 
     def note(self) -> None:
         """Set the gauge, and tell the operator when it turns."""
         stats = self._state.stats
-        full = self._no_spare or self._commits.stalled or self._checkpoints.full
+        full = self._no_spare or self._commits.stalled or self._checkpoints.full or self._checkpoints.cramped
         if full != stats.disk_full:
             stats.disk_full = full
             if full and self._state.no_room_because != DISK_FULL:
@@ -54,13 +66,15 @@ class Space:
 
     def retry(self) -> None:
         """The pause is over."""
-        self._no_spare = False
+        self._trying = True
+        self._reserve.retry()
         self._checkpoints.retry()
 
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)
         self._commits.room_changes += 1
         self._state.no_room_because = DISK_FULL
+        self._no_spare = False
 
     def _not_made(self, job: SpareJob, failure: DiskFailure) -> None:
         failed_op = job.ops[failure.op_index] if failure.op_index < len(job.ops) else None

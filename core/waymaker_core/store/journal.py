@@ -354,6 +354,10 @@ class Journal:
         self._spare = None
         return [Delete(segment_path(job.number))]
 
+    def give_up_segment(self) -> list[DiskOp]:
+        """Delete one of the segments kept to be used again, if there is one: the disk is full."""
+        return [Delete(segment_path(self.free.pop()))] if self.free else []
+
     # ------------------------------------------------------------ release
 
     def current_segment(self) -> int:
@@ -365,6 +369,14 @@ class Journal:
         if self._flush is not None and self._flush_first is not None:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
+
+    def oldest_segment(self) -> int:
+        """Number of the oldest segment that is kept."""
+        return self._segments[0].number
+
+    def bytes_from(self, number: int) -> int:
+        """Address where a segment begins that is in use."""
+        return next(segment.base for segment in self._segments if segment.number == number)
 
     @property
     def segment_count(self) -> int:

@@ -2,6 +2,7 @@
 
     MANIFEST                    what exists (`manifest`)
     MANIFEST.new                its successor until it takes its place
+    RESERVE                     zeros, whose room a checkpoint may have on a full disk
     journal/%016d.seg           journal segments by number (`journal`)
     checkpoints/%d.ckpt         checkpoint files (`checkpoint`)
     blocks/%d-%d.blk            blocks by stream id and file number (`block_file`)
@@ -18,6 +19,7 @@ from typing import Final
 MANIFEST: Final = "MANIFEST"
 MANIFEST_NEW: Final = "MANIFEST.new"
 LOCK: Final = "LOCK"
+RESERVE: Final = "RESERVE"
 JOURNAL: Final = "journal"
 CHECKPOINTS: Final = "checkpoints"
 BLOCKS: Final = "blocks"

@@ -37,6 +37,7 @@ from waymaker_core.store.paths import (
     LOCK,
     MANIFEST,
     MANIFEST_NEW,
+    RESERVE,
     TAILS,
     block_owner,
     checkpoint_path,
@@ -48,7 +49,7 @@ from waymaker_core.store.reopening import create, perform, reopen
 
 CATALOGUE: Final = 0
 FIRST_SEGMENT: Final = 1
-IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, "lost+found", *FOLDERS))
+IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, RESERVE, "lost+found", *FOLDERS))
 """Names in a data directory that do not speak against its being empty."""
 
 

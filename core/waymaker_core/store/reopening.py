@@ -15,7 +15,7 @@ from waymaker_core.store.frame import HEADER_BYTES, directory_key
 from waymaker_core.store.journal import JournalState, Segment, free_segments_max
 from waymaker_core.store.journal_reader import JournalReader
 from waymaker_core.store.manifest import Manifest, replace_ops
-from waymaker_core.store.paths import JOURNAL, segment_path
+from waymaker_core.store.paths import JOURNAL, RESERVE, segment_path
 from waymaker_core.store.reading import READ_BYTES, Steps, read
 from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 
@@ -113,13 +113,16 @@ def _count_opening(manifest: Manifest, journal: JournalState, orphans: list[str]
 
     The manifest that was read may not be durable yet; nothing that only an older one names may go before it is.
     """
+    reserve = [RESERVE]
     while True:
         try:
             yield from perform(replace_ops(manifest))
         except DiskFailure as failure:
             if failure.kind is not FailureKind.NO_SPACE:
                 raise
-            if orphans:
+            if reserve:
+                spared = reserve.pop()
+            elif orphans:
                 spared = orphans.pop()
             elif journal.free:
                 spared = segment_path(journal.free.pop())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 from waymaker_core.disk import Chunk
 from waymaker_core.records import PruneRecord, PublishRecord
 from waymaker_core.requests import Published
+
+if TYPE_CHECKING:
+    from waymaker_core.stream.columns import Columns
 
 MESSAGE_OVERHEAD_BYTES = 33
 """What a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
@@ -92,15 +96,18 @@ class BlockMove:
     (or a part of it), which goes to a shared tail file. `block`, `first_seq` and `entries` say which chunks these are; a
     move whose block is gone meanwhile is simply not accepted by `Stream.moved`. `messages`: about how many its index lists.
     `dead`: flags of the entries that are left behind, or None to take all along; `replaces`: the index it had before.
+    `gone`: chunks of the open block that hold nothing live and are forgotten. `columns`: the block's index, as it was
+    when the move was planned; the cache may give it up before the new one is made.
     """
 
     __slots__ = (
-        "block", "first_seq", "messages", "entries", "sealed", "sources", "keep", "lengths", "dead", "replaces",
+        "block", "first_seq", "messages", "entries", "sealed", "sources", "keep", "lengths", "dead", "replaces", "gone",
+        "columns",
     )  # fmt: skip
 
     def __init__(
         self, block: int, first_seq: int, messages: int, entries: list[int], sources: list[Chunk],
-        keep: list[list[tuple[int, int]] | None], lengths: list[int],
+        keep: list[list[tuple[int, int]] | None], lengths: list[int], columns: Columns,
     ) -> None:  # fmt: skip
         self.block = block
         self.first_seq = first_seq
@@ -112,3 +119,5 @@ class BlockMove:
         self.lengths = lengths
         self.dead: bytes | None = None
         self.replaces: Chunk | None = None
+        self.gone: list[int] = []
+        self.columns = columns

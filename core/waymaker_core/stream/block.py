@@ -25,13 +25,14 @@ class Block:
     `alive` and `bytes` count live messages. `time_min`, `time_max`: bounds of all its times. `last_size`: size of the
     last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
     live message is, or None while every entry lives. `files`: its own files; `index`: where its index can be loaded.
-    `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that match nothing here,
-    once sealed. `used`: its columns were asked for since the cache looked last.
+    `stored` and `stored_bytes`: messages whose bodies its own files hold, the deleted ones included, and their bytes; 0
+    until they are known. `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that
+    match nothing here, once sealed. `used`: its columns were asked for since the cache looked last.
     """
 
     __slots__ = (
         "number", "first", "size", "head", "alive", "bytes", "time_min", "time_max", "last_size", "ordered", "dead",
-        "columns", "files", "index", "due_ms", "newest_ms", "spared", "skips", "used",
+        "columns", "files", "index", "stored", "stored_bytes", "due_ms", "newest_ms", "spared", "skips", "used",
     )  # fmt: skip
 
     def __init__(self, number: int, first: int, columns: Columns | None) -> None:
@@ -49,6 +50,8 @@ class Block:
         self.columns = columns
         self.files: list[str] = []
         self.index: Chunk | None = None
+        self.stored = 0
+        self.stored_bytes = 0
         self.due_ms = TIME_MAX_MS
         self.newest_ms = 0
         self.spared = -1

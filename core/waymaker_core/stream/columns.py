@@ -168,19 +168,49 @@ class Columns:
         self.walked = (index, entry, before)
         return self.chunk_skips[index] + before
 
-    def replace_chunks(self, entries: Sequence[int], copies: Sequence[Chunk]) -> None:
-        """Read some chunks (places in the table, ascending) from copies that hold exactly their bodies."""
-        old = [self.chunk(index) for index in range(len(self.chunk_firsts))]
+    def replace_chunks(
+        self, entries: Sequence[int], copies: Sequence[Chunk], gone: Sequence[int] = (), dead: bytes | None = None
+    ) -> None:
+        """Read some chunks (places in the table, ascending) from copies, and forget those that are `gone`.
+
+        The copies hold exactly the bodies of the chunks' entries, without those flagged in `dead`, which lose their body.
+        """
+        if dead is not None:
+            self._lose_bodies([*entries, *gone], dead)
+        old: list[Chunk | None] = [self.chunk(index) for index in range(len(self.chunk_firsts))]
         skips = self.chunk_skips
         for index, copy in zip(entries, copies, strict=True):
             old[index] = copy
             skips[index] = 0
+        for index in gone:
+            old[index] = None
         firsts = self.chunk_firsts
+        self.walked = (0, 0, 0)
         self.paths = []
         self.chunk_firsts, self.chunk_skips, self.chunk_paths = array("I"), array("Q"), array("I")
         self.chunk_offsets, self.chunk_lengths, self.chunk_crcs = array("Q"), array("Q"), array("I")
         for first, chunk, skip in zip(firsts, old, skips, strict=True):
-            self.add_chunk(first, chunk, skip)
+            if chunk is not None:
+                # Entries before the first chunk have no body, and count as its.
+                self.add_chunk(first if self.chunk_firsts else 0, chunk, skip)
+
+    def _lose_bodies(self, places: Sequence[int], dead: bytes) -> None:
+        """The bodies of some chunks' dead entries are stored nowhere any more."""
+        lengths = self.lengths
+        for place in places:
+            for entry in range(self.chunk_firsts[place], min(self.chunk_end(place), len(dead))):
+                if dead[entry]:
+                    lengths[entry] = 0
+
+    def live_bytes(self, place: int, dead: bytes | bytearray | None) -> int:
+        """Bytes of the live bodies in one chunk."""
+        first, end = self.chunk_firsts[place], self.chunk_end(place)
+        if dead is not None and dead.find(0, first, end) < 0:
+            return 0
+        lengths = self.lengths[first:end]
+        if dead is None or dead.find(1, first, end) < 0:
+            return sum(lengths)
+        return sum(length for length, gone in zip(lengths, dead[first:end], strict=True) if not gone)
 
     # ------------------------------------------------------------ subjects
 
@@ -201,7 +231,7 @@ class Columns:
             return entries_of(self.ids, ident)
         if self.posted < len(self.ids):
             self._post()
-        return self.postings[ident]
+        return self.postings.get(ident, _NOTHING)
 
     def _post(self) -> None:
         postings = self.postings

@@ -1,13 +1,13 @@
 """Where a block's bytes lie: chunks that move out of the journal, and indexes that come and go.
 
 A complete block moves into files of its own, closed by an index; the open block's chunks move into shared tail files when
-the journal behind them shall be released. Until a move is reported done, reads go to the old place; a block that is gone by
-then simply ignores the report.
+the journal behind them shall be released. Only what lives is copied. Until a move is reported done, reads go to the old
+place; a block that is gone by then simply ignores the report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from waymaker_core.disk import Chunk
 from waymaker_core.store.block_index import BlockIndex, encode_index, open_index
@@ -18,21 +18,40 @@ from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.state import SHARED_FILES, StreamState
 
 
-def blocks_to_move(state: StreamState, leaving: Callable[[str], bool]) -> list[BlockMove]:
+def blocks_to_move(state: StreamState, leaving: Callable[[str], bool], seal: bool) -> list[BlockMove]:
     """See `Stream.blocks_to_move`."""
     moves: list[BlockMove] = []
     for block in state.blocks.values():
         columns = block.columns
         if columns is None or block.index is not None:
             continue
-        if state.is_complete(block) and not state.config.ephemeral:
+        if seal and state.is_complete(block) and not state.config.ephemeral:
             moves.append(_seal(block, columns))
         else:
-            chosen = [leaving(path) for path in columns.paths]
-            places = [place for place, path in enumerate(columns.chunk_paths) if chosen[path]]
-            if places:
-                moves.append(_move(block, columns, places))
+            move = _leave(block, columns, leaving)
+            if move.entries or move.gone:
+                moves.append(move)
+    if not seal:
+        return moves
     return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(state)]
+
+
+def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockMove:
+    """What an open block has to copy out of the files that are being left, and the chunks it can forget."""
+    chosen = [leaving(path) for path in columns.paths]
+    if block.dead is None:
+        return _move(block, columns, [place for place, path in enumerate(columns.chunk_paths) if chosen[path]])
+    dead = bytes(block.dead)
+    gone: list[int] = []
+    living: list[int] = []
+    for place in range(len(columns.chunk_firsts)):
+        if dead.find(0, columns.chunk_firsts[place], columns.chunk_end(place)) < 0:
+            gone.append(place)
+        elif chosen[columns.chunk_paths[place]]:
+            living.append(place)
+    move = _copy_live(block, columns, living, dead)
+    move.gone = gone
+    return move
 
 
 def _move(block: Block, columns: Columns, places: list[int]) -> BlockMove:
@@ -44,11 +63,11 @@ def _move(block: Block, columns: Columns, places: list[int]) -> BlockMove:
         keep.append(None if length == columns.chunk_lengths[place] else [(skip, skip + length)])
         lengths.append(length)
     sources = [columns.chunk(place) for place in places]
-    return BlockMove(block.number, block.first, block.size, places, sources, keep, lengths)
+    return BlockMove(block.number, block.first, block.size, places, sources, keep, lengths, columns)
 
 
 def _seal(block: Block, columns: Columns) -> BlockMove:
-    if compaction.is_sparse(block.alive, block.size):
+    if block.alive < block.size:
         return _compact(block, columns)
     move = _move(block, columns, list(range(len(columns.chunk_firsts))))
     move.sealed = True
@@ -58,19 +77,29 @@ def _seal(block: Block, columns: Columns) -> BlockMove:
 def _compact(block: Block, columns: Columns) -> BlockMove:
     # Nothing may be gone from a block whose file is left for the sake of others.
     dead = bytes(block.dead if block.dead is not None else block.size)
-    ranges = {place: compaction.live_ranges(columns, place, dead) for place in range(len(columns.chunk_firsts))}
+    move = _copy_live(block, columns, range(len(columns.chunk_firsts)), dead)
+    move.sealed, move.replaces = True, block.index
+    return move
+
+
+def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes) -> BlockMove:
+    """A move of what lives in some chunks; those that hold nothing live are left out."""
+    ranges = {place: compaction.live_ranges(columns, place, dead) for place in among}
     places = [place for place, kept in ranges.items() if kept]
-    keep: list[list[tuple[int, int]] | None] = [ranges[place] for place in places]
+    whole = [[(0, columns.chunk_lengths[place])] for place in places]
+    keep = [
+        None if ranges[place] == all_of_it else ranges[place] for place, all_of_it in zip(places, whole, strict=True)
+    ]
     lengths = [sum(end - start for start, end in ranges[place]) for place in places]
     sources = [columns.chunk(place) for place in places]
-    move = BlockMove(block.number, block.first, block.alive, places, sources, keep, lengths)
-    move.sealed, move.dead, move.replaces = True, dead, block.index
+    move = BlockMove(block.number, block.first, block.alive, places, sources, keep, lengths, columns)
+    move.dead = dead
     return move
 
 
 def _target(state: StreamState, move: BlockMove) -> Block | None:
     block = state.blocks.get(move.block)
-    if block is None or block.first != move.first_seq or block.columns is None or block.index is not move.replaces:
+    if block is None or block.first != move.first_seq or block.index is not move.replaces:
         return None
     return block
 
@@ -80,9 +109,9 @@ def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) 
     block = _target(state, move)
     if block is None:
         return b""
+    columns = move.columns
     if move.dead is not None:
-        return encode_index(compaction.without_dead(block, move.dead, move.entries, list(copies)))
-    columns = block.resident()
+        return encode_index(compaction.without_dead(block.first, columns, move.dead, move.entries, list(copies)))
     skips = columns.chunk_skips[:]
     for place in move.entries:
         skips[place] = 0
@@ -98,17 +127,18 @@ def moved(state: StreamState, move: BlockMove, copies: Sequence[Chunk], index: C
     """See `Stream.moved`."""
     block = _target(state, move)
     if block is None or (move.sealed and index is None):
-        # Gone, or its columns were not resident when its index should have been made, though they are again.
         return False
     before, block.files = block.files, []
-    if move.dead is not None:
+    if move.sealed:
+        block.stored, block.stored_bytes = move.messages, sum(chunk.length for chunk in copies)
+    if move.sealed and move.dead is not None:
         # Its index is another one now, and loaded when it is asked for.
+        state.absent += block.columns is not None
         block.columns = None
-        state.absent += 1
         block.last_size = 0 if move.dead[-1] else block.last_size
         paths = [chunk.path for chunk in copies] + ([index.path] if index is not None else [])
     else:
-        block.resident().replace_chunks(move.entries, copies)
+        block.resident().replace_chunks(move.entries, copies, move.gone, move.dead)
         paths = block.resident().paths
     block.index = index
     state.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
@@ -189,4 +219,4 @@ def _chunk_lengths(block: Block) -> Iterator[tuple[str, int]]:
     if columns is None:
         return
     for place, path in enumerate(columns.chunk_paths):
-        yield columns.paths[path], columns.chunk_lengths[place]
+        yield columns.paths[path], columns.live_bytes(place, block.dead)

@@ -153,9 +153,15 @@ class Stream(StreamState):
         """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
         return moves.evict_index(self, block)
 
-    def blocks_to_move(self, leaving: Callable[[str], bool]) -> list[BlockMove]:
-        """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names."""
-        return moves.blocks_to_move(self, leaving)
+    def blocks_to_move(self, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockMove]:
+        """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names.
+
+        Without `seal` complete blocks are treated like the open one, so that as little as possible is copied.
+
+        Besides, sealed blocks in files of which little lives: as many as are bounded by their number of entries; when
+        these have moved there may be more. `NeedBlocks` where their indexes must be resident first.
+        """
+        return moves.blocks_to_move(self, leaving, seal)
 
     def encode_index(self, move: BlockMove, copies: Sequence[Chunk]) -> bytes:
         """The index that closes a sealed block's file, given where its chunks are now."""
@@ -166,7 +172,7 @@ class Stream(StreamState):
         return moves.moved(self, move, copies, index)
 
     def files(self) -> dict[str, int]:
-        """Files outside the journal that this state names, with the bytes of its resident chunks in each."""
+        """Files outside the journal that this state names, with the bytes that live in its resident chunks in each."""
         return moves.files(self)
 
     def chunks(self) -> Iterator[Chunk]:

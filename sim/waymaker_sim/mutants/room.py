@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.garbage import Garbage
+from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.tails import Tails
 from waymaker_core.store.journal import Journal
+from waymaker_core.stream import moves
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
@@ -29,6 +32,15 @@ def _remembering_streams(original: Any) -> Any:
     return reply_messages
 
 
+def _copying_the_dead(_: Any) -> Any:
+    def leave(block: Any, columns: Any, leaving: Any) -> Any:
+        chosen = [leaving(path) for path in columns.paths]
+        places = [place for place, path in enumerate(columns.chunk_paths) if chosen[path]]
+        return moves._move(block, columns, places)
+
+    return leave
+
+
 ROOM = {
     "forget-tails-at-start": Mutant(
         "a start counts who uses which tail file", ("room given back",), Tails, "note", _knowing_only_its_own,
@@ -42,6 +54,15 @@ ROOM = {
     "remember-streams": Mutant(
         "replies are remembered by the id of their stream", ("memory given back",), NodeState, "reply_messages",
         _remembering_streams,
+    ),
+    "copy-the-dead": Mutant(
+        "what is dead in the block that grows is not copied", ("room given back",), moves, "_leave", _copying_the_dead,
+    ),
+    "copy-all-on-a-full-disk": Mutant(
+        "on a full disk a checkpoint begins with what needs no room", ("room given back",), Checkpoints, "_limit_scope", nothing,
+    ),
+    "keep-the-reserve": Mutant(
+        "a checkpoint has the room of the reserve on a full disk", ("room given back",), Reserve, "take", giving([]),
     ),
     "keep-segments": Mutant(
         "segments before a checkpoint's cut are given up", ("room given back",), Journal, "release", giving([]),
