@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
+import resource
 import threading
 from array import array
 from pathlib import Path
@@ -98,6 +100,27 @@ def test_an_error_of_the_system_is_told_by_its_own_name(
         files.perform(Write("a", 0, [b"x"]))
     assert caught.value.kind is kind
     assert words in caught.value.detail
+
+
+def test_files_are_opened_though_connections_have_used_up_the_descriptors(files: Files) -> None:
+    files.perform(Write("a/1", 0, [b"x"]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for number in range(2, 12):  # more than the idle handles give
+            files.perform(CreateFile(f"a/{number}", 10))
+            files.perform(Write(f"a/{number}", 0, [b"%d" % number]))
+            files.perform(SyncFile(f"a/{number}"))
+        files.perform(SyncDir("a"))
+        assert files.perform(Read("a/2", 0, 1)) == b"2"
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_sync_of_a_file_that_has_lost_its_name_fails(files: Files, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,6 +137,19 @@ def fdatasync(fd):
 os.fdatasync = fdatasync
 from waymaker.cli import main
 sys.exit(main(sys.argv[1:]))
+"""
+
+
+FEW_DESCRIPTORS = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+SMALL_MESSAGES = """message_bytes_max = 65536
+header_bytes_max = 4096
+record_bytes_max = 65536
+flush_bytes_max = 131072
+publish_batch_bytes_max = 131072
 """
 
 
@@ -321,3 +335,34 @@ def test_a_second_server_is_refused_though_the_lock_file_was_removed(tmp_path: P
         assert "is in use by another process" in text
         assert not (tmp_path / "d" / "LOCK").exists()
         first_process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.process
+def test_connections_that_use_up_the_descriptors_cost_no_confirmed_write(tmp_path: Path) -> None:
+    config = "[limits]\nsegment_bytes = 262144\ncheckpoint_journal_bytes = 524288\n" + SMALL_MESSAGES
+    few = [sys.executable, "-c", FEW_DESCRIPTORS]
+    server = RealServer(tmp_path / "d", config=config, inside=few)
+    server.start()
+    crowd: list[socket.socket] = []
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            create(channel, "s", block_size=20)
+            publish(channel, "s", b"before")
+            for _ in range(200):
+                connection = socket.socket()
+                connection.setblocking(False)
+                connection.connect_ex(("127.0.0.1", server.port))
+                crowd.append(connection)
+            time.sleep(0.5)
+            for n in range(150):
+                assert publish(channel, "s", b"%06d" % n + bytes(20_000)) == n + 2
+            for connection in crowd:
+                connection.close()
+            assert publish(channel, "s", b"after") == 152
+        with grpc.insecure_channel(server.address) as channel:
+            assert len(scan(channel, "s")) == 152
+        assert server.terminate() == 0
+    finally:
+        for connection in crowd:
+            connection.close()
+        server.close()

@@ -33,6 +33,7 @@ from waymaker_core.disk import (
 )
 
 _HANDLES_MAX = 128
+_RESERVE = 16
 _PIECE_BYTES = 1 << 20
 _MEMORY = "memory/"
 
@@ -73,6 +74,9 @@ class Files:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._pins: dict[str, int] = {}
+        self._reserve: list[int] = []
+        """Descriptors held open, to be closed where connections have used up all others."""
+        self._refill()
 
     # ------------------------------------------------------------ operations
 
@@ -200,7 +204,7 @@ class Files:
             return
         full = self._full(path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        fd = os.open(full, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        fd = self._open(full, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
         zeros = bytes(min(size, _PIECE_BYTES))
         try:
             at = 0
@@ -220,7 +224,7 @@ class Files:
             return
         while True:
             try:
-                fd = os.open(self._full(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = self._open(self._full(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:  # gone with its last file: its parent must know
                 if not folder:
                     raise
@@ -299,12 +303,12 @@ class Files:
         full = self._full(path)
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         try:
-            fd = os.open(full, flags, 0o640)
+            fd = self._open(full, flags)
         except FileNotFoundError:
             if not create:
                 raise
             os.makedirs(os.path.dirname(full), exist_ok=True)
-            fd = os.open(full, flags, 0o640)
+            fd = self._open(full, flags)
         with self._lock:
             handle = self._handles.get(path)
             if handle is None:
@@ -315,6 +319,40 @@ class Files:
             while len(self._handles) > _HANDLES_MAX:
                 self._close(self._handles.popitem(last=False)[1])
             return handle
+
+    def _open(self, full: str, flags: int) -> int:
+        """Open a file, with a descriptor of the reserve where the process has no other left."""
+        while True:
+            try:
+                fd = os.open(full, flags, 0o640)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._give_one_up():
+                    raise
+            else:
+                self._refill()
+                return fd
+
+    def _give_one_up(self) -> bool:
+        """Close a descriptor that can be done without: one of the reserve, or the file used least recently."""
+        with self._lock:
+            if self._reserve:
+                os.close(self._reserve.pop())
+                return True
+            idle = next((path for path, handle in self._handles.items() if not handle.users), None)
+            if idle is None:
+                return False
+            self._close(self._handles.pop(idle))
+            return True
+
+    def _refill(self) -> None:
+        if len(self._reserve) == _RESERVE:
+            return
+        with self._lock:
+            while len(self._reserve) < _RESERVE:
+                try:
+                    self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+                except OSError:
+                    return
 
     def give_back(self, handle: _Handle) -> None:
         """End of a borrowing."""
@@ -340,6 +378,8 @@ class Files:
         with self._lock:
             while self._handles:
                 self._close(self._handles.popitem()[1])
+            while self._reserve:
+                os.close(self._reserve.pop())
 
 
 class _Borrowed:
