@@ -226,12 +226,23 @@ class Columns:
         ident = self.table.get(subject)
         if ident is None:
             return _NOTHING
-        if not self.posted and self.searches < SEARCHES_MAX:
-            self.searches += 1
-            return entries_of(self.ids, ident)
+        if not self.posted and (subject in self.hits or self.searches < SEARCHES_MAX):
+            return self._searched(subject, ident)
         if self.posted < len(self.ids):
             self._post()
         return self.postings.get(ident, _NOTHING)
+
+    def _searched(self, subject: str, ident: int) -> array[int]:
+        """The entries at a subject by a search of the ids that came since it was looked up last."""
+        found = self.hits.pop(subject, None)
+        self.searches += found is None
+        entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
+        if done < len(self.ids):
+            entries.extend(
+                [done + entry for entry in entries_of(self.ids[done:], ident)] if done else entries_of(self.ids, ident)
+            )
+        self._remember(subject, (entries, len(self.ids), matching, judged))
+        return entries
 
     def _post(self) -> None:
         postings = self.postings
@@ -251,7 +262,7 @@ class Columns:
         if self.unjudged(pattern):
             self.judge(pattern, len(self.subjects) + 1)
         found = self.hits.pop(pattern.text)
-        self._remember(pattern, found)
+        self._remember(pattern.text, found)
         return found[0]
 
     def judge(self, pattern: Pattern, most: int) -> int:
@@ -260,7 +271,7 @@ class Columns:
             return self.unjudged(pattern)  # searched when it is asked for
         if self.encoded is not None and (pattern.literal or pattern.whole_prefix):
             looked = self.unjudged(pattern)
-            self._remember(pattern, (self._hits_in_index(self.encoded, pattern), len(self.ids), set(), 0))
+            self._remember(pattern.text, (self._hits_in_index(self.encoded, pattern), len(self.ids), set(), 0))
             return looked
         found = self.hits.pop(pattern.text, None)
         entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
@@ -277,7 +288,7 @@ class Columns:
             done = len(self.ids)
             if self.encoded is not None:
                 self._subjects = None
-        self._remember(pattern, (entries, done, matching, end))
+        self._remember(pattern.text, (entries, done, matching, end))
         return looked
 
     def _places_of(self, pattern: Pattern) -> tuple[int, int]:
@@ -288,7 +299,8 @@ class Columns:
         """Return about how many subjects and entries `hits_of` will look at: those it has not looked at before."""
         found = self.hits.get(pattern.text)
         if self.encoded is None and pattern.literal:
-            return (len(self.ids) - self.posted) // (1 if self.searches >= SEARCHES_MAX else SEARCHES_MAX)
+            looked = max(self.posted, found[1] if found is not None else 0)
+            return (len(self.ids) - looked) // (1 if self.searches >= SEARCHES_MAX and found is None else SEARCHES_MAX)
         if self.encoded is not None and (found is None or found[1] < len(self.ids)):
             if pattern.literal:
                 return 1
@@ -309,10 +321,10 @@ class Columns:
         start = sum(self.group_counts[:low])
         return self.grouped[start : start + sum(self.group_counts[low:high])]
 
-    def _remember(self, pattern: Pattern, found: tuple[array[int], int, set[int], int]) -> None:
+    def _remember(self, text: str, found: tuple[array[int], int, set[int], int]) -> None:
         if len(self.hits) >= PATTERNS_MAX:
             del self.hits[next(iter(self.hits))]
-        self.hits[pattern.text] = found
+        self.hits[text] = found
 
     def subject_at(self, entry: int) -> str:
         """The subject of an entry that is not a hole."""
