@@ -95,16 +95,31 @@ def encode_body(subject: str, headers: Iterable[tuple[str, str]], payload: bytes
     return subject_field(subject) + fields + payload_field(payload), size + len(payload)
 
 
-def readdress(body: bytes, subject: str, extra_headers: list[tuple[str, str]]) -> bytes:
+def readdress(body: bytes, subject: str, extra_headers: list[tuple[str, str]], drop_prefix: str = "") -> bytes:
     """A stored body under another subject with headers added: what a dead letter or a sourced message is.
 
-    The payload and the old headers are carried over byte for byte.
+    The payload and the old headers are carried over byte for byte, headers whose keys begin with `drop_prefix` left out.
     """
     if body[:1] != _SUBJECT_TAG:
         raise ValueError("a stored body begins with its subject")
     length, at = read_varint(body, 1)
-    rest = at + length
-    return b"".join([subject_field(subject), *(header_field(k, v) for k, v in extra_headers), body[rest:]])
+    rest = body[at + length :]
+    if drop_prefix:
+        rest = _without_headers(rest, drop_prefix)
+    return b"".join([subject_field(subject), *(header_field(k, v) for k, v in extra_headers), rest])
+
+
+def _without_headers(fields: bytes, prefix: str) -> bytes:
+    """Headers and payload without the headers whose keys begin so."""
+    kept: list[bytes] = []
+    at = 0
+    while at < len(fields):
+        length, start = read_varint(fields, at + 1)
+        end = start + length
+        if fields[at] != 0x22 or not _decode_header(fields[start:end])[0].startswith(prefix):
+            kept.append(fields[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def decode_body(body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:

@@ -147,7 +147,10 @@ class Administrator:
     def _takes_letters(stream: StreamName, config: ConsumerConfig) -> bool:
         """Whether the dead letters of a consumer, if it wants any, may be written to its stream."""
         subject = config.dead_letter_subject
-        return not subject or stream.life is None or accepts(stream.life.config.subjects_filter, subject)
+        if not subject or stream.life is None:
+            return True
+        settings = stream.life.config
+        return settings.max_msgs_per_subject != 1 and accepts(settings.subjects_filter, subject)
 
     def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
         """Find out whether the thing exists, and act on it."""

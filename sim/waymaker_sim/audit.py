@@ -459,11 +459,20 @@ class Audit:
             if start <= seq <= consumer.floor and seq in life.live:
                 done = life.may_be_settled(group, seq)
                 require(done, "floor honest", f"{what} floor {consumer.floor} passed {seq}, never answered")
-        if drained:
+        if drained and (not consumer.pending or not self._keeps(life, seen, group)):
             require(consumer.pending == 0, "progress", f"{what}: {consumer.pending} pending after all was acked")
             last = seen.stats[1]
             require(consumer.floor >= last or not matching or matching[-1].seq <= consumer.floor or
                     group.config.start_seq > last, "progress", f"{what}: floor {consumer.floor} of {last}")  # fmt: skip
+
+    def _keeps(self, life: Life, seen: SeenStream, group: Group) -> bool:
+        """Whether what a group gave up has no place for its dead letter: a stream that is too small, or no reader."""
+        subject = group.config.dead_letter_subject
+        read = any(matches(each.config.filter_subject, subject) for each in seen.consumers.values())
+        keeps = life.may_keep(group) and (seen.config.strict_limits or not read)
+        if keeps:
+            self.scene.mark("kept for want of a place for its dead letter")
+        return keeps
 
     @staticmethod
     def _letters_owed(life: Life, seen: SeenStream, group: Group, dropped: int) -> int:

@@ -54,6 +54,13 @@ class Due:
         if out is not None and out.process_life == stamp.life and out.due_ns == UNKNOWN_NS:
             out.due_ns = stamp.time_ns + delay_ns
 
+    def deliveries(self, seq: int, process_life: int) -> int:
+        """How often a message had been delivered when the answer left that is under way; 0 where it was again since."""
+        out = self._out.get(seq)
+        if out is None or out.process_life != process_life or out.due_ns != UNKNOWN_NS:
+            return 0
+        return out.delivery
+
     def left(self, holder: str, now_ns: int) -> None:
         """A member of the group is gone: what it had is due at once."""
         for out in self._out.values():

@@ -27,6 +27,8 @@ class Hold:
     process_life: int
     until_ns: int
     free: bool = False
+    since_ns: int = 0
+    """When what put it off was asked for, where it outlives the process."""
 
 
 class Stored(Protocol):
@@ -78,7 +80,9 @@ class GroupOf(Generic[L]):
     """When the confirmation of an ack or term left the node."""
     holds: dict[int, Hold] = field(default_factory=dict)
     put_off: dict[int, Hold] = field(default_factory=dict)
-    """What was handed back with a delay: not due again before."""
+    """What was handed back with a delay, or extended: not due again before, whatever becomes of the process."""
+    last_naks: dict[int, Stamp] = field(default_factory=dict)
+    """When which life of the process confirmed that a last delivery was handed back, that nobody answered otherwise."""
     due: Due = field(default_factory=Due)
     handing_back: dict[int, int] = field(default_factory=dict)
     """How many answers other than ack and term are on their way, by sequence."""
@@ -165,6 +169,8 @@ class GroupOf(Generic[L]):
         """What was told since then may have got lost."""
         self.floor, self.dropped = self.risen_by(time_ns)
         self.risen = [each for each in self.risen if each[0] <= time_ns]
+        self.put_off.clear()
+        self.last_naks.clear()
         self.floor_ns = max(self.floor_ns, time_ns)
         for seq in [seq for seq, done_ns in self.done_ns.items() if done_ns > time_ns]:
             del self.done_ns[seq]
@@ -189,6 +195,8 @@ class GroupOf(Generic[L]):
         self.due.unknown(seqs)
         if kind in (AckKind.ACK, AckKind.TERM):
             self.answered.update(seqs)
+            for seq in seqs:
+                self.last_naks.pop(seq, None)
         if kind is AckKind.TERM:
             self.termed.update(seqs)
         return out
@@ -209,10 +217,16 @@ class GroupOf(Generic[L]):
         if out.process_life != stamp.life or stamp.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
             return
         if kind is AckKind.NAK:
-            self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS)
+            self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS, since_ns=asked_ns)
+            if self.due.deliveries(seq, stamp.life) == self.config.max_deliver:
+                self.put_off[seq].until_ns = FOREVER_NS
+                if seq not in self.answered:
+                    self.last_naks[seq] = stamp
             self.due.put_off(seq, stamp, delay_ms * MS)
         elif kind is AckKind.IN_PROGRESS and seq in self.holds:
             hold = self.holds[seq]
             if hold.process_life == stamp.life:
                 hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
+                until_ns = asked_ns + self.config.ack_wait_ms * MS
+                self.put_off[seq] = Hold(stamp.life, until_ns, since_ns=asked_ns)
                 self.due.put_off(seq, stamp, self.config.ack_wait_ms * MS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from waymaker_core.configs import DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.message import decode_body
 from waymaker_sim.checks import listed, require, violated
-from waymaker_sim.groups import GroupOf, Hold
+from waymaker_sim.groups import FOREVER_NS, GroupOf, Hold
 from waymaker_sim.naive_consumer import matches
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.subjects import accepts
@@ -223,6 +223,15 @@ class Life:
         require(
             kept == [h for h in headers if not h[0].startswith(DLQ)], "bytes intact", f"{what}: headers {listed(kept)}"
         )
+        marks = [header for header in its_headers if header[0].startswith(DLQ)]
+        require(len(dict(marks)) == len(marks), "bytes intact", f"{what}: marks that pile up: {listed(marks)}")
+        origin = {key: value for key, value in added.items() if key.startswith("origin-")}
+        wanted = _origin_of(headers)
+        require(
+            origin == wanted,
+            "bytes intact",
+            f"{what}: comes from {listed(origin.values())}, not from {listed(wanted.values())}",
+        )
         require(added.get("subject") == original.subject, "bytes intact", f"{what}: of subject {added.get('subject')}")
         if group is not None:
             count = added.get("deliver-count")
@@ -288,6 +297,12 @@ class Life:
             if len(alive) >= enough:
                 return True
         return enough <= 0
+
+    def may_keep(self, group: Group) -> bool:
+        """Whether a group may hold on to what it gave up, since the dead letter would not stay."""
+        if not group.config.dead_letter_subject:
+            return False
+        return self.config.retention is Retention.INTEREST or self.config.strict_limits
 
     def owed(self) -> int:
         """Dead letters that may be there without having been seen: of what had its last delivery, at most."""
@@ -464,10 +479,16 @@ class Life:
 
     def _check_put_off(self, ledger: Ledger, group: Group, seq: int, stamp: Stamp) -> None:
         put_off = group.put_off.pop(seq, None)
-        if put_off is None or put_off.free or put_off.process_life != stamp.life:
+        if put_off is None or put_off.free:
             return
+        until_ns = put_off.until_ns
+        if put_off.process_life != stamp.life:
+            if put_off.since_ns <= ledger.clock_set_ns and until_ns != FOREVER_NS:
+                return
+            ledger.mark("put off through a restart")
+            until_ns -= MS  # the wall clock tells no more
         ledger.mark("put off")
-        if stamp.time_ns < put_off.until_ns:
+        if stamp.time_ns < until_ns:
             violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
 
     def _check_count(self, group: Group, message: Got) -> None:
@@ -479,6 +500,13 @@ class Life:
         group.most[message.seq] = max(group.most.get(message.seq, 0), message.delivery)
 
 
+def _origin_of(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """What a dead letter of a message with these headers is to say of where it came from first."""
+    marks = {key.removeprefix(DLQ): value for key, value in headers if key.startswith(DLQ)}
+    told = {key: value for key, value in marks.items() if key.startswith("origin-")}
+    return told or {f"origin-{key}": value for key, value in marks.items() if key != "via"}
+
+
 class Ledger:
     """All lives, and every attempt by its body."""
 
@@ -486,6 +514,12 @@ class Ledger:
         self.attempts: dict[bytes, Attempt] = {}
         self.lives: list[Life] = []
         self.stream_ids: dict[int, Life] = {}
+        self.clock_set_ns = -1
+        """When the wall clock was set last: what outlives the process is measured by it."""
+        self.abrupt_ns = -1
+        """When the process stopped last without having logged what is out."""
+        self.orderly = False
+        """Whether the process stopped in order last."""
         self.abrupt_stops = 0
         """How often the process stopped without having logged what is out."""
         self.unsent_ns: list[int] = []

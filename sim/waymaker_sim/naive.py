@@ -216,10 +216,12 @@ class NaiveBroker:
         known = stream.consumers.get(config.name)
         if known is not None:
             return Answer(outcomes.OK if known.config == config else outcomes.ALREADY_EXISTS)
+        if not self._letters_stay(stream, config):
+            return Answer(outcomes.INVALID_CONFIG)
         group = self._group_of(stream, config)
         if group is None:
             start = self._start(stream, config)
-            group = NaiveGroup(start, start - 1, floor=start - 1)
+            group = NaiveGroup(start, start - 1, config.max_deliver, floor=start - 1)
         elif replace(stream.consumers[group.members[0]].config, name=config.name) != config:
             return Answer(outcomes.INVALID_CONFIG)
         group.members.append(config.name)
@@ -235,6 +237,11 @@ class NaiveBroker:
             return False
         letters = config.dead_letter_subject
         return not letters or (good_subject(letters, self.limits) and stream.accepts(letters))
+
+    @staticmethod
+    def _letters_stay(stream: NaiveStream, config: ConsumerConfig) -> bool:
+        """Whether more than the last dead letter has room at its subject."""
+        return not config.dead_letter_subject or stream.config.max_msgs_per_subject != 1
 
     @staticmethod
     def _group_of(stream: NaiveStream, config: ConsumerConfig) -> NaiveGroup | None:
@@ -347,10 +354,13 @@ class NaiveBroker:
             case AckKind.NAK:
                 pending.member = consumer.config.name
                 if pending.count >= consumer.config.max_deliver:
-                    stream.give_up(stream.consumers[pending.member], seq)
+                    pending.due_ns, pending.holding = min(pending.due_ns, now.mono_ns), False
+                    stream.give_up(consumer, seq)
                 else:
                     pending.due_ns = now.mono_ns + request.delay_ms * MS
                     pending.holding = False
+            case AckKind.IN_PROGRESS if pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
+                pass  # it is given up, and kept for want of a place for its dead letter
             case AckKind.IN_PROGRESS:
                 pending.member = consumer.config.name
                 pending.due_ns = now.mono_ns + consumer.config.ack_wait_ms * MS

@@ -36,6 +36,7 @@ class NaiveGroup:
 
     start: int
     considered: int
+    max_deliver: int
     pending: dict[int, Pending] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     floor: int = 0

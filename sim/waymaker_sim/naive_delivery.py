@@ -27,7 +27,9 @@ def due_again(stream: NaiveStream, group: NaiveGroup, now_ns: int) -> list[int]:
     return [
         seq
         for seq in sorted(group.pending)
-        if group.pending[seq].due_ns <= now_ns and not withheld(stream, group, seq, now_ns)
+        if group.pending[seq].due_ns <= now_ns
+        and group.pending[seq].count < group.max_deliver
+        and not withheld(stream, group, seq, now_ns)
     ]
 
 

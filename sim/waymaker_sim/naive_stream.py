@@ -173,15 +173,16 @@ class NaiveStream:
     def give_up(self, consumer: NaiveConsumer, seq: int) -> None:
         """The last delivery failed: the consumer is done with the message, and owes a dead letter if it has where to."""
         group = consumer.group
+        subject = consumer.config.dead_letter_subject
+        message = self.messages[seq]
+        own = bool(subject) and self._made_by(consumer, decode_body(message.body)[1])
+        size = message.size - len(message.subject.encode()) + len(subject.encode())
+        if subject and not own and not self._stays(subject, size):
+            return  # and is tried again
         count = group.pending.pop(seq).count
         group.done.add(seq)
         group.dropped += 1
-        subject = consumer.config.dead_letter_subject
-        message = self.messages[seq]
-        if not subject:
-            return
-        headers = decode_body(message.body)[1]
-        if self._made_by(consumer, headers):
+        if not subject or own:
             return
         added = [
             ("x-waymaker-dlq-stream", self.config.name),
@@ -189,22 +190,35 @@ class NaiveStream:
             ("x-waymaker-dlq-subject", message.subject),
             ("x-waymaker-dlq-deliver-count", str(count)),
         ]
-        size = message.size - len(message.subject.encode()) + len(subject.encode())
-        self.owed.append(DeadLetter(tuple(group.members), seq, subject, readdress(message.body, subject, added), size))
+        self.owed.append(
+            DeadLetter(
+                tuple(group.members), seq, subject, readdress(message.body, subject, added, "x-waymaker-dlq-"), size
+            )
+        )
         if self.is_work_queue():
             self.drop(seq)
 
+    def _stays(self, subject: str, size: int) -> bool:
+        """Whether a dead letter is still there once it is stored."""
+        config = self.config
+        if config.retention is Retention.INTEREST:
+            return any(matches(each.config.filter_subject, subject) for each in self.consumers.values())
+        return not (config.strict_limits and 0 < config.max_bytes < size)
+
     def _made_by(self, consumer: NaiveConsumer, headers: list[tuple[str, str]]) -> bool:
         """Whether the consumer, or a member of its queue group at the time, dead-lettered it before, in this stream."""
-        stream = ""
-        for key, value in headers:
-            if key == "x-waymaker-dlq-stream":
-                stream = value
-            fellow = key == "x-waymaker-dlq-consumer" and value in consumer.group.members
-            group = key == "x-waymaker-dlq-group" and value == consumer.config.deliver_group
-            if stream == self.config.name and (fellow or group):
-                return True
-        return False
+        marks = dict(headers)
+        makers: list[list[str]] = []
+        for prefix in ("x-waymaker-dlq-", "x-waymaker-dlq-origin-"):
+            names = [marks.get(prefix + key, "") for key in ("stream", "consumer", "group")]
+            makers.append(names)
+        for point in filter(None, marks.get("x-waymaker-dlq-via", "").split(", ")):
+            makers.append([*point.replace("%2C", ",").replace("%25", "%").split("/", 2), ""][:3])
+        return any(
+            stream == self.config.name
+            and (name in consumer.group.members or (group and group == consumer.config.deliver_group))
+            for stream, name, group in makers
+        )
 
     def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
         """Store a copy that was owed, with the body and time that the real node gave it."""

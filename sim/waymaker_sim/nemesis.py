@@ -35,6 +35,7 @@ class Nemesis:
         self.process.begin_span()
         plan, track, process = self.plan, self.track, self.process
         if track.chance("clock jump", plan.wall_jump):
+            self.scene.ledger.clock_set_ns = self.process.events.now_ns
             sign = -1 if track.draw("direction", 2) else 1
             process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
             self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")

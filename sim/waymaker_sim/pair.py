@@ -238,7 +238,6 @@ class Pair:
         for letter in stream.owed:
             wanted_subject, wanted_headers, wanted_payload = decode_body(letter.body)
             wanted = dict(reversed(wanted_headers))
-            wanted.pop("x-waymaker-dlq-consumer", None)  # of an older letter inside this one
             if all(added.get(key) == value for key, value in wanted.items()):
                 named = added.get("x-waymaker-dlq-consumer") in letter.members and "x-waymaker-dlq-reason" in added
                 if named and (subject, payload) == (wanted_subject, wanted_payload):

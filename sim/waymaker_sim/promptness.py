@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from waymaker_core.configs import Retention
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
-from waymaker_sim.checks import violated
+from waymaker_sim.checks import listed, violated
 from waymaker_sim.events import SECOND
 from waymaker_sim.ledger import Group
 from waymaker_sim.process import Got, Stamp
@@ -63,6 +63,27 @@ def judge_passed_over(scene: Scene, group: Group, got: list[Got], stamp: Stamp) 
         if max(due_ns, since_ns, process.paused_until_ns) + WAKES_WITHIN_NS < stamp.time_ns:
             what = f"{group.life.name}/{group.config.name} seq {message.seq}"
             violated("given when due", f"{what} went to a fetch, a subscription had waited since {since_ns}")
+
+
+def judge_given_up(scene: Scene, group: Group, before_ns: int, dropped: int) -> None:
+    """Of what was handed back after its last delivery, as was confirmed by then, all is dropped."""
+    process, life = scene.process, group.life
+    if not scene.drops_at_once or life.damaged or life.may_keep(group) or not group.last_naks:
+        return
+    process.now()
+    owed = [
+        seq
+        for seq, stamp in group.last_naks.items()
+        if stamp.life == process.life
+        and stamp.time_ns < before_ns
+        and seq in life.live
+        and not life.may_be_gone(seq, process.wall_max_ms)
+    ]
+    what = f"{life.name}/{group.config.name}: {listed(owed[:9])} were handed back for the last time"
+    if len(owed) > dropped:
+        violated("dead letter once", f"{what}, {dropped} are dropped")
+    if owed:
+        scene.mark("last nak dropped")
 
 
 def _certain(scene: Scene, group: Group) -> bool:

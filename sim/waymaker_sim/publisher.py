@@ -29,6 +29,7 @@ from waymaker_core.requests import (
 from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.ledger import Attempt, Life, Look
 from waymaker_sim.process import Got, Stamp
+from waymaker_sim.promptness import judge_given_up
 from waymaker_sim.scene import Ask, Scene, StreamName
 from waymaker_sim.subjects import STRAYS, SUBJECTS, accepts
 from waymaker_sim.swarm import Plan
@@ -418,6 +419,7 @@ class Reader:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
             require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
             group.floor_ns = self.scene.events.now_ns
+        judge_given_up(self.scene, group, ask.asked_ns, info.redelivered_dropped)
         if group.config.policy is DeliveryPolicy.BY_START_TIME:
             self.scene.process.now()
             passed = group.life.passed_by_time(group, info.ack_floor, self.scene.process.wall_max_ms)

@@ -205,6 +205,8 @@ class Scene:
         self.faulty = True
         """Whether things still go wrong."""
         self.read_errors = False
+        self.drops_at_once = False
+        """Whether what is given up is surely dropped when a client hears of it."""
         self.waiting: dict[Ask, int] = {}
         """Subscriptions that have credit, and since when."""
         self.slow_reads = False

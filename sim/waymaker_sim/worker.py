@@ -8,14 +8,14 @@ from waymaker_core import outcomes
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
 from waymaker_core.outcomes import Answer, Outcome, Refusal
-from waymaker_core.requests import Ack, AckKind, Fetch, Subscribe
+from waymaker_core.requests import Ack, AckKind, ConsumerInfo, Fetch, GetConsumerInfo, Subscribe
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.groups import Hold
 from waymaker_sim.ledger import Group
 from waymaker_sim.process import Got, Stamp
-from waymaker_sim.promptness import judge_fetch, judge_passed_over, judge_waiting
+from waymaker_sim.promptness import judge_fetch, judge_given_up, judge_passed_over, judge_waiting
 from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.tape import Track
 
@@ -184,6 +184,20 @@ class Worker:
                 group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, stamp)
                 if request.kind is AckKind.IN_PROGRESS:
                     self.scene.mark("wait extended")
+                if seq in group.last_naks and self.scene.drops_at_once:
+                    self._look_at_once(ask)
+
+    def _look_at_once(self, ask: Ask) -> None:
+        """A last delivery was handed back, as was just confirmed: its drop can be seen."""
+        assert ask.stream is not None and ask.consumer is not None
+        request = GetConsumerInfo(ask.stream.name, ask.consumer.name)
+        self.scene.ask(request, self._looked, _lost, ask.stream, ask.consumer)
+
+    def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        group = ask.group()
+        if group is not None and isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo):
+            # Asked in the very moment in which the nak was confirmed, and after it.
+            judge_given_up(self.scene, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
 
     # ------------------------------------------------------------ subscriptions
 
@@ -326,6 +340,10 @@ class Subscription:
         """The process is gone."""
         blind(self.ask)
         self._close()
+
+
+def _lost() -> None:
+    """A look that got lost changes nothing."""
 
 
 class Answering:

@@ -37,7 +37,8 @@ from waymaker_sim.process import Got, Pace, Process, Stamp, State
 from waymaker_sim.publisher import Publisher, Reader, Refused
 from waymaker_sim.room import empty_the_disk
 from waymaker_sim.scene import Ask, Scene
-from waymaker_sim.swarm import Plan, draw_plan
+from waymaker_sim.strays import Strays
+from waymaker_sim.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.tape import Tape, Track
 from waymaker_sim.watcher import Watcher
 from waymaker_sim.worker import Worker
@@ -68,11 +69,15 @@ class World:
         self.ledger.mark = self.scene.mark
         self.lookout = Lookout(self.scene.mark)
         self.scene.read_errors = self.plan.disk.read_error > 0
+        self.scene.drops_at_once = _drops_at_once(self.plan)
         self.scene.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
         self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
         self.late_syncs: LateSyncs | None = None
         if self.plan.may_lose_unsynced():
             self.late_syncs = LateSyncs(self.plan, self.scene, self.machines[0], tape.track("twin"))
+        self.strays = Strays(self.scene, tape.track("strays"), self.plan)
+        if self.late_syncs is None:
+            self.machines[0].on_up = self.strays.started
         self.refusals: list[Refused] = []
         self.crashes = 0
         self._lost = False
@@ -130,8 +135,10 @@ class World:
             self.late_syncs.down()
         self.lookout.stopped()
         self.ledger.count_unsent()
-        if process.halted is None or not process.halted.clean:
+        self.ledger.orderly = process.halted is not None and process.halted.clean
+        if not self.ledger.orderly:
             self.ledger.abrupt_stops += 1
+            self.ledger.abrupt_ns = self.events.now_ns
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
         if isinstance(refusal, StoreRefused):
@@ -307,6 +314,11 @@ class World:
                 return not self._rotten()
         require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
         return False
+
+
+def _drops_at_once(plan: Plan) -> bool:
+    """Whether nothing makes a drop wait: neither room in the journal, nor a dead letter's original that cannot be read."""
+    return not (plan.disk.read_error or plan.rot or plan.full) and plan.limits.segment_bytes >= ORDINARY.segment_bytes
 
 
 def turn_ns(who: str, plan: Plan) -> int:

@@ -1,6 +1,6 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v1` wrote the first. A released format's files are never written anew: they show
+`python -m tests.golden.build tests/golden/v2` wrote the latest. A released format's files are never written anew: they show
 that today's program opens what an earlier one left. A new format gets a folder of its own.
 """
 

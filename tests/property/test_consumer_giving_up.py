@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 
 from tests.property.consumer_world import ConsumerWorld, consumer, queue, world
+from waymaker_core.consumer.dead_letter import Undertaker
 from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body, encode_body
+from waymaker_core.message import decode_body, encode_body, readdress
 from waymaker_core.requests import AckKind
 
 NAK = AckKind.NAK
@@ -195,3 +196,56 @@ def test_what_was_given_back_is_dropped_once_only() -> None:
     assert w.drop(spent) == []
     w.give_up()
     assert w.stream.last_seq == 2 and w.consumers.info(c).redelivered_dropped == 1
+
+
+def marks_after(count: int, group: str = "") -> list[dict[str, str]]:
+    """The headers that a message has each time that one more of several consumers gives it up."""
+    w = world()
+    w.publish("a", payload=b"p")
+    body = w.bodies[1]
+    found: list[dict[str, str]] = []
+    for number in range(count):
+        undertaker = Undertaker("s", f"c{number}", group if number == 1 else "", [f"c{number}"], f"dead.{number}")
+        letter = undertaker.letter(number + 1, 1, body)
+        assert letter is not None
+        assert undertaker.letter(9, 1, letter) is None, "it is its own"
+        body = letter
+        _, headers, payload = decode_body(body)
+        assert payload == b"p" and len(dict(headers)) == len(headers), "each header once"
+        found.append({key.removeprefix("x-waymaker-dlq-"): value for key, value in headers})
+    for number in range(count):
+        back = Undertaker("s", f"c{number}", group if number == 1 else "", [f"c{number}"], "dead.again")
+        assert back.letter(9, 1, body) is None, "nobody makes a dead letter of its own, however many came between"
+    return found
+
+
+def test_a_dead_letter_of_a_dead_letter_has_one_set_of_marks_and_its_first_origin() -> None:
+    first, second, third, fourth = marks_after(4, group="odd, 100 % / group")
+    assert first["consumer"] == "c0" and first["subject"] == "a"
+    assert not any(key.startswith("origin-") for key in first)
+    assert second["consumer"] == "c1" and second["subject"] == "dead.0" and second["seq"] == "2"
+    origin = {key: value for key, value in second.items() if key.startswith("origin-")}
+    assert origin == {f"origin-{key}": value for key, value in first.items()}
+    assert "via" not in second and second["group"] == "odd, 100 % / group"
+    for later in (third, fourth):
+        assert {key: value for key, value in later.items() if key.startswith("origin-")} == origin
+        assert "group" not in later
+    assert third["via"] == "s/c1/odd%2C 100 %25 / group"
+    assert fourth["via"] == "s/c2, s/c1/odd%2C 100 %25 / group"
+
+
+def test_a_dead_letter_of_an_earlier_version_is_understood() -> None:
+    """It carries whole sets of marks, the latest first."""
+    w = world()
+    w.publish("a")
+    body = w.bodies[1]
+    for number in range(3):
+        marks = [("stream", "s"), ("consumer", f"c{number}"), ("seq", str(number)), ("group", f"g{number}")]
+        body = readdress(body, "dead", [("x-waymaker-dlq-" + key, value) for key, value in marks])
+    for own in ("c0", "c1", "c2"):
+        assert Undertaker("s", own, "", [own], "dead").letter(9, 1, body) is None
+    letter = Undertaker("s", "c3", "", ["c3"], "dead").letter(9, 1, body)
+    assert letter is not None
+    headers = dict(decode_body(letter)[1])
+    assert headers["x-waymaker-dlq-origin-consumer"] == "c0" and headers["x-waymaker-dlq-origin-group"] == "g0"
+    assert headers["x-waymaker-dlq-via"] == "s/c2/g2, s/c1/g1"

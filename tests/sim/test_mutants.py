@@ -16,6 +16,11 @@ from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
     "count-unsent": 198,
+    "answer-last-nak-early": 201561,
+    "nak-not-logged": 200315,
+    "wait-anew": 14,
+    "ack-unseen-after-any-stop": 202974,
+    "marks-that-pile-up": 2572,
     "ack-by-name": 210102,
     "interest-of-the-committed": 240,
     "forget-repairs-at-start": 1758,

@@ -48,15 +48,17 @@ class Spent:
     With a dead-letter subject `messages` says where their bodies lie: one for each of `seqs`, in the same order. The node
     reads them and hands the bodies back with `Consumers.decide_drop`. Without one `messages` is None and there is nothing
     to read. Until then, and until the record is committed, nobody gets these messages; an ack meanwhile still counts.
+    `kept`: how many `decide_drop` gave back, since their dead letters would be lost as soon as they are written.
     """
 
-    __slots__ = ("group_id", "seqs", "counts", "messages")
+    __slots__ = ("group_id", "seqs", "counts", "messages", "kept")
 
     def __init__(self, group_id: int, seqs: array[int], counts: array[int], messages: Messages | None) -> None:
         self.group_id = group_id
         self.seqs = seqs
         self.counts = counts
         self.messages = messages
+        self.kept = 0
 
     def __repr__(self) -> str:
         return f"Spent({self.group_id}, {self.seqs.tolist()}, bodies={self.messages is not None})"

@@ -67,6 +67,15 @@ def _check_dead_letters(subject: str, stream: StreamConfig, limits: Limits) -> N
         raise _bad(f"the stream does not accept dead_letter_subject {subject!r}: add a pattern for it to the stream")
 
 
+def check_letters_stay(config: ConsumerConfig, stream: StreamConfig) -> None:
+    """Refuse (`invalid_config`) a new consumer whose dead letters would push each other out."""
+    if config.dead_letter_subject and stream.max_msgs_per_subject == 1:
+        raise _bad(
+            f"the stream keeps one message at each subject, so that of all dead letters at {config.dead_letter_subject!r} "
+            "only the last would stay; use a stream with a higher max_msgs_per_subject, or none"
+        )
+
+
 def check_agreement(config: ConsumerConfig, member: ConsumerConfig) -> None:
     """Refuse (`invalid_config`) a member that would not share all but its name with another one of its group."""
     for field in (

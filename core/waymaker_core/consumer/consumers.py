@@ -53,6 +53,10 @@ LISTED_FIGURES_BYTES = 128
 """What a consumer's figures and field tags take in a list, at their longest."""
 
 
+DROPS_IN_VAIN_MAX = 8
+"""Drops in a row of which nothing comes before a group pauses: what must be kept may stand before what need not."""
+
+
 class Consumers:
     """The consumers of one life of a stream."""
 
@@ -69,6 +73,8 @@ class Consumers:
         """Groups that may have something to log."""
         self._spent: dict[int, Group] = {}
         """Groups that may have something to give up."""
+        self._kept: dict[int, Group] = {}
+        """Groups that cannot give up what they have to for now, since no dead letter would stay."""
 
     def resume(self, now: Now, *, complete: bool = False) -> None:
         """End of replay: what was out is out again for the rest of its wait; what is no longer live is forgotten.
@@ -342,7 +348,8 @@ class Consumers:
         """Drop what was handed out, staged: records with the stored bodies of their dead letters, to commit in order.
 
         `bodies`: one for each of `spent.seqs`, or None where none were asked for. What was acked or pruned meanwhile is
-        left out; all of it gone, or the group gone: an empty list. `NeedBlocks` before anything is staged.
+        left out; all of it gone, or the group gone: an empty list. What must be kept is given back and counted in
+        `spent.kept`. `NeedBlocks` before anything is staged.
         """
         group = self._registry.groups.get(spent.group_id)
         if group is None:
@@ -353,12 +360,39 @@ class Consumers:
             self.give_back(spent)
             return []
         self._changed[group.id] = group
-        return giving_up.drop(group, members, spent, bodies, self._stream, wall_ms)
+        decided = giving_up.drop(
+            group, members, spent, bodies, self._stream, wall_ms,
+            readable=self._is_read(group.config.dead_letter_subject),
+        )  # fmt: skip
+        group.drops_in_vain = 0 if decided else group.drops_in_vain + 1
+        if spent.kept and group.drops_in_vain >= DROPS_IN_VAIN_MAX:
+            group.drops_in_vain = 0
+            self._spent.pop(group.id, None)
+            self._kept[group.id] = group
+        else:
+            self._look_after(group)
+        return decided
+
+    def retry_kept(self) -> None:
+        """What was kept may be given up by now: `to_drop` will hand it out again."""
+        kept, self._kept = self._kept, {}
+        for group in kept.values():
+            self._look_after(group)
+
+    def _is_read(self, subject: str) -> bool:
+        """Whether a message at a subject would stay: by interest nothing does that no consumer asks for."""
+        if self._stream.config.retention is not Retention.INTEREST:
+            return True
+        return any(
+            group.pattern is None or group.pattern.matches(subject)
+            for group in self._registry.groups.values()
+            if self._registry.standing_members(group)
+        )
 
     def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
-        """Whether some of these (ascending) have had their last attempt and are not decided to be dropped yet."""
+        """Whether some of these (ascending) have had their last attempt and are about to be dropped."""
         group = self._registry.lives.get(consumer_id)
-        if group is None:
+        if group is None or group.id in self._kept:
             return False
         return bool(_given_up(group.pending.find(seqs)))
 
@@ -432,6 +466,7 @@ class Consumers:
             return
         self._changed.pop(group.id, None)
         self._spent.pop(group.id, None)
+        self._kept.pop(group.id, None)
         if self._withholding is not None:
             self._withholding.release([(batch, batch.bits) for batch in group.pending.batches() if batch.holding])
         self._regroup()
@@ -510,7 +545,7 @@ class Consumers:
             if self._live and deadline_ns is not None:
                 assert group.scheduled_ns is not None and group.scheduled_ns <= deadline_ns
                 assert (group.scheduled_ns, group.id) in self._timers
-            assert not group.pending.has_spent() or not self._live or group.id in self._spent
+            assert not group.pending.has_spent() or not self._live or group.id in self._spent or group.id in self._kept
             if self._live and logged.has_unlogged(group):
                 assert group.id in self._changed or not self._registry.standing_members(group)
         if self._withholding is not None:
@@ -524,7 +559,7 @@ class Consumers:
         if deadline_ns is not None and (group.scheduled_ns is None or deadline_ns < group.scheduled_ns):
             group.scheduled_ns = deadline_ns
             heappush(self._timers, (deadline_ns, group.id))
-        if group.id not in self._spent and group.pending.has_spent():
+        if group.id not in self._spent and group.id not in self._kept and group.pending.has_spent():
             self._spent[group.id] = group
 
     def _forget_dead(self, group: Group) -> None:

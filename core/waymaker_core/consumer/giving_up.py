@@ -3,6 +3,9 @@
 Two halves, because bodies have to be read in between: `hand_out` says which messages and where they lie, `drop`
 decides with the bodies at hand. In between the messages are nobody's; who acks one of them still wins. Drop, dead letters
 and, on a work queue, the originals' end are one record, so that each happens exactly once or not at all.
+
+Nothing is dropped without a trace: no record removes a dead letter that it writes (many of them may have to become several
+records), and a message whose dead letter could not stay is kept, for as long as that is so.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.taking import within
 from waymaker_core.records import DropRecord
 from waymaker_core.requests import Messages
-from waymaker_core.stream.answers import CopyDecision
+from waymaker_core.stream.answers import CopyDecision, Displaced, NeedBlocks
 
 
 def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> Spent | None:
@@ -28,17 +31,25 @@ def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> 
     parts = group.pending.spent(max_messages)
     if not parts:
         return None
-    entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
-    seqs = [seq for seq, _ in entries]
-    counts = [count for _, count in entries]
+    seqs, counts = _columns(parts)
     messages: Messages | None = None
     if group.config.dead_letter_subject:
         whole = source.messages_at(seqs, counts)
         assert whole.count == len(seqs), "what left the stream is not out"
+        if whole.byte_count > byte_max and len(parts) > 1:
+            # Not by sequence across batches, lest what was given back comes before what waits.
+            seqs, counts = _columns(parts[:1])
+            whole = source.messages_at(seqs, counts)
         messages = within(whole, byte_max)
         del seqs[messages.count :], counts[messages.count :]
     group.pending.happen(group.pending.find(seqs), Event.HANDED_OUT)
     return Spent(group.id, array("Q", seqs), array("I", counts), messages)
+
+
+def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
+    """Sequences, ascending, and delivery counts of some messages."""
+    entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
+    return [seq for seq, _ in entries], [count for _, count in entries]
 
 
 def give_back(group: Group, spent: Spent) -> None:
@@ -47,9 +58,13 @@ def give_back(group: Group, spent: Spent) -> None:
 
 
 def drop(
-    group: Group, members: list[int], spent: Spent, bodies: Sequence[bytes] | None, source: Source, wall_ms: int
-) -> list[tuple[DropRecord, list[bytes]]]:
-    """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id."""
+    group: Group, members: list[int], spent: Spent, bodies: Sequence[bytes] | None, source: Source, wall_ms: int,
+    *, readable: bool,
+) -> list[tuple[DropRecord, list[bytes]]]:  # fmt: skip
+    """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id.
+
+    `readable`: whether a dead letter would stay for somebody to read it.
+    """
     parts = [part for part in group.pending.find(spent.seqs.tolist()) if part[0].state is State.HANDED]
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
     left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
@@ -73,9 +88,50 @@ def drop(
             else:
                 buried.append(seq)
                 letters.append(letter)
-    queue = source.config.retention is Retention.WORK_QUEUE
-    copies = source.decide_copies(undertaker.subject, buried, letters, wall_ms, queue) if buried else None
-    return [*_decided(group, member, buried, letters, copies), *_decided(group, member, silent, [], None)]
+    burial = _Burial(group, member, source, undertaker.subject, wall_ms)
+    if readable:
+        burial.bury(buried, letters)
+    decided = [*burial.decided, *_decided(group, member, silent, [], None)]
+    kept = group.pending.happen(
+        [part for part in group.pending.find(buried) if part[0].state is State.HANDED], Event.GIVEN_BACK
+    )
+    spent.kept = sum(mask.bit_count() for _, mask in kept)
+    return decided
+
+
+class _Burial:
+    """Records of dead letters, as they are decided."""
+
+    __slots__ = ("group", "member", "source", "subject", "wall_ms", "decided")
+
+    def __init__(self, group: Group, member: int, source: Source, subject: str, wall_ms: int) -> None:
+        self.group = group
+        self.member = member
+        self.source = source
+        self.subject = subject
+        self.wall_ms = wall_ms
+        self.decided: list[tuple[DropRecord, list[bytes]]] = []
+
+    def bury(self, seqs: list[int], letters: list[bytes]) -> None:
+        """Decide one record for all, or several where the letters would push each other out; what cannot stay is left.
+
+        `NeedBlocks` as long as nothing is staged.
+        """
+        if not seqs:
+            return
+        queue = self.source.config.retention is Retention.WORK_QUEUE
+        try:
+            copies = self.source.decide_copies(self.subject, seqs, letters, self.wall_ms, queue)
+        except Displaced:
+            half = len(seqs) // 2
+            if half:
+                self.bury(seqs[:half], letters[:half])
+                self.bury(seqs[half:], letters[half:])
+        except NeedBlocks:
+            if not self.decided:
+                raise
+        else:
+            self.decided += _decided(self.group, self.member, seqs, letters, copies)
 
 
 def _decided(

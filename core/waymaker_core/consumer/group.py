@@ -47,7 +47,7 @@ class Group:
     __slots__ = (
         "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "passed", "ahead",
         "staged", "uncertain_to", "logged_uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed",
-        "skimmed", "scheduled_ns", "ack_wait_ns",
+        "skimmed", "scheduled_ns", "ack_wait_ns", "drops_in_vain",
     )  # fmt: skip
 
     def __init__(self, group_id: int, config: ConsumerConfig, start_seq: int) -> None:
@@ -76,6 +76,8 @@ class Group:
         """Nothing at or beyond the cursor and below here matches."""
         self.scheduled_ns: int | None = None
         """When the stream's timer looks at this group next."""
+        self.drops_in_vain = 0
+        """Drops that ended with keeping every message, since one did not."""
         self.ack_wait_ns = config.ack_wait_ms * NS_PER_MS
 
     # ------------------------------------------------------------ figures

@@ -10,7 +10,7 @@ from sortedcontainers import SortedDict
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.consumer.answers import CreateDecision
-from waymaker_core.consumer.config import check_agreement, validate
+from waymaker_core.consumer.config import check_agreement, check_letters_stay, validate
 from waymaker_core.consumer.group import Group, Member
 from waymaker_core.consumer.source import Source
 from waymaker_core.limits import Limits
@@ -70,6 +70,7 @@ class Registry:
             if existing != config:
                 raise CodeError(ALREADY_EXISTS, f"a consumer {config.name!r} exists with another configuration")
             return CreateDecision(None, rests_on_tail=config.name in self._tail_names)
+        check_letters_stay(config, source.config)
         if self._standing_count >= limits.consumers_max:
             raise exhausted(f"a stream has {limits.consumers_max} consumers at most")
         fellow = self._fellow(config.deliver_group)

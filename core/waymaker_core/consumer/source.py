@@ -62,4 +62,4 @@ class Source(Protocol):
     def decide_copies(
         self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
     ) -> CopyDecision:
-        """Stage copies of messages under another subject, with `replace` in their place. Raises `NeedBlocks`."""
+        """Stage copies of messages under another subject, with `replace` in their place. Raises `NeedBlocks`, `Displaced`."""

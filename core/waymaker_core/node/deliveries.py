@@ -28,6 +28,10 @@ LETTER_BYTES = 512
 """What a dead letter's headers add to its body, about."""
 SEGMENT_SHARE = 4
 """A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never finds room."""
+KEPT_BACK = (
+    "messages are kept with the consumer that gave up on them, since their dead letters would not stay in the stream: "
+    "one alone exceeds max_bytes, or by interest retention no consumer reads the dead-letter subject"
+)
 RETRY_NS = 1_000_000_000
 """Pause before bodies that could not be read, or records without room, are tried again."""
 
@@ -54,6 +58,13 @@ class Deliveries:
         """Dead letters that had to wait are tried again."""
         hosted = self._state.hosted.get(StreamId(stream_id))
         if hosted is not None and hosted.damage is None:
+            self._state.touch(hosted)
+
+    def retry_kept(self, stream_id: int) -> None:
+        """What was kept, since its dead letters would not have stayed, is tried again."""
+        hosted = self._state.hosted.get(StreamId(stream_id))
+        if hosted is not None and hosted.damage is None:
+            hosted.consumers.retry_kept()
             self._state.touch(hosted)
 
     def try_again(self) -> None:
@@ -134,11 +145,23 @@ class Deliveries:
             self._put_off(hosted, spent)
             self._no_room[hosted.id] = None
             return
-        for record, parts in hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms):
+        decided = hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms)
+        for record, parts in decided:
             size = sum(map(len, parts))
             self._commits.add(hosted, record, parts, bound + record_bound(record), size)
         hosted.dropping -= 1
+        if spent.kept:
+            self._note_kept(hosted, spent.kept)
         self._state.touch(hosted)
+
+    def _note_kept(self, hosted: Hosted, count: int) -> None:
+        self._state.stats.dead_letters_kept_back += count
+        self._state.timers.arm(Timer.KEPT_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
+        if not hosted.letters_kept_back:
+            hosted.letters_kept_back = True
+            self._state.log(
+                "warning", "dead_letters_kept_back", stream=hosted.name, stream_id=hosted.id, detail=KEPT_BACK
+            )
 
     def _put_off(self, hosted: Hosted, spent: Spent) -> None:
         hosted.consumers.give_back(spent)

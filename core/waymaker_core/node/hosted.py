@@ -74,7 +74,8 @@ class Hosted:
 
     __slots__ = (
         "life", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "last_naks", "judged_ns", "config_decided", "memory_ends", "memory_files", "memory_open", "memory_writes",
+        "dropping", "last_naks", "letters_kept_back", "judged_ns", "config_decided", "memory_ends",
+        "memory_files", "memory_open", "memory_writes",
     )  # fmt: skip
 
     def __init__(self, life: Life, stream: Stream, consumers: Consumers) -> None:
@@ -96,6 +97,8 @@ class Hosted:
         """Handed out messages whose last delivery failed, and whose bodies are being read."""
         self.last_naks: deque[LastNak] = deque()
         """Naks whose answers wait for drops, oldest first."""
+        self.letters_kept_back = False
+        """Whether the log says that a dead letter would be lost, so that its message is kept."""
         self.judged_ns = 0
         """When its age and interest were last judged."""
         self.memory_ends: dict[str, int] = {}

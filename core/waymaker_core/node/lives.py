@@ -168,6 +168,8 @@ class Lives:
             stats.pruned_messages += count - hosted.stream.count
         elif isinstance(record, ConsumerCreated):
             stats.consumers += 1
+            # By interest it may be the reader that dead letters wait for.
+            hosted.consumers.retry_kept()
             self.catalogue_changed = True
             self._tell(hosted, EventKind.CONSUMER_CREATED, record.config.name)
 
@@ -208,6 +210,7 @@ class Lives:
             return
         elif isinstance(record, StreamUpdated):
             hosted.stream.apply_config(record.config)
+            hosted.consumers.retry_kept()
             if hosted.config_decided is record.config:
                 hosted.config_decided = None
             self._tell(hosted, EventKind.STREAM_UPDATED)
@@ -225,7 +228,7 @@ class Lives:
         del state.hosted[hosted.id]
         self._tell(hosted, EventKind.STREAM_DELETED)
         self._subscriptions.end_stream(hosted, "stream_deleted")
-        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS):
+        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS):
             state.timers.arm(timer, hosted.id, None)
         self._indexes.forget(hosted)
         state.stats.consumers -= len(hosted.consumers)

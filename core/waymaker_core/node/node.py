@@ -207,6 +207,7 @@ class Node:
             Timer.MARK: lambda _: self._commits.mark_due(),
             Timer.COMMIT_RETRY: lambda _: self._commits.retry(),
             Timer.DEAD_LETTERS: self._deliveries.retry,
+            Timer.KEPT_LETTERS: self._deliveries.retry_kept,
         }
         rings[timer](key)
 

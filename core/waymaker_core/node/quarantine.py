@@ -48,7 +48,7 @@ class Quarantine:
         hosted.damage = damage
         self._lives.changed[hosted.id] = hosted  # for the next checkpoint to remember it
         state.stats.quarantined_streams += 1
-        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS):
+        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS):
             state.timers.arm(timer, hosted.id, None)
         self._subscriptions.end_stream(hosted, "", damage.refusal(hosted.name))
         self._calls.ask_all_of(hosted)

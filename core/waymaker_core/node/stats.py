@@ -16,9 +16,9 @@ class NodeStats:
     __slots__ = (
         "calls", "calls_refused", "published_messages", "published_bytes", "publish_failures", "delivered_messages",
         "delivered_bytes", "redelivered_messages", "acked_messages", "termed_messages", "naked_messages",
-        "dropped_messages", "dead_letters", "pruned_messages", "records_committed", "commits", "journal_bytes_written",
-        "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads", "index_evictions", "unreadable",
-        "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
+        "dropped_messages", "dead_letters", "dead_letters_kept_back", "pruned_messages", "records_committed", "commits",
+        "journal_bytes_written", "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads",
+        "index_evictions", "unreadable", "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
         "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "gathered_records",
         "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes", "quarantined_streams", "disk_full",
         "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
@@ -47,6 +47,8 @@ class NodeStats:
         """Messages consumers gave up after their last delivery."""
         self.dead_letters = 0
         """Those of them that were copied to a dead-letter subject."""
+        self.dead_letters_kept_back = 0
+        """Times that a message was kept since its dead letter would not stay; each is tried again every second."""
         self.pruned_messages = 0
         """Messages removed by retention and updates."""
         self.records_committed = 0

@@ -27,6 +27,8 @@ class Timer(IntEnum):
     """A batch that found no room is written again."""
     DEAD_LETTERS = 7
     """Bodies of dead letters that could not be read are tried again."""
+    KEPT_LETTERS = 8
+    """Messages that were kept, since their dead letters would not have stayed, are tried again."""
 
 
 class Timers:

@@ -16,7 +16,7 @@ from waymaker_core.outcomes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, i
 from waymaker_core.records import PublishRecord
 from waymaker_core.requests import ImportBatch, Publish, Published
 from waymaker_core.stream import bounds, projection, retention
-from waymaker_core.stream.answers import CopyDecision, NeedBlocks, PublishDecision
+from waymaker_core.stream.answers import CopyDecision, Displaced, NeedBlocks, PublishDecision
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import subject_bytes, subject_fault
@@ -136,8 +136,10 @@ def decide_copies(
         record = _append(
             state, [subject] * len(seqs), sizes, array("I", map(len, bodies)), array("q", [now_ms]) * len(seqs), now_ms
         )
+        if record.truncate_to > record.first_seq or max(record.drop_seqs, default=0) >= record.first_seq:
+            raise Displaced
         return CopyDecision(record, *drops)
-    except NeedBlocks:
+    except (NeedBlocks, Displaced):
         state.tail.rollback(mark)
         state.caps.forget()
         raise

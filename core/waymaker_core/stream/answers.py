@@ -58,6 +58,10 @@ class CopyDecision:
         self.drop_sizes = drop_sizes
 
 
+class Displaced(Exception):
+    """Copies would not outlive the commit that writes them, for want of room under the stream's limits; nothing is staged."""
+
+
 class UpdateDecision:
     """What new settings prune: `records` go into the stream's log in this order; `pruned` counts their messages."""
 

@@ -55,7 +55,8 @@ class Stream(StreamState):
         """Stage copies of live messages under another subject: dead letters, with their new stored bodies.
 
         They get sequences and server times like a publish, and push out what a publish would push out, but nothing is
-        refused. With `replace` the originals end with it, as one decision. Raises `NeedBlocks` with nothing staged.
+        refused. With `replace` the originals end with it, as one decision. Raises `NeedBlocks`, or `Displaced` where the
+        limits would remove one of the copies by this very decision; nothing is staged then.
         """
         return admission.decide_copies(self, subject, seqs, bodies, wall_ms, replace)
 

@@ -51,6 +51,11 @@ NODE_METRICS: Final = (
     Described("waymaker_naked_messages", "counter", "Deliveries handed back.", "naked_messages"),
     Described("waymaker_dropped_messages", "counter", "Messages given up after the last attempt.", "dropped_messages"),
     Described("waymaker_dead_letters", "counter", "Dropped messages copied to a dead-letter subject.", "dead_letters"),
+    Described(
+        "waymaker_dead_letters_kept_back", "counter",
+        "Tries to give a message up that ended with keeping it, since its dead letter would not stay in the stream.",
+        "dead_letters_kept_back",
+    ),
     Described("waymaker_pruned_messages", "counter", "Messages removed by retention and updates.", "pruned_messages"),
     Described("waymaker_records_committed", "counter", "Records of all logs made durable.", "records_committed"),
     Described("waymaker_commits", "counter", "Batches of records made durable.", "commits"),

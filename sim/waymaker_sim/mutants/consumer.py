@@ -17,8 +17,9 @@ from waymaker_core.consumer.pending import Pending
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
+from waymaker_core.node.calls import Calls
 from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.records import AckRecord, ConsumerCreated, DropRecord
+from waymaker_core.records import AckRecord, ConsumerCreated, DeliveredRecord, DropRecord
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import Now
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -50,6 +51,38 @@ def _by_name_alone(original: Any) -> Any:
         return original(self, *arguments[:5])
 
     return decide_ack
+
+
+def _answered_at_once(original: Any) -> Any:
+    def decide(self: Consumers, *arguments: Any, **keywords: Any) -> AckDecision:
+        decision: AckDecision = original(self, *arguments, **keywords)
+        if isinstance(decision.record, DeliveredRecord):
+            return AckDecision(None, rests_on_tail=False, count=decision.count)
+        return decision
+
+    return decide
+
+
+def _fresh(original: Any) -> Any:
+    def restart(self: Pending, now: Now, wait_ms: int) -> None:
+        for batch in self.batches():
+            batch.deadline_ms = 0
+        original(self, now, wait_ms)
+
+    return restart
+
+
+def _after_any_stop(original: Any) -> Any:
+    return lambda self, now, complete=False: original(self, now, complete=complete and not self._registry.lives)
+
+
+def _at_once_at_any_rate(original: Any) -> Any:
+    return lambda self, hosted, dropped_only=False: original(self, hosted, dropped_only=False)
+
+
+def _orderly(plan: Plan) -> bool:
+    """Processes stop in order, and nothing keeps them from saying so."""
+    return plan.drain > 0 and not plan.rot and not plan.full
 
 
 def _not_taken(_: Any) -> Any:
@@ -99,15 +132,15 @@ def _past_what_is_out(_: Any) -> Any:
 
 
 def _at_once(original: Any) -> Any:
-    def nak(self: Group, parts: Any, deadline_ns: int, now_ns: int) -> int:
-        return int(original(self, parts, now_ns, now_ns))
+    def nak(self: Group, parts: Any, member: int, deadline_ns: int, now_ns: int) -> Any:
+        return original(self, parts, member, now_ns, now_ns)
 
     return nak
 
 
 def _much_later(original: Any) -> Any:
-    def nak(self: Group, parts: Any, deadline_ns: int, now_ns: int) -> int:
-        return int(original(self, parts, deadline_ns + LONG_NS, now_ns))
+    def nak(self: Group, parts: Any, member: int, deadline_ns: int, now_ns: int) -> Any:
+        return original(self, parts, member, deadline_ns + LONG_NS, now_ns)
 
     return nak
 
@@ -231,6 +264,21 @@ CONSUMER = {
     "withhold-nothing": Mutant(
         "on a work queue one holder keeps out the others", ("one holder",), Withholding, "hold", nothing,
     ),
+    "nak-not-logged": Mutant(
+        "a nak and an in-progress are records of the log", ("handed back", "dead letter once"),
+        Consumers, "decide_ack", _answered_at_once,
+    ),
+    "wait-anew": Mutant(
+        "after a restart a delivery keeps the rest of its wait", ("handed back",), Pending, "restart", _fresh,
+    ),
+    "answer-last-nak-early": Mutant(
+        "the answer to the nak of a last attempt comes with the drop", ("dead letter once",),
+        Calls, "answer_last_naks", _at_once_at_any_rate,
+    ),
+    "ack-unseen-after-any-stop": Mutant(
+        "after an orderly stop an answer to what was never delivered has no effect",
+        ("floor honest", "acked survives", "progress"), Consumers, "resume", _after_any_stop, _orderly,
+    ),
     "expire-early": Mutant(
         "a delivery is out until its wait is over", ("one holder", "handed back"), Consumers, "expire", _ahead_of_time,
     ),
@@ -268,7 +316,7 @@ CONSUMER = {
         Consumers, "take", _of_any_size,
     ),
     "ignore-progress": Mutant(
-        "a client that is still at it has its wait anew", ("one holder",), Group, "extend", giving(0),
+        "a client that is still at it has its wait anew", ("one holder", "handed back"), Group, "extend", giving([]),
     ),
     "each-member-alone": Mutant(
         "the members of a queue group share one position", ("one holder", "delivery count", "no redelivery after ack"),

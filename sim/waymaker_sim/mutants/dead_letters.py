@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import waymaker_core.consumer.dead_letter as dead_letter
 import waymaker_core.node.deliveries as deliveries
 from waymaker_core.consumer.dead_letter import Undertaker
 from waymaker_core.consumer.group import Group
@@ -35,6 +36,10 @@ def _of_a_neighbour(original: Any) -> Any:
     return bodies
 
 
+def _without_dropping(original: Any) -> Any:
+    return lambda body, subject, marks, drop_prefix="": original(body, subject, marks)
+
+
 def _always_own(_: Any) -> Any:
     return lambda self, headers: False
 
@@ -54,6 +59,10 @@ DEAD_LETTERS = {
     ),
     "swap-letters": Mutant(
         "a dead letter is its own message's copy", ("bytes intact",), deliveries, "_bodies", _of_a_neighbour,
+    ),
+    "marks-that-pile-up": Mutant(
+        "a dead letter of a dead letter has one set of marks", ("bytes intact",),
+        dead_letter, "readdress", _without_dropping,
     ),
     "letters-of-letters": Mutant(
         "a message that is a consumer's own dead letter gets no other one", ("dead letter once",),
