@@ -23,8 +23,6 @@ from heapq import heappop, heappush, heapreplace
 from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer import giving_up, importing, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
-from waymaker_core.consumer.batch import Part
-from waymaker_core.consumer.delivery import State
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.holders import check_holders, withholding_over
 from waymaker_core.consumer.pending import NS_PER_MS
@@ -282,7 +280,7 @@ class Consumers:
             changed = group.nak(parts, consumer_id, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
         else:
             changed = group.extend(parts, consumer_id, now.mono_ns + group.ack_wait_ns)
-        given_up = _given_up([*changed, *parts]) if kind is AckKind.NAK else []
+        given_up = giving_up.without_attempts([*changed, *parts]) if kind is AckKind.NAK else []
         if not changed:
             return AckDecision(None, rests_on_tail=True, count=0, given_up=given_up)
         record = logged.changed_record(group, consumer_id, changed, now)
@@ -360,10 +358,8 @@ class Consumers:
             self.give_back(spent)
             return []
         self._changed[group.id] = group
-        decided = giving_up.drop(
-            group, members, spent, bodies, self._stream, wall_ms,
-            readable=self._is_read(group.config.dead_letter_subject),
-        )  # fmt: skip
+        readers = (each for each in self._registry.groups.values() if self._registry.standing_members(each))
+        decided = giving_up.drop(group, members, spent, bodies, self._stream, wall_ms, readers)
         group.drops_in_vain = 0 if decided else group.drops_in_vain + 1
         if spent.kept and group.drops_in_vain >= DROPS_IN_VAIN_MAX:
             group.drops_in_vain = 0
@@ -379,22 +375,12 @@ class Consumers:
         for group in kept.values():
             self._look_after(group)
 
-    def _is_read(self, subject: str) -> bool:
-        """Whether a message at a subject would stay: by interest nothing does that no consumer asks for."""
-        if self._stream.config.retention is not Retention.INTEREST:
-            return True
-        return any(
-            group.pattern is None or group.pattern.matches(subject)
-            for group in self._registry.groups.values()
-            if self._registry.standing_members(group)
-        )
-
     def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
         """Whether some of these (ascending) have had their last attempt and are about to be dropped."""
         group = self._registry.lives.get(consumer_id)
         if group is None or group.id in self._kept:
             return False
-        return bool(_given_up(group.pending.find(seqs)))
+        return bool(giving_up.without_attempts(group.pending.find(seqs)))
 
     def give_back(self, spent: Spent) -> None:
         """The bodies could not be read for now: `to_drop` will hand the messages out again."""
@@ -583,17 +569,6 @@ class Consumers:
             if group.withholding is not self._withholding:
                 group.withholding = self._withholding
                 group.idle_serial = 0  # serials begin anew with each withholding
-
-
-def _given_up(parts: list[Part]) -> list[int]:
-    """The sequences, ascending, of what is out and has had its last attempt."""
-    seqs = [
-        seq
-        for batch, mask in parts
-        if batch.state is State.SPENT or batch.state is State.HANDED
-        for seq in batch.seqs_of(mask & batch.bits)
-    ]
-    return sorted(dict.fromkeys(seqs))
 
 
 def _ascending(seqs: Sequence[int]) -> list[int]:

@@ -11,7 +11,7 @@ records), and a message whose dead letter could not stay is kept, for as long as
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from waymaker_core.configs import Retention
 from waymaker_core.consumer.answers import Spent
@@ -46,6 +46,17 @@ def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> 
     return Spent(group.id, array("Q", seqs), array("I", counts), messages)
 
 
+def without_attempts(parts: list[Part]) -> list[int]:
+    """The sequences, ascending, of what is out and has had its last attempt."""
+    seqs = [
+        seq
+        for batch, mask in parts
+        if batch.state is State.SPENT or batch.state is State.HANDED
+        for seq in batch.seqs_of(mask & batch.bits)
+    ]
+    return sorted(dict.fromkeys(seqs))
+
+
 def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
     """Sequences, ascending, and delivery counts of some messages."""
     entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
@@ -59,11 +70,11 @@ def give_back(group: Group, spent: Spent) -> None:
 
 def drop(
     group: Group, members: list[int], spent: Spent, bodies: Sequence[bytes] | None, source: Source, wall_ms: int,
-    *, readable: bool,
+    readers: Iterable[Group],
 ) -> list[tuple[DropRecord, list[bytes]]]:  # fmt: skip
     """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id.
 
-    `readable`: whether a dead letter would stay for somebody to read it.
+    `readers`: the groups of the stream; by interest no dead letter stays that none of them asks for.
     """
     parts = [part for part in group.pending.find(spent.seqs.tolist()) if part[0].state is State.HANDED]
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
@@ -89,7 +100,9 @@ def drop(
                 buried.append(seq)
                 letters.append(letter)
     burial = _Burial(group, member, source, undertaker.subject, wall_ms)
-    if readable:
+    if source.config.retention is not Retention.INTEREST or any(
+        _asks_for(each, undertaker.subject) for each in readers
+    ):
         burial.bury(buried, letters)
     decided = [*burial.decided, *_decided(group, member, silent, [], None)]
     kept = group.pending.happen(
@@ -97,6 +110,10 @@ def drop(
     )
     spent.kept = sum(mask.bit_count() for _, mask in kept)
     return decided
+
+
+def _asks_for(group: Group, subject: str) -> bool:
+    return group.pattern is None or group.pattern.matches(subject)
 
 
 class _Burial:
