@@ -47,11 +47,11 @@ configs = st.builds(
 class StreamMachine(RuleBasedStateMachine):
     """Decisions are queued as records and committed later, in order, some joined."""
 
-    @initialize(config=configs, client_times=st.booleans(), reserve=st.sampled_from([0, 0, 10]))
+    @initialize(config=configs, client_times=st.booleans(), reserve=st.sampled_from([0, 0, 100]))
     def begin(self, config: StreamConfig, client_times: bool, reserve: int) -> None:
         self.config = validate(config, LIMITS)
         self.stream = Stream(7, self.config, 1, LIMITS)
-        self.stream.reserve_ahead = reserve
+        self.stream.reserve_interval_ms = reserve
         self.model = Model(self.config)
         self.disk = ToyDisk()
         self.client_times = client_times
@@ -372,10 +372,10 @@ class StreamMachine(RuleBasedStateMachine):
     def crash(self, back: bool) -> None:
         """What is not committed is lost; the stream goes on from a snapshot, or by cutting its tail."""
         self.queue.clear()
-        reserve, config = self.stream.reserve_ahead, self.stream.config
+        reserve, config = self.stream.reserve_interval_ms, self.stream.config
         if back:
             self.stream = Stream.restore(cbor2.loads(cbor2.dumps(self.stream.snapshot())), LIMITS)
-            self.stream.reserve_ahead = reserve
+            self.stream.reserve_interval_ms = reserve
         else:
             self.stream.cut_tail()
         self.stream.skip_reserved()

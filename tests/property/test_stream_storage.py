@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cbor2
 import pytest
 
@@ -12,6 +14,7 @@ from waymaker_core.disk import Chunk
 from waymaker_core.outcomes import RefusedError
 from waymaker_core.requests import ImportBatch, Publish
 from waymaker_core.stream import NeedBlocks, Stream
+from waymaker_core.stream.admission import RESERVE_MIN
 from waymaker_core.subjects import Pattern
 
 # ---------------------------------------------------------------- indexes
@@ -306,27 +309,48 @@ def test_a_drop_of_a_sealed_blocks_message_replays_without_its_index() -> None:
 
 def test_reserved_sequences_are_passed_over_after_a_stop() -> None:
     bench = Bench()
-    bench.stream.reserve_ahead = 100
+    bench.stream.reserve_interval_ms = 100
     bench.publish("a")
-    assert bench.stream.reserved_to == 101
+    assert bench.stream.reserved_to == 1 + RESERVE_MIN, "an idle stream reserves little"
     again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
     again.skip_reserved()
     bench.stream = again
-    assert bench.publish("b").published.first_seq == 102
-    assert bench.live() == [1, 102]
+    assert bench.publish("b").published.first_seq == 2 + RESERVE_MIN
+    assert bench.live() == [1, 2 + RESERVE_MIN]
     assert bench.stream.stats().msg_count == 2
 
 
 def test_a_reservation_is_renewed_before_it_is_used_up() -> None:
     bench = Bench()
-    bench.stream.reserve_ahead = 10
+    bench.stream.reserve_interval_ms = 100
     reserved = 0
-    for _ in range(30):
-        record = bench.publish("a", "a").record
+    for number in range(200):
+        record = bench.publish("a", "a", wall_ms=1_000 * number).record
         assert record is not None
-        assert record.reserved_to in {0, record.first_seq + 1 + 10}
+        assert record.reserved_to in {0, record.first_seq + 1 + RESERVE_MIN}
         reserved = max(reserved, record.reserved_to)
         assert reserved >= record.first_seq + 1
+
+
+def test_a_reservation_follows_what_is_published_between_syncs() -> None:
+    bench = Bench(block_size=1_000)
+    bench.stream.reserve_interval_ms = 100
+    ahead = []
+    for number in range(400):  # 64 messages each ten milliseconds: 640 an interval
+        record = bench.decide(*["a"] * 64, wall_ms=10_000 + 10 * number).record
+        assert record is not None
+        if record.reserved_to:
+            ahead.append(record.reserved_to - record.first_seq - 63)
+    assert ahead[0] == RESERVE_MIN
+    assert all(later <= 8 * before for before, later in pairwise(ahead)), "it grows step by step"
+    assert 8 * 600 <= ahead[-1] <= 8 * 700, "and lasts for eight intervals"
+    assert len(ahead) < 30, "so it is renewed seldom"
+    for number in range(5_400):  # one message a second, until what was reserved is used up
+        record = bench.decide("a", wall_ms=100_000 + 1_000 * number).record
+        assert record is not None
+        if record.reserved_to:
+            ahead.append(record.reserved_to - record.first_seq)
+    assert ahead[-1] == RESERVE_MIN, "a stream that became idle reserves little again"
 
 
 def test_an_import_keeps_its_gaps_and_what_does_not_fit_is_refused() -> None:

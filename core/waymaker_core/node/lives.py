@@ -34,9 +34,6 @@ from waymaker_core.store.archive import Head
 from waymaker_core.stream.stream import Stream
 from waymaker_core.types import ConsumerId, Principal, StreamId
 
-RESERVE_AHEAD = 1 << 20
-"""With interval sync: sequences reserved at a time, so that a sync for their sake is rare."""
-
 
 def host(life: Life, state: NodeState) -> Hosted:
     """A life that begins now, with no messages and no consumers."""
@@ -50,7 +47,7 @@ def host(life: Life, state: NodeState) -> Hosted:
 def begin(hosted: Hosted, state: NodeState) -> Hosted:
     """Settings of a stream in service that its own state does not hold."""
     if state.config.sync_interval_ms and not hosted.stream.config.ephemeral:
-        hosted.stream.reserve_ahead = RESERVE_AHEAD
+        hosted.stream.reserve_interval_ms = state.config.sync_interval_ms
     hosted.stream.work = state.work
     return hosted
 

@@ -21,6 +21,12 @@ from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import subject_bytes, subject_fault
 
+RESERVE_MIN = 64
+"""With interval sync: sequences reserved at a time by a stream to which little is published."""
+RESERVE_MAX = 1 << 20
+"""And by one to which much is."""
+RESERVE_INTERVALS = 8
+"""Intervals between syncs that a reservation should last; how many times as large as the one before it may be."""
 ACCEPTED_MAX = 100_000
 """Subjects remembered as valid and accepted by the filter."""
 
@@ -134,7 +140,13 @@ def decide_copies(
         # Originals go first: a cap a subject must not count them beside their copies.
         drops = retention.stage_drops(state, seqs) if replace else (array("Q"), array("Q"))
         record = _append(
-            state, [subject] * len(seqs), sizes, array("I", map(len, bodies)), array("q", [now_ms]) * len(seqs), now_ms
+            state,
+            [subject] * len(seqs),
+            sizes,
+            array("I", map(len, bodies)),
+            array("q", [now_ms]) * len(seqs),
+            now_ms,
+            True,
         )
         if record.truncate_to > record.first_seq or max(record.drop_seqs, default=0) >= record.first_seq:
             raise Displaced
@@ -189,7 +201,7 @@ def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> Publ
         times_ms = _times(batch, [start + entry for entry in entries], False)
         subjects = [subjects[entry] for entry in entries]
         server_timed = batch.times_ms is None or any(not batch.times_ms[start + entry] for entry in entries)
-    return _append(state, subjects, sizes, body_lengths, times_ms, batch.now_ms if server_timed else 0)
+    return _append(state, subjects, sizes, body_lengths, times_ms, batch.now_ms, server_timed)
 
 
 def _judge_subjects(state: StreamState, subjects: list[str], known: list[int | None]) -> list[int]:
@@ -271,10 +283,12 @@ def _times(batch: _Batch, entries: Sequence[int], whole: bool) -> array[int]:
 
 
 def _append(
-    state: StreamState, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], clock_ms: int
-) -> PublishRecord:
-    """Assign sequences, stage, and decide what goes. `clock_ms`: the server time used, or 0. `NeedBlocks`."""
+    state: StreamState, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], now_ms: int,
+    server_timed: bool,
+) -> PublishRecord:  # fmt: skip
+    """Assign sequences, stage, and decide what goes. `server_timed`: a message has the server's time. `NeedBlocks`."""
     tail, settings = state.tail, state.settings
+    clock_ms = now_ms if server_timed else 0
     first_seq = tail.last_seq + 1
     removal = bounds.Removal()
     if settings.max_msgs_per_subject:
@@ -285,7 +299,7 @@ def _append(
     tail.clock_ms = max(tail.clock_ms, clock_ms)
     return PublishRecord(
         first_seq, times_ms, sizes, lengths, subjects, truncate_to=removal.truncate_to, drop_seqs=removal.drop_seqs,
-        drop_sizes=removal.drop_sizes, reserved_to=_reserve(state), clock_ms=clock_ms,
+        drop_sizes=removal.drop_sizes, reserved_to=_reserve(state, now_ms), clock_ms=clock_ms,
     )  # fmt: skip
 
 
@@ -305,12 +319,22 @@ def _cap(
         state.judge_age_anew()
 
 
-def _reserve(state: StreamState) -> int:
-    """A new reservation when less than half of the last one is left; 0 when none is wanted."""
+def _reserve(state: StreamState, now_ms: int) -> int:
+    """A new reservation when less than half of the last one is left; 0 when none is wanted.
+
+    An unclean stop skips what is reserved, so it is what the stream publishes between a few syncs, as it has done since
+    the reservation before. Too little costs a sync ahead of its time, and the next reservation is larger.
+    """
     tail = state.tail
-    if not state.reserve_ahead or tail.last_seq + state.reserve_ahead // 2 <= tail.reserved_to:
+    left = tail.reserved_to - tail.last_seq
+    if not state.reserve_interval_ms or 2 * left >= state.reserve_ahead:
         return 0
-    tail.reserved_to = tail.last_seq + state.reserve_ahead
+    elapsed_ms = max(1, now_ms - state.reserve_noted_ms)
+    rate = (tail.last_seq - state.reserve_noted_seq) * state.reserve_interval_ms // elapsed_ms
+    most = min(RESERVE_MAX, RESERVE_INTERVALS * state.reserve_ahead)
+    state.reserve_ahead = max(RESERVE_MIN, min(RESERVE_INTERVALS * rate, most))
+    state.reserve_noted_ms, state.reserve_noted_seq = now_ms, tail.last_seq
+    tail.reserved_to = max(tail.reserved_to, tail.last_seq + state.reserve_ahead)
     return tail.reserved_to
 
 

@@ -61,6 +61,12 @@ class StreamState:
         self.file_uses: dict[str, int] = {}
         self.released: list[str] = []
         self.reserve_ahead = 0
+        """How many sequences the last reservation was for."""
+        self.reserve_interval_ms = 0
+        """The interval between syncs; 0: nothing is reserved."""
+        self.reserve_noted_ms = 0
+        self.reserve_noted_seq = 0
+        """When, and behind which sequence, the last reservation was made."""
         self.reserved = bool(reserved_prefix(config.name))
         self.filter = SubjectFilter(config.subjects_filter)
         self.accepted: dict[str, int] = {}

@@ -31,8 +31,8 @@ class Stream(StreamState):
     `last_seq` (last committed, never goes back), `count` and `bytes` of live messages; `position` of the last applied
     record; `clock_ms` (greatest server time given); `reserved_to`; `notice` for operators, or empty.
 
-    `reserve_ahead` (0: off) is set by a node that syncs at intervals: publish records then carry a `reserved_to` that far
-    ahead of what they assign.
+    `reserve_interval_ms` (0: off) is set by a node that syncs at intervals: publish records then carry a `reserved_to`
+    ahead of what they assign, by what the stream publishes in a few of these intervals.
     """
 
     # ------------------------------------------------------------ decisions

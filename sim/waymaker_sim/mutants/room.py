@@ -59,7 +59,8 @@ ROOM = {
         "what is dead in the block that grows is not copied", ("room given back",), moves, "_leave", _copying_the_dead,
     ),
     "copy-all-on-a-full-disk": Mutant(
-        "on a full disk a checkpoint begins with what needs no room", ("room given back",), Checkpoints, "_limit_scope", nothing,
+        "on a full disk a checkpoint begins with what needs no room", ("room given back",), Checkpoints, "_limit_scope",
+        nothing,
     ),
     "keep-the-reserve": Mutant(
         "a checkpoint has the room of the reserve on a full disk", ("room given back",), Reserve, "take", giving([]),
