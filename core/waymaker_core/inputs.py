@@ -24,12 +24,31 @@ class Call:
 
 
 class Cancel:
-    """A client no longer waits. Ends a subscription or watch without an `End`; what was admitted goes on."""
+    """A client no longer waits. Ends a subscription or watch without an `End`; what was admitted goes on.
+
+    Deliveries to this token that nobody reported are given back. Comes also for a `Fetch` whose answer found nobody.
+    """
 
     __slots__ = ("token",)
 
     def __init__(self, token: Token) -> None:
         self.token = token
+
+
+class Report:
+    """How far messages reached the program: of a subscription, or of a `Fetch` by the token of its call.
+
+    `count`: of the messages of this token, in the order delivered, so many were dealt with, from the first on. `back`:
+    stretches of places in that order, from 1, among those newly counted, that did not reach it and never will. A delivery
+    counts as an attempt only where it is reported; what is not, when the token is cancelled, was none and is due at once.
+    """
+
+    __slots__ = ("token", "count", "back")
+
+    def __init__(self, token: Token, count: int, back: Sequence[tuple[int, int]] = ()) -> None:
+        self.token = token
+        self.count = count
+        self.back = back
 
 
 class Credit:
@@ -83,4 +102,4 @@ class Drain:
     __slots__ = ()
 
 
-Input = Call | Cancel | Credit | JobDone | JobFailed | Unreadable | Drain
+Input = Call | Cancel | Report | Credit | JobDone | JobFailed | Unreadable | Drain

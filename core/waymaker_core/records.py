@@ -137,7 +137,8 @@ class DropRecord:
 class Listed:
     """Messages that are out alike: `seqs` ascend and were delivered `deliver_count` times.
 
-    A count of 0: the consumer's queue group passed them over because another consumer held them, and will come back.
+    A count of 0: with a deadline, they were sent and nobody told that they reached a program; without one, the consumer's
+    queue group passed them over because another consumer held them, and will come back.
     `deadline_ms`: the wall-clock time at which they are due (0: not known). `rest_ms`: how far off that was when it was
     recorded; no restart makes it longer, whatever became of the wall clock. `holding`: on a work queue, they are kept
     from other consumers until then.

@@ -11,7 +11,7 @@ from enum import Enum
 
 from waymaker_core.configs import ConsumerConfig, StreamConfig
 from waymaker_core.disk import Chunk
-from waymaker_core.types import ConsumerId
+from waymaker_core.types import ConsumerId, Token
 
 # ---------------------------------------------------------------- values
 
@@ -42,11 +42,15 @@ class Run:
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    `taken_by`: the consumer they were taken for, if they are deliveries, and `incarnation` the word that names it.
+    `taken_by`: the consumer they were taken for, if they are deliveries, and `incarnation` the word that names it;
+    `dispatch` is the number of that delivery, `ack_wait_ms` how long each may stay unanswered, and `fetched` the call that
+    they answer, of which the executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
     `next_seq`: where a read goes on that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
-    __slots__ = ("runs", "count", "byte_count", "taken_by", "incarnation", "next_seq")
+    __slots__ = (
+        "runs", "count", "byte_count", "taken_by", "incarnation", "dispatch", "ack_wait_ms", "fetched", "next_seq",
+    )  # fmt: skip
 
     def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
         self.runs = runs
@@ -54,6 +58,9 @@ class Messages:
         self.byte_count = byte_count
         self.taken_by: ConsumerId | None = None
         self.incarnation = ""
+        self.dispatch = 0
+        self.ack_wait_ms = 0
+        self.fetched: Token | None = None
         self.next_seq = 0
 
 
@@ -208,16 +215,21 @@ class Ack:
 class Subscribe:
     """Deliver as long as there is credit (`inputs.Credit`). No reply on success: `Deliver` effects, then one `End`.
 
+    `inputs.Report` tells how far they reached the program; what is never reported was no attempt. `window` (0: none): at
+    most so many are unanswered at a time, and of those reported only the oldest `batch_size` count as attempts.
     Fails with a `Refusal` NOT_FOUND whose code is `no_such_stream` or `no_such_consumer`.
     """
 
-    __slots__ = ("stream", "consumer", "batch_size", "stop_when_empty")
+    __slots__ = ("stream", "consumer", "batch_size", "stop_when_empty", "window")
 
-    def __init__(self, stream: str, consumer: str, batch_size: int = 0, stop_when_empty: bool = False) -> None:
+    def __init__(
+        self, stream: str, consumer: str, batch_size: int = 0, stop_when_empty: bool = False, window: int = 0
+    ) -> None:
         self.stream = stream
         self.consumer = consumer
         self.batch_size = batch_size
         self.stop_when_empty = stop_when_empty
+        self.window = window
 
 
 class WatchStreams:

@@ -23,6 +23,8 @@ A session, from the client's side:
      messages and bytes, see Credit.
   5. Half-closing the stream ends the session once everything unanswered is answered; subscriptions end
      at once. A session that breaks says nothing about what was unanswered: it may have happened.
+  6. A server that stops sends `closing`, answers and refuses what it reads, and ends the session with UNAVAILABLE
+     and trailer wmkr-outcome. Where that says `not-applied`, nothing that is unanswered happened.
 
 Fields follow the contract's rules: numbers keep their meaning for ever.
 """
@@ -82,6 +84,8 @@ class Frame(_message.Message):
     SUBSCRIBES_FIELD_NUMBER: _builtins.int
     CREDITS_FIELD_NUMBER: _builtins.int
     UNSUBSCRIBES_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     PUBLISHED_FIELD_NUMBER: _builtins.int
@@ -105,8 +109,18 @@ class Frame(_message.Message):
     def credits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credit]: ...
     @_builtins.property
     def unsubscribes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Subscriptions that are not wanted any more. No `ended` follows; deliveries under way may."""
+        """Subscriptions that are not wanted any more. No `ended` follows; deliveries under way may. What a subscription
+        with `reports` has not reported goes back: it was no attempt and is due at once.
+        """
 
+    @_builtins.property
+    def received(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Calls with `reports` whose answer reached the program, and calls that nobody waits for any more. The
+        messages of a Fetch that is cancelled, or neither received nor cancelled when the session ends, go back.
+        """
+
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """---- from the server ----"""
@@ -135,6 +149,8 @@ class Frame(_message.Message):
         subscribes: _abc.Iterable[Global___Subscribe] | None = ...,
         credits: _abc.Iterable[Global___Credit] | None = ...,
         unsubscribes: _abc.Iterable[_builtins.int] | None = ...,
+        received: _abc.Iterable[_builtins.int] | None = ...,
+        cancels: _abc.Iterable[_builtins.int] | None = ...,
         welcome: Global___Welcome | None = ...,
         results: _abc.Iterable[Global___CallResult] | None = ...,
         published: _abc.Iterable[Global___Published] | None = ...,
@@ -145,7 +161,7 @@ class Frame(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "closing", b"closing", "hello", b"hello", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "acked", b"acked", "acks", b"acks", "calls", b"calls", "closing", b"closing", "credits", b"credits", "deliveries", b"deliveries", "ended", b"ended", "hello", b"hello", "published", b"published", "publishes", b"publishes", "results", b"results", "subscribes", b"subscribes", "unsubscribes", b"unsubscribes", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "acked", b"acked", "acks", b"acks", "calls", b"calls", "cancels", b"cancels", "closing", b"closing", "credits", b"credits", "deliveries", b"deliveries", "ended", b"ended", "hello", b"hello", "published", b"published", "publishes", b"publishes", "received", b"received", "results", b"results", "subscribes", b"subscribes", "unsubscribes", b"unsubscribes", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__closing: _TypeAlias = _typing.Literal["closing"]  # noqa: Y015
     _WhichOneofArgType__closing: _TypeAlias = _typing.Literal["_closing", b"_closing"]  # noqa: Y015
@@ -308,6 +324,7 @@ class Call(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     method: _builtins.str
     """The RPC's name, `CreateStream`."""
@@ -318,6 +335,10 @@ class Call(_message.Message):
     limit: _builtins.int
     incarnation: _builtins.str
     """What metadata wmkr-incarnation would carry."""
+    reports: _builtins.bool
+    """Of a Fetch: its messages count as delivered once Frame.received names the call. Without it they do when
+    the answer was sent.
+    """
     def __init__(
         self,
         *,
@@ -327,10 +348,11 @@ class Call(_message.Message):
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
         incarnation: _builtins.str = ...,
+        reports: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "incarnation", b"incarnation", "limit", b"limit", "method", b"method", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "incarnation", b"incarnation", "limit", b"limit", "method", b"method", "reports", b"reports", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -677,6 +699,7 @@ class Subscribe(_message.Message):
     STOP_WHEN_EMPTY_FIELD_NUMBER: _builtins.int
     CREDIT_MESSAGES_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The subscription's id, not in use by another one of this session."""
     stream: _builtins.str
@@ -688,6 +711,14 @@ class Subscribe(_message.Message):
     credit_messages: _builtins.int
     """The first credit."""
     credit_bytes: _builtins.int
+    reports: _builtins.bool
+    """The client reports with Credit how far messages reached the program. A delivery counts as an attempt only
+    where it is reported, and before the program is given a message is the time to do so: a program that dies
+    of a message then dies of it `max_deliver` times at most. What is never reported (the session ends, the
+    message's ack_wait passes) was no attempt and is due at once. With more than 65,536 messages unreported
+    nothing more is sent, and `stop_when_empty` waits until everything is reported. Without `reports` a message
+    counts when it was sent.
+    """
     def __init__(
         self,
         *,
@@ -698,10 +729,11 @@ class Subscribe(_message.Message):
         stop_when_empty: _builtins.bool = ...,
         credit_messages: _builtins.int = ...,
         credit_bytes: _builtins.int = ...,
+        reports: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "consumer", b"consumer", "credit_bytes", b"credit_bytes", "credit_messages", b"credit_messages", "id", b"id", "stop_when_empty", b"stop_when_empty", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "consumer", b"consumer", "credit_bytes", b"credit_bytes", "credit_messages", b"credit_messages", "id", b"id", "reports", b"reports", "stop_when_empty", b"stop_when_empty", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -718,19 +750,33 @@ class Credit(_message.Message):
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
+    HANDED_OUT_FIELD_NUMBER: _builtins.int
+    HANDED_BACK_FIELD_NUMBER: _builtins.int
     subscription: _builtins.int
     messages: _builtins.int
     bytes: _builtins.int
+    handed_out: _builtins.int
+    """With `Subscribe.reports`: how many of the messages of this subscription the client has dealt with, in the
+    order delivered, since it began. Never less than before; 0 says nothing.
+    """
+    @_builtins.property
+    def handed_back(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeqRange]:
+        """Places in that order, from 1, among those that `handed_out` covers for the first time: messages that the
+        program was not given and will not be, since they waited too long. They go back, uncounted and due at once.
+        """
+
     def __init__(
         self,
         *,
         subscription: _builtins.int = ...,
         messages: _builtins.int = ...,
         bytes: _builtins.int = ...,
+        handed_out: _builtins.int = ...,
+        handed_back: _abc.Iterable[Global___SeqRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "messages", b"messages", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "handed_back", b"handed_back", "handed_out", b"handed_out", "messages", b"messages", "subscription", b"subscription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -743,11 +789,14 @@ class DeliveryBatch(_message.Message):
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    ACK_WAIT_MS_FIELD_NUMBER: _builtins.int
     subscription: _builtins.int
     incarnation: _builtins.str
     """The incarnation of the consumer: an opaque word that its acknowledgements may carry back. No consumer made
     later under the same name, be it of a stream made later, has the same one.
     """
+    ack_wait_ms: _builtins.int
+    """How long each may stay unanswered, from when it was sent."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryRun]: ...
     def __init__(
@@ -756,10 +805,11 @@ class DeliveryBatch(_message.Message):
         subscription: _builtins.int = ...,
         runs: _abc.Iterable[Global___DeliveryRun] | None = ...,
         incarnation: _builtins.str = ...,
+        ack_wait_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "runs", b"runs", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_wait_ms", b"ack_wait_ms", "incarnation", b"incarnation", "runs", b"runs", "subscription", b"subscription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,8 @@ A session, from the client's side:
      messages and bytes, see Credit.
   5. Half-closing the stream ends the session once everything unanswered is answered; subscriptions end
      at once. A session that breaks says nothing about what was unanswered: it may have happened.
+  6. A server that stops sends `closing`, answers and refuses what it reads, and ends the session with UNAVAILABLE
+     and trailer wmkr-outcome. Where that says `not-applied`, nothing that is unanswered happened.
 
 Fields follow the contract's rules: numbers keep their meaning for ever.
 """

@@ -67,6 +67,13 @@ class Due:
             if out.holder == holder and out.due_ns != UNKNOWN_NS:
                 out.due_ns = min(out.due_ns, now_ns)
 
+    def returned(self, seqs: Iterable[int], now_ns: int) -> None:
+        """Messages never reached their program: they are due at once."""
+        for seq in seqs:
+            out = self._out.get(seq)
+            if out is not None and out.due_ns != UNKNOWN_NS:
+                out.due_ns = min(out.due_ns, now_ns)
+
     def at(self, seq: int, process_life: int) -> int | None:
         """When a message is due again at the latest, if it was delivered in this life of the process."""
         out = self._out.get(seq)

@@ -93,7 +93,9 @@ class GroupOf(Generic[L]):
     """When a member may have left last, whatever was out to it."""
     most: dict[int, int] = field(default_factory=dict)
     lost_ns: list[int] = field(default_factory=list)
-    """When deliveries may have been lost on their way, each message once: so many may not be counted in `most`."""
+    """When deliveries came of which it is not known whose they were, each message once: so many may not be in `most`."""
+    lost_at_ns: int = -1
+    """When deliveries may have been lost on their way last. Nobody reported them, so they count for nothing."""
     letters: dict[int, int] = field(default_factory=dict)
     floor: int = 0
     floor_ns: int = 0

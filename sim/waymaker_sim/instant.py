@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from waymaker_core.disk import DiskFailure, ReadChunk
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Reply
-from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
@@ -66,6 +66,8 @@ class InstantNode(Asker):
         self.events: dict[Token, list[Event]] = {}
         self._replies: dict[Token, tuple[Answer | Refusal, list[Got] | None]] = {}
         self._next_token = 1
+        self._reached: dict[Token, int] = {}
+        """Messages that each subscription was given: all of them reach their program at once."""
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
         """Ask and wait, at one instant, until the answer is there and nothing is left to do."""
@@ -123,6 +125,8 @@ class InstantNode(Asker):
                         back.append(Unreadable(effect.token, failure, [effect.messages]))
                     else:
                         self.delivered.setdefault(effect.token, []).extend(got)
+                        self._reached[effect.token] = self._reached.get(effect.token, 0) + len(got)
+                        back.append(Report(effect.token, self._reached[effect.token]))
                 case End():
                     self.ended[effect.token] = effect
                 case Event():
@@ -152,5 +156,7 @@ class InstantNode(Asker):
             except DiskFailure as failure:
                 back.append(Unreadable(effect.token, failure, [effect.answer.value]))
                 return
+            if effect.answer.value.fetched is not None:
+                back.append(Report(effect.token, len(got)))
         assert effect.token not in self._replies, f"token {effect.token} was answered twice"
         self._replies[effect.token] = (effect.answer, got)

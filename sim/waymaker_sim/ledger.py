@@ -492,12 +492,20 @@ class Life:
             violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
 
     def _check_count(self, group: Group, message: Got) -> None:
-        counts = group.counts.setdefault(message.seq, set())
+        counts = group.counts.get(message.seq, set())
         where = f"{self.name}/{group.config.name} seq {message.seq}: delivery {message.delivery}"
         require(message.delivery not in counts, "delivery count", f"{where} twice")
         require(1 <= message.delivery <= group.config.max_deliver, "delivery count", f"{where} out of range")
-        counts.add(message.delivery)
+
+    @staticmethod
+    def hand_out(group: Group, message: Got) -> None:
+        """A message reached the program: it may count as an attempt from now on."""
         group.most[message.seq] = max(group.most.get(message.seq, 0), message.delivery)
+
+    @staticmethod
+    def count(group: Group, message: Got) -> None:
+        """The node heard in time that a message reached the program: this attempt is counted, and has no equal."""
+        group.counts.setdefault(message.seq, set()).add(message.delivery)
 
 
 def _origin_of(headers: list[tuple[str, str]]) -> dict[str, str]:
@@ -522,17 +530,8 @@ class Ledger:
         """Whether the process stopped in order last."""
         self.abrupt_stops = 0
         """How often the process stopped without having logged what is out."""
-        self.unsent_ns: list[int] = []
-        """When deliveries could not be read since the process last started: no attempts, as long as it lives."""
         self.mark: Callable[[str], None] = lambda name: None
         """Told of what is worth counting."""
-
-    def count_unsent(self) -> None:
-        """The process stopped: what could not be read may have been logged as an attempt before, and is one now."""
-        if self.unsent_ns:
-            for group in (group for life in self.lives for group in life.groups):
-                group.lost_ns = sorted([*group.lost_ns, *self.unsent_ns])
-            self.unsent_ns = []
 
     def begin_life(self, name: str, config: StreamConfig) -> Life:
         """A stream may exist from now on."""

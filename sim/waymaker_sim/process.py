@@ -28,7 +28,7 @@ from waymaker_core.disk import (
     Write,
 )
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
-from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
@@ -325,6 +325,11 @@ class Process:
         if token in self._callers:
             self._take(Credit(token, messages, byte_count))
 
+    def report(self, token: Token, count: int, back: list[tuple[int, int]]) -> None:
+        """A subscriber has dealt with so many of the messages that it was sent."""
+        if token in self._callers:
+            self._take(Report(token, count, back))
+
     def pause(self, for_ns: int) -> None:
         """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
         self.fault("pause", f"the process is stopped for {for_ns / MS:,.3f} ms")
@@ -423,6 +428,7 @@ class Process:
         answer = effect.answer
         got: list[Got] | None = None
         if not self._hears(effect.token):
+            self._take(Cancel(effect.token))
             return
         if isinstance(answer, Answer) and isinstance(answer.value, Messages):
             found = self.read(answer.value)
@@ -430,6 +436,8 @@ class Process:
                 self._take(Unreadable(effect.token, found, [answer.value]))
                 return
             got = found
+            if answer.value.fetched is not None:
+                self._take(Report(effect.token, len(got)))
         self._callers.pop(effect.token).replied(answer, got, stamp)
 
     def _deliver(self, effect: Deliver, stamp: Stamp) -> None:

@@ -99,7 +99,7 @@ def _wakes(scene: Scene, group: Group) -> bool:
 
 def _lying(scene: Scene, group: Group, process_life: int, by_ns: int) -> int:
     """A message that was due by then and is there to be delivered, or 0."""
-    life, lost_ns = group.life, group.lost_ns[-1] if group.lost_ns else -1
+    life, lost_ns = group.life, max([group.lost_at_ns, *group.lost_ns])
     for seq, out in group.due.by(process_life, by_ns):
         if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from waymaker_core import outcomes
 from waymaker_core.effects import End, Event
@@ -123,6 +124,15 @@ class StreamName:
         return self.version % 2 == 0
 
 
+class Handed(NamedTuple):
+    """A message that reached a program: of which group, when it is due again, and how many abrupt stops there had been."""
+
+    group: Group | None
+    message: Got
+    due_ns: int
+    stops: int
+
+
 class Ask:
     """One call and what it needs to be judged: when it was asked, and of which lives."""
 
@@ -200,6 +210,8 @@ class Scene:
         """Streams that were put back from archives, or were to be."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
         """Whom an id named first; of ephemeral streams' consumers with the life of the process."""
+        self.handed: dict[Token, list[Handed]] = {}
+        """What reached programs, in the order delivered, by the token of its call: until the node hears of it."""
         self.incarnations: dict[str, ConsumerName] = {}
         """Whom the word of an incarnation named first."""
         self.faulty = True
@@ -225,6 +237,19 @@ class Scene:
     def may_exist(self, name: str) -> bool:
         """Whether a stream of this name may be heard of."""
         return name in self.streams or (name in self.copies and self.copies[name].may_exist)
+
+    def hand_out(self, token: Token, group: Group | None, message: Got, due_ns: int) -> None:
+        """A message reaches the program; the node is about to hear of it."""
+        if group is not None:
+            group.life.hand_out(group, message)
+        self.handed.setdefault(token, []).append(Handed(group, message, due_ns, self.ledger.abrupt_stops))
+
+    def reported(self, token: Token) -> None:
+        """The node hears how far a call's messages reached the program: what still waits then is counted for certain."""
+        for handed in self.handed.pop(token, []):
+            group = handed.group
+            if group is not None and handed.due_ns > self.events.now_ns and handed.stops == self.ledger.abrupt_stops:
+                group.life.count(group, handed.message)
 
     def named(self, incarnation: str, consumer: ConsumerName) -> None:
         """Deliveries of a consumer that is known for certain carried this word."""

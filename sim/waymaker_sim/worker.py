@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
+from typing import NamedTuple
 
 from waymaker_core import outcomes
 from waymaker_core.effects import End, Event
@@ -12,7 +14,7 @@ from waymaker_core.requests import Ack, AckKind, ConsumerInfo, Fetch, GetConsume
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
 from waymaker_sim.events import MS, SECOND
-from waymaker_sim.groups import Hold
+from waymaker_sim.groups import FOREVER_NS, Hold
 from waymaker_sim.ledger import Group
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.promptness import judge_fetch, judge_given_up, judge_passed_over, judge_waiting
@@ -77,8 +79,11 @@ class Worker:
             if group is not None:
                 violated("acked survives", f"{group.life.name}/{group.config.name} exists and a fetch says {answer!r}")
             return
-        assert got is not None
+        assert got is not None and ask.token is not None
         self.fetched += len(got)
+        for message in got:
+            wait_ns = group.config.ack_wait_ms * MS if group is not None else 0
+            self.scene.hand_out(ask.token, group, message, stamp.time_ns + wait_ns)
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
@@ -203,7 +208,9 @@ class Worker:
 
     def _subscribe(self, stream: StreamName, consumer: ConsumerName) -> None:
         track = self.track
-        request = Subscribe(stream.name, consumer.name, track.draw("batch", 8), track.draw("stop when empty", 3) == 2)
+        batch, stops = track.draw("batch", 8), track.draw("stop when empty", 3) == 2
+        window = 4 * (batch or self.limits.subscription_default) if self.tags.draw("window", 4) == 3 else 0
+        request = Subscribe(stream.name, consumer.name, batch, stops, window)
         subscription = Subscription(self, request, stream, consumer)
         if subscription.begin():
             self.subscription = subscription
@@ -220,6 +227,11 @@ class Subscription:
         self.consumer = consumer
         self.room = 0
         self.room_bytes = 0
+        self.buffer: deque[Buffered] = deque()
+        """Messages that the program has not been given yet, in the order delivered."""
+        self.dealt_with = 0
+        self.windowed: list[tuple[Got, Group | None]] = []
+        """What was given to the program by a subscription with a window."""
         self.over = False
         self.attached = False
         """Whether a delivery has shown that it belongs to this life of the consumer."""
@@ -243,7 +255,8 @@ class Subscription:
             self._note_room()
 
     def _note_room(self) -> None:
-        if self.over or self.room <= 0 or self.room_bytes <= 0:
+        assert isinstance(self.ask.request, Subscribe)
+        if self.over or self.room <= 0 or self.room_bytes <= 0 or self.ask.request.window:
             self.scene.waiting.pop(self.ask, None)
         else:
             self.scene.waiting.setdefault(self.ask, self.scene.events.now_ns)
@@ -266,6 +279,21 @@ class Subscription:
     def _close(self) -> None:
         self.over = True
         self._note_room()
+        assert self.ask.token is not None
+        now_ns = self.scene.events.now_ns
+        # What waits here never reaches the program: it is due at once.
+        while self.buffer:
+            message, group, _ = self.buffer.popleft()
+            self.scene.mark("buffered message given back")
+            if group is not None and message.seq in group.holds:
+                group.holds[message.seq].free = True
+                group.due.returned([message.seq], now_ns)
+        # So may be what the node has not heard of, and what was sent over a window and not answered.
+        unheard = self.scene.handed.get(self.ask.token, [])
+        for message, group in [*self.windowed, *((handed.message, handed.group) for handed in unheard)]:
+            if group is not None and message.seq in group.holds:
+                group.holds[message.seq].free = True
+        self.windowed.clear()
         if self.worker.subscription is self:
             self.worker.subscription = None
 
@@ -304,10 +332,41 @@ class Subscription:
             self.scene.named(got[0].incarnation, self.consumer)
         else:
             blind(self.ask, got)
-        self.worker.answer(self.stream, self.consumer, got)
+        due_ns = stamp.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
+        self.buffer.extend(Buffered(message, group, due_ns) for message in got)
+        self._hand_out()
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
         self.scene.events.after(pause_ns, partial(self._give, len(got), byte_count))
         self.scene.mark("subscription delivered")
+
+    def _hand_out(self) -> None:
+        """Give the program what waits, or a part of it now and the rest later."""
+        if self.over or not self.buffer:
+            return
+        assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
+        tags, now_ns = self.worker.tags, self.scene.events.now_ns
+        slow = tags.draw("slow program", 4) == 3 and not self.worker.diligent
+        wanted = tags.draw("handed out", len(self.buffer) + 1) if slow else len(self.buffer)
+        given: list[Got] = []
+        back: list[tuple[int, int]] = []
+        group: Group | None = None
+        for _ in range(wanted):
+            message, group, due_ns = self.buffer.popleft()
+            self.dealt_with += 1
+            if due_ns <= now_ns:
+                back.append((self.dealt_with, self.dealt_with))
+                self.scene.mark("stale message given back")
+            else:
+                given.append(message)
+                if self.ask.request.window:
+                    self.windowed.append((message, group))
+                counts_ns = -1 if self.ask.request.window else due_ns
+                self.scene.hand_out(self.ask.token, group, message, counts_ns)
+        self.scene.process.report(self.ask.token, self.dealt_with, back)
+        self.worker.answer(self.stream, self.consumer, given)
+        if self.buffer:
+            self.scene.mark("messages wait in a buffer")
+            self.scene.events.after(tags.magnitude("program busy", 1_500) * MS, self._hand_out)
 
     def told(self, event: Event) -> None:
         violated("answer allowed", "a subscription was sent an event")
@@ -315,6 +374,8 @@ class Subscription:
     def ended(self, end: End) -> None:
         """The server says that it is over."""
         self._close()
+        assert self.ask.token is not None
+        self.scene.handed.pop(self.ask.token, None)
         request = self.ask.request
         assert isinstance(request, Subscribe)
         if end.refusal is not None:
@@ -340,6 +401,16 @@ class Subscription:
         """The process is gone."""
         blind(self.ask)
         self._close()
+        assert self.ask.token is not None
+        self.scene.handed.pop(self.ask.token, None)
+
+
+class Buffered(NamedTuple):
+    """A message that waits for the program: of which group, and when it is due again."""
+
+    message: Got
+    group: Group | None
+    due_ns: int
 
 
 def _lost() -> None:
@@ -391,4 +462,6 @@ def blind(ask: Ask, got: list[Got] | None = None) -> None:
             life.unsure = life.unsure or bool(got)
         groups = [each for life in lives for each in life.groups if not each.ended]
     for each in groups:
-        each.lost_ns.append(scene.events.now_ns)
+        each.lost_at_ns = scene.events.now_ns
+        if got:
+            each.lost_ns.append(scene.events.now_ns)

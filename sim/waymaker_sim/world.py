@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from waymaker_core.disk import DiskFailure
-from waymaker_core.effects import Effect, Log
-from waymaker_core.inputs import Input, Unreadable
+from waymaker_core.effects import Effect, End, Log
+from waymaker_core.inputs import Input, Report
 from waymaker_core.node import NodeConfig
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Request
@@ -115,8 +115,11 @@ class World:
             self.digest.step(process.number, now, inputs, effects)
         if process.steps == 1:
             self.scene.quarantines.started(effects)
-        if any(isinstance(item, Unreadable) for item in inputs):
-            self.ledger.unsent_ns.append(self.events.now_ns)
+        over = [effect.token for effect in effects if isinstance(effect, End)]
+        for item in inputs:
+            # A report that came with the reader's end may have come too late.
+            if isinstance(item, Report) and item.token not in over:
+                self.scene.reported(item.token)
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)
@@ -134,7 +137,6 @@ class World:
         if self.late_syncs is not None:
             self.late_syncs.down()
         self.lookout.stopped()
-        self.ledger.count_unsent()
         self.ledger.orderly = process.halted is not None and process.halted.clean
         if not self.ledger.orderly:
             self.ledger.abrupt_stops += 1

@@ -137,8 +137,12 @@ class ConsumerWorld:
         self.commit()
 
     def fetch(self, consumer: ConsumerId, count: int, byte_max: int = 1 << 40) -> list[tuple[int, int]]:
-        """Sequences and delivery counts of what is handed out."""
-        return expanded(self.consumers.take(consumer, self.now, count, byte_max))
+        """Sequences and delivery counts of what is handed out, and reaches the program."""
+        messages = self.consumers.take(consumer, self.now, count, byte_max)
+        for seq, _ in expanded(messages):
+            assert messages is not None
+            self.consumers.reported(consumer, messages.dispatch, [seq])
+        return expanded(messages)
 
     def answer(self, consumer: ConsumerId, kind: AckKind, seqs: list[int], delay_ms: int = 0) -> int:
         """Acks, terms, naks or extensions; how many were touched."""

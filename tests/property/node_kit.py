@@ -13,7 +13,7 @@ from waymaker_core import requests as rq
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.disk import Chunk, Delete, DiskFailure, ReadChunk, Write
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
-from waymaker_core.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.limits import KIB, Limits
 from waymaker_core.message import decode_body, encode_body
 from waymaker_core.node import Node, NodeConfig, open_node
@@ -58,6 +58,8 @@ class Server:
         self.random = Random(seed)
         self._token = 0
         self.node: Node
+        self.reports = True
+        """Whether everything that leaves reaches its program at once."""
         self.broken: DiskFailure | None = None
         """Why no message can be read at the moment."""
         self.open()
@@ -142,11 +144,15 @@ class Server:
                         return [Unreadable(effect.token, failure, [effect.answer.value])]
                 assert effect.token not in self.replies, "two replies to one call"
                 self.replies[effect.token] = effect.answer
+                if isinstance(effect.answer, Answer) and isinstance(effect.answer.value, Messages) and self.reports:
+                    return [Report(effect.token, effect.answer.value.count)]
             case Deliver():
                 try:
                     self.delivered.setdefault(effect.token, []).extend(self.read(effect.messages))
                 except DiskFailure as failure:
                     return [Unreadable(effect.token, failure, [effect.messages])]
+                if self.reports:
+                    return [Report(effect.token, len(self.delivered[effect.token]))]
             case Event():
                 self.events.append(effect)
             case End():

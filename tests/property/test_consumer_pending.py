@@ -17,12 +17,25 @@ from waymaker_core.types import Now
 class Entry:
     """One message that is out: what the semantics say, and nothing else."""
 
-    def __init__(self, member: int, count: int, deadline: int) -> None:
+    def __init__(self, member: int, count: int, deadline: int, dispatch: int = 0) -> None:
         self.member = member
         self.count = count
         self.deadline = deadline
         self.state = State.WAITING
         self.holding = True
+        self.dispatch = dispatch
+        self.unreported = bool(dispatch)
+        self.returned = False
+
+    def shows_itself(self) -> None:
+        """It was answered, so it had arrived."""
+        self.unreported = False
+
+    def goes_back(self, returned: bool) -> None:
+        """It never arrived."""
+        self.unreported = False
+        self.returned = returned
+        self.count -= 1
 
 
 class PendingAgainstEntries(RuleBasedStateMachine):
@@ -35,6 +48,11 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         self.model: dict[int, Entry] = {}
         self.cursor = 1
         self.now = 1
+        self.dispatches = 0
+
+    def dispatch(self, reporting: bool) -> int:
+        self.dispatches += 1
+        return self.dispatches if reporting else 0
 
     def some(self, data: st.DataObject) -> list[int]:
         """Sequences to act on: a stretch, some of what is out, or anything."""
@@ -46,22 +64,33 @@ class PendingAgainstEntries(RuleBasedStateMachine):
             return sorted(data.draw(st.sets(st.sampled_from(sorted(self.model)), min_size=1, max_size=12)))
         return sorted(data.draw(st.sets(st.integers(1, self.cursor + 5), min_size=1, max_size=12)))
 
-    @rule(gap=st.integers(0, 5), count=st.integers(1, 60), member=st.integers(1, 3), wait=st.integers(1, 20))
-    def deliver_a_stretch(self, gap: int, count: int, member: int, wait: int) -> None:
+    @rule(
+        gap=st.integers(0, 5),
+        count=st.integers(1, 60),
+        member=st.integers(1, 3),
+        wait=st.integers(1, 20),
+        reporting=st.booleans(),
+    )
+    def deliver_a_stretch(self, gap: int, count: int, member: int, wait: int, reporting: bool) -> None:
         first = self.cursor + gap
-        self.real.add_range(first, first + count - 1, member, 1, self.now + wait)
+        dispatch = self.dispatch(reporting)
+        self.real.add_range(first, first + count - 1, member, 1, self.now + wait, dispatch)
         for seq in range(first, first + count):
-            self.model[seq] = Entry(member, 1, self.now + wait)
+            self.model[seq] = Entry(member, 1, self.now + wait, dispatch)
         self.cursor = first + count
 
     @rule(
-        steps=st.lists(st.integers(1, 30), min_size=1, max_size=12), member=st.integers(1, 3), wait=st.integers(1, 20)
+        steps=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+        member=st.integers(1, 3),
+        wait=st.integers(1, 20),
+        reporting=st.booleans(),
     )
-    def deliver_with_gaps(self, steps: list[int], member: int, wait: int) -> None:
+    def deliver_with_gaps(self, steps: list[int], member: int, wait: int, reporting: bool) -> None:
         seqs = [self.cursor + sum(steps[: index + 1]) for index in range(len(steps))]
-        self.real.add(seqs, member, 1, self.now + wait)
+        dispatch = self.dispatch(reporting)
+        self.real.add(seqs, member, 1, self.now + wait, dispatch)
         for seq in seqs:
-            self.model[seq] = Entry(member, 1, self.now + wait)
+            self.model[seq] = Entry(member, 1, self.now + wait, dispatch)
         self.cursor = seqs[-1] + 1
 
     @rule(data=st.data(), member=st.integers(1, 3), wait=st.integers(1, 20))
@@ -110,6 +139,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
             if state is None:
                 continue
             expected.append(seq)
+            entry.shows_itself()
             entry.state = state
             if state is State.WAITING:
                 entry.deadline = self.now + wait
@@ -129,9 +159,15 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         self.expect_passed(expired, released)
 
     def expect_passed(self, passed: dict[int, Entry], released: list[Part]) -> None:
-        let_go = sorted(seq for seq, entry in passed.items() if entry.holding and entry.count < self.max_deliver)
+        let_go = sorted(
+            seq
+            for seq, entry in passed.items()
+            if entry.holding and (entry.unreported or entry.count < self.max_deliver)
+        )
         assert sorted(seq for batch, mask in released for seq in batch.seqs_of(mask)) == let_go
         for entry in passed.values():
+            if entry.unreported:
+                entry.goes_back(returned=True)
             if entry.count < self.max_deliver:
                 entry.state = State.DUE
                 entry.holding = False
@@ -146,12 +182,46 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         }
         self.expect_passed(left, released)
 
-    @rule(limit=st.integers(1, 50), member=st.integers(1, 3), wait=st.integers(1, 20))
-    def deliver_again(self, limit: int, member: int, wait: int) -> None:
+    @rule(data=st.data())
+    def report(self, data: st.DataObject) -> None:
+        seqs, dispatch = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
+        self.real.report(seqs, dispatch)
+        for seq in seqs:
+            entry = self.model.get(seq)
+            if entry is None or entry.dispatch != dispatch:
+                continue
+            if entry.unreported:
+                entry.unreported = False
+            elif entry.returned and entry.state is State.DUE:
+                entry.returned = False
+                entry.count += 1
+                if entry.count == self.max_deliver:
+                    entry.state = State.SPENT
+
+    @rule(data=st.data(), event=st.sampled_from([Event.RETURNED, Event.NOT_SENT]))
+    def never_arrives(self, data: st.DataObject, event: Event) -> None:
+        seqs, dispatch = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
+        released = self.real.give_back(self.real.unreported(seqs, dispatch), event)
+        let_go = []
+        for seq in seqs:
+            entry = self.model.get(seq)
+            if entry is None or entry.dispatch != dispatch or not entry.unreported:
+                continue
+            entry.goes_back(returned=event is Event.RETURNED)
+            if event is Event.RETURNED:
+                entry.state = State.DUE
+                if entry.holding:
+                    let_go.append(seq)
+                entry.holding = False
+        assert sorted(seq for batch, mask in released for seq in batch.seqs_of(mask)) == let_go
+
+    @rule(limit=st.integers(1, 50), member=st.integers(1, 3), wait=st.integers(1, 20), reporting=st.booleans())
+    def deliver_again(self, limit: int, member: int, wait: int, reporting: bool) -> None:
+        dispatch = self.dispatch(reporting)
         due = self.real.due.first(limit)
         assert due == sorted(seq for seq, entry in self.model.items() if entry.state is State.DUE)[:limit]
         if due:
-            self.real.happen(self.real.find(due), Event.TAKEN, self.now + wait, member)
+            self.real.happen(self.real.find(due), Event.TAKEN, self.now + wait, member, dispatch=dispatch)
         for seq in due:
             entry = self.model[seq]
             entry.count += 1
@@ -159,6 +229,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
             entry.state = State.WAITING
             entry.holding = True
             entry.deadline = self.now + wait
+            entry.dispatch, entry.unreported, entry.returned = dispatch, bool(dispatch), False
 
     @rule(limit=st.integers(1, 50))
     def hand_out_what_is_spent(self, limit: int) -> None:
@@ -183,7 +254,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         self.real.take_unlogged()
         assert not self.real.has_unlogged()
 
-    @precondition(lambda self: hasattr(self, "now"))
+    @precondition(lambda self: hasattr(self, "now") and not any(entry.unreported for entry in self.model.values()))
     @rule(wait=st.integers(1, 20))
     def restart(self, wait: int) -> None:
         """No record tells of what waits, so it waits anew; what had expired is due again."""
@@ -209,6 +280,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
                 seen += 1
                 assert (batch.state, batch.deliver_count, batch.member) == (entry.state, entry.count, entry.member)
                 assert batch.holding == entry.holding
+                assert bool(batch.unreported & batch.mask_of([seq])) == entry.unreported
                 assert batch.state is not State.WAITING or batch.deadline_ns == entry.deadline
         assert seen == len(self.model)
 

@@ -8,7 +8,7 @@ from tests.property.node_kit import Server, publish
 from tests.property.node_play import Play
 from waymaker_core import requests as rq
 from waymaker_core.disk import DiskFailure, FailureKind
-from waymaker_core.inputs import Call, Cancel, Credit, Unreadable
+from waymaker_core.inputs import Call, Cancel, Credit, Report, Unreadable
 from waymaker_core.outcomes import Refusal, Status
 from waymaker_core.requests import AckKind
 from waymaker_core.types import ANYONE, Token
@@ -186,10 +186,9 @@ def test_a_reader_that_had_its_last_word_gets_no_other() -> None:
     server.publish("s", b"one")
     with Play(server) as play:
         play.step(Call(Token(900), ANYONE, rq.Subscribe("s", "c", 10, True)), Credit(Token(900), 10, 1 << 20))
-        play.expect("""
-            deliver 900 1..1 x1
-            end 900 empty
-        """)
+        play.expect("deliver 900 1..1 x1")
+        play.step(Report(Token(900), 1))
+        play.expect("end 900 empty")
         play.step(Unreadable(Token(900), DiskFailure(FailureKind.IO, "journal/1.seg", 0), []))
         play.expect("log error unreadable")
     server.pass_ms(31_000)

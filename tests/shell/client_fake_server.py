@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -53,6 +53,7 @@ class FakeConsumer:
         self.next_seq = 1
         self.counts: dict[int, int] = {}
         self.again: list[int] = []
+        self.returned: list[int] = []
         self.acked: list[tuple[int, int]] = []
         """(kind, sequence) in the order of arrival."""
 
@@ -65,6 +66,8 @@ class Session:
         self.out: asyncio.Queue[pl.Frame | tuple[grpc.StatusCode, str] | None] = asyncio.Queue()
         self.subscriptions: dict[int, pl.Subscribe] = {}
         self.credit: dict[int, list[int]] = {}
+        self.sent: dict[int, list[int]] = {}
+        self.dealt: dict[int, int] = {}
 
     def send(self, frame: pl.Frame) -> None:
         self.out.put_nowait(frame)
@@ -171,6 +174,8 @@ class FakeServer:
                 yield item.SerializeToString()
         finally:
             reader.cancel()
+            for id_ in list(session.subscriptions):
+                self.leave(session, id_)
 
     def handle(self, session: Session, frame: pl.Frame) -> None:
         answer = pl.Frame()
@@ -183,12 +188,17 @@ class FakeServer:
         for subscribe in frame.subscribes:
             session.subscriptions[subscribe.id] = subscribe
             session.credit[subscribe.id] = [subscribe.credit_messages, subscribe.credit_bytes]
+            session.sent[subscribe.id], session.dealt[subscribe.id] = [], 0
         for credit in frame.credits:
             if credit.subscription in session.credit:
                 session.credit[credit.subscription][0] += credit.messages
                 session.credit[credit.subscription][1] += credit.bytes
+                session.dealt[credit.subscription] = max(session.dealt[credit.subscription], credit.handed_out)
+                for span in credit.handed_back:
+                    back = session.sent[credit.subscription][span.first - 1 : span.last]
+                    self.give_back(session.subscriptions[credit.subscription], back)
         for id_ in frame.unsubscribes:
-            session.subscriptions.pop(id_, None)
+            self.leave(session, id_)
         if answer.ByteSize():
             session.send(answer)
         for other in self.sessions:
@@ -196,6 +206,20 @@ class FakeServer:
             self.deliver(other, other_frame)
             if other_frame.ByteSize():
                 other.send(other_frame)
+
+    def leave(self, session: Session, id_: int) -> None:
+        """A subscription is over: what was not reported goes back, uncounted."""
+        subscribe = session.subscriptions.pop(id_, None)
+        if subscribe is not None:
+            self.give_back(subscribe, session.sent[id_][session.dealt[id_] :])
+
+    def give_back(self, subscribe: pl.Subscribe, seqs: Iterable[int]) -> None:
+        consumer = self.streams[subscribe.stream].consumers.get(subscribe.consumer)
+        for seq in seqs if consumer is not None else ():
+            assert consumer is not None
+            consumer.again.append(seq)
+            consumer.counts[seq] -= 1
+            consumer.returned.append(seq)
 
     def publish(self, batch: pl.PublishBatch) -> pl.Published:
         stream = self.streams.get(batch.stream)
@@ -266,7 +290,11 @@ class FakeServer:
                 last.bodies += body
                 credit[0] -= 1
                 credit[1] -= len(body)
-            if not seqs and credit[0] > 0 and subscribe.stop_when_empty:
+                session.sent[id_].append(seq)
+            if batch is not None:
+                batch.ack_wait_ms = consumer.config.ack_wait_ms
+            unreported = subscribe.reports and session.dealt[id_] < len(session.sent[id_])
+            if not seqs and credit[0] > 0 and subscribe.stop_when_empty and not unreported:
                 frame.ended.add(subscription=id_, reason="empty")
                 del session.subscriptions[id_]
             elif seqs and subscribe.stop_when_empty and credit[0] > 0:

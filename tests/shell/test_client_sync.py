@@ -101,8 +101,10 @@ def test_leaving_a_subscription_early_hands_the_rest_back(server: FakeServer, wm
         next(subscription).ack(wait=True)
         assert next(subscription).seq == 2
     assert subscription.reason == "closed"
-    acked = server.streams["s"].consumers["c"].acked
-    assert acked == [(pl.ACK, 1), *((pl.NAK, seq) for seq in range(3, 11))]
+    consumer = server.streams["s"].consumers["c"]
+    assert consumer.acked == [(pl.ACK, 1)]
+    wm.stream_info("s")
+    assert consumer.returned == list(range(3, 11))
     with wm.subscribe("s", "c") as subscription:
         assert next(subscription).seq == 3
         for _ in range(7):

@@ -15,7 +15,8 @@ from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
 from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
-    "count-unsent": 198,
+    "count-no-report": 210403,
+    "count-at-departure": 210604,
     "answer-last-nak-early": 201561,
     "nak-not-logged": 200315,
     "wait-anew": 14,

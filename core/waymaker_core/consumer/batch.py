@@ -22,14 +22,17 @@ SPAN_PER_MESSAGE_MAX = 8
 class Batch:
     """One batch. `bits` are the messages still out; a batch without any is dead. `scattered`: see `pending`.
 
-    `holding`: on a work queue, the batch keeps its messages from other consumers. `logged`: a record (or snapshot) tells
-    of all its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that record said of the
-    deadline (see `records.Listed`); they count until `Pending.restart` only, as the other clock does afterwards.
+    `dispatch` is the number of the delivery that it went out with, `unreported` the part of it of which nobody has told that
+    it reached the program: `deliver_count` counts that delivery already, and one less is what holds should nobody tell.
+    `returned`: it came back so. `holding`: on a work queue, the batch keeps its messages from other consumers. `logged`: a
+    record (or snapshot) tells of all its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that
+    record said of the deadline (see `records.Listed`); they count until `Pending.restart` only, as the other clock does
+    afterwards.
     """
 
     __slots__ = (
         "serial", "first", "last", "seqs", "bits", "member", "deliver_count", "deadline_ns", "state", "holding",
-        "scattered", "logged", "deadline_ms", "rest_ms",
+        "scattered", "logged", "deadline_ms", "rest_ms", "dispatch", "unreported", "returned",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +52,9 @@ class Batch:
         self.logged = False
         self.deadline_ms = 0
         self.rest_ms = 0
+        self.dispatch = 0
+        self.unreported = 0
+        self.returned = False
 
     def __repr__(self) -> str:
         return (

@@ -23,10 +23,12 @@ from heapq import heappop, heappush, heapreplace
 from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer import giving_up, importing, logged, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
+from waymaker_core.consumer.delivery import Event
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.holders import check_holders, withholding_over
 from waymaker_core.consumer.pending import NS_PER_MS
 from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.sequences import ascending
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.taking import take
 from waymaker_core.consumer.withholding import Withholding
@@ -185,27 +187,46 @@ class Consumers:
         assert self._live and max_messages > 0
         self.expire(now)
         group = self._registry.lives[consumer_id]
+        group.dispatches += 1
         messages = take(group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max)
         self._changed[group.id] = group
         if messages is not None:
-            messages.taken_by = consumer_id
+            messages.taken_by, messages.dispatch = consumer_id, group.dispatches
+            messages.ack_wait_ms = group.config.ack_wait_ms
             messages.incarnation = self.incarnation(consumer_id)
             self._look_after(group)
         return messages
 
     def not_sent(self, messages: Messages) -> None:
-        """Deliveries could not be read: they do not count as attempts, and come again when they would have been due.
+        """Deliveries could not be read: they were no attempts, and come again when they would have been due."""
+        if messages.taken_by is not None:
+            for run in messages.runs:
+                seqs = [run.first_seq + index for index in range(len(run.lengths))]
+                self._give_back(messages.taken_by, messages.dispatch, seqs, Event.NOT_SENT)
 
-        Those that were answered or delivered again meanwhile stay as they are. No record tells of it: after a restart an
-        attempt that had been logged counts.
-        """
-        group = self._registry.lives.get(messages.taken_by) if messages.taken_by is not None else None
-        if group is None:
-            return
-        for run in messages.runs:
-            group.not_sent([run.first_seq + index for index in range(len(run.lengths))], run.deliver_count)
-        self._changed[group.id] = group
-        self._look_after(group)
+    def reported(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
+        """Messages (ascending) of a delivery reached the program: it counts as an attempt."""
+        group = self._registry.lives.get(consumer_id)
+        if group is not None:
+            group.pending.report(seqs, dispatch)
+            self._changed[group.id] = group
+            self._look_after(group)
+
+    def returned(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
+        """Messages (ascending) of a delivery will not reach the program: they do not count, and are due at once."""
+        self._give_back(consumer_id, dispatch, seqs, Event.RETURNED)
+
+    def _give_back(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int], event: Event) -> None:
+        group = self._registry.lives.get(consumer_id)
+        if group is not None:
+            group.give_back(seqs, dispatch, event)
+            self._changed[group.id] = group
+            self._look_after(group)
+
+    def waiting(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> list[int]:
+        """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
+        group = self._registry.lives.get(consumer_id)
+        return group.waiting(seqs, dispatch) if group is not None else []
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
         """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""
@@ -272,7 +293,7 @@ class Consumers:
             return AckDecision(None, rests_on_tail=False, count=0)
         self.expire(now)
         group = self._registry.lives[consumer_id]
-        wanted = _ascending(seqs)
+        wanted = ascending(seqs)
         if kind is AckKind.ACK or kind is AckKind.TERM:
             return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
         parts = group.pending.find(wanted)
@@ -569,14 +590,6 @@ class Consumers:
             if group.withholding is not self._withholding:
                 group.withholding = self._withholding
                 group.idle_serial = 0  # serials begin anew with each withholding
-
-
-def _ascending(seqs: Sequence[int]) -> list[int]:
-    """Distinct sequences in order; what clients usually send is so already."""
-    wanted = list(seqs)
-    if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
-        return wanted
-    return sorted(dict.fromkeys(wanted))
 
 
 def _listed_bytes(config: ConsumerConfig) -> int:

@@ -44,6 +44,10 @@ class Event(Enum):
     """Its drop could not go on."""
     NOT_SENT = 7
     """It could not be read, so nobody got it: that was no attempt."""
+    RETURNED = 8
+    """It never reached the program (handed back, never reported, or its wait ran out first): that was no attempt."""
+    REPORTED = 9
+    """It had come back as never reported, and now the report arrives after all: that was an attempt."""
 
 
 TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
@@ -61,9 +65,10 @@ TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (State.HANDED, Event.GIVEN_BACK, False): State.SPENT,
     (State.WAITING, Event.NOT_SENT, True): State.WAITING,
     (State.WAITING, Event.NOT_SENT, False): State.WAITING,
-    (State.DUE, Event.NOT_SENT, True): State.DUE,
-    (State.SPENT, Event.NOT_SENT, False): State.DUE,
-    (State.HANDED, Event.NOT_SENT, False): State.DUE,
+    (State.WAITING, Event.RETURNED, True): State.DUE,
+    (State.WAITING, Event.RETURNED, False): State.DUE,
+    (State.DUE, Event.REPORTED, True): State.DUE,
+    (State.DUE, Event.REPORTED, False): State.SPENT,
 }
 
 

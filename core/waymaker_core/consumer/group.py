@@ -47,7 +47,7 @@ class Group:
     __slots__ = (
         "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "passed", "ahead",
         "staged", "uncertain_to", "logged_uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed",
-        "skimmed", "scheduled_ns", "ack_wait_ns", "drops_in_vain",
+        "skimmed", "scheduled_ns", "ack_wait_ns", "drops_in_vain", "dispatches",
     )  # fmt: skip
 
     def __init__(self, group_id: int, config: ConsumerConfig, start_seq: int) -> None:
@@ -79,6 +79,8 @@ class Group:
         self.drops_in_vain = 0
         """Drops that ended with keeping every message, since one did not."""
         self.ack_wait_ns = config.ack_wait_ms * NS_PER_MS
+        self.dispatches = 0
+        """Deliveries made since the server was started."""
 
     # ------------------------------------------------------------ figures
 
@@ -132,12 +134,17 @@ class Group:
             self.withholding.release(released)
         return expired
 
-    def not_sent(self, seqs: list[int], deliver_count: int) -> None:
-        """Deliveries with this count never left the server, so that they were none."""
-        parts = [part for part in self.pending.find(seqs) if part[0].deliver_count == deliver_count]
-        released = self.pending.not_sent(parts)
+    def give_back(self, seqs: list[int], dispatch: int, event: Event) -> None:
+        """Messages of a delivery never left the server (NOT_SENT), or never reached the program (RETURNED)."""
+        released = self.pending.give_back(self.pending.unreported(seqs, dispatch), event)
         if self.withholding is not None:
             self.withholding.release(released)
+
+    def waiting(self, seqs: list[int], dispatch: int) -> list[int]:
+        """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
+        parts = self.pending.find(seqs)
+        still = [part for part in parts if part[0].dispatch == dispatch and part[0].state is State.WAITING]
+        return sorted(seq for batch, mask in still for seq in batch.seqs_of(mask))
 
     def leave(self, consumer_id: int) -> None:
         """A member is gone; what it had is due at once."""

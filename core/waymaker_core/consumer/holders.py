@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waymaker_core.consumer.delivery import Event
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.withholding import Withholding
 
@@ -37,7 +36,7 @@ def withholding_over(groups: list[Group], is_live: Callable[[int], bool]) -> Wit
                     mine = batch.bits ^ taken
                     if taken:
                         batch.add_to(shared, taken)
-                        group.pending.happen([(batch, taken)], Event.EXPIRED, holding=False)
+                        group.pending.lose_hold(batch, taken)
                     if mine:
                         batch.add_to(held, mine)
     return withholding

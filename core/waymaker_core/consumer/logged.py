@@ -45,7 +45,7 @@ def delivered_records(group: Group, members: list[int], now: Now) -> list[Delive
     group.unlogged_passed = []
     for batch in group.pending.take_unlogged():
         # What a member had that is gone by now is anyone's.
-        listed.get(batch.member, anyone).add(listed_of(batch, batch.bits, now))
+        listed.get(batch.member, anyone).add(*listed_of(batch, batch.bits, now))
     records: list[DeliveredRecord] = []
     considered = group.logged_cursor - 1
     for member in members:
@@ -64,16 +64,29 @@ def changed_record(group: Group, consumer_id: int, changed: list[Part], now: Now
     for batch, mask in changed:
         assert batch.bits == mask
         batch.logged = True
-    return DeliveredRecord(consumer_id, 0, 0, 0, 0, [listed_of(batch, mask, now) for batch, mask in changed])
+    entries = [entry for batch, mask in changed for entry in listed_of(batch, mask, now)]
+    return DeliveredRecord(consumer_id, 0, 0, 0, 0, entries)
 
 
-def listed_of(batch: Batch, mask: int, now: Now | None) -> Listed:
-    """An entry of a record for some messages of a batch; without a time, as the record that they came from had it."""
-    seqs = array("Q", batch.seqs_of(mask))
+def listed_of(batch: Batch, mask: int, now: Now | None) -> list[Listed]:
+    """Entries of a record for some messages of a batch; without a time, as the record that they came from had it.
+
+    What nobody reported has the count that it had before, and is due at once: a server that was started again has none of
+    the sessions that could tell.
+    """
     if now is None:
-        return Listed(batch.deliver_count, seqs, batch.deadline_ms, batch.rest_ms, batch.holding)
-    deadline_ms, rest_ms = wall_deadline(batch, now)
-    return Listed(batch.deliver_count, seqs, deadline_ms, rest_ms, batch.holding)
+        seqs = array("Q", batch.seqs_of(mask))
+        return [Listed(batch.deliver_count, seqs, batch.deadline_ms, batch.rest_ms, batch.holding)]
+    entries: list[Listed] = []
+    never, reached = mask & batch.unreported, mask & ~batch.unreported
+    if reached:
+        deadline_ms, rest_ms = wall_deadline(batch, now)
+        seqs = array("Q", batch.seqs_of(reached))
+        entries.append(Listed(batch.deliver_count, seqs, deadline_ms, rest_ms, batch.holding))
+    if never:
+        seqs = array("Q", batch.seqs_of(never))
+        entries.append(Listed(batch.deliver_count - 1, seqs, max(1, now.wall_ms), 0, False))
+    return entries
 
 
 def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
@@ -91,9 +104,9 @@ class Listing:
     def __init__(self) -> None:
         self.entries: list[Listed] = []
 
-    def add(self, entry: Listed) -> None:
+    def add(self, *entries: Listed) -> None:
         """Messages of one batch."""
-        self.entries.append(entry)
+        self.entries.extend(entries)
 
     def add_passed(self, seqs: list[int]) -> None:
         """Messages that the group passed over, in any order, repeats allowed."""
@@ -123,7 +136,7 @@ def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
     first = lives[min(lives)]
     listed: dict[int, Listing] = {life: Listing() for life in lives.values()}
     for batch in group.pending.batches():
-        listed[lives.get(batch.member, first)].add(listed_of(batch, batch.bits, None))
+        listed[lives.get(batch.member, first)].add(*listed_of(batch, batch.bits, None))
     listed[first].add_passed(group.passed.to_list())
     considered = group.cursor - 1
     records: list[StreamRecord] = [
@@ -138,7 +151,7 @@ def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
 def replay_delivered(group: Group, record: DeliveredRecord) -> None:
     """Put what a record lists, before `resume`."""
     for entry in record.listed:
-        if entry.deliver_count:
+        if entry.deliver_count or entry.deadline_ms:
             put_out(group, entry, record.consumer_id)
         else:
             for seq in entry.seqs:

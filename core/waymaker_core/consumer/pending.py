@@ -60,18 +60,27 @@ class Pending:
 
     # ------------------------------------------------------------ coming in
 
-    def add_range(self, first: int, last: int, member: int, deliver_count: int, deadline_ns: int) -> None:
+    def add_range(
+        self, first: int, last: int, member: int, deliver_count: int, deadline_ns: int, dispatch: int = 0
+    ) -> None:
         """Messages without a gap go out; none of them is out."""
-        self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns)
+        self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns, dispatch)
 
-    def add(self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int) -> list[Batch]:
-        """Messages go out, ascending and distinct; none of them is out. Their batches."""
-        return self._add(shapes_of(seqs), member, deliver_count, deadline_ns)
+    def add(self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int, dispatch: int = 0) -> list[Batch]:
+        """Messages go out, ascending and distinct; none of them is out. Their batches.
 
-    def _add(self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int) -> list[Batch]:
+        With a `dispatch` nobody has told yet that they reached the program.
+        """
+        return self._add(shapes_of(seqs), member, deliver_count, deadline_ns, dispatch)
+
+    def _add(
+        self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int, dispatch: int
+    ) -> list[Batch]:
         added: list[Batch] = []
         for first, last, seqs, bits in shapes:
             batch = self._new(first, last, seqs, bits, member, deliver_count)
+            if dispatch:
+                batch.dispatch, batch.unreported = dispatch, bits
             self._log_later(batch)
             self.total += bits.bit_count()
             if not self._runs or first > self._runs[-1].last:
@@ -230,6 +239,7 @@ class Pending:
         if batch.state is State.DUE:
             batch.discard_from(self.due, mask)
         batch.bits ^= mask
+        batch.unreported &= batch.bits
         if not batch.bits:
             self._batches -= 1
             if not batch.scattered:
@@ -245,16 +255,18 @@ class Pending:
     # ------------------------------------------------------------ what happens to deliveries
 
     def happen(
-        self, parts: list[Part], event: Event, deadline_ns: int = 0, member: int = 0, *, holding: bool = True
-    ) -> list[Part]:
+        self, parts: list[Part], event: Event, deadline_ns: int = 0, member: int = 0, *, holding: bool = True,
+        dispatch: int = 0,
+    ) -> list[Part]:  # fmt: skip
         """Let an event happen to deliveries; gives them back as they are now, without those it has no effect on.
 
         `deadline_ns` is when those that wait now are due; `member` (if not 0) has them now. `holding` is what those that
-        wait or are due are from now on; spent ones stay what they were.
+        wait or are due are from now on; spent ones stay what they were. `dispatch` (TAKEN) is the number of the delivery.
         """
         changed: list[Part] = []
         for batch, mask in parts:
-            state = after(batch.state, event, batch.deliver_count < self.max_deliver)
+            left = self.max_deliver - batch.deliver_count
+            state = after(batch.state, event, left > (1 if event is Event.REPORTED else 0))
             if state is None:
                 continue
             target = batch if mask == batch.bits else self._single_out(batch, mask)
@@ -264,8 +276,16 @@ class Pending:
                 target.member = member
             if event is Event.TAKEN:
                 target.deliver_count += 1
+                target.dispatch, target.unreported, target.returned = dispatch, mask if dispatch else 0, False
                 if target.logged:
                     self._log_later(target)
+            elif event is Event.REPORTED:
+                target.deliver_count += 1
+                target.returned = False
+                if target.logged:
+                    self._log_later(target)
+            elif target.unreported:
+                self._tell_apart(target, event)
             target.state = state
             if state in (State.WAITING, State.DUE):
                 target.holding = holding
@@ -278,6 +298,15 @@ class Pending:
             changed.append((target, mask))
         return changed
 
+    def _tell_apart(self, batch: Batch, event: Event) -> None:
+        """Something happens to a delivery that nobody reported: either it shows that it was one, or that it was none."""
+        batch.unreported = 0
+        if event is Event.RETURNED or event is Event.NOT_SENT:
+            batch.deliver_count -= 1
+            batch.returned = event is Event.RETURNED
+        elif batch.logged:
+            self._log_later(batch)
+
     def _single_out(self, batch: Batch, mask: int) -> Batch:
         """A part of a batch as a batch of its own, over the same columns and in the same state."""
         single = self._new(batch.first, batch.last, batch.seqs, mask, batch.member, batch.deliver_count)
@@ -287,10 +316,14 @@ class Pending:
         single.deadline_ns = batch.deadline_ns
         single.deadline_ms = batch.deadline_ms
         single.rest_ms = batch.rest_ms
+        single.dispatch = batch.dispatch
+        single.unreported = batch.unreported & mask
+        single.returned = batch.returned
         single.logged = batch.logged
         if not single.logged:
             self._log_later(single)
         batch.bits ^= mask
+        batch.unreported &= batch.bits
         self._scatter(single)
         return single
 
@@ -323,17 +356,36 @@ class Pending:
                 expired.append(entry[2])
         return bool(expired), self._pass(expired)
 
-    def not_sent(self, parts: list[Part]) -> list[Part]:
-        """Attempts that were none: they do not count, and what waits for an answer goes on waiting. What holders let go of."""
+    def report(self, seqs: list[int], dispatch: int) -> bool:
+        """Messages of a delivery reached the program, so that it counts for them. True if some have had their last one.
+
+        Those that were answered, or went out again, stay as they are. What came back meanwhile as never reported counts.
+        """
+        late: list[Part] = []
+        for batch, mask in self.find(seqs):
+            if batch.dispatch != dispatch:
+                continue
+            if mask & batch.unreported:
+                batch.unreported &= ~mask
+                if batch.logged:
+                    self._log_later(batch)
+            elif batch.returned and batch.state is State.DUE:
+                late.append((batch, mask))
+        return any(batch.state is State.SPENT for batch, _ in self.happen(late, Event.REPORTED, holding=False))
+
+    def unreported(self, seqs: list[int], dispatch: int) -> list[Part]:
+        """Messages of a delivery that are out, and of which nobody told that they reached the program."""
+        found = [(batch, mask & batch.unreported) for batch, mask in self.find(seqs) if batch.dispatch == dispatch]
+        return [part for part in found if part[1]]
+
+    def give_back(self, parts: list[Part], event: Event) -> list[Part]:
+        """Deliveries that were none (RETURNED, NOT_SENT), as `unreported` gives them. What holders let go of thereby."""
         released: list[Part] = []
         for batch, mask in parts:
-            held, was_waiting = batch.holding, batch.state is State.WAITING
+            held = batch.holding
             for target, changed in self.happen(
-                [(batch, mask)], Event.NOT_SENT, batch.deadline_ns, holding=was_waiting and held
+                [(batch, mask)], event, batch.deadline_ns, holding=event is Event.NOT_SENT and held
             ):
-                target.deliver_count -= 1
-                if target.logged:
-                    self._log_later(target)
                 if held and not target.holding:
                     released.append((target, changed))
         return released
@@ -350,11 +402,25 @@ class Pending:
         for batch in batches:
             if batch.state is not State.WAITING:
                 continue
-            held = batch.holding
-            self.happen([(batch, batch.bits)], Event.EXPIRED, holding=False)
-            if held and not batch.holding:
-                released.append((batch, batch.bits))
+            if batch.unreported:
+                released += self.give_back([(batch, batch.unreported)], Event.RETURNED)
+            released += self._expire_rest(batch)
         return released
+
+    def _expire_rest(self, batch: Batch) -> list[Part]:
+        """What waits in a batch without being unreported passes its deadline."""
+        if batch.state is not State.WAITING:
+            return []
+        held = batch.holding
+        self.happen([(batch, batch.bits)], Event.EXPIRED, holding=False)
+        return [(batch, batch.bits)] if held and not batch.holding else []
+
+    def lose_hold(self, batch: Batch, mask: int) -> None:
+        """Another group has some messages of a batch: their wait is over here."""
+        never = mask & batch.unreported
+        self.give_back([(batch, never)] if never else [], Event.RETURNED)
+        if mask ^ never:
+            self.happen([(batch, mask ^ never)], Event.EXPIRED, holding=False)
 
     def restart(self, now: Now, wait_ms: int) -> None:
         """Everything that is out waits for the rest of its time, and so long where no record says how much that is.
@@ -447,6 +513,8 @@ class Pending:
             assert batch.state is not State.SPENT or batch.serial in spent
             assert batch.state is not State.DUE or (batch.deliver_count < self.max_deliver and not batch.holding)
             assert batch.logged or batch.serial in unlogged
+            assert batch.unreported & batch.bits == batch.unreported
+            assert not batch.unreported or (batch.state is State.WAITING and batch.dispatch and batch.deliver_count)
         assert due == len(self.due)
         assert len(self._scattered) == sum(batch.bits.bit_count() for batch in batches if batch.scattered)
         if out:

@@ -6,7 +6,7 @@ dictionary, so that the least member and an ascending walk need no search. Spars
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sortedcontainers import SortedDict
 
@@ -191,3 +191,11 @@ class SeqSet:
         """Assert that no chunk is empty and the count is right."""
         assert all(0 < bits <= _FULL for bits in self._chunks.values())
         assert self._count == sum(bits.bit_count() for bits in self._chunks.values())
+
+
+def ascending(seqs: Sequence[int]) -> list[int]:
+    """Distinct sequences in order; what clients usually send is so already."""
+    wanted = list(seqs)
+    if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
+        return wanted
+    return sorted(dict.fromkeys(wanted))

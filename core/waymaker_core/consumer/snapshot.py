@@ -33,7 +33,9 @@ def of_groups(groups: list[Group], now: Now) -> object:
 
 
 def _of_group(group: Group, now: Now) -> list[object]:
-    parts: list[Part] = [(batch, batch.bits) for batch in group.pending.batches()]
+    parts: list[Part] = []
+    for batch in group.pending.batches():
+        parts += [(batch, part) for part in (batch.bits & ~batch.unreported, batch.unreported) if part]
     passed = group.passed.to_list()
     for entry in group.staged.entries():
         parts.extend(entry.parts)
@@ -60,6 +62,9 @@ def _of_part(part: Part, now: Now) -> list[object]:
     batch, mask = part
     deadline_ms, rest_ms = wall_deadline(batch, now)
     fields: list[object] = [batch.member, batch.deliver_count, deadline_ms, rest_ms, batch.holding]
+    if mask & batch.unreported:
+        # As in a record: see `logged.listed_of`.
+        fields = [batch.member, batch.deliver_count - 1, max(1, now.wall_ms), 0, False]
     if batch.seqs is not None:
         return [*fields, _column(batch.seqs_of(mask))]
     low = (mask & -mask).bit_length() - 1

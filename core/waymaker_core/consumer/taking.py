@@ -68,7 +68,9 @@ def _next_counts(group: Group, due: list[int]) -> list[int]:
 
 
 def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
-    parts = group.pending.happen(group.pending.find(due), Event.TAKEN, now_ns + group.ack_wait_ns, member)
+    parts = group.pending.happen(
+        group.pending.find(due), Event.TAKEN, now_ns + group.ack_wait_ns, member, dispatch=group.dispatches
+    )
     group.last_delivered = max(group.last_delivered, due[-1])
     if group.withholding is not None:
         group.withholding.hold(parts)
@@ -88,9 +90,9 @@ def _take_new(
     messages = source.messages_in(ranges, 1)
     deadline_ns = now_ns + group.ack_wait_ns
     if len(ranges) == 1:
-        group.pending.add_range(ranges[0][0], ranges[0][1], member, 1, deadline_ns)
+        group.pending.add_range(ranges[0][0], ranges[0][1], member, 1, deadline_ns, group.dispatches)
     else:
-        group.pending.add(_listed(ranges), member, 1, deadline_ns)
+        group.pending.add(_listed(ranges), member, 1, deadline_ns, group.dispatches)
     # Never beyond the end: what is published next has not been considered.
     group.cursor = min(selection.next_seq, source.last_seq + 1)
     group.last_delivered = max(group.last_delivered, ranges[-1][1])
@@ -153,7 +155,7 @@ def _note_considered(group: Group, cursor: int, passed: list[int]) -> None:
 
 
 def _send_out(group: Group, chosen: list[int], member: int, now_ns: int) -> None:
-    group.pending.add(chosen, member, 1, now_ns + group.ack_wait_ns)
+    group.pending.add(chosen, member, 1, now_ns + group.ack_wait_ns, group.dispatches)
     group.last_delivered = max(group.last_delivered, chosen[-1])
     if group.withholding is not None:
         group.withholding.held.add_all(chosen)

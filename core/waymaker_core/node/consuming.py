@@ -5,6 +5,7 @@ from __future__ import annotations
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
 from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.hosted import Hosted, LastNak, Subscription
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
@@ -30,11 +31,14 @@ from waymaker_core.types import ConsumerId
 class Consuming:
     """Handlers of the calls about consumers."""
 
-    def __init__(self, state: NodeState, commits: Commits, lives: Lives, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self, state: NodeState, commits: Commits, lives: Lives, subscriptions: Subscriptions, fetches: Fetches
+    ) -> None:
         self._state = state
         self._commits = commits
         self._lives = lives
         self._subscriptions = subscriptions
+        self._fetches = fetches
 
     def _require_room(self, bound: int) -> None:
         if not self._commits.room_for(bound, ordinary=False):
@@ -116,6 +120,7 @@ class Consuming:
             return
         state.count_delivery(messages)
         state.touch(hosted)
+        self._fetches.add(call.token, hosted, consumer_id, messages)
         state.reply_messages(call.token, hosted, messages)
 
     def subscribe(self, call: Call) -> None:
@@ -126,7 +131,9 @@ class Consuming:
         batch = self._batch(request.batch_size, state.limits.subscription_default)
         consumer_id = hosted.consumers.find(request.consumer)
         self._subscriptions.add(
-            Subscription(call.token, hosted, consumer_id, batch, stop_when_empty=request.stop_when_empty)
+            Subscription(
+                call.token, hosted, consumer_id, batch, stop_when_empty=request.stop_when_empty, window=request.window
+            )
         )
 
     def _batch(self, asked: int, default: int) -> int:
@@ -163,3 +170,5 @@ class Consuming:
             if request.kind is AckKind.NAK:
                 state.stats.naked_messages += decision.count
             state.touch(hosted)
+        if decision.count and request.kind is not AckKind.IN_PROGRESS:
+            self._subscriptions.answered(hosted, request.seqs)

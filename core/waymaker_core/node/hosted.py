@@ -8,6 +8,7 @@ from typing import NamedTuple
 from waymaker_core.catalogue import Life
 from waymaker_core.configs import StreamConfig
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.unreported import Unreported
 from waymaker_core.disk import DiskFailure
 from waymaker_core.inputs import Call
 from waymaker_core.outcomes import Outcome, Refusal, Status
@@ -16,12 +17,26 @@ from waymaker_core.types import ConsumerId, StreamId, Token
 
 
 class Subscription:
-    """One reader of one consumer: its credit, and how much it wants at a time."""
+    """One reader of one consumer: its credit, how much it wants at a time, and what of it is not known to have arrived.
 
-    __slots__ = ("token", "hosted", "consumer_id", "batch", "stop_when_empty", "messages", "bytes")
+    `window` (0: none): how much may be unanswered at a time. `unanswered` is then what was sent and may still be so: by
+    sequence, the number of its delivery and its place among all that was sent. `answered` counts the others.
+    """
+
+    __slots__ = (
+        "token", "hosted", "consumer_id", "batch", "stop_when_empty", "messages", "bytes", "unreported", "window",
+        "unanswered", "answered", "sent",
+    )  # fmt: skip
 
     def __init__(
-        self, token: Token, hosted: Hosted, consumer_id: ConsumerId, batch: int, *, stop_when_empty: bool
+        self,
+        token: Token,
+        hosted: Hosted,
+        consumer_id: ConsumerId,
+        batch: int,
+        *,
+        stop_when_empty: bool,
+        window: int = 0,
     ) -> None:
         self.token = token
         self.hosted = hosted
@@ -30,6 +45,11 @@ class Subscription:
         self.stop_when_empty = stop_when_empty
         self.messages = 0
         self.bytes = 0
+        self.unreported = Unreported()
+        self.window = window
+        self.unanswered: dict[int, tuple[int, int]] = {}
+        self.answered = 0
+        self.sent = 0
 
 
 class LastNak(NamedTuple):

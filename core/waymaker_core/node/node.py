@@ -21,6 +21,7 @@ from waymaker_core.node.commits import Commits
 from waymaker_core.node.consuming import Consuming
 from waymaker_core.node.deliveries import Deliveries
 from waymaker_core.node.drain import Drain
+from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.garbage import Garbage
 from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
@@ -60,9 +61,11 @@ class Node:
         self._commits = Commits(state, restored.journal, restored.restoring.catalogue_position, self._lives.apply)
         self._indexes = Indexes(state)
         self._subscriptions = Subscriptions(state, self._indexes)
+        self._fetches = Fetches(state)
         self._garbage = Garbage(state, self._commits)
         self._calls = Calls(state, self._commits, self._indexes, self._handlers())
         self._quarantine = Quarantine(state, self._lives, self._calls, self._subscriptions)
+        self._quarantine.fetches = self._fetches
         self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)
@@ -90,7 +93,7 @@ class Node:
         state, commits, lives = self._state, self._commits, self._lives
         publishing = Publishing(state, commits, lives)
         streams = Streams(state, commits, lives)
-        consuming = Consuming(state, commits, lives, self._subscriptions)
+        consuming = Consuming(state, commits, lives, self._subscriptions, self._fetches)
         reading = Reading(state, lives)
         return {
             rq.Publish: publishing.publish,
@@ -181,6 +184,9 @@ class Node:
         elif isinstance(event, events.Cancel):
             self._subscriptions.remove(event.token)
             self._watchers.remove(event.token)
+            self._fetches.cancel(event.token)
+        elif isinstance(event, events.Report):
+            self._report(event)
         elif isinstance(event, events.Unreadable):
             self._quarantine.unreadable(event)
         else:
@@ -192,6 +198,13 @@ class Node:
             self._subscriptions.credit(event.token, event.messages, event.bytes)
         elif event.token in self._watchers:
             self._watchers.credit(event.token, event.messages, self._state.effects)
+
+    def _report(self, event: events.Report) -> None:
+        """A report of a reader that is gone is late: what it had was given back."""
+        if event.token in self._subscriptions:
+            self._subscriptions.report(event.token, event.count, event.back)
+        else:
+            self._fetches.report(event.token)
 
     def _watch(self, call: Call) -> None:
         """`requests.WatchStreams`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from waymaker_core.disk import DiskFailure, FailureKind
 from waymaker_core.inputs import Unreadable
 from waymaker_core.node.calls import Calls
+from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.hosted import Damage, Hosted
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
@@ -25,6 +26,7 @@ class Quarantine:
         self._lives = lives
         self._calls = calls
         self._subscriptions = subscriptions
+        self.fetches: Fetches
         calls.damaged = self.found
         subscriptions.lost = calls.lost
 
@@ -71,6 +73,7 @@ class Quarantine:
                 self._give_back(ended, event)
                 self.found(ended, failure)
             return
+        self.fetches.forget(token)
         hosted = self._state.read_for(token)
         if hosted is not None:
             self._give_back(hosted, event)

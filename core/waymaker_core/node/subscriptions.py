@@ -6,14 +6,20 @@ new subscriber, new credit) and leaves the list when a turn finds nothing: nothi
 
 Credit is counted in messages and bytes; while both are positive at least one message goes, however large, and the bytes may
 become negative until the reader has caught up.
+
+A reader reports how far its messages reached the program. Only then a delivery counts as an attempt; what is not reported
+when the reader goes away is given back, uncounted and due at once. A reader with a *window* reports no more than that they
+were sent: of those count as many as it has answered and takes at a time beyond that, and no more than the window holds are
+unanswered at all. So what waits unread in a transport is bounded, and is no attempt.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from waymaker_core.consumer.unreported import without
 from waymaker_core.disk import DiskFailure
 from waymaker_core.effects import Deliver, End
 from waymaker_core.node.hosted import Hosted, Subscription
@@ -23,6 +29,8 @@ from waymaker_core.outcomes import Refusal
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import ConsumerId, Token
 
+UNREPORTED_MAX = 65_536
+"""Messages that a reader may leave unreported before it is sent no more."""
 TURNS_A_STEP = 64
 """Batches handed out in one step; what remains ready goes on in the next, which is asked for at once."""
 
@@ -67,6 +75,10 @@ class Subscriptions:
     def end(self, subscription: Subscription, reason: str, refusal: Refusal | None = None) -> None:
         """A reader is told that nothing more will come."""
         del self._by_token[subscription.token]
+        if reason == "empty":
+            # It read to the end, so all of it arrived.
+            subscription.answered = subscription.sent
+            self._advance(subscription)
         self._forget(subscription)
         self._state.effects.append(End(subscription.token, reason, refusal))
 
@@ -92,6 +104,13 @@ class Subscriptions:
 
     def _forget(self, subscription: Subscription) -> None:
         self._state.remember_ended(subscription.token, subscription.hosted)
+        hosted = subscription.hosted
+        for sent in subscription.unreported.rest():
+            hosted.consumers.returned(subscription.consumer_id, sent.dispatch, sent.seqs)
+        for seq, (dispatch, _) in subscription.unanswered.items():
+            hosted.consumers.returned(subscription.consumer_id, dispatch, [seq])
+        subscription.unanswered.clear()
+        self._state.touch(hosted)
         subscribers = subscription.hosted.subscribers
         of_consumer = subscribers[subscription.consumer_id]
         of_consumer.remove(subscription)
@@ -110,6 +129,68 @@ class Subscriptions:
             self._make_ready(hosted, consumer_id)
         else:
             self._end_empty(hosted, consumer_id)
+
+    def report(self, token: Token, count: int, back: Sequence[tuple[int, int]]) -> None:
+        """A reader has dealt with so many messages, those that it gives back included."""
+        subscription = self._by_token[token]
+        hosted, consumer_id = subscription.hosted, subscription.consumer_id
+        for sent in subscription.unreported.take(count):
+            if subscription.window:
+                for seq in sent.seqs:
+                    subscription.sent += 1
+                    subscription.unanswered[seq] = (sent.dispatch, subscription.sent)
+                continue
+            reached, returned = without(sent, back)
+            if returned:
+                hosted.consumers.returned(consumer_id, sent.dispatch, returned)
+            if reached:
+                hosted.consumers.reported(consumer_id, sent.dispatch, reached)
+        self._advance(subscription)
+        self._state.touch(hosted)
+        if hosted.consumers.has_work(consumer_id, self._state.now):
+            self._make_ready(hosted, consumer_id)
+        else:
+            self._end_empty(hosted, consumer_id)
+
+    def answered(self, hosted: Hosted, seqs: Sequence[int]) -> None:
+        """Deliveries of a stream were answered: readers with a window may have room, and what comes next there counts."""
+        for consumer_id, subscribers in hosted.subscribers.items():
+            windowed = [subscription for subscription in subscribers if subscription.window]
+            for subscription in windowed:
+                before = len(subscription.unanswered)
+                for seq in seqs:
+                    subscription.unanswered.pop(seq, None)
+                subscription.answered += before - len(subscription.unanswered)
+                self._advance(subscription)
+            if windowed:
+                self._wake_consumer(hosted, consumer_id)
+
+    def _advance(self, subscription: Subscription) -> None:
+        """Count what a reader with a window has come to by its answers; forget what went out again meanwhile."""
+        if not subscription.window:
+            return
+        consumers, consumer_id = subscription.hosted.consumers, subscription.consumer_id
+        reached_to = subscription.answered + subscription.batch
+        by_dispatch: dict[int, list[int]] = {}
+        for seq, (dispatch, _) in subscription.unanswered.items():
+            by_dispatch.setdefault(dispatch, []).append(seq)
+        for dispatch, sent in by_dispatch.items():
+            sent.sort()
+            waiting = dict.fromkeys(consumers.waiting(consumer_id, dispatch, sent))
+            for seq in sent:
+                if seq not in waiting:
+                    del subscription.unanswered[seq]
+            reached = [seq for seq in waiting if subscription.unanswered[seq][1] <= reached_to]
+            if reached:
+                consumers.reported(consumer_id, dispatch, reached)
+
+    def _room(self, subscription: Subscription) -> int:
+        """How many messages more a reader may be sent, its credit in bytes aside."""
+        room = min(subscription.messages, UNREPORTED_MAX - len(subscription.unreported))
+        if subscription.window and room > 0:
+            self._advance(subscription)
+            room = min(room, subscription.window - len(subscription.unanswered) - len(subscription.unreported))
+        return room
 
     def wake(self, hosted: Hosted) -> None:
         """Something about this stream changed: whoever has work now becomes ready."""
@@ -159,11 +240,11 @@ class Subscriptions:
         del self._loading[(hosted.id, consumer_id)]
 
     def _deliver(self, hosted: Hosted, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
-        subscription = _next_with_credit(subscribers)
+        subscription = self._next_with_room(subscribers)
         if subscription is None:
             return
         state = self._state
-        batch = min(subscription.batch, subscription.messages)
+        batch = min(subscription.batch, self._room(subscription))
         byte_max = min(subscription.bytes, state.limits.fetch_bytes_max)
         messages = hosted.consumers.take(consumer_id, state.now, batch, byte_max)
         if messages is None or not messages.count:
@@ -171,6 +252,7 @@ class Subscriptions:
             return
         subscription.messages -= messages.count
         subscription.bytes -= messages.byte_count
+        subscription.unreported.add(messages)
         state.count_delivery(messages)
         state.effects.append(Deliver(subscription.token, messages))
         state.touch(hosted)
@@ -181,17 +263,24 @@ class Subscriptions:
         self.end_stream(hosted, "", self.lost(hosted, failure))
 
     def _end_empty(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
-        """Nothing is there for a consumer: end the readers that wanted no more, and had the credit to find out."""
+        """Nothing is there for a consumer: end the readers that wanted no more, and had the credit to find out.
+
+        Not before they have dealt with what they were sent: it may come back.
+        """
         for subscription in list(hosted.subscribers.get(consumer_id, ())):
-            if subscription.stop_when_empty and subscription.messages > 0 and subscription.bytes > 0:
+            if subscription.stop_when_empty and has_credit(subscription) and not len(subscription.unreported):
                 self.end(subscription, "empty")
 
+    def _next_with_room(self, subscribers: deque[Subscription]) -> Subscription | None:
+        """The first subscriber that may be sent something, moved behind the others."""
+        for _ in range(len(subscribers)):
+            subscription = subscribers[0]
+            subscribers.rotate(-1)
+            if has_credit(subscription) and self._room(subscription) > 0:
+                return subscription
+        return None
 
-def _next_with_credit(subscribers: deque[Subscription]) -> Subscription | None:
-    """The first subscriber with credit, moved behind the others."""
-    for _ in range(len(subscribers)):
-        subscription = subscribers[0]
-        subscribers.rotate(-1)
-        if subscription.messages > 0 and subscription.bytes > 0:
-            return subscription
-    return None
+
+def has_credit(subscription: Subscription) -> bool:
+    """Return True if a reader has room for a message, and for some bytes."""
+    return subscription.messages > 0 and subscription.bytes > 0

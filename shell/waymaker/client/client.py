@@ -25,6 +25,7 @@ from waymaker.client.checked import UINT32_MAX, Moment, Seconds, Whole, flag, se
 from waymaker.client.connection import Connection
 from waymaker.client.delivery import Acker, Message
 from waymaker.client.errors import (
+    NOT_APPLIED,
     AlreadyExistsError,
     ConnectionLostError,
     DataLossError,
@@ -181,7 +182,9 @@ class Client:
         """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
         request = wire.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
-        response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False)
+        response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
+        if response.messages and not await self._connection.flushed():
+            raise ConnectionLostError("the connection was lost; the messages go back", outcome=NOT_APPLIED)
         return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker, result.incarnation) for m in response.messages]
 
     def subscribe(
@@ -190,9 +193,9 @@ class Client:
     ) -> Subscription:  # fmt: skip
         """A consumer's messages as they come: `async for message in client.subscribe(...)`.
 
-        `prefetch` messages may wait on this side; their `ack_wait` runs. It ends by itself after `limit` messages, and no
-        more than those are taken from the consumer. Leave it early with `await subscription.close()`,
-        or use `async with`.
+        At most `prefetch` messages wait on this side, and no more than can be worked on before half their `ack_wait` is over.
+        It ends by itself after `limit` messages, and no more than those are taken from the consumer. Leave it early with
+        `await subscription.close()`, or use `async with`.
         """
         self._subscriptions = {other for other in self._subscriptions if not other.reason}
         subscription = Subscription(
@@ -430,12 +433,12 @@ class Client:
 
     async def _call(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
-        after: str = "", limit: int = 0,
+        after: str = "", limit: int = 0, reports: bool = False,
     ) -> tuple[Response, pl.CallResult]:  # fmt: skip
         """One call of the contract through the session: its checked response, and what came beside it."""
         future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
         self._connection.submit(
-            CallWork(method, request, repeatable, future, self._deadline(timeout), after=after, limit=limit)
+            CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports)
         )
         result = await future
         try:

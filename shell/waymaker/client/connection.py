@@ -13,7 +13,6 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
@@ -51,7 +50,6 @@ VERSION = 1
 FRAME_BYTES_TARGET = 512 * 1024
 """Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
 FRAME_ITEMS_MAX = 4_096
-LEFT_MAX = 1_024
 LOSSES_MAX = 5
 """How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
@@ -64,8 +62,8 @@ class Subscriber(Protocol):
     id: int
 
     def subscribe(self, frame: pl.Frame) -> None: ...
-    def deliver(self, runs: Iterable[pl.DeliveryRun], incarnation: str) -> None: ...
-    def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None: ...
+    def deliver(self, batch: pl.DeliveryBatch) -> None: ...
+    def session_lost(self) -> None: ...
     def ended(self, reason: str, error: WaymakerError | None) -> None: ...
 
 
@@ -102,9 +100,14 @@ class Connection:
         self._sweep: asyncio.TimerHandle | None = None
         self._subscribers: dict[int, Subscriber] = {}
         self._new_subscribers: list[Subscriber] = []
-        self._left: dict[int, Subscriber] = {}
+        self._received: list[int] = []
+        self._cancels: list[int] = []
+        self._waiters: list[asyncio.Future[bool]] = []
+        """Who waits until what is said of subscriptions is sent."""
+        self._unsent_waiters: list[asyncio.Future[bool]] = []
+        """The same, once it is in the frame that is being sent."""
         """Subscriptions of this session that were left: deliveries may have been under way to them."""
-        self._credits: dict[int, tuple[int, int]] = {}
+        self._credits: dict[int, pl.Credit] = {}
         self._unsubscribes: list[int] = []
 
     # ------------------------------------------------------------------------------------ open and close
@@ -250,22 +253,40 @@ class Connection:
         """Forgets a subscription and tells the server."""
         if self._subscribers.pop(subscriber.id, None) is None:
             return
-        self._credits.pop(subscriber.id, None)
         if subscriber in self._new_subscribers:
             self._new_subscribers.remove(subscriber)
         elif self._ready.is_set():
             self._unsubscribes.append(subscriber.id)
-            self._left[subscriber.id] = subscriber
-            if len(self._left) > LEFT_MAX:
-                del self._left[next(iter(self._left))]
             self._wake.set()
 
-    def credit(self, subscriber: Subscriber, messages: int, bytes_: int) -> None:
-        """Room for more of a subscription. Lost with the session: the next one is begun with fresh credit."""
+    def credit(
+        self, subscriber: Subscriber, messages: int, bytes_: int, handed_out: int, back: list[tuple[int, int]]
+    ) -> None:
+        """Room for more of a subscription, and how far it handed out. Lost with the session, in which both begin anew."""
         if self._ready.is_set() and subscriber.id in self._subscribers:
-            old_messages, old_bytes = self._credits.get(subscriber.id, (0, 0))
-            self._credits[subscriber.id] = (old_messages + messages, old_bytes + bytes_)
+            credit = self._credits.setdefault(subscriber.id, pl.Credit(subscription=subscriber.id))
+            credit.messages += messages
+            credit.bytes += bytes_
+            credit.handed_out = handed_out
+            for first, last in back:
+                credit.handed_back.add(first=first, last=last)
             self._wake.set()
+
+    async def flushed(self) -> bool:
+        """Waits until what was said of subscriptions and fetches is sent; False where the session ended before."""
+        if not self._ready.is_set():
+            return False
+        if not (self._credits or self._unsubscribes or self._received or self._unsent_waiters):
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return await waiter
+
+    def _release(self, waiters: list[asyncio.Future[bool]], sent: bool) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(sent)
+        waiters.clear()
 
     # --------------------------------------------------------------------------------------- the session
 
@@ -348,7 +369,8 @@ class Connection:
         self._closing, self._paused, self._pause_s = False, False, 0.0
         self._credits.clear()
         self._unsubscribes.clear()
-        self._left.clear()
+        self._received.clear()
+        self._cancels.clear()
         self._new_subscribers = list(self._subscribers.values())
         self._ready.set()
         self._wake.set()
@@ -365,6 +387,7 @@ class Connection:
                 while (data := self._pack()) is not None:
                     self.frames_sent += 1
                     await send(call, data)
+                    self._release(self._unsent_waiters, True)
         except CallEnded:
             pass  # the reader sees the same end, with its reason
 
@@ -408,13 +431,18 @@ class Connection:
 
     def _pack_subscriptions(self, frame: pl.Frame) -> bytes | None:
         """Adds what is to be said of subscriptions, and returns it once more; None where there is nothing."""
-        if not (self._new_subscribers or self._credits or self._unsubscribes):
+        if not (self._new_subscribers or self._credits or self._unsubscribes or self._received or self._cancels):
             return None
         for subscriber in self._new_subscribers:
             subscriber.subscribe(frame)
-        for id_, (messages, bytes_) in self._credits.items():
-            frame.credits.add(subscription=id_, messages=messages, bytes=bytes_)
+        frame.credits.extend(self._credits.values())
         frame.unsubscribes.extend(self._unsubscribes)
+        frame.received.extend(self._received)
+        frame.cancels.extend(self._cancels)
+        self._unsent_waiters += self._waiters
+        self._waiters.clear()
+        self._received.clear()
+        self._cancels.clear()
         self._new_subscribers.clear()
         self._credits.clear()
         self._unsubscribes.clear()
@@ -424,9 +452,7 @@ class Connection:
         for batch in frame.deliveries:
             subscriber = self._subscribers.get(batch.subscription)
             if subscriber is not None:
-                subscriber.deliver(batch.runs, batch.incarnation)
-            elif batch.subscription in self._left:
-                self._left[batch.subscription].too_late(batch.runs)
+                subscriber.deliver(batch)
         for replies in (frame.published, frame.acked, frame.results):
             for reply in replies:
                 work = self._inflight.pop(reply.id, None)
@@ -437,6 +463,9 @@ class Connection:
                     self._refused(work, reply.refused)
                 else:
                     self._pause_s = 0.0
+                    if work.reports:
+                        (self._received if work.is_awaited else self._cancels).append(work.id)
+                        self._wake.set()
                     work.answer(reply)
         for ended in frame.ended:
             subscriber = self._subscribers.pop(ended.subscription, None)
@@ -475,6 +504,10 @@ class Connection:
 
     def _lose(self, error: WaymakerError, again: bool = True) -> None:
         """Settles what was under way when a session ended."""
+        self._release(self._waiters, False)
+        self._release(self._unsent_waiters, False)
+        for subscriber in list(self._subscribers.values()):
+            subscriber.session_lost()
         works = sorted(self._inflight.values(), key=lambda work: work.id)
         self._inflight.clear()
         self._inflight_bytes = 0

@@ -1,8 +1,14 @@
 """A subscription: a consumer's messages, pushed within the room that this side grants.
 
-What waits here never exceeds `prefetch` messages and `prefetch_bytes` (one larger message aside), beside the run being
-handed out: credit is given back as runs are taken. A lost connection is survived by subscribing again; what is in the buffer
-stays valid, for it is the consumer that remembers what was delivered, not the connection.
+What waits here never exceeds `prefetch` messages and `prefetch_bytes` (one larger message aside), and no more than the
+program can work on in time (`pace`). The server is told how far messages were handed out, for only those count as attempts:
+
+- *before* a message is handed out where that costs little beside the work on it, and always for the first ones of a
+  subscription and for those that were delivered before. A program that dies of a message has thus been counted.
+- else a few milliseconds later. What a fast program was given in them when it dies comes first in the next session.
+
+What is not handed out goes back when this is closed, when the session is lost, and when it waited too long to be worked on in
+time. A lost connection is survived by subscribing again; the buffer belongs to the session that is lost.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +29,7 @@ from waymaker.client.errors import (
     UnavailableError,
     WaymakerError,
 )
+from waymaker.client.pace import Pace
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -30,7 +37,11 @@ if TYPE_CHECKING:
 
 RESUBSCRIBE = frozenset({"server_shutdown", "moved"})
 TURN_S = 0.005
-"""How long messages are handed out before other tasks have a turn."""
+"""How long messages are handed out before other tasks have a turn, and before the server hears of it."""
+CAREFUL_S = 0.001
+"""Work on a message that takes so long is worth a report for each."""
+CAREFUL_FIRST = 128
+"""So many messages of a subscription are reported one by one, however fast the program."""
 
 
 class Subscription:
@@ -58,17 +69,34 @@ class Subscription:
         self._prefetch_bytes = prefetch_bytes
         self._batch_size = batch_size
         self._stop_when_empty = stop_when_empty
-        self._batches: deque[Batch] = deque()
-        self._messages: Iterator[Message] | None = None
-        self._now: Batch | None = None
-        self._left = 0
+        self._pace = Pace()
+        self._batches: deque[tuple[Batch, float]] = deque()
+        """What waits, and when it came."""
+        self._run: Batch | None = None
+        """The run that is being handed out, when it came, and where its rest begins."""
+        self._run_came = 0.0
+        self._run_at = 0
+        self._chunk: deque[Message] = deque()
+        """Messages that are the program's next."""
+        self._chunk_left = 0
+        """How many of the chunk it has not been given. Lowered on the program's own thread."""
+        self._chunk_unsaid = 0
+        """Messages of the chunk that the server has not been told of."""
+        self._given_out = 0
+        self._dealt_with = 0
+        """Messages of this session that were handed out, or back, as the server is told."""
+        self._said = 0
+        self._back: list[tuple[int, int]] = []
         self._queued = 0
         self._queued_bytes = 0
         self._granted = 0
         self._granted_bytes = 0
         self._wanted = limit
         self._arrived = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._started = False
+        self._subscribed = False
+        """Whether the present session knows of this."""
         self._over = False
         self._error: WaymakerError | None = None
         self._turn_ends = 0.0
@@ -76,6 +104,7 @@ class Subscription:
     # ------------------------------------------------------------------------------ for the connection
 
     def subscribe(self, frame: pl.Frame) -> None:
+        self._subscribed = True
         self._granted, self._granted_bytes = self._room(), max(self._prefetch_bytes - self._queued_bytes, 0)
         frame.subscribes.add(
             id=self.id,
@@ -85,37 +114,57 @@ class Subscription:
             stop_when_empty=self._stop_when_empty,
             credit_messages=self._granted,
             credit_bytes=self._granted_bytes,
+            reports=True,
         )
 
     def _room(self) -> int:
         """Messages that there is room for, and that are still wanted."""
-        most = self._prefetch if self._wanted is None else min(self._prefetch, self._wanted)
+        most = self._pace.room(self._prefetch)
+        if self._wanted is not None:
+            most = min(most, self._wanted)
         return max(most - self._queued, 0)
 
-    def deliver(self, runs: Iterable[pl.DeliveryRun], incarnation: str) -> None:
-        for run in runs:
+    def deliver(self, batch: pl.DeliveryBatch) -> None:
+        now = time.monotonic()
+        self._pace.ack_wait_s = batch.ack_wait_ms / 1000
+        for run in batch.runs:
             if not check_run(run):
                 self.ended("", DataLossError(f"the server sent a malformed delivery at sequence {run.first_seq}"))
                 return
-            batch = Batch(run, self._acker, incarnation)
-            if not batch.lengths:
+            messages = Batch(run, self._acker, batch.incarnation)
+            if not messages.lengths:
                 continue
-            self._batches.append(batch)
-            self._queued += len(batch.lengths)
-            self._queued_bytes += len(batch.bodies)
-            self._granted -= len(batch.lengths)
-            self._granted_bytes -= len(batch.bodies)
+            self._batches.append((messages, now))
+            self._queued += len(messages.lengths)
+            self._queued_bytes += len(messages.bodies)
+            self._granted -= len(messages.lengths)
+            self._granted_bytes -= len(messages.bodies)
         self._arrived.set()
 
-    def too_late(self, runs: Iterable[pl.DeliveryRun]) -> None:
-        """Deliveries that were under way when this was closed go back."""
-        for run in runs:
-            self.hand_back(range(run.first_seq, run.first_seq + len(run.lengths)))
+    def session_lost(self) -> None:
+        """What was not handed out is somebody else's from now on."""
+        self._batches.clear()
+        self._run = None
+        if self._chunk_unsaid:
+            self._drop_chunk()
+        self._subscribed = False
+        self._dealt_with = self._said = 0
+        self._back = []
+        self._queued = self._queued_bytes = self._granted = self._granted_bytes = 0
+
+    def _drop_chunk(self) -> None:
+        """What of the chunk was not handed out will not be, and the server does not count it."""
+        if self._wanted is not None:
+            self._wanted += self._chunk_left
+        self._chunk.clear()
+        self._chunk_left = self._chunk_unsaid = 0
 
     def ended(self, reason: str, error: WaymakerError | None) -> None:
         if self._over:
             return
         renew = reason in RESUBSCRIBE or (isinstance(error, UnavailableError) and self._connection.options.reconnect)
+        if renew or error is not None:
+            self.session_lost()
         if renew and not self._connection.ended:
             self._connection.retry_subscriber(self)
             return
@@ -138,25 +187,20 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Message:
-        if self._left:
-            if time.monotonic() > self._turn_ends:
-                await self._yield()
-        else:
-            await self._next_run()
-        self._left -= 1
-        assert self._messages is not None
-        return next(self._messages)
-
-    async def _next_run(self) -> None:
-        batch = self._now = await self._take()
-        self._messages = iter(batch)
-        self._left = len(batch)
+        if not self._chunk:
+            await self._fill()
+        elif time.monotonic() > self._turn_ends:
+            await self._yield()
+            if not self._chunk:
+                await self._fill()
+        self.given()
+        return self._chunk.popleft()
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Whole runs instead of single messages: the cheapest way to read much. Do not mix with iteration by message."""
         while True:
             try:
-                batch = await self._take()
+                batch = await self.take()
             except StopAsyncIteration:
                 return
             yield batch
@@ -167,14 +211,82 @@ class Subscription:
             return await self.__anext__()
 
     async def take(self) -> Batch:
-        """The next run of messages; StopAsyncIteration at the end."""
-        return await self._take()
+        """The next run of messages, all of them handed out with it; StopAsyncIteration at the end."""
+        while True:
+            run = await self._next_run()
+            self._run = None
+            self._deal(len(run))
+            if await self._report():
+                self._pace.begin(time.monotonic(), len(run))
+                return run
 
-    async def _take(self) -> Batch:
-        if self._wanted == 0:
-            self._leave("limit")
-            raise StopAsyncIteration
+    async def some(self) -> list[Message]:
+        """The next messages, for a program that takes them on another thread and tells by `given`."""
+        if not self._chunk:
+            await self._fill()
+        messages = list(self._chunk)
+        self._chunk.clear()
+        return messages
+
+    def given(self) -> None:
+        """One message of the chunk is the program's."""
+        if self._chunk_left:
+            self._chunk_left -= 1
+
+    # ------------------------------------------------------------------------------------- handing out
+
+    async def _fill(self) -> None:
+        """Make the next messages the program's: one that is reported before, or a few that are reported soon."""
+        while not self._chunk:
+            run = await self._next_run()
+            count = self._careless(run)
+            messages = run[self._run_at : self._run_at + max(count, 1)]
+            self._run_at += len(messages)
+            if self._run_at == len(run):
+                self._run = None
+            self._chunk.extend(messages)
+            self._chunk_left = len(messages)
+            self._take_from_queue(len(messages))
+            if count:
+                self._chunk_unsaid = len(messages)
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(TURN_S, self._say_in_time)
+            else:
+                self._dealt_with += 1
+                if not await self._report():
+                    self._drop_chunk()
+        self._pace.begin(time.monotonic(), len(self._chunk))
+
+    def _careless(self, run: Batch) -> int:
+        """How many messages may be handed out before the server hears of it; 0: none."""
+        work_s = self._pace.work_s
+        if work_s is None or work_s >= CAREFUL_S or run.deliver_count > 1 or self._given_out < CAREFUL_FIRST:
+            return 0
+        return min(len(run) - self._run_at, max(1, int(TURN_S / max(work_s, 1e-7))))
+
+    async def _next_run(self) -> Batch:
+        """The run to be handed out from; what waited too long to be worked on in time goes back instead."""
+        self._settle_chunk()
+        self._pace.end(time.monotonic())
+        while True:
+            if self._wanted == 0:
+                self._leave("limit")
+                raise StopAsyncIteration
+            if self._run is None:
+                self._run, self._run_came = await self._take_run()
+                self._run_at = 0
+            if time.monotonic() - self._run_came <= self._pace.fresh_s():
+                return self._run
+            count = len(self._run) - self._run_at
+            self._back.append((self._dealt_with + 1, self._dealt_with + count))
+            self._run = None
+            self._dealt_with += count
+            self._queued -= count
+
+    async def _take_run(self) -> tuple[Batch, float]:
         self._start()
+        if not self._batches:
+            self._say()
         while not self._batches:
             if self._over:
                 if self._error is not None:
@@ -184,13 +296,21 @@ class Subscription:
             await self._wait()
         if time.monotonic() > self._turn_ends:
             await self._yield()
-        batch = self._batches.popleft()
-        self._queued -= len(batch)
+            if not self._batches:
+                return await self._take_run()
+        batch, came = self._batches.popleft()
         self._queued_bytes -= len(batch.bodies)
+        return batch, came
+
+    def _deal(self, count: int) -> None:
+        self._dealt_with += count
+        self._take_from_queue(count)
+
+    def _take_from_queue(self, count: int) -> None:
+        self._queued -= count
+        self._given_out += count
         if self._wanted is not None:
-            self._wanted = max(self._wanted - len(batch), 0)
-        self._give_back()
-        return batch
+            self._wanted = max(self._wanted - count, 0)
 
     async def _wait(self) -> None:
         """Waits for what comes next. A server that is asked to stop when empty owes an answer, within the client's timeout."""
@@ -209,21 +329,58 @@ class Subscription:
         await asyncio.sleep(0)
         self._turn_ends = time.monotonic() + TURN_S
 
-    def _give_back(self) -> None:
-        """Grants room again, in portions of a quarter so that credits cost little."""
-        if self._over:
+    # --------------------------------------------------------------------------------------- reporting
+
+    def _settle_chunk(self) -> None:
+        """Count what the program was given of the present chunk."""
+        if self._chunk_unsaid:
+            given = self._chunk_unsaid - self._chunk_left
+            self._dealt_with += given
+            self._chunk_unsaid -= given
+            if self._dealt_with and not self._chunk_unsaid and not self._batches:
+                self._say()
+
+    def _say_in_time(self) -> None:
+        self._timer = None
+        if self._chunk_unsaid:
+            self._settle_chunk()
+            self._say()
+
+    def _say(self) -> None:
+        """Tell how far messages were handed out, and grant room for more."""
+        if not self._subscribed:
             return
-        messages = self._room() - self._granted
-        bytes_ = self._prefetch_bytes - self._queued_bytes - self._granted_bytes
-        if messages * 4 >= self._prefetch or bytes_ * 4 >= self._prefetch_bytes or not self._batches:
-            messages, bytes_ = max(messages, 0), max(bytes_, 0)
-            self._granted += messages
-            self._granted_bytes += bytes_
-            if messages or bytes_:
-                self._connection.credit(self, messages, bytes_)
+        messages = max(self._room() - self._granted, 0)
+        bytes_ = max(self._prefetch_bytes - self._queued_bytes - self._granted_bytes, 0)
+        if not (messages or bytes_ or self._back) and self._dealt_with == self._said:
+            return
+        self._granted += messages
+        self._granted_bytes += bytes_
+        self._said = self._dealt_with
+        back, self._back = self._back, []
+        self._connection.credit(self, messages, bytes_, self._dealt_with, back)
+
+    async def _report(self) -> bool:
+        """Tell how far messages were handed out, and wait until it is sent. False where the session was lost before."""
+        if self._over:
+            return True
+        self._say()
+        return await self._connection.flushed()
+
+    # ------------------------------------------------------------------------------------------ ending
 
     def _leave(self, reason: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._over:
+            self._settle_chunk()
+            if not self._chunk_unsaid:
+                for message in self._chunk:
+                    # The server was told that it is the program's, which then wanted no more.
+                    message.nak()
+                self._drop_chunk()
+            self._say()
             self._over = True
             self.reason = reason
             self._error = None
@@ -233,26 +390,15 @@ class Subscription:
     async def close(self, timeout: float | None = 5.0) -> None:
         """Ends it. Messages that nobody took go back to the consumer at once; acknowledgements given are confirmed first."""
         self._leave("closed")
+        self.session_lost()
         if self._connection.ended:
             return
-        left: list[int] = []
-        if self._now is not None and self._left:
-            left.extend(range(self._now.last_seq - self._left + 1, self._now.last_seq + 1))
-        for batch in self._batches:
-            left.extend(range(batch.first_seq, batch.last_seq + 1))
-        self._batches.clear()
-        self._left = 0
-        self.hand_back(left)
         try:
-            await self._acker.flush(timeout)
+            async with asyncio.timeout(timeout):
+                await self._connection.flushed()
+                await self._acker.flush(timeout)
         except TimeoutError:
             return
-
-    def hand_back(self, seqs: Iterable[int]) -> None:
-        """Gives messages back that nobody worked on."""
-        if not self._connection.ended:
-            for seq in seqs:
-                self._acker.say(pl.NAK, seq, 0)
 
     async def __aenter__(self) -> Self:
         self._start()

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, seconds
 from waymaker.client.client import UNSET, Client, Timeout
-from waymaker.client.delivery import Batch, Message
+from waymaker.client.delivery import Message
 from waymaker.client.errors import ClosedError, WaymakerError
 from waymaker.client.flow import check_source
 from waymaker.client.loop_thread import LoopThread
@@ -357,7 +357,7 @@ class SyncSubscription:
     def __init__(self, client: SyncClient, subscription: Subscription) -> None:
         self._client = client
         self._subscription = subscription
-        self._batch: Iterator[Message] = iter(())
+        self._messages: deque[Message] = deque()
 
     @property
     def reason(self) -> str:
@@ -374,31 +374,24 @@ class SyncSubscription:
 
     def next(self, timeout: float | None) -> SyncMessage | None:
         """The next message; None at the end, TimeoutError where none came within `timeout` seconds."""
-        message = next(self._batch, None)
-        while message is None:
-            batch = self._client._wait(self._take(timeout))
-            if batch is None:
+        if not self._messages:
+            self._messages.extend(self._client._wait(self._some(timeout)))
+            if not self._messages:
                 return None
-            self._batch = iter(batch)
-            message = next(self._batch, None)
-        return SyncMessage.of(message, self._client)
+        self._subscription.given()
+        return SyncMessage.of(self._messages.popleft(), self._client)
 
-    async def _take(self, timeout: float | None) -> Batch | None:
+    async def _some(self, timeout: float | None) -> list[Message]:
         async with asyncio.timeout(timeout):
             try:
-                return await self._subscription.take()
+                return await self._subscription.some()
             except StopAsyncIteration:
-                return None
+                return []
 
     def close(self) -> None:
         """Ends it; messages that nobody took go back to the consumer."""
-        left = [message.seq for message in self._batch]
-
-        async def close() -> None:
-            self._subscription.hand_back(left)
-            await self._subscription.close()
-
-        self._client._wait(close())
+        self._messages.clear()
+        self._client._wait(self._subscription.close())
 
     def __enter__(self) -> Self:
         return self

@@ -40,6 +40,14 @@ class Work:
         self.sent = False
         self.losses = 0
 
+    reports = False
+    """Whether the server is told that the answer reached its caller, or that it found nobody."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the answer still."""
+        return True
+
     @property
     def messages(self) -> int:
         """Messages to be published: their number in a frame is bounded."""
@@ -82,11 +90,11 @@ def timed_out(sent: bool, absence: str = "") -> DeadlineExceededError:
 class CallWork(Work):
     """One call of the contract. `repeatable` calls change nothing and survive a lost connection by being sent again."""
 
-    __slots__ = ("method", "request", "after", "limit", "repeatable", "future")
+    __slots__ = ("method", "request", "after", "limit", "repeatable", "future", "reports")
 
     def __init__(
         self, method: str, request: Proto, repeatable: bool, future: asyncio.Future[pl.CallResult],
-        deadline: float | None, after: str = "", limit: int = 0,
+        deadline: float | None, after: str = "", limit: int = 0, reports: bool = False,
     ) -> None:  # fmt: skip
         self.method = method
         self.request = request.SerializeToString()
@@ -94,13 +102,25 @@ class CallWork(Work):
         self.limit = limit
         self.repeatable = repeatable
         self.future = future
+        self.reports = reports
         super().__init__(len(self.request) + len(after) + CALL_OVERHEAD_BYTES, deadline)
 
     def fill(self, frame: pl.Frame) -> bool:
         if self.future.done():
             return False
-        frame.calls.add(id=self.id, method=self.method, request=self.request, after=self.after, limit=self.limit)
+        frame.calls.add(
+            id=self.id,
+            method=self.method,
+            request=self.request,
+            after=self.after,
+            limit=self.limit,
+            reports=self.reports,
+        )
         return True
+
+    @property
+    def is_awaited(self) -> bool:
+        return not self.future.done()
 
     def answer(self, reply: pl.CallResult) -> None:
         if not self.future.done():

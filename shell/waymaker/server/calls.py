@@ -29,7 +29,7 @@ from waymaker.server.statuses import (
     next_trailer,
 )
 from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
-from waymaker_core.requests import Request
+from waymaker_core.requests import Messages, Request
 from waymaker_core.types import Principal
 
 T = TypeVar("T")
@@ -129,6 +129,8 @@ class Calls:
             answer, bodies = await self._engine.ask(principal, request)
             if isinstance(answer, Refusal):
                 return answer
+            if isinstance(answer.value, Messages) and answer.value.fetched is not None:
+                context.add_done_callback(partial(self._fetched, answer.value))  # type: ignore[arg-type]
             if rpc.paged and (cursor := next_page(answer)):
                 context.set_trailing_metadata(next_trailer(cursor))
             if word := incarnation_of(answer):
@@ -136,6 +138,13 @@ class Calls:
             return rpc.encode(answer, bodies, self._serving)
         except Exception as error:
             return internal_error(error, rpc.name, principal, admitted=True)
+
+    def _fetched(self, messages: Messages, context: Any) -> None:
+        """A fetch's call is over: done, or given up by its caller before the answer left."""
+        if context.done():
+            self._engine.arrived(messages)
+        else:
+            self._engine.did_not_arrive(messages)
 
 
 class Router(grpc.GenericRpcHandler):

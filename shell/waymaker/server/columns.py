@@ -6,7 +6,7 @@ The hot path of publishing: one pass over a batch, no object a message. The byte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import add
 from typing import Any
@@ -161,6 +161,20 @@ def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:
         raise invalid("headers that are not valid") from None
 
 
+def spans(ranges: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Ranges of sequences, first and last of each. Raises `RefusedError`."""
+    found: list[tuple[int, int]] = []
+    for data in ranges:
+        try:
+            span = pipe.SeqRange.FromString(data)
+        except DecodeError:
+            raise invalid("a range of sequences that is not valid") from None
+        if span.last < span.first:
+            raise invalid("a range of sequences that ends before it begins")
+        found.append((span.first, span.last))
+    return found
+
+
 def ack_request(batch: Any, limits: Limits) -> Ack:
     """A batch of acknowledgements. Raises `RefusedError`."""
     kind = _ACK_KINDS.get(batch.kind)
@@ -171,17 +185,11 @@ def ack_request(batch: Any, limits: Limits) -> Ack:
         raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     seqs = list(batch.seqs)
     count = len(seqs)
-    for data in batch.ranges:
-        try:
-            span = pipe.SeqRange.FromString(data)
-        except DecodeError:
-            raise invalid("a range of sequences that is not valid") from None
-        if span.last < span.first:
-            raise invalid("a range of sequences that ends before it begins")
-        count += span.last - span.first + 1
+    for first, last in spans(batch.ranges):
+        count += last - first + 1
         if count > limits.ack_batch_max:
             break
-        seqs.extend(range(span.first, span.last + 1))
+        seqs.extend(range(first, last + 1))
     if count > limits.ack_batch_max:
         raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     if not seqs:

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -26,7 +26,7 @@ from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.incidents import internal_error, logged
 from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
 from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
-from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.outcomes import Answer, Outcome, Refusal, Status
 from waymaker_core.requests import Messages, Request
 from waymaker_core.types import ANYONE, Now, Principal, Token
@@ -167,6 +167,21 @@ class Engine:
         if token in self._lines:
             self.push(Credit(token, messages, bytes_))
 
+    def report(self, token: Token, count: int, back: Sequence[tuple[int, int]] = ()) -> None:
+        """Of the messages for a channel, so many were dealt with, those that go `back` included."""
+        if token in self._lines:
+            self.push(Report(token, count, back))
+
+    def arrived(self, messages: Messages) -> None:
+        """The answer to a fetch reached its caller."""
+        if messages.fetched is not None:
+            self.push(Report(messages.fetched, messages.count))
+
+    def did_not_arrive(self, messages: Messages) -> None:
+        """The answer to a fetch found nobody."""
+        if messages.fetched is not None:
+            self.push(Cancel(messages.fetched))
+
     def cancel(self, token: Token) -> None:
         """Nobody waits any more: no callback comes after this."""
         if self._calls.pop(token, None) is not None or self._lines.pop(token, None) is not None:
@@ -300,9 +315,11 @@ class Engine:
     # ------------------------------------------------------------ effects
 
     def _reply(self, reply: Reply) -> None:
-        if reply.token not in self._calls:
-            return
         answer = reply.answer
+        if reply.token not in self._calls:
+            if isinstance(answer, Answer) and isinstance(answer.value, Messages):
+                self.did_not_arrive(answer.value)
+            return
         if type(answer) is not Answer or type(answer.value) is not Messages:
             self._answer(reply, None)
             return
@@ -328,6 +345,8 @@ class Engine:
         on_answer = self._calls.pop(reply.token, None)
         if on_answer is not None:
             self._call_back(on_answer, reply.answer, bodies)
+        elif isinstance(reply.answer, Answer) and isinstance(reply.answer.value, Messages):
+            self.did_not_arrive(reply.answer.value)
 
     def _call_back(self, on_answer: OnAnswer, answer: Answer | Refusal, bodies: Bodies | None) -> None:
         """Hand an answer over. A callback that raises has had its answer: it fails alone."""

@@ -164,7 +164,7 @@ def parse_frame(
     deep = len(data) > walked_bytes_min
     try:
         for number, at, length in _items(data, _Budget(items_max)):
-            if number == _UNSUBSCRIBES:
+            if number in _NUMBERS:
                 packed_bytes.spend(length)
             elif deep and number in _COLUMNS and at + length <= len(data):
                 _count_parts(data, at, at + length, _COLUMNS[number], fields, packed_bytes)
@@ -173,16 +173,23 @@ def parse_frame(
     return LazyFrame.FromString(data)
 
 
-_UNSUBSCRIBES: Final = pipeline_pb2.Frame.UNSUBSCRIBES_FIELD_NUMBER
+_NUMBERS: Final = frozenset(field.number for field in pipeline_pb2.Frame.DESCRIPTOR.fields if field.is_packed)
+"""The columns of a frame itself."""
 _COLUMNS: Final = {
     pipeline_pb2.Frame.DESCRIPTOR.fields_by_name[name].number: frozenset(
         column.number for column in batch.DESCRIPTOR.fields if column.is_packed
     )
-    for name, batch in (("publishes", pipeline_pb2.PublishBatch), ("acks", pipeline_pb2.AckBatch))
+    for name, batch in (
+        ("publishes", pipeline_pb2.PublishBatch),
+        ("acks", pipeline_pb2.AckBatch),
+        ("credits", pipeline_pb2.Credit),
+    )
 }
 """The packed columns of the batches, by the batch's field in a frame."""
-_LEFT_AS_BYTES: Final = (("PublishBatch", "headers"), ("AckBatch", "ranges"))
-_FROM_CLIENTS: Final = ("hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes")
+_LEFT_AS_BYTES: Final = (("PublishBatch", "headers"), ("AckBatch", "ranges"), ("Credit", "handed_back"))
+_FROM_CLIENTS: Final = (
+    "hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes", "received", "cancels",
+)  # fmt: skip
 
 
 def _lazy_frame() -> Any:

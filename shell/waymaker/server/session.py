@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from waymaker.disk.store import Bodies
 from waymaker.server import session_wire as wire
 from waymaker.server.calls import Context, SessionCall
-from waymaker.server.columns import ack_request, publish_request
+from waymaker.server.columns import ack_request, publish_request, spans
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
 from waymaker.server.guard import parse_frame
@@ -35,7 +35,7 @@ from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import OK, Answer, CodeError, Refusal, RefusedError, Status, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted, invalid
 from waymaker_core.requests import Messages
 from waymaker_core.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
@@ -57,6 +57,7 @@ MESSAGE_COST_BYTES: Final = 64
 OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
 """How a closing server ends a session: all that was read has been answered, so what has no answer was not applied."""
 
+_CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
 _SLICE_MESSAGES: Final = 4_096
 _SLICE_BYTES_MIN: Final = 64 << 10
@@ -143,25 +144,28 @@ class _Load:
 class _Outgoing:
     """A fragment to be sent, and what its sending frees."""
 
-    __slots__ = ("data", "load", "subscription", "messages", "bytes")
+    __slots__ = ("data", "load", "subscription", "messages", "bytes", "fetched")
 
     def __init__(
         self, data: bytes, load: _Load | None = None, subscription: _Subscription | None = None, messages: int = 0,
-        bytes_: int = 0,
+        bytes_: int = 0, fetched: Messages | None = None,
     ) -> None:  # fmt: skip
         self.data = data
         self.load = load
         self.subscription = subscription
         self.messages = messages
         self.bytes = bytes_
+        self.fetched = fetched
 
 
 class _Subscription:
     """A subscription of a session: the engine's channel, and the ledger of its credit."""
 
-    def __init__(self, session: Session, id_: int) -> None:
+    def __init__(self, session: Session, id_: int, reports: bool) -> None:
         self.id = id_
         self.token: Token | None = None
+        self.reports = reports
+        self._written = 0
         self._session = session
         self._client_messages = 0
         self._client_bytes = 0
@@ -178,7 +182,15 @@ class _Subscription:
         """gRPC has taken this over."""
         self._lent_messages -= messages
         self._lent_bytes -= bytes_
+        if not self.reports and self.token is not None:
+            self._written += messages
+            self._session.engine.report(self.token, self._written)
         self._lend()
+
+    def handed_out(self, count: int, back: list[tuple[int, int]]) -> None:
+        """The client says how far it has dealt with messages."""
+        if self.reports and self.token is not None:
+            self._session.engine.report(self.token, count, back)
 
     def _lend(self) -> None:
         """Pass credit on to the core, at most a slice, and not in crumbs."""
@@ -231,6 +243,10 @@ class Session:
         self._unsent_bytes = 0
         self._used_bytes = 0
         self._open: dict[int, Token | None] = {}
+        self._fetched: dict[int, Messages] = {}
+        """Answers to fetches of which the client is to say whether they reached its program."""
+        self._unwanted: set[int] = set()
+        """Calls that the client cancelled before they were answered."""
         self._weighty_open = 0
         self._weighty_waiting: deque[Callable[[], None]] = deque()
         self._subscriptions: dict[int, _Subscription] = {}
@@ -280,6 +296,12 @@ class Session:
             if token is not None:
                 self.engine.cancel(token)
         self._open.clear()
+        for fetched in self._fetched.values():
+            self.engine.did_not_arrive(fetched)
+        self._fetched.clear()
+        for item in self._outgoing:
+            if item.fetched is not None:
+                self.engine.did_not_arrive(item.fetched)
         self._weighty_waiting.clear()
         self._outgoing.clear()
 
@@ -321,6 +343,8 @@ class Session:
                 item.load.items -= 1
                 if not item.load.items:
                     self._used_bytes -= item.load.cost_bytes
+            if item.fetched is not None:
+                self.engine.arrived(item.fetched)
             if item.subscription is not None:
                 item.subscription.sent(item.messages, item.bytes)
         self._start_weighty()
@@ -393,7 +417,14 @@ class Session:
         for credit in frame.credits:
             subscription = self._subscriptions.get(credit.subscription)
             if subscription is not None:
+                if credit.handed_out:
+                    subscription.handed_out(credit.handed_out, spans(credit.handed_back))
                 subscription.grant(credit.messages, credit.bytes)
+        for call_id in frame.received:
+            if (fetched := self._fetched.pop(call_id, None)) is not None:
+                self.engine.arrived(fetched)
+        for call_id in frame.cancels:
+            self._cancel(call_id)
         for subscription_id in frame.unsubscribes:
             self._unsubscribe(subscription_id)
         for subscribe in frame.subscribes:
@@ -470,32 +501,56 @@ class Session:
             self._done(id_, load, wire.call_result(id_, judged(error), ""))
             return
         if rpc.weighty:
-            self._weighty_waiting.append(partial(self._ask_weighty, id_, rpc, request, load))
+            self._weighty_waiting.append(partial(self._ask_weighty, id_, rpc, request, load, call.reports))
             self._start_weighty()
         else:
             self._ask(id_, request, partial(self._answered, id_, rpc, load, time.perf_counter()))
 
     def _answered(
-        self, id_: int, rpc: Rpc, load: _Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
-    ) -> None:
+        self, id_: int, rpc: Rpc, load: _Load, started: float, answer: Answer | Refusal, bodies: Bodies | None,
+        reports: bool = False,
+    ) -> None:  # fmt: skip
         self._observe(rpc.name, started, answer)
+        fetched: Messages | None = None
         if isinstance(answer, Refusal):
             data = wire.call_refused(id_, answer)
         else:
             try:
                 response = rpc.encode(answer, bodies, self._serving)
                 data = wire.call_result(id_, response, next_page(answer), incarnation_of(answer))
+                if isinstance(answer.value, Messages) and answer.value.fetched is not None:
+                    fetched = answer.value
             except Exception as error:
                 data = wire.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
-        self._done(id_, load, data)
+        if fetched is not None and id_ in self._unwanted:
+            self.engine.did_not_arrive(fetched)
+            fetched = None
+        elif fetched is not None and reports:
+            self._fetched[id_] = fetched
+            fetched = None
+        self._unwanted.discard(id_)
+        self._open.pop(id_, None)
+        self.send(_Outgoing(data, load, fetched=fetched))
 
-    def _ask_weighty(self, id_: int, rpc: Rpc, request: core.Request, load: _Load) -> None:
+    def _cancel(self, id_: int) -> None:
+        """Nobody waits for a call any more: what it takes from a consumer goes back."""
+        fetched = self._fetched.pop(id_, None)
+        if fetched is not None:
+            self.engine.did_not_arrive(fetched)
+        elif id_ in self._open:
+            self._unwanted.add(id_)
+
+    def _ask_weighty(self, id_: int, rpc: Rpc, request: core.Request, load: _Load, reports: bool) -> None:
+        if id_ in self._unwanted:
+            self._unwanted.discard(id_)
+            self._done(id_, load, wire.call_refused(id_, _CANCELLED))
+            return
         self._weighty_open += 1
         started = time.perf_counter()
 
         def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
             self._weighty_open -= 1
-            self._answered(id_, rpc, load, started, answer, bodies)
+            self._answered(id_, rpc, load, started, answer, bodies, reports)
             self._start_weighty()
 
         self._ask(id_, request, answered)
@@ -518,7 +573,7 @@ class Session:
             refusal = exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
             self.send(_Outgoing(wire.ended(message.id, "", refusal)))
             return
-        subscription = _Subscription(self, message.id)
+        subscription = _Subscription(self, message.id, message.reports)
         self._subscriptions[message.id] = subscription
         batch_size = message.batch_size or _SLICE_MESSAGES
         request = core.Subscribe(message.stream, message.consumer, batch_size, message.stop_when_empty)

@@ -145,6 +145,9 @@ def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
         word = messages.incarnation.encode()
         parts += (b"\x1a", varint(len(word)), word)
         size += 1 + len(parts[-2]) + len(word)
+    if messages.ack_wait_ms:
+        parts += (b"\x20", varint(messages.ack_wait_ms))
+        size += 1 + len(parts[-1])
     return b"".join([_DELIVERIES, varint(size), *parts])
 
 

@@ -30,6 +30,9 @@ from waymaker_proto import waymaker_streams_pb2 as pb
 _WINDOW_BYTES: Final = 1 << 20
 _WINDOW_MESSAGES_MAX: Final = 1_024
 _WATCH_WINDOW: Final = 64
+UNANSWERED_MIN: Final = 128
+"""Messages that a subscription may have unanswered at least, whatever it takes at a time: so that who reads some and answers
+later, or not at all, gets them; no more, for what a transport holds for a reader that stands still is kept from others."""
 _CONSUMER_EVENTS: Final = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETED)
 
 
@@ -82,8 +85,10 @@ class Streaming:
             message = pb.SubscribeRequest.FromString(data)
         except DecodeError:
             await abort(context, invalid("the request is not a valid SubscribeRequest").refusal)
-        request = Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty)
-        window = min(message.batch_size or self._serving.limits.subscription_default, _WINDOW_MESSAGES_MAX)
+        batch = message.batch_size or self._serving.limits.subscription_default
+        unanswered = max(batch, UNANSWERED_MIN)
+        request = Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty, unanswered)
+        window = min(batch, _WINDOW_MESSAGES_MAX)
         del data, message  # a subscription lasts; the fields that nobody knows, which may be megabytes, need not
         await self._run("Subscribe", principal, request, window, context)
 
@@ -102,6 +107,7 @@ class Streaming:
                 # Nothing may happen for hours: the headers tell a watcher that it will hear of whatever it does from now on.
                 await context.send_initial_metadata(())
             told = False
+            written = 0
             while True:
                 item = await inbox.take()
                 if isinstance(item, End):
@@ -119,6 +125,8 @@ class Streaming:
                         await context.send_initial_metadata(((INCARNATION_METADATA, messages.incarnation),))
                     for wire in wire_messages(messages, bodies):
                         await context.write(b"\x0a" + varint(len(wire)) + wire)
+                        written += 1
+                        self._engine.report(token, written)
                     self._engine.credit(token, messages.count, messages.byte_count)
         except Exception as error:
             refusal = internal_error(error, name, principal, admitted=True)

@@ -33,8 +33,19 @@ def _closely_watched(plan: Plan) -> bool:
     return plan.workers >= 3 and not plan.disk.read_error and not plan.rot and plan.limits.fetch_bytes_max > 100_000
 
 
-def _failing_reads(plan: Plan) -> bool:
-    return plan.disk.read_error >= 2_000
+def _fails_to_arrive(plan: Plan) -> bool:
+    return plan.disk.read_error >= 2_000 or plan.cancel > 0
+
+
+def _as_if_reported(original: Any) -> Any:
+    def take(group: Group, *arguments: Any) -> Any:
+        messages = original(group, *arguments)
+        for run in messages.runs if messages is not None else ():
+            seqs = [run.first_seq + index for index in range(len(run.lengths))]
+            group.pending.report(seqs, group.dispatches)
+        return messages
+
+    return take
 
 
 def _not_logged(_: Any) -> Any:
@@ -351,9 +362,12 @@ CONSUMER = {
     "silent-end": Mutant(
         "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,
     ),
-    "count-unsent": Mutant(
-        "what could not be read was no delivery", ("acked survives", "floor honest"), Consumers, "not_sent", nothing,
-        _failing_reads,
+    "count-at-departure": Mutant(
+        "a delivery counts as an attempt only where it is reported", ("acked survives", "floor honest", "delivery count"),
+        consumers, "take", _as_if_reported, _fails_to_arrive,
+    ),
+    "count-no-report": Mutant(
+        "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,
     ),
     "new-ones-first": Mutant(
         "redeliveries that are due go before what is new", ("in order",), taking, "_joined", _new_first,

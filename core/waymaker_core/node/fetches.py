@@ -1,0 +1,53 @@
+"""Answers to fetches, until it is known whether they reached their callers.
+
+A fetch counts as an attempt where its answer left to a caller that was still there. The executor says so for each that
+carries messages, or cancels it; then they were none and are due at once.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.consumer.unreported import Unreported
+from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.state import NodeState
+from waymaker_core.requests import Messages
+from waymaker_core.types import ConsumerId, Token
+
+
+class Fetches:
+    """Fetched messages by the token of their call."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self._open: dict[Token, tuple[Hosted, ConsumerId, Unreported]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, token: Token, hosted: Hosted, consumer_id: ConsumerId, messages: Messages) -> None:
+        """An answer leaves."""
+        sent = Unreported()
+        sent.add(messages)
+        messages.fetched = token
+        self._open[token] = (hosted, consumer_id, sent)
+
+    def report(self, token: Token) -> None:
+        """It reached its caller."""
+        found = self._open.pop(token, None)
+        if found is not None:
+            hosted, consumer_id, unreported = found
+            for sent in unreported.rest():
+                hosted.consumers.reported(consumer_id, sent.dispatch, sent.seqs)
+            self._state.touch(hosted)
+
+    def cancel(self, token: Token) -> None:
+        """It did not, and will not."""
+        found = self._open.pop(token, None)
+        if found is not None:
+            hosted, consumer_id, unreported = found
+            for sent in unreported.rest():
+                hosted.consumers.returned(consumer_id, sent.dispatch, sent.seqs)
+            self._state.touch(hosted)
+
+    def forget(self, token: Token) -> None:
+        """It could not be read, and was given back already."""
+        self._open.pop(token, None)
