@@ -72,6 +72,13 @@ def test_info_of_a_stream_in_both_forms(orders: FakeServer, waymaker: Command) -
     assert (info["name"], info["subjects"], info["messages"], info["max_msgs"]) == ("orders", ["orders.>"], 3, 0)
 
 
+def test_info_says_in_capitals_where_an_interest_stream_keeps_nothing(waymaker: Command) -> None:
+    assert waymaker("stream", "add", "i", "--retention", "interest").code == 0
+    assert "KEEPS NOTHING" in waymaker("stream", "info", "i").err
+    assert waymaker("consumer", "add", "i", "c").code == 0
+    assert "KEEPS NOTHING" not in waymaker("stream", "info", "i").err
+
+
 def test_a_missing_stream_has_its_exit_code_and_its_hint(waymaker: Command) -> None:
     ran = waymaker("stream", "info", "nowhere")
     assert ran.code == exits.NOT_FOUND

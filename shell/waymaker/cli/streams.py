@@ -113,7 +113,14 @@ async def ls(client: Client, *, long: bool, as_json: bool) -> None:
 @connected
 async def info(client: Client, *, name: str, as_json: bool) -> None:
     """Show a stream's settings and figures."""
-    _show(await client.stream_info(name), as_json)
+    from waymaker.client.values import Retention
+
+    found = await client.stream_info(name)
+    _show(found, as_json)
+    if found.config.retention is Retention.INTEREST and not await client.list_consumers(name):
+        output.note(
+            "THIS STREAM HAS NO CONSUMERS AND KEEPS NOTHING: interest retention holds messages for consumers alone"
+        )
 
 
 @stream.command("edit")
