@@ -67,6 +67,10 @@ class Limits:
     parked_calls_max: int = 10_000
     """Calls waiting for a block index to be read."""
 
+    # Time
+    clock_ahead_max_ms: int = 3_600_000
+    """How far a stream's server time may run ahead of a wall clock that was set back; past it, it is taken back, too."""
+
     # Store
     segment_bytes: int = 32 * MIB
     segments_spare: int = 1

@@ -27,21 +27,22 @@ class PublishRecord:
     `lengths` ('I': stored body bytes), `subjects`. Sequences run from `first_seq` unless `seqs` ('Q', an import with gaps)
     gives each. `truncate_to`: every message below goes (0: none). `drop_seqs`/`drop_sizes`: single messages that go.
     `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
-    `clock_ms`: the stream's greatest server time up to here, below which no later server time goes (0: unchanged).
+    `clock_ms`: the stream's server time from here on, below which no later one goes (0: unchanged). Less than before it is
+    a correction (see `stream.clock`). `corrects` says so while the record is not joined with others; it is not stored.
     The stored bodies travel beside the record, in the frame's body.
     """
 
     KIND = 1
     __slots__ = (
         "first_seq", "seqs", "times_ms", "sizes", "lengths", "subjects", "truncate_to", "drop_seqs", "drop_sizes",
-        "reserved_to", "clock_ms", "producer_id", "producer_epoch", "producer_number",
+        "reserved_to", "clock_ms", "producer_id", "producer_epoch", "producer_number", "corrects",
     )  # fmt: skip
 
     def __init__(
         self, first_seq: int, times_ms: array[int], sizes: array[int], lengths: array[int], subjects: list[str],
         seqs: array[int] | None = None, truncate_to: int = 0, drop_seqs: array[int] | None = None,
         drop_sizes: array[int] | None = None, reserved_to: int = 0, clock_ms: int = 0, producer_id: int = 0,
-        producer_epoch: int = 0, producer_number: int = 0,
+        producer_epoch: int = 0, producer_number: int = 0, corrects: bool = False,
     ) -> None:  # fmt: skip
         self.first_seq = first_seq
         self.times_ms = times_ms
@@ -57,17 +58,23 @@ class PublishRecord:
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.producer_number = producer_number
+        self.corrects = corrects
 
 
 class PruneRecord:
-    """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`."""
+    """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`.
+
+    `clock_ms`: server time is taken back to it (0: unchanged), see `stream.clock`.
+    """
 
     KIND = 2
-    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes")
+    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes", "clock_ms")
 
     def __init__(
-        self, truncate_to: int = 0, drop_seqs: array[int] | None = None, drop_sizes: array[int] | None = None
-    ) -> None:
+        self, truncate_to: int = 0, drop_seqs: array[int] | None = None, drop_sizes: array[int] | None = None,
+        clock_ms: int = 0,
+    ) -> None:  # fmt: skip
+        self.clock_ms = clock_ms
         self.truncate_to = truncate_to
         self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
         self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()

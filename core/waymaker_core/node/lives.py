@@ -122,6 +122,7 @@ class Lives:
     def _apply_to_stream(self, hosted: Hosted, item: Gathered) -> None:
         state, record, chunk = self._state, item.record, item.chunk
         kind = type(record)
+        clock_ms = hosted.stream.clock_ms
         if kind is PublishRecord:
             assert isinstance(record, PublishRecord)
             before = hosted.stream.bytes
@@ -133,6 +134,12 @@ class Lives:
             state.stats.published_bytes += item.body_bytes
         else:
             self._apply_other(hosted, item)
+        if hosted.stream.clock_ms < clock_ms:
+            state.stats.clock_corrections += 1
+            state.log(
+                "warning", "clock_corrected", stream=hosted.name, account=hosted.life.account,
+                ahead_ms=clock_ms - hosted.stream.clock_ms, server_time_ms=hosted.stream.clock_ms,
+            )  # fmt: skip
         self.changed[hosted.id] = hosted
         state.touched[hosted.id] = hosted
         released = hosted.stream.take_released()

@@ -59,7 +59,9 @@ class Retention:
         """Wake at the end of the oldest message, but not more often than the interval."""
         now, due = self._state.now, None
         expiry_ms = hosted.stream.next_expiry_ms() if hosted.stream.config.max_age_ms else None
-        if expiry_ms is not None:
+        if expiry_ms is not None and hosted.stream.is_ahead(now.wall_ms):
+            due = now.mono_ns
+        elif expiry_ms is not None:
             due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, hosted.judged_ns + self._interval_ns)
         self._state.timers.arm(Timer.AGE, hosted.id, due)
 

@@ -16,7 +16,8 @@ class NodeStats:
     __slots__ = (
         "calls", "calls_refused", "published_messages", "published_bytes", "publish_failures", "delivered_messages",
         "delivered_bytes", "redelivered_messages", "acked_messages", "termed_messages", "naked_messages",
-        "dropped_messages", "dead_letters", "dead_letters_kept_back", "pruned_messages", "records_committed", "commits",
+        "dropped_messages", "dead_letters", "dead_letters_kept_back", "pruned_messages", "clock_corrections",
+        "records_committed", "commits",
         "journal_bytes_written", "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads",
         "index_evictions", "unreadable", "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
         "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "gathered_records",
@@ -51,6 +52,8 @@ class NodeStats:
         """Times that a message was kept since its dead letter would not stay; each is tried again every second."""
         self.pruned_messages = 0
         """Messages removed by retention and updates."""
+        self.clock_corrections = 0
+        """Times that a stream's server time ran too far ahead of the wall clock and was taken back."""
         self.records_committed = 0
         self.commits = 0
         """Batches made durable (with `sync_interval_ms`, written)."""

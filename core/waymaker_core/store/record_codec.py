@@ -34,7 +34,7 @@ from waymaker_core.store import config_codec
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
-"""The version that `encode` writes, of every kind but those in `_NEWER`."""
+"""The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock is of version 2."""
 _NEWER: Final[dict[int, int]] = {DeliveredRecord.KIND: 2}
 
 _LITTLE_ENDIAN: Final = array("H", [1]).tobytes() == b"\x01\x00"
@@ -239,6 +239,8 @@ def _subjects(text: bytes, count: int, subject_count: int, ids: array[int] | Non
 # ---------------------------------------------------------------- the other records of a stream
 
 _PRUNE: Final = Struct("<Q")
+_PRUNE_2: Final = Struct("<QQ")
+"""The same with the server time that the stream is taken back to."""
 _ACK: Final = Struct("<QBI")
 _DROP: Final = Struct("<QIBI")
 _DELIVERED_1: Final = Struct("<QQQQI")
@@ -247,13 +249,24 @@ _DELIVERED: Final = Struct("<QQQQQII")
 
 
 def _encode_prune(record: PruneRecord) -> bytes:
-    return _PRUNE.pack(record.truncate_to) + _drops(record.drop_seqs, record.drop_sizes)
+    drops = _drops(record.drop_seqs, record.drop_sizes)
+    if record.clock_ms:
+        return _PRUNE_2.pack(record.truncate_to, record.clock_ms) + drops
+    return _PRUNE.pack(record.truncate_to) + drops
 
 
 def _decode_prune(meta: bytes) -> PruneRecord:
     cursor = _Cursor(meta)
     (truncate_to,) = cursor.fields(_PRUNE)
     record = PruneRecord(truncate_to, *_read_drops(cursor))
+    cursor.finish()
+    return record
+
+
+def _decode_prune_2(meta: bytes) -> PruneRecord:
+    cursor = _Cursor(meta)
+    truncate_to, clock_ms = cursor.fields(_PRUNE_2)
+    record = PruneRecord(truncate_to, *_read_drops(cursor), clock_ms=clock_ms)
     cursor.finish()
     return record
 
@@ -360,13 +373,15 @@ def encode(record: Record) -> bytes:
 
 def version_of(record: Record) -> int:
     """The version that `encode` writes of a record's kind."""
+    if type(record) is PruneRecord and record.clock_ms:
+        return 2
     return _NEWER.get(record.KIND, VERSION)
 
 
 _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     # kind -> decoders of version 1, 2, ...
     PublishRecord.KIND: (_decode_publish,),
-    PruneRecord.KIND: (_decode_prune,),
+    PruneRecord.KIND: (_decode_prune, _decode_prune_2),
     ConsumerCreated.KIND: (config_codec.decode_consumer_created,),
     ConsumerDeleted.KIND: (config_codec.decode_consumer_deleted,),
     AckRecord.KIND: (_decode_ack,),

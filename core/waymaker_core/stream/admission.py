@@ -61,7 +61,7 @@ def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> Publis
     if settings.max_msgs_per_subject:
         state.need_all()
         state.caps.make_room()
-    batch = _Batch(request, max(wall_ms, state.tail.clock_ms))
+    batch = _Batch(request, state.server_time(wall_ms))
     bounded = bool(settings.max_msgs or settings.max_bytes)
     one_by_one = (settings.max_msgs_per_subject > 0 and settings.max_bytes > 0) or (
         request.expected is not None and (bounded or settings.max_msgs_per_subject > 0)
@@ -134,7 +134,7 @@ def decide_copies(
         columns = block.resident()
         entry = seq - block.first
         sizes.append(columns.sizes[entry] - len(columns.subject_at(entry).encode()) + len(subject.encode()))
-    now_ms = max(wall_ms, state.tail.clock_ms)
+    now_ms = state.server_time(wall_ms)
     mark = state.tail.mark()
     try:
         # Originals go first: a cap a subject must not count them beside their copies.
@@ -296,10 +296,12 @@ def _append(
     tail.stage_publish(None, first_seq, subjects, sizes, times_ms)
     if settings.max_msgs or settings.max_bytes:
         bounds.enforce(state, settings, removal, settings.strict_limits)
-    tail.clock_ms = max(tail.clock_ms, clock_ms)
+    corrects = 0 < clock_ms < tail.clock_ms
+    tail.clock_ms = clock_ms or tail.clock_ms
     return PublishRecord(
         first_seq, times_ms, sizes, lengths, subjects, truncate_to=removal.truncate_to, drop_seqs=removal.drop_seqs,
         drop_sizes=removal.drop_sizes, reserved_to=_reserve(state, now_ms), clock_ms=clock_ms,
+        corrects=corrects,
     )  # fmt: skip
 
 

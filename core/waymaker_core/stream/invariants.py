@@ -91,7 +91,8 @@ def _check_subjects(state: StreamState) -> None:
 def _check_tail(state: StreamState) -> None:
     tail = state.tail
     assert tail.last_seq >= state.last_seq
-    assert tail.clock_ms >= state.clock_ms
+    assert tail.clock_ms == state.clock_ms or tail.staged or tail.corrections
+    assert all(0 < each.at_ms < each.was_ms for each in state.corrections)
     assert all(delta != [0, 0] for delta in tail.blocks.values())
     if state.is_settled():
         assert (tail.count, tail.bytes) == (state.count, state.bytes)

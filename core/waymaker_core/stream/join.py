@@ -20,6 +20,8 @@ def joinable(first: PublishRecord, second: PublishRecord) -> bool:
         and first.first_seq + len(first.subjects) == second.first_seq
         and not first.producer_id
         and not second.producer_id
+        # A correction holds for everything before its record.
+        and not second.corrects
     )
 
 
@@ -43,5 +45,5 @@ def join_publishes(records: Sequence[PublishRecord]) -> PublishRecord:
         clock_ms = max(clock_ms, record.clock_ms)
     return PublishRecord(
         records[0].first_seq, times_ms, sizes, lengths, subjects, truncate_to=truncate_to, drop_seqs=drop_seqs,
-        drop_sizes=drop_sizes, reserved_to=reserved_to, clock_ms=clock_ms,
+        drop_sizes=drop_sizes, reserved_to=reserved_to, clock_ms=clock_ms, corrects=any(record.corrects for record in records),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from waymaker_core.records import PruneRecord
 from waymaker_core.stream import bounds, projection
 from waymaker_core.stream.answers import NeedBlocks, UpdateDecision
 from waymaker_core.stream.block import TIME_MAX_MS, Block
+from waymaker_core.stream.clock import expired_to, spares_all
 from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.state import StreamState
 
@@ -37,9 +38,15 @@ def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | Non
     settings = state.settings
     if interest_floor is not None:
         _truncate_front(state, removal, last_max=interest_floor)
-    elif settings.max_age_ms and wall_ms >= settings.max_age_ms:
+    elif settings.max_age_ms and state.is_ahead(wall_ms) and wall_ms > 0:
+        # Noted even if nothing is published any more: what was stamped in the future expires `max_age` after this.
+        state.tail.clock_ms = wall_ms
+        state.tail.corrections.append(wall_ms)
+        return PruneRecord(clock_ms=wall_ms)
+    elif _ages(state, settings, wall_ms):
         try:
-            _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
+            if not _remove_corrected(state, wall_ms, settings, removal):
+                _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
         except NeedBlocks:
             state.tail.rollback(mark)
             raise
@@ -53,7 +60,9 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
     removal = bounds.Removal()
     mark = state.tail.mark()
     try:
-        if config.max_age_ms and wall_ms >= config.max_age_ms:
+        if _ages(state, config, wall_ms):
+            while _remove_corrected(state, wall_ms, config, removal):
+                pass
             _remove_aged_exactly(state, wall_ms - config.max_age_ms, removal)
         bounds.enforce(state, config, removal, strict=True)
     except NeedBlocks:
@@ -112,8 +121,14 @@ def next_expiry_ms(state: StreamState) -> int | None:
         return 0
     if state.in_order:
         front = state.blocks.peekitem(0)[1]
-        return settings.max_age_ms + (front.due_ms if settings.strict_limits else front.newest_ms)
-    return settings.max_age_ms + min(block.due_ms for block in state.blocks.values())
+        expiry_ms = settings.max_age_ms + (front.due_ms if settings.strict_limits else front.newest_ms)
+    else:
+        expiry_ms = settings.max_age_ms + min(block.due_ms for block in state.blocks.values())
+    for correction in state.corrections:
+        due_ms = correction.expires_ms(settings.max_age_ms)
+        if due_ms is not None and state.first_seq <= correction.last_seq:
+            expiry_ms = min(expiry_ms, due_ms)
+    return expiry_ms
 
 
 # ---------------------------------------------------------------- whole blocks from the front
@@ -140,6 +155,49 @@ def _truncate_front(
 
 
 # ---------------------------------------------------------------- age
+
+
+def _ages(state: StreamState, settings: StreamConfig, wall_ms: int) -> bool:
+    """Return True if messages expire by age at this time."""
+    age_ms = settings.max_age_ms
+    return 0 < age_ms <= wall_ms and not spares_all(state.corrections, wall_ms, age_ms)
+
+
+def _remove_corrected(state: StreamState, wall_ms: int, settings: StreamConfig, removal: bounds.Removal) -> bool:
+    """Stage a piece of what expired by a correction of server time; return True if there was any. `NeedBlocks`.
+
+    All messages up to a sequence are deleted, the block that it lies in included: left there, they would look young for
+    ever, and so keep later ones at their subjects.
+    """
+    last = expired_to(state.corrections, wall_ms, settings.max_age_ms)
+    before = removal.count
+    if state.first_seq <= last:
+        # What is deleted may be what retention spared later messages for.
+        state.judge_age_anew()
+        _truncate_front(state, removal, last_max=last)
+        block = state.blocks.get(projection.first_block(state))
+        if removal.count == before and block is not None and block.first <= last:
+            _drop_to(state, block, last, removal)
+    return removal.count > before
+
+
+def _drop_to(state: StreamState, block: Block, last: int, removal: bounds.Removal) -> None:
+    """Stage the end of a block's messages up to a sequence, as much as fits a record, and note the times of the others."""
+    columns, tail = block.resident(), state.tail
+    gone: list[tuple[int, int]] = []
+    kept: list[int] = []
+    entry = block.next_live(0)
+    while entry < block.size:
+        seq = block.first + entry
+        if not tail.is_dropped(seq):
+            if seq <= last and len(gone) < DROPS_MAX:
+                gone.append((seq, columns.sizes[entry]))
+            else:
+                kept.append(columns.times_ms[entry])
+        entry = block.next_live(entry + 1)
+    if gone:
+        bounds.drop_all(state, block.number, gone, removal)
+        block.due_ms, block.newest_ms, block.spared = min(kept, default=TIME_MAX_MS), max(kept, default=0), -1
 
 
 def _remove_aged(state: StreamState, cutoff: int, settings: StreamConfig, removal: bounds.Removal) -> None:
@@ -179,7 +237,8 @@ def _few_enough(state: StreamState, due: list[Block], cutoff: int) -> bool:
     """Whether the expired messages are surely fewer than one block holds, and no block is wholly expired."""
     most = sum(max(block.spared, 0) for block in state.blocks.values() if block.due_ms > cutoff)
     for block in due:
-        if block.newest_ms <= cutoff:
+        # After a restart `newest_ms` may be of a message that a correction deleted, so a block with one is scanned.
+        if block.newest_ms <= cutoff or any(block.first <= each.last_seq <= block.last for each in state.corrections):
             return False
         most += min(block.alive, state.block_size - 1)
     return most < state.block_size

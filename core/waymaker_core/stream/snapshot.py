@@ -15,11 +15,12 @@ from waymaker_core.limits import Limits
 from waymaker_core.store.config_codec import stream_config, stream_config_list
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 from waymaker_core.stream.block import Block
+from waymaker_core.stream.clock import Correction
 from waymaker_core.stream.columns import HOLE, Columns
 from waymaker_core.stream.state import StreamState
 
-VERSION = 1
-"""Layout of what `encode` gives."""
+VERSION = 2
+"""Newest layout. The first one lacks corrections of server time; a stream without any is still written in it."""
 
 S = TypeVar("S", bound=StreamState)
 
@@ -30,8 +31,9 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 def encode(state: StreamState) -> object:
     """See `Stream.snapshot`."""
-    return [
-        VERSION,
+    corrections = [list(each) for each in state.corrections]
+    values: list[object] = [
+        VERSION if corrections else 1,
         state.id,
         stream_config_list(state.config),
         state.created_ms,
@@ -43,6 +45,7 @@ def encode(state: StreamState) -> object:
         [_encode_block(block) for block in state.blocks.values()],
         _encode_subjects(state),
     ]
+    return [*values, corrections] if corrections else values
 
 
 def decode(snapshot: object, limits: Limits, into: type[S]) -> S:
@@ -59,13 +62,14 @@ def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
     match snapshot:
         case [
             int(version), int(stream_id), list(config), int(created_ms), str(notice), int(position), int(last_seq),
-            int(clock_ms), int(reserved_to), list(blocks), list(subjects),
-        ] if version == VERSION:  # fmt: skip
+            int(clock_ms), int(reserved_to), list(blocks), list(subjects), *rest,
+        ] if version in (1, VERSION) and len(rest) == version - 1:  # fmt: skip
             state = into(stream_id, stream_config(config), created_ms, limits)
             state.notice = notice
             state.position = position
             state.last_seq = last_seq
             state.clock_ms = clock_ms
+            state.corrections = _decode_corrections(rest)
             state.reserved_to = reserved_to
             for value in blocks:
                 _add_block(state, _decode_block(value))
@@ -73,9 +77,23 @@ def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
             _find_repaired(state)
             state.tail.reset(last_seq, state.count, state.bytes, clock_ms, reserved_to)
             return state
-        case [int(version), *_] if version != VERSION:
+        case [int(version), *_] if version not in (1, VERSION):
             raise UnknownVersion("a stream's snapshot", version, VERSION)
     raise CorruptRecord("not a stream's snapshot")
+
+
+def _decode_corrections(rest: list[object]) -> list[Correction]:
+    corrections: list[Correction] = []
+    for values in rest:
+        if not isinstance(values, list):
+            raise CorruptRecord("not a list of corrections")
+        for value in values:
+            match value:
+                case [int(last_seq), int(at_ms), int(was_ms)] if last_seq >= 0 and 0 < at_ms < was_ms:
+                    corrections.append(Correction(last_seq, at_ms, was_ms))
+                case _:
+                    raise CorruptRecord("not a correction of server time")
+    return corrections
 
 
 def _add_block(state: StreamState, block: Block) -> None:

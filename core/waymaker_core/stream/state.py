@@ -18,6 +18,7 @@ from waymaker_core.names import reserved_prefix
 from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
 from waymaker_core.stream.answers import NeedBlocks
 from waymaker_core.stream.block import Block
+from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
 from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_core.stream.subject_table import SubjectTable
@@ -35,6 +36,7 @@ class StreamState:
     `blocks`: by number, in order; a block without a live message is not there. `in_order`: no message is older than one
     before it, since the stream was last empty. `shielded`: retention has met messages kept only because an older one at
     their subject is kept. `absent`: how many blocks are not resident. `released`: files of blocks that are gone.
+    `corrections`: of server time, oldest first.
     """
 
     def __init__(self, stream_id: int, config: StreamConfig, created_ms: int, limits: Limits) -> None:
@@ -49,6 +51,7 @@ class StreamState:
         self.count = 0
         self.bytes = 0
         self.clock_ms = 0
+        self.corrections: list[Correction] = []
         self.reserved_to = 0
         self.block_size = config.block_size
         self.blocks: SortedDict[int, Block] = SortedDict()
@@ -105,6 +108,14 @@ class StreamState:
         """The number of the block a sequence falls into."""
         return (seq - 1) // self.block_size
 
+    def is_ahead(self, wall_ms: int) -> bool:
+        """Return True if server time, as decided, runs so far ahead of the wall clock that it has to be taken back."""
+        return is_ahead(self.tail.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
+
+    def server_time(self, wall_ms: int) -> int:
+        """Return the server's time for the next message."""
+        return server_time(self.tail.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
+
     def is_live(self, seq: int) -> bool:
         """Whether a committed message is still there. Needs no index."""
         block = self.blocks.get((seq - 1) // self.block_size)
@@ -144,6 +155,7 @@ class StreamState:
         last_seq = record.first_seq + len(record.subjects) - 1 if record.seqs is None else record.seqs[-1]
         if last_seq > tail.last_seq:
             # Not decided here: replayed, or sent by a primary.
+            tail.clock_ms = record.clock_ms or tail.clock_ms
             tail.count += len(record.subjects)
             tail.bytes += sum(record.sizes)
             tail.last_seq = last_seq
@@ -152,9 +164,9 @@ class StreamState:
             self._append(record, 0, len(record.subjects), record.first_seq, chunk)
         else:
             self._append_with_gaps(record, record.seqs, chunk)
+        if record.clock_ms:
+            self._set_clock(record.clock_ms)
         self.last_seq = last_seq
-        self.clock_ms = max(self.clock_ms, record.clock_ms)
-        tail.clock_ms = max(tail.clock_ms, record.clock_ms)
         self.reserved_to = max(self.reserved_to, record.reserved_to)
         tail.reserved_to = max(tail.reserved_to, record.reserved_to)
         tail.publish_applied(last_seq)
@@ -165,10 +177,26 @@ class StreamState:
 
     def apply_prune(self, record: PruneRecord) -> None:
         """Retention's record."""
+        if record.clock_ms:
+            if self.tail.corrections:
+                del self.tail.corrections[0]
+            else:
+                # Not decided here.
+                self.tail.clock_ms = record.clock_ms
+            self._set_clock(record.clock_ms)
         if record.truncate_to:
             self._truncate(record.truncate_to)
         if record.drop_seqs:
             self.apply_drops(record.drop_seqs, record.drop_sizes)
+
+    def _set_clock(self, clock_ms: int) -> None:
+        """Server time goes on, or back behind the last message."""
+        if clock_ms < self.clock_ms:
+            # Of corrections without a live message only the newest still matters.
+            self.corrections = [each for each in self.corrections if each.last_seq >= self.first_seq]
+            self.corrections.append(Correction(self.last_seq, clock_ms, self.clock_ms))
+            del self.corrections[:-CORRECTIONS_MAX]
+        self.clock_ms = clock_ms
 
     def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
         """Single messages end; one that is gone already stays gone."""

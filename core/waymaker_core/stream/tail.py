@@ -80,12 +80,13 @@ class Tail:
 
     `staged`: publishes that wait, in order. `drops`: sizes of single messages whose end waits. `blocks`: for each block,
     messages and bytes to add to what is committed (negative: staged deletions). `partial`: staged truncations of the open
-    block, as (truncate_to, block, count, bytes). `configs`: settings that wait.
+    block, as (truncate_to, block, count, bytes). `configs`: settings that wait. `corrections`: server times that wait, to which
+    retention takes the stream back.
     """
 
     __slots__ = (
         "block_size", "last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "drops",
-        "blocks", "partial", "configs", "undo", "latest", "latest_upto", "latest_max",
+        "blocks", "partial", "configs", "corrections", "undo", "latest", "latest_upto", "latest_max",
     )  # fmt: skip
 
     def __init__(self, block_size: int) -> None:
@@ -102,6 +103,7 @@ class Tail:
         self.blocks: dict[int, list[int]] = {}
         self.partial: list[tuple[int, int, int, int]] = []
         self.configs: list[StreamConfig] = []
+        self.corrections: list[int] = []
         self.undo: list[int] = []
         self.latest: dict[str, int] = {}
         self.latest_upto = 0
@@ -121,6 +123,7 @@ class Tail:
         self.blocks.clear()
         self.partial.clear()
         self.configs.clear()
+        self.corrections.clear()
         self.undo.clear()
         self._forget_latest()
 

@@ -57,6 +57,10 @@ NODE_METRICS: Final = (
         "dead_letters_kept_back",
     ),
     Described("waymaker_pruned_messages", "counter", "Messages removed by retention and updates.", "pruned_messages"),
+    Described(
+        "waymaker_clock_corrections", "counter",
+        "Times that a stream's server time ran too far ahead of the wall clock and was taken back.", "clock_corrections",
+    ),
     Described("waymaker_records_committed", "counter", "Records of all logs made durable.", "records_committed"),
     Described("waymaker_commits", "counter", "Batches of records made durable.", "commits"),
     Described("waymaker_commit_retries", "counter", "Writes tried again because the disk was full.", "commit_retries"),
