@@ -7,6 +7,7 @@ answer and the codes beside it; a `Refusal` is possible for each. The hot ones (
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from waymaker_core.configs import ConsumerConfig, StreamConfig
@@ -17,23 +18,56 @@ from waymaker_core.types import ConsumerId, Token
 
 
 class Run:
-    """Messages with consecutive sequences whose stored bodies lie one after the other in one chunk.
+    """Messages whose stored bodies lie in one chunk, in the order of the stream, delivered as often.
 
-    `start` is the first body's offset inside the chunk; `lengths` (array 'I') and `times_ms` (array 'q') have one entry a
-    message; `deliver_count` holds for all of them (0 outside deliveries).
+    `lengths` (array 'I') and `times_ms` (array 'q') have one entry a message; `deliver_count` holds for all of them (0
+    outside deliveries). Where sequences are consecutive and bodies lie one after the other, `first_seq` is the first
+    sequence and `start` the first body's offset inside the chunk. Else `seqs` and `starts` (arrays 'Q') say it for each.
     """
 
-    __slots__ = ("chunk", "start", "lengths", "first_seq", "times_ms", "deliver_count")
+    __slots__ = ("chunk", "start", "lengths", "first_seq", "times_ms", "deliver_count", "seqs", "starts")
 
     def __init__(
-        self, chunk: Chunk, start: int, lengths: array[int], first_seq: int, times_ms: array[int], deliver_count: int
-    ) -> None:
+        self, chunk: Chunk, start: int, lengths: array[int], first_seq: int, times_ms: array[int], deliver_count: int,
+        seqs: array[int] | None = None, starts: array[int] | None = None,
+    ) -> None:  # fmt: skip
         self.chunk = chunk
         self.start = start
         self.lengths = lengths
         self.first_seq = first_seq
         self.times_ms = times_ms
         self.deliver_count = deliver_count
+        self.seqs = seqs
+        self.starts = starts
+
+    def sequences(self) -> Sequence[int]:
+        """Return the sequence of each message, ascending."""
+        return range(self.first_seq, self.first_seq + len(self.lengths)) if self.seqs is None else self.seqs
+
+    def bodies_in(self, data: bytes) -> bytes:
+        """Cut the bodies out of the chunk's bytes, one after the other."""
+        if self.starts is None:
+            return data[self.start : self.start + sum(self.lengths)]
+        return b"".join([data[at : at + size] for at, size in zip(self.starts, self.lengths, strict=True)])
+
+    def head(self, count: int) -> Run:
+        """Return a run of the first messages."""
+        return Run(
+            self.chunk, self.start, self.lengths[:count], self.first_seq, self.times_ms[:count], self.deliver_count,
+            None if self.seqs is None else self.seqs[:count], None if self.starts is None else self.starts[:count],
+        )  # fmt: skip
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield where stretches of consecutive sequences begin and end, as places in the columns."""
+        seqs = self.sequences()
+        if self.seqs is None:
+            yield 0, len(seqs)
+            return
+        begin = 0
+        for place in range(1, len(seqs) + 1):
+            if place == len(seqs) or seqs[place] != seqs[place - 1] + 1:
+                yield begin, place
+                begin = place
 
     def __repr__(self) -> str:
         return f"Run(first_seq={self.first_seq}, n={len(self.lengths)}, count={self.deliver_count}, {self.chunk!r})"

@@ -119,5 +119,8 @@ def _tell_answer(reply: Reply) -> str:
 
 
 def _tell_messages(messages: Messages) -> str:
-    runs = [f"{run.first_seq}+{len(run.lengths)}x{run.deliver_count}@{run.chunk.path}" for run in messages.runs]
-    return " ".join(runs)
+    return " ".join(
+        f"{run.sequences()[begin]}+{end - begin}x{run.deliver_count}@{run.chunk.path}"
+        for run in messages.runs
+        for begin, end in run.stretches()
+    )

@@ -456,11 +456,10 @@ class Process:
             for run in messages.runs:
                 data = self.disk.perform(ReadChunk(run.chunk))
                 assert isinstance(data, bytes)
-                at, seq = run.start, run.first_seq
-                for length, time_ms in zip(run.lengths, run.times_ms, strict=True):
+                data, at = run.bodies_in(data), 0
+                for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
                     got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation))
                     at += length
-                    seq += 1
         except DiskFailure as failure:
             return failure
         assert len(got) == messages.count, f"{messages.count} messages announced, {len(got)} in the runs"

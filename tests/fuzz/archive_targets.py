@@ -114,7 +114,7 @@ def held(server: Server) -> list[tuple[int, int, bytes]]:
         assert isinstance(answer, Answer), answer
         assert isinstance(answer.value, Messages), answer
         for run in answer.value.runs:
-            body, at = server._chunk(run.chunk), run.start
+            body, at = run.bodies_in(server._chunk(run.chunk)), 0
             for length in run.lengths:
                 decode_body(body[at : at + length])
                 at += length

@@ -93,15 +93,15 @@ def archive(server: Server, name: str) -> bytes:
     for run in page.runs:
         data = server.disk.perform(ReadChunk(run.chunk))
         assert isinstance(data, bytes)
-        body = data[run.start : run.start + sum(run.lengths)]
-        count, at = len(run.lengths), 0
+        body = run.bodies_in(data)
+        at = 0
         subjects, sizes = [], array("I")
         for length in run.lengths:
             subject, headers, payload = decode_body(body[at : at + length])
             subjects.append(subject)
             sizes.append(len(payload) + sum(len(key) + len(value) for key, value in headers))
             at += length
-        seqs = array("Q", range(run.first_seq, run.first_seq + count))
+        seqs = array("Q", run.sequences())
         parts.append(writer.batch(Batch(seqs, run.times_ms, subjects, sizes, run.lengths, body)))
     return b"".join([*parts, writer.finish(head.last_seq)])
 

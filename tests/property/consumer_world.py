@@ -200,7 +200,7 @@ def expanded(messages: Messages | None) -> list[tuple[int, int]]:
     """Sequence and delivery count of each message, in order."""
     if messages is None:
         return []
-    found = [(run.first_seq + index, run.deliver_count) for run in messages.runs for index in range(len(run.lengths))]
+    found = [(seq, run.deliver_count) for run in messages.runs for seq in run.sequences()]
     assert len(found) == messages.count
     return found
 

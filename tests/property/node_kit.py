@@ -183,10 +183,10 @@ class Server:
         """(sequence, delivery count, payload) of each message."""
         found: list[tuple[int, int, bytes]] = []
         for run in messages.runs:
-            data, at = self._chunk(run.chunk), run.start
-            for offset, length in enumerate(run.lengths):
+            data, at = run.bodies_in(self._chunk(run.chunk)), 0
+            for seq, length in zip(run.sequences(), run.lengths, strict=True):
                 _, _, payload = decode_body(data[at : at + length])
-                found.append((run.first_seq + offset, run.deliver_count, payload))
+                found.append((seq, run.deliver_count, payload))
                 at += length
         assert len(found) == messages.count
         return found

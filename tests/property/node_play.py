@@ -176,8 +176,9 @@ def _answer(answer: Answer | Refusal) -> str:
 
 def _messages(messages: Messages) -> str:
     runs = [
-        f"{run.first_seq}..{run.first_seq + len(run.lengths) - 1}"
+        f"{run.sequences()[begin]}..{run.sequences()[end - 1]}"
         + (f" x{run.deliver_count}" if run.deliver_count else "")
         for run in messages.runs
+        for begin, end in run.stretches()
     ]
     return ", ".join(runs) or "nothing"

@@ -101,9 +101,10 @@ class Model:
     def _prune_blocks(self) -> None:
         while True:
             exact = self.within_bounds(self.decided, self.config)
-            if not exact or self.block(self.decided[0].seq) == self.block(exact[0].seq):
-                return
             first = self.block(self.decided[0].seq)
+            # A copy may be larger than the limit alone: then nothing fits, and the block that grows stays.
+            if first == self.block(exact[0].seq if exact else self.last_decided):
+                return
             self.decided = [message for message in self.decided if self.block(message.seq) != first]
 
     # ------------------------------------------------------------ age
@@ -173,12 +174,11 @@ class ToyDisk:
         """(sequence, time, delivery count, body) of every message."""
         found = []
         for run in messages.runs:
-            data = self.read(run.chunk)
-            at = run.start
-            for entry, length in enumerate(run.lengths):
-                found.append((run.first_seq + entry, run.times_ms[entry], run.deliver_count, data[at : at + length]))
+            data, at = run.bodies_in(self.read(run.chunk)), 0
+            for seq, time_ms, length in zip(run.sequences(), run.times_ms, run.lengths, strict=True):
+                found.append((seq, time_ms, run.deliver_count, data[at : at + length]))
                 at += length
-            assert at <= len(data)
+            assert at == len(data)
         assert len(found) == messages.count
         return found
 

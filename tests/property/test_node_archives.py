@@ -39,12 +39,12 @@ def export(server: Server) -> tuple[Head, list[ImportBatch]]:
         for run in answer.value.runs:
             chunk = server.disk.perform(ReadChunk(run.chunk))
             assert isinstance(chunk, bytes)
-            at = run.start
-            for index, length in enumerate(run.lengths):
-                one = chunk[at : at + length]
+            bodies, at = run.bodies_in(chunk), 0
+            for seq, time_ms, length in zip(run.sequences(), run.times_ms, run.lengths, strict=True):
+                one = bodies[at : at + length]
                 subject, _, payload = decode_body(one)
-                seqs.append(run.first_seq + index)
-                times.append(run.times_ms[index])
+                seqs.append(seq)
+                times.append(time_ms)
                 subjects.append(subject)
                 sizes.append(len(payload))
                 lengths.append(length)

@@ -28,7 +28,7 @@ def walk(server: Server, ask: Callable[[int], rq.Request]) -> list[list[int]]:
     from_seq = 0
     while True:
         page = page_of(server, ask(from_seq))
-        pages.append([seq for run in page.runs for seq in range(run.first_seq, run.first_seq + len(run.lengths))])
+        pages.append([seq for run in page.runs for seq in run.sequences()])
         if not page.next_seq:
             return pages
         assert page.next_seq > pages[-1][-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import ack_record, resident, view
 from waymaker_core.configs import Retention
+from waymaker_core.consumer.taking import within
+from waymaker_core.disk import Chunk
 from waymaker_core.outcomes import RefusedError
-from waymaker_core.requests import Publish, UpdateStream
+from waymaker_core.requests import Publish, Run, UpdateStream
 from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated
 from waymaker_core.subjects import Pattern
 
@@ -318,7 +322,24 @@ def test_pruned_messages_are_left_out_of_redeliveries() -> None:
     bench.publish(*"abcd")
     bench.drop(2)
     messages = bench.stream.messages_at([1, 2, 3, 9], [1, 1, 1, 1])
-    assert [run.first_seq for run in messages.runs] == [1, 3]
+    assert [seq for run in messages.runs for seq in run.sequences()] == [1, 3]
+
+
+def test_scattered_messages_of_one_chunk_are_one_run() -> None:
+    bench = Bench(block_size=100)
+    bench.publish(*"abacabaabcab")
+    bench.publish(*"baaaaaaaaaab")
+    selection = bench.stream.select(1, Pattern("a"), 100, 1 << 30)
+    messages = bench.stream.messages_in(selection.ranges, 1)
+    assert [seq for run in messages.runs for seq in run.sequences()] == [1, 3, 5, 7, 8, 11, *range(14, 24)]
+    assert [list(run.stretches()) for run in messages.runs] == [[(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)], [(0, 10)]]
+    few = within(messages, messages.byte_count - 11 * (messages.byte_count // 16))
+    assert [seq for run in few.runs for seq in run.sequences()] == [1, 3, 5, 7, 8]
+    data = b"".join(b"%02d" % number for number in range(5))
+    run = Run(
+        Chunk("p", 0, 10, 0), 0, array("I", [2, 2]), 1, array("q", [1, 2]), 1, array("Q", [1, 4]), array("Q", [0, 6])
+    )
+    assert (run.bodies_in(data), run.head(1).bodies_in(data)) == (b"0003", b"00")
 
 
 def test_copies_of_messages_are_as_large_as_their_originals_but_for_the_subject() -> None:

@@ -77,9 +77,7 @@ class FakeDisk:
         return ""
 
     def _read(self, messages: rq.Messages) -> Bodies:
-        return [
-            self.bodies[run.chunk.path][run.start : run.start + sum(run.lengths)] for run in messages.runs
-        ]  # fmt: skip
+        return [run.bodies_in(self.bodies[run.chunk.path]) for run in messages.runs]
 
 
 class _Subscription:

@@ -129,7 +129,7 @@ class FaultyDisk:
         for run in messages.runs:
             data = self.disk.perform(ReadChunk(run.chunk))
             assert isinstance(data, bytes)
-            bodies.append(data[run.start : run.start + sum(run.lengths)])
+            bodies.append(run.bodies_in(data))
         return bodies
 
 
@@ -275,7 +275,7 @@ async def stored(simulated: SimDisk) -> set[bytes]:
             for length in run.lengths:
                 found.add(decode_body(data[at : at + length])[2])
                 at += length
-            next_seq = run.first_seq + len(run.lengths)
+            next_seq = run.sequences()[-1] + 1
 
 
 @pytest.mark.slow

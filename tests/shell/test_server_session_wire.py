@@ -108,6 +108,14 @@ def test_a_delivery_reads_back_column_by_column(
         assert list(got.lengths) == list(run.lengths)
 
 
+def test_scattered_messages_leave_as_stretches_of_consecutive_sequences() -> None:
+    lengths, times = array("I", [2, 3, 2]), array("q", [5, 6, 7])
+    run = Run(Chunk("p", 0, 9, 0), 0, lengths, 3, times, 2, array("Q", [3, 4, 9]), array("Q", [0, 2, 7]))
+    (batch,) = frame(wire.delivery(1, Messages([run], 3, 0), [b"aabbbcc"])).deliveries
+    got = [(one.first_seq, one.deliver_count, list(one.ts_ms), list(one.lengths), one.bodies) for one in batch.runs]
+    assert got == [(3, 2, [5, 6], [2, 3], b"aabbb"), (9, 2, [7], [2], b"cc")]
+
+
 def test_fragments_of_one_frame_are_simply_joined() -> None:
     data = wire.welcome(pipe.Welcome(version=1)) + wire.acked(1, Answer(OK)) + wire.acked(2, Answer(OK))
     joined = frame(data + wire.closing("server_shutdown"))

@@ -201,8 +201,7 @@ class Consumers:
         """Deliveries could not be read: they were no attempts, and come again when they would have been due."""
         if messages.taken_by is not None:
             for run in messages.runs:
-                seqs = [run.first_seq + index for index in range(len(run.lengths))]
-                self._give_back(messages.taken_by, messages.dispatch, seqs, Event.NOT_SENT)
+                self._give_back(messages.taken_by, messages.dispatch, list(run.sequences()), Event.NOT_SENT)
 
     def reported(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
         """Messages (ascending) of a delivery reached the program: it counts as an attempt."""

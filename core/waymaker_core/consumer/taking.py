@@ -198,8 +198,6 @@ def within(messages: Messages, byte_max: int) -> Messages:
             runs.append(run)
             continue
         if fits:
-            runs.append(
-                Run(run.chunk, run.start, run.lengths[:fits], run.first_seq, run.times_ms[:fits], run.deliver_count)
-            )
+            runs.append(run.head(fits))
         break
     return Messages(runs, count, byte_count)

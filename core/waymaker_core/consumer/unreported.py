@@ -1,7 +1,7 @@
 """Deliveries to one reader of which it is not known yet that they reached the program, in the order in which they left.
 
 A reader reports how many it has dealt with, counted from the first. It must never hold more than a reader may leave
-unreported; what it costs is one entry a run.
+unreported; what it costs is one entry for each stretch of consecutive sequences.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Unreported:
     def add(self, messages: Messages) -> None:
         """Messages leave."""
         for run in messages.runs:
-            self._runs.append(Sent(messages.dispatch, run.first_seq, len(run.lengths)))
+            seqs = run.sequences()
+            for begin, end in run.stretches():
+                self._runs.append(Sent(messages.dispatch, seqs[begin], end - begin))
         self.left += messages.count
 
     def take(self, count: int) -> list[Sent]:

@@ -208,8 +208,8 @@ def _bodies(messages: Messages, chunks: list[Chunk], results: list[object]) -> l
         data[(chunk.path, chunk.offset)] = result
     bodies: list[bytes] = []
     for run in messages.runs:
-        whole, at = data[(run.chunk.path, run.chunk.offset)], run.start
+        joined, at = run.bodies_in(data[(run.chunk.path, run.chunk.offset)]), 0
         for length in run.lengths:
-            bodies.append(whole[at : at + length])
+            bodies.append(joined[at : at + length])
             at += length
     return bodies

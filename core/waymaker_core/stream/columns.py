@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 
 from waymaker_core.disk import Chunk
 from waymaker_core.store.block_index import EncodedSubjects, OpenIndex
@@ -359,8 +359,8 @@ _NOTHING: array[int] = array("I")
 def entries_of(ids: array[int], ident: int) -> array[int]:
     """Return the places of an id, found by a search over the bytes where they are few."""
     raw, sought, width = ids.tobytes(), array("I", [ident]).tobytes(), ids.itemsize
-    if raw.count(sought) > len(ids) // 16:
-        return array("I", [entry for entry, other in enumerate(ids) if other == ident])
+    if raw.count(sought) > len(ids) // 32:
+        return array("I", compress(range(len(ids)), map(ident.__eq__, ids)))
     found = array("I")
     at = raw.find(sought)
     while at >= 0:

@@ -7,15 +7,17 @@ hits, blocks known to match nothing) can be made again.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import accumulate, takewhile
+from operator import itemgetter
 
 from waymaker_core.outcomes import exhausted
 from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, NeedBlocks, Selection
 from waymaker_core.stream.block import SKIPS_MAX, Block
-from waymaker_core.stream.columns import first_at_or_after, within_bytes
+from waymaker_core.stream.columns import Columns, first_at_or_after, within_bytes
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import Pattern
 
@@ -46,9 +48,26 @@ class _Search:
             ranges[-1] = (ranges[-1][0], first + count - 1)
         else:
             ranges.append((first, first + count - 1))
+        self._count(first + count, count, byte_count)
+
+    def take_each(self, seqs: list[int], byte_count: int) -> None:
+        """Ascending messages are selected, most of them without neighbours."""
+        ranges = self.ranges
+        begin, end = seqs[0], seqs[0] - 1
+        if ranges and ranges[-1][1] == end:
+            begin = ranges.pop()[0]
+        for seq in seqs:
+            if seq != end + 1:
+                ranges.append((begin, end))
+                begin = seq
+            end = seq
+        ranges.append((begin, end))
+        self._count(end + 1, len(seqs), byte_count)
+
+    def _count(self, next_seq: int, count: int, byte_count: int) -> None:
         self.count += count
         self.byte_count += byte_count
-        self.next_seq = first + count
+        self.next_seq = next_seq
         if self.count >= self.limit:
             self.full = True
 
@@ -156,88 +175,138 @@ def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pa
         # All of it matches: ranges cost the same whatever their length.
         _take_ranges(search, block, start)
         return
-    lengths, first = columns.lengths, block.first
-    for place in range(first_at_or_after(hits, max(block.head, start - first)), len(hits)):
-        seq = first + hits[place]
-        if not block.is_live(seq):
-            continue
-        size = lengths[hits[place]] + MESSAGE_OVERHEAD_BYTES
-        if search.count and search.byte_count + size > search.byte_max:
+    lengths, dead = columns.lengths, block.dead
+    place = first_at_or_after(hits, max(block.head, start - block.first))
+    while place < len(hits) and not search.full:
+        entries = hits[place : place + search.limit - search.count]
+        place += len(entries)
+        if dead is not None:
+            entries = array("I", [entry for entry in entries if not dead[entry]])
+        sizes = array("I", [lengths[entry] for entry in entries])
+        fits = within_bytes(sizes, search.byte_max - search.byte_count, MESSAGE_OVERHEAD_BYTES)
+        if fits < len(sizes):
             search.full = True
-            return
-        search.take(seq, 1, size)
-        if search.full:
-            return
+            fits = max(fits, 0 if search.count else 1)
+        if fits:
+            first = block.first
+            byte_count = sum(sizes[:fits]) + MESSAGE_OVERHEAD_BYTES * fits
+            search.take_each([first + entry for entry in entries[:fits]], byte_count)
 
 
 # ---------------------------------------------------------------- messages
 
 
+SHORT = 8
+"""Ranges of fewer messages than this share a run with their neighbours; longer ones have one of their own."""
+
+
 def messages_in(state: StreamState, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
     """See `Stream.messages_in`."""
     _need(state, ranges)
-    runs: list[Run] = []
-    count = byte_count = 0
-    for first, last in ranges:
-        byte_count += _add_runs(state, first, last, deliver_count, runs)
-        count += last - first + 1
-    return Messages(runs, count, byte_count + MESSAGE_OVERHEAD_BYTES * count)
+    return _messages(_runs(state, ranges, deliver_count))
 
 
 def messages_at(state: StreamState, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
     """See `Stream.messages_at`."""
-    pieces: list[tuple[int, int, int]] = []
+    groups: list[tuple[int, list[tuple[int, int]]]] = []
+    needed: list[tuple[int, int]] = []
     for seq, deliver_count in zip(seqs, counts, strict=True):
         if not state.is_live(seq):
             continue
-        if pieces and pieces[-1][1] + 1 == seq and pieces[-1][2] == deliver_count:
-            pieces[-1] = (pieces[-1][0], seq, deliver_count)
+        if not groups or groups[-1][0] != deliver_count:
+            groups.append((deliver_count, []))
+        ranges = groups[-1][1]
+        if ranges and ranges[-1][1] + 1 == seq:
+            ranges[-1] = (ranges[-1][0], seq)
         else:
-            pieces.append((seq, seq, deliver_count))
-    _need(state, [(first, last) for first, last, _ in pieces])
-    runs: list[Run] = []
-    count = byte_count = 0
-    for first, last, deliver_count in pieces:
-        byte_count += _add_runs(state, first, last, deliver_count, runs)
-        count += last - first + 1
-    return Messages(runs, count, byte_count + MESSAGE_OVERHEAD_BYTES * count)
+            ranges.append((seq, seq))
+    for _, ranges in groups:
+        needed += ranges
+    _need(state, needed)
+    return _messages([run for deliver_count, ranges in groups for run in _runs(state, ranges, deliver_count)])
+
+
+def _messages(runs: list[Run]) -> Messages:
+    count = sum([len(run.lengths) for run in runs])
+    return Messages(runs, count, sum([sum(run.lengths) for run in runs]) + MESSAGE_OVERHEAD_BYTES * count)
 
 
 def _need(state: StreamState, ranges: Sequence[tuple[int, int]]) -> None:
     """`NeedBlocks`, naming all that is needed together, unless every block of the ranges is resident."""
     needed: list[int] = []
     resident = True
+    low = high = 0
     for first, last in ranges:
+        if low <= first and last <= high:
+            continue  # in the same block as the range before
         for number in range(state.block_of(first), state.block_of(last) + 1):
-            if not needed or needed[-1] != number:
-                needed.append(number)
-                resident = resident and state.blocks[number].columns is not None
+            needed.append(number)
+            resident = resident and state.blocks[number].columns is not None
+            low, high = number * state.block_size + 1, (number + 1) * state.block_size
     if not resident:
         raise NeedBlocks(list(dict.fromkeys(needed)))
 
 
-def _add_runs(state: StreamState, first: int, last: int, deliver_count: int, runs: list[Run]) -> int:
-    """The live messages from `first` to `last` as runs; bytes of their bodies."""
-    byte_count = 0
-    seq = first
-    while seq <= last:
+def _runs(state: StreamState, ranges: Sequence[tuple[int, int]], deliver_count: int) -> list[Run]:
+    """The messages of ranges, all of them live, as few runs."""
+    runs: list[Run] = []
+    place, end = 0, len(ranges)
+    seq = 0  # of a range that was begun in the chunk before
+    while place < end:
+        first, last = ranges[place]
+        seq = seq or first
         block = state.blocks[state.block_of(seq)]
         columns = block.resident()
-        entry, end = seq - block.first, min(last - block.first + 1, block.size)
-        while entry < end:
-            index = columns.chunk_of(entry)
-            stop = min(end, columns.chunk_end(index))
-            lengths = columns.lengths[entry:stop]
-            runs.append(
-                Run(
-                    columns.chunk(index), columns.body_start(index, entry), lengths, block.first + entry,
-                    columns.times_ms[entry:stop], deliver_count,
-                )
-            )  # fmt: skip
-            byte_count += sum(lengths)
-            entry = stop
-        seq = block.first + end
-    return byte_count
+        index = columns.chunk_of(seq - block.first)
+        behind = block.first + min(columns.chunk_end(index), block.size)
+        if last >= behind:
+            runs.append(_run(block, columns, index, seq, behind - 1, deliver_count))
+            seq = behind
+            continue
+        begin, place = place, place + 1
+        if last - first < SHORT:
+            while place < end and last < ranges[place][0] and ranges[place][1] < behind:
+                if ranges[place][1] - ranges[place][0] >= SHORT:
+                    break
+                last = ranges[place][1]
+                place += 1
+        if place - begin == 1:
+            runs.append(_run(block, columns, index, seq, last, deliver_count))
+        else:
+            near = [(seq, ranges[begin][1]), *ranges[begin + 1 : place]]
+            runs.append(_scattered_run(block, columns, index, near, deliver_count))
+        seq = 0
+    return runs
+
+
+def _run(block: Block, columns: Columns, index: int, first: int, last: int, deliver_count: int) -> Run:
+    """A range within one chunk."""
+    entry, stop = first - block.first, last - block.first + 1
+    return Run(
+        columns.chunk(index), columns.body_start(index, entry), columns.lengths[entry:stop], first,
+        columns.times_ms[entry:stop], deliver_count,
+    )  # fmt: skip
+
+
+def _scattered_run(
+    block: Block, columns: Columns, index: int, ranges: list[tuple[int, int]], deliver_count: int
+) -> Run:
+    """Several ranges within one chunk, ascending."""
+    base = block.first
+    entries: list[int] = []
+    for first, last in ranges:
+        if first == last:
+            entries.append(first - base)
+        else:
+            entries.extend(range(first - base, last - base + 1))
+    head = entries[0]
+    start = columns.body_start(index, head)
+    ends = list(accumulate(columns.lengths[head : entries[-1]], initial=start))
+    pick = itemgetter(*entries)
+    return Run(
+        columns.chunk(index), start, array("I", pick(columns.lengths)), base + head, array("q", pick(columns.times_ms)),
+        deliver_count, array("Q", [base + entry for entry in entries]), array("Q", [ends[entry - head] for entry in entries]),
+    )  # fmt: skip
 
 
 def read_latest(state: StreamState, subject: str) -> Messages:

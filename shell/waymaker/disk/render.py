@@ -18,14 +18,12 @@ def wire_messages(messages: Messages, bodies: Bodies) -> list[bytes]:
     out: list[bytes] = []
     for run, data in zip(messages.runs, bodies, strict=True):
         count = _COUNT_TAG + varint(run.deliver_count) if run.deliver_count else b""
-        seq = run.first_seq
         at = 0
         last_time, time_field = 0, b""
-        for length, time_ms in zip(run.lengths, run.times_ms, strict=True):
+        for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
             if time_ms != last_time:
                 last_time, time_field = time_ms, _TIME_TAG + varint(time_ms)
             end = at + length
             out.append(b"".join((b"\x08", varint(seq), time_field, data[at:end], count)))
             at = end
-            seq += 1
     return out

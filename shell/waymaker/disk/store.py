@@ -126,7 +126,7 @@ class FileStore:
                 data = self._cache.get(chunk.path, chunk.offset, chunk.length)
             if data is None:
                 return None
-            bodies.append(data[run.start : run.start + sum(run.lengths)])
+            bodies.append(run.bodies_in(data))
         return bodies
 
     def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None:
@@ -164,7 +164,7 @@ class FileStore:
                 if run.chunk is not last:
                     data = self._files.read_chunk(run.chunk)
                     last = run.chunk
-                bodies.append(data[run.start : run.start + sum(run.lengths)])
+                bodies.append(run.bodies_in(data))
         except DiskFailure as failure:
             return failure
         except Exception as error:

@@ -260,14 +260,14 @@ def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
     parts: list[bytes] = []
     for run, data in zip(page.runs, bodies, strict=True):
         at = 0
-        for index, length in enumerate(run.lengths):
-            if run.first_seq + index > last_seq:
+        for seq, time_ms, length in zip(run.sequences(), run.times_ms, run.lengths, strict=True):
+            if seq > last_seq:
                 break
             body = data[at : at + length]
             at += length
             subject, headers, payload = decode_body(body)
-            seqs.append(run.first_seq + index)
-            times.append(run.times_ms[index])
+            seqs.append(seq)
+            times.append(time_ms)
             lengths.append(length)
             sizes.append(_counted(headers, payload))
             subjects.append(subject)

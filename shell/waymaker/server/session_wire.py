@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from waymaker.disk.store import Bodies
@@ -131,11 +131,11 @@ def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
     """Messages for a subscription: columns and joined bodies."""
     parts: list[bytes] = [b"\x08", varint(subscription)]
     size = len(parts[1]) + 1
-    for run, body in zip(messages.runs, bodies, strict=True):
-        head = b"\x08" + varint(run.first_seq)
-        if run.deliver_count:
-            head += b"\x10" + varint(run.deliver_count)
-        times, lengths = _fixed(b"\x1a", run.times_ms, 8), _fixed(b"\x22", run.lengths, 4)
+    for first_seq, deliver_count, times_ms, sizes, body in _consecutive(messages, bodies):
+        head = b"\x08" + varint(first_seq)
+        if deliver_count:
+            head += b"\x10" + varint(deliver_count)
+        times, lengths = _fixed(b"\x1a", times_ms, 8), _fixed(b"\x22", sizes, 4)
         body_head = b"\x2a" + varint(len(body))
         length = len(head) + len(times) + len(lengths) + len(body_head) + len(body)
         run_head = b"\x12" + varint(length)
@@ -149,6 +149,20 @@ def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
         parts += (b"\x20", varint(messages.ack_wait_ms))
         size += 1 + len(parts[-1])
     return b"".join([_DELIVERIES, varint(size), *parts])
+
+
+def _consecutive(messages: Messages, bodies: Bodies) -> Iterator[tuple[int, int, array[int], array[int], bytes]]:
+    """First sequence, count, times, lengths, and joined bodies of each stretch of consecutive sequences."""
+    for run, body in zip(messages.runs, bodies, strict=True):
+        if run.seqs is None:
+            yield run.first_seq, run.deliver_count, run.times_ms, run.lengths, body
+            continue
+        at = 0
+        for begin, end in run.stretches():
+            lengths = run.lengths[begin:end]
+            behind = at + sum(lengths)
+            yield run.seqs[begin], run.deliver_count, run.times_ms[begin:end], lengths, body[at:behind]
+            at = behind
 
 
 def _fixed(tag: bytes, column: array[int], width: int) -> bytes:

@@ -41,8 +41,7 @@ def _as_if_reported(original: Any) -> Any:
     def take(group: Group, *arguments: Any) -> Any:
         messages = original(group, *arguments)
         for run in messages.runs if messages is not None else ():
-            seqs = [run.first_seq + index for index in range(len(run.lengths))]
-            group.pending.report(seqs, group.dispatches)
+            group.pending.report(list(run.sequences()), group.dispatches)
         return messages
 
     return take
