@@ -299,6 +299,7 @@ class Audit:
         require(last >= max(confirmed, life.last_seq), "ledger grows", f"{what} after {confirmed}, {life.last_seq}")
         # Now it is known of publishes, too, that met a change of the stream and whose messages nobody saw.
         life.last_seq = last
+        self._gaps(life, last)
         subjects = sorted({life.at[message.seq].subject for message in seen.messages})
         require(
             seen.subjects == subjects,
@@ -308,6 +309,16 @@ class Audit:
         sizes = [life.at[message.seq].size for message in seen.messages]
         if all(sizes):
             require(byte_count == sum(sizes), "limits hold", f"{what}, {sum(sizes)} bytes found")
+
+    def _gaps(self, life: Life, last: int) -> None:
+        """Sequences that nobody knows are those of publishes whose outcome got lost, and of dead letters that nobody saw."""
+        if self.scene.process.config.sync_interval_ms:
+            return
+        unknown = last - sum(seq <= last for seq in life.at)
+        attempts = self.ledger.attempts.values()
+        lost = sum(not (each.seq or each.refused) and each.stream == life.name for each in attempts)
+        what = f"{life.name} is at {last}: {unknown} sequences nobody knows, {lost} publishes whose outcome is unknown"
+        require(unknown <= lost + life.owed(), "no gaps", what)
 
     @staticmethod
     def _times(life: Life) -> None:

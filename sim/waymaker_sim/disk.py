@@ -52,6 +52,8 @@ class DiskFaults:
     lose: bool = True
     tear: bool = True
     lose_names: bool = True
+    copy_on_write: bool = False
+    """Whether what is written over takes new room first, as on file systems that copy on write, or with a quota."""
 
 
 class _File:
@@ -192,7 +194,7 @@ class SimDisk:
             return
         self._fails("write error", self.faults.write_error, path, offset)
         file = self._names.get(path)
-        grows = offset + len(data) - (len(file.content) if file else 0)
+        grows = len(data) if self.faults.copy_on_write else offset + len(data) - (len(file.content) if file else 0)
         if grows > 0 and self.faults.capacity != PLENTY:
             room = self.faults.capacity - self.used_bytes()
             if grows > room:

@@ -38,6 +38,7 @@ class Nemesis:
             self.scene.ledger.clock_set_ns = self.process.events.now_ns
             sign = -1 if track.draw("direction", 2) else 1
             process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
+            self.scene.disturbed_ns = max(self.scene.disturbed_ns, process.events.now_ns)
             self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
         if track.chance("disk full", plan.full):
             self._fill(100_000, 100 * MS, 5 * SECOND)
@@ -81,6 +82,7 @@ class Nemesis:
         disk, room = self.process.disk, self.track.magnitude("room left", room_max)
         disk.faults.capacity = disk.used_bytes() + room
         self._full_until = self.process.events.now_ns + least_ns + self.track.magnitude("full for", more_ns)
+        self.scene.disturbed_ns = max(self.scene.disturbed_ns, self._full_until)
         self.process.events.at(self._full_until, partial(self._free, self._full_until))
         self.scene.mark("disk full")
         self.process.fault("disk full", f"the disk has room for {room:,} bytes more")

@@ -154,6 +154,8 @@ class Process:
         self.wall_base_ms = 1_700_000_000_000
         self.wall_max_ms = self.wall_base_ms
         self.steps = 0
+        self.calls = 0
+        """Calls that the node was stepped with since it came up."""
         self.effects_left: int | None = None
         """How many more effects are performed before the process dies; None: no such plan."""
         self.ambush: tuple[str, int] | None = None
@@ -175,6 +177,8 @@ class Process:
         self._running: dict[int, DiskOp] = {}
         """The operation under way of every job that has one, by job id."""
         self._step_at = -1
+        self.up_ns = 0
+        """When the process last came up."""
         self.paused_until_ns = 0
         """When the last pause was over, or will be."""
         self._busy_until = 0
@@ -252,7 +256,8 @@ class Process:
     def _up(self, node: Node) -> None:
         self.node = node
         self.state = State.UP
-        self.steps = 0
+        self.up_ns = self.events.now_ns
+        self.steps = self.calls = 0
         self._wake(0)
         self.on_up()
 
@@ -371,6 +376,7 @@ class Process:
         inputs, self._inputs = self._inputs, []
         now = self.now()
         self.steps += 1
+        self.calls += sum(isinstance(item, Call) for item in inputs)
         self._circles.stepped(self.events.now_ns, inputs)
         try:
             effects = self.node.step(now, inputs)

@@ -1,5 +1,5 @@
 """Whether what can be delivered is delivered in time: to the next fetch that has room for it, and to a subscription with
-credit before anybody else comes and asks.
+credit before anybody else comes and asks. Likewise whether what is too old goes in time.
 
 Judged only where a group's own past decides it: not where another group of a work queue may hold a message, or reads fail.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 from waymaker_core.configs import Retention
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import listed, violated
-from waymaker_sim.events import SECOND
-from waymaker_sim.ledger import Group
+from waymaker_sim.events import MS, SECOND
+from waymaker_sim.ledger import Group, Life
 from waymaker_sim.process import Got, Stamp
 from waymaker_sim.scene import Ask, Scene
 
@@ -18,6 +18,8 @@ MESSAGE_BYTES_MAX = 8 * 1024
 """More than any message of these worlds takes in an answer."""
 WAKES_WITHIN_NS = 1 * SECOND
 """How long a subscription with credit may be kept waiting: many index reads."""
+AGED_WITHIN_NS = 2 * SECOND
+"""How long what is too old may still be there: many times the interval of retention."""
 PENDING_MIN = 1_000
 """Below such a bound of pending deliveries new messages wait for acknowledgements."""
 
@@ -84,6 +86,36 @@ def judge_given_up(scene: Scene, group: Group, before_ns: int, dropped: int) -> 
         violated("dead letter once", f"{what}, {dropped} are dropped")
     if owed:
         scene.mark("last nak dropped")
+
+
+def judge_ages(scene: Scene, life: Life, got: list[Got], from_seq: int) -> None:
+    """A page read from `from_seq` holds nothing whose age ended long ago. Call it once `got` is noted.
+
+    A message stays behind an older one at its subject, and block by block fewer than a block holds may stay.
+    """
+    process, config = scene.process, life.config
+    ages = [each.max_age_ms for each in life.configs]
+    quiet_ns = scene.events.now_ns - max(scene.disturbed_ns, process.paused_until_ns, process.up_ns)
+    undisturbed = quiet_ns > AGED_WITHIN_NS and not (scene.slow_reads or scene.read_errors or process.disk.rotten)
+    if not (min(ages) and undisturbed) or len([seq for seq in life.at if seq < from_seq]) < from_seq - 1:
+        return
+    cutoff = process.now().wall_ms - max(ages) - AGED_WITHIN_NS // MS
+    greatest: dict[str, int] = {}
+    for seq in range(1, from_seq):
+        subject = life.at[seq].subject
+        greatest[subject] = max(greatest.get(subject, 0), life.times[seq] if life.times[seq] >= 0 else cutoff + 1)
+    expired: list[int] = []
+    for message in got:
+        subject = life.at[message.seq].subject
+        greatest[subject] = max(greatest.get(subject, 0), message.time_ms)
+        if greatest[subject] <= cutoff:
+            expired.append(message.seq)
+    most = 0 if all(each.strict_limits for each in life.configs) else config.block_size - 1
+    if len(expired) > most:
+        violated(
+            "aged in time", f"{life.name}: {expired[:9]} of {len(expired)} are still there, {max(ages)} ms is the age"
+        )
+    scene.mark("aged in time")
 
 
 def _certain(scene: Scene, group: Group) -> bool:

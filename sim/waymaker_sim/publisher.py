@@ -29,7 +29,7 @@ from waymaker_core.requests import (
 from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.ledger import Attempt, Life, Look
 from waymaker_sim.process import Got, Stamp
-from waymaker_sim.promptness import judge_given_up
+from waymaker_sim.promptness import judge_ages, judge_given_up
 from waymaker_sim.scene import Ask, Scene, StreamName
 from waymaker_sim.subjects import STRAYS, SUBJECTS, accepts
 from waymaker_sim.swarm import Plan
@@ -218,7 +218,9 @@ class Reader:
         name = stream.name
         match kind:
             case 1:
-                self.read_all(stream, 1 + track.draw("from", 30), self.page)
+                ages = scene.looks_at_ages and stream.life is not None and stream.life.config.max_age_ms > 0
+                oldest = ages and track.draw("the oldest", 2) == 1
+                self.read_all(stream, 1 if oldest else 1 + track.draw("from", 30), self.page)
             case 2:
                 scene.ask(GetStreamInfo(name), self.info, _nothing, stream)
             case 3:
@@ -288,6 +290,7 @@ class Reader:
         there = {message.seq for message in got}
         end = self._end(life, answer, got)
         self._missing(life, ask, [seq for seq in life.live if request.from_seq <= seq < end and seq not in there])
+        judge_ages(self.scene, life, got, request.from_seq)
 
     def _latest(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
         life = self._life(ask, answer)

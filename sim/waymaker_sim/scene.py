@@ -221,6 +221,10 @@ class Scene:
         """Whether what is given up is surely dropped when a client hears of it."""
         self.waiting: dict[Ask, int] = {}
         """Subscriptions that have credit, and since when."""
+        self.looks_at_ages = False
+        """Whether readers like to look where the oldest message of a stream with an age is."""
+        self.disturbed_ns = 0
+        """Until when the clock or the room on the disk were other than usual, as far as is known."""
         self.slow_reads = False
         """Whether reads may take much longer than the usual."""
         self.asked = 0

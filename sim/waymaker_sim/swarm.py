@@ -51,6 +51,8 @@ class Plan:
     """Whether consumers begin by time, too, and by sequences around the last one."""
     dry_runs: bool = False
     """Whether changes of settings are tried dry before, or only so."""
+    looks_at_ages: bool = False
+    """Whether readers like to look where the oldest message of a stream with an age is."""
     archives: bool = False
     """Whether streams are taken out as archives, and put back under other names."""
 
@@ -148,4 +150,6 @@ def draw_plan(track: Track) -> Plan:
         plan.limits = replace(plan.limits, search_entries_max=track.pick("search entries", [10_000, 20, 1]))
     if plan.full:
         plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
+        plan.disk.copy_on_write = track.draw("copy on write", 3) == 2
+    plan.looks_at_ages = track.draw("looks at ages", 3) == 2
     return plan

@@ -68,6 +68,7 @@ class World:
         self.scene = Scene(self.events, self.machines[0], self.ledger, [f"s{n}" for n in range(self.plan.streams)])
         self.ledger.mark = self.scene.mark
         self.lookout = Lookout(self.scene.mark)
+        self.scene.looks_at_ages = self.plan.looks_at_ages
         self.scene.read_errors = self.plan.disk.read_error > 0
         self.scene.drops_at_once = _drops_at_once(self.plan)
         self.scene.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
@@ -123,6 +124,7 @@ class World:
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)
+            check_counts(process)
 
     def _logged(self, log: Log) -> None:
         self.scene.mark(f"log {log.event}")
@@ -326,6 +328,13 @@ def _drops_at_once(plan: Plan) -> bool:
 def turn_ns(who: str, plan: Plan) -> int:
     """How long a turn of an actor is."""
     return FAULT_TICK_NS if who == "nemesis" else TURNS[who.partition(" ")[0]] * plan.think_ns
+
+
+def check_counts(process: Process) -> None:
+    """The node counts every call once, however often it had to wait."""
+    if process.node is not None:
+        counted = process.node.stats.calls
+        require(counted == process.calls, "limits hold", f"{counted} calls are counted, {process.calls} were made")
 
 
 def check_node(process: Process) -> None:

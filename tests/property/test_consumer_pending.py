@@ -336,3 +336,13 @@ def test_every_state_can_be_left_and_the_table_names_no_state_twice() -> None:
         assert any(source is state for source, _, _ in TRANSITIONS)
     assert all(TRANSITIONS[key] in State for key in TRANSITIONS)
     assert set(TRANSITIONS.values()) == set(State)
+
+
+@pytest.mark.parametrize("start", [1, 1 << 40])
+def test_a_delivery_is_a_bitmap_where_it_is_dense_wherever_it_begins(start: int) -> None:
+    dense, sparse = [start, start + 2, start + 3], [start, start + 1_000, start + 100_000]
+    assert shapes_of(dense) == [(start, start + 3, None, 0b1101)]
+    ((first, last, column, bits),) = shapes_of(sparse)
+    assert (first, last, bits) == (start, start + 100_000, 0b111)
+    assert column is not None
+    assert list(column) == sparse

@@ -166,3 +166,24 @@ def test_absurd_numbers_are_refused_and_change_nothing() -> None:
         answer = server.call(request)
         assert isinstance(answer, Refusal), request
         assert answer.status is Status.INVALID_ARGUMENT
+
+
+def test_every_call_is_counted_once_and_every_refusal_too() -> None:
+    server = cold()
+    stats = server.node.stats
+    assert (stats.calls, stats.calls_refused) == (0, 0)
+    server.publish("s", b"one")  # waits for an index, and is asked again
+    assert (stats.calls, stats.calls_refused) == (1, 0)
+    server.call(rq.ReadRange("s", 0, 10))
+    server.call(rq.GetStreamInfo("nowhere"))
+    assert (stats.calls, stats.calls_refused) == (3, 0), "a code is an answer"
+    server.step(Call(Token(901), ANYONE, rq.Subscribe("s", "nobody", 1, True)))
+    assert server.ends.keys() == {901}
+    assert (stats.calls, stats.calls_refused) == (4, 1)
+    server.step(Call(Token(902), ANYONE, rq.ListStreams("", 0)), Call(Token(903), ANYONE, rq.ListStreams("", 0)))
+    assert (stats.calls, stats.calls_refused) == (6, 1)
+    stats.draining = True
+    server.step(
+        Call(Token(904), ANYONE, rq.ListStreams("", 0)), Call(Token(905), ANYONE, rq.Subscribe("s", "c", 1, True))
+    )
+    assert (stats.calls, stats.calls_refused) == (8, 3)

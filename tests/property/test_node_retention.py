@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.property.node_kit import Server
+from tests.property.node_kit import Server, publish
+from tests.property.node_play import Play
 from waymaker_core import requests as rq
+from waymaker_core.effects import Lane
 from waymaker_core.requests import AckKind
 
 
@@ -109,3 +111,26 @@ def test_many_streams_that_age_are_judged_one_by_one() -> None:
     server.pass_ms(20_500)
     left = [number for number in range(40) if server.stats(f"s{number}").msg_count]
     assert left == list(range(20, 40))
+
+
+@pytest.mark.parametrize("steps_ms", [20, 150])
+def test_what_is_too_old_goes_in_time_while_a_write_is_always_under_way(steps_ms: int) -> None:
+    server = Server()
+    server.create("s", max_age_ms=1_000, strict_limits=True)
+    (hosted,) = server.node._state.hosted.values()
+    interval_ms = server.config.limits.retention_interval_ms
+    play = Play(server)
+    born_ms = {}
+    for turn in range(1, 5_000 // steps_ms):
+        # What is published waits behind the write under way, and is the next one as soon as that ends.
+        play.tell((turn, publish("s", ("a", b"x"))))
+        born_ms[turn] = server.wall_ms
+        writes = [number for number, job in play.jobs.items() if job.lane is Lane.JOURNAL]
+        for number in sorted(play.jobs) if turn > 1 else []:
+            play.done(number)
+        play.pass_ms(steps_ms)
+        assert server.node._commits.last() is not None
+        assert len(writes) == 1
+        oldest_ms = server.wall_ms - born_ms[hosted.stream.first_seq]
+        assert oldest_ms <= 1_000 + interval_ms + 3 * steps_ms, "a prune is decided, gathers, and is written"
+    assert hosted.stream.first_seq > 10

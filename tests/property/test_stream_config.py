@@ -106,7 +106,10 @@ def test_a_bucket_may_bound_its_history_and_its_values_but_an_object_must_fit() 
     assert refused(replace(GOOD, name="obj:b", subjects_filter=("objm.>", "objc.>")))
     assert refused(replace(GOOD, name="obj:b", max_msgs_per_subject=3))
     assert refused(replace(GOOD, name="obj:b", max_msg_bytes=OBJECT_CHUNK_BYTES - 1))
+    assert refused(replace(GOOD, name="obj:b", max_msg_bytes=1))
     accepted(replace(GOOD, name="obj:b", max_msg_bytes=OBJECT_CHUNK_BYTES))
+    accepted(replace(GOOD, name="obj:b", max_msg_bytes=0))
+    accepted(replace(GOOD, name="kv:b", max_msg_bytes=1))
 
 
 @given(st.text(max_size=4), st.lists(st.text("ab.*>", max_size=4), max_size=3), st.integers(-2, 1 << 65))

@@ -228,3 +228,21 @@ def test_a_torn_file_holds_only_versions_that_its_sectors_once_had(writes: list[
         sector = after[n * SECTOR : (n + 1) * SECTOR]
         known = versions.get(n, set()) | {b""}
         assert any(sector == v.ljust(len(sector), b"\0") for v in known), n
+
+
+def test_a_disk_that_copies_on_write_needs_room_for_what_is_written_over() -> None:
+    for copies in (False, True):
+        disk = SimDisk(DiskFaults(copy_on_write=copies), Tape(1).track("disk"))
+        durable_file(disk, "journal/1", bytes(4_000))
+        disk.faults.capacity = disk.used_bytes() + 100
+        disk.perform(Write("journal/1", 500, [b"x" * 100]))
+        if not copies:
+            disk.perform(Write("journal/1", 500, [b"y" * 101]))
+            continue
+        with pytest.raises(DiskFailure) as caught:
+            disk.perform(Write("journal/1", 500, [b"y" * 101]))
+        assert caught.value.kind is FailureKind.NO_SPACE
+        assert content(disk, "journal/1") == bytes(500) + b"y" * 100 + bytes(3_400), "what fits is written"
+        disk.faults.capacity = 1 << 62
+        disk.perform(Write("journal/1", 500, [b"y" * 101]))
+        assert disk.used_bytes() == 4_000

@@ -9,12 +9,13 @@ from waymaker_core.types import JobId
 from waymaker_sim.marks import REQUIRED, Lookout, never_reached, report
 from waymaker_sim.run import run_seed
 
-SEEDS = (757, 36, 107, 226, 1734, 1968, 446, 848, 641, 12, 20, 3214, 85, 83, 14, 50, 22848, 9702, 4)
+SEEDS = (757, 36, 107, 226, 1734, 1968, 446, 848, 641, 12, 20, 3214, 85, 83, 14, 50, 22848, 9702, 4, 242340)
 """Small worlds, each of which reaches what the others do not."""
 RARE = {
     "halted: unclean",
     "log torn_tail_cut",
     "log disk_full",
+    "commit retried",
     "refused: the disk is full",
     "log disk_has_room",
     "log checkpoint_failed",

@@ -15,6 +15,8 @@ from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
 from waymaker_sim.run import Report, run_seed
 
 SEEDS: dict[str, int] = {
+    "age-late": 244463,
+    "count-again": 244000,
     "count-no-report": 210403,
     "count-at-departure": 210604,
     "answer-last-nak-early": 201561,
@@ -23,6 +25,8 @@ SEEDS: dict[str, int] = {
     "ack-unseen-after-any-stop": 202974,
     "marks-that-pile-up": 2572,
     "ack-by-name": 210102,
+    "write-once": 240152,
+    "reserve-always": 240030,
     "interest-of-the-committed": 240,
     "forget-repairs-at-start": 1758,
     "leave-nothing-due": 419,

@@ -12,7 +12,9 @@ import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention as retention
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.registry import Registry
+from waymaker_core.node.retention import Retention
 from waymaker_core.node.streams import Streams
+from waymaker_core.node.timers import Timer
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
@@ -57,6 +59,25 @@ def _too_soon(original: Any) -> Any:
         original(state, cutoff + state.settings.max_age_ms // 2, strict, removal)
 
     return remove
+
+
+LATER = 20
+"""Intervals of retention: longer than what is too old may stay."""
+
+
+def _later(original: Any) -> Any:
+    def arm(self: Retention, hosted: Any) -> None:
+        original(self, hosted)
+        timers = self._state.timers
+        due_ns = timers.deadline(Timer.AGE, hosted.id)
+        if due_ns is not None:
+            timers.arm(Timer.AGE, hosted.id, due_ns + LATER * self._interval_ns)
+
+    return arm
+
+
+def _looks_at_ages(plan: Plan) -> bool:
+    return plan.looks_at_ages and not (plan.disk.read_error or plan.pace.slow_per_million or plan.pace.read_ns > MS)
 
 
 def _slow_syncs(plan: Plan) -> bool:
@@ -118,6 +139,10 @@ RETENTION = {
     ),
     "keep-aged": Mutant(
         "what is as old as `max_age` goes", ("limits hold",), retention, "_remove_aged", nothing,
+    ),
+    "age-late": Mutant(
+        "what is too old goes within an interval of retention", ("aged in time",),
+        Retention, "_arm_for_age", _later, _looks_at_ages,
     ),
     "age-too-soon": Mutant(
         "what is younger than `max_age` stays", ("acked survives",), retention, "_remove_aged", _too_soon,

@@ -14,6 +14,7 @@ from waymaker_core.limits import KIB
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.moving import Batch
+from waymaker_core.node.timers import Timer
 from waymaker_core.store.checkpoint import CheckpointWriter
 from waymaker_core.store.journal import Journal
 from waymaker_core.store.journal_reader import JournalReader
@@ -188,6 +189,19 @@ def _forgetting_damage(_: Any) -> Any:
     return lambda self, stream_id, path, offset, detail: None
 
 
+def _writing_once(original: Any) -> Any:
+    def not_written(self: Commits, failure: Any) -> None:
+        original(self, failure)
+        self._state.timers.arm(Timer.COMMIT_RETRY, 0, None)
+
+    return not_written
+
+
+def _full_when_writing_over(plan: Plan) -> bool:
+    """Disks that run full and need room for what is written over."""
+    return plan.disk.copy_on_write and plan.full + plan.full_in_ambush > 10_000
+
+
 STORE = {
     "skip-sync": Mutant(
         "what is confirmed is synced", ("recovery honest", "ledger grows", "acked survives", "one history"),
@@ -263,6 +277,10 @@ STORE = {
         "a checkpoint that lets go of the catalogue's records holds its state",
         ("lives apart", "acked survives", "recovery honest"),
         Checkpoints, "_finish", _without_catalogue, _crashing,
+    ),
+    "write-once": Mutant(
+        "a write of the journal that found no room is tried again", ("progress", "answered"),
+        Commits, "_not_written", _writing_once, _full_when_writing_over,
     ),
     "forget-failed-catalogue": Mutant(
         "the catalogue that a failed checkpoint was to hold is in the next one",

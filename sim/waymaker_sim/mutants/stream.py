@@ -8,6 +8,7 @@ import waymaker_core.stream.admission as admission
 import waymaker_core.stream.reads as reads
 import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.limits import KIB
+from waymaker_core.node.calls import Calls
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.requests import Messages
@@ -85,10 +86,38 @@ def _beginning_so(original: Any) -> Any:
     return matches
 
 
+def _reserving_ahead(original: Any) -> Any:
+    def reserve(state: StreamState) -> Any:
+        state.reserve_ahead = state.reserve_ahead or 1 << 20
+        return original(state)
+
+    return reserve
+
+
+def _restarted(plan: Plan) -> bool:
+    """Crashes of a machine that awaits every sync."""
+    return not plan.sync_interval_ms and plan.kill + plan.power > 5_000
+
+
+def _counting_again(original: Any) -> Any:
+    def park(self: Calls, call: Any) -> None:
+        original(self, call)
+        self._state.stats.calls += 1
+
+    return park
+
+
 STREAM = {
     "reuse-sequences": Mutant(
         "a sequence whose message is gone is not given again after a restart",
         ("one history", "ledger grows", "recovery twice"), Stream, "restore", _back_to_the_living,
+    ),
+    "reserve-always": Mutant(
+        "sequences are reserved ahead only where answers do not wait for their sync", ("no gaps",),
+        admission, "_reserve", _reserving_ahead, _restarted,
+    ),
+    "count-again": Mutant(
+        "a call that has to wait is counted once", ("limits hold",), Calls, "_park", _counting_again,
     ),
     "ignore-conditions": Mutant(
         "a conditional publish is compared with what is there", ("compare and set", "linearizable"),
