@@ -23,6 +23,7 @@ from waymaker_core.requests import (
     StreamStats,
 )
 from waymaker_sim.checks import listed, require, violated
+from waymaker_sim.events import MS
 from waymaker_sim.ledger import Attempt, Group, Ledger, Letter, Life
 from waymaker_sim.linear import NOTHING, Kind, Operation, Verdict, judge
 from waymaker_sim.naive_consumer import matches
@@ -320,18 +321,28 @@ class Audit:
         what = f"{life.name} is at {last}: {unknown} sequences nobody knows, {lost} publishes whose outcome is unknown"
         require(unknown <= lost + life.owed(), "no gaps", what)
 
-    @staticmethod
-    def _times(life: Life) -> None:
-        """The server's own times never decrease from one sequence to the next."""
-        before = 0
+    def _times(self, life: Life) -> None:
+        """The server's own times never decrease from one sequence to the next, and follow a wall clock that was corrected."""
+        before, latest_ms, right_ns = 0, self._latest_ms(), self.ledger.clock_right_ns
         for seq, message in sorted(life.at.items()):
             time_ms = life.times[seq]
             if seq in life.unsynced:
                 continue
             if time_ms < 0 or (isinstance(message, Attempt) and not message.server_timed):
                 continue
+            if isinstance(message, Attempt) and 0 <= right_ns < message.asked_ns:
+                self.scene.mark("stamped behind a correction")
+                what = f"{life.name} seq {seq} is of {time_ms} ms, asked for when that was at most {latest_ms} ms ahead"
+                require(time_ms <= latest_ms, "server time", what)
+            if before > latest_ms:
+                before = 0  # of a clock that was wrong
             require(time_ms >= before, "monotone", f"{life.name} seq {seq} is of {time_ms} ms, after {before} ms")
             before = time_ms
+
+    def _latest_ms(self) -> int:
+        """The latest server time that a right clock explains."""
+        process = self.scene.process
+        return process.now().wall_ms + process.config.limits.clock_ahead_max_ms
 
     @staticmethod
     def _sizes(life: Life) -> None:
@@ -376,17 +387,24 @@ class Audit:
     def _ages(self, life: Life, seen: SeenStream) -> None:
         """Nothing is there long after its age ended it, but for what stands behind an older message at its subject.
 
-        Block by block some may stay, fewer than one block holds.
+        Block by block some may stay, fewer than one block holds. What a wrong clock stamped is as old as the correction, which
+        the node has noticed once all machines are up.
         """
         config, process = seen.config, self.scene.process
         if not config.max_age_ms:
             return
         cutoff = process.now().wall_ms - config.max_age_ms - LATE_MS
+        healed_ms = process.now().wall_ms - (self.now_ns - self.ledger.healed_ns) // MS
+        latest_ms = self._latest_ms()
         greatest: dict[str, int] = {}
         expired: list[int] = []
         for message in seen.messages:
-            subject = life.at[message.seq].subject
-            greatest[subject] = max(greatest.get(subject, 0), message.time_ms)
+            stored, time_ms = life.at[message.seq], message.time_ms
+            subject = stored.subject
+            if time_ms > latest_ms and not (isinstance(stored, Attempt) and not stored.server_timed):
+                time_ms = healed_ms
+                self.scene.mark("stamped by a wrong clock")
+            greatest[subject] = max(greatest.get(subject, 0), time_ms)
             if greatest[subject] <= cutoff:
                 expired.append(message.seq)
         most = 0 if config.strict_limits else config.block_size - 1

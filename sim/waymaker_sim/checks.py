@@ -19,6 +19,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "ledger grows": (SAFETY, "no committed sequence is taken back: the last sequence covers all that was confirmed"),
     "no gaps": (SAFETY, "where every answer waits for its sync a stream passes no sequence over, restarts included"),
     "monotone": (SAFETY, "sequences, server times and consumers' floors never go back, across restarts too"),
+    "server time": (SAFETY, "once the wall clock is right, server times are at most `clock_ahead_max_ms` ahead of it"),
     "nothing returns": (SAFETY, "what retention or an acknowledgement removed is never seen again"),
     "no redelivery after ack": (SAFETY, "after a confirmed ack or term a message is not delivered to that group again"),
     "one holder": (SAFETY, "a pending delivery is not given to anybody else before it is handed back or expires"),

@@ -67,6 +67,7 @@ class Conversation:
             (3, self.update),
             (4, self.subscription),
             (1, self.restart),
+            (1, self.set_clock),
         ]
 
     def step(self) -> None:
@@ -178,6 +179,10 @@ class Conversation:
     def pass_time(self) -> None:
         """Time passes."""
         self.pair.pass_time(self.track.magnitude("for", 4_000))
+
+    def set_clock(self) -> None:
+        """The wall clock is set, far ahead and back, or a little."""
+        self.pair.set_clock(self.track.pick("clock by", (0, 5_000, -5_000, 100_000, -100_000, 1_500, -1_500)))
 
     def create_stream(self) -> None:
         """A stream of some kind."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from waymaker_core.configs import DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.limits import Limits
 from waymaker_core.message import decode_body
 from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.groups import FOREVER_NS, GroupOf, Hold
@@ -20,6 +21,8 @@ from waymaker_sim.subjects import accepts
 
 MS = 1_000_000
 DLQ = "x-waymaker-dlq-"
+AHEAD_MS = Limits().clock_ahead_max_ms
+"""Times that are so far ahead of a corrected clock are not believed."""
 
 
 class Attempt:
@@ -108,6 +111,8 @@ class Life:
         self.unplaced = 0
         """Attempts whose outcome is unknown and which nobody has seen yet."""
         self.last_seq = 0
+        self.corrected_ms = 0
+        """When a wall clock that was far ahead was corrected last: later times stored before count as this one for age."""
         self.first_seq = 0
         self.groups: list[Group] = []
         self.lonely_until_ns = 1 << 62
@@ -321,6 +326,8 @@ class Life:
             time_ms, message = self.times[seq], self.at[seq]
             if time_ms < 0 and isinstance(message, Attempt):
                 time_ms = message.born_ms
+            if 0 < self.corrected_ms < time_ms - AHEAD_MS:
+                time_ms = self.corrected_ms
             if wall_max_ms - time_ms >= age:
                 return True
         newer = self.last_seq - seq + max(0, self.unplaced) + owed
@@ -524,6 +531,10 @@ class Ledger:
         self.stream_ids: dict[int, Life] = {}
         self.clock_set_ns = -1
         """When the wall clock was set last: what outlives the process is measured by it."""
+        self.clock_right_ns = -1
+        """When a wall clock that was far ahead was corrected last."""
+        self.healed_ns = -1
+        """When all machines were up again behind the last fault."""
         self.abrupt_ns = -1
         """When the process stopped last without having logged what is out."""
         self.orderly = False

@@ -84,6 +84,8 @@ class NaiveBroker:
             stream = self.streams[name]
             if not stream.is_loose():
                 stream.expire(now.wall_ms)
+            elif stream.config.max_age_ms and stream.messages:
+                stream.look_at_clock(now.wall_ms)
             for consumer in self._one_a_group(stream):
                 for seq in sorted(consumer.group.pending):
                     pending = consumer.group.pending.get(seq)
@@ -105,7 +107,7 @@ class NaiveBroker:
         if config.name in self.streams:
             return Answer(outcomes.ALREADY_EXISTS)
         settled = replace(config, block_size=config.block_size or self.limits.block_size_default)
-        self.streams[config.name] = NaiveStream(settled, now.wall_ms)
+        self.streams[config.name] = NaiveStream(settled, now.wall_ms, self.limits.clock_ahead_max_ms)
         return Answer(outcomes.OK)
 
     def _delete_stream(self, request: DeleteStream, now: Now) -> Answer:

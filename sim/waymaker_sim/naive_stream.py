@@ -37,12 +37,16 @@ class DeadLetter:
 class NaiveStream:
     """One life of a stream."""
 
-    def __init__(self, config: StreamConfig, created_ms: int) -> None:
+    def __init__(self, config: StreamConfig, created_ms: int, ahead_max_ms: int) -> None:
         self.config = config
         self.created_ms = created_ms
         self.messages: dict[int, NaiveMessage] = {}
         self.last_seq = 0
         self.server_ms = 0
+        self.ahead_max_ms = ahead_max_ms
+        """How far `server_ms` may be ahead of the wall clock; past it, it is taken back."""
+        self.taken_back: list[tuple[int, int, int]] = []
+        """When that happened: last sequence, the time from then on, the time before."""
         self.consumers: dict[str, NaiveConsumer] = {}
         self.owed: list[DeadLetter] = []
         self.excused: set[int] = set()
@@ -98,9 +102,24 @@ class NaiveStream:
         return self.last_seq
 
     def stamp(self, wall_ms: int) -> int:
-        """The server's time for the next message: never less than before."""
+        """The server's time for the next message: never less than before, unless that was too far ahead."""
+        self.look_at_clock(wall_ms)
         self.server_ms = max(self.server_ms, wall_ms)
         return self.server_ms
+
+    def look_at_clock(self, wall_ms: int) -> None:
+        """Take server time back if it is too far ahead."""
+        if self.server_ms > wall_ms + self.ahead_max_ms:
+            self.taken_back.append((self.last_seq, wall_ms, self.server_ms))
+            self.server_ms = wall_ms
+
+    def is_old(self, message: NaiveMessage, wall_ms: int) -> bool:
+        """Whether age alone would drop a message."""
+        age_ms = self.config.max_age_ms
+        for last_seq, at_ms, was_ms in self.taken_back:
+            if message.seq <= last_seq and at_ms + age_ms <= wall_ms < was_ms:
+                return True
+        return wall_ms - message.time_ms >= age_ms
 
     def drop(self, seq: int) -> None:
         """A message goes; nobody waits for it any longer."""
@@ -128,9 +147,13 @@ class NaiveStream:
         """Age, exactly: expired messages go, but never a newer one at a subject while an older one stays."""
         if not self.config.max_age_ms:
             return
+        if self.messages:
+            self.look_at_clock(wall_ms)
+        if self.taken_back and 0 <= wall_ms - self.taken_back[-1][2] < self.config.max_age_ms:
+            return  # what was stored since may only seem old
         staying: set[str] = set()
         for message in list(self.live()):
-            if wall_ms - message.time_ms >= self.config.max_age_ms and message.subject not in staying:
+            if self.is_old(message, wall_ms) and message.subject not in staying:
                 self.drop(message.seq)
             else:
                 staying.add(message.subject)

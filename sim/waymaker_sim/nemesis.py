@@ -14,6 +14,8 @@ from waymaker_sim.scene import Scene
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
+WRONG_BY_MS = 400 * 24 * 3_600_000
+"""How far ahead a wrong wall clock is."""
 AMBUSHES = ("MANIFEST", "checkpoints/", "blocks/", "tails/", "journal/")
 """Where the disk may fill just when something is to be written there."""
 
@@ -27,6 +29,7 @@ class Nemesis:
         self.process = process
         self.scene = scene
         self._full_until = 0
+        self._wrong = False
         process.on_ambush = partial(self._fill, 1_000, MS, 300 * MS)
 
     def act(self) -> None:
@@ -35,11 +38,11 @@ class Nemesis:
         self.process.begin_span()
         plan, track, process = self.plan, self.track, self.process
         if track.chance("clock jump", plan.wall_jump):
-            self.scene.ledger.clock_set_ns = self.process.events.now_ns
             sign = -1 if track.draw("direction", 2) else 1
-            process.jump_wall(sign * track.magnitude("clock jump by", 100_000))
-            self.scene.disturbed_ns = max(self.scene.disturbed_ns, process.events.now_ns)
+            self._jump(sign * track.magnitude("clock jump by", 100_000))
             self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
+        if track.chance("clock wrong", plan.clock_wrong) and not self._wrong:
+            self._set_wrong(100 * MS + track.magnitude("wrong for", 5 * SECOND))
         if track.chance("disk full", plan.full):
             self._fill(100_000, 100 * MS, 5 * SECOND)
         if process.state is State.UP and track.chance("full in ambush", plan.full_in_ambush):
@@ -92,8 +95,31 @@ class Nemesis:
             self.process.disk.faults.capacity = PLENTY
             self.process.fault("disk has room", "the disk has room again")
 
+    def _set_wrong(self, time_ns: int) -> None:
+        """Move the wall clock far ahead, for so long."""
+        self._wrong = True
+        self._jump(WRONG_BY_MS)
+        self.process.events.at(self.process.events.now_ns + time_ns, self._set_right)
+
+    def _set_right(self) -> None:
+        """Correct a wall clock that is ahead."""
+        if self._wrong:
+            self._wrong = False
+            self._jump(-WRONG_BY_MS)
+            self.scene.ledger.clock_right_ns = self.process.events.now_ns
+            for life in self.scene.ledger.lives:
+                life.corrected_ms = self.process.now().wall_ms
+            self.scene.mark("clock corrected")
+
+    def _jump(self, delta_ms: int) -> None:
+        now_ns = self.process.events.now_ns
+        self.scene.ledger.clock_set_ns = now_ns
+        self.scene.disturbed_ns = max(self.scene.disturbed_ns, now_ns)
+        self.process.jump_wall(delta_ms)
+
     def rest(self) -> None:
         """Nothing more happens."""
+        self._set_right()
         self._free(self._full_until)
 
     def looks_twice(self) -> bool:

@@ -49,6 +49,7 @@ PAIR_LIMITS = Limits(
     record_bytes_max=4 * KIB,
     flush_bytes_max=16 * KIB,
     index_cache_bytes=8 * KIB,
+    clock_ahead_max_ms=2_000,
     retention_interval_ms=1,
     ack_wait_default_ms=1_000,
     max_deliver_default=3,
@@ -180,6 +181,11 @@ class Pair:
                 raise Disagreement(
                     f"{name} still holds {sorted(late)}, in which nobody has had an interest for a while"
                 )
+
+    def set_clock(self, delta_ms: int) -> None:
+        """The wall clock is set, and nothing else happens."""
+        self._move(0, delta_ms)
+        self.settle()
 
     def _move(self, mono_ns: int, wall_ms: int) -> None:
         self.now = Now(self.now.mono_ns + mono_ns, self.now.wall_ms + wall_ms)

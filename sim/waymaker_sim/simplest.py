@@ -25,7 +25,7 @@ NO_FAULTS = ("takes", "clock origin", "moment")
 """What machines draw that is no fault."""
 FAULTS_OF_PLAN = (
     "kill", "kill at effect", "power", "drain", "wall jump", "pause", "full", "rot", "read error", "write error",
-    "sync error", "loss", "tears", "lost names", "slow",
+    "sync error", "wrong clock", "loss", "tears", "lost names", "slow",
 )  # fmt: skip
 """What the swarm draws about faults; without it a kind of fault cannot be."""
 

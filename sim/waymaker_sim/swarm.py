@@ -39,6 +39,8 @@ class Plan:
     full: int = 0
     full_in_ambush: int = 0
     wall_jump: int = 0
+    clock_wrong: int = 0
+    """Jumps of the wall clock by more than a year, each corrected within seconds."""
     pause: int = 0
     cancel: int = 0
     """Per million calls."""
@@ -152,4 +154,6 @@ def draw_plan(track: Track) -> Plan:
         plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
         plan.disk.copy_on_write = track.draw("copy on write", 3) == 2
     plan.looks_at_ages = track.draw("looks at ages", 3) == 2
+    if track.draw("wrong clock?", 6) == 5:
+        plan.clock_wrong = track.magnitude("wrong clock", 40_000)
     return plan

@@ -247,6 +247,7 @@ class World:
             return
         for machine in self.machines:
             require(machine.state is State.UP, "comes up", f"{machine.state.value}: {machine.refusal!r}")
+        self.ledger.healed_ns = self.events.now_ns
         enough = self.scene.confirmed + 5
         self._until(lambda: self.lost() or (self.scene.confirmed >= enough and self.administrator.settled()))
         if not self.lost() and not self._rotten():

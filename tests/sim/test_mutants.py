@@ -120,6 +120,8 @@ SEEDS: dict[str, int] = {
     "skip-sync": 641,
     "take-oversize": 641,
     "time-goes-back": 236,
+    "time-stays-ahead": 262694,
+    "keep-corrected": 263318,
     "ignore-progress": 1241,
     "vouch-early": 1305,
     "trust-frames": 8606,

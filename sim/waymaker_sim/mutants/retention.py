@@ -80,6 +80,10 @@ def _looks_at_ages(plan: Plan) -> bool:
     return plan.looks_at_ages and not (plan.disk.read_error or plan.pace.slow_per_million or plan.pace.read_ns > MS)
 
 
+def _wrong_clocks(plan: Plan) -> bool:
+    return plan.clock_wrong > 0
+
+
 def _slow_syncs(plan: Plan) -> bool:
     return plan.pace.sync_ns >= 20 * MS
 
@@ -143,6 +147,10 @@ RETENTION = {
     "age-late": Mutant(
         "what is too old goes within an interval of retention", ("aged in time",),
         Retention, "_arm_for_age", _later, _looks_at_ages,
+    ),
+    "keep-corrected": Mutant(
+        "what a wrong clock stamped expires `max_age` after its correction", ("limits hold",),
+        retention, "_remove_corrected", giving(False), _wrong_clocks,
     ),
     "age-too-soon": Mutant(
         "what is younger than `max_age` stays", ("acked survives",), retention, "_remove_aged", _too_soon,

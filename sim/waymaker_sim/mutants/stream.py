@@ -56,6 +56,14 @@ def _at_any_hour(original: Any) -> Any:
     return decide
 
 
+def _never_back(_: Any) -> Any:
+    return lambda self, wall_ms: max(wall_ms, self.tail.clock_ms)
+
+
+def _wrong_clocks(plan: Plan) -> bool:
+    return plan.clock_wrong > 0
+
+
 def _one_behind(_: Any) -> Any:
     def read_latest(state: StreamState, subject: str) -> Any:
         seq = state.latest(subject)
@@ -166,6 +174,10 @@ STREAM = {
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
         admission, "decide_publish", _at_any_hour, lambda plan: plan.wall_jump > 5_000,
+    ),
+    "time-stays-ahead": Mutant(
+        "server time that runs too far ahead of the wall clock is taken back", ("server time",),
+        StreamState, "server_time", _never_back, _wrong_clocks,
     ),
     "take-oversize": Mutant(
         "a message over `max_msg_bytes` is refused", ("limits hold",),

@@ -15,6 +15,7 @@ FAULTS = {
     "drain": "orderly stops",
     "pause": "pauses",
     "wall_jump": "jumps of the wall clock",
+    "clock_wrong": "wall clocks wrong for a while",
     "full": "full disks",
     "rot": "rotten bits",
 }
