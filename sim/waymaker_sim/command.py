@@ -230,19 +230,26 @@ def checks() -> None:
 @click.option("--runs", default=200, show_default=True, help="How many runs a mutant may survive.")
 @click.option("--only", default="", help="One mutant.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run mutants in.")
-def mutants(seeds: range, runs: int, only: str, jobs: int) -> None:
+@click.option(
+    "--known", type=click.Path(dir_okay=False, path_type=Path), help="File of seeds to try first; it is written anew."
+)
+def mutants(seeds: range, runs: int, only: str, jobs: int, known: Path | None) -> None:
     """Take each rule out of the core in turn; fails where no seed notices."""
     import multiprocessing
 
     from waymaker_sim.mutants import MUTANTS, gate
+    from waymaker_sim.mutants.seeds import hunt_from, load_seeds, save_seeds
 
     if only and only not in MUTANTS:
         raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
     falls: list[gate.Fall] = []
+    hunt = partial(hunt_from, known=load_seeds(known) if known is not None else {}, seeds=seeds, runs_max=runs)
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for fall in pool.imap(partial(gate.hunt, seeds=seeds, runs_max=runs), [only] if only else MUTANTS, chunksize=1):
+        for fall in pool.imap(hunt, [only] if only else MUTANTS, chunksize=1):
             falls.append(fall)
             click.echo(str(fall))
+    if known is not None:
+        save_seeds(known, falls, MUTANTS)
     click.echo(gate.summary(falls))
     escaped = any(fall.escaped() for fall in falls)
     sys.exit(EXIT_ESCAPED if escaped else 0)

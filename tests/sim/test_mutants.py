@@ -6,138 +6,19 @@ Here each mutant meets a seed that is known to notice, and a few more should wor
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from waymaker_sim import world
 from waymaker_sim.checks import CHECKS, CRASH
 from waymaker_sim.mutants import MUTANTS, gate, planted
 from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
+from waymaker_sim.mutants.seeds import hunt_from, load_seeds, save_seeds
 from waymaker_sim.run import Report, run_seed
 
-SEEDS: dict[str, int] = {
-    "age-late": 244463,
-    "count-again": 244000,
-    "count-no-report": 210403,
-    "count-at-departure": 210604,
-    "answer-last-nak-early": 201561,
-    "nak-not-logged": 200315,
-    "wait-anew": 14,
-    "ack-unseen-after-any-stop": 202974,
-    "marks-that-pile-up": 2572,
-    "ack-by-name": 210102,
-    "write-once": 240152,
-    "reserve-always": 240030,
-    "interest-of-the-committed": 240,
-    "forget-repairs-at-start": 1758,
-    "leave-nothing-due": 419,
-    "answer-any-size": 2,
-    "cut-in-silence": 2,
-    "forget-searches": 2,
-    "nak-too-late": 2,
-    "pending-unbounded": 3,
-    "release-first": 4,
-    "stale-catalogue": 4,
-    "withhold-nothing": 8,
-    "answer-ahead": 616,
-    "create-twice": 10,
-    "silent-end": 12,
-    "ignore-bytes": 15,
-    "skip-history": 157,
-    "lose-letters": 17,
-    "keep-originals": 20,
-    "caps-untold": 185,
-    "prune-too-much": 20,
-    "reuse-sequences": 20,
-    "unsynced-move": 20,
-    "consumer-comes-back": 36,
-    "delete-nobody": 36,
-    "each-member-alone": 36,
-    "unsynced-checkpoint": 36,
-    "forget-deletions": 45,
-    "forget-repairs": 15,
-    "manifest-in-place": 65,
-    "unnamed-checkpoint": 260,
-    "unsynced-manifest": 260,
-    "take-all-subjects": 45,
-    "patterns-as-prefixes": 45,
-    "start-by-rising-times": 40,
-    "start-with-block": 40,
-    "start-after-time": 29,
-    "dry-run-without-age": 173,
-    "dry-run-in-earnest": 10,
-    "dry-run-by-age": 83,
-    "forget-quarantine": 6364,
-    "snapshot-before-journal": 3132,
-    "forget-reserved": 886,
-    "sync-last-segment": 279,
-    "give-unsynced-again": 886,
-    "never-sync-late": 1114,
-    "create-late": 886,
-    "forget-failed-catalogue": 2557,
-    "forget-failed-streams": 1490,
-    "forget-tails-at-start": 12,
-    "keep-unused-tails": 12,
-    "keep-garbage": 12,
-    "remember-streams": 2,
-    "copy-the-dead": 2,
-    "copy-all-on-a-full-disk": 15,
-    "keep-the-reserve": 4,
-    "keep-segments": 2,
-    "import-half-kept": 4,
-    "import-seen-early": 12,
-    "import-without-consumers": 12,
-    "import-without-end": 186,
-    "age-too-soon": 85,
-    "full-to-the-byte": 52,
-    "reuse-orphans": 327,
-    "unnamed-segment": 260,
-    "retry-failed-sync": 393,
-    "ack-not-logged": 641,
-    "ack-not-taken": 641,
-    "answer-early": 641,
-    "count-nothing": 641,
-    "expire-early": 641,
-    "expire-nothing": 641,
-    "floor-too-high": 641,
-    "forget-consumers": 641,
-    "forget-deliveries": 641,
-    "forget-updates": 641,
-    "ignore-conditions": 641,
-    "ignore-filter": 641,
-    "ignore-limits": 641,
-    "ignore-staged": 641,
-    "interest-never": 641,
-    "interest-too-high": 641,
-    "keep-acked": 641,
-    "keep-aged": 641,
-    "keep-dropped": 641,
-    "lose-latest": 641,
-    "nak-at-once": 641,
-    "new-ones-first": 641,
-    "one-more-attempt": 641,
-    "read-behind": 641,
-    "reuse-ids": 641,
-    "skip-sync": 641,
-    "take-oversize": 641,
-    "time-goes-back": 236,
-    "time-stays-ahead": 262694,
-    "keep-corrected": 263318,
-    "ignore-progress": 1241,
-    "vouch-early": 1305,
-    "trust-frames": 8606,
-    "ignore-caps": 2292,
-    "ignore-credit": 2572,
-    "letters-of-letters": 2572,
-    "double-letters": 2800,
-    "forget-acks": 2800,
-    "never-strict": 2800,
-    "start-at-first": 2800,
-    "swap-letters": 2800,
-    "update-prunes-nothing": 2800,
-    "cut-damage": 10475,
-    "forget-watermark": 10475,
-}
-"""By mutant: a seed that notices, and costs little."""
+SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
+"""By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""
 SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
 TOO_RARE = {"pass-over-damage"}
@@ -237,3 +118,27 @@ def test_a_blindfold_comes_off() -> None:
     with blindfold(False):
         assert world.check_node is before
     assert world.check_node is before
+
+
+def test_known_seeds_are_tried_first_and_written_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lived: list[int] = []
+
+    def run(seed: int, mutant: str) -> Report:
+        lived.append(seed)
+        return broken("acked survives") if seed == 7 else Report(seed)
+
+    monkeypatch.setattr(gate, "run_seed", run)
+    monkeypatch.setattr(gate, "clean", lambda seed: True)
+    monkeypatch.setattr(gate, "TURNS_MAX", 1 << 62)
+    fall = hunt_from("skip-sync", {"ack-by-name": 9, "skip-sync": 5}, range(7, 20), 100)
+    assert lived == [5, 9, 7]
+    path = tmp_path / "seeds.json"
+    assert load_seeds(path) == {}
+    path.write_text('{"skip-sync": 5, "ack-by-name": 9, "gone": 4}')
+    save_seeds(
+        path, [fall, Fall("ignore-caps", 0, "", "", False, "", 80, 9.0)], ["skip-sync", "ack-by-name", "ignore-caps"]
+    )
+    assert load_seeds(path) == {"ack-by-name": 9, "skip-sync": 7}
+    path.write_text('["skip-sync"]')
+    with pytest.raises(ValueError, match="not an object of seeds"):
+        load_seeds(path)
