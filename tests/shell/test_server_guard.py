@@ -100,7 +100,7 @@ def test_fields_that_only_servers_send_are_not_built() -> None:
     lazy = parse_frame(frame.SerializeToString(), 100)
     assert [field.name for field, _ in lazy.ListFields()] == []
     assert {field.name for field in LazyFrame.DESCRIPTOR.fields} == {
-        "hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes",
+        "hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes", "received", "cancels",
     }  # fmt: skip
 
 

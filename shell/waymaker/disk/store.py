@@ -107,8 +107,11 @@ class FileStore:
         return self._gone(job) or results
 
     def _gone(self, job: Job, failure: DiskFailure | None = None) -> DiskFailure | None:
-        """The failure of a commit to a directory that is not there any more: what it wrote will not be found."""
-        if job.lane is not Lane.JOURNAL or not (lost := self._lock.lost()):
+        """Return the failure of a job on a directory that is not there any more: what it wrote will not be found.
+
+        A job that succeeded matters only where answers rest on it; one that failed may have failed for this reason.
+        """
+        if (failure is None and job.lane is not Lane.JOURNAL) or not (lost := self._lock.lost()):
             return None
         return DiskFailure(FailureKind.IO, "the journal", 0, lost, failure.op_index if failure else len(job.ops) - 1)
 
