@@ -112,9 +112,8 @@ def judge_ages(scene: Scene, life: Life, got: list[Got], from_seq: int) -> None:
             expired.append(message.seq)
     most = 0 if all(each.strict_limits for each in life.configs) else config.block_size - 1
     if len(expired) > most:
-        violated(
-            "aged in time", f"{life.name}: {expired[:9]} of {len(expired)} are still there, {max(ages)} ms is the age"
-        )
+        some = listed(expired[:9])
+        violated("aged in time", f"{life.name}: {some} of {len(expired)} are still there, {max(ages)} ms is the age")
     scene.mark("aged in time")
 
 
