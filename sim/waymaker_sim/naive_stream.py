@@ -246,4 +246,4 @@ class NaiveStream:
     def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
         """Store a copy that was owed, with the body and time that the real node gave it."""
         self.owed.remove(letter)
-        return self.append(letter.subject, body, letter.size, time_ms)
+        return self.append(letter.subject, body, letter.size, self.stamp(time_ms))
