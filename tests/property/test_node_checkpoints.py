@@ -252,6 +252,43 @@ def test_a_failed_sync_of_a_checkpoint_is_the_end() -> None:
     assert not server.halted.clean
 
 
+def test_a_failed_checkpoint_is_tried_again_though_the_journal_grows_no_more() -> None:
+    server = Server(TINY)
+    server.create("s", block_size=20)
+    perform = server.do
+
+    def failing(job: Job) -> Input:
+        for index, op in enumerate(job.ops):
+            if isinstance(op, Write) and op.path.startswith("checkpoints"):
+                return JobFailed(job.id, DiskFailure(FailureKind.IO, op.path, 0, "no", index))
+        return perform(job)
+
+    server.do = failing  # type: ignore[method-assign]
+    while not server.node.stats.checkpoint_failures:
+        server.publish("s", bytes(100))
+    assert not server.node.stats.checkpoints
+    server.do = perform  # type: ignore[method-assign]
+    server.pass_ms(10_000)
+    assert server.node.stats.checkpoints == 1
+
+
+def test_the_indexes_of_a_deleted_stream_leave_the_cache() -> None:
+    server = Server(replace(TINY, index_cache_bytes=64 * KIB))
+    for name in ("s", "other"):
+        server.create(name, block_size=10)
+        fill(server, name, 100)
+    server.kill()
+    for name in ("s", "other"):
+        server.messages(rq.ScanSubject(name, "a.3", 0, 100))
+    indexes = server.node._indexes
+    resident = {key[0] for key in indexes._resident}
+    server.ok(rq.DeleteStream("s"))
+    left = {key[0] for key in indexes._resident}
+    assert len(resident) == 2
+    assert len(left) == 1
+    assert indexes._bytes == sum(size for _, size in indexes._resident.values())
+
+
 def test_what_a_failed_checkpoint_was_to_say_the_next_one_says() -> None:
     server = Server(TINY)
     server.create("old", block_size=20)

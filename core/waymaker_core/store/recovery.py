@@ -111,13 +111,11 @@ class Recovered:
 
     `clean`: the last stop was a drain; `complete`: and records tell of every delivery. `orphans`: files that nobody names,
     to be deleted at leisure. `warnings`: damage that takes nothing away (a superseded snapshot, a frame of a deleted
-    stream), in words. `skipped`: records that a snapshot covers or whose stream is gone. `cut_bytes`: length of the torn
-    tail; `cut_at`: its path and offset, or None.
+    stream), in words. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
     """
 
     __slots__ = (
         "manifest", "journal", "chain", "quarantines", "orphans", "warnings", "clean", "complete", "is_new", "replayed",
-        "skipped",
         "replayed_bytes", "cut_bytes", "cut_at",
     )  # fmt: skip
 
@@ -132,7 +130,6 @@ class Recovered:
         self.complete = False
         self.is_new = False
         self.replayed = 0
-        self.skipped = 0
         self.replayed_bytes = 0
         self.cut_bytes = 0
         self.cut_at: tuple[str, int] | None = None
@@ -168,7 +165,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     recovered.warnings = replay.warnings
     recovered.clean = reader.clean
     recovered.complete = reader.clean and reader.complete
-    recovered.replayed, recovered.skipped = replay.replayed, replay.skipped
+    recovered.replayed = replay.replayed
     recovered.replayed_bytes = reader.bytes_read
     last = reader.segments[-1]
     if reader.torn_bytes:
@@ -258,7 +255,6 @@ class Replay:
         self.quarantined: dict[int, Quarantine] = {}
         self.warnings: list[str] = []
         self.replayed = 0
-        self.skipped = 0
 
     def blame(self, stream_id: int, path: str, offset: int, detail: str) -> None:
         """Put damage down to a stream; to the node, if it is the catalogue's."""
@@ -283,10 +279,8 @@ class Replay:
         stream_id, position = header.stream_id, header.position
         covered = self._covered.get(stream_id, 0)
         if position <= covered or not self._alive(stream_id):
-            self.skipped += 1
             return
         if stream_id in self.quarantined:
-            self.skipped += 1
             self._pass_over(header, meta)
             return
         expected = self._positions.get(stream_id, covered) + 1
