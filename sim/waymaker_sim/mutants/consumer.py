@@ -8,7 +8,6 @@ import waymaker_core.consumer.consumers as consumers
 import waymaker_core.consumer.pending as pending
 import waymaker_core.consumer.registry as registry
 import waymaker_core.consumer.taking as taking
-import waymaker_core.node.subscriptions as subscriptions
 from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.consumer.answers import AckDecision
 from waymaker_core.consumer.consumers import Consumers
@@ -227,14 +226,14 @@ def _without_bound(original: Any) -> Any:
 
 
 def _anybody(_: Any) -> Any:
-    def next_with_credit(subscribers: Any) -> Any:
+    def next_with_room(self: Subscriptions, subscribers: Any) -> Any:
         found = subscribers[0]
         subscribers.rotate(-1)
         found.messages = max(found.messages, 1)
         found.bytes = max(found.bytes, 1)
         return found
 
-    return next_with_credit
+    return next_with_room
 
 
 def _silently(original: Any) -> Any:
@@ -356,7 +355,7 @@ CONSUMER = {
     ),
     "ignore-credit": Mutant(
         "a subscription is sent what it has room for", ("within credit",),
-        subscriptions, "_next_with_credit", _anybody,
+        Subscriptions, "_next_with_room", _anybody,
     ),
     "silent-end": Mutant(
         "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,
