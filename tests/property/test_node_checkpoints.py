@@ -264,12 +264,12 @@ def test_a_failed_checkpoint_is_tried_again_though_the_journal_grows_no_more() -
         return perform(job)
 
     server.do = failing  # type: ignore[method-assign]
-    while not server.node.stats.checkpoint_failures:
+    while server.node.stats.checkpoint_failures < 1:
         server.publish("s", bytes(100))
-    assert not server.node.stats.checkpoints
+    assert server.node.stats.checkpoints < 1
     server.do = perform  # type: ignore[method-assign]
     server.pass_ms(10_000)
-    assert server.node.stats.checkpoints == 1
+    assert server.node.stats.checkpoints >= 1
 
 
 def test_the_indexes_of_a_deleted_stream_leave_the_cache() -> None:
