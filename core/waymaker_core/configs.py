@@ -57,3 +57,5 @@ class ConsumerConfig:
     max_deliver: int = 0
     deliver_group: str = ""
     dead_letter_subject: str = ""
+    inactive_ms: int = 0
+    """The server deletes a consumer that no client used for this long; 0: never."""

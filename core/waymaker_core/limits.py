@@ -51,6 +51,9 @@ class Limits:
     ack_wait_default_ms: int = 30_000
     ack_wait_max_ms: int = 7 * 24 * 3_600_000
     max_deliver_default: int = 5
+    inactive_min_ms: int = 1_000
+    inactive_max_ms: int = 365 * 24 * 3_600_000
+    """Bounds of a consumer's inactivity timeout, where it has one."""
     nak_delay_max_ms: int = 7 * 24 * 3_600_000
     subscription_default: int = 16
     watch_events_max: int = 1024
@@ -100,6 +103,7 @@ class Limits:
         assert self.message_bytes_max <= self.publish_batch_bytes_max <= self.inflight_bytes_max
         assert self.header_bytes_max <= self.message_bytes_max
         assert 0 < self.ack_wait_default_ms <= self.ack_wait_max_ms
+        assert 0 < self.inactive_min_ms <= self.inactive_max_ms
         assert 0 < self.max_deliver_default < 1 << 32, "a message is delivered at least once"
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1

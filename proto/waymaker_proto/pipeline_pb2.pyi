@@ -325,6 +325,7 @@ class Call(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    INACTIVE_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     method: _builtins.str
     """The RPC's name, `CreateStream`."""
@@ -339,6 +340,10 @@ class Call(_message.Message):
     """Of a Fetch: its messages count as delivered once Frame.received names the call. Without it they do when
     the answer was sent.
     """
+    inactive_ms: _builtins.int
+    """Of a CreateConsumer, what metadata wmkr-inactive-ms would carry: the server deletes the consumer once no
+    client used it for so long. 0: never.
+    """
     def __init__(
         self,
         *,
@@ -349,10 +354,11 @@ class Call(_message.Message):
         limit: _builtins.int = ...,
         incarnation: _builtins.str = ...,
         reports: _builtins.bool = ...,
+        inactive_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "incarnation", b"incarnation", "limit", b"limit", "method", b"method", "reports", b"reports", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "id", b"id", "inactive_ms", b"inactive_ms", "incarnation", b"incarnation", "limit", b"limit", "method", b"method", "reports", b"reports", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,6 +373,7 @@ class CallResult(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    INACTIVE_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     response: _builtins.bytes
     """The RPC's response message. Absent where the call was refused."""
@@ -376,6 +383,12 @@ class CallResult(_message.Message):
     """Of a Fetch: the incarnation of the consumer."""
     @_builtins.property
     def refused(self) -> Global___Refused: ...
+    @_builtins.property
+    def inactive_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of a GetConsumerInfo or ListConsumers: the consumers' inactivity timeouts, in the order of the answer, 0 for
+        none. Absent where no consumer has one.
+        """
+
     def __init__(
         self,
         *,
@@ -384,10 +397,11 @@ class CallResult(_message.Message):
         refused: Global___Refused | None = ...,
         next: _builtins.str = ...,
         incarnation: _builtins.str = ...,
+        inactive_ms: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "id", b"id", "incarnation", b"incarnation", "next", b"next", "refused", b"refused", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_response", b"_response", "id", b"id", "inactive_ms", b"inactive_ms", "incarnation", b"incarnation", "next", b"next", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
     _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015

@@ -1,6 +1,6 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v2` wrote the latest. A released format's files are never written anew: they show
+`python -m tests.golden.build tests/golden/v3` wrote the latest. A released format's files are never written anew: they show
 that today's program opens what an earlier one left. A new format gets a folder of its own.
 """
 
@@ -40,6 +40,7 @@ def live(server: Server) -> None:
     server.consumer("parcels", "reader", filter_subject="parcel.>", max_deliver=2, ack_wait_ms=60_000,
                     dead_letter_subject="lost.letters")  # fmt: skip
     server.consumer("parcels", "late", policy="BY_START_SEQ", start_seq=60)
+    server.consumer("quiet", "guest", inactive_ms=24 * 3_600_000)
     server.consumer("jobs", "left", deliver_group="workers", ack_wait_ms=600_000)
     server.consumer("jobs", "right", deliver_group="workers", ack_wait_ms=600_000)
     for number in range(60):

@@ -78,7 +78,7 @@ STREAM_CONFIGS = st.builds(
 )  # fmt: skip
 CONSUMER_CONFIGS = st.builds(
     ConsumerConfig, name=TEXT, filter_subject=TEXT, policy=st.sampled_from(DeliveryPolicy), start_seq=U64,
-    start_time_ms=U64, ack_wait_ms=U32, max_deliver=U32, deliver_group=TEXT, dead_letter_subject=TEXT,
+    start_time_ms=U64, ack_wait_ms=U32, max_deliver=U32, deliver_group=TEXT, dead_letter_subject=TEXT, inactive_ms=U64,
 )  # fmt: skip
 
 

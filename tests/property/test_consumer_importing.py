@@ -69,7 +69,8 @@ def test_honest_consumers_come_back() -> None:
         ((*MEMBER, 1), 1 << 65), ((*MEMBER, 1), -1), ((*MEMBER, 2), ""), ((*MEMBER, 2), "a\0/"), ((*MEMBER, 3), "a..b"),
         ((*MEMBER, 5), -1), ((*MEMBER, 7), 1 << 70), ((*MEMBER, 7), 0), ((*MEMBER, 8), 0), ((*MEMBER, 8), 1 << 40),
         ((*MEMBER, 9), "x" * 10_000), ((*MEMBER, 10), "a.*"), ((*OUT, 1), 1 << 33), ((*OUT, 6), b"\xff" * 5_000),
-        ((1, 0, 4), []), ((0,), 3), ((1, 0, 8), -1), ((1, 0, 8), 1 << 63),
+        ((1, 0, 4), []), ((0,), 4), ((1, 0, 8), -1), ((1, 0, 8), 1 << 63),
+        ((*MEMBER, 11), 999), ((*MEMBER, 11), -1), ((*MEMBER, 11), 1 << 62),
     ],
 )  # fmt: skip
 def test_consumers_that_no_client_could_make_are_refused(path: Path, value: object) -> None:

@@ -368,7 +368,8 @@ def test_consumers_can_be_carried_into_another_log() -> None:
     [
         None,
         [],
-        [3, []],
+        [4, []],
+        [3, [[1]]],
         [2, [[1]]],
         [1, [[1]]],
         [1, [[1, 2, 3, 4, [], [], b"", b""]]],

@@ -37,7 +37,7 @@ def check(disk: MemoryDisk) -> Report:
 
 
 def test_the_present_format_has_its_golden_directory() -> None:
-    assert [path.name for path in RELEASED] == ["v1", "v2"]
+    assert [path.name for path in RELEASED] == ["v1", "v2", "v3"]
 
 
 @pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
@@ -80,3 +80,9 @@ def test_a_golden_archive_is_read(released: Path) -> None:
     assert seqs == [seq for seq, _ in expected["messages"]]
     assert summary.count == len(seqs)
     assert head.last_seq == expected["stats"][1]
+
+
+def test_a_consumer_keeps_its_inactivity_timeout_since_version_3() -> None:
+    for kind in ("clean", "torn"):
+        assert Server(LIMITS, load(GOLDEN / "v3" / kind)).info("quiet", "guest").config.inactive_ms == 24 * 3_600_000
+        assert Server(LIMITS, load(GOLDEN / "v2" / kind)).info("parcels", "late").config.inactive_ms == 0

@@ -37,7 +37,7 @@ from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.config_codec import encode_plain, stream_config_list
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 from waymaker_core.store.manifest import ID_BYTES, CheckpointFile, Manifest, decode_manifest, encode_manifest
-from waymaker_core.store.record_codec import COUNT_MAX, VERSION, decode, encode
+from waymaker_core.store.record_codec import COUNT_MAX, VERSION, decode, encode, version_of
 from waymaker_core.store.segment import SegmentHeader, decode_segment_header, encode_segment_header
 
 KEY = 77
@@ -208,14 +208,25 @@ def test_settings_of_a_stream_that_no_node_wrote_are_corrupt(settings: list[obje
 
 
 def test_settings_of_a_consumer_that_no_node_wrote_are_corrupt() -> None:
-    meta = encode(ConsumerCreated(1, ConsumerConfig("c"), 1, 0))
-    fields = cbor2.loads(meta)
+    record = ConsumerCreated(1, ConsumerConfig("c", inactive_ms=5_000), 1, 0)
+    fields = cbor2.loads(encode(record))
     for settings, problem in (
-        (fields[1][:-1], "not a consumer's settings"),
+        (fields[1][:-1], "not the 10 settings"),
         ([*fields[1][:2], 99, *fields[1][3:]], "99 is not a valid"),
+        ([*fields[1][:-1], -1], "not a consumer's settings"),
+        ([*fields[1][:-1], "5m"], "not a consumer's settings"),
     ):
         with pytest.raises(CorruptRecord, match=problem):
-            decode(ConsumerCreated.KIND, VERSION, cbor2.dumps([1, settings, 1, 0]))
+            decode(ConsumerCreated.KIND, version_of(record), cbor2.dumps([1, settings, 1, 0]))
+
+
+def test_settings_of_a_consumer_in_version_1_have_no_inactivity_timeout() -> None:
+    fields = cbor2.loads(encode(ConsumerCreated(1, ConsumerConfig("c", inactive_ms=5_000), 1, 0)))
+    old = decode(ConsumerCreated.KIND, 1, cbor2.dumps([1, fields[1][:-1], 1, 0]))
+    assert isinstance(old, ConsumerCreated)
+    assert old.config == ConsumerConfig("c")
+    with pytest.raises(CorruptRecord, match="not the 9 settings"):
+        decode(ConsumerCreated.KIND, 1, cbor2.dumps([1, fields[1], 1, 0]))
 
 
 # ---------------------------------------------------------------- block indexes

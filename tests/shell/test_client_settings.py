@@ -60,6 +60,8 @@ def meant(kind: str, value: Any) -> Any:
             if value == timedelta(seconds=2):
                 return 2_000
             return whole(value, 1, 7 * 24 * 3_600_000)
+        case "inactive_ms":
+            return 2_000 if value == timedelta(seconds=2) else whole(value, 1_000, 365 * 24 * 3_600_000)
         case "attempts":
             unlimited = isinstance(value, str) and value.lower() == "unlimited"
             return (1 << 32) - 1 if unlimited else whole(value, 1, (1 << 32) - 1)
@@ -98,7 +100,7 @@ STREAM = {
 }  # fmt: skip
 CONSUMER = {
     "filter_subject": "filter", "policy": "policy", "start_seq": "seq", "start_time_ms": "time_ms", "ack_wait_ms": "wait_ms",
-    "max_deliver": "attempts", "deliver_group": "group",
+    "max_deliver": "attempts", "deliver_group": "group", "inactive_ms": "inactive_ms",
 }  # fmt: skip
 names = map("n{}".format, itertools.count())
 

@@ -26,6 +26,11 @@ def validate(config: ConsumerConfig, stream: StreamConfig, limits: Limits) -> Co
         raise _bad(f"ack_wait_ms {config.ack_wait_ms} is out of range; at most {limits.ack_wait_max_ms}")
     if not 0 <= config.max_deliver <= MAX_DELIVER_MAX:
         raise _bad(f"max_deliver {config.max_deliver} is out of range; at most {MAX_DELIVER_MAX}")
+    if config.inactive_ms and not limits.inactive_min_ms <= config.inactive_ms <= limits.inactive_max_ms:
+        raise _bad(
+            f"inactive_ms {config.inactive_ms} is out of range: it lies between {limits.inactive_min_ms} and "
+            f"{limits.inactive_max_ms}, or is 0 for a consumer that is never deleted by itself"
+        )
     _check_start(config)
     _check_group(config.deliver_group, limits)
     _check_dead_letters(config.dead_letter_subject, stream, limits)

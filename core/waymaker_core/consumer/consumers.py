@@ -26,6 +26,7 @@ from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
 from waymaker_core.consumer.delivery import Event
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.holders import check_holders, withholding_over
+from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending import NS_PER_MS
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.sequences import ascending
@@ -51,8 +52,6 @@ from waymaker_core.types import ConsumerId, Now
 
 LISTED_FIGURES_BYTES = 128
 """What a consumer's figures and field tags take in a list, at their longest."""
-
-
 DROPS_IN_VAIN_MAX = 8
 """Drops in a row of which nothing comes before a group pauses: what must be kept may stand before what need not."""
 
@@ -69,6 +68,7 @@ class Consumers:
         self._withholding: Withholding | None = None
         self._timers: list[tuple[int, int]] = []
         """(deadline, group id): at least one entry that is not later than each group's next expiry."""
+        self.inactivity = Inactivity(self._registry)
         self._changed: dict[int, Group] = {}
         """Groups that may have something to log."""
         self._spent: dict[int, Group] = {}
@@ -102,6 +102,7 @@ class Consumers:
         for group in self._registry.groups.values():
             self._changed[group.id] = group
             self._look_after(group)
+        self.inactivity.resume(now)
 
     # ------------------------------------------------------------ who there is
 
@@ -465,6 +466,7 @@ class Consumers:
         group = self._registry.deleted(record)
         if group is None:
             return
+        self.inactivity.forget(record.consumer_id)
         if group.id in self._registry.groups:
             group.leave(record.consumer_id)
             self._changed[group.id] = group

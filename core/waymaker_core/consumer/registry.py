@@ -54,6 +54,10 @@ class Registry:
             return ConsumerId(consumer_id)
         raise CodeError(NO_SUCH_CONSUMER, f"there is no consumer {name[:80]!r}")
 
+    def is_standing(self, consumer_id: int) -> bool:
+        """Return True for a committed consumer that no decided deletion ends."""
+        return consumer_id in self.lives and consumer_id not in self._ending
+
     def standing_members(self, group: Group) -> list[int]:
         """Members that no decided deletion ends, by id."""
         return sorted(key for key in group.members if key not in self._ending)

@@ -4,10 +4,11 @@ A snapshot is taken at the stream's last applied record. What is staged is there
 settle it follow in the log. Soft state goes in as it is, ahead of the log if need be: replaying older delivery records
 on top of it takes nothing back.
 
-Layout: `[2, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead, uncertain
+Layout: `[3, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead, uncertain
 to]`, a member `[id, created, config fields...]`, an entry of `out` `[member, deliver count, deadline, rest, holding, first,
 bitmap]` or `[member, deliver count, deadline, rest, holding, sequences]` (see `records.Listed`); sets of sequences are 64-bit
-little-endian columns or bitmaps from the lowest bit. Version 1 had no `uncertain to`, and no deadline, rest and holding.
+little-endian columns or bitmaps from the lowest bit. Version 2 had no inactivity
+timeout at the end of a member. Version 1 had no `uncertain to`, and no deadline, rest and holding, either.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from waymaker_core.consumer.sequences import positions
 from waymaker_core.records import Listed
 from waymaker_core.types import Now
 
-VERSION = 2
+VERSION = 3
 
 
 def of_groups(groups: list[Group], now: Now) -> object:
@@ -55,6 +56,7 @@ def _of_member(member: Member) -> list[object]:
     return [
         member.created_ms, config.name, config.filter_subject, config.policy.value, config.start_seq,
         config.start_time_ms, config.ack_wait_ms, config.max_deliver, config.deliver_group, config.dead_letter_subject,
+        config.inactive_ms,
     ]  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def to_groups(snapshot: object) -> list[Group]:
     """The groups of a snapshot. ValueError where it is none."""
     try:
         version, groups = _items(snapshot, 2)
-        if version not in (1, VERSION):
+        if version not in (1, 2, VERSION):
             raise ValueError(f"version {version!r} of a consumers' snapshot is not known here")
         return [_to_group(group, _int(version)) for group in _items(groups)]
     except (struct.error, AssertionError, LookupError, OverflowError) as error:
@@ -93,7 +95,7 @@ def to_groups(snapshot: object) -> list[Group]:
 def _to_group(value: object, version: int) -> Group:
     fields = _items(value, 8 if version == 1 else 9)
     id_, considered, last_delivered, dropped, members, out, passed, ahead = fields[:8]
-    decoded = [_to_member(member) for member in _items(members)]
+    decoded = [_to_member(member, version) for member in _items(members)]
     if not decoded:
         raise ValueError("a queue group without members")
     group = Group(_int(id_), decoded[0][1].config, _int(considered) + 1)
@@ -131,11 +133,11 @@ def _to_listed(fields: list[object], version: int) -> tuple[int, Listed]:
     return _int(member), entry
 
 
-def _to_member(value: object) -> tuple[int, Member]:
+def _to_member(value: object, version: int) -> tuple[int, Member]:
     (
         id_, created_ms, name, filter_subject, policy, start_seq, start_time_ms, ack_wait_ms, max_deliver, deliver_group,
-        dead_letter_subject,
-    ) = _items(value, 11)  # fmt: skip
+        dead_letter_subject, *newer,
+    ) = _items(value, 11 if version < 3 else 12)  # fmt: skip
     config = ConsumerConfig(
         name=_text(name),
         filter_subject=_text(filter_subject),
@@ -146,6 +148,7 @@ def _to_member(value: object) -> tuple[int, Member]:
         max_deliver=_int(max_deliver),
         deliver_group=_text(deliver_group),
         dead_letter_subject=_text(dead_letter_subject),
+        inactive_ms=_int(newer[0]) if newer else 0,
     )
     return _int(id_), Member(config, _int(created_ms))
 

@@ -64,6 +64,7 @@ class Consuming:
         elif decision.rests_on_tail:
             self._commits.answer_with_last(call.token, answer)
         else:
+            hosted.consumers.inactivity.used(hosted.consumers.find(request.config.name), state.now)
             state.reply(call.token, answer)
 
     def delete(self, call: Call) -> None:
@@ -112,6 +113,7 @@ class Consuming:
         hosted = self._lives.find(call.principal, request.stream)
         batch = self._batch(request.batch_size, state.limits.fetch_default)
         consumer_id = hosted.consumers.find(request.consumer)
+        hosted.consumers.inactivity.used(consumer_id, state.now)
         messages = hosted.consumers.take(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
         if messages is None:
             nothing = Messages([], 0, 0)
@@ -152,6 +154,7 @@ class Consuming:
         if not hosted.stream.config.ephemeral:
             self._require_room(frame_bound(len(request.seqs), 0, 0, len(request.seqs)))
         consumer_id = consumers.find(request.consumer)
+        consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(
             consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )

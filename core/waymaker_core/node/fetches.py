@@ -37,6 +37,7 @@ class Fetches:
             hosted, consumer_id, unreported = found
             for sent in unreported.rest():
                 hosted.consumers.reported(consumer_id, sent.dispatch, sent.seqs)
+            hosted.consumers.inactivity.used(consumer_id, self._state.now)
             self._state.touch(hosted)
 
     def cancel(self, token: Token) -> None:

@@ -15,7 +15,7 @@ from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.node.timers import Timer
+from waymaker_core.node.timers import OF_STREAMS
 from waymaker_core.node.watch import Watchers
 from waymaker_core.outcomes import NO_SUCH_STREAM, CodeError, RefusedError
 from waymaker_core.records import (
@@ -155,6 +155,8 @@ class Lives:
                 self._consumer_deleted(hosted, record, item)
                 return
             case AckRecord():
+                # Its client waited for this commit.
+                hosted.consumers.inactivity.used(ConsumerId(record.consumer_id), self._state.now)
                 if record.term:
                     stats.termed_messages += len(record.seqs)
                 else:
@@ -172,6 +174,7 @@ class Lives:
             stats.pruned_messages += count - hosted.stream.count
         elif isinstance(record, ConsumerCreated):
             stats.consumers += 1
+            hosted.consumers.inactivity.used(ConsumerId(record.consumer_id), self._state.now)
             # By interest it may be the reader that dead letters wait for.
             hosted.consumers.retry_kept()
             self.catalogue_changed = True
@@ -232,7 +235,7 @@ class Lives:
         del state.hosted[hosted.id]
         self._tell(hosted, EventKind.STREAM_DELETED)
         self._subscriptions.end_stream(hosted, "stream_deleted")
-        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS):
+        for timer in OF_STREAMS:
             state.timers.arm(timer, hosted.id, None)
         self._indexes.forget(hosted)
         state.stats.consumers -= len(hosted.consumers)

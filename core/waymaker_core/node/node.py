@@ -24,6 +24,7 @@ from waymaker_core.node.drain import Drain
 from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.garbage import Garbage
 from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.inactive import Inactive
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.publishing import Publishing
@@ -68,6 +69,7 @@ class Node:
         self._quarantine.fetches = self._fetches
         self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
+        self._inactive = Inactive(state, self._commits)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)
         tails, reserve = Tails(), Reserve(state)
         recovered = restored.recovered
@@ -221,6 +223,7 @@ class Node:
             Timer.COMMIT_RETRY: lambda _: self._commits.retry(),
             Timer.DEAD_LETTERS: self._deliveries.retry,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
+            Timer.INACTIVE: self._inactive.expire,
         }
         rings[timer](key)
 
@@ -234,6 +237,7 @@ class Node:
             for stream_id, hosted in touched.items():
                 if state.hosted.get(stream_id) is hosted and hosted.damage is None and not hosted.life.importing:
                     self._deliveries.settle(hosted)
+                    self._inactive.settle(hosted)
                     self._retention.settle(hosted)
                     self._subscriptions.wake(hosted)
 

@@ -14,7 +14,7 @@ from waymaker_core.node.hosted import Damage, Hosted
 from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.node.timers import Timer
+from waymaker_core.node.timers import OF_STREAMS
 from waymaker_core.outcomes import Outcome, Refusal, Status
 
 
@@ -50,7 +50,7 @@ class Quarantine:
         hosted.damage = damage
         self._lives.changed[hosted.id] = hosted  # for the next checkpoint to remember it
         state.stats.quarantined_streams += 1
-        for timer in (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS):
+        for timer in OF_STREAMS:
             state.timers.arm(timer, hosted.id, None)
         self._subscriptions.end_stream(hosted, "", damage.refusal(hosted.name))
         self._calls.ask_all_of(hosted)

@@ -110,6 +110,7 @@ class Subscriptions:
         for seq, (dispatch, _) in subscription.unanswered.items():
             hosted.consumers.returned(subscription.consumer_id, dispatch, [seq])
         subscription.unanswered.clear()
+        hosted.consumers.inactivity.used(subscription.consumer_id, self._state.now)
         self._state.touch(hosted)
         subscribers = subscription.hosted.subscribers
         of_consumer = subscribers[subscription.consumer_id]

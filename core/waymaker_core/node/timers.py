@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 
 class Timer(IntEnum):
@@ -29,6 +30,12 @@ class Timer(IntEnum):
     """Bodies of dead letters that could not be read are tried again."""
     KEPT_LETTERS = 8
     """Messages that were kept, since their dead letters would not have stayed, are tried again."""
+    INACTIVE = 9
+    """One of the stream's consumers was not used for its inactivity timeout."""
+
+
+OF_STREAMS: Final = (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE)
+"""Timers whose key is a stream: they end with its service."""
 
 
 class Timers:

@@ -19,6 +19,9 @@ from waymaker_core.records import (
 )
 from waymaker_core.store.errors import CorruptRecord
 
+FIELDS_1 = 9
+"""Settings of a consumer in version 1 of its record."""
+
 ConfigRecord = ConsumerCreated | ConsumerDeleted | StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
 
 # ---------------------------------------------------------------- plain values
@@ -112,20 +115,21 @@ def consumer_config_list(config: ConsumerConfig) -> list[object]:
         config.max_deliver,
         config.deliver_group,
         config.dead_letter_subject,
+        config.inactive_ms,
     ]
 
 
-def consumer_config(value: object) -> ConsumerConfig:
-    """The settings in such a list."""
-    match value:
+def consumer_config(value: list[object]) -> ConsumerConfig:
+    """The settings in such a list; one entry less of a record's version 1, which had no inactivity timeout."""
+    match value if len(value) > FIELDS_1 else [*value, 0]:
         case [
             str(name), str(subject), int(policy), int(start_seq), int(start_time_ms), int(ack_wait_ms), int(max_deliver),
-            str(group), str(dead_letters),
-        ]:  # fmt: skip
+            str(group), str(dead_letters), int(inactive_ms),
+        ] if inactive_ms >= 0:  # fmt: skip
             try:
                 return ConsumerConfig(
                     name, subject, DeliveryPolicy(policy), start_seq, start_time_ms, ack_wait_ms, max_deliver, group,
-                    dead_letters,
+                    dead_letters, inactive_ms,
                 )  # fmt: skip
             except ValueError as problem:
                 raise CorruptRecord(str(problem)) from problem
@@ -157,7 +161,19 @@ def encode_record(record: ConfigRecord) -> bytes:
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
     """See `encode_record`; raises `CorruptRecord`, as all of these do."""
+    return _consumer_created(meta, FIELDS_1 + 1)
+
+
+def decode_consumer_created_1(meta: bytes) -> ConsumerCreated:
+    """Version 1: settings without an inactivity timeout."""
+    return _consumer_created(meta, FIELDS_1)
+
+
+def _consumer_created(meta: bytes, settings: int) -> ConsumerCreated:
     consumer_id, config, start_seq, created_ms = _fields(meta, (int, list, int, int))
+    assert isinstance(config, list)
+    if len(config) != settings:
+        raise CorruptRecord(f"not the {settings} settings of a consumer")
     assert isinstance(consumer_id, int) and isinstance(start_seq, int) and isinstance(created_ms, int)
     return ConsumerCreated(consumer_id, consumer_config(config), start_seq, created_ms)
 

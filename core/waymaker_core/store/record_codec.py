@@ -35,7 +35,7 @@ from waymaker_core.store.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
 """The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock is of version 2."""
-_NEWER: Final[dict[int, int]] = {DeliveredRecord.KIND: 2}
+_NEWER: Final[dict[int, int]] = {ConsumerCreated.KIND: 2, DeliveredRecord.KIND: 2}
 
 _LITTLE_ENDIAN: Final = array("H", [1]).tobytes() == b"\x01\x00"
 assert array("I").itemsize == 4 and array("Q").itemsize == 8 and array("H").itemsize == 2
@@ -382,7 +382,7 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     # kind -> decoders of version 1, 2, ...
     PublishRecord.KIND: (_decode_publish,),
     PruneRecord.KIND: (_decode_prune, _decode_prune_2),
-    ConsumerCreated.KIND: (config_codec.decode_consumer_created,),
+    ConsumerCreated.KIND: (config_codec.decode_consumer_created_1, config_codec.decode_consumer_created),
     ConsumerDeleted.KIND: (config_codec.decode_consumer_deleted,),
     AckRecord.KIND: (_decode_ack,),
     DropRecord.KIND: (_decode_drop,),

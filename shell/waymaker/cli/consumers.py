@@ -78,16 +78,22 @@ def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> Con
     default="",
     help="Where a message goes that was delivered too often; the stream must take this subject.",
 )
+@click.option(
+    "--inactive-after",
+    type=DURATION,
+    metavar="DURATION",
+    help="Delete it once nobody read it or acknowledged for so long. Default: never.",
+)
 @connected
 async def add(
     client: Client, *, stream: str, name: str, filter_subject: str, deliver: str, start_seq: int | None,
     start_time: int | None, ack_wait: int | None, max_deliver: int | Unlimited | None, group: str, dead_letter: str,
-    as_json: bool,
+    inactive_after: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the consumer NAME of STREAM. Making the same one again is fine."""
     settings: ConsumerSettings = {
         "filter_subject": filter_subject, "ack_wait_ms": ack_wait, "max_deliver": max_deliver, "deliver_group": group,
-        "dead_letter_subject": dead_letter, **start_of(deliver, start_seq, start_time),
+        "dead_letter_subject": dead_letter, "inactive_ms": inactive_after, **start_of(deliver, start_seq, start_time),
     }  # fmt: skip
     await client.create_consumer(stream, name, **settings)
     if as_json:
@@ -143,6 +149,7 @@ def _settings(config: ConsumerConfig) -> dict[str, Any]:
         "max_deliver": config.max_deliver,
         "group": config.deliver_group,
         "dead_letter_subject": config.dead_letter_subject,
+        "inactive_ms": config.inactive_ms,
     }
 
 
@@ -153,6 +160,7 @@ def _show(found: ConsumerInfo, as_json: bool) -> None:
     }  # fmt: skip
     said = {
         "ack_wait_ms": say_duration(found.config.ack_wait_ms),
+        "inactive_ms": say_duration(found.config.inactive_ms) if found.config.inactive_ms else "never",
         "start_time_ms": say_moment(found.config.start_time_ms),
         "created_ms": say_moment(found.created_ms),
         "filter": found.config.filter_subject or "> (every subject)",

@@ -23,6 +23,10 @@ def _form(as_json: bool, raw: bool) -> str:
     return "json" if as_json else "raw" if raw else "line"
 
 
+TEMPORARY_MS = 60_000
+"""How long a temporary consumer outlives a program that was killed: by interest it holds messages until then."""
+
+
 @click.command()
 @stream_argument
 @click.argument("consumer", required=False)
@@ -43,12 +47,13 @@ async def sub(
     """Print the messages of CONSUMER as they come: sequence, subject, payload.
 
     Each is acknowledged after it was written; in a work queue that removes it. Without CONSUMER a temporary one is made,
-    beginning where the options say, and removed at the end; with it those options have no meaning. A work queue is read
-    with CONSUMER only.
+    beginning where the options say, and removed at the end, or by the server a minute after this program was killed; with
+    it those options have no meaning. A work queue is read with CONSUMER only.
     """
     form = _form(as_json, raw)
     start = start_of(deliver, start_seq, start_time)
     start["filter_subject"] = filter_subject
+    start["inactive_ms"] = TEMPORARY_MS
     if consumer is not None:
         if filter_subject or start_seq is not None or start_time is not None or deliver != "all":
             raise click.UsageError(
@@ -101,7 +106,10 @@ async def _remove(client: Client, stream: str, name: str) -> None:
     try:
         await asyncio.shield(client.delete_consumer(stream, name, timeout=2.0))
     except (WaymakerError, asyncio.CancelledError):
-        output.note(f"the temporary consumer {name} is left behind; waymaker consumer rm {stream} {name} removes it")
+        output.note(
+            f"the temporary consumer {name} is left behind: the server removes it {TEMPORARY_MS // 1_000}s after its last "
+            f"use; waymaker consumer rm {stream} {name} removes it now"
+        )
 
 
 @click.command()

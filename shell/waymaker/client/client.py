@@ -296,7 +296,8 @@ class Client:
     ) -> None:  # fmt: skip
         """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine.
 
-        With `policy="new"` it begins behind the stream's last message, as it is when the call begins.
+        With `policy="new"` it begins behind the stream's last message, as it is when the call begins. With `inactive_ms`
+        the server deletes it once no client used it for so long.
         """
         made, new = consumer_config(config, settings)
         text("stream", stream)
@@ -304,7 +305,14 @@ class Client:
             made = replace(made, start_seq=(await self.stream_info(stream, timeout=timeout)).last_seq + 1)
         request = wire.request(pb.CreateConsumerRequest, stream=stream, config=wire.consumer_config_to_wire(made))
         try:
-            await self._call("CreateConsumer", request, pb.CreateConsumerResponse, timeout, repeatable=False)
+            await self._call(
+                "CreateConsumer",
+                request,
+                pb.CreateConsumerResponse,
+                timeout,
+                repeatable=False,
+                inactive_ms=made.inactive_ms,
+            )
         except AlreadyExistsError:
             if not new or not await self._is_the_same_but_older(stream, made, timeout):
                 raise
@@ -326,15 +334,15 @@ class Client:
 
     async def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
         request = wire.request(pb.GetConsumerInfoRequest, stream=stream, consumer=consumer)
-        response, _ = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
-        return wire.consumer_info_from_wire(response.consumer)
+        response, result = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
+        return wire.consumer_infos_from_wire([response.consumer], result.inactive_ms)[0]
 
     async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         """All consumers of a stream, by name."""
         out: list[ConsumerInfo] = []
         request = wire.request(pb.ListConsumersRequest, stream=stream)
-        async for response in self._pages("ListConsumers", request, pb.ListConsumersResponse, timeout):
-            out.extend(map(wire.consumer_info_from_wire, response.consumers))
+        async for response, result in self._answers("ListConsumers", request, pb.ListConsumersResponse, timeout):
+            out.extend(wire.consumer_infos_from_wire(response.consumers, result.inactive_ms))
         return out
 
     # ---------------------------------------------------------------------------------------- operators
@@ -433,12 +441,12 @@ class Client:
 
     async def _call(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
-        after: str = "", limit: int = 0, reports: bool = False,
+        after: str = "", limit: int = 0, reports: bool = False, inactive_ms: int = 0,
     ) -> tuple[Response, pl.CallResult]:  # fmt: skip
         """One call of the contract through the session: its checked response, and what came beside it."""
         future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
         self._connection.submit(
-            CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports)
+            CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports, inactive_ms)
         )
         result = await future
         try:
@@ -453,12 +461,19 @@ class Client:
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
         """The pages of a list; `timeout` bounds all of them together."""
+        async for response, _ in self._answers(method, request, kind, timeout):
+            yield response
+
+    async def _answers(
+        self, method: str, request: Proto, kind: type[Response], timeout: Timeout
+    ) -> AsyncIterator[tuple[Response, pl.CallResult]]:
+        """The same, with what came beside each page."""
         after = ""
         deadline = self._deadline(timeout)
         while True:
             left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
             response, result = await self._call(method, request, kind, left, after=after, limit=PAGE_ENTRIES)
-            yield response
+            yield response, result
             if not result.next or result.next == after:
                 return
             after = result.next

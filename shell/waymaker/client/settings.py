@@ -69,6 +69,7 @@ class ConsumerSettings(TypedDict, total=False):
     max_deliver: Whole | Unlimited | None
     deliver_group: str | None
     dead_letter_subject: str | None
+    inactive_ms: Milliseconds | None
 
 
 # ------------------------------------------------------------------------------------------- values
@@ -162,11 +163,13 @@ _CONSUMER: Final[dict[str, Convert]] = {
     "max_deliver": _attempts,
     "deliver_group": text,
     "dead_letter_subject": text,
+    "inactive_ms": milliseconds,
 }
 _STARTS: Final = ("policy", "start_seq", "start_time_ms")
 _ZERO_MEANS_NOTHING: Final = {
     "start_seq": "sequences start at 1",
     "ack_wait_ms": "leave it out for the server's default",
+    "inactive_ms": "leave it out for a consumer that is never deleted by itself",
     "max_deliver": f"leave it out for the server's default, or write {UNLIMITED!r}",
 }
 """Settings where 0 stands for one that was left out: said by keyword it may be meant as "none", and is refused."""
@@ -179,6 +182,8 @@ _ELSEWHERE: Final = {
     "opt_start_seq": "start_seq",
     "opt_start_time": "start_time_ms",
     "since": "start_time_ms",
+    "inactive_after": "inactive_ms",
+    "inactive_threshold": "inactive_ms",
     "queue": "deliver_group",
     "queue_group": "deliver_group",
     "group": "deliver_group",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar, assert_never
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
 
 from waymaker.client.checked import flag, text, whole
-from waymaker.client.errors import WrongTypeError
+from waymaker.client.errors import DataLossError, WrongTypeError
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
@@ -127,7 +127,17 @@ def consumer_config_to_wire(config: ConsumerConfig) -> pb.ConsumerConfigPb:
     )
 
 
-def consumer_info_from_wire(state: pb.ConsumerStatePb) -> ConsumerInfo:
+def consumer_infos_from_wire(states: Sequence[pb.ConsumerStatePb], inactive_ms: Sequence[int]) -> list[ConsumerInfo]:
+    """Consumers of an answer, with the inactivity timeouts beside it; it has none where no consumer has one."""
+    if inactive_ms and len(inactive_ms) != len(states):
+        raise DataLossError(
+            f"the server's answer has {len(inactive_ms)} inactivity timeouts for {len(states)} consumers"
+        )
+    timeouts = inactive_ms or [0] * len(states)
+    return [consumer_info_from_wire(*each) for each in zip(states, timeouts, strict=True)]
+
+
+def consumer_info_from_wire(state: pb.ConsumerStatePb, inactive_ms: int = 0) -> ConsumerInfo:
     wire = state.config
     policy = wire.delivery_policy
     config = ConsumerConfig(
@@ -140,6 +150,7 @@ def consumer_info_from_wire(state: pb.ConsumerStatePb) -> ConsumerInfo:
         max_deliver=wire.max_deliver,
         deliver_group=wire.deliver_group,
         dead_letter_subject=wire.dead_letter_subject,
+        inactive_ms=inactive_ms,
     )
     return ConsumerInfo(
         config=config,

@@ -90,11 +90,11 @@ def timed_out(sent: bool, absence: str = "") -> DeadlineExceededError:
 class CallWork(Work):
     """One call of the contract. `repeatable` calls change nothing and survive a lost connection by being sent again."""
 
-    __slots__ = ("method", "request", "after", "limit", "repeatable", "future", "reports")
+    __slots__ = ("method", "request", "after", "limit", "repeatable", "future", "reports", "inactive_ms")
 
     def __init__(
         self, method: str, request: Proto, repeatable: bool, future: asyncio.Future[pl.CallResult],
-        deadline: float | None, after: str = "", limit: int = 0, reports: bool = False,
+        deadline: float | None, after: str = "", limit: int = 0, reports: bool = False, inactive_ms: int = 0,
     ) -> None:  # fmt: skip
         self.method = method
         self.request = request.SerializeToString()
@@ -103,6 +103,7 @@ class CallWork(Work):
         self.repeatable = repeatable
         self.future = future
         self.reports = reports
+        self.inactive_ms = inactive_ms
         super().__init__(len(self.request) + len(after) + CALL_OVERHEAD_BYTES, deadline)
 
     def fill(self, frame: pl.Frame) -> bool:
@@ -115,6 +116,7 @@ class CallWork(Work):
             after=self.after,
             limit=self.limit,
             reports=self.reports,
+            inactive_ms=self.inactive_ms,
         )
         return True
 

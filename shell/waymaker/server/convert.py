@@ -60,8 +60,8 @@ def stream_config_pb(config: StreamConfig) -> pb.StreamConfigPb:
     return message
 
 
-def consumer_config(message: pb.ConsumerConfigPb) -> ConsumerConfig:
-    """A consumer's settings as a client gave them."""
+def consumer_config(message: pb.ConsumerConfigPb, inactive_ms: int = 0) -> ConsumerConfig:
+    """A consumer's settings as a client gave them. The contract's message has no inactivity timeout: it travels beside."""
     policy = message.delivery_policy
     try:
         delivery = DeliveryPolicy(policy.type)
@@ -77,6 +77,7 @@ def consumer_config(message: pb.ConsumerConfigPb) -> ConsumerConfig:
         max_deliver=message.max_deliver,
         deliver_group=message.deliver_group,
         dead_letter_subject=message.dead_letter_subject,
+        inactive_ms=inactive_ms,
     )
 
 

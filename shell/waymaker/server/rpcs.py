@@ -36,11 +36,13 @@ _OK: Final = b"\x08\x01\x12\x02ok"
 
 
 class Metadata(NamedTuple):
-    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks."""
+    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
+    `wmkr-inactive-ms` of a new consumer."""
 
     after: str = ""
     limit: int = 0
     incarnation: str = ""
+    inactive_ms: int = 0
 
 
 class Serving(NamedTuple):
@@ -83,6 +85,13 @@ def coded(code: str, text: str) -> bytes:
 def incarnation_of(answer: Answer) -> str:
     """The consumer's incarnation that a fetch tells, or empty."""
     return answer.value.incarnation if isinstance(answer.value, core.Messages) else ""
+
+
+def inactive_of(answer: Answer) -> list[int]:
+    """The inactivity timeouts of the consumers that an answer tells of, in its order."""
+    value = answer.value
+    found = value.entries if isinstance(value, core.Page) else [value]
+    return [info.config.inactive_ms for info in found if isinstance(info, core.ConsumerInfo)]
 
 
 def next_page(answer: Answer) -> str:
@@ -227,7 +236,7 @@ UNARY: Final[dict[str, Rpc]] = {
         Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain, asides=True),
         Rpc("InProgress", pb.InProgressRequest, _acked(core.AckKind.IN_PROGRESS), _plain, asides=True),
         Rpc("CreateConsumer", pb.CreateConsumerRequest,
-            lambda r, p, s: core.CreateConsumer(r.stream, consumer_config(r.config)), _plain),
+            lambda r, p, s: core.CreateConsumer(r.stream, consumer_config(r.config, p.inactive_ms)), _plain, asides=True),
         Rpc("DeleteConsumer", pb.DeleteConsumerRequest,
             lambda r, p, s: core.DeleteConsumer(r.stream, r.consumer), _plain),
         Rpc("ListConsumers", pb.ListConsumersRequest,

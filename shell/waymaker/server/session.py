@@ -30,7 +30,7 @@ from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
 from waymaker.server.guard import parse_frame
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, incarnation_of, judged, next_page
+from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
 from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
@@ -493,7 +493,9 @@ class Session:
             self._done(id_, load, wire.call_refused(id_, NOT_OFFERED))
             return
         try:
-            request = rpc.parse(call.request, Metadata(call.after, call.limit, call.incarnation), self._serving)
+            request = rpc.parse(
+                call.request, Metadata(call.after, call.limit, call.incarnation, call.inactive_ms), self._serving
+            )
         except RefusedError as error:
             self._done(id_, load, wire.call_refused(id_, error.refusal))
             return
@@ -517,7 +519,7 @@ class Session:
         else:
             try:
                 response = rpc.encode(answer, bodies, self._serving)
-                data = wire.call_result(id_, response, next_page(answer), incarnation_of(answer))
+                data = wire.call_result(id_, response, next_page(answer), incarnation_of(answer), inactive_of(answer))
                 if isinstance(answer.value, Messages) and answer.value.fetched is not None:
                     fetched = answer.value
             except Exception as error:

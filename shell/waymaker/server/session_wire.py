@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from waymaker.disk.store import Bodies
@@ -60,13 +60,18 @@ def closing(reason: str) -> bytes:
     return pipe.Frame(closing=pipe.Closing(reason=reason)).SerializeToString()
 
 
-def call_result(call_id: int, response: bytes, next_after: str, incarnation: str = "") -> bytes:
+def call_result(
+    call_id: int, response: bytes, next_after: str, incarnation: str = "", inactive_ms: Sequence[int] = ()
+) -> bytes:
     """A call that ran."""
     data = [b"\x08", varint(call_id), b"\x12", varint(len(response)), response]
     for tag, text in ((b"\x22", next_after), (b"\x2a", incarnation)):
         if text:
             raw = text.encode()
             data += [tag, varint(len(raw)), raw]
+    if any(inactive_ms):
+        raw = b"".join(map(varint, inactive_ms))
+        data += [b"\x32", varint(len(raw)), raw]
     return _framed(_RESULTS, b"".join(data))
 
 

@@ -17,6 +17,7 @@ NEXT_TRAILER: Final = "wmkr-next"
 AFTER_METADATA: Final = "wmkr-after"
 LIMIT_METADATA: Final = "wmkr-limit"
 INCARNATION_METADATA: Final = "wmkr-incarnation"
+INACTIVE_METADATA: Final = "wmkr-inactive-ms"
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -51,15 +52,17 @@ def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
 
     Raises `RefusedError`.
     """
-    after, limit, incarnation = "", 0, ""
+    after, limit, incarnation, inactive_ms = "", 0, "", 0
     for key, value in metadata:
         if key == AFTER_METADATA:
             after = _cursor(value)
         elif key == LIMIT_METADATA:
-            limit = _limit(value)
+            limit = _whole(LIMIT_METADATA, value)
         elif key == INCARNATION_METADATA:
             incarnation = value if isinstance(value, str) else ""
-    return Metadata(after, limit, incarnation)
+        elif key == INACTIVE_METADATA:
+            inactive_ms = _whole(INACTIVE_METADATA, value)
+    return Metadata(after, limit, incarnation, inactive_ms)
 
 
 def next_trailer(cursor: str) -> tuple[tuple[str, str], ...]:
@@ -74,10 +77,10 @@ def _cursor(value: str | bytes) -> str:
         raise _bad(AFTER_METADATA, "percent-encoded UTF-8") from None
 
 
-def _limit(value: str | bytes) -> int:
+def _whole(name: str, value: str | bytes) -> int:
     text = value if isinstance(value, str) else ""
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise _bad(LIMIT_METADATA, "a whole number")
+        raise _bad(name, "a whole number")
     return int(text)
 
 
