@@ -259,6 +259,9 @@ class Audit:
         for refused in (m for m in life.at.values() if isinstance(m, Attempt) and m.expected >= 0):
             self._condition(life, refused)
         for name, consumer in seen.consumers.items():
+            if consumer.config.inactive_ms:
+                # Rest lasts longer than the longest timeout of these worlds.
+                violated("inactive consumers go", f"{life.name} still has {name}, which nobody uses")
             group = self._group(life, name)
             if group is not None:
                 self._consumer(life, seen, group, consumer, drained)

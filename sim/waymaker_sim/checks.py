@@ -50,6 +50,8 @@ CHECKS: dict[str, tuple[str, str]] = {
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
+    "used consumers stay": (SAFETY, "no consumer is deleted for inactivity before nobody used it for its time"),
+    "inactive consumers go": (LIVENESS, "a consumer that nobody used for its inactivity timeout is deleted"),
     "given when due": (LIVENESS, "what is due goes to the next fetch with room, and to a subscription with credit"),
     "aged in time": (LIVENESS, "what is too old goes soon, while the node is up and its disk takes writes, however busy it is"),
     "answered": (LIVENESS, "every caller hears its last word while the process lives"),

@@ -406,6 +406,8 @@ class Reader:
         for info in answer.value.entries:
             assert isinstance(info, ConsumerInfo)
             name = info.config.name
+            if info.config.inactive_ms:
+                continue
             there = name in ask.stream.consumers or ask.stream.gone.get(name, -1) >= ask.asked_ns
             require(there, "lives apart", f"{ask.stream.name} lists {name}, which does not exist")
 

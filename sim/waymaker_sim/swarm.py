@@ -57,6 +57,8 @@ class Plan:
     """Whether readers like to look where the oldest message of a stream with an age is."""
     archives: bool = False
     """Whether streams are taken out as archives, and put back under other names."""
+    guests: bool = False
+    """Whether consumers with an inactivity timeout come and go."""
 
     def may_lose_unsynced(self) -> bool:
         """Whether answers leave before their sync, on a machine that may stop before it."""
@@ -156,4 +158,6 @@ def draw_plan(track: Track) -> Plan:
     plan.looks_at_ages = track.draw("looks at ages", 3) == 2
     if track.draw("wrong clock?", 6) == 5:
         plan.clock_wrong = track.magnitude("wrong clock", 40_000)
+    if not plan.archives and not plan.may_lose_unsynced():
+        plan.guests = track.draw("guests", 8) == 7
     return plan

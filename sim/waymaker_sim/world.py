@@ -28,6 +28,7 @@ from waymaker_sim.checks import Violation, listed, require, violated
 from waymaker_sim.digest import Digest
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
+from waymaker_sim.guests import Guest
 from waymaker_sim.instant import InstantNode
 from waymaker_sim.late_syncs import LateSyncs
 from waymaker_sim.ledger import Ledger
@@ -44,7 +45,7 @@ from waymaker_sim.watcher import Watcher
 from waymaker_sim.worker import Worker
 
 FAULT_TICK_NS = 100 * MS
-TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4}
+TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4, "guest": 2}
 """After how many of the plan's pauses an actor of each role acts again."""
 HEAL_NS = 30 * SECOND
 """How long recovery and progress may take once nothing goes wrong any more."""
@@ -95,6 +96,7 @@ class World:
             Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
         ]
         self.archivist = Archivist(scene, tape.track("archivist")) if plan.archives else None
+        self.guest = Guest(scene, tape.track("guest")) if plan.guests else None
         self.watchers = [Watcher(scene, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -211,6 +213,8 @@ class World:
             self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
         if self.archivist is not None:
             self._repeat(self.archivist.act, "archivist", lambda: self._working)
+        if self.guest is not None:
+            self._repeat(self.guest.act, "guest", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:

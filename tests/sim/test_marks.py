@@ -34,6 +34,7 @@ SEEDS = (
     240094,
     240168,
     241390,
+    274390,
 )
 """Small worlds, each of which reaches what the others do not."""
 RARE = {

@@ -12,15 +12,17 @@ from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.consumer.answers import AckDecision
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending import Pending
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
 from waymaker_core.node.calls import Calls
+from waymaker_core.node.inactive import Inactive
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.records import AckRecord, ConsumerCreated, DeliveredRecord, DropRecord
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import Now
+from waymaker_core.types import ConsumerId, Now
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
 
@@ -30,6 +32,18 @@ LONG_NS = 3_000_000_000
 def _closely_watched(plan: Plan) -> bool:
     """Many clients look after the same consumers, and nothing but their own doings keeps messages from them."""
     return plan.workers >= 3 and not plan.disk.read_error and not plan.rot and plan.limits.fetch_bytes_max > 100_000
+
+
+def _with_guests(plan: Plan) -> bool:
+    return plan.guests
+
+
+def _at_first_only(original: Any) -> Any:
+    def used(self: Inactivity, consumer_id: ConsumerId, now: Now) -> None:
+        if consumer_id not in self._deadlines:
+            original(self, consumer_id, now)
+
+    return used
 
 
 def _fails_to_arrive(plan: Plan) -> bool:
@@ -366,6 +380,14 @@ CONSUMER = {
     ),
     "count-no-report": Mutant(
         "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,
+    ),
+    "inactive-for-ever": Mutant(
+        "a consumer that nobody used for its time is deleted", ("inactive consumers go",), Inactive, "_delete", nothing,
+        _with_guests,
+    ),
+    "inactive-though-used": Mutant(
+        "each use of a consumer starts its time anew", ("used consumers stay",), Inactivity, "used", _at_first_only,
+        _with_guests,
     ),
     "new-ones-first": Mutant(
         "redeliveries that are due go before what is new", ("in order",), taking, "_joined", _new_first,

@@ -17,7 +17,7 @@ from waymaker_sim.story.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.story.selection import CHANGING, CONSUMER_CHANGES, STOPS, STREAM_CHANGES
 from waymaker_sim.story.text import pause_between
 
-CLIENTS = ("publisher", "worker", "reader", "watcher", "administrator", "archivist", "audit")
+CLIENTS = ("publisher", "worker", "reader", "watcher", "administrator", "archivist", "guest", "audit")
 SERVER = ("node", "journal", "background", "reads", "disk")
 ROLES = (*CLIENTS, *SERVER)
 WORLD = "world"
