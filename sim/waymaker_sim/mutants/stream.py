@@ -95,9 +95,9 @@ def _beginning_so(original: Any) -> Any:
 
 
 def _reserving_ahead(original: Any) -> Any:
-    def reserve(state: StreamState) -> Any:
-        state.reserve_ahead = state.reserve_ahead or 1 << 20
-        return original(state)
+    def reserve(state: StreamState, now_ms: int) -> Any:
+        state.reserve_interval_ms = state.reserve_interval_ms or 500
+        return original(state, now_ms)
 
     return reserve
 
