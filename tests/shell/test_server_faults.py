@@ -268,7 +268,8 @@ async def test_a_journal_that_cannot_grow_for_another_reason_is_not_called_full(
 
 
 def take_directory_away(data: Path) -> None:
-    # At one moment: a server that meets a half-removed directory halts for the first file that is missing.
+    # At one moment: a server that meets a half-removed directory halts for the first file that is missing. One that
+    # was about to write a file may have made the directory anew before it notices.
     move_directory_away(data)
     shutil.rmtree(data.with_name("moved"))
 
@@ -295,8 +296,8 @@ def remove_journal(data: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (take_directory_away, "removed or moved away"),
-        (move_directory_away, "removed or moved away"),
+        (take_directory_away, "while it was served"),
+        (move_directory_away, "while it was served"),
         (replace_directory, "replaced by another"),
         (remove_lock, "was removed while its directory was served"),
         (remove_journal, "removed or replaced by somebody else"),

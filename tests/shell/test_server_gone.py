@@ -102,7 +102,7 @@ async def test_a_caller_that_goes_while_it_is_served_is_no_incident(tmp_path: Pa
                     await asyncio.wait_for(channel_.channel_ready(), 20)
                     calls = [begin(channel_, kind) for _ in range(4)]
                     for call in calls:
-                        await go_on(call, kind)
+                        await asyncio.wait_for(go_on(call, kind), 20)
                     await asyncio.sleep(0.3)
                     if cut:
                         cable.cut()
@@ -110,8 +110,9 @@ async def test_a_caller_that_goes_while_it_is_served_is_no_incident(tmp_path: Pa
                         for call in calls:
                             call.cancel()
                     for call in calls:
-                        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
-                            await call.code()
+                        # The client's library now and then never tells the end of a cut call; the server's log is judged.
+                        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError, TimeoutError):
+                            await asyncio.wait_for(call.code(), 10)
         with grpc.insecure_channel(server.address) as channel:
             assert ask(channel, "ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse).names[0] == "s"
         assert await asyncio.to_thread(server.terminate) == 0
