@@ -88,6 +88,22 @@ def test_a_search_that_others_disturb_comes_to_its_end() -> None:
     assert [len(server.bodies[token]) for token in tokens] == [BLOCKS] * len(patterns)
 
 
+def test_a_search_in_many_slices_holds_each_block_once() -> None:
+    server = restarted(index_cache_bytes=1)
+    server.consumer("s", "c", filter_subject="*.*.none")
+    indexes = server.node._indexes
+    token = server.token()
+    inputs: list[Input] = [Call(Token(token), ANYONE, rq.Fetch("s", "c", 10))]
+    most = 0
+    while token not in server.replies:
+        effects = server.node.step(server.now(), inputs)
+        inputs = [answer for effect in effects for answer in server.perform(effect)]
+        assert set(indexes._held.values()) <= {1}, "for one asker"
+        most = max(most, len(indexes._held))
+    assert most == BLOCKS + 1
+    assert indexes._held == {}
+
+
 def test_one_long_scan_leaves_alone_what_is_used_all_the_time() -> None:
     server = restarted(index_cache_bytes=24 << 10)
     stats = server.node.stats

@@ -38,7 +38,8 @@ class Wait:
 
     def __init__(self, hosted: Hosted, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
         self.hosted = hosted
-        self.held: list[Key] = []
+        self.held: dict[Key, None] = {}
+        """Blocks that stay resident for it, each once however often it asks for them."""
         self.loaded: list[int] = []
         """Blocks that were read for it."""
         self.missing = 0
@@ -76,8 +77,9 @@ class Indexes:
         wait.rounds += 1
         for block in blocks:
             key = (wait.hosted.id, block)
-            wait.held.append(key)
-            self._held[key] = self._held.get(key, 0) + 1
+            if key not in wait.held:
+                wait.held[key] = None
+                self._held[key] = self._held.get(key, 0) + 1
             if key in self._loading:
                 self._loading[key].append(wait)
                 wait.missing += 1
