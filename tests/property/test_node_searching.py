@@ -16,10 +16,10 @@ BLOCKS = 30
 SHARE = 100
 
 
-def restarted(subjects_a_block: int = BLOCK, **limits: int) -> Server:
+def restarted(subjects_a_block: int = BLOCK, retention: str = "LIMITS", **limits: int) -> Server:
     """A node that starts on sealed blocks, none of whose indexes is loaded."""
     server = Server(replace(SMALL, search_entries_max=SHARE, **limits))
-    server.create("s", block_size=BLOCK)
+    server.create("s", block_size=BLOCK, retention=retention)
     server.create("other")
     for block in range(BLOCKS):
         names = [f"a.{n}.{'even' if n % 2 else 'odd'}" for n in range(subjects_a_block)]
@@ -86,6 +86,42 @@ def test_a_search_that_others_disturb_comes_to_its_end() -> None:
     names = [pattern.replace("*", "x").replace(".", "-") for pattern in patterns]
     server.step(*[Call(Token(t), ANYONE, rq.Fetch("s", n, 100)) for t, n in zip(tokens, names, strict=True)])
     assert [len(server.bodies[token]) for token in tokens] == [BLOCKS] * len(patterns)
+
+
+OF_BLOCK = [block * BLOCK + 8 for block in range(BLOCKS)]
+"""The messages at `a.7.even`, one in each block."""
+
+
+def work_queue() -> Server:
+    """A work queue that two groups share, both with one message in each block."""
+    server = restarted(index_cache_bytes=1, retention="WORK_QUEUE")
+    for name in ("c", "d"):
+        server.consumer("s", name, filter_subject="a.7.even")
+    return server
+
+
+def test_a_group_of_a_work_queue_searches_no_further_than_it_delivers() -> None:
+    server = work_queue()
+    stats = server.node.stats
+    for turn in range(3):
+        loads = stats.index_loads
+        found = server.fetch("s", "c", 5)
+        assert [seq for seq, _, _ in found] == OF_BLOCK[5 * turn : 5 * turn + 5]
+        # One block for each message, and the one in which the fetch before came to its end.
+        assert stats.index_loads - loads == 5 + (turn > 0)
+        server.ack(*[seq for seq, _, _ in found])
+
+
+def test_a_group_of_a_work_queue_searches_past_what_another_holds_in_pieces_that_grow() -> None:
+    server = work_queue()
+    server.fetch("s", "c", 5)
+    loads = server.node.stats.index_loads
+    assert [seq for seq, _, _ in server.fetch("s", "d", 5)] == OF_BLOCK[5:10]
+    assert 10 <= server.node.stats.index_loads - loads <= 5 + 10 + 1
+    server.fetch("s", "c", 10)
+    loads = server.node.stats.index_loads
+    assert [seq for seq, _, _ in server.fetch("s", "d", 20)] == OF_BLOCK[20:]
+    assert server.node.stats.index_loads - loads <= BLOCKS
 
 
 def test_a_search_in_many_slices_holds_each_block_once() -> None:

@@ -16,8 +16,8 @@ from waymaker_core.limits import U64_MAX
 from waymaker_core.requests import Messages, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 
-_LOOK_AHEAD_MIN = 256
-"""How many messages are asked for at a time where some of them may have to be passed over."""
+_LOOK_AHEAD_MAX = 256
+"""How many messages a search is asked for at most, beyond the room, where others before them had to be passed over."""
 
 
 def take(
@@ -108,8 +108,11 @@ def _take_around(
     chosen = list(back)
     passed: list[int] = []
     cursor = group.cursor
+    # At first no more than there is room for: what a search finds beyond it, the next delivery has to find again.
+    count_max = room - len(chosen)
     while len(chosen) < room and cursor <= source.last_seq:
-        selection = source.select(cursor, group.pattern, max(room, _LOOK_AHEAD_MIN), U64_MAX)
+        selection = source.select(cursor, group.pattern, count_max, U64_MAX)
+        count_max = max(count_max, min(2 * count_max, _LOOK_AHEAD_MAX))
         for first, last in selection.ranges:
             count = last - first + 1
             wanted = ones(count) & ~group.ahead.mask_of(first, count)
