@@ -51,6 +51,8 @@ class FakeDisk:
         self.broken: DiskFailure | None = None
         self.held: list[Callable[[], None]] | None = None
         self.jobs: list[Job] = []
+        self.kept: dict[str, int] = {}
+        """Files held for messages that are read later."""
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         self.jobs.append(job)
@@ -72,6 +74,19 @@ class FakeDisk:
             self.held.append(read)
         else:
             asyncio.get_running_loop().call_soon(read)
+
+    def hold(self, messages: rq.Messages) -> Callable[[], None]:
+        paths = [run.chunk.path for run in messages.runs]
+        for path in paths:
+            self.kept[path] = self.kept.get(path, 0) + 1
+
+        def let_go() -> None:
+            for path in paths:
+                self.kept[path] -= 1
+                if not self.kept[path]:
+                    del self.kept[path]
+
+        return let_go
 
     def problem(self) -> str:
         return ""

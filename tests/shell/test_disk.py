@@ -287,6 +287,25 @@ def test_bodies_come_from_memory_when_they_can_and_from_disk_when_they_must(tmp_
     store.close()
 
 
+def test_deleting_waits_for_messages_that_are_read_later(tmp_path: Path) -> None:
+    run, body = _run("blocks/1-2.blk", 300, [b"\x12\x01a\x2a\x01x"], 3)
+    messages = Messages([run], 1, len(body))
+    store = FileStore(tmp_path, cache_bytes=0)
+    _wait(store, Job(JobId(1), Lane.BACKGROUND, [Write("blocks/1-2.blk", 8, [body])]))
+    let_go = store.hold(messages)
+    deleted: Queue[object] = Queue()
+    delete = Job(JobId(2), Lane.BACKGROUND, [Delete("blocks/1-2.blk")])
+    store.submit(delete, lambda job, result: deleted.put(result))
+    outcome: Queue[Bodies | DiskFailure] = Queue()
+    store.read_bodies(messages, outcome.put)
+    assert outcome.get(timeout=5) == [body]
+    assert deleted.empty() and (tmp_path / "blocks/1-2.blk").exists()
+    let_go()
+    assert deleted.get(timeout=5) == [None]
+    assert not (tmp_path / "blocks/1-2.blk").exists()
+    store.close()
+
+
 def test_deleting_waits_for_a_read_that_was_handed_out(tmp_path: Path) -> None:
     files = Files(tmp_path, ChunkCache(0))
     files.perform(Write("f", 0, [b"x"]))

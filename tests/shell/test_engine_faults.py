@@ -102,6 +102,9 @@ class FaultyDisk:
             outcome = DiskFailure(FailureKind.IO, "journal/1", 0, "Input/output error")
         self._finish(done, outcome)
 
+    def hold(self, messages: Messages) -> Callable[[], None]:
+        return lambda: None
+
     def problem(self) -> str:
         return self.died
 

@@ -105,10 +105,12 @@ async def test_deliveries_keep_their_order_behind_a_slow_read() -> None:
     engine.credit(token, 2, 100)
     await turns()
     assert channel.heard == []
+    assert disk.kept, "the node may delete these files at once"
     for read in disk.held:
         read()
     await turns()
     assert channel.heard == ["1+2", "3+2", "empty"]
+    assert not disk.kept
     assert engine.open_channels == 0
 
 
@@ -127,6 +129,22 @@ async def test_after_an_unreadable_delivery_nothing_overtakes_the_core_s_word_on
     assert channel.heard == ["DATA_LOSS"]
     assert [messages.count for messages in node.unreadable[0].unsent] == [2, 2]
     assert engine.open_channels == 0
+    assert not disk.kept
+
+
+async def test_a_subscription_that_ends_lets_go_of_the_files_of_what_waits() -> None:
+    _node, disk, engine = filled()
+    disk.cold, disk.held = True, []
+    for end in (engine.cancel, lambda token: engine.fail("gone")):
+        token = engine.open(ANYONE, Subscribe("s", "c"), Recorder())
+        engine.credit(token, 2, 100)
+        await turns()
+        engine.credit(token, 2, 100)
+        await turns()
+        assert disk.kept
+        end(token)
+        await turns()
+        assert not disk.kept
 
 
 async def test_a_cancelled_subscription_hears_nothing_more() -> None:

@@ -136,14 +136,23 @@ class FileStore:
         """Read the bodies on a reader's thread; `done` runs there."""
         self._read_later([run.chunk.path for run in messages.runs], lambda: self._read(messages), done)
 
-    def _read_later(self, paths: list[str], read: Callable[[], T], done: Callable[[T], None]) -> None:
-        """On a reader's thread. From now on until it is done nothing else happens to the files' names."""
+    def hold(self, messages: Messages) -> Callable[[], None]:
+        """Keep the files of messages that are read later from being renamed or deleted, until the result is called."""
+        return self._hold([run.chunk.path for run in messages.runs])
+
+    def _hold(self, paths: list[str]) -> Callable[[], None]:
         for path in paths:
             self._files.pin(path)
 
         def unpin() -> None:
             for path in paths:
                 self._files.unpin(path)
+
+        return unpin
+
+    def _read_later(self, paths: list[str], read: Callable[[], T], done: Callable[[T], None]) -> None:
+        """On a reader's thread. From now on until it is done nothing else happens to the files' names."""
+        unpin = self._hold(paths)
 
         def task() -> None:
             try:

@@ -70,6 +70,10 @@ class Disk(Protocol):
 
     def read_bodies(self, messages: Messages, done: Callable[[Bodies | DiskFailure], None]) -> None: ...
 
+    def hold(self, messages: Messages) -> Callable[[], None]:
+        """Keep the files of messages that are read later; the result lets go of them."""
+        ...
+
     def problem(self) -> str:
         """Why the end of a job may never be told; empty while all is well."""
         ...
@@ -92,8 +96,17 @@ class _Line:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.waiting: deque[Deliver | Event | End] = deque()
+        self.waiting: deque[tuple[Deliver | Event | End, Callable[[], None]]] = deque()
+        """Each with what lets go of its files: the node may delete them as soon as it has handed the effect over."""
         self.reading = False
+
+    def forget_waiting(self) -> list[Deliver | Event | End]:
+        """Let go of all that waits; returns it."""
+        effects = [effect for effect, _ in self.waiting]
+        for _, let_go in self.waiting:
+            let_go()
+        self.waiting.clear()
+        return effects
 
 
 class Engine:
@@ -184,7 +197,10 @@ class Engine:
 
     def cancel(self, token: Token) -> None:
         """Nobody waits any more: no callback comes after this."""
-        if self._calls.pop(token, None) is not None or self._lines.pop(token, None) is not None:
+        line = self._lines.pop(token, None)
+        if line is not None:
+            line.forget_waiting()
+        if self._calls.pop(token, None) is not None or line is not None:
             self.push(Cancel(token))
 
     def drain(self) -> None:
@@ -360,7 +376,7 @@ class Engine:
         if line is None:
             return
         if line.reading:
-            line.waiting.append(effect)
+            line.waiting.append((effect, self._disk.hold(effect.messages) if isinstance(effect, Deliver) else _nothing))
         else:
             self._pass_on(line, effect)
 
@@ -402,8 +418,9 @@ class Engine:
         line.reading = False
         if isinstance(outcome, DiskFailure):
             # What came after the unreadable messages must not overtake the core's word on them.
-            unsent = [effect.messages, *(e.messages for e in line.waiting if isinstance(e, Deliver))]
-            line.waiting = deque(e for e in line.waiting if isinstance(e, End))
+            waiting = line.forget_waiting()
+            unsent = [effect.messages, *(e.messages for e in waiting if isinstance(e, Deliver))]
+            line.waiting.extend((e, _nothing) for e in waiting if isinstance(e, End))
             self.push(Unreadable(effect.token, outcome, unsent))
         else:
             try:
@@ -411,13 +428,16 @@ class Engine:
             except Exception as error:
                 self._break(effect.token, error)
         while line.waiting and not line.reading and effect.token in self._lines:
-            self._pass_on(line, line.waiting.popleft())
+            waits, let_go = line.waiting.popleft()
+            self._pass_on(line, waits)
+            let_go()
 
     def _break(self, token: Token, error: Exception) -> None:
         """End a channel that raised: it may have missed something, so it must not go on as if it had not."""
         self._failed(error, None)
         line = self._lines.pop(token, None)
         if line is not None:
+            line.forget_waiting()
             self.push(Cancel(token))
             self._end(line.channel, End(token, "", internal_error(error, "channel", ANYONE, admitted=True)))
 
@@ -472,6 +492,7 @@ class Engine:
             self._call_back(on_answer, refusal, None)
         lines, self._lines = self._lines, {}
         for token, line in lines.items():
+            line.forget_waiting()
             self._end(line.channel, End(token, "", refusal))
         if not self.halted.done():
             self.halted.set_result(halt)
@@ -493,6 +514,10 @@ class Engine:
         problem = self._disk.problem()
         if problem:
             self.fail(problem)
+
+
+def _nothing() -> None:
+    """No file is held."""
 
 
 def _not_done(error: Exception) -> DiskFailure:
