@@ -58,6 +58,11 @@ class Bench:
         for number in list(self.stream.blocks):
             self.stream.evict_index(number)
 
+    def seal_anew(self) -> None:
+        """Sparse blocks are written anew."""
+        number = 10 * (len(self.disk.files) + 1)
+        resident(self.stream, self.disk, lambda: move_blocks(self.stream, self.disk, lambda path: False, number))
+
     def live(self) -> list[int]:
         found = resident(self.stream, self.disk, lambda: self.stream.select(0, None, 10_000, 1 << 30))
         return [seq for first, last in found.ranges for seq in range(first, last + 1)]

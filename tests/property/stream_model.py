@@ -193,7 +193,7 @@ def resident(stream: Stream, disk: ToyDisk, ask: Callable[[], T]) -> T:
             for number in need.blocks:
                 place = stream.index_location(number)
                 if place is not None:
-                    loaded += stream.load_index(number, disk.read(place))
+                    loaded += stream.load_index(number, place, disk.read(place))
             assert loaded, "what is asked for can be loaded"
     raise AssertionError("the same question asks for ever more indexes")
 

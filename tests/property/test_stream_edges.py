@@ -359,7 +359,7 @@ def test_a_burial_that_lacks_an_index_leaves_nothing_staged() -> None:
     stream = Stream.restore(bench.stream.snapshot(), LIMITS)
     place = stream.index_location(0)
     assert place is not None
-    stream.load_index(0, bench.disk.read(place))
+    stream.load_index(0, place, bench.disk.read(place))
     with pytest.raises(NeedBlocks) as need:
         stream.decide_copies("d", [1], [b"body"], 50, replace=True)
     assert need.value.blocks == [1]

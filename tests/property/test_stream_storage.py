@@ -105,10 +105,32 @@ def test_an_index_of_another_block_is_refused() -> None:
     bench = Bench()
     bench.publish(*"abcdefgh")
     bench.seal()
-    place = bench.stream.index_location(0)
+    place, other = bench.stream.index_location(0), bench.stream.index_location(1)
     assert place is not None
+    assert other is not None
     with pytest.raises(ValueError, match="index"):
-        bench.stream.load_index(1, bench.disk.read(place))
+        bench.stream.load_index(1, other, bench.disk.read(place))
+
+
+def test_an_index_that_was_read_where_the_block_does_not_lie_any_more_is_not_taken() -> None:
+    """It would lead to files that may be deleted, and the next copy would be made from there."""
+    bench = Bench(retention=Retention.WORK_QUEUE)
+    bench.publish(*"abcdefgh")
+    bench.seal()
+    bench.drop(1, 2, 3)
+    bench.stream.evict_index(0)
+    before = bench.stream.index_location(0)
+    assert before is not None
+    data = bench.disk.read(before)
+    bench.seal_anew()
+    after = bench.stream.index_location(0)
+    assert after is not None
+    assert after.path != before.path
+    assert bench.stream.load_index(0, before, data) == 0
+    assert bench.stream.index_location(0) == after, "still to be loaded"
+    assert bench.live() == [4, 5, 6, 7, 8]
+    (run,) = bench.stream.messages_in([(4, 4)], 1).runs
+    assert run.chunk.path == after.path
 
 
 def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it() -> None:
@@ -198,7 +220,7 @@ def test_a_sparse_block_that_is_not_resident_asks_for_its_index_once() -> None:
         for block in need.value.blocks:
             place = again.index_location(block)
             assert place is not None
-            again.load_index(block, bench.disk.read(place))
+            again.load_index(block, place, bench.disk.read(place))
         assert move_blocks(again, bench.disk, lambda path: False, number) == 1
         assert not again.blocks_to_move(lambda path: False)
         again.check()

@@ -91,7 +91,8 @@ class Indexes:
             wait.loaded.append(block)
             wait.missing += 1
             loaded = partial(self._loaded, wait.hosted, block, chunk)
-            state.start(Lane.READ, [ReadChunk(chunk)], loaded, partial(self._lost, key))
+            lost = partial(self._lost, wait.hosted, block, chunk)
+            state.start(Lane.READ, [ReadChunk(chunk)], loaded, lost)
         if wait.missing == 1:
             self._ready.append(wait)
         else:
@@ -132,17 +133,22 @@ class Indexes:
         self._state.work.spend(1 + len(data) // BYTES_AN_ENTRY)
         try:
             if self._state.hosted.get(hosted.id) is hosted:
-                self.admit(hosted, block, hosted.stream.load_index(block, data))
+                byte_count = hosted.stream.load_index(block, chunk, data)
+                if byte_count:
+                    self.admit(hosted, block, byte_count)
         except ValueError as error:
-            self._lost(key, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
+            self._lost(hosted, block, chunk, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
             return
         self._state.stats.index_loads += 1
         for wait in self._loading.pop(key):
             self._arrived(wait)
 
-    def _lost(self, key: Key, failure: DiskFailure) -> None:
-        for wait in self._loading.pop(key):
-            wait.failure = failure
+    def _lost(self, hosted: Hosted, block: int, chunk: Chunk, failure: DiskFailure) -> None:
+        """An index could not be read. Where the block lies elsewhere by now this harms nobody: askers ask again."""
+        stale = hosted.stream.index_location(block) != chunk
+        for wait in self._loading.pop((hosted.id, block)):
+            if not stale:
+                wait.failure = failure
             self._arrived(wait)
 
     def _arrived(self, wait: Wait) -> None:

@@ -156,11 +156,12 @@ def index_location(state: StreamState, number: int) -> Chunk | None:
     return block.index if block is not None and block.columns is None else None
 
 
-def load_index(state: StreamState, number: int, data: bytes) -> int:
+def load_index(state: StreamState, number: int, place: Chunk, data: bytes) -> int:
     """See `Stream.load_index`."""
-    block = state.blocks.get(number)
-    if block is None or block.columns is not None:
+    if index_location(state, number) != place:
+        # Written anew while this was read: it would lead to a file that may go at any time.
         return 0
+    block = state.blocks[number]
     index = open_index(data, block.size)
     if index.first_seq != block.first or len(index.ids) != block.size:
         raise ValueError(

@@ -146,9 +146,12 @@ class Stream(StreamState):
         """Where a sealed block's index lies; None if there is none to load (resident, or gone)."""
         return moves.index_location(self, block)
 
-    def load_index(self, block: int, data: bytes) -> int:
-        """Make an index resident; bytes it takes. Nothing happens for a block that is gone. ValueError: not that index."""
-        return moves.load_index(self, block, data)
+    def load_index(self, block: int, place: Chunk, data: bytes) -> int:
+        """Make an index resident that was read at `place`; bytes it takes, 0 where the block is gone or moved meanwhile.
+
+        ValueError: not that index.
+        """
+        return moves.load_index(self, block, place, data)
 
     def evict_index(self, block: int) -> int:
         """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
