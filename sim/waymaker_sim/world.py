@@ -301,7 +301,7 @@ class World:
             return
         require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
         found = differences(before, observe(PatientAsker(self.scene)))
-        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {listed(found)}")
+        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
 
     def _drain(self) -> bool:
         """Fetch and ack until every consumer is at its end; what is out comes back by itself."""
