@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from waymaker_core.stream.block import Block
 from waymaker_core.stream.columns import HOLE
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.state import SHARED_FILES, StreamState
 
 
 def check(state: StreamState) -> None:
@@ -56,6 +56,8 @@ def _check_block(state: StreamState, block: Block) -> None:
     assert all(columns.ids[entry] != HOLE for entry in live)
     assert block.bytes == sum(columns.sizes[entry] for entry in live)
     assert block.last_size == columns.sizes[-1]
+    own = {path for path in columns.paths if not path.startswith(SHARED_FILES)}
+    assert own <= set(block.files), "a block reads from files that it holds"
     assert columns.chunk_firsts[0] == 0
     assert list(columns.chunk_firsts) == sorted(set(columns.chunk_firsts))
     dropped = {entry for entry in live if state.tail.is_dropped(block.first + entry)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import waymaker_core.stream.admission as admission
+import waymaker_core.stream.moves as moves
 import waymaker_core.stream.reads as reads
 import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.limits import KIB
@@ -16,6 +17,7 @@ from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
 from waymaker_core.stream.subject_table import SubjectTable
 from waymaker_core.subjects import Pattern, SubjectFilter
+from waymaker_sim.events import MS
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
 
@@ -115,6 +117,20 @@ def _counting_again(original: Any) -> Any:
     return park
 
 
+def _wherever_it_lay(original: Any) -> Any:
+    def load_index(state: StreamState, number: int, place: Any, data: bytes) -> int:
+        now = moves.index_location(state, number)
+        return int(original(state, number, now, data)) if now is not None else 0
+
+    return load_index
+
+
+def _moved_under_searches(plan: Plan) -> bool:
+    """Reads so slow that checkpoints write blocks anew meanwhile."""
+    limits = plan.limits
+    return plan.pace.read_ns >= 50 * MS and limits.index_cache_bytes <= 16 * KIB and limits.segment_bytes <= 16 * KIB
+
+
 STREAM = {
     "reuse-sequences": Mutant(
         "a sequence whose message is gone is not given again after a restart",
@@ -170,6 +186,10 @@ STREAM = {
         "a search whose share of a step is spent goes on in the next one",
         ("answered", "given when due", "progress"), Indexes, "resume", nothing,
         lambda plan: plan.limits.search_entries_max <= 20,
+    ),
+    "take-old-indexes": Mutant(
+        "an index that was read where its block does not lie any more is read again", ("answer allowed", "invariant"),
+        moves, "load_index", _wherever_it_lay, _moved_under_searches,
     ),
     "time-goes-back": Mutant(
         "the server's time never decreases within a stream", ("monotone",),
