@@ -29,6 +29,7 @@ TOO_RARE = {
     "leave-nothing-due",
     "nak-not-logged",
     "pass-over-damage",
+    "trust-frames",
 }
 """Noticed by few and large worlds only, or by worlds that a change of the core has moved: left to the gate."""
 
