@@ -9,6 +9,7 @@ run, for it would run this test again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -74,7 +75,9 @@ class Terminals:
         self._folder = folder
         self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WAYMAKER_", "MAKE"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("WAYMAKER_", "MAKE", "ARGS"))
+        }
         self._environment = inherited | {
             "WAYMAKER_LISTEN": self.address,
             "WAYMAKER_SERVER": self.address,
@@ -112,7 +115,8 @@ class Terminals:
 
     def close(self) -> None:
         for process in self._running:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
         for process in self._running:
             try:
                 process.wait(timeout=20)
