@@ -518,7 +518,7 @@ class Process:
             return
         self._take(end)
         if job.lane is Lane.READ:
-            self._circles.read()
+            self._circles.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
             for path in _read_paths(job):
                 self._being_read[path] -= 1
                 if not self._being_read[path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.property.node_kit import Server, publish
 from tests.property.test_node_checkpoints import TINY
 from waymaker_core import requests as rq
 from waymaker_core.limits import KIB
+from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.node.hosted import Hosted
 from waymaker_core.outcomes import Answer
 
 PLAIN = replace(TINY, checkpoint_journal_bytes=32 * KIB, block_bytes_max=64 * KIB, index_cache_bytes=64 * KIB)
@@ -58,11 +61,11 @@ def test_the_disk_holds_a_small_multiple_of_what_lives(shape: Callable[[Server],
     assert server.all() == live
 
 
-def fill_other(server: Server, byte_count: int) -> None:
+def fill_other(server: Server, byte_count: int, name: str = "other") -> None:
     """Let checkpoints pass without touching the stream."""
-    server.create("other", max_msgs=1, block_size=1)
+    server.create(name, max_msgs=1, block_size=1)
     for _ in range(byte_count // 500 + 1):
-        server.publish("other", bytes(500))
+        server.publish(name, bytes(500))
 
 
 def test_what_dies_is_left_behind_before_the_journal_has_grown() -> None:
@@ -150,3 +153,39 @@ def test_pruning_on_a_full_disk_makes_room_within_seconds(
     assert server.all()[: len(live)] == live
     server.kill()
     assert server.all()[: len(live)] == live
+
+
+def test_a_checkpoint_that_needs_more_indexes_than_the_cache_holds_loads_each_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though others push some out that were resident when it asked."""
+    server = Server(replace(ROOMY, index_cache_bytes=16 * KIB, checkpoint_journal_bytes=512 * KIB))
+    server.create("s", retention="WORK_QUEUE", block_size=4)
+    server.consumer(ack_wait_ms=3_600_000, max_deliver=100)
+    fill(server, 800)
+    fill_other(server, 2 * 512 * KIB)
+    for _ in range(80):
+        server.fetch(batch=10)
+    server.ack(*[seq for seq in range(1, 801) if seq % 4])
+    server.kill()
+    server.messages(rq.ReadRange("s", 1, 60))
+    stats = server.node.stats
+    waits: list[int] = []
+    load = Checkpoints._load
+
+    def others_push_out(self: Checkpoints, running: Any, hosted: Hosted, blocks: list[int]) -> None:
+        waits.append(len(blocks))
+        assert len(waits) == 1, "the wait adds to what it holds"
+        load(self, running, hosted, blocks)
+        for number in hosted.stream.blocks.keys() - set(blocks):
+            hosted.stream.evict_index(number)
+
+    monkeypatch.setattr(Checkpoints, "_load", others_push_out)
+    loads, checkpoints = stats.index_loads, stats.checkpoints
+    fill_other(server, 2 * 512 * KIB, "another")
+    assert stats.checkpoints > checkpoints
+    assert waits[0] > 150
+    assert waits[0] < stats.index_loads - loads <= 200
+    live = len(server.all())
+    assert live == 200
+    assert used(server, "blocks", "tails") < 3 * live * (SIZE + 30)

@@ -8,7 +8,7 @@ from waymaker_core.inputs import Cancel, Input, JobDone
 from waymaker_core.node import Node
 from waymaker_core.types import JobId, Token
 from waymaker_sim.checks import Violation
-from waymaker_sim.circles import OWN_STEPS_MAX, STEPS_OF_A_CALL, Circles
+from waymaker_sim.circles import OWN_STEPS_MAX, READS_OF_ONE_MAX, STEPS_OF_A_CALL, Circles
 from waymaker_sim.events import SECOND
 from waymaker_sim.run import run_seed
 
@@ -50,6 +50,17 @@ def test_each_read_is_good_for_a_step() -> None:
     steps(circles, 0, OWN, OWN_STEPS_MAX + 10_000)
     with pytest.raises(Violation):
         circles.stepped(0, OWN)
+
+
+def test_one_place_that_is_read_again_and_again_is_a_violation() -> None:
+    circles = Circles()
+    for offset in range(3):
+        for _ in range(READS_OF_ONE_MAX):
+            circles.read([("blocks/1", offset)])
+    with pytest.raises(Violation, match="blocks/1 at 0 was read 501 times"):
+        circles.read([("blocks/1", 0)])
+    circles.stepped(SECOND, SAID)
+    circles.read([("blocks/1", 0)])
 
 
 def test_a_deadline_that_stays_in_the_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

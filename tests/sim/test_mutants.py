@@ -29,6 +29,7 @@ UNSEEDED = {
     "forget-watermark",
     "interest-of-the-committed",
     "leave-nothing-due",
+    "load-anew",
     "nak-not-logged",
     "trust-frames",
 }

@@ -213,7 +213,12 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ streams
 
-    def _next_batch(self, running: Running) -> None:
+    def _next_batch(self, running: Running, waiting: Hosted | None = None) -> None:
+        """Copy the next streams. `NeedBlocks` passes through for the stream whose indexes are being waited for.
+
+        The wait then adds to what it holds. One that began anew would let go of them, and where they are larger than
+        the cache each would push out the others for ever.
+        """
         batch = Batch(self._key, self._manifest, self._state.limits.block_bytes_max)
         while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
             hosted = running.work.pop()
@@ -223,10 +228,12 @@ class Checkpoints:
                 batch.add(hosted, running.leaves, not running.partial)
             except NeedBlocks as need:
                 running.work.append(hosted)
-                if not batch.streams:
-                    self._load(running, hosted, need.blocks)
-                    return
-                break
+                if batch.streams:
+                    break
+                if hosted is waiting:
+                    raise
+                self._load(running, hosted, need.blocks)
+                return
         batch.plan_tail()
         if not batch.streams:
             self._finish(running)
@@ -237,7 +244,8 @@ class Checkpoints:
 
     def _load(self, running: Running, hosted: Hosted, blocks: list[int]) -> None:
         """Go on when indexes are resident; without the stream where they cannot be read."""
-        self._indexes.load(hosted, blocks, partial(self._next_batch, running), partial(self._no_index, running, hosted))
+        again, lost = partial(self._next_batch, running, hosted), partial(self._no_index, running, hosted)
+        self._indexes.load(hosted, blocks, again, lost)
 
     def _no_index(self, running: Running, hosted: Hosted, failure: DiskFailure) -> None:
         if self._serves(hosted):

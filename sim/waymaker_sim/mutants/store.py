@@ -49,8 +49,20 @@ def _failing_checkpoints(plan: Plan) -> bool:
     return plan.full_in_ambush > 40_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
+def _little_index_memory(plan: Plan) -> bool:
+    """Many blocks, and indexes that push out one another."""
+    return plan.limits.index_cache_bytes <= 16 * KIB and plan.limits.block_size_default <= 2
+
+
 def _failing_syncs(plan: Plan) -> bool:
     return plan.disk.sync_error > 1_000 and plan.disk.lose
+
+
+def _waiting_anew(original: Any) -> Any:
+    def next_batch(self: Checkpoints, running: Any, _waiting: Any = None) -> None:
+        original(self, running)
+
+    return next_batch
 
 
 def _without_syncs(original: Any) -> Any:
@@ -248,6 +260,10 @@ STORE = {
         "messages are read from their new file once it is synced",
         ("recovery honest", "answer allowed", "recovery twice"),
         Batch, "sync_ops", _ops_without(SyncFile), _names_lost,
+    ),
+    "load-anew": Mutant(
+        "a checkpoint keeps the indexes that it waited for until it has all", ("progress",),
+        Checkpoints, "_next_batch", _waiting_anew, _little_index_memory,
     ),
     "unsynced-checkpoint": Mutant(
         "a checkpoint is synced before a manifest names it", ("recovery honest",),
