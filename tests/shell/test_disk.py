@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import resource
+import shutil
 import threading
 from array import array
 from pathlib import Path
@@ -28,6 +29,7 @@ from waymaker_core.disk import (
     CreateFile,
     Delete,
     DiskFailure,
+    DiskOp,
     FailureKind,
     ListDir,
     Read,
@@ -131,6 +133,28 @@ def test_a_sync_of_a_file_that_has_lost_its_name_fails(files: Files, tmp_path: P
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(DiskFailure, match="removed or replaced"):
         files.perform(SyncFile("a"))
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["removed", "removed with its parent"])
+@pytest.mark.parametrize(
+    "op",
+    [CreateFile("journal/1", 10), Write("blocks/1/2", 0, [b"x"]), Write("top", 0, [b"x"]), CopyChunks("a/b", 0, [])],
+)
+def test_a_data_directory_that_was_removed_is_never_made_anew(tmp_path: Path, op: DiskOp, above: bool) -> None:
+    root = tmp_path / "parent" / "data"
+    root.mkdir(parents=True)
+    files = Files(root, ChunkCache(1 << 20))
+    files.perform(Write("blocks/1/1", 0, [b"x"]))
+    files.perform(SyncFile("blocks/1/1"))
+    shutil.rmtree(root.parent if above else root)
+    for _ in range(2):
+        with pytest.raises(DiskFailure, match="data directory was removed") as caught:
+            files.perform(op)
+        assert caught.value.kind is FailureKind.IO
+    assert not root.exists()
+    root.mkdir(parents=True)
+    files.perform(op)
+    files.close()
 
 
 def test_rename_replaces_and_the_old_content_is_no_longer_served(files: Files) -> None:

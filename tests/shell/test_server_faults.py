@@ -268,8 +268,7 @@ async def test_a_journal_that_cannot_grow_for_another_reason_is_not_called_full(
 
 
 def take_directory_away(data: Path) -> None:
-    # At one moment: a server that meets a half-removed directory halts for the first file that is missing. One that
-    # was about to write a file may have made the directory anew before it notices.
+    # At one moment: a server that meets a half-removed directory halts for the first file that is missing.
     move_directory_away(data)
     shutil.rmtree(data.with_name("moved"))
 
@@ -323,6 +322,8 @@ def test_a_server_whose_directory_goes_confirms_nothing_more_and_says_why(
         server._process = None
         halted = json.loads(next(line for line in server.log_tail(200).splitlines() if "node_halted" in line))
         assert words in halted["reason"]
+        if harm in {take_directory_away, move_directory_away}:
+            assert not (tmp_path / "d").exists(), "it is not made anew"
 
 
 @pytest.mark.process

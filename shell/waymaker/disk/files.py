@@ -203,7 +203,7 @@ class Files:
         if path.startswith(_MEMORY):
             return
         full = self._full(path)
-        os.makedirs(os.path.dirname(full), exist_ok=True)
+        self._make_folders(path)
         fd = self._open(full, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
         zeros = bytes(min(size, _PIECE_BYTES))
         try:
@@ -307,7 +307,7 @@ class Files:
         except FileNotFoundError:
             if not create:
                 raise
-            os.makedirs(os.path.dirname(full), exist_ok=True)
+            self._make_folders(path)
             fd = self._open(full, flags)
         with self._lock:
             handle = self._handles.get(path)
@@ -319,6 +319,18 @@ class Files:
             while len(self._handles) > _HANDLES_MAX:
                 self._close(self._handles.popitem(last=False)[1])
             return handle
+
+    def _make_folders(self, path: str) -> None:
+        """Make the folders of a file, never the data directory itself: one that was removed stays removed."""
+        if not os.path.isdir(self._root):
+            raise DiskFailure(FailureKind.IO, path, 0, "the data directory was removed while it was used")
+        folder = self._root
+        for name in path.split("/")[:-1]:
+            folder = f"{folder}/{name}"
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                pass
 
     def _open(self, full: str, flags: int) -> int:
         """Open a file, with a descriptor of the reserve where the process has no other left."""
