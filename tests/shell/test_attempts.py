@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -18,22 +17,6 @@ import pytest
 import waymaker
 from tests.shell.real_server import RealServer
 from tests.shell.wire_client import WireClient
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    own = RealServer(tmp_path_factory.mktemp("attempts") / "data")
-    own.start()
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def wm(server: RealServer) -> Iterator[waymaker.SyncClient]:
-    with waymaker.connect_sync(server.address, timeout=20.0) as client:
-        for name in client.list_streams():
-            client.delete_stream(name)
-        yield client
 
 
 def make(wm: waymaker.SyncClient, count: int, **settings: object) -> None:

@@ -19,18 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.shell.real_server import LAUNCH, RealServer, free_port
+from tests.shell.waiting import wait_for
 from waymaker.cli import exits
 
 pytestmark = pytest.mark.process
 COMMAND = [sys.executable, "-c", LAUNCH]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    one = RealServer(tmp_path_factory.mktemp("cli") / "data")
-    one.start()
-    yield one
-    one.close()
 
 
 def surroundings(server: RealServer | None = None) -> dict[str, str]:
@@ -70,13 +63,6 @@ def test_the_list_of_commands_imports_nothing_that_a_command_needs() -> None:
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

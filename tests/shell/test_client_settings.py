@@ -7,7 +7,7 @@ value is tried with every setting; what a table does not list must be refused.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -103,14 +103,6 @@ CONSUMER = {
     "max_deliver": "attempts", "deliver_group": "group", "inactive_ms": "inactive_ms",
 }  # fmt: skip
 names = map("n{}".format, itertools.count())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    real = RealServer(tmp_path_factory.mktemp("settings") / "data")
-    real.start()
-    yield real
-    real.close()
 
 
 @pytest.fixture

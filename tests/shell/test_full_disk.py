@@ -57,13 +57,6 @@ def server(tmp_path: Path) -> Iterator[RealServer]:
     running.close()
 
 
-@pytest.fixture
-def client(server: RealServer) -> Iterator[WireClient]:
-    made = WireClient(server.address)
-    yield made
-    made.close()
-
-
 def publish_until_refused(client: WireClient, stream: str) -> tuple[list[int], grpc.RpcError]:
     """Sequences that were confirmed, and how the disk's end was told."""
     confirmed: list[int] = []

@@ -13,7 +13,8 @@ import pytest
 
 from tests.shell.hostile_server import MIB, channel_to, field, resident_mib, unharmed_within
 from tests.shell.real_server import RealServer
-from tests.shell.test_server_process import SESSION, ask, create, publish, running, until
+from tests.shell.test_server_process import SESSION, ask, create, publish, running
+from tests.shell.waiting import wait_for
 from waymaker.server.session import SUBSCRIPTIONS_MAX
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -184,7 +185,7 @@ def test_subscribers_that_never_read_make_the_server_hold_no_more_than_their_win
                 found = ask(channel, "ListConsumers", request, pb.ListConsumersResponse).consumers
             return all(consumer.last_delivered > 0 for consumer in found)
 
-        until(handed_out)
+        wait_for(handed_out)
         time.sleep(0.3)
         with channel_to(server) as channel:
             found = ask(

@@ -8,39 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
 
 import waymaker
 from tests.shell.real_server import RealServer
+from tests.shell.waiting import wait_for
 from waymaker.cli import receive
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto import waymaker_streams_pb2_grpc as pb_grpc
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    own = RealServer(tmp_path_factory.mktemp("inactive") / "data")
-    own.start()
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def wm(server: RealServer) -> Iterator[waymaker.SyncClient]:
-    with waymaker.connect_sync(server.address, timeout=20.0) as client:
-        for name in client.list_streams():
-            client.delete_stream(name)
-        yield client
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_killed_tail_leaves_nothing_behind_and_the_interest_stream_lets_go(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ from tests.shell.real_server import RealServer
 from tests.shell.wire_client import WireClient
 
 INCARNATION = "wmkr-incarnation"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    own = RealServer(tmp_path_factory.mktemp("incarnations") / "data")
-    own.start()
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def client(server: RealServer) -> Iterator[WireClient]:
-    wire = WireClient(server.address)
-    yield wire
-    wire.close()
 
 
 def make_queue(client: WireClient) -> None:

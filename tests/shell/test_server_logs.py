@@ -16,7 +16,8 @@ import grpc
 import pytest
 
 from tests.shell.real_server import LAUNCH, answers, free_port
-from tests.shell.test_server_process import create, publish, scan, until
+from tests.shell.test_server_process import create, publish, scan
+from tests.shell.waiting import wait_for
 from waymaker.server.logs import LogWriter, lost
 
 
@@ -33,7 +34,7 @@ def serving(
         [*command, "--log-level", "debug", *arguments], **{"stdout": subprocess.DEVNULL} | streams
     )
     try:
-        until(lambda: process.poll() is not None or answers(port), 30)
+        wait_for(lambda: process.poll() is not None or answers(port), 30)
         assert process.poll() is None, process.returncode
         yield process, f"127.0.0.1:{port}"
     finally:

@@ -20,6 +20,7 @@ import grpc
 import pytest
 
 from tests.shell.real_server import RealServer, free_port
+from tests.shell.waiting import wait_for
 from waymaker.server.tokens import new_token
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -72,13 +73,6 @@ def scan(channel: grpc.Channel, stream: str) -> list[pb.MessagePb]:
         found.extend(page.messages)
 
 
-def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
 def test_what_was_confirmed_outlives_a_kill_and_an_orderly_stop(tmp_path: Path) -> None:
     with running(tmp_path / "d") as server:
         with grpc.insecure_channel(server.address) as channel:
@@ -115,7 +109,7 @@ def test_a_stop_under_load_answers_or_refuses_everybody_and_forgets_nothing(tmp_
         writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
         for writer in writers:
             writer.start()
-        until(lambda: len(confirmed) > 50)
+        wait_for(lambda: len(confirmed) > 50)
         assert server.terminate() == 0
         for writer in writers:
             writer.join()
@@ -152,7 +146,7 @@ def test_health_and_readiness_fall_while_the_server_goes(tmp_path: Path) -> None
     port = free_port()
     with running(tmp_path / "d", "--metrics-listen", f"127.0.0.1:{port}") as server:
         base = f"http://127.0.0.1:{port}"
-        until(lambda: ready(base + "/readyz"))
+        wait_for(lambda: ready(base + "/readyz"))
         with grpc.insecure_channel(server.address) as channel:
             create(channel, "s")
             publish(channel, "s", b"x")
@@ -275,7 +269,7 @@ def test_an_upload_that_breaks_off_gives_its_name_up(served: grpc.Channel) -> No
     time.sleep(0.3)
     call.cancel()
     half.set()
-    until(lambda: restore(served, "half", archive).success)
+    wait_for(lambda: restore(served, "half", archive).success)
     assert len(scan(served, "half")) == 50
 
 
@@ -411,14 +405,14 @@ def test_tls_and_tokens_let_in_who_has_both(tmp_path: Path, certificate: tuple[P
             watch = watch_as(channel, alice)
             tokens.write_text(bob_line + "\n")
             os.kill(server.pid, signal.SIGHUP)
-            until(lambda: "tokens_reloaded" in server.log_tail())
+            wait_for(lambda: "tokens_reloaded" in server.log_tail())
             assert code_of(lambda: next(watch)) is grpc.StatusCode.UNAUTHENTICATED, "its token is not good any more"
             watch = watch_as(channel, bob)
             create_as(channel, "t", bob)
             assert code_of(lambda: create_as(channel, "u", alice)) is grpc.StatusCode.UNAUTHENTICATED
             tokens.write_text("nonsense\n")
             os.kill(server.pid, signal.SIGHUP)
-            until(lambda: "tokens_not_reloaded" in server.log_tail())
+            wait_for(lambda: "tokens_not_reloaded" in server.log_tail())
             create_as(channel, "u", bob)
             assert next(watch), "a file that cannot be used changes nothing"
             watch.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +60,6 @@ IMPOSSIBLE_SUBJECTS = [
     "a" * 1025,
 ]
 IMPOSSIBLE_PATTERNS = ["", "a..b", "a.>.b", "a b", ".", "a" * 1025]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    running = RealServer(tmp_path_factory.mktemp("wire") / "data")
-    running.start()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def client(server: RealServer) -> Iterator[WireClient]:
-    made = WireClient(server.address)
-    yield made
-    made.close()
 
 
 @pytest.fixture
