@@ -266,6 +266,12 @@ class Server:
         assert isinstance(value, rq.ConsumerInfo)
         return value
 
+    def consumers(self, stream: str = "s") -> list[rq.ConsumerInfo]:
+        """Every consumer of a stream."""
+        page = self.ok(rq.ListConsumers(stream))
+        assert isinstance(page, rq.Page)
+        return [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
+
     def all(self, stream: str = "s") -> list[tuple[int, int, bytes]]:
         """Every live message."""
         found: list[tuple[int, int, bytes]] = []

@@ -121,18 +121,38 @@ def test_ids_behind_the_damage_of_a_stream_are_not_drawn_again(needle: bytes) ->
     if needle == b"a needle":
         server.consumer("s", "consumer-five")
     server.pass_ms(2_000)
-    last = max(info.consumer_id for info in infos(server, "s"))
+    last = max(info.consumer_id for info in server.consumers("s"))
     flip(server, needle)
     server.kill()
     assert server.node.quarantined() == ["s"]
     server.consumer("t", "c")
-    assert [info.consumer_id for info in infos(server, "t")] == [last + 1]
+    assert [info.consumer_id for info in server.consumers("t")] == [last + 1]
 
 
-def infos(server: Server, stream: str) -> list[rq.ConsumerInfo]:
-    page = server.ok(rq.ListConsumers(stream))
-    assert isinstance(page, rq.Page)
-    return [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
+@pytest.mark.parametrize("rotten", range(4))
+def test_what_is_damaged_in_the_journal_keeps_no_neighbour_from_the_checkpoint(rotten: int) -> None:
+    """The copying of several streams fails for the damage of one: the others are copied by the next attempt."""
+    server = Server(TINY)
+    names = [f"s{number}" for number in range(4)]
+    for name in [*names, "busy"]:
+        server.create(name)
+        server.publish(name, b"needle of " + name.encode(), b"behind")
+    flip(server, b"needle of " + names[rotten].encode())
+    while server.node.stats.checkpoints < 2:
+        server.publish("busy", b"x" * 160)
+    assert server.node.stats.checkpoint_failures == 0
+    assert server.node.quarantined() == [names[rotten]]
+    used = {path for hosted in server.node._state.hosted.values() for path in hosted.stream.files()}
+    kept = {path for path in server.disk.names if path.startswith(("blocks/", "tails/"))}
+    assert kept <= used, "what the failed attempt wrote is given up"
+    for begin in (None, server.kill):
+        if begin is not None:
+            begin()
+        for name in names:
+            if name == names[rotten]:
+                damaged(server.call(rq.GetStreamInfo(name)))
+            else:
+                assert server.all(name) == [(1, 0, b"needle of " + name.encode()), (2, 0, b"behind")]
 
 
 def test_the_files_of_a_damaged_stream_are_not_swept_away() -> None:

@@ -44,7 +44,6 @@ class Restoring:
         """Lives that ended behind the snapshots."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
         self._damage: dict[StreamId, Damage] = {}
-        self._ids_seen = 0
 
     # ------------------------------------------------------------------ what recovery calls
 
@@ -82,7 +81,7 @@ class Restoring:
 
     def id_used(self, consumer_id: int | None) -> None:
         """A consumer was created in a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
-        self._draw_past(max(self.catalogue.next_id, self._ids_seen + 1) if consumer_id is None else consumer_id)
+        self._draw_past(self.catalogue.next_id if consumer_id is None else consumer_id)
 
     def files(self) -> Iterator[tuple[int, str]]:
         """Block and tail files that live streams name."""
@@ -141,8 +140,8 @@ class Restoring:
 
     def _draw_past(self, used_id: int) -> None:
         """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
-        if used_id >= max(self.catalogue.next_id, self._ids_seen + 1):
-            self._ids_seen = used_id
+        if used_id >= self.catalogue.next_id:
+            self.catalogue.next_id = used_id + 1
             self.catalogue_changed = True
 
     def _apply_to_catalogue(self, position: int, record: Record) -> None:
@@ -174,7 +173,6 @@ class Restoring:
 
     def finish(self) -> dict[StreamId, Hosted]:
         """Every living stream, the damaged ones with their damage."""
-        self.catalogue.next_id = max(self.catalogue.next_id, self._ids_seen + 1)
         for stream_id in self.catalogue.lives:
             damage = self._damage.get(stream_id)
             if damage is not None:
