@@ -156,6 +156,10 @@ def test_consumers_are_listed_by_name_in_pages() -> None:
     assert names(page.entries) == ["a", "b", "c"] and page.next_after == "c"
     page = w.consumers.page("c", 3, 1 << 20)
     assert names(page.entries) == ["d"] and page.next_after == ""
+    w.delete("d")
+    w.create(consumer("bb"))
+    page = w.consumers.page("b", 3, 1 << 20)
+    assert names(page.entries) == ["bb", "c"] and page.next_after == ""
 
 
 # ------------------------------------------------------------------ queue groups

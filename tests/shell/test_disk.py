@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import multiprocessing
 import os
 import resource
 import shutil
 import threading
 from array import array
+from collections.abc import Generator
 from pathlib import Path
 from queue import Queue
 
@@ -361,3 +363,28 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> Non
         assert answers.get(timeout=30) == expected
         process.join()
         lock.release()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_collector_walks_through_what_a_recovery_builds(tmp_path: Path, fails: bool) -> None:
+    built: list[list[int]] = []
+
+    def steps() -> Generator[DiskOp, object, int]:
+        for number in range(20_000):
+            built.append([number])
+        yield Read("missing", 0, 1) if fails else ListDir("")
+        return len(built)
+
+    walks: list[str] = []
+    store = FileStore(tmp_path)
+    gc.callbacks.append(count := lambda phase, _: walks.append(phase))
+    try:
+        with pytest.raises(DiskFailure) if fails else contextlib.nullcontext():
+            assert store.drive(steps()) == 20_000
+    finally:
+        gc.callbacks.remove(count)
+        store.close()
+    assert walks == []
+    assert gc.isenabled()
+    assert not any(each is built for each in gc.get_objects(generation=0)), "the next walk would meet it as new"
+    assert gc.get_freeze_count() == 0

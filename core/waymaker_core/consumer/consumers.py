@@ -147,7 +147,7 @@ class Consumers:
         found: list[object] = []
         byte_count = 0
         last = ""
-        for name in names.irange(minimum=after, inclusive=(False, True)) if after else names:
+        for name in self._registry.names_after(after):
             info = self.info(ConsumerId(names[name]))
             byte_count += _listed_bytes(info.config)
             if len(found) >= limit or (found and byte_count > byte_max):
@@ -525,7 +525,7 @@ class Consumers:
     def restore(self, snapshot_: object) -> None:
         """Into a new object, before `resume`: state as it was at that snapshot. ValueError where that is not one."""
         assert not self._live and not self._registry.lives
-        for group in snapshot.to_groups(snapshot_):
+        for group in sorted(snapshot.to_groups(snapshot_), key=lambda each: each.id):
             self._registry.add_group(group)
 
     def import_records(self, snapshot_: object, next_id: int) -> list[StreamRecord]:

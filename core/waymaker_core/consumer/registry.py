@@ -6,7 +6,7 @@ group begins with its first member and ends with its last; its id is its first m
 
 from __future__ import annotations
 
-from sortedcontainers import SortedDict
+from bisect import bisect_right
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.consumer.answers import CreateDecision
@@ -25,6 +25,7 @@ class Registry:
 
     __slots__ = (
         "names",
+        "_order",
         "lives",
         "groups",
         "_queue_groups",
@@ -35,9 +36,12 @@ class Registry:
     )
 
     def __init__(self) -> None:
-        self.names: SortedDict[str, int] = SortedDict()
+        self.names: dict[str, int] = {}
+        self._order: list[str] | None = None
+        """The names, sorted; None since one came or went. A sorted dictionary for each stream makes a start slow."""
         self.lives: dict[int, Group] = {}
-        self.groups: SortedDict[int, Group] = SortedDict()
+        self.groups: dict[int, Group] = {}
+        """In the order of their ids, which are drawn in the order of the log."""
         self._queue_groups: dict[str, Group] = {}
         self._tail_names: dict[str, ConsumerCreated | ConsumerDeleted] = {}
         """The last staged record of each name that has one."""
@@ -53,6 +57,12 @@ class Registry:
         if consumer_id is not None and consumer_id not in self._ending:
             return ConsumerId(consumer_id)
         raise CodeError(NO_SUCH_CONSUMER, f"there is no consumer {name[:80]!r}")
+
+    def names_after(self, name: str) -> list[str]:
+        """Return the committed names that sort behind this one, sorted; every one sorts behind the empty name."""
+        if self._order is None:
+            self._order = sorted(self.names)
+        return self._order[bisect_right(self._order, name) :]
 
     def is_standing(self, consumer_id: int) -> bool:
         """Return True for a committed consumer that no decided deletion ends."""
@@ -165,6 +175,7 @@ class Registry:
         group.members[consumer_id] = member
         self.lives[consumer_id] = group
         self.names[member.config.name] = consumer_id
+        self._order = None
 
     def deleted(self, record: ConsumerDeleted) -> Group | None:
         """A life ends. Its group, to be told with `Group.leave`; None where there was no such life."""
@@ -175,6 +186,7 @@ class Registry:
             self._standing_count -= 1
         name = group.members[record.consumer_id].config.name
         del self.names[name]
+        self._order = None
         if self._tail_names.get(name) is record:
             del self._tail_names[name]
         if len(group.members) == 1:
@@ -186,6 +198,8 @@ class Registry:
     def check(self) -> None:
         """Assert that names, lives and groups agree."""
         assert sorted(self.names.values()) == sorted(self.lives)
+        assert self._order is None or self._order == sorted(self.names)
+        assert list(self.groups) == sorted(self.groups)
         for consumer_id, group in self.lives.items():
             assert self.groups[group.id] is group and consumer_id in group.members
             assert self.names[group.members[consumer_id].config.name] == consumer_id

@@ -191,6 +191,8 @@ def evict_index(state: StreamState, number: int) -> int:
 def files(state: StreamState) -> dict[str, int]:
     """See `Stream.files`."""
     used: dict[str, int] = {}
+    if not state.blocks:
+        return used
     for block in state.blocks.values():
         for path in block.files:
             used.setdefault(path, 0)

@@ -7,8 +7,10 @@ no thread has to be woken twice. Completion callbacks run on the lane's thread; 
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -72,18 +74,19 @@ class FileStore:
 
         A failed operation is thrown into the generator as `DiskFailure`.
         """
-        try:
-            op = next(steps)
-            while True:
-                try:
-                    result = self._files.perform(op)
-                except DiskFailure as failure:
-                    op = steps.throw(failure)
-                else:
-                    op = steps.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
+        with _collector_paused():
+            try:
+                op = next(steps)
+                while True:
+                    try:
+                        result = self._files.perform(op)
+                    except DiskFailure as failure:
+                        op = steps.throw(failure)
+                    else:
+                        op = steps.send(result)
+            except StopIteration as end:
+                value: T = end.value
+                return value
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         """Perform a job on its lane; `done` runs on that lane's thread."""
@@ -192,3 +195,18 @@ class FileStore:
             thread.join()
         self._files.close()
         self._lock.release()
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking through a growing state again and again, while hardly any of it is garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # Both together make everything old without a walk, which would come with the first calls otherwise.
+        gc.freeze()
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
