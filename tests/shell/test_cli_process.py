@@ -62,6 +62,28 @@ def test_the_list_of_commands_imports_nothing_that_a_command_needs() -> None:
     assert "  sim " in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments", [("stream", "ls"), ("stream", "info", "STREAM"), ("pub", "STREAM", "a", "x"), ("fetch", "STREAM", "c")]
+)
+def test_a_command_imports_the_client_and_nothing_of_the_server(
+    server: RealServer, stream: str, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Plain output needs no rich, the client no more of the core than settings, and a call that goes well no diagnosis."""
+    words = [stream if word == "STREAM" else word for word in arguments]
+    script = (
+        f"import sys; from waymaker.cli import main; code = main({[*words, '--server', server.address]!r});"
+        "parts = ('waymaker_sim', 'waymaker_core', 'waymaker.server', 'waymaker.disk', 'rich', 'structlog', 'multiprocessing',"
+        " 'waymaker.client.sync', 'waymaker.client.archive', 'waymaker.client.diagnosis', 'waymaker.client.certificates');"
+        "found = [each for each in sys.modules if each in parts or each.startswith(tuple(part + '.' for part in parts))];"
+        "print(code, *sorted(found), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        env=surroundings(server),
+    )  # fmt: skip
+    assert done.stderr.strip().splitlines()[-1] == "0 waymaker_core waymaker_core.configs", done.stderr
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

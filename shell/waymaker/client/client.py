@@ -20,7 +20,6 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from waymaker.client import wire
-from waymaker.client.archive import read_backup, send_archive
 from waymaker.client.checked import UINT32_MAX, Moment, Seconds, Whole, flag, seconds, text, whole
 from waymaker.client.connection import Connection
 from waymaker.client.delivery import Acker, Message
@@ -386,6 +385,8 @@ class Client:
 
         `timeout` bounds the wait for each piece.
         """
+        from waymaker.client.archive import read_backup
+
         text("stream", stream)
         await self._connection.connected(self._deadline(timeout))
         open_call: Any = self._connection.channel.unary_stream(
@@ -407,6 +408,8 @@ class Client:
         `timeout` bounds the taking of each piece by the server, and the wait for its word in the end, where a large archive is
         given more.
         """
+        from waymaker.client.archive import send_archive
+
         text("name", name)
         await self._connection.connected(self._deadline(timeout))
         call: Any = self._connection.channel.stream_stream(ADMIN + "Restore")(metadata=self.options.metadata)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
-from waymaker.client.diagnosis import diagnose
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
@@ -143,6 +142,8 @@ class Connection:
     def _diagnose(self) -> asyncio.Task[HandshakeError | None]:
         """Begins to find out why the opening takes long, or has failed."""
         if self._diagnosis is None:
+            from waymaker.client.diagnosis import diagnose
+
             work = diagnose(self.options, self.options.connect_timeout / 2)
             self._diagnosis = asyncio.get_running_loop().create_task(work, name="waymaker-diagnosis")
         return self._diagnosis
