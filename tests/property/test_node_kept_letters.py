@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.node_kit import Server, consumer_config
+from tests.property.node_kit import SMALL, Server, consumer_config
 from waymaker_core import requests as rq
-from waymaker_core.limits import Limits
 from waymaker_core.outcomes import Answer
 from waymaker_core.requests import AckKind
 
@@ -98,7 +99,7 @@ def test_by_interest_a_dead_letter_that_nobody_asks_for_keeps_its_message() -> N
 def test_no_commit_removes_a_dead_letter_that_it_writes(
     bounds: dict[str, int], strict: bool, count: int, block_size: int
 ) -> None:
-    server = Server(Limits(block_size_default=block_size))
+    server = Server(replace(SMALL, block_size_default=block_size))
     retention = "WORK_QUEUE" if "max_msgs_per_subject" in bounds and strict else "LIMITS"
     server.create("s", retention=retention, strict_limits=strict and retention == "LIMITS", **bounds)
     server.consumer("s", "c", max_deliver=1, ack_wait_ms=1_000, dead_letter_subject="dead", filter_subject="a.>")
