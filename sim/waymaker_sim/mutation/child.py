@@ -68,13 +68,13 @@ def _changes(order: Order) -> dict[str, Change]:
 
 
 def _with_markers(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
-    found = mutations(tree)
+    found = mutations(tree, told=False)
     for index, number in numbers:
         mark(found[number], MARKER, index)
 
 
 def _with_mutants(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
-    found = mutations(tree)
+    found = mutations(tree, told=False)
     for _, number in numbers:
         found[number].apply()
 

@@ -71,26 +71,27 @@ def code_digest(*more: Path) -> str:
 
 def draw(seed: int, count: int, only: str = "") -> list[Drawn]:
     """Draw so many mutants, or as many places as there are. `only`: of modules whose name ends so."""
-    places: list[tuple[str, list[Mutation]]] = []
+    places: list[tuple[Drawn, ...]] = []
     for name in modules():
         if not only or name == only or name.endswith(f".{only}"):
-            places += [(name, choices) for choices in _places(name)]
+            places += _places(name)
     dice = random.Random(seed)
     order = sorted((dice.random(), index) for index in range(len(places)))
     found: list[Drawn] = []
     for share, index in order[:count]:
-        name, choices = places[index]
-        found.append(_drawn(name, choices[int(share * 1_000_003) % len(choices)]))
+        choices = places[index]
+        found.append(choices[int(share * 1_000_003) % len(choices)])
     return found
 
 
-def _places(module: str) -> list[list[Mutation]]:
-    """The mutations of a module, those of one place together."""
-    found: dict[tuple[int, str, int], list[Mutation]] = {}
+@cache
+def _places(module: str) -> tuple[tuple[Drawn, ...], ...]:
+    """The mutants of a module, those of one place together. Telling what each does takes long, so it is done once."""
+    found: dict[tuple[int, str, int], list[Drawn]] = {}
     tree = ast.parse(modules()[module].read_text())
     for one in mutations(tree):
-        found.setdefault(one.place(), []).append(one)
-    return list(found.values())
+        found.setdefault(one.place(), []).append(_drawn(module, one))
+    return tuple(map(tuple, found.values()))
 
 
 def _drawn(module: str, one: Mutation) -> Drawn:

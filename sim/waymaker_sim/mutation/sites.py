@@ -84,12 +84,13 @@ class Mutation:
         return id(self.parent), self.field, self.item
 
 
-def mutations(tree: ast.Module) -> list[Mutation]:
-    """Return every mutation of a module, in the order of its text."""
+def mutations(tree: ast.Module, *, told: bool = True) -> list[Mutation]:
+    """Return every mutation of a module, in the order of its text. `told`: with the texts before and after, which cost most."""
     found: list[Mutation] = []
     for one in _in_scope(tree, ""):
         one.number = len(found)
-        _describe(one)
+        if told:
+            _describe(one)
         found.append(one)
     return found
 
