@@ -28,7 +28,7 @@ async def scanning(folder: Path, subjects: int) -> list[Figure]:
         server.terminate()
         server.start()
         async with waymaker.connect(server.address) as wm, waymaker.connect(server.address) as publisher:
-            alone = await _publishes(publisher, asyncio.create_task(asyncio.sleep(2.0)))
+            alone = await _publishes(publisher, asyncio.create_task(asyncio.sleep(min(2.0, subjects / 2_500))))
             began = time.perf_counter()
             scan = asyncio.create_task(_scan(wm, f"sensor.{subjects // 2}.event"))
             beside_scan = await _publishes(publisher, scan)
