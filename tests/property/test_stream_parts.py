@@ -285,8 +285,15 @@ def test_a_joined_record_holds_what_its_parts_held(parts: list[tuple[int, int, b
 
 
 @given(st.lists(st.sampled_from([0, 1, 256, 65_536, 1 << 24, 0x0101_0101, HOLE]), max_size=60), st.integers(1, 50))
-def test_a_search_over_the_bytes_of_ids_finds_whole_ids_only(ids: list[int], spread: int) -> None:
+def test_a_search_for_an_id_finds_each_place_whether_over_bytes_or_not(ids: list[int], spread: int) -> None:
     column = array("I", [other for ident in ids for other in (ident, *[7] * spread)])
-    for ident in (0, 1, 256, 65_536, 1 << 24, 0x0101_0101):
-        found = entries_of(column, ident)
-        assert found.tolist() == [entry for entry, other in enumerate(column) if other == ident]
+    for ident in (0, 1, 256, 65_536, 1 << 24, 0x0101_0101, 7):
+        places = [entry for entry, other in enumerate(column) if other == ident]
+        for start in (0, 1, len(column) // 2, len(column)):
+            assert entries_of(column, ident, start).tolist() == [place for place in places if place >= start]
+
+
+def test_an_id_that_is_only_found_across_two_others_is_not_there() -> None:
+    column = array("I", [0x0001_0000, 1] * 1_000)
+    assert entries_of(column, 0x0000_0100).tolist() == []
+    assert entries_of(array("I", [*column, 0x0000_0100]), 0x0000_0100, 5).tolist() == [2_000]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, compress
+from itertools import accumulate
 
 from waymaker_core.disk import Chunk
 from waymaker_core.store.block_index import EncodedSubjects, OpenIndex
@@ -238,9 +238,7 @@ class Columns:
         self.searches += found is None
         entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
         if done < len(self.ids):
-            entries.extend(
-                [done + entry for entry in entries_of(self.ids[done:], ident)] if done else entries_of(self.ids, ident)
-            )
+            entries.extend(entries_of(self.ids, ident, done))
         self._remember(subject, (entries, len(self.ids), matching, judged))
         return entries
 
@@ -356,17 +354,30 @@ def first_at_or_after(entries: array[int], entry: int) -> int:
 _NOTHING: array[int] = array("I")
 
 
-def entries_of(ids: array[int], ident: int) -> array[int]:
-    """Return the places of an id, found by a search over the bytes where they are few."""
-    raw, sought, width = ids.tobytes(), array("I", [ident]).tobytes(), ids.itemsize
-    if raw.count(sought) > len(ids) // 32:
-        return array("I", compress(range(len(ids)), map(ident.__eq__, ids)))
+BYTES_FROM = 1_024
+"""Ids from which on a search over their bytes may pay."""
+FEW = 256
+"""An id is rare where it stands at less than one place in so many."""
+
+
+def entries_of(ids: array[int], ident: int, start: int = 0) -> array[int]:
+    """Return the places of an id from `start` on, found by a search over the bytes where they are few."""
     found = array("I")
-    at = raw.find(sought)
-    while at >= 0:
-        if at % width == 0:
-            found.append(at // width)
-            at = raw.find(sought, at + width)
-        else:  # a match across two ids
-            at = raw.find(sought, at + 1)
-    return found
+    if len(ids) - start >= BYTES_FROM:
+        raw, sought, width = ids[start:].tobytes(), array("I", [ident]).tobytes(), ids.itemsize
+        if raw.count(sought) < (len(ids) - start) // FEW:
+            at = raw.find(sought)
+            while at >= 0:
+                if at % width == 0:
+                    found.append(start + at // width)
+                    at = raw.find(sought, at + width)
+                else:  # a match across two ids
+                    at = raw.find(sought, at + 1)
+            return found
+    place = start - 1
+    try:
+        while True:
+            place = ids.index(ident, place + 1)
+            found.append(place)
+    except ValueError:
+        return found
