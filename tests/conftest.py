@@ -1,4 +1,4 @@
-"""What every test shares: how hard Hypothesis tries, and a Ctrl-C that can be tried.
+"""What every test shares: how hard Hypothesis tries, a Ctrl-C that can be tried, and compiled modules for child processes.
 
 Four profiles, chosen by ``HYPOTHESIS_PROFILE``, by ``CI=true`` otherwise: ``default`` looks for something
 new at every run, ``ci`` repeats the same examples so that a red run is red again, ``thorough`` takes its time,
@@ -11,8 +11,11 @@ inherits that. What Ctrl-C does to a program is among the tests, so they give it
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -38,6 +41,11 @@ def profile_name(environment: dict[str, str]) -> str:
 
 
 settings.load_profile(profile_name(dict(os.environ)))
+
+# Where Python is told to keep no bytecode, each of many servers would compile everything at its start: three times the work.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and "PYTHONPYCACHEPREFIX" not in os.environ:
+    os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="waymaker-bytecode-")
+    atexit.register(shutil.rmtree, os.environ["PYTHONPYCACHEPREFIX"], ignore_errors=True)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
