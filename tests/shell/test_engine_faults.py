@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.shell.test_server_engine import BrokenLogger
 from waymaker.disk.store import Bodies, JobResult
@@ -294,7 +295,8 @@ def test_every_call_has_one_answer_and_what_is_confirmed_is_durable_whatever_rai
     simulated = SimDisk(DiskFaults(), tape.track("disk"))
 
     async def run() -> None:
-        with pytest.MonkeyPatch.context() as patch:
+        # Nobody reads what is logged, and tracebacks rendered with their locals take most of the time.
+        with pytest.MonkeyPatch.context() as patch, capture_logs():
             if "log" in kinds:
                 broken: Any = BrokenLogger()
                 patch.setattr(engine_module, "log", broken)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.shell.kill_campaign import campaign
 
-ROUNDS = 8
+ROUNDS = 6
 
 
 @pytest.mark.slow

@@ -185,7 +185,7 @@ def test_the_shrunk_run_fails_as_the_whole_one_did_and_only_without_the_rule(mut
 
 @pytest.mark.slow
 def test_shrinking_twice_gives_the_same() -> None:
-    mutant = "answer-early"
+    mutant = "reuse-ids"
     first, again = once(mutant)[1], smallest(mutant)[1]
     assert (again.tracks, again.runs, again.report) == (first.tracks, first.runs, first.report)
 
