@@ -244,5 +244,5 @@ class StreamOpened:
 StreamRecord = (
     PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
 )
-CatalogueRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
-Record = StreamRecord | CatalogueRecord
+CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
+Record = StreamRecord | CatalogRecord

@@ -43,5 +43,5 @@ class Principal(NamedTuple):
 ANYONE = Principal()
 """The principal of a listener without authentication."""
 
-CATALOGUE = StreamId(0)
+CATALOG = StreamId(0)
 """The log that holds stream creations, deletions and settings."""

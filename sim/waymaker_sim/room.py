@@ -129,7 +129,7 @@ def _in_memory(process: Process) -> list[tuple[str, weakref.ref[object]]]:
     """Return weak references to what each stream keeps in memory."""
     node = process.node
     assert node is not None, "at rest the process is up"
-    return [(hosted.name, weakref.ref(hosted.stream)) for hosted in node._state.hosted.values()]
+    return [(replica.name, weakref.ref(replica.stream)) for replica in node._state.replicas.values()]
 
 
 def _check_memory(process: Process, kept: list[tuple[str, weakref.ref[object]]]) -> None:

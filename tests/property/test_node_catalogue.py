@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from waymaker_core import requests as rq
 from waymaker_core.authorize import ACTIONS, Action, allow_known_accounts, stream_of
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
-from waymaker_core.node.snapshots import decode_catalogue, encode_catalogue
+from waymaker_core.node.snapshots import decode_catalog, encode_catalog
 from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.records import CatalogueRecord, StreamDeleted, StreamUpdated
+from waymaker_core.records import CatalogRecord, StreamDeleted, StreamUpdated
 from waymaker_core.store.errors import CorruptRecord
 from waymaker_core.types import Principal, StreamId
 
@@ -26,26 +26,26 @@ ACTS = st.lists(
 
 @given(ACTS)
 def test_decisions_see_what_is_under_way_and_lookups_only_what_is_committed(acts: list[tuple[str, str]]) -> None:
-    catalogue = Catalogue(Limits())
+    catalog = Catalog(Limits())
     committed: dict[str, int] = {}
     decided: dict[str, int] = {}
-    under_way: deque[CatalogueRecord] = deque()
+    under_way: deque[CatalogRecord] = deque()
     ids: list[int] = []
     for act, name in acts:
-        record: CatalogueRecord | None = None
+        record: CatalogRecord | None = None
         if act == "create":
             if name in decided:
                 with pytest.raises(CodeError):
-                    catalogue.decide_create("", StreamConfig(name), 5)
+                    catalog.decide_create("", StreamConfig(name), 5)
                 continue
-            record = catalogue.decide_create("", StreamConfig(name), 5)
+            record = catalog.decide_create("", StreamConfig(name), 5)
             ids.append(record.stream_id)
             decided[name] = record.stream_id
         elif act == "commit":
             if under_way:
                 first = under_way.popleft()
-                catalogue.unstage(first)
-                catalogue.apply(first)
+                catalog.unstage(first)
+                catalog.apply(first)
                 if isinstance(first, StreamDeleted):
                     committed = {name: id_ for name, id_ in committed.items() if id_ != first.stream_id}
                 elif not isinstance(first, StreamUpdated):
@@ -57,44 +57,44 @@ def test_decisions_see_what_is_under_way_and_lookups_only_what_is_committed(acts
             else:
                 record = StreamUpdated(committed[name], StreamConfig(name, max_msgs=9))
         if record is not None:
-            catalogue.stage(record)
+            catalog.stage(record)
             under_way.append(record)
-        catalogue.check()
+        catalog.check()
         for one in "abc":
-            life = catalogue.find("", one)
+            life = catalog.find("", one)
             assert (None if life is None else life.stream_id) == committed.get(one)
-            assert catalogue.will_be("", one) == decided.get(one)
+            assert catalog.will_be("", one) == decided.get(one)
             if life is not None:
-                assert catalogue.is_going(life) == (decided.get(one) != life.stream_id)
-        assert catalogue.page("", "", 10, 1_000).entries == sorted(committed)
+                assert catalog.is_going(life) == (decided.get(one) != life.stream_id)
+        assert catalog.page("", "", 10, 1_000).entries == sorted(committed)
     assert ids == sorted(set(ids)), "no life's id comes twice"
 
 
 def test_a_snapshot_brings_everything_back_and_nonsense_is_refused() -> None:
-    catalogue = Catalogue(Limits())
+    catalog = Catalog(Limits())
     for name in ("b", "a", "c"):
-        record = catalogue.decide_create("", StreamConfig(name, max_msgs=3, subjects_filter=("x.>", "y")), 7)
-        catalogue.apply(record)
-    catalogue.apply(StreamDeleted(StreamId(2)))
-    catalogue.draw_id()
-    twin = Catalogue(Limits())
-    decode_catalogue(encode_catalogue(catalogue), twin)
+        record = catalog.decide_create("", StreamConfig(name, max_msgs=3, subjects_filter=("x.>", "y")), 7)
+        catalog.apply(record)
+    catalog.apply(StreamDeleted(StreamId(2)))
+    catalog.draw_id()
+    twin = Catalog(Limits())
+    decode_catalog(encode_catalog(catalog), twin)
     twin.check()
-    assert twin.next_id == catalogue.next_id
-    assert {id_: (life.config, life.created_ms) for id_, life in twin.lives.items()} == {
-        id_: (life.config, life.created_ms) for id_, life in catalogue.lives.items()
+    assert twin.next_id == catalog.next_id
+    assert {id_: (life.config, life.created_ms) for id_, life in twin.entries.items()} == {
+        id_: (life.config, life.created_ms) for id_, life in catalog.entries.items()
     }
     for nonsense in (b"", b"\x00", b"\x83\x01\x01\x01", b"\x83\x01\x01\x81\x82\x60\x41x"):
         with pytest.raises(CorruptRecord):
-            decode_catalogue(nonsense, Catalogue(Limits()))
+            decode_catalog(nonsense, Catalog(Limits()))
 
 
 def test_a_node_holds_a_bounded_number_of_streams() -> None:
-    catalogue = Catalogue(Limits(streams_max=2))
+    catalog = Catalog(Limits(streams_max=2))
     for name in "ab":
-        catalogue.apply(catalogue.decide_create("", StreamConfig(name), 1))
+        catalog.apply(catalog.decide_create("", StreamConfig(name), 1))
     with pytest.raises(RefusedError):
-        catalogue.decide_create("", StreamConfig("c"), 1)
+        catalog.decide_create("", StreamConfig("c"), 1)
 
 
 def test_every_request_says_what_it_needs_to_be_allowed() -> None:

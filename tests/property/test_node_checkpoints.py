@@ -74,7 +74,7 @@ def test_a_tail_file_goes_with_the_last_stream_that_used_it() -> None:
     for number in range(6):
         server.ok(rq.DeleteStream(f"small{number}"))
     fill(server, "busy", 300)
-    used = set(server.node._state.hosted[server.node._state.catalogue.find("", "busy").stream_id].stream.files())  # type: ignore[union-attr]
+    used = set(server.node._state.replicas[server.node._state.catalog.find("", "busy").stream_id].stream.files())  # type: ignore[union-attr]
     assert {path for path in server.disk.names if path.startswith("tails/")} <= used
 
 

@@ -142,7 +142,7 @@ def test_what_is_damaged_in_the_journal_keeps_no_neighbour_from_the_checkpoint(r
         server.publish("busy", b"x" * 160)
     assert server.node.stats.checkpoint_failures == 0
     assert server.node.quarantined() == [names[rotten]]
-    used = {path for hosted in server.node._state.hosted.values() for path in hosted.stream.files()}
+    used = {path for replica in server.node._state.replicas.values() for path in replica.stream.files()}
     kept = {path for path in server.disk.names if path.startswith(("blocks/", "tails/"))}
     assert kept <= used, "what the failed attempt wrote is given up"
     for begin in (None, server.kill):
@@ -194,8 +194,8 @@ def test_a_damaged_index_quarantines_its_stream() -> None:
     for number in range(200):
         server.publish("s", number.to_bytes(4, "big") * 20, subject=f"s.{number % 3}")
     server.kill()
-    hosted = server.node._state.hosted
-    stream = next(iter(hosted.values())).stream
+    replica = server.node._state.replicas
+    stream = next(iter(replica.values())).stream
     chunk = stream.index_location(2)
     assert chunk is not None
     server.disk.flip(chunk.path, 8 * (chunk.offset + chunk.length // 2))

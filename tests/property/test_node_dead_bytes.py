@@ -13,7 +13,7 @@ from tests.property.test_node_checkpoints import TINY
 from waymaker_core import requests as rq
 from waymaker_core.limits import KIB
 from waymaker_core.node.checkpoints import Checkpoints
-from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.outcomes import Answer
 
 PLAIN = replace(TINY, checkpoint_journal_bytes=32 * KIB, block_bytes_max=64 * KIB, index_cache_bytes=64 * KIB)
@@ -173,12 +173,12 @@ def test_a_checkpoint_that_needs_more_indexes_than_the_cache_holds_loads_each_on
     waits: list[int] = []
     load = Checkpoints._load
 
-    def others_push_out(self: Checkpoints, running: Any, hosted: Hosted, blocks: list[int]) -> None:
+    def others_push_out(self: Checkpoints, running: Any, replica: StreamReplica, blocks: list[int]) -> None:
         waits.append(len(blocks))
         assert len(waits) == 1, "the wait adds to what it holds"
-        load(self, running, hosted, blocks)
-        for number in hosted.stream.blocks.keys() - set(blocks):
-            hosted.stream.evict_index(number)
+        load(self, running, replica, blocks)
+        for number in replica.stream.blocks.keys() - set(blocks):
+            replica.stream.evict_index(number)
 
     monkeypatch.setattr(Checkpoints, "_load", others_push_out)
     loads, checkpoints = stats.index_loads, stats.checkpoints

@@ -104,7 +104,7 @@ def test_no_commit_removes_a_dead_letter_that_it_writes(
     server.create("s", retention=retention, strict_limits=strict and retention == "LIMITS", **bounds)
     server.consumer("s", "c", max_deliver=1, ack_wait_ms=1_000, dead_letter_subject="dead", filter_subject="a.>")
     written: list[int] = []
-    stream = next(iter(server.node._state.hosted.values())).stream
+    stream = next(iter(server.node._state.replicas.values())).stream
     apply = stream.apply
 
     def watched(position: int, record: object, chunk: object) -> None:

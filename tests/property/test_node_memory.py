@@ -15,22 +15,22 @@ from waymaker_core import requests as rq
 from waymaker_core.disk import DiskFailure, FailureKind
 from waymaker_core.effects import Effect, Job, Lane, Reply
 from waymaker_core.inputs import Call, Input, JobFailed, Unreadable
-from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.outcomes import Answer, Refusal, Status
 from waymaker_core.requests import AckKind
 from waymaker_core.types import ANYONE, Token
 
 
-def hosted(server: Server, name: str = "s") -> Hosted:
+def replica(server: Server, name: str = "s") -> StreamReplica:
     state = server.node._state
-    life = state.catalogue.find("", name)
+    life = state.catalog.find("", name)
     assert life is not None
-    return state.hosted[life.stream_id]
+    return state.replicas[life.stream_id]
 
 
 def references(server: Server) -> list[weakref.ref[object]]:
     """References to what a stream keeps in memory, which do not hold it."""
-    one = hosted(server)
+    one = replica(server)
     return [weakref.ref(one.stream), weakref.ref(one.consumers)]
 
 

@@ -63,7 +63,7 @@ def delete_while_reading(play: Play) -> list[int]:
     play.tell((2000, rq.DeleteStream("s")))
     for number in [number for number, job in play.jobs.items() if job.lane.name == "JOURNAL"]:
         play.done(number)
-    assert "s" not in [hosted.name for hosted in play.server.node._state.hosted.values()]
+    assert "s" not in [replica.name for replica in play.server.node._state.replicas.values()]
     return [number for number in waiting if number in play.jobs]
 
 

@@ -117,7 +117,7 @@ def test_many_streams_that_age_are_judged_one_by_one() -> None:
 def test_what_is_too_old_goes_in_time_while_a_write_is_always_under_way(steps_ms: int) -> None:
     server = Server()
     server.create("s", max_age_ms=1_000, strict_limits=True)
-    (hosted,) = server.node._state.hosted.values()
+    (replica,) = server.node._state.replicas.values()
     interval_ms = server.config.limits.retention_interval_ms
     play = Play(server)
     born_ms = {}
@@ -131,6 +131,6 @@ def test_what_is_too_old_goes_in_time_while_a_write_is_always_under_way(steps_ms
         play.pass_ms(steps_ms)
         assert server.node._commits.last() is not None
         assert len(writes) == 1
-        oldest_ms = server.wall_ms - born_ms[hosted.stream.first_seq]
+        oldest_ms = server.wall_ms - born_ms[replica.stream.first_seq]
         assert oldest_ms <= 1_000 + interval_ms + 3 * steps_ms, "a prune is decided, gathers, and is written"
-    assert hosted.stream.first_seq > 10
+    assert replica.stream.first_seq > 10

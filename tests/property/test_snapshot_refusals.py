@@ -10,11 +10,11 @@ import pytest
 
 from tests.property.consumer_world import consumer, expanded, world
 from tests.property.stream_bench import LIMITS, Bench
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.configs import Retention, StreamConfig
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.limits import Limits
-from waymaker_core.node.snapshots import decode_catalogue, decode_stream, encode_catalogue
+from waymaker_core.node.snapshots import decode_catalog, decode_stream, encode_catalog
 from waymaker_core.requests import AckKind
 from waymaker_core.store.checkpoint import encode_state
 from waymaker_core.store.errors import CorruptRecord
@@ -211,12 +211,12 @@ def restored_records(state: object) -> list[object]:
 
 
 def test_a_state_that_is_neither_a_stream_s_nor_the_catalogue_s_is_refused() -> None:
-    catalogue = Catalogue(Limits())
-    catalogue.apply(catalogue.decide_create("", StreamConfig("s"), 7))
-    state = encode_catalogue(catalogue)
+    catalog = Catalog(Limits())
+    catalog.apply(catalog.decide_create("", StreamConfig("s"), 7))
+    state = encode_catalog(catalog)
     for path, new in (((2, 0), ["only an account"]), ((2, 0, 1), b"x"), ((2,), 1)):
         with pytest.raises(CorruptRecord):
-            decode_catalogue(encode_state(changed(cbor2.loads(state), path, new)), Catalogue(Limits()))
+            decode_catalog(encode_state(changed(cbor2.loads(state), path, new)), Catalog(Limits()))
     for nonsense in ([], [1], [1, 2, 3], "two"):
         with pytest.raises(CorruptRecord, match="not a state of a stream"):
             decode_stream(encode_state(nonsense))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import resident
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.configs import Retention, StreamConfig
 from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
@@ -335,8 +335,8 @@ def test_a_damaged_header_inside_a_body_is_no_message(entry: bytes, problem: str
 
 
 def test_the_end_of_a_life_that_nobody_knows_ends_nothing() -> None:
-    catalogue = Catalogue(Limits())
-    catalogue.apply(catalogue.decide_create("", StreamConfig("s"), 7))
-    catalogue.apply(StreamDeleted(StreamId(99)))
-    catalogue.check()
-    assert catalogue.page("", "", 10, 1_000).entries == ["s"]
+    catalog = Catalog(Limits())
+    catalog.apply(catalog.decide_create("", StreamConfig("s"), 7))
+    catalog.apply(StreamDeleted(StreamId(99)))
+    catalog.check()
+    assert catalog.page("", "", 10, 1_000).entries == ["s"]

@@ -108,7 +108,7 @@ class Consumers:
 
     def __len__(self) -> int:
         """Committed consumers."""
-        return len(self._registry.lives)
+        return len(self._registry.groups_by_consumer)
 
     def find(self, name: str) -> ConsumerId:
         """The life of a name. CodeError (`no_such_consumer`), also while its deletion is decided and not committed."""
@@ -116,11 +116,11 @@ class Consumers:
 
     def exists(self, consumer_id: ConsumerId) -> bool:
         """Whether this life is committed and not ended."""
-        return consumer_id in self._registry.lives
+        return consumer_id in self._registry.groups_by_consumer
 
     def name_of(self, consumer_id: ConsumerId) -> str:
         """The name of an existing life, for events."""
-        return self._registry.lives[consumer_id].members[consumer_id].config.name
+        return self._registry.groups_by_consumer[consumer_id].members[consumer_id].config.name
 
     def incarnation(self, consumer_id: ConsumerId) -> str:
         """The word that names an existing consumer for good: no later one of the same name has it.
@@ -128,12 +128,12 @@ class Consumers:
         An id is given again only where its first owner was lost with a machine's memory (an ephemeral stream, late
         syncs); the time of creation tells those two apart.
         """
-        created_ms = self._registry.lives[consumer_id].members[consumer_id].created_ms
+        created_ms = self._registry.groups_by_consumer[consumer_id].members[consumer_id].created_ms
         return f"{self._stream.id:x}-{consumer_id:x}-{created_ms:x}"
 
     def info(self, consumer_id: ConsumerId) -> ConsumerInfo:
         """Figures at this moment. A floor told to a client must not go back through a crash: see `unlogged`."""
-        group = self._registry.lives[consumer_id]
+        group = self._registry.groups_by_consumer[consumer_id]
         member = group.members[consumer_id]
         lag = self._stream.live_count_from(group.cursor) + len(group.passed)
         return ConsumerInfo(
@@ -187,7 +187,7 @@ class Consumers:
         """
         assert self._live and max_messages > 0
         self.expire(now)
-        group = self._registry.lives[consumer_id]
+        group = self._registry.groups_by_consumer[consumer_id]
         group.dispatches += 1
         messages = take(group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max)
         self._changed[group.id] = group
@@ -206,7 +206,7 @@ class Consumers:
 
     def reported(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
         """Messages (ascending) of a delivery reached the program: it counts as an attempt."""
-        group = self._registry.lives.get(consumer_id)
+        group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None:
             group.pending.report(seqs, dispatch)
             self._changed[group.id] = group
@@ -217,7 +217,7 @@ class Consumers:
         self._give_back(consumer_id, dispatch, seqs, Event.RETURNED)
 
     def _give_back(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int], event: Event) -> None:
-        group = self._registry.lives.get(consumer_id)
+        group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None:
             group.give_back(seqs, dispatch, event)
             self._changed[group.id] = group
@@ -225,13 +225,13 @@ class Consumers:
 
     def waiting(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> list[int]:
         """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
-        group = self._registry.lives.get(consumer_id)
+        group = self._registry.groups_by_consumer.get(consumer_id)
         return group.waiting(seqs, dispatch) if group is not None else []
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
         """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""
         self.expire(now)
-        return self._registry.lives[consumer_id].has_work(self._stream, self._limits.pending_max)
+        return self._registry.groups_by_consumer[consumer_id].has_work(self._stream, self._limits.pending_max)
 
     def next_deadline(self) -> int | None:
         """The monotonic nanosecond of the next expiry of any delivery; None when nothing is out."""
@@ -292,7 +292,7 @@ class Consumers:
         if incarnation and incarnation != self.incarnation(consumer_id):
             return AckDecision(None, rests_on_tail=False, count=0)
         self.expire(now)
-        group = self._registry.lives[consumer_id]
+        group = self._registry.groups_by_consumer[consumer_id]
         wanted = ascending(seqs)
         if kind is AckKind.ACK or kind is AckKind.TERM:
             return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
@@ -398,7 +398,7 @@ class Consumers:
 
     def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
         """Whether some of these (ascending) have had their last attempt and are about to be dropped."""
-        group = self._registry.lives.get(consumer_id)
+        group = self._registry.groups_by_consumer.get(consumer_id)
         if group is None or group.id in self._kept:
             return False
         return bool(giving_up.without_attempts(group.pending.find(seqs)))
@@ -444,12 +444,12 @@ class Consumers:
         elif isinstance(record, ConsumerDeleted):
             self._apply_deleted(record)
         elif not self._live:
-            group = self._registry.lives.get(record.consumer_id)
+            group = self._registry.groups_by_consumer.get(record.consumer_id)
             if group is not None:
                 logged.replay_delivered(group, record)
 
     def _apply_done(self, record: AckRecord | DropRecord) -> None:
-        group = self._registry.lives.get(record.consumer_id)
+        group = self._registry.groups_by_consumer.get(record.consumer_id)
         if group is not None:
             if not self._live:
                 group.replayed(record)
@@ -524,7 +524,7 @@ class Consumers:
 
     def restore(self, snapshot_: object) -> None:
         """Into a new object, before `resume`: state as it was at that snapshot. ValueError where that is not one."""
-        assert not self._live and not self._registry.lives
+        assert not self._live and not self._registry.groups_by_consumer
         for group in sorted(snapshot.to_groups(snapshot_), key=lambda each: each.id):
             self._registry.add_group(group)
 
@@ -538,7 +538,7 @@ class Consumers:
 
     def newest_id(self) -> int:
         """The greatest id of a committed life; 0 without consumers."""
-        return max(self._registry.lives, default=0)
+        return max(self._registry.groups_by_consumer, default=0)
 
     def has_staged(self) -> bool:
         """Whether an acknowledgement or a drop is decided and not committed."""

@@ -27,12 +27,12 @@ class Inactivity:
 
     def resume(self, now: Now) -> None:
         """The server starts: every consumer's time begins, for no client could use one while it was down."""
-        for consumer_id in self._registry.lives:
+        for consumer_id in self._registry.groups_by_consumer:
             self.used(ConsumerId(consumer_id), now)
 
     def used(self, consumer_id: ConsumerId, now: Now) -> None:
         """A client used a consumer, or it begins: its time starts anew. Means nothing where it was deleted."""
-        group = self._registry.lives.get(consumer_id)
+        group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None and (inactive_ms := group.members[consumer_id].config.inactive_ms):
             self.put_off(consumer_id, now.mono_ns + inactive_ms * NS_PER_MS)
 
@@ -77,5 +77,5 @@ class Inactivity:
         """Return True if an ack or a term of a consumer is not committed, so that its client waits for the server."""
         return any(
             isinstance(entry.record, AckRecord) and entry.record.consumer_id == consumer_id
-            for entry in self._registry.lives[consumer_id].staged.entries()
+            for entry in self._registry.groups_by_consumer[consumer_id].staged.entries()
         )

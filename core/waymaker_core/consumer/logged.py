@@ -134,13 +134,13 @@ def _record(group: Group, member: int, considered: int, entries: list[Listed]) -
 def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
     """Records that make another log know this group as it stands before `resume`, its members under new lives."""
     first = lives[min(lives)]
-    listed: dict[int, Listing] = {life: Listing() for life in lives.values()}
+    listed: dict[int, Listing] = {entry: Listing() for entry in lives.values()}
     for batch in group.pending.batches():
         listed[lives.get(batch.member, first)].add(*listed_of(batch, batch.bits, None))
     listed[first].add_passed(group.passed.to_list())
     considered = group.cursor - 1
     records: list[StreamRecord] = [
-        _record(group, life, considered, piece) for life, listing in listed.items() for piece in listing.pieces()
+        _record(group, entry, considered, piece) for entry, listing in listed.items() for piece in listing.pieces()
     ]
     records.append(_record(group, first, considered, []))
     if group.ahead:

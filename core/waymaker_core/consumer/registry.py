@@ -26,7 +26,7 @@ class Registry:
     __slots__ = (
         "names",
         "_order",
-        "lives",
+        "groups_by_consumer",
         "groups",
         "_queue_groups",
         "_tail_names",
@@ -39,7 +39,7 @@ class Registry:
         self.names: dict[str, int] = {}
         self._order: list[str] | None = None
         """The names, sorted; None since one came or went. A sorted dictionary for each stream makes a start slow."""
-        self.lives: dict[int, Group] = {}
+        self.groups_by_consumer: dict[int, Group] = {}
         self.groups: dict[int, Group] = {}
         """In the order of their ids, which are drawn in the order of the log."""
         self._queue_groups: dict[str, Group] = {}
@@ -66,7 +66,7 @@ class Registry:
 
     def is_standing(self, consumer_id: int) -> bool:
         """Return True for a committed consumer that no decided deletion ends."""
-        return consumer_id in self.lives and consumer_id not in self._ending
+        return consumer_id in self.groups_by_consumer and consumer_id not in self._ending
 
     def standing_members(self, group: Group) -> list[int]:
         """Members that no decided deletion ends, by id."""
@@ -104,7 +104,7 @@ class Registry:
         if staged is not None or name not in self.names:
             return None
         consumer_id = self.names[name]
-        return self.lives[consumer_id].members[consumer_id].config
+        return self.groups_by_consumer[consumer_id].members[consumer_id].config
 
     def _fellow(self, deliver_group: str) -> ConsumerConfig | None:
         """Some member of a queue group once everything staged is committed."""
@@ -143,7 +143,7 @@ class Registry:
         self._tail_names.clear()
         self._tail_records.clear()
         self._ending.clear()
-        self._standing_count = len(self.lives)
+        self._standing_count = len(self.groups_by_consumer)
 
     # ------------------------------------------------------------ commits
 
@@ -171,15 +171,15 @@ class Registry:
             self._standing_count += 1
 
     def _join(self, group: Group, consumer_id: int, member: Member) -> None:
-        assert consumer_id not in self.lives and member.config.name not in self.names
+        assert consumer_id not in self.groups_by_consumer and member.config.name not in self.names
         group.members[consumer_id] = member
-        self.lives[consumer_id] = group
+        self.groups_by_consumer[consumer_id] = group
         self.names[member.config.name] = consumer_id
         self._order = None
 
     def deleted(self, record: ConsumerDeleted) -> Group | None:
         """A life ends. Its group, to be told with `Group.leave`; None where there was no such life."""
-        group = self.lives.pop(record.consumer_id, None)
+        group = self.groups_by_consumer.pop(record.consumer_id, None)
         if group is None:
             return None
         if not self._ending.pop(record.consumer_id, False):
@@ -197,15 +197,15 @@ class Registry:
 
     def check(self) -> None:
         """Assert that names, lives and groups agree."""
-        assert sorted(self.names.values()) == sorted(self.lives)
+        assert sorted(self.names.values()) == sorted(self.groups_by_consumer)
         assert self._order is None or self._order == sorted(self.names)
         assert list(self.groups) == sorted(self.groups)
-        for consumer_id, group in self.lives.items():
+        for consumer_id, group in self.groups_by_consumer.items():
             assert self.groups[group.id] is group and consumer_id in group.members
             assert self.names[group.members[consumer_id].config.name] == consumer_id
-        ending = [consumer_id for consumer_id in self.lives if consumer_id in self._ending]
-        assert self._standing_count == len(self.lives) - len(ending) + len(self._tail_records)
-        assert sum(len(group.members) for group in self.groups.values()) == len(self.lives)
+        ending = [consumer_id for consumer_id in self.groups_by_consumer if consumer_id in self._ending]
+        assert self._standing_count == len(self.groups_by_consumer) - len(ending) + len(self._tail_records)
+        assert sum(len(group.members) for group in self.groups.values()) == len(self.groups_by_consumer)
         for name, group in self._queue_groups.items():
             assert self.groups[group.id] is group and group.config.deliver_group == name
 

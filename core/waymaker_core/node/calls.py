@@ -16,9 +16,9 @@ from waymaker_core.disk import DiskFailure
 from waymaker_core.effects import End
 from waymaker_core.inputs import Call
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted
 from waymaker_core.requests import (
     Ack,
@@ -59,9 +59,9 @@ class Calls:
         self._indexes = indexes
         self._handlers = handlers
         self._later: list[Call] = []
-        self._queued: dict[StreamId, Hosted] = {}
+        self._queued: dict[StreamId, StreamReplica] = {}
         """Streams whose queue waits for room."""
-        self.damaged: Callable[[Hosted, DiskFailure], None]
+        self.damaged: Callable[[StreamReplica, DiskFailure], None]
         """What to do about a stream whose data could not be read."""
 
     # ------------------------------------------------------------------ coming in
@@ -105,11 +105,11 @@ class Calls:
         try:
             self._handle(call)
         except NeedBlocks as need:
-            hosted = self._stream_of(call)
-            assert hosted is not None
+            replica = self._stream_of(call)
+            assert replica is not None
             if self._may_park(call):
-                retry, lost = partial(self._ask_again, call), partial(self._unreadable, call, hosted)
-                self._indexes.load(hosted, need.blocks, retry, lost)
+                retry, lost = partial(self._ask_again, call), partial(self._unreadable, call, replica)
+                self._indexes.load(replica, need.blocks, retry, lost)
         except AskLater:
             if self._may_park(call):
                 self._later.append(call)
@@ -126,29 +126,29 @@ class Calls:
             self._park(call)
             self._later.append(call)
 
-    def _ask_in_order(self, hosted: Hosted | None, call: Call) -> None:
+    def _ask_in_order(self, replica: StreamReplica | None, call: Call) -> None:
         """Hand over a change that must not overtake the ones of its stream that wait."""
-        if hosted is None:
+        if replica is None:
             self._handle(call)
             return
-        if hosted.queue:
+        if replica.queue:
             if self._may_park(call):
-                hosted.queue.append(call)
+                replica.queue.append(call)
             return
         try:
             self._handle(call)
         except NeedBlocks as need:
             if self._may_park(call):
-                hosted.queue.append(call)
-                self._load_for_head(hosted, need)
+                replica.queue.append(call)
+                self._load_for_head(replica, need)
         except AskLater:
             if self._may_park(call):
-                hosted.queue.append(call)
-                self._queued[hosted.id] = hosted
+                replica.queue.append(call)
+                self._queued[replica.id] = replica
 
-    def _ask_head(self, hosted: Hosted) -> None:
+    def _ask_head(self, replica: StreamReplica) -> None:
         """Hand over a queue from its head on, as far as it goes. `NeedBlocks` passes through."""
-        queue = hosted.queue
+        queue = replica.queue
         while queue:
             call = queue[0]
             self._unpark(call)
@@ -159,48 +159,48 @@ class Calls:
                 raise
             except AskLater:
                 self._park(call)
-                self._queued[hosted.id] = hosted
+                self._queued[replica.id] = replica
                 return
             queue.popleft()
 
-    def _ask_queue(self, hosted: Hosted) -> None:
+    def _ask_queue(self, replica: StreamReplica) -> None:
         try:
-            self._ask_head(hosted)
+            self._ask_head(replica)
         except NeedBlocks as need:
-            self._load_for_head(hosted, need)
+            self._load_for_head(replica, need)
 
-    def _load_for_head(self, hosted: Hosted, need: NeedBlocks) -> None:
-        ask, lost = partial(self._ask_head, hosted), partial(self._head_unreadable, hosted)
-        self._indexes.load(hosted, need.blocks, ask, lost)
+    def _load_for_head(self, replica: StreamReplica, need: NeedBlocks) -> None:
+        ask, lost = partial(self._ask_head, replica), partial(self._head_unreadable, replica)
+        self._indexes.load(replica, need.blocks, ask, lost)
 
     def ask_later_ones(self) -> None:
         """There may be room now: ask again for what waits for it, in the order in which it came."""
         if not self._queued and not self._later:
             return
         queued, self._queued = self._queued, {}
-        for hosted in queued.values():
-            self._ask_queue(hosted)
+        for replica in queued.values():
+            self._ask_queue(replica)
         later, self._later = self._later, []
         for call in later:
             self._unpark(call)
             self._ask(call)
 
-    def ask_all_of(self, hosted: Hosted) -> None:
+    def ask_all_of(self, replica: StreamReplica) -> None:
         """A stream is gone or quarantined: whatever waits in its queue hears so."""
-        self._queued.pop(hosted.id, None)
-        while hosted.queue:
-            call = hosted.queue.popleft()
+        self._queued.pop(replica.id, None)
+        while replica.queue:
+            call = replica.queue.popleft()
             self._unpark(call)
-            if hosted.damage is not None and self._state.hosted.get(hosted.id) is hosted:
-                self._refuse(call, hosted.damage.refusal(hosted.name))
+            if replica.damage is not None and self._state.replicas.get(replica.id) is replica:
+                self._refuse(call, replica.damage.refusal(replica.name))
             else:
                 self.admit(call)
 
     def refuse_waiting(self, refusal: Refusal) -> None:
         """Nothing that waits will be done: it was not begun."""
-        for hosted in list(self._queued.values()):
-            while hosted.queue:
-                call = hosted.queue.popleft()
+        for replica in list(self._queued.values()):
+            while replica.queue:
+                call = replica.queue.popleft()
                 self._unpark(call)
                 self._refuse(call, refusal)
         self._queued.clear()
@@ -237,48 +237,48 @@ class Calls:
         else:
             self._state.reply(call.token, refusal)
 
-    def answer_last_naks(self, hosted: Hosted, *, dropped_only: bool = False) -> None:
+    def answer_last_naks(self, replica: StreamReplica, *, dropped_only: bool = False) -> None:
         """Answer naks that ended last attempts, with the commit of all that is decided so far.
 
         `dropped_only`: those whose messages are decided to be dropped, or gone otherwise. One that is answered earlier is
         durable all the same; its drop follows.
         """
-        naks = hosted.last_naks
+        naks = replica.last_naks
         while naks:
-            if dropped_only and hosted.consumers.is_giving_up(naks[0].consumer_id, naks[0].seqs):
+            if dropped_only and replica.consumers.is_giving_up(naks[0].consumer_id, naks[0].seqs):
                 return
             self._commits.answer_with_last(naks.popleft().token, Answer(OK))
 
-    def _unreadable(self, call: Call, hosted: Hosted, failure: DiskFailure) -> None:
+    def _unreadable(self, call: Call, replica: StreamReplica, failure: DiskFailure) -> None:
         self._unpark(call)
-        self._refuse(call, self.lost(hosted, failure))
+        self._refuse(call, self.lost(replica, failure))
 
-    def _head_unreadable(self, hosted: Hosted, failure: DiskFailure) -> None:
-        refusal = self.lost(hosted, failure)
-        if hosted.queue:
-            call = hosted.queue.popleft()
+    def _head_unreadable(self, replica: StreamReplica, failure: DiskFailure) -> None:
+        refusal = self.lost(replica, failure)
+        if replica.queue:
+            call = replica.queue.popleft()
             self._unpark(call)
             self._refuse(call, refusal)
-            self._ask_queue(hosted)
+            self._ask_queue(replica)
 
-    def lost(self, hosted: Hosted, failure: DiskFailure) -> Refusal:
+    def lost(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
         """Data of a stream could not be read: the refusal that says so."""
-        self.damaged(hosted, failure)
-        if hosted.damage is not None:
-            return hosted.damage.refusal(hosted.name)
+        self.damaged(replica, failure)
+        if replica.damage is not None:
+            return replica.damage.refusal(replica.name)
         return Refusal(
             Status.DATA_LOSS,
-            f"stream {hosted.name!r}: {failure.path} could not be read at offset {failure.offset} ({failure.detail})",
+            f"stream {replica.name!r}: {failure.path} could not be read at offset {failure.offset} ({failure.detail})",
             Outcome.NOT_APPLIED,
         )
 
-    def _stream_of(self, call: Call) -> Hosted | None:
+    def _stream_of(self, call: Call) -> StreamReplica | None:
         """The stream a call means now, whatever its state."""
         request, state = call.request, self._state
         if isinstance(request, ImportBatch | ImportEnd):
-            return state.hosted.get(StreamId(request.stream_id))
-        life = state.catalogue.find(call.principal.account, stream_of(request))
-        return None if life is None else state.hosted[life.stream_id]
+            return state.replicas.get(StreamId(request.stream_id))
+        entry = state.catalog.find(call.principal.account, stream_of(request))
+        return None if entry is None else state.replicas[entry.stream_id]
 
 
 def parked_bytes(call: Call) -> int:

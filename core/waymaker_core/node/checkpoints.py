@@ -20,15 +20,15 @@ from waymaker_core.disk import Delete, DiskFailure, DiskOp, FailureKind, Rename,
 from waymaker_core.effects import Lane
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.garbage import Garbage
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.jobs import Done, Failed
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.moving import Batch
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.reserve import Reserve
-from waymaker_core.node.snapshots import encode_catalogue, encode_stream
+from waymaker_core.node.snapshots import encode_catalog, encode_stream
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.tails import Tails
 from waymaker_core.node.timers import Timer
 from waymaker_core.store.checkpoint import Chain, CheckpointWriter
@@ -36,7 +36,7 @@ from waymaker_core.store.frame import directory_key
 from waymaker_core.store.manifest import Manifest, replace_ops
 from waymaker_core.store.paths import JOURNAL, TAILS, checkpoint_path, segment_number
 from waymaker_core.stream import NeedBlocks
-from waymaker_core.types import CATALOGUE, StreamId
+from waymaker_core.types import CATALOG, StreamId
 
 STREAMS_A_BATCH = 32
 """Streams looked at in one step."""
@@ -50,7 +50,12 @@ class Running:
     __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written", "dead_bytes", "partial")
 
     def __init__(
-        self, work: list[Hosted], writer: CheckpointWriter, cut: int, sparse: dict[str, list[StreamId]], begun_ns: int
+        self,
+        work: list[StreamReplica],
+        writer: CheckpointWriter,
+        cut: int,
+        sparse: dict[str, list[StreamId]],
+        begun_ns: int,
     ) -> None:
         self.work = work
         self.writer = writer
@@ -76,12 +81,12 @@ class Checkpoints:
     """The checkpoint that runs, if one does, and when the next one is due."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, lives: Lives, garbage: Garbage, indexes: Indexes, tails: Tails,
+        self, state: NodeState, commits: Commits, registry: StreamRegistry, garbage: Garbage, indexes: Indexes, tails: Tails,
         reserve: Reserve, manifest: Manifest, chain: Chain,
     ) -> None:  # fmt: skip
         self._state = state
         self._commits = commits
-        self._lives = lives
+        self._registry = registry
         self._garbage = garbage
         self._indexes = indexes
         self._tails = tails
@@ -140,7 +145,7 @@ class Checkpoints:
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
         grown = self._commits.journal.end - self._covered
-        if grown >= bound or self._lives.dead_bytes >= bound:
+        if grown >= bound or self._registry.dead_bytes >= bound:
             return True
         pause_ns = state.limits.disk_retry_ms * 1_000_000
         if not state.stats.disk_full or not grown or state.now.mono_ns < self._tried_ns + pause_ns:
@@ -149,8 +154,8 @@ class Checkpoints:
 
     def _may_leave_dead(self) -> bool:
         """Return True if something has died since the last checkpoint; what died before the start is not known."""
-        if self._lives.dead_bytes > 0 or self._looked:
-            return self._lives.dead_bytes > 0
+        if self._registry.dead_bytes > 0 or self._looked:
+            return self._registry.dead_bytes > 0
         return self._commits.journal.segment_count > 1 or bool(self._tails.sparse())
 
     def retry(self) -> None:
@@ -159,21 +164,21 @@ class Checkpoints:
 
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
-        state, lives, journal = self._state, self._lives, self._commits.journal
+        state, registry, journal = self._state, self._registry, self._commits.journal
         full = self._chain.full_wanted()
         sparse = self._tails.sparse()
-        work: dict[StreamId, Hosted] = dict(state.hosted) if full else dict(lives.changed)
+        work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(registry.changed)
         for stream_id in [user for users in sparse.values() for user in users]:
-            if stream_id in state.hosted:
-                work[stream_id] = state.hosted[stream_id]
-        lives.changed = {}
+            if stream_id in state.replicas:
+                work[stream_id] = state.replicas[stream_id]
+        registry.changed = {}
         writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
         self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
         self._running.garbage, self._left_garbage = self._left_garbage, []
         self._covered = journal.end
         self._limit_scope(self._running)
         self._make_room()
-        self._running.dead_bytes, lives.dead_bytes = lives.dead_bytes, 0
+        self._running.dead_bytes, registry.dead_bytes = registry.dead_bytes, 0
         self._next_batch(self._running)
 
     def _limit_scope(self, running: Running) -> None:
@@ -198,7 +203,7 @@ class Checkpoints:
 
     def _make_room(self) -> None:
         """Give up an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
-        state, dead_bytes = self._state, self._lives.dead_bytes
+        state, dead_bytes = self._state, self._registry.dead_bytes
         self._cramped = state.stats.disk_full
         if not self._cramped:
             self._reserve_used_at = -1
@@ -213,7 +218,7 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ streams
 
-    def _next_batch(self, running: Running, waiting: Hosted | None = None) -> None:
+    def _next_batch(self, running: Running, waiting: StreamReplica | None = None) -> None:
         """Copy the next streams. `NeedBlocks` passes through for the stream whose indexes are being waited for.
 
         The wait then adds to what it holds. One that began anew would let go of them, and where they are larger than
@@ -221,18 +226,18 @@ class Checkpoints:
         """
         batch = Batch(self._key, self._manifest, self._state.limits.block_bytes_max)
         while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
-            hosted = running.work.pop()
-            if not self._serves(hosted) or hosted.stream.config.ephemeral:
+            replica = running.work.pop()
+            if not self._serves(replica) or replica.stream.config.ephemeral:
                 continue
             try:
-                batch.add(hosted, running.leaves, not running.partial)
+                batch.add(replica, running.leaves, not running.partial)
             except NeedBlocks as need:
-                running.work.append(hosted)
+                running.work.append(replica)
                 if batch.streams:
                     break
-                if hosted is waiting:
+                if replica is waiting:
                     raise
-                self._load(running, hosted, need.blocks)
+                self._load(running, replica, need.blocks)
                 return
         batch.plan_tail()
         if not batch.streams:
@@ -242,15 +247,15 @@ class Checkpoints:
         else:
             self._moved(running, batch, [])
 
-    def _load(self, running: Running, hosted: Hosted, blocks: list[int]) -> None:
+    def _load(self, running: Running, replica: StreamReplica, blocks: list[int]) -> None:
         """Go on when indexes are resident; without the stream where they cannot be read."""
-        again, lost = partial(self._next_batch, running, hosted), partial(self._no_index, running, hosted)
-        self._indexes.load(hosted, blocks, again, lost)
+        again, lost = partial(self._next_batch, running, replica), partial(self._no_index, running, replica)
+        self._indexes.load(replica, blocks, again, lost)
 
-    def _no_index(self, running: Running, hosted: Hosted, failure: DiskFailure) -> None:
-        if self._serves(hosted):
-            self.quarantine.found(hosted, failure)
-            if hosted.damage is None:
+    def _no_index(self, running: Running, replica: StreamReplica, failure: DiskFailure) -> None:
+        if self._serves(replica):
+            self.quarantine.found(replica, failure)
+            if replica.damage is None:
                 self._failed(running, None, [], failure)
                 return
         self._next_batch(running)
@@ -275,43 +280,43 @@ class Checkpoints:
         unused = batch.settle(self._serves, self._indexes.admit)
         running.garbage += unused
         writer = running.writer
-        for hosted in batch.streams:
-            if not self._serves(hosted):
+        for replica in batch.streams:
+            if not self._serves(replica):
                 continue
-            running.garbage += [path for path in hosted.stream.take_released() if not path.startswith(TAILS)]
-            if hosted.id in batch.unfinished and hosted.damage is None:
-                running.work.append(hosted)
+            running.garbage += [path for path in replica.stream.take_released() if not path.startswith(TAILS)]
+            if replica.id in batch.unfinished and replica.damage is None:
+                running.work.append(replica)
                 continue
-            running.written[hosted.id] = None
-            damage = hosted.damage
+            running.written[replica.id] = None
+            damage = replica.damage
             if damage is not None:
-                writer.add_quarantine(hosted.id, damage.path, damage.offset, damage.detail)
+                writer.add_quarantine(replica.id, damage.path, damage.offset, damage.detail)
                 continue
-            self._tails.note(hosted)
+            self._tails.note(replica)
             if running.partial:
-                self._lives.changed.setdefault(hosted.id, hosted)
-            writer.add_snapshot(hosted.id, hosted.stream.position, encode_stream(hosted, self._state.now))
+                self._registry.changed.setdefault(replica.id, replica)
+            writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
 
     def _written(self, running: Running, _results: list[object]) -> None:
         self._next_batch(running)
 
-    def _serves(self, hosted: Hosted) -> bool:
-        return self._state.hosted.get(hosted.id) is hosted
+    def _serves(self, replica: StreamReplica) -> bool:
+        return self._state.replicas.get(replica.id) is replica
 
     # ------------------------------------------------------------------ the end
 
     def _finish(self, running: Running) -> None:
-        lives, writer = self._lives, running.writer
-        for stream_id in list(lives.ended):
+        registry, writer = self._registry, running.writer
+        for stream_id in list(registry.ended):
             if stream_id not in running.written:
-                del lives.ended[stream_id]
+                del registry.ended[stream_id]
                 if stream_id in self._chain.latest:
                     writer.add_tombstone(stream_id)
-        if lives.catalogue_changed or writer.full:
-            lives.catalogue_changed = False
-            writer.add_snapshot(CATALOGUE, lives.catalogue_position, encode_catalogue(self._state.catalogue))
+        if registry.catalog_changed or writer.full:
+            registry.catalog_changed = False
+            writer.add_snapshot(CATALOG, registry.catalog_position, encode_catalog(self._state.catalog))
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
@@ -340,7 +345,7 @@ class Checkpoints:
         ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
         if ops:
             self._start(ops, _nothing, self._not_deleted)
-        self._tails.keep_only(state.hosted)
+        self._tails.keep_only(state.replicas)
         for path in [*running.garbage, *self._tails.take_unused()]:
             self._garbage.add_shared(path)
         self.full, self._looked = False, True
@@ -378,19 +383,19 @@ class Checkpoints:
         if isinstance(failed_op, SyncDir) and any(isinstance(op, Rename) for op in ops):
             self.failed = failure
             return
-        state, lives = self._state, self._lives
+        state, registry = self._state, self._registry
         self._running, self._paused, self.full = None, True, no_room
-        lives.dead_bytes += running.dead_bytes
+        registry.dead_bytes += running.dead_bytes
         if no_room:
             self._scope = self._smallest_scope()
         state.stats.checkpoint_failures += 1
         state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
         left_over = [*running.work, *(batch.streams if batch is not None else ())]
-        left_over += [state.hosted[stream_id] for stream_id in running.written if stream_id in state.hosted]
-        for hosted in left_over:
-            if self._serves(hosted):
-                lives.changed.setdefault(hosted.id, hosted)
-        lives.catalogue_changed = True
+        left_over += [state.replicas[stream_id] for stream_id in running.written if stream_id in state.replicas]
+        for replica in left_over:
+            if self._serves(replica):
+                registry.changed.setdefault(replica.id, replica)
+        registry.catalog_changed = True
         self._covered = min(self._covered, self._commits.journal.end - self._commits.journal.journal_bytes())
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind, Write
 from waymaker_core.effects import Lane
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.records import (
@@ -36,7 +36,7 @@ from waymaker_core.store.errors import JournalFull
 from waymaker_core.store.journal import Flush, Journal, frame_bound
 from waymaker_core.store.paths import memory_path
 from waymaker_core.stream.join import join_publishes, joinable
-from waymaker_core.types import CATALOGUE, Token
+from waymaker_core.types import CATALOG, Token
 
 MARK_DELAY_NS = 1_000_000_000
 """How long after the last commit a node that has nothing to write says what is durable."""
@@ -45,16 +45,22 @@ MARK_DELAY_NS = 1_000_000_000
 class Gathered:
     """One record on its way (or several publishes that become one): whose, its bodies, and the answers that wait for it.
 
-    `hosted` is None for the catalogue, whose records belong to an `account`.
+    `replica` is None for the catalogue, whose records belong to an `account`.
     """
 
-    __slots__ = ("hosted", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
+    __slots__ = ("replica", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
                  "position", "chunk")  # fmt: skip
 
     def __init__(
-        self, hosted: Hosted | None, account: str, record: Record, parts: list[bytes], bound: int, body_bytes: int
+        self,
+        replica: StreamReplica | None,
+        account: str,
+        record: Record,
+        parts: list[bytes],
+        bound: int,
+        body_bytes: int,
     ) -> None:
-        self.hosted = hosted
+        self.replica = replica
         self.account = account
         self.records: list[Record] = [record]
         self.parts = parts
@@ -74,10 +80,10 @@ Apply = Callable[[Gathered], None]
 class Commits:
     """The gather, the batch under way, and the order between them. `apply` is called with each record when it counts."""
 
-    def __init__(self, state: NodeState, journal: Journal, catalogue_position: int, apply: Apply) -> None:
+    def __init__(self, state: NodeState, journal: Journal, catalog_position: int, apply: Apply) -> None:
         self._state = state
         self.journal = journal
-        self.catalogue_position = catalogue_position
+        self.catalog_position = catalog_position
         """The last position given to a record of the catalogue."""
         self._apply = apply
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
@@ -87,7 +93,7 @@ class Commits:
         """The greatest bound of a record since nothing had gathered."""
         self._joining: dict[int, Gathered] = {}
         """The last gathered record of a stream, where it is a publish that the next one may join."""
-        self._logging: dict[int, Hosted] = {}
+        self._logging: dict[int, StreamReplica] = {}
         """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
         self._flying: list[Gathered] = []
         self._flush: Flush | None = None
@@ -109,24 +115,24 @@ class Commits:
         """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
         return self.journal.fits(bound, ordinary, self._gathered_bound, self._gathered_largest)
 
-    def add(self, hosted: Hosted, record: Record, parts: list[bytes], bound: int, body_bytes: int) -> Gathered:
+    def add(self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int) -> Gathered:
         """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
         if type(record) is PublishRecord:
-            joined = self._join(hosted, record, parts, bound, body_bytes)
+            joined = self._join(replica, record, parts, bound, body_bytes)
             if joined is not None:
                 return joined
-        item = Gathered(hosted, "", record, parts, bound, body_bytes)
+        item = Gathered(replica, "", record, parts, bound, body_bytes)
         self._enqueue(item)
-        hosted.uncommitted += 1
+        replica.uncommitted += 1
         if type(record) is PublishRecord:
-            self._joining[hosted.id] = item
+            self._joining[replica.id] = item
         else:
-            self._joining.pop(hosted.id, None)
+            self._joining.pop(replica.id, None)
             if isinstance(record, AckRecord | DropRecord | ConsumerDeleted):
-                self._logging[hosted.id] = hosted
+                self._logging[replica.id] = replica
         return item
 
-    def add_to_catalogue(self, account: str, record: Record) -> Gathered:
+    def add_to_catalog(self, account: str, record: Record) -> Gathered:
         """Gather a record of the catalogue's log."""
         item = Gathered(None, account, record, [], record_bound(record), 0)
         if isinstance(record, StreamUpdated):
@@ -143,9 +149,9 @@ class Commits:
         self._state.stats.gathered_records += 1
 
     def _join(
-        self, hosted: Hosted, record: PublishRecord, parts: list[bytes], bound: int, body_bytes: int
+        self, replica: StreamReplica, record: PublishRecord, parts: list[bytes], bound: int, body_bytes: int
     ) -> Gathered | None:
-        item = self._joining.get(hosted.id)
+        item = self._joining.get(replica.id)
         if item is None:
             return None
         limits = self._state.limits
@@ -221,15 +227,15 @@ class Commits:
             self._write()
 
     def _log_deliveries(self) -> None:
-        for hosted in list(self._logging.values()):
-            self.log_deliveries(hosted)
+        for replica in list(self._logging.values()):
+            self.log_deliveries(replica)
         self._logging.clear()
 
-    def log_deliveries(self, hosted: Hosted) -> None:
+    def log_deliveries(self, replica: StreamReplica) -> None:
         """Gather what a stream's consumers delivered since it was last logged."""
-        if self._state.hosted.get(hosted.id) is hosted:
-            for record in hosted.consumers.delivered_records(self._state.now):
-                self.add(hosted, record, [], record_bound(record), 0)
+        if self._state.replicas.get(replica.id) is replica:
+            for record in replica.consumers.delivered_records(self._state.now):
+                self.add(replica, record, [], record_bound(record), 0)
 
     def _place(self, item: Gathered, ops: list[DiskOp]) -> bool:
         """Give a record its position and its place; False where the journal has no room for it yet."""
@@ -238,13 +244,13 @@ class Commits:
             record = join_publishes([one for one in item.records if isinstance(one, PublishRecord)])
             item.records = [record]
         item.record = record
-        hosted = item.hosted
-        if hosted is None:
-            stream_id, position = int(CATALOGUE), self.catalogue_position + 1
+        replica = item.replica
+        if replica is None:
+            stream_id, position = int(CATALOG), self.catalog_position + 1
         else:
-            stream_id, position = int(hosted.id), hosted.position + 1
-        if hosted is not None and hosted.stream.config.ephemeral:
-            self._place_in_memory(hosted, item, ops)
+            stream_id, position = int(replica.id), replica.position + 1
+        if replica is not None and replica.stream.config.ephemeral:
+            self._place_in_memory(replica, item, ops)
         else:
             try:
                 # Room was judged when it was admitted; by now even a publish may dip into the reserve, lest it hold up acks.
@@ -253,28 +259,28 @@ class Commits:
                 return False
             item.chunk = entry.chunk
         item.position = position
-        if hosted is None:
-            self.catalogue_position = position
+        if replica is None:
+            self.catalog_position = position
         else:
-            hosted.position = position
+            replica.position = position
         return True
 
-    def _place_in_memory(self, hosted: Hosted, item: Gathered, ops: list[DiskOp]) -> None:
+    def _place_in_memory(self, replica: StreamReplica, item: Gathered, ops: list[DiskOp]) -> None:
         """An ephemeral stream's bodies go to memory; its records go nowhere."""
         record = item.record
         messages = record.copies if isinstance(record, DropRecord) else record
         if not isinstance(messages, PublishRecord) or not item.parts:
             return
         first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
-        block = (first_seq - 1) // hosted.stream.config.block_size
-        if hosted.memory_open is None or hosted.memory_open[0] != block:
-            hosted.memory_files += 1
-            hosted.memory_open = (block, memory_path(hosted.id, hosted.memory_files))
-        path = hosted.memory_open[1]
-        hosted.memory_writes[path] = hosted.memory_writes.get(path, 0) + 1
+        block = (first_seq - 1) // replica.stream.config.block_size
+        if replica.memory_open is None or replica.memory_open[0] != block:
+            replica.memory_files += 1
+            replica.memory_open = (block, memory_path(replica.id, replica.memory_files))
+        path = replica.memory_open[1]
+        replica.memory_writes[path] = replica.memory_writes.get(path, 0) + 1
         body = b"".join(item.parts)
-        offset = hosted.memory_ends.get(path, 0)
-        hosted.memory_ends[path] = offset + len(body)
+        offset = replica.memory_ends.get(path, 0)
+        replica.memory_ends[path] = offset + len(body)
         self._state.stats.ephemeral_bytes += len(body)
         item.chunk = Chunk(path, offset, len(body), crc32c(body))
         ops.append(Write(path, offset, [body], [(offset, body)]))
@@ -313,14 +319,14 @@ class Commits:
         for item in flying:
             stats.inflight_bytes -= item.body_bytes
             stats.gathered_records -= 1
-            hosted = item.hosted
-            if hosted is not None:
-                hosted.uncommitted -= 1
-                if hosted.memory_writes and item.chunk is not None:
-                    _wrote_memory(hosted, item.chunk.path)
+            replica = item.replica
+            if replica is not None:
+                replica.uncommitted -= 1
+                if replica.memory_writes and item.chunk is not None:
+                    _wrote_memory(replica, item.chunk.path)
             self._apply(item)
-            if flush is not None and flush.synced and hosted is not None and isinstance(item.record, PublishRecord):
-                hosted.reserved_synced = max(hosted.reserved_synced, item.record.reserved_to)
+            if flush is not None and flush.synced and replica is not None and isinstance(item.record, PublishRecord):
+                replica.reserved_synced = max(replica.reserved_synced, item.record.reserved_to)
             for token, answer in item.replies:
                 state.reply(token, answer)
 
@@ -373,23 +379,23 @@ def _must_sync(item: Gathered) -> bool:
 
     Else an id or a sequence might be given out twice, had the machine lost its power in between.
     """
-    record, hosted = item.record, item.hosted
-    if hosted is None or (isinstance(record, ConsumerCreated) and not hosted.stream.config.ephemeral):
+    record, replica = item.record, item.replica
+    if replica is None or (isinstance(record, ConsumerCreated) and not replica.stream.config.ephemeral):
         return True
     copies = record.copies if isinstance(record, DropRecord) else record
-    if not isinstance(copies, PublishRecord) or hosted.stream.config.ephemeral:
+    if not isinstance(copies, PublishRecord) or replica.stream.config.ephemeral:
         return False
     last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
-    return last > hosted.reserved_synced
+    return last > replica.reserved_synced
 
 
-def _wrote_memory(hosted: Hosted, path: str) -> None:
+def _wrote_memory(replica: StreamReplica, path: str) -> None:
     """A record arrived in a file in memory."""
-    left = hosted.memory_writes[path] - 1
+    left = replica.memory_writes[path] - 1
     if left:
-        hosted.memory_writes[path] = left
+        replica.memory_writes[path] = left
     else:
-        del hosted.memory_writes[path]
+        del replica.memory_writes[path]
 
 
 def record_bound(record: Record) -> int:

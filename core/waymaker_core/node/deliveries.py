@@ -13,9 +13,9 @@ from waymaker_core.disk import Chunk, DiskFailure, DiskOp, ReadChunk
 from waymaker_core.effects import Lane
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.commits import Commits, record_bound
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.requests import Messages
 from waymaker_core.store.journal import frame_bound
@@ -49,142 +49,142 @@ class Deliveries:
 
     def expire(self, stream_id: int) -> None:
         """A stream's first expiry is due."""
-        hosted = self._state.hosted.get(StreamId(stream_id))
-        if hosted is not None and hosted.damage is None:
-            hosted.consumers.expire(self._state.now)
-            self._state.touch(hosted)
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            replica.consumers.expire(self._state.now)
+            self._state.touch(replica)
 
     def retry(self, stream_id: int) -> None:
         """Dead letters that had to wait are tried again."""
-        hosted = self._state.hosted.get(StreamId(stream_id))
-        if hosted is not None and hosted.damage is None:
-            self._state.touch(hosted)
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            self._state.touch(replica)
 
     def retry_kept(self, stream_id: int) -> None:
         """What was kept, since its dead letters would not have stayed, is tried again."""
-        hosted = self._state.hosted.get(StreamId(stream_id))
-        if hosted is not None and hosted.damage is None:
-            hosted.consumers.retry_kept()
-            self._state.touch(hosted)
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            replica.consumers.retry_kept()
+            self._state.touch(replica)
 
     def try_again(self) -> None:
         """There may be room now."""
         waiting, self._no_room = self._no_room, {}
         for stream_id in waiting:
-            hosted = self._state.hosted.get(stream_id)
-            if hosted is not None and hosted.damage is None:
+            replica = self._state.replicas.get(stream_id)
+            if replica is not None and replica.damage is None:
                 self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
-                self._state.touch(hosted)
+                self._state.touch(replica)
 
-    def settle(self, hosted: Hosted) -> None:
+    def settle(self, replica: StreamReplica) -> None:
         """Something of a stream changed: give up what is spent, and wake at its next expiry."""
-        consumers, timers = hosted.consumers, self._state.timers
-        if consumers.has_spent() and not hosted.dropping and timers.deadline(Timer.DEAD_LETTERS, hosted.id) is None:
-            self._give_up(hosted)
-        timers.arm(Timer.DELIVERIES, hosted.id, consumers.next_deadline())
-        if hosted.last_naks:
+        consumers, timers = replica.consumers, self._state.timers
+        if consumers.has_spent() and not replica.dropping and timers.deadline(Timer.DEAD_LETTERS, replica.id) is None:
+            self._give_up(replica)
+        timers.arm(Timer.DELIVERIES, replica.id, consumers.next_deadline())
+        if replica.last_naks:
             # A drop that must be tried again later keeps nobody waiting.
-            put_off = timers.deadline(Timer.DEAD_LETTERS, hosted.id) is not None
-            self._calls.answer_last_naks(hosted, dropped_only=not (put_off or self._state.stats.draining))
+            put_off = timers.deadline(Timer.DEAD_LETTERS, replica.id) is not None
+            self._calls.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
 
     # ------------------------------------------------------------------ giving up
 
-    def _give_up(self, hosted: Hosted) -> None:
+    def _give_up(self, replica: StreamReplica) -> None:
         try:
-            self._hand_out(hosted)
+            self._hand_out(replica)
         except NeedBlocks as need:
-            hosted.dropping += 1
+            replica.dropping += 1
             self._indexes.load(
-                hosted, need.blocks, partial(self._hand_out_after, hosted), partial(self._no_index, hosted)
+                replica, need.blocks, partial(self._hand_out_after, replica), partial(self._no_index, replica)
             )
 
-    def _hand_out_after(self, hosted: Hosted) -> None:
-        if self._serves(hosted):
-            self._hand_out(hosted)
-        hosted.dropping -= 1
-        self._state.touch(hosted)
+    def _hand_out_after(self, replica: StreamReplica) -> None:
+        if self._serves(replica):
+            self._hand_out(replica)
+        replica.dropping -= 1
+        self._state.touch(replica)
 
-    def _hand_out(self, hosted: Hosted) -> None:
+    def _hand_out(self, replica: StreamReplica) -> None:
         limits = self._state.limits
         share = limits.segment_bytes // SEGMENT_SHARE
         at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
-        for spent in hosted.consumers.to_drop(at_once, min(limits.record_bytes_max, share)):
-            hosted.dropping += 1
+        for spent in replica.consumers.to_drop(at_once, min(limits.record_bytes_max, share)):
+            replica.dropping += 1
             if spent.messages is None:
-                self._drop(hosted, spent, None)
+                self._drop(replica, spent, None)
                 continue
             chunks = _chunks(spent.messages)
             ops: list[DiskOp] = [ReadChunk(chunk) for chunk in chunks]
             self._state.start(
-                Lane.READ, ops, partial(self._read, hosted, spent, chunks), partial(self._not_read, hosted, spent)
+                Lane.READ, ops, partial(self._read, replica, spent, chunks), partial(self._not_read, replica, spent)
             )
 
-    def _read(self, hosted: Hosted, spent: Spent, chunks: list[Chunk], results: list[object]) -> None:
+    def _read(self, replica: StreamReplica, spent: Spent, chunks: list[Chunk], results: list[object]) -> None:
         assert spent.messages is not None
-        self._drop(hosted, spent, _bodies(spent.messages, chunks, results))
+        self._drop(replica, spent, _bodies(spent.messages, chunks, results))
 
-    def _drop(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
+    def _drop(self, replica: StreamReplica, spent: Spent, bodies: list[bytes] | None) -> None:
         """Decide about what was handed out, once everything it needs is there."""
-        if not self._serves(hosted):
-            hosted.dropping -= 1
+        if not self._serves(replica):
+            replica.dropping -= 1
             return
         try:
-            self._decide(hosted, spent, bodies)
+            self._decide(replica, spent, bodies)
         except NeedBlocks as need:
-            ask = partial(self._decide, hosted, spent, bodies)
-            self._indexes.load(hosted, need.blocks, ask, partial(self._not_read, hosted, spent))
+            ask = partial(self._decide, replica, spent, bodies)
+            self._indexes.load(replica, need.blocks, ask, partial(self._not_read, replica, spent))
 
-    def _decide(self, hosted: Hosted, spent: Spent, bodies: list[bytes] | None) -> None:
+    def _decide(self, replica: StreamReplica, spent: Spent, bodies: list[bytes] | None) -> None:
         count = len(spent.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bound(0, self._state.limits.subject_bytes_max, letter_bytes)
-        if not self._serves(hosted):
-            hosted.dropping -= 1
+        if not self._serves(replica):
+            replica.dropping -= 1
             return
         if self._commits.stalled or not self._commits.room_for(bound, ordinary=bodies is not None):
-            self._put_off(hosted, spent)
-            self._no_room[hosted.id] = None
+            self._put_off(replica, spent)
+            self._no_room[replica.id] = None
             return
-        decided = hosted.consumers.decide_drop(spent, bodies, self._state.now.wall_ms)
+        decided = replica.consumers.decide_drop(spent, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
-            self._commits.add(hosted, record, parts, bound + record_bound(record), size)
-        hosted.dropping -= 1
+            self._commits.add(replica, record, parts, bound + record_bound(record), size)
+        replica.dropping -= 1
         if spent.kept:
-            self._note_kept(hosted, spent.kept)
-        self._state.touch(hosted)
+            self._note_kept(replica, spent.kept)
+        self._state.touch(replica)
 
-    def _note_kept(self, hosted: Hosted, count: int) -> None:
+    def _note_kept(self, replica: StreamReplica, count: int) -> None:
         self._state.stats.dead_letters_kept_back += count
-        self._state.timers.arm(Timer.KEPT_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
-        if not hosted.letters_kept_back:
-            hosted.letters_kept_back = True
+        self._state.timers.arm(Timer.KEPT_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+        if not replica.letters_kept_back:
+            replica.letters_kept_back = True
             self._state.log(
-                "warning", "dead_letters_kept_back", stream=hosted.name, stream_id=hosted.id, detail=KEPT_BACK
+                "warning", "dead_letters_kept_back", stream=replica.name, stream_id=replica.id, detail=KEPT_BACK
             )
 
-    def _put_off(self, hosted: Hosted, spent: Spent) -> None:
-        hosted.consumers.give_back(spent)
-        hosted.dropping -= 1
-        self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
-        self._state.touch(hosted)
+    def _put_off(self, replica: StreamReplica, spent: Spent) -> None:
+        replica.consumers.give_back(spent)
+        replica.dropping -= 1
+        self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+        self._state.touch(replica)
 
-    def _not_read(self, hosted: Hosted, spent: Spent, failure: DiskFailure) -> None:
-        if not self._serves(hosted):
-            hosted.dropping -= 1
+    def _not_read(self, replica: StreamReplica, spent: Spent, failure: DiskFailure) -> None:
+        if not self._serves(replica):
+            replica.dropping -= 1
             return
-        self._put_off(hosted, spent)
-        self._calls.lost(hosted, failure)
+        self._put_off(replica, spent)
+        self._calls.lost(replica, failure)
 
-    def _no_index(self, hosted: Hosted, failure: DiskFailure) -> None:
-        hosted.dropping -= 1
-        if self._serves(hosted):
-            self._state.timers.arm(Timer.DEAD_LETTERS, hosted.id, self._state.now.mono_ns + RETRY_NS)
-            self._state.touch(hosted)
-            self._calls.lost(hosted, failure)
+    def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:
+        replica.dropping -= 1
+        if self._serves(replica):
+            self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+            self._state.touch(replica)
+            self._calls.lost(replica, failure)
 
-    def _serves(self, hosted: Hosted) -> bool:
-        return hosted.damage is None and self._state.hosted.get(hosted.id) is hosted
+    def _serves(self, replica: StreamReplica) -> bool:
+        return replica.damage is None and self._state.replicas.get(replica.id) is replica
 
 
 def _column_bytes(count: int) -> int:

@@ -41,8 +41,8 @@ class Drain:
         self._watchers.end_all(REASON, state.effects)
         refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
         self._calls.refuse_waiting(refusal)
-        for hosted in state.hosted.values():
-            self._calls.answer_last_naks(hosted)
+        for replica in state.replicas.values():
+            self._calls.answer_last_naks(replica)
 
     def wake(self) -> None:
         """Go on as far as what is under way allows."""
@@ -51,14 +51,14 @@ class Drain:
             return
         if not self._logged:
             self._logged = True
-            for hosted in state.hosted.values():
-                if hosted.damage is None and not hosted.stream.config.ephemeral:
-                    commits.log_deliveries(hosted)
+            for replica in state.replicas.values():
+                if replica.damage is None and not replica.stream.config.ephemeral:
+                    commits.log_deliveries(replica)
             commits.flush()
         if commits.idle() and not self._marked:
             self._marked = True
             # Of a damaged stream nothing was logged.
-            commits.mark_clean(complete=all(hosted.damage is None for hosted in state.hosted.values()))
+            commits.mark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
             commits.flush()
         if self._marked:
             self.done = commits.idle()

@@ -7,8 +7,8 @@ carries messages, or cancels it; then they were none and are due at once.
 from __future__ import annotations
 
 from waymaker_core.consumer.unreported import Unreported
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.requests import Messages
 from waymaker_core.types import ConsumerId, Token
 
@@ -18,36 +18,36 @@ class Fetches:
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._open: dict[Token, tuple[Hosted, ConsumerId, Unreported]] = {}
+        self._open: dict[Token, tuple[StreamReplica, ConsumerId, Unreported]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, token: Token, hosted: Hosted, consumer_id: ConsumerId, messages: Messages) -> None:
+    def add(self, token: Token, replica: StreamReplica, consumer_id: ConsumerId, messages: Messages) -> None:
         """An answer leaves."""
         sent = Unreported()
         sent.add(messages)
         messages.fetched = token
-        self._open[token] = (hosted, consumer_id, sent)
+        self._open[token] = (replica, consumer_id, sent)
 
     def report(self, token: Token) -> None:
         """It reached its caller."""
         found = self._open.pop(token, None)
         if found is not None:
-            hosted, consumer_id, unreported = found
+            replica, consumer_id, unreported = found
             for sent in unreported.rest():
-                hosted.consumers.reported(consumer_id, sent.dispatch, sent.seqs)
-            hosted.consumers.inactivity.used(consumer_id, self._state.now)
-            self._state.touch(hosted)
+                replica.consumers.reported(consumer_id, sent.dispatch, sent.seqs)
+            replica.consumers.inactivity.used(consumer_id, self._state.now)
+            self._state.touch(replica)
 
     def cancel(self, token: Token) -> None:
         """It did not, and will not."""
         found = self._open.pop(token, None)
         if found is not None:
-            hosted, consumer_id, unreported = found
+            replica, consumer_id, unreported = found
             for sent in unreported.rest():
-                hosted.consumers.returned(consumer_id, sent.dispatch, sent.seqs)
-            self._state.touch(hosted)
+                replica.consumers.returned(consumer_id, sent.dispatch, sent.seqs)
+            self._state.touch(replica)
 
     def forget(self, token: Token) -> None:
         """It could not be read, and was given back already."""

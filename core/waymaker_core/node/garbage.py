@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from waymaker_core.disk import Delete, DiskFailure, DiskOp
 from waymaker_core.effects import Lane
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.store.paths import TAILS
 
 FILES_A_JOB = 64
@@ -27,18 +27,18 @@ class Garbage:
         self._commits = commits
         self._waiting: deque[tuple[int, str]] = deque()
 
-    def add(self, hosted: Hosted, paths: Iterable[str]) -> None:
+    def add(self, replica: StreamReplica, paths: Iterable[str]) -> None:
         """Nothing committed of this stream names these files any more.
 
         Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
         """
         end = self._commits.committed_end
         for path in paths:
-            if path.startswith(TAILS) or path in hosted.memory_writes:
+            if path.startswith(TAILS) or path in replica.memory_writes:
                 continue
-            if hosted.memory_open is not None and hosted.memory_open[1] == path:
-                hosted.memory_open = None
-            self._state.stats.ephemeral_bytes -= hosted.memory_ends.pop(path, 0)
+            if replica.memory_open is not None and replica.memory_open[1] == path:
+                replica.memory_open = None
+            self._state.stats.ephemeral_bytes -= replica.memory_ends.pop(path, 0)
             self._waiting.append((end, path))
 
     def add_shared(self, path: str) -> None:

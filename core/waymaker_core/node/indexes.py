@@ -20,8 +20,8 @@ from functools import partial
 from waymaker_core.disk import Chunk, DiskFailure, FailureKind, ReadChunk
 from waymaker_core.effects import Lane
 from waymaker_core.limits import U64_MAX
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import NeedBlocks
 
 Key = tuple[int, int]
@@ -34,10 +34,10 @@ ROUNDS_SPARE = 16
 class Wait:
     """One asker: what it holds, how many reads it waits for, how to ask again, and what to do if a read failed."""
 
-    __slots__ = ("hosted", "held", "loaded", "missing", "rounds", "ask", "failed", "failure")
+    __slots__ = ("replica", "held", "loaded", "missing", "rounds", "ask", "failed", "failure")
 
-    def __init__(self, hosted: Hosted, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
-        self.hosted = hosted
+    def __init__(self, replica: StreamReplica, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
+        self.replica = replica
         self.held: dict[Key, None] = {}
         """Blocks that stay resident for it, each once however often it asks for them."""
         self.loaded: list[int] = []
@@ -54,29 +54,29 @@ class Indexes:
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._resident: OrderedDict[Key, tuple[Hosted, int]] = OrderedDict()
+        self._resident: OrderedDict[Key, tuple[StreamReplica, int]] = OrderedDict()
         self._bytes = 0
         self._all_held = False
         """Whether everything resident is held, as far as it was seen: there is nothing to give up."""
         self._held: dict[Key, int] = {}
         self._loading: dict[Key, list[Wait]] = {}
-        self._arrivals: deque[tuple[Hosted, int, Chunk, bytes]] = deque()
+        self._arrivals: deque[tuple[StreamReplica, int, Chunk, bytes]] = deque()
         """What was read and is not opened yet."""
         self._ready: deque[Wait] = deque()
         """Askers that lack nothing but a share of the work."""
 
     def load(
-        self, hosted: Hosted, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
+        self, replica: StreamReplica, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
     ) -> None:
         """Read what is missing, then call `ask` once. It may raise `NeedBlocks` to wait for more."""
-        self._fill(Wait(hosted, ask, failed), blocks)
+        self._fill(Wait(replica, ask, failed), blocks)
 
     def _fill(self, wait: Wait, blocks: list[int]) -> None:
-        state, stream = self._state, wait.hosted.stream
+        state, stream = self._state, wait.replica.stream
         wait.missing = 1
         wait.rounds += 1
         for block in blocks:
-            key = (wait.hosted.id, block)
+            key = (wait.replica.id, block)
             if key not in wait.held:
                 wait.held[key] = None
                 self._held[key] = self._held.get(key, 0) + 1
@@ -90,8 +90,8 @@ class Indexes:
             self._loading[key] = [wait]
             wait.loaded.append(block)
             wait.missing += 1
-            loaded = partial(self._loaded, wait.hosted, block, chunk)
-            lost = partial(self._lost, wait.hosted, block, chunk)
+            loaded = partial(self._loaded, wait.replica, block, chunk)
+            lost = partial(self._lost, wait.replica, block, chunk)
             state.start(Lane.READ, [ReadChunk(chunk)], loaded, lost)
         if wait.missing == 1:
             self._ready.append(wait)
@@ -114,39 +114,39 @@ class Indexes:
             if work.left <= 0:
                 break
             wait = self._ready.popleft()
-            if wait.rounds > _rounds_max(wait.hosted, share):
+            if wait.rounds > _rounds_max(wait.replica, share):
                 # Others took from it what it had found, again and again: let it come to its end.
                 work.left = U64_MAX
             self._arrived(wait)
             work.left = share - work.spent
 
-    def _loaded(self, hosted: Hosted, block: int, chunk: Chunk, results: list[object]) -> None:
+    def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[object]) -> None:
         data = results[0]
         assert isinstance(data, bytes)
         if self._arrivals or self._state.work.left <= 0:
-            self._arrivals.append((hosted, block, chunk, data))
+            self._arrivals.append((replica, block, chunk, data))
         else:
-            self._open(hosted, block, chunk, data)
+            self._open(replica, block, chunk, data)
 
-    def _open(self, hosted: Hosted, block: int, chunk: Chunk, data: bytes) -> None:
-        key = (hosted.id, block)
+    def _open(self, replica: StreamReplica, block: int, chunk: Chunk, data: bytes) -> None:
+        key = (replica.id, block)
         self._state.work.spend(1 + len(data) // BYTES_AN_ENTRY)
         try:
-            if self._state.hosted.get(hosted.id) is hosted:
-                byte_count = hosted.stream.load_index(block, chunk, data)
+            if self._state.replicas.get(replica.id) is replica:
+                byte_count = replica.stream.load_index(block, chunk, data)
                 if byte_count:
-                    self.admit(hosted, block, byte_count)
+                    self.admit(replica, block, byte_count)
         except ValueError as error:
-            self._lost(hosted, block, chunk, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
+            self._lost(replica, block, chunk, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
             return
         self._state.stats.index_loads += 1
         for wait in self._loading.pop(key):
             self._arrived(wait)
 
-    def _lost(self, hosted: Hosted, block: int, chunk: Chunk, failure: DiskFailure) -> None:
+    def _lost(self, replica: StreamReplica, block: int, chunk: Chunk, failure: DiskFailure) -> None:
         """An index could not be read. Where the block lies elsewhere by now this harms nobody: askers ask again."""
-        stale = hosted.stream.index_location(block) != chunk
-        for wait in self._loading.pop((hosted.id, block)):
+        stale = replica.stream.index_location(block) != chunk
+        for wait in self._loading.pop((replica.id, block)):
             if not stale:
                 wait.failure = failure
             self._arrived(wait)
@@ -168,7 +168,7 @@ class Indexes:
 
     def _release(self, wait: Wait) -> None:
         for number in wait.loaded:
-            block = wait.hosted.stream.blocks.get(number)
+            block = wait.replica.stream.blocks.get(number)
             if block is not None:
                 block.used = False
         for key in wait.held:
@@ -182,11 +182,11 @@ class Indexes:
 
     # ------------------------------------------------------------------ what is resident
 
-    def admit(self, hosted: Hosted, block: int, byte_count: int) -> None:
+    def admit(self, replica: StreamReplica, block: int, byte_count: int) -> None:
         """An index is resident and may be given up later."""
-        key = (hosted.id, block)
-        self._bytes += byte_count - self._resident.pop(key, (hosted, 0))[1]
-        self._resident[key] = (hosted, byte_count)
+        key = (replica.id, block)
+        self._bytes += byte_count - self._resident.pop(key, (replica, 0))[1]
+        self._resident[key] = (replica, byte_count)
         self._all_held = False
 
     def trim(self) -> None:
@@ -200,28 +200,28 @@ class Indexes:
             bound += sum(self._resident[key][1] for key in self._held if key in self._resident)
         if self._bytes > bound and not self._all_held:
             for _ in range(2 * len(self._resident)):
-                key, (hosted, byte_count) = self._resident.popitem(last=False)
-                block = hosted.stream.blocks.get(key[1])
+                key, (replica, byte_count) = self._resident.popitem(last=False)
+                block = replica.stream.blocks.get(key[1])
                 if key in self._held or (block is not None and block.used):
                     if block is not None:
                         block.used = False
-                    self._resident[key] = (hosted, byte_count)
+                    self._resident[key] = (replica, byte_count)
                     continue
                 self._bytes -= byte_count
-                if hosted.stream.evict_index(key[1]):
+                if replica.stream.evict_index(key[1]):
                     state.stats.index_evictions += 1
                 if self._bytes <= bound:
                     break
             self._all_held = self._bytes > bound
         state.stats.index_cache_bytes = self._bytes
 
-    def forget(self, hosted: Hosted) -> None:
+    def forget(self, replica: StreamReplica) -> None:
         """A stream is gone."""
-        for key in [key for key in self._resident if key[0] == hosted.id]:
+        for key in [key for key in self._resident if key[0] == replica.id]:
             self._bytes -= self._resident.pop(key)[1]
 
 
-def _rounds_max(hosted: Hosted, share: int) -> int:
+def _rounds_max(replica: StreamReplica, share: int) -> int:
     """Return how often a search may be asked again before something else than its own length must be the reason."""
-    stream = hosted.stream
+    stream = replica.stream
     return ROUNDS_SPARE + 2 * len(stream.blocks) + 4 * len(stream.blocks) * stream.block_size // share

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 
 
 def check(state: NodeState, commits: Commits) -> None:
     """Assert every invariant of every stream in service, and that nothing stays decided without a record under way."""
     under_way: dict[int, int] = {}
     for item in commits.under_way():
-        if item.hosted is not None:
-            under_way[item.hosted.id] = under_way.get(item.hosted.id, 0) + 1
-    for stream_id, hosted in state.hosted.items():
-        assert hosted.id == stream_id
-        if hosted.damage is None:
-            _check_hosted(hosted, under_way.get(stream_id, 0), commits)
+        if item.replica is not None:
+            under_way[item.replica.id] = under_way.get(item.replica.id, 0) + 1
+    for stream_id, replica in state.replicas.items():
+        assert replica.id == stream_id
+        if replica.damage is None:
+            _check_replica(replica, under_way.get(stream_id, 0), commits)
 
 
-def _check_hosted(hosted: Hosted, under_way: int, commits: Commits) -> None:
-    hosted.stream.check()
-    hosted.consumers.check()
-    assert hosted.uncommitted == under_way, f"{hosted.name}: {hosted.uncommitted} records, {under_way} under way"
-    assert hosted.stream.position <= hosted.position
+def _check_replica(replica: StreamReplica, under_way: int, commits: Commits) -> None:
+    replica.stream.check()
+    replica.consumers.check()
+    assert replica.uncommitted == under_way, f"{replica.name}: {replica.uncommitted} records, {under_way} under way"
+    assert replica.stream.position <= replica.position
     if not under_way:
-        assert hosted.stream.is_settled(), f"{hosted.name}: messages or deletions are staged without a record"
-        assert not hosted.consumers.has_staged(), f"{hosted.name}: an acknowledgement is staged without a record"
+        assert replica.stream.is_settled(), f"{replica.name}: messages or deletions are staged without a record"
+        assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"
     if commits.last() is None:
-        assert not hosted.stream.tail.configs, f"{hosted.name}: settings staged without a record"
-        assert hosted.config_decided is None, f"{hosted.name}: settings decided without a record"
+        assert not replica.stream.tail.configs, f"{replica.name}: settings staged without a record"
+        assert replica.config_decided is None, f"{replica.name}: settings decided without a record"

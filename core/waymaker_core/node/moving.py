@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import cast
 
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp
-from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_tail
 from waymaker_core.store.block_index import index_bound
 from waymaker_core.store.manifest import Manifest
@@ -27,10 +27,10 @@ PACK_BLOCKS = 128
 class Move:
     """One block's move, and what came of it."""
 
-    __slots__ = ("hosted", "move", "copies", "index")
+    __slots__ = ("replica", "move", "copies", "index")
 
-    def __init__(self, hosted: Hosted, move: BlockMove) -> None:
-        self.hosted = hosted
+    def __init__(self, replica: StreamReplica, move: BlockMove) -> None:
+        self.replica = replica
         self.move = move
         self.copies: list[Chunk] = []
         self.index: Chunk | None = None
@@ -56,7 +56,7 @@ class Pack:
         last, ops = self.parts[-1], list[DiskOp]()
         end = last.end
         for move in self.moves:
-            data = move.hosted.stream.encode_index(move.move, move.copies)
+            data = move.replica.stream.encode_index(move.move, move.copies)
             if data:
                 more, move.index = index_ops(last.path, end, data)
                 ops += more
@@ -86,7 +86,7 @@ class Batch:
         self._key = key
         self._manifest = manifest
         self._part_bytes = part_bytes
-        self.streams: list[Hosted] = []
+        self.streams: list[StreamReplica] = []
         self.unfinished: dict[StreamId, None] = {}
         """Streams of which more sealed blocks may be worth writing anew, now that some are."""
         self.byte_count = 0
@@ -100,26 +100,26 @@ class Batch:
         """(index of its first operation, plan), in order."""
         self._unindexed: deque[Pack] = deque()
 
-    def add(self, hosted: Hosted, leaving: Callable[[str], bool], seal: bool) -> None:
+    def add(self, replica: StreamReplica, leaving: Callable[[str], bool], seal: bool) -> None:
         """Plan the moves of one stream; a quarantined one keeps everything where it is.
 
         `NeedBlocks`, before anything is planned.
         """
-        moves = hosted.stream.blocks_to_move(leaving, seal) if hosted.damage is None else []
-        self.streams.append(hosted)
+        moves = replica.stream.blocks_to_move(leaving, seal) if replica.damage is None else []
+        self.streams.append(replica)
         self.byte_count += sum(sum(move.lengths) for move in moves)
         sealed = [move for move in moves if move.sealed]
         for together in packs(sealed, self._part_bytes):
-            self._pack(hosted, together)
-        self._open += [Move(hosted, move) for move in moves if not move.sealed]
+            self._pack(replica, together)
+        self._open += [Move(replica, move) for move in moves if not move.sealed]
 
-    def _pack(self, hosted: Hosted, moves: list[BlockMove]) -> None:
+    def _pack(self, replica: StreamReplica, moves: list[BlockMove]) -> None:
         sources = [chunk for move in moves for chunk in move.sources]
         keep = [ranges for move in moves for ranges in move.keep]
         draw = self._manifest.draw_file
-        parts = plan_block(self._key, hosted.id, draw, moves[0].block, sources, keep, self._part_bytes)
+        parts = plan_block(self._key, replica.id, draw, moves[0].block, sources, keep, self._part_bytes)
         assert len(moves) == 1 or len(parts) == 1, "blocks that share a file fit into one"
-        self._packs.append(Pack([Move(hosted, move) for move in moves], parts))
+        self._packs.append(Pack([Move(replica, move) for move in moves], parts))
         for plan in parts:
             self._include(plan)
 
@@ -159,7 +159,9 @@ class Batch:
         """Syncs of all new files and their names."""
         return finish_ops(self.paths) if self.paths else []
 
-    def settle(self, serves: Callable[[Hosted], bool], indexed: Callable[[Hosted, int, int], None]) -> list[str]:
+    def settle(
+        self, serves: Callable[[StreamReplica], bool], indexed: Callable[[StreamReplica, int, int], None]
+    ) -> list[str]:
         """Read from the copies from now on. Returns the files that turned out to be needed by nobody."""
         unused: list[str] = []
         for pack in self._packs:
@@ -171,20 +173,20 @@ class Batch:
         return unused
 
     def _settle(
-        self, move: Move, serves: Callable[[Hosted], bool], indexed: Callable[[Hosted, int, int], None]
+        self, move: Move, serves: Callable[[StreamReplica], bool], indexed: Callable[[StreamReplica, int, int], None]
     ) -> bool:
-        if not serves(move.hosted) or not move.hosted.stream.moved(move.move, move.copies, move.index):
+        if not serves(move.replica) or not move.replica.stream.moved(move.move, move.copies, move.index):
             return False
         if move.index is not None and move.move.dead is None:
-            indexed(move.hosted, move.move.block, move.index.length)
+            indexed(move.replica, move.move.block, move.index.length)
         if move.move.replaces is not None:
-            self.unfinished[move.hosted.id] = None
+            self.unfinished[move.replica.id] = None
         return True
 
-    def owner_of(self, failure: DiskFailure) -> Hosted | None:
+    def owner_of(self, failure: DiskFailure) -> StreamReplica | None:
         """The stream one of whose chunks could not be copied."""
         for move in [*(move for pack in self._packs for move in pack.moves), *self._open]:
             for chunk in move.move.sources:
                 if chunk.path == failure.path and chunk.offset <= failure.offset < chunk.offset + max(1, chunk.length):
-                    return move.hosted
+                    return move.replica
         return None

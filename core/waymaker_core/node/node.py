@@ -23,10 +23,8 @@ from waymaker_core.node.deliveries import Deliveries
 from waymaker_core.node.drain import Drain
 from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.garbage import Garbage
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.inactive import Inactive
 from waymaker_core.node.indexes import Indexes
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.publishing import Publishing
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.reading import Reading
@@ -35,6 +33,8 @@ from waymaker_core.node.restored import Restored
 from waymaker_core.node.retention import Retention
 from waymaker_core.node.space import Space
 from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.streams import Streams
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.tails import Tails
@@ -55,26 +55,26 @@ class Node:
         self.config = state.config
         self.stats: NodeStats = state.stats
         self._watchers = Watchers(state.limits.watch_events_max)
-        self._lives = Lives(state, self._watchers, restored.restoring.catalogue_position)
-        self._lives.changed = restored.restoring.changed
-        self._lives.ended = restored.restoring.ended
-        self._lives.catalogue_changed = restored.restoring.catalogue_changed
-        self._commits = Commits(state, restored.journal, restored.restoring.catalogue_position, self._lives.apply)
+        self._registry = StreamRegistry(state, self._watchers, restored.restoring.catalog_position)
+        self._registry.changed = restored.restoring.changed
+        self._registry.ended = restored.restoring.ended
+        self._registry.catalog_changed = restored.restoring.catalog_changed
+        self._commits = Commits(state, restored.journal, restored.restoring.catalog_position, self._registry.apply)
         self._indexes = Indexes(state)
         self._subscriptions = Subscriptions(state, self._indexes)
         self._fetches = Fetches(state)
         self._garbage = Garbage(state, self._commits)
         self._calls = Calls(state, self._commits, self._indexes, self._handlers())
-        self._quarantine = Quarantine(state, self._lives, self._calls, self._subscriptions)
+        self._quarantine = Quarantine(state, self._registry, self._calls, self._subscriptions)
         self._quarantine.fetches = self._fetches
-        self._lives.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
+        self._registry.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
         self._inactive = Inactive(state, self._commits)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)
         tails, reserve = Tails(), Reserve(state)
         recovered = restored.recovered
         self._checkpoints = Checkpoints(
-            state, self._commits, self._lives, self._garbage, self._indexes, tails, reserve, recovered.manifest,
+            state, self._commits, self._registry, self._garbage, self._indexes, tails, reserve, recovered.manifest,
             recovered.chain,
         )  # fmt: skip
         self._checkpoints.quarantine = self._quarantine
@@ -85,18 +85,18 @@ class Node:
         self._orphans = restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
-        for hosted in state.hosted.values():
-            if hosted.damage is None:
-                tails.note(hosted)
-                state.touch(hosted)
+        for replica in state.replicas.values():
+            if replica.damage is None:
+                tails.note(replica)
+                state.touch(replica)
 
     def _handlers(self) -> dict[type, Handler]:
         """Which part answers which call."""
-        state, commits, lives = self._state, self._commits, self._lives
-        publishing = Publishing(state, commits, lives)
-        streams = Streams(state, commits, lives)
-        consuming = Consuming(state, commits, lives, self._subscriptions, self._fetches)
-        reading = Reading(state, lives)
+        state, commits, registry = self._state, self._commits, self._registry
+        publishing = Publishing(state, commits, registry)
+        streams = Streams(state, commits, registry)
+        consuming = Consuming(state, commits, registry, self._subscriptions, self._fetches)
+        reading = Reading(state, registry)
         return {
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
@@ -234,12 +234,12 @@ class Node:
         state = self._state
         while state.touched:
             touched, state.touched = state.touched, {}
-            for stream_id, hosted in touched.items():
-                if state.hosted.get(stream_id) is hosted and hosted.damage is None and not hosted.life.importing:
-                    self._deliveries.settle(hosted)
-                    self._inactive.settle(hosted)
-                    self._retention.settle(hosted)
-                    self._subscriptions.wake(hosted)
+            for stream_id, replica in touched.items():
+                if state.replicas.get(stream_id) is replica and replica.damage is None and not replica.entry.importing:
+                    self._deliveries.settle(replica)
+                    self._inactive.settle(replica)
+                    self._retention.settle(replica)
+                    self._subscriptions.wake(replica)
 
     def _ask_for_room(self) -> None:
         """What waits for room in the journal asks again where there may be some."""
@@ -260,7 +260,7 @@ class Node:
 
     def _gauge(self) -> None:
         stats, journal = self.stats, self._commits.journal
-        stats.streams = len(self._state.hosted)
+        stats.streams = len(self._state.replicas)
         stats.subscriptions = len(self._subscriptions)
         stats.watchers = len(self._watchers)
         stats.journal_bytes = journal.journal_bytes()
@@ -288,25 +288,27 @@ class Node:
 
     def stream_figures(self) -> Iterator[tuple[str, StreamStats]]:
         """Name and figures of every stream served, sorted by name: for metrics, on demand."""
-        for hosted in self._served():
-            yield hosted.name, hosted.stream.stats()
+        for replica in self._served():
+            yield replica.name, replica.stream.stats()
 
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]:
         """Stream name and figures of every consumer, sorted: for metrics, on demand."""
-        for hosted in self._served():
-            for info in hosted.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
+        for replica in self._served():
+            for info in replica.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
                 assert isinstance(info, ConsumerInfo)
-                yield hosted.name, info
+                yield replica.name, info
 
     def quarantined(self) -> list[str]:
         """Names of the streams that are not served because their data is damaged, sorted."""
-        return sorted(hosted.name for hosted in self._state.hosted.values() if hosted.damage is not None)
+        return sorted(replica.name for replica in self._state.replicas.values() if replica.damage is not None)
 
-    def _served(self) -> list[Hosted]:
+    def _served(self) -> list[StreamReplica]:
         sound = [
-            hosted for hosted in self._state.hosted.values() if hosted.damage is None and not hosted.life.importing
+            replica
+            for replica in self._state.replicas.values()
+            if replica.damage is None and not replica.entry.importing
         ]
-        return sorted(sound, key=lambda hosted: hosted.name)
+        return sorted(sound, key=lambda replica: replica.name)
 
 
 def _deleted(_results: list[object]) -> None:

@@ -11,16 +11,16 @@ from collections.abc import Generator
 from waymaker_core.disk import DiskFailure, DiskOp
 from waymaker_core.node.commits import record_bound
 from waymaker_core.node.config import NodeConfig
-from waymaker_core.node.lives import begin
 from waymaker_core.node.node import Node
 from waymaker_core.node.restored import Restored
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.node.state import NodeState
-from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted
+from waymaker_core.node.stream_registry import start_replica
+from waymaker_core.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.store.journal import Journal
 from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS, block_owner
 from waymaker_core.store.recovery import Quarantine, Recovered, recover
-from waymaker_core.types import CATALOGUE, Now, StreamId
+from waymaker_core.types import CATALOG, Now, StreamId
 
 EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
 NO_ROOM = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
@@ -38,42 +38,42 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
     recovered = yield from recover(restoring, config.limits, config.identity, config.node_id)
     restoring.finish()
     journal = Journal(recovered.journal, config.limits)
-    yield from _begin_new_lives(restoring, journal, now)
-    state = NodeState(config, restoring.catalogue, restoring.hosted)
+    yield from _begin_new_incarnations(restoring, journal, now)
+    state = NodeState(config, restoring.catalog, restoring.replicas)
     state.now = now
-    for hosted in restoring.hosted.values():
-        hosted.position = hosted.stream.position
-        hosted.stream.skip_reserved()
-        hosted.reserved_synced = hosted.stream.reserved_to
-        hosted.consumers.resume(now, complete=recovered.complete)
-        begin(hosted, state)
+    for replica in restoring.replicas.values():
+        replica.position = replica.stream.position
+        replica.stream.skip_reserved()
+        replica.reserved_synced = replica.stream.reserved_to
+        replica.consumers.resume(now, complete=recovered.complete)
+        start_replica(replica, state)
     _report(state, recovered)
     return Node(Restored(state, journal, restoring, recovered, _orphans(state, recovered)))
 
 
-def _begin_new_lives(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
+def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
     """End what cannot outlive a restart, and begin the ephemeral streams anew, in one commit.
 
     Where even the journal's reserve has no room for that, the rest of them is not served until the next start.
     """
-    passing = [life for life in restoring.catalogue.lives.values() if life.importing or life.config.ephemeral]
+    passing = [entry for entry in restoring.catalog.entries.values() if entry.importing or entry.config.ephemeral]
     if not passing:
         return
     yield from _make_spare(journal)
     anew: list[StreamId] = []
-    for life in passing:
-        records: list[CatalogueRecord] = [StreamDeleted(life.stream_id)]
-        stream_id = StreamId(restoring.catalogue.next_id)
-        if not life.importing:
-            records.append(StreamCreated(stream_id, life.config, now.wall_ms))
+    for entry in passing:
+        records: list[CatalogRecord] = [StreamDeleted(entry.stream_id)]
+        stream_id = StreamId(restoring.catalog.next_id)
+        if not entry.importing:
+            records.append(StreamCreated(stream_id, entry.config, now.wall_ms))
         if not journal.fits(sum(map(record_bound, records)), ordinary=False):
-            restoring.quarantine(Quarantine(life.stream_id, JOURNAL, 0, NO_ROOM))
+            restoring.quarantine(Quarantine(entry.stream_id, JOURNAL, 0, NO_ROOM))
             continue
         for record in records:
-            position = restoring.catalogue_position + 1
-            journal.append(CATALOGUE, position, record)
-            restoring.record(CATALOGUE, position, record, None)
-        if not life.importing:
+            position = restoring.catalog_position + 1
+            journal.append(CATALOG, position, record)
+            restoring.record(CATALOG, position, record, None)
+        if not entry.importing:
             anew.append(stream_id)
     flush = journal.flush()
     while flush is not None:
@@ -82,7 +82,7 @@ def _begin_new_lives(restoring: Restoring, journal: Journal, now: Now) -> Genera
         flush = journal.flush()
     restoring.finish()
     for stream_id in anew:
-        restoring.hosted[stream_id].stream.notice = EMPTIED
+        restoring.replicas[stream_id].stream.notice = EMPTIED
 
 
 def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
@@ -102,7 +102,7 @@ def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
 
 def _orphans(state: NodeState, recovered: Recovered) -> list[str]:
     """Files that nobody names and that may go. A damaged stream's are evidence, and stay until it is deleted."""
-    damaged = [hosted.id for hosted in state.hosted.values() if hosted.damage is not None]
+    damaged = [replica.id for replica in state.replicas.values() if replica.damage is not None]
     orphans: list[str] = []
     for path in recovered.orphans:
         if damaged and (path.startswith(TAILS) or (path.startswith(BLOCKS) and block_owner(path) in damaged)):
@@ -117,10 +117,10 @@ def _report(state: NodeState, recovered: Recovered) -> None:
     stats.recovered_records = recovered.replayed
     stats.recovered_bytes_cut = recovered.cut_bytes
     stats.recovered_orphans = len(recovered.orphans)
-    stats.streams = len(state.hosted)
-    stats.consumers = sum(len(hosted.consumers) for hosted in state.hosted.values())
+    stats.streams = len(state.replicas)
+    stats.consumers = sum(len(replica.consumers) for replica in state.replicas.values())
     state.log(
-        "info", "opened", streams=len(state.hosted), records=recovered.replayed, clean=recovered.clean,
+        "info", "opened", streams=len(state.replicas), records=recovered.replayed, clean=recovered.clean,
         new=recovered.is_new,
     )  # fmt: skip
     if recovered.cut_bytes and recovered.cut_at is not None:
@@ -128,13 +128,13 @@ def _report(state: NodeState, recovered: Recovered) -> None:
         state.log("warning", "torn_tail_cut", path=path, offset=offset, bytes=recovered.cut_bytes)
     for warning in recovered.warnings:
         state.log("warning", "recovery", detail=warning)
-    for hosted in state.hosted.values():
-        if hosted.damage is not None:
+    for replica in state.replicas.values():
+        if replica.damage is not None:
             stats.quarantined_streams += 1
-            damage = hosted.damage
+            damage = replica.damage
             state.log(
-                "error", "quarantined", stream=hosted.name, stream_id=hosted.id, path=damage.path, offset=damage.offset,
+                "error", "quarantined", stream=replica.name, stream_id=replica.id, path=damage.path, offset=damage.offset,
                 detail=damage.detail,
             )  # fmt: skip
-        elif hosted.stream.notice:
-            state.log("warning", "stream_emptied", stream=hosted.name, stream_id=hosted.id)
+        elif replica.stream.notice:
+            state.log("warning", "stream_emptied", stream=replica.name, stream_id=replica.id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.hosted import Hosted
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.outcomes import OK, Answer, exhausted
 from waymaker_core.requests import ImportBatch, Publish
 from waymaker_core.store.journal import frame_bound
@@ -17,46 +17,46 @@ from waymaker_core.stream import PublishDecision
 class Publishing:
     """Handlers of the calls that append messages."""
 
-    def __init__(self, state: NodeState, commits: Commits, lives: Lives) -> None:
+    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
         self._state = state
         self._commits = commits
-        self._lives = lives
+        self._registry = registry
 
     def publish(self, call: Call) -> None:
         """`requests.Publish`."""
         request = call.request
         assert isinstance(request, Publish)
-        hosted = self._lives.find_for_change(call.principal, request.stream)
-        bound = self._admit(hosted, len(request.subjects), len(request.body))
-        decision = hosted.stream.decide_publish(request, self._state.now.wall_ms)
+        replica = self._registry.find_for_change(call.principal, request.stream)
+        bound = self._admit(replica, len(request.subjects), len(request.body))
+        decision = replica.stream.decide_publish(request, self._state.now.wall_ms)
         failures = decision.published.failures
         if failures:
             self._state.stats.publish_failures += len(failures)
-        self._commit(call, hosted, decision, bound, len(request.body), Answer(OK, "", decision.published))
+        self._commit(call, replica, decision, bound, len(request.body), Answer(OK, "", decision.published))
 
     def import_batch(self, call: Call) -> None:
         """`requests.ImportBatch`."""
         request = call.request
         assert isinstance(request, ImportBatch)
-        hosted = self._lives.find_import(request.stream_id)
-        bound = self._admit(hosted, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
-        decision = hosted.stream.decide_import(request, self._state.now.wall_ms)
-        self._commit(call, hosted, decision, bound, len(request.body), Answer(OK))
+        replica = self._registry.find_import(request.stream_id)
+        bound = self._admit(replica, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
+        decision = replica.stream.decide_import(request, self._state.now.wall_ms)
+        self._commit(call, replica, decision, bound, len(request.body), Answer(OK))
 
     def _commit(
-        self, call: Call, hosted: Hosted, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
+        self, call: Call, replica: StreamReplica, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
     ) -> None:
         record = decision.record
         if record is not None:
             bound += 16 * len(record.drop_seqs)
-            item = self._commits.add(hosted, record, decision.parts, bound, body_bytes)
+            item = self._commits.add(replica, record, decision.parts, bound, body_bytes)
             item.replies.append((call.token, answer))
         elif decision.rests_on_tail:
             self._commits.answer_with_last(call.token, answer)
         else:
             self._state.reply(call.token, answer)
 
-    def _admit(self, hosted: Hosted, messages: int, body_bytes: int) -> int:
+    def _admit(self, replica: StreamReplica, messages: int, body_bytes: int) -> int:
         """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
         state, commits, limits = self._state, self._commits, self._state.limits
         if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
@@ -67,7 +67,7 @@ class Publishing:
         if state.stats.inflight_bytes + body_bytes > limits.inflight_bytes_max:
             raise exhausted("too much is being written already; publish again when some of it is confirmed")
         bound = frame_bound(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
-        if hosted.stream.config.ephemeral:
+        if replica.stream.config.ephemeral:
             if state.stats.ephemeral_bytes + body_bytes > limits.ephemeral_bytes_max:
                 raise exhausted(f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full")
         elif commits.stalled:

@@ -10,9 +10,9 @@ from waymaker_core.disk import DiskFailure, FailureKind
 from waymaker_core.inputs import Unreadable
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.fetches import Fetches
-from waymaker_core.node.hosted import Damage, Hosted
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.timers import OF_STREAMS
 from waymaker_core.outcomes import Outcome, Refusal, Status
@@ -21,48 +21,48 @@ from waymaker_core.outcomes import Outcome, Refusal, Status
 class Quarantine:
     """Puts streams into quarantine, and answers what could not be read."""
 
-    def __init__(self, state: NodeState, lives: Lives, calls: Calls, subscriptions: Subscriptions) -> None:
+    def __init__(self, state: NodeState, registry: StreamRegistry, calls: Calls, subscriptions: Subscriptions) -> None:
         self._state = state
-        self._lives = lives
+        self._registry = registry
         self._calls = calls
         self._subscriptions = subscriptions
         self.fetches: Fetches
         calls.damaged = self.found
         subscriptions.lost = calls.lost
 
-    def found(self, hosted: Hosted, failure: DiskFailure) -> None:
+    def found(self, replica: StreamReplica, failure: DiskFailure) -> None:
         """Data of a stream could not be read."""
         state = self._state
         state.stats.unreadable += 1
         state.log(
-            "error", "unreadable", stream=hosted.name, stream_id=hosted.id, path=failure.path, offset=failure.offset,
+            "error", "unreadable", stream=replica.name, stream_id=replica.id, path=failure.path, offset=failure.offset,
             kind=failure.kind.value, detail=failure.detail,
         )  # fmt: skip
-        if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} and hosted.damage is None:
+        if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} and replica.damage is None:
             detail = failure.detail or failure.kind.value
-            self.put(hosted, Damage(failure.path, failure.offset, detail, at_start=False))
+            self.put(replica, Damage(failure.path, failure.offset, detail, at_start=False))
 
-    def put(self, hosted: Hosted, damage: Damage) -> None:
+    def put(self, replica: StreamReplica, damage: Damage) -> None:
         """Serve a stream no more."""
         state = self._state
-        if state.hosted.get(hosted.id) is not hosted:
+        if state.replicas.get(replica.id) is not replica:
             return
-        hosted.damage = damage
-        self._lives.changed[hosted.id] = hosted  # for the next checkpoint to remember it
+        replica.damage = damage
+        self._registry.changed[replica.id] = replica  # for the next checkpoint to remember it
         state.stats.quarantined_streams += 1
         for timer in OF_STREAMS:
-            state.timers.arm(timer, hosted.id, None)
-        self._subscriptions.end_stream(hosted, "", damage.refusal(hosted.name))
-        self._calls.ask_all_of(hosted)
-        self._calls.answer_last_naks(hosted)
+            state.timers.arm(timer, replica.id, None)
+        self._subscriptions.end_stream(replica, "", damage.refusal(replica.name))
+        self._calls.ask_all_of(replica)
+        self._calls.answer_last_naks(replica)
 
     def unreadable(self, event: Unreadable) -> None:
         """Messages of a reply or a delivery could not be read; nothing of them was sent."""
         token, failure = event.token, event.failure
         subscription = self._subscriptions.get(token)
         if subscription is not None:
-            self._give_back(subscription.hosted, event)
-            refusal = self._calls.lost(subscription.hosted, failure)
+            self._give_back(subscription.replica, event)
+            refusal = self._calls.lost(subscription.replica, failure)
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
             return
@@ -74,10 +74,10 @@ class Quarantine:
                 self.found(ended, failure)
             return
         self.fetches.forget(token)
-        hosted = self._state.read_for(token)
-        if hosted is not None:
-            self._give_back(hosted, event)
-            self._state.reply(token, self._calls.lost(hosted, failure))
+        replica = self._state.read_for(token)
+        if replica is not None:
+            self._give_back(replica, event)
+            self._state.reply(token, self._calls.lost(replica, failure))
             return
         self._state.stats.unreadable += 1
         self._state.reply(
@@ -89,8 +89,8 @@ class Quarantine:
             ),
         )
 
-    def _give_back(self, hosted: Hosted, event: Unreadable) -> None:
+    def _give_back(self, replica: StreamReplica, event: Unreadable) -> None:
         """Nobody got these deliveries."""
         for messages in event.unsent:
-            hosted.consumers.not_sent(messages)
-        self._state.touch(hosted)
+            replica.consumers.not_sent(messages)
+        self._state.touch(replica)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from waymaker_core.inputs import Call
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.streams import page_limit
 from waymaker_core.outcomes import OK, Answer, invalid
 from waymaker_core.requests import ListSubjects, ReadLatest, ReadRange, ScanSubject
@@ -14,45 +14,45 @@ from waymaker_core.subjects import subject_fault
 class Reading:
     """Handlers of the calls that read messages and subjects."""
 
-    def __init__(self, state: NodeState, lives: Lives) -> None:
+    def __init__(self, state: NodeState, registry: StreamRegistry) -> None:
         self._state = state
-        self._lives = lives
+        self._registry = registry
 
     def latest(self, call: Call) -> None:
         """`requests.ReadLatest`."""
         request = call.request
         assert isinstance(request, ReadLatest)
-        hosted = self._lives.find(call.principal, request.stream)
+        replica = self._registry.find(call.principal, request.stream)
         self._require_subject(request.subject)
-        self._state.reply_messages(call.token, hosted, hosted.stream.read_latest(request.subject))
+        self._state.reply_messages(call.token, replica, replica.stream.read_latest(request.subject))
 
     def subjects(self, call: Call) -> None:
         """`requests.ListSubjects`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListSubjects)
-        hosted = self._lives.find(call.principal, request.stream)
+        replica = self._registry.find(call.principal, request.stream)
         page_limit(request.limit, limits.page_entries_max)
-        page = hosted.stream.list_subjects(request.prefix, request.after, request.limit)
+        page = replica.stream.list_subjects(request.prefix, request.after, request.limit)
         self._state.reply(call.token, Answer(OK, "", page))
 
     def scan(self, call: Call) -> None:
         """`requests.ScanSubject`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ScanSubject)
-        hosted = self._lives.find(call.principal, request.stream)
+        replica = self._registry.find(call.principal, request.stream)
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
-        messages = hosted.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
-        self._state.reply_messages(call.token, hosted, messages)
+        messages = replica.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
+        self._state.reply_messages(call.token, replica, messages)
 
     def range(self, call: Call) -> None:
         """`requests.ReadRange`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ReadRange)
-        hosted = self._lives.find(call.principal, request.stream)
+        replica = self._registry.find(call.principal, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
-        messages = hosted.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
-        self._state.reply_messages(call.token, hosted, messages)
+        messages = replica.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
+        self._state.reply_messages(call.token, replica, messages)
 
     def _require_subject(self, subject: str) -> None:
         """Refuse a subject at which no message can be: an empty answer would hide the caller's mistake."""

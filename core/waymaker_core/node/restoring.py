@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
-from waymaker_core.node.hosted import Damage, Hosted
-from waymaker_core.node.snapshots import decode_catalogue, decode_stream
+from waymaker_core.node.snapshots import decode_catalog, decode_stream
+from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.records import (
     ConsumerCreated,
     Record,
@@ -26,7 +26,7 @@ from waymaker_core.store.errors import CorruptRecord
 from waymaker_core.store.paths import CHECKPOINTS, JOURNAL
 from waymaker_core.store.recovery import NONSENSE, Quarantine
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import CATALOGUE, StreamId
+from waymaker_core.types import CATALOG, StreamId
 
 
 class Restoring:
@@ -34,12 +34,12 @@ class Restoring:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.catalogue = Catalogue(limits)
-        self.catalogue_position = 0
-        self.hosted: dict[StreamId, Hosted] = {}
-        self.changed: dict[StreamId, Hosted] = {}
+        self.catalog = Catalog(limits)
+        self.catalog_position = 0
+        self.replicas: dict[StreamId, StreamReplica] = {}
+        self.changed: dict[StreamId, StreamReplica] = {}
         """Streams that the next checkpoint must look at: with records behind their snapshot, or bodies in the journal."""
-        self.catalogue_changed = False
+        self.catalog_changed = False
         self.ended: dict[StreamId, None] = {}
         """Lives that ended behind the snapshots."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
@@ -49,29 +49,29 @@ class Restoring:
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """A state from a checkpoint. One of a stream waits until the stream is known to live."""
-        if stream_id == CATALOGUE:
-            decode_catalogue(meta, self.catalogue)
-            self.catalogue_position = position
+        if stream_id == CATALOG:
+            decode_catalog(meta, self.catalog)
+            self.catalog_position = position
         else:
             self._snapshots[StreamId(stream_id)] = decode_stream(meta)
 
     def exists(self, stream_id: int) -> bool:
         """Whether a stream is alive as far as the records say."""
-        return stream_id in self.catalogue.lives
+        return stream_id in self.catalog.entries
 
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
         """A committed record."""
-        if stream_id == CATALOGUE:
-            self._apply_to_catalogue(position, record)
+        if stream_id == CATALOG:
+            self._apply_to_catalog(position, record)
             return
         if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
             raise CorruptRecord("a record of the catalogue in a stream's log")
         if isinstance(record, ConsumerCreated):
             self._draw_past(record.consumer_id)
-        hosted = self._serve(StreamId(stream_id))
-        hosted.stream.apply(position, record, chunk)
-        hosted.consumers.apply(record)
-        self.changed[hosted.id] = hosted
+        replica = self._serve(StreamId(stream_id))
+        replica.stream.apply(position, record, chunk)
+        replica.consumers.apply(record)
+        self.changed[replica.id] = replica
 
     def quarantine(self, quarantine: Quarantine) -> None:
         """A stream's data are damaged."""
@@ -81,115 +81,115 @@ class Restoring:
 
     def id_used(self, consumer_id: int | None) -> None:
         """A consumer was created in a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
-        self._draw_past(self.catalogue.next_id if consumer_id is None else consumer_id)
+        self._draw_past(self.catalog.next_id if consumer_id is None else consumer_id)
 
     def files(self) -> Iterator[tuple[int, str]]:
         """Block and tail files that live streams name."""
-        for stream_id in list(self.catalogue.lives):
+        for stream_id in list(self.catalog.entries):
             if stream_id in self._damage:
                 continue
             try:
-                hosted = self._serve(stream_id)
+                replica = self._serve(stream_id)
             except CorruptRecord as problem:
                 self._damage[stream_id] = Damage(CHECKPOINTS, 0, str(problem), at_start=True)
                 continue
-            for path in hosted.stream.files():
+            for path in replica.stream.files():
                 yield stream_id, path
 
     def chunks(self) -> Iterator[tuple[int, Chunk]]:
         """Chunks of blocks that have no index of their own."""
-        for hosted in self._sound():
-            for chunk in hosted.stream.chunks():
-                yield hosted.id, chunk
+        for replica in self._sound():
+            for chunk in replica.stream.chunks():
+                yield replica.id, chunk
 
     def indexes(self) -> Iterator[tuple[int, Chunk]]:
         """Where the indexes of sealed blocks lie."""
-        for hosted in self._sound():
-            for chunk in hosted.stream.index_chunks():
-                yield hosted.id, chunk
+        for replica in self._sound():
+            for chunk in replica.stream.index_chunks():
+                yield replica.id, chunk
 
-    def _sound(self) -> list[Hosted]:
-        return [self._serve(stream_id) for stream_id in self.catalogue.lives if stream_id not in self._damage]
+    def _sound(self) -> list[StreamReplica]:
+        return [self._serve(stream_id) for stream_id in self.catalog.entries if stream_id not in self._damage]
 
     # ------------------------------------------------------------------ state
 
-    def _serve(self, stream_id: StreamId) -> Hosted:
+    def _serve(self, stream_id: StreamId) -> StreamReplica:
         """The stream of a life, made from its snapshot when it is first needed. `CorruptRecord` where that fails."""
-        hosted = self.hosted.get(stream_id)
-        if hosted is None:
-            hosted = self._make(stream_id)
-            self.hosted[stream_id] = hosted
-        return hosted
+        replica = self.replicas.get(stream_id)
+        if replica is None:
+            replica = self._make(stream_id)
+            self.replicas[stream_id] = replica
+        return replica
 
-    def _make(self, stream_id: StreamId) -> Hosted:
-        life = self.catalogue.lives[stream_id]
+    def _make(self, stream_id: StreamId) -> StreamReplica:
+        entry = self.catalog.entries[stream_id]
         snapshot = self._snapshots.pop(stream_id, None)
         try:
             if snapshot is None or stream_id in self._damage:
-                stream = Stream(stream_id, life.config, life.created_ms, self._limits)
-                return Hosted(life, stream, Consumers(stream, self._limits))
+                stream = Stream(stream_id, entry.config, entry.created_ms, self._limits)
+                return StreamReplica(entry, stream, Consumers(stream, self._limits))
             stream = Stream.restore(snapshot[0], self._limits)
             consumers = Consumers(stream, self._limits)
             consumers.restore(snapshot[1])
         except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
-        if stream.config != life.config:
-            stream.apply_config(life.config)
+        if stream.config != entry.config:
+            stream.apply_config(entry.config)
         self._draw_past(consumers.newest_id())
-        return Hosted(life, stream, consumers)
+        return StreamReplica(entry, stream, consumers)
 
     def _draw_past(self, used_id: int) -> None:
         """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
-        if used_id >= self.catalogue.next_id:
-            self.catalogue.next_id = used_id + 1
-            self.catalogue_changed = True
+        if used_id >= self.catalog.next_id:
+            self.catalog.next_id = used_id + 1
+            self.catalog_changed = True
 
-    def _apply_to_catalogue(self, position: int, record: Record) -> None:
+    def _apply_to_catalog(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
             raise CorruptRecord("a record of a stream in the catalogue's log")
-        self.catalogue_position = position
-        self.catalogue_changed = True
+        self.catalog_position = position
+        self.catalog_changed = True
         stream_id = StreamId(record.stream_id)
         if isinstance(record, StreamDeleted):
             self._forget(stream_id)
-        self.catalogue.apply(record)
-        if stream_id not in self.catalogue.lives:
+        self.catalog.apply(record)
+        if stream_id not in self.catalog.entries:
             return
         if isinstance(record, StreamUpdated):
             self._serve(stream_id).stream.apply_config(record.config)
         elif isinstance(record, StreamOpened):
-            hosted = self._serve(stream_id)
-            hosted.stream.open_at(record.last_seq)
+            replica = self._serve(stream_id)
+            replica.stream.open_at(record.last_seq)
             # It may have no record of its own that would say so.
-            self.changed[stream_id] = hosted
+            self.changed[stream_id] = replica
 
     def _forget(self, stream_id: StreamId) -> None:
         """A life is over."""
         self.ended[stream_id] = None
-        self.hosted.pop(stream_id, None)
+        self.replicas.pop(stream_id, None)
         self.changed.pop(stream_id, None)
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
 
-    def finish(self) -> dict[StreamId, Hosted]:
+    def finish(self) -> dict[StreamId, StreamReplica]:
         """Every living stream, the damaged ones with their damage."""
-        for stream_id in self.catalogue.lives:
+        for stream_id in self.catalog.entries:
             damage = self._damage.get(stream_id)
             if damage is not None:
-                self.hosted.pop(stream_id, None)
+                self.replicas.pop(stream_id, None)
                 self.changed.pop(stream_id, None)
-            hosted = self._serve(stream_id)
-            hosted.damage = damage
+            replica = self._serve(stream_id)
+            replica.damage = damage
             if damage is None:
-                self._open_again(hosted)
-            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in hosted.stream.chunks()):
-                self.changed[stream_id] = hosted
-        self.hosted = {stream_id: self.hosted[stream_id] for stream_id in self.catalogue.lives}
-        return self.hosted
+                self._open_again(replica)
+            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in replica.stream.chunks()):
+                self.changed[stream_id] = replica
+        self.replicas = {stream_id: self.replicas[stream_id] for stream_id in self.catalog.entries}
+        return self.replicas
 
-    def _open_again(self, hosted: Hosted) -> None:
+    def _open_again(self, replica: StreamReplica) -> None:
         """A checkpoint may hold the catalogue from behind the end of an import, and the stream from before it or not."""
-        life = hosted.life
-        if not life.importing and hosted.stream.last_seq < life.last_seq:
-            hosted.stream.open_at(life.last_seq)
-            self.changed[hosted.id] = hosted
+        entry = replica.entry
+        if not entry.importing and replica.stream.last_seq < entry.last_seq:
+            replica.stream.open_at(entry.last_seq)
+            self.changed[replica.id] = replica

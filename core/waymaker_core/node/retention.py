@@ -13,9 +13,9 @@ from waymaker_core.configs import Retention as RetentionKind
 from waymaker_core.disk import DiskFailure
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.commits import Commits, record_bound
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import Now, StreamId
@@ -45,59 +45,59 @@ class Retention:
         elif abs(skew_ms - self._skew_ms) >= self._state.limits.retention_interval_ms // 2:
             self._skew_ms = skew_ms
             for key in self._state.timers.armed(Timer.AGE):
-                self.settle(self._state.hosted[StreamId(key)])
+                self.settle(self._state.replicas[StreamId(key)])
 
-    def settle(self, hosted: Hosted) -> None:
+    def settle(self, replica: StreamReplica) -> None:
         """Something of a stream changed: when is it to be judged?"""
-        if hosted.stream.config.retention is RetentionKind.INTEREST:
-            if hosted.stream.count and self._state.timers.deadline(Timer.AGE, hosted.id) is None:
-                self._state.timers.arm(Timer.AGE, hosted.id, self._state.now.mono_ns + self._interval_ns)
+        if replica.stream.config.retention is RetentionKind.INTEREST:
+            if replica.stream.count and self._state.timers.deadline(Timer.AGE, replica.id) is None:
+                self._state.timers.arm(Timer.AGE, replica.id, self._state.now.mono_ns + self._interval_ns)
         else:
-            self._arm_for_age(hosted)
+            self._arm_for_age(replica)
 
-    def _arm_for_age(self, hosted: Hosted) -> None:
+    def _arm_for_age(self, replica: StreamReplica) -> None:
         """Wake at the end of the oldest message, but not more often than the interval."""
         now, due = self._state.now, None
-        expiry_ms = hosted.stream.next_expiry_ms() if hosted.stream.config.max_age_ms else None
-        if expiry_ms is not None and hosted.stream.is_ahead(now.wall_ms):
+        expiry_ms = replica.stream.next_expiry_ms() if replica.stream.config.max_age_ms else None
+        if expiry_ms is not None and replica.stream.is_ahead(now.wall_ms):
             due = now.mono_ns
         elif expiry_ms is not None:
-            due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, hosted.judged_ns + self._interval_ns)
-        self._state.timers.arm(Timer.AGE, hosted.id, due)
+            due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, replica.judged_ns + self._interval_ns)
+        self._state.timers.arm(Timer.AGE, replica.id, due)
 
     def judge(self, stream_id: int) -> None:
         """A stream's timer went off."""
-        hosted = self._state.hosted.get(StreamId(stream_id))
-        if hosted is None or hosted.damage is not None or hosted.life.importing:
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None or replica.damage is not None or replica.entry.importing:
             return
-        hosted.judged_ns = self._state.now.mono_ns
+        replica.judged_ns = self._state.now.mono_ns
         try:
-            self._decide(hosted)
+            self._decide(replica)
         except NeedBlocks as need:
-            self._indexes.load(hosted, need.blocks, partial(self._decide, hosted), partial(self._lost, hosted))
+            self._indexes.load(replica, need.blocks, partial(self._decide, replica), partial(self._lost, replica))
 
-    def _decide(self, hosted: Hosted) -> None:
+    def _decide(self, replica: StreamReplica) -> None:
         state = self._state
-        if state.hosted.get(hosted.id) is not hosted or hosted.damage is not None:
+        if state.replicas.get(replica.id) is not replica or replica.damage is not None:
             return
-        interest = hosted.stream.config.retention is RetentionKind.INTEREST
-        floor = hosted.consumers.interest_floor() if interest else None
+        interest = replica.stream.config.retention is RetentionKind.INTEREST
+        floor = replica.consumers.interest_floor() if interest else None
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
             if not self._commits.room_for(bound, ordinary=False) and self._commits.last() is not None:
                 again_ns += self._interval_ns
                 break
-            record = hosted.stream.decide_retention(state.now.wall_ms, floor)
+            record = replica.stream.decide_retention(state.now.wall_ms, floor)
             if record is None:
                 if not interest:
-                    self._arm_for_age(hosted)
+                    self._arm_for_age(replica)
                 return
-            self._commits.add(hosted, record, [], record_bound(record), 0)
-        state.timers.arm(Timer.AGE, hosted.id, again_ns)
+            self._commits.add(replica, record, [], record_bound(record), 0)
+        state.timers.arm(Timer.AGE, replica.id, again_ns)
 
-    def _lost(self, hosted: Hosted, failure: DiskFailure) -> None:
-        if self._state.hosted.get(hosted.id) is hosted:
-            self._calls.lost(hosted, failure)
-            if hosted.damage is None:
-                self.settle(hosted)
+    def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:
+        if self._state.replicas.get(replica.id) is replica:
+            self._calls.lost(replica, failure)
+            if replica.damage is None:
+                self.settle(replica)

@@ -5,8 +5,8 @@ The catalogue's state is the records that would make its lives, in the one encod
 
 from __future__ import annotations
 
-from waymaker_core.catalogue import Catalogue
-from waymaker_core.node.hosted import Hosted
+from waymaker_core.catalog import Catalog
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.records import StreamCreated
 from waymaker_core.store import record_codec
 from waymaker_core.store.checkpoint import decode_state, encode_state
@@ -14,18 +14,18 @@ from waymaker_core.store.errors import CorruptRecord
 from waymaker_core.types import Now
 
 
-def encode_catalogue(catalogue: Catalogue) -> bytes:
+def encode_catalog(catalog: Catalog) -> bytes:
     """Committed lives, and the next id of one."""
-    lives = [[life.account, record_codec.encode(record)] for life, record in catalogue.snapshot()]
-    return encode_state([catalogue.next_id, record_codec.VERSION, lives])
+    registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
+    return encode_state([catalog.next_id, record_codec.VERSION, registry])
 
 
-def decode_catalogue(meta: bytes, into: Catalogue) -> None:
+def decode_catalog(meta: bytes, into: Catalog) -> None:
     """Fill an empty catalogue. `CorruptRecord` where the bytes are no such state."""
     match decode_state(meta):
-        case [int(next_id), int(version), list(lives)]:
-            for life in lives:
-                match life:
+        case [int(next_id), int(version), list(registry)]:
+            for entry in registry:
+                match entry:
                     case [str(account), bytes(encoded)]:
                         record = record_codec.decode(StreamCreated.KIND, version, encoded)
                         assert isinstance(record, StreamCreated), "its own kind's codec gives it"
@@ -37,9 +37,9 @@ def decode_catalogue(meta: bytes, into: Catalogue) -> None:
             raise CorruptRecord("not a state of the catalogue")
 
 
-def encode_stream(hosted: Hosted, now: Now) -> bytes:
+def encode_stream(replica: StreamReplica, now: Now) -> bytes:
     """A stream and its consumers, at the stream's position."""
-    return encode_state([hosted.stream.snapshot(), hosted.consumers.snapshot(now)])
+    return encode_state([replica.stream.snapshot(), replica.consumers.snapshot(now)])
 
 
 def decode_stream(meta: bytes) -> tuple[object, object]:

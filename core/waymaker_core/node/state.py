@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.disk import DiskOp
 from waymaker_core.effects import Effect, Lane, Log, Reply
 from waymaker_core.limits import Limits
 from waymaker_core.node.config import NodeConfig
-from waymaker_core.node.hosted import Hosted
 from waymaker_core.node.jobs import Done, Failed, Jobs
 from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timers
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages
@@ -32,7 +32,7 @@ DISK_FULL: Final = "the disk is full"
 class NodeState:
     """One node's shared state."""
 
-    def __init__(self, config: NodeConfig, catalogue: Catalogue, hosted: dict[StreamId, Hosted]) -> None:
+    def __init__(self, config: NodeConfig, catalog: Catalog, replica: dict[StreamId, StreamReplica]) -> None:
         self.config = config
         self.limits: Limits = config.limits
         self.stats = NodeStats()
@@ -40,13 +40,13 @@ class NodeState:
         """What keeps the journal from growing, where something does: for callers who are refused."""
         self.now = Now(0, 0)
         self.effects: list[Effect] = []
-        self.catalogue = catalogue
-        self.hosted = hosted
+        self.catalog = catalog
+        self.replicas = replica
         """Streams in service by id: exactly the catalogue's lives."""
         self.timers = Timers()
         self.jobs = Jobs()
         self.work = Work(self.limits.search_entries_max)
-        self.touched: dict[StreamId, Hosted] = {}
+        self.touched: dict[StreamId, StreamReplica] = {}
         """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
         self._read_for: dict[Token, StreamId] = {}
         self._ended: dict[Token, StreamId] = {}
@@ -57,28 +57,28 @@ class NodeState:
             self.stats.calls_refused += 1
         self.effects.append(Reply(token, answer))
 
-    def reply_messages(self, token: Token, hosted: Hosted, messages: Messages) -> None:
+    def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
         """An answer whose bodies are still to be read; remembers whose they are."""
-        _remember(self._read_for, token, hosted.id)
+        _remember(self._read_for, token, replica.id)
         self.effects.append(Reply(token, Answer("ok", "", messages)))
 
-    def read_for(self, token: Token) -> Hosted | None:
+    def read_for(self, token: Token) -> StreamReplica | None:
         """Return the stream whose messages a reply carried, if it is remembered and still served; forget it."""
         stream_id = self._read_for.pop(token, None)
-        return None if stream_id is None else self.hosted.get(stream_id)
+        return None if stream_id is None else self.replicas.get(stream_id)
 
-    def remember_ended(self, token: Token, hosted: Hosted) -> None:
+    def remember_ended(self, token: Token, replica: StreamReplica) -> None:
         """A reader heard its last word; deliveries on their way to it may still turn out unreadable."""
-        _remember(self._ended, token, hosted.id)
+        _remember(self._ended, token, replica.id)
 
     def has_ended(self, token: Token) -> bool:
         """Return True for one of the latest readers that ended."""
         return token in self._ended
 
-    def ended(self, token: Token) -> Hosted | None:
+    def ended(self, token: Token) -> StreamReplica | None:
         """Return the stream of one of the latest readers that ended, if it is still served."""
         stream_id = self._ended.get(token)
-        return None if stream_id is None else self.hosted.get(stream_id)
+        return None if stream_id is None else self.replicas.get(stream_id)
 
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""
@@ -88,9 +88,9 @@ class NodeState:
         """Tell the operator."""
         self.effects.append(Log(level, event, fields))
 
-    def touch(self, hosted: Hosted) -> None:
+    def touch(self, replica: StreamReplica) -> None:
         """Something of this stream changed."""
-        self.touched[hosted.id] = hosted
+        self.touched[replica.id] = replica
 
     def count_delivery(self, messages: Messages) -> None:
         """Messages left for a reader."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
 from waymaker_core.node.commits import Commits, Gathered, record_bound
-from waymaker_core.node.lives import Lives
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.outcomes import OK, Answer, exhausted, invalid
-from waymaker_core.records import CatalogueRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.requests import (
     CreateStream,
     DeleteStream,
@@ -42,15 +42,15 @@ def require_whole(limit: int, next_after: str) -> None:
 class Streams:
     """Handlers of the calls about streams."""
 
-    def __init__(self, state: NodeState, commits: Commits, lives: Lives) -> None:
+    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
         self._state = state
         self._commits = commits
-        self._lives = lives
+        self._registry = registry
 
-    def _decide(self, account: str, record: CatalogueRecord) -> Gathered:
+    def _decide(self, account: str, record: CatalogRecord) -> Gathered:
         """Stage a record of the catalogue and send it on to be committed."""
-        self._state.catalogue.stage(record, account)
-        return self._commits.add_to_catalogue(account, record)
+        self._state.catalog.stage(record, account)
+        return self._commits.add_to_catalog(account, record)
 
     def _require_room(self, bound: int) -> None:
         """Refuse or put off what even the journal's reserve has no room for."""
@@ -68,15 +68,15 @@ class Streams:
         config = validate(request.config, state.limits)
         account = call.principal.account
         self._require_room(record_bound(StreamUpdated(0, config)))
-        record = state.catalogue.decide_create(account, config, state.now.wall_ms)
+        record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._decide(account, record).replies.append((call.token, Answer(OK)))
 
     def delete(self, call: Call) -> None:
         """`requests.DeleteStream`: also of a stream in quarantine."""
         request = call.request
         assert isinstance(request, DeleteStream)
-        hosted = self._lives.find_for_deletion(call.principal, request.name)
-        record = StreamDeleted(hosted.id)
+        replica = self._registry.find_for_deletion(call.principal, request.name)
+        record = StreamDeleted(replica.id)
         self._require_room(record_bound(record))
         self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
 
@@ -84,19 +84,19 @@ class Streams:
         """`requests.UpdateStream`: the settings and what they prune, in one commit."""
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
-        hosted = self._lives.find_for_change(call.principal, request.name)
-        staged = hosted.config_decided or hosted.life.config
+        replica = self._registry.find_for_change(call.principal, request.name)
+        staged = replica.config_decided or replica.entry.config
         config = updated(staged, request, state.limits)
-        record = StreamUpdated(hosted.id, config)
+        record = StreamUpdated(replica.id, config)
         self._require_room(record_bound(record))
-        decision = hosted.stream.decide_update(config, state.now.wall_ms, request.dry_run)
+        decision = replica.stream.decide_update(config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
             self._commits.answer_with_last(call.token, answer)
             return
         for pruned in decision.records:
-            self._commits.add(hosted, pruned, [], record_bound(pruned), 0)
-        hosted.config_decided = config
+            self._commits.add(replica, pruned, [], record_bound(pruned), 0)
+        replica.config_decided = config
         self._decide(call.principal.account, record).replies.append((call.token, answer))
 
     # ------------------------------------------------------------------ telling
@@ -105,9 +105,9 @@ class Streams:
         """`requests.GetStreamInfo`."""
         request = call.request
         assert isinstance(request, GetStreamInfo)
-        hosted = self._lives.find(call.principal, request.name)
-        stream = hosted.stream
-        info = StreamInfo(stream.config, stream.stats(), hosted.id, hosted.life.created_ms, stream.notice)
+        replica = self._registry.find(call.principal, request.name)
+        stream = replica.stream
+        info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
         self._state.reply(call.token, Answer(OK, "", info))
 
     def list_names(self, call: Call) -> None:
@@ -115,7 +115,7 @@ class Streams:
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListStreams)
         limit = page_limit(request.limit, limits.page_entries_max)
-        page = self._state.catalogue.page(call.principal.account, request.after, limit, limits.page_bytes_max)
+        page = self._state.catalog.page(call.principal.account, request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
         self._state.reply(call.token, Answer(OK, "", page))
 
@@ -125,9 +125,9 @@ class Streams:
         """`requests.ExportStream`."""
         request = call.request
         assert isinstance(request, ExportStream)
-        hosted = self._lives.find(call.principal, request.name)
-        stream = hosted.stream
-        consumers = hosted.consumers.snapshot(self._state.now)
+        replica = self._registry.find(call.principal, request.name)
+        stream = replica.stream
+        consumers = replica.consumers.snapshot(self._state.now)
         head = Head(
             stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
         )
@@ -142,28 +142,28 @@ class Streams:
         config = validate(replace(request.head.config, name=request.name), state.limits)
         account = call.principal.account
         self._require_room(record_bound(StreamUpdated(0, config)))
-        record = state.catalogue.decide_create(account, config, state.now.wall_ms, importing=True)
-        self._lives.import_heads[record.stream_id] = request.head
+        record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
+        self._registry.import_heads[record.stream_id] = request.head
         self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
 
     def import_end(self, call: Call) -> None:
         """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or everything goes."""
         request, state = call.request, self._state
         assert isinstance(request, ImportEnd)
-        hosted = self._lives.find_import(request.stream_id)
+        replica = self._registry.find_import(request.stream_id)
         account = call.principal.account
         if not request.commit:
-            self._decide(account, StreamDeleted(hosted.id)).replies.append((call.token, Answer(OK)))
+            self._decide(account, StreamDeleted(replica.id)).replies.append((call.token, Answer(OK)))
             return
-        head = self._lives.import_heads[hosted.id]
+        head = self._registry.import_heads[replica.id]
         try:
-            records = hosted.consumers.import_records(head.consumers, state.catalogue.next_id) if head.consumers else []
+            records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
         self._require_room(sum(map(record_bound, records)))
         for record in records:
             if isinstance(record, ConsumerCreated):
-                state.catalogue.draw_id()
-            self._commits.add(hosted, record, [], record_bound(record), 0)
-        opened = StreamOpened(hosted.id, max(head.last_seq, hosted.stream.last_seq))
+                state.catalog.draw_id()
+            self._commits.add(replica, record, [], record_bound(record), 0)
+        opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
         self._decide(account, opened).replies.append((call.token, Answer(OK)))

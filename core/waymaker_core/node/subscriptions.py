@@ -22,9 +22,9 @@ from functools import partial
 from waymaker_core.consumer.unreported import without
 from waymaker_core.disk import DiskFailure
 from waymaker_core.effects import Deliver, End
-from waymaker_core.node.hosted import Hosted, Subscription
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
+from waymaker_core.node.stream_replica import StreamReplica, Subscription
 from waymaker_core.outcomes import Refusal
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import ConsumerId, Token
@@ -42,11 +42,11 @@ class Subscriptions:
         self._state = state
         self._indexes = indexes
         self._by_token: dict[Token, Subscription] = {}
-        self._ready: deque[tuple[Hosted, ConsumerId]] = deque()
+        self._ready: deque[tuple[StreamReplica, ConsumerId]] = deque()
         self._in_ready: dict[tuple[int, int], bool] = {}
         self._loading: dict[tuple[int, int], bool] = {}
         """Consumers whose turn waits for block indexes; nothing else is tried for them meanwhile."""
-        self.lost: Callable[[Hosted, DiskFailure], Refusal]
+        self.lost: Callable[[StreamReplica, DiskFailure], Refusal]
         """What to say about a stream whose data could not be read."""
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Subscriptions:
     def add(self, subscription: Subscription) -> None:
         """A reader begins, without credit."""
         self._by_token[subscription.token] = subscription
-        subscription.hosted.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
+        subscription.replica.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
 
     def remove(self, token: Token) -> None:
         """A reader went away by itself."""
@@ -82,14 +82,14 @@ class Subscriptions:
         self._forget(subscription)
         self._state.effects.append(End(subscription.token, reason, refusal))
 
-    def end_consumer(self, hosted: Hosted, consumer_id: ConsumerId, reason: str) -> None:
+    def end_consumer(self, replica: StreamReplica, consumer_id: ConsumerId, reason: str) -> None:
         """A consumer is gone."""
-        for subscription in list(hosted.subscribers.get(consumer_id, ())):
+        for subscription in list(replica.subscribers.get(consumer_id, ())):
             self.end(subscription, reason)
 
-    def end_stream(self, hosted: Hosted, reason: str, refusal: Refusal | None = None) -> None:
+    def end_stream(self, replica: StreamReplica, reason: str, refusal: Refusal | None = None) -> None:
         """A stream is gone, or cannot be served."""
-        for subscribers in list(hosted.subscribers.values()):
+        for subscribers in list(replica.subscribers.values()):
             for subscription in list(subscribers):
                 self.end(subscription, reason, refusal)
 
@@ -103,16 +103,16 @@ class Subscriptions:
         return self._by_token.get(token)
 
     def _forget(self, subscription: Subscription) -> None:
-        self._state.remember_ended(subscription.token, subscription.hosted)
-        hosted = subscription.hosted
+        self._state.remember_ended(subscription.token, subscription.replica)
+        replica = subscription.replica
         for sent in subscription.unreported.rest():
-            hosted.consumers.returned(subscription.consumer_id, sent.dispatch, sent.seqs)
+            replica.consumers.returned(subscription.consumer_id, sent.dispatch, sent.seqs)
         for seq, (dispatch, _) in subscription.unanswered.items():
-            hosted.consumers.returned(subscription.consumer_id, dispatch, [seq])
+            replica.consumers.returned(subscription.consumer_id, dispatch, [seq])
         subscription.unanswered.clear()
-        hosted.consumers.inactivity.used(subscription.consumer_id, self._state.now)
-        self._state.touch(hosted)
-        subscribers = subscription.hosted.subscribers
+        replica.consumers.inactivity.used(subscription.consumer_id, self._state.now)
+        self._state.touch(replica)
+        subscribers = subscription.replica.subscribers
         of_consumer = subscribers[subscription.consumer_id]
         of_consumer.remove(subscription)
         if not of_consumer:
@@ -125,16 +125,16 @@ class Subscriptions:
         subscription = self._by_token[token]
         subscription.messages += messages
         subscription.bytes += bytes_
-        hosted, consumer_id = subscription.hosted, subscription.consumer_id
-        if hosted.consumers.has_work(consumer_id, self._state.now):
-            self._make_ready(hosted, consumer_id)
+        replica, consumer_id = subscription.replica, subscription.consumer_id
+        if replica.consumers.has_work(consumer_id, self._state.now):
+            self._make_ready(replica, consumer_id)
         else:
-            self._end_empty(hosted, consumer_id)
+            self._end_empty(replica, consumer_id)
 
     def report(self, token: Token, count: int, back: Sequence[tuple[int, int]]) -> None:
         """A reader has dealt with so many messages, those that it gives back included."""
         subscription = self._by_token[token]
-        hosted, consumer_id = subscription.hosted, subscription.consumer_id
+        replica, consumer_id = subscription.replica, subscription.consumer_id
         for sent in subscription.unreported.take(count):
             if subscription.window:
                 for seq in sent.seqs:
@@ -143,19 +143,19 @@ class Subscriptions:
                 continue
             reached, returned = without(sent, back)
             if returned:
-                hosted.consumers.returned(consumer_id, sent.dispatch, returned)
+                replica.consumers.returned(consumer_id, sent.dispatch, returned)
             if reached:
-                hosted.consumers.reported(consumer_id, sent.dispatch, reached)
+                replica.consumers.reported(consumer_id, sent.dispatch, reached)
         self._advance(subscription)
-        self._state.touch(hosted)
-        if hosted.consumers.has_work(consumer_id, self._state.now):
-            self._make_ready(hosted, consumer_id)
+        self._state.touch(replica)
+        if replica.consumers.has_work(consumer_id, self._state.now):
+            self._make_ready(replica, consumer_id)
         else:
-            self._end_empty(hosted, consumer_id)
+            self._end_empty(replica, consumer_id)
 
-    def answered(self, hosted: Hosted, seqs: Sequence[int]) -> None:
+    def answered(self, replica: StreamReplica, seqs: Sequence[int]) -> None:
         """Deliveries of a stream were answered: readers with a window may have room, and what comes next there counts."""
-        for consumer_id, subscribers in hosted.subscribers.items():
+        for consumer_id, subscribers in replica.subscribers.items():
             windowed = [subscription for subscription in subscribers if subscription.window]
             for subscription in windowed:
                 before = len(subscription.unanswered)
@@ -164,13 +164,13 @@ class Subscriptions:
                 subscription.answered += before - len(subscription.unanswered)
                 self._advance(subscription)
             if windowed:
-                self._wake_consumer(hosted, consumer_id)
+                self._wake_consumer(replica, consumer_id)
 
     def _advance(self, subscription: Subscription) -> None:
         """Count what a reader with a window has come to by its answers; forget what went out again meanwhile."""
         if not subscription.window:
             return
-        consumers, consumer_id = subscription.hosted.consumers, subscription.consumer_id
+        consumers, consumer_id = subscription.replica.consumers, subscription.consumer_id
         reached_to = subscription.answered + subscription.batch
         by_dispatch: dict[int, list[int]] = {}
         for seq, (dispatch, _) in subscription.unanswered.items():
@@ -193,21 +193,21 @@ class Subscriptions:
             room = min(room, subscription.window - len(subscription.unanswered) - len(subscription.unreported))
         return room
 
-    def wake(self, hosted: Hosted) -> None:
+    def wake(self, replica: StreamReplica) -> None:
         """Something about this stream changed: whoever has work now becomes ready."""
-        for consumer_id in hosted.subscribers:
-            self._wake_consumer(hosted, consumer_id)
+        for consumer_id in replica.subscribers:
+            self._wake_consumer(replica, consumer_id)
 
-    def _wake_consumer(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
-        key = (hosted.id, consumer_id)
-        if key not in self._in_ready and hosted.consumers.has_work(consumer_id, self._state.now):
-            self._make_ready(hosted, consumer_id)
+    def _wake_consumer(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
+        key = (replica.id, consumer_id)
+        if key not in self._in_ready and replica.consumers.has_work(consumer_id, self._state.now):
+            self._make_ready(replica, consumer_id)
 
-    def _make_ready(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
-        key = (hosted.id, consumer_id)
+    def _make_ready(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
+        key = (replica.id, consumer_id)
         if key not in self._in_ready:
             self._in_ready[key] = True
-            self._ready.append((hosted, consumer_id))
+            self._ready.append((replica, consumer_id))
 
     # ------------------------------------------------------------------ serving
 
@@ -216,59 +216,59 @@ class Subscriptions:
         turns = TURNS_A_STEP
         while self._ready and turns:
             turns -= 1
-            hosted, consumer_id = self._ready.popleft()
-            del self._in_ready[(hosted.id, consumer_id)]
-            subscribers = hosted.subscribers.get(consumer_id)
+            replica, consumer_id = self._ready.popleft()
+            del self._in_ready[(replica.id, consumer_id)]
+            subscribers = replica.subscribers.get(consumer_id)
             if subscribers:
-                self._serve(hosted, consumer_id, subscribers)
+                self._serve(replica, consumer_id, subscribers)
 
-    def _serve(self, hosted: Hosted, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
-        key = (hosted.id, consumer_id)
+    def _serve(self, replica: StreamReplica, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
+        key = (replica.id, consumer_id)
         if key in self._loading:
             return
         try:
-            self._deliver(hosted, consumer_id, subscribers)
+            self._deliver(replica, consumer_id, subscribers)
         except NeedBlocks as need:
             self._loading[key] = True
-            again = partial(self._serve_again, hosted, consumer_id)
-            self._indexes.load(hosted, need.blocks, again, partial(self._lost, hosted, consumer_id))
+            again = partial(self._serve_again, replica, consumer_id)
+            self._indexes.load(replica, need.blocks, again, partial(self._lost, replica, consumer_id))
 
-    def _serve_again(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
+    def _serve_again(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         """The indexes asked for are there. What it needs further adds to them, so that it comes to an end."""
-        subscribers = hosted.subscribers.get(consumer_id)
+        subscribers = replica.subscribers.get(consumer_id)
         if subscribers:
-            self._deliver(hosted, consumer_id, subscribers)
-        del self._loading[(hosted.id, consumer_id)]
+            self._deliver(replica, consumer_id, subscribers)
+        del self._loading[(replica.id, consumer_id)]
 
-    def _deliver(self, hosted: Hosted, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
+    def _deliver(self, replica: StreamReplica, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
         subscription = self._next_with_room(subscribers)
         if subscription is None:
             return
         state = self._state
         batch = min(subscription.batch, self._room(subscription))
         byte_max = min(subscription.bytes, state.limits.fetch_bytes_max)
-        messages = hosted.consumers.take(consumer_id, state.now, batch, byte_max)
+        messages = replica.consumers.take(consumer_id, state.now, batch, byte_max)
         if messages is None or not messages.count:
-            self._end_empty(hosted, consumer_id)
+            self._end_empty(replica, consumer_id)
             return
         subscription.messages -= messages.count
         subscription.bytes -= messages.byte_count
         subscription.unreported.add(messages)
         state.count_delivery(messages)
         state.effects.append(Deliver(subscription.token, messages))
-        state.touch(hosted)
-        self._make_ready(hosted, consumer_id)
+        state.touch(replica)
+        self._make_ready(replica, consumer_id)
 
-    def _lost(self, hosted: Hosted, consumer_id: ConsumerId, failure: DiskFailure) -> None:
-        del self._loading[(hosted.id, consumer_id)]
-        self.end_stream(hosted, "", self.lost(hosted, failure))
+    def _lost(self, replica: StreamReplica, consumer_id: ConsumerId, failure: DiskFailure) -> None:
+        del self._loading[(replica.id, consumer_id)]
+        self.end_stream(replica, "", self.lost(replica, failure))
 
-    def _end_empty(self, hosted: Hosted, consumer_id: ConsumerId) -> None:
+    def _end_empty(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         """Nothing is there for a consumer: end the readers that wanted no more, and had the credit to find out.
 
         Not before they have dealt with what they were sent: it may come back.
         """
-        for subscription in list(hosted.subscribers.get(consumer_id, ())):
+        for subscription in list(replica.subscribers.get(consumer_id, ())):
             if subscription.stop_when_empty and has_credit(subscription) and not len(subscription.unreported):
                 self.end(subscription, "empty")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from waymaker_core.node.hosted import Hosted
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.store.paths import TAILS
 from waymaker_core.types import StreamId
 
@@ -25,16 +25,16 @@ class Tails:
         self._users.setdefault(path, {})
         self._bytes[path] = byte_count
 
-    def note(self, hosted: Hosted) -> None:
+    def note(self, replica: StreamReplica) -> None:
         """A stream's chunks moved, or went: look which tail files it uses now."""
-        self._forget(hosted.id)
-        found = {path: used for path, used in hosted.stream.files().items() if path.startswith(TAILS)}
+        self._forget(replica.id)
+        found = {path: used for path, used in replica.stream.files().items() if path.startswith(TAILS)}
         for path, used in found.items():
             users = self._users.setdefault(path, {})
-            users[hosted.id] = used
+            users[replica.id] = used
             self._bytes[path] = max(self._bytes.get(path, 0), sum(users.values()))
         if found:
-            self._of[hosted.id] = list(found)
+            self._of[replica.id] = list(found)
 
     def keep_only(self, alive: Container[StreamId]) -> None:
         """Streams that are gone use none."""

@@ -47,7 +47,7 @@ from waymaker_core.store.paths import (
 from waymaker_core.store.reading import list_folder, read
 from waymaker_core.store.reopening import create, perform, reopen
 
-CATALOGUE: Final = 0
+CATALOG: Final = 0
 FIRST_SEGMENT: Final = 1
 IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, RESERVE, "lost+found", *FOLDERS))
 """Names in a data directory that do not speak against its being empty."""
@@ -258,7 +258,7 @@ class Replay:
 
     def blame(self, stream_id: int, path: str, offset: int, detail: str) -> None:
         """Put damage down to a stream; to the node, if it is the catalogue's."""
-        if stream_id == CATALOGUE:
+        if stream_id == CATALOG:
             raise CorruptStore(path, offset, f"the catalogue is damaged: {detail}")
         if stream_id not in self.quarantined:
             self.quarantined[stream_id] = Quarantine(stream_id, path, offset, detail)
@@ -334,7 +334,7 @@ class Replay:
         raise CorruptStore(path, offset, detail)
 
     def _alive(self, stream_id: int) -> bool:
-        return stream_id == CATALOGUE or self._target.exists(stream_id)
+        return stream_id == CATALOG or self._target.exists(stream_id)
 
     def judge_quarantines(self) -> list[Quarantine]:
         """The quarantines of streams that live; the others become warnings."""

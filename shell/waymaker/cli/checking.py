@@ -83,8 +83,8 @@ def _verified(directory: Path) -> tuple[Report, int, int]:
         limits = Limits()
         restoring = Restoring(limits)
         report = store.drive(verify(restoring, limits))
-        hosted = list(restoring.hosted.values())
-        return report, len(hosted), sum(one.stream.count for one in hosted)
+        replica = list(restoring.replicas.values())
+        return report, len(replica), sum(one.stream.count for one in replica)
     except (StoreRefused, DiskFailure) as error:
         raise CommandError(str(error), exits.DAMAGED, code="unreadable") from None
     finally:

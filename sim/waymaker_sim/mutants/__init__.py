@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from waymaker_sim.mutants.archives import ARCHIVES
-from waymaker_sim.mutants.catalogue import CATALOGUE
+from waymaker_sim.mutants.catalogue import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.late_syncs import LATE_SYNCS
@@ -19,7 +19,7 @@ from waymaker_sim.mutants.room import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOGUE, ARCHIVES)
+AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOG, ARCHIVES)
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 

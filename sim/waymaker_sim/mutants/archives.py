@@ -6,7 +6,7 @@ from typing import Any
 
 import waymaker_core.node.opening as opening
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.node.lives import Lives
+from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.stream.state import StreamState
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.swarm import Plan
@@ -22,10 +22,10 @@ def _interrupting(plan: Plan) -> bool:
 
 
 def _before_its_end(original: Any) -> Any:
-    def find(self: Lives, principal: Any, name: str) -> Any:
-        life = self._state.catalogue.find(principal.account, name)
+    def find(self: StreamRegistry, principal: Any, name: str) -> Any:
+        life = self._state.catalog.find(principal.account, name)
         if life is not None and life.importing:
-            return self._state.hosted[life.stream_id]
+            return self._state.replicas[life.stream_id]
         return original(self, principal, name)
 
     return find
@@ -33,7 +33,7 @@ def _before_its_end(original: Any) -> Any:
 
 def _half_a_stream(original: Any) -> Any:
     def begin(restoring: Any, *rest: Any) -> Any:
-        for life in restoring.catalogue.lives.values():
+        for life in restoring.catalog.lives.values():
             life.importing = False
         yield from original(restoring, *rest)
 
@@ -43,7 +43,7 @@ def _half_a_stream(original: Any) -> Any:
 ARCHIVES = {
     "import-seen-early": Mutant(
         "a stream that is being put back serves nobody before its end", ("archives",),
-        Lives, "find", _before_its_end, _archives,
+        StreamRegistry, "find", _before_its_end, _archives,
     ),
     "import-without-consumers": Mutant(
         "consumers are put back with their stream", ("archives",), Consumers, "import_records", giving([]), _archives,
@@ -54,6 +54,6 @@ ARCHIVES = {
     ),
     "import-half-kept": Mutant(
         "an import that a crash interrupts leaves nothing", ("archives", "lives apart"),
-        opening, "_begin_new_lives", _half_a_stream, _interrupting,
+        opening, "_begin_new_incarnations", _half_a_stream, _interrupting,
     ),
 }  # fmt: skip

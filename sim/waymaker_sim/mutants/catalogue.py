@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waymaker_core.catalogue import Catalogue
+from waymaker_core.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.registry import Registry
 from waymaker_core.node.restoring import Restoring
@@ -26,7 +26,7 @@ def _without(kind: type) -> Any:
     def make(original: Any) -> Any:
         def apply(self: Any, position: int, record: Any) -> None:
             if isinstance(record, kind):
-                self.catalogue_position = position
+                self.catalog_position = position
             else:
                 original(self, position, record)
 
@@ -55,18 +55,18 @@ def _still_there(_: Any) -> Any:
     return lambda self, account, name: None
 
 
-CATALOGUE = {
+CATALOG = {
     "reuse-ids": Mutant(
         "an id of a life is drawn once", ("recovery honest", "lives apart", "one history"),
-        Catalogue, "draw_id", _in_flight_twice,
+        Catalog, "draw_id", _in_flight_twice,
     ),
     "forget-deletions": Mutant(
         "a stream that was deleted stays so after a restart", ("lives apart", "acked survives", "recovery honest"),
-        Restoring, "_apply_to_catalogue", _without(StreamDeleted),
+        Restoring, "_apply_to_catalog", _without(StreamDeleted),
     ),
     "forget-updates": Mutant(
         "new settings hold after a restart", ("acked survives", "recovery twice"),
-        Restoring, "_apply_to_catalogue", _without(StreamUpdated),
+        Restoring, "_apply_to_catalog", _without(StreamUpdated),
     ),
     "consumer-comes-back": Mutant(
         "a consumer that was deleted stays so after a restart", ("lives apart", "recovery twice"),
@@ -77,7 +77,7 @@ CATALOGUE = {
         Consumers, "apply", _never_begun,
     ),
     "create-twice": Mutant(
-        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalogue, "will_be", _still_there,
+        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "will_be", _still_there,
     ),
     "delete-nobody": Mutant(
         "a consumer whose deletion is confirmed is gone", ("lives apart",), Registry, "deleted", giving(None),

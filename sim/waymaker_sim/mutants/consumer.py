@@ -100,7 +100,7 @@ def _after_any_stop(original: Any) -> Any:
 
 
 def _at_once_at_any_rate(original: Any) -> Any:
-    return lambda self, hosted, dropped_only=False: original(self, hosted, dropped_only=False)
+    return lambda self, replica, dropped_only=False: original(self, replica, dropped_only=False)
 
 
 def _orderly(plan: Plan) -> bool:

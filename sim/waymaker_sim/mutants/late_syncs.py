@@ -37,7 +37,7 @@ def _last_segment_only(original: Any) -> Any:
 
 def _creating_late(original: Any) -> Any:
     def must_sync(item: Any) -> bool:
-        created = item.hosted is None or isinstance(item.record, ConsumerCreated)
+        created = item.replica is None or isinstance(item.record, ConsumerCreated)
         return not created and bool(original(item))
 
     return must_sync

@@ -66,12 +66,12 @@ LATER = 20
 
 
 def _later(original: Any) -> Any:
-    def arm(self: Retention, hosted: Any) -> None:
-        original(self, hosted)
+    def arm(self: Retention, replica: Any) -> None:
+        original(self, replica)
         timers = self._state.timers
-        due_ns = timers.deadline(Timer.AGE, hosted.id)
+        due_ns = timers.deadline(Timer.AGE, replica.id)
         if due_ns is not None:
-            timers.arm(Timer.AGE, hosted.id, due_ns + LATER * self._interval_ns)
+            timers.arm(Timer.AGE, replica.id, due_ns + LATER * self._interval_ns)
 
     return arm
 

@@ -17,17 +17,17 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 def _knowing_only_its_own(original: Any) -> Any:
     """Tail files count from the first that this process made."""
 
-    def note(self: Tails, hosted: Any) -> None:
+    def note(self: Tails, replica: Any) -> None:
         if self._bytes:
-            original(self, hosted)
+            original(self, replica)
 
     return note
 
 
 def _remembering_streams(original: Any) -> Any:
-    def reply_messages(self: NodeState, token: Any, hosted: Any, messages: Any) -> None:
-        original(self, token, hosted, messages)
-        vars(self).setdefault("remembered", []).append(hosted)
+    def reply_messages(self: NodeState, token: Any, replica: Any, messages: Any) -> None:
+        original(self, token, replica, messages)
+        vars(self).setdefault("remembered", []).append(replica)
 
     return reply_messages
 

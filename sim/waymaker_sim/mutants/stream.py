@@ -43,9 +43,9 @@ def _back_to_the_living(original: Any) -> Any:
 
 
 def _answering_ahead(original: Any) -> Any:
-    def commit(self: Publishing, call: Any, hosted: Any, decision: Any, *rest: Any) -> None:
+    def commit(self: Publishing, call: Any, replica: Any, decision: Any, *rest: Any) -> None:
         decision.rests_on_tail = False
-        original(self, call, hosted, decision, *rest)
+        original(self, call, replica, decision, *rest)
 
     return commit
 

@@ -14,7 +14,7 @@ from sortedcontainers import SortedDict
 from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
 from waymaker_core.outcomes import ALREADY_EXISTS, CodeError, exhausted
-from waymaker_core.records import CatalogueRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.records import CatalogRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Page
 from waymaker_core.types import StreamId
 
@@ -22,7 +22,7 @@ Name = tuple[str, str]
 """(account, name): what a name is looked up by. The only account today is the empty one."""
 
 
-class Life:
+class CatalogEntry:
     """One life of a stream, as the catalogue knows it. Plain data; `config` is replaced, never changed."""
 
     __slots__ = ("stream_id", "account", "config", "created_ms", "importing", "last_seq")
@@ -44,20 +44,20 @@ class Life:
         return (self.account, self.config.name)
 
 
-class Catalogue:
+class Catalog:
     """Committed lives by id and by name, and the overlay of decided names."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.next_id = 1
-        self.lives: dict[StreamId, Life] = {}
-        self._names: SortedDict[Name, Life] = SortedDict()
+        self.entries: dict[StreamId, CatalogEntry] = {}
+        self._names: SortedDict[Name, CatalogEntry] = SortedDict()
         self._decided: dict[Name, tuple[StreamId | None, int]] = {}
         """Name -> (the life it will mean, or None; how many decisions about it are under way)."""
 
     # ------------------------------------------------------------------ looking up
 
-    def find(self, account: str, name: str) -> Life | None:
+    def find(self, account: str, name: str) -> CatalogEntry | None:
         """The committed life of a name, importing ones included."""
         return self._names.get((account, name))
 
@@ -66,12 +66,12 @@ class Catalogue:
         decided = self._decided.get((account, name))
         if decided is not None:
             return decided[0]
-        life = self._names.get((account, name))
-        return None if life is None else life.stream_id
+        entry = self._names.get((account, name))
+        return None if entry is None else entry.stream_id
 
-    def is_going(self, life: Life) -> bool:
+    def is_going(self, entry: CatalogEntry) -> bool:
         """Whether the end of this life is decided and on its way."""
-        return bool(self._decided) and self.will_be(*life.key()) != life.stream_id
+        return bool(self._decided) and self.will_be(*entry.key()) != entry.stream_id
 
     def page(self, account: str, after: str, limit: int, byte_max: int) -> Page:
         """Names served, sorted, behind `after`: up to `limit` of them, and about `byte_max`."""
@@ -104,17 +104,17 @@ class Catalogue:
         """A new life under a free name. `config` is validated already."""
         if self.will_be(account, config.name) is not None:
             raise CodeError(ALREADY_EXISTS, f"stream {config.name!r} already exists; nothing was changed")
-        if len(self.lives) + len(self._decided) >= self.limits.streams_max:
+        if len(self.entries) + len(self._decided) >= self.limits.streams_max:
             raise exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
         return StreamCreated(self.draw_id(), config, now_ms, importing, last_seq)
 
-    def stage(self, record: CatalogueRecord, account: str = "") -> None:
+    def stage(self, record: CatalogRecord, account: str = "") -> None:
         """Lay a decided record over the names, until it is applied."""
         key, stream_id = self._means(record, account)
         _, under_way = self._decided.get(key, (None, 0))
         self._decided[key] = (stream_id, under_way + 1)
 
-    def unstage(self, record: CatalogueRecord, account: str = "") -> None:
+    def unstage(self, record: CatalogRecord, account: str = "") -> None:
         """Lift one decision about a name off the overlay; the last one lays the name bare."""
         key, _ = self._means(record, account)
         stream_id, under_way = self._decided.get(key, (None, 0))
@@ -123,29 +123,31 @@ class Catalogue:
         else:
             self._decided[key] = (stream_id, under_way - 1)
 
-    def _means(self, record: CatalogueRecord, account: str) -> tuple[Name, StreamId | None]:
+    def _means(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
         if isinstance(record, StreamCreated):
             return (account, record.config.name), StreamId(record.stream_id)
-        life = self.lives[StreamId(record.stream_id)]
-        return life.key(), None if isinstance(record, StreamDeleted) else life.stream_id
+        entry = self.entries[StreamId(record.stream_id)]
+        return entry.key(), None if isinstance(record, StreamDeleted) else entry.stream_id
 
     # ------------------------------------------------------------------ applying
 
-    def apply(self, record: CatalogueRecord, account: str = "") -> None:
+    def apply(self, record: CatalogRecord, account: str = "") -> None:
         """Make a committed record so. Of lives it does not know only a creation is heeded."""
         stream_id = StreamId(record.stream_id)
         self.next_id = max(self.next_id, stream_id + 1)
         if isinstance(record, StreamCreated):
-            life = Life(stream_id, account, record.config, record.created_ms, record.importing, record.last_seq)
-            assert life.key() not in self._names, "two lives of one name"
-            self.lives[stream_id] = life
-            self._names[life.key()] = life
+            entry = CatalogEntry(
+                stream_id, account, record.config, record.created_ms, record.importing, record.last_seq
+            )
+            assert entry.key() not in self._names, "two lives of one name"
+            self.entries[stream_id] = entry
+            self._names[entry.key()] = entry
             return
-        known = self.lives.get(stream_id)
+        known = self.entries.get(stream_id)
         if known is None:
             return
         if isinstance(record, StreamDeleted):
-            del self.lives[stream_id]
+            del self.entries[stream_id]
             del self._names[known.key()]
         elif isinstance(record, StreamUpdated):
             assert record.config.name == known.config.name
@@ -157,17 +159,17 @@ class Catalogue:
 
     # ------------------------------------------------------------------ snapshot
 
-    def snapshot(self) -> list[tuple[Life, StreamCreated]]:
+    def snapshot(self) -> list[tuple[CatalogEntry, StreamCreated]]:
         """Every life with the record that would make it as it is, in order of ids."""
         return [
-            (life, StreamCreated(life.stream_id, life.config, life.created_ms, life.importing, life.last_seq))
-            for life in sorted(self.lives.values(), key=lambda life: life.stream_id)
+            (entry, StreamCreated(entry.stream_id, entry.config, entry.created_ms, entry.importing, entry.last_seq))
+            for entry in sorted(self.entries.values(), key=lambda entry: entry.stream_id)
         ]
 
     def check(self) -> None:
         """Assert what always holds; for tests and simulation."""
-        assert len(self.lives) == len(self._names)
-        for stream_id, life in self.lives.items():
-            assert life.stream_id == stream_id < self.next_id
-            assert self._names[life.key()] is life
+        assert len(self.entries) == len(self._names)
+        for stream_id, entry in self.entries.items():
+            assert entry.stream_id == stream_id < self.next_id
+            assert self._names[entry.key()] is entry
         assert all(under_way > 0 for _, under_way in self._decided.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from waymaker_core.catalogue import Life
+from waymaker_core.catalog import CatalogEntry
 from waymaker_core.configs import StreamConfig
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.unreported import Unreported
@@ -24,14 +24,14 @@ class Subscription:
     """
 
     __slots__ = (
-        "token", "hosted", "consumer_id", "batch", "stop_when_empty", "messages", "bytes", "unreported", "window",
+        "token", "replica", "consumer_id", "batch", "stop_when_empty", "messages", "bytes", "unreported", "window",
         "unanswered", "answered", "sent",
     )  # fmt: skip
 
     def __init__(
         self,
         token: Token,
-        hosted: Hosted,
+        replica: StreamReplica,
         consumer_id: ConsumerId,
         batch: int,
         *,
@@ -39,7 +39,7 @@ class Subscription:
         window: int = 0,
     ) -> None:
         self.token = token
-        self.hosted = hosted
+        self.replica = replica
         self.consumer_id = consumer_id
         self.batch = batch
         self.stop_when_empty = stop_when_empty
@@ -89,18 +89,18 @@ def damage_of(failure: DiskFailure) -> Damage:
     return Damage(failure.path, failure.offset, failure.detail or failure.kind.value, at_start=False)
 
 
-class Hosted:
+class StreamReplica:
     """One life of a stream on this node. Plain data; the parts of the node act on it."""
 
     __slots__ = (
-        "life", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
+        "entry", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
         "dropping", "last_naks", "letters_kept_back", "judged_ns", "config_decided", "memory_ends",
         "memory_files", "memory_open", "memory_writes",
     )  # fmt: skip
 
-    def __init__(self, life: Life, stream: Stream, consumers: Consumers) -> None:
-        self.life = life
-        self.id: StreamId = life.stream_id
+    def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers) -> None:
+        self.entry = entry
+        self.id: StreamId = entry.stream_id
         self.stream = stream
         self.consumers = consumers
         self.position = stream.position
@@ -135,4 +135,4 @@ class Hosted:
     @property
     def name(self) -> str:
         """Its name, for messages and events."""
-        return self.life.config.name
+        return self.entry.config.name
