@@ -111,17 +111,17 @@ class Catalog:
     def stage(self, record: CatalogRecord, account: str = "") -> None:
         """Lay a decided record over the names, until it is applied."""
         key, stream_id = self._means(record, account)
-        _, under_way = self._decided.get(key, (None, 0))
-        self._decided[key] = (stream_id, under_way + 1)
+        _, in_flight = self._decided.get(key, (None, 0))
+        self._decided[key] = (stream_id, in_flight + 1)
 
     def unstage(self, record: CatalogRecord, account: str = "") -> None:
         """Lift one decision about a name off the overlay; the last one lays the name bare."""
         key, _ = self._means(record, account)
-        stream_id, under_way = self._decided.get(key, (None, 0))
-        if under_way <= 1:
+        stream_id, in_flight = self._decided.get(key, (None, 0))
+        if in_flight <= 1:
             self._decided.pop(key, None)
         else:
-            self._decided[key] = (stream_id, under_way - 1)
+            self._decided[key] = (stream_id, in_flight - 1)
 
     def _means(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
         if isinstance(record, StreamCreated):
@@ -172,4 +172,4 @@ class Catalog:
         for stream_id, entry in self.entries.items():
             assert entry.stream_id == stream_id < self.next_id
             assert self._names[entry.key()] is entry
-        assert all(under_way > 0 for _, under_way in self._decided.values())
+        assert all(in_flight > 0 for _, in_flight in self._decided.values())

@@ -427,19 +427,19 @@ class Answering:
         self.group = group
         self.delivered = delivered
         self.out: dict[int, Hold] = {}
-        self._under_way = False
+        self._in_flight = False
 
     def sent(self, kind: AckKind, seqs: list[int]) -> None:
         """It left."""
         if self.group is not None:
-            self._under_way = True
+            self._in_flight = True
             self.out = self.group.answering(kind, seqs)
 
     def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
         """It was answered or got lost. The sequences about which nothing else is on its way."""
-        if self.group is None or not self._under_way:
+        if self.group is None or not self._in_flight:
             return []
-        self._under_way = False
+        self._in_flight = False
         return self.group.heard(kind, seqs)
 
     def lost(self, kind: AckKind, seqs: list[int]) -> None:

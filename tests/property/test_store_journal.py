@@ -130,7 +130,7 @@ def test_an_ordinary_record_leaves_the_reserve_alone() -> None:
     assert count == 3
     with pytest.raises(JournalFull):
         append(writer, count + 1, 1000, ordinary=True)
-    assert writer.gathered_count == count
+    assert writer.pending_count == count
     for extra in range(3):
         append(writer, count + 1 + extra, 1000)
     with pytest.raises(JournalFull):

@@ -42,7 +42,7 @@ MARK_DELAY_NS = 1_000_000_000
 """How long after the last commit a node that has nothing to write says what is durable."""
 
 
-class Gathered:
+class PendingRecord:
     """One record on its way (or several publishes that become one): whose, its bodies, and the answers that wait for it.
 
     `replica` is None for the catalogue, whose records belong to an `account`.
@@ -74,7 +74,7 @@ class Gathered:
         self.chunk: Chunk | None = None
 
 
-Apply = Callable[[Gathered], None]
+Apply = Callable[[PendingRecord], None]
 
 
 class Commits:
@@ -87,15 +87,15 @@ class Commits:
         """The last position given to a record of the catalogue."""
         self._apply = apply
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
-        self._gathered: deque[Gathered] = deque()
-        self._gathered_bound = 0
-        self._gathered_largest = 0
+        self._pending: deque[PendingRecord] = deque()
+        self._pending_bytes_max = 0
+        self._pending_largest = 0
         """The greatest bound of a record since nothing had gathered."""
-        self._joining: dict[int, Gathered] = {}
+        self._joining: dict[int, PendingRecord] = {}
         """The last gathered record of a stream, where it is a publish that the next one may join."""
         self._logging: dict[int, StreamReplica] = {}
         """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
-        self._flying: list[Gathered] = []
+        self._in_flight: list[PendingRecord] = []
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -113,15 +113,17 @@ class Commits:
 
     def room_for(self, bound: int, *, ordinary: bool) -> bool:
         """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
-        return self.journal.fits(bound, ordinary, self._gathered_bound, self._gathered_largest)
+        return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
 
-    def add(self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int) -> Gathered:
+    def add(
+        self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
+    ) -> PendingRecord:
         """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
         if type(record) is PublishRecord:
             joined = self._join(replica, record, parts, bound, body_bytes)
             if joined is not None:
                 return joined
-        item = Gathered(replica, "", record, parts, bound, body_bytes)
+        item = PendingRecord(replica, "", record, parts, bound, body_bytes)
         self._enqueue(item)
         replica.uncommitted += 1
         if type(record) is PublishRecord:
@@ -132,25 +134,25 @@ class Commits:
                 self._logging[replica.id] = replica
         return item
 
-    def add_to_catalog(self, account: str, record: Record) -> Gathered:
+    def add_to_catalog(self, account: str, record: Record) -> PendingRecord:
         """Gather a record of the catalogue's log."""
-        item = Gathered(None, account, record, [], record_bound(record), 0)
+        item = PendingRecord(None, account, record, [], record_bound(record), 0)
         if isinstance(record, StreamUpdated):
             # What is decided under the new settings stands behind them in the journal.
             self._joining.pop(record.stream_id, None)
         self._enqueue(item)
         return item
 
-    def _enqueue(self, item: Gathered) -> None:
-        self._gathered.append(item)
-        self._gathered_bound += item.bound
-        self._gathered_largest = max(self._gathered_largest, item.bound)
+    def _enqueue(self, item: PendingRecord) -> None:
+        self._pending.append(item)
+        self._pending_bytes_max += item.bound
+        self._pending_largest = max(self._pending_largest, item.bound)
         self._state.stats.inflight_bytes += item.body_bytes
-        self._state.stats.gathered_records += 1
+        self._state.stats.pending_records += 1
 
     def _join(
         self, replica: StreamReplica, record: PublishRecord, parts: list[bytes], bound: int, body_bytes: int
-    ) -> Gathered | None:
+    ) -> PendingRecord | None:
         item = self._joining.get(replica.id)
         if item is None:
             return None
@@ -168,18 +170,18 @@ class Commits:
         item.messages += len(record.subjects)
         item.body_bytes += body_bytes
         item.bound += bound
-        self._gathered_bound += bound
-        self._gathered_largest = max(self._gathered_largest, item.bound)
+        self._pending_bytes_max += bound
+        self._pending_largest = max(self._pending_largest, item.bound)
         self._state.stats.inflight_bytes += body_bytes
         return item
 
     # ------------------------------------------------------------------ answers that wait
 
-    def last(self) -> Gathered | None:
+    def last(self) -> PendingRecord | None:
         """The youngest record under way: what rests on any of them may leave with it."""
-        if self._gathered:
-            return self._gathered[-1]
-        return self._flying[-1] if self._flying else None
+        if self._pending:
+            return self._pending[-1]
+        return self._in_flight[-1] if self._in_flight else None
 
     def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
         """Give an answer as soon as everything decided so far is committed; now, if nothing is under way."""
@@ -189,13 +191,13 @@ class Commits:
         else:
             last.replies.append((token, answer))
 
-    def under_way(self) -> list[Gathered]:
+    def in_flight_records(self) -> list[PendingRecord]:
         """Every record that is decided and not applied, in order."""
-        return [*self._flying, *self._gathered]
+        return [*self._in_flight, *self._pending]
 
     def idle(self) -> bool:
         """Whether nothing has gathered and nothing is being written."""
-        return not self._ops and not self._gathered and not self._sync_due
+        return not self._ops and not self._pending and not self._sync_due
 
     @property
     def wants_flush(self) -> bool:
@@ -206,24 +208,24 @@ class Commits:
 
     def flush(self) -> None:
         """Write what has gathered, unless a batch is being written."""
-        if self._ops or self.failed is not None or not (self._gathered or self._sync_due):
+        if self._ops or self.failed is not None or not (self._pending or self._sync_due):
             return
         self._log_deliveries()
         limits, ops, taken = self._state.limits, self._ops, 0
-        while self._gathered:
-            item = self._gathered[0]
-            if (self._flying and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
+        while self._pending:
+            item = self._pending[0]
+            if (self._in_flight and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
                 break
             taken += item.bound
-            self._gathered.popleft()
-            self._gathered_bound -= item.bound
-            self._flying.append(item)
-        if not self._gathered:
-            self._gathered_largest = 0
+            self._pending.popleft()
+            self._pending_bytes_max -= item.bound
+            self._in_flight.append(item)
+        if not self._pending:
+            self._pending_largest = 0
         self._joining.clear()
-        if self._flying:
+        if self._in_flight:
             self.room_changes += 1
-        if self._flying or self._sync_due:
+        if self._in_flight or self._sync_due:
             self._write()
 
     def _log_deliveries(self) -> None:
@@ -237,7 +239,7 @@ class Commits:
             for record in replica.consumers.delivered_records(self._state.now):
                 self.add(replica, record, [], record_bound(record), 0)
 
-    def _place(self, item: Gathered, ops: list[DiskOp]) -> bool:
+    def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
         """Give a record its position and its place; False where the journal has no room for it yet."""
         record = item.records[0]
         if len(item.records) > 1:
@@ -265,7 +267,7 @@ class Commits:
             replica.position = position
         return True
 
-    def _place_in_memory(self, replica: StreamReplica, item: Gathered, ops: list[DiskOp]) -> None:
+    def _place_in_memory(self, replica: StreamReplica, item: PendingRecord, ops: list[DiskOp]) -> None:
         """An ephemeral stream's bodies go to memory; its records go nowhere."""
         record = item.record
         messages = record.copies if isinstance(record, DropRecord) else record
@@ -286,7 +288,7 @@ class Commits:
         ops.append(Write(path, offset, [body], [(offset, body)]))
 
     def _write(self) -> None:
-        sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._flying))
+        sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
         self._flush = self.journal.flush(sync)
         self._sync_due = False
         if self._flush is not None:
@@ -303,9 +305,9 @@ class Commits:
     # ------------------------------------------------------------------ written
 
     def _written(self, _results: list[object]) -> None:
-        state, stats, flush, flying = self._state, self._state.stats, self._flush, self._flying
+        state, stats, flush, in_flight = self._state, self._state.stats, self._flush, self._in_flight
         self.stalled = False
-        self._ops, self._flush, self._flying = [], None, []
+        self._ops, self._flush, self._in_flight = [], None, []
         if flush is not None:
             self.journal.done(flush)
             self.committed_end = flush.end
@@ -313,12 +315,12 @@ class Commits:
             if flush.synced:
                 stats.count_sync(state.now.mono_ns - self._started_ns)
             self._arm_sync(flush.synced)
-        if flying:
+        if in_flight:
             stats.commits += 1
-            stats.records_committed += len(flying)
-        for item in flying:
+            stats.records_committed += len(in_flight)
+        for item in in_flight:
             stats.inflight_bytes -= item.body_bytes
-            stats.gathered_records -= 1
+            stats.pending_records -= 1
             replica = item.replica
             if replica is not None:
                 replica.uncommitted -= 1
@@ -373,7 +375,7 @@ class Commits:
         self._sync_due = True
 
 
-def _must_sync(item: Gathered) -> bool:
+def _must_sync(item: PendingRecord) -> bool:
     """Whether a record does not wait for the interval: a change of the catalogue, a consumer's creation, or sequences that no
     synced record has reserved.
 

@@ -29,7 +29,7 @@ class Jobs:
         effects.append(Job(job_id, lane, ops))
         return job_id
 
-    def under_way(self, lane: Lane) -> int:
+    def in_flight(self, lane: Lane) -> int:
         """How many jobs of a lane have not ended."""
         return self._in_lane[lane]
 

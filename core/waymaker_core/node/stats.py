@@ -20,7 +20,7 @@ class NodeStats:
         "records_committed", "commits",
         "journal_bytes_written", "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads",
         "index_evictions", "unreadable", "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
-        "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "gathered_records",
+        "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "pending_records",
         "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes", "quarantined_streams", "disk_full",
         "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
     )  # fmt: skip
@@ -81,7 +81,7 @@ class NodeStats:
         """Calls waiting for an index to be read or for an earlier change of their stream to be committed."""
         self.inflight_bytes = 0
         """Publish bytes admitted and not yet committed."""
-        self.gathered_records = 0
+        self.pending_records = 0
         """Records decided and not yet committed."""
         self.journal_bytes = 0
         """Size of the journal segments that exist."""

@@ -9,7 +9,7 @@ from waymaker_core.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.effects import EventKind
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.commits import Gathered
+from waymaker_core.node.commits import PendingRecord
 from waymaker_core.node.garbage import Garbage
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
@@ -112,14 +112,14 @@ class StreamRegistry:
 
     # ------------------------------------------------------------------ applying
 
-    def apply(self, item: Gathered) -> None:
+    def apply(self, item: PendingRecord) -> None:
         """Make a committed record so."""
         if item.replica is None:
             self._apply_to_catalog(item)
         elif self._state.replicas.get(item.replica.id) is item.replica:
             self._apply_to_stream(item.replica, item)
 
-    def _apply_to_stream(self, replica: StreamReplica, item: Gathered) -> None:
+    def _apply_to_stream(self, replica: StreamReplica, item: PendingRecord) -> None:
         state, record, chunk = self._state, item.record, item.chunk
         kind = type(record)
         clock_ms = replica.stream.clock_ms
@@ -146,7 +146,7 @@ class StreamRegistry:
         if released:
             self._garbage.add(replica, released)
 
-    def _apply_other(self, replica: StreamReplica, item: Gathered) -> None:
+    def _apply_other(self, replica: StreamReplica, item: PendingRecord) -> None:
         stats, record = self._state.stats, item.record
         count, byte_count = replica.stream.count, replica.stream.bytes
         assert not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
@@ -180,7 +180,7 @@ class StreamRegistry:
             self.catalog_changed = True
             self._tell(replica, EventKind.CONSUMER_CREATED, record.config.name)
 
-    def _consumer_deleted(self, replica: StreamReplica, record: ConsumerDeleted, item: Gathered) -> None:
+    def _consumer_deleted(self, replica: StreamReplica, record: ConsumerDeleted, item: PendingRecord) -> None:
         consumer_id = ConsumerId(record.consumer_id)
         name = replica.consumers.name_of(consumer_id)
         self._state.stats.consumers -= 1
@@ -196,7 +196,7 @@ class StreamRegistry:
 
     # ------------------------------------------------------------------ the catalogue's records
 
-    def _apply_to_catalog(self, item: Gathered) -> None:
+    def _apply_to_catalog(self, item: PendingRecord) -> None:
         state, record = self._state, item.record
         assert isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
         catalog = state.catalog

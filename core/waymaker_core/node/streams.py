@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
-from waymaker_core.node.commits import Commits, Gathered, record_bound
+from waymaker_core.node.commits import Commits, PendingRecord, record_bound
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.outcomes import OK, Answer, exhausted, invalid
@@ -47,7 +47,7 @@ class Streams:
         self._commits = commits
         self._registry = registry
 
-    def _decide(self, account: str, record: CatalogRecord) -> Gathered:
+    def _decide(self, account: str, record: CatalogRecord) -> PendingRecord:
         """Stage a record of the catalogue and send it on to be committed."""
         self._state.catalog.stage(record, account)
         return self._commits.add_to_catalog(account, record)

@@ -126,7 +126,7 @@ class _Placed:
 
 
 class Journal:
-    """The writer. For reading: `gathered_bytes`, `gathered_count`, `durable` and `end` (addresses), `spares`, `free`."""
+    """The writer. For reading: `pending_bytes`, `pending_count`, `durable` and `end` (addresses), `spares`, `free`."""
 
     def __init__(self, state: JournalState, limits: Limits) -> None:
         assert state.segments, "a journal has a segment to write to"
@@ -141,7 +141,7 @@ class Journal:
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
         self._free_max = free_segments_max(limits)
         self._gather: list[_Placed] = []
-        self.gathered_bytes = 0
+        self.pending_bytes = 0
         self._data_end = self.end
         self._dirty: list[Segment] = []
         self._flush: Flush | None = None
@@ -157,7 +157,7 @@ class Journal:
         return last.base + last.end
 
     @property
-    def gathered_count(self) -> int:
+    def pending_count(self) -> int:
         """Records and marks that wait for a flush."""
         return len(self._gather)
 
@@ -232,7 +232,7 @@ class Journal:
         segment.end += size
         segment.size = max(segment.size, segment.end)
         self._gather.append(placed)
-        self.gathered_bytes += size
+        self.pending_bytes += size
         return placed
 
     def _roll(self) -> Segment:
@@ -252,7 +252,7 @@ class Journal:
         With `sync` it also syncs what earlier flushes left unsynced, even if nothing gathered.
         """
         assert self._flush is None, "one flush at a time"
-        taken, self._gather, self.gathered_bytes = self._gather, [], 0
+        taken, self._gather, self.pending_bytes = self._gather, [], 0
         if not taken and not (sync and self._dirty):
             return None
         ops: list[DiskOp] = []

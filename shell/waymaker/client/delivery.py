@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("waymaker.client")
 
-ACK_BATCHES_UNDER_WAY = 4
+ACK_BATCHES_IN_FLIGHT_MAX = 4
 """Unanswered acknowledgement batches of one consumer; past it the next one gathers."""
 ACK_BYTES = 10
 _parse = pb.MessagePb.FromString
@@ -252,7 +252,7 @@ class Acker:
         self.stream = stream
         self.consumer = consumer
         self.timeout = connection.options.timeout
-        self._under_way: set[Confirmation] = set()
+        self._in_flight: set[Confirmation] = set()
         self._waiting: deque[Confirmation] = deque()
         self._open: Confirmation | None = None
 
@@ -286,14 +286,14 @@ class Acker:
         return batch
 
     def _submit(self) -> None:
-        while self._waiting and len(self._under_way) < ACK_BATCHES_UNDER_WAY:
+        while self._waiting and len(self._in_flight) < ACK_BATCHES_IN_FLIGHT_MAX:
             batch = self._waiting[0]
             self.connection.submit(batch)
             self._waiting.popleft()
-            self._under_way.add(batch)
+            self._in_flight.add(batch)
 
     def ended(self, batch: Confirmation) -> None:
-        self._under_way.discard(batch)
+        self._in_flight.discard(batch)
         if batch is self._open:
             self._open = None
         if not self._waiting:
@@ -308,7 +308,7 @@ class Acker:
     async def flush(self, timeout: float | None = None) -> None:
         """Waits until everything said so far is confirmed, or has failed."""
         async with asyncio.timeout(timeout):
-            while batches := [*self._under_way, *self._waiting]:
+            while batches := [*self._in_flight, *self._waiting]:
                 for batch in batches:
                     try:
                         await batch.wait(timeout)
@@ -319,4 +319,4 @@ class Acker:
 
     @property
     def idle(self) -> bool:
-        return not self._under_way and not self._waiting
+        return not self._in_flight and not self._waiting

@@ -32,13 +32,13 @@ class Flow:
         self.error: WaymakerError | None = None
         self._connection = connection
         self._on_progress = on_progress
-        self._under_way: deque[Bulk] = deque()
+        self._in_flight: deque[Bulk] = deque()
 
     async def add(self, part: Bulk) -> None:
         """Takes a batch that was submitted, and waits while too much is under way; raises once one has failed."""
-        self._under_way.append(part)
-        while self._under_way:
-            first = self._under_way[0]
+        self._in_flight.append(part)
+        while self._in_flight:
+            first = self._in_flight[0]
             if not first.future.done() and self._bytes() < self._connection.options.window_bytes:
                 break
             await self._next()
@@ -46,23 +46,23 @@ class Flow:
             raise self.error
 
     def _bytes(self) -> int:
-        return sum(part.size for part in self._under_way)
+        return sum(part.size for part in self._in_flight)
 
     async def _next(self) -> None:
-        part = self._under_way[0]
+        part = self._in_flight[0]
         try:
             segment = await part.future
         except WaymakerError as error:
             self.error = self.error or error
             segment = Segment(0, part.taken, part.refused, failure=error)
-        self._under_way.popleft()
+        self._in_flight.popleft()
         self.results.add(segment)
         if self._on_progress is not None:
             self._on_progress(segment.count)
 
     async def settle(self) -> None:
         """Waits for everything under way."""
-        while self._under_way:
+        while self._in_flight:
             await self._next()
 
     def fail(self, error: WaymakerError) -> None:
@@ -71,7 +71,7 @@ class Flow:
 
     def abandon(self) -> None:
         """The caller went away: what was not sent will not be, the rest is not waited for."""
-        for part in self._under_way:
+        for part in self._in_flight:
             part.future.cancel()
 
 

@@ -1,7 +1,7 @@
 """Publishing: single messages that gather into batches, and many messages as columns.
 
-A `Gather` holds what tasks publish to one stream while it waits to be sent: one future a message. A `Bulk` holds a part of a
-`publish_many`: columns and one future. Neither is sent a second time after its outcome became unknown, except for messages
+A `PendingBatch` holds what tasks publish to one stream while it waits to be sent: one future a message. A `Bulk` holds a part
+of a `publish_many`: columns and one future. Neither is sent a second time after its outcome became unknown, except for messages
 with `expected_last_seq`: the server stores such a message at most once, whatever happens to the answer.
 """
 
@@ -139,7 +139,7 @@ class _Columns(Work):
 # ------------------------------------------------------------------------------------------- single
 
 
-class Gather(_Columns):
+class PendingBatch(_Columns):
     """Messages of tasks that publish one each; every one has its own future and deadline."""
 
     __slots__ = ("futures", "deadlines", "publisher")
@@ -151,7 +151,7 @@ class Gather(_Columns):
         self.publisher = publisher
 
     def fill(self, frame: pl.Frame) -> bool:
-        self.publisher.close_gather(self)
+        self.publisher.close_batch(self)
         if any(future.done() for future in self.futures):
             self._keep([at for at, future in enumerate(self.futures) if not future.done()])
         if not self.futures:
@@ -181,7 +181,7 @@ class Gather(_Columns):
         return None
 
     def fail(self, error: WaymakerError) -> None:
-        self.publisher.close_gather(self)
+        self.publisher.close_batch(self)
         for future in self.futures:
             if not future.done():
                 future.set_exception(error)
@@ -211,7 +211,7 @@ class Gather(_Columns):
         self.deadline = min(left, default=None)
         if any(not future.done() for future in self.futures):
             return False
-        self.publisher.close_gather(self)
+        self.publisher.close_batch(self)
         return True
 
     def _keep(self, places: list[int]) -> None:
@@ -234,7 +234,7 @@ class Publisher:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._open: dict[str, Gather] = {}
+        self._open: dict[str, PendingBatch] = {}
 
     @property
     def messages_max(self) -> int:
@@ -254,7 +254,7 @@ class Publisher:
         size = message_size(subject, payload, pairs, self._connection.welcome.message_bytes_max)
         gather = self._open.get(stream)
         if gather is None:
-            gather = Gather(stream, self)
+            gather = PendingBatch(stream, self)
             self._connection.submit(gather)
             self._open[stream] = gather
         gather.put(subject, payload, pairs, time_ms, at_seq, size)
@@ -265,10 +265,10 @@ class Publisher:
             gather.deadline = deadline
             self._connection.watch_deadline(deadline)
         if gather.full:
-            self.close_gather(gather)
+            self.close_batch(gather)
         return future
 
-    def close_gather(self, gather: Gather) -> None:
+    def close_batch(self, gather: PendingBatch) -> None:
         """No further message joins this one."""
         if self._open.get(gather.stream) is gather:
             del self._open[gather.stream]

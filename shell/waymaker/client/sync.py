@@ -44,7 +44,7 @@ T = TypeVar("T")
 PART_MESSAGES = 16_384
 """Messages handed over to the loop's thread at a time."""
 PART_BYTES = 16 * BATCH_BYTES_TARGET
-PARTS_UNDER_WAY = 2
+PARTS_IN_FLIGHT_MAX = 2
 PIECES_WAITING = 4
 
 
@@ -182,7 +182,7 @@ class SyncClient:
             for part in _parts(messages):
                 previous = self._submit(send(part, previous))
                 under_way.append(previous)
-                while len(under_way) >= PARTS_UNDER_WAY:
+                while len(under_way) >= PARTS_IN_FLIGHT_MAX:
                     settle()
             while under_way:
                 settle()

@@ -77,7 +77,7 @@ def _without_syncs(original: Any) -> Any:
 
 def _answering_first(original: Any) -> Any:
     def start(self: Any) -> None:
-        for item in self._flying:
+        for item in self._in_flight:
             for token, answer in item.replies:
                 self._state.reply(token, answer)
             item.replies = []
