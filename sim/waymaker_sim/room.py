@@ -15,7 +15,7 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import CreateStream, DeleteStream, Publish, Request, UpdateStream
-from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS
+from waymaker_core.store.paths import BLOCKS, JOURNAL, SHARED_BLOCKS
 from waymaker_sim.audit import Asker, Seen
 from waymaker_sim.checks import listed, require
 from waymaker_sim.disk import DiskFaults
@@ -48,7 +48,7 @@ SYNCS_BETWEEN: Final = 10
 def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     """Delete all that there is, write until checkpoints have passed, and look what is left."""
     limits = process.config.limits
-    old = _files(process, BLOCKS) | _files(process, TAILS)
+    old = _files(process, BLOCKS) | _files(process, SHARED_BLOCKS)
     kept = _in_memory(process)
     for name in before:
         _ask(asker, DeleteStream(name))
@@ -57,12 +57,12 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
     _fill(process, asker, limits)
     process.events.run_until(process.events.now_ns + SECOND + 2 * process.config.sync_interval_ms * MS)
     _check_memory(process, kept)
-    left = _files(process, BLOCKS) | _files(process, TAILS)
+    left = _files(process, BLOCKS) | _files(process, SHARED_BLOCKS)
     require(
         not old & left, "room given back", f"all streams are gone, and still there are {listed(sorted(old & left))}"
     )
     _check_dead(process, limits)
-    for folder in (BLOCKS, TAILS):
+    for folder in (BLOCKS, SHARED_BLOCKS):
         count = len(_files(process, folder))
         require(count <= FILES_KEPT, "room given back", f"{count} files in {folder}/ for {KEPT} messages")
     _prune_when_full(process, asker, limits)
@@ -97,7 +97,7 @@ def _one_message(stream: str, size: int) -> Publish:
 
 def _check_dead(process: Process, limits: Limits) -> None:
     """Require that block and tail files hold little more than what lives: two blocks of one stream, and the ring."""
-    paths = _files(process, BLOCKS) | _files(process, TAILS)
+    paths = _files(process, BLOCKS) | _files(process, SHARED_BLOCKS)
     stored = sum(process.disk.length(path) for path in sorted(paths))
     live = 3 * KEPT * _message_bytes(limits)
     most = STORED_TO_LIVE * live + len(paths) * FILE_BYTES

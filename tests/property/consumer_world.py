@@ -35,7 +35,7 @@ class ConsumerWorld:
         self.consumers = Consumers(self.stream, limits)
         self.consumers.resume(self.now, complete=True)
         self.log: list[tuple[StreamRecord, Chunk | None]] = []
-        self.tail: list[tuple[StreamRecord, Chunk | None]] = []
+        self.overlay: list[tuple[StreamRecord, Chunk | None]] = []
         self.snapshot: tuple[int, bytes] | None = None
         self.bodies: dict[int, bytes] = {}
         self.next_id = 2
@@ -53,7 +53,7 @@ class ConsumerWorld:
         body = b"".join(parts)
         self._file += 1
         chunk = Chunk(f"journal/{self._file}", 0, len(body), 0) if body else None
-        self.tail.append((record, chunk))
+        self.overlay.append((record, chunk))
         copies = record.copies if isinstance(record, DropRecord) else record
         if isinstance(copies, PublishRecord):
             at = 0
@@ -63,8 +63,8 @@ class ConsumerWorld:
 
     def commit(self, count: int | None = None) -> None:
         """The first records of the tail are committed, all without a number."""
-        count = len(self.tail) if count is None else count
-        done, self.tail = self.tail[:count], self.tail[count:]
+        count = len(self.overlay) if count is None else count
+        done, self.overlay = self.overlay[:count], self.overlay[count:]
         for record, chunk in done:
             self.log.append((record, chunk))
             self._apply(record, chunk, len(self.log))
@@ -88,8 +88,8 @@ class ConsumerWorld:
         if orderly:
             self.log_deliveries()
             self.commit()
-        self.log.extend(self.tail[:survives])
-        self.tail = []
+        self.log.extend(self.overlay[:survives])
+        self.overlay = []
         position = 0
         if self.snapshot is None:
             self.stream = Stream(StreamId(1), self.config, 1_000, self.limits)

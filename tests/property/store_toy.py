@@ -15,7 +15,7 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk, Delete, DiskFailure, FailureKind, ReadChunk
 from waymaker_core.limits import KIB, Limits
 from waymaker_core.records import PruneRecord, PublishRecord, Record, StreamCreated, StreamDeleted
-from waymaker_core.store.block_file import finish_ops, plan_tail
+from waymaker_core.store.block_file import finish_ops, plan_shared_file
 from waymaker_core.store.checkpoint import CheckpointWriter, decode_state, encode_state
 from waymaker_core.store.errors import JournalFull
 from waymaker_core.store.journal import Flush, Journal
@@ -242,7 +242,7 @@ class ToyNode:
         for stream_id in [s for s in self.history.stored if s not in self.history.alive]:
             del self.history.stored[stream_id]
         if places:
-            plan = plan_tail(self.key, self.manifest.draw_file(), [self.history.stored[s][i] for s, i in places])
+            plan = plan_shared_file(self.key, self.manifest.draw_file(), [self.history.stored[s][i] for s, i in places])
             results = self.disk.run(plan.ops)
             crcs = results[-1]
             assert isinstance(crcs, list)

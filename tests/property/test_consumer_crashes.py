@@ -116,7 +116,7 @@ class ConsumersThroughCrashes(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        self.settle([record for record, _ in self.world.tail])
+        self.settle([record for record, _ in self.world.overlay])
         self.world.commit()
         self.note_new()
 
@@ -142,8 +142,8 @@ class ConsumersThroughCrashes(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
-        survives = data.draw(st.integers(0, len(self.world.tail)))
-        self.settle([record for record, _ in self.world.tail[:survives]])
+        survives = data.draw(st.integers(0, len(self.world.overlay)))
+        self.settle([record for record, _ in self.world.overlay[:survives]])
         self.world.restart(survives=survives)
         self.note_new()
         self.holders.clear()

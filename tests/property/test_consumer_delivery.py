@@ -84,7 +84,7 @@ def test_what_is_not_pending_cannot_be_answered() -> None:
     w.ack(c, 1)
     for kind in (ACK, TERM, NAK, IN_PROGRESS):
         assert w.answer(c, kind, [0, 1, 2, 3, (1 << 64) - 1]) == 0
-    assert w.tail == []
+    assert w.overlay == []
     assert w.fetch(c, 5) == [(2, 1)]
 
 

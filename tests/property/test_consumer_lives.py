@@ -62,7 +62,7 @@ def test_creating_the_same_again_is_fine_and_another_under_its_name_is_not() -> 
     w = world()
     w.create(consumer(max_deliver=5))
     again = w.consumers.decide_create(ConsumerId(50), consumer(), 5)
-    assert again.record is None and not again.rests_on_tail
+    assert again.record is None and not again.depends_on_uncommitted
     with pytest.raises(CodeError) as caught:
         w.consumers.decide_create(ConsumerId(50), consumer(max_deliver=6), 5)
     assert caught.value.code == "already_exists"
@@ -72,7 +72,7 @@ def test_a_creation_on_its_way_counts_for_later_decisions() -> None:
     w = world(limits=Limits(consumers_max=1))
     decision = w.consumers.decide_create(ConsumerId(50), consumer(), 5)
     again = w.consumers.decide_create(ConsumerId(51), consumer(), 6)
-    assert again.record is None and again.rests_on_tail
+    assert again.record is None and again.depends_on_uncommitted
     with pytest.raises(RefusedError):
         w.consumers.decide_create(ConsumerId(51), consumer("d"), 6)
     with pytest.raises(CodeError):

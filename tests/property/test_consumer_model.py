@@ -273,7 +273,7 @@ class ConsumersAgainstRules(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        records = [record for record, _ in self.world.tail]
+        records = [record for record, _ in self.world.overlay]
         self.world.commit()
         for record in records:
             if isinstance(record, AckRecord | DropRecord):

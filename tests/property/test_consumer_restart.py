@@ -329,9 +329,9 @@ def test_a_tail_that_is_cut_off_leaves_no_trace() -> None:
     w.answer(two, TERM, [4])
     w.consumers.decide_delete("one")
     w.consumers.decide_create(ConsumerId(60), consumer("three"), 5)
-    w.consumers.cut_tail()
-    w.stream.cut_tail()
-    w.tail = []
+    w.consumers.discard_uncommitted()
+    w.stream.discard_uncommitted()
+    w.overlay = []
     w.check()
     assert w.consumers.find("one") == one
     assert w.ack(one, 1, 3) == 2
@@ -390,7 +390,7 @@ def test_half_of_a_log_of_deliveries_is_half_as_good() -> None:
     w.fetch(one, 2)
     w.fetch(two, 2)
     w.log_deliveries()
-    assert len(w.tail) == 2
+    assert len(w.overlay) == 2
     w.restart(survives=1)
     w.check()
     assert w.consumers.info(one).pending == 2

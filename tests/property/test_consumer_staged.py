@@ -31,9 +31,9 @@ def stage(w: ConsumerWorld, config: ConsumerConfig) -> ConsumerId:
 
 def cut(w: ConsumerWorld) -> None:
     """What is staged will never be committed."""
-    w.consumers.cut_tail()
-    w.stream.cut_tail()
-    w.tail = []
+    w.consumers.discard_uncommitted()
+    w.stream.discard_uncommitted()
+    w.overlay = []
     w.check()
 
 

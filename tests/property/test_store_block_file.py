@@ -23,7 +23,7 @@ from waymaker_core.store.block_file import (
     finish_ops,
     index_ops,
     plan_block,
-    plan_tail,
+    plan_shared_file,
     subject_section,
 )
 from waymaker_core.store.block_index import EncodedSubjects
@@ -192,7 +192,7 @@ def test_copied_chunks_hold_what_was_kept_in_parts_of_bounded_size(
 
 def test_an_index_lies_behind_the_last_part_and_everything_is_synced_with_its_name() -> None:
     disk = MemoryDisk()
-    plan = plan_tail(KEY, 5, sources(disk, [b"abc"]))
+    plan = plan_shared_file(KEY, 5, sources(disk, [b"abc"]))
     disk.run(plan.ops)
     ops, location = index_ops(plan.path, plan.end, b"an index")
     disk.run(ops)
@@ -204,7 +204,7 @@ def test_an_index_lies_behind_the_last_part_and_everything_is_synced_with_its_na
 
 def test_a_flipped_bit_anywhere_in_a_file_s_header_is_found() -> None:
     disk = MemoryDisk()
-    plan = plan_tail(KEY, 5, sources(disk, [b"abc"]))
+    plan = plan_shared_file(KEY, 5, sources(disk, [b"abc"]))
     disk.run(plan.ops)
     header = bytes(disk.names[plan.path].content[:FILE_HEADER_BYTES])
     check_file_header(KEY, plan.path, 5, header)

@@ -93,7 +93,7 @@ def test_numbers_come_back_out_of_paths(stream_id: int, number: int) -> None:
     assert paths.segment_number(paths.segment_path(number).removeprefix("journal/")) == number
     for folder, path in (
         (paths.BLOCKS, paths.block_path(stream_id, number)),
-        (paths.TAILS, paths.tail_path(number)),
+        (paths.SHARED_BLOCKS, paths.shared_block_path(number)),
         (paths.CHECKPOINTS, paths.checkpoint_path(number)),
     ):
         assert paths.file_number(folder, path.removeprefix(folder + "/")) == number
@@ -112,7 +112,7 @@ def test_a_foreign_name_is_not_a_segment(name: str) -> None:
     ["", "1", ".blk", "1-.blk", "-1.blk", "01-1.blk", "1-1.blk.tmp", "1-1-1.blk", "x-1.blk", "1.tail~", "+1.tail"],
 )
 def test_a_foreign_name_is_no_block_tail_or_checkpoint(name: str) -> None:
-    for folder in (paths.BLOCKS, paths.TAILS, paths.CHECKPOINTS):
+    for folder in (paths.BLOCKS, paths.SHARED_BLOCKS, paths.CHECKPOINTS):
         assert paths.file_number(folder, name) is None
     assert paths.block_owner(f"blocks/{name}") is None
     assert paths.block_owner("tails/1.tail") is None

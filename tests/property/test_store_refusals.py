@@ -18,7 +18,7 @@ from waymaker_core.records import (
     PublishRecord,
     StreamCreated,
 )
-from waymaker_core.store.block_file import check_file_header, plan_tail
+from waymaker_core.store.block_file import check_file_header, plan_shared_file
 from waymaker_core.store.block_index import (
     HOLE,
     INDEX_HEAD_BYTES,
@@ -67,7 +67,7 @@ def test_a_segment_of_a_version_to_come_is_refused_by_name() -> None:
 
 
 def test_a_block_or_tail_of_a_version_to_come_is_refused_by_name() -> None:
-    plan = plan_tail(KEY, 5, [Chunk("journal/1.seg", 0, 3, 0)])
+    plan = plan_shared_file(KEY, 5, [Chunk("journal/1.seg", 0, 3, 0)])
     write = plan.ops[0]
     assert isinstance(write, Write)
     header = b"".join(write.parts)

@@ -188,5 +188,5 @@ def test_replay_gives_the_same_and_stamps_stay_within_the_bound(moves: list[tupl
             twin.stream.apply(position, again, None)
         twin.stream.check()
         assert twin.stream.corrections == bench.stream.corrections
-        assert twin.stream.tail.clock_ms == bench.stream.tail.clock_ms == bench.stream.clock_ms
+        assert twin.stream.overlay.clock_ms == bench.stream.overlay.clock_ms == bench.stream.clock_ms
         assert twin.live() == bench.live()

@@ -20,65 +20,65 @@ from waymaker_core.requests import ImportBatch
 from waymaker_core.stream import NeedBlocks, Stream, admission, retention, subject_caps, validate
 from waymaker_core.stream.block import SKIPS_MAX, Block
 from waymaker_core.stream.columns import PATTERNS_MAX, Columns
+from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.stream.tail import Tail
 from waymaker_core.subjects import Pattern
 from waymaker_core.types import StreamId
 
 # ---------------------------------------------------------------- the tail
 
 
-def staged_import() -> Tail:
+def staged_import() -> Overlay:
     """Messages at 3, 5 and 9 wait; blocks are of four."""
-    tail = Tail(4)
-    tail.stage_publish(array("Q", [3, 5, 9]), 3, ["a", "b", "a"], array("I", [1, 2, 3]), array("q", [0] * 3))
-    return tail
+    overlay = Overlay(4)
+    overlay.stage_publish(array("Q", [3, 5, 9]), 3, ["a", "b", "a"], array("I", [1, 2, 3]), array("q", [0] * 3))
+    return overlay
 
 
 def test_a_staged_import_is_found_at_its_sequences_and_not_between_them() -> None:
-    tail = staged_import()
-    (staged,) = tail.staged
-    assert [tail.find(seq) for seq in (3, 5, 9)] == [(staged, 0), (staged, 1), (staged, 2)]
-    assert [tail.find(seq) for seq in (2, 4, 8, 10)] == [None] * 4
+    overlay = staged_import()
+    (staged,) = overlay.staged
+    assert [overlay.find(seq) for seq in (3, 5, 9)] == [(staged, 0), (staged, 1), (staged, 2)]
+    assert [overlay.find(seq) for seq in (2, 4, 8, 10)] == [None] * 4
     assert [staged.entry_from(seq) for seq in (1, 3, 4, 6, 9, 10)] == [0, 0, 1, 2, 2, 3]
-    assert tail.seqs_at("a") == [3, 9]
-    assert tail.blocks == {0: [1, 1], 1: [1, 2], 2: [1, 3]}
+    assert overlay.seqs_at("a") == [3, 9]
+    assert overlay.blocks == {0: [1, 1], 1: [1, 2], 2: [1, 3]}
 
 
 def test_deletions_that_were_never_staged_are_told_from_those_that_were() -> None:
-    tail = Tail(4)
-    tail.reset(4, 4, 40, 0, 0)
-    tail.stage_drop(2, 10)
-    assert tail.drops_applied(0, [1, 2, 3]) == [1, 3]
-    assert tail.drops == {}
-    assert tail.blocks == {}
+    overlay = Overlay(4)
+    overlay.reset(4, 4, 40, 0, 0)
+    overlay.stage_drop(2, 10)
+    assert overlay.drops_applied(0, [1, 2, 3]) == [1, 3]
+    assert overlay.drops == {}
+    assert overlay.blocks == {}
 
 
 def test_what_is_remembered_of_staged_subjects_stays_bounded_and_right() -> None:
     """The tail never empties: one publish is committed when the next one is already staged."""
-    tail = Tail(4)
-    tail.latest_max = 3
+    overlay = Overlay(4)
+    overlay.latest_max = 3
     forgotten = 0
     for seq in range(1, 40):
-        tail.stage_publish(None, seq, [f"s{seq}"], array("I", [1]), array("q", [0]))
-        before = len(tail.latest)
-        assert tail.latest_at(f"s{seq}") == seq
-        forgotten += len(tail.latest) < before
-        assert tail.latest_at(f"s{seq - 1}") == seq - 1
-        tail.publish_applied(seq - 1)
+        overlay.stage_publish(None, seq, [f"s{seq}"], array("I", [1]), array("q", [0]))
+        before = len(overlay.latest)
+        assert overlay.latest_at(f"s{seq}") == seq
+        forgotten += len(overlay.latest) < before
+        assert overlay.latest_at(f"s{seq - 1}") == seq - 1
+        overlay.publish_applied(seq - 1)
     assert forgotten == 1, "and then it may grow to the ordinary bound"
 
 
 def test_the_projection_s_newest_is_the_newest_staged_one_that_is_not_dropped() -> None:
     bench = Bench()
     bench.publish("a", "b")
-    tail = bench.stream.tail
-    tail.stage_publish(None, 3, ["a", "a"], array("I", [1, 1]), array("q", [0, 0]))
+    overlay = bench.stream.overlay
+    overlay.stage_publish(None, 3, ["a", "a"], array("I", [1, 1]), array("q", [0, 0]))
     assert bench.stream.projected_latest("a") == 4
-    tail.stage_drop(4, 1)
+    overlay.stage_drop(4, 1)
     assert bench.stream.projected_latest("a") == 3
-    tail.stage_drop(3, 1)
+    overlay.stage_drop(3, 1)
     assert bench.stream.projected_latest("a") == 1
 
 
@@ -87,9 +87,14 @@ def test_a_dry_run_that_would_empty_the_open_block_leaves_nothing_behind() -> No
     bench.publish(*"abcdef")
     stream = bench.stream
     config = replace(stream.config, max_age_ms=1)
-    before = (stream.tail.count, stream.tail.bytes, dict(stream.tail.blocks), stream.tail.truncate_to)
+    before = (stream.overlay.count, stream.overlay.bytes, dict(stream.overlay.blocks), stream.overlay.truncate_to)
     assert stream.decide_update(config, 10**9, True).pruned == 6
-    assert (stream.tail.count, stream.tail.bytes, dict(stream.tail.blocks), stream.tail.truncate_to) == before
+    assert (
+        stream.overlay.count,
+        stream.overlay.bytes,
+        dict(stream.overlay.blocks),
+        stream.overlay.truncate_to,
+    ) == before
     assert stream.is_settled()
     bench.publish("g")
     assert bench.live() == [1, 2, 3, 4, 5, 6, 7]

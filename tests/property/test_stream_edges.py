@@ -41,11 +41,11 @@ def test_of_two_equal_expectations_in_two_batches_the_first_wins_and_the_refusal
     second = bench.decide("a", expected=[0])
     assert second.record is None
     assert revisions(second) == {0: 1}
-    assert second.rests_on_tail
+    assert second.depends_on_uncommitted
     bench.apply(first)
     third = bench.decide("a", expected=[0])
     assert revisions(third) == {0: 1}
-    assert not third.rests_on_tail
+    assert not third.depends_on_uncommitted
 
 
 def test_a_publish_without_expectation_counts_for_the_next_ones_expectation() -> None:
@@ -66,7 +66,7 @@ def test_a_refusal_that_rests_on_a_staged_deletion_waits_for_it() -> None:
     bench.decide("b")
     late = bench.decide("a", expected=[1])
     assert revisions(late) == {0: 0}
-    assert late.rests_on_tail
+    assert late.depends_on_uncommitted
 
 
 def test_a_refused_publish_leaves_the_others_of_its_batch_with_neighbouring_sequences() -> None:
@@ -154,7 +154,7 @@ def test_a_time_before_1970_is_refused_and_nothing_of_its_batch_is_staged() -> N
     bench = Bench()
     with pytest.raises(RefusedError):
         bench.decide("a", "b", times=[5, -1])
-    assert bench.stream.tail.last_seq == 0
+    assert bench.stream.overlay.last_seq == 0
 
 
 # ---------------------------------------------------------------- age

@@ -14,9 +14,9 @@ from waymaker_core.stream import join_publishes
 from waymaker_core.stream.block import Block
 from waymaker_core.stream.columns import HOLE, Columns, entries_of, within_bytes
 from waymaker_core.stream.join import joinable
+from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.snapshot import _pack, _unpack
 from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.stream.tail import Tail
 from waymaker_core.subjects import Pattern
 
 SUBJECTS = ["a", "b", "c.x", "c.y"]
@@ -193,23 +193,31 @@ class Mirror:
     def __init__(self) -> None:
         self.live: dict[int, int] = {}
 
-    def check(self, tail: Tail) -> None:
-        live = {seq: size for seq, size in self.live.items() if not tail.is_dropped(seq)}
-        assert (tail.count, tail.bytes) == (len(live), sum(live.values()))
+    def check(self, overlay: Overlay) -> None:
+        live = {seq: size for seq, size in self.live.items() if not overlay.is_dropped(seq)}
+        assert (overlay.count, overlay.bytes) == (len(live), sum(live.values()))
         blocks: dict[int, list[int]] = {}
         for seq, size in live.items():
-            figures = blocks.setdefault((seq - 1) // tail.block_size, [0, 0])
+            figures = blocks.setdefault((seq - 1) // overlay.block_size, [0, 0])
             figures[0] += 1
             figures[1] += size
         for number, figures in blocks.items():
-            assert tail.blocks.get(number, [0, 0]) == figures
+            assert overlay.blocks.get(number, [0, 0]) == figures
 
 
-def figures(tail: Tail) -> list[object]:
+def figures(overlay: Overlay) -> list[object]:
     return [
-        tail.last_seq, tail.count, tail.bytes, tail.clock_ms, tail.truncate_to, tail.front_seq, len(tail.staged),
-        dict(tail.drops), {number: list(delta) for number, delta in tail.blocks.items()}, list(tail.partial),
-    ]  # fmt: skip
+        overlay.last_seq,
+        overlay.count,
+        overlay.bytes,
+        overlay.clock_ms,
+        overlay.truncate_to,
+        overlay.front_seq,
+        len(overlay.staged),
+        dict(overlay.drops),
+        {number: list(delta) for number, delta in overlay.blocks.items()},
+        list(overlay.partial),
+    ]
 
 
 @given(
@@ -228,33 +236,33 @@ def figures(tail: Tail) -> list[object]:
 def test_a_tail_adds_up_and_a_decision_that_is_given_up_leaves_it_as_it_was(
     block_size: int, steps: list[tuple[str, int]]
 ) -> None:
-    tail, mirror = Tail(block_size), Mirror()
+    overlay, mirror = Overlay(block_size), Mirror()
     for step, number in steps:
-        mark, before, live_before = tail.mark(), figures(tail), dict(mirror.live)
+        mark, before, live_before = overlay.savepoint(), figures(overlay), dict(mirror.live)
         if step in {"publish", "undo"}:
             sizes = array("I", range(1, number + 1))
-            first = tail.last_seq + 1
-            tail.stage_publish(
+            first = overlay.last_seq + 1
+            overlay.stage_publish(
                 None, first, ["a", "b"] * (number // 2) + ["a"] * (number % 2), sizes, array("q", [1]) * number
             )
             mirror.live.update(zip(range(first, first + number), sizes, strict=True))
-            assert tail.latest_at("a") == first + (number - 1 if number % 2 else number - 2)
-        if step in {"drop", "undo"} and number in mirror.live and not tail.is_dropped(number):
-            tail.stage_drop(number, mirror.live[number])
+            assert overlay.latest_at("a") == first + (number - 1 if number % 2 else number - 2)
+        if step in {"drop", "undo"} and number in mirror.live and not overlay.is_dropped(number):
+            overlay.stage_drop(number, mirror.live[number])
         if step in {"drops", "undo"}:
             block = (number - 1) // block_size
-            seqs = [s for s in mirror.live if (s - 1) // block_size == block and not tail.is_dropped(s)]
-            tail.stage_drops(block, seqs, [mirror.live[seq] for seq in seqs])
+            seqs = [s for s in mirror.live if (s - 1) // block_size == block and not overlay.is_dropped(s)]
+            overlay.stage_drops(block, seqs, [mirror.live[seq] for seq in seqs])
         if step == "truncate":
             upto = number * block_size + 1
-            gone = [s for s in mirror.live if s < upto and not tail.is_dropped(s)]
-            if upto <= tail.last_seq + 1 and upto > tail.truncate_to:
-                tail.stage_truncate(upto, len(gone), sum(mirror.live[seq] for seq in gone))
+            gone = [s for s in mirror.live if s < upto and not overlay.is_dropped(s)]
+            if upto <= overlay.last_seq + 1 and upto > overlay.truncate_to:
+                overlay.stage_truncate(upto, len(gone), sum(mirror.live[seq] for seq in gone))
         if step == "undo":
-            tail.rollback(mark)
+            overlay.rollback(mark)
             mirror.live = live_before
-            assert figures(tail) == before
-        mirror.check(tail)
+            assert figures(overlay) == before
+        mirror.check(overlay)
 
 
 # ---------------------------------------------------------------- joined records

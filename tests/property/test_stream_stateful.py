@@ -111,7 +111,7 @@ class StreamMachine(RuleBasedStateMachine):
         assert decision.published.count == len(accepted)
         assert b"".join(decision.parts) == b"".join(message.body for message in accepted)
         if any(failure.code == "wrong_revision" for failure in failures.values()) and not accepted:
-            assert decision.rests_on_tail == (not settled)
+            assert decision.depends_on_uncommitted == (not settled)
         if not accepted:
             assert decision.record is None
             return
@@ -273,12 +273,12 @@ class StreamMachine(RuleBasedStateMachine):
             self.config = self.model.config = config
             self.queue += [*decision.records, config]
 
-    @precondition(lambda self: self.stream.tail.is_empty() and not self.queue)
+    @precondition(lambda self: self.stream.overlay.is_empty() and not self.queue)
     @rule(gaps=st.lists(st.integers(0, 9), min_size=1, max_size=6), subject=st.sampled_from(SUBJECTS))
     def import_messages(self, gaps: list[int], subject: str) -> None:
         if self.config.max_msgs_per_subject:
             return  # an archive holds no more at a subject than its stream may; this one could
-        seqs, at = [], self.stream.tail.last_seq
+        seqs, at = [], self.stream.overlay.last_seq
         for gap in gaps:
             at += 1 + gap
             seqs.append(at)
@@ -382,7 +382,7 @@ class StreamMachine(RuleBasedStateMachine):
             self.stream = Stream.restore(cbor2.loads(cbor2.dumps(self.stream.snapshot())), LIMITS)
             self.stream.reserve_interval_ms = reserve
         else:
-            self.stream.cut_tail()
+            self.stream.discard_uncommitted()
         self.stream.skip_reserved()
         self.config = self.model.config = config
         self.model.decided = list(self.model.committed)
@@ -481,10 +481,10 @@ class StreamMachine(RuleBasedStateMachine):
         assert stats.bytes == sum(message.size for message in committed)
         assert stats.block_count == len({self.model.block(message.seq) for message in committed})
         assert stats.first_block == (self.model.block(committed[0].seq) if committed else 0)
-        tail = self.stream.tail
-        assert (tail.last_seq, tail.count) == (self.model.last_decided, len(self.model.decided))
-        assert tail.bytes == sum(message.size for message in self.model.decided)
-        assert tail.clock_ms == self.model.clock_ms
+        overlay = self.stream.overlay
+        assert (overlay.last_seq, overlay.count) == (self.model.last_decided, len(self.model.decided))
+        assert overlay.bytes == sum(message.size for message in self.model.decided)
+        assert overlay.clock_ms == self.model.clock_ms
         self.stream.check()
 
     @invariant()

@@ -25,22 +25,28 @@ def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
     bench.publish(*"abcdefgh")
     bench.seal()
     bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
-    tail = bench.stream.tail
+    overlay = bench.stream.overlay
     before = (
-        tail.last_seq,
-        tail.count,
-        tail.bytes,
-        tail.clock_ms,
-        len(tail.staged),
-        dict(tail.drops),
-        dict(tail.blocks),
+        overlay.last_seq,
+        overlay.count,
+        overlay.bytes,
+        overlay.clock_ms,
+        len(overlay.staged),
+        dict(overlay.drops),
+        dict(overlay.blocks),
     )
     with pytest.raises(NeedBlocks) as need:
         bench.stream.decide_publish(Publish("s", ["z", "a"], [1, 1], [1, 1], b"xy"), 10**9)
     assert need.value.blocks == [0, 1]
     assert before == (
-        tail.last_seq, tail.count, tail.bytes, tail.clock_ms, len(tail.staged), dict(tail.drops), dict(tail.blocks)
-    )  # fmt: skip
+        overlay.last_seq,
+        overlay.count,
+        overlay.bytes,
+        overlay.clock_ms,
+        len(overlay.staged),
+        dict(overlay.drops),
+        dict(overlay.blocks),
+    )
     assert list(bench.publish("z", "a").record.drop_seqs) == [1]  # type: ignore[union-attr]
 
 
@@ -51,7 +57,7 @@ def test_a_publish_whose_limit_reaches_into_a_missing_index_is_decided_once() ->
     with pytest.raises(NeedBlocks) as need:
         bench.stream.decide_publish(Publish("s", ["z"], [1], [1], b"x"), 10**9)
     assert need.value.blocks == [0]
-    assert (bench.stream.tail.last_seq, bench.stream.tail.count, bench.stream.tail.clock_ms) == (8, 8, 1000)
+    assert (bench.stream.overlay.last_seq, bench.stream.overlay.count, bench.stream.overlay.clock_ms) == (8, 8, 1000)
     assert bench.stream.is_settled()
     assert bench.publish("z").published.first_seq == 9
     assert bench.live() == [2, 3, 4, 5, 6, 7, 8, 9]

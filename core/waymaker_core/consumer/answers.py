@@ -12,19 +12,19 @@ class AckDecision:
     """What an ack, term, nak or in-progress came to.
 
     `record` is to be committed before the caller hears `ok`; None where nothing changes, since nothing was pending.
-    `rests_on_tail`: some of it is already answered by a record that is not committed yet, so that `ok` must not leave
+    `depends_on_uncommitted`: some of it is already answered by a record that is not committed yet, so that `ok` must not leave
     before that one is. `count`: messages it touched. `given_up`: those, ascending, that a nak found or left
     without another attempt, and that are not decided to be dropped yet.
     """
 
-    __slots__ = ("record", "rests_on_tail", "count", "given_up")
+    __slots__ = ("record", "depends_on_uncommitted", "count", "given_up")
 
     def __init__(
-        self, record: AckRecord | DeliveredRecord | None, *, rests_on_tail: bool, count: int,
+        self, record: AckRecord | DeliveredRecord | None, *, depends_on_uncommitted: bool, count: int,
         given_up: list[int] | None = None,
     ) -> None:  # fmt: skip
         self.record = record
-        self.rests_on_tail = rests_on_tail
+        self.depends_on_uncommitted = depends_on_uncommitted
         self.count = count
         self.given_up = given_up or []
 
@@ -32,14 +32,14 @@ class AckDecision:
 class CreateDecision:
     """What a creation came to: a record to commit, or None where the very same consumer exists already.
 
-    `rests_on_tail`: the existing one is not committed yet, and `ok` must wait for it.
+    `depends_on_uncommitted`: the existing one is not committed yet, and `ok` must wait for it.
     """
 
-    __slots__ = ("record", "rests_on_tail")
+    __slots__ = ("record", "depends_on_uncommitted")
 
-    def __init__(self, record: ConsumerCreated | None, *, rests_on_tail: bool) -> None:
+    def __init__(self, record: ConsumerCreated | None, *, depends_on_uncommitted: bool) -> None:
         self.record = record
-        self.rests_on_tail = rests_on_tail
+        self.depends_on_uncommitted = depends_on_uncommitted
 
 
 class Spent:

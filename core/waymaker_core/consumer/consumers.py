@@ -290,7 +290,7 @@ class Consumers:
         if not 0 <= delay_ms <= self._limits.nak_delay_max_ms:
             raise invalid(f"delay of {delay_ms} ms is out of range; at most {self._limits.nak_delay_max_ms}")
         if incarnation and incarnation != self.incarnation(consumer_id):
-            return AckDecision(None, rests_on_tail=False, count=0)
+            return AckDecision(None, depends_on_uncommitted=False, count=0)
         self.expire(now)
         group = self._registry.groups_by_consumer[consumer_id]
         wanted = ascending(seqs)
@@ -303,17 +303,17 @@ class Consumers:
             changed = group.extend(parts, consumer_id, now.mono_ns + group.ack_wait_ns)
         given_up = giving_up.without_attempts([*changed, *parts]) if kind is AckKind.NAK else []
         if not changed:
-            return AckDecision(None, rests_on_tail=True, count=0, given_up=given_up)
+            return AckDecision(None, depends_on_uncommitted=True, count=0, given_up=given_up)
         record = logged.changed_record(group, consumer_id, changed, now)
         self._changed[group.id] = group
         self._look_after(group)
         count = sum(mask.bit_count() for _, mask in changed)
-        return AckDecision(record, rests_on_tail=True, count=count, given_up=given_up)
+        return AckDecision(record, depends_on_uncommitted=True, count=count, given_up=given_up)
 
     def _decide_done(self, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
         found = group.find(wanted, self._stream)
         if not found.total:
-            return AckDecision(None, rests_on_tail=bool(group.staged), count=0)
+            return AckDecision(None, depends_on_uncommitted=bool(group.staged), count=0)
         done = wanted
         if found.total < len(wanted):
             done = sorted([*found.beyond, *(seq for batch, mask in found.parts for seq in batch.seqs_of(mask))])
@@ -324,7 +324,7 @@ class Consumers:
             record = AckRecord(consumer_id, term, seq_array(done))
         group.settle(found, record)
         self._changed[group.id] = group
-        return AckDecision(record, rests_on_tail=True, count=found.total)
+        return AckDecision(record, depends_on_uncommitted=True, count=found.total)
 
     # ------------------------------------------------------------ giving up
 
@@ -495,9 +495,9 @@ class Consumers:
             for group in groups:
                 group.gone(seqs)
 
-    def cut_tail(self) -> None:
+    def discard_uncommitted(self) -> None:
         """Forget every decision that is staged and not applied: what they took is due again at once."""
-        self._registry.cut_tail()
+        self._registry.discard_uncommitted()
         for group in self._registry.groups.values():
             group.cut()
             self._forget_dead(group)  # what was pruned while its ack was staged

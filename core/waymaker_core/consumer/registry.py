@@ -29,8 +29,8 @@ class Registry:
         "groups_by_consumer",
         "groups",
         "_queue_groups",
-        "_tail_names",
-        "_tail_records",
+        "_pending_names",
+        "_pending_creates",
         "_ending",
         "_standing_count",
     )
@@ -43,9 +43,9 @@ class Registry:
         self.groups: dict[int, Group] = {}
         """In the order of their ids, which are drawn in the order of the log."""
         self._queue_groups: dict[str, Group] = {}
-        self._tail_names: dict[str, ConsumerCreated | ConsumerDeleted] = {}
+        self._pending_names: dict[str, ConsumerCreated | ConsumerDeleted] = {}
         """The last staged record of each name that has one."""
-        self._tail_records: dict[int, ConsumerCreated] = {}
+        self._pending_creates: dict[int, ConsumerCreated] = {}
         """Staged creations by life, those ended by a staged deletion left out."""
         self._ending: dict[int, bool] = {}
         """Lives that a staged deletion ends."""
@@ -83,7 +83,7 @@ class Registry:
         if existing is not None:
             if existing != config:
                 raise CodeError(ALREADY_EXISTS, f"a consumer {config.name!r} exists with another configuration")
-            return CreateDecision(None, rests_on_tail=config.name in self._tail_names)
+            return CreateDecision(None, depends_on_uncommitted=config.name in self._pending_names)
         check_letters_stay(config, source.config)
         if self._standing_count >= limits.consumers_max:
             raise exhausted(f"a stream has {limits.consumers_max} consumers at most")
@@ -91,14 +91,14 @@ class Registry:
         if fellow is not None:
             check_agreement(config, fellow)
         record = ConsumerCreated(consumer_id, config, start_of(config, source), wall_ms)
-        self._tail_names[config.name] = record
-        self._tail_records[consumer_id] = record
+        self._pending_names[config.name] = record
+        self._pending_creates[consumer_id] = record
         self._standing_count += 1
-        return CreateDecision(record, rests_on_tail=True)
+        return CreateDecision(record, depends_on_uncommitted=True)
 
     def _standing(self, name: str) -> ConsumerConfig | None:
         """The configuration under a name once everything staged is committed."""
-        staged = self._tail_names.get(name)
+        staged = self._pending_names.get(name)
         if isinstance(staged, ConsumerCreated):
             return staged.config
         if staged is not None or name not in self.names:
@@ -115,33 +115,33 @@ class Registry:
             standing = self.standing_members(group)
             if standing:
                 return group.members[standing[0]].config
-        for record in self._tail_records.values():
+        for record in self._pending_creates.values():
             if record.config.deliver_group == deliver_group:
                 return record.config
         return None
 
     def beginning(self) -> list[ConsumerCreated]:
         """Lives that are decided and not committed, those that end before they began left out."""
-        return list(self._tail_records.values())
+        return list(self._pending_creates.values())
 
     def decide_delete(self, name: str) -> ConsumerDeleted:
         """See `Consumers.decide_delete`."""
-        staged = self._tail_names.get(name)
+        staged = self._pending_names.get(name)
         if isinstance(staged, ConsumerCreated):
             consumer_id = staged.consumer_id
-            del self._tail_records[consumer_id]
+            del self._pending_creates[consumer_id]
         else:
             consumer_id = self.find(name)
         self._ending[consumer_id] = True
         self._standing_count -= 1
         record = ConsumerDeleted(consumer_id)
-        self._tail_names[name] = record
+        self._pending_names[name] = record
         return record
 
-    def cut_tail(self) -> None:
+    def discard_uncommitted(self) -> None:
         """Forget what is staged."""
-        self._tail_names.clear()
-        self._tail_records.clear()
+        self._pending_names.clear()
+        self._pending_creates.clear()
         self._ending.clear()
         self._standing_count = len(self.groups_by_consumer)
 
@@ -155,9 +155,9 @@ class Registry:
             group = Group(record.consumer_id, config, record.start_seq)
             self.add_group(group)
         self._join(group, record.consumer_id, Member(config, record.created_ms))
-        if self._tail_names.get(config.name) is record:
-            del self._tail_names[config.name]
-        if self._tail_records.pop(record.consumer_id, None) is None and record.consumer_id not in self._ending:
+        if self._pending_names.get(config.name) is record:
+            del self._pending_names[config.name]
+        if self._pending_creates.pop(record.consumer_id, None) is None and record.consumer_id not in self._ending:
             self._standing_count += 1
         return group
 
@@ -187,8 +187,8 @@ class Registry:
         name = group.members[record.consumer_id].config.name
         del self.names[name]
         self._order = None
-        if self._tail_names.get(name) is record:
-            del self._tail_names[name]
+        if self._pending_names.get(name) is record:
+            del self._pending_names[name]
         if len(group.members) == 1:
             del self.groups[group.id]
             if group.config.deliver_group:
@@ -204,7 +204,7 @@ class Registry:
             assert self.groups[group.id] is group and consumer_id in group.members
             assert self.names[group.members[consumer_id].config.name] == consumer_id
         ending = [consumer_id for consumer_id in self.groups_by_consumer if consumer_id in self._ending]
-        assert self._standing_count == len(self.groups_by_consumer) - len(ending) + len(self._tail_records)
+        assert self._standing_count == len(self.groups_by_consumer) - len(ending) + len(self._pending_creates)
         assert sum(len(group.members) for group in self.groups.values()) == len(self.groups_by_consumer)
         for name, group in self._queue_groups.items():
             assert self.groups[group.id] is group and group.config.deliver_group == name

@@ -25,16 +25,16 @@ from waymaker_core.node.jobs import Done, Failed
 from waymaker_core.node.moving import Batch
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.reserve import Reserve
+from waymaker_core.node.shared_block_files import SharedBlockFiles
 from waymaker_core.node.snapshots import encode_catalog, encode_stream
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.node.tails import Tails
 from waymaker_core.node.timers import Timer
 from waymaker_core.store.checkpoint import Chain, CheckpointWriter
 from waymaker_core.store.frame import directory_key
 from waymaker_core.store.manifest import Manifest, replace_ops
-from waymaker_core.store.paths import JOURNAL, TAILS, checkpoint_path, segment_number
+from waymaker_core.store.paths import JOURNAL, SHARED_BLOCKS, checkpoint_path, segment_number
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import CATALOG, StreamId
 
@@ -81,15 +81,23 @@ class Checkpoints:
     """The checkpoint that runs, if one does, and when the next one is due."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, registry: StreamRegistry, garbage: Garbage, indexes: Indexes, tails: Tails,
-        reserve: Reserve, manifest: Manifest, chain: Chain,
-    ) -> None:  # fmt: skip
+        self,
+        state: NodeState,
+        commits: Commits,
+        registry: StreamRegistry,
+        garbage: Garbage,
+        indexes: Indexes,
+        shared_files: SharedBlockFiles,
+        reserve: Reserve,
+        manifest: Manifest,
+        chain: Chain,
+    ) -> None:
         self._state = state
         self._commits = commits
         self._registry = registry
         self._garbage = garbage
         self._indexes = indexes
-        self._tails = tails
+        self._shared_files = shared_files
         self._reserve = reserve
         self._manifest = manifest
         self._chain = chain
@@ -156,7 +164,7 @@ class Checkpoints:
         """Return True if something has died since the last checkpoint; what died before the start is not known."""
         if self._registry.dead_bytes > 0 or self._looked:
             return self._registry.dead_bytes > 0
-        return self._commits.journal.segment_count > 1 or bool(self._tails.sparse())
+        return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
     def retry(self) -> None:
         """The pause is over: there may be room again."""
@@ -166,7 +174,7 @@ class Checkpoints:
         """Begin a checkpoint of everything committed so far."""
         state, registry, journal = self._state, self._registry, self._commits.journal
         full = self._chain.full_wanted()
-        sparse = self._tails.sparse()
+        sparse = self._shared_files.sparse()
         work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(registry.changed)
         for stream_id in [user for users in sparse.values() for user in users]:
             if stream_id in state.replicas:
@@ -239,7 +247,7 @@ class Checkpoints:
                     raise
                 self._load(running, replica, need.blocks)
                 return
-        batch.plan_tail()
+        batch.plan_shared_file()
         if not batch.streams:
             self._finish(running)
         elif batch.ops:
@@ -262,8 +270,8 @@ class Checkpoints:
 
     def _copied(self, running: Running, batch: Batch, results: list[object]) -> None:
         batch.copied(results)
-        if batch.tail is not None:
-            self._tails.created(batch.tail.path, batch.tail.end)
+        if batch.shared_file is not None:
+            self._shared_files.created(batch.shared_file.path, batch.shared_file.end)
         self._index(running, batch, [])
 
     def _index(self, running: Running, batch: Batch, _results: list[object]) -> None:
@@ -283,7 +291,7 @@ class Checkpoints:
         for replica in batch.streams:
             if not self._serves(replica):
                 continue
-            running.garbage += [path for path in replica.stream.take_released() if not path.startswith(TAILS)]
+            running.garbage += [path for path in replica.stream.take_released() if not path.startswith(SHARED_BLOCKS)]
             if replica.id in batch.unfinished and replica.damage is None:
                 running.work.append(replica)
                 continue
@@ -292,7 +300,7 @@ class Checkpoints:
             if damage is not None:
                 writer.add_quarantine(replica.id, damage.path, damage.offset, damage.detail)
                 continue
-            self._tails.note(replica)
+            self._shared_files.note(replica)
             if running.partial:
                 self._registry.changed.setdefault(replica.id, replica)
             writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
@@ -345,8 +353,8 @@ class Checkpoints:
         ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
         if ops:
             self._start(ops, _nothing, self._not_deleted)
-        self._tails.keep_only(state.replicas)
-        for path in [*running.garbage, *self._tails.take_unused()]:
+        self._shared_files.keep_only(state.replicas)
+        for path in [*running.garbage, *self._shared_files.take_unused()]:
             self._garbage.add_shared(path)
         self.full, self._looked = False, True
         self._reserve.retry()

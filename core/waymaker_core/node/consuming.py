@@ -66,7 +66,7 @@ class Consuming:
         if decision.record is not None:
             state.catalog.draw_id()
             self._commits.add(replica, decision.record, [], bound, 0).replies.append((call.token, answer))
-        elif decision.rests_on_tail:
+        elif decision.depends_on_uncommitted:
             self._commits.answer_with_last(call.token, answer)
         else:
             replica.consumers.inactivity.used(replica.consumers.find(request.config.name), state.now)
@@ -170,7 +170,7 @@ class Consuming:
             replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
         elif item is not None:
             item.replies.append((call.token, answer))
-        elif decision.rests_on_tail:
+        elif decision.depends_on_uncommitted:
             self._commits.answer_with_last(call.token, answer)
         else:
             state.reply(call.token, answer)

@@ -14,7 +14,7 @@ from waymaker_core.effects import Lane
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.store.paths import TAILS
+from waymaker_core.store.paths import SHARED_BLOCKS
 
 FILES_A_JOB = 64
 
@@ -34,7 +34,7 @@ class Garbage:
         """
         end = self._commits.committed_end
         for path in paths:
-            if path.startswith(TAILS) or path in replica.memory_writes:
+            if path.startswith(SHARED_BLOCKS) or path in replica.memory_writes:
                 continue
             if replica.memory_open is not None and replica.memory_open[1] == path:
                 replica.memory_open = None

@@ -28,5 +28,5 @@ def _check_replica(replica: StreamReplica, in_flight: int, commits: Commits) -> 
         assert replica.stream.is_settled(), f"{replica.name}: messages or deletions are staged without a record"
         assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"
     if commits.last() is None:
-        assert not replica.stream.tail.configs, f"{replica.name}: settings staged without a record"
+        assert not replica.stream.overlay.configs, f"{replica.name}: settings staged without a record"
         assert replica.config_decided is None, f"{replica.name}: settings decided without a record"

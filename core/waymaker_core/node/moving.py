@@ -12,7 +12,7 @@ from typing import cast
 
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_tail
+from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_shared_file
 from waymaker_core.store.block_index import index_bound
 from waymaker_core.store.manifest import Manifest
 from waymaker_core.stream import BlockMove
@@ -93,7 +93,7 @@ class Batch:
         self.ops: list[DiskOp] = []
         self.paths: list[str] = []
         """New files, the tail included."""
-        self.tail: PartPlan | None = None
+        self.shared_file: PartPlan | None = None
         self._packs: list[Pack] = []
         self._open: list[Move] = []
         self._plans: list[tuple[int, PartPlan]] = []
@@ -128,13 +128,13 @@ class Batch:
         self.ops += plan.ops
         self.paths.append(plan.path)
 
-    def plan_tail(self) -> None:
+    def plan_shared_file(self) -> None:
         """Close the plan: the open blocks' chunks go to one file."""
         sources = [chunk for move in self._open for chunk in move.move.sources]
         keep = [ranges for move in self._open for ranges in move.move.keep]
         if sources:
-            self.tail = plan_tail(self._key, self._manifest.draw_file(), sources, keep)
-            self._include(self.tail)
+            self.shared_file = plan_shared_file(self._key, self._manifest.draw_file(), sources, keep)
+            self._include(self.shared_file)
 
     # ------------------------------------------------------------------ the copies are made
 
@@ -145,8 +145,8 @@ class Batch:
             copies[plan.path] = plan.copied(cast("list[int]", results[first + len(plan.ops) - 1]))
         for pack in self._packs:
             pack.copied(copies)
-        if self.tail is not None:
-            moved = iter(copies[self.tail.path])
+        if self.shared_file is not None:
+            moved = iter(copies[self.shared_file.path])
             for move in self._open:
                 move.copies = [next(moved) for _ in move.move.sources]
         self._unindexed.extend(self._packs)

@@ -31,13 +31,13 @@ from waymaker_core.node.reading import Reading
 from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.restored import Restored
 from waymaker_core.node.retention import Retention
+from waymaker_core.node.shared_block_files import SharedBlockFiles
 from waymaker_core.node.space import Space
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.streams import Streams
 from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.node.tails import Tails
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.watch import Watchers
 from waymaker_core.requests import ConsumerInfo, StreamStats
@@ -71,10 +71,10 @@ class Node:
         self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
         self._inactive = Inactive(state, self._commits)
         self._retention = Retention(state, self._commits, self._indexes, self._calls)
-        tails, reserve = Tails(), Reserve(state)
+        shared_files, reserve = SharedBlockFiles(), Reserve(state)
         recovered = restored.recovered
         self._checkpoints = Checkpoints(
-            state, self._commits, self._registry, self._garbage, self._indexes, tails, reserve, recovered.manifest,
+            state, self._commits, self._registry, self._garbage, self._indexes, shared_files, reserve, recovered.manifest,
             recovered.chain,
         )  # fmt: skip
         self._checkpoints.quarantine = self._quarantine
@@ -87,7 +87,7 @@ class Node:
         """The identity that the data directory was given when it was made."""
         for replica in state.replicas.values():
             if replica.damage is None:
-                tails.note(replica)
+                shared_files.note(replica)
                 state.touch(replica)
 
     def _handlers(self) -> dict[type, Handler]:

@@ -18,7 +18,7 @@ from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import start_replica
 from waymaker_core.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.store.journal import Journal
-from waymaker_core.store.paths import BLOCKS, JOURNAL, TAILS, block_owner
+from waymaker_core.store.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
 from waymaker_core.store.recovery import Quarantine, Recovered, recover
 from waymaker_core.types import CATALOG, Now, StreamId
 
@@ -105,7 +105,7 @@ def _orphans(state: NodeState, recovered: Recovered) -> list[str]:
     damaged = [replica.id for replica in state.replicas.values() if replica.damage is not None]
     orphans: list[str] = []
     for path in recovered.orphans:
-        if damaged and (path.startswith(TAILS) or (path.startswith(BLOCKS) and block_owner(path) in damaged)):
+        if damaged and (path.startswith(SHARED_BLOCKS) or (path.startswith(BLOCKS) and block_owner(path) in damaged)):
             continue
         orphans.append(path)
     return orphans

@@ -51,7 +51,7 @@ class Publishing:
             bound += 16 * len(record.drop_seqs)
             item = self._commits.add(replica, record, decision.parts, bound, body_bytes)
             item.replies.append((call.token, answer))
-        elif decision.rests_on_tail:
+        elif decision.depends_on_uncommitted:
             self._commits.answer_with_last(call.token, answer)
         else:
             self._state.reply(call.token, answer)

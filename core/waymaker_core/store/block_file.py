@@ -28,16 +28,16 @@ from waymaker_core.store.block_index import (
 )
 from waymaker_core.store.checksum import crc32c, extend
 from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.store.paths import block_path, tail_path
+from waymaker_core.store.paths import block_path, shared_block_path
 
 __all__ = [
     "FILE_HEADER_BYTES", "HOLE", "INDEX_HEAD_BYTES", "BlockIndex", "PartPlan", "SubjectTable", "check_file_header",
     "decode_index", "decode_subjects", "encode_file_header", "encode_index", "finish_ops", "index_ops", "plan_block",
-    "plan_tail", "subject_section",
+    "plan_shared_file", "subject_section",
 ]  # fmt: skip
 
 BLOCK_MAGIC: Final = b"WMblockf"
-TAIL_MAGIC: Final = b"WMtailfl"
+SHARED_BLOCK_MAGIC: Final = b"WMtailfl"
 FILE_VERSION: Final = 1
 FILE_HEADER_BYTES: Final = 64
 """Header of block and tail files; chunks begin behind it."""
@@ -51,14 +51,14 @@ Keep = list[list[tuple[int, int]] | None]
 
 
 def encode_file_header(key: int, magic: bytes, stream_id: int, number: int, block_no: int) -> bytes:
-    """The first 64 bytes of a block file (`BLOCK_MAGIC`) or a tail (`TAIL_MAGIC`, with stream and block 0)."""
+    """The first 64 bytes of a block file (`BLOCK_MAGIC`) or a tail (`SHARED_BLOCK_MAGIC`, with stream and block 0)."""
     head = _HEADER.pack(magic, FILE_VERSION, stream_id, number, block_no)
     return head + _CRC.pack(extend(key, head))
 
 
 def check_file_header(key: int, path: str, number: int, data: bytes) -> None:
     """Raise `CorruptRecord` or `UnknownVersion` where a file does not begin as the block or tail that its path names."""
-    magic = BLOCK_MAGIC if path.startswith("blocks/") else TAIL_MAGIC
+    magic = BLOCK_MAGIC if path.startswith("blocks/") else SHARED_BLOCK_MAGIC
     if len(data) < FILE_HEADER_BYTES or data[:8] != magic:
         raise CorruptRecord("this is not a block or tail file")
     head = data[: _HEADER.size]
@@ -67,7 +67,7 @@ def check_file_header(key: int, path: str, number: int, data: bytes) -> None:
     _, version, stream_id, found, _ = _HEADER.unpack(head)
     if version != FILE_VERSION:
         raise UnknownVersion("a block or tail file", version, FILE_VERSION)
-    if path != (block_path(stream_id, found) if magic == BLOCK_MAGIC else tail_path(found)) or found != number:
+    if path != (block_path(stream_id, found) if magic == BLOCK_MAGIC else shared_block_path(found)) or found != number:
         raise CorruptRecord(f"this is file {found} of stream {stream_id}")
 
 
@@ -131,9 +131,11 @@ def plan_block(
     return plans
 
 
-def plan_tail(key: int, number: int, sources: list[Chunk], keep: Keep | None = None) -> PartPlan:
+def plan_shared_file(key: int, number: int, sources: list[Chunk], keep: Keep | None = None) -> PartPlan:
     """Copy chunks of any streams into the tail file `number`."""
-    return _plan(tail_path(number), number, encode_file_header(key, TAIL_MAGIC, 0, number, 0), sources, keep)
+    return _plan(
+        shared_block_path(number), number, encode_file_header(key, SHARED_BLOCK_MAGIC, 0, number, 0), sources, keep
+    )
 
 
 def index_ops(path: str, end: int, index: bytes) -> tuple[list[DiskOp], Chunk]:

@@ -23,9 +23,9 @@ RESERVE: Final = "RESERVE"
 JOURNAL: Final = "journal"
 CHECKPOINTS: Final = "checkpoints"
 BLOCKS: Final = "blocks"
-TAILS: Final = "tails"
+SHARED_BLOCKS: Final = "tails"
 MEMORY: Final = "memory"
-FOLDERS: Final = (JOURNAL, CHECKPOINTS, BLOCKS, TAILS)
+FOLDERS: Final = (JOURNAL, CHECKPOINTS, BLOCKS, SHARED_BLOCKS)
 """The folders of a data directory, in the order in which they are looked through."""
 
 
@@ -44,7 +44,7 @@ def block_path(stream_id: int, number: int) -> str:
     return f"blocks/{stream_id}-{number}.blk"
 
 
-def tail_path(number: int) -> str:
+def shared_block_path(number: int) -> str:
     """A tail file."""
     return f"tails/{number}.tail"
 
@@ -66,7 +66,7 @@ def segment_number(name: str) -> int | None:
 
 
 def file_number(folder: str, name: str) -> int | None:
-    """Number, drawn from the manifest's counter, of a file in `checkpoints`, `blocks` or `tails`; None for another's."""
+    """Number, drawn from the manifest's counter, of a file in `checkpoints`, `blocks` or `shared_files`; None for another's."""
     if folder == BLOCKS:
         stream, _, number = name.removesuffix(".blk").partition("-")
         stream_id, value = _digits(stream), _digits(number)
@@ -75,7 +75,7 @@ def file_number(folder: str, name: str) -> int | None:
             if stream_id is not None and value is not None and block_path(stream_id, value) == f"{BLOCKS}/{name}"
             else None
         )
-    suffix, path = (".ckpt", checkpoint_path) if folder == CHECKPOINTS else (".tail", tail_path)
+    suffix, path = (".ckpt", checkpoint_path) if folder == CHECKPOINTS else (".tail", shared_block_path)
     value = _digits(name.removesuffix(suffix))
     return value if value is not None and path(value) == f"{folder}/{name}" else None
 

@@ -38,7 +38,7 @@ from waymaker_core.store.paths import (
     MANIFEST,
     MANIFEST_NEW,
     RESERVE,
-    TAILS,
+    SHARED_BLOCKS,
     block_owner,
     checkpoint_path,
     file_number,
@@ -368,6 +368,6 @@ class Replay:
                     self.warnings.append(f"{path} is not a file of this store; it is left alone")
                 elif folder == BLOCKS and block_owner(path) in self.quarantined:
                     continue
-                elif folder != TAILS or not self.quarantined:
+                elif folder != SHARED_BLOCKS or not self.quarantined:
                     orphans.append(path)
         return orphans

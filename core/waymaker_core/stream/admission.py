@@ -36,7 +36,7 @@ Failures = dict[int, tuple[str, str, int]]
 class _Batch:
     """A publish under decision: its columns, and what has become of them so far."""
 
-    __slots__ = ("subjects", "sizes", "lengths", "times_ms", "expected", "now_ms", "failures", "rests_on_tail")
+    __slots__ = ("subjects", "sizes", "lengths", "times_ms", "expected", "now_ms", "failures", "depends_on_uncommitted")
 
     def __init__(self, request: Publish, now_ms: int) -> None:
         self.subjects = request.subjects
@@ -46,7 +46,7 @@ class _Batch:
         self.expected = request.expected
         self.now_ms = now_ms
         self.failures: Failures = {}
-        self.rests_on_tail = False
+        self.depends_on_uncommitted = False
 
 
 def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> PublishDecision:
@@ -66,7 +66,7 @@ def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> Publis
     one_by_one = (settings.max_msgs_per_subject > 0 and settings.max_bytes > 0) or (
         request.expected is not None and (bounded or settings.max_msgs_per_subject > 0)
     )
-    mark = state.tail.mark()
+    savepoint = state.overlay.savepoint()
     try:
         if one_by_one:
             records = [record for entry in range(count) if (record := _decide_run(state, batch, entry, entry + 1))]
@@ -74,14 +74,14 @@ def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> Publis
         else:
             record = _decide_run(state, batch, 0, count)
     except NeedBlocks:
-        state.tail.rollback(mark)
+        state.overlay.rollback(savepoint)
         state.caps.forget()
         raise
     if record is None:
-        return PublishDecision(None, [], Published(0, 0, batch.failures or None), batch.rests_on_tail)
+        return PublishDecision(None, [], Published(0, 0, batch.failures or None), batch.depends_on_uncommitted)
     parts = [request.body] if not batch.failures else _accepted_bodies(request, batch.failures)
     published = Published(record.first_seq, len(record.subjects), batch.failures or None)
-    return PublishDecision(record, parts, published, batch.rests_on_tail)
+    return PublishDecision(record, parts, published, batch.depends_on_uncommitted)
 
 
 def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> PublishDecision:
@@ -90,7 +90,7 @@ def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> Pub
     columns = (request.times_ms, request.subjects, request.sizes, request.lengths)
     if not count or any(len(column) != count for column in columns) or sum(request.lengths) != len(request.body):
         raise invalid("the columns of an import disagree")
-    previous = state.tail.last_seq
+    previous = state.overlay.last_seq
     for seq in seqs:
         if not previous < seq <= SEQ_MAX:
             raise invalid(f"sequence {seq} of an import does not follow {previous}")
@@ -102,18 +102,18 @@ def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> Pub
     lengths = [subject_bytes(subject, state.limits) for subject in request.subjects]
     if 0 in lengths:
         raise invalid(f"an imported message has the subject {request.subjects[lengths.index(0)][:80]!r}")
-    tail = state.tail
-    tail.mark()
+    overlay = state.overlay
+    overlay.savepoint()
     times_ms = array("q", request.times_ms)
     sizes = array("I", map(add, request.sizes, lengths))
     dense = seqs[-1] - seqs[0] == count - 1
     column = None if dense else array("Q", seqs)
     # Times of the server stay monotone behind an import, but nothing drags them into the future.
-    tail.clock_ms = max(tail.clock_ms, min(max(times_ms), wall_ms))
+    overlay.clock_ms = max(overlay.clock_ms, min(max(times_ms), wall_ms))
     record = PublishRecord(
-        seqs[0], times_ms, sizes, array("I", request.lengths), request.subjects, seqs=column, clock_ms=tail.clock_ms
+        seqs[0], times_ms, sizes, array("I", request.lengths), request.subjects, seqs=column, clock_ms=overlay.clock_ms
     )
-    tail.stage_publish(column, seqs[0], record.subjects, sizes, times_ms)
+    overlay.stage_publish(column, seqs[0], record.subjects, sizes, times_ms)
     state.caps.forget()
     return PublishDecision(record, [request.body], Published(seqs[0], count, None), False)
 
@@ -135,7 +135,7 @@ def decide_copies(
         entry = seq - block.first
         sizes.append(columns.sizes[entry] - len(columns.subject_at(entry).encode()) + len(subject.encode()))
     now_ms = state.server_time(wall_ms)
-    mark = state.tail.mark()
+    savepoint = state.overlay.savepoint()
     try:
         # Originals go first: a cap a subject must not count them beside their copies.
         drops = retention.stage_drops(state, seqs) if replace else (array("Q"), array("Q"))
@@ -152,7 +152,7 @@ def decide_copies(
             raise Displaced
         return CopyDecision(record, *drops)
     except (NeedBlocks, Displaced):
-        state.tail.rollback(mark)
+        state.overlay.rollback(savepoint)
         state.caps.forget()
         raise
 
@@ -257,7 +257,7 @@ def _compare(
 ) -> None:
     """Compare what was expected with the newest sequence at each subject, each message seeing those before it."""
     newest: dict[str, int] = {}
-    seq = state.tail.last_seq
+    seq = state.overlay.last_seq
     for entry, (subject, wanted) in enumerate(zip(subjects, expected, strict=True)):
         if entry in refused:
             continue
@@ -266,7 +266,7 @@ def _compare(
             if actual != wanted:
                 text = f"the last sequence at {subject[:80]!r} is {actual}, not {wanted}"
                 batch.failures[start + entry] = (WRONG_REVISION, text, actual)
-                batch.rests_on_tail = batch.rests_on_tail or not state.is_settled()
+                batch.depends_on_uncommitted = batch.depends_on_uncommitted or not state.is_settled()
                 refused.add(entry)
                 continue
         seq += 1
@@ -287,17 +287,17 @@ def _append(
     server_timed: bool,
 ) -> PublishRecord:  # fmt: skip
     """Assign sequences, stage, and decide what goes. `server_timed`: a message has the server's time. `NeedBlocks`."""
-    tail, settings = state.tail, state.settings
+    overlay, settings = state.overlay, state.settings
     clock_ms = now_ms if server_timed else 0
-    first_seq = tail.last_seq + 1
+    first_seq = overlay.last_seq + 1
     removal = bounds.Removal()
     if settings.max_msgs_per_subject:
         _cap(state, subjects, sizes, first_seq, settings.max_msgs_per_subject, removal)
-    tail.stage_publish(None, first_seq, subjects, sizes, times_ms)
+    overlay.stage_publish(None, first_seq, subjects, sizes, times_ms)
     if settings.max_msgs or settings.max_bytes:
         bounds.enforce(state, settings, removal, settings.strict_limits)
-    corrects = 0 < clock_ms < tail.clock_ms
-    tail.clock_ms = clock_ms or tail.clock_ms
+    corrects = 0 < clock_ms < overlay.clock_ms
+    overlay.clock_ms = clock_ms or overlay.clock_ms
     return PublishRecord(
         first_seq, times_ms, sizes, lengths, subjects, truncate_to=removal.truncate_to, drop_seqs=removal.drop_seqs,
         drop_sizes=removal.drop_sizes, reserved_to=_reserve(state, now_ms), clock_ms=clock_ms,
@@ -327,17 +327,17 @@ def _reserve(state: StreamState, now_ms: int) -> int:
     An unclean stop skips what is reserved, so it is what the stream publishes between a few syncs, as it has done since
     the reservation before. Too little costs a sync ahead of its time, and the next reservation is larger.
     """
-    tail = state.tail
-    left = tail.reserved_to - tail.last_seq
+    overlay = state.overlay
+    left = overlay.reserved_to - overlay.last_seq
     if not state.reserve_interval_ms or 2 * left >= state.reserve_ahead:
         return 0
     elapsed_ms = max(1, now_ms - state.reserve_noted_ms)
-    rate = (tail.last_seq - state.reserve_noted_seq) * state.reserve_interval_ms // elapsed_ms
+    rate = (overlay.last_seq - state.reserve_noted_seq) * state.reserve_interval_ms // elapsed_ms
     most = min(RESERVE_MAX, RESERVE_INTERVALS * state.reserve_ahead)
     state.reserve_ahead = max(RESERVE_MIN, min(RESERVE_INTERVALS * rate, most))
-    state.reserve_noted_ms, state.reserve_noted_seq = now_ms, tail.last_seq
-    tail.reserved_to = max(tail.reserved_to, tail.last_seq + state.reserve_ahead)
-    return tail.reserved_to
+    state.reserve_noted_ms, state.reserve_noted_seq = now_ms, overlay.last_seq
+    overlay.reserved_to = max(overlay.reserved_to, overlay.last_seq + state.reserve_ahead)
+    return overlay.reserved_to
 
 
 def _accepted_bodies(request: Publish, failures: Failures) -> list[bytes]:

@@ -32,19 +32,19 @@ class PublishDecision:
     """What a publish came to, already staged in the tail.
 
     `record` is None when every message was refused. `parts` are the stored bodies of the accepted messages, in order.
-    `rests_on_tail`: the answer depends on records that are not committed yet and must not leave before they are; with a
-    record of its own it leaves with that record anyway.
+    `depends_on_uncommitted`: the answer depends on records that are not committed yet and must not leave before they are; with
+    a record of its own it leaves with that record anyway.
     """
 
-    __slots__ = ("record", "parts", "published", "rests_on_tail")
+    __slots__ = ("record", "parts", "published", "depends_on_uncommitted")
 
     def __init__(
-        self, record: PublishRecord | None, parts: list[bytes], published: Published, rests_on_tail: bool
+        self, record: PublishRecord | None, parts: list[bytes], published: Published, depends_on_uncommitted: bool
     ) -> None:
         self.record = record
         self.parts = parts
         self.published = published
-        self.rests_on_tail = rests_on_tail
+        self.depends_on_uncommitted = depends_on_uncommitted
 
 
 class CopyDecision:

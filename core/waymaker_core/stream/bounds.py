@@ -32,12 +32,12 @@ def truncate_block(state: StreamState, number: int, removal: Removal) -> None:
     alive, byte_count = projection.block_figures(state, number)
     removal.truncate_to = (number + 1) * state.block_size + 1
     removal.count += alive
-    state.tail.stage_truncate(removal.truncate_to, alive, byte_count)
+    state.overlay.stage_truncate(removal.truncate_to, alive, byte_count)
 
 
 def drop(state: StreamState, seq: int, size: int, removal: Removal) -> None:
     """Stage the end of one live message."""
-    state.tail.stage_drop(seq, size)
+    state.overlay.stage_drop(seq, size)
     removal.drop_seqs.append(seq)
     removal.drop_sizes.append(size)
     removal.count += 1
@@ -47,7 +47,7 @@ def drop_all(state: StreamState, number: int, gone: list[tuple[int, int]], remov
     """Stage the end of live messages of one block, given as (sequence, size)."""
     if gone:
         seqs, sizes = [seq for seq, _ in gone], [size for _, size in gone]
-        state.tail.stage_drops(number, seqs, sizes)
+        state.overlay.stage_drops(number, seqs, sizes)
         removal.drop_seqs.extend(seqs)
         removal.drop_sizes.extend(sizes)
         removal.count += len(gone)
@@ -55,8 +55,8 @@ def drop_all(state: StreamState, number: int, gone: list[tuple[int, int]], remov
 
 def is_over(state: StreamState, settings: StreamConfig) -> bool:
     """Whether the projection holds more messages or bytes than the limits say."""
-    tail = state.tail
-    return 0 < settings.max_msgs < tail.count or 0 < settings.max_bytes < tail.bytes
+    overlay = state.overlay
+    return 0 < settings.max_msgs < overlay.count or 0 < settings.max_bytes < overlay.bytes
 
 
 def enforce(
@@ -75,16 +75,16 @@ def enforce(
 
 
 def _enforce_by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal) -> None:
-    tail = state.tail
-    newest = state.block_of(tail.last_seq)
-    while (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes):
+    overlay = state.overlay
+    newest = state.block_of(overlay.last_seq)
+    while (max_msgs and overlay.count > max_msgs) or (max_bytes and overlay.bytes > max_bytes):
         number = projection.first_block(state)
         if number == newest:
             return
         alive, byte_count = projection.block_figures(state, number)
         # Exact pruning removes the block's last message only when it does not fit together with all behind the block.
-        if not (max_msgs and tail.count - alive >= max_msgs):
-            rest = tail.bytes - byte_count
+        if not (max_msgs and overlay.count - alive >= max_msgs):
+            rest = overlay.bytes - byte_count
             if not max_bytes or rest + byte_count <= max_bytes:
                 return
             if rest < max_bytes and rest + projection.last_size(state, number) <= max_bytes:
@@ -93,22 +93,22 @@ def _enforce_by_block(state: StreamState, max_msgs: int, max_bytes: int, removal
 
 
 def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal, count_max: int) -> None:
-    tail = state.tail
-    newest = state.block_of(tail.last_seq)
+    overlay = state.overlay
+    newest = state.block_of(overlay.last_seq)
     while removal.count < count_max and (
-        (max_msgs and tail.count > max_msgs) or (max_bytes and tail.bytes > max_bytes)
+        (max_msgs and overlay.count > max_msgs) or (max_bytes and overlay.bytes > max_bytes)
     ):
         number = projection.first_block(state)
         alive, byte_count = projection.block_figures(state, number)
         if number < newest and (
-            (max_msgs and tail.count - alive >= max_msgs) or (max_bytes and tail.bytes - byte_count >= max_bytes)
+            (max_msgs and overlay.count - alive >= max_msgs) or (max_bytes and overlay.bytes - byte_count >= max_bytes)
         ):
             truncate_block(state, number, removal)
             continue
         # Few go at a time while a stream is full, many when it was filled by one batch.
-        wanted = min(max(tail.count - max_msgs, 1) if max_msgs else 64, count_max - removal.count)
-        seqs, sizes = projection.live_run(state, number, tail.front_seq, wanted)
-        count, octets = tail.count, tail.bytes
+        wanted = min(max(overlay.count - max_msgs, 1) if max_msgs else 64, count_max - removal.count)
+        seqs, sizes = projection.live_run(state, number, overlay.front_seq, wanted)
+        count, octets = overlay.count, overlay.bytes
         going = 0
         for size in sizes:
             if not ((max_msgs and count > max_msgs) or (max_bytes and octets > max_bytes)):
@@ -116,8 +116,8 @@ def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal:
             going += 1
             count -= 1
             octets -= size
-        tail.stage_drops(number, seqs[:going], sizes[:going])
+        overlay.stage_drops(number, seqs[:going], sizes[:going])
         removal.drop_seqs.extend(seqs[:going])
         removal.drop_sizes.extend(sizes[:going])
         removal.count += going
-        tail.front_seq = seqs[going - 1] + 1
+        overlay.front_seq = seqs[going - 1] + 1

@@ -18,7 +18,7 @@ def check(state: StreamState) -> None:
         assert number == block.number == state.block_of(block.first) == state.block_of(block.last)
         _check_block(state, block)
     _check_subjects(state)
-    _check_tail(state)
+    _check_overlay(state)
 
 
 def _check_figures(state: StreamState) -> None:
@@ -60,7 +60,7 @@ def _check_block(state: StreamState, block: Block) -> None:
     assert own <= set(block.files), "a block reads from files that it holds"
     assert columns.chunk_firsts[0] == 0
     assert list(columns.chunk_firsts) == sorted(set(columns.chunk_firsts))
-    dropped = {entry for entry in live if state.tail.is_dropped(block.first + entry)}
+    dropped = {entry for entry in live if state.overlay.is_dropped(block.first + entry)}
     assert all(block.time_min <= columns.times_ms[entry] <= block.time_max for entry in live)
     assert all(columns.times_ms[entry] <= block.newest_ms for entry in live if entry not in dropped)
     for subject, ident in columns.table.items():
@@ -90,17 +90,17 @@ def _check_subjects(state: StreamState) -> None:
     assert set(state.subjects.last) <= set(order)
 
 
-def _check_tail(state: StreamState) -> None:
-    tail = state.tail
-    assert tail.last_seq >= state.last_seq
-    assert tail.clock_ms == state.clock_ms or tail.staged or tail.corrections
+def _check_overlay(state: StreamState) -> None:
+    overlay = state.overlay
+    assert overlay.last_seq >= state.last_seq
+    assert overlay.clock_ms == state.clock_ms or overlay.staged or overlay.corrections
     assert all(0 < each.at_ms < each.was_ms for each in state.corrections)
-    assert all(delta != [0, 0] for delta in tail.blocks.values())
+    assert all(delta != [0, 0] for delta in overlay.blocks.values())
     if state.is_settled():
-        assert (tail.count, tail.bytes) == (state.count, state.bytes)
-        assert not tail.blocks
-    for publish in tail.staged:
-        assert state.last_seq < publish.first_seq <= publish.last_seq <= tail.last_seq
+        assert (overlay.count, overlay.bytes) == (state.count, state.bytes)
+        assert not overlay.blocks
+    for publish in overlay.staged:
+        assert state.last_seq < publish.first_seq <= publish.last_seq <= overlay.last_seq
     absent = any(block.columns is None for block in state.blocks.values())
     if absent:
         return
@@ -110,9 +110,9 @@ def _check_tail(state: StreamState) -> None:
         for entry in range(block.size)
         if block.is_live(block.first + entry)
     }
-    for publish in tail.staged:
+    for publish in overlay.staged:
         for entry, size in enumerate(publish.sizes):
             sizes[publish.seq_of(entry)] = size
-    projected = {seq: size for seq, size in sizes.items() if not tail.is_dropped(seq)}
-    assert (tail.count, tail.bytes) == (len(projected), sum(projected.values()))
-    assert all(seq >= tail.front_seq for seq in projected), "nothing lives below the front"
+    projected = {seq: size for seq, size in sizes.items() if not overlay.is_dropped(seq)}
+    assert (overlay.count, overlay.bytes) == (len(projected), sum(projected.values()))
+    assert all(seq >= overlay.front_seq for seq in projected), "nothing lives below the front"

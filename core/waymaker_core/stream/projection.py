@@ -12,7 +12,7 @@ from waymaker_core.stream.state import StreamState
 def block_figures(state: StreamState, number: int) -> tuple[int, int]:
     """Messages and bytes that live in a block, in the projection."""
     block = state.blocks.get(number)
-    delta = state.tail.blocks.get(number)
+    delta = state.overlay.blocks.get(number)
     if block is None:
         return (delta[0], delta[1]) if delta is not None else (0, 0)
     return (block.alive, block.bytes) if delta is None else (block.alive + delta[0], block.bytes + delta[1])
@@ -20,8 +20,8 @@ def block_figures(state: StreamState, number: int) -> tuple[int, int]:
 
 def first_block(state: StreamState) -> int:
     """The first block with a live message in the projection, or -1. Also moves the front there."""
-    tail = state.tail
-    start = (max(tail.front_seq, tail.truncate_to, 1) - 1) // state.block_size
+    overlay = state.overlay
+    start = (max(overlay.front_seq, overlay.truncate_to, 1) - 1) // state.block_size
     found = -1
     if state.blocks and state.blocks.peekitem(-1)[0] >= start:
         for number in state.blocks.irange(start):
@@ -31,14 +31,14 @@ def first_block(state: StreamState) -> int:
     if found < 0:
         found = _first_staged_block(state, start)
     if found >= 0:
-        tail.front_seq = max(tail.front_seq, found * state.block_size + 1)
+        overlay.front_seq = max(overlay.front_seq, found * state.block_size + 1)
     return found
 
 
 def _first_staged_block(state: StreamState, start: int) -> int:
-    tail = state.tail
-    for place in range(tail.place_from(start * state.block_size + 1), len(tail.staged)):
-        for number, _, _ in tail.staged[place].parts:
+    overlay = state.overlay
+    for place in range(overlay.place_from(start * state.block_size + 1), len(overlay.staged)):
+        for number, _, _ in overlay.staged[place].parts:
             if number >= start and block_figures(state, number)[0]:
                 return number
     return -1
@@ -46,8 +46,8 @@ def _first_staged_block(state: StreamState, start: int) -> int:
 
 def has_staged(state: StreamState, number: int) -> bool:
     """Whether messages that are not committed fall into a block."""
-    tail = state.tail
-    return bool(tail.staged) and number >= state.block_of(tail.staged[0].first_seq)
+    overlay = state.overlay
+    return bool(overlay.staged) and number >= state.block_of(overlay.staged[0].first_seq)
 
 
 def size_of(state: StreamState, seq: int) -> int:
@@ -55,29 +55,29 @@ def size_of(state: StreamState, seq: int) -> int:
     if seq <= state.last_seq:
         block = state.blocks[state.block_of(seq)]
         return block.resident().sizes[seq - block.first]
-    found = state.tail.find(seq)
+    found = state.overlay.find(seq)
     assert found is not None, "a live sequence is committed or staged"
     return found[0].sizes[found[1]]
 
 
 def last_size(state: StreamState, number: int) -> int:
     """Size of the last message that lives in a block, in the projection; there is one. `NeedBlocks`."""
-    tail, end = state.tail, (number + 1) * state.block_size
-    for place in reversed(range(tail.place_from(number * state.block_size + 1), len(tail.staged))):
-        publish = tail.staged[place]
+    overlay, end = state.overlay, (number + 1) * state.block_size
+    for place in reversed(range(overlay.place_from(number * state.block_size + 1), len(overlay.staged))):
+        publish = overlay.staged[place]
         for entry in reversed(range(publish.entry_from(end + 1) if publish.last_seq > end else len(publish.sizes))):
             seq = publish.seq_of(entry)
             if state.block_of(seq) < number:
                 break
-            if not tail.is_dropped(seq):
+            if not overlay.is_dropped(seq):
                 return publish.sizes[entry]
     block = state.blocks[number]
-    if block.is_live(block.last) and not tail.is_dropped(block.last):
+    if block.is_live(block.last) and not overlay.is_dropped(block.last):
         return block.last_size
     sizes = block.resident().sizes
     for entry in reversed(range(block.head, block.size)):
         seq = block.first + entry
-        if block.is_live(seq) and not tail.is_dropped(seq):
+        if block.is_live(seq) and not overlay.is_dropped(seq):
             return sizes[entry]
     raise AssertionError("the block holds a live message")
 
@@ -86,8 +86,8 @@ def live_run(state: StreamState, number: int, seq: int, count_max: int) -> tuple
     """Sequences and sizes of the first live messages of a block at or behind `seq`, in the projection. `NeedBlocks`."""
     seqs: list[int] = []
     sizes: list[int] = []
-    tail = state.tail
-    drops, seq = tail.drops, max(seq, tail.truncate_to)
+    overlay = state.overlay
+    drops, seq = overlay.drops, max(seq, overlay.truncate_to)
     block = state.blocks.get(number)
     if block is not None and block.last >= seq:
         column = block.resident().sizes
@@ -98,8 +98,8 @@ def live_run(state: StreamState, number: int, seq: int, count_max: int) -> tuple
                 sizes.append(column[entry])
             entry = block.next_live(entry + 1)
     end = (number + 1) * state.block_size
-    for place in range(tail.place_from(max(seq, number * state.block_size + 1)), len(tail.staged)):
-        publish = tail.staged[place]
+    for place in range(overlay.place_from(max(seq, number * state.block_size + 1)), len(overlay.staged)):
+        publish = overlay.staged[place]
         for entry in range(publish.entry_from(max(seq, number * state.block_size + 1)), len(publish.sizes)):
             staged_seq = publish.seq_of(entry)
             if len(seqs) == count_max or staged_seq > end:

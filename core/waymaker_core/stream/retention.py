@@ -34,21 +34,21 @@ DROPS_MAX = 4096
 def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
     """See `Stream.decide_retention`."""
     removal = bounds.Removal()
-    mark = state.tail.mark()
+    savepoint = state.overlay.savepoint()
     settings = state.settings
     if interest_floor is not None:
         _truncate_front(state, removal, last_max=interest_floor)
     elif settings.max_age_ms and state.is_ahead(wall_ms) and wall_ms > 0:
         # Noted even if nothing is published any more: what was stamped in the future expires `max_age` after this.
-        state.tail.clock_ms = wall_ms
-        state.tail.corrections.append(wall_ms)
+        state.overlay.clock_ms = wall_ms
+        state.overlay.corrections.append(wall_ms)
         return PruneRecord(clock_ms=wall_ms)
     elif _ages(state, settings, wall_ms):
         try:
             if not _remove_corrected(state, wall_ms, settings, removal):
                 _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
         except NeedBlocks:
-            state.tail.rollback(mark)
+            state.overlay.rollback(savepoint)
             raise
     if not removal.count:
         return None
@@ -58,7 +58,7 @@ def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | Non
 def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_run: bool) -> UpdateDecision:
     """See `Stream.decide_update`."""
     removal = bounds.Removal()
-    mark = state.tail.mark()
+    savepoint = state.overlay.savepoint()
     try:
         if _ages(state, config, wall_ms):
             while _remove_corrected(state, wall_ms, config, removal):
@@ -66,12 +66,12 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
             _remove_aged_exactly(state, wall_ms - config.max_age_ms, removal)
         bounds.enforce(state, config, removal, strict=True)
     except NeedBlocks:
-        state.tail.rollback(mark)
+        state.overlay.rollback(savepoint)
         raise
     if dry_run:
-        state.tail.rollback(mark)
+        state.overlay.rollback(savepoint)
     else:
-        state.tail.configs.append(config)
+        state.overlay.configs.append(config)
         state.caps.forget()
         for block in state.blocks.values():
             block.forget_notes()
@@ -86,21 +86,21 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
 
 def decide_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
     """See `Stream.decide_drops`."""
-    state.tail.mark()
+    state.overlay.savepoint()
     return stage_drops(state, seqs)
 
 
 def stage_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
     """A part of a decision: stage the end of those that live in the projection. `NeedBlocks` before anything is staged."""
-    tail, blocks, block_size = state.tail, state.blocks, state.block_size
-    wanted = [seq for seq in seqs if state.is_live(seq) and not tail.is_dropped(seq)]
+    overlay, blocks, block_size = state.overlay, state.blocks, state.block_size
+    wanted = [seq for seq in seqs if state.is_live(seq) and not overlay.is_dropped(seq)]
     absent = {number for seq in wanted if blocks[number := (seq - 1) // block_size].columns is None}
     if absent:
         raise NeedBlocks(sorted(absent))
     removal = bounds.Removal()
     capped = bool(state.caps.queues)
     for seq in wanted:
-        if seq in tail.drops:
+        if seq in overlay.drops:
             continue
         block = blocks[(seq - 1) // block_size]
         columns = block.resident()
@@ -138,19 +138,19 @@ def _truncate_front(
     state: StreamState, removal: bounds.Removal, last_max: int = TIME_MAX_MS, time_max: int = TIME_MAX_MS
 ) -> None:
     """Stage the end of the first blocks as long as all their messages are within both bounds, the open block included."""
-    tail = state.tail
+    overlay = state.overlay
     while True:
         number = projection.first_block(state)
         block = state.blocks.get(number)
         if block is None or block.last > last_max or block.newest_ms > time_max or projection.has_staged(state, number):
             return
-        if (number + 1) * state.block_size <= tail.last_seq:
+        if (number + 1) * state.block_size <= overlay.last_seq:
             bounds.truncate_block(state, number, removal)
         else:
-            assert not tail.staged, "what is staged would lie in this block, the last one"
+            assert not overlay.staged, "what is staged would lie in this block, the last one"
             alive, byte_count = projection.block_figures(state, number)
-            tail.stage_truncate_open(number, alive, byte_count)
-            removal.truncate_to = tail.truncate_to
+            overlay.stage_truncate_open(number, alive, byte_count)
+            removal.truncate_to = overlay.truncate_to
             removal.count += alive
 
 
@@ -183,13 +183,13 @@ def _remove_corrected(state: StreamState, wall_ms: int, settings: StreamConfig, 
 
 def _drop_to(state: StreamState, block: Block, last: int, removal: bounds.Removal) -> None:
     """Stage the end of a block's messages up to a sequence, as much as fits a record, and note the times of the others."""
-    columns, tail = block.resident(), state.tail
+    columns, overlay = block.resident(), state.overlay
     gone: list[tuple[int, int]] = []
     kept: list[int] = []
     entry = block.next_live(0)
     while entry < block.size:
         seq = block.first + entry
-        if not tail.is_dropped(seq):
+        if not overlay.is_dropped(seq):
             if seq <= last and len(gone) < DROPS_MAX:
                 gone.append((seq, columns.sizes[entry]))
             else:
@@ -248,7 +248,7 @@ def _remove_aged_exactly(state: StreamState, cutoff: int, removal: bounds.Remova
     """Stage everything that is as old as `cutoff` or older. `NeedBlocks`."""
     _truncate_front(state, removal, time_max=cutoff)
     aged = [
-        block for block in state.blocks.values() if block.time_min <= cutoff and block.last >= state.tail.truncate_to
+        block for block in state.blocks.values() if block.time_min <= cutoff and block.last >= state.overlay.truncate_to
     ]
     absent = [block.number for block in aged if block.columns is None]
     if absent:
@@ -268,7 +268,7 @@ def _drop(state: StreamState, block: Block, found: _Expired, removal: bounds.Rem
     bounds.drop_all(state, block.number, gone, removal)
     if front and gone:
         # All before went with it: the next scan begins here.
-        state.tail.front_seq = gone[-1][0] + 1
+        state.overlay.front_seq = gone[-1][0] + 1
 
 
 def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
@@ -311,8 +311,8 @@ def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
     """Which messages of a block exact pruning removes, in the projection. `NeedBlocks` before anything is staged."""
     columns = block.resident()
     shields = _Shields(state, block, columns, cutoff)
-    tail = state.tail
-    start = block.next_live(max(0, max(tail.truncate_to, tail.front_seq) - block.first))
+    overlay = state.overlay
+    start = block.next_live(max(0, max(overlay.truncate_to, overlay.front_seq) - block.first))
     if block.ordered:
         found = _expired_in_order(state, block, columns, shields, start)
     else:
@@ -324,7 +324,7 @@ def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
 
 def _expired_in_order(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
     """The same where times rise: only the expired beginning of the block is looked at."""
-    times_ms, sizes, drops, found = columns.times_ms, columns.sizes, state.tail.drops, _Expired()
+    times_ms, sizes, drops, found = columns.times_ms, columns.sizes, state.overlay.drops, _Expired()
     entry = start
     while entry < block.size:
         if block.first + entry not in drops:
@@ -348,7 +348,7 @@ def _expired_in_order(state: StreamState, block: Block, columns: Columns, shield
 def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
     """The same where times come in any order: passes over whole columns, a closer look at what is old enough."""
     times_ms, sizes, ids, cutoff, first = columns.times_ms, columns.sizes, columns.ids, shields.cutoff, block.first
-    drops, dead, found = state.tail.drops, block.dead, _Expired()
+    drops, dead, found = state.overlay.drops, block.dead, _Expired()
     rest = times_ms[start:]
     if dead is None:
         found.kept = list(filter(cutoff.__lt__, rest))
@@ -380,9 +380,13 @@ def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shield
 
 def _first_young(state: StreamState, block: Block, columns: Columns, ident: int, cutoff: int) -> int:
     """The first live entry at a subject with a time above the cutoff; the block's size where there is none."""
-    times_ms, tail = columns.times_ms, state.tail
+    times_ms, overlay = columns.times_ms, state.overlay
     for entry in columns.postings_of(columns.subjects[ident]):
-        if times_ms[entry] > cutoff and block.is_live(block.first + entry) and not tail.is_dropped(block.first + entry):
+        if (
+            times_ms[entry] > cutoff
+            and block.is_live(block.first + entry)
+            and not overlay.is_dropped(block.first + entry)
+        ):
             return entry
     return block.size
 
@@ -397,7 +401,7 @@ class _Shields:
         self.block = block
         self.columns = columns
         self.cutoff = cutoff
-        front = max(state.tail.truncate_to, 1)
+        front = max(state.overlay.truncate_to, 1)
         self.earlier = {
             number
             for number in state.blocks.irange(state.block_of(front), block.number - 1)
@@ -427,6 +431,6 @@ class _Shields:
             times_ms = block.columns.times_ms
             for entry in block.columns.postings_of(subject):
                 seq = block.first + entry
-                if times_ms[entry] > greatest and block.is_live(seq) and not state.tail.is_dropped(seq):
+                if times_ms[entry] > greatest and block.is_live(seq) and not state.overlay.is_dropped(seq):
                     greatest = times_ms[entry]
         return greatest if greatest > self.cutoff else 0

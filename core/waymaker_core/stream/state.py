@@ -20,9 +20,9 @@ from waymaker_core.stream.answers import NeedBlocks
 from waymaker_core.stream.block import Block
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
 from waymaker_core.stream.columns import Columns
+from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.subject_caps import SubjectCaps
 from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.stream.tail import Tail
 from waymaker_core.stream.work import Work
 from waymaker_core.subjects import SubjectFilter
 
@@ -56,7 +56,7 @@ class StreamState:
         self.block_size = config.block_size
         self.blocks: SortedDict[int, Block] = SortedDict()
         self.subjects = SubjectTable(config.block_size)
-        self.tail = Tail(config.block_size)
+        self.overlay = Overlay(config.block_size)
         self.time_max = 0
         self.in_order = True
         self.shielded = False
@@ -87,7 +87,7 @@ class StreamState:
     @property
     def settings(self) -> StreamConfig:
         """The settings that decisions are taken under: the newest ones, committed or staged."""
-        return self.tail.configs[-1] if self.tail.configs else self.config
+        return self.overlay.configs[-1] if self.overlay.configs else self.config
 
     @property
     def pinned(self) -> bool:
@@ -110,11 +110,11 @@ class StreamState:
 
     def is_ahead(self, wall_ms: int) -> bool:
         """Return True if server time, as decided, runs so far ahead of the wall clock that it has to be taken back."""
-        return is_ahead(self.tail.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
+        return is_ahead(self.overlay.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
 
     def server_time(self, wall_ms: int) -> int:
         """Return the server's time for the next message."""
-        return server_time(self.tail.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
+        return server_time(self.overlay.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
 
     def is_live(self, seq: int) -> bool:
         """Whether a committed message is still there. Needs no index."""
@@ -151,14 +151,14 @@ class StreamState:
 
     def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
         """Messages are appended, then what they push out goes."""
-        tail = self.tail
+        overlay = self.overlay
         last_seq = record.first_seq + len(record.subjects) - 1 if record.seqs is None else record.seqs[-1]
-        if last_seq > tail.last_seq:
+        if last_seq > overlay.last_seq:
             # Not decided here: replayed, or sent by a primary.
-            tail.clock_ms = record.clock_ms or tail.clock_ms
-            tail.count += len(record.subjects)
-            tail.bytes += sum(record.sizes)
-            tail.last_seq = last_seq
+            overlay.clock_ms = record.clock_ms or overlay.clock_ms
+            overlay.count += len(record.subjects)
+            overlay.bytes += sum(record.sizes)
+            overlay.last_seq = last_seq
             self.caps.forget()
         if record.seqs is None:
             self._append(record, 0, len(record.subjects), record.first_seq, chunk)
@@ -168,8 +168,8 @@ class StreamState:
             self._set_clock(record.clock_ms)
         self.last_seq = last_seq
         self.reserved_to = max(self.reserved_to, record.reserved_to)
-        tail.reserved_to = max(tail.reserved_to, record.reserved_to)
-        tail.publish_applied(last_seq)
+        overlay.reserved_to = max(overlay.reserved_to, record.reserved_to)
+        overlay.publish_applied(last_seq)
         if record.truncate_to:
             self._truncate(record.truncate_to)
         if record.drop_seqs:
@@ -178,11 +178,11 @@ class StreamState:
     def apply_prune(self, record: PruneRecord) -> None:
         """Retention's record."""
         if record.clock_ms:
-            if self.tail.corrections:
-                del self.tail.corrections[0]
+            if self.overlay.corrections:
+                del self.overlay.corrections[0]
             else:
                 # Not decided here.
-                self.tail.clock_ms = record.clock_ms
+                self.overlay.clock_ms = record.clock_ms
             self._set_clock(record.clock_ms)
         if record.truncate_to:
             self._truncate(record.truncate_to)
@@ -214,17 +214,17 @@ class StreamState:
             self._after_drops(dropped)
 
     def _drop_in_block(self, number: int, seqs: Sequence[int], sizes: Sequence[int]) -> int:
-        tail, block = self.tail, self.blocks.get(number)
-        foreign = tail.drops_applied(number, seqs)
+        overlay, block = self.overlay, self.blocks.get(number)
+        foreign = overlay.drops_applied(number, seqs)
         if block is None:
             return 0
         if foreign:
             # Not decided here, or gone for another reason before this record was applied.
             known = dict(zip(seqs, sizes, strict=True))
             for seq in dict.fromkeys(foreign):
-                if block.is_live(seq) and not tail.is_dropped(seq):
-                    tail.count -= 1
-                    tail.bytes -= known[seq]
+                if block.is_live(seq) and not overlay.is_dropped(seq):
+                    overlay.count -= 1
+                    overlay.bytes -= known[seq]
                     self.caps.forget()
         gone = block.drop(seqs, sizes)
         self.count -= len(gone)
@@ -235,24 +235,24 @@ class StreamState:
 
     def apply_config(self, config: StreamConfig) -> None:
         """New settings, committed by the catalogue."""
-        if self.tail.configs and self.tail.configs[0] == config:
-            del self.tail.configs[0]
+        if self.overlay.configs and self.overlay.configs[0] == config:
+            del self.overlay.configs[0]
         self.config = config
 
     def open_at(self, last_seq: int) -> None:
         """An import is complete: sequences up to here are used, whether their messages were still there or not."""
-        assert self.tail.is_empty(), "nothing is published to a stream being imported"
+        assert self.overlay.is_empty(), "nothing is published to a stream being imported"
         self.last_seq = max(self.last_seq, last_seq)
-        self.tail.last_seq = max(self.tail.last_seq, last_seq)
+        self.overlay.last_seq = max(self.overlay.last_seq, last_seq)
 
     def skip_reserved(self) -> None:
         """After a recovery: never assign what may have been assigned before the stop (`reserved_to`)."""
-        assert self.tail.is_empty(), "only a stream that has just been recovered skips"
-        self.tail.last_seq = max(self.tail.last_seq, self.reserved_to)
+        assert self.overlay.is_empty(), "only a stream that has just been recovered skips"
+        self.overlay.last_seq = max(self.overlay.last_seq, self.reserved_to)
 
-    def cut_tail(self) -> None:
+    def discard_uncommitted(self) -> None:
         """Forget every decision that is not committed, and what retention noted on the strength of one."""
-        self.tail.reset(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
+        self.overlay.reset(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
         self.caps.forget()
         for block in self.blocks.values():
             block.forget_notes()
@@ -342,13 +342,13 @@ class StreamState:
             self._release(block)
         self.count -= dropped
         self.bytes -= byte_count
-        if truncate_to > self.tail.truncate_to:
+        if truncate_to > self.overlay.truncate_to:
             # Not decided here. What is staged at this moment cannot be below, for a primary has no other's records.
-            self.tail.count -= dropped
-            self.tail.bytes -= byte_count
-            self.tail.truncate_to = truncate_to
+            self.overlay.count -= dropped
+            self.overlay.bytes -= byte_count
+            self.overlay.truncate_to = truncate_to
             self.caps.forget()
-        self.tail.truncate_applied(truncate_to)
+        self.overlay.truncate_applied(truncate_to)
         if dropped:
             self._after_drops(dropped)
 
@@ -416,36 +416,36 @@ class StreamState:
 
     def projected_latest(self, subject: str) -> int:
         """Newest sequence at a subject once everything staged is applied, or 0."""
-        tail = self.tail
-        seq = tail.latest_at(subject)
+        overlay = self.overlay
+        seq = overlay.latest_at(subject)
         if seq > self.last_seq:
-            if not tail.is_dropped(seq):
+            if not overlay.is_dropped(seq):
                 return seq
-            staged = tail.seqs_at(subject)
+            staged = overlay.seqs_at(subject)
             if staged:
                 return staged[-1]
         seq = self.latest(subject)
-        if not seq or not tail.is_dropped(seq):
+        if not seq or not overlay.is_dropped(seq):
             return seq
-        return 0 if seq < tail.truncate_to else self._previous(subject, seq, tail)
+        return 0 if seq < overlay.truncate_to else self._previous(subject, seq, overlay)
 
-    def _previous(self, subject: str, before: int, tail: Tail | None) -> int:
-        """The newest live sequence at a subject below another one (and not dropped in `tail`), or 0."""
+    def _previous(self, subject: str, before: int, overlay: Overlay | None) -> int:
+        """The newest live sequence at a subject below another one (and not dropped in `overlay`), or 0."""
         for number in reversed(self.subjects.blocks_of(subject)):
             block = self.blocks.get(number)
             if block is None or block.first_live >= before:
                 continue
-            if tail is not None and block.last < tail.truncate_to:
+            if overlay is not None and block.last < overlay.truncate_to:
                 break
             for entry in reversed(block.resident().postings_of(subject)):
                 seq = block.first + entry
-                if seq < before and block.is_live(seq) and (tail is None or not tail.is_dropped(seq)):
+                if seq < before and block.is_live(seq) and (overlay is None or not overlay.is_dropped(seq)):
                     return seq
         return 0
 
     def projected_seqs_at(self, subject: str) -> list[int]:
         """Sequences at a subject that live in the projection, ascending. `NeedBlocks`."""
-        tail = self.tail
+        overlay = self.overlay
         seqs: list[int] = []
         for number in self.subjects.blocks_of(subject):
             block = self.blocks.get(number)
@@ -454,15 +454,15 @@ class StreamState:
                 seqs += [
                     first + entry
                     for entry in block.resident().postings_of(subject)
-                    if block.is_live(first + entry) and not tail.is_dropped(first + entry)
+                    if block.is_live(first + entry) and not overlay.is_dropped(first + entry)
                 ]
-        return seqs + tail.seqs_at(subject)
+        return seqs + overlay.seqs_at(subject)
 
     def is_projected(self, seq: int) -> bool:
         """Whether a message, committed or staged, lives in the projection."""
-        return not self.tail.is_dropped(seq) and (seq > self.last_seq or self.is_live(seq))
+        return not self.overlay.is_dropped(seq) and (seq > self.last_seq or self.is_live(seq))
 
     def is_settled(self) -> bool:
         """Whether nothing staged changes what is committed, so that an answer may leave at once."""
-        tail = self.tail
-        return tail.is_empty() and (not self.blocks or tail.truncate_to <= self.first_seq)
+        overlay = self.overlay
+        return overlay.is_empty() and (not self.blocks or overlay.truncate_to <= self.first_seq)

@@ -25,7 +25,8 @@ from waymaker_core.subjects import Pattern
 
 
 class Stream(StreamState):
-    """One life of a stream. What changes committed state is `StreamState`'s: `apply`, `apply_config`, `open_at`, `cut_tail`.
+    """One life of a stream. What changes committed state is `StreamState`'s: `apply`, `apply_config`, `open_at`,
+    `discard_uncommitted`.
 
     Attributes: `id`, `config`, `created_ms`, `limits`; `first_seq` (of live messages; `last_seq + 1` when there is none),
     `last_seq` (last committed, never goes back), `count` and `bytes` of live messages; `position` of the last applied

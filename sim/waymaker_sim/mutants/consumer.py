@@ -64,7 +64,7 @@ def _not_logged(_: Any) -> Any:
     def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
         found = group.find(wanted, self._stream)
         group.pending.remove(found.parts)
-        return AckDecision(None, rests_on_tail=False, count=found.total)
+        return AckDecision(None, depends_on_uncommitted=False, count=found.total)
 
     return decide
 
@@ -80,7 +80,7 @@ def _answered_at_once(original: Any) -> Any:
     def decide(self: Consumers, *arguments: Any, **keywords: Any) -> AckDecision:
         decision: AckDecision = original(self, *arguments, **keywords)
         if isinstance(decision.record, DeliveredRecord):
-            return AckDecision(None, rests_on_tail=False, count=decision.count)
+            return AckDecision(None, depends_on_uncommitted=False, count=decision.count)
         return decision
 
     return decide
@@ -110,7 +110,7 @@ def _orderly(plan: Plan) -> bool:
 
 def _not_taken(_: Any) -> Any:
     def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
-        return AckDecision(None, rests_on_tail=False, count=0)
+        return AckDecision(None, depends_on_uncommitted=False, count=0)
 
     return decide
 

@@ -26,14 +26,14 @@ from waymaker_sim.swarm import Plan
 
 def _dropping_what_is_staged(original: Any) -> Any:
     def apply_drops(self: StreamState, seqs: Any, sizes: Any) -> None:
-        if self.tail.drops:
+        if self.overlay.drops:
             original(self, seqs, sizes)
 
     return apply_drops
 
 
 def _by_count_only(_: Any) -> Any:
-    return lambda state, settings: 0 < settings.max_msgs < state.tail.count
+    return lambda state, settings: 0 < settings.max_msgs < state.overlay.count
 
 
 def _by_block_only(original: Any) -> Any:
@@ -96,7 +96,7 @@ def _pruning_nothing(original: Any) -> Any:
     def decide(self: Stream, config: Any, wall_ms: int, dry_run: bool = False) -> Any:
         if dry_run:
             return original(self, config, wall_ms, dry_run)
-        self.tail.configs.append(config)
+        self.overlay.configs.append(config)
         self.caps.forget()
         return UpdateDecision([], 0)
 

@@ -7,8 +7,8 @@ from typing import Any
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.garbage import Garbage
 from waymaker_core.node.reserve import Reserve
+from waymaker_core.node.shared_block_files import SharedBlockFiles
 from waymaker_core.node.state import NodeState
-from waymaker_core.node.tails import Tails
 from waymaker_core.store.journal import Journal
 from waymaker_core.stream import moves
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -17,7 +17,7 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 def _knowing_only_its_own(original: Any) -> Any:
     """Tail files count from the first that this process made."""
 
-    def note(self: Tails, replica: Any) -> None:
+    def note(self: SharedBlockFiles, replica: Any) -> None:
         if self._bytes:
             original(self, replica)
 
@@ -43,10 +43,10 @@ def _copying_the_dead(_: Any) -> Any:
 
 ROOM = {
     "forget-tails-at-start": Mutant(
-        "a start counts who uses which tail file", ("room given back",), Tails, "note", _knowing_only_its_own,
+        "a start counts who uses which tail file", ("room given back",), SharedBlockFiles, "note", _knowing_only_its_own,
     ),
     "keep-unused-tails": Mutant(
-        "a tail file that nobody uses is garbage", ("room given back",), Tails, "take_unused", giving([]),
+        "a tail file that nobody uses is garbage", ("room given back",), SharedBlockFiles, "take_unused", giving([]),
     ),
     "keep-garbage": Mutant(
         "garbage leaves the disk", ("room given back",), Garbage, "collect", nothing,

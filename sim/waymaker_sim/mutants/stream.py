@@ -36,7 +36,7 @@ def _back_to_the_living(original: Any) -> Any:
     def restore(cls: type[Stream], value: object, limits: Any) -> Stream:
         stream: Stream = original.__func__(cls, value, limits)
         last = max((block.last for block in stream.blocks.values()), default=0)
-        stream.last_seq = stream.tail.last_seq = last
+        stream.last_seq = stream.overlay.last_seq = last
         return stream
 
     return classmethod(restore)
@@ -44,7 +44,7 @@ def _back_to_the_living(original: Any) -> Any:
 
 def _answering_ahead(original: Any) -> Any:
     def commit(self: Publishing, call: Any, replica: Any, decision: Any, *rest: Any) -> None:
-        decision.rests_on_tail = False
+        decision.depends_on_uncommitted = False
         original(self, call, replica, decision, *rest)
 
     return commit
@@ -52,14 +52,14 @@ def _answering_ahead(original: Any) -> Any:
 
 def _at_any_hour(original: Any) -> Any:
     def decide(state: StreamState, request: Any, wall_ms: int) -> Any:
-        state.tail.clock_ms = min(state.tail.clock_ms, wall_ms)
+        state.overlay.clock_ms = min(state.overlay.clock_ms, wall_ms)
         return original(state, request, wall_ms)
 
     return decide
 
 
 def _never_back(_: Any) -> Any:
-    return lambda self, wall_ms: max(wall_ms, self.tail.clock_ms)
+    return lambda self, wall_ms: max(wall_ms, self.overlay.clock_ms)
 
 
 def _wrong_clocks(plan: Plan) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Container
 
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.store.paths import TAILS
+from waymaker_core.store.paths import SHARED_BLOCKS
 from waymaker_core.types import StreamId
 
 COMPACT_BELOW = 2
 """A tail file less than one part in so many in use is left by the streams that use it."""
 
 
-class Tails:
+class SharedBlockFiles:
     """The tail files in force, with the bytes of each that each stream still uses."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Tails:
     def note(self, replica: StreamReplica) -> None:
         """A stream's chunks moved, or went: look which tail files it uses now."""
         self._forget(replica.id)
-        found = {path: used for path, used in replica.stream.files().items() if path.startswith(TAILS)}
+        found = {path: used for path, used in replica.stream.files().items() if path.startswith(SHARED_BLOCKS)}
         for path, used in found.items():
             users = self._users.setdefault(path, {})
             users[replica.id] = used

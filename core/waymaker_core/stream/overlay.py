@@ -57,24 +57,24 @@ class Staged:
         return self.first_seq + entry if self.seqs is None else self.seqs[entry]
 
 
-class Mark:
+class Savepoint:
     """Where a decision began, so that one that cannot be finished leaves nothing behind."""
 
     __slots__ = ("last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "undo")
 
-    def __init__(self, tail: Tail) -> None:
-        self.last_seq = tail.last_seq
-        self.count = tail.count
-        self.bytes = tail.bytes
-        self.clock_ms = tail.clock_ms
-        self.reserved_to = tail.reserved_to
-        self.truncate_to = tail.truncate_to
-        self.front_seq = tail.front_seq
-        self.staged = len(tail.staged)
-        self.undo = len(tail.undo)
+    def __init__(self, overlay: Overlay) -> None:
+        self.last_seq = overlay.last_seq
+        self.count = overlay.count
+        self.bytes = overlay.bytes
+        self.clock_ms = overlay.clock_ms
+        self.reserved_to = overlay.reserved_to
+        self.truncate_to = overlay.truncate_to
+        self.front_seq = overlay.front_seq
+        self.staged = len(overlay.staged)
+        self.undo = len(overlay.undo)
 
 
-class Tail:
+class Overlay:
     """Projected figures: `last_seq`, `count`, `bytes`, `clock_ms`, `reserved_to`; `truncate_to` (everything below goes);
     `front_seq`: nothing below it is live in the projection.
 
@@ -216,29 +216,29 @@ class Tail:
 
     # ------------------------------------------------------------ undoing an unfinished decision
 
-    def mark(self) -> Mark:
+    def savepoint(self) -> Savepoint:
         """Begin a decision; at most one is under way."""
         self.undo.clear()
-        return Mark(self)
+        return Savepoint(self)
 
-    def rollback(self, mark: Mark) -> None:
+    def rollback(self, savepoint: Savepoint) -> None:
         """Forget what was staged since the mark."""
         for seq in reversed(self.undo):
             self.add((seq - 1) // self.block_size, 1, self.drops.pop(seq))
         self.undo.clear()
-        while len(self.staged) > mark.staged:
+        while len(self.staged) > savepoint.staged:
             for block, count, byte_count in self.staged.pop().parts:
                 self.add(block, -count, -byte_count)
-        while self.partial and self.partial[-1][0] > mark.truncate_to:
+        while self.partial and self.partial[-1][0] > savepoint.truncate_to:
             _, block, count, byte_count = self.partial.pop()
             self.add(block, count, byte_count)
-        self.last_seq = mark.last_seq
-        self.count = mark.count
-        self.bytes = mark.bytes
-        self.clock_ms = mark.clock_ms
-        self.reserved_to = mark.reserved_to
-        self.truncate_to = mark.truncate_to
-        self.front_seq = mark.front_seq
+        self.last_seq = savepoint.last_seq
+        self.count = savepoint.count
+        self.bytes = savepoint.bytes
+        self.clock_ms = savepoint.clock_ms
+        self.reserved_to = savepoint.reserved_to
+        self.truncate_to = savepoint.truncate_to
+        self.front_seq = savepoint.front_seq
         self._forget_latest()
 
     # ------------------------------------------------------------ what is applied leaves the tail
