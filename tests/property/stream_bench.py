@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.property.stream_model import ToyDisk, ack_record, move_blocks, resident
+from tests.property.stream_model import ToyDisk, ack_record, relocate_blocks, resident
 from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
 from waymaker_core.requests import Publish
@@ -54,14 +54,14 @@ class Bench:
 
     def seal(self) -> None:
         """Complete blocks get files, and their indexes are given up."""
-        move_blocks(self.stream, self.disk, lambda path: False, 10 * (len(self.disk.files) + 1))
+        relocate_blocks(self.stream, self.disk, lambda path: False, 10 * (len(self.disk.files) + 1))
         for number in list(self.stream.blocks):
             self.stream.evict_index(number)
 
     def seal_anew(self) -> None:
         """Sparse blocks are written anew."""
         number = 10 * (len(self.disk.files) + 1)
-        resident(self.stream, self.disk, lambda: move_blocks(self.stream, self.disk, lambda path: False, number))
+        resident(self.stream, self.disk, lambda: relocate_blocks(self.stream, self.disk, lambda path: False, number))
 
     def live(self) -> list[int]:
         found = resident(self.stream, self.disk, lambda: self.stream.select(0, None, 10_000, 1 << 30))

@@ -198,10 +198,10 @@ def resident(stream: Stream, disk: ToyDisk, ask: Callable[[], T]) -> T:
     raise AssertionError("the same question asks for ever more indexes")
 
 
-def move_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool], file_number: int) -> int:
+def relocate_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool], file_number: int) -> int:
     """Move what should move, as a checkpoint would; how many blocks moved."""
     count = 0
-    for move in stream.blocks_to_move(leaving):
+    for move in stream.blocks_to_relocate(leaving):
         path = f"blocks/{stream.id}-{file_number}.blk" if move.sealed else f"tails/{file_number}.tail"
         file_number += 1
         copies = []
@@ -212,7 +212,7 @@ def move_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool], f
             assert len(data) == length
             copies.append(disk.append(path, data))
         index = disk.append(path, stream.encode_index(move, copies)) if move.sealed else None
-        assert stream.moved(move, copies, index)
+        assert stream.apply_relocation(move, copies, index)
         count += 1
     return count
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.property.stream_model import Failure, Message, Model, ToyDisk, ack_record, move_blocks, resident, view
+from tests.property.stream_model import Failure, Message, Model, ToyDisk, ack_record, relocate_blocks, resident, view
 from waymaker_core.configs import Retention, StreamConfig
 from waymaker_core.limits import Limits
 from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord
@@ -333,7 +333,7 @@ class StreamMachine(RuleBasedStateMachine):
         newest = f"journal/{len(self.log) // 4:016d}.seg"
         before = view(self.stream, self.disk)
         self.number += 100
-        move_blocks(
+        relocate_blocks(
             self.stream,
             self.disk,
             lambda path: path.startswith("journal/") and (everything or path < newest),

@@ -8,7 +8,7 @@ import cbor2
 import pytest
 
 from tests.property.stream_bench import LIMITS, Bench
-from tests.property.stream_model import ack_record, move_blocks, resident, view
+from tests.property.stream_model import ack_record, relocate_blocks, resident, view
 from waymaker_core.configs import Retention
 from waymaker_core.disk import Chunk
 from waymaker_core.outcomes import RefusedError
@@ -67,7 +67,7 @@ def test_an_index_stays_while_any_publish_may_need_it_and_goes_otherwise() -> No
     capped, plain = Bench(max_msgs_per_subject=1), Bench()
     for bench in (capped, plain):
         bench.publish(*"abcdefgh")
-        move_blocks(bench.stream, bench.disk, lambda path: False, 1)
+        relocate_blocks(bench.stream, bench.disk, lambda path: False, 1)
     assert capped.stream.evict_index(0) == 0
     assert plain.stream.evict_index(0) > 0
     assert plain.stream.evict_index(0) == 0
@@ -143,14 +143,14 @@ def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it()
     bench = Bench(retention=Retention.WORK_QUEUE)
     for subject in "abcd":
         bench.publish(subject)
-    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
     copies = [
         bench.disk.append(f"blocks/1-{place // 2}.blk", bench.disk.read(source))
         for place, source in enumerate(move.sources)
     ]
     index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
-    assert bench.stream.moved(move, copies, index)
-    assert not bench.stream.moved(move, copies, index), "a move is reported once"
+    assert bench.stream.apply_relocation(move, copies, index)
+    assert not bench.stream.apply_relocation(move, copies, index), "a move is reported once"
     bench.seal()
     messages = resident(bench.stream, bench.disk, lambda: bench.stream.read_range(0, 9, 1 << 20))
     assert [seq for seq, _, _, _ in bench.disk.bodies(messages)] == [1, 2, 3, 4]
@@ -167,11 +167,11 @@ def test_a_block_of_which_little_lives_is_written_anew_without_the_dead() -> Non
     bench.seal()
     (old,) = bench.stream.files()
     bench.drop(1, 3, 4)
-    assert not bench.stream.blocks_to_move(lambda path: False), "half of it lives"
+    assert not bench.stream.blocks_to_relocate(lambda path: False), "half of it lives"
     bench.drop(6)
-    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
     assert (move.lengths, move.entries) == ([2, 2], [0, 2]), "one chunk lost all it held, the others half"
-    assert move_blocks(bench.stream, bench.disk, lambda path: False, 77) == 1
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 77) == 1
     bench.stream.check()
     assert bench.stream.take_released() == [old]
     del bench.disk.files[old]
@@ -181,7 +181,7 @@ def test_a_block_of_which_little_lives_is_written_anew_without_the_dead() -> Non
         assert [(seq, body) for seq, _, _, body in bench.disk.bodies(messages)] == [(2, b"xy"), (5, b"xy")]
         subjects = resident(stream, bench.disk, lambda stream=stream: stream.list_subjects("", "", 9))  # type: ignore[misc]
         assert subjects.entries == ["b", "e"]
-        assert not stream.blocks_to_move(lambda path: False), "what lives is all that is left"
+        assert not stream.blocks_to_relocate(lambda path: False), "what lives is all that is left"
         stream.check()
     bench.drop(2, 5)
     assert not bench.stream.files()
@@ -191,7 +191,7 @@ def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_liv
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=6)
     bench.publish(*"abcdef")
     bench.drop(1, 2, 3, 5)
-    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
     assert move.keep == [[(6, 8), (10, 12)]]
     bench.seal()
     assert bench.live() == [4, 6]
@@ -204,11 +204,11 @@ def test_a_block_is_written_anew_though_its_index_was_given_up_meanwhile() -> No
     bench.publish(*"abcd")
     bench.seal()
     bench.drop(1, 2, 3)
-    (move,) = bench.stream.blocks_to_move(lambda path: False)
+    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
     copies = [bench.disk.append("blocks/1-9.blk", b"xy")]
     assert bench.stream.evict_index(0)
     index = bench.disk.append("blocks/1-9.blk", bench.stream.encode_index(move, copies))
-    assert bench.stream.moved(move, copies, index)
+    assert bench.stream.apply_relocation(move, copies, index)
     bench.stream.check()
     assert bench.live() == [4]
 
@@ -221,14 +221,14 @@ def test_a_sparse_block_that_is_not_resident_asks_for_its_index_once() -> None:
     for number, again in enumerate([bench.stream, Stream.restore(bench.stream.snapshot(), LIMITS)], 50):
         again.evict_index(0)
         with pytest.raises(NeedBlocks) as need:
-            again.blocks_to_move(lambda path: False)
+            again.blocks_to_relocate(lambda path: False)
         assert need.value.blocks == [0]
         for block in need.value.blocks:
             place = again.index_location(block)
             assert place is not None
             again.load_index(block, place, bench.disk.read(place))
-        assert move_blocks(again, bench.disk, lambda path: False, number) == 1
-        assert not again.blocks_to_move(lambda path: False)
+        assert relocate_blocks(again, bench.disk, lambda path: False, number) == 1
+        assert not again.blocks_to_relocate(lambda path: False)
         again.check()
 
 
@@ -237,7 +237,7 @@ def test_an_open_block_takes_only_the_living_along_and_forgets_chunks_without_an
     for subjects in ("ab", "cd", "ef", "gh"):
         bench.publish(*subjects)
     bench.drop(1, 2, 5, 8)
-    assert move_blocks(bench.stream, bench.disk, lambda path: path.startswith("journal/"), 1) == 1
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: path.startswith("journal/"), 1) == 1
     bench.stream.check()
     assert bench.stream.files() == {"tails/1.tail": 8}
     assert [len(data) for path, data in bench.disk.files.items() if path.startswith("tails/")] == [8]
@@ -251,10 +251,12 @@ def test_an_open_block_takes_only_the_living_along_and_forgets_chunks_without_an
             (seq, b"xy") for seq in (3, 4, 9, 10)
         ]
         assert resident(stream, bench.disk, lambda stream=stream: stream.latest("f")) == 0  # type: ignore[misc]
-    assert move_blocks(bench.stream, bench.disk, lambda path: path == "tails/1.tail", 2) == 1
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: path == "tails/1.tail", 2) == 1
     assert bench.stream.files() == {"tails/2.tail": 4}
     bench.drop(3, 4)
-    assert move_blocks(bench.stream, bench.disk, lambda path: False, 3) == 1, "chunks that hold nothing are forgotten"
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 3) == 1, (
+        "chunks that hold nothing are forgotten"
+    )
     assert not bench.stream.files()
     assert bench.live() == [9, 10]
     bench.stream.check()
@@ -264,18 +266,20 @@ def test_blocks_that_share_a_file_leave_it_together() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=3)
     for subjects in ("abc", "def", "ghi", "jkl"):
         bench.publish(*subjects)
-    for move in bench.stream.blocks_to_move(lambda path: False):
+    for move in bench.stream.blocks_to_relocate(lambda path: False):
         copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
         index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
-        assert bench.stream.moved(move, copies, index)
+        assert bench.stream.apply_relocation(move, copies, index)
     bench.drop(1, 2, 4, 5)
-    assert not bench.stream.blocks_to_move(lambda path: False), "eight of twelve live"
+    assert not bench.stream.blocks_to_relocate(lambda path: False), "eight of twelve live"
     bench.drop(6, 7)
-    assert not bench.stream.blocks_to_move(lambda path: False), "six of twelve live, a block that is gone among them"
+    assert not bench.stream.blocks_to_relocate(lambda path: False), (
+        "six of twelve live, a block that is gone among them"
+    )
     bench.drop(8, 10)
-    moves = bench.stream.blocks_to_move(lambda path: False)
+    moves = bench.stream.blocks_to_relocate(lambda path: False)
     assert [move.block for move in moves] == [0, 2, 3]
-    assert move_blocks(bench.stream, bench.disk, lambda path: False, 7) == 3
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 7) == 3
     assert bench.live() == [3, 9, 11, 12]
     assert bench.stream.take_released() == ["blocks/1-1.blk"]
 
@@ -284,13 +288,13 @@ def test_a_block_without_any_dead_leaves_a_shared_file_as_it_is() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
     for start in range(4):
         bench.publish(*[f"s{start}{entry}" for entry in range(4)])
-    for move in bench.stream.blocks_to_move(lambda path: False):
+    for move in bench.stream.blocks_to_relocate(lambda path: False):
         copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
-        assert bench.stream.moved(
+        assert bench.stream.apply_relocation(
             move, copies, bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
         )
     bench.drop(1, 2, 3, 5, 6, 7, 9, 10, 11)
-    assert move_blocks(bench.stream, bench.disk, lambda path: False, 7) == 4
+    assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 7) == 4
     assert bench.live() == [4, 8, 12, 13, 14, 15, 16]
     bench.stream.check()
 
@@ -298,10 +302,10 @@ def test_a_block_without_any_dead_leaves_a_shared_file_as_it_is() -> None:
 def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b")
-    (move,) = bench.stream.blocks_to_move(lambda path: True)
+    (move,) = bench.stream.blocks_to_relocate(lambda path: True)
     bench.drop(1, 2)
     bench.publish("c")
-    assert not bench.stream.moved(move, [Chunk("tails/1.tail", 0, 4, 0)])
+    assert not bench.stream.apply_relocation(move, [Chunk("tails/1.tail", 0, 4, 0)])
     bench.stream.check()
     assert bench.stream.encode_index(move, []) == b""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from waymaker_core.consumer import consumers
-from waymaker_core.node import moving
+from waymaker_core.node import relocations as moving
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.stream import admission, retention
 from waymaker_core.stream.answers import CopyDecision
@@ -37,7 +37,7 @@ PAST_BUGS: dict[str, Mutant] = {
         consumers, "withholding_over", lambda original: lambda groups, is_live: original(groups, lambda seq: True),
     ),
     "file-a-block": Mutant(
-        "small sealed blocks share a file", ("answered", "progress"), moving, "PACK_BLOCKS", lambda _: 1
+        "small sealed blocks share a file", ("answered", "progress"), moving, "RELOCATION_FILE_BLOCKS_MAX", lambda _: 1
     ),
     "opened-in-a-checkpoint": Mutant(
         "where an import ended is found in the catalogue, too", ("recovery twice",), Restoring, "_open_again", nothing

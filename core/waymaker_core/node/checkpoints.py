@@ -22,8 +22,8 @@ from waymaker_core.node.commits import Commits
 from waymaker_core.node.garbage import Garbage
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.jobs import Done, Failed
-from waymaker_core.node.moving import Batch
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.relocations import RelocationBatch
 from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.shared_block_files import SharedBlockFiles
 from waymaker_core.node.snapshots import encode_catalog, encode_stream
@@ -232,7 +232,7 @@ class Checkpoints:
         The wait then adds to what it holds. One that began anew would let go of them, and where they are larger than
         the cache each would push out the others for ever.
         """
-        batch = Batch(self._key, self._manifest, self._state.limits.block_bytes_max)
+        batch = RelocationBatch(self._key, self._manifest, self._state.limits.block_bytes_max)
         while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
             replica = running.work.pop()
             if not self._serves(replica) or replica.stream.config.ephemeral:
@@ -268,13 +268,13 @@ class Checkpoints:
                 return
         self._next_batch(running)
 
-    def _copied(self, running: Running, batch: Batch, results: list[object]) -> None:
+    def _copied(self, running: Running, batch: RelocationBatch, results: list[object]) -> None:
         batch.copied(results)
         if batch.shared_file is not None:
             self._shared_files.created(batch.shared_file.path, batch.shared_file.end)
         self._index(running, batch, [])
 
-    def _index(self, running: Running, batch: Batch, _results: list[object]) -> None:
+    def _index(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
         """One file's indexes a step."""
         ops = batch.index_next()
         if ops is not None:
@@ -283,7 +283,7 @@ class Checkpoints:
         ops = batch.sync_ops()
         self._start(ops, partial(self._moved, running, batch), partial(self._failed, running, batch, ops))
 
-    def _moved(self, running: Running, batch: Batch, _results: list[object]) -> None:
+    def _moved(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
         """The copies are durable: read from there, and write the snapshots down."""
         unused = batch.settle(self._serves, self._indexes.admit)
         running.garbage += unused
@@ -371,7 +371,7 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ failure
 
-    def _not_copied(self, running: Running, batch: Batch, failure: DiskFailure) -> None:
+    def _not_copied(self, running: Running, batch: RelocationBatch, failure: DiskFailure) -> None:
         owner = batch.owner_of(failure) if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} else None
         if owner is None:
             self._failed(running, batch, batch.ops, failure)
@@ -381,7 +381,7 @@ class Checkpoints:
         running.garbage += batch.paths
         self._next_batch(running)
 
-    def _failed(self, running: Running, batch: Batch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
+    def _failed(self, running: Running, batch: RelocationBatch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
         """Give this attempt up: everything it was to cover is still to be covered."""
         failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
         no_room = failure.kind is FailureKind.NO_SPACE

@@ -92,7 +92,7 @@ class Selection:
         return f"Selection({self.ranges}, count={self.count}, bytes={self.byte_count}, next={self.next_seq})"
 
 
-class BlockMove:
+class BlockRelocation:
     """Chunks of one block that should be copied to another file, and what to say when they are there.
 
     `sources` and `keep` are as in `disk.CopyChunks`; `lengths` are the bytes each copy takes. `sealed`: the block is

@@ -18,8 +18,9 @@ from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
 from waymaker_core.records import PruneRecord
 from waymaker_core.requests import ImportBatch, Messages, Page, Publish, StreamStats
-from waymaker_core.stream import admission, invariants, moves, reads, retention, snapshot
-from waymaker_core.stream.answers import BlockMove, CopyDecision, PublishDecision, Selection, UpdateDecision
+from waymaker_core.stream import admission, invariants, reads, retention, snapshot
+from waymaker_core.stream import relocation as moves
+from waymaker_core.stream.answers import BlockRelocation, CopyDecision, PublishDecision, Selection, UpdateDecision
 from waymaker_core.stream.state import StreamState
 from waymaker_core.subjects import Pattern
 
@@ -158,7 +159,7 @@ class Stream(StreamState):
         """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
         return moves.evict_index(self, block)
 
-    def blocks_to_move(self, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockMove]:
+    def blocks_to_relocate(self, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockRelocation]:
         """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names.
 
         Without `seal` complete blocks are treated like the open one, so that as little as possible is copied.
@@ -166,15 +167,17 @@ class Stream(StreamState):
         Besides, sealed blocks in files of which little lives: as many as are bounded by their number of entries; when
         these have moved there may be more. `NeedBlocks` where their indexes must be resident first.
         """
-        return moves.blocks_to_move(self, leaving, seal)
+        return moves.blocks_to_relocate(self, leaving, seal)
 
-    def encode_index(self, move: BlockMove, copies: Sequence[Chunk]) -> bytes:
+    def encode_index(self, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
         """The index that closes a sealed block's file, given where its chunks are now."""
-        return moves.encode_sealed(self, move, copies)
+        return moves.encode_sealed(self, relocation, copies)
 
-    def moved(self, move: BlockMove, copies: Sequence[Chunk], index: Chunk | None = None) -> bool:
+    def apply_relocation(
+        self, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None = None
+    ) -> bool:
         """The copies are durable: read from there from now on. False if the block is gone meanwhile."""
-        return moves.moved(self, move, copies, index)
+        return moves.apply_relocation(self, relocation, copies, index)
 
     def files(self) -> dict[str, int]:
         """Files outside the journal that this state names, with the bytes that live in its resident chunks in each."""

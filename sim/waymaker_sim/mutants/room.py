@@ -10,7 +10,7 @@ from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.shared_block_files import SharedBlockFiles
 from waymaker_core.node.state import NodeState
 from waymaker_core.store.journal import Journal
-from waymaker_core.stream import moves
+from waymaker_core.stream import relocation as moves
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 

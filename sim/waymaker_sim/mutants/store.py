@@ -13,7 +13,7 @@ from waymaker_core.disk import FailureKind, SyncDir, SyncFile, Write
 from waymaker_core.limits import KIB
 from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
-from waymaker_core.node.moving import Batch
+from waymaker_core.node.relocations import RelocationBatch
 from waymaker_core.node.timers import Timer
 from waymaker_core.store.checkpoint import CheckpointWriter
 from waymaker_core.store.journal import Journal
@@ -259,7 +259,7 @@ STORE = {
     "unsynced-move": Mutant(
         "messages are read from their new file once it is synced",
         ("recovery honest", "answer allowed", "recovery twice"),
-        Batch, "sync_ops", _ops_without(SyncFile), _names_lost,
+        RelocationBatch, "sync_ops", _ops_without(SyncFile), _names_lost,
     ),
     "load-anew": Mutant(
         "a checkpoint keeps the indexes that it waited for until it has all", ("progress",),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import waymaker_core.stream.admission as admission
-import waymaker_core.stream.moves as moves
 import waymaker_core.stream.reads as reads
+import waymaker_core.stream.relocation as moves
 import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.limits import KIB
 from waymaker_core.node.calls import Calls

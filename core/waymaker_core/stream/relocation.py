@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from waymaker_core.disk import Chunk
 from waymaker_core.store.block_index import BlockIndex, encode_index, open_index
 from waymaker_core.stream import compaction
-from waymaker_core.stream.answers import BlockMove
+from waymaker_core.stream.answers import BlockRelocation
 from waymaker_core.stream.block import Block
 from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.state import SHARED_FILES, StreamState
 
 
-def blocks_to_move(state: StreamState, leaving: Callable[[str], bool], seal: bool) -> list[BlockMove]:
-    """See `Stream.blocks_to_move`."""
-    moves: list[BlockMove] = []
+def blocks_to_relocate(state: StreamState, leaving: Callable[[str], bool], seal: bool) -> list[BlockRelocation]:
+    """See `Stream.blocks_to_relocate`."""
+    moves: list[BlockRelocation] = []
     for block in state.blocks.values():
         columns = block.columns
         if columns is None or block.index is not None:
@@ -28,15 +28,15 @@ def blocks_to_move(state: StreamState, leaving: Callable[[str], bool], seal: boo
         if seal and state.is_complete(block) and not state.config.ephemeral:
             moves.append(_seal(block, columns))
         else:
-            move = _leave(block, columns, leaving)
-            if move.entries or move.gone:
-                moves.append(move)
+            relocation = _leave(block, columns, leaving)
+            if relocation.entries or relocation.gone:
+                moves.append(relocation)
     if not seal:
         return moves
     return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(state)]
 
 
-def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockMove:
+def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockRelocation:
     """What an open block has to copy out of the files that are being left, and the chunks it can forget."""
     chosen = [leaving(path) for path in columns.paths]
     if block.dead is None:
@@ -49,12 +49,12 @@ def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> Bl
             gone.append(place)
         elif chosen[columns.chunk_paths[place]]:
             living.append(place)
-    move = _copy_live(block, columns, living, dead)
-    move.gone = gone
-    return move
+    relocation = _copy_live(block, columns, living, dead)
+    relocation.gone = gone
+    return relocation
 
 
-def _move(block: Block, columns: Columns, places: list[int]) -> BlockMove:
+def _move(block: Block, columns: Columns, places: list[int]) -> BlockRelocation:
     keep: list[list[tuple[int, int]] | None] = []
     lengths: list[int] = []
     for place in places:
@@ -63,26 +63,26 @@ def _move(block: Block, columns: Columns, places: list[int]) -> BlockMove:
         keep.append(None if length == columns.chunk_lengths[place] else [(skip, skip + length)])
         lengths.append(length)
     sources = [columns.chunk(place) for place in places]
-    return BlockMove(block.number, block.first, block.size, places, sources, keep, lengths, columns)
+    return BlockRelocation(block.number, block.first, block.size, places, sources, keep, lengths, columns)
 
 
-def _seal(block: Block, columns: Columns) -> BlockMove:
+def _seal(block: Block, columns: Columns) -> BlockRelocation:
     if block.alive < block.size:
         return _compact(block, columns)
-    move = _move(block, columns, list(range(len(columns.chunk_firsts))))
-    move.sealed = True
-    return move
+    relocation = _move(block, columns, list(range(len(columns.chunk_firsts))))
+    relocation.sealed = True
+    return relocation
 
 
-def _compact(block: Block, columns: Columns) -> BlockMove:
+def _compact(block: Block, columns: Columns) -> BlockRelocation:
     # Nothing may be gone from a block whose file is left for the sake of others.
     dead = bytes(block.dead if block.dead is not None else block.size)
-    move = _copy_live(block, columns, range(len(columns.chunk_firsts)), dead)
-    move.sealed, move.replaces = True, block.index
-    return move
+    relocation = _copy_live(block, columns, range(len(columns.chunk_firsts)), dead)
+    relocation.sealed, relocation.replaces = True, block.index
+    return relocation
 
 
-def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes) -> BlockMove:
+def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes) -> BlockRelocation:
     """A move of what lives in some chunks; those that hold nothing live are left out."""
     ranges = {place: compaction.live_ranges(columns, place, dead) for place in among}
     places = [place for place, kept in ranges.items() if kept]
@@ -92,28 +92,30 @@ def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes
     ]
     lengths = [sum(end - start for start, end in ranges[place]) for place in places]
     sources = [columns.chunk(place) for place in places]
-    move = BlockMove(block.number, block.first, block.alive, places, sources, keep, lengths, columns)
-    move.dead = dead
-    return move
+    relocation = BlockRelocation(block.number, block.first, block.alive, places, sources, keep, lengths, columns)
+    relocation.dead = dead
+    return relocation
 
 
-def _target(state: StreamState, move: BlockMove) -> Block | None:
-    block = state.blocks.get(move.block)
-    if block is None or block.first != move.first_seq or block.index is not move.replaces:
+def _target(state: StreamState, relocation: BlockRelocation) -> Block | None:
+    block = state.blocks.get(relocation.block)
+    if block is None or block.first != relocation.first_seq or block.index is not relocation.replaces:
         return None
     return block
 
 
-def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) -> bytes:
+def encode_sealed(state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
     """See `Stream.encode_index`."""
-    block = _target(state, move)
+    block = _target(state, relocation)
     if block is None:
         return b""
-    columns = move.columns
-    if move.dead is not None:
-        return encode_index(compaction.without_dead(block.first, columns, move.dead, move.entries, list(copies)))
+    columns = relocation.columns
+    if relocation.dead is not None:
+        return encode_index(
+            compaction.without_dead(block.first, columns, relocation.dead, relocation.entries, list(copies))
+        )
     skips = columns.chunk_skips[:]
-    for place in move.entries:
+    for place in relocation.entries:
         skips[place] = 0
     return encode_index(
         BlockIndex(
@@ -123,22 +125,24 @@ def encode_sealed(state: StreamState, move: BlockMove, copies: Sequence[Chunk]) 
     )  # fmt: skip
 
 
-def moved(state: StreamState, move: BlockMove, copies: Sequence[Chunk], index: Chunk | None) -> bool:
+def apply_relocation(
+    state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None
+) -> bool:
     """See `Stream.moved`."""
-    block = _target(state, move)
-    if block is None or (move.sealed and index is None):
+    block = _target(state, relocation)
+    if block is None or (relocation.sealed and index is None):
         return False
     before, block.files = block.files, []
-    if move.sealed:
-        block.stored, block.stored_bytes = move.messages, sum(chunk.length for chunk in copies)
-    if move.sealed and move.dead is not None:
+    if relocation.sealed:
+        block.stored, block.stored_bytes = relocation.messages, sum(chunk.length for chunk in copies)
+    if relocation.sealed and relocation.dead is not None:
         # Its index is another one now, and loaded when it is asked for.
         state.absent += block.columns is not None
         block.columns = None
-        block.last_size = 0 if move.dead[-1] else block.last_size
+        block.last_size = 0 if relocation.dead[-1] else block.last_size
         paths = [chunk.path for chunk in copies] + ([index.path] if index is not None else [])
     else:
-        block.resident().replace_chunks(move.entries, copies, move.gone, move.dead)
+        block.resident().replace_chunks(relocation.entries, copies, relocation.gone, relocation.dead)
         paths = block.resident().paths
     block.index = index
     state.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
