@@ -100,7 +100,11 @@ def run_manifest(data: bytes) -> None:
     except (CorruptRecord, UnknownVersion):
         return
     again = decode_manifest(encode_manifest(manifest))
-    assert (again.boot, again.next_file, len(again.chain)) == (manifest.boot, manifest.next_file, len(manifest.chain))
+    assert (again.open_epoch, again.next_file, len(again.chain)) == (
+        manifest.open_epoch,
+        manifest.next_file,
+        len(manifest.chain),
+    )
 
 
 # ---------------------------------------------------------------- block files and their indexes

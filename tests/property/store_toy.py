@@ -260,15 +260,15 @@ class ToyNode:
             self.flush()
             if self.random.random() < 0.6:
                 self.make_spare()
-            if self.random.random() < 0.15 and self.journal.mark_wanted():
-                self.journal.mark()
+            if self.random.random() < 0.15 and self.journal.watermark_wanted():
+                self.journal.watermark()
                 self.flush()
             if self.random.random() < 0.08:
                 self.checkpoint()
 
     def drain(self) -> None:
         self.flush(sync=True)
-        self.journal.mark(clean=True)
+        self.journal.watermark(clean=True)
         self.flush(sync=True)
 
 

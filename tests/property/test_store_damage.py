@@ -14,7 +14,7 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.disk import Chunk, DiskFailure, FailureKind, Read
 from waymaker_core.records import PruneRecord, Record, StreamCreated, StreamDeleted
 from waymaker_core.store.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion, UnknownVersion
-from waymaker_core.store.frame import MARK, directory_key, encode_header
+from waymaker_core.store.frame import WATERMARK, directory_key, encode_header
 from waymaker_core.store.manifest import decode_manifest, encode_manifest
 from waymaker_core.store.recovery import Recovered, recover
 from waymaker_core.store.verify import Report, verify
@@ -306,7 +306,7 @@ def test_bytes_of_a_message_cannot_pass_for_a_frame() -> None:
     node = ToyNode(disk, Random(7))
     node.append(0, StreamCreated(1, StreamConfig("s"), 5))
     node.flush()
-    forged = encode_header(directory_key(b"a guess of an id"), MARK, 1, 0, 1, 0, 0, 1 << 40, 1, 0, 0, 0, 0)
+    forged = encode_header(directory_key(b"a guess of an id"), WATERMARK, 1, 0, 1, 0, 0, 1 << 40, 1, 0, 0, 0, 0)
     segment = node.journal._segments[-1]
     disk.names[segment.path].content[segment.end + 64 : segment.end + 128] = forged
     disk.kill()

@@ -74,7 +74,7 @@ def test_a_frame_without_body_is_its_header_and_meta(meta: bytes) -> None:
     data = encode_frame(KEY, 65, 1, 3, 4, meta, segment=5)
     header = decode_header(KEY, data)
     assert header is not None
-    assert (header.kind, header.stream_id, header.position, header.segment, header.durable) == (65, 3, 4, 5, 0)
+    assert (header.kind, header.stream_id, header.position, header.segment, header.durable_lsn) == (65, 3, 4, 5, 0)
     assert content_problem(header, data[HEADER_BYTES:]) == ""
     assert len(data) == frame_bytes(len(meta), 0)
 

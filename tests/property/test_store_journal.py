@@ -14,7 +14,7 @@ from waymaker_core.disk import CreateFile, Delete, Rename, SyncDir, SyncFile, Wr
 from waymaker_core.records import AckRecord, PublishRecord
 from waymaker_core.store.errors import JournalFull
 from waymaker_core.store.frame import HEADER_BYTES, frame_bytes
-from waymaker_core.store.journal import Journal, JournalState, Segment, frame_bound
+from waymaker_core.store.journal import Journal, JournalState, Segment, frame_bytes_max
 from waymaker_core.store.paths import segment_path
 from waymaker_core.store.record_codec import encode
 from waymaker_core.store.segment import (
@@ -57,7 +57,7 @@ def test_a_flush_writes_all_that_gathered_in_one_piece_and_syncs_once() -> None:
     assert [type(op) for op in flush.ops] == [Write, SyncFile]
     assert written(list(flush.ops)) == [(segment_path(5), SEGMENT_HEADER_BYTES, flush.byte_count)]
     assert [entry.position for entry in flush.entries] == [1, 2, 3]
-    assert flush.end == 1000 + SEGMENT_HEADER_BYTES + flush.byte_count == writer.end
+    assert flush.end_lsn == 1000 + SEGMENT_HEADER_BYTES + flush.byte_count == writer.end_lsn
 
 
 def test_an_entry_says_where_its_bodies_lie_and_the_write_offers_them_to_a_cache() -> None:
@@ -82,11 +82,11 @@ def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
     assert first is not None
     append(writer, 2, 10)
     writer.done(first)
-    assert writer.durable == first.end
+    assert writer.durable_lsn == first.end_lsn
     second = writer.flush()
     assert second is not None
     assert [entry.position for entry in second.entries] == [2]
-    assert second.stamp == first.end
+    assert second.advertises_lsn == first.end_lsn
     writer.done(second)
     assert writer.flush() is None
 
@@ -94,7 +94,7 @@ def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
 def test_a_record_that_does_not_fit_begins_the_next_segment_with_a_link_to_the_end_before() -> None:
     writer = journal()
     append(writer, 1, 2900)
-    end = writer.end
+    end = writer.end_lsn
     append(writer, 2, 2900)
     flush = writer.flush()
     assert flush is not None
@@ -103,7 +103,7 @@ def test_a_record_that_does_not_fit_begins_the_next_segment_with_a_link_to_the_e
     assert isinstance(second, Write)
     header = decode_segment_header(9, second.parts[0])
     assert header == SegmentHeader(
-        boot=3, number=6, base=1000 + SIZE, previous_end=end, durable=1000 + SEGMENT_HEADER_BYTES
+        open_epoch=3, number=6, base=1000 + SIZE, previous_end=end, durable_lsn=1000 + SEGMENT_HEADER_BYTES
     )
 
 
@@ -146,7 +146,7 @@ def test_lazy_flushes_are_synced_together_later() -> None:
     assert first is not None
     assert [type(op) for op in first.ops] == [Write]
     writer.done(first)
-    assert writer.durable == 1000 + SEGMENT_HEADER_BYTES
+    assert writer.durable_lsn == 1000 + SEGMENT_HEADER_BYTES
     append(writer, 2, 2900)
     second = writer.flush(sync=False)
     assert second is not None
@@ -161,9 +161,9 @@ def test_lazy_flushes_are_synced_together_later() -> None:
         (SyncFile, segment_path(5)),
         (SyncFile, segment_path(6)),
     ]
-    assert sync.end == writer.end
+    assert sync.end_lsn == writer.end_lsn
     writer.done(sync)
-    assert writer.durable == writer.end
+    assert writer.durable_lsn == writer.end_lsn
     assert writer.flush() is None
 
 
@@ -194,25 +194,25 @@ def test_without_others_ahead_the_answer_is_exact() -> None:
 
 def test_a_mark_is_wanted_once_for_what_was_made_durable() -> None:
     writer = journal()
-    assert not writer.mark_wanted()
+    assert not writer.watermark_wanted()
     append(writer, 1, 10)
-    assert not writer.mark_wanted()
+    assert not writer.watermark_wanted()
     flush = writer.flush()
     assert flush is not None
-    assert not writer.mark_wanted()
+    assert not writer.watermark_wanted()
     writer.done(flush)
-    assert writer.mark_wanted()
-    writer.mark()
+    assert writer.watermark_wanted()
+    writer.watermark()
     mark = writer.flush(sync=False)
     assert mark is not None
     assert mark.entries == []
     assert mark.byte_count == HEADER_BYTES
     writer.done(mark)
-    assert not writer.mark_wanted()
+    assert not writer.watermark_wanted()
     synced = writer.flush()
     assert synced is not None
     writer.done(synced)
-    assert not writer.mark_wanted()
+    assert not writer.watermark_wanted()
 
 
 def test_spares_are_made_ahead_and_released_segments_used_again() -> None:
@@ -291,7 +291,7 @@ def test_a_released_segment_is_not_synced_any_more() -> None:
 @given(publish_records(), st.integers(0, 4000))
 def test_the_bound_of_a_frame_is_never_too_low(record: PublishRecord, body_bytes: int) -> None:
     subject_bytes = sum(len(subject.encode()) for subject in record.subjects)
-    bound = frame_bound(len(record.subjects), subject_bytes, body_bytes, len(record.drop_seqs))
+    bound = frame_bytes_max(len(record.subjects), subject_bytes, body_bytes, len(record.drop_seqs))
     assert frame_bytes(len(encode(record)), body_bytes) <= bound
 
 

@@ -195,10 +195,10 @@ def test_opening_counts_and_keeps_the_directory_s_identity() -> None:
     disk = MemoryDisk()
     _, first = open_directory(disk)
     assert first.is_new
-    assert first.manifest.boot == 1
+    assert first.manifest.open_epoch == 1
     second = disk.drive(recover(History(), LIMITS, b"another fresh id"))
     assert not second.is_new
-    assert (second.manifest.boot, second.manifest.directory_id) == (2, FRESH_ID)
+    assert (second.manifest.open_epoch, second.manifest.directory_id) == (2, FRESH_ID)
 
 
 def test_file_numbers_are_not_drawn_twice() -> None:

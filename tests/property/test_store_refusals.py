@@ -124,7 +124,7 @@ def manifest(content: object = None) -> bytes:
     ids=["nothing", "a short id", "a negative number", "a checkpoint of two fields", "a checkpoint that is a number"],
 )
 def test_a_manifest_of_other_fields_is_refused(content: object) -> None:
-    assert decode_manifest(manifest([bytes(ID_BYTES), 1, 2, 3, 4, [[5, 6, 7]]])).boot == 2
+    assert decode_manifest(manifest([bytes(ID_BYTES), 1, 2, 3, 4, [[5, 6, 7]]])).open_epoch == 2
     with pytest.raises(CorruptRecord, match="does not have its fields"):
         decode_manifest(manifest(content))
 

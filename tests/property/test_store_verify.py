@@ -18,7 +18,7 @@ from waymaker_core.records import PruneRecord, PublishRecord, StreamCreated, Str
 from waymaker_core.store.block_index import HOLE, BlockIndex, encode_index
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import CorruptStore
-from waymaker_core.store.frame import HEADER_BYTES, MARK, encode_header, frame_bytes
+from waymaker_core.store.frame import HEADER_BYTES, WATERMARK, encode_header, frame_bytes
 from waymaker_core.store.journal import Segment
 from waymaker_core.store.paths import segment_path
 from waymaker_core.store.record_codec import encode
@@ -213,7 +213,7 @@ def test_a_frame_in_a_segment_that_is_no_spare_goes_with_its_file() -> None:
     publish(node, 1)
     node.drain()
     path = segment_path(node.journal._segments[-1].number + 2)
-    alien = encode_header(node.key, MARK, 1, 0, int(path[8:24]), 0, 0, 0, 1, 0, 0, 0, 0)
+    alien = encode_header(node.key, WATERMARK, 1, 0, int(path[8:24]), 0, 0, 0, 1, 0, 0, 0, 0)
     disk.perform(Write(path, SEGMENT_HEADER_BYTES, [alien]))
     history, recovered = open_directory(disk)
     assert path not in disk.names

@@ -162,7 +162,7 @@ def test_what_a_cap_remembers_of_subjects_stays_bounded_and_right(monkeypatch: p
         out = caps.push(subject, seq, 2, lambda _, known=known: known, lambda _: True)  # type: ignore[misc]
         live[subject].append(seq)
         assert out == ([live[subject].pop(0)] if len(live[subject]) > 2 else None)
-        caps.make_room()
+        caps.evict_oldest()
         assert len(caps.queues) <= 2
 
 

@@ -102,7 +102,7 @@ class Checkpoints:
         self._manifest = manifest
         self._chain = chain
         self._key = directory_key(manifest.directory_id)
-        self._covered = commits.journal.end - commits.journal.journal_bytes()
+        self._covered = commits.journal.end_lsn - commits.journal.journal_bytes()
         """Journal address that the last checkpoint covers, about."""
         self._running: Running | None = None
         self._unsynced: tuple[Running, int] | None = None
@@ -139,7 +139,7 @@ class Checkpoints:
 
     def wake(self) -> None:
         """Begin one if the journal has grown enough; go on with one that waits for a sync."""
-        if self._unsynced is not None and self._commits.journal.durable >= self._unsynced[1]:
+        if self._unsynced is not None and self._commits.journal.durable_lsn >= self._unsynced[1]:
             running, self._unsynced = self._unsynced[0], None
             self._replace_manifest(running)
         if self._running is None and not self._paused and self._is_due():
@@ -152,7 +152,7 @@ class Checkpoints:
         """
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
-        grown = self._commits.journal.end - self._covered
+        grown = self._commits.journal.end_lsn - self._covered
         if grown >= bound or self._registry.dead_bytes >= bound:
             return True
         pause_ns = state.limits.disk_retry_ms * 1_000_000
@@ -183,7 +183,7 @@ class Checkpoints:
         writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
         self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
         self._running.garbage, self._left_garbage = self._left_garbage, []
-        self._covered = journal.end
+        self._covered = journal.end_lsn
         self._limit_scope(self._running)
         self._make_room()
         self._running.dead_bytes, registry.dead_bytes = registry.dead_bytes, 0
@@ -330,7 +330,7 @@ class Checkpoints:
 
     def _file_written(self, running: Running, _results: list[object]) -> None:
         """A snapshot must not outlive the bodies it names: with interval sync some of them may not be durable yet."""
-        if self._commits.journal.durable < self._commits.committed_end:
+        if self._commits.journal.durable_lsn < self._commits.committed_end:
             self._commits.sync_due()
             self._unsynced = (running, self._commits.committed_end)
         else:
@@ -339,7 +339,7 @@ class Checkpoints:
     def _replace_manifest(self, running: Running) -> None:
         chain, manifest = running.writer.chain_after(self._chain), self._manifest
         successor = Manifest(
-            manifest.directory_id, manifest.node_id, manifest.boot, running.cut, manifest.next_file, chain.files
+            manifest.directory_id, manifest.node_id, manifest.open_epoch, running.cut, manifest.next_file, chain.files
         )
         ops = replace_ops(successor)
         done, failed = partial(self._in_force, running, chain, successor), partial(self._failed, running, None, ops)
@@ -384,17 +384,17 @@ class Checkpoints:
     def _failed(self, running: Running, batch: RelocationBatch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
         """Give this attempt up: everything it was to cover is still to be covered."""
         failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
-        no_room = failure.kind is FailureKind.NO_SPACE
-        if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_room):
+        no_free_space = failure.kind is FailureKind.NO_SPACE
+        if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_free_space):
             self.failed = failure
             return
         if isinstance(failed_op, SyncDir) and any(isinstance(op, Rename) for op in ops):
             self.failed = failure
             return
         state, registry = self._state, self._registry
-        self._running, self._paused, self.full = None, True, no_room
+        self._running, self._paused, self.full = None, True, no_free_space
         registry.dead_bytes += running.dead_bytes
-        if no_room:
+        if no_free_space:
             self._scope = self._smallest_scope()
         state.stats.checkpoint_failures += 1
         state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
@@ -404,7 +404,7 @@ class Checkpoints:
             if self._serves(replica):
                 registry.changed.setdefault(replica.id, replica)
         registry.catalog_changed = True
-        self._covered = min(self._covered, self._commits.journal.end - self._commits.journal.journal_bytes())
+        self._covered = min(self._covered, self._commits.journal.end_lsn - self._commits.journal.journal_bytes())
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]
         self._start([Delete(path) for path in paths], _nothing, self._not_deleted)

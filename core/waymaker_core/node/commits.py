@@ -33,12 +33,12 @@ from waymaker_core.records import (
 )
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.journal import Flush, Journal, frame_bound
+from waymaker_core.store.journal import Flush, Journal, frame_bytes_max
 from waymaker_core.store.paths import memory_path
 from waymaker_core.stream.join import join_publishes, joinable
 from waymaker_core.types import CATALOG, Token
 
-MARK_DELAY_NS = 1_000_000_000
+WATERMARK_DELAY_NS = 1_000_000_000
 """How long after the last commit a node that has nothing to write says what is durable."""
 
 
@@ -104,14 +104,14 @@ class Commits:
         """Whether the batch under way waits for room on the disk."""
         self.failed: DiskFailure | None = None
         """Why durability can no longer be promised."""
-        self.committed_end = journal.end
+        self.committed_end = journal.end_lsn
         """Address behind the last record that was applied."""
-        self.room_changes = 0
+        self.capacity_changes = 0
         """Times that there may have come room: what had gathered went on to be written, or a spare segment was made."""
 
     # ------------------------------------------------------------------ gathering
 
-    def room_for(self, bound: int, *, ordinary: bool) -> bool:
+    def has_free_space_for(self, bound: int, *, ordinary: bool) -> bool:
         """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
         return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
 
@@ -136,7 +136,7 @@ class Commits:
 
     def add_to_catalog(self, account: str, record: Record) -> PendingRecord:
         """Gather a record of the catalogue's log."""
-        item = PendingRecord(None, account, record, [], record_bound(record), 0)
+        item = PendingRecord(None, account, record, [], record_frame_bytes_max(record), 0)
         if isinstance(record, StreamUpdated):
             # What is decided under the new settings stands behind them in the journal.
             self._joining.pop(record.stream_id, None)
@@ -224,7 +224,7 @@ class Commits:
             self._pending_largest = 0
         self._joining.clear()
         if self._in_flight:
-            self.room_changes += 1
+            self.capacity_changes += 1
         if self._in_flight or self._sync_due:
             self._write()
 
@@ -237,7 +237,7 @@ class Commits:
         """Gather what a stream's consumers delivered since it was last logged."""
         if self._state.replicas.get(replica.id) is replica:
             for record in replica.consumers.delivered_records(self._state.now):
-                self.add(replica, record, [], record_bound(record), 0)
+                self.add(replica, record, [], record_frame_bytes_max(record), 0)
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
         """Give a record its position and its place; False where the journal has no room for it yet."""
@@ -310,7 +310,7 @@ class Commits:
         self._ops, self._flush, self._in_flight = [], None, []
         if flush is not None:
             self.journal.done(flush)
-            self.committed_end = flush.end
+            self.committed_end = flush.end_lsn
             stats.journal_bytes_written += flush.byte_count
             if flush.synced:
                 stats.count_sync(state.now.mono_ns - self._started_ns)
@@ -339,8 +339,8 @@ class Commits:
                 timers.arm(Timer.SYNC, 0, now_ns + self._interval_ns)
         else:
             timers.arm(Timer.SYNC, 0, None)
-            if self.journal.mark_wanted():
-                timers.arm(Timer.MARK, 0, now_ns + MARK_DELAY_NS)
+            if self.journal.watermark_wanted():
+                timers.arm(Timer.WATERMARK, 0, now_ns + WATERMARK_DELAY_NS)
 
     def _not_written(self, failure: DiskFailure) -> None:
         failed_op = self._ops[failure.op_index] if failure.op_index < len(self._ops) else None
@@ -363,15 +363,15 @@ class Commits:
         """The interval between two syncs is over."""
         self._sync_due = True
 
-    def mark_due(self) -> None:
+    def watermark_due(self) -> None:
         """Nothing has been written for a while: say what is durable, if nobody else did."""
-        if self.idle() and self.journal.mark_wanted():
-            self.journal.mark()
+        if self.idle() and self.journal.watermark_wanted():
+            self.journal.watermark()
             self._sync_due = True
 
-    def mark_clean(self, complete: bool) -> None:
+    def watermark_clean(self, complete: bool) -> None:
         """Say that this is the end, and that nothing confirmed lies behind it, nor (`complete`) any delivery."""
-        self.journal.mark(clean=True, complete=complete)
+        self.journal.watermark(clean=True, complete=complete)
         self._sync_due = True
 
 
@@ -400,7 +400,7 @@ def _wrote_memory(replica: StreamReplica, path: str) -> None:
         del replica.memory_writes[path]
 
 
-def record_bound(record: Record) -> int:
+def record_frame_bytes_max(record: Record) -> int:
     """What the frame of a record without bodies takes at most: its columns of sequences, and the text of its settings."""
     columns = drops = text = 0
     match record:
@@ -418,4 +418,4 @@ def record_bound(record: Record) -> int:
             text = 256 + sum(8 + 4 * len(one) for one in words)
         case _:
             pass
-    return frame_bound(columns, text, 0, drops)
+    return frame_bytes_max(columns, text, 0, drops)

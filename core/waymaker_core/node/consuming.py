@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
-from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.commits import Commits, record_frame_bytes_max
 from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -24,7 +24,7 @@ from waymaker_core.requests import (
     Messages,
     Subscribe,
 )
-from waymaker_core.store.journal import frame_bound
+from waymaker_core.store.journal import frame_bytes_max
 from waymaker_core.types import ConsumerId
 
 
@@ -45,8 +45,8 @@ class Consuming:
         self._subscriptions = subscriptions
         self._fetches = fetches
 
-    def _require_room(self, bound: int) -> None:
-        if not self._commits.room_for(bound, ordinary=False):
+    def _require_free_space(self, bound: int) -> None:
+        if not self._commits.has_free_space_for(bound, ordinary=False):
             if self._state.stats.disk_full:
                 raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
             raise AskLater
@@ -58,8 +58,8 @@ class Consuming:
         request, state = call.request, self._state
         assert isinstance(request, CreateConsumer)
         replica = self._registry.find_for_change(call.principal, request.stream)
-        bound = record_bound(ConsumerCreated(0, request.config, 0, 0))
-        self._require_room(bound)
+        bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
+        self._require_free_space(bound)
         consumer_id = ConsumerId(state.catalog.next_id)
         decision = replica.consumers.decide_create(consumer_id, request.config, state.now.wall_ms)
         answer = Answer(OK)
@@ -77,9 +77,9 @@ class Consuming:
         request = call.request
         assert isinstance(request, DeleteConsumer)
         replica = self._registry.find_for_change(call.principal, request.stream)
-        self._require_room(frame_bound(0, 0, 0))
+        self._require_free_space(frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
-        item = self._commits.add(replica, record, [], record_bound(record), 0)
+        item = self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
         item.replies.append((call.token, Answer(OK)))
 
     # ------------------------------------------------------------------ telling
@@ -106,7 +106,7 @@ class Consuming:
 
     def _log(self, replica: StreamReplica) -> None:
         if replica.consumers.unlogged():
-            self._require_room(frame_bound(0, 0, 0))
+            self._require_free_space(frame_bytes_max(0, 0, 0))
             self._commits.log_deliveries(replica)
 
     # ------------------------------------------------------------------ delivering
@@ -157,7 +157,7 @@ class Consuming:
         replica = self._registry.find_for_change(call.principal, request.stream)
         consumers = replica.consumers
         if not replica.stream.config.ephemeral:
-            self._require_room(frame_bound(len(request.seqs), 0, 0, len(request.seqs)))
+            self._require_free_space(frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
         consumer_id = consumers.find(request.consumer)
         consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(
@@ -165,7 +165,7 @@ class Consuming:
         )
         answer, item = Answer(OK), None
         if decision.record is not None:
-            item = self._commits.add(replica, decision.record, [], record_bound(decision.record), 0)
+            item = self._commits.add(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
         if decision.given_up:
             replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
         elif item is not None:

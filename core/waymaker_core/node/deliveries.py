@@ -12,13 +12,13 @@ from waymaker_core.consumer.answers import Spent
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp, ReadChunk
 from waymaker_core.effects import Lane
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.commits import Commits, record_frame_bytes_max
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.requests import Messages
-from waymaker_core.store.journal import frame_bound
+from waymaker_core.store.journal import frame_bytes_max
 from waymaker_core.stream import NeedBlocks
 from waymaker_core.types import StreamId
 
@@ -44,7 +44,7 @@ class Deliveries:
         self._commits = commits
         self._indexes = indexes
         self._calls = calls
-        self._no_room: dict[StreamId, None] = {}
+        self._no_free_space: dict[StreamId, None] = {}
         """Ids of streams that could not give up what is spent, for lack of room."""
 
     def expire(self, stream_id: int) -> None:
@@ -69,7 +69,7 @@ class Deliveries:
 
     def try_again(self) -> None:
         """There may be room now."""
-        waiting, self._no_room = self._no_room, {}
+        waiting, self._no_free_space = self._no_free_space, {}
         for stream_id in waiting:
             replica = self._state.replicas.get(stream_id)
             if replica is not None and replica.damage is None:
@@ -137,18 +137,18 @@ class Deliveries:
     def _decide(self, replica: StreamReplica, spent: Spent, bodies: list[bytes] | None) -> None:
         count = len(spent.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
-        bound = _column_bytes(count) + frame_bound(0, self._state.limits.subject_bytes_max, letter_bytes)
+        bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
         if not self._serves(replica):
             replica.dropping -= 1
             return
-        if self._commits.stalled or not self._commits.room_for(bound, ordinary=bodies is not None):
+        if self._commits.stalled or not self._commits.has_free_space_for(bound, ordinary=bodies is not None):
             self._put_off(replica, spent)
-            self._no_room[replica.id] = None
+            self._no_free_space[replica.id] = None
             return
         decided = replica.consumers.decide_drop(spent, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
-            self._commits.add(replica, record, parts, bound + record_bound(record), size)
+            self._commits.add(replica, record, parts, bound + record_frame_bytes_max(record), size)
         replica.dropping -= 1
         if spent.kept:
             self._note_kept(replica, spent.kept)
@@ -189,7 +189,7 @@ class Deliveries:
 
 def _column_bytes(count: int) -> int:
     """What the columns of a drop take at most: what goes, the letters, and the originals."""
-    return frame_bound(3 * count, 0, 0, count) - frame_bound(0, 0, 0)
+    return frame_bytes_max(3 * count, 0, 0, count) - frame_bytes_max(0, 0, 0)
 
 
 def _chunks(messages: Messages) -> list[Chunk]:

@@ -58,7 +58,7 @@ class Drain:
         if commits.idle() and not self._marked:
             self._marked = True
             # Of a damaged stream nothing was logged.
-            commits.mark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
+            commits.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
             commits.flush()
         if self._marked:
             self.done = commits.idle()

@@ -47,7 +47,7 @@ class Garbage:
 
     def collect(self) -> None:
         """Delete what may go."""
-        waiting, durable = self._waiting, self._commits.journal.durable
+        waiting, durable = self._waiting, self._commits.journal.durable_lsn
         while waiting and waiting[0][0] <= durable:
             ops: list[DiskOp] = []
             while waiting and waiting[0][0] <= durable and len(ops) < FILES_A_JOB:

@@ -7,11 +7,11 @@ client waits for the server, or whose calls the server has not looked at.
 
 from __future__ import annotations
 
-from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.commits import Commits, record_frame_bytes_max
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
-from waymaker_core.store.journal import frame_bound
+from waymaker_core.store.journal import frame_bytes_max
 from waymaker_core.types import ConsumerId, StreamId
 
 RETRY_NS = 1_000_000_000
@@ -52,11 +52,11 @@ class Inactive:
             or self._state.stats.draining
             or self._commits.stalled
             or self._state.catalog.is_going(replica.entry)
-            or not self._commits.room_for(frame_bound(0, 0, 0), ordinary=False)
+            or not self._commits.has_free_space_for(frame_bytes_max(0, 0, 0), ordinary=False)
         )
 
     def _delete(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         name = replica.consumers.name_of(consumer_id)
         record = replica.consumers.decide_delete(name)
-        self._commits.add(replica, record, [], record_bound(record), 0)
+        self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
         self._state.log("info", "inactive_consumer_deleted", stream=replica.name, stream_id=replica.id, consumer=name)

@@ -20,6 +20,7 @@ from waymaker_core.node.checkpoints import Checkpoints
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.consuming import Consuming
 from waymaker_core.node.deliveries import Deliveries
+from waymaker_core.node.disk_space import DiskSpace
 from waymaker_core.node.drain import Drain
 from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.garbage import Garbage
@@ -32,7 +33,6 @@ from waymaker_core.node.reserve import Reserve
 from waymaker_core.node.restored import Restored
 from waymaker_core.node.retention import Retention
 from waymaker_core.node.shared_block_files import SharedBlockFiles
-from waymaker_core.node.space import Space
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
@@ -78,10 +78,10 @@ class Node:
             recovered.chain,
         )  # fmt: skip
         self._checkpoints.quarantine = self._quarantine
-        self._space = Space(state, self._commits, self._calls, self._checkpoints, reserve)
+        self._space = DiskSpace(state, self._commits, self._calls, self._checkpoints, reserve)
         self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
         self._halted = False
-        self._room_changes = 0
+        self._capacity_changes = 0
         self._orphans = restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
@@ -145,7 +145,7 @@ class Node:
         self._subscriptions.serve()
         self._settle()
         self._commits.flush()
-        self._ask_for_room()
+        self._retry_on_capacity()
         self._settle()
         self._checkpoints.wake()
         self._space.wake()
@@ -219,7 +219,7 @@ class Node:
             Timer.AGE: self._retention.judge,
             Timer.DISK_RETRY: lambda _: self._space.retry(),
             Timer.SYNC: lambda _: self._commits.sync_due(),
-            Timer.MARK: lambda _: self._commits.mark_due(),
+            Timer.WATERMARK: lambda _: self._commits.watermark_due(),
             Timer.COMMIT_RETRY: lambda _: self._commits.retry(),
             Timer.DEAD_LETTERS: self._deliveries.retry,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
@@ -241,11 +241,11 @@ class Node:
                     self._retention.settle(replica)
                     self._subscriptions.wake(replica)
 
-    def _ask_for_room(self) -> None:
+    def _retry_on_capacity(self) -> None:
         """What waits for room in the journal asks again where there may be some."""
-        changes = self._commits.room_changes
-        if changes != self._room_changes:
-            self._room_changes = changes
+        changes = self._commits.capacity_changes
+        if changes != self._capacity_changes:
+            self._capacity_changes = changes
             self._calls.ask_later_ones()
             self._deliveries.try_again()
 

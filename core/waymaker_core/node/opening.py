@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from waymaker_core.disk import DiskFailure, DiskOp
-from waymaker_core.node.commits import record_bound
+from waymaker_core.node.commits import record_frame_bytes_max
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.node import Node
 from waymaker_core.node.restored import Restored
@@ -23,7 +23,7 @@ from waymaker_core.store.recovery import Quarantine, Recovered, recover
 from waymaker_core.types import CATALOG, Now, StreamId
 
 EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
-NO_ROOM = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
+NO_FREE_SPACE = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
 
 
 def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
@@ -66,8 +66,8 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
         stream_id = StreamId(restoring.catalog.next_id)
         if not entry.importing:
             records.append(StreamCreated(stream_id, entry.config, now.wall_ms))
-        if not journal.fits(sum(map(record_bound, records)), ordinary=False):
-            restoring.quarantine(Quarantine(entry.stream_id, JOURNAL, 0, NO_ROOM))
+        if not journal.fits(sum(map(record_frame_bytes_max, records)), ordinary=False):
+            restoring.quarantine(Quarantine(entry.stream_id, JOURNAL, 0, NO_FREE_SPACE))
             continue
         for record in records:
             position = restoring.catalog_position + 1

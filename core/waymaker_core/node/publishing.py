@@ -10,7 +10,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.outcomes import OK, Answer, exhausted
 from waymaker_core.requests import ImportBatch, Publish
-from waymaker_core.store.journal import frame_bound
+from waymaker_core.store.journal import frame_bytes_max
 from waymaker_core.stream import PublishDecision
 
 
@@ -66,13 +66,13 @@ class Publishing:
             )
         if state.stats.inflight_bytes + body_bytes > limits.inflight_bytes_max:
             raise exhausted("too much is being written already; publish again when some of it is confirmed")
-        bound = frame_bound(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
+        bound = frame_bytes_max(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
         if replica.stream.config.ephemeral:
             if state.stats.ephemeral_bytes + body_bytes > limits.ephemeral_bytes_max:
                 raise exhausted(f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full")
         elif commits.stalled:
             raise exhausted("the disk is full; nothing was stored")
-        elif not commits.room_for(bound, ordinary=True):
+        elif not commits.has_free_space_for(bound, ordinary=True):
             if state.stats.disk_full:
                 raise exhausted(f"{state.no_room_because}; nothing was stored")
             raise AskLater

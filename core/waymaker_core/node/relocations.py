@@ -13,7 +13,7 @@ from typing import cast
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.store.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_shared_file
-from waymaker_core.store.block_index import index_bound
+from waymaker_core.store.block_index import index_bytes_max
 from waymaker_core.store.manifest import Manifest
 from waymaker_core.stream import BlockRelocation
 from waymaker_core.types import StreamId
@@ -71,7 +71,7 @@ def relocation_files(relocations: list[BlockRelocation], part_bytes: int) -> lis
     for relocation in relocations:
         size = sum(relocation.lengths)
         bodies += size
-        total += size + index_bound(relocation.messages, len(relocation.lengths))
+        total += size + index_bytes_max(relocation.messages, len(relocation.lengths))
         if (
             not found
             or bodies > part_bytes
@@ -79,7 +79,7 @@ def relocation_files(relocations: list[BlockRelocation], part_bytes: int) -> lis
             or len(found[-1]) == RELOCATION_FILE_BLOCKS_MAX
         ):
             found.append([])
-            bodies, total = size, size + index_bound(relocation.messages, len(relocation.lengths))
+            bodies, total = size, size + index_bytes_max(relocation.messages, len(relocation.lengths))
         found[-1].append(relocation)
     return found
 

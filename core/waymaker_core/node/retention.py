@@ -12,7 +12,7 @@ from functools import partial
 from waymaker_core.configs import Retention as RetentionKind
 from waymaker_core.disk import DiskFailure
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.commits import Commits, record_bound
+from waymaker_core.node.commits import Commits, record_frame_bytes_max
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
@@ -85,7 +85,7 @@ class Retention:
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
-            if not self._commits.room_for(bound, ordinary=False) and self._commits.last() is not None:
+            if not self._commits.has_free_space_for(bound, ordinary=False) and self._commits.last() is not None:
                 again_ns += self._interval_ns
                 break
             record = replica.stream.decide_retention(state.now.wall_ms, floor)
@@ -93,7 +93,7 @@ class Retention:
                 if not interest:
                     self._arm_for_age(replica)
                 return
-            self._commits.add(replica, record, [], record_bound(record), 0)
+            self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
         state.timers.arm(Timer.AGE, replica.id, again_ns)
 
     def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:

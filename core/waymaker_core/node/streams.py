@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from waymaker_core.inputs import Call
 from waymaker_core.node.calls import AskLater
-from waymaker_core.node.commits import Commits, PendingRecord, record_bound
+from waymaker_core.node.commits import Commits, PendingRecord, record_frame_bytes_max
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.outcomes import OK, Answer, exhausted, invalid
@@ -52,9 +52,9 @@ class Streams:
         self._state.catalog.stage(record, account)
         return self._commits.add_to_catalog(account, record)
 
-    def _require_room(self, bound: int) -> None:
+    def _require_free_space(self, bound: int) -> None:
         """Refuse or put off what even the journal's reserve has no room for."""
-        if not self._commits.room_for(bound, ordinary=False):
+        if not self._commits.has_free_space_for(bound, ordinary=False):
             if self._state.stats.disk_full:
                 raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
             raise AskLater
@@ -67,7 +67,7 @@ class Streams:
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
         account = call.principal.account
-        self._require_room(record_bound(StreamUpdated(0, config)))
+        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._decide(account, record).replies.append((call.token, Answer(OK)))
 
@@ -77,7 +77,7 @@ class Streams:
         assert isinstance(request, DeleteStream)
         replica = self._registry.find_for_deletion(call.principal, request.name)
         record = StreamDeleted(replica.id)
-        self._require_room(record_bound(record))
+        self._require_free_space(record_frame_bytes_max(record))
         self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
 
     def update(self, call: Call) -> None:
@@ -88,14 +88,14 @@ class Streams:
         staged = replica.config_decided or replica.entry.config
         config = updated(staged, request, state.limits)
         record = StreamUpdated(replica.id, config)
-        self._require_room(record_bound(record))
+        self._require_free_space(record_frame_bytes_max(record))
         decision = replica.stream.decide_update(config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
             self._commits.answer_with_last(call.token, answer)
             return
         for pruned in decision.records:
-            self._commits.add(replica, pruned, [], record_bound(pruned), 0)
+            self._commits.add(replica, pruned, [], record_frame_bytes_max(pruned), 0)
         replica.config_decided = config
         self._decide(call.principal.account, record).replies.append((call.token, answer))
 
@@ -141,7 +141,7 @@ class Streams:
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
         account = call.principal.account
-        self._require_room(record_bound(StreamUpdated(0, config)))
+        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
         self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
@@ -160,10 +160,10 @@ class Streams:
             records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
-        self._require_room(sum(map(record_bound, records)))
+        self._require_free_space(sum(map(record_frame_bytes_max, records)))
         for record in records:
             if isinstance(record, ConsumerCreated):
                 state.catalog.draw_id()
-            self._commits.add(replica, record, [], record_bound(record), 0)
+            self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
         opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
         self._decide(account, opened).replies.append((call.token, Answer(OK)))

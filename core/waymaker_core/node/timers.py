@@ -22,7 +22,7 @@ class Timer(IntEnum):
     """A full disk is tried again."""
     SYNC = 4
     """The interval between two syncs ends."""
-    MARK = 5
+    WATERMARK = 5
     """An idle node says what is durable."""
     COMMIT_RETRY = 6
     """A batch that found no room is written again."""

@@ -286,7 +286,7 @@ def encode_index(index: BlockIndex) -> bytes:
     return b"".join((raw_head, _CRC.pack(crc32c(raw_head)), *sections))
 
 
-def index_bound(entries: int, chunks: int) -> int:
+def index_bytes_max(entries: int, chunks: int) -> int:
     """About what the index of a block takes, its subjects short: to plan files by, before it is made."""
     return INDEX_HEAD_BYTES + 56 * entries + (_CHUNK.size + 32) * chunks
 

@@ -9,7 +9,7 @@ The header's checksum starts from the directory's key (`directory_key`), 32 bits
 message can therefore not pass for a frame when damage forces a reader to search for the next one.
 
 What tells a frame apart from older bytes at the same place: `segment` is the number of the file it was written for (a
-recycled file has a new number), `boot` counts the directory's openings (a tail cut by one recovery is older than all that
+recycled file has a new number), `open_epoch` counts the directory's openings (a tail cut by one recovery is older than all that
 is written after it). `durable` is the journal offset below which everything was synced when the frame was written: whoever
 reads the frame knows that whatever is missing below was lost afterwards.
 """
@@ -28,7 +28,7 @@ FRAME_VERSION: Final = 1
 """Layout of the header. It has no field of its own: another layout would have another magic word."""
 
 # Kinds below 64 are records (`records`), with the record's version.
-MARK: Final = 64
+WATERMARK: Final = 64
 """A watermark in the journal: no content, its `durable` is the news."""
 SNAPSHOT: Final = 65
 """In a checkpoint: a stream's state at its position; the meta is the owner's."""
@@ -41,7 +41,7 @@ FINISHED: Final = 68
 
 CLEAN: Final = 1
 COMPLETE: Final = 2
-"""Flag of a `MARK` written by a drained node: all that was confirmed lies before it."""
+"""Flag of a `WATERMARK` written by a drained node: all that was confirmed lies before it."""
 
 _HEADER: Final = Struct("<4sBBHQQQQIIIII")
 _CRC: Final = Struct("<I")
@@ -49,7 +49,7 @@ assert _HEADER.size == HEADER_BYTES - _CRC.size
 
 
 class FrameHeader(NamedTuple):
-    """A header as read. Lengths are bytes without padding; `boot` and `segment` are 0 in checkpoints."""
+    """A header as read. Lengths are bytes without padding; `open_epoch` and `segment` are 0 in checkpoints."""
 
     magic: bytes
     kind: int
@@ -58,8 +58,8 @@ class FrameHeader(NamedTuple):
     segment: int
     stream_id: int
     position: int
-    durable: int
-    boot: int
+    durable_lsn: int
+    open_epoch: int
     meta_length: int
     body_length: int
     meta_crc: int
@@ -82,13 +82,25 @@ def frame_bytes(meta_length: int, body_length: int) -> int:
 
 
 def encode_header(
-    key: int, kind: int, version: int, flags: int, segment: int, stream_id: int, position: int, durable: int, boot: int,
+    key: int, kind: int, version: int, flags: int, segment: int, stream_id: int, position: int, durable: int, open_epoch: int,
     meta_length: int, body_length: int, meta_crc: int, body_crc: int,
 ) -> bytes:  # fmt: skip
     """The 64 bytes of a header."""
     head = _HEADER.pack(
-        MAGIC, kind, version, flags, segment, stream_id, position, durable, boot, meta_length, body_length, meta_crc, body_crc
-    )  # fmt: skip
+        MAGIC,
+        kind,
+        version,
+        flags,
+        segment,
+        stream_id,
+        position,
+        durable,
+        open_epoch,
+        meta_length,
+        body_length,
+        meta_crc,
+        body_crc,
+    )
     return head + _CRC.pack(extend(key, head))
 
 
@@ -102,10 +114,12 @@ def decode_header(key: int, data: bytes, at: int = 0) -> FrameHeader | None:
 
 
 def encode_frame(
-    key: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, segment: int = 0, boot: int = 0
+    key: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, segment: int = 0, open_epoch: int = 0
 ) -> bytes:
     """A whole frame without a body, as checkpoints hold it."""
-    head = encode_header(key, kind, version, 0, segment, stream_id, position, 0, boot, len(meta), 0, crc32c(meta), 0)
+    head = encode_header(
+        key, kind, version, 0, segment, stream_id, position, 0, open_epoch, len(meta), 0, crc32c(meta), 0
+    )
     return head + meta + PADDING[-len(meta) & 7]
 
 

@@ -20,7 +20,16 @@ from waymaker_core.records import Record
 from waymaker_core.store import record_codec
 from waymaker_core.store.checksum import crc32c
 from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.frame import CLEAN, COMPLETE, HEADER_BYTES, MARK, PADDING, encode_header, frame_bytes, padded
+from waymaker_core.store.frame import (
+    CLEAN,
+    COMPLETE,
+    HEADER_BYTES,
+    PADDING,
+    WATERMARK,
+    encode_header,
+    frame_bytes,
+    padded,
+)
 from waymaker_core.store.paths import JOURNAL, segment_path
 from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 
@@ -43,22 +52,22 @@ class JournalState:
 
     `segments`: those that hold records, oldest first; the last one is written to. `spares`: (number, size) of the ones
     ready after it. `free`: released files by number, to be used again. `durable`: address below which all is synced;
-    `stamped`: the greatest `durable` that a frame on disk says.
+    `advertised_lsn`: the greatest `durable` that a frame on disk says.
     """
 
-    __slots__ = ("key", "boot", "segments", "spares", "free", "durable", "stamped")
+    __slots__ = ("key", "open_epoch", "segments", "spares", "free", "durable_lsn", "advertised_lsn")
 
     def __init__(
-        self, key: int, boot: int, segments: list[Segment], spares: list[tuple[int, int]], free: list[int], durable: int,
-        stamped: int,
+        self, key: int, open_epoch: int, segments: list[Segment], spares: list[tuple[int, int]], free: list[int], durable: int,
+        advertised_lsn: int,
     ) -> None:  # fmt: skip
         self.key = key
-        self.boot = boot
+        self.open_epoch = open_epoch
         self.segments = segments
         self.spares = spares
         self.free = free
-        self.durable = durable
-        self.stamped = stamped
+        self.durable_lsn = durable
+        self.advertised_lsn = advertised_lsn
 
 
 class Entry:
@@ -81,17 +90,17 @@ class Flush:
     other bytes at the same place could later be taken for a continuation. Any other failure is the end of the node.
     """
 
-    __slots__ = ("ops", "entries", "end", "byte_count", "synced", "stamp")
+    __slots__ = ("ops", "entries", "end_lsn", "byte_count", "synced", "advertises_lsn")
 
     def __init__(
         self, ops: list[DiskOp], entries: list[Entry], end: int, byte_count: int, synced: bool, stamp: int
     ) -> None:
         self.ops = ops
         self.entries = entries
-        self.end = end
+        self.end_lsn = end
         self.byte_count = byte_count
         self.synced = synced
-        self.stamp = stamp
+        self.advertises_lsn = stamp
         """The `durable` that its frames say, or -1 without frames."""
 
 
@@ -131,18 +140,18 @@ class Journal:
     def __init__(self, state: JournalState, limits: Limits) -> None:
         assert state.segments, "a journal has a segment to write to"
         self._key = state.key
-        self._boot = state.boot
+        self._open_epoch = state.open_epoch
         self._limits = limits
         self._segments = state.segments
         self.spares = state.spares
         self.free = state.free
-        self.durable = state.durable
-        self._stamped = state.stamped
+        self.durable_lsn = state.durable_lsn
+        self._advertised_lsn = state.advertised_lsn
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
         self._free_max = free_segments_max(limits)
         self._gather: list[_Placed] = []
         self.pending_bytes = 0
-        self._data_end = self.end
+        self._data_end = self.end_lsn
         self._dirty: list[Segment] = []
         self._flush: Flush | None = None
         self._flush_first: Segment | None = None
@@ -151,7 +160,7 @@ class Journal:
     # ------------------------------------------------------------ gathering
 
     @property
-    def end(self) -> int:
+    def end_lsn(self) -> int:
         """Address behind the last frame that has its place."""
         last = self._segments[-1]
         return last.base + last.end
@@ -207,18 +216,18 @@ class Journal:
         if body:
             body_at = placed.offset + HEADER_BYTES + padded(len(meta))
             entry.chunk = Chunk(placed.segment.path, body_at, len(body), crc32c(body))
-        self._data_end = self.end
+        self._data_end = self.end_lsn
         return entry
 
-    def mark(self, clean: bool = False, complete: bool = False) -> None:
+    def watermark(self, clean: bool = False, complete: bool = False) -> None:
         """Gather a watermark. Left out where there is no room for it. `complete`: records tell of every delivery."""
         if self.fits(HEADER_BYTES, ordinary=False):
             flags = (CLEAN if clean else 0) | (COMPLETE if complete else 0)
             self._place(b"", b"", None, flags, ordinary=False)
 
-    def mark_wanted(self) -> bool:
+    def watermark_wanted(self) -> bool:
         """Whether a record is durable and no frame says so yet: worth a mark when there is nothing else to write."""
-        return not self._gather and self._flush is None and min(self.durable, self._data_end) > self._stamped
+        return not self._gather and self._flush is None and min(self.durable_lsn, self._data_end) > self._advertised_lsn
 
     def _place(self, meta: bytes, body: bytes, entry: Entry | None, flags: int, ordinary: bool) -> _Placed:
         size = frame_bytes(len(meta), len(body))
@@ -274,7 +283,7 @@ class Journal:
             ops += [SyncFile(segment.path) for segment in self._dirty]
             self._dirty = []
         self._flush_first = taken[0].segment if taken else None
-        self._flush = Flush(ops, entries, self.end, byte_count, sync, self.durable if taken else -1)
+        self._flush = Flush(ops, entries, self.end_lsn, byte_count, sync, self.durable_lsn if taken else -1)
         return self._flush
 
     def _write(self, segment: Segment, frames: list[_Placed], entries: list[Entry]) -> Write:
@@ -283,14 +292,14 @@ class Journal:
         bodies: list[tuple[int, bytes]] = []
         offset = frames[0].offset
         if frames[0].opens >= 0:
-            header = SegmentHeader(self._boot, segment.number, segment.base, frames[0].opens, self.durable)
+            header = SegmentHeader(self._open_epoch, segment.number, segment.base, frames[0].opens, self.durable_lsn)
             parts.append(encode_segment_header(self._key, header))
             offset = 0
         for placed in frames:
             meta, body, entry = placed.meta, placed.body, placed.entry
             kind = version = stream_id = position = body_crc = 0
             if entry is None:
-                kind, version = MARK, 1
+                kind, version = WATERMARK, 1
             else:
                 kind, version = entry.record.KIND, record_codec.version_of(entry.record)
                 stream_id, position = entry.stream_id, entry.position
@@ -307,8 +316,8 @@ class Journal:
                     segment.number,
                     stream_id,
                     position,
-                    self.durable,
-                    self._boot,
+                    self.durable_lsn,
+                    self._open_epoch,
                     len(meta),
                     len(body),
                     crc32c(meta),
@@ -323,8 +332,8 @@ class Journal:
         assert flush is self._flush
         self._flush = None
         if flush.synced:
-            self.durable = flush.end
-        self._stamped = max(self._stamped, flush.stamp)
+            self.durable_lsn = flush.end_lsn
+        self._advertised_lsn = max(self._advertised_lsn, flush.advertises_lsn)
 
     def spare_job(self) -> SpareJob | None:
         """The next spare segment to make ready, or None: there are enough, or one is being made."""
@@ -411,7 +420,7 @@ class Journal:
         return ops
 
 
-def frame_bound(message_count: int, subject_bytes: int, body_bytes: int, drops: int = 0) -> int:
+def frame_bytes_max(message_count: int, subject_bytes: int, body_bytes: int, drops: int = 0) -> int:
     """An upper bound of the bytes a publish record takes in the journal, before it is encoded.
 
     `drops` counts the single messages that go with it.

@@ -21,7 +21,7 @@ from waymaker_core.store.frame import (
     COMPLETE,
     HEADER_BYTES,
     MAGIC,
-    MARK,
+    WATERMARK,
     FrameHeader,
     content_problem,
     decode_header,
@@ -63,13 +63,13 @@ class Remnant:
 class JournalReader:
     """One walk. Afterwards: `segments` (the last is where writing goes on), `proven`, `clean`, `remnants`, `torn_bytes`."""
 
-    def __init__(self, key: int, boot: int, first_segment: int, sizes: dict[int, int], sink: Sink) -> None:
+    def __init__(self, key: int, open_epoch: int, first_segment: int, sizes: dict[int, int], sink: Sink) -> None:
         self._key = key
-        self._boot_max = boot
+        self._open_epoch_max = open_epoch
         self._first = first_segment
         self._sizes = sizes
         self._sink = sink
-        self._boot = 0
+        self._open_epoch = 0
         self._evidence = -1
         """The greatest `durable` found behind a place where the walk stopped."""
         self.segments: list[Segment] = []
@@ -102,15 +102,16 @@ class JournalReader:
             number, header = following
 
     def _enter(self, number: int, header: SegmentHeader) -> None:
-        self._boot = header.boot
+        self._open_epoch = header.open_epoch
         self.clean = False
-        self._judge_boot(segment_path(number), 0, header.boot)
-        self.proven = max(self.proven, header.durable)
+        self._check_open_epoch(segment_path(number), 0, header.open_epoch)
+        self.proven = max(self.proven, header.durable_lsn)
 
-    def _judge_boot(self, path: str, offset: int, boot: int) -> None:
-        if boot > self._boot_max:
+    def _check_open_epoch(self, path: str, offset: int, open_epoch: int) -> None:
+        if open_epoch > self._open_epoch_max:
             detail = (
-                f"written at opening {boot} of the directory, but the manifest knows of {self._boot_max}: it is too old"
+                f"written at opening {open_epoch} of the directory, but the manifest knows of {self._open_epoch_max}: it"
+                " is too old"
             )
             raise CorruptStore(path, offset, detail)
 
@@ -124,10 +125,10 @@ class JournalReader:
             if segment.end > segment.size:
                 self._sink.lost(segment.path, segment.size, "the segment ends before its frames do")
                 return None
-            address = segment.base + segment.end
-            if self._evidence <= address:
+            lsn = segment.base + segment.end
+            if self._evidence <= lsn:
                 yield from self._gather_evidence(segment)
-            if self._evidence <= address:
+            if self._evidence <= lsn:
                 yield from self._judge_torn(segment)
                 return None
             if broken is not None:
@@ -151,7 +152,7 @@ class JournalReader:
                 window = yield from read(path, start, READ_BYTES)
                 self.bytes_read += len(window)
             header = decode_header(key, window, at)
-            if header is None or header.segment != number or header.boot < self._boot:
+            if header is None or header.segment != number or header.open_epoch < self._open_epoch:
                 return None, ""
             size = HEADER_BYTES + padded(header.meta_length) + padded(header.body_length)
             if len(window) - at < size:
@@ -162,14 +163,16 @@ class JournalReader:
             problem = content_problem(header, content)
             if problem:
                 return header, problem
-            if header.boot != self._boot:
-                self._judge_boot(path, segment.end, header.boot)
-                self._boot = header.boot
-            if header.durable > self.proven:
-                self.proven = header.durable
-            self.clean = header.kind == MARK and header.flags & CLEAN != 0 and header.boot == self._boot_max
+            if header.open_epoch != self._open_epoch:
+                self._check_open_epoch(path, segment.end, header.open_epoch)
+                self._open_epoch = header.open_epoch
+            if header.durable_lsn > self.proven:
+                self.proven = header.durable_lsn
+            self.clean = (
+                header.kind == WATERMARK and header.flags & CLEAN != 0 and header.open_epoch == self._open_epoch_max
+            )
             self.complete = header.flags & COMPLETE != 0
-            if header.kind != MARK:
+            if header.kind != WATERMARK:
                 chunk = None
                 if header.body_length:
                     body_at = segment.end + HEADER_BYTES + padded(header.meta_length)
@@ -181,13 +184,13 @@ class JournalReader:
         """The next segment if it begins exactly where this one stopped."""
         number = segment.number + 1
         header = yield from self._header(number)
-        if header is None or header.boot < self._boot:
+        if header is None or header.open_epoch < self._open_epoch:
             return None
-        address = segment.base + segment.end
-        if header.previous_end == address:
+        lsn = segment.base + segment.end
+        if header.previous_end == lsn:
             return number, header
-        if header.previous_end < address:
-            raise CorruptStore(segment_path(number), 0, f"the segment follows {header.previous_end}, not {address}")
+        if header.previous_end < lsn:
+            raise CorruptStore(segment_path(number), 0, f"the segment follows {header.previous_end}, not {lsn}")
         return None
 
     def _skip(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
@@ -196,11 +199,11 @@ class JournalReader:
         if number in self._sizes and (yield from self._header(number)) is None:
             if (yield from self._scan(number, SEGMENT_HEADER_BYTES, first_only=True)) is not None:
                 self._sink.lost(segment_path(number), 0, "the segment's header is damaged")
-                return number, SegmentHeader(self._boot, number, segment.base + segment.size, 0, 0)
+                return number, SegmentHeader(self._open_epoch, number, segment.base + segment.size, 0, 0)
         self._sink.lost(segment.path, segment.end, "a frame that was durable is not there")
         for later in sorted(n for n in self._sizes if n > segment.number):
             header = yield from self._header(later)
-            if header is not None and header.boot >= self._boot:
+            if header is not None and header.open_epoch >= self._open_epoch:
                 return later, header
         return None
 
@@ -224,7 +227,7 @@ class JournalReader:
         for number in sorted(n for n in self._sizes if n > segment.number):
             header = yield from self._header(number)
             if header is not None:
-                self._evidence = max(self._evidence, header.durable)
+                self._evidence = max(self._evidence, header.durable_lsn)
                 self.remnants.append(Remnant(number, 0))
             yield from self._scan(number, SEGMENT_HEADER_BYTES)
 
@@ -243,7 +246,7 @@ class JournalReader:
                         first = offset + at if first is None else first
                         if first_only:
                             return first
-                        self._evidence = max(self._evidence, header.durable)
+                        self._evidence = max(self._evidence, header.durable_lsn)
                         self.remnants.append(Remnant(number, offset + at))
                 at = window.find(MAGIC, at + 1)
             if len(window) < READ_BYTES:

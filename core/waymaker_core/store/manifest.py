@@ -39,19 +39,19 @@ class CheckpointFile:
 
 
 class Manifest:
-    """What exists. `chain`: checkpoint files, oldest first. `boot`: how often the directory was opened (0: being made).
+    """What exists. `chain`: checkpoint files, oldest first. `open_epoch`: how often the directory was opened (0: being made).
 
     `next_file` is the next number for checkpoints, blocks and tails. Numbers drawn and lost in a crash are not drawn
     again: recovery raises it above every file found.
     """
 
-    __slots__ = ("directory_id", "node_id", "boot", "first_segment", "next_file", "chain")
+    __slots__ = ("directory_id", "node_id", "open_epoch", "first_segment", "next_file", "chain")
 
     def __init__(
         self,
         directory_id: bytes,
         node_id: int,
-        boot: int,
+        open_epoch: int,
         first_segment: int,
         next_file: int,
         chain: list[CheckpointFile],
@@ -59,7 +59,7 @@ class Manifest:
         assert len(directory_id) == ID_BYTES
         self.directory_id = directory_id
         self.node_id = node_id
-        self.boot = boot
+        self.open_epoch = open_epoch
         self.first_segment = first_segment
         self.next_file = next_file
         self.chain = chain
@@ -77,7 +77,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         [
             manifest.directory_id,
             manifest.node_id,
-            manifest.boot,
+            manifest.open_epoch,
             manifest.first_segment,
             manifest.next_file,
             [[file.number, file.length, file.crc] for file in manifest.chain],
@@ -102,11 +102,11 @@ def decode_manifest(data: bytes) -> Manifest:
     if len(data) != _HEAD.size + length + _CRC.size:
         raise CorruptRecord("the manifest does not have its length")
     match decode_plain(data[_HEAD.size : -_CRC.size]):
-        case [bytes(directory_id), int(node_id), int(boot), int(first_segment), int(next_file), list(chain)] if (
-            len(directory_id) == ID_BYTES and min(node_id, boot, first_segment, next_file) >= 0
+        case [bytes(directory_id), int(node_id), int(open_epoch), int(first_segment), int(next_file), list(chain)] if (
+            len(directory_id) == ID_BYTES and min(node_id, open_epoch, first_segment, next_file) >= 0
         ):
             return Manifest(
-                directory_id, node_id, boot, first_segment, next_file, [_checkpoint_file(file) for file in chain]
+                directory_id, node_id, open_epoch, first_segment, next_file, [_checkpoint_file(file) for file in chain]
             )
     raise CorruptRecord("the manifest does not have its fields")
 

@@ -5,9 +5,9 @@ reads the manifest, the checkpoint chain and then the journal, and hands what it
 
 Where the journal's frames end is a judgement (`journal_reader`). Damage below is put down to its stream if a header is
 intact (`Quarantine`), else to the node (`CorruptStore`); it is never the end. A torn tail is cut, and cutting is safe to
-repeat: the headers found behind the cut are erased, and were they not, they would still have an older `boot` than whatever
-is written next, so what was cut never comes back. What was accepted without proof that it was durable is written once more
-and synced before anything rests on it: a file system that failed to write it may still show it.
+repeat: the headers found behind the cut are erased, and were they not, they would still have an older `open_epoch` than
+whatever is written next, so what was cut never comes back. What was accepted without proof that it was durable is written once
+more and synced before anything rests on it: a file system that failed to write it may still show it.
 
 Of what holds data recovery deletes nothing: it lists what nobody names as `orphans`. Only spare segments that a crash left
 unfinished go, for their numbers are used again; and on a full disk something that can be spared (`reopening`).
@@ -146,7 +146,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     if manifest is None:
         manifest = Manifest(fresh_id, node_id, 0, FIRST_SEGMENT, 1, [])
         yield from perform(replace_ops(manifest))
-    if manifest.boot == 0:
+    if manifest.open_epoch == 0:
         recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
         recovered.is_new = recovered.clean = True
         return recovered
@@ -154,7 +154,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
     chain = yield from read_chain(manifest, folders, replay)
     key = directory_key(manifest.directory_id)
     sizes = segment_sizes(folders)
-    reader = JournalReader(key, manifest.boot, manifest.first_segment, sizes, replay)
+    reader = JournalReader(key, manifest.open_epoch, manifest.first_segment, sizes, replay)
     yield from reader.walk()
     orphans = replay.check_files(manifest, folders)
     manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])

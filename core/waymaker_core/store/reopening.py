@@ -29,7 +29,7 @@ def perform(ops: list[DiskOp]) -> Steps:
 def create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, object, JournalState]:
     """Make the journal's first segment; the directory is made once a manifest says that it was opened."""
     key = directory_key(manifest.directory_id)
-    manifest.boot = 1
+    manifest.open_epoch = 1
     path = segment_path(manifest.first_segment)
     header = encode_segment_header(key, SegmentHeader(1, manifest.first_segment, 0, 0, 0))
     yield Delete(path)
@@ -68,9 +68,9 @@ def reopen(
     yield SyncDir(JOURNAL)
     end = last.base + last.end
     key = directory_key(manifest.directory_id)
-    journal = JournalState(key, manifest.boot + 1, reader.segments, spares, [], end, reader.proven)
+    journal = JournalState(key, manifest.open_epoch + 1, reader.segments, spares, [], end, reader.proven)
     orphans += _keep_free(journal, sizes, manifest.first_segment, limits)
-    manifest.boot = journal.boot
+    manifest.open_epoch = journal.open_epoch
     yield from _count_opening(manifest, journal, orphans)
     return journal
 

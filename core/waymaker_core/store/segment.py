@@ -26,11 +26,11 @@ assert _HEADER.size + _CRC.size == SEGMENT_HEADER_BYTES
 class SegmentHeader(NamedTuple):
     """A segment's header: addresses are absolute, `durable` as in frames."""
 
-    boot: int
+    open_epoch: int
     number: int
     base: int
     previous_end: int
-    durable: int
+    durable_lsn: int
 
 
 def encode_segment_header(key: int, header: SegmentHeader) -> bytes:

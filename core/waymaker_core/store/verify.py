@@ -118,7 +118,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, object, Re
     report = Report()
     folders = yield from list_store()
     manifest = yield from read_manifest(folders)
-    if manifest is None or manifest.boot == 0:
+    if manifest is None or manifest.open_epoch == 0:
         report.is_new = True
         return report
     report.files = 1 + sum(len(folders[folder]) for folder in folders if folder)
@@ -143,7 +143,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, object, Re
 
 def _journal(manifest: Manifest, folders: dict[str, dict[str, int]], watch: _Watch, report: Report) -> Steps:
     key = directory_key(manifest.directory_id)
-    reader = JournalReader(key, manifest.boot, manifest.first_segment, segment_sizes(folders), watch)
+    reader = JournalReader(key, manifest.open_epoch, manifest.first_segment, segment_sizes(folders), watch)
     try:
         yield from reader.walk()
     finally:

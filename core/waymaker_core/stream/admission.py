@@ -60,7 +60,7 @@ def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> Publis
     settings = state.settings
     if settings.max_msgs_per_subject:
         state.need_all()
-        state.caps.make_room()
+        state.caps.evict_oldest()
     batch = _Batch(request, state.server_time(wall_ms))
     bounded = bool(settings.max_msgs or settings.max_bytes)
     one_by_one = (settings.max_msgs_per_subject > 0 and settings.max_bytes > 0) or (

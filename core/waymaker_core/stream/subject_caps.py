@@ -26,7 +26,7 @@ class SubjectCaps:
         if self.queues:
             self.queues = {}
 
-    def make_room(self) -> None:
+    def evict_oldest(self) -> None:
         """Called between decisions."""
         if len(self.queues) > SUBJECTS_MAX:
             self.queues = {}

@@ -103,11 +103,11 @@ def _vouching_for_nothing(original: Any) -> Any:
 
 def _vouching_early(original: Any) -> Any:
     def write(self: Journal, *arguments: Any) -> Any:
-        durable, self.durable = self.durable, self.end
+        durable, self.durable_lsn = self.durable_lsn, self.end_lsn
         try:
             return original(self, *arguments)
         finally:
-            self.durable = durable
+            self.durable_lsn = durable
 
     return write
 

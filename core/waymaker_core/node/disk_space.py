@@ -19,7 +19,7 @@ from waymaker_core.node.timers import Timer
 from waymaker_core.store.journal import SpareJob
 
 
-class Space:
+class DiskSpace:
     """Spare segments, and whether the disk is full."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Space:
 
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)
-        self._commits.room_changes += 1
+        self._commits.capacity_changes += 1
         self._state.no_room_because = DISK_FULL
         self._no_spare = False
 
