@@ -13,7 +13,7 @@ from sortedcontainers import SortedDict
 
 from waymaker_core.configs import StreamConfig
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import ALREADY_EXISTS, CodeError, exhausted
+from waymaker_core.outcomes import ALREADY_EXISTS, CodeError, resource_exhausted
 from waymaker_core.records import CatalogRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Page
 from waymaker_core.types import StreamId
@@ -105,7 +105,7 @@ class Catalog:
         if self.will_be(account, config.name) is not None:
             raise CodeError(ALREADY_EXISTS, f"stream {config.name!r} already exists; nothing was changed")
         if len(self.entries) + len(self._decided) >= self.limits.streams_max:
-            raise exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
+            raise resource_exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
         return StreamCreated(self.draw_id(), config, now_ms, importing, last_seq)
 
     def stage(self, record: CatalogRecord, account: str = "") -> None:

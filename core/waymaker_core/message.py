@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import exhausted, invalid
+from waymaker_core.outcomes import invalid, resource_exhausted
 
 SERVER_HEADER_PREFIXES = ("waymaker-source-", "wmkv.")
 DEAD_LETTER_PREFIX = "x-waymaker-dlq-"
@@ -83,9 +83,9 @@ def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[
         size += len(key.encode()) + len(value.encode())
         fields.append(header_field(key, value))
         if len(fields) > limits.headers_max:
-            raise exhausted(f"more than {limits.headers_max} headers")
+            raise resource_exhausted(f"more than {limits.headers_max} headers")
     if size > limits.header_bytes_max:
-        raise exhausted(f"headers of {size} bytes; at most {limits.header_bytes_max} are allowed")
+        raise resource_exhausted(f"headers of {size} bytes; at most {limits.header_bytes_max} are allowed")
     return b"".join(fields), size
 
 

@@ -97,6 +97,6 @@ def invalid(message: str) -> RefusedError:
     return RefusedError(Refusal(Status.INVALID_ARGUMENT, message))
 
 
-def exhausted(message: str) -> RefusedError:
+def resource_exhausted(message: str) -> RefusedError:
     """The refusal of a call over a limit."""
     return RefusedError(Refusal(Status.RESOURCE_EXHAUSTED, message))

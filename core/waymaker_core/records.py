@@ -169,21 +169,21 @@ class DeliveredRecord:
     Logged lazily after deliveries, never synced for its own sake, so that a restart knows what was out. Logged and synced
     before its answer for a nak or an in-progress, with what those changed.
 
-    `considered`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is done
+    `scanned_to`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is done
     or does not match. `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (none of
     them ever goes back; 0 says nothing). `uncertain_to`: up to here deliveries may be out that no record tells of, since
     the server crashed.
     """
 
     KIND = 7
-    __slots__ = ("consumer_id", "considered", "last_delivered", "dropped", "uncertain_to", "listed")
+    __slots__ = ("consumer_id", "scanned_to", "last_delivered", "dropped", "uncertain_to", "listed")
 
     def __init__(
-        self, consumer_id: int, considered: int, last_delivered: int, dropped: int, uncertain_to: int,
+        self, consumer_id: int, scanned_to: int, last_delivered: int, dropped: int, uncertain_to: int,
         listed: list[Listed],
     ) -> None:  # fmt: skip
         self.consumer_id = consumer_id
-        self.considered = considered
+        self.scanned_to = scanned_to
         self.last_delivered = last_delivered
         self.dropped = dropped
         self.uncertain_to = uncertain_to

@@ -77,13 +77,13 @@ class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
     `taken_by`: the consumer they were taken for, if they are deliveries, and `incarnation` the word that names it;
-    `dispatch` is the number of that delivery, `ack_wait_ms` how long each may stay unanswered, and `fetched` the call that
+    `dispatch_id` is the number of that delivery, `ack_wait_ms` how long each may stay unanswered, and `fetched` the call that
     they answer, of which the executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
     `next_seq`: where a read goes on that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
     __slots__ = (
-        "runs", "count", "byte_count", "taken_by", "incarnation", "dispatch", "ack_wait_ms", "fetched", "next_seq",
+        "runs", "count", "byte_count", "taken_by", "incarnation", "dispatch_id", "ack_wait_ms", "fetched", "next_seq",
     )  # fmt: skip
 
     def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
@@ -92,7 +92,7 @@ class Messages:
         self.byte_count = byte_count
         self.taken_by: ConsumerId | None = None
         self.incarnation = ""
-        self.dispatch = 0
+        self.dispatch_id = 0
         self.ack_wait_ms = 0
         self.fetched: Token | None = None
         self.next_seq = 0

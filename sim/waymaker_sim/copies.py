@@ -38,7 +38,7 @@ class Archive:
         found: dict[str, Position] = {}
         if self.head.consumers is not None:
             for group in to_groups(self.head.consumers):
-                idle = not group.pending.total and not group.passed
+                idle = not group.pending.total and not group.skipped
                 for member in group.members.values():
                     found[member.config.name] = Position(member.config, group.floor, group.dropped, idle)
         return found

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import cbor2
 
 from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
-from waymaker_core.consumer.answers import Spent
+from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.disk import Chunk
 from waymaker_core.limits import Limits
@@ -138,10 +138,10 @@ class ConsumerWorld:
 
     def fetch(self, consumer: ConsumerId, count: int, byte_max: int = 1 << 40) -> list[tuple[int, int]]:
         """Sequences and delivery counts of what is handed out, and reaches the program."""
-        messages = self.consumers.take(consumer, self.now, count, byte_max)
+        messages = self.consumers.dispatch(consumer, self.now, count, byte_max)
         for seq, _ in expanded(messages):
             assert messages is not None
-            self.consumers.reported(consumer, messages.dispatch, [seq])
+            self.consumers.reported(consumer, messages.dispatch_id, [seq])
         return expanded(messages)
 
     def answer(self, consumer: ConsumerId, kind: AckKind, seqs: list[int], delay_ms: int = 0) -> int:
@@ -167,11 +167,11 @@ class ConsumerWorld:
 
     # ------------------------------------------------------------ giving up
 
-    def hand_out(self, limit: int = 100) -> list[Spent]:
+    def hand_out(self, limit: int = 100) -> list[ExhaustedMessages]:
         """What is spent is handed out to be dropped."""
-        return self.consumers.to_drop(limit, 1 << 40)
+        return self.consumers.begin_dead_lettering(limit, 1 << 40)
 
-    def drop(self, spent: Spent) -> list[DropRecord]:
+    def drop(self, spent: ExhaustedMessages) -> list[DropRecord]:
         """The bodies of what was handed out are there: it is dropped."""
         bodies = None if spent.messages is None else [self.bodies[seq] for seq, _ in expanded(spent.messages)]
         if bodies is not None:
@@ -185,7 +185,7 @@ class ConsumerWorld:
     def give_up(self) -> None:
         """Everything spent is dropped and committed."""
         self.consumers.expire(self.now)
-        while self.consumers.has_spent():
+        while self.consumers.has_exhausted():
             for spent in self.hand_out():
                 self.drop(spent)
         self.commit()

@@ -236,7 +236,7 @@ def test_there_is_work_where_something_could_be_handed_out() -> None:
     assert not w.consumers.has_work(c, w.now)
     w.publish("a")
     assert w.consumers.has_work(c, w.now)
-    assert expanded(w.consumers.take(c, w.now, 1, 1000)) == [(1, 1)]
+    assert expanded(w.consumers.dispatch(c, w.now, 1, 1000)) == [(1, 1)]
     assert not w.consumers.has_work(c, w.now)
     w.now_ms += 100
     assert w.consumers.has_work(c, w.now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from tests.property.consumer_world import ConsumerWorld, consumer, queue, world
-from waymaker_core.consumer.dead_letter import Undertaker
+from waymaker_core.consumer.dead_letter import DeadLetterBuilder
 from waymaker_core.limits import Limits
 from waymaker_core.message import decode_body, encode_body, readdress
 from waymaker_core.requests import AckKind
@@ -137,7 +137,7 @@ def test_an_ack_while_the_body_is_read_wins_over_the_dead_letter() -> None:
     w.now_ms += 100
     w.consumers.expire(w.now)
     (spent,) = w.hand_out()
-    assert spent.seqs == array("Q", [1, 2, 3]) and not w.consumers.has_spent()
+    assert spent.seqs == array("Q", [1, 2, 3]) and not w.consumers.has_exhausted()
     assert w.ack(c, 2) == 1
     w.prune(2)
     w.drop(spent)
@@ -155,7 +155,7 @@ def test_bodies_that_could_not_be_read_are_asked_for_again() -> None:
     w.now_ms += 100
     w.consumers.expire(w.now)
     (spent,) = w.hand_out(1)
-    w.consumers.give_back(spent)
+    w.consumers.abort_dead_lettering(spent)
     assert sorted(seq for spent in w.hand_out(9) for seq in spent.seqs) == [1, 2]
 
 
@@ -166,8 +166,8 @@ def test_what_is_handed_out_is_bounded_in_bytes() -> None:
     w.fetch(c, 3)
     w.now_ms += 100
     w.consumers.expire(w.now)
-    assert [list(spent.seqs) for spent in w.consumers.to_drop(9, 10)] == [[1]]
-    assert [list(spent.seqs) for spent in w.consumers.to_drop(9, 5_000)] == [[2, 3]]
+    assert [list(spent.seqs) for spent in w.consumers.begin_dead_lettering(9, 10)] == [[1]]
+    assert [list(spent.seqs) for spent in w.consumers.begin_dead_lettering(9, 5_000)] == [[2, 3]]
 
 
 def test_a_group_that_ends_while_bodies_are_read_drops_nothing() -> None:
@@ -179,7 +179,7 @@ def test_a_group_that_ends_while_bodies_are_read_drops_nothing() -> None:
     w.consumers.expire(w.now)
     (spent,) = w.hand_out()
     w.decide(w.consumers.decide_delete("c"))
-    assert w.drop(spent) == [] and not w.consumers.has_spent()
+    assert w.drop(spent) == [] and not w.consumers.has_exhausted()
     w.commit()
     assert w.drop(spent) == []
 
@@ -192,7 +192,7 @@ def test_what_was_given_back_is_dropped_once_only() -> None:
     w.now_ms += 100
     w.consumers.expire(w.now)
     (spent,) = w.hand_out()
-    w.consumers.give_back(spent)
+    w.consumers.abort_dead_lettering(spent)
     assert w.drop(spent) == []
     w.give_up()
     assert w.stream.last_seq == 2 and w.consumers.info(c).redelivered_dropped == 1
@@ -205,16 +205,16 @@ def marks_after(count: int, group: str = "") -> list[dict[str, str]]:
     body = w.bodies[1]
     found: list[dict[str, str]] = []
     for number in range(count):
-        undertaker = Undertaker("s", f"c{number}", group if number == 1 else "", [f"c{number}"], f"dead.{number}")
-        letter = undertaker.letter(number + 1, 1, body)
+        builder = DeadLetterBuilder("s", f"c{number}", group if number == 1 else "", [f"c{number}"], f"dead.{number}")
+        letter = builder.letter(number + 1, 1, body)
         assert letter is not None
-        assert undertaker.letter(9, 1, letter) is None, "it is its own"
+        assert builder.letter(9, 1, letter) is None, "it is its own"
         body = letter
         _, headers, payload = decode_body(body)
         assert payload == b"p" and len(dict(headers)) == len(headers), "each header once"
         found.append({key.removeprefix("x-waymaker-dlq-"): value for key, value in headers})
     for number in range(count):
-        back = Undertaker("s", f"c{number}", group if number == 1 else "", [f"c{number}"], "dead.again")
+        back = DeadLetterBuilder("s", f"c{number}", group if number == 1 else "", [f"c{number}"], "dead.again")
         assert back.letter(9, 1, body) is None, "nobody makes a dead letter of its own, however many came between"
     return found
 
@@ -243,8 +243,8 @@ def test_a_dead_letter_of_an_earlier_version_is_understood() -> None:
         marks = [("stream", "s"), ("consumer", f"c{number}"), ("seq", str(number)), ("group", f"g{number}")]
         body = readdress(body, "dead", [("x-waymaker-dlq-" + key, value) for key, value in marks])
     for own in ("c0", "c1", "c2"):
-        assert Undertaker("s", own, "", [own], "dead").letter(9, 1, body) is None
-    letter = Undertaker("s", "c3", "", ["c3"], "dead").letter(9, 1, body)
+        assert DeadLetterBuilder("s", own, "", [own], "dead").letter(9, 1, body) is None
+    letter = DeadLetterBuilder("s", "c3", "", ["c3"], "dead").letter(9, 1, body)
     assert letter is not None
     headers = dict(decode_body(letter)[1])
     assert headers["x-waymaker-dlq-origin-consumer"] == "c0" and headers["x-waymaker-dlq-origin-group"] == "g0"

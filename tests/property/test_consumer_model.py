@@ -260,7 +260,7 @@ class ConsumersAgainstRules(RuleBasedStateMachine):
             for seq, out in group.out.items()
             if out.due_ms <= self.world.now_ms and out.count >= group.max_deliver
         }
-        assert self.world.consumers.has_spent() == bool(spent)
+        assert self.world.consumers.has_exhausted() == bool(spent)
         handed = self.world.hand_out(limit)
         assert sum(len(each.seqs) for each in handed) == min(limit, len(spent))
         for each in handed:

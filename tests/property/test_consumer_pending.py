@@ -17,14 +17,14 @@ from waymaker_core.types import Now
 class Entry:
     """One message that is out: what the semantics say, and nothing else."""
 
-    def __init__(self, member: int, count: int, deadline: int, dispatch: int = 0) -> None:
+    def __init__(self, member: int, count: int, deadline: int, dispatch_id: int = 0) -> None:
         self.member = member
         self.count = count
         self.deadline = deadline
         self.state = State.WAITING
         self.holding = True
-        self.dispatch = dispatch
-        self.unreported = bool(dispatch)
+        self.dispatch_id = dispatch_id
+        self.unreported = bool(dispatch_id)
         self.returned = False
 
     def shows_itself(self) -> None:
@@ -50,7 +50,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         self.now = 1
         self.dispatches = 0
 
-    def dispatch(self, reporting: bool) -> int:
+    def dispatch_id(self, reporting: bool) -> int:
         self.dispatches += 1
         return self.dispatches if reporting else 0
 
@@ -73,10 +73,10 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     )
     def deliver_a_stretch(self, gap: int, count: int, member: int, wait: int, reporting: bool) -> None:
         first = self.cursor + gap
-        dispatch = self.dispatch(reporting)
-        self.real.add_range(first, first + count - 1, member, 1, self.now + wait, dispatch)
+        dispatch_id = self.dispatch_id(reporting)
+        self.real.add_range(first, first + count - 1, member, 1, self.now + wait, dispatch_id)
         for seq in range(first, first + count):
-            self.model[seq] = Entry(member, 1, self.now + wait, dispatch)
+            self.model[seq] = Entry(member, 1, self.now + wait, dispatch_id)
         self.cursor = first + count
 
     @rule(
@@ -87,10 +87,10 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     )
     def deliver_with_gaps(self, steps: list[int], member: int, wait: int, reporting: bool) -> None:
         seqs = [self.cursor + sum(steps[: index + 1]) for index in range(len(steps))]
-        dispatch = self.dispatch(reporting)
-        self.real.add(seqs, member, 1, self.now + wait, dispatch)
+        dispatch_id = self.dispatch_id(reporting)
+        self.real.add(seqs, member, 1, self.now + wait, dispatch_id)
         for seq in seqs:
-            self.model[seq] = Entry(member, 1, self.now + wait, dispatch)
+            self.model[seq] = Entry(member, 1, self.now + wait, dispatch_id)
         self.cursor = seqs[-1] + 1
 
     @rule(data=st.data(), member=st.integers(1, 3), wait=st.integers(1, 20))
@@ -172,7 +172,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
                 entry.state = State.DUE
                 entry.holding = False
             else:
-                entry.state = State.SPENT
+                entry.state = State.EXHAUSTED
 
     @rule(member=st.integers(1, 3))
     def a_member_leaves(self, member: int) -> None:
@@ -184,11 +184,11 @@ class PendingAgainstEntries(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def report(self, data: st.DataObject) -> None:
-        seqs, dispatch = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
-        self.real.report(seqs, dispatch)
+        seqs, dispatch_id = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
+        self.real.report(seqs, dispatch_id)
         for seq in seqs:
             entry = self.model.get(seq)
-            if entry is None or entry.dispatch != dispatch:
+            if entry is None or entry.dispatch_id != dispatch_id:
                 continue
             if entry.unreported:
                 entry.unreported = False
@@ -196,16 +196,16 @@ class PendingAgainstEntries(RuleBasedStateMachine):
                 entry.returned = False
                 entry.count += 1
                 if entry.count == self.max_deliver:
-                    entry.state = State.SPENT
+                    entry.state = State.EXHAUSTED
 
     @rule(data=st.data(), event=st.sampled_from([Event.RETURNED, Event.NOT_SENT]))
     def never_arrives(self, data: st.DataObject, event: Event) -> None:
-        seqs, dispatch = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
-        released = self.real.give_back(self.real.unreported(seqs, dispatch), event)
+        seqs, dispatch_id = self.some(data), data.draw(st.integers(1, self.dispatches + 1))
+        released = self.real.give_back(self.real.unreported(seqs, dispatch_id), event)
         let_go = []
         for seq in seqs:
             entry = self.model.get(seq)
-            if entry is None or entry.dispatch != dispatch or not entry.unreported:
+            if entry is None or entry.dispatch_id != dispatch_id or not entry.unreported:
                 continue
             entry.goes_back(returned=event is Event.RETURNED)
             if event is Event.RETURNED:
@@ -217,11 +217,11 @@ class PendingAgainstEntries(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 50), member=st.integers(1, 3), wait=st.integers(1, 20), reporting=st.booleans())
     def deliver_again(self, limit: int, member: int, wait: int, reporting: bool) -> None:
-        dispatch = self.dispatch(reporting)
+        dispatch_id = self.dispatch_id(reporting)
         due = self.real.due.first(limit)
         assert due == sorted(seq for seq, entry in self.model.items() if entry.state is State.DUE)[:limit]
         if due:
-            self.real.happen(self.real.find(due), Event.TAKEN, self.now + wait, member, dispatch=dispatch)
+            self.real.happen(self.real.find(due), Event.DISPATCHED, self.now + wait, member, dispatch_id=dispatch_id)
         for seq in due:
             entry = self.model[seq]
             entry.count += 1
@@ -229,25 +229,25 @@ class PendingAgainstEntries(RuleBasedStateMachine):
             entry.state = State.WAITING
             entry.holding = True
             entry.deadline = self.now + wait
-            entry.dispatch, entry.unreported, entry.returned = dispatch, bool(dispatch), False
+            entry.dispatch_id, entry.unreported, entry.returned = dispatch_id, bool(dispatch_id), False
 
     @rule(limit=st.integers(1, 50))
     def hand_out_what_is_spent(self, limit: int) -> None:
-        parts = self.real.spent(limit)
+        parts = self.real.exhausted(limit)
         seqs = [seq for batch, mask in parts for seq in batch.seqs_of(mask)]
-        spent = [seq for seq, entry in self.model.items() if entry.state is State.SPENT]
-        assert len(seqs) == min(limit, len(spent)) and all(self.model[seq].state is State.SPENT for seq in seqs)
-        self.real.happen(parts, Event.HANDED_OUT)
+        spent = [seq for seq, entry in self.model.items() if entry.state is State.EXHAUSTED]
+        assert len(seqs) == min(limit, len(spent)) and all(self.model[seq].state is State.EXHAUSTED for seq in seqs)
+        self.real.happen(parts, Event.DROP_BEGUN)
         for seq in seqs:
-            self.model[seq].state = State.HANDED
+            self.model[seq].state = State.DROPPING
 
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
         seqs = self.some(data)
-        self.real.happen(self.real.find(seqs), Event.GIVEN_BACK)
+        self.real.happen(self.real.find(seqs), Event.DROP_ABORTED)
         for seq in seqs:
-            if seq in self.model and self.model[seq].state is State.HANDED:
-                self.model[seq].state = State.SPENT
+            if seq in self.model and self.model[seq].state is State.DROPPING:
+                self.model[seq].state = State.EXHAUSTED
 
     @rule()
     def log(self) -> None:
@@ -272,14 +272,14 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         assert self.real.total == len(self.model)
         deadlines = [entry.deadline for entry in self.model.values() if entry.state is State.WAITING]
         assert self.real.next_deadline() == min(deadlines, default=None)
-        assert self.real.has_spent() == any(entry.state is State.SPENT for entry in self.model.values())
+        assert self.real.has_exhausted() == any(entry.state is State.EXHAUSTED for entry in self.model.values())
         seen = 0
         for batch in self.real.batches():
             for seq in batch.seqs_of(batch.bits):
                 entry = self.model[seq]
                 seen += 1
                 assert (batch.state, batch.deliver_count, batch.member) == (entry.state, entry.count, entry.member)
-                assert batch.holding == entry.holding
+                assert batch.claiming == entry.holding
                 assert bool(batch.unreported & batch.mask_of([seq])) == entry.unreported
                 assert batch.state is not State.WAITING or batch.deadline_ns == entry.deadline
         assert seen == len(self.model)

@@ -188,7 +188,7 @@ def test_what_was_spent_and_is_acked_after_all_is_not_dropped() -> None:
     w.consumers.expire(w.now)
     assert w.answer(c, ACK, [1, 2]) == 2
     assert w.hand_out() == []
-    assert not w.consumers.has_spent()
+    assert not w.consumers.has_exhausted()
     w.commit()
     assert w.consumers.info(c).redelivered_dropped == 0
 
@@ -206,7 +206,7 @@ def test_what_is_spent_in_a_group_whose_end_is_decided_stays_until_that_is_commi
     cut(w)
     (spent,) = w.hand_out()
     w.delete("one")
-    w.consumers.give_back(spent)
+    w.consumers.abort_dead_lettering(spent)
     assert w.drop(spent) == []
     w.check()
 
@@ -252,7 +252,7 @@ def test_consumers_that_are_carried_over_pass_what_is_out_elsewhere_over_once() 
         fresh.apply(record)
     fresh.resume(w.now)
     fresh.check()
-    assert expanded(fresh.take(fresh.find("c"), w.now, 9, 1 << 40)) == [(2, 1)], "the first is out, not passed over"
+    assert expanded(fresh.dispatch(fresh.find("c"), w.now, 9, 1 << 40)) == [(2, 1)], "the first is out, not passed over"
 
 
 def test_what_a_consumer_on_its_way_wants_is_of_interest_already() -> None:

@@ -9,7 +9,7 @@ from waymaker_core.types import ConsumerId
 
 
 def taken(w: ConsumerWorld, name: ConsumerId, count: int) -> Messages:
-    messages = w.consumers.take(name, w.now, count, 1 << 40)
+    messages = w.consumers.dispatch(name, w.now, count, 1 << 40)
     assert messages is not None
     return messages
 
@@ -69,7 +69,7 @@ def test_a_last_attempt_that_nobody_reported_drops_nothing() -> None:
     assert w.hand_out(1) == []
     w.consumers.not_sent(first)
     w.check()
-    assert not w.consumers.has_spent()
+    assert not w.consumers.has_exhausted()
     assert w.fetch(c, 9) == [(1, 1), (2, 1)]
     w.check()
 

@@ -155,7 +155,7 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
     for record in w.consumers.import_records(w.consumers.snapshot(w.now), 100):
         carried.apply(record)
     carried.resume(w.now, complete=True)
-    assert expanded(carried.take(carried.find("c"), w.now, 9, 1 << 40)) == [(1, 1), (2, 1), (4, 1), (5, 1)]
+    assert expanded(carried.dispatch(carried.find("c"), w.now, 9, 1 << 40)) == [(1, 1), (2, 1), (4, 1), (5, 1)]
     w.take_snapshot()
     w.restart()
     w.check()

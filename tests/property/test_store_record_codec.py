@@ -100,7 +100,7 @@ def test_deliveries_of_version_1_have_counts_and_no_deadlines() -> None:
     raw = struct.pack("<QQQQI3Q3I", 7, 5, 4, 1, 3, 3, 4, 2, 1, 2, 1)
     back = decode(DeliveredRecord.KIND, 1, raw)
     assert isinstance(back, DeliveredRecord)
-    assert (back.consumer_id, back.considered, back.last_delivered, back.dropped, back.uncertain_to) == (7, 5, 4, 1, 0)
+    assert (back.consumer_id, back.scanned_to, back.last_delivered, back.dropped, back.uncertain_to) == (7, 5, 4, 1, 0)
     found = [(each.deliver_count, list(each.seqs), each.deadline_ms, each.rest_ms) for each in back.listed]
     assert found == [(1, [2, 3], 0, 0), (2, [4], 0, 0)]
 

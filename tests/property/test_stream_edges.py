@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import ack_record, resident, view
 from waymaker_core.configs import Retention
-from waymaker_core.consumer.taking import within
+from waymaker_core.consumer.dispatch import within
 from waymaker_core.disk import Chunk
 from waymaker_core.outcomes import RefusedError
 from waymaker_core.requests import Publish, Run, UpdateStream

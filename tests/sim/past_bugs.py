@@ -34,7 +34,7 @@ PAST_BUGS: dict[str, Mutant] = {
     ),
     "held-for-ever": Mutant(
         "nobody holds what left the stream while its ack was on its way", ("invariant",),
-        consumers, "withholding_over", lambda original: lambda groups, is_live: original(groups, lambda seq: True),
+        consumers, "claims_over", lambda original: lambda groups, is_live: original(groups, lambda seq: True),
     ),
     "file-a-block": Mutant(
         "small sealed blocks share a file", ("answered", "progress"), moving, "RELOCATION_FILE_BLOCKS_MAX", lambda _: 1

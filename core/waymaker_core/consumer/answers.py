@@ -42,7 +42,7 @@ class CreateDecision:
         self.depends_on_uncommitted = depends_on_uncommitted
 
 
-class Spent:
+class ExhaustedMessages:
     """Messages of one queue group whose last delivery failed, handed out to be dropped.
 
     With a dead-letter subject `messages` says where their bodies lie: one for each of `seqs`, in the same order. The node

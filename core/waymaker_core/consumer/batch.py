@@ -22,7 +22,7 @@ SPAN_PER_MESSAGE_MAX = 8
 class Batch:
     """One batch. `bits` are the messages still out; a batch without any is dead. `scattered`: see `pending`.
 
-    `dispatch` is the number of the delivery that it went out with, `unreported` the part of it of which nobody has told that
+    `dispatch_id` is the number of the delivery that it went out with, `unreported` the part of it of which nobody has told that
     it reached the program: `deliver_count` counts that delivery already, and one less is what holds should nobody tell.
     `returned`: it came back so. `holding`: on a work queue, the batch keeps its messages from other consumers. `logged`: a
     record (or snapshot) tells of all its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that
@@ -31,8 +31,8 @@ class Batch:
     """
 
     __slots__ = (
-        "serial", "first", "last", "seqs", "bits", "member", "deliver_count", "deadline_ns", "state", "holding",
-        "scattered", "logged", "deadline_ms", "rest_ms", "dispatch", "unreported", "returned",
+        "serial", "first", "last", "seqs", "bits", "member", "deliver_count", "deadline_ns", "state", "claiming",
+        "scattered", "logged", "deadline_ms", "rest_ms", "dispatch_id", "unreported", "returned",
     )  # fmt: skip
 
     def __init__(
@@ -47,12 +47,12 @@ class Batch:
         self.deliver_count = deliver_count
         self.deadline_ns = 0
         self.state = State.WAITING
-        self.holding = True
+        self.claiming = True
         self.scattered = False
         self.logged = False
         self.deadline_ms = 0
         self.rest_ms = 0
-        self.dispatch = 0
+        self.dispatch_id = 0
         self.unreported = 0
         self.returned = False
 

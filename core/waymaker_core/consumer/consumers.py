@@ -21,20 +21,20 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
 from waymaker_core.configs import ConsumerConfig, Retention
-from waymaker_core.consumer import giving_up, importing, logged, snapshot
-from waymaker_core.consumer.answers import AckDecision, CreateDecision, Spent
+from waymaker_core.consumer import dead_lettering, importing, logged, snapshot
+from waymaker_core.consumer.answers import AckDecision, CreateDecision, ExhaustedMessages
+from waymaker_core.consumer.claim_setup import check_claims, claims_over
+from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.delivery import Event
+from waymaker_core.consumer.dispatch import dispatch
 from waymaker_core.consumer.group import Group
-from waymaker_core.consumer.holders import check_holders, withholding_over
 from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending import NS_PER_MS
-from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.consumer.sequences import ascending
 from waymaker_core.consumer.source import Source
-from waymaker_core.consumer.taking import take
-from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import exhausted, invalid
+from waymaker_core.outcomes import invalid, resource_exhausted
 from waymaker_core.records import (
     AckRecord,
     ConsumerCreated,
@@ -63,15 +63,15 @@ class Consumers:
         """No consumers yet, in the phase of replay: call `resume` before anything is delivered, for a new stream too."""
         self._stream = stream
         self._limits = limits
-        self._registry = Registry()
+        self._registry = ConsumerRegistry()
         self._live = False
-        self._withholding: Withholding | None = None
+        self._claims: Claims | None = None
         self._timers: list[tuple[int, int]] = []
         """(deadline, group id): at least one entry that is not later than each group's next expiry."""
         self.inactivity = Inactivity(self._registry)
         self._changed: dict[int, Group] = {}
         """Groups that may have something to log."""
-        self._spent: dict[int, Group] = {}
+        self._exhausted: dict[int, Group] = {}
         """Groups that may have something to give up."""
         self._kept: dict[int, Group] = {}
         """Groups that cannot give up what they have to for now, since no dead letter would stay."""
@@ -91,12 +91,12 @@ class Consumers:
             if not complete:
                 group.uncertain_to = self._stream.last_seq
             for batch in group.pending.batches():
-                batch.add_to(group.ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
-            group.ahead.drop_below(group.cursor)
+                batch.add_to(group.acked_ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
+            group.acked_ahead.drop_below(group.cursor)
             # All of it came from the log, so the log tells of it.
             group.pending.take_unlogged()
             group.logged_cursor = group.cursor
-            group.unlogged_passed = []
+            group.unlogged_skipped = []
             group.pending.restart(now, group.config.ack_wait_ms)
         self._regroup()
         for group in self._registry.groups.values():
@@ -135,7 +135,7 @@ class Consumers:
         """Figures at this moment. A floor told to a client must not go back through a crash: see `unlogged`."""
         group = self._registry.groups_by_consumer[consumer_id]
         member = group.members[consumer_id]
-        lag = self._stream.live_count_from(group.cursor) + len(group.passed)
+        lag = self._stream.live_count_from(group.cursor) + len(group.skipped)
         return ConsumerInfo(
             member.config, consumer_id, group.floor, group.last_delivered, member.created_ms, group.dropped,
             group.pending.total, lag,
@@ -179,7 +179,7 @@ class Consumers:
 
     # ------------------------------------------------------------ delivering
 
-    def take(self, consumer_id: ConsumerId, now: Now, max_messages: int, byte_max: int) -> Messages | None:
+    def dispatch(self, consumer_id: ConsumerId, now: Now, max_messages: int, byte_max: int) -> Messages | None:
         """Deliver: due redeliveries first, by sequence, then what was passed over and what is new. None: nothing now.
 
         At least one message whatever its size, if there is one. At the limit of pending deliveries only redeliveries.
@@ -189,10 +189,12 @@ class Consumers:
         self.expire(now)
         group = self._registry.groups_by_consumer[consumer_id]
         group.dispatches += 1
-        messages = take(group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max)
+        messages = dispatch(
+            group, self._stream, consumer_id, now.mono_ns, max_messages, byte_max, self._limits.pending_max
+        )
         self._changed[group.id] = group
         if messages is not None:
-            messages.taken_by, messages.dispatch = consumer_id, group.dispatches
+            messages.taken_by, messages.dispatch_id = consumer_id, group.dispatches
             messages.ack_wait_ms = group.config.ack_wait_ms
             messages.incarnation = self.incarnation(consumer_id)
             self._look_after(group)
@@ -202,31 +204,31 @@ class Consumers:
         """Deliveries could not be read: they were no attempts, and come again when they would have been due."""
         if messages.taken_by is not None:
             for run in messages.runs:
-                self._give_back(messages.taken_by, messages.dispatch, list(run.sequences()), Event.NOT_SENT)
+                self._give_back(messages.taken_by, messages.dispatch_id, list(run.sequences()), Event.NOT_SENT)
 
-    def reported(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
+    def reported(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
         """Messages (ascending) of a delivery reached the program: it counts as an attempt."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None:
-            group.pending.report(seqs, dispatch)
+            group.pending.report(seqs, dispatch_id)
             self._changed[group.id] = group
             self._look_after(group)
 
-    def returned(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> None:
+    def returned(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
         """Messages (ascending) of a delivery will not reach the program: they do not count, and are due at once."""
-        self._give_back(consumer_id, dispatch, seqs, Event.RETURNED)
+        self._give_back(consumer_id, dispatch_id, seqs, Event.RETURNED)
 
-    def _give_back(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int], event: Event) -> None:
+    def _give_back(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int], event: Event) -> None:
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None:
-            group.give_back(seqs, dispatch, event)
+            group.give_back(seqs, dispatch_id, event)
             self._changed[group.id] = group
             self._look_after(group)
 
-    def waiting(self, consumer_id: ConsumerId, dispatch: int, seqs: list[int]) -> list[int]:
+    def waiting(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> list[int]:
         """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
         group = self._registry.groups_by_consumer.get(consumer_id)
-        return group.waiting(seqs, dispatch) if group is not None else []
+        return group.waiting(seqs, dispatch_id) if group is not None else []
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
         """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""
@@ -255,16 +257,16 @@ class Consumers:
     def expire(self, now: Now) -> bool:
         """Let pass what has waited too long: due again, or spent. True if anything was. Costs what is due."""
         timers = self._timers
-        passed = False
+        skipped = False
         while timers and timers[0][0] <= now.mono_ns:
             deadline_ns, group_id = heappop(timers)
             group = self._registry.groups.get(group_id)
             if group is not None and group.scheduled_ns == deadline_ns:
                 group.scheduled_ns = None
                 if group.expire(now.mono_ns):
-                    passed = True
+                    skipped = True
                 self._look_after(group)
-        return passed
+        return skipped
 
     # ------------------------------------------------------------ answers of clients
 
@@ -286,7 +288,7 @@ class Consumers:
         RefusedError: too many sequences, a delay out of range. `NeedBlocks` before anything is changed.
         """
         if len(seqs) > self._limits.ack_batch_max:
-            raise exhausted(f"{len(seqs)} acknowledgements at once; at most {self._limits.ack_batch_max}")
+            raise resource_exhausted(f"{len(seqs)} acknowledgements at once; at most {self._limits.ack_batch_max}")
         if not 0 <= delay_ms <= self._limits.nak_delay_max_ms:
             raise invalid(f"delay of {delay_ms} ms is out of range; at most {self._limits.nak_delay_max_ms}")
         if incarnation and incarnation != self.incarnation(consumer_id):
@@ -301,7 +303,7 @@ class Consumers:
             changed = group.nak(parts, consumer_id, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
         else:
             changed = group.extend(parts, consumer_id, now.mono_ns + group.ack_wait_ns)
-        given_up = giving_up.without_attempts([*changed, *parts]) if kind is AckKind.NAK else []
+        given_up = dead_lettering.without_attempts([*changed, *parts]) if kind is AckKind.NAK else []
         if not changed:
             return AckDecision(None, depends_on_uncommitted=True, count=0, given_up=given_up)
         record = logged.changed_record(group, consumer_id, changed, now)
@@ -316,7 +318,7 @@ class Consumers:
             return AckDecision(None, depends_on_uncommitted=bool(group.staged), count=0)
         done = wanted
         if found.total < len(wanted):
-            done = sorted([*found.beyond, *(seq for batch, mask in found.parts for seq in batch.seqs_of(mask))])
+            done = sorted([*found.unknown_acks, *(seq for batch, mask in found.parts for seq in batch.seqs_of(mask))])
         if self._stream.config.retention is Retention.WORK_QUEUE and not term:
             drop_seqs, drop_sizes = self._stream.decide_drops(done)
             record = AckRecord(consumer_id, term, seq_array(done), drop_seqs, drop_sizes)
@@ -328,63 +330,63 @@ class Consumers:
 
     # ------------------------------------------------------------ giving up
 
-    def has_spent(self) -> bool:
+    def has_exhausted(self) -> bool:
         """Whether `to_drop` has something to hand out."""
-        for group_id, group in list(self._spent.items()):
-            if not group.pending.has_spent():
-                del self._spent[group_id]
-            elif self._registry.standing_members(group):
+        for group_id, group in list(self._exhausted.items()):
+            if not group.pending.has_exhausted():
+                del self._exhausted[group_id]
+            elif self._registry.surviving_members(group):
                 return True
         return False
 
-    def to_drop(self, max_messages: int, byte_max: int) -> list[Spent]:
+    def begin_dead_lettering(self, max_messages: int, byte_max: int) -> list[ExhaustedMessages]:
         """Hand out messages whose last delivery failed; each is handed out once. At least one, whatever its size.
 
         Raises `NeedBlocks` before anything is handed out.
         """
-        handed: list[Spent] = []
-        for group_id, group in list(self._spent.items()):
+        handed: list[ExhaustedMessages] = []
+        for group_id, group in list(self._exhausted.items()):
             if max_messages <= 0 or byte_max <= 0:
                 break
-            if self._registry.standing_members(group):
+            if self._registry.surviving_members(group):
                 try:
-                    spent = giving_up.hand_out(group, self._stream, max_messages, byte_max)
+                    exhausted = dead_lettering.begin_dead_lettering(group, self._stream, max_messages, byte_max)
                 except NeedBlocks:
                     if handed:
                         break
                     raise
-                if spent is not None:
-                    handed.append(spent)
-                    max_messages -= len(spent.seqs)
-                    byte_max -= spent.messages.byte_count if spent.messages is not None else 0
-            if not group.pending.has_spent():
-                del self._spent[group_id]
+                if exhausted is not None:
+                    handed.append(exhausted)
+                    max_messages -= len(exhausted.seqs)
+                    byte_max -= exhausted.messages.byte_count if exhausted.messages is not None else 0
+            if not group.pending.has_exhausted():
+                del self._exhausted[group_id]
         return handed
 
     def decide_drop(
-        self, spent: Spent, bodies: Sequence[bytes] | None, wall_ms: int
+        self, exhausted: ExhaustedMessages, bodies: Sequence[bytes] | None, wall_ms: int
     ) -> list[tuple[DropRecord, list[bytes]]]:
         """Drop what was handed out, staged: records with the stored bodies of their dead letters, to commit in order.
 
-        `bodies`: one for each of `spent.seqs`, or None where none were asked for. What was acked or pruned meanwhile is
+        `bodies`: one for each of `exhausted.seqs`, or None where none were asked for. What was acked or pruned meanwhile is
         left out; all of it gone, or the group gone: an empty list. What must be kept is given back and counted in
-        `spent.kept`. `NeedBlocks` before anything is staged.
+        `exhausted.kept`. `NeedBlocks` before anything is staged.
         """
-        group = self._registry.groups.get(spent.group_id)
+        group = self._registry.groups.get(exhausted.group_id)
         if group is None:
             return []
-        members = self._registry.standing_members(group)
+        members = self._registry.surviving_members(group)
         if not members:
             # The group is ending; should its end be cut off, this is taken up again.
-            self.give_back(spent)
+            self.abort_dead_lettering(exhausted)
             return []
         self._changed[group.id] = group
-        readers = (each for each in self._registry.groups.values() if self._registry.standing_members(each))
-        decided = giving_up.drop(group, members, spent, bodies, self._stream, wall_ms, readers)
+        readers = (each for each in self._registry.groups.values() if self._registry.surviving_members(each))
+        decided = dead_lettering.drop(group, members, exhausted, bodies, self._stream, wall_ms, readers)
         group.drops_in_vain = 0 if decided else group.drops_in_vain + 1
-        if spent.kept and group.drops_in_vain >= DROPS_IN_VAIN_MAX:
+        if exhausted.kept and group.drops_in_vain >= DROPS_IN_VAIN_MAX:
             group.drops_in_vain = 0
-            self._spent.pop(group.id, None)
+            self._exhausted.pop(group.id, None)
             self._kept[group.id] = group
         else:
             self._look_after(group)
@@ -401,13 +403,13 @@ class Consumers:
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is None or group.id in self._kept:
             return False
-        return bool(giving_up.without_attempts(group.pending.find(seqs)))
+        return bool(dead_lettering.without_attempts(group.pending.find(seqs)))
 
-    def give_back(self, spent: Spent) -> None:
+    def abort_dead_lettering(self, exhausted: ExhaustedMessages) -> None:
         """The bodies could not be read for now: `to_drop` will hand the messages out again."""
-        group = self._registry.groups.get(spent.group_id)
+        group = self._registry.groups.get(exhausted.group_id)
         if group is not None:
-            giving_up.give_back(group, spent)
+            dead_lettering.abort_dead_lettering(group, exhausted)
             self._look_after(group)
 
     # ------------------------------------------------------------ the log
@@ -420,7 +422,7 @@ class Consumers:
         """
         records: list[DeliveredRecord] = []
         for group in self._changed.values():
-            members = self._registry.standing_members(group)
+            members = self._registry.surviving_members(group)
             if group.id in self._registry.groups and members:
                 records.extend(logged.delivered_records(group, members, now))
         self._changed.clear()
@@ -455,8 +457,8 @@ class Consumers:
                 group.replayed(record)
             else:
                 held = group.committed(record)
-                if held and not record.drop_seqs and self._withholding is not None:
-                    self._withholding.free(held)
+                if held and not record.drop_seqs and self._claims is not None:
+                    self._claims.free(held)
         if record.drop_seqs and (not self._live or len(self._registry.groups) > 1):
             self._gone(0, record.drop_seqs, settled=self._live)
         if isinstance(record, DropRecord) and record.copies is not None:
@@ -473,10 +475,10 @@ class Consumers:
             self._look_after(group)
             return
         self._changed.pop(group.id, None)
-        self._spent.pop(group.id, None)
+        self._exhausted.pop(group.id, None)
         self._kept.pop(group.id, None)
-        if self._withholding is not None:
-            self._withholding.release([(batch, batch.bits) for batch in group.pending.batches() if batch.holding])
+        if self._claims is not None:
+            self._claims.release([(batch, batch.bits) for batch in group.pending.batches() if batch.claiming])
         self._regroup()
 
     def _gone(self, truncate_to: int, drop_seqs: array[int], *, settled: bool = False) -> None:
@@ -485,12 +487,12 @@ class Consumers:
         if truncate_to:
             for group in groups:
                 group.gone_below(truncate_to)
-            if self._withholding is not None:
-                self._withholding.gone_below(truncate_to)
+            if self._claims is not None:
+                self._claims.gone_below(truncate_to)
         if drop_seqs:
             seqs = sorted(drop_seqs)
-            if self._withholding is not None:
-                watched = self._withholding.gone(seqs)
+            if self._claims is not None:
+                watched = self._claims.gone(seqs)
                 seqs = watched if settled else seqs
             for group in groups:
                 group.gone(seqs)
@@ -503,7 +505,7 @@ class Consumers:
             self._forget_dead(group)  # what was pruned while its ack was staged
             self._changed[group.id] = group
             self._look_after(group)
-        self._withholding = None
+        self._claims = None
         self._regroup()
 
     def interest_floor(self) -> int:
@@ -512,7 +514,7 @@ class Consumers:
         Messages that a filter excludes hold nothing, considered or not. A consumer that is decided and not committed holds
         all from its start on: what is decided now stands behind it in the log. Raises `NeedBlocks`.
         """
-        floors = [record.start_seq - 1 for record in self._registry.beginning()]
+        floors = [record.start_seq - 1 for record in self._registry.pending_creation()]
         floors += [group.interest_floor(self._stream) for group in self._registry.groups.values()]
         return min(floors, default=self._stream.last_seq)
 
@@ -553,11 +555,16 @@ class Consumers:
             if self._live and deadline_ns is not None:
                 assert group.scheduled_ns is not None and group.scheduled_ns <= deadline_ns
                 assert (group.scheduled_ns, group.id) in self._timers
-            assert not group.pending.has_spent() or not self._live or group.id in self._spent or group.id in self._kept
+            assert (
+                not group.pending.has_exhausted()
+                or not self._live
+                or group.id in self._exhausted
+                or group.id in self._kept
+            )
             if self._live and logged.has_unlogged(group):
-                assert group.id in self._changed or not self._registry.standing_members(group)
-        if self._withholding is not None:
-            check_holders(self._withholding, list(self._registry.groups.values()), self._stream.is_live)
+                assert group.id in self._changed or not self._registry.surviving_members(group)
+        if self._claims is not None:
+            check_claims(self._claims, list(self._registry.groups.values()), self._stream.is_live)
 
     # ------------------------------------------------------------ inside
 
@@ -567,8 +574,8 @@ class Consumers:
         if deadline_ns is not None and (group.scheduled_ns is None or deadline_ns < group.scheduled_ns):
             group.scheduled_ns = deadline_ns
             heappush(self._timers, (deadline_ns, group.id))
-        if group.id not in self._spent and group.id not in self._kept and group.pending.has_spent():
-            self._spent[group.id] = group
+        if group.id not in self._exhausted and group.id not in self._kept and group.pending.has_exhausted():
+            self._exhausted[group.id] = group
 
     def _forget_dead(self, group: Group) -> None:
         """A delivery may have been logged behind the record that ended its message."""
@@ -577,19 +584,19 @@ class Consumers:
             dead = [seq for seq in batch.seqs_of(batch.bits) if not is_live(seq)]
             if dead:
                 group.gone(dead)
-        group.gone([seq for seq in group.passed.to_list() if not is_live(seq)])
+        group.gone([seq for seq in group.skipped.to_list() if not is_live(seq)])
 
     def _regroup(self) -> None:
         """Groups came or went: keep them apart, if that is needed."""
         groups = self._registry.groups
         needed = self._live and self._stream.config.retention is Retention.WORK_QUEUE and len(groups) > 1
         if not needed:
-            self._withholding = None
-        elif self._withholding is None:
-            self._withholding = withholding_over(list(groups.values()), self._stream.is_live)
+            self._claims = None
+        elif self._claims is None:
+            self._claims = claims_over(list(groups.values()), self._stream.is_live)
         for group in groups.values():
-            if group.withholding is not self._withholding:
-                group.withholding = self._withholding
+            if group.claims is not self._claims:
+                group.claims = self._claims
                 group.idle_serial = 0  # serials begin anew with each withholding
 
 

@@ -26,7 +26,7 @@ VIA = DEAD_LETTER_PREFIX + "via"
 """Each as `stream/consumer`, or `stream/consumer/group`, the latest first, with `%` and `,` escaped, separated by `, `."""
 
 
-class Undertaker:
+class DeadLetterBuilder:
     """Makes the dead letters of one queue group. `group` is empty for a consumer by itself."""
 
     __slots__ = ("stream", "consumer", "group", "members", "subject")

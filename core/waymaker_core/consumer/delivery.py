@@ -1,7 +1,7 @@
 """The life of a delivery, as a table.
 
-A delivery is *waiting* for its answer until a deadline; then it is *due*, to go out again, or, after its last attempt,
-*spent*: to be dropped. Spent deliveries are *handed* out to whoever composes their dead letters. An ack or a term ends a
+A delivery is *waiting* for its answer until a deadline; then it is *due*, to be dispatched again, or, after its last attempt,
+*exhausted*: to be dropped. An exhausted delivery is *dropping* while its dead letter is composed. An ack or a term ends a
 delivery from every state: the message is staged with a record and done at its commit.
 
 `TRANSITIONS` is the whole truth; what it does not list has no effect. Deliveries move in batches: the table is asked
@@ -21,9 +21,9 @@ class State(Enum):
     """Out, its clock runs."""
     DUE = 2
     """May go out again."""
-    SPENT = 3
+    EXHAUSTED = 3
     """Its last attempt failed: to be dropped."""
-    HANDED = 4
+    DROPPING = 4
     """Being dropped: the bodies of its dead letters are read."""
 
 
@@ -36,11 +36,11 @@ class Event(Enum):
     """Handed back, to go out again after a delay."""
     EXTENDED = 3
     """The client is still at it."""
-    TAKEN = 4
+    DISPATCHED = 4
     """Goes out again."""
-    HANDED_OUT = 5
+    DROP_BEGUN = 5
     """Its drop begins."""
-    GIVEN_BACK = 6
+    DROP_ABORTED = 6
     """Its drop could not go on."""
     NOT_SENT = 7
     """It could not be read, so nobody got it: that was no attempt."""
@@ -53,22 +53,22 @@ class Event(Enum):
 TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     # (state, event, attempts left) -> state
     (State.WAITING, Event.EXPIRED, True): State.DUE,
-    (State.WAITING, Event.EXPIRED, False): State.SPENT,
+    (State.WAITING, Event.EXPIRED, False): State.EXHAUSTED,
     (State.WAITING, Event.NAK, True): State.WAITING,
-    (State.WAITING, Event.NAK, False): State.SPENT,
+    (State.WAITING, Event.NAK, False): State.EXHAUSTED,
     (State.WAITING, Event.EXTENDED, True): State.WAITING,
     (State.WAITING, Event.EXTENDED, False): State.WAITING,
     (State.DUE, Event.NAK, True): State.WAITING,
     (State.DUE, Event.EXTENDED, True): State.WAITING,
-    (State.DUE, Event.TAKEN, True): State.WAITING,
-    (State.SPENT, Event.HANDED_OUT, False): State.HANDED,
-    (State.HANDED, Event.GIVEN_BACK, False): State.SPENT,
+    (State.DUE, Event.DISPATCHED, True): State.WAITING,
+    (State.EXHAUSTED, Event.DROP_BEGUN, False): State.DROPPING,
+    (State.DROPPING, Event.DROP_ABORTED, False): State.EXHAUSTED,
     (State.WAITING, Event.NOT_SENT, True): State.WAITING,
     (State.WAITING, Event.NOT_SENT, False): State.WAITING,
     (State.WAITING, Event.RETURNED, True): State.DUE,
     (State.WAITING, Event.RETURNED, False): State.DUE,
     (State.DUE, Event.REPORTED, True): State.DUE,
-    (State.DUE, Event.REPORTED, False): State.SPENT,
+    (State.DUE, Event.REPORTED, False): State.EXHAUSTED,
 }
 
 

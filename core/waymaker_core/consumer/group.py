@@ -1,7 +1,7 @@
 """One position in a stream: a queue group, or a consumer by itself, which is a group of one.
 
 Below the cursor every sequence was *considered*: it is out (`pending`), decided and not committed (`staged`), passed over
-because another group of a work queue held it (`passed`), or done with (acked, given up, gone from the stream, not
+because another group of a work queue held it (`skipped`), or done with (acked, given up, gone from the stream, not
 matching). The floor is the last sequence below the first three, and so can only rise. At and beyond the cursor nothing was
 considered; but after a crash the log may tell of messages there that were acked or are out all the same: they are
 `ahead`, and the cursor steps over them.
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from waymaker_core.configs import ConsumerConfig
 from waymaker_core.consumer.batch import Batch, Part
+from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.delivery import Event, State
 from waymaker_core.consumer.pending import NS_PER_MS, Pending
 from waymaker_core.consumer.sequences import SeqSet
 from waymaker_core.consumer.source import Source
 from waymaker_core.consumer.staged import Staged, StagedDone
-from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.records import AckRecord, DropRecord
 from waymaker_core.subjects import Pattern
 
@@ -37,7 +37,7 @@ class Found(NamedTuple):
     """What of an ack's sequences is there to be settled: parts of batches, and messages not known to be out."""
 
     parts: list[Part]
-    beyond: list[int]
+    unknown_acks: list[int]
     total: int
 
 
@@ -45,9 +45,9 @@ class Group:
     """State of one position. `id` is the life of the member that began it."""
 
     __slots__ = (
-        "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "passed", "ahead",
-        "staged", "uncertain_to", "logged_uncertain_to", "withholding", "idle_serial", "logged_cursor", "unlogged_passed",
-        "skimmed", "scheduled_ns", "ack_wait_ns", "drops_in_vain", "dispatches",
+        "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "skipped", "acked_ahead",
+        "staged", "uncertain_to", "logged_uncertain_to", "claims", "idle_serial", "logged_cursor", "unlogged_skipped",
+        "no_match_below", "scheduled_ns", "ack_wait_ns", "drops_in_vain", "dispatches",
     )  # fmt: skip
 
     def __init__(self, group_id: int, config: ConsumerConfig, start_seq: int) -> None:
@@ -60,19 +60,19 @@ class Group:
         self.last_delivered = 0
         self.dropped = 0
         self.pending = Pending(config.max_deliver)
-        self.passed = SeqSet()
-        self.ahead = SeqSet()
+        self.skipped = SeqSet()
+        self.acked_ahead = SeqSet()
         self.staged = Staged()
         self.uncertain_to = 0
         """Up to here a delivery may have gone out before a crash of the server without a record of it."""
         self.logged_uncertain_to = 0
         """What records say of that."""
-        self.withholding: Withholding | None = None
+        self.claims: Claims | None = None
         self.idle_serial = 0
         """The state of the withholding at which everything that could go out was held by others."""
         self.logged_cursor = start_seq
-        self.unlogged_passed: list[int] = []
-        self.skimmed = start_seq
+        self.unlogged_skipped: list[int] = []
+        self.no_match_below = start_seq
         """Nothing at or beyond the cursor and below here matches."""
         self.scheduled_ns: int | None = None
         """When the stream's timer looks at this group next."""
@@ -89,8 +89,8 @@ class Group:
         least = self.cursor
         if self.pending.total:
             least = min(least, self.pending.least())
-        if self.passed:
-            least = min(least, self.passed.least())
+        if self.skipped:
+            least = min(least, self.skipped.least())
         if self.staged:
             least = min(least, self.staged.least())
         return least
@@ -105,24 +105,24 @@ class Group:
         room = self.pending.total < pending_max
         if self.cursor <= source.last_seq and room:
             return True
-        if not self.pending.due and not (self.passed and room):
+        if not self.pending.due and not (self.skipped and room):
             return False
-        return self.withholding is None or self.withholding.serial != self.idle_serial
+        return self.claims is None or self.claims.serial != self.idle_serial
 
     def interest_floor(self, source: Source) -> int:
         """The last sequence this group does not hold any more, whether it considered what follows or not."""
         least = self.outstanding()
         if least < self.cursor:
             return least - 1
-        at = max(self.cursor, self.skimmed)
+        at = max(self.cursor, self.no_match_below)
         while at <= source.last_seq:
             found = source.select(at, self.pattern, 1, 1)
-            if found.ranges and found.ranges[0][0] not in self.ahead:
+            if found.ranges and found.ranges[0][0] not in self.acked_ahead:
                 at = found.ranges[0][0]
                 break
             at = found.next_seq
-            self.skimmed = at
-        self.skimmed = at
+            self.no_match_below = at
+        self.no_match_below = at
         return at - 1
 
     # ------------------------------------------------------------ time and membership
@@ -130,28 +130,28 @@ class Group:
     def expire(self, now_ns: int) -> bool:
         """Let deadlines pass. True if any did."""
         expired, released = self.pending.expire(now_ns)
-        if expired and self.withholding is not None:
-            self.withholding.release(released)
+        if expired and self.claims is not None:
+            self.claims.release(released)
         return expired
 
-    def give_back(self, seqs: list[int], dispatch: int, event: Event) -> None:
+    def give_back(self, seqs: list[int], dispatch_id: int, event: Event) -> None:
         """Messages of a delivery never left the server (NOT_SENT), or never reached the program (RETURNED)."""
-        released = self.pending.give_back(self.pending.unreported(seqs, dispatch), event)
-        if self.withholding is not None:
-            self.withholding.release(released)
+        released = self.pending.give_back(self.pending.unreported(seqs, dispatch_id), event)
+        if self.claims is not None:
+            self.claims.release(released)
 
-    def waiting(self, seqs: list[int], dispatch: int) -> list[int]:
+    def waiting(self, seqs: list[int], dispatch_id: int) -> list[int]:
         """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
         parts = self.pending.find(seqs)
-        still = [part for part in parts if part[0].dispatch == dispatch and part[0].state is State.WAITING]
+        still = [part for part in parts if part[0].dispatch_id == dispatch_id and part[0].state is State.WAITING]
         return sorted(seq for batch, mask in still for seq in batch.seqs_of(mask))
 
     def leave(self, consumer_id: int) -> None:
         """A member is gone; what it had is due at once."""
         del self.members[consumer_id]
         released = self.pending.leave(consumer_id)
-        if self.withholding is not None:
-            self.withholding.release(released)
+        if self.claims is not None:
+            self.claims.release(released)
 
     # ------------------------------------------------------------ answers
 
@@ -159,19 +159,19 @@ class Group:
         """What of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
         parts = self.pending.find(seqs)
         count = sum(mask.bit_count() for _, mask in parts)
-        beyond: list[int] = []
+        unknown_acks: list[int] = []
         if count < len(seqs) and self.uncertain_to and seqs[0] <= self.uncertain_to:
             out = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
-            beyond = [
+            unknown_acks = [
                 seq for seq in seqs if seq <= self.uncertain_to and seq not in out and self._may_be_out(seq, source)
             ]
-        return Found(parts, beyond, count + len(beyond))
+        return Found(parts, unknown_acks, count + len(unknown_acks))
 
     def _may_be_out(self, seq: int, source: Source) -> bool:
         """Whether a delivery that no record tells of may have gone out before the server was last started."""
-        if seq in self.passed:
+        if seq in self.skipped:
             return True
-        if seq < self.cursor or seq in self.ahead or not source.is_live(seq):
+        if seq < self.cursor or seq in self.acked_ahead or not source.is_live(seq):
             return False
         if self.pattern is None:
             return True
@@ -180,21 +180,21 @@ class Group:
 
     def settle(self, found: Found, record: AckRecord | DropRecord) -> None:
         """A record for what was found is decided: until its commit these messages are neither out nor done."""
-        for seq in found.beyond:
-            self.passed.discard(seq)
+        for seq in found.unknown_acks:
+            self.skipped.discard(seq)
             if seq >= self.cursor:
-                self.ahead.add(seq)
-            if self.withholding is not None:
+                self.acked_ahead.add(seq)
+            if self.claims is not None:
                 # Somebody else may hold it, and must hear of its end.
-                self.withholding.shared.add(seq)
+                self.claims.contended.add(seq)
         self.pending.remove(found.parts)
-        self.staged.push(StagedDone(record, found.parts, found.beyond))
+        self.staged.push(StagedDone(record, found.parts, found.unknown_acks))
 
     def nak(self, parts: list[Part], member: int, deadline_ns: int, now_ns: int) -> list[Part]:
         """Deliveries are handed back by a member, to be due at a deadline. Those that were, as they are now."""
-        withholding = self.withholding
-        if withholding is not None:
-            withholding.release([part for part in parts if part[0].holding and self._returns(part[0])])
+        claims = self.claims
+        if claims is not None:
+            claims.release([part for part in parts if part[0].claiming and self._returns(part[0])])
         changed = self.pending.happen(parts, Event.NAK, deadline_ns, member, holding=False)
         if deadline_ns <= now_ns:
             self.expire(now_ns)
@@ -205,22 +205,22 @@ class Group:
 
     def extend(self, parts: list[Part], member: int, deadline_ns: int) -> list[Part]:
         """A member is still at it: deadlines start over, but for what another group holds by now. Those that did."""
-        withholding = self.withholding
-        if withholding is not None:
+        claims = self.claims
+        if claims is not None:
             parts = [
                 (batch, mask)
-                for batch, mask in ((batch, self._mine(batch, mask, withholding)) for batch, mask in parts)
+                for batch, mask in ((batch, self._mine(batch, mask, claims)) for batch, mask in parts)
                 if mask
             ]
         changed = self.pending.happen(parts, Event.EXTENDED, deadline_ns, member)
-        if withholding is not None:
-            withholding.hold(changed)
+        if claims is not None:
+            claims.claim(changed)
         return changed
 
     @staticmethod
-    def _mine(batch: Batch, mask: int, withholding: Withholding) -> int:
+    def _mine(batch: Batch, mask: int, claims: Claims) -> int:
         """What of a part is held by this group or by nobody."""
-        return mask if batch.holding else mask & ~batch.mask_in(withholding.held, mask)
+        return mask if batch.claiming else mask & ~batch.mask_in(claims.claimed, mask)
 
     # ------------------------------------------------------------ commits
 
@@ -228,8 +228,8 @@ class Group:
         """The oldest staged record is committed. What was held until now, on a work queue that several groups read."""
         if isinstance(record, DropRecord):
             self.dropped += len(record.seqs)
-        held = self.staged.committed(record).held
-        if self.withholding is None:
+        held = self.staged.committed(record).claimed
+        if self.claims is None:
             return []
         return sorted(seq for batch, mask in held for seq in batch.seqs_of(mask))
 
@@ -239,49 +239,49 @@ class Group:
         parts = self.pending.find(seqs)
         self.pending.remove(parts)
         for seq in seqs:
-            self.passed.discard(seq)
+            self.skipped.discard(seq)
             if seq >= self.cursor:
-                self.ahead.add(seq)
+                self.acked_ahead.add(seq)
         if isinstance(record, DropRecord):
             self.dropped += len(seqs)
 
     def gone(self, seqs: list[int]) -> None:
         """Messages (ascending) left the stream."""
         self.pending.remove(self.pending.find(seqs))
-        self.passed.discard_all(seqs)
+        self.skipped.discard_all(seqs)
 
     def gone_below(self, seq: int) -> None:
         """Every message below a sequence left the stream."""
         if self.pending.total and self.pending.least() < seq:
             self.pending.remove(self.pending.find_below(seq))
-        if self.passed and self.passed.least() < seq:
-            self.passed.drop_below(seq)
+        if self.skipped and self.skipped.least() < seq:
+            self.skipped.drop_below(seq)
 
     def cut(self) -> None:
         """Nothing staged will be committed: it is out again as it was, and due as soon as it would have been."""
         for entry in self.staged.clear():
             for batch, mask in entry.parts:
                 self.pending.add(batch.seqs_of(mask), batch.member, batch.deliver_count, batch.deadline_ns)
-            for seq in entry.beyond:
+            for seq in entry.unknown_acks:
                 if seq >= self.cursor:
-                    self.ahead.discard(seq)
+                    self.acked_ahead.discard(seq)
                 else:
-                    self.passed.add(seq)
-                    self.unlogged_passed.append(seq)
-        self.skimmed = self.cursor
+                    self.skipped.add(seq)
+                    self.unlogged_skipped.append(seq)
+        self.no_match_below = self.cursor
 
     def check(self, source: Source, *, live: bool) -> None:
         """Assert what holds between the cursor, the sets and what is out."""
         self.pending.check()
-        self.passed.check()
-        self.ahead.check()
+        self.skipped.check()
+        self.acked_ahead.check()
         assert self.pending.max_deliver == self.config.max_deliver
         out = [seq for batch in self.pending.batches() for seq in batch.seqs_of(batch.bits)]
         for seq in out:
-            assert seq not in self.passed
-            assert not live or seq < self.cursor or seq in self.ahead
+            assert seq not in self.skipped
+            assert not live or seq < self.cursor or seq in self.acked_ahead
             assert not live or source.is_live(seq), "what left the stream is not out"
-        for seq in self.passed.to_list():
+        for seq in self.skipped.to_list():
             assert seq < self.cursor
             assert not live or source.is_live(seq)
-        assert not self.ahead or self.ahead.least() >= self.cursor
+        assert not self.acked_ahead or self.acked_ahead.least() >= self.cursor

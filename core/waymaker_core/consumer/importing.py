@@ -47,12 +47,12 @@ def records_of(
         for group in snapshot.to_groups(snapshot_):
             _check_group(group, stream, limits)
             names.update(dict.fromkeys(member.config.name for member in group.members.values()))
-            lives: dict[int, int] = {}
+            new_ids: dict[int, int] = {}
             for consumer_id, member in sorted(group.members.items()):
-                lives[consumer_id] = next_id
+                new_ids[consumer_id] = next_id
                 records.append(ConsumerCreated(next_id, member.config, group.cursor, member.created_ms))
                 next_id += 1
-            records.extend(logged.whole(group, lives))
+            records.extend(logged.whole(group, new_ids))
         created = sum(isinstance(record, ConsumerCreated) for record in records)
         if len(names) != created or created > limits.consumers_max:
             raise ValueError(f"{created} consumers with {len(names)} names")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 
 from waymaker_core.consumer.pending import NS_PER_MS
-from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.records import AckRecord
 from waymaker_core.types import ConsumerId, Now
 
@@ -19,7 +19,7 @@ class Inactivity:
 
     __slots__ = ("_registry", "_deadlines", "_heap")
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ConsumerRegistry) -> None:
         self._registry = registry
         self._deadlines: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []

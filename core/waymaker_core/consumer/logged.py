@@ -30,7 +30,7 @@ def has_unlogged(group: Group) -> bool:
     return (
         group.cursor != group.logged_cursor
         or group.uncertain_to != group.logged_uncertain_to
-        or bool(group.unlogged_passed)
+        or bool(group.unlogged_skipped)
         or group.pending.has_unlogged()
     )
 
@@ -41,19 +41,19 @@ def delivered_records(group: Group, members: list[int], now: Now) -> list[Delive
         return []
     listed: dict[int, Listing] = {member: Listing() for member in members}
     anyone = listed[members[0]]
-    anyone.add_passed([seq for seq in group.unlogged_passed if seq in group.passed])
-    group.unlogged_passed = []
+    anyone.add_passed([seq for seq in group.unlogged_skipped if seq in group.skipped])
+    group.unlogged_skipped = []
     for batch in group.pending.take_unlogged():
         # What a member had that is gone by now is anyone's.
         listed.get(batch.member, anyone).add(*listed_of(batch, batch.bits, now))
     records: list[DeliveredRecord] = []
-    considered = group.logged_cursor - 1
+    scanned_to = group.logged_cursor - 1
     for member in members:
-        records.extend(_record(group, member, considered, piece) for piece in listed[member].pieces())
+        records.extend(_record(group, member, scanned_to, piece) for piece in listed[member].pieces())
     if not records:
-        records.append(_record(group, members[0], considered, []))
+        records.append(_record(group, members[0], scanned_to, []))
     # Only the last one moves the cursor: whatever of them survives, nothing is passed over unlisted.
-    records[-1].considered = group.cursor - 1
+    records[-1].scanned_to = group.cursor - 1
     group.logged_cursor = group.cursor
     group.logged_uncertain_to = group.uncertain_to
     return records
@@ -76,13 +76,13 @@ def listed_of(batch: Batch, mask: int, now: Now | None) -> list[Listed]:
     """
     if now is None:
         seqs = array("Q", batch.seqs_of(mask))
-        return [Listed(batch.deliver_count, seqs, batch.deadline_ms, batch.rest_ms, batch.holding)]
+        return [Listed(batch.deliver_count, seqs, batch.deadline_ms, batch.rest_ms, batch.claiming)]
     entries: list[Listed] = []
     never, reached = mask & batch.unreported, mask & ~batch.unreported
     if reached:
         deadline_ms, rest_ms = wall_deadline(batch, now)
         seqs = array("Q", batch.seqs_of(reached))
-        entries.append(Listed(batch.deliver_count, seqs, deadline_ms, rest_ms, batch.holding))
+        entries.append(Listed(batch.deliver_count, seqs, deadline_ms, rest_ms, batch.claiming))
     if never:
         seqs = array("Q", batch.seqs_of(never))
         entries.append(Listed(batch.deliver_count - 1, seqs, max(1, now.wall_ms), 0, False))
@@ -127,24 +127,24 @@ class Listing:
             yield piece
 
 
-def _record(group: Group, member: int, considered: int, entries: list[Listed]) -> DeliveredRecord:
-    return DeliveredRecord(member, considered, group.last_delivered, group.dropped, group.uncertain_to, entries)
+def _record(group: Group, member: int, scanned_to: int, entries: list[Listed]) -> DeliveredRecord:
+    return DeliveredRecord(member, scanned_to, group.last_delivered, group.dropped, group.uncertain_to, entries)
 
 
-def whole(group: Group, lives: dict[int, int]) -> list[StreamRecord]:
+def whole(group: Group, new_ids: dict[int, int]) -> list[StreamRecord]:
     """Records that make another log know this group as it stands before `resume`, its members under new lives."""
-    first = lives[min(lives)]
-    listed: dict[int, Listing] = {entry: Listing() for entry in lives.values()}
+    first = new_ids[min(new_ids)]
+    listed: dict[int, Listing] = {entry: Listing() for entry in new_ids.values()}
     for batch in group.pending.batches():
-        listed[lives.get(batch.member, first)].add(*listed_of(batch, batch.bits, None))
-    listed[first].add_passed(group.passed.to_list())
-    considered = group.cursor - 1
+        listed[new_ids.get(batch.member, first)].add(*listed_of(batch, batch.bits, None))
+    listed[first].add_passed(group.skipped.to_list())
+    scanned_to = group.cursor - 1
     records: list[StreamRecord] = [
-        _record(group, entry, considered, piece) for entry, listing in listed.items() for piece in listing.pieces()
+        _record(group, entry, scanned_to, piece) for entry, listing in listed.items() for piece in listing.pieces()
     ]
-    records.append(_record(group, first, considered, []))
-    if group.ahead:
-        records.append(AckRecord(first, False, array("Q", group.ahead.to_list())))
+    records.append(_record(group, first, scanned_to, []))
+    if group.acked_ahead:
+        records.append(AckRecord(first, False, array("Q", group.acked_ahead.to_list())))
     return records
 
 
@@ -156,13 +156,13 @@ def replay_delivered(group: Group, record: DeliveredRecord) -> None:
         else:
             for seq in entry.seqs:
                 if seq not in group.pending:
-                    group.passed.add(seq)
-    group.cursor = max(group.cursor, record.considered + 1)
+                    group.skipped.add(seq)
+    group.cursor = max(group.cursor, record.scanned_to + 1)
     group.last_delivered = max(group.last_delivered, record.last_delivered)
     group.dropped = max(group.dropped, record.dropped)
     group.uncertain_to = max(group.uncertain_to, record.uncertain_to)
     group.logged_uncertain_to = group.uncertain_to
-    group.ahead.drop_below(group.cursor)
+    group.acked_ahead.drop_below(group.cursor)
 
 
 def put_out(group: Group, entry: Listed, member: int) -> None:
@@ -179,7 +179,7 @@ def put_out(group: Group, entry: Listed, member: int) -> None:
         group.pending.remove([part for part in known if part[0].deliver_count <= entry.deliver_count])
         seqs = [seq for seq in seqs if seq not in newer]
     for batch in group.pending.add(seqs, member, entry.deliver_count, 0):
-        batch.deadline_ms, batch.rest_ms, batch.holding = entry.deadline_ms, entry.rest_ms, entry.holding
-    if group.passed:
+        batch.deadline_ms, batch.rest_ms, batch.claiming = entry.deadline_ms, entry.rest_ms, entry.holding
+    if group.skipped:
         for seq in seqs:
-            group.passed.discard(seq)
+            group.skipped.discard(seq)

@@ -36,7 +36,7 @@ class Pending:
 
     __slots__ = (
         "max_deliver", "total", "due", "unlogged", "_serial", "_batches", "_firsts", "_runs", "_head", "_dead",
-        "_scattered", "_scattered_order", "_deadlines", "_spent",
+        "_scattered", "_scattered_order", "_deadlines", "_exhausted",
     )  # fmt: skip
 
     def __init__(self, max_deliver: int) -> None:
@@ -56,31 +56,33 @@ class Pending:
         self._scattered: dict[int, Batch] = {}
         self._scattered_order: list[int] = []
         self._deadlines: list[tuple[int, int, Batch]] = []
-        self._spent: deque[Batch] = deque()
+        self._exhausted: deque[Batch] = deque()
 
     # ------------------------------------------------------------ coming in
 
     def add_range(
-        self, first: int, last: int, member: int, deliver_count: int, deadline_ns: int, dispatch: int = 0
+        self, first: int, last: int, member: int, deliver_count: int, deadline_ns: int, dispatch_id: int = 0
     ) -> None:
         """Messages without a gap go out; none of them is out."""
-        self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns, dispatch)
+        self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns, dispatch_id)
 
-    def add(self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int, dispatch: int = 0) -> list[Batch]:
+    def add(
+        self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int, dispatch_id: int = 0
+    ) -> list[Batch]:
         """Messages go out, ascending and distinct; none of them is out. Their batches.
 
-        With a `dispatch` nobody has told yet that they reached the program.
+        With a `dispatch_id` nobody has told yet that they reached the program.
         """
-        return self._add(shapes_of(seqs), member, deliver_count, deadline_ns, dispatch)
+        return self._add(shapes_of(seqs), member, deliver_count, deadline_ns, dispatch_id)
 
     def _add(
-        self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int, dispatch: int
+        self, shapes: list[Shape], member: int, deliver_count: int, deadline_ns: int, dispatch_id: int
     ) -> list[Batch]:
         added: list[Batch] = []
         for first, last, seqs, bits in shapes:
             batch = self._new(first, last, seqs, bits, member, deliver_count)
-            if dispatch:
-                batch.dispatch, batch.unreported = dispatch, bits
+            if dispatch_id:
+                batch.dispatch_id, batch.unreported = dispatch_id, bits
             self._log_later(batch)
             self.total += bits.bit_count()
             if not self._runs or first > self._runs[-1].last:
@@ -256,12 +258,12 @@ class Pending:
 
     def happen(
         self, parts: list[Part], event: Event, deadline_ns: int = 0, member: int = 0, *, holding: bool = True,
-        dispatch: int = 0,
+        dispatch_id: int = 0,
     ) -> list[Part]:  # fmt: skip
         """Let an event happen to deliveries; gives them back as they are now, without those it has no effect on.
 
         `deadline_ns` is when those that wait now are due; `member` (if not 0) has them now. `holding` is what those that
-        wait or are due are from now on; spent ones stay what they were. `dispatch` (TAKEN) is the number of the delivery.
+        wait or are due are from now on; spent ones stay what they were. `dispatch_id` (TAKEN) is the number of the delivery.
         """
         changed: list[Part] = []
         for batch, mask in parts:
@@ -274,9 +276,9 @@ class Pending:
                 target.discard_from(self.due, mask)
             if member:
                 target.member = member
-            if event is Event.TAKEN:
+            if event is Event.DISPATCHED:
                 target.deliver_count += 1
-                target.dispatch, target.unreported, target.returned = dispatch, mask if dispatch else 0, False
+                target.dispatch_id, target.unreported, target.returned = dispatch_id, mask if dispatch_id else 0, False
                 if target.logged:
                     self._log_later(target)
             elif event is Event.REPORTED:
@@ -288,13 +290,13 @@ class Pending:
                 self._tell_apart(target, event)
             target.state = state
             if state in (State.WAITING, State.DUE):
-                target.holding = holding
+                target.claiming = holding
             if state is State.WAITING:
                 self._wait(target, deadline_ns)
             elif state is State.DUE:
                 target.add_to(self.due, mask)
-            elif state is State.SPENT:
-                self._spent.append(target)
+            elif state is State.EXHAUSTED:
+                self._exhausted.append(target)
             changed.append((target, mask))
         return changed
 
@@ -312,11 +314,11 @@ class Pending:
         single = self._new(batch.first, batch.last, batch.seqs, mask, batch.member, batch.deliver_count)
         # The sequences stay in the set of what is due, if they are there: they change batches, not state.
         single.state = batch.state
-        single.holding = batch.holding
+        single.claiming = batch.claiming
         single.deadline_ns = batch.deadline_ns
         single.deadline_ms = batch.deadline_ms
         single.rest_ms = batch.rest_ms
-        single.dispatch = batch.dispatch
+        single.dispatch_id = batch.dispatch_id
         single.unreported = batch.unreported & mask
         single.returned = batch.returned
         single.logged = batch.logged
@@ -356,14 +358,14 @@ class Pending:
                 expired.append(entry[2])
         return bool(expired), self._pass(expired)
 
-    def report(self, seqs: list[int], dispatch: int) -> bool:
+    def report(self, seqs: list[int], dispatch_id: int) -> bool:
         """Messages of a delivery reached the program, so that it counts for them. True if some have had their last one.
 
         Those that were answered, or went out again, stay as they are. What came back meanwhile as never reported counts.
         """
         late: list[Part] = []
         for batch, mask in self.find(seqs):
-            if batch.dispatch != dispatch:
+            if batch.dispatch_id != dispatch_id:
                 continue
             if mask & batch.unreported:
                 batch.unreported &= ~mask
@@ -371,22 +373,24 @@ class Pending:
                     self._log_later(batch)
             elif batch.returned and batch.state is State.DUE:
                 late.append((batch, mask))
-        return any(batch.state is State.SPENT for batch, _ in self.happen(late, Event.REPORTED, holding=False))
+        return any(batch.state is State.EXHAUSTED for batch, _ in self.happen(late, Event.REPORTED, holding=False))
 
-    def unreported(self, seqs: list[int], dispatch: int) -> list[Part]:
+    def unreported(self, seqs: list[int], dispatch_id: int) -> list[Part]:
         """Messages of a delivery that are out, and of which nobody told that they reached the program."""
-        found = [(batch, mask & batch.unreported) for batch, mask in self.find(seqs) if batch.dispatch == dispatch]
+        found = [
+            (batch, mask & batch.unreported) for batch, mask in self.find(seqs) if batch.dispatch_id == dispatch_id
+        ]
         return [part for part in found if part[1]]
 
     def give_back(self, parts: list[Part], event: Event) -> list[Part]:
         """Deliveries that were none (RETURNED, NOT_SENT), as `unreported` gives them. What holders let go of thereby."""
         released: list[Part] = []
         for batch, mask in parts:
-            held = batch.holding
+            held = batch.claiming
             for target, changed in self.happen(
                 [(batch, mask)], event, batch.deadline_ns, holding=event is Event.NOT_SENT and held
             ):
-                if held and not target.holding:
+                if held and not target.claiming:
                     released.append((target, changed))
         return released
 
@@ -411,9 +415,9 @@ class Pending:
         """What waits in a batch without being unreported passes its deadline."""
         if batch.state is not State.WAITING:
             return []
-        held = batch.holding
+        held = batch.claiming
         self.happen([(batch, batch.bits)], Event.EXPIRED, holding=False)
-        return [(batch, batch.bits)] if held and not batch.holding else []
+        return [(batch, batch.bits)] if held and not batch.claiming else []
 
     def lose_hold(self, batch: Batch, mask: int) -> None:
         """Another group has some messages of a batch: their wait is over here."""
@@ -429,7 +433,7 @@ class Pending:
         waits longer than was left when the record was made; set forward, deliveries are due early.
         """
         self.due = SeqSet()
-        self._spent.clear()
+        self._exhausted.clear()
         self._deadlines = []
         for batch in self.batches():
             rest_ms = wait_ms
@@ -437,27 +441,27 @@ class Pending:
                 rest_ms = 0
             elif batch.deadline_ms:
                 rest_ms = max(0, min(batch.rest_ms, batch.deadline_ms - now.wall_ms))
-            batch.holding = batch.holding and rest_ms > 0
+            batch.claiming = batch.claiming and rest_ms > 0
             self._wait(batch, now.mono_ns + rest_ms * NS_PER_MS)
 
     # ------------------------------------------------------------ giving up
 
-    def has_spent(self) -> bool:
+    def has_exhausted(self) -> bool:
         """Whether a last attempt failed and nobody deals with it yet."""
-        spent = self._spent
-        while spent and not (spent[0].bits and spent[0].state is State.SPENT):
-            spent.popleft()
-        return bool(spent)
+        exhausted = self._exhausted
+        while exhausted and not (exhausted[0].bits and exhausted[0].state is State.EXHAUSTED):
+            exhausted.popleft()
+        return bool(exhausted)
 
-    def spent(self, limit: int) -> list[Part]:
+    def exhausted(self, limit: int) -> list[Part]:
         """Up to `limit` spent messages, in the order in which their batches were."""
         parts: list[Part] = []
         room = limit
-        if not self.has_spent():
+        if not self.has_exhausted():
             return parts
         seen: dict[int, bool] = {}
-        for batch in self._spent:
-            if batch.bits and batch.state is State.SPENT and batch.serial not in seen:
+        for batch in self._exhausted:
+            if batch.bits and batch.state is State.EXHAUSTED and batch.serial not in seen:
                 seen[batch.serial] = True
                 mask = lowest(batch.bits, room)
                 parts.append((batch, mask))
@@ -496,8 +500,8 @@ class Pending:
         assert self._dead == sum(1 for batch in self._runs if not batch.bits)
         for before, behind in pairwise(self._runs):
             assert before.last < behind.first
-        standing = {entry[1] for entry in self._deadlines if _stands(entry)}
-        spent = {batch.serial for batch in self._spent}
+        surviving = {entry[1] for entry in self._deadlines if _stands(entry)}
+        exhausted = {batch.serial for batch in self._exhausted}
         unlogged = {batch.serial for batch in self.unlogged}
         due = 0
         out: dict[int, int] = {}
@@ -509,12 +513,12 @@ class Pending:
             in_due = batch.mask_in(self.due, batch.bits)
             assert in_due == (batch.bits if batch.state is State.DUE else 0)
             due += in_due.bit_count()
-            assert batch.state is not State.WAITING or batch.serial in standing
-            assert batch.state is not State.SPENT or batch.serial in spent
-            assert batch.state is not State.DUE or (batch.deliver_count < self.max_deliver and not batch.holding)
+            assert batch.state is not State.WAITING or batch.serial in surviving
+            assert batch.state is not State.EXHAUSTED or batch.serial in exhausted
+            assert batch.state is not State.DUE or (batch.deliver_count < self.max_deliver and not batch.claiming)
             assert batch.logged or batch.serial in unlogged
             assert batch.unreported & batch.bits == batch.unreported
-            assert not batch.unreported or (batch.state is State.WAITING and batch.dispatch and batch.deliver_count)
+            assert not batch.unreported or (batch.state is State.WAITING and batch.dispatch_id and batch.deliver_count)
         assert due == len(self.due)
         assert len(self._scattered) == sum(batch.bits.bit_count() for batch in batches if batch.scattered)
         if out:

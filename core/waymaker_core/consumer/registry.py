@@ -14,13 +14,13 @@ from waymaker_core.consumer.config import check_agreement, check_letters_stay, v
 from waymaker_core.consumer.group import Group, Member
 from waymaker_core.consumer.source import Source
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, exhausted
+from waymaker_core.outcomes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, resource_exhausted
 from waymaker_core.records import ConsumerCreated, ConsumerDeleted
 from waymaker_core.subjects import Pattern
 from waymaker_core.types import ConsumerId
 
 
-class Registry:
+class ConsumerRegistry:
     """Consumers of one stream by name and by life, and their groups by id and by name."""
 
     __slots__ = (
@@ -31,8 +31,8 @@ class Registry:
         "_queue_groups",
         "_pending_names",
         "_pending_creates",
-        "_ending",
-        "_standing_count",
+        "_pending_deletes",
+        "_surviving_count",
     )
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class Registry:
         """The last staged record of each name that has one."""
         self._pending_creates: dict[int, ConsumerCreated] = {}
         """Staged creations by life, those ended by a staged deletion left out."""
-        self._ending: dict[int, bool] = {}
+        self._pending_deletes: dict[int, bool] = {}
         """Lives that a staged deletion ends."""
-        self._standing_count = 0
+        self._surviving_count = 0
 
     def find(self, name: str) -> ConsumerId:
         """The committed life of a name, unless a decided deletion ends it. CodeError (`no_such_consumer`)."""
         consumer_id = self.names.get(name)
-        if consumer_id is not None and consumer_id not in self._ending:
+        if consumer_id is not None and consumer_id not in self._pending_deletes:
             return ConsumerId(consumer_id)
         raise CodeError(NO_SUCH_CONSUMER, f"there is no consumer {name[:80]!r}")
 
@@ -66,11 +66,11 @@ class Registry:
 
     def is_standing(self, consumer_id: int) -> bool:
         """Return True for a committed consumer that no decided deletion ends."""
-        return consumer_id in self.groups_by_consumer and consumer_id not in self._ending
+        return consumer_id in self.groups_by_consumer and consumer_id not in self._pending_deletes
 
-    def standing_members(self, group: Group) -> list[int]:
+    def surviving_members(self, group: Group) -> list[int]:
         """Members that no decided deletion ends, by id."""
-        return sorted(key for key in group.members if key not in self._ending)
+        return sorted(key for key in group.members if key not in self._pending_deletes)
 
     # ------------------------------------------------------------ decisions
 
@@ -79,24 +79,24 @@ class Registry:
     ) -> CreateDecision:
         """See `Consumers.decide_create`."""
         config = validate(config, source.config, limits)
-        existing = self._standing(config.name)
+        existing = self._surviving(config.name)
         if existing is not None:
             if existing != config:
                 raise CodeError(ALREADY_EXISTS, f"a consumer {config.name!r} exists with another configuration")
             return CreateDecision(None, depends_on_uncommitted=config.name in self._pending_names)
         check_letters_stay(config, source.config)
-        if self._standing_count >= limits.consumers_max:
-            raise exhausted(f"a stream has {limits.consumers_max} consumers at most")
-        fellow = self._fellow(config.deliver_group)
-        if fellow is not None:
-            check_agreement(config, fellow)
+        if self._surviving_count >= limits.consumers_max:
+            raise resource_exhausted(f"a stream has {limits.consumers_max} consumers at most")
+        peer = self._peer(config.deliver_group)
+        if peer is not None:
+            check_agreement(config, peer)
         record = ConsumerCreated(consumer_id, config, start_of(config, source), wall_ms)
         self._pending_names[config.name] = record
         self._pending_creates[consumer_id] = record
-        self._standing_count += 1
+        self._surviving_count += 1
         return CreateDecision(record, depends_on_uncommitted=True)
 
-    def _standing(self, name: str) -> ConsumerConfig | None:
+    def _surviving(self, name: str) -> ConsumerConfig | None:
         """The configuration under a name once everything staged is committed."""
         staged = self._pending_names.get(name)
         if isinstance(staged, ConsumerCreated):
@@ -106,21 +106,21 @@ class Registry:
         consumer_id = self.names[name]
         return self.groups_by_consumer[consumer_id].members[consumer_id].config
 
-    def _fellow(self, deliver_group: str) -> ConsumerConfig | None:
+    def _peer(self, deliver_group: str) -> ConsumerConfig | None:
         """Some member of a queue group once everything staged is committed."""
         if not deliver_group:
             return None
         group = self._queue_groups.get(deliver_group)
         if group is not None:
-            standing = self.standing_members(group)
-            if standing:
-                return group.members[standing[0]].config
+            surviving = self.surviving_members(group)
+            if surviving:
+                return group.members[surviving[0]].config
         for record in self._pending_creates.values():
             if record.config.deliver_group == deliver_group:
                 return record.config
         return None
 
-    def beginning(self) -> list[ConsumerCreated]:
+    def pending_creation(self) -> list[ConsumerCreated]:
         """Lives that are decided and not committed, those that end before they began left out."""
         return list(self._pending_creates.values())
 
@@ -132,8 +132,8 @@ class Registry:
             del self._pending_creates[consumer_id]
         else:
             consumer_id = self.find(name)
-        self._ending[consumer_id] = True
-        self._standing_count -= 1
+        self._pending_deletes[consumer_id] = True
+        self._surviving_count -= 1
         record = ConsumerDeleted(consumer_id)
         self._pending_names[name] = record
         return record
@@ -142,8 +142,8 @@ class Registry:
         """Forget what is staged."""
         self._pending_names.clear()
         self._pending_creates.clear()
-        self._ending.clear()
-        self._standing_count = len(self.groups_by_consumer)
+        self._pending_deletes.clear()
+        self._surviving_count = len(self.groups_by_consumer)
 
     # ------------------------------------------------------------ commits
 
@@ -157,8 +157,11 @@ class Registry:
         self._join(group, record.consumer_id, Member(config, record.created_ms))
         if self._pending_names.get(config.name) is record:
             del self._pending_names[config.name]
-        if self._pending_creates.pop(record.consumer_id, None) is None and record.consumer_id not in self._ending:
-            self._standing_count += 1
+        if (
+            self._pending_creates.pop(record.consumer_id, None) is None
+            and record.consumer_id not in self._pending_deletes
+        ):
+            self._surviving_count += 1
         return group
 
     def add_group(self, group: Group) -> None:
@@ -168,7 +171,7 @@ class Registry:
             self._queue_groups[group.config.deliver_group] = group
         for consumer_id, member in sorted(group.members.items()):
             self._join(group, consumer_id, member)
-            self._standing_count += 1
+            self._surviving_count += 1
 
     def _join(self, group: Group, consumer_id: int, member: Member) -> None:
         assert consumer_id not in self.groups_by_consumer and member.config.name not in self.names
@@ -182,8 +185,8 @@ class Registry:
         group = self.groups_by_consumer.pop(record.consumer_id, None)
         if group is None:
             return None
-        if not self._ending.pop(record.consumer_id, False):
-            self._standing_count -= 1
+        if not self._pending_deletes.pop(record.consumer_id, False):
+            self._surviving_count -= 1
         name = group.members[record.consumer_id].config.name
         del self.names[name]
         self._order = None
@@ -203,8 +206,8 @@ class Registry:
         for consumer_id, group in self.groups_by_consumer.items():
             assert self.groups[group.id] is group and consumer_id in group.members
             assert self.names[group.members[consumer_id].config.name] == consumer_id
-        ending = [consumer_id for consumer_id in self.groups_by_consumer if consumer_id in self._ending]
-        assert self._standing_count == len(self.groups_by_consumer) - len(ending) + len(self._pending_creates)
+        ending = [consumer_id for consumer_id in self.groups_by_consumer if consumer_id in self._pending_deletes]
+        assert self._surviving_count == len(self.groups_by_consumer) - len(ending) + len(self._pending_creates)
         assert sum(len(group.members) for group in self.groups.values()) == len(self.groups_by_consumer)
         for name, group in self._queue_groups.items():
             assert self.groups[group.id] is group and group.config.deliver_group == name

@@ -37,16 +37,16 @@ def _of_group(group: Group, now: Now) -> list[object]:
     parts: list[Part] = []
     for batch in group.pending.batches():
         parts += [(batch, part) for part in (batch.bits & ~batch.unreported, batch.unreported) if part]
-    passed = group.passed.to_list()
+    skipped = group.skipped.to_list()
     for entry in group.staged.entries():
         parts.extend(entry.parts)
-        passed.extend(seq for seq in entry.beyond if seq < group.cursor)
-    staged_ahead = {seq: True for entry in group.staged.entries() for seq in entry.beyond}
-    ahead = [seq for seq in group.ahead.to_list() if seq not in staged_ahead]
+        skipped.extend(seq for seq in entry.unknown_acks if seq < group.cursor)
+    staged_ahead = {seq: True for entry in group.staged.entries() for seq in entry.unknown_acks}
+    ahead = [seq for seq in group.acked_ahead.to_list() if seq not in staged_ahead]
     members: list[object] = [[key, *_of_member(member)] for key, member in sorted(group.members.items())]
     out: list[object] = [_of_part(part, now) for part in parts]
     return [
-        group.id, group.cursor - 1, group.last_delivered, group.dropped, members, out, _column(sorted(passed)),
+        group.id, group.cursor - 1, group.last_delivered, group.dropped, members, out, _column(sorted(skipped)),
         _column(ahead), group.uncertain_to,
     ]  # fmt: skip
 
@@ -63,7 +63,7 @@ def _of_member(member: Member) -> list[object]:
 def _of_part(part: Part, now: Now) -> list[object]:
     batch, mask = part
     deadline_ms, rest_ms = wall_deadline(batch, now)
-    fields: list[object] = [batch.member, batch.deliver_count, deadline_ms, rest_ms, batch.holding]
+    fields: list[object] = [batch.member, batch.deliver_count, deadline_ms, rest_ms, batch.claiming]
     if mask & batch.unreported:
         # As in a record: see `logged.listed_of`.
         fields = [batch.member, batch.deliver_count - 1, max(1, now.wall_ms), 0, False]
@@ -94,11 +94,11 @@ def to_groups(snapshot: object) -> list[Group]:
 
 def _to_group(value: object, version: int) -> Group:
     fields = _items(value, 8 if version == 1 else 9)
-    id_, considered, last_delivered, dropped, members, out, passed, ahead = fields[:8]
+    id_, scanned_to, last_delivered, dropped, members, out, skipped, ahead = fields[:8]
     decoded = [_to_member(member, version) for member in _items(members)]
     if not decoded:
         raise ValueError("a queue group without members")
-    group = Group(_int(id_), decoded[0][1].config, _int(considered) + 1)
+    group = Group(_int(id_), decoded[0][1].config, _int(scanned_to) + 1)
     group.members.update(decoded)
     group.last_delivered = _int(last_delivered)
     group.dropped = _int(dropped)
@@ -107,11 +107,11 @@ def _to_group(value: object, version: int) -> Group:
         member, entry = _to_listed(_items(each), version)
         if entry.seqs:
             put_out(group, entry, member)
-    for seq in _to_column(passed):
+    for seq in _to_column(skipped):
         if seq not in group.pending:
-            group.passed.add(seq)
+            group.skipped.add(seq)
     for seq in _to_column(ahead):
-        group.ahead.add(seq)
+        group.acked_ahead.add(seq)
     # The snapshot tells of all of it; what it does not tell of comes later.
     group.pending.take_unlogged()
     return group

@@ -14,19 +14,19 @@ from waymaker_core.records import AckRecord, DropRecord
 
 
 class StagedDone:
-    """One record and what it took: parts of batches, and sequences that were not known to be out (`beyond`).
+    """One record and what it took: parts of batches, and sequences that were not known to be out (`unknown_acks`).
 
     `held` are the parts that kept their messages from other groups when the record was decided, which goes on until the
     commit. The batches live on without these messages; their columns say for ever which ones a mask means.
     """
 
-    __slots__ = ("record", "parts", "beyond", "held", "least")
+    __slots__ = ("record", "parts", "unknown_acks", "claimed", "least")
 
-    def __init__(self, record: AckRecord | DropRecord, parts: list[Part], beyond: list[int]) -> None:
+    def __init__(self, record: AckRecord | DropRecord, parts: list[Part], unknown_acks: list[int]) -> None:
         self.record = record
         self.parts = parts
-        self.beyond = beyond
-        self.held = [part for part in parts if part[0].holding]
+        self.unknown_acks = unknown_acks
+        self.claimed = [part for part in parts if part[0].claiming]
         self.least = min(record.seqs)
 
 

@@ -15,12 +15,12 @@ from waymaker_core.requests import Messages
 class Sent:
     """Messages with consecutive sequences that left in one delivery."""
 
-    __slots__ = ("dispatch", "first", "count", "place")
+    __slots__ = ("dispatch_id", "first", "count", "place")
 
-    def __init__(self, dispatch: int, first: int, count: int, place: int = 0) -> None:
+    def __init__(self, dispatch_id: int, first: int, count: int, place: int = 0) -> None:
         """`place`: how many messages left before it."""
         self.place = place
-        self.dispatch = dispatch
+        self.dispatch_id = dispatch_id
         self.first = first
         self.count = count
 
@@ -47,7 +47,7 @@ class Unreported:
         for run in messages.runs:
             seqs = run.sequences()
             for begin, end in run.stretches():
-                self._runs.append(Sent(messages.dispatch, seqs[begin], end - begin))
+                self._runs.append(Sent(messages.dispatch_id, seqs[begin], end - begin))
         self.left += messages.count
 
     def take(self, count: int) -> list[Sent]:
@@ -57,7 +57,7 @@ class Unreported:
         while self.reported < count:
             run = self._runs[0]
             part = min(run.count, count - self.reported)
-            taken.append(Sent(run.dispatch, run.first, part, self.reported))
+            taken.append(Sent(run.dispatch_id, run.first, part, self.reported))
             self.reported += part
             if part == run.count:
                 self._runs.popleft()

@@ -19,7 +19,7 @@ from waymaker_core.node.commits import Commits
 from waymaker_core.node.indexes import Indexes
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted
+from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, resource_exhausted
 from waymaker_core.requests import (
     Ack,
     CreateConsumer,
@@ -85,7 +85,7 @@ class Calls:
         if state.stats.parked_calls >= state.limits.parked_calls_max or (
             state.stats.inflight_bytes + size > state.limits.inflight_bytes_max
         ):
-            self._refuse(call, exhausted("too many calls are waiting for the disk; try again later").refusal)
+            self._refuse(call, resource_exhausted("too many calls are waiting for the disk; try again later").refusal)
             return False
         self._park(call)
         return True

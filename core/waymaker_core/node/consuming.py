@@ -11,7 +11,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import LastNak, StreamReplica, Subscription
 from waymaker_core.node.streams import page_limit, require_whole
 from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.outcomes import OK, Answer, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, invalid, resource_exhausted
 from waymaker_core.records import ConsumerCreated
 from waymaker_core.requests import (
     Ack,
@@ -48,7 +48,9 @@ class Consuming:
     def _require_free_space(self, bound: int) -> None:
         if not self._commits.has_free_space_for(bound, ordinary=False):
             if self._state.stats.disk_full:
-                raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
+                raise resource_exhausted(
+                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
+                )
             raise AskLater
 
     # ------------------------------------------------------------------ coming and going
@@ -119,7 +121,7 @@ class Consuming:
         batch = self._batch(request.batch_size, state.limits.fetch_default)
         consumer_id = replica.consumers.find(request.consumer)
         replica.consumers.inactivity.used(consumer_id, state.now)
-        messages = replica.consumers.take(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
+        messages = replica.consumers.dispatch(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
         if messages is None:
             nothing = Messages([], 0, 0)
             nothing.incarnation = replica.consumers.incarnation(consumer_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from waymaker_core.consumer.answers import Spent
+from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.disk import Chunk, DiskFailure, DiskOp, ReadChunk
 from waymaker_core.effects import Lane
 from waymaker_core.node.calls import Calls
@@ -79,7 +79,11 @@ class Deliveries:
     def settle(self, replica: StreamReplica) -> None:
         """Something of a stream changed: give up what is spent, and wake at its next expiry."""
         consumers, timers = replica.consumers, self._state.timers
-        if consumers.has_spent() and not replica.dropping and timers.deadline(Timer.DEAD_LETTERS, replica.id) is None:
+        if (
+            consumers.has_exhausted()
+            and not replica.dropping
+            and timers.deadline(Timer.DEAD_LETTERS, replica.id) is None
+        ):
             self._give_up(replica)
         timers.arm(Timer.DELIVERIES, replica.id, consumers.next_deadline())
         if replica.last_naks:
@@ -108,50 +112,55 @@ class Deliveries:
         limits = self._state.limits
         share = limits.segment_bytes // SEGMENT_SHARE
         at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
-        for spent in replica.consumers.to_drop(at_once, min(limits.record_bytes_max, share)):
+        for exhausted in replica.consumers.begin_dead_lettering(at_once, min(limits.record_bytes_max, share)):
             replica.dropping += 1
-            if spent.messages is None:
-                self._drop(replica, spent, None)
+            if exhausted.messages is None:
+                self._drop(replica, exhausted, None)
                 continue
-            chunks = _chunks(spent.messages)
+            chunks = _chunks(exhausted.messages)
             ops: list[DiskOp] = [ReadChunk(chunk) for chunk in chunks]
             self._state.start(
-                Lane.READ, ops, partial(self._read, replica, spent, chunks), partial(self._not_read, replica, spent)
+                Lane.READ,
+                ops,
+                partial(self._read, replica, exhausted, chunks),
+                partial(self._not_read, replica, exhausted),
             )
 
-    def _read(self, replica: StreamReplica, spent: Spent, chunks: list[Chunk], results: list[object]) -> None:
-        assert spent.messages is not None
-        self._drop(replica, spent, _bodies(spent.messages, chunks, results))
+    def _read(
+        self, replica: StreamReplica, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[object]
+    ) -> None:
+        assert exhausted.messages is not None
+        self._drop(replica, exhausted, _bodies(exhausted.messages, chunks, results))
 
-    def _drop(self, replica: StreamReplica, spent: Spent, bodies: list[bytes] | None) -> None:
+    def _drop(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
         """Decide about what was handed out, once everything it needs is there."""
         if not self._serves(replica):
             replica.dropping -= 1
             return
         try:
-            self._decide(replica, spent, bodies)
+            self._decide(replica, exhausted, bodies)
         except NeedBlocks as need:
-            ask = partial(self._decide, replica, spent, bodies)
-            self._indexes.load(replica, need.blocks, ask, partial(self._not_read, replica, spent))
+            ask = partial(self._decide, replica, exhausted, bodies)
+            self._indexes.load(replica, need.blocks, ask, partial(self._not_read, replica, exhausted))
 
-    def _decide(self, replica: StreamReplica, spent: Spent, bodies: list[bytes] | None) -> None:
-        count = len(spent.seqs)
+    def _decide(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
+        count = len(exhausted.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
         if not self._serves(replica):
             replica.dropping -= 1
             return
         if self._commits.stalled or not self._commits.has_free_space_for(bound, ordinary=bodies is not None):
-            self._put_off(replica, spent)
+            self._put_off(replica, exhausted)
             self._no_free_space[replica.id] = None
             return
-        decided = replica.consumers.decide_drop(spent, bodies, self._state.now.wall_ms)
+        decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
             self._commits.add(replica, record, parts, bound + record_frame_bytes_max(record), size)
         replica.dropping -= 1
-        if spent.kept:
-            self._note_kept(replica, spent.kept)
+        if exhausted.kept:
+            self._note_kept(replica, exhausted.kept)
         self._state.touch(replica)
 
     def _note_kept(self, replica: StreamReplica, count: int) -> None:
@@ -163,17 +172,17 @@ class Deliveries:
                 "warning", "dead_letters_kept_back", stream=replica.name, stream_id=replica.id, detail=KEPT_BACK
             )
 
-    def _put_off(self, replica: StreamReplica, spent: Spent) -> None:
-        replica.consumers.give_back(spent)
+    def _put_off(self, replica: StreamReplica, exhausted: ExhaustedMessages) -> None:
+        replica.consumers.abort_dead_lettering(exhausted)
         replica.dropping -= 1
         self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
         self._state.touch(replica)
 
-    def _not_read(self, replica: StreamReplica, spent: Spent, failure: DiskFailure) -> None:
+    def _not_read(self, replica: StreamReplica, exhausted: ExhaustedMessages, failure: DiskFailure) -> None:
         if not self._serves(replica):
             replica.dropping -= 1
             return
-        self._put_off(replica, spent)
+        self._put_off(replica, exhausted)
         self._calls.lost(replica, failure)
 
     def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:

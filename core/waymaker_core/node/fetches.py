@@ -36,7 +36,7 @@ class Fetches:
         if found is not None:
             replica, consumer_id, unreported = found
             for sent in unreported.rest():
-                replica.consumers.reported(consumer_id, sent.dispatch, sent.seqs)
+                replica.consumers.reported(consumer_id, sent.dispatch_id, sent.seqs)
             replica.consumers.inactivity.used(consumer_id, self._state.now)
             self._state.touch(replica)
 
@@ -46,7 +46,7 @@ class Fetches:
         if found is not None:
             replica, consumer_id, unreported = found
             for sent in unreported.rest():
-                replica.consumers.returned(consumer_id, sent.dispatch, sent.seqs)
+                replica.consumers.returned(consumer_id, sent.dispatch_id, sent.seqs)
             self._state.touch(replica)
 
     def forget(self, token: Token) -> None:

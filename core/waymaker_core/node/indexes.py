@@ -118,7 +118,7 @@ class Indexes:
                 # Others took from it what it had found, again and again: let it come to its end.
                 work.left = U64_MAX
             self._arrived(wait)
-            work.left = share - work.spent
+            work.left = share - work.exhausted
 
     def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[object]) -> None:
         data = results[0]

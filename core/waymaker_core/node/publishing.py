@@ -8,7 +8,7 @@ from waymaker_core.node.commits import Commits
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.outcomes import OK, Answer, exhausted
+from waymaker_core.outcomes import OK, Answer, resource_exhausted
 from waymaker_core.requests import ImportBatch, Publish
 from waymaker_core.store.journal import frame_bytes_max
 from waymaker_core.stream import PublishDecision
@@ -60,20 +60,22 @@ class Publishing:
         """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
         state, commits, limits = self._state, self._commits, self._state.limits
         if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
-            raise exhausted(
+            raise resource_exhausted(
                 f"a batch of {messages} messages and {body_bytes} bytes; at most {limits.publish_batch_max} messages "
                 f"and {limits.publish_batch_bytes_max} bytes are taken at once"
             )
         if state.stats.inflight_bytes + body_bytes > limits.inflight_bytes_max:
-            raise exhausted("too much is being written already; publish again when some of it is confirmed")
+            raise resource_exhausted("too much is being written already; publish again when some of it is confirmed")
         bound = frame_bytes_max(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
         if replica.stream.config.ephemeral:
             if state.stats.ephemeral_bytes + body_bytes > limits.ephemeral_bytes_max:
-                raise exhausted(f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full")
+                raise resource_exhausted(
+                    f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full"
+                )
         elif commits.stalled:
-            raise exhausted("the disk is full; nothing was stored")
+            raise resource_exhausted("the disk is full; nothing was stored")
         elif not commits.has_free_space_for(bound, ordinary=True):
             if state.stats.disk_full:
-                raise exhausted(f"{state.no_room_because}; nothing was stored")
+                raise resource_exhausted(f"{state.no_room_because}; nothing was stored")
             raise AskLater
         return bound

@@ -9,7 +9,7 @@ from waymaker_core.node.calls import AskLater
 from waymaker_core.node.commits import Commits, PendingRecord, record_frame_bytes_max
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
-from waymaker_core.outcomes import OK, Answer, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, invalid, resource_exhausted
 from waymaker_core.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.requests import (
     CreateStream,
@@ -36,7 +36,9 @@ def page_limit(limit: int, entries_max: int) -> int:
 def require_whole(limit: int, next_after: str) -> None:
     """Refuse a list that was asked for whole and is too long; it is never cut in silence."""
     if not limit and next_after:
-        raise exhausted("the list is too long for one answer; ask for pages (wmkr-limit, and wmkr-after for the next)")
+        raise resource_exhausted(
+            "the list is too long for one answer; ask for pages (wmkr-limit, and wmkr-after for the next)"
+        )
 
 
 class Streams:
@@ -56,7 +58,9 @@ class Streams:
         """Refuse or put off what even the journal's reserve has no room for."""
         if not self._commits.has_free_space_for(bound, ordinary=False):
             if self._state.stats.disk_full:
-                raise exhausted(f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed")
+                raise resource_exhausted(
+                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
+                )
             raise AskLater
 
     # ------------------------------------------------------------------ lifecycle

@@ -106,9 +106,9 @@ class Subscriptions:
         self._state.remember_ended(subscription.token, subscription.replica)
         replica = subscription.replica
         for sent in subscription.unreported.rest():
-            replica.consumers.returned(subscription.consumer_id, sent.dispatch, sent.seqs)
-        for seq, (dispatch, _) in subscription.unanswered.items():
-            replica.consumers.returned(subscription.consumer_id, dispatch, [seq])
+            replica.consumers.returned(subscription.consumer_id, sent.dispatch_id, sent.seqs)
+        for seq, (dispatch_id, _) in subscription.unanswered.items():
+            replica.consumers.returned(subscription.consumer_id, dispatch_id, [seq])
         subscription.unanswered.clear()
         replica.consumers.inactivity.used(subscription.consumer_id, self._state.now)
         self._state.touch(replica)
@@ -139,13 +139,13 @@ class Subscriptions:
             if subscription.window:
                 for seq in sent.seqs:
                     subscription.sent += 1
-                    subscription.unanswered[seq] = (sent.dispatch, subscription.sent)
+                    subscription.unanswered[seq] = (sent.dispatch_id, subscription.sent)
                 continue
             reached, returned = without(sent, back)
             if returned:
-                replica.consumers.returned(consumer_id, sent.dispatch, returned)
+                replica.consumers.returned(consumer_id, sent.dispatch_id, returned)
             if reached:
-                replica.consumers.reported(consumer_id, sent.dispatch, reached)
+                replica.consumers.reported(consumer_id, sent.dispatch_id, reached)
         self._advance(subscription)
         self._state.touch(replica)
         if replica.consumers.has_work(consumer_id, self._state.now):
@@ -173,17 +173,17 @@ class Subscriptions:
         consumers, consumer_id = subscription.replica.consumers, subscription.consumer_id
         reached_to = subscription.answered + subscription.batch
         by_dispatch: dict[int, list[int]] = {}
-        for seq, (dispatch, _) in subscription.unanswered.items():
-            by_dispatch.setdefault(dispatch, []).append(seq)
-        for dispatch, sent in by_dispatch.items():
+        for seq, (dispatch_id, _) in subscription.unanswered.items():
+            by_dispatch.setdefault(dispatch_id, []).append(seq)
+        for dispatch_id, sent in by_dispatch.items():
             sent.sort()
-            waiting = dict.fromkeys(consumers.waiting(consumer_id, dispatch, sent))
+            waiting = dict.fromkeys(consumers.waiting(consumer_id, dispatch_id, sent))
             for seq in sent:
                 if seq not in waiting:
                     del subscription.unanswered[seq]
             reached = [seq for seq in waiting if subscription.unanswered[seq][1] <= reached_to]
             if reached:
-                consumers.reported(consumer_id, dispatch, reached)
+                consumers.reported(consumer_id, dispatch_id, reached)
 
     def _room(self, subscription: Subscription) -> int:
         """How many messages more a reader may be sent, its credit in bytes aside."""
@@ -247,7 +247,7 @@ class Subscriptions:
         state = self._state
         batch = min(subscription.batch, self._room(subscription))
         byte_max = min(subscription.bytes, state.limits.fetch_bytes_max)
-        messages = replica.consumers.take(consumer_id, state.now, batch, byte_max)
+        messages = replica.consumers.dispatch(consumer_id, state.now, batch, byte_max)
         if messages is None or not messages.count:
             self._end_empty(replica, consumer_id)
             return

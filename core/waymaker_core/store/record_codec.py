@@ -305,7 +305,7 @@ def _decode_drop(meta: bytes) -> DropRecord:
 def _encode_delivered(record: DeliveredRecord) -> bytes:
     listed = record.listed
     head = _DELIVERED.pack(
-        record.consumer_id, record.considered, record.last_delivered, record.dropped, record.uncertain_to,
+        record.consumer_id, record.scanned_to, record.last_delivered, record.dropped, record.uncertain_to,
         len(listed), sum(len(each.seqs) for each in listed),
     )  # fmt: skip
     columns = (
@@ -320,7 +320,7 @@ def _encode_delivered(record: DeliveredRecord) -> bytes:
 
 def _decode_delivered(meta: bytes) -> DeliveredRecord:
     cursor = _Cursor(meta)
-    consumer_id, considered, last_delivered, dropped, uncertain_to, count, total = cursor.fields(_DELIVERED)
+    consumer_id, scanned_to, last_delivered, dropped, uncertain_to, count, total = cursor.fields(_DELIVERED)
     lengths, counts = cursor.column("I", count), cursor.column("I", count)
     deadlines_ms, rests_ms = cursor.column("q", count), cursor.column("q", count)
     holding = cursor.take(count)
@@ -331,20 +331,20 @@ def _decode_delivered(meta: bytes) -> DeliveredRecord:
         for index, flag in enumerate(holding)
     ]
     cursor.finish()
-    return DeliveredRecord(consumer_id, considered, last_delivered, dropped, uncertain_to, listed)
+    return DeliveredRecord(consumer_id, scanned_to, last_delivered, dropped, uncertain_to, listed)
 
 
 def _decode_delivered_1(meta: bytes) -> DeliveredRecord:
     """Version 1: a count beside each sequence, and no deadlines."""
     cursor = _Cursor(meta)
-    consumer_id, considered, last_delivered, dropped, count = cursor.fields(_DELIVERED_1)
+    consumer_id, scanned_to, last_delivered, dropped, count = cursor.fields(_DELIVERED_1)
     seqs, counts = cursor.column("Q", count), cursor.column("I", count)
     cursor.finish()
     by_count: dict[int, list[int]] = {}
     for seq, deliver_count in zip(seqs, counts, strict=True):
         by_count.setdefault(deliver_count, []).append(seq)
     listed = [Listed(each, array("Q", sorted(by_count[each]))) for each in sorted(by_count)]
-    return DeliveredRecord(consumer_id, considered, last_delivered, dropped, 0, listed)
+    return DeliveredRecord(consumer_id, scanned_to, last_delivered, dropped, 0, listed)
 
 
 def _flag(value: int) -> bool:

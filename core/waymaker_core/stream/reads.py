@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, takewhile
 from operator import itemgetter
 
-from waymaker_core.outcomes import exhausted
+from waymaker_core.outcomes import resource_exhausted
 from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, NeedBlocks, Selection
 from waymaker_core.stream.block import SKIPS_MAX, Block
@@ -354,7 +354,7 @@ def list_subjects(state: StreamState, prefix: str, after: str, limit: int) -> Pa
         byte_count += len(subject.encode()) + ENTRY_OVERHEAD_BYTES
         if len(found) == most or byte_count > state.limits.page_bytes_max:
             if not limit:
-                raise exhausted(
+                raise resource_exhausted(
                     f"more than {len(found)} subjects; ask page by page (wmkr-after, wmkr-limit) or for a longer prefix"
                 )
             return Page(found, str(found[-1]))

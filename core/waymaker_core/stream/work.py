@@ -12,19 +12,19 @@ from waymaker_core.limits import U64_MAX
 class Work:
     """A share of index entries to look at. `left` may fall below zero by the last block that was looked at."""
 
-    __slots__ = ("left", "spent")
+    __slots__ = ("left", "exhausted")
 
     def __init__(self, share: int = U64_MAX) -> None:
         self.left = share
-        self.spent = 0
+        self.exhausted = 0
         """Since the share was given."""
 
     def renew(self, share: int) -> None:
         """Begin a step with a share of its own."""
         self.left = share
-        self.spent = 0
+        self.exhausted = 0
 
     def spend(self, entries: int) -> None:
         """Account for entries that were looked at."""
         self.left -= entries
-        self.spent += entries
+        self.exhausted += entries

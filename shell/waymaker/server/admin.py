@@ -25,7 +25,7 @@ from waymaker.server.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.statuses import abort
 from waymaker_core import requests as core
 from waymaker_core.message import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, exhausted, invalid
+from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, invalid, resource_exhausted
 from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_core.types import Principal
 from waymaker_proto import admin_pb2
@@ -143,7 +143,7 @@ class Admin:
         """Make a stream from an archive."""
         refusal: Refusal | None = None
         if self._restores >= RESTORES_MAX:
-            await abort(context, exhausted(f"{RESTORES_MAX} restores are under way; try again later").refusal)
+            await abort(context, resource_exhausted(f"{RESTORES_MAX} restores are under way; try again later").refusal)
         self._restores += 1
         upload = _Upload(self._engine, principal, context)
         try:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from waymaker_core.limits import Limits
 from waymaker_core.message import encode_headers, payload_field, read_varint, subject_field, varint
-from waymaker_core.outcomes import Refusal, RefusedError, exhausted, invalid
+from waymaker_core.outcomes import Refusal, RefusedError, invalid, resource_exhausted
 from waymaker_core.requests import Ack, AckKind, Publish
 from waymaker_proto import pipeline_pb2 as pipe
 
@@ -53,7 +53,7 @@ def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malform
     if not count:
         raise invalid("a publish batch without payloads")
     if count > limits.publish_batch_max:
-        raise exhausted(f"a publish batch of {count} messages; at most {limits.publish_batch_max} are allowed")
+        raise resource_exhausted(f"a publish batch of {count} messages; at most {limits.publish_batch_max} are allowed")
     payloads = list(batch.payloads)
     times_ms = _column(batch.ts_ms, count, "ts_ms")
     expected = _column(batch.expected_last_seq, count, "expected_last_seq")
@@ -148,13 +148,13 @@ def _index_of(data: bytes, limits: Limits) -> int:
                 raise ValueError("a field that headers do not have")
     except ValueError:
         raise invalid("headers that are not valid") from None
-    raise exhausted(f"more than {limits.headers_max} headers")
+    raise resource_exhausted(f"more than {limits.headers_max} headers")
 
 
 def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:
     """One message's headers. They are parsed one message at a time, and not at all if they cannot be within bounds."""
     if len(data) > limits.header_bytes_max + _HEADERS_SLACK_BYTES:
-        raise exhausted(f"headers of more than {limits.header_bytes_max} bytes")
+        raise resource_exhausted(f"headers of more than {limits.header_bytes_max} bytes")
     try:
         return pipe.HeadersAt.FromString(data)
     except DecodeError:
@@ -182,7 +182,7 @@ def ack_request(batch: Any, limits: Limits) -> Ack:
         raise invalid(f"an acknowledgement of kind {int(batch.kind)}")
     count = len(batch.seqs) + len(batch.ranges)
     if count > limits.ack_batch_max:
-        raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
+        raise resource_exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     seqs = list(batch.seqs)
     count = len(seqs)
     for first, last in spans(batch.ranges):
@@ -191,7 +191,7 @@ def ack_request(batch: Any, limits: Limits) -> Ack:
             break
         seqs.extend(range(first, last + 1))
     if count > limits.ack_batch_max:
-        raise exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
+        raise resource_exhausted(f"more than {limits.ack_batch_max} sequences in one acknowledgement")
     if not seqs:
         raise invalid("an acknowledgement of nothing")
     return Ack(batch.stream, batch.consumer, kind, seqs, batch.delay_ms, batch.incarnation)

@@ -35,7 +35,17 @@ from waymaker.server.statuses import NOT_OFFERED, abort
 from waymaker_core import requests as core
 from waymaker_core.effects import End, Event
 from waymaker_core.limits import Limits
-from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, exhausted, invalid
+from waymaker_core.outcomes import (
+    OK,
+    Answer,
+    CodeError,
+    Outcome,
+    Refusal,
+    RefusedError,
+    Status,
+    invalid,
+    resource_exhausted,
+)
 from waymaker_core.requests import Messages
 from waymaker_core.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
@@ -71,7 +81,7 @@ def _parsed(data: bytes, limits: Limits) -> Any:
     except (DecodeError, ValueError):
         raise invalid("a frame that is not valid") from None
     if frame is None:
-        raise exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame, or batches of too many parts")
+        raise resource_exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame, or batches of too many parts")
     return frame
 
 
@@ -404,7 +414,7 @@ class Session:
         work = len(frame.calls) + len(frame.publishes) + len(frame.acks)
         messages = sum([len(batch.payloads) for batch in frame.publishes])
         if messages > self._serving.limits.publish_batch_max:
-            raise exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
+            raise resource_exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
         if work:
             load = _Load(size + ITEM_COST_BYTES * work + MESSAGE_COST_BYTES * messages, work)
             self._used_bytes += load.cost_bytes
@@ -572,7 +582,7 @@ class Session:
         if message.id in self._subscriptions:
             raise invalid(f"subscription {message.id} exists already")
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
-            refusal = exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
+            refusal = resource_exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
             self.send(_Outgoing(wire.ended(message.id, "", refusal)))
             return
         subscription = _Subscription(self, message.id, message.reports)

@@ -6,7 +6,7 @@ from typing import Any
 
 from waymaker_core.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.node.restoring import Restoring
 from waymaker_core.records import ConsumerCreated, StreamDeleted, StreamUpdated
 from waymaker_sim.mutants.planting import Mutant, giving
@@ -80,6 +80,6 @@ CATALOG = {
         "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "will_be", _still_there,
     ),
     "delete-nobody": Mutant(
-        "a consumer whose deletion is confirmed is gone", ("lives apart",), Registry, "deleted", giving(None),
+        "a consumer whose deletion is confirmed is gone", ("lives apart",), ConsumerRegistry, "deleted", giving(None),
     ),
 }  # fmt: skip

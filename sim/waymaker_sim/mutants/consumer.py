@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import waymaker_core.consumer.consumers as consumers
+import waymaker_core.consumer.dispatch as taking
 import waymaker_core.consumer.pending as pending
 import waymaker_core.consumer.registry as registry
-import waymaker_core.consumer.taking as taking
 from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.consumer.answers import AckDecision
+from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending import Pending
-from waymaker_core.consumer.registry import Registry
-from waymaker_core.consumer.withholding import Withholding
+from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.limits import U64_MAX
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.inactive import Inactive
@@ -176,7 +176,7 @@ def _of_any_size(original: Any) -> Any:
 
 
 def _each_alone(original: Any) -> Any:
-    def created(self: Registry, record: ConsumerCreated) -> Group:
+    def created(self: ConsumerRegistry, record: ConsumerCreated) -> Group:
         if not isinstance(self._queue_groups, _Forgetful):
             self._queue_groups = _Forgetful(self._queue_groups)
         alone: Group = original(self, record)
@@ -285,7 +285,7 @@ CONSUMER = {
         Group, "replayed", _without_acks,
     ),
     "withhold-nothing": Mutant(
-        "on a work queue one holder keeps out the others", ("one holder",), Withholding, "hold", nothing,
+        "on a work queue one holder keeps out the others", ("one holder",), Claims, "claim", nothing,
     ),
     "nak-not-logged": Mutant(
         "a nak and an in-progress are records of the log", ("handed back", "dead letter once"),
@@ -336,14 +336,14 @@ CONSUMER = {
     ),
     "answer-any-size": Mutant(
         "an answer takes no more bytes than there is room for, but for its first message", ("within credit", "limits hold"),
-        Consumers, "take", _of_any_size,
+        Consumers, "dispatch", _of_any_size,
     ),
     "ignore-progress": Mutant(
         "a client that is still at it has its wait anew", ("one holder", "handed back"), Group, "extend", giving([]),
     ),
     "each-member-alone": Mutant(
         "the members of a queue group share one position", ("one holder", "delivery count", "no redelivery after ack"),
-        Registry, "created", _each_alone,
+        ConsumerRegistry, "created", _each_alone,
     ),
     "start-at-first": Mutant(
         "a consumer begins where its policy says", ("filter",), registry, "start_of", _from_the_first,

@@ -6,7 +6,7 @@ from typing import Any
 
 import waymaker_core.consumer.dead_letter as dead_letter
 import waymaker_core.node.deliveries as deliveries
-from waymaker_core.consumer.dead_letter import Undertaker
+from waymaker_core.consumer.dead_letter import DeadLetterBuilder
 from waymaker_core.consumer.group import Group
 from waymaker_core.records import DropRecord
 from waymaker_core.stream.stream import Stream
@@ -47,7 +47,7 @@ def _always_own(_: Any) -> Any:
 DEAD_LETTERS = {
     "lose-letters": Mutant(
         "what is given up leaves a dead letter where one is asked for", ("dead letter once",),
-        Undertaker, "letter", giving(None),
+        DeadLetterBuilder, "letter", giving(None),
     ),
     "double-letters": Mutant(
         "what is given up stays so after a restart", ("dead letter once", "monotone", "recovery twice"),
@@ -66,6 +66,6 @@ DEAD_LETTERS = {
     ),
     "letters-of-letters": Mutant(
         "a message that is a consumer's own dead letter gets no other one", ("dead letter once",),
-        Undertaker, "_is_own", _always_own,
+        DeadLetterBuilder, "_is_own", _always_own,
     ),
 }  # fmt: skip

@@ -11,7 +11,7 @@ import waymaker_core.stream.bounds as bounds
 import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention as retention
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.consumer.registry import Registry
+from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.node.retention import Retention
 from waymaker_core.node.streams import Streams
 from waymaker_core.node.timers import Timer
@@ -181,7 +181,7 @@ RETENTION = {
     ),
     "interest-of-the-committed": Mutant(
         "with interest retention a message stays for a consumer that is being created", ("acked survives",),
-        Registry, "beginning", giving([]), _slow_syncs,
+        ConsumerRegistry, "beginning", giving([]), _slow_syncs,
     ),
     "interest-never": Mutant(
         "with interest retention a message goes once every consumer is done with it", ("limits hold",),

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.group import Group
-from waymaker_core.consumer.withholding import Withholding
 
 
-def withholding_over(groups: list[Group], is_live: Callable[[int], bool]) -> Withholding:
+def claims_over(groups: list[Group], is_live: Callable[[int], bool]) -> Claims:
     """What these groups hold. Of two that have the same message out one keeps it, the one on its last attempt before
     others; at the other it is due.
 
     What a staged record took may have left the stream for another reason meanwhile; nobody holds it any more.
     """
-    withholding = Withholding()
-    held, shared = withholding.held, withholding.shared
+    claims = Claims()
+    held, shared = claims.claimed, claims.contended
     for group in groups:
         for entry in group.staged.entries():
-            for batch, mask in entry.held:
+            for batch, mask in entry.claimed:
                 held.add_all([seq for seq in batch.seqs_of(mask) if is_live(seq)])
-        for seq in group.passed.to_list():
+        for seq in group.skipped.to_list():
             shared.add(seq)
     for last_attempt in (True, False):
         for group in groups:
             for batch in group.pending.batches():
-                if not batch.holding:
+                if not batch.claiming:
                     batch.add_to(shared, batch.bits)
                 elif (batch.deliver_count >= group.config.max_deliver) == last_attempt:
                     taken = batch.mask_in(held, batch.bits)
@@ -39,24 +39,24 @@ def withholding_over(groups: list[Group], is_live: Callable[[int], bool]) -> Wit
                         group.pending.lose_hold(batch, taken)
                     if mine:
                         batch.add_to(held, mine)
-    return withholding
+    return claims
 
 
-def check_holders(withholding: Withholding, groups: list[Group], is_live: Callable[[int], bool]) -> None:
+def check_claims(claims: Claims, groups: list[Group], is_live: Callable[[int], bool]) -> None:
     """Assert that each message is held by one group at most, and that every eye on a message is known."""
-    holders: dict[int, int] = {}
+    claimants: dict[int, int] = {}
     for group in groups:
-        parts = [(batch, batch.bits) for batch in group.pending.batches() if batch.holding]
+        parts = [(batch, batch.bits) for batch in group.pending.batches() if batch.claiming]
         for entry in group.staged.entries():
-            parts.extend(entry.held)
+            parts.extend(entry.claimed)
         for batch, mask in parts:
             for seq in filter(is_live, batch.seqs_of(mask)):
-                assert seq not in holders, "a message is held by two groups"
-                holders[seq] = group.id
+                assert seq not in claimants, "a message is held by two groups"
+                claimants[seq] = group.id
         for batch in group.pending.batches():
-            if not batch.holding:
-                assert all(seq in withholding.shared for seq in batch.seqs_of(batch.bits))
-        assert all(seq in withholding.shared for seq in group.passed.to_list())
-    assert withholding.held.to_list() == sorted(holders)
-    withholding.held.check()
-    withholding.shared.check()
+            if not batch.claiming:
+                assert all(seq in claims.contended for seq in batch.seqs_of(batch.bits))
+        assert all(seq in claims.contended for seq in group.skipped.to_list())
+    assert claims.claimed.to_list() == sorted(claimants)
+    claims.claimed.check()
+    claims.contended.check()

@@ -14,41 +14,41 @@ from waymaker_core.consumer.batch import Part
 from waymaker_core.consumer.sequences import SeqSet
 
 
-class Withholding:
+class Claims:
     """What is held on one stream. `serial` grows whenever something was let go: time to look again."""
 
-    __slots__ = ("held", "shared", "serial")
+    __slots__ = ("claimed", "contended", "serial")
 
     def __init__(self) -> None:
-        self.held = SeqSet()
-        self.shared = SeqSet()
+        self.claimed = SeqSet()
+        self.contended = SeqSet()
         self.serial = 1
 
-    def hold(self, parts: list[Part]) -> None:
+    def claim(self, parts: list[Part]) -> None:
         """Deliveries hold their messages."""
         for batch, mask in parts:
-            batch.add_to(self.held, mask)
+            batch.add_to(self.claimed, mask)
 
     def release(self, parts: list[Part]) -> None:
         """Holders let go of messages they still have an eye on."""
         for batch, mask in parts:
-            batch.discard_from(self.held, mask)
-            batch.add_to(self.shared, mask)
+            batch.discard_from(self.claimed, mask)
+            batch.add_to(self.contended, mask)
         self.serial += 1
 
     def free(self, seqs: list[int]) -> None:
         """A holder is done with messages (ascending) that stay in the stream."""
-        self.held.discard_all(seqs)
+        self.claimed.discard_all(seqs)
         self.serial += 1
 
     def gone(self, seqs: list[int]) -> list[int]:
         """Messages (ascending) left the stream; those that another group may have an eye on."""
-        self.held.discard_all(seqs)
-        watched = self.shared.among(seqs)
-        self.shared.discard_all(watched)
+        self.claimed.discard_all(seqs)
+        watched = self.contended.among(seqs)
+        self.contended.discard_all(watched)
         return watched
 
     def gone_below(self, seq: int) -> None:
         """Everything below a sequence left the stream."""
-        self.held.drop_below(seq)
-        self.shared.drop_below(seq)
+        self.claimed.drop_below(seq)
+        self.contended.drop_below(seq)

@@ -14,21 +14,21 @@ from array import array
 from collections.abc import Iterable, Sequence
 
 from waymaker_core.configs import Retention
-from waymaker_core.consumer.answers import Spent
+from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.consumer.batch import Part
-from waymaker_core.consumer.dead_letter import Undertaker
+from waymaker_core.consumer.dead_letter import DeadLetterBuilder
 from waymaker_core.consumer.delivery import Event, State
+from waymaker_core.consumer.dispatch import within
 from waymaker_core.consumer.group import Found, Group
 from waymaker_core.consumer.source import Source
-from waymaker_core.consumer.taking import within
 from waymaker_core.records import DropRecord
 from waymaker_core.requests import Messages
 from waymaker_core.stream.answers import CopyDecision, Displaced, NeedBlocks
 
 
-def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> Spent | None:
+def begin_dead_lettering(group: Group, source: Source, max_messages: int, byte_max: int) -> ExhaustedMessages | None:
     """Spent messages of a group, at least one if there is any. Raises `NeedBlocks` before any change."""
-    parts = group.pending.spent(max_messages)
+    parts = group.pending.exhausted(max_messages)
     if not parts:
         return None
     seqs, counts = _columns(parts)
@@ -42,8 +42,8 @@ def hand_out(group: Group, source: Source, max_messages: int, byte_max: int) -> 
             whole = source.messages_at(seqs, counts)
         messages = within(whole, byte_max)
         del seqs[messages.count :], counts[messages.count :]
-    group.pending.happen(group.pending.find(seqs), Event.HANDED_OUT)
-    return Spent(group.id, array("Q", seqs), array("I", counts), messages)
+    group.pending.happen(group.pending.find(seqs), Event.DROP_BEGUN)
+    return ExhaustedMessages(group.id, array("Q", seqs), array("I", counts), messages)
 
 
 def without_attempts(parts: list[Part]) -> list[int]:
@@ -51,7 +51,7 @@ def without_attempts(parts: list[Part]) -> list[int]:
     seqs = [
         seq
         for batch, mask in parts
-        if batch.state is State.SPENT or batch.state is State.HANDED
+        if batch.state is State.EXHAUSTED or batch.state is State.DROPPING
         for seq in batch.seqs_of(mask & batch.bits)
     ]
     return sorted(dict.fromkeys(seqs))
@@ -63,52 +63,55 @@ def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
     return [seq for seq, _ in entries], [count for _, count in entries]
 
 
-def give_back(group: Group, spent: Spent) -> None:
+def abort_dead_lettering(group: Group, exhausted: ExhaustedMessages) -> None:
     """The drop could not go on: what is left of it will be handed out again."""
-    group.pending.happen(group.pending.find(spent.seqs.tolist()), Event.GIVEN_BACK)
+    group.pending.happen(group.pending.find(exhausted.seqs.tolist()), Event.DROP_ABORTED)
 
 
 def drop(
-    group: Group, members: list[int], spent: Spent, bodies: Sequence[bytes] | None, source: Source, wall_ms: int,
+    group: Group,
+    members: list[int],
+    exhausted: ExhaustedMessages,
+    bodies: Sequence[bytes] | None,
+    source: Source,
+    wall_ms: int,
     readers: Iterable[Group],
-) -> list[tuple[DropRecord, list[bytes]]]:  # fmt: skip
+) -> list[tuple[DropRecord, list[bytes]]]:
     """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id.
 
     `readers`: the groups of the stream; by interest no dead letter stays that none of them asks for.
     """
-    parts = [part for part in group.pending.find(spent.seqs.tolist()) if part[0].state is State.HANDED]
+    parts = [part for part in group.pending.find(exhausted.seqs.tolist()) if part[0].state is State.DROPPING]
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
     left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
     if bodies is None:
         return _decided(group, member, sorted(left), [], None)
-    undertaker = Undertaker(
+    builder = DeadLetterBuilder(
         source.config.name,
         group.members[member].config.name,
         group.config.deliver_group,
         [each.config.name for each in group.members.values()],
         group.config.dead_letter_subject,
     )
-    buried: list[int] = []
+    lettered: list[int] = []
     letters: list[bytes] = []
-    silent: list[int] = []
-    for seq, count, body in zip(spent.seqs, spent.counts, bodies, strict=True):
+    dropped: list[int] = []
+    for seq, count, body in zip(exhausted.seqs, exhausted.counts, bodies, strict=True):
         if seq in left:
-            letter = undertaker.letter(seq, count, body)
+            letter = builder.letter(seq, count, body)
             if letter is None:
-                silent.append(seq)
+                dropped.append(seq)
             else:
-                buried.append(seq)
+                lettered.append(seq)
                 letters.append(letter)
-    burial = _Burial(group, member, source, undertaker.subject, wall_ms)
-    if source.config.retention is not Retention.INTEREST or any(
-        _asks_for(each, undertaker.subject) for each in readers
-    ):
-        burial.bury(buried, letters)
-    decided = [*burial.decided, *_decided(group, member, silent, [], None)]
+    burial = _Burial(group, member, source, builder.subject, wall_ms)
+    if source.config.retention is not Retention.INTEREST or any(_asks_for(each, builder.subject) for each in readers):
+        burial.bury(lettered, letters)
+    decided = [*burial.decided, *_decided(group, member, dropped, [], None)]
     kept = group.pending.happen(
-        [part for part in group.pending.find(buried) if part[0].state is State.HANDED], Event.GIVEN_BACK
+        [part for part in group.pending.find(lettered) if part[0].state is State.DROPPING], Event.DROP_ABORTED
     )
-    spent.kept = sum(mask.bit_count() for _, mask in kept)
+    exhausted.kept = sum(mask.bit_count() for _, mask in kept)
     return decided
 
 

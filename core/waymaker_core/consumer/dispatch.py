@@ -7,11 +7,11 @@ are bounded, but for its first message.
 
 from __future__ import annotations
 
+from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.delivery import Event
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.sequences import ones, positions
 from waymaker_core.consumer.source import Source
-from waymaker_core.consumer.withholding import Withholding
 from waymaker_core.limits import U64_MAX
 from waymaker_core.requests import Messages, Run
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
@@ -20,11 +20,11 @@ _LOOK_AHEAD_MAX = 256
 """How many messages a search is asked for at most, beyond the room, where others before them had to be passed over."""
 
 
-def take(
+def dispatch(
     group: Group, source: Source, member: int, now_ns: int, max_messages: int, byte_max: int, pending_max: int
 ) -> Messages | None:
     """Deliver to a member. None where there is nothing to deliver now. Raises `NeedBlocks` before any change."""
-    held = group.withholding.held if group.withholding is not None else None
+    held = group.claims.claimed if group.claims is not None else None
     due = group.pending.due.first(max_messages, held) if group.pending.due else []
     again: Messages | None = None
     if due:
@@ -38,23 +38,23 @@ def take(
     room = min(max_messages - len(due), pending_max - group.pending.total)
     fresh: Messages | None = None
     if room > 0 and bytes_left > 0:
-        if held is None and not group.ahead and not group.passed:
-            fresh = _take_new(group, source, member, now_ns, room, bytes_left, not due)
+        if held is None and not group.acked_ahead and not group.skipped:
+            fresh = _dispatch_new(group, source, member, now_ns, room, bytes_left, not due)
         else:
-            fresh = _take_around(group, source, member, now_ns, room, bytes_left, not due)
+            fresh = _dispatch_around(group, source, member, now_ns, room, bytes_left, not due)
     # Nothing below can fail.
     if due:
         _redeliver(group, due, member, now_ns)
-    if group.withholding is not None:
+    if group.claims is not None:
         count = len(due) + (fresh.count if fresh is not None else 0)
-        if count < max_messages and not _anything_free(group, group.withholding):
-            group.idle_serial = group.withholding.serial
+        if count < max_messages and not _anything_free(group, group.claims):
+            group.idle_serial = group.claims.serial
     return _joined(again, fresh)
 
 
-def _anything_free(group: Group, withholding: Withholding) -> bool:
+def _anything_free(group: Group, claims: Claims) -> bool:
     """Whether something considered before could go out, held by nobody."""
-    return bool(group.pending.due.first(1, withholding.held) or group.passed.first(1, withholding.held))
+    return bool(group.pending.due.first(1, claims.claimed) or group.skipped.first(1, claims.claimed))
 
 
 def _next_counts(group: Group, due: list[int]) -> list[int]:
@@ -69,14 +69,14 @@ def _next_counts(group: Group, due: list[int]) -> list[int]:
 
 def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
     parts = group.pending.happen(
-        group.pending.find(due), Event.TAKEN, now_ns + group.ack_wait_ns, member, dispatch=group.dispatches
+        group.pending.find(due), Event.DISPATCHED, now_ns + group.ack_wait_ns, member, dispatch_id=group.dispatches
     )
     group.last_delivered = max(group.last_delivered, due[-1])
-    if group.withholding is not None:
-        group.withholding.hold(parts)
+    if group.claims is not None:
+        group.claims.claim(parts)
 
 
-def _take_new(
+def _dispatch_new(
     group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
     """Messages from the cursor on, with nobody to make way for."""
@@ -99,14 +99,14 @@ def _take_new(
     return messages
 
 
-def _take_around(
+def _dispatch_around(
     group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
     """Messages that were passed over and are free, then new ones, around what others hold and what is dealt with."""
-    held = group.withholding.held if group.withholding is not None else None
-    back = group.passed.first(room, held) if group.passed else []
+    held = group.claims.claimed if group.claims is not None else None
+    back = group.skipped.first(room, held) if group.skipped else []
     chosen = list(back)
-    passed: list[int] = []
+    skipped: list[int] = []
     cursor = group.cursor
     # At first no more than there is room for: what a search finds beyond it, the next delivery has to find again.
     count_max = room - len(chosen)
@@ -115,11 +115,11 @@ def _take_around(
         count_max = max(count_max, min(2 * count_max, _LOOK_AHEAD_MAX))
         for first, last in selection.ranges:
             count = last - first + 1
-            wanted = ones(count) & ~group.ahead.mask_of(first, count)
+            wanted = ones(count) & ~group.acked_ahead.mask_of(first, count)
             blocked = held.mask_of(first, count) & wanted if held is not None else 0
             chosen.extend([first + index for index in positions(wanted & ~blocked)])
             if blocked:
-                passed.extend([first + index for index in positions(blocked)])
+                skipped.extend([first + index for index in positions(blocked)])
         cursor = min(selection.next_seq, source.last_seq + 1)
     full = len(chosen) >= room
     del chosen[room:]
@@ -135,33 +135,33 @@ def _take_around(
     if full:
         # Considered is what was chosen, and not what lies behind it.
         cursor = max(group.cursor, chosen[-1] + 1) if chosen else group.cursor
-    _note_considered(group, cursor, passed)
+    _note_scanned(group, cursor, skipped)
     if not chosen or messages is None:
         return None
     for seq in back[: len(chosen)]:
-        group.passed.discard(seq)
-    _send_out(group, chosen, member, now_ns)
+        group.skipped.discard(seq)
+    _dispatch_chosen(group, chosen, member, now_ns)
     return messages
 
 
-def _note_considered(group: Group, cursor: int, passed: list[int]) -> None:
+def _note_scanned(group: Group, cursor: int, skipped: list[int]) -> None:
     """The cursor moves on, past messages that others hold."""
     group.cursor = max(group.cursor, cursor)
-    for seq in passed:
+    for seq in skipped:
         if seq < group.cursor:
-            group.passed.add(seq)
-            group.unlogged_passed.append(seq)
-            assert group.withholding is not None
-            group.withholding.shared.add(seq)
-    if group.ahead:
-        group.ahead.drop_below(group.cursor)
+            group.skipped.add(seq)
+            group.unlogged_skipped.append(seq)
+            assert group.claims is not None
+            group.claims.contended.add(seq)
+    if group.acked_ahead:
+        group.acked_ahead.drop_below(group.cursor)
 
 
-def _send_out(group: Group, chosen: list[int], member: int, now_ns: int) -> None:
+def _dispatch_chosen(group: Group, chosen: list[int], member: int, now_ns: int) -> None:
     group.pending.add(chosen, member, 1, now_ns + group.ack_wait_ns, group.dispatches)
     group.last_delivered = max(group.last_delivered, chosen[-1])
-    if group.withholding is not None:
-        group.withholding.held.add_all(chosen)
+    if group.claims is not None:
+        group.claims.claimed.add_all(chosen)
 
 
 def _listed(ranges: list[tuple[int, int]]) -> list[int]:
