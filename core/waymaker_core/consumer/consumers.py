@@ -324,7 +324,7 @@ class Consumers:
             record = AckRecord(consumer_id, term, seq_array(done), drop_seqs, drop_sizes)
         else:
             record = AckRecord(consumer_id, term, seq_array(done))
-        group.settle(found, record)
+        group.stage_done(found, record)
         self._changed[group.id] = group
         return AckDecision(record, depends_on_uncommitted=True, count=found.total)
 

@@ -163,5 +163,5 @@ def _decided(
     record = DropRecord(member, array("Q", seqs), None)
     if decision is not None:
         record = DropRecord(member, array("Q", seqs), decision.copies, decision.drop_seqs, decision.drop_sizes)
-    group.settle(Found(parts, [], len(seqs)), record)
+    group.stage_done(Found(parts, [], len(seqs)), record)
     return [(record, letters)]

@@ -178,7 +178,7 @@ class Group:
         found = source.select(seq, self.pattern, 1, 1)
         return bool(found.ranges) and found.ranges[0][0] == seq
 
-    def settle(self, found: Found, record: AckRecord | DropRecord) -> None:
+    def stage_done(self, found: Found, record: AckRecord | DropRecord) -> None:
         """A record for what was found is decided: until its commit these messages are neither out nor done."""
         for seq in found.unknown_acks:
             self.skipped.discard(seq)

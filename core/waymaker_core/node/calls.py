@@ -1,6 +1,6 @@
 """Calls: admitted by the authorize hook, given to their handler, answered with what the handler says or raises.
 
-A handler that cannot decide yet changes nothing and raises: `NeedBlocks` where an index must be read first, `AskLater`
+A handler that cannot decide yet changes nothing and raises: `NeedBlocks` where an index must be read first, `RetryLater`
 where a commit or a spare journal segment must come first. The call is then parked and handed to its handler again. Changes
 that must keep their order (publishes of one stream above all) wait in their stream's queue, behind one another; everything
 else waits for itself alone.
@@ -46,7 +46,7 @@ CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteCons
 """Calls whose failure may rest on what is decided and not committed."""
 
 
-class AskLater(Exception):
+class RetryLater(Exception):
     """Not now: ask again after the next commit, or when the journal has more room. Nothing was changed."""
 
 
@@ -76,9 +76,9 @@ class Calls:
         if refusal is not None:
             self._refuse(call, refusal)
         elif isinstance(request, ORDERED):
-            self._ask_in_order(self._stream_of(call), call)
+            self._attempt_in_order(self._stream_of(call), call)
         else:
-            self._ask(call)
+            self._attempt(call)
 
     def _may_park(self, call: Call) -> bool:
         state, size = self._state, parked_bytes(call)
@@ -100,7 +100,7 @@ class Calls:
 
     # ------------------------------------------------------------------ asking
 
-    def _ask(self, call: Call) -> None:
+    def _attempt(self, call: Call) -> None:
         """Hand a call to its handler; park it where that must wait."""
         try:
             self._handle(call)
@@ -108,13 +108,13 @@ class Calls:
             replica = self._stream_of(call)
             assert replica is not None
             if self._may_park(call):
-                retry, lost = partial(self._ask_again, call), partial(self._unreadable, call, replica)
+                retry, lost = partial(self._reattempt, call), partial(self._unreadable, call, replica)
                 self._indexes.load(replica, need.blocks, retry, lost)
-        except AskLater:
+        except RetryLater:
             if self._may_park(call):
                 self._later.append(call)
 
-    def _ask_again(self, call: Call) -> None:
+    def _reattempt(self, call: Call) -> None:
         """A parked call's index is there. `NeedBlocks` passes through: it then waits for more."""
         self._unpark(call)
         try:
@@ -122,11 +122,11 @@ class Calls:
         except NeedBlocks:
             self._park(call)
             raise
-        except AskLater:
+        except RetryLater:
             self._park(call)
             self._later.append(call)
 
-    def _ask_in_order(self, replica: StreamReplica | None, call: Call) -> None:
+    def _attempt_in_order(self, replica: StreamReplica | None, call: Call) -> None:
         """Hand over a change that must not overtake the ones of its stream that wait."""
         if replica is None:
             self._handle(call)
@@ -141,12 +141,12 @@ class Calls:
             if self._may_park(call):
                 replica.queue.append(call)
                 self._load_for_head(replica, need)
-        except AskLater:
+        except RetryLater:
             if self._may_park(call):
                 replica.queue.append(call)
                 self._queued[replica.id] = replica
 
-    def _ask_head(self, replica: StreamReplica) -> None:
+    def _attempt_queue_head(self, replica: StreamReplica) -> None:
         """Hand over a queue from its head on, as far as it goes. `NeedBlocks` passes through."""
         queue = replica.queue
         while queue:
@@ -157,35 +157,35 @@ class Calls:
             except NeedBlocks:
                 self._park(call)
                 raise
-            except AskLater:
+            except RetryLater:
                 self._park(call)
                 self._queued[replica.id] = replica
                 return
             queue.popleft()
 
-    def _ask_queue(self, replica: StreamReplica) -> None:
+    def _attempt_queue(self, replica: StreamReplica) -> None:
         try:
-            self._ask_head(replica)
+            self._attempt_queue_head(replica)
         except NeedBlocks as need:
             self._load_for_head(replica, need)
 
     def _load_for_head(self, replica: StreamReplica, need: NeedBlocks) -> None:
-        ask, lost = partial(self._ask_head, replica), partial(self._head_unreadable, replica)
+        ask, lost = partial(self._attempt_queue_head, replica), partial(self._head_unreadable, replica)
         self._indexes.load(replica, need.blocks, ask, lost)
 
-    def ask_later_ones(self) -> None:
+    def retry_parked(self) -> None:
         """There may be room now: ask again for what waits for it, in the order in which it came."""
         if not self._queued and not self._later:
             return
         queued, self._queued = self._queued, {}
         for replica in queued.values():
-            self._ask_queue(replica)
+            self._attempt_queue(replica)
         later, self._later = self._later, []
         for call in later:
             self._unpark(call)
-            self._ask(call)
+            self._attempt(call)
 
-    def ask_all_of(self, replica: StreamReplica) -> None:
+    def readmit_queue(self, replica: StreamReplica) -> None:
         """A stream is gone or quarantined: whatever waits in its queue hears so."""
         self._queued.pop(replica.id, None)
         while replica.queue:
@@ -259,7 +259,7 @@ class Calls:
             call = replica.queue.popleft()
             self._unpark(call)
             self._refuse(call, refusal)
-            self._ask_queue(replica)
+            self._attempt_queue(replica)
 
     def lost(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
         """Data of a stream could not be read: the refusal that says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from waymaker_core.inputs import Call
-from waymaker_core.node.calls import AskLater
+from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.commits import Commits, record_frame_bytes_max
 from waymaker_core.node.fetches import Fetches
 from waymaker_core.node.state import NodeState
@@ -51,7 +51,7 @@ class Consuming:
                 raise resource_exhausted(
                     f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
                 )
-            raise AskLater
+            raise RetryLater
 
     # ------------------------------------------------------------------ coming and going
 
@@ -128,7 +128,7 @@ class Consuming:
             state.reply(call.token, Answer(OK, "", nothing))
             return
         state.count_delivery(messages)
-        state.touch(replica)
+        state.mark_dirty(replica)
         self._fetches.add(call.token, replica, consumer_id, messages)
         state.reply_messages(call.token, replica, messages)
 
@@ -179,6 +179,6 @@ class Consuming:
         if request.kind in {AckKind.NAK, AckKind.IN_PROGRESS}:
             if request.kind is AckKind.NAK:
                 state.stats.naked_messages += decision.count
-            state.touch(replica)
+            state.mark_dirty(replica)
         if decision.count and request.kind is not AckKind.IN_PROGRESS:
             self._subscriptions.answered(replica, request.seqs)

@@ -52,20 +52,20 @@ class Deliveries:
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             replica.consumers.expire(self._state.now)
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
 
     def retry(self, stream_id: int) -> None:
         """Dead letters that had to wait are tried again."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
 
     def retry_kept(self, stream_id: int) -> None:
         """What was kept, since its dead letters would not have stayed, is tried again."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             replica.consumers.retry_kept()
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
 
     def try_again(self) -> None:
         """There may be room now."""
@@ -74,9 +74,9 @@ class Deliveries:
             replica = self._state.replicas.get(stream_id)
             if replica is not None and replica.damage is None:
                 self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
-                self._state.touch(replica)
+                self._state.mark_dirty(replica)
 
-    def settle(self, replica: StreamReplica) -> None:
+    def process_dirty(self, replica: StreamReplica) -> None:
         """Something of a stream changed: give up what is spent, and wake at its next expiry."""
         consumers, timers = replica.consumers, self._state.timers
         if (
@@ -106,7 +106,7 @@ class Deliveries:
         if self._serves(replica):
             self._hand_out(replica)
         replica.dropping -= 1
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)
 
     def _hand_out(self, replica: StreamReplica) -> None:
         limits = self._state.limits
@@ -161,7 +161,7 @@ class Deliveries:
         replica.dropping -= 1
         if exhausted.kept:
             self._note_kept(replica, exhausted.kept)
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)
 
     def _note_kept(self, replica: StreamReplica, count: int) -> None:
         self._state.stats.dead_letters_kept_back += count
@@ -176,7 +176,7 @@ class Deliveries:
         replica.consumers.abort_dead_lettering(exhausted)
         replica.dropping -= 1
         self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)
 
     def _not_read(self, replica: StreamReplica, exhausted: ExhaustedMessages, failure: DiskFailure) -> None:
         if not self._serves(replica):
@@ -189,7 +189,7 @@ class Deliveries:
         replica.dropping -= 1
         if self._serves(replica):
             self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
             self._calls.lost(replica, failure)
 
     def _serves(self, replica: StreamReplica) -> bool:

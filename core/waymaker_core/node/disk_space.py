@@ -62,7 +62,7 @@ class DiskSpace:
                 self._state.log("error", "disk_full")
             else:
                 self._state.log("info", "disk_has_room")
-            self._calls.ask_later_ones()
+            self._calls.retry_parked()
 
     def retry(self) -> None:
         """The pause is over."""

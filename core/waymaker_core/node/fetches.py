@@ -38,7 +38,7 @@ class Fetches:
             for sent in unreported.rest():
                 replica.consumers.reported(consumer_id, sent.dispatch_id, sent.seqs)
             replica.consumers.inactivity.used(consumer_id, self._state.now)
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
 
     def cancel(self, token: Token) -> None:
         """It did not, and will not."""
@@ -47,7 +47,7 @@ class Fetches:
             replica, consumer_id, unreported = found
             for sent in unreported.rest():
                 replica.consumers.returned(consumer_id, sent.dispatch_id, sent.seqs)
-            self._state.touch(replica)
+            self._state.mark_dirty(replica)
 
     def forget(self, token: Token) -> None:
         """It could not be read, and was given back already."""

@@ -42,7 +42,7 @@ class Inactive:
                 replica.consumers.inactivity.put_off(consumer_id, state.now.mono_ns + RETRY_NS)
             else:
                 self._delete(replica, consumer_id)
-        state.touch(replica)
+        state.mark_dirty(replica)
 
     def _must_wait(self, replica: StreamReplica, consumer_id: ConsumerId) -> bool:
         """Return True while a client may be waiting for the server, or while nothing can be decided."""

@@ -88,7 +88,7 @@ class Node:
         for replica in state.replicas.values():
             if replica.damage is None:
                 shared_files.note(replica)
-                state.touch(replica)
+                state.mark_dirty(replica)
 
     def _handlers(self) -> dict[type, Handler]:
         """Which part answers which call."""
@@ -137,16 +137,16 @@ class Node:
         state.work.renew(state.limits.search_entries_max)
         self._retention.look_at_clock(now)
         for event in inputs:
-            self._take(event)
+            self._process_input(event)
         for timer, key in state.timers.take_due(now.mono_ns):
-            self._ring(timer, key)
+            self._fire_timer(timer, key)
         self._indexes.resume()
-        self._settle()
+        self._process_dirty()
         self._subscriptions.serve()
-        self._settle()
+        self._process_dirty()
         self._commits.flush()
         self._retry_on_capacity()
-        self._settle()
+        self._process_dirty()
         self._checkpoints.wake()
         self._space.wake()
         self._garbage.collect()
@@ -171,7 +171,7 @@ class Node:
 
     # ------------------------------------------------------------------ what happened
 
-    def _take(self, event: Input) -> None:
+    def _process_input(self, event: Input) -> None:
         """One input to the part that it is for."""
         kind = type(event)
         if kind is Call:
@@ -212,7 +212,7 @@ class Node:
         """`requests.WatchStreams`."""
         self._watchers.add(call.token)
 
-    def _ring(self, timer: Timer, key: int) -> None:
+    def _fire_timer(self, timer: Timer, key: int) -> None:
         """One timer to the part that set it."""
         rings: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire,
@@ -229,16 +229,16 @@ class Node:
 
     # ------------------------------------------------------------------ what follows
 
-    def _settle(self) -> None:
+    def _process_dirty(self) -> None:
         """Look once at every stream that changed: what it gives up, who it wakes, when it is to be looked at again."""
         state = self._state
-        while state.touched:
-            touched, state.touched = state.touched, {}
+        while state.dirty:
+            touched, state.dirty = state.dirty, {}
             for stream_id, replica in touched.items():
                 if state.replicas.get(stream_id) is replica and replica.damage is None and not replica.entry.importing:
-                    self._deliveries.settle(replica)
+                    self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
-                    self._retention.settle(replica)
+                    self._retention.process_dirty(replica)
                     self._subscriptions.wake(replica)
 
     def _retry_on_capacity(self) -> None:
@@ -246,7 +246,7 @@ class Node:
         changes = self._commits.capacity_changes
         if changes != self._capacity_changes:
             self._capacity_changes = changes
-            self._calls.ask_later_ones()
+            self._calls.retry_parked()
             self._deliveries.try_again()
 
     def _delete_orphans(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from waymaker_core.inputs import Call
-from waymaker_core.node.calls import AskLater
+from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.commits import Commits
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -77,5 +77,5 @@ class Publishing:
         elif not commits.has_free_space_for(bound, ordinary=True):
             if state.stats.disk_full:
                 raise resource_exhausted(f"{state.no_room_because}; nothing was stored")
-            raise AskLater
+            raise RetryLater
         return bound

@@ -53,7 +53,7 @@ class Quarantine:
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
         self._subscriptions.end_stream(replica, "", damage.refusal(replica.name))
-        self._calls.ask_all_of(replica)
+        self._calls.readmit_queue(replica)
         self._calls.answer_last_naks(replica)
 
     def unreadable(self, event: Unreadable) -> None:
@@ -93,4 +93,4 @@ class Quarantine:
         """Nobody got these deliveries."""
         for messages in event.unsent:
             replica.consumers.not_sent(messages)
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)

@@ -45,9 +45,9 @@ class Retention:
         elif abs(skew_ms - self._skew_ms) >= self._state.limits.retention_interval_ms // 2:
             self._skew_ms = skew_ms
             for key in self._state.timers.armed(Timer.AGE):
-                self.settle(self._state.replicas[StreamId(key)])
+                self.process_dirty(self._state.replicas[StreamId(key)])
 
-    def settle(self, replica: StreamReplica) -> None:
+    def process_dirty(self, replica: StreamReplica) -> None:
         """Something of a stream changed: when is it to be judged?"""
         if replica.stream.config.retention is RetentionKind.INTEREST:
             if replica.stream.count and self._state.timers.deadline(Timer.AGE, replica.id) is None:
@@ -100,4 +100,4 @@ class Retention:
         if self._state.replicas.get(replica.id) is replica:
             self._calls.lost(replica, failure)
             if replica.damage is None:
-                self.settle(replica)
+                self.process_dirty(replica)

@@ -46,7 +46,7 @@ class NodeState:
         self.timers = Timers()
         self.jobs = Jobs()
         self.work = Work(self.limits.search_entries_max)
-        self.touched: dict[StreamId, StreamReplica] = {}
+        self.dirty: dict[StreamId, StreamReplica] = {}
         """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
         self._read_for: dict[Token, StreamId] = {}
         self._ended: dict[Token, StreamId] = {}
@@ -88,9 +88,9 @@ class NodeState:
         """Tell the operator."""
         self.effects.append(Log(level, event, fields))
 
-    def touch(self, replica: StreamReplica) -> None:
+    def mark_dirty(self, replica: StreamReplica) -> None:
         """Something of this stream changed."""
-        self.touched[replica.id] = replica
+        self.dirty[replica.id] = replica
 
     def count_delivery(self, messages: Messages) -> None:
         """Messages left for a reader."""

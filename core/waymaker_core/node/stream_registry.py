@@ -141,7 +141,7 @@ class StreamRegistry:
                 ahead_ms=clock_ms - replica.stream.clock_ms, server_time_ms=replica.stream.clock_ms,
             )  # fmt: skip
         self.changed[replica.id] = replica
-        state.touched[replica.id] = replica
+        state.dirty[replica.id] = replica
         released = replica.stream.take_released()
         if released:
             self._garbage.add(replica, released)
@@ -178,7 +178,7 @@ class StreamRegistry:
             # By interest it may be the reader that dead letters wait for.
             replica.consumers.retry_kept()
             self.catalog_changed = True
-            self._tell(replica, EventKind.CONSUMER_CREATED, record.config.name)
+            self._notify_watchers(replica, EventKind.CONSUMER_CREATED, record.config.name)
 
     def _consumer_deleted(self, replica: StreamReplica, record: ConsumerDeleted, item: PendingRecord) -> None:
         consumer_id = ConsumerId(record.consumer_id)
@@ -187,12 +187,12 @@ class StreamRegistry:
         replica.stream.apply(item.position, record, None)
         replica.consumers.apply(record)
         self._subscriptions.end_consumer(replica, consumer_id, "consumer_deleted")
-        self._tell(replica, EventKind.CONSUMER_DELETED, name)
+        self._notify_watchers(replica, EventKind.CONSUMER_DELETED, name)
 
-    def _tell(self, replica: StreamReplica, kind: EventKind, consumer: str = "") -> None:
+    def _notify_watchers(self, replica: StreamReplica, kind: EventKind, consumer: str = "") -> None:
         if not replica.entry.importing:
             state = self._state
-            self._watchers.tell(kind, replica.name, consumer, state.now.wall_ms, state.effects)
+            self._watchers.notify(kind, replica.name, consumer, state.now.wall_ms, state.effects)
 
     # ------------------------------------------------------------------ the catalogue's records
 
@@ -209,7 +209,7 @@ class StreamRegistry:
         if isinstance(record, StreamCreated):
             replica = make_replica(catalog.entries[stream_id], state)
             state.replicas[stream_id] = replica
-            self._tell(replica, EventKind.STREAM_CREATED)
+            self._notify_watchers(replica, EventKind.STREAM_CREATED)
         elif replica is None:
             return
         elif isinstance(record, StreamDeleted):
@@ -220,20 +220,20 @@ class StreamRegistry:
             replica.consumers.retry_kept()
             if replica.config_decided is record.config:
                 replica.config_decided = None
-            self._tell(replica, EventKind.STREAM_UPDATED)
+            self._notify_watchers(replica, EventKind.STREAM_UPDATED)
         else:
             replica.stream.open_at(record.last_seq)
             replica.consumers.resume(state.now, complete=True)
             self.import_heads.pop(stream_id, None)
-            self._tell(replica, EventKind.STREAM_CREATED)
+            self._notify_watchers(replica, EventKind.STREAM_CREATED)
         self.changed[stream_id] = replica
-        state.touched[stream_id] = replica
+        state.dirty[stream_id] = replica
 
     def _ended(self, replica: StreamReplica) -> None:
         """A life is over: nobody finds it any more, and what it held on disk goes."""
         state = self._state
         del state.replicas[replica.id]
-        self._tell(replica, EventKind.STREAM_DELETED)
+        self._notify_watchers(replica, EventKind.STREAM_DELETED)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
@@ -245,7 +245,7 @@ class StreamRegistry:
         self.ended[replica.id] = None
         self.dead_bytes += replica.stream.bytes
         self.import_heads.pop(replica.id, None)
-        self._calls.ask_all_of(replica)
+        self._calls.readmit_queue(replica)
         self._calls.answer_last_naks(replica)
         self._garbage.add(replica, [*replica.stream.take_released(), *replica.stream.files(), *replica.memory_ends])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from waymaker_core.inputs import Call
-from waymaker_core.node.calls import AskLater
+from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.commits import Commits, PendingRecord, record_frame_bytes_max
 from waymaker_core.node.state import NodeState
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -61,7 +61,7 @@ class Streams:
                 raise resource_exhausted(
                     f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
                 )
-            raise AskLater
+            raise RetryLater
 
     # ------------------------------------------------------------------ lifecycle
 

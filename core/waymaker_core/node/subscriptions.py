@@ -111,7 +111,7 @@ class Subscriptions:
             replica.consumers.returned(subscription.consumer_id, dispatch_id, [seq])
         subscription.unanswered.clear()
         replica.consumers.inactivity.used(subscription.consumer_id, self._state.now)
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)
         subscribers = subscription.replica.subscribers
         of_consumer = subscribers[subscription.consumer_id]
         of_consumer.remove(subscription)
@@ -147,7 +147,7 @@ class Subscriptions:
             if reached:
                 replica.consumers.reported(consumer_id, sent.dispatch_id, reached)
         self._advance(subscription)
-        self._state.touch(replica)
+        self._state.mark_dirty(replica)
         if replica.consumers.has_work(consumer_id, self._state.now):
             self._make_ready(replica, consumer_id)
         else:
@@ -256,7 +256,7 @@ class Subscriptions:
         subscription.unreported.add(messages)
         state.count_delivery(messages)
         state.effects.append(Deliver(subscription.token, messages))
-        state.touch(replica)
+        state.mark_dirty(replica)
         self._make_ready(replica, consumer_id)
 
     def _lost(self, replica: StreamReplica, consumer_id: ConsumerId, failure: DiskFailure) -> None:

@@ -50,7 +50,7 @@ class Watchers:
         watcher.credit += messages
         self._send(token, watcher, effects)
 
-    def tell(self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect]) -> None:
+    def notify(self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect]) -> None:
         """Something happened, and is committed."""
         for token, watcher in self._watchers.items():
             if len(watcher.events) == self._events_max:
