@@ -69,13 +69,13 @@ def read_all(files: dict[str, bytes]) -> bool:
     """Recover and verify. Whether recovery came to an end."""
     verified = opened = False
     try:
-        verified = not disk_of(files).drive(verify(Restoring(LIMITS), LIMITS)).damaged
+        verified = not disk_of(files).drive(verify(Restoring(LIMITS), LIMITS)).has_damage
     except (StoreRefused, DiskFailure):
         pass
     try:
         restoring = Restoring(LIMITS)
         disk_of(files).drive(recover(restoring, LIMITS, bytes(16)))
-        restoring.finish()
+        restoring.finish_restore()
         opened = True
     except (StoreRefused, DiskFailure):
         pass

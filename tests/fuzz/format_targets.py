@@ -188,7 +188,7 @@ def run_snapshot(data: bytes) -> None:
         for _, path in restoring.files():
             assert isinstance(path, str)
         sound = [*restoring.indexes(), *restoring.chunks()]
-        restoring.finish()
+        restoring.finish_restore()
     except (CorruptRecord, UnknownVersion):
         return
     assert all(isinstance(chunk.path, str) for _, chunk in sound)

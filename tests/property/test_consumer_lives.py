@@ -76,11 +76,11 @@ def test_a_creation_on_its_way_counts_for_later_decisions() -> None:
     with pytest.raises(RefusedError):
         w.consumers.decide_create(ConsumerId(51), consumer("d"), 6)
     with pytest.raises(CodeError):
-        w.consumers.find("c")
+        w.consumers.find_consumer_id("c")
     assert decision.record is not None
     w.decide(decision.record)
     w.commit()
-    assert w.consumers.find("c") == 50
+    assert w.consumers.find_consumer_id("c") == 50
 
 
 def test_a_consumer_created_anew_is_another_one() -> None:
@@ -91,14 +91,14 @@ def test_a_consumer_created_anew_is_another_one() -> None:
     record = w.consumers.decide_delete("c")
     w.decide(record)
     with pytest.raises(CodeError):
-        w.consumers.find("c")
+        w.consumers.find_consumer_id("c")
     with pytest.raises(CodeError):
         w.consumers.decide_delete("c")
     decision = w.consumers.decide_create(ConsumerId(50), consumer(), 6)
     assert decision.record is not None
     w.decide(decision.record)
     w.commit()
-    assert not w.consumers.exists(first) and w.consumers.find("c") == 50
+    assert not w.consumers.exists(first) and w.consumers.find_consumer_id("c") == 50
     assert w.fetch(ConsumerId(50), 5) == [(1, 1), (2, 1)]
     w.check()
 
@@ -195,7 +195,7 @@ def test_the_last_member_ends_the_group() -> None:
     w = world()
     w.publish(*["a"] * 4)
     w.create(consumer("one", deliver_group="g"))
-    w.fetch(w.consumers.find("one"), 4)
+    w.fetch(w.consumers.find_consumer_id("one"), 4)
     w.delete("one")
     again = w.create(consumer("two", deliver_group="g"))
     assert w.fetch(again, 9) == [(1, 1), (2, 1), (3, 1), (4, 1)]

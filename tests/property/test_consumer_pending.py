@@ -104,7 +104,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         seqs = self.some(data)
-        parts = self.real.find(seqs)
+        parts = self.real.find_parts(seqs)
         found = sorted(seq for batch, mask in parts for seq in batch.seqs_of(mask))
         assert found == [seq for seq in seqs if seq in self.model]
         self.real.remove(parts)
@@ -129,7 +129,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     )
     def nak_or_extend(self, data: st.DataObject, event: Event, wait: int, holding: bool) -> None:
         seqs = self.some(data)
-        changed = self.real.happen(self.real.find(seqs), event, self.now + wait, holding=holding)
+        changed = self.real.happen(self.real.find_parts(seqs), event, self.now + wait, holding=holding)
         expected = []
         for seq in seqs:
             entry = self.model.get(seq)
@@ -221,7 +221,9 @@ class PendingAgainstEntries(RuleBasedStateMachine):
         due = self.real.due.first(limit)
         assert due == sorted(seq for seq, entry in self.model.items() if entry.state is State.DUE)[:limit]
         if due:
-            self.real.happen(self.real.find(due), Event.DISPATCHED, self.now + wait, member, dispatch_id=dispatch_id)
+            self.real.happen(
+                self.real.find_parts(due), Event.DISPATCHED, self.now + wait, member, dispatch_id=dispatch_id
+            )
         for seq in due:
             entry = self.model[seq]
             entry.count += 1
@@ -244,7 +246,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
         seqs = self.some(data)
-        self.real.happen(self.real.find(seqs), Event.DROP_ABORTED)
+        self.real.happen(self.real.find_parts(seqs), Event.DROP_ABORTED)
         for seq in seqs:
             if seq in self.model and self.model[seq].state is State.DROPPING:
                 self.model[seq].state = State.EXHAUSTED
@@ -304,7 +306,7 @@ def test_a_delivery_with_gaps_becomes_batches_that_hold_just_its_messages(step: 
     pending.add(seqs, 1, 1, 10)
     pending.check()
     assert [seq for batch in pending.batches() for seq in batch.seqs_of(batch.bits)] == seqs
-    assert pending.find([seq + 1 for seq in seqs]) == []
+    assert pending.find_parts([seq + 1 for seq in seqs]) == []
 
 
 def test_a_million_deliveries_settled_one_by_one_from_the_back_leave_nothing_behind() -> None:
@@ -314,8 +316,8 @@ def test_a_million_deliveries_settled_one_by_one_from_the_back_leave_nothing_beh
     assert pending.total == 1_000_000
     for last in range(1_000_000, 0, -10_000):
         seqs = list(range(last - 9_999, last + 1))
-        pending.remove(pending.find(seqs[::2]))
-        pending.remove(pending.find(seqs[1::2]))
+        pending.remove(pending.find_parts(seqs[::2]))
+        pending.remove(pending.find_parts(seqs[1::2]))
     assert pending.total == 0
     assert pending.next_deadline() is None
     pending.check()
@@ -325,7 +327,7 @@ def test_extending_for_ever_costs_no_memory() -> None:
     pending = Pending(5)
     pending.add_range(1, 10, 1, 1, 100)
     for beat in range(5_000):
-        pending.happen(pending.find([3, 5]), Event.EXTENDED, 1_000 + beat)
+        pending.happen(pending.find_parts([3, 5]), Event.EXTENDED, 1_000 + beat)
     assert len(pending._deadlines) < 300
     assert len(pending.unlogged) < 300
     pending.check()

@@ -333,7 +333,7 @@ def test_a_tail_that_is_cut_off_leaves_no_trace() -> None:
     w.stream.discard_uncommitted()
     w.overlay = []
     w.check()
-    assert w.consumers.find("one") == one
+    assert w.consumers.find_consumer_id("one") == one
     assert w.ack(one, 1, 3) == 2
     w.now_ms += 100
     assert w.fetch(one, 9) == [(2, 2), (5, 1)]
@@ -349,14 +349,14 @@ def test_consumers_can_be_carried_into_another_log() -> None:
     w.fetch(other, 9)
     w.answer(one, NAK, [2])
     w.fetch(one, 1)
-    old = [w.consumers.info(w.consumers.find(name)) for name in ("one", "two", "other")]
+    old = [w.consumers.info(w.consumers.find_consumer_id(name)) for name in ("one", "two", "other")]
     records = w.consumers.import_records(w.consumers.snapshot(w.now), 100)
     fresh = Consumers(w.stream, w.limits)
     for record in records:
         fresh.apply(record)
     fresh.resume(w.now, complete=True)
     fresh.check()
-    new = [fresh.info(fresh.find(name)) for name in ("one", "two", "other")]
+    new = [fresh.info(fresh.find_consumer_id(name)) for name in ("one", "two", "other")]
     for before, after in zip(old, new, strict=True):
         assert after.consumer_id >= 100
         for field in ("config", "ack_floor", "last_delivered", "created_ms", "redelivered_dropped", "pending", "lag"):

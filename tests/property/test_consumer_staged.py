@@ -50,8 +50,8 @@ def test_a_member_that_is_only_decided_binds_the_next_one() -> None:
     w.commit()
     w.check()
     w.publish("a", "a")
-    assert w.fetch(w.consumers.find("one"), 1) == [(1, 1)]
-    assert w.fetch(w.consumers.find("two"), 9) == [(2, 1)]
+    assert w.fetch(w.consumers.find_consumer_id("one"), 1) == [(1, 1)]
+    assert w.fetch(w.consumers.find_consumer_id("two"), 9) == [(2, 1)]
 
 
 def test_a_group_whose_end_is_decided_binds_nobody() -> None:
@@ -63,7 +63,7 @@ def test_a_group_whose_end_is_decided_binds_nobody() -> None:
         w.consumers.decide_create(ConsumerId(99), consumer("three", deliver_group="g"), 5)
     w.commit()
     w.check()
-    assert w.consumers.info(w.consumers.find("two")).config.max_deliver == 3
+    assert w.consumers.info(w.consumers.find_consumer_id("two")).config.max_deliver == 3
 
 
 def test_a_consumer_may_be_deleted_and_made_anew_before_it_was_committed() -> None:
@@ -74,7 +74,7 @@ def test_a_consumer_may_be_deleted_and_made_anew_before_it_was_committed() -> No
     for _ in range(3):
         w.commit(1)
         w.check()
-    assert w.consumers.find("c") == second
+    assert w.consumers.find_consumer_id("c") == second
     assert w.consumers.info(second).config.max_deliver == 3
 
 
@@ -87,7 +87,7 @@ def test_a_record_of_a_life_that_is_over_takes_only_its_messages() -> None:
     w.decide(ConsumerDeleted(99))
     w.commit()
     w.stream.check()
-    assert w.consumers.find("c") == c
+    assert w.consumers.find_consumer_id("c") == c
 
 
 def test_a_delivery_of_a_life_that_is_over_is_passed_over_in_replay() -> None:
@@ -223,7 +223,7 @@ def test_a_deadline_that_was_set_twice_passes_once_when_its_member_leaves() -> N
     pending = Pending(3)
     pending.add([1, 2], 7, 1, 100)
     for _ in range(2):
-        pending.happen(pending.find([1, 2]), Event.EXTENDED, 200)
+        pending.happen(pending.find_parts([1, 2]), Event.EXTENDED, 200)
     pending.leave(7)
     pending.check()
     assert pending.due.to_list() == [1, 2]
@@ -234,7 +234,7 @@ def test_nothing_has_no_shape_and_what_lies_behind_a_batch_is_not_in_it() -> Non
     assert shapes_of([]) == []
     pending = Pending(3)
     pending.add([1, 1_000_000, 3_000_000], 7, 1, 100)
-    ((batch, mask),) = pending.find([1_000_000])
+    ((batch, mask),) = pending.find_parts([1_000_000])
     assert batch.seqs_of(mask) == [1_000_000]
     assert batch.mask_of([2_000_000, 3_000_000, 4_000_000]) == 0b100
 
@@ -252,7 +252,9 @@ def test_consumers_that_are_carried_over_pass_what_is_out_elsewhere_over_once() 
         fresh.apply(record)
     fresh.resume(w.now)
     fresh.check()
-    assert expanded(fresh.dispatch(fresh.find("c"), w.now, 9, 1 << 40)) == [(2, 1)], "the first is out, not passed over"
+    assert expanded(fresh.dispatch(fresh.find_consumer_id("c"), w.now, 9, 1 << 40)) == [(2, 1)], (
+        "the first is out, not passed over"
+    )
 
 
 def test_what_a_consumer_on_its_way_wants_is_of_interest_already() -> None:

@@ -130,16 +130,16 @@ def restored(state: object) -> Consumers:
 )
 def test_consumers_whose_snapshot_is_none_are_refused(path: Path, new: object, problem: str) -> None:
     state = consumers_state()
-    assert restored(state).info(restored(state).find("c")).pending == 2
+    assert restored(state).info(restored(state).find_consumer_id("c")).pending == 2
     with pytest.raises(ValueError, match=problem):
         restored(changed(state, path, new))
 
 
 def test_what_is_out_and_passed_at_once_is_out_and_an_empty_delivery_is_none() -> None:
     doubled = changed(consumers_state(), PASSED, column("Q", 1, 3))
-    assert restored(doubled).info(restored(doubled).find("c")).pending == 2
+    assert restored(doubled).info(restored(doubled).find_consumer_id("c")).pending == 2
     nothing = restored(changed(consumers_state(), OUT, [[2, 1, 5, 5, True, b""]]))
-    assert nothing.info(nothing.find("c")).pending == 0
+    assert nothing.info(nothing.find_consumer_id("c")).pending == 0
 
 
 def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() -> None:
@@ -155,7 +155,12 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
     for record in w.consumers.import_records(w.consumers.snapshot(w.now), 100):
         carried.apply(record)
     carried.resume(w.now, complete=True)
-    assert expanded(carried.dispatch(carried.find("c"), w.now, 9, 1 << 40)) == [(1, 1), (2, 1), (4, 1), (5, 1)]
+    assert expanded(carried.dispatch(carried.find_consumer_id("c"), w.now, 9, 1 << 40)) == [
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (5, 1),
+    ]
     w.take_snapshot()
     w.restart()
     w.check()

@@ -56,7 +56,7 @@ def open_or_refuse(disk: MemoryDisk) -> tuple[History, Recovered] | StoreRefused
 def test_an_undamaged_directory_has_nothing_to_report(seed: int) -> None:
     disk, story, held, _ = stopped(seed)
     history, report = check(disk)
-    assert not report.damaged
+    assert not report.has_damage
     assert all(finding.path.startswith("tails/") for finding in report.findings)
     assert history.story() == story
     opened, recovered = open_directory(disk)
@@ -78,7 +78,7 @@ def test_a_flipped_bit_in_the_journal_is_named(seed: int, data: st.DataObject) -
     if isinstance(outcome, StoreRefused):
         assert isinstance(outcome, CorruptStore | UnknownStoreVersion)
         assert path in (outcome.path, *outcome.detail.split())
-        assert report.damaged
+        assert report.has_damage
         return
     history, recovered = outcome
     assert recovered.quarantines or recovered.warnings

@@ -43,7 +43,7 @@ def test_the_present_format_has_its_golden_directory() -> None:
 @pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
 def test_a_golden_directory_is_sound(released: Path, kind: str) -> None:
     report = check(load(released / kind))
-    assert not report.damaged
+    assert not report.has_damage
     assert report.messages > 0
     assert any("torn tail" in finding.detail for finding in report.findings) == (kind == "torn")
 
@@ -57,7 +57,7 @@ def test_a_golden_directory_says_what_it_said(released: Path, kind: str, limits:
     server.publish("quiet", b"life goes on")
     server.lose_power()
     assert server.all("quiet")[-1][2] == b"life goes on"
-    assert not check(server.disk).damaged
+    assert not check(server.disk).has_damage
 
 
 @pytest.mark.parametrize("released", RELEASED, ids=lambda path: path.name)

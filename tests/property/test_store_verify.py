@@ -81,7 +81,7 @@ def test_every_damaged_record_of_a_stream_is_a_finding_of_its_own() -> None:
         disk.flip(path, 8 * (offset + HEADER_BYTES))
     report = check(disk)
     assert [(found.path, found.offset, found.stream_id) for found in report.findings] == [(*at, 1) for at in places[:2]]
-    assert report.damaged
+    assert report.has_damage
     history, recovered = open_directory(disk)
     assert [quarantine.stream_id for quarantine in recovered.quarantines] == [1]
     assert history.story()[2] == [1]
@@ -97,7 +97,7 @@ def test_damage_in_a_stream_that_was_deleted_later_takes_nothing_away() -> None:
     disk.flip(path, 8 * (offset + HEADER_BYTES))
     report = check(disk)
     assert [(found.path, found.offset, found.harmless) for found in report.findings] == [(path, offset, True)]
-    assert not report.damaged
+    assert not report.has_damage
     _, recovered = open_directory(disk)
     assert recovered.quarantines == []
     assert [path in warning and "deleted since" in warning for warning in recovered.warnings] == [True]
@@ -172,7 +172,7 @@ def test_verification_ends_where_no_segment_behind_the_damage_says_how_it_goes_o
     del disk.names[second.path]
     disk.flip(third.path, 8 * 20)
     report = check(disk)
-    assert report.damaged
+    assert report.has_damage
     assert (first.path, first.end) in [(found.path, found.offset) for found in report.findings]
     with pytest.raises(CorruptStore):
         open_directory(disk)
@@ -234,7 +234,7 @@ def test_a_foreign_file_is_mentioned_and_left_alone() -> None:
     for path in foreign:
         disk.perform(Write(path, 0, [b"mine"]))
     report = check(disk)
-    assert not report.damaged
+    assert not report.has_damage
     _, recovered = open_directory(disk)
     for path in foreign[:3]:
         assert any(path in warning for warning in recovered.warnings)
@@ -320,7 +320,7 @@ def test_an_index_that_is_damaged_or_no_index_is_a_finding_once() -> None:
         assert [(found.path, found.offset, problem in found.detail) for found in findings] == [
             ("blocks/1-9.blk", location.offset, True)
         ]
-    assert not check(disk, WithIndex(Chunk("blocks/1-7.blk", 0, 1, 0))).damaged, "who names the file misses it"
+    assert not check(disk, WithIndex(Chunk("blocks/1-7.blk", 0, 1, 0))).has_damage, "who names the file misses it"
 
 
 # ---------------------------------------------------------------- a disk that fails

@@ -39,8 +39,8 @@ def staged_import() -> Overlay:
 def test_a_staged_import_is_found_at_its_sequences_and_not_between_them() -> None:
     overlay = staged_import()
     (staged,) = overlay.staged
-    assert [overlay.find(seq) for seq in (3, 5, 9)] == [(staged, 0), (staged, 1), (staged, 2)]
-    assert [overlay.find(seq) for seq in (2, 4, 8, 10)] == [None] * 4
+    assert [overlay.find_staged(seq) for seq in (3, 5, 9)] == [(staged, 0), (staged, 1), (staged, 2)]
+    assert [overlay.find_staged(seq) for seq in (2, 4, 8, 10)] == [None] * 4
     assert [staged.entry_from(seq) for seq in (1, 3, 4, 6, 9, 10)] == [0, 0, 1, 2, 2, 3]
     assert overlay.seqs_at("a") == [3, 9]
     assert overlay.blocks == {0: [1, 1], 1: [1, 2], 2: [1, 3]}

@@ -103,7 +103,7 @@ class Batch:
             end = bisect_left(self.seqs, high + 1)
         return ones(end - start) << start if end > start else 0
 
-    def least(self) -> int:
+    def least_seq(self) -> int:
         """The least sequence still out; the batch must not be dead."""
         index = (self.bits & -self.bits).bit_length() - 1
         return self.first + index if self.seqs is None else self.seqs[index]

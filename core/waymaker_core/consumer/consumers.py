@@ -110,9 +110,9 @@ class Consumers:
         """Committed consumers."""
         return len(self._registry.groups_by_consumer)
 
-    def find(self, name: str) -> ConsumerId:
+    def find_consumer_id(self, name: str) -> ConsumerId:
         """The life of a name. CodeError (`no_such_consumer`), also while its deletion is decided and not committed."""
-        return self._registry.find(name)
+        return self._registry.find_consumer(name)
 
     def exists(self, consumer_id: ConsumerId) -> bool:
         """Whether this life is committed and not ended."""
@@ -298,7 +298,7 @@ class Consumers:
         wanted = ascending(seqs)
         if kind is AckKind.ACK or kind is AckKind.TERM:
             return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
-        parts = group.pending.find(wanted)
+        parts = group.pending.find_parts(wanted)
         if kind is AckKind.NAK:
             changed = group.nak(parts, consumer_id, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
         else:
@@ -313,7 +313,7 @@ class Consumers:
         return AckDecision(record, depends_on_uncommitted=True, count=count, given_up=given_up)
 
     def _decide_done(self, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
-        found = group.find(wanted, self._stream)
+        found = group.find_settled(wanted, self._stream)
         if not found.total:
             return AckDecision(None, depends_on_uncommitted=bool(group.staged), count=0)
         done = wanted
@@ -403,7 +403,7 @@ class Consumers:
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is None or group.id in self._kept:
             return False
-        return bool(dead_lettering.without_attempts(group.pending.find(seqs)))
+        return bool(dead_lettering.without_attempts(group.pending.find_parts(seqs)))
 
     def abort_dead_lettering(self, exhausted: ExhaustedMessages) -> None:
         """The bodies could not be read for now: `to_drop` will hand the messages out again."""

@@ -42,7 +42,7 @@ def begin_dead_lettering(group: Group, source: Source, max_messages: int, byte_m
             whole = source.messages_at(seqs, counts)
         messages = within(whole, byte_max)
         del seqs[messages.count :], counts[messages.count :]
-    group.pending.happen(group.pending.find(seqs), Event.DROP_BEGUN)
+    group.pending.happen(group.pending.find_parts(seqs), Event.DROP_BEGUN)
     return ExhaustedMessages(group.id, array("Q", seqs), array("I", counts), messages)
 
 
@@ -65,7 +65,7 @@ def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
 
 def abort_dead_lettering(group: Group, exhausted: ExhaustedMessages) -> None:
     """The drop could not go on: what is left of it will be handed out again."""
-    group.pending.happen(group.pending.find(exhausted.seqs.tolist()), Event.DROP_ABORTED)
+    group.pending.happen(group.pending.find_parts(exhausted.seqs.tolist()), Event.DROP_ABORTED)
 
 
 def drop(
@@ -81,7 +81,7 @@ def drop(
 
     `readers`: the groups of the stream; by interest no dead letter stays that none of them asks for.
     """
-    parts = [part for part in group.pending.find(exhausted.seqs.tolist()) if part[0].state is State.DROPPING]
+    parts = [part for part in group.pending.find_parts(exhausted.seqs.tolist()) if part[0].state is State.DROPPING]
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
     left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
     if bodies is None:
@@ -109,7 +109,7 @@ def drop(
         burial.bury(lettered, letters)
     decided = [*burial.decided, *_decided(group, member, dropped, [], None)]
     kept = group.pending.happen(
-        [part for part in group.pending.find(lettered) if part[0].state is State.DROPPING], Event.DROP_ABORTED
+        [part for part in group.pending.find_parts(lettered) if part[0].state is State.DROPPING], Event.DROP_ABORTED
     )
     exhausted.kept = sum(mask.bit_count() for _, mask in kept)
     return decided
@@ -159,7 +159,7 @@ def _decided(
 ) -> list[tuple[DropRecord, list[bytes]]]:
     if not seqs:
         return []
-    parts: list[Part] = group.pending.find(seqs)
+    parts: list[Part] = group.pending.find_parts(seqs)
     record = DropRecord(member, array("Q", seqs), None)
     if decision is not None:
         record = DropRecord(member, array("Q", seqs), decision.copies, decision.drop_seqs, decision.drop_sizes)

@@ -59,7 +59,7 @@ def _anything_free(group: Group, claims: Claims) -> bool:
 
 def _next_counts(group: Group, due: list[int]) -> list[int]:
     """The delivery count each due message goes out with."""
-    parts = group.pending.find(due)
+    parts = group.pending.find_parts(due)
     counts = {batch.deliver_count: True for batch, _ in parts}
     if len(counts) == 1:
         return [parts[0][0].deliver_count + 1] * len(due)
@@ -69,7 +69,11 @@ def _next_counts(group: Group, due: list[int]) -> list[int]:
 
 def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
     parts = group.pending.happen(
-        group.pending.find(due), Event.DISPATCHED, now_ns + group.ack_wait_ns, member, dispatch_id=group.dispatches
+        group.pending.find_parts(due),
+        Event.DISPATCHED,
+        now_ns + group.ack_wait_ns,
+        member,
+        dispatch_id=group.dispatches,
     )
     group.last_delivered = max(group.last_delivered, due[-1])
     if group.claims is not None:

@@ -142,7 +142,7 @@ class Group:
 
     def waiting(self, seqs: list[int], dispatch_id: int) -> list[int]:
         """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
-        parts = self.pending.find(seqs)
+        parts = self.pending.find_parts(seqs)
         still = [part for part in parts if part[0].dispatch_id == dispatch_id and part[0].state is State.WAITING]
         return sorted(seq for batch, mask in still for seq in batch.seqs_of(mask))
 
@@ -155,9 +155,9 @@ class Group:
 
     # ------------------------------------------------------------ answers
 
-    def find(self, seqs: list[int], source: Source) -> Found:
+    def find_settled(self, seqs: list[int], source: Source) -> Found:
         """What of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
-        parts = self.pending.find(seqs)
+        parts = self.pending.find_parts(seqs)
         count = sum(mask.bit_count() for _, mask in parts)
         unknown_acks: list[int] = []
         if count < len(seqs) and self.uncertain_to and seqs[0] <= self.uncertain_to:
@@ -236,7 +236,7 @@ class Group:
     def replayed(self, record: AckRecord | DropRecord) -> None:
         """A record of the log, before `resume`: done is done, considered or not."""
         seqs = record.seqs.tolist()
-        parts = self.pending.find(seqs)
+        parts = self.pending.find_parts(seqs)
         self.pending.remove(parts)
         for seq in seqs:
             self.skipped.discard(seq)
@@ -247,7 +247,7 @@ class Group:
 
     def gone(self, seqs: list[int]) -> None:
         """Messages (ascending) left the stream."""
-        self.pending.remove(self.pending.find(seqs))
+        self.pending.remove(self.pending.find_parts(seqs))
         self.skipped.discard_all(seqs)
 
     def gone_below(self, seq: int) -> None:

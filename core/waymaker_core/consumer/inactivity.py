@@ -69,7 +69,7 @@ class Inactivity:
         while (deadline_ns := self.next_deadline()) is not None and deadline_ns <= now.mono_ns:
             consumer_id = heappop(self._heap)[1]
             del self._deadlines[consumer_id]
-            if self._registry.is_standing(consumer_id):
+            if self._registry.is_surviving(consumer_id):
                 due.append(ConsumerId(consumer_id))
         return due
 

@@ -41,11 +41,11 @@ def delivered_records(group: Group, members: list[int], now: Now) -> list[Delive
         return []
     listed: dict[int, Listing] = {member: Listing() for member in members}
     anyone = listed[members[0]]
-    anyone.add_passed([seq for seq in group.unlogged_skipped if seq in group.skipped])
+    anyone.add_skipped([seq for seq in group.unlogged_skipped if seq in group.skipped])
     group.unlogged_skipped = []
     for batch in group.pending.take_unlogged():
         # What a member had that is gone by now is anyone's.
-        listed.get(batch.member, anyone).add(*listed_of(batch, batch.bits, now))
+        listed.get(batch.member, anyone).add_entries(*listed_of(batch, batch.bits, now))
     records: list[DeliveredRecord] = []
     scanned_to = group.logged_cursor - 1
     for member in members:
@@ -104,11 +104,11 @@ class Listing:
     def __init__(self) -> None:
         self.entries: list[Listed] = []
 
-    def add(self, *entries: Listed) -> None:
+    def add_entries(self, *entries: Listed) -> None:
         """Messages of one batch."""
         self.entries.extend(entries)
 
-    def add_passed(self, seqs: list[int]) -> None:
+    def add_skipped(self, seqs: list[int]) -> None:
         """Messages that the group passed over, in any order, repeats allowed."""
         column = array("Q", sorted(dict.fromkeys(seqs)))
         self.entries += [Listed(0, column[start : start + ENTRIES_MAX]) for start in range(0, len(column), ENTRIES_MAX)]
@@ -136,8 +136,8 @@ def whole(group: Group, new_ids: dict[int, int]) -> list[StreamRecord]:
     first = new_ids[min(new_ids)]
     listed: dict[int, Listing] = {entry: Listing() for entry in new_ids.values()}
     for batch in group.pending.batches():
-        listed[new_ids.get(batch.member, first)].add(*listed_of(batch, batch.bits, None))
-    listed[first].add_passed(group.skipped.to_list())
+        listed[new_ids.get(batch.member, first)].add_entries(*listed_of(batch, batch.bits, None))
+    listed[first].add_skipped(group.skipped.to_list())
     scanned_to = group.cursor - 1
     records: list[StreamRecord] = [
         _record(group, entry, scanned_to, piece) for entry, listing in listed.items() for piece in listing.pieces()
@@ -168,7 +168,7 @@ def replay_delivered(group: Group, record: DeliveredRecord) -> None:
 def put_out(group: Group, entry: Listed, member: int) -> None:
     """Messages are out as an entry says, whatever they were; a count never goes back."""
     seqs = entry.seqs.tolist()
-    known = group.pending.find(seqs)
+    known = group.pending.find_parts(seqs)
     if known:
         newer = {
             seq: True

@@ -120,7 +120,7 @@ class Pending:
 
     # ------------------------------------------------------------ finding
 
-    def find(self, seqs: list[int]) -> list[Part]:
+    def find_parts(self, seqs: list[int]) -> list[Part]:
         """Where ascending, distinct sequences are out, by batch; those that are not out are left out."""
         parts: list[Part] = []
         if not seqs or not self.total:
@@ -152,7 +152,7 @@ class Pending:
 
     def __contains__(self, seq: object) -> bool:
         assert isinstance(seq, int)
-        return bool(self.find([seq]))
+        return bool(self.find_parts([seq]))
 
     def _find_range(self, low: int, high: int, parts: list[Part]) -> None:
         runs = self._runs
@@ -209,7 +209,7 @@ class Pending:
         while order and order[0] not in self._scattered:
             heappop(order)
         if self._head < len(runs):
-            least = runs[self._head].least()
+            least = runs[self._head].least_seq()
             return min(least, order[0]) if order else least
         return order[0]
 
@@ -364,7 +364,7 @@ class Pending:
         Those that were answered, or went out again, stay as they are. What came back meanwhile as never reported counts.
         """
         late: list[Part] = []
-        for batch, mask in self.find(seqs):
+        for batch, mask in self.find_parts(seqs):
             if batch.dispatch_id != dispatch_id:
                 continue
             if mask & batch.unreported:
@@ -378,7 +378,9 @@ class Pending:
     def unreported(self, seqs: list[int], dispatch_id: int) -> list[Part]:
         """Messages of a delivery that are out, and of which nobody told that they reached the program."""
         found = [
-            (batch, mask & batch.unreported) for batch, mask in self.find(seqs) if batch.dispatch_id == dispatch_id
+            (batch, mask & batch.unreported)
+            for batch, mask in self.find_parts(seqs)
+            if batch.dispatch_id == dispatch_id
         ]
         return [part for part in found if part[1]]
 

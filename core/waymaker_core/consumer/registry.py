@@ -51,7 +51,7 @@ class ConsumerRegistry:
         """Lives that a staged deletion ends."""
         self._surviving_count = 0
 
-    def find(self, name: str) -> ConsumerId:
+    def find_consumer(self, name: str) -> ConsumerId:
         """The committed life of a name, unless a decided deletion ends it. CodeError (`no_such_consumer`)."""
         consumer_id = self.names.get(name)
         if consumer_id is not None and consumer_id not in self._pending_deletes:
@@ -64,7 +64,7 @@ class ConsumerRegistry:
             self._order = sorted(self.names)
         return self._order[bisect_right(self._order, name) :]
 
-    def is_standing(self, consumer_id: int) -> bool:
+    def is_surviving(self, consumer_id: int) -> bool:
         """Return True for a committed consumer that no decided deletion ends."""
         return consumer_id in self.groups_by_consumer and consumer_id not in self._pending_deletes
 
@@ -131,7 +131,7 @@ class ConsumerRegistry:
             consumer_id = staged.consumer_id
             del self._pending_creates[consumer_id]
         else:
-            consumer_id = self.find(name)
+            consumer_id = self.find_consumer(name)
         self._pending_deletes[consumer_id] = True
         self._surviving_count -= 1
         record = ConsumerDeleted(consumer_id)

@@ -42,7 +42,7 @@ class Unreported:
         """Those of them that were reported, or given back."""
         self._runs: deque[Sent] = deque()
 
-    def add(self, messages: Messages) -> None:
+    def add_messages(self, messages: Messages) -> None:
         """Messages leave."""
         for run in messages.runs:
             seqs = run.sequences()

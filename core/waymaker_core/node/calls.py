@@ -251,17 +251,17 @@ class Calls:
 
     def _unreadable(self, call: Call, replica: StreamReplica, failure: DiskFailure) -> None:
         self._unpark(call)
-        self._refuse(call, self.lost(replica, failure))
+        self._refuse(call, self.refusal_of_damage(replica, failure))
 
     def _head_unreadable(self, replica: StreamReplica, failure: DiskFailure) -> None:
-        refusal = self.lost(replica, failure)
+        refusal = self.refusal_of_damage(replica, failure)
         if replica.queue:
             call = replica.queue.popleft()
             self._unpark(call)
             self._refuse(call, refusal)
             self._attempt_queue(replica)
 
-    def lost(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
+    def refusal_of_damage(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
         """Data of a stream could not be read: the refusal that says so."""
         self.damaged(replica, failure)
         if replica.damage is not None:

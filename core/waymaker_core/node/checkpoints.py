@@ -137,7 +137,7 @@ class Checkpoints:
         """Whether one is under way."""
         return self._running is not None
 
-    def wake(self) -> None:
+    def advance(self) -> None:
         """Begin one if the journal has grown enough; go on with one that waits for a sync."""
         if self._unsynced is not None and self._commits.journal.durable_lsn >= self._unsynced[1]:
             running, self._unsynced = self._unsynced[0], None
@@ -166,7 +166,7 @@ class Checkpoints:
             return self._registry.dead_bytes > 0
         return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
-    def retry(self) -> None:
+    def retry_checkpoint(self) -> None:
         """The pause is over: there may be room again."""
         self._paused = False
 
@@ -238,7 +238,7 @@ class Checkpoints:
             if not self._serves(replica) or replica.stream.config.ephemeral:
                 continue
             try:
-                batch.add(replica, running.leaves, not running.partial)
+                batch.add_stream(replica, running.leaves, not running.partial)
             except NeedBlocks as need:
                 running.work.append(replica)
                 if batch.streams:
@@ -355,7 +355,7 @@ class Checkpoints:
             self._start(ops, _nothing, self._not_deleted)
         self._shared_files.keep_only(state.replicas)
         for path in [*running.garbage, *self._shared_files.take_unused()]:
-            self._garbage.add_shared(path)
+            self._garbage.delete_shared_later(path)
         self.full, self._looked = False, True
         self._reserve.retry()
         if running.partial:

@@ -115,7 +115,7 @@ class Commits:
         """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
         return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
 
-    def add(
+    def add_record(
         self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
     ) -> PendingRecord:
         """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
@@ -237,7 +237,7 @@ class Commits:
         """Gather what a stream's consumers delivered since it was last logged."""
         if self._state.replicas.get(replica.id) is replica:
             for record in replica.consumers.delivered_records(self._state.now):
-                self.add(replica, record, [], record_frame_bytes_max(record), 0)
+                self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
         """Give a record its position and its place; False where the journal has no room for it yet."""
@@ -354,7 +354,7 @@ class Commits:
 
     # ------------------------------------------------------------------ timers
 
-    def retry(self) -> None:
+    def retry_write(self) -> None:
         """Write the batch that found no room again."""
         assert self.stalled, "no other job of it is under way"
         self._start()

@@ -67,11 +67,11 @@ class Consuming:
         answer = Answer(OK)
         if decision.record is not None:
             state.catalog.draw_id()
-            self._commits.add(replica, decision.record, [], bound, 0).replies.append((call.token, answer))
+            self._commits.add_record(replica, decision.record, [], bound, 0).replies.append((call.token, answer))
         elif decision.depends_on_uncommitted:
             self._commits.answer_with_last(call.token, answer)
         else:
-            replica.consumers.inactivity.used(replica.consumers.find(request.config.name), state.now)
+            replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)
             state.reply(call.token, answer)
 
     def delete(self, call: Call) -> None:
@@ -81,7 +81,7 @@ class Consuming:
         replica = self._registry.find_for_change(call.principal, request.stream)
         self._require_free_space(frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
-        item = self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
+        item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         item.replies.append((call.token, Answer(OK)))
 
     # ------------------------------------------------------------------ telling
@@ -90,8 +90,8 @@ class Consuming:
         """`requests.GetConsumerInfo`. A floor that is told must not go back, so what it rests on is logged first."""
         request = call.request
         assert isinstance(request, GetConsumerInfo)
-        replica = self._registry.find(call.principal, request.stream)
-        answer = Answer(OK, "", replica.consumers.info(replica.consumers.find(request.consumer)))
+        replica = self._registry.find_replica(call.principal, request.stream)
+        answer = Answer(OK, "", replica.consumers.info(replica.consumers.find_consumer_id(request.consumer)))
         self._log(replica)
         self._commits.answer_with_last(call.token, answer)
 
@@ -99,7 +99,7 @@ class Consuming:
         """`requests.ListConsumers`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListConsumers)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         limit = page_limit(request.limit, limits.page_entries_max)
         page = replica.consumers.page(request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
@@ -117,9 +117,9 @@ class Consuming:
         """`requests.Fetch`."""
         request, state = call.request, self._state
         assert isinstance(request, Fetch)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         batch = self._batch(request.batch_size, state.limits.fetch_default)
-        consumer_id = replica.consumers.find(request.consumer)
+        consumer_id = replica.consumers.find_consumer_id(request.consumer)
         replica.consumers.inactivity.used(consumer_id, state.now)
         messages = replica.consumers.dispatch(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
         if messages is None:
@@ -129,17 +129,17 @@ class Consuming:
             return
         state.count_delivery(messages)
         state.mark_dirty(replica)
-        self._fetches.add(call.token, replica, consumer_id, messages)
+        self._fetches.add_fetch(call.token, replica, consumer_id, messages)
         state.reply_messages(call.token, replica, messages)
 
     def subscribe(self, call: Call) -> None:
         """`requests.Subscribe`."""
         request, state = call.request, self._state
         assert isinstance(request, Subscribe)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         batch = self._batch(request.batch_size, state.limits.subscription_default)
-        consumer_id = replica.consumers.find(request.consumer)
-        self._subscriptions.add(
+        consumer_id = replica.consumers.find_consumer_id(request.consumer)
+        self._subscriptions.add_subscription(
             Subscription(
                 call.token, replica, consumer_id, batch, stop_when_empty=request.stop_when_empty, window=request.window
             )
@@ -160,14 +160,14 @@ class Consuming:
         consumers = replica.consumers
         if not replica.stream.config.ephemeral:
             self._require_free_space(frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
-        consumer_id = consumers.find(request.consumer)
+        consumer_id = consumers.find_consumer_id(request.consumer)
         consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(
             consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )
         answer, item = Answer(OK), None
         if decision.record is not None:
-            item = self._commits.add(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
+            item = self._commits.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
         if decision.given_up:
             replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
         elif item is not None:

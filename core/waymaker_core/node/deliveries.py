@@ -47,14 +47,14 @@ class Deliveries:
         self._no_free_space: dict[StreamId, None] = {}
         """Ids of streams that could not give up what is spent, for lack of room."""
 
-    def expire(self, stream_id: int) -> None:
+    def expire_due(self, stream_id: int) -> None:
         """A stream's first expiry is due."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             replica.consumers.expire(self._state.now)
             self._state.mark_dirty(replica)
 
-    def retry(self, stream_id: int) -> None:
+    def retry_dead_letters(self, stream_id: int) -> None:
         """Dead letters that had to wait are tried again."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
@@ -157,7 +157,7 @@ class Deliveries:
         decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
-            self._commits.add(replica, record, parts, bound + record_frame_bytes_max(record), size)
+            self._commits.add_record(replica, record, parts, bound + record_frame_bytes_max(record), size)
         replica.dropping -= 1
         if exhausted.kept:
             self._note_kept(replica, exhausted.kept)
@@ -183,14 +183,14 @@ class Deliveries:
             replica.dropping -= 1
             return
         self._put_off(replica, exhausted)
-        self._calls.lost(replica, failure)
+        self._calls.refusal_of_damage(replica, failure)
 
     def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:
         replica.dropping -= 1
         if self._serves(replica):
             self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
             self._state.mark_dirty(replica)
-            self._calls.lost(replica, failure)
+            self._calls.refusal_of_damage(replica, failure)
 
     def _serves(self, replica: StreamReplica) -> bool:
         return replica.damage is None and self._state.replicas.get(replica.id) is replica

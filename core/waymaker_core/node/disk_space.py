@@ -37,7 +37,7 @@ class DiskSpace:
         self.failed: DiskFailure | None = None
         """Why it is not known any more what is durable."""
 
-    def wake(self) -> None:
+    def make_spares(self) -> None:
         """Make the next spare segment, if one is wanted, and say how full the disk is."""
         journal = self._commits.journal
         if journal.free or not (self._checkpoints.cramped or (self._no_spare and not self._trying)):
@@ -64,11 +64,11 @@ class DiskSpace:
                 self._state.log("info", "disk_has_room")
             self._calls.retry_parked()
 
-    def retry(self) -> None:
+    def retry_spare(self) -> None:
         """The pause is over."""
         self._trying = True
         self._reserve.retry()
-        self._checkpoints.retry()
+        self._checkpoints.retry_checkpoint()
 
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)

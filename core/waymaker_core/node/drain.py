@@ -44,7 +44,7 @@ class Drain:
         for replica in state.replicas.values():
             self._calls.answer_last_naks(replica)
 
-    def wake(self) -> None:
+    def advance(self) -> None:
         """Go on as far as what is under way allows."""
         state, commits = self._state, self._commits
         if not state.stats.draining or not commits.idle() or state.stats.parked_calls:

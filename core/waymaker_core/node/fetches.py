@@ -23,10 +23,10 @@ class Fetches:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, token: Token, replica: StreamReplica, consumer_id: ConsumerId, messages: Messages) -> None:
+    def add_fetch(self, token: Token, replica: StreamReplica, consumer_id: ConsumerId, messages: Messages) -> None:
         """An answer leaves."""
         sent = Unreported()
-        sent.add(messages)
+        sent.add_messages(messages)
         messages.fetched = token
         self._open[token] = (replica, consumer_id, sent)
 
@@ -49,6 +49,6 @@ class Fetches:
                 replica.consumers.returned(consumer_id, sent.dispatch_id, sent.seqs)
             self._state.mark_dirty(replica)
 
-    def forget(self, token: Token) -> None:
+    def forget_call(self, token: Token) -> None:
         """It could not be read, and was given back already."""
         self._open.pop(token, None)

@@ -27,7 +27,7 @@ class Garbage:
         self._commits = commits
         self._waiting: deque[tuple[int, str]] = deque()
 
-    def add(self, replica: StreamReplica, paths: Iterable[str]) -> None:
+    def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
         """Nothing committed of this stream names these files any more.
 
         Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
@@ -41,7 +41,7 @@ class Garbage:
             self._state.stats.ephemeral_bytes -= replica.memory_ends.pop(path, 0)
             self._waiting.append((end, path))
 
-    def add_shared(self, path: str) -> None:
+    def delete_shared_later(self, path: str) -> None:
         """A file that is no stream's own is garbage."""
         self._waiting.append((self._commits.committed_end, path))
 

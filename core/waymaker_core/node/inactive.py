@@ -29,7 +29,7 @@ class Inactive:
         """Something of a stream changed: wake at its first deadline."""
         self._state.timers.arm(Timer.INACTIVE, replica.id, replica.consumers.inactivity.next_deadline())
 
-    def expire(self, stream_id: int) -> None:
+    def delete_inactive(self, stream_id: int) -> None:
         """A stream's first deadline is due."""
         state = self._state
         replica = state.replicas.get(StreamId(stream_id))
@@ -58,5 +58,5 @@ class Inactive:
     def _delete(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         name = replica.consumers.name_of(consumer_id)
         record = replica.consumers.decide_delete(name)
-        self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
+        self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         self._state.log("info", "inactive_consumer_deleted", stream=replica.name, stream_id=replica.id, consumer=name)

@@ -147,12 +147,12 @@ class Node:
         self._commits.flush()
         self._retry_on_capacity()
         self._process_dirty()
-        self._checkpoints.wake()
-        self._space.wake()
+        self._checkpoints.advance()
+        self._space.make_spares()
         self._garbage.collect()
         self._delete_orphans()
         self._indexes.trim()
-        self._drain.wake()
+        self._drain.advance()
         self._gauge()
         effects = self._halt_if_lost(state.effects)
         state.effects = []
@@ -184,8 +184,8 @@ class Node:
         elif isinstance(event, events.Credit):
             self._credit(event)
         elif isinstance(event, events.Cancel):
-            self._subscriptions.remove(event.token)
-            self._watchers.remove(event.token)
+            self._subscriptions.remove_subscription(event.token)
+            self._watchers.remove_watcher(event.token)
             self._fetches.cancel(event.token)
         elif isinstance(event, events.Report):
             self._report(event)
@@ -210,20 +210,20 @@ class Node:
 
     def _watch(self, call: Call) -> None:
         """`requests.WatchStreams`."""
-        self._watchers.add(call.token)
+        self._watchers.add_watcher(call.token)
 
     def _fire_timer(self, timer: Timer, key: int) -> None:
         """One timer to the part that set it."""
         rings: dict[Timer, Callable[[int], None]] = {
-            Timer.DELIVERIES: self._deliveries.expire,
+            Timer.DELIVERIES: self._deliveries.expire_due,
             Timer.AGE: self._retention.judge,
-            Timer.DISK_RETRY: lambda _: self._space.retry(),
+            Timer.DISK_RETRY: lambda _: self._space.retry_spare(),
             Timer.SYNC: lambda _: self._commits.sync_due(),
             Timer.WATERMARK: lambda _: self._commits.watermark_due(),
-            Timer.COMMIT_RETRY: lambda _: self._commits.retry(),
-            Timer.DEAD_LETTERS: self._deliveries.retry,
+            Timer.COMMIT_RETRY: lambda _: self._commits.retry_write(),
+            Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
-            Timer.INACTIVE: self._inactive.expire,
+            Timer.INACTIVE: self._inactive.delete_inactive,
         }
         rings[timer](key)
 
@@ -239,7 +239,7 @@ class Node:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
-                    self._subscriptions.wake(replica)
+                    self._subscriptions.wake_subscribers(replica)
 
     def _retry_on_capacity(self) -> None:
         """What waits for room in the journal asks again where there may be some."""

@@ -36,7 +36,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
     """
     restoring = Restoring(config.limits)
     recovered = yield from recover(restoring, config.limits, config.identity, config.node_id)
-    restoring.finish()
+    restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)
     yield from _begin_new_incarnations(restoring, journal, now)
     state = NodeState(config, restoring.catalog, restoring.replicas)
@@ -80,7 +80,7 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
         yield from flush.ops
         journal.done(flush)
         flush = journal.flush()
-    restoring.finish()
+    restoring.finish_restore()
     for stream_id in anew:
         restoring.replicas[stream_id].stream.notice = EMPTIED
 

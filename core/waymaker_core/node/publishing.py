@@ -49,7 +49,7 @@ class Publishing:
         record = decision.record
         if record is not None:
             bound += 16 * len(record.drop_seqs)
-            item = self._commits.add(replica, record, decision.parts, bound, body_bytes)
+            item = self._commits.add_record(replica, record, decision.parts, bound, body_bytes)
             item.replies.append((call.token, answer))
         elif decision.depends_on_uncommitted:
             self._commits.answer_with_last(call.token, answer)

@@ -28,7 +28,7 @@ class Quarantine:
         self._subscriptions = subscriptions
         self.fetches: Fetches
         calls.damaged = self.found
-        subscriptions.lost = calls.lost
+        subscriptions.lost = calls.refusal_of_damage
 
     def found(self, replica: StreamReplica, failure: DiskFailure) -> None:
         """Data of a stream could not be read."""
@@ -62,7 +62,7 @@ class Quarantine:
         subscription = self._subscriptions.get(token)
         if subscription is not None:
             self._give_back(subscription.replica, event)
-            refusal = self._calls.lost(subscription.replica, failure)
+            refusal = self._calls.refusal_of_damage(subscription.replica, failure)
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
             return
@@ -73,11 +73,11 @@ class Quarantine:
                 self._give_back(ended, event)
                 self.found(ended, failure)
             return
-        self.fetches.forget(token)
+        self.fetches.forget_call(token)
         replica = self._state.read_for(token)
         if replica is not None:
             self._give_back(replica, event)
-            self._state.reply(token, self._calls.lost(replica, failure))
+            self._state.reply(token, self._calls.refusal_of_damage(replica, failure))
             return
         self._state.stats.unreadable += 1
         self._state.reply(

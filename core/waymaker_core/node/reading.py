@@ -22,7 +22,7 @@ class Reading:
         """`requests.ReadLatest`."""
         request = call.request
         assert isinstance(request, ReadLatest)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         self._require_subject(request.subject)
         self._state.reply_messages(call.token, replica, replica.stream.read_latest(request.subject))
 
@@ -30,7 +30,7 @@ class Reading:
         """`requests.ListSubjects`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListSubjects)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         page_limit(request.limit, limits.page_entries_max)
         page = replica.stream.list_subjects(request.prefix, request.after, request.limit)
         self._state.reply(call.token, Answer(OK, "", page))
@@ -39,7 +39,7 @@ class Reading:
         """`requests.ScanSubject`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ScanSubject)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
         messages = replica.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
@@ -49,7 +49,7 @@ class Reading:
         """`requests.ReadRange`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ReadRange)
-        replica = self._registry.find(call.principal, request.stream)
+        replica = self._registry.find_replica(call.principal, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
         messages = replica.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, replica, messages)

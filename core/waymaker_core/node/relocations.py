@@ -105,7 +105,7 @@ class RelocationBatch:
         """(index of its first operation, plan), in order."""
         self._unindexed: deque[RelocationFile] = deque()
 
-    def add(self, replica: StreamReplica, leaving: Callable[[str], bool], seal: bool) -> None:
+    def add_stream(self, replica: StreamReplica, leaving: Callable[[str], bool], seal: bool) -> None:
         """Plan the moves of one stream; a quarantined one keeps everything where it is.
 
         `NeedBlocks`, before anything is planned.

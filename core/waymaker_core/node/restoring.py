@@ -171,7 +171,7 @@ class Restoring:
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
 
-    def finish(self) -> dict[StreamId, StreamReplica]:
+    def finish_restore(self) -> dict[StreamId, StreamReplica]:
         """Every living stream, the damaged ones with their damage."""
         for stream_id in self.catalog.entries:
             damage = self._damage.get(stream_id)

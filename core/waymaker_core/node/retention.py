@@ -93,11 +93,11 @@ class Retention:
                 if not interest:
                     self._arm_for_age(replica)
                 return
-            self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
+            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         state.timers.arm(Timer.AGE, replica.id, again_ns)
 
     def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:
         if self._state.replicas.get(replica.id) is replica:
-            self._calls.lost(replica, failure)
+            self._calls.refusal_of_damage(replica, failure)
             if replica.damage is None:
                 self.process_dirty(replica)

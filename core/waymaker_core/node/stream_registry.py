@@ -79,7 +79,7 @@ class StreamRegistry:
 
     # ------------------------------------------------------------------ finding
 
-    def find(self, principal: Principal, name: str) -> StreamReplica:
+    def find_replica(self, principal: Principal, name: str) -> StreamReplica:
         """The stream a name means, as far as it is committed. CodeError (`no_such_stream`); refused in quarantine."""
         entry = self._state.catalog.find(principal.account, name)
         if entry is None or entry.importing:
@@ -91,7 +91,7 @@ class StreamRegistry:
 
     def find_for_change(self, principal: Principal, name: str) -> StreamReplica:
         """The same, and its end is not decided yet."""
-        replica = self.find(principal, name)
+        replica = self.find_replica(principal, name)
         if self._state.catalog.is_going(replica.entry):
             raise no_such_stream(name)
         return replica
@@ -144,7 +144,7 @@ class StreamRegistry:
         state.dirty[replica.id] = replica
         released = replica.stream.take_released()
         if released:
-            self._garbage.add(replica, released)
+            self._garbage.delete_later(replica, released)
 
     def _apply_other(self, replica: StreamReplica, item: PendingRecord) -> None:
         stats, record = self._state.stats, item.record
@@ -247,7 +247,9 @@ class StreamRegistry:
         self.import_heads.pop(replica.id, None)
         self._calls.readmit_queue(replica)
         self._calls.answer_last_naks(replica)
-        self._garbage.add(replica, [*replica.stream.take_released(), *replica.stream.files(), *replica.memory_ends])
+        self._garbage.delete_later(
+            replica, [*replica.stream.take_released(), *replica.stream.files(), *replica.memory_ends]
+        )
 
 
 def no_such_stream(name: str) -> CodeError:

@@ -99,7 +99,7 @@ class Streams:
             self._commits.answer_with_last(call.token, answer)
             return
         for pruned in decision.records:
-            self._commits.add(replica, pruned, [], record_frame_bytes_max(pruned), 0)
+            self._commits.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
         replica.config_decided = config
         self._decide(call.principal.account, record).replies.append((call.token, answer))
 
@@ -109,7 +109,7 @@ class Streams:
         """`requests.GetStreamInfo`."""
         request = call.request
         assert isinstance(request, GetStreamInfo)
-        replica = self._registry.find(call.principal, request.name)
+        replica = self._registry.find_replica(call.principal, request.name)
         stream = replica.stream
         info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
         self._state.reply(call.token, Answer(OK, "", info))
@@ -129,7 +129,7 @@ class Streams:
         """`requests.ExportStream`."""
         request = call.request
         assert isinstance(request, ExportStream)
-        replica = self._registry.find(call.principal, request.name)
+        replica = self._registry.find_replica(call.principal, request.name)
         stream = replica.stream
         consumers = replica.consumers.snapshot(self._state.now)
         head = Head(
@@ -168,6 +168,6 @@ class Streams:
         for record in records:
             if isinstance(record, ConsumerCreated):
                 state.catalog.draw_id()
-            self._commits.add(replica, record, [], record_frame_bytes_max(record), 0)
+            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
         self._decide(account, opened).replies.append((call.token, Answer(OK)))

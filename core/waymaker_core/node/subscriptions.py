@@ -61,12 +61,12 @@ class Subscriptions:
 
     # ------------------------------------------------------------------ coming and going
 
-    def add(self, subscription: Subscription) -> None:
+    def add_subscription(self, subscription: Subscription) -> None:
         """A reader begins, without credit."""
         self._by_token[subscription.token] = subscription
         subscription.replica.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
 
-    def remove(self, token: Token) -> None:
+    def remove_subscription(self, token: Token) -> None:
         """A reader went away by itself."""
         subscription = self._by_token.pop(token, None)
         if subscription is not None:
@@ -193,7 +193,7 @@ class Subscriptions:
             room = min(room, subscription.window - len(subscription.unanswered) - len(subscription.unreported))
         return room
 
-    def wake(self, replica: StreamReplica) -> None:
+    def wake_subscribers(self, replica: StreamReplica) -> None:
         """Something about this stream changed: whoever has work now becomes ready."""
         for consumer_id in replica.subscribers:
             self._wake_consumer(replica, consumer_id)
@@ -253,7 +253,7 @@ class Subscriptions:
             return
         subscription.messages -= messages.count
         subscription.bytes -= messages.byte_count
-        subscription.unreported.add(messages)
+        subscription.unreported.add_messages(messages)
         state.count_delivery(messages)
         state.effects.append(Deliver(subscription.token, messages))
         state.mark_dirty(replica)

@@ -36,11 +36,11 @@ class Watchers:
     def __contains__(self, token: Token) -> bool:
         return token in self._watchers
 
-    def add(self, token: Token) -> None:
+    def add_watcher(self, token: Token) -> None:
         """A watcher begins; it hears of what happens from now on."""
         self._watchers[token] = Watcher(self._events_max)
 
-    def remove(self, token: Token) -> None:
+    def remove_watcher(self, token: Token) -> None:
         """A watcher no longer listens."""
         self._watchers.pop(token, None)
 

@@ -77,7 +77,7 @@ class Report:
         self.is_new = False
 
     @property
-    def damaged(self) -> bool:
+    def has_damage(self) -> bool:
         """Whether anything is wrong that takes something away."""
         return any(not finding.harmless for finding in self.findings)
 

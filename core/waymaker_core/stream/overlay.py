@@ -135,7 +135,7 @@ class Overlay:
         """Whether a message's end is staged."""
         return seq < self.truncate_to or seq in self.drops
 
-    def add(self, block: int, count: int, byte_count: int) -> None:
+    def add_message(self, block: int, count: int, byte_count: int) -> None:
         """The projection of a block changes against what is committed."""
         delta = self.blocks.get(block)
         if delta is None:
@@ -156,7 +156,7 @@ class Overlay:
         last_seq = first_seq + len(subjects) - 1 if seqs is None else seqs[-1]
         parts = self._parts(seqs, first_seq, last_seq, sizes)
         for block, count, byte_count in parts:
-            self.add(block, count, byte_count)
+            self.add_message(block, count, byte_count)
             self.count += count
             self.bytes += byte_count
         self.staged.append(Staged(first_seq, last_seq, seqs, subjects, sizes, times_ms, parts))
@@ -191,7 +191,7 @@ class Overlay:
         self.undo.append(seq)
         self.count -= 1
         self.bytes -= size
-        self.add((seq - 1) // self.block_size, -1, -size)
+        self.add_message((seq - 1) // self.block_size, -1, -size)
 
     def stage_drops(self, block: int, seqs: list[int], sizes: list[int]) -> None:
         """Messages of one block, live in the projection, wait to be deleted."""
@@ -200,7 +200,7 @@ class Overlay:
         byte_count = sum(sizes)
         self.count -= len(seqs)
         self.bytes -= byte_count
-        self.add(block, -len(seqs), -byte_count)
+        self.add_message(block, -len(seqs), -byte_count)
 
     def stage_truncate(self, truncate_to: int, count: int, byte_count: int) -> None:
         """Everything below waits to be deleted: this much of the projection. Ends at a block's end, or at the last message."""
@@ -212,7 +212,7 @@ class Overlay:
         """The open block is emptied up to the last message; more may follow in it."""
         self.stage_truncate(self.last_seq + 1, count, byte_count)
         self.partial.append((self.truncate_to, block, count, byte_count))
-        self.add(block, -count, -byte_count)
+        self.add_message(block, -count, -byte_count)
 
     # ------------------------------------------------------------ undoing an unfinished decision
 
@@ -224,14 +224,14 @@ class Overlay:
     def rollback(self, savepoint: Savepoint) -> None:
         """Forget what was staged since the mark."""
         for seq in reversed(self.undo):
-            self.add((seq - 1) // self.block_size, 1, self.drops.pop(seq))
+            self.add_message((seq - 1) // self.block_size, 1, self.drops.pop(seq))
         self.undo.clear()
         while len(self.staged) > savepoint.staged:
             for block, count, byte_count in self.staged.pop().parts:
-                self.add(block, -count, -byte_count)
+                self.add_message(block, -count, -byte_count)
         while self.partial and self.partial[-1][0] > savepoint.truncate_to:
             _, block, count, byte_count = self.partial.pop()
-            self.add(block, count, byte_count)
+            self.add_message(block, count, byte_count)
         self.last_seq = savepoint.last_seq
         self.count = savepoint.count
         self.bytes = savepoint.bytes
@@ -251,7 +251,7 @@ class Overlay:
                 break
             done += 1
             for block, count, byte_count in publish.parts:
-                self.add(block, -count, -byte_count)
+                self.add_message(block, -count, -byte_count)
         del self.staged[:done]
         if not self.staged:
             self._forget_latest()
@@ -270,7 +270,7 @@ class Overlay:
             else:
                 count += 1
                 byte_count += size
-        self.add(block, count, byte_count)
+        self.add_message(block, count, byte_count)
         return foreign
 
     def truncate_applied(self, truncate_to: int) -> None:
@@ -278,7 +278,7 @@ class Overlay:
         partial = self.partial
         while partial and partial[0][0] <= truncate_to:
             _, block, count, byte_count = partial.pop(0)
-            self.add(block, count, byte_count)
+            self.add_message(block, count, byte_count)
 
     # ------------------------------------------------------------ look-ups
 
@@ -311,7 +311,7 @@ class Overlay:
         found.reverse()
         return found
 
-    def find(self, seq: int) -> tuple[Staged, int] | None:
+    def find_staged(self, seq: int) -> tuple[Staged, int] | None:
         """The staged publish that holds a sequence, and its entry there."""
         place = self.place_from(seq)
         if place == len(self.staged):

@@ -55,7 +55,7 @@ def size_of(state: StreamState, seq: int) -> int:
     if seq <= state.last_seq:
         block = state.blocks[state.block_of(seq)]
         return block.resident().sizes[seq - block.first]
-    found = state.overlay.find(seq)
+    found = state.overlay.find_staged(seq)
     assert found is not None, "a live sequence is committed or staged"
     return found[0].sizes[found[1]]
 

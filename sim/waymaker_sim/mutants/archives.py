@@ -43,7 +43,7 @@ def _half_a_stream(original: Any) -> Any:
 ARCHIVES = {
     "import-seen-early": Mutant(
         "a stream that is being put back serves nobody before its end", ("archives",),
-        StreamRegistry, "find", _before_its_end, _archives,
+        StreamRegistry, "find_replica", _before_its_end, _archives,
     ),
     "import-without-consumers": Mutant(
         "consumers are put back with their stream", ("archives",), Consumers, "import_records", giving([]), _archives,

@@ -62,7 +62,7 @@ def _as_if_reported(original: Any) -> Any:
 
 def _not_logged(_: Any) -> Any:
     def decide(self: Consumers, group: Group, consumer_id: int, wanted: list[int], *, term: bool) -> AckDecision:
-        found = group.find(wanted, self._stream)
+        found = group.find_settled(wanted, self._stream)
         group.pending.remove(found.parts)
         return AckDecision(None, depends_on_uncommitted=False, count=found.total)
 
