@@ -26,12 +26,12 @@ from waymaker_core.requests import (
     UpdateStream,
 )
 from waymaker_sim.checks import require, violated
+from waymaker_sim.client_view import Ask, ClientView, ConsumerName, StreamName
 from waymaker_sim.dry_run import DryRun
 from waymaker_sim.groups import FOREVER_NS
-from waymaker_sim.ledger import Group, Life
-from waymaker_sim.process import Got, Stamp
+from waymaker_sim.history import Group, StreamIncarnation
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.publisher import Reader
-from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
 from waymaker_sim.subjects import LETTERS, NARROW, SUBJECTS, WIDE, accepts
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
@@ -45,8 +45,8 @@ def _certainly_not(answer: Answer | Refusal) -> bool:
 class Administrator:
     """Acts on one name at a time; `busy` while an answer is outstanding."""
 
-    def __init__(self, scene: Scene, track: Track, plan: Plan) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView, track: Track, plan: Plan) -> None:
+        self.view = view
         self.track = track
         self.plan = plan
         self.busy = False
@@ -58,8 +58,8 @@ class Administrator:
         self.track.begin()
         if self.busy:
             return
-        for name in sorted(self.scene.streams):
-            stream = self.scene.streams[name]
+        for name in sorted(self.view.streams):
+            stream = self.view.streams[name]
             if stream.doubt is not None:
                 self._resolve(stream, stream, GetStreamInfo(name))
                 return
@@ -69,26 +69,26 @@ class Administrator:
                     self._resolve(stream, consumer, GetConsumerInfo(name, consumer_name))
                     return
         if not self.quiet:
-            self._change(self.scene.streams[self.track.pick("stream", sorted(self.scene.streams))])
+            self._change(self.view.streams[self.track.pick("stream", sorted(self.view.streams))])
 
     def settled(self) -> bool:
         """Whether every outcome is known."""
         return not self.busy and not any(
             stream.doubt or any(consumer.doubt for consumer in stream.consumers.values())
-            for stream in self.scene.streams.values()
+            for stream in self.view.streams.values()
         )
 
     def _change(self, stream: StreamName) -> None:
-        if stream.life is None:
+        if stream.incarnation is None:
             self.create_stream(stream)
         elif self.track.chance("delete", self.plan.churn):
-            self._delete_stream(stream, stream.life)
+            self._delete_stream(stream, stream.incarnation)
         else:
             what = self.track.weighted("change", ((6, "rest"), (5, "consumer"), (2, "update")))
             if what == "consumer":
-                self._change_consumer(stream, stream.life)
+                self._change_consumer(stream, stream.incarnation)
             elif what == "update":
-                self._update(stream, stream.life)
+                self._update(stream, stream.incarnation)
 
     # ------------------------------------------------------------ asking
 
@@ -106,10 +106,10 @@ class Administrator:
             done(answer)
             thing.version += 1
 
-        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             if isinstance(answer, Answer) and answer.code == outcomes.OK:
                 if may_wait:
-                    self.scene.settle(partial(settled, answer), lost)
+                    self.view.settle(partial(settled, answer), lost)
                 else:
                     settled(answer)
                 return
@@ -129,7 +129,7 @@ class Administrator:
 
         thing.version += 1
         self.busy = True
-        if self.scene.ask(request, replied, lost) is None:
+        if self.view.ask(request, replied, lost) is None:
             self.busy = False
             undone()
             thing.version += 1
@@ -138,8 +138,8 @@ class Administrator:
         """These changes are asked for only when they can succeed, but for dead letters that their stream does not take."""
         if answer.code == outcomes.INVALID_CONFIG and isinstance(request, CreateConsumer):
             assert isinstance(thing, ConsumerName)
-            if not self._takes_letters(self.scene.streams[request.stream], request.config):
-                self.scene.mark("dead letters not taken")
+            if not self._takes_letters(self.view.streams[request.stream], request.config):
+                self.view.mark("dead letters not taken")
                 return
         violated("answer allowed", f"{type(request).__name__} ended with {answer!r}")
 
@@ -147,19 +147,19 @@ class Administrator:
     def _takes_letters(stream: StreamName, config: ConsumerConfig) -> bool:
         """Whether the dead letters of a consumer, if it wants any, may be written to its stream."""
         subject = config.dead_letter_subject
-        if not subject or stream.life is None:
+        if not subject or stream.incarnation is None:
             return True
-        settings = stream.life.config
+        settings = stream.incarnation.config
         return settings.max_msgs_per_subject != 1 and accepts(settings.subjects_filter, subject)
 
     def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
         """Find out whether the thing exists, and act on it."""
 
-        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             if isinstance(answer, Refusal):
                 self.busy = False
             else:
-                self.scene.settle(partial(known, answer), lost)
+                self.view.settle(partial(known, answer), lost)
 
         def known(answer: Answer) -> None:
             self.busy = False
@@ -168,16 +168,16 @@ class Administrator:
             thing.doubt = None
             thing.version += 1
             doubt(answer.code == outcomes.OK)
-            self.scene.mark("doubt resolved")
-            if isinstance(answer.value, StreamInfo) and stream.life is not None:
-                self.scene.ledger.identify(stream.life, answer.value.stream_id)
-                stream.life.configs.append(answer.value.config)
+            self.view.mark("doubt resolved")
+            if isinstance(answer.value, StreamInfo) and stream.incarnation is not None:
+                self.view.history.identify(stream.incarnation, answer.value.stream_id)
+                stream.incarnation.configs.append(answer.value.config)
 
         def lost() -> None:
             self.busy = False
 
         self.busy = True
-        if self.scene.ask(question, replied, lost) is None:
+        if self.view.ask(question, replied, lost) is None:
             self.busy = False
 
     # ------------------------------------------------------------ streams
@@ -206,35 +206,35 @@ class Administrator:
         if self.plan.selective and track.draw("narrow", 3):
             config = replace(config, subjects_filter=track.pick("subjects", NARROW))
         settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
-        life = self.scene.ledger.begin_life(stream.name, settled)
+        incarnation = self.view.history.begin_incarnation(stream.name, settled)
         self._ask(
             stream,
             CreateStream(config),
-            lambda _: self._created(stream, life),
-            life.end,
-            partial(self._maybe, stream, life),
+            lambda _: self._created(stream, incarnation),
+            incarnation.end,
+            partial(self._maybe, stream, incarnation),
         )
 
-    def _created(self, stream: StreamName, life: Life) -> None:
-        stream.renew(life, self.scene.events.now_ns)
-        self.scene.mark("stream created")
+    def _created(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
+        stream.renew(incarnation, self.view.events.now_ns)
+        self.view.mark("stream created")
 
-    def _maybe(self, stream: StreamName, life: Life, exists: bool) -> None:
+    def _maybe(self, stream: StreamName, incarnation: StreamIncarnation, exists: bool) -> None:
         if exists:
-            self._created(stream, life)
+            self._created(stream, incarnation)
         else:
-            life.end()
+            incarnation.end()
 
-    def _delete_stream(self, stream: StreamName, life: Life) -> None:
+    def _delete_stream(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
         def gone(_: object = None) -> None:
-            stream.renew(None, self.scene.events.now_ns)
-            life.end()
-            self.scene.mark("stream deleted")
+            stream.renew(None, self.view.events.now_ns)
+            incarnation.end()
+            self.view.mark("stream deleted")
 
         self._ask(stream, DeleteStream(stream.name), gone, lambda: None, lambda exists: None if exists else gone())
 
-    def _update(self, stream: StreamName, life: Life) -> None:
-        track, old = self.track, life.config
+    def _update(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
+        track, old = self.track, incarnation.config
         config = replace(old, max_msg_bytes=track.pick("message bytes", (0, 0, 150, 500)))
         request = UpdateStream(stream.name, max_msg_bytes=config.max_msg_bytes)
         if old.retention is Retention.LIMITS:
@@ -255,52 +255,58 @@ class Administrator:
             )
         trial = None
         if self.plan.dry_runs and (how := track.draw("dry run", 3)):
-            trial = DryRun(self.scene, track, stream, request, config)
+            trial = DryRun(self.view, track, stream, request, config)
             if how == 1:
                 return
-        life.configs.append(config)
+        incarnation.configs.append(config)
 
         def updated(answer: Answer) -> None:
             assert isinstance(answer.value, tuple)
             require(answer.value[0] == config, "answer allowed", f"update to {config} made {answer.value[0]}")
             if trial is not None:
-                trial.compare(life, answer.value[1])
+                trial.compare(incarnation, answer.value[1])
             if answer.value[1]:
-                self.scene.mark("update pruned")
-            self.scene.mark("stream updated")
-            self.scene.events.after(0, look)
+                self.view.mark("update pruned")
+            self.view.mark("stream updated")
+            self.view.events.after(0, look)
 
         def look() -> None:
-            self.scene.ask(GetStreamInfo(stream.name), pruned, lambda: None, stream)
+            self.view.ask(GetStreamInfo(stream.name), pruned, lambda: None, stream)
 
-        def pruned(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-            known = ask.life()
+        def pruned(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+            known = ask.incarnation()
             if known is not None and isinstance(answer, Answer) and isinstance(answer.value, StreamInfo):
                 Reader.within_bounds(known, answer.value.stats)
 
-        self._ask(stream, request, updated, lambda: life.configs.append(old), lambda exists: self._must(life, exists))
+        self._ask(
+            stream,
+            request,
+            updated,
+            lambda: incarnation.configs.append(old),
+            lambda exists: self._must(incarnation, exists),
+        )
 
     @staticmethod
-    def _must(life: Life, exists: bool) -> None:
-        require(exists, "acked survives", f"{life.name} was only updated and is gone")
+    def _must(incarnation: StreamIncarnation, exists: bool) -> None:
+        require(exists, "acked survives", f"{incarnation.name} was only updated and is gone")
 
     # ------------------------------------------------------------ consumers
 
-    def _change_consumer(self, stream: StreamName, life: Life) -> None:
+    def _change_consumer(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
         name = f"c{self.track.draw('consumer', 4)}"
         consumer = stream.consumers.get(name)
         if consumer is None or consumer.group is None:
-            self.create_consumer(stream, life, name)
+            self.create_consumer(stream, incarnation, name)
         elif self.track.draw("delete consumer", 4) == 3:
             self._delete_consumer(stream, consumer, consumer.group)
 
-    def create_consumer(self, stream: StreamName, life: Life, name: str) -> None:
+    def create_consumer(self, stream: StreamName, incarnation: StreamIncarnation, name: str) -> None:
         """A consumer, alone or in the queue group of its stream."""
-        config = self._consumer_config(stream, life, name)
-        group = next((g for g in life.groups if not g.ended and g.same(config)), None)
+        config = self._consumer_config(stream, incarnation, name)
+        group = next((g for g in incarnation.groups if not g.ended and g.same(config)), None)
         if group is None:
-            group = Group(life, config, self.scene.events.now_ns, life.last_seq)
-            life.groups.append(group)
+            group = Group(incarnation, config, self.view.events.now_ns, incarnation.last_seq)
+            incarnation.groups.append(group)
         consumer = stream.consumers.setdefault(name, ConsumerName(name))
         self._ask(
             consumer,
@@ -310,17 +316,17 @@ class Administrator:
             lambda exists: (self._joined if exists else self._not_joined)(stream, consumer, group),
         )
 
-    def _consumer_config(self, stream: StreamName, life: Life, name: str) -> ConsumerConfig:
+    def _consumer_config(self, stream: StreamName, incarnation: StreamIncarnation, name: str) -> ConsumerConfig:
         """Members of a group must agree, so a group's configuration is that of whoever came first."""
         track = self.track
         if track.draw("group", 3) == 2:
-            present = next((g for g in life.groups if not g.ended and g.config.deliver_group), None)
+            present = next((g for g in incarnation.groups if not g.ended and g.config.deliver_group), None)
             if present is not None:
                 return replace(present.config, name=name)
             group = "g"
         else:
             group = ""
-        policy, start_seq, start_time_ms = self._start(life)
+        policy, start_seq, start_time_ms = self._start(incarnation)
         return ConsumerConfig(
             name,
             filter_subject=track.pick("filter", ("", "a.*", "b.>", SUBJECTS[0], "dead.*")),
@@ -333,7 +339,7 @@ class Administrator:
             dead_letter_subject=LETTERS if track.draw("dead letters", 2) else "",
         )
 
-    def _start(self, life: Life) -> tuple[DeliveryPolicy, int, int]:
+    def _start(self, incarnation: StreamIncarnation) -> tuple[DeliveryPolicy, int, int]:
         """Where a consumer is to begin: a policy, and the sequence or the time that goes with it."""
         track = self.track
         policy = track.pick(
@@ -341,14 +347,14 @@ class Administrator:
         )
         other = track.draw("other start", 3) if self.plan.other_starts else 0
         if other == 2:
-            return DeliveryPolicy.BY_START_TIME, 0, self._start_time(life)
+            return DeliveryPolicy.BY_START_TIME, 0, self._start_time(incarnation)
         if other == 1:
-            return DeliveryPolicy.BY_START_SEQ, max(1, life.last_seq + 2 - track.draw("start around", 8)), 0
+            return DeliveryPolicy.BY_START_SEQ, max(1, incarnation.last_seq + 2 - track.draw("start around", 8)), 0
         return policy, 1 + track.draw("start", 20) if policy is DeliveryPolicy.BY_START_SEQ else 0, 0
 
-    def _start_time(self, life: Life) -> int:
+    def _start_time(self, incarnation: StreamIncarnation) -> int:
         """Around now, at or beside the very time of a message, before everything, or after it."""
-        track, wall_ms = self.track, self.scene.process.now().wall_ms
+        track, wall_ms = self.track, self.view.process.now().wall_ms
         match track.draw("start time", 6):
             case 0:
                 return wall_ms - 2_000 + track.draw("time", 4_000)
@@ -357,7 +363,7 @@ class Administrator:
             case 2:
                 return wall_ms + 60_000
             case _:
-                times = [time_ms for seq in life.live if (time_ms := life.times[seq]) >= 0] or [wall_ms]
+                times = [time_ms for seq in incarnation.live if (time_ms := incarnation.times[seq]) >= 0] or [wall_ms]
                 return track.pick("time of", times) + track.pick("beside", (0, 0, 1, -1))
 
     def _joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
@@ -368,39 +374,39 @@ class Administrator:
         )
         if not group.certain:
             group.certain = True
-            group.certain_ns = self.scene.events.now_ns
-            life = group.life
-            life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
-        self.scene.mark("consumer created")
+            group.certain_ns = self.view.events.now_ns
+            incarnation = group.incarnation
+            incarnation.lonely_until_ns = min(incarnation.lonely_until_ns, self.view.events.now_ns)
+        self.view.mark("consumer created")
 
     def _not_joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
-        stream.forget(consumer.name, self.scene.events.now_ns)
+        stream.forget(consumer.name, self.view.events.now_ns)
         if not group.members:
             group.ended = True
 
     def _delete_consumer(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
         left_out = group.members > 1 and any(not hold.free for hold in group.holds.values())
-        group.free_all(self.scene.events.now_ns)
-        life = group.life
+        group.free_all(self.view.events.now_ns)
+        incarnation = group.incarnation
         if group.members == 1:
             group.leaving = True
-            if not any(g.certain and not g.ended and not g.leaving for g in life.groups):
-                life.lonely_until_ns = FOREVER_NS
+            if not any(g.certain and not g.ended and not g.leaving for g in incarnation.groups):
+                incarnation.lonely_until_ns = FOREVER_NS
 
         def gone(_: object = None) -> None:
-            stream.forget(consumer.name, self.scene.events.now_ns)
-            group.due.left(consumer.name, self.scene.events.now_ns)
+            stream.forget(consumer.name, self.view.events.now_ns)
+            group.due.left(consumer.name, self.view.events.now_ns)
             group.members -= 1
             if not group.members:
                 group.ended = True
-            group.free_all(self.scene.events.now_ns)
+            group.free_all(self.view.events.now_ns)
             if left_out:
-                self.scene.mark("queue group member left with pending")
-            self.scene.mark("consumer deleted")
+                self.view.mark("queue group member left with pending")
+            self.view.mark("consumer deleted")
 
         def stays() -> None:
             group.leaving = False
-            life.lonely_until_ns = min(life.lonely_until_ns, self.scene.events.now_ns)
+            incarnation.lonely_until_ns = min(incarnation.lonely_until_ns, self.view.events.now_ns)
 
         request = DeleteConsumer(stream.name, consumer.name)
         self._ask(consumer, request, gone, stays, lambda exists: stays() if exists else gone(), may_wait=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from waymaker_sim.cases import Case, CaseRefused, code_digest, from_text, made, to_text
+from waymaker_sim.minimize import RUNS_MAX, minimize
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.reporting import EXIT_CODES, Tally, shrinking_shown, violation
 from waymaker_sim.run import Report, run_tape
 from waymaker_sim.shrink import flat
-from waymaker_sim.simplest import RUNS_MAX, simplest
 from waymaker_sim.tape import Tape
 
 CASE_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -95,7 +95,7 @@ def shrink(
     click.echo(f"{violation(found)}\nfrom {len(flat(tracks))} draws, {found.asked} calls", err=True)
     begun = time.process_time()
     with shrinking_shown() as told:
-        result = simplest(
+        result = minimize(
             tracks, start.mutant, told=told,
             may_go_on=lambda made: made < runs and time.process_time() - begun < budget,
         )  # fmt: skip

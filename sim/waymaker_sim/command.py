@@ -181,7 +181,7 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
     import secrets
     import time
 
-    from waymaker_sim import marks
+    from waymaker_sim import coverage_marks as marks
     from waymaker_sim.reporting import NS, Tally
 
     start = first if first is not None else secrets.randbelow(1 << 40)

@@ -12,7 +12,7 @@ from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.consumer.snapshot import to_groups
 from waymaker_core.store.archive import Head
 from waymaker_sim.checks import listed, require
-from waymaker_sim.process import Got
+from waymaker_sim.process import ReceivedMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Archive:
     """A stream as it was taken out: its head, and the messages that were read behind it."""
 
     head: Head
-    messages: list[Got] = field(default_factory=list)
+    messages: list[ReceivedMessage] = field(default_factory=list)
 
     def positions(self) -> dict[str, Position]:
         """Every consumer of the archive by name."""
@@ -80,7 +80,7 @@ class Copy:
                     byte_count == head.byte_count, "archives", f"{self.name}: {byte_count} bytes of {head.byte_count}"
                 )
 
-    def judge_messages(self, got: list[Got], from_seq: int = 1, *, whole: bool) -> None:
+    def judge_messages(self, got: list[ReceivedMessage], from_seq: int = 1, *, whole: bool) -> None:
         """Messages from a sequence on, up to the last of them or, `whole`, all."""
         wanted = {message.seq: message for message in self.archive.messages}
         for message in got:

@@ -12,9 +12,9 @@ from waymaker_core.configs import StreamConfig
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import UpdateStream
 from waymaker_sim.checks import require
-from waymaker_sim.ledger import Life
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.scene import Ask, Scene, StreamName
+from waymaker_sim.client_view import Ask, ClientView, StreamName
+from waymaker_sim.history import StreamIncarnation
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.tape import Track
 
 
@@ -22,9 +22,9 @@ class DryRun:
     """One dry run, asked for as it is made. Whoever wants to compare asks for the update itself in the same instant."""
 
     def __init__(
-        self, scene: Scene, track: Track, stream: StreamName, request: UpdateStream, config: StreamConfig
+        self, view: ClientView, track: Track, stream: StreamName, request: UpdateStream, config: StreamConfig
     ) -> None:
-        self.scene = scene
+        self.view = view
         self.track = track
         """Of whoever asks."""
         self.config = config
@@ -32,7 +32,7 @@ class DryRun:
         """What the update would prune; -1 while that is not known."""
         self.at_once = False
         """Whether it was decided in the very step that took it, and so in that of what was asked for with it."""
-        self._step = (scene.process.life, scene.process.steps + 1)
+        self._step = (view.process.run, view.process.steps + 1)
         trial = UpdateStream(
             request.name,
             request.max_age_ms,
@@ -42,22 +42,24 @@ class DryRun:
             request.strict_limits,
             dry_run=True,
         )
-        scene.ask(trial, self._tried, lambda: None, stream)
+        view.ask(trial, self._tried, lambda: None, stream)
 
-    def _tried(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _tried(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         if isinstance(answer, Refusal) or answer.code != outcomes.OK:
             return
         assert isinstance(answer.value, tuple)
         require(answer.value[0] == self.config, "dry run", f"it promises {answer.value[0]} for {self.config}")
         self.counted = answer.value[1]
-        self.at_once = (stamp.life, stamp.step) == self._step
-        self.scene.mark("dry run")
+        self.at_once = (step_id.run, step_id.step) == self._step
+        self.view.mark("dry run")
 
-    def compare(self, life: Life, pruned: int) -> None:
+    def compare(self, incarnation: StreamIncarnation, pruned: int) -> None:
         """The update itself was made and pruned so many."""
-        ages = any(config.max_age_ms for config in life.configs)
-        letters = any(group.config.dead_letter_subject for group in life.groups)
+        ages = any(config.max_age_ms for config in incarnation.configs)
+        letters = any(group.config.dead_letter_subject for group in incarnation.groups)
         if self.counted < 0 or not (self.at_once or not (ages or letters)):
             return
-        self.scene.mark("dry run confirmed" if self.counted else "dry run confirmed: nothing to prune")
-        require(pruned == self.counted, "dry run", f"{life.name}: {self.counted} were counted, {pruned} were pruned")
+        self.view.mark("dry run confirmed" if self.counted else "dry run confirmed: nothing to prune")
+        require(
+            pruned == self.counted, "dry run", f"{incarnation.name}: {self.counted} were counted, {pruned} were pruned"
+        )

@@ -12,9 +12,9 @@ from typing import Generic, Protocol, TypeVar
 
 from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.requests import AckKind
-from waymaker_sim.due import Due
 from waymaker_sim.naive_consumer import matches
-from waymaker_sim.process import Stamp
+from waymaker_sim.process import StepId
+from waymaker_sim.redelivery_deadlines import RedeliveryDeadlines
 
 MS = 1_000_000
 FOREVER_NS = 1 << 62
@@ -24,7 +24,7 @@ FOREVER_NS = 1 << 62
 class Hold:
     """A delivery that is out: to whom, in which life of the process, and until when for certain."""
 
-    process_life: int
+    process_run: int
     until_ns: int
     free: bool = False
     since_ns: int = 0
@@ -57,7 +57,7 @@ L = TypeVar("L", bound=Lived)
 class GroupOf(Generic[L]):
     """A queue group, or a consumer without one, through its life."""
 
-    life: L
+    incarnation: L
     config: ConsumerConfig
     created_ns: int
     last_before: int = 0
@@ -81,9 +81,9 @@ class GroupOf(Generic[L]):
     holds: dict[int, Hold] = field(default_factory=dict)
     put_off: dict[int, Hold] = field(default_factory=dict)
     """What was handed back with a delay, or extended: not due again before, whatever becomes of the process."""
-    last_naks: dict[int, Stamp] = field(default_factory=dict)
+    last_naks: dict[int, StepId] = field(default_factory=dict)
     """When which life of the process confirmed that a last delivery was handed back, that nobody answered otherwise."""
-    due: Due = field(default_factory=Due)
+    due: RedeliveryDeadlines = field(default_factory=RedeliveryDeadlines)
     handing_back: dict[int, int] = field(default_factory=dict)
     """How many answers other than ack and term are on their way, by sequence."""
     counts: dict[int, set[int]] = field(default_factory=dict)
@@ -114,8 +114,8 @@ class GroupOf(Generic[L]):
         """The last matching message, where that can only be one that was known before the consumer was asked for."""
         if self.config.policy is DeliveryPolicy.BY_START_SEQ:
             self.start_least = self.config.start_seq
-        elif self.config.policy is DeliveryPolicy.LAST and self.life.ends_in_order():
-            matching = (s for s, m in self.life.live.items() if matches(self.config.filter_subject, m.subject))
+        elif self.config.policy is DeliveryPolicy.LAST and self.incarnation.ends_in_order():
+            matching = (s for s, m in self.incarnation.live.items() if matches(self.config.filter_subject, m.subject))
             self.start_least = max(matching, default=0)
 
     def start_known(self, there: Iterable[int]) -> int:
@@ -127,8 +127,8 @@ class GroupOf(Generic[L]):
                 return self.config.start_seq
             case DeliveryPolicy.BY_START_TIME:
                 # What is late enough was found, or came afterwards; what was asked for afterwards came afterwards.
-                late = (seq for seq in there if self.life.times[seq] >= self.config.start_time_ms)
-                new = (s for s, m in self.life.live.items() if m.asked_ns > self.certain_ns)
+                late = (seq for seq in there if self.incarnation.times[seq] >= self.config.start_time_ms)
+                new = (s for s, m in self.incarnation.live.items() if m.asked_ns > self.certain_ns)
                 return min(min(late, default=FOREVER_NS), min(new, default=FOREVER_NS))
             case _:
                 return self.last_before + 1
@@ -183,7 +183,7 @@ class GroupOf(Generic[L]):
     def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, Hold]:
         """An answer is on its way: the deliveries that are certain to be out as it leaves, before it is noted."""
         out = {
-            seq: Hold(hold.process_life, hold.until_ns)
+            seq: Hold(hold.process_run, hold.until_ns)
             for seq in seqs
             if (hold := self.holds.get(seq)) and not hold.free
         }
@@ -214,21 +214,21 @@ class GroupOf(Generic[L]):
                 alone.append(seq)
         return alone
 
-    def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, stamp: Stamp) -> None:
+    def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, step_id: StepId) -> None:
         """A nak or in-progress was confirmed while the delivery `out` was certain to be out still."""
-        if out.process_life != stamp.life or stamp.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
+        if out.process_run != step_id.run or step_id.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
             return
         if kind is AckKind.NAK:
-            self.put_off[seq] = Hold(stamp.life, asked_ns + delay_ms * MS, since_ns=asked_ns)
-            if self.due.deliveries(seq, stamp.life) == self.config.max_deliver:
+            self.put_off[seq] = Hold(step_id.run, asked_ns + delay_ms * MS, since_ns=asked_ns)
+            if self.due.deliveries(seq, step_id.run) == self.config.max_deliver:
                 self.put_off[seq].until_ns = FOREVER_NS
                 if seq not in self.answered:
-                    self.last_naks[seq] = stamp
-            self.due.put_off(seq, stamp, delay_ms * MS)
+                    self.last_naks[seq] = step_id
+            self.due.put_off(seq, step_id, delay_ms * MS)
         elif kind is AckKind.IN_PROGRESS and seq in self.holds:
             hold = self.holds[seq]
-            if hold.process_life == stamp.life:
+            if hold.process_run == step_id.run:
                 hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
                 until_ns = asked_ns + self.config.ack_wait_ms * MS
-                self.put_off[seq] = Hold(stamp.life, until_ns, since_ns=asked_ns)
-                self.due.put_off(seq, stamp, self.config.ack_wait_ms * MS)
+                self.put_off[seq] = Hold(step_id.run, until_ns, since_ns=asked_ns)
+                self.due.put_off(seq, step_id, self.config.ack_wait_ms * MS)

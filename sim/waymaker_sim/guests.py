@@ -13,10 +13,10 @@ from waymaker_core.configs import ConsumerConfig, Retention
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, AckKind, CreateConsumer, Fetch, Request
 from waymaker_sim.checks import require
+from waymaker_sim.client_view import Ask, ClientView, StreamName
 from waymaker_sim.events import MS
-from waymaker_sim.ledger import Life
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.scene import Ask, Scene, StreamName
+from waymaker_sim.history import StreamIncarnation
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.tape import Track
 
 
@@ -25,7 +25,7 @@ class _Stay:
     """The consumer that the guest uses now, and when it asked for what the server confirmed last."""
 
     stream: StreamName
-    life: Life
+    incarnation: StreamIncarnation
     config: ConsumerConfig
     used_ns: int
 
@@ -33,8 +33,8 @@ class _Stay:
 class Guest:
     """Uses one consumer at a time; `busy` while a call is outstanding."""
 
-    def __init__(self, scene: Scene, track: Track) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView, track: Track) -> None:
+        self.view = view
         self.track = track
         self.busy = False
         self._stay: _Stay | None = None
@@ -46,7 +46,7 @@ class Guest:
         if self.busy:
             return
         if self._stay is None:
-            self._arrive(self.scene.streams[self.track.pick("stream", sorted(self.scene.streams))])
+            self._arrive(self.view.streams[self.track.pick("stream", sorted(self.view.streams))])
             return
         kind = self.track.weighted("visit", ((6, "rest"), (4, "fetch"), (2, "ack"), (1, "leave")))
         name, consumer = self._stay.stream.name, self._stay.config.name
@@ -58,29 +58,29 @@ class Guest:
             self._stay = None
 
     def _arrive(self, stream: StreamName) -> None:
-        life = stream.life
+        incarnation = stream.incarnation
         if (
-            life is None
+            incarnation is None
             or not stream.steady()
-            or life.config.ephemeral
-            or life.config.retention is not Retention.LIMITS
+            or incarnation.config.ephemeral
+            or incarnation.config.retention is not Retention.LIMITS
         ):
             return
         self._made += 1
         inactive_ms = self.track.pick("inactive", (4_000, 2_000, 1_000))
         config = ConsumerConfig(f"guest{self._made}", ack_wait_ms=500, inactive_ms=inactive_ms)
 
-        def made(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        def made(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             self.busy = False
-            if isinstance(answer, Answer) and answer.code == outcomes.OK and ask.life() is life:
-                self._stay = _Stay(stream, life, config, ask.asked_ns)
+            if isinstance(answer, Answer) and answer.code == outcomes.OK and ask.incarnation() is incarnation:
+                self._stay = _Stay(stream, incarnation, config, ask.asked_ns)
 
-        self.busy = self.scene.ask(CreateConsumer(stream.name, config), made, self._lost, stream) is not None
+        self.busy = self.view.ask(CreateConsumer(stream.name, config), made, self._lost, stream) is not None
 
     def _ask(self, request: Request, stream: StreamName) -> None:
-        self.busy = self.scene.ask(request, self._used, self._lost, stream) is not None
+        self.busy = self.view.ask(request, self._used, self._lost, stream) is not None
 
-    def _used(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _used(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         self.busy = False
         stay = self._stay
         assert stay is not None
@@ -90,14 +90,14 @@ class Guest:
             stay.used_ns = ask.asked_ns
             return
         self._stay = None
-        if ask.life() is stay.life and answer.code == outcomes.NO_SUCH_CONSUMER:
-            idle_ms = (stamp.time_ns - stay.used_ns) // MS
+        if ask.incarnation() is stay.incarnation and answer.code == outcomes.NO_SUCH_CONSUMER:
+            idle_ms = (step_id.time_ns - stay.used_ns) // MS
             require(
                 idle_ms >= stay.config.inactive_ms, "used consumers stay",
-                f"{stay.life.name}/{stay.config.name} was used {idle_ms} ms ago and is gone, "
+                f"{stay.incarnation.name}/{stay.config.name} was used {idle_ms} ms ago and is gone, "
                 f"{stay.config.inactive_ms} ms were promised",
             )  # fmt: skip
-            self.scene.mark("inactive consumer deleted")
+            self.view.mark("inactive consumer deleted")
 
     def _lost(self) -> None:
         self.busy = False

@@ -15,7 +15,7 @@ from waymaker_core.types import ANYONE, Now, Token
 from waymaker_sim.audit import Asker
 from waymaker_sim.checks import violated
 from waymaker_sim.disk import SimDisk
-from waymaker_sim.process import Got
+from waymaker_sim.process import ReceivedMessage
 
 ROUNDS_MAX = 10_000
 MS = 1_000_000
@@ -38,15 +38,15 @@ def open_at_once(config: NodeConfig, disk: SimDisk, now: Now) -> Node:
         return node
 
 
-def read_messages(disk: SimDisk, messages: Messages) -> list[Got]:
+def read_messages(disk: SimDisk, messages: Messages) -> list[ReceivedMessage]:
     """The bodies of messages, chunk by chunk. Raises `DiskFailure`."""
-    got: list[Got] = []
+    got: list[ReceivedMessage] = []
     for run in messages.runs:
         data = disk.perform(ReadChunk(run.chunk))
         assert isinstance(data, bytes)
         data, at = run.bodies_in(data), 0
         for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
-            got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length]))
+            got.append(ReceivedMessage(seq, time_ms, run.deliver_count, data[at : at + length]))
             at += length
     assert len(got) == messages.count, f"{messages.count} messages announced, {len(got)} in the runs"
     return got
@@ -60,15 +60,15 @@ class InstantNode(Asker):
         self.now = now
         self.node = open_at_once(config, disk, now)
         self.halted: Halt | None = None
-        self.delivered: dict[Token, list[Got]] = {}
+        self.delivered: dict[Token, list[ReceivedMessage]] = {}
         self.ended: dict[Token, End] = {}
         self.events: dict[Token, list[Event]] = {}
-        self._replies: dict[Token, tuple[Answer | Refusal, list[Got] | None]] = {}
+        self._replies: dict[Token, tuple[Answer | Refusal, list[ReceivedMessage] | None]] = {}
         self._next_token = 1
         self._reached: dict[Token, int] = {}
         """Messages that each subscription was given: all of them reach their program at once."""
 
-    def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
+    def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Ask and wait, at one instant, until the answer is there and nothing is left to do."""
         token = self.begin(request)
         if token not in self._replies:
@@ -148,7 +148,7 @@ class InstantNode(Asker):
         return JobDone(job.id, results)
 
     def _reply(self, effect: Reply, back: list[Input]) -> None:
-        got: list[Got] | None = None
+        got: list[ReceivedMessage] | None = None
         if isinstance(effect.answer, Answer) and isinstance(effect.answer.value, Messages):
             try:
                 got = read_messages(self.disk, effect.answer.value)

@@ -179,7 +179,7 @@ class NaiveBroker:
                 continue
             asked_ms = request.times_ms[index] if request.times_ms else 0
             size = request.sizes[index] + len(subject.encode())
-            stream.append(subject, body, size, asked_ms or stream.stamp(now.wall_ms))
+            stream.append(subject, body, size, asked_ms or stream.step_id(now.wall_ms))
             count += 1
         return Answer(outcomes.OK, "", Published(first, count, failures))
 

@@ -101,7 +101,7 @@ class NaiveStream:
             self.prune()
         return self.last_seq
 
-    def stamp(self, wall_ms: int) -> int:
+    def step_id(self, wall_ms: int) -> int:
         """The server's time for the next message: never less than before, unless that was too far ahead."""
         self.look_at_clock(wall_ms)
         self.server_ms = max(self.server_ms, wall_ms)
@@ -246,4 +246,4 @@ class NaiveStream:
     def place(self, letter: DeadLetter, body: bytes, time_ms: int) -> int:
         """Store a copy that was owed, with the body and time that the real node gave it."""
         self.owed.remove(letter)
-        return self.append(letter.subject, body, letter.size, self.stamp(time_ms))
+        return self.append(letter.subject, body, letter.size, self.step_id(time_ms))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from waymaker_sim.client_view import ClientView
 from waymaker_sim.disk import PLENTY
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.process import Process, State
-from waymaker_sim.scene import Scene
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
@@ -23,14 +23,14 @@ AMBUSHES = ("MANIFEST", "checkpoints/", "blocks/", "tails/", "journal/")
 class Nemesis:
     """Acts on one machine."""
 
-    def __init__(self, track: Track, plan: Plan, process: Process, scene: Scene) -> None:
+    def __init__(self, track: Track, plan: Plan, process: Process, view: ClientView) -> None:
         self.track = track
         self.plan = plan
         self.process = process
-        self.scene = scene
+        self.view = view
         self._full_until = 0
         self._wrong = False
-        process.on_ambush = partial(self._fill, 1_000, MS, 300 * MS)
+        process.on_targeted_disk_full = partial(self._fill, 1_000, MS, 300 * MS)
 
     def act(self) -> None:
         """Maybe something."""
@@ -40,24 +40,24 @@ class Nemesis:
         if track.chance("clock jump", plan.wall_jump):
             sign = -1 if track.draw("direction", 2) else 1
             self._jump(sign * track.magnitude("clock jump by", 100_000))
-            self.scene.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
+            self.view.mark("clock jumped back" if sign < 0 else "clock jumped ahead")
         if track.chance("clock wrong", plan.clock_wrong) and not self._wrong:
             self._set_wrong(100 * MS + track.magnitude("wrong for", 5 * SECOND))
         if track.chance("disk full", plan.full):
             self._fill(100_000, 100 * MS, 5 * SECOND)
-        if process.state is State.UP and track.chance("full in ambush", plan.full_in_ambush):
+        if process.state is State.UP and track.chance("full in ambush", plan.targeted_disk_full):
             where, passing = track.pick("ambush", AMBUSHES), track.draw("passing", 4)
-            process.ambush = where, passing
+            process.target_disk_full = where, passing
             process.fault(
                 "disk fills", f"the disk will be full when {where} is written to, once {passing} writes have passed"
             )
         if track.chance("bit rot", plan.rot):
             rotten = process.disk.rot(track)
             if rotten is not None:
-                self.scene.mark("bit rot")
+                self.view.mark("bit rot")
                 process.fault("bit rot", f"{rotten[0]}: a bit of byte {rotten[1]:,} flips")
         if process.state is State.BOOTING and (track.chance("kill", plan.kill) or track.chance("power", plan.power)):
-            self.scene.mark("crash while recovering")
+            self.view.mark("crash while recovering")
             process.lose_power()
         elif process.state is State.UP:
             self._stop()
@@ -65,29 +65,29 @@ class Nemesis:
     def _stop(self) -> None:
         plan, track, process = self.plan, self.track, self.process
         if track.chance("kill", plan.kill):
-            self.scene.mark("kill")
+            self.view.mark("kill")
             process.kill()
         elif track.chance("power", plan.power):
-            self.scene.mark("power loss")
+            self.view.mark("power loss")
             process.lose_power()
         elif track.chance("kill at effect", plan.kill_at_effect):
-            self.scene.mark("kill at effect")
+            self.view.mark("kill at effect")
             process.effects_left = track.draw("effects left", 50)
             process.fault("kill planned", f"the process will be killed after {process.effects_left} more effects")
         elif track.chance("drain", plan.drain):
-            self.scene.mark("drain")
+            self.view.mark("drain")
             process.drain()
         elif track.chance("pause", plan.pause):
-            self.scene.mark("pause")
+            self.view.mark("pause")
             process.pause(track.magnitude("pause for", 3 * SECOND))
 
     def _fill(self, room_max: int, least_ns: int, more_ns: int) -> None:
         disk, room = self.process.disk, self.track.magnitude("room left", room_max)
         disk.faults.capacity = disk.used_bytes() + room
         self._full_until = self.process.events.now_ns + least_ns + self.track.magnitude("full for", more_ns)
-        self.scene.disturbed_ns = max(self.scene.disturbed_ns, self._full_until)
+        self.view.disturbed_ns = max(self.view.disturbed_ns, self._full_until)
         self.process.events.at(self._full_until, partial(self._free, self._full_until))
-        self.scene.mark("disk full")
+        self.view.mark("disk full")
         self.process.fault("disk full", f"the disk has room for {room:,} bytes more")
 
     def _free(self, since: int) -> None:
@@ -106,15 +106,15 @@ class Nemesis:
         if self._wrong:
             self._wrong = False
             self._jump(-WRONG_BY_MS)
-            self.scene.ledger.clock_right_ns = self.process.events.now_ns
-            for life in self.scene.ledger.lives:
-                life.corrected_ms = self.process.now().wall_ms
-            self.scene.mark("clock corrected")
+            self.view.history.clock_right_ns = self.process.events.now_ns
+            for incarnation in self.view.history.incarnations:
+                incarnation.corrected_ms = self.process.now().wall_ms
+            self.view.mark("clock corrected")
 
     def _jump(self, delta_ms: int) -> None:
         now_ns = self.process.events.now_ns
-        self.scene.ledger.clock_set_ns = now_ns
-        self.scene.disturbed_ns = max(self.scene.disturbed_ns, now_ns)
+        self.view.history.clock_set_ns = now_ns
+        self.view.disturbed_ns = max(self.view.disturbed_ns, now_ns)
         self.process.jump_wall(delta_ms)
 
     def rest(self) -> None:

@@ -35,7 +35,7 @@ from waymaker_sim.naive import NaiveBroker
 from waymaker_sim.naive_consumer import Taken
 from waymaker_sim.naive_delivery import deliver, eligible, unfinished, unseen
 from waymaker_sim.naive_stream import DeadLetter, NaiveStream
-from waymaker_sim.process import Got
+from waymaker_sim.process import ReceivedMessage
 from waymaker_sim.tape import Track
 
 MS = 1_000_000
@@ -71,7 +71,7 @@ class Open:
     consumer: str
     room: int
     stop_when_empty: bool
-    life: NaiveStream
+    incarnation: NaiveStream
 
 
 class Pair:
@@ -226,8 +226,8 @@ class Pair:
                 letter = rest.pop(0)
                 stream.place(letter, letter.body, self.now.wall_ms)
 
-    def _read_from(self, name: str, seq: int) -> list[Got]:
-        found: list[Got] = []
+    def _read_from(self, name: str, seq: int) -> list[ReceivedMessage]:
+        found: list[ReceivedMessage] = []
         while True:
             answer, got = self.node.ask(ReadRange(name, seq, self.limits.page_entries_max))
             if got is None:
@@ -238,7 +238,7 @@ class Pair:
             seq = got[-1].seq + 1
 
     @staticmethod
-    def _match(stream: NaiveStream, message: Got) -> DeadLetter:
+    def _match(stream: NaiveStream, message: ReceivedMessage) -> DeadLetter:
         subject, headers, payload = decode_body(message.body)
         added = dict(reversed(headers))
         for letter in stream.owed:
@@ -292,9 +292,9 @@ class Pair:
             for token in sorted(self.open):
                 self._complete(token, self.open[token])
 
-    def _judge(self, opened: Open, got: list[Got], before_letters: bool) -> list[Got]:
+    def _judge(self, opened: Open, got: list[ReceivedMessage], before_letters: bool) -> list[ReceivedMessage]:
         """Judge deliveries in order; with `before_letters` as many as are due, and the rest is returned."""
-        stream = opened.life
+        stream = opened.incarnation
         consumer = stream.consumers.get(opened.consumer)
         for index, message in enumerate(got):
             if consumer is None:
@@ -314,7 +314,7 @@ class Pair:
         return []
 
     def _complete(self, token: Token, opened: Open) -> None:
-        stream = opened.life
+        stream = opened.incarnation
         end = self.node.ended.pop(token, None)
         reason = self._reason(opened)
         if end is not None:
@@ -333,7 +333,7 @@ class Pair:
 
     def _reason(self, opened: Open) -> str:
         """Why a subscription must be over, if it must."""
-        stream = opened.life
+        stream = opened.incarnation
         if self.naive.streams.get(opened.stream) is not stream:
             return "stream_deleted"
         consumer = stream.consumers.get(opened.consumer)
@@ -373,7 +373,7 @@ class Pair:
 # ------------------------------------------------------------ comparing
 
 
-def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[Got] | None) -> str:
+def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
     """What is different about two answers; empty where they agree."""
     if isinstance(wanted, Refusal) or isinstance(answer, Refusal):
         if isinstance(wanted, Refusal) and isinstance(answer, Refusal) and wanted.status is answer.status:
@@ -406,7 +406,7 @@ def plain(value: object) -> object:
             return ([plain(entry) for entry in value.entries], bool(value.next_after))
         case Taken():
             return _told(value)
-        case Got():
+        case ReceivedMessage():
             return value.seq, value.time_ms, value.delivery, value.body
         case list():
             return [plain(entry) for entry in value]

@@ -33,13 +33,13 @@ from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Messages, Request
 from waymaker_core.types import ANYONE, Now, Token
-from waymaker_sim.circles import Circles
 from waymaker_sim.disk import SimDisk
 from waymaker_sim.events import MS, SECOND, US, Events
+from waymaker_sim.livelock import LivelockDetector
 from waymaker_sim.tape import Track
 
 
-class Got(NamedTuple):
+class ReceivedMessage(NamedTuple):
     """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries.
 
     `incarnation` is the word of the consumer that delivered it.
@@ -52,10 +52,10 @@ class Got(NamedTuple):
     incarnation: str = ""
 
 
-class Stamp(NamedTuple):
+class StepId(NamedTuple):
     """When the node decided something: the process' life, the step within it, and virtual time."""
 
-    life: int
+    run: int
     step: int
     time_ns: int
 
@@ -63,10 +63,10 @@ class Stamp(NamedTuple):
 class Caller(Protocol):
     """Who waits for a call. Exactly one of `replied`, `ended`, `lost` is the last thing that it hears."""
 
-    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         """The answer; `got` is its messages where its value is messages."""
 
-    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Messages of a subscription."""
 
     def told(self, event: Event) -> None:
@@ -147,7 +147,7 @@ class Process:
         self.track = track
         self.pace = pace
         self.state = State.DOWN
-        self.life = 0
+        self.run = 0
         self.node: Node | None = None
         self.refusal: Exception | None = None
         self.halted: Halt | None = None
@@ -158,9 +158,9 @@ class Process:
         """Calls that the node was stepped with since it came up."""
         self.effects_left: int | None = None
         """How many more effects are performed before the process dies; None: no such plan."""
-        self.ambush: tuple[str, int] | None = None
+        self.target_disk_full: tuple[str, int] | None = None
         """What the paths of operations begin with that the disk fills before, and how many such are let pass; None: no plan."""
-        self.on_ambush: Callable[[], None] = lambda: None
+        self.on_targeted_disk_full: Callable[[], None] = lambda: None
         self.on_step: StepSeen | None = None
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
@@ -182,7 +182,7 @@ class Process:
         self.paused_until_ns = 0
         """When the last pause was over, or will be."""
         self._busy_until = 0
-        self._circles = Circles()
+        self._livelock = LivelockDetector()
 
     # ------------------------------------------------------------ clocks
 
@@ -207,20 +207,20 @@ class Process:
     def start(self) -> None:
         """Begin to recover. Afterwards the process is UP or REFUSED, unless it dies before."""
         assert self.state in (State.DOWN, State.REFUSED)
-        self.life += 1
+        self.run += 1
         self.state = State.BOOTING
         self.halted = None
         self.refusal = None
         self._mono_base_ns = self.events.now_ns - self.track.magnitude("clock origin", 1 << 40)
         if self.observer is not None:
             self.observer.started()
-        self._boot(self.life, open_node(self.config, self.now()), None, None)
+        self._boot(self.run, open_node(self.config, self.now()), None, None)
 
     def _boot(
-        self, life: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
+        self, incarnation: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
     ) -> None:
         """Drive recovery: reads at once, everything else with time in which the process can die."""
-        if life != self.life:
+        if incarnation != self.run:
             return
         while True:
             try:
@@ -233,14 +233,14 @@ class Process:
                 return
             if not isinstance(op, _QUICK):
                 self._running[0] = op
-                self.events.after(self._takes(op), partial(self._boot_op, life, steps, op))
+                self.events.after(self._takes(op), partial(self._boot_op, incarnation, steps, op))
                 return
             result, failure = self._try(op)
 
-    def _boot_op(self, life: int, steps: Generator[DiskOp, object, Node], op: DiskOp) -> None:
-        if life == self.life:
+    def _boot_op(self, incarnation: int, steps: Generator[DiskOp, object, Node], op: DiskOp) -> None:
+        if incarnation == self.run:
             del self._running[0]
-            self._boot(life, steps, *self._try(op))
+            self._boot(incarnation, steps, *self._try(op))
 
     def _try(self, op: DiskOp) -> tuple[object, DiskFailure | None]:
         result: object = None
@@ -264,7 +264,7 @@ class Process:
     def _refuse(self, error: Exception) -> None:
         self.state = State.REFUSED
         self.refusal = error
-        self.life += 1
+        self.run += 1
         self.on_down()
 
     def kill(self) -> None:
@@ -293,10 +293,10 @@ class Process:
             self.disk.interrupt(self._running[job_id], self.track)
         self._running.clear()
         self._being_read.clear()
-        self.life += 1
+        self.run += 1
         self.state = State.DOWN
         self.node = None
-        self.effects_left = self.ambush = None
+        self.effects_left = self.target_disk_full = None
         self._inputs = []
         for lane in self._lanes.values():
             lane.clear()
@@ -367,17 +367,17 @@ class Process:
         at = max(self.events.now_ns + delay_ns, self._busy_until)
         if self._step_at < 0 or at < self._step_at:
             self._step_at = at
-            self.events.at(at, partial(self._step, self.life, at))
+            self.events.at(at, partial(self._step, self.run, at))
 
-    def _step(self, life: int, at: int) -> None:
-        if life != self.life or at != self._step_at or self.node is None:
+    def _step(self, incarnation: int, at: int) -> None:
+        if incarnation != self.run or at != self._step_at or self.node is None:
             return
         self._step_at = -1
         inputs, self._inputs = self._inputs, []
         now = self.now()
         self.steps += 1
         self.calls += sum(isinstance(item, Call) for item in inputs)
-        self._circles.stepped(self.events.now_ns, inputs)
+        self._livelock.stepped(self.events.now_ns, inputs)
         try:
             effects = self.node.step(now, inputs)
         except Exception as error:
@@ -386,7 +386,7 @@ class Process:
         if self.on_step is not None:
             self.on_step(self, now, inputs, effects)
         self._perform(effects)
-        if self.life == life and self.node is not None:
+        if self.run == incarnation and self.node is not None:
             if self._inputs:
                 self._wake(0)
             deadline = self.node.next_deadline()
@@ -394,22 +394,22 @@ class Process:
                 self._wake(max(0, deadline - now.mono_ns))
 
     def _perform(self, effects: list[Effect]) -> None:
-        stamp = Stamp(self.life, self.steps, self.events.now_ns)
-        life = self.life
+        step_id = StepId(self.run, self.steps, self.events.now_ns)
+        incarnation = self.run
         for effect in effects:
             if self.effects_left is not None:
                 self.effects_left -= 1
                 if self.effects_left < 0:
                     self.kill()
-            if life != self.life:
+            if incarnation != self.run:
                 return
             match effect:
                 case Job():
                     self._submit(effect)
                 case Reply():
-                    self._reply(effect, stamp)
+                    self._reply(effect, step_id)
                 case Deliver():
-                    self._deliver(effect, stamp)
+                    self._deliver(effect, step_id)
                 case Event():
                     if self._hears(effect.token):
                         self._callers[effect.token].told(effect)
@@ -430,9 +430,9 @@ class Process:
             raise NodeRaised(f"step {self.steps}: token {token} had its last word already, or never asked")
         return False
 
-    def _reply(self, effect: Reply, stamp: Stamp) -> None:
+    def _reply(self, effect: Reply, step_id: StepId) -> None:
         answer = effect.answer
-        got: list[Got] | None = None
+        got: list[ReceivedMessage] | None = None
         if not self._hears(effect.token):
             self._take(Cancel(effect.token))
             return
@@ -444,27 +444,29 @@ class Process:
             got = found
             if answer.value.fetched is not None:
                 self._take(Report(effect.token, len(got)))
-        self._callers.pop(effect.token).replied(answer, got, stamp)
+        self._callers.pop(effect.token).replied(answer, got, step_id)
 
-    def _deliver(self, effect: Deliver, stamp: Stamp) -> None:
+    def _deliver(self, effect: Deliver, step_id: StepId) -> None:
         if not self._hears(effect.token):
             return
         found = self.read(effect.messages)
         if isinstance(found, DiskFailure):
             self._take(Unreadable(effect.token, found, [effect.messages]))
         else:
-            self._callers[effect.token].delivered(found, stamp)
+            self._callers[effect.token].delivered(found, step_id)
 
-    def read(self, messages: Messages) -> list[Got] | DiskFailure:
+    def read(self, messages: Messages) -> list[ReceivedMessage] | DiskFailure:
         """The bodies of messages, chunk by chunk, as the shell reads them."""
-        got: list[Got] = []
+        got: list[ReceivedMessage] = []
         try:
             for run in messages.runs:
                 data = self.disk.perform(ReadChunk(run.chunk))
                 assert isinstance(data, bytes)
                 data, at = run.bodies_in(data), 0
                 for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
-                    got.append(Got(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation))
+                    got.append(
+                        ReceivedMessage(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation)
+                    )
                     at += length
         except DiskFailure as failure:
             return failure
@@ -486,39 +488,43 @@ class Process:
 
     def _begin(self, job: Job, index: int, results: list[object]) -> None:
         if index == len(job.ops):
-            self.events.after(0, partial(self._end, self.life, job, JobDone(job.id, results)))
+            self.events.after(0, partial(self._end, self.run, job, JobDone(job.id, results)))
             return
         op = job.ops[index]
-        if self.ambush is not None and isinstance(op, CreateFile | Write) and op.path.startswith(self.ambush[0]):
-            where, passing = self.ambush
-            self.ambush = (where, passing - 1) if passing else None
+        if (
+            self.target_disk_full is not None
+            and isinstance(op, CreateFile | Write)
+            and op.path.startswith(self.target_disk_full[0])
+        ):
+            where, passing = self.target_disk_full
+            self.target_disk_full = (where, passing - 1) if passing else None
             if not passing:
-                self.on_ambush()
+                self.on_targeted_disk_full()
         self._running[job.id] = op
-        self.events.after(self._takes(op), partial(self._op, self.life, job, index, results))
+        self.events.after(self._takes(op), partial(self._op, self.run, job, index, results))
 
-    def _op(self, life: int, job: Job, index: int, results: list[object]) -> None:
-        if life != self.life:
+    def _op(self, incarnation: int, job: Job, index: int, results: list[object]) -> None:
+        if incarnation != self.run:
             return
         op = job.ops[index]
         if self._being_read and isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
-            self.events.after(self.pace.read_ns, partial(self._op, life, job, index, results))
+            self.events.after(self.pace.read_ns, partial(self._op, incarnation, job, index, results))
             return
         del self._running[job.id]
         result, failure = self._try(op)
         if failure is not None:
             failure.op_index = index
-            self._end(life, job, JobFailed(job.id, failure))
+            self._end(incarnation, job, JobFailed(job.id, failure))
             return
         results.append(result)
         self._begin(job, index + 1, results)
 
-    def _end(self, life: int, job: Job, end: JobDone | JobFailed) -> None:
-        if life != self.life:
+    def _end(self, incarnation: int, job: Job, end: JobDone | JobFailed) -> None:
+        if incarnation != self.run:
             return
         self._take(end)
         if job.lane is Lane.READ:
-            self._circles.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
+            self._livelock.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
             for path in _read_paths(job):
                 self._being_read[path] -= 1
                 if not self._being_read[path]:

@@ -11,36 +11,36 @@ told of a sequence that no message found has. A history with less in it is linea
 from __future__ import annotations
 
 from waymaker_core.configs import Retention
-from waymaker_sim.ledger import Attempt, Life
+from waymaker_sim.history import Attempt, StreamIncarnation
 from waymaker_sim.linear import ANY, NEVER, NOTHING, Kind, Operation
 from waymaker_sim.publisher import Refused
 
 
-def may_vanish(life: Life) -> bool:
+def may_vanish(incarnation: StreamIncarnation) -> bool:
     """Whether anything takes messages of a life away that it did not replace."""
-    bounded = any(life.least(bound) for bound in ("max_msgs", "max_bytes", "max_age_ms"))
-    return bounded or life.config.retention is not Retention.LIMITS
+    bounded = any(incarnation.least(bound) for bound in ("max_msgs", "max_bytes", "max_age_ms"))
+    return bounded or incarnation.config.retention is not Retention.LIMITS
 
 
-def histories(life: Life, refusals: list[Refused]) -> dict[str, list[Operation]]:
+def histories(incarnation: StreamIncarnation, refusals: list[Refused]) -> dict[str, list[Operation]]:
     """By subject, everything that was asked of this life's registers and what came of it."""
-    if life.config.retention is Retention.WORK_QUEUE:
+    if incarnation.config.retention is Retention.WORK_QUEUE:
         return {}
     found: dict[str, list[Operation]] = {}
     at: dict[str, set[int]] = {}
-    for seq, message in life.at.items():
+    for seq, message in incarnation.at.items():
         at.setdefault(message.subject, {NOTHING}).add(seq)
-    for seq, message in life.at.items():
+    for seq, message in incarnation.at.items():
         if isinstance(message, Attempt):
             answered = message.confirmed_ns if message.confirmed_ns >= 0 else NEVER
             expected = message.expected if message.expected in at[message.subject] else ANY
             write = Operation(Kind.WRITE, seq, message.asked_ns, answered, expected)
             found.setdefault(message.subject, []).append(write)
-    for look in life.looks:
+    for look in incarnation.looks:
         read = Operation(Kind.READ, look.seq, look.asked_ns, look.answered_ns)
         found.setdefault(look.subject, []).append(read)
     for refused in refusals:
-        if refused.life is life and refused.actual in at.get(refused.subject, {NOTHING}):
+        if refused.incarnation is incarnation and refused.actual in at.get(refused.subject, {NOTHING}):
             told = Operation(Kind.REFUSED, refused.actual, refused.asked_ns, refused.answered_ns, refused.expected)
             found.setdefault(refused.subject, []).append(told)
     return found

@@ -89,9 +89,9 @@ def _thrown(error: Exception) -> str:
 
 def _figures(report: Report, world: World) -> None:
     report.virtual_ns = world.events.now_ns
-    report.asked = world.scene.asked
-    report.confirmed = world.scene.confirmed
+    report.asked = world.view.asked
+    report.confirmed = world.view.confirmed
     report.syncs = sum(machine.disk.syncs for machine in world.machines)
     report.crashes = world.crashes
     report.draws = world.tape.draw_count()
-    report.marks = dict(sorted(world.scene.marks.items()))
+    report.marks = dict(sorted(world.view.marks.items()))

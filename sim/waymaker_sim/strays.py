@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, AckKind
-from waymaker_sim.ledger import Attempt, Group
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
+from waymaker_sim.client_view import Ask, ClientView, ConsumerName, StreamName
+from waymaker_sim.history import Attempt, Group
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
@@ -22,40 +22,45 @@ AT_ONCE = 5
 class Strays:
     """Answers for consumers that never got what they answer."""
 
-    def __init__(self, scene: Scene, track: Track, plan: Plan) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView, track: Track, plan: Plan) -> None:
+        self.view = view
         self.track = track
         self.possible = not (plan.full or plan.rot or plan.may_lose_unsynced())
 
     def started(self) -> None:
         """The process is up and has heard nothing yet: what is sent now is judged before any new delivery."""
-        ledger = self.scene.ledger
-        if not self.possible or not ledger.orderly:
+        history = self.view.history
+        if not self.possible or not history.orderly:
             return
         self.track.begin()
         if not self.track.draw("stray answers", 2):
             return
-        for stream in self.scene.streams.values():
+        for stream in self.view.streams.values():
             for consumer in stream.consumers.values():
                 if stream.steady() and consumer.steady() and consumer.group is not None:
                     self._send(stream, consumer, consumer.group)
 
     def _send(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
-        life = group.life
-        if life.damaged or life.unsure or not group.certain or group.created_ns <= self.scene.ledger.abrupt_ns:
+        incarnation = group.incarnation
+        if (
+            incarnation.damaged
+            or incarnation.unsure
+            or not group.certain
+            or group.created_ns <= self.view.history.abrupt_ns
+        ):
             return
-        unseen = [seq for seq, message in life.live.items() if self._is_unseen(group, seq, message)][:AT_ONCE]
+        unseen = [seq for seq, message in incarnation.live.items() if self._is_unseen(group, seq, message)][:AT_ONCE]
         if unseen:
             kind = AckKind.TERM if self.track.draw("stray term", 2) else AckKind.ACK
-            self.scene.ask(Ack(stream.name, consumer.name, kind, unseen), _answered, _lost, stream, consumer)
-            self.scene.mark("stray answer")
+            self.view.ask(Ack(stream.name, consumer.name, kind, unseen), _answered, _lost, stream, consumer)
+            self.view.mark("stray answer")
 
     @staticmethod
     def _is_unseen(group: Group, seq: int, message: Attempt) -> bool:
         return not group.delivered_most(seq, message.asked_ns) and seq not in group.answered
 
 
-def _answered(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+def _answered(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
     pass
 
 

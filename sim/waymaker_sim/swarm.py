@@ -37,7 +37,7 @@ class Plan:
     drain: int = 0
     rot: int = 0
     full: int = 0
-    full_in_ambush: int = 0
+    targeted_disk_full: int = 0
     wall_jump: int = 0
     clock_wrong: int = 0
     """Jumps of the wall clock by more than a year, each corrected within seconds."""
@@ -153,7 +153,7 @@ def draw_plan(track: Track) -> Plan:
         plan.limits = replace(plan.limits, page_bytes_max=track.pick("page bytes", [8192 * KIB, 1 * KIB, 300]))
         plan.limits = replace(plan.limits, search_entries_max=track.pick("search entries", [10_000, 20, 1]))
     if plan.full:
-        plan.full_in_ambush = _odds(track, "full in ambush", 300_000)
+        plan.targeted_disk_full = _odds(track, "full in ambush", 300_000)
         plan.disk.copy_on_write = track.draw("copy on write", 3) == 2
     plan.looks_at_ages = track.draw("looks at ages", 3) == 2
     if track.draw("wrong clock?", 6) == 5:

@@ -7,8 +7,8 @@ from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import WatchStreams
 from waymaker_core.types import Token
 from waymaker_sim.checks import require, violated
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.scene import Scene
+from waymaker_sim.client_view import ClientView
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.tape import Track
 
 ROOM_BYTES = 64 * 1024
@@ -17,8 +17,8 @@ ROOM_BYTES = 64 * 1024
 class Watcher:
     """Watches streams and consumers come and go."""
 
-    def __init__(self, scene: Scene, track: Track) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView, track: Track) -> None:
+        self.view = view
         self.track = track
         self.watch: Watch | None = None
 
@@ -27,7 +27,7 @@ class Watcher:
         self.track.begin()
         if self.watch is None:
             watch = Watch(self)
-            watch.token = self.scene.process.call(WatchStreams(), watch)
+            watch.token = self.view.process.call(WatchStreams(), watch)
             if watch.token is not None:
                 self.watch = watch
         elif self.track.draw("hang up", 30) == 29:
@@ -35,12 +35,12 @@ class Watcher:
         elif self.track.draw("room", 2):
             assert self.watch.token is not None
             self.watch.room += 5
-            self.scene.process.credit(self.watch.token, 5, ROOM_BYTES)
+            self.view.process.credit(self.watch.token, 5, ROOM_BYTES)
 
     def hang_up(self) -> None:
         """Watch no longer."""
         if self.watch is not None and self.watch.token is not None:
-            self.scene.process.cancel(self.watch.token)
+            self.view.process.cancel(self.watch.token)
         self.watch = None
 
 
@@ -52,18 +52,18 @@ class Watch:
         self.token: Token | None = None
         self.room = 0
 
-    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         violated("answer allowed", f"a watch was answered with {answer!r}")
 
-    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         violated("answer allowed", "a watch was sent messages")
 
     def told(self, event: Event) -> None:
         self.room -= 1
         require(self.room >= 0, "within credit", "a watcher was told more than it has room for")
-        require(self.watcher.scene.known(event.stream), "lives apart", f"nobody knows {event.stream}")
+        require(self.watcher.view.known(event.stream), "lives apart", f"nobody knows {event.stream}")
         if event.lagged:
-            self.watcher.scene.mark("watcher lagged")
+            self.watcher.view.mark("watcher lagged")
 
     def ended(self, end: End) -> None:
         self.watcher.watch = None

@@ -13,12 +13,12 @@ from waymaker_core.outcomes import Answer, Outcome, Refusal
 from waymaker_core.requests import Ack, AckKind, ConsumerInfo, Fetch, GetConsumerInfo, Subscribe
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.checks import require, violated
+from waymaker_sim.client_view import Ask, ClientView, ConsumerName, StreamName
+from waymaker_sim.delivery_liveness import check_fetch, judge_given_up, judge_passed_over, judge_waiting
 from waymaker_sim.events import MS, SECOND
 from waymaker_sim.groups import FOREVER_NS, Hold
-from waymaker_sim.ledger import Group
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.promptness import judge_fetch, judge_given_up, judge_passed_over, judge_waiting
-from waymaker_sim.scene import Ask, ConsumerName, Scene, StreamName
+from waymaker_sim.history import Group
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.tape import Track
 
 ROOM_BYTES = 64 * 1024
@@ -31,9 +31,9 @@ HEARD_NS = 1 * SECOND
 class Worker:
     """Works on whatever consumer it picks. Once `diligent`, it acks everything and at once."""
 
-    def __init__(self, scene: Scene, track: Track, tags: Track, limits: Limits) -> None:
+    def __init__(self, view: ClientView, track: Track, tags: Track, limits: Limits) -> None:
         """`tags`: whether an answer carries the consumer's incarnation."""
-        self.scene = scene
+        self.view = view
         self.track = track
         self.limits = limits
         self.tags = tags
@@ -49,7 +49,7 @@ class Worker:
             self.subscription.check()
         track = self.track
         kind = track.weighted("work", ((1, "rest"), (5, "fetch"), (1, "subscribe"), (1, "unsubscribe")))
-        stream = self.scene.streams[track.pick("stream", sorted(self.scene.streams))]
+        stream = self.view.streams[track.pick("stream", sorted(self.view.streams))]
         if kind == "rest" or not stream.consumers:
             return
         consumer = stream.consumers[track.pick("consumer", sorted(stream.consumers))]
@@ -65,10 +65,10 @@ class Worker:
     def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
         """Ask for messages."""
         request = Fetch(stream.name, consumer.name, batch)
-        asked = Ask(self.scene, request, self._fetched, lambda: None, stream, consumer)
-        self.scene.ask(request, self._fetched, partial(blind, asked), stream, consumer)
+        asked = Ask(self.view, request, self._fetched, lambda: None, stream, consumer)
+        self.view.ask(request, self._fetched, partial(blind, asked), stream, consumer)
 
-    def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
         group = ask.group()
         if isinstance(answer, Refusal):
@@ -77,29 +77,31 @@ class Worker:
             return
         if answer.code != outcomes.OK:
             if group is not None:
-                violated("acked survives", f"{group.life.name}/{group.config.name} exists and a fetch says {answer!r}")
+                violated(
+                    "acked survives", f"{group.incarnation.name}/{group.config.name} exists and a fetch says {answer!r}"
+                )
             return
         assert got is not None and ask.token is not None
         self.fetched += len(got)
         for message in got:
             wait_ns = group.config.ack_wait_ms * MS if group is not None else 0
-            self.scene.hand_out(ask.token, group, message, stamp.time_ns + wait_ns)
+            self.view.hand_out(ask.token, group, message, step_id.time_ns + wait_ns)
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
             blind(ask, got)
         else:
-            judge_passed_over(self.scene, group, got, stamp)
-            group.life.deliver(group, got, self.scene.ledger, ask.asked_ns, stamp, stamp.life)
-            group.due.delivered(got, ask.consumer.name, stamp, group.config.ack_wait_ms * MS)
-            judge_fetch(self.scene, group, got, wanted, ask.asked_ns, stamp)
+            judge_passed_over(self.view, group, got, step_id)
+            group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, step_id.run)
+            group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            check_fetch(self.view, group, got, wanted, ask.asked_ns, step_id)
             if got:
-                self.scene.named(got[0].incarnation, ask.consumer)
+                self.view.named(got[0].incarnation, ask.consumer)
         self.answer(ask.stream, ask.consumer, got)
 
     # ------------------------------------------------------------ answering
 
-    def answer(self, stream: StreamName, consumer: ConsumerName, got: list[Got]) -> None:
+    def answer(self, stream: StreamName, consumer: ConsumerName, got: list[ReceivedMessage]) -> None:
         """Decide over each message; some are acked together, some one by one, some never."""
         if not got:
             return
@@ -127,7 +129,7 @@ class Worker:
         delay_ns = self.track.magnitude("work time", 3 * SECOND) if self.track.draw("slow work", 4) == 3 else 0
         delay_ms = self.track.magnitude("nak delay", 2_000) if kind is AckKind.NAK else 0
         if delay_ns:
-            self.scene.events.after(delay_ns, partial(self._say, kind, stream, consumer, word, seqs, delay_ms))
+            self.view.events.after(delay_ns, partial(self._say, kind, stream, consumer, word, seqs, delay_ms))
         else:
             self._say(kind, stream, consumer, word, seqs, delay_ms)
 
@@ -137,16 +139,16 @@ class Worker:
         # By now the name may mean another life: it is that one which hears of these sequences.
         consumer = stream.consumers.get(consumer.name, consumer)
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms, word)
-        if self.scene.is_foreign(word, consumer):
+        if self.view.is_foreign(word, consumer):
             # It is about deliveries of a consumer that is gone: it changes nothing, so nothing is noted.
-            self.scene.mark("ack of another incarnation")
-            self.scene.ask(request, self._unheeded, lambda: None, stream, consumer)
+            self.view.mark("ack of another incarnation")
+            self.view.ask(request, self._unheeded, lambda: None, stream, consumer)
             return
         group = consumer.group if stream.steady() and consumer.steady() else None
         # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
         delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
         answering = Answering(group or consumer.group, delivered)
-        ask = self.scene.ask(
+        ask = self.view.ask(
             request, partial(self._acked, answering), partial(answering.lost, kind, seqs), stream, consumer
         )
         if ask is not None:
@@ -155,17 +157,22 @@ class Worker:
     def _say_stale(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
         """An answer of another consumer's deliveries arrives just now, and names the same sequences."""
         kinds = ((2, AckKind.ACK), (1, AckKind.TERM), (1, AckKind.NAK))
-        others = [word for word, other in self.scene.incarnations.items() if other is not consumer]
+        others = [word for word, other in self.view.incarnations.items() if other is not consumer]
         if others:
             kind = self.tags.weighted("stale answer", kinds)
             self._say(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
 
-    def _unheeded(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _unheeded(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         if isinstance(answer, Answer) and answer.code != outcomes.OK and ask.group() is not None:
             violated("acked survives", f"{ask.request!r} was to have no effect, and is answered with {answer!r}")
 
     def _acked(
-        self, answering: Answering, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self,
+        answering: Answering,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         request = ask.request
         assert isinstance(request, Ack)
@@ -174,35 +181,37 @@ class Worker:
         if isinstance(answer, Refusal) or group is None:
             return
         if answer.code != outcomes.OK:
-            violated("acked survives", f"{group.life.name}/{group.config.name} exists and an ack says {answer!r}")
+            violated(
+                "acked survives", f"{group.incarnation.name}/{group.config.name} exists and an ack says {answer!r}"
+            )
         if request.kind in (AckKind.ACK, AckKind.TERM):
             for seq in answering.delivered:
-                if seq in group.holds and group.holds[seq].process_life != stamp.life:
-                    self.scene.mark("ack of an earlier life's delivery")
-                group.done_ns.setdefault(seq, stamp.time_ns)
+                if seq in group.holds and group.holds[seq].process_run != step_id.run:
+                    self.view.mark("ack of an earlier life's delivery")
+                group.done_ns.setdefault(seq, step_id.time_ns)
                 if request.kind is AckKind.ACK:
                     group.acked_ok.add(seq)
-            self.scene.mark("ack confirmed")
+            self.view.mark("ack confirmed")
         for seq in alone:
             if group is answering.group and seq in answering.out:
                 out = answering.out[seq]
-                group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, stamp)
+                group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, step_id)
                 if request.kind is AckKind.IN_PROGRESS:
-                    self.scene.mark("wait extended")
-                if seq in group.last_naks and self.scene.drops_at_once:
+                    self.view.mark("wait extended")
+                if seq in group.last_naks and self.view.drops_at_once:
                     self._look_at_once(ask)
 
     def _look_at_once(self, ask: Ask) -> None:
         """A last delivery was handed back, as was just confirmed: its drop can be seen."""
         assert ask.stream is not None and ask.consumer is not None
         request = GetConsumerInfo(ask.stream.name, ask.consumer.name)
-        self.scene.ask(request, self._looked, _lost, ask.stream, ask.consumer)
+        self.view.ask(request, self._looked, _lost, ask.stream, ask.consumer)
 
-    def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         group = ask.group()
         if group is not None and isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo):
             # Asked in the very moment in which the nak was confirmed, and after it.
-            judge_given_up(self.scene, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
+            judge_given_up(self.view, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
 
     # ------------------------------------------------------------ subscriptions
 
@@ -221,8 +230,8 @@ class Subscription:
 
     def __init__(self, worker: Worker, request: Subscribe, stream: StreamName, consumer: ConsumerName) -> None:
         self.worker = worker
-        self.scene = worker.scene
-        self.ask = Ask(self.scene, request, self._no_reply, lambda: None, stream, consumer)
+        self.view = worker.view
+        self.ask = Ask(self.view, request, self._no_reply, lambda: None, stream, consumer)
         self.stream = stream
         self.consumer = consumer
         self.room = 0
@@ -230,7 +239,7 @@ class Subscription:
         self.buffer: deque[Buffered] = deque()
         """Messages that the program has not been given yet, in the order delivered."""
         self.dealt_with = 0
-        self.windowed: list[tuple[Got, Group | None]] = []
+        self.windowed: list[tuple[ReceivedMessage, Group | None]] = []
         """What was given to the program by a subscription with a window."""
         self.over = False
         self.attached = False
@@ -238,10 +247,10 @@ class Subscription:
 
     def begin(self) -> bool:
         """Subscribe; False where nobody listens."""
-        self.ask.token = self.scene.process.call(self.ask.request, self)
+        self.ask.token = self.view.process.call(self.ask.request, self)
         if self.ask.token is None:
             return False
-        self.scene.asked += 1
+        self.view.asked += 1
         room = 1 + self.worker.track.draw("room", 20)
         self._give(room, ROOM_BYTES if room % 2 else room * LITTLE_ROOM_BYTES)
         return True
@@ -251,45 +260,45 @@ class Subscription:
         if not self.over:
             self.room += messages
             self.room_bytes += byte_count
-            self.scene.process.credit(self.ask.token, messages, byte_count)
+            self.view.process.credit(self.ask.token, messages, byte_count)
             self._note_room()
 
     def _note_room(self) -> None:
         assert isinstance(self.ask.request, Subscribe)
         if self.over or self.room <= 0 or self.room_bytes <= 0 or self.ask.request.window:
-            self.scene.waiting.pop(self.ask, None)
+            self.view.waiting.pop(self.ask, None)
         else:
-            self.scene.waiting.setdefault(self.ask, self.scene.events.now_ns)
+            self.view.waiting.setdefault(self.ask, self.view.events.now_ns)
 
     def cancel(self) -> None:
         """Hang up."""
         if not self.over and self.ask.token is not None:
-            judge_waiting(self.scene, self.ask)
-            self.scene.process.cancel(self.ask.token)
+            judge_waiting(self.view, self.ask)
+            self.view.process.cancel(self.ask.token)
             blind(self.ask)
             self._close()
 
     def check(self) -> None:
         """Whoever reads of a consumer that is known to be gone has heard so by now."""
         gone_ns = self.consumer.gone_ns
-        late = self.attached and 0 <= gone_ns < self.scene.events.now_ns - HEARD_NS
+        late = self.attached and 0 <= gone_ns < self.view.events.now_ns - HEARD_NS
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
-        judge_waiting(self.scene, self.ask)
+        judge_waiting(self.view, self.ask)
 
     def _close(self) -> None:
         self.over = True
         self._note_room()
         assert self.ask.token is not None
-        now_ns = self.scene.events.now_ns
+        now_ns = self.view.events.now_ns
         # What waits here never reaches the program: it is due at once.
         while self.buffer:
             message, group, _ = self.buffer.popleft()
-            self.scene.mark("buffered message given back")
+            self.view.mark("buffered message given back")
             if group is not None and message.seq in group.holds:
                 group.holds[message.seq].free = True
                 group.due.returned([message.seq], now_ns)
         # So may be what the node has not heard of, and what was sent over a window and not answered.
-        unheard = self.scene.handed.get(self.ask.token, [])
+        unheard = self.view.handed.get(self.ask.token, [])
         for message, group in [*self.windowed, *((handed.message, handed.group) for handed in unheard)]:
             if group is not None and message.seq in group.holds:
                 group.holds[message.seq].free = True
@@ -298,12 +307,12 @@ class Subscription:
             self.worker.subscription = None
 
     @staticmethod
-    def _no_reply(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _no_reply(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         raise AssertionError("unreachable")
 
     # ------------------------------------------------------------ as a caller
 
-    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         """Never: a subscription that is refused ends."""
         violated("answer allowed", f"a subscription was answered with {answer!r}")
 
@@ -311,11 +320,14 @@ class Subscription:
         group = self.ask.group()
         if refusal.code in (outcomes.NO_SUCH_STREAM, outcomes.NO_SUCH_CONSUMER):
             if group is not None:
-                violated("acked survives", f"{group.life.name}/{group.config.name} exists, a subscription: {refusal!r}")
+                violated(
+                    "acked survives",
+                    f"{group.incarnation.name}/{group.config.name} exists, a subscription: {refusal!r}",
+                )
             return
-        self.scene.check_refusal("Subscribe", refusal)
+        self.view.check_refusal("Subscribe", refusal)
 
-    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Messages came."""
         byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
         had_room = self.room_bytes > 0
@@ -327,27 +339,27 @@ class Subscription:
         group = self.ask.group()
         if group is not None:
             self.attached = True
-            group.life.deliver(group, got, self.scene.ledger, stamp.time_ns, stamp, stamp.life)
-            group.due.delivered(got, self.consumer.name, stamp, group.config.ack_wait_ms * MS)
-            self.scene.named(got[0].incarnation, self.consumer)
+            group.incarnation.deliver(group, got, self.view.history, step_id.time_ns, step_id, step_id.run)
+            group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            self.view.named(got[0].incarnation, self.consumer)
         else:
             blind(self.ask, got)
-        due_ns = stamp.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
+        due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
         self.buffer.extend(Buffered(message, group, due_ns) for message in got)
         self._hand_out()
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
-        self.scene.events.after(pause_ns, partial(self._give, len(got), byte_count))
-        self.scene.mark("subscription delivered")
+        self.view.events.after(pause_ns, partial(self._give, len(got), byte_count))
+        self.view.mark("subscription delivered")
 
     def _hand_out(self) -> None:
         """Give the program what waits, or a part of it now and the rest later."""
         if self.over or not self.buffer:
             return
         assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
-        tags, now_ns = self.worker.tags, self.scene.events.now_ns
+        tags, now_ns = self.worker.tags, self.view.events.now_ns
         slow = tags.draw("slow program", 4) == 3 and not self.worker.diligent
         wanted = tags.draw("handed out", len(self.buffer) + 1) if slow else len(self.buffer)
-        given: list[Got] = []
+        given: list[ReceivedMessage] = []
         back: list[tuple[int, int]] = []
         group: Group | None = None
         for _ in range(wanted):
@@ -355,18 +367,18 @@ class Subscription:
             self.dealt_with += 1
             if due_ns <= now_ns:
                 back.append((self.dealt_with, self.dealt_with))
-                self.scene.mark("stale message given back")
+                self.view.mark("stale message given back")
             else:
                 given.append(message)
                 if self.ask.request.window:
                     self.windowed.append((message, group))
                 counts_ns = -1 if self.ask.request.window else due_ns
-                self.scene.hand_out(self.ask.token, group, message, counts_ns)
-        self.scene.process.report(self.ask.token, self.dealt_with, back)
+                self.view.hand_out(self.ask.token, group, message, counts_ns)
+        self.view.process.report(self.ask.token, self.dealt_with, back)
         self.worker.answer(self.stream, self.consumer, given)
         if self.buffer:
-            self.scene.mark("messages wait in a buffer")
-            self.scene.events.after(tags.magnitude("program busy", 1_500) * MS, self._hand_out)
+            self.view.mark("messages wait in a buffer")
+            self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._hand_out)
 
     def told(self, event: Event) -> None:
         violated("answer allowed", "a subscription was sent an event")
@@ -375,7 +387,7 @@ class Subscription:
         """The server says that it is over."""
         self._close()
         assert self.ask.token is not None
-        self.scene.handed.pop(self.ask.token, None)
+        self.view.handed.pop(self.ask.token, None)
         request = self.ask.request
         assert isinstance(request, Subscribe)
         if end.refusal is not None:
@@ -383,7 +395,7 @@ class Subscription:
             blind(self.ask)
             self._refused(end.refusal)
             return
-        self.scene.mark(f"subscription ended: {end.reason}")
+        self.view.mark(f"subscription ended: {end.reason}")
         match end.reason:
             case "empty":
                 require(
@@ -402,13 +414,13 @@ class Subscription:
         blind(self.ask)
         self._close()
         assert self.ask.token is not None
-        self.scene.handed.pop(self.ask.token, None)
+        self.view.handed.pop(self.ask.token, None)
 
 
 class Buffered(NamedTuple):
     """A message that waits for the program: of which group, and when it is due again."""
 
-    message: Got
+    message: ReceivedMessage
     group: Group | None
     due_ns: int
 
@@ -447,21 +459,25 @@ class Answering:
         self.heard(kind, seqs)
 
 
-def blind(ask: Ask, got: list[Got] | None = None) -> None:
+def blind(ask: Ask, got: list[ReceivedMessage] | None = None) -> None:
     """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which.
 
     Or they came (`got`), and it is not known whose they were.
     """
-    scene, group = ask.scene, ask.group()
+    view, group = ask.view, ask.group()
     assert ask.stream is not None
     if group is not None:
         groups = [group]
     else:
-        lives = [life for life in scene.ledger.lives if life.name == ask.stream.name and not life.ended]
-        for life in lives:
-            life.unsure = life.unsure or bool(got)
-        groups = [each for life in lives for each in life.groups if not each.ended]
+        incarnations = [
+            incarnation
+            for incarnation in view.history.incarnations
+            if incarnation.name == ask.stream.name and not incarnation.ended
+        ]
+        for incarnation in incarnations:
+            incarnation.unsure = incarnation.unsure or bool(got)
+        groups = [each for incarnation in incarnations for each in incarnation.groups if not each.ended]
     for each in groups:
-        each.lost_at_ns = scene.events.now_ns
+        each.lost_at_ns = view.events.now_ns
         if got:
-            each.lost_ns.append(scene.events.now_ns)
+            each.lost_ns.append(view.events.now_ns)

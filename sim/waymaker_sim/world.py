@@ -22,22 +22,22 @@ from waymaker_core.requests import Request
 from waymaker_core.store.errors import StoreRefused
 from waymaker_core.types import Now
 from waymaker_sim.administrator import Administrator
-from waymaker_sim.archivist import Archivist
 from waymaker_sim.audit import Asker, Audit, Seen, differences, observe
+from waymaker_sim.backup_client import BackupClient
 from waymaker_sim.checks import Violation, listed, require, violated
+from waymaker_sim.client_view import Ask, ClientView
+from waymaker_sim.coverage_marks import MarkRecorder
 from waymaker_sim.digest import Digest
 from waymaker_sim.disk import DiskFaults, SimDisk
 from waymaker_sim.events import MS, SECOND, Events
 from waymaker_sim.guests import Guest
+from waymaker_sim.history import History
 from waymaker_sim.instant import InstantNode
-from waymaker_sim.late_syncs import LateSyncs
-from waymaker_sim.ledger import Ledger
-from waymaker_sim.marks import Lookout
+from waymaker_sim.interval_sync import IntervalSync
 from waymaker_sim.nemesis import Nemesis
-from waymaker_sim.process import Got, Pace, Process, Stamp, State
+from waymaker_sim.process import Pace, Process, ReceivedMessage, State, StepId
 from waymaker_sim.publisher import Publisher, Reader, Refused
-from waymaker_sim.room import empty_the_disk
-from waymaker_sim.scene import Ask, Scene
+from waymaker_sim.space_reclaimed import empty_the_disk
 from waymaker_sim.strays import Strays
 from waymaker_sim.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.tape import Tape, Track
@@ -63,41 +63,41 @@ class World:
         self.tape = tape
         self.plan = draw_plan(tape.track("swarm"))
         self.events = Events()
-        self.ledger = Ledger()
+        self.history = History()
         self.digest = digest
         self.machines = [self._machine(1)]
-        self.scene = Scene(self.events, self.machines[0], self.ledger, [f"s{n}" for n in range(self.plan.streams)])
-        self.ledger.mark = self.scene.mark
-        self.lookout = Lookout(self.scene.mark)
-        self.scene.looks_at_ages = self.plan.looks_at_ages
-        self.scene.read_errors = self.plan.disk.read_error > 0
-        self.scene.drops_at_once = _drops_at_once(self.plan)
-        self.scene.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
-        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.scene)
-        self.late_syncs: LateSyncs | None = None
+        self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
+        self.history.mark = self.view.mark
+        self.lookout = MarkRecorder(self.view.mark)
+        self.view.looks_at_ages = self.plan.looks_at_ages
+        self.view.read_errors = self.plan.disk.read_error > 0
+        self.view.drops_at_once = _drops_at_once(self.plan)
+        self.view.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
+        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.view)
+        self.interval_sync: IntervalSync | None = None
         if self.plan.may_lose_unsynced():
-            self.late_syncs = LateSyncs(self.plan, self.scene, self.machines[0], tape.track("twin"))
-        self.strays = Strays(self.scene, tape.track("strays"), self.plan)
-        if self.late_syncs is None:
+            self.interval_sync = IntervalSync(self.plan, self.view, self.machines[0], tape.track("twin"))
+        self.strays = Strays(self.view, tape.track("strays"), self.plan)
+        if self.interval_sync is None:
             self.machines[0].on_up = self.strays.started
         self.refusals: list[Refused] = []
         self.crashes = 0
         self._lost = False
         self._publishing = self._working = self._faulty = True
-        plan, scene = self.plan, self.scene
-        self.administrator = Administrator(scene, tape.track("administrator"), plan)
+        plan, view = self.plan, self.view
+        self.administrator = Administrator(view, tape.track("administrator"), plan)
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
-        self.publishers = [Publisher(scene, track, plan, self.refusals) for track in tracks]
+        self.publishers = [Publisher(view, track, plan, self.refusals) for track in tracks]
         self.workers = [
-            Worker(scene, tape.track(f"worker {n}"), tape.track(f"tags of worker {n}"), plan.limits)
+            Worker(view, tape.track(f"worker {n}"), tape.track(f"tags of worker {n}"), plan.limits)
             for n in range(plan.workers)
         ]
         self.readers = [
-            Reader(scene, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
+            Reader(view, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
         ]
-        self.archivist = Archivist(scene, tape.track("archivist")) if plan.archives else None
-        self.guest = Guest(scene, tape.track("guest")) if plan.guests else None
-        self.watchers = [Watcher(scene, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
+        self.backup_client = BackupClient(view, tape.track("archivist")) if plan.archives else None
+        self.guest = Guest(view, tape.track("guest")) if plan.guests else None
+        self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
         """Whether rot has hit what no start can do without: the run is over, and rightly."""
@@ -117,19 +117,19 @@ class World:
         if self.digest is not None:
             self.digest.step(process.number, now, inputs, effects)
         if process.steps == 1:
-            self.scene.quarantines.started(effects)
+            self.view.quarantines.started(effects)
         over = [effect.token for effect in effects if isinstance(effect, End)]
         for item in inputs:
             # A report that came with the reader's end may have come too late.
             if isinstance(item, Report) and item.token not in over:
-                self.scene.reported(item.token)
+                self.view.reported(item.token)
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
         if process.steps % INVARIANT_STEPS == 1:
             check_node(process)
             check_counts(process)
 
     def _logged(self, log: Log) -> None:
-        self.scene.mark(f"log {log.event}")
+        self.view.mark(f"log {log.event}")
 
     # ------------------------------------------------------------ machines that stop
 
@@ -137,14 +137,14 @@ class World:
         """A process is gone or would not start; somebody will start it again."""
         refusal = process.refusal
         self.crashes += 1
-        self.scene.process_gone()
-        if self.late_syncs is not None:
-            self.late_syncs.down()
+        self.view.process_gone()
+        if self.interval_sync is not None:
+            self.interval_sync.down()
         self.lookout.stopped()
-        self.ledger.orderly = process.halted is not None and process.halted.clean
-        if not self.ledger.orderly:
-            self.ledger.abrupt_stops += 1
-            self.ledger.abrupt_ns = self.events.now_ns
+        self.history.orderly = process.halted is not None and process.halted.clean
+        if not self.history.orderly:
+            self.history.abrupt_stops += 1
+            self.history.abrupt_ns = self.events.now_ns
         if self.digest is not None:
             self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
         if isinstance(refusal, StoreRefused):
@@ -153,19 +153,19 @@ class World:
         if refusal is not None and not isinstance(refusal, DiskFailure):
             violated("node raised", f"recovery: {type(refusal).__name__}: {refusal}")
         if process.halted is not None:
-            self.scene.mark("halted: " + ("clean" if process.halted.clean else "unclean"))
+            self.view.mark("halted: " + ("clean" if process.halted.clean else "unclean"))
         delay_ns = 1 * MS + (self.nemesis.track.magnitude("down for", 3 * SECOND) if self._faulty else 0)
-        self.events.after(delay_ns, partial(self._restart, process, process.life))
+        self.events.after(delay_ns, partial(self._restart, process, process.run))
 
     def _refused(self, process: Process, refusal: StoreRefused) -> None:
         rotten = process.disk.rotten_paths()
         if refusal.path not in rotten:
             violated("recovery honest", f"refused to start: {refusal}; rotten: {listed(rotten)}")
-        self.scene.mark("refused a rotten disk")
+        self.view.mark("refused a rotten disk")
         self._lost = True
 
-    def _restart(self, process: Process, life: int) -> None:
-        if process.life == life and not self.lost():
+    def _restart(self, process: Process, incarnation: int) -> None:
+        if process.run == incarnation and not self.lost():
             if self.nemesis.looks_twice():
                 self._recover_twice(process)
             process.start()
@@ -186,7 +186,7 @@ class World:
             violated("node raised", f"recovery of the same image: {type(error).__name__}: {error}")
         found = differences(first, second)
         require(not found, "recovery twice", f"{found}")
-        self.scene.mark("recovered twice")
+        self.view.mark("recovered twice")
 
     # ------------------------------------------------------------ the three acts
 
@@ -211,8 +211,8 @@ class World:
             self._repeat(reader.act, f"reader {index}", lambda: self._working)
         for index, watcher in enumerate(self.watchers):
             self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
-        if self.archivist is not None:
-            self._repeat(self.archivist.act, "archivist", lambda: self._working)
+        if self.backup_client is not None:
+            self._repeat(self.backup_client.act, "archivist", lambda: self._working)
         if self.guest is not None:
             self._repeat(self.guest.act, "guest", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
@@ -237,13 +237,13 @@ class World:
     def _heal(self) -> None:
         """No more faults: the machines must come up, and publishes must be confirmed."""
         self._faulty = False
-        self.scene.faulty = False
+        self.view.faulty = False
         self.nemesis.rest()
         for machine in self.machines:
             machine.disk.faults = DiskFaults()
             machine.pace.slow_per_million = 0
             machine.pace.read_ns = Pace().read_ns
-            machine.effects_left = machine.ambush = None
+            machine.effects_left = machine.target_disk_full = None
         for publisher in self.publishers:
             publisher.diligent = True
         self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))
@@ -251,12 +251,12 @@ class World:
             return
         for machine in self.machines:
             require(machine.state is State.UP, "comes up", f"{machine.state.value}: {machine.refusal!r}")
-        self.ledger.healed_ns = self.events.now_ns
-        enough = self.scene.confirmed + 5
-        self._until(lambda: self.lost() or (self.scene.confirmed >= enough and self.administrator.settled()))
+        self.history.healed_ns = self.events.now_ns
+        enough = self.view.confirmed + 5
+        self._until(lambda: self.lost() or (self.view.confirmed >= enough and self.administrator.settled()))
         if not self.lost() and not self._rotten():
             require(self.administrator.settled(), "progress", "the administrator still waits for an outcome")
-            require(self.scene.confirmed >= enough, "progress", "publishes are not confirmed any more")
+            require(self.view.confirmed >= enough, "progress", "publishes are not confirmed any more")
 
     def _until(self, reached: Callable[[], bool]) -> None:
         if not reached():
@@ -283,16 +283,16 @@ class World:
         self._until(lambda: self.lost() or process.waiting() == 0)
         require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
         check_node(process)
-        if self.late_syncs is not None:
+        if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
-        seen = observe(PatientAsker(self.scene))
-        Audit(self.scene, self.ledger, self.refusals).judge(seen, drained)
+        seen = observe(PatientAsker(self.view))
+        Audit(self.view, self.history, self.refusals).judge(seen, drained)
         for crash in (process.kill, process.lose_power):
             if not self.lost():
                 self._again(process, crash, seen)
         if not self.lost() and not self._rotten():
-            empty_the_disk(process, PatientAsker(self.scene), seen)
-            self._again(process, process.kill, observe(PatientAsker(self.scene)))
+            empty_the_disk(process, PatientAsker(self.view), seen)
+            self._again(process, process.kill, observe(PatientAsker(self.view)))
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()
@@ -300,7 +300,7 @@ class World:
         if self.lost():
             return
         require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
-        found = differences(before, observe(PatientAsker(self.scene)))
+        found = differences(before, observe(PatientAsker(self.view)))
         require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
 
     def _drain(self) -> bool:
@@ -310,7 +310,7 @@ class World:
         busy_ns = begun
         worker = self.workers[0]
         while self.events.now_ns < begun + DRAIN_NS and not self.lost():
-            for stream in self.scene.streams.values():
+            for stream in self.view.streams.values():
                 for consumer in list(stream.consumers.values()):
                     worker.fetch(stream, consumer, 20)
             fetched = worker.fetched
@@ -358,17 +358,17 @@ def check_node(process: Process) -> None:
 class PatientAsker(Asker):
     """Asks the running process and lets the world go on until the answer is there."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView) -> None:
+        self.view = view
 
-    def ask(self, request: Request) -> tuple[Answer | Refusal, list[Got] | None]:
-        found: list[tuple[Answer | Refusal, list[Got] | None]] = []
+    def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
+        found: list[tuple[Answer | Refusal, list[ReceivedMessage] | None]] = []
 
-        def replied(ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             found.append((answer, got))
 
-        events = self.scene.events
-        if self.scene.ask(request, replied, lambda: None) is not None:
+        events = self.view.events
+        if self.view.ask(request, replied, lambda: None) is not None:
             events.run_until(events.now_ns + HEAL_NS, lambda: bool(found))
         if not found:
             violated("answered", f"at rest nobody answers {type(request).__name__}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 import waymaker
-from tests.shell.kill_ledger import Ledger
+from tests.shell.kill_ledger import History
 from tests.shell.real_server import RealServer
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub
@@ -56,8 +56,8 @@ class Campaign:
         self.server = RealServer(data_dir, config=CONFIG)
         self.random = random.Random(seed)
         self.rounds = 0
-        self.log = Ledger()
-        self.jobs = Ledger()
+        self.log = History()
+        self.jobs = History()
         self.subjects: list[str] = []
         self.streams_there: set[str] = set()
         self.streams_gone: set[str] = set()
@@ -110,7 +110,7 @@ class Campaign:
             self._come_and_go(stub),
         ]
 
-    async def _publish(self, stub: WaymakerStreamsServiceAsyncStub, stream: str, ledger: Ledger, subject: str) -> None:
+    async def _publish(self, stub: WaymakerStreamsServiceAsyncStub, stream: str, ledger: History, subject: str) -> None:
         number, last_seq = 0, 0
         try:
             while True:
@@ -155,7 +155,7 @@ class Campaign:
                 self.broken.append(f"publish to {subject}: {answer!r}")
         return all(isinstance(answer, int) for answer in answers)
 
-    async def _read(self, stub: WaymakerStreamsServiceAsyncStub, stream: str, consumer: str, ledger: Ledger) -> None:
+    async def _read(self, stub: WaymakerStreamsServiceAsyncStub, stream: str, consumer: str, ledger: History) -> None:
         try:
             while True:
                 asked_at = ledger.tick()
@@ -172,7 +172,7 @@ class Campaign:
             self._expect_a_kill(error)
 
     async def _ack(
-        self, stub: WaymakerStreamsServiceAsyncStub, stream: str, consumer: str, ledger: Ledger, seq: int
+        self, stub: WaymakerStreamsServiceAsyncStub, stream: str, consumer: str, ledger: History, seq: int
     ) -> None:
         ledger.ack_attempted.add(seq)
         try:

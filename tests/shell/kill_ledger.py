@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Ledger:
+class History:
     """Promises of one stream, over all lives of its server."""
 
     attempted: dict[str, set[bytes]] = field(default_factory=dict)

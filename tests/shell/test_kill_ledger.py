@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.shell.kill_ledger import Ledger
+from tests.shell.kill_ledger import History
 
 
-def filled() -> Ledger:
-    ledger = Ledger()
+def filled() -> History:
+    ledger = History()
     for seq, payload in [(1, b"a"), (2, b"b")]:
         ledger.publish_attempted("s", payload)
         ledger.publish_confirmed("s", seq, payload)
@@ -33,41 +33,41 @@ def test_a_delivery_may_be_repeated_until_its_acknowledgement_is_confirmed() -> 
     assert ledger.broken == []
 
 
-def missing(ledger: Ledger) -> None:
+def missing(ledger: History) -> None:
     ledger.found("s", [(1, b"a")])
 
 
-def altered(ledger: Ledger) -> None:
+def altered(ledger: History) -> None:
     ledger.found("s", [(1, b"a"), (2, b"x")])
 
 
-def invented(ledger: Ledger) -> None:
+def invented(ledger: History) -> None:
     ledger.found("s", [(1, b"a"), (2, b"b"), (3, b"nobody's")])
 
 
-def doubled(ledger: Ledger) -> None:
+def doubled(ledger: History) -> None:
     ledger.found("s", [(1, b"a"), (2, b"b"), (3, b"under way"), (4, b"under way")])
 
 
-def out_of_order(ledger: Ledger) -> None:
+def out_of_order(ledger: History) -> None:
     ledger.found("s", [(2, b"b"), (1, b"a")])
 
 
-def reused(ledger: Ledger) -> None:
+def reused(ledger: History) -> None:
     ledger.publish_confirmed("s", 2, b"under way")
 
 
-def delivered_again(ledger: Ledger) -> None:
+def delivered_again(ledger: History) -> None:
     ledger.acked(1)
     ledger.received(1, b"a", ledger.tick())
 
 
-def kept_in_a_work_queue(ledger: Ledger) -> None:
+def kept_in_a_work_queue(ledger: History) -> None:
     ledger.acked(1)
     ledger.gone_for_good([1])
 
 
-def never_delivered(ledger: Ledger) -> None:
+def never_delivered(ledger: History) -> None:
     ledger.received(1, b"a", ledger.tick())
     ledger.all_delivered()
 
@@ -77,7 +77,7 @@ def never_delivered(ledger: Ledger) -> None:
     [missing, altered, invented, doubled, out_of_order, reused, delivered_again, kept_in_a_work_queue, never_delivered],
     ids=lambda breach: breach.__name__,
 )
-def test_a_broken_promise_is_named(breach: Callable[[Ledger], None]) -> None:
+def test_a_broken_promise_is_named(breach: Callable[[History], None]) -> None:
     ledger = filled()
     breach(ledger)
     assert ledger.broken != []

@@ -6,7 +6,7 @@ from waymaker_core.disk import CopyChunks, Delete, DiskOp, Rename, SyncFile, Wri
 from waymaker_core.effects import Effect, Job, Lane
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.types import JobId
-from waymaker_sim.marks import REQUIRED, Lookout, never_reached, report
+from waymaker_sim.coverage_marks import REQUIRED, MarkRecorder, never_reached, report
 from waymaker_sim.run import run_seed
 
 SEEDS = (240168, 14, 85, 9702, 12, 274390, 3214, 240129, 757, 848)
@@ -44,7 +44,7 @@ def test_a_checkpoint_is_interrupted_only_between_its_first_write_and_its_manife
     ends = job(Write("MANIFEST.new", 0, [b"m"]), Rename("MANIFEST.new", "MANIFEST"))
     for steps, interrupted in (([], 0), ([begins], 1), ([begins, goes_on], 1), ([begins, goes_on, ends], 0)):
         seen = Seen()
-        lookout = Lookout(seen.mark)
+        lookout = MarkRecorder(seen.mark)
         lookout.stepped(NodeStats(), [])
         for effects in steps:
             lookout.stepped(NodeStats(), effects)
@@ -54,7 +54,7 @@ def test_a_checkpoint_is_interrupted_only_between_its_first_write_and_its_manife
 
 def test_a_block_that_goes_as_soon_as_it_was_moved_is_told_from_an_old_one() -> None:
     seen = Seen()
-    lookout = Lookout(seen.mark)
+    lookout = MarkRecorder(seen.mark)
     lookout.stepped(NodeStats(), job(CopyChunks("blocks/1-2.blk", 0, [])))
     lookout.stepped(NodeStats(), job(Delete("blocks/1-1.blk")))
     assert "block gone as soon as moved" not in seen
@@ -64,7 +64,7 @@ def test_a_block_that_goes_as_soon_as_it_was_moved_is_told_from_an_old_one() -> 
 
 def test_counters_are_read_when_the_process_is_gone_and_once() -> None:
     seen, stats = Seen(), NodeStats()
-    lookout = Lookout(seen.mark)
+    lookout = MarkRecorder(seen.mark)
     lookout.stepped(stats, [])
     stats.index_loads, stats.index_evictions, stats.redelivered_messages = 5, 2, 7
     lookout.stopped()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from waymaker_sim.minimize import Minimized, is_fault, minimize, operations
 from waymaker_sim.run import run_tape
 from waymaker_sim.shrink import Draws, Progress, Rewriting, Shrinker, Step, flat, nested, size
-from waymaker_sim.simplest import Simplest, is_fault, operations, simplest
 from waymaker_sim.tape import Saved, Tape
 
 TRACKS = ("publisher 0", "publisher 1", "nemesis", "reader 2")
@@ -151,12 +151,12 @@ CALLS_MAX = 25
 RUNS_MAX = 110
 
 
-def smallest(mutant: str) -> tuple[Saved, Simplest]:
+def smallest(mutant: str) -> tuple[Saved, Minimized]:
     """The first seed that falls, as it is and shrunk."""
     for seed in range(1, 30):
         tape = Tape(seed)
         if not run_tape(tape, mutant=mutant).clean():
-            return tape.saved(), simplest(tape.saved(), mutant, may_go_on=lambda runs: runs < RUNS_MAX)
+            return tape.saved(), minimize(tape.saved(), mutant, may_go_on=lambda runs: runs < RUNS_MAX)
     raise AssertionError(f"{mutant} escapes")
 
 
@@ -192,4 +192,4 @@ def test_shrinking_twice_gives_the_same() -> None:
 
 def test_a_clean_run_is_not_shrunk() -> None:
     with pytest.raises(ValueError, match="violates nothing"):
-        simplest({})
+        minimize({})

@@ -21,13 +21,13 @@ from waymaker_core.requests import Publish, ReadRange
 from waymaker_sim import checks
 from waymaker_sim.cases import from_text
 from waymaker_sim.checks import listed
+from waymaker_sim.client_view import ClientView, ConsumerName
 from waymaker_sim.command import sim
 from waymaker_sim.digest import Digest
 from waymaker_sim.events import Events
-from waymaker_sim.ledger import Group, Ledger
+from waymaker_sim.history import Group, History
 from waymaker_sim.process import Process
 from waymaker_sim.run import run_tape
-from waymaker_sim.scene import ConsumerName, Scene
 from waymaker_sim.story.about import About, find_subjects
 from waymaker_sim.story.diagram import ROLES, WORLD, rows_of, states
 from waymaker_sim.story.page import page
@@ -402,16 +402,16 @@ def test_a_window_says_what_it_leaves_out(eventful: Story) -> None:
 # ---------------------------------------------------------------- words and subjects
 
 
-def scene() -> Scene:
-    found = Scene(Events(), cast(Process, None), Ledger(), ["s0", "s1"])
-    life = found.ledger.begin_life("s0", StreamConfig("s0"))
-    found.streams["s0"].life = life
+def view() -> ClientView:
+    found = ClientView(Events(), cast(Process, None), History(), ["s0", "s1"])
+    incarnation = found.history.begin_incarnation("s0", StreamConfig("s0"))
+    found.streams["s0"].incarnation = incarnation
     for number in range(1, 10):
-        attempt = found.ledger.attempt("s0", life, "a", b"%d" % number, 1, -1, 1, True, 0)
+        attempt = found.history.attempt("s0", incarnation, "a", b"%d" % number, 1, -1, 1, True, 0)
         attempt.seq = number
-        life.at[number] = attempt
-    group = Group(life, ConsumerConfig("c1", deliver_group="g"), 0)
-    life.groups.append(group)
+        incarnation.at[number] = attempt
+    group = Group(incarnation, ConsumerConfig("c1", deliver_group="g"), 0)
+    incarnation.groups.append(group)
     for name in ("c1", "c2"):
         found.streams["s0"].consumers[name] = ConsumerName(name, group)
     found.streams["s0"].consumers["c3"] = ConsumerName("c3", None)
@@ -435,12 +435,12 @@ def scene() -> Scene:
     ],
 )
 def test_the_subjects_of_a_violation_are_found(detail: str, stream: str, consumers: str, seqs: set[int]) -> None:
-    about = find_subjects(detail, scene())
+    about = find_subjects(detail, view())
     assert (about.stream, sorted(about.consumers), set(about.seqs)) == (stream, consumers.split(), seqs)
 
 
 def test_files_of_a_violation_are_found() -> None:
-    about = find_subjects("refused to start: journal/0000000000000037.seg at offset 0: damaged; rotten: []", scene())
+    about = find_subjects("refused to start: journal/0000000000000037.seg at offset 0: damaged; rotten: []", view())
     assert about == About(paths=frozenset({"journal/0000000000000037.seg"}))
 
 

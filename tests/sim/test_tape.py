@@ -41,7 +41,7 @@ def test_leaving_an_operation_out_shifts_no_other() -> None:
 
 
 def test_leaving_one_kind_of_choice_out_shifts_no_other() -> None:
-    def life(track: Track, odds: int) -> list[int]:
+    def incarnation(track: Track, odds: int) -> list[int]:
         out = []
         for _ in range(4):
             track.chance("fault", odds)
@@ -49,8 +49,8 @@ def test_leaving_one_kind_of_choice_out_shifts_no_other() -> None:
         return out
 
     tape = Tape(5)
-    numbers = life(tape.track("t"), 500_000)
-    assert life(Tape(0, tape.saved()).track("t"), 0) == numbers
+    numbers = incarnation(tape.track("t"), 500_000)
+    assert incarnation(Tape(0, tape.saved()).track("t"), 0) == numbers
 
 
 def test_a_chance_that_came_true_stays_true_whatever_the_odds() -> None:

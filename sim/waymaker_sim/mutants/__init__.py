@@ -12,10 +12,10 @@ from waymaker_sim.mutants.archives import ARCHIVES
 from waymaker_sim.mutants.catalogue import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
-from waymaker_sim.mutants.late_syncs import LATE_SYNCS
+from waymaker_sim.mutants.interval_sync import LATE_SYNCS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.retention import RETENTION
-from waymaker_sim.mutants.room import ROOM
+from waymaker_sim.mutants.space_reclaimed import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 

@@ -23,9 +23,9 @@ def _interrupting(plan: Plan) -> bool:
 
 def _before_its_end(original: Any) -> Any:
     def find(self: StreamRegistry, principal: Any, name: str) -> Any:
-        life = self._state.catalog.find(principal.account, name)
-        if life is not None and life.importing:
-            return self._state.replicas[life.stream_id]
+        incarnation = self._state.catalog.find(principal.account, name)
+        if incarnation is not None and incarnation.importing:
+            return self._state.replicas[incarnation.stream_id]
         return original(self, principal, name)
 
     return find
@@ -33,8 +33,8 @@ def _before_its_end(original: Any) -> Any:
 
 def _half_a_stream(original: Any) -> Any:
     def begin(restoring: Any, *rest: Any) -> Any:
-        for life in restoring.catalog.lives.values():
-            life.importing = False
+        for incarnation in restoring.catalog.incarnations.values():
+            incarnation.importing = False
         yield from original(restoring, *rest)
 
     return begin

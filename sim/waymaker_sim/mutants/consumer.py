@@ -96,7 +96,7 @@ def _fresh(original: Any) -> Any:
 
 
 def _after_any_stop(original: Any) -> Any:
-    return lambda self, now, complete=False: original(self, now, complete=complete and not self._registry.lives)
+    return lambda self, now, complete=False: original(self, now, complete=complete and not self._registry.incarnations)
 
 
 def _at_once_at_any_rate(original: Any) -> Any:

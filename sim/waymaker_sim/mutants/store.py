@@ -46,7 +46,7 @@ def _crashing(plan: Plan) -> bool:
 
 def _failing_checkpoints(plan: Plan) -> bool:
     """Checkpoints that find no room, among segments that come and go."""
-    return plan.full_in_ambush > 40_000 and plan.limits.segment_bytes <= 16 * KIB
+    return plan.targeted_disk_full > 40_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
 def _little_index_memory(plan: Plan) -> bool:
@@ -211,7 +211,7 @@ def _writing_once(original: Any) -> Any:
 
 def _full_when_writing_over(plan: Plan) -> bool:
     """Disks that run full and need room for what is written over."""
-    return plan.disk.copy_on_write and plan.full + plan.full_in_ambush > 10_000
+    return plan.disk.copy_on_write and plan.full + plan.targeted_disk_full > 10_000
 
 
 STORE = {

@@ -1,7 +1,7 @@
 """What a violation speaks of: stream, consumers, sequences, files. Found in its words, and completed from the ledger.
 
-Violations are written for people and name things in one way throughout: `s0/c1 seq 5`, `attempt 7`, `life 2`, a file's path.
-What is not found narrows nothing: the story then tells what came last.
+Violations are written for people and name things in one way throughout: `s0/c1 seq 5`, `attempt 7`, `incarnation 2`, a file's
+path. What is not found narrows nothing: the story then tells what came last.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from waymaker_sim.scene import Scene, StreamName
+from waymaker_sim.client_view import ClientView, StreamName
 
 PATHS = re.compile(r"(?:journal|blocks|tails|checkpoints|memory)/[\w./-]*\w|MANIFEST(?:\.new)?")
 NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)|\((\d+), \d+\)")
@@ -46,34 +46,36 @@ class About:
         return ", ".join(told)
 
 
-def find_subjects(detail: str, scene: Scene) -> About:
+def find_subjects(detail: str, view: ClientView) -> About:
     """The subjects that a violation's text names."""
-    about = _find(detail, scene)
-    life = scene.streams[about.stream].life if about.stream else None
-    known = life.at if life is not None else {}
+    about = _find(detail, view)
+    incarnation = view.streams[about.stream].incarnation if about.stream else None
+    known = incarnation.at if incarnation is not None else {}
     return replace(about, subjects=frozenset((seq, known[seq].subject) for seq in about.seqs if seq in known))
 
 
-def _find(detail: str, scene: Scene) -> About:
+def _find(detail: str, view: ClientView) -> About:
     detail = BODIES.sub(" ", detail)
     paths = frozenset(PATHS.findall(detail))
     for number in (int(found) for found in ATTEMPT.findall(detail)):
-        attempt = next((a for a in scene.ledger.attempts.values() if a.number == number), None)
+        attempt = next((a for a in view.history.attempts.values() if a.number == number), None)
         if attempt is not None:
             seqs = frozenset([attempt.seq]) if attempt.seq else frozenset()
-            return About(attempt.stream, frozenset(), seqs | _sequences(detail, scene.streams[attempt.stream]), paths)
-    names = "|".join(re.escape(name) for name in sorted(scene.streams, key=len, reverse=True))
+            return About(attempt.stream, frozenset(), seqs | _sequences(detail, view.streams[attempt.stream]), paths)
+    names = "|".join(re.escape(name) for name in sorted(view.streams, key=len, reverse=True))
     found = re.search(rf"(?<![\w.])(?:{names})(?!\w)", detail) if names else None
     if found is None:
         return About(paths=paths)
-    stream = scene.streams[found.group()]
+    stream = view.streams[found.group()]
     return About(stream.name, _consumers(detail, stream), _sequences(detail, stream), paths)
 
 
 def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
     """The consumers that are named, and with each all members of its group."""
     named = {name for name in {*stream.consumers, *stream.gone} if re.search(rf"\b{re.escape(name)}\b", detail)}
-    groups = [group for group in (stream.life.groups if stream.life else []) if group.config.name in named]
+    groups = [
+        group for group in (stream.incarnation.groups if stream.incarnation else []) if group.config.name in named
+    ]
     for name, consumer in stream.consumers.items():
         if consumer.group is not None and any(consumer.group is group for group in groups):
             named.add(name)
@@ -83,9 +85,9 @@ def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
 def _sequences(detail: str, stream: StreamName) -> frozenset[int]:
     """Numbers that are called sequences; without any, those that are sequences of the stream."""
     named = {int(number) for numbers in NAMED.findall(detail) for number in numbers if number}
-    if named or stream.life is None:
+    if named or stream.incarnation is None:
         return frozenset(named)
     plain = NOT_SEQUENCES.sub(" ", PATHS.sub(" ", detail))
-    known = stream.life.at
+    known = stream.incarnation.at
     numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w])", plain)]
     return frozenset([number for number in numbers if number in known][:SEQUENCES_MAX])

@@ -42,7 +42,7 @@ class Exchange:
     node: str
     request: Request
     asked_ns: int
-    process_life: int
+    process_run: int
     stream: str = ""
     consumer: str = ""
     taken_ns: int = -1

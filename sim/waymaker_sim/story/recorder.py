@@ -11,8 +11,8 @@ from waymaker_core.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed
 from waymaker_core.outcomes import Answer, Refusal
 from waymaker_core.requests import Ack, Publish, Published, Request, StreamInfo
 from waymaker_core.types import JobId, Now, Token
-from waymaker_sim.process import Caller, Got, Process, Stamp, State
-from waymaker_sim.scene import Ask
+from waymaker_sim.client_view import Ask
+from waymaker_sim.process import Caller, Process, ReceivedMessage, State, StepId
 from waymaker_sim.story.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.story.words import duration, sequences, target_of, tell_answer, tell_messages, tell_ops, tell_request
 from waymaker_sim.tape import Track
@@ -74,7 +74,7 @@ class Recorder:
 
     def _turn(self) -> None:
         """Whether another act of the run has begun since the last moment."""
-        if self._act == 1 and not self.world.scene.faulty:
+        if self._act == 1 and not self.world.view.faulty:
             self._act = 2
             self._add("world", Kind.ACT, "faults end: the node must come up and make progress", None, None, (), "")
         if self._act == 2 and self.world.administrator.quiet:
@@ -97,7 +97,7 @@ class Recorder:
         """Where the messages of a publish without an answer were seen later."""
         at, seqs = 0, []
         for length in request.lengths:
-            attempt = self.world.ledger.attempts.get(request.body[at : at + length])
+            attempt = self.world.history.attempts.get(request.body[at : at + length])
             at += length
             if attempt is not None and attempt.seq:
                 seqs.append(attempt.seq)
@@ -157,14 +157,16 @@ class MachineRecorder:
         """Listen in on a call."""
         stream, consumer = target_of(request)
         lane, now_ns = actor_of(caller), self.recorder.world.events.now_ns
-        exchange = Exchange(lane, self.node, request, now_ns, self.process.life, stream, consumer)
+        exchange = Exchange(lane, self.node, request, now_ns, self.process.run, stream, consumer)
         self.recorder.exchanges.append(exchange)
         self._waiting[token] = exchange
         seqs = request.seqs if isinstance(request, Ack) else ()
         self.recorder.add(lane, Kind.CALL, tell_request(request), exchange, seqs=seqs)
         return Overheard(self, token, exchange, caller)
 
-    def answered(self, token: Token, exchange: Exchange, answer: Answer | Refusal, got: list[Got] | None) -> None:
+    def answered(
+        self, token: Token, exchange: Exchange, answer: Answer | Refusal, got: list[ReceivedMessage] | None
+    ) -> None:
         """A caller hears its answer."""
         self._waiting.pop(token, None)
         exchange.settled_by = self._settling
@@ -181,7 +183,7 @@ class MachineRecorder:
             seqs = [value.stats.last_seq]
         self._hear(exchange, Kind.ANSWER, tell_answer(answer, got), seqs)
 
-    def delivered(self, exchange: Exchange, got: list[Got]) -> None:
+    def delivered(self, exchange: Exchange, got: list[ReceivedMessage]) -> None:
         """A subscriber is sent messages."""
         self._hear(exchange, Kind.DELIVERY, tell_messages(got), [message.seq for message in got])
 
@@ -341,15 +343,15 @@ class Overheard:
         self.exchange = exchange
         self.caller = caller
 
-    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         """The answer."""
         self.machine.answered(self.token, self.exchange, answer, got)
-        self.caller.replied(answer, got, stamp)
+        self.caller.replied(answer, got, step_id)
 
-    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Messages of a subscription."""
         self.machine.delivered(self.exchange, got)
-        self.caller.delivered(got, stamp)
+        self.caller.delivered(got, step_id)
 
     def told(self, event: Event) -> None:
         """An event of a watch."""

@@ -73,7 +73,7 @@ def select(story: Story) -> list[Moment]:
     first = min(chosen, default=0)
     chosen.update(moment.index for moment in _durable(moments, [moments[index] for index in chosen]))
     around = [moment for moment in moments[first:] if moment.kind in OUTSIDE]
-    told = _bounded(around, {_life(moments, index) for index in chosen}, moments)
+    told = _bounded(around, {_incarnation(moments, index) for index in chosen}, moments)
     chosen.update(moment.index for moment in told)
     chosen.update(moment.index for moment in _checkpoints(moments, first, told))
     chosen.add(moments[-1].index)
@@ -153,7 +153,7 @@ def _touched(story: Story) -> Iterator[Moment]:
             if isinstance(request, (*CONSUMING, Publish)):
                 yield moment
             else:
-                looks.setdefault(exchange.process_life, []).append(moment)
+                looks.setdefault(exchange.process_run, []).append(moment)
         elif found and _looks_past(moment, about):
             missed.append(moment)
     yield from updates[-UPDATES_MAX:]
@@ -228,24 +228,24 @@ def _settler(moment: Moment, journal: list[Moment]) -> Work | None:
     return next((m.work for m in journal if m.work is not None and m.work.submitted_ns >= exchange.taken_ns), None)
 
 
-def _life(moments: list[Moment], index: int) -> int:
+def _incarnation(moments: list[Moment], index: int) -> int:
     """Which life of the process a moment lies in: the place of the start before it."""
     while index > 0 and moments[index].kind is not Kind.START:
         index -= 1
     return index
 
 
-def _bounded(around: list[Moment], lives: set[int], moments: list[Moment]) -> list[Moment]:
+def _bounded(around: list[Moment], incarnations: set[int], moments: list[Moment]) -> list[Moment]:
     """Faults, starts and stops; where they are many, only the heavy ones, of the lives that matter, or the last."""
     if len(around) > AROUND_MAX:
         around = [moment for moment in around if _heavy(moment)]
     if len(around) > AROUND_MAX:
         near: list[Moment] = []
-        life, kept = _life(moments, around[0].index), True
+        incarnation, kept = _incarnation(moments, around[0].index), True
         for moment in around:
             if moment.kind is Kind.START:
-                life = moment.index
-                kept = life in lives
+                incarnation = moment.index
+                kept = incarnation in incarnations
             if kept or moment.kind is Kind.ACT:
                 near.append(moment)
         around = near

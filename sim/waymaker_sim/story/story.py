@@ -40,5 +40,5 @@ def live(tape: Tape, mutant: str = "", about: str = "") -> Story:
     (recorder,) = recorders
     recorder.close(report.check, report.detail)
     world = recorder.world
-    subjects = find_subjects(about or report.detail, world.scene)
+    subjects = find_subjects(about or report.detail, world.view)
     return Story(report, mutant, tell_plan(world.plan), subjects, recorder.moments)

@@ -38,7 +38,7 @@ from waymaker_core.requests import (
     UpdateStream,
 )
 from waymaker_sim.events import MS, SECOND
-from waymaker_sim.process import Got
+from waymaker_sim.process import ReceivedMessage
 
 NAMED_MAX = 6
 """So many subjects, sequences or names are listed one by one; the rest is counted."""
@@ -186,7 +186,7 @@ def _settings(request: UpdateStream) -> str:
 # ---------------------------------------------------------------- answers
 
 
-def tell_answer(answer: Answer | Refusal, got: list[Got] | None) -> str:
+def tell_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
     """One answer in a few words."""
     if isinstance(answer, Refusal):
         fate = "it may have happened" if answer.outcome is Outcome.UNKNOWN else "not applied"
@@ -209,7 +209,7 @@ def tell_answer(answer: Answer | Refusal, got: list[Got] | None) -> str:
     return answer.code + (f": {answer.message}" if answer.message else "")
 
 
-def tell_messages(got: list[Got]) -> str:
+def tell_messages(got: list[ReceivedMessage]) -> str:
     """Messages by sequence; repeated deliveries are told apart."""
     if not got:
         return "nothing"

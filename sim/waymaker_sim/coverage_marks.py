@@ -107,7 +107,7 @@ def report(marks: Mapping[str, int]) -> list[str]:
     return lines + [f"  never reached: {name} ({REQUIRED[name]})" for name in missing]
 
 
-class Lookout:
+class MarkRecorder:
     """Watches one machine, and marks what can be seen of its node's counters and disk jobs."""
 
     def __init__(self, mark: Callable[[str], None]) -> None:

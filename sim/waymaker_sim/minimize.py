@@ -114,7 +114,7 @@ STEPS = (
 
 
 @dataclass(slots=True)
-class Simplest:
+class Minimized:
     """What a search ended with: the tape, how it fails, and what the search took."""
 
     tracks: Saved
@@ -138,13 +138,13 @@ def operations(draws: Draws) -> set[tuple[str, int]]:
     return {(_who(place[0]), place[1]) for place in draws if is_operation(place)}
 
 
-def simplest(
+def minimize(
     start: Saved,
     mutant: str = "",
     *,
     may_go_on: Callable[[int], bool] = lambda runs: runs < RUNS_MAX,
     told: Callable[[Progress], None] = lambda progress: None,
-) -> Simplest:
+) -> Minimized:
     """Shrink a tape that fails, with `mutant` where a rule has to be missing for it."""
     first = Tape(0, start)
     wanted = run_tape(first, mutant=mutant)
@@ -160,7 +160,7 @@ def simplest(
     tracks = shrinker.shrink()
     report = run_tape(Tape(0, tracks), mutant=mutant)
     assert same_way(report, wanted), f"shrunk from {wanted.check!r} to {report.check!r}"
-    return Simplest(tracks, report, shrinker.progress.runs, shrinker.progress.finished)
+    return Minimized(tracks, report, shrinker.progress.runs, shrinker.progress.finished)
 
 
 def same_way(one: Report, other: Report) -> bool:

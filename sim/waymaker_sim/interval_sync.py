@@ -19,11 +19,11 @@ from waymaker_core.store.errors import StoreRefused
 from waymaker_core.types import Now
 from waymaker_sim.audit import Seen, SeenStream, observe
 from waymaker_sim.checks import Violation, require, violated
+from waymaker_sim.client_view import ClientView
 from waymaker_sim.events import MS
+from waymaker_sim.history import Attempt, Letter, StreamIncarnation
 from waymaker_sim.instant import InstantNode
-from waymaker_sim.ledger import Attempt, Letter, Life
 from waymaker_sim.process import Process
-from waymaker_sim.scene import Scene
 from waymaker_sim.swarm import Plan
 from waymaker_sim.tape import Track
 
@@ -31,11 +31,11 @@ GRACE_NS = 20 * MS
 """What a sync takes beside its disk operations."""
 
 
-class LateSyncs:
+class IntervalSync:
     """One machine whose answers do not wait for their sync, and which may lose power."""
 
-    def __init__(self, plan: Plan, scene: Scene, process: Process, twins: Track) -> None:
-        self._scene = scene
+    def __init__(self, plan: Plan, view: ClientView, process: Process, twins: Track) -> None:
+        self._view = view
         self._process = process
         self._twins = twins
         self._interval_ns = plan.sync_interval_ms * MS
@@ -49,17 +49,17 @@ class LateSyncs:
         self._waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         process.disk.on_journal_synced = self._synced
         process.on_up = self._started
-        scene.settle = self.settle
+        view.settle = self.settle
 
     def _started(self) -> None:
         self._up = True
 
     def _synced(self) -> None:
         """Everything that was written is durable."""
-        self._synced_ns = self._scene.events.now_ns
+        self._synced_ns = self._view.events.now_ns
         waiting, self._waiting = self._waiting, []
         for settled, _ in waiting:
-            self._scene.events.after(0, settled)
+            self._view.events.after(0, settled)
 
     def settle(self, settled: Callable[[], None], lost: Callable[[], None]) -> None:
         """Go on once what was just confirmed is durable, or when it may have got lost."""
@@ -77,7 +77,7 @@ class LateSyncs:
         if disk.losses == self._losses:
             return
         self._losses = disk.losses
-        now_ns = self._scene.events.now_ns
+        now_ns = self._view.events.now_ns
         since_ns = self._synced_ns
         if was_up and self._punctual:
             late_ns = self._interval_ns + self._sync_ns * (2 + len(disk.unsynced_journal)) + GRACE_NS
@@ -87,16 +87,16 @@ class LateSyncs:
         for _, lost in waiting:
             lost()
         seen = self._what_is_left()
-        self._scene.mark("looked at what a loss of power left")
-        for name, stream in self._scene.streams.items():
+        self._view.mark("looked at what a loss of power left")
+        for name, stream in self._view.streams.items():
             if stream.steady() and stream.doubt is None:
-                self._judge(name, stream.life, seen, since_ns)
-            for life in self._scene.ledger.lives:
-                if life.name == name and not life.ended and not life.config.ephemeral:
-                    self._roll_back(life, since_ns)
+                self._judge(name, stream.incarnation, seen, since_ns)
+            for incarnation in self._view.history.incarnations:
+                if incarnation.name == name and not incarnation.ended and not incarnation.config.ephemeral:
+                    self._roll_back(incarnation, since_ns)
             there = seen.get(name)
-            if stream.steady() and stream.life is not None and isinstance(there, SeenStream):
-                self._learn(stream.life, there)
+            if stream.steady() and stream.incarnation is not None and isinstance(there, SeenStream):
+                self._learn(stream.incarnation, there)
             stream.seen_ns = now_ns
 
     def _what_is_left(self) -> Seen:
@@ -110,29 +110,29 @@ class LateSyncs:
         except Exception as error:
             violated("node raised", f"after a loss of power: {type(error).__name__}: {error}")
 
-    def _judge(self, name: str, life: Life | None, seen: Seen, since_ns: int) -> None:
+    def _judge(self, name: str, incarnation: StreamIncarnation | None, seen: Seen, since_ns: int) -> None:
         """Hold what is left of a stream against what had to be durable."""
         there = seen.get(name)
-        if life is None:
+        if incarnation is None:
             require(there is None, "late syncs", f"{name} was deleted for good and is back")
             return
-        if life.config.ephemeral:
+        if incarnation.config.ephemeral:
             return
         if not isinstance(there, SeenStream):
             violated("late syncs", f"{name} was created for good and is gone: {there}")
         found = {message.seq for message in there.messages}
         last, wall_max_ms = max(found, default=0), self._process.wall_max_ms
         for seq in found:
-            gone_ns = life.gone_ns.get(seq)
+            gone_ns = incarnation.gone_ns.get(seq)
             require(gone_ns is None or gone_ns > since_ns, "nothing returns", f"{name} seq {seq} was gone and is back")
-        for seq, attempt in life.live.items():
-            if seq in found or life.may_be_gone(seq, wall_max_ms):
+        for seq, attempt in incarnation.live.items():
+            if seq in found or incarnation.may_be_gone(seq, wall_max_ms):
                 continue
             what = f"{name} seq {seq}, confirmed at {attempt.confirmed_ns}, synced at {since_ns}"
             require(attempt.confirmed_ns > since_ns, "late syncs", f"{what}, is gone")
             require(seq > last, "late syncs", f"{what}, is gone, and {last} is not")
-            self._scene.mark("unsynced publish lost")
-        for known in self._scene.streams[name].consumers.values():
+            self._view.mark("unsynced publish lost")
+        for known in self._view.streams[name].consumers.values():
             consumer, group = there.consumers.get(known.name), known.group
             if group is None or not known.steady() or known.doubt is not None:
                 continue
@@ -145,36 +145,36 @@ class LateSyncs:
             )
             for seq, done_ns in group.done_ns.items():
                 if done_ns > since_ns and consumer.floor < seq:
-                    self._scene.mark("unsynced ack perhaps lost")
+                    self._view.mark("unsynced ack perhaps lost")
 
     @staticmethod
-    def _roll_back(life: Life, since_ns: int) -> None:
+    def _roll_back(incarnation: StreamIncarnation, since_ns: int) -> None:
         """What was told since then is not certain any more."""
-        life.rolled_back = True
-        for seq in [seq for seq, attempt in life.live.items() if attempt.confirmed_ns > since_ns]:
-            del life.live[seq]
-        for seq in [seq for seq, gone_ns in life.gone_ns.items() if gone_ns > since_ns]:
-            del life.gone_ns[seq]
-        for seq, message in life.at.items():
+        incarnation.rolled_back = True
+        for seq in [seq for seq, attempt in incarnation.live.items() if attempt.confirmed_ns > since_ns]:
+            del incarnation.live[seq]
+        for seq in [seq for seq, gone_ns in incarnation.gone_ns.items() if gone_ns > since_ns]:
+            del incarnation.gone_ns[seq]
+        for seq, message in incarnation.at.items():
             if isinstance(message, Letter):
                 message.group = None
-                life.unsynced.add(seq)
+                incarnation.unsynced.add(seq)
             elif not 0 <= message.confirmed_ns <= since_ns:
-                life.unsynced.add(seq)
-        life.first_seq = 0
-        life.last_seq = max((seq for seq in life.at if seq not in life.unsynced), default=0)
-        for group in life.groups:
+                incarnation.unsynced.add(seq)
+        incarnation.first_seq = 0
+        incarnation.last_seq = max((seq for seq in incarnation.at if seq not in incarnation.unsynced), default=0)
+        for group in incarnation.groups:
             group.letters.clear()
             group.roll_back(since_ns)
 
-    def _learn(self, life: Life, there: SeenStream) -> None:
+    def _learn(self, incarnation: StreamIncarnation, there: SeenStream) -> None:
         """What is there is durable, and the tail that is not is lost for good."""
-        now_ns = self._scene.events.now_ns
+        now_ns = self._view.events.now_ns
         for message in there.messages:
-            attempt = life.at.get(message.seq)
-            life.unsynced.discard(message.seq)
+            attempt = incarnation.at.get(message.seq)
+            incarnation.unsynced.discard(message.seq)
             if isinstance(attempt, Attempt) and attempt.confirmed_ns >= 0:
-                life.live[message.seq] = attempt
-        for seq in life.unsynced:
-            if not life.may_be_gone(seq, self._process.wall_max_ms):
-                life.gone_ns.setdefault(seq, now_ns)
+                incarnation.live[message.seq] = attempt
+        for seq in incarnation.unsynced:
+            if not incarnation.may_be_gone(seq, self._process.wall_max_ms):
+                incarnation.gone_ns.setdefault(seq, now_ns)

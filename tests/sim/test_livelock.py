@@ -8,35 +8,35 @@ from waymaker_core.inputs import Cancel, Input, JobDone
 from waymaker_core.node import Node
 from waymaker_core.types import JobId, Token
 from waymaker_sim.checks import Violation
-from waymaker_sim.circles import OWN_STEPS_MAX, READS_OF_ONE_MAX, STEPS_OF_A_CALL, Circles
 from waymaker_sim.events import SECOND
+from waymaker_sim.livelock import OWN_STEPS_MAX, READS_OF_ONE_MAX, STEPS_OF_A_CALL, LivelockDetector
 from waymaker_sim.run import run_seed
 
 OWN: list[Input] = [JobDone(JobId(1), [])]
 SAID: list[Input] = [Cancel(Token(1)), *OWN]
 
 
-def steps(circles: Circles, at_ns: int, inputs: list[Input], count: int) -> None:
+def steps(circles: LivelockDetector, at_ns: int, inputs: list[Input], count: int) -> None:
     for _ in range(count):
         circles.stepped(at_ns, inputs)
 
 
 @pytest.mark.parametrize("inputs", [[], OWN])
 def test_too_many_steps_that_nobody_asked_for_are_a_violation(inputs: list[Input]) -> None:
-    circles = Circles()
+    circles = LivelockDetector()
     steps(circles, 7, inputs, OWN_STEPS_MAX)
     with pytest.raises(Violation, match=f"{OWN_STEPS_MAX + 1} steps"):
         circles.stepped(8, inputs)
 
 
 def test_a_second_begins_anew() -> None:
-    circles = Circles()
+    circles = LivelockDetector()
     for second in range(3):
         steps(circles, second * SECOND, OWN, OWN_STEPS_MAX)
 
 
 def test_steps_of_calls_are_as_many_as_there_are_calls() -> None:
-    circles = Circles()
+    circles = LivelockDetector()
     steps(circles, 0, SAID, 100_000)
     steps(circles, 0, OWN, OWN_STEPS_MAX + STEPS_OF_A_CALL * 100_000)
     with pytest.raises(Violation):
@@ -44,7 +44,7 @@ def test_steps_of_calls_are_as_many_as_there_are_calls() -> None:
 
 
 def test_each_read_is_good_for_a_step() -> None:
-    circles = Circles()
+    circles = LivelockDetector()
     for _ in range(10_000):
         circles.read()
     steps(circles, 0, OWN, OWN_STEPS_MAX + 10_000)
@@ -53,7 +53,7 @@ def test_each_read_is_good_for_a_step() -> None:
 
 
 def test_one_place_that_is_read_again_and_again_is_a_violation() -> None:
-    circles = Circles()
+    circles = LivelockDetector()
     for offset in range(3):
         for _ in range(READS_OF_ONE_MAX):
             circles.read([("blocks/1", offset)])

@@ -27,7 +27,7 @@ READS_OF_ONE_MAX: Final = 500
 _OWN = (JobDone, JobFailed, Unreadable)
 
 
-class Circles:
+class LivelockDetector:
     """Counts steps and what gave a reason for them, by virtual second."""
 
     def __init__(self) -> None:

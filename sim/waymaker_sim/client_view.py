@@ -42,8 +42,8 @@ from waymaker_core.types import Token
 from waymaker_sim.checks import violated
 from waymaker_sim.copies import Copy
 from waymaker_sim.events import Events
-from waymaker_sim.ledger import Group, Ledger, Life
-from waymaker_sim.process import Got, Process, Stamp
+from waymaker_sim.history import Group, History, StreamIncarnation
+from waymaker_sim.process import Process, ReceivedMessage, StepId
 from waymaker_sim.quarantines import Quarantines
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
@@ -73,7 +73,7 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     ImportEnd: _STREAM,
 }
 
-OnReply = Callable[["Ask", Answer | Refusal, list[Got] | None, Stamp], None]
+OnReply = Callable[["Ask", Answer | Refusal, list[ReceivedMessage] | None, StepId], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +98,7 @@ class StreamName:
     """A stream's name."""
 
     name: str
-    life: Life | None = None
+    incarnation: StreamIncarnation | None = None
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
@@ -112,12 +112,12 @@ class StreamName:
         if consumer is not None:
             consumer.gone_ns = self.gone[name] = now_ns
 
-    def renew(self, life: Life | None, now_ns: int) -> None:
+    def renew(self, incarnation: StreamIncarnation | None, now_ns: int) -> None:
         """Another life begins under this name, or none."""
         for name in list(self.consumers):
             self.forget(name, now_ns)
         self.gone = {}
-        self.life = life
+        self.incarnation = incarnation
 
     def steady(self) -> bool:
         """Whether it is known which life the name means."""
@@ -128,7 +128,7 @@ class Handed(NamedTuple):
     """A message that reached a program: of which group, when it is due again, and how many abrupt stops there had been."""
 
     group: Group | None
-    message: Got
+    message: ReceivedMessage
     due_ns: int
     stops: int
 
@@ -137,18 +137,18 @@ class Ask:
     """One call and what it needs to be judged: when it was asked, and of which lives."""
 
     __slots__ = (
-        "scene", "request", "on_reply", "on_lost", "asked_ns", "token", "stream", "consumer", "_versions",
+        "view", "request", "on_reply", "on_lost", "asked_ns", "token", "stream", "consumer", "_versions",
     )  # fmt: skip
 
     def __init__(
-        self, scene: Scene, request: Request, on_reply: OnReply, on_lost: Callable[[], None],
+        self, view: ClientView, request: Request, on_reply: OnReply, on_lost: Callable[[], None],
         stream: StreamName | None, consumer: ConsumerName | None,
     ) -> None:  # fmt: skip
-        self.scene = scene
+        self.view = view
         self.request = request
         self.on_reply = on_reply
         self.on_lost = on_lost
-        self.asked_ns = scene.events.now_ns
+        self.asked_ns = view.events.now_ns
         self.token: Token | None = None
         self.stream = stream
         self.consumer = consumer
@@ -165,9 +165,9 @@ class Ask:
             and (self.consumer is None or self.consumer.steady())
         )
 
-    def life(self) -> Life | None:
+    def incarnation(self) -> StreamIncarnation | None:
         """The life of the stream that was asked, where that is certain."""
-        return self.stream.life if self.stream is not None and self.steady() else None
+        return self.stream.incarnation if self.stream is not None and self.steady() else None
 
     def group(self) -> Group | None:
         """The consumer group that was asked, where that is certain."""
@@ -176,16 +176,16 @@ class Ask:
     def cancel(self) -> None:
         """Give up waiting; the outcome stays unknown."""
         if self.token is not None:
-            self.scene.process.cancel(self.token)
+            self.view.process.cancel(self.token)
         self.on_lost()
 
     # ------------------------------------------------------------ as a caller
 
-    def replied(self, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-        self.scene.check_answer(self.request, answer)
-        self.on_reply(self, answer, got, stamp)
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        self.view.check_answer(self.request, answer)
+        self.on_reply(self, answer, got, step_id)
 
-    def delivered(self, got: list[Got], stamp: Stamp) -> None:
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         violated("answer allowed", f"{type(self.request).__name__} was sent deliveries")
 
     def told(self, event: Event) -> None:
@@ -198,13 +198,13 @@ class Ask:
         self.on_lost()
 
 
-class Scene:
+class ClientView:
     """What all clients of a run share."""
 
-    def __init__(self, events: Events, process: Process, ledger: Ledger, names: list[str]) -> None:
+    def __init__(self, events: Events, process: Process, history: History, names: list[str]) -> None:
         self.events = events
         self.process = process
-        self.ledger = ledger
+        self.history = history
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
         """Streams that were put back from archives, or were to be."""
@@ -242,18 +242,18 @@ class Scene:
         """Whether a stream of this name may be heard of."""
         return name in self.streams or (name in self.copies and self.copies[name].may_exist)
 
-    def hand_out(self, token: Token, group: Group | None, message: Got, due_ns: int) -> None:
+    def hand_out(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
         """A message reaches the program; the node is about to hear of it."""
         if group is not None:
-            group.life.hand_out(group, message)
-        self.handed.setdefault(token, []).append(Handed(group, message, due_ns, self.ledger.abrupt_stops))
+            group.incarnation.hand_out(group, message)
+        self.handed.setdefault(token, []).append(Handed(group, message, due_ns, self.history.abrupt_stops))
 
     def reported(self, token: Token) -> None:
         """The node hears how far a call's messages reached the program: what still waits then is counted for certain."""
         for handed in self.handed.pop(token, []):
             group = handed.group
-            if group is not None and handed.due_ns > self.events.now_ns and handed.stops == self.ledger.abrupt_stops:
-                group.life.count(group, handed.message)
+            if group is not None and handed.due_ns > self.events.now_ns and handed.stops == self.history.abrupt_stops:
+                group.incarnation.count(group, handed.message)
 
     def named(self, incarnation: str, consumer: ConsumerName) -> None:
         """Deliveries of a consumer that is known for certain carried this word."""
@@ -268,13 +268,13 @@ class Scene:
     def process_gone(self) -> None:
         """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""
         for stream in self.streams.values():
-            life = stream.life
-            if life is None or not life.config.ephemeral:
+            incarnation = stream.incarnation
+            if incarnation is None or not incarnation.config.ephemeral:
                 continue
-            life.end()
+            incarnation.end()
             stream.version += 2
-            anew = self.ledger.begin_life(stream.name, life.config)
-            anew.configs = list(life.configs)
+            anew = self.history.begin_incarnation(stream.name, incarnation.config)
+            anew.configs = list(incarnation.configs)
             stream.renew(anew, self.events.now_ns)
 
     def mark(self, name: str) -> None:

@@ -26,10 +26,10 @@ from waymaker_core.requests import (
 )
 from waymaker_core.store.archive import Head
 from waymaker_sim.checks import require, violated
+from waymaker_sim.client_view import Ask, ClientView, OnReply, StreamName
 from waymaker_sim.copies import Archive, Copy
-from waymaker_sim.ledger import DLQ, Life
-from waymaker_sim.process import Got, Stamp
-from waymaker_sim.scene import Ask, OnReply, Scene, StreamName
+from waymaker_sim.history import DLQ, StreamIncarnation
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.tape import Track
 
 COPIES_MAX = 8
@@ -39,11 +39,11 @@ MESSAGES_MAX = 200
 """Longer streams are left alone."""
 
 
-class Archivist:
+class BackupClient:
     """One archive at a time; `busy` while a call is outstanding."""
 
-    def __init__(self, scene: Scene, track: Track) -> None:
-        self.scene = scene
+    def __init__(self, view: ClientView, track: Track) -> None:
+        self.view = view
         self.track = track
         self.busy = False
         self._interrupted: tuple[Copy, int] | None = None
@@ -52,20 +52,20 @@ class Archivist:
     def act(self) -> None:
         """One step that begins something; what follows from it goes on by itself."""
         self.track.begin()
-        track, scene = self.track, self.scene
+        track, view = self.track, self.view
         if self.busy:
             return
         if self._interrupted is not None:
             self._go_on_in_vain(*self._interrupted)
             return
         kind = track.weighted("archive", ((3, "rest"), (3, "copy"), (2, "look"), (1, "delete")))
-        if kind == "copy" and len(scene.copies) < COPIES_MAX:
-            stream = scene.streams[track.pick("stream", sorted(scene.streams))]
-            life = stream.life
-            if life is not None and stream.steady() and not life.config.ephemeral:
-                self._ask(ExportStream(stream.name), partial(self._exported, life), stream)
-        elif kind in ("look", "delete") and scene.copies:
-            copy = scene.copies[track.pick("which copy", sorted(scene.copies))]
+        if kind == "copy" and len(view.copies) < COPIES_MAX:
+            stream = view.streams[track.pick("stream", sorted(view.streams))]
+            incarnation = stream.incarnation
+            if incarnation is not None and stream.steady() and not incarnation.config.ephemeral:
+                self._ask(ExportStream(stream.name), partial(self._exported, incarnation), stream)
+        elif kind in ("look", "delete") and view.copies:
+            copy = view.copies[track.pick("which copy", sorted(view.copies))]
             if kind == "look":
                 self._look(copy)
             elif copy.must_exist:
@@ -73,7 +73,7 @@ class Archivist:
                 self._ask(DeleteStream(copy.name), partial(self._deleted, copy))
 
     def _ask(self, request: Request, on_reply: OnReply, stream: StreamName | None = None) -> None:
-        self.busy = self.scene.ask(request, on_reply, self._lost, stream) is not None
+        self.busy = self.view.ask(request, on_reply, self._lost, stream) is not None
 
     def _lost(self) -> None:
         """Whatever was under way is over."""
@@ -81,88 +81,125 @@ class Archivist:
 
     # ------------------------------------------------------------ taking out
 
-    def _exported(self, life: Life, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
-        self.busy = False
-        if isinstance(answer, Refusal) or ask.life() is not life:
-            return
-        require(answer.code == outcomes.OK, "acked survives", f"{life.name} exists and an export says {answer!r}")
-        assert isinstance(answer.value, Head)
-        if answer.value.count <= MESSAGES_MAX:
-            self._collect(life, Archive(answer.value), answer.value.first_seq)
-
-    def _collect(self, life: Life, archive: Archive, from_seq: int) -> None:
-        request = ReadRange(life.name, from_seq, PAGE)
-        self._ask(request, partial(self._collected, life, archive), self.scene.streams[life.name])
-
-    def _collected(
-        self, life: Life, archive: Archive, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+    def _exported(
+        self,
+        incarnation: StreamIncarnation,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         self.busy = False
-        if ask.life() is not life or got is None:
+        if isinstance(answer, Refusal) or ask.incarnation() is not incarnation:
+            return
+        require(
+            answer.code == outcomes.OK, "acked survives", f"{incarnation.name} exists and an export says {answer!r}"
+        )
+        assert isinstance(answer.value, Head)
+        if answer.value.count <= MESSAGES_MAX:
+            self._collect(incarnation, Archive(answer.value), answer.value.first_seq)
+
+    def _collect(self, incarnation: StreamIncarnation, archive: Archive, from_seq: int) -> None:
+        request = ReadRange(incarnation.name, from_seq, PAGE)
+        self._ask(request, partial(self._collected, incarnation, archive), self.view.streams[incarnation.name])
+
+    def _collected(
+        self,
+        incarnation: StreamIncarnation,
+        archive: Archive,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
+    ) -> None:
+        self.busy = False
+        if ask.incarnation() is not incarnation or got is None:
             return
         inside = [message for message in got if message.seq <= archive.head.last_seq]
         archive.messages += inside
         if inside and len(inside) == len(got):
-            self._collect(life, archive, inside[-1].seq + 1)
+            self._collect(incarnation, archive, inside[-1].seq + 1)
         else:
-            self.scene.mark("archive taken")
-            copy = Copy(f"copy{len(self.scene.copies) + 1}", archive)
-            self.scene.copies[copy.name] = copy
+            self.view.mark("archive taken")
+            copy = Copy(f"copy{len(self.view.copies) + 1}", archive)
+            self.view.copies[copy.name] = copy
             self._ask(ImportBegin(copy.name, archive.head), partial(self._begun, copy))
 
     # ------------------------------------------------------------ putting back
 
-    def _begun(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _begun(
+        self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         self.busy = False
         if isinstance(answer, Refusal):
             return
         require(answer.code == outcomes.OK, "archives", f"an import as {copy.name} ended with {answer!r}")
         assert isinstance(answer.value, int)
         copy.stream_id = answer.value
-        self._put(copy, 0, stamp.life)
+        self._put(copy, 0, step_id.run)
 
-    def _put(self, copy: Copy, start: int, life: int) -> None:
+    def _put(self, copy: Copy, start: int, incarnation: int) -> None:
         """The next piece, or the end."""
         messages = copy.archive.messages[start : start + PAGE]
         if messages:
-            self._import(_batch(copy.stream_id, messages), partial(self._piece, copy, start + PAGE, life), copy, life)
+            self._import(
+                _batch(copy.stream_id, messages),
+                partial(self._piece, copy, start + PAGE, incarnation),
+                copy,
+                incarnation,
+            )
             return
         commit = self.track.draw("give up", 5) < 4
         copy.may_exist = commit
-        self._import(ImportEnd(copy.stream_id, commit), partial(self._over, copy, commit), copy, life)
+        self._import(ImportEnd(copy.stream_id, commit), partial(self._over, copy, commit), copy, incarnation)
         if not self.track.draw("peep", 3):
             return
-        self.scene.ask(GetStreamInfo(copy.name), partial(self._peeped, copy), _nothing)
+        self.view.ask(GetStreamInfo(copy.name), partial(self._peeped, copy), _nothing)
 
-    def _import(self, request: Request, on_reply: OnReply, copy: Copy, life: int) -> None:
+    def _import(self, request: Request, on_reply: OnReply, copy: Copy, incarnation: int) -> None:
         """Ask for a part of an import. If the process goes meanwhile, somebody may go on in vain."""
 
         def lost() -> None:
             self.busy = False
             if isinstance(request, ImportBatch):
-                self.scene.mark("import interrupted")
-                self._interrupted = copy, life
+                self.view.mark("import interrupted")
+                self._interrupted = copy, incarnation
 
-        self.busy = self.scene.ask(request, on_reply, lost) is not None
+        self.busy = self.view.ask(request, on_reply, lost) is not None
 
     def _piece(
-        self, copy: Copy, start: int, life: int, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self,
+        copy: Copy,
+        start: int,
+        incarnation: int,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         self.busy = False
         if isinstance(answer, Refusal):
             return
         require(answer.code == outcomes.OK, "archives", f"a piece of {copy.name} ended with {answer!r}")
         if self.track.draw("peep", 6) == 5:
-            self.scene.ask(GetStreamInfo(copy.name), partial(self._peeped, copy), _nothing)
-        self._put(copy, start, life)
+            self.view.ask(GetStreamInfo(copy.name), partial(self._peeped, copy), _nothing)
+        self._put(copy, start, incarnation)
 
-    def _peeped(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _peeped(
+        self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         """Somebody looks for a copy that is not whole, or perhaps just so."""
         if isinstance(answer, Answer) and answer.code == outcomes.OK:
             require(copy.may_exist, "archives", f"{copy.name} is there before its end")
 
     def _over(
-        self, copy: Copy, commit: bool, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self,
+        copy: Copy,
+        commit: bool,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         self.busy = False
         if isinstance(answer, Refusal):
@@ -172,20 +209,22 @@ class Archivist:
         require(answer.code == outcomes.OK, "archives", f"the end of {copy.name} ended with {answer!r}")
         if commit:
             copy.must_exist = True
-            self.scene.mark("archive put back")
+            self.view.mark("archive put back")
             self._look(copy)
         else:
-            self.scene.mark("import given up")
+            self.view.mark("import given up")
 
-    def _go_on_in_vain(self, copy: Copy, life: int) -> None:
+    def _go_on_in_vain(self, copy: Copy, incarnation: int) -> None:
         """After a restart nobody knows of an import that had begun before it."""
-        process = self.scene.process
-        if process.node is None or process.life == life:
+        process = self.view.process
+        if process.node is None or process.run == incarnation:
             return
         self._interrupted = None
         self._ask(ImportEnd(copy.stream_id, True), partial(self._in_vain, copy))
 
-    def _in_vain(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _in_vain(
+        self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         self.busy = False
         found = isinstance(answer, Answer) and answer.code != outcomes.NO_SUCH_STREAM
         require(not found, "archives", f"the import as {copy.name} outlived its process: {answer!r}")
@@ -194,14 +233,20 @@ class Archivist:
 
     def _look(self, copy: Copy) -> None:
         """Read a copy in all its parts."""
-        scene = self.scene
-        scene.ask(GetStreamInfo(copy.name), partial(self._figures, copy, copy.must_exist), _nothing)
-        scene.ask(ListConsumers(copy.name, "", 0), partial(self._consumers, copy), _nothing)
+        view = self.view
+        view.ask(GetStreamInfo(copy.name), partial(self._figures, copy, copy.must_exist), _nothing)
+        view.ask(ListConsumers(copy.name, "", 0), partial(self._consumers, copy), _nothing)
         from_seq = 1 + self.track.draw("from", 30)
-        scene.ask(ReadRange(copy.name, from_seq, PAGE), partial(self._messages, copy, from_seq), _nothing)
+        view.ask(ReadRange(copy.name, from_seq, PAGE), partial(self._messages, copy, from_seq), _nothing)
 
     def _figures(
-        self, copy: Copy, must: bool, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self,
+        copy: Copy,
+        must: bool,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         if isinstance(answer, Refusal):
             return
@@ -214,28 +259,38 @@ class Archivist:
         info = answer.value
         require(copy.may_exist, "archives", f"{copy.name} is there, and nobody put it back")
         require(info.stream_id == copy.stream_id, "archives", f"{copy.name} is {info.stream_id}, not {copy.stream_id}")
-        if info.stream_id in self.scene.ledger.stream_ids:
+        if info.stream_id in self.view.history.stream_ids:
             violated("lives apart", f"id {info.stream_id} of {copy.name} names a stream that was created")
         copy.judge_figures(info.config, info.stats.last_seq, info.stats.msg_count, info.stats.bytes)
 
-    def _consumers(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _consumers(
+        self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         if isinstance(answer, Answer) and isinstance(answer.value, Page):
             infos = [info for info in answer.value.entries if isinstance(info, ConsumerInfo)]
             copy.judge_consumers((info.config, info.ack_floor, info.redelivered_dropped) for info in infos)
 
     def _messages(
-        self, copy: Copy, from_seq: int, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp
+        self,
+        copy: Copy,
+        from_seq: int,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
     ) -> None:
         if got is not None:
             copy.judge_messages(got, from_seq, whole=False)
 
-    def _deleted(self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[Got] | None, stamp: Stamp) -> None:
+    def _deleted(
+        self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         self.busy = False
         if isinstance(answer, Answer) and answer.code == outcomes.OK:
             copy.may_exist = False
 
 
-def _batch(stream_id: int, messages: list[Got]) -> ImportBatch:
+def _batch(stream_id: int, messages: list[ReceivedMessage]) -> ImportBatch:
     """Messages as an import takes them. Headers that the server added to dead letters do not count as theirs."""
     subjects: list[str] = []
     sizes: list[int] = []

@@ -16,7 +16,7 @@ from waymaker_core.message import decode_body
 from waymaker_sim.checks import listed, require, violated
 from waymaker_sim.groups import FOREVER_NS, GroupOf, Hold
 from waymaker_sim.naive_consumer import matches
-from waymaker_sim.process import Got, Stamp
+from waymaker_sim.process import ReceivedMessage, StepId
 from waymaker_sim.subjects import accepts
 
 MS = 1_000_000
@@ -29,17 +29,26 @@ class Attempt:
     """One message that a client tried to publish. `seq` is 0 until it has been seen somewhere."""
 
     __slots__ = (
-        "number", "stream", "life", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
+        "number", "stream", "incarnation", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
         "confirmed_ns", "refused", "counted_in",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, stream: str, life: Life | None, subject: str, body: bytes, size: int, expected: int,
-        born_ms: int, server_timed: bool, asked_ns: int,
-    ) -> None:  # fmt: skip
+        self,
+        number: int,
+        stream: str,
+        incarnation: StreamIncarnation | None,
+        subject: str,
+        body: bytes,
+        size: int,
+        expected: int,
+        born_ms: int,
+        server_timed: bool,
+        asked_ns: int,
+    ) -> None:
         self.number = number
         self.stream = stream
-        self.life = life
+        self.incarnation = incarnation
         self.subject = subject
         self.body = body
         self.size = size
@@ -53,15 +62,15 @@ class Attempt:
         self.seq = 0
         self.confirmed_ns = -1
         self.refused = False
-        self.counted_in: Life | None = None
+        self.counted_in: StreamIncarnation | None = None
         """The life among whose `unplaced` it is: its own, or the one that it most likely went to."""
 
-    def place(self, life: Life | None, seq: int) -> None:
+    def place(self, incarnation: StreamIncarnation | None, seq: int) -> None:
         """It was found, or (0) it is known to be nowhere: it may not turn up anywhere else any more."""
         if self.counted_in is not None:
             self.counted_in.unplaced -= 1
             self.counted_in = None
-        self.life, self.seq = life, seq
+        self.incarnation, self.seq = incarnation, seq
 
 
 class Letter:
@@ -78,7 +87,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LatestRead:
     """Which message was read as the latest at a subject (0: none), between which moments."""
 
     subject: str
@@ -87,13 +96,13 @@ class Look:
     answered_ns: int
 
 
-class Group(GroupOf["Life"]):
+class Group(GroupOf["StreamIncarnation"]):
     """A consumer group of one life of a stream."""
 
     __slots__ = ()
 
 
-class Life:
+class StreamIncarnation:
     """One life of a stream, as far as it can be known."""
 
     def __init__(self, name: str, number: int, config: StreamConfig) -> None:
@@ -120,7 +129,7 @@ class Life:
         self.damaged = False
         self.unsure = False
         """Whether messages were delivered and answered of which it is not known whose they were."""
-        self.looks: list[Look] = []
+        self.looks: list[LatestRead] = []
         self.rolled_back = False
         """Whether a machine may have lost what had been confirmed, since it syncs late."""
         self.unsynced: set[int] = set()
@@ -147,7 +156,7 @@ class Life:
 
     # ------------------------------------------------------------ seeing messages
 
-    def see(self, ledger: Ledger, seq: int, time_ms: int, body: bytes, since_ns: int) -> Attempt | Letter:
+    def see(self, history: History, seq: int, time_ms: int, body: bytes, since_ns: int) -> Attempt | Letter:
         """A message was read or delivered; `since_ns` is the earliest moment at which that was decided."""
         known = self.at.get(seq)
         if known is not None:
@@ -158,23 +167,23 @@ class Life:
             elif self.times[seq] != time_ms:
                 violated("one history", f"{self.name} seq {seq} was of {self.times[seq]} ms and is of {time_ms} ms")
         else:
-            known = self._place(ledger, seq, body)
+            known = self._place(history, seq, body)
             self.times[seq] = time_ms
         if self.gone_ns.get(seq, since_ns) < since_ns:
             violated("nothing returns", f"{self.name} seq {seq} was gone and is back")
         self.last_seq = max(self.last_seq, seq)
         return known
 
-    def _place(self, ledger: Ledger, seq: int, body: bytes) -> Attempt | Letter:
-        attempt = ledger.attempts.get(body)
+    def _place(self, history: History, seq: int, body: bytes) -> Attempt | Letter:
+        attempt = history.attempts.get(body)
         if attempt is None:
-            letter = self._letter(ledger, seq, body)
+            letter = self._letter(history, seq, body)
             self._check_subject(seq, letter.subject)
             self.at[seq] = letter
             return letter
         if attempt.seq:
             violated("one history", f"{self.name} seq {seq} holds attempt {attempt.number}, already at {attempt.seq}")
-        if attempt.stream != self.name or (attempt.life is not None and attempt.life is not self):
+        if attempt.stream != self.name or (attempt.incarnation is not None and attempt.incarnation is not self):
             violated("lives apart", f"{self.name} (life {self.number}) holds a message sent to another: {body[:60]!r}")
         if attempt.refused:
             violated("no confirmed failure", f"{self.name} seq {seq} holds what was refused: {body[:60]!r}")
@@ -188,7 +197,7 @@ class Life:
         if not accepts(patterns, subject):
             violated("subjects", f"{self.name} takes {listed(patterns)} and holds {subject!r} at {seq}")
 
-    def _letter(self, ledger: Ledger, seq: int, body: bytes) -> Letter:
+    def _letter(self, history: History, seq: int, body: bytes) -> Letter:
         try:
             subject, headers, _ = decode_body(body)
         except (ValueError, UnicodeDecodeError):
@@ -208,7 +217,7 @@ class Life:
             group.letters[of_seq] = seq
         original = self.at.get(of_seq)
         size = 0
-        ledger.mark("dead letter written")
+        history.mark("dead letter written")
         if original is not None:
             self._check_copy(seq, original, body, added, group)
             size = original.size - len(original.subject.encode()) + len(subject.encode())
@@ -244,7 +253,7 @@ class Life:
 
     # ------------------------------------------------------------ publishes
 
-    def confirm(self, attempt: Attempt, seq: int, ledger: Ledger, now_ns: int) -> None:
+    def confirm(self, attempt: Attempt, seq: int, history: History, now_ns: int) -> None:
         """A publish was answered `ok` with this sequence."""
         other = self.at.get(seq)
         if other is not None and other is not attempt:
@@ -433,17 +442,23 @@ class Life:
     # ------------------------------------------------------------ deliveries
 
     def deliver(
-        self, group: Group, got: list[Got], ledger: Ledger, asked_ns: int, stamp: Stamp, process_life: int
+        self,
+        group: Group,
+        got: list[ReceivedMessage],
+        history: History,
+        asked_ns: int,
+        step_id: StepId,
+        process_run: int,
     ) -> None:
-        """Messages came to a member. `asked_ns`: the earliest moment of the decision; `stamp`: when they left."""
+        """Messages came to a member. `asked_ns`: the earliest moment of the decision; `step_id`: when they left."""
         self._check_order(got)
         config = group.config
-        if group.counted_in != ledger.abrupt_stops:
+        if group.counted_in != history.abrupt_stops:
             group.counts.clear()
-            group.counted_in = ledger.abrupt_stops
+            group.counted_in = history.abrupt_stops
         for message in got:
             seq = message.seq
-            seen = self.see(ledger, seq, message.time_ms, message.body, asked_ns)
+            seen = self.see(history, seq, message.time_ms, message.body, asked_ns)
             if group.done_ns.get(seq, asked_ns) < asked_ns:
                 violated("no redelivery after ack", f"{self.name}/{config.name} seq {seq}: {message.delivery}. time")
             if not matches(config.filter_subject, seen.subject):
@@ -451,18 +466,18 @@ class Life:
             if seq < group.start_least:
                 violated("filter", f"{self.name}/{config.name}: {seq} is before the start {group.start_least}")
             if config.policy is DeliveryPolicy.BY_START_TIME:
-                ledger.mark("begun by time")
+                history.mark("begun by time")
                 if not self.may_begin_by(group, seq):
                     violated("filter", f"{self.name}/{config.name}: {seq} is of before {config.start_time_ms} ms")
-            self._check_holders(group, seq, stamp)
-            self._check_put_off(ledger, group, seq, stamp)
+            self._check_holders(group, seq, step_id)
+            self._check_put_off(history, group, seq, step_id)
             self._check_count(group, message)
-            if seq in group.holds and group.holds[seq].process_life != stamp.life:
-                ledger.mark("redelivery after a restart")
+            if seq in group.holds and group.holds[seq].process_run != step_id.run:
+                history.mark("redelivery after a restart")
             until = asked_ns + config.ack_wait_ms * MS
-            group.holds[seq] = Hold(process_life, until)
+            group.holds[seq] = Hold(process_run, until)
 
-    def _check_order(self, got: list[Got]) -> None:
+    def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Two ascending runs at most, the second of which is new."""
         last, descents = 0, 0
         for message in got:
@@ -472,45 +487,45 @@ class Life:
                 violated("in order", f"{self.name}: {listed(f'{m.seq} ({m.delivery}. time)' for m in got[:30])}")
             last = message.seq
 
-    def _check_holders(self, group: Group, seq: int, stamp: Stamp) -> None:
+    def _check_holders(self, group: Group, seq: int, step_id: StepId) -> None:
         rivals = self.groups if self.config.retention is Retention.WORK_QUEUE else (group,)
         for rival in rivals:
             hold = rival.holds.get(seq)
-            if hold is None or hold.free or rival.ended or hold.process_life != stamp.life:
+            if hold is None or hold.free or rival.ended or hold.process_run != step_id.run:
                 continue
-            if stamp.time_ns < hold.until_ns:
+            if step_id.time_ns < hold.until_ns:
                 who = "itself" if rival is group else rival.config.name
                 violated(
                     "one holder", f"{self.name}/{group.config.name} seq {seq} is out at {who} until {hold.until_ns}"
                 )
 
-    def _check_put_off(self, ledger: Ledger, group: Group, seq: int, stamp: Stamp) -> None:
+    def _check_put_off(self, history: History, group: Group, seq: int, step_id: StepId) -> None:
         put_off = group.put_off.pop(seq, None)
         if put_off is None or put_off.free:
             return
         until_ns = put_off.until_ns
-        if put_off.process_life != stamp.life:
-            if put_off.since_ns <= ledger.clock_set_ns and until_ns != FOREVER_NS:
+        if put_off.process_run != step_id.run:
+            if put_off.since_ns <= history.clock_set_ns and until_ns != FOREVER_NS:
                 return
-            ledger.mark("put off through a restart")
+            history.mark("put off through a restart")
             until_ns -= MS  # the wall clock tells no more
-        ledger.mark("put off")
-        if stamp.time_ns < until_ns:
+        history.mark("put off")
+        if step_id.time_ns < until_ns:
             violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
 
-    def _check_count(self, group: Group, message: Got) -> None:
+    def _check_count(self, group: Group, message: ReceivedMessage) -> None:
         counts = group.counts.get(message.seq, set())
         where = f"{self.name}/{group.config.name} seq {message.seq}: delivery {message.delivery}"
         require(message.delivery not in counts, "delivery count", f"{where} twice")
         require(1 <= message.delivery <= group.config.max_deliver, "delivery count", f"{where} out of range")
 
     @staticmethod
-    def hand_out(group: Group, message: Got) -> None:
+    def hand_out(group: Group, message: ReceivedMessage) -> None:
         """A message reached the program: it may count as an attempt from now on."""
         group.most[message.seq] = max(group.most.get(message.seq, 0), message.delivery)
 
     @staticmethod
-    def count(group: Group, message: Got) -> None:
+    def count(group: Group, message: ReceivedMessage) -> None:
         """The node heard in time that a message reached the program: this attempt is counted, and has no equal."""
         group.counts.setdefault(message.seq, set()).add(message.delivery)
 
@@ -522,13 +537,13 @@ def _origin_of(headers: list[tuple[str, str]]) -> dict[str, str]:
     return told or {f"origin-{key}": value for key, value in marks.items() if key != "via"}
 
 
-class Ledger:
+class History:
     """All lives, and every attempt by its body."""
 
     def __init__(self) -> None:
         self.attempts: dict[bytes, Attempt] = {}
-        self.lives: list[Life] = []
-        self.stream_ids: dict[int, Life] = {}
+        self.incarnations: list[StreamIncarnation] = []
+        self.stream_ids: dict[int, StreamIncarnation] = {}
         self.clock_set_ns = -1
         """When the wall clock was set last: what outlives the process is measured by it."""
         self.clock_right_ns = -1
@@ -544,32 +559,44 @@ class Ledger:
         self.mark: Callable[[str], None] = lambda name: None
         """Told of what is worth counting."""
 
-    def begin_life(self, name: str, config: StreamConfig) -> Life:
+    def begin_incarnation(self, name: str, config: StreamConfig) -> StreamIncarnation:
         """A stream may exist from now on."""
-        life = Life(name, len(self.lives) + 1, config)
-        self.lives.append(life)
-        return life
+        incarnation = StreamIncarnation(name, len(self.incarnations) + 1, config)
+        self.incarnations.append(incarnation)
+        return incarnation
 
     def attempt(
-        self, stream: str, life: Life | None, subject: str, body: bytes, size: int, expected: int, born_ms: int,
-        server_timed: bool, asked_ns: int,
-    ) -> Attempt:  # fmt: skip
+        self,
+        stream: str,
+        incarnation: StreamIncarnation | None,
+        subject: str,
+        body: bytes,
+        size: int,
+        expected: int,
+        born_ms: int,
+        server_timed: bool,
+        asked_ns: int,
+    ) -> Attempt:
         """A client is about to publish."""
         number = len(self.attempts) + 1
-        attempt = Attempt(number, stream, life, subject, body, size, expected, born_ms, server_timed, asked_ns)
+        attempt = Attempt(number, stream, incarnation, subject, body, size, expected, born_ms, server_timed, asked_ns)
         assert body not in self.attempts, "every attempt needs a payload of its own"
         self.attempts[body] = attempt
-        named = life or next((each for each in reversed(self.lives) if each.name == stream and not each.ended), None)
+        named = incarnation or next(
+            (each for each in reversed(self.incarnations) if each.name == stream and not each.ended), None
+        )
         if named is not None:
             attempt.counted_in = named
             named.unplaced += 1
         return attempt
 
-    def identify(self, life: Life, stream_id: int) -> None:
+    def identify(self, incarnation: StreamIncarnation, stream_id: int) -> None:
         """A life told its id."""
-        if life.stream_id and life.stream_id != stream_id:
-            violated("lives apart", f"{life.name} changed its id from {life.stream_id} to {stream_id}")
-        owner = self.stream_ids.setdefault(stream_id, life)
-        if owner is not life:
-            violated("lives apart", f"id {stream_id} of {owner.name} (life {owner.number}) names {life.name} too")
-        life.stream_id = stream_id
+        if incarnation.stream_id and incarnation.stream_id != stream_id:
+            violated("lives apart", f"{incarnation.name} changed its id from {incarnation.stream_id} to {stream_id}")
+        owner = self.stream_ids.setdefault(stream_id, incarnation)
+        if owner is not incarnation:
+            violated(
+                "lives apart", f"id {stream_id} of {owner.name} (life {owner.number}) names {incarnation.name} too"
+            )
+        incarnation.stream_id = stream_id
