@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXIT_ESCAPED = 6
 YEAR_SECONDS = 365.25 * 86_400
 ELSEWHERE = {
-    "story": "waymaker_sim.story.command",
+    "story": "waymaker_sim.timeline.command",
     "shrink": "waymaker_sim.case_commands",
     "replay": "waymaker_sim.case_commands",
     "mutate": "waymaker_sim.mutation.command",

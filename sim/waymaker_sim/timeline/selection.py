@@ -28,9 +28,9 @@ from waymaker_core.requests import (
     WatchStreams,
 )
 from waymaker_core.store.paths import MANIFEST
-from waymaker_sim.story.about import About
-from waymaker_sim.story.record import Kind, Moment, Work
-from waymaker_sim.story.story import Story
+from waymaker_sim.timeline.about import About
+from waymaker_sim.timeline.record import Kind, Moment, Work
+from waymaker_sim.timeline.timeline import Timeline
 
 RECENT = 40
 """So many last moments are told where a violation names no subject."""
@@ -63,10 +63,10 @@ OUTSIDE = {
 STOPS = {"kill", "power loss"}
 
 
-def select(story: Story) -> list[Moment]:
+def select(timeline: Timeline) -> list[Moment]:
     """The moments to tell, in order."""
-    moments = story.moments
-    direct = _direct(story)
+    moments = timeline.moments
+    direct = _direct(timeline)
     chosen = {moment.index for moment in direct}
     if len(moments) > 1:
         chosen.update(moment.index for moment in _whole(moments[-2]))
@@ -83,14 +83,14 @@ def select(story: Story) -> list[Moment]:
 # ---------------------------------------------------------------- the subjects
 
 
-def _direct(story: Story) -> list[Moment]:
-    about, moments = story.about, story.moments
-    touched = list(_touched(story)) if about.stream else []
+def _direct(timeline: Timeline) -> list[Moment]:
+    about, moments = timeline.about, timeline.moments
+    touched = list(_touched(timeline)) if about.stream else []
     if about.paths:
         found = [moment for moment in moments if _on_paths(moment, about.paths)]
         found = [*found[:PATH_MAX], *found[-PATH_MAX:]]
         touched += [*found, *_resting_on(moments, found)]
-    if not story.report.check and not about.stream:
+    if not timeline.report.check and not about.stream:
         touched += [moment for moment in moments if _changes(moment)]
         touched = touched[-RECENT:] + [moment for moment in moments if moment.kind is Kind.START][:1]
     elif not touched:
@@ -123,15 +123,15 @@ def _resting_on(moments: list[Moment], jobs: list[Moment]) -> list[Moment]:
     return found
 
 
-def _touched(story: Story) -> Iterator[Moment]:
+def _touched(timeline: Timeline) -> Iterator[Moment]:
     """Moments of the stream that have to do with the named consumers and sequences."""
-    about = story.about
-    since, found = _beginning(story), False
+    about = timeline.about
+    since, found = _beginning(timeline), False
     looks: dict[int, list[Moment]] = {}
     recent: list[Moment] = []
     updates: list[Moment] = []
     missed: list[Moment] = []
-    for moment in story.moments:
+    for moment in timeline.moments:
         exchange = moment.exchange
         if exchange is None or exchange.stream != about.stream or moment.kind is Kind.CREDIT:
             continue
@@ -184,12 +184,12 @@ def _looks_past(moment: Moment, about: About) -> bool:
             return False
 
 
-def _beginning(story: Story) -> int:
+def _beginning(timeline: Timeline) -> int:
     """Where the last life of the stream was asked for: sequences before that are another's."""
     since = 0
-    for moment in story.moments:
+    for moment in timeline.moments:
         exchange = moment.exchange
-        if exchange is None or moment.kind is not Kind.ANSWER or exchange.stream != story.about.stream:
+        if exchange is None or moment.kind is not Kind.ANSWER or exchange.stream != timeline.about.stream:
             continue
         if isinstance(exchange.request, CreateStream) and moment.text == "ok":
             since = exchange.moments[0].index

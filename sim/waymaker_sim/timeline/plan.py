@@ -5,8 +5,8 @@ from __future__ import annotations
 from waymaker_core.limits import KIB
 from waymaker_sim.disk import DiskFaults
 from waymaker_sim.events import SECOND
-from waymaker_sim.story.words import duration
 from waymaker_sim.swarm import ORDINARY, Plan
+from waymaker_sim.timeline.words import duration
 
 FAULTS = {
     "kill": "kills",

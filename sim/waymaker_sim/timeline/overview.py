@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from waymaker_core.requests import Publish
 from waymaker_sim.events import SECOND
-from waymaker_sim.story.diagram import states
-from waymaker_sim.story.record import Kind, Moment
+from waymaker_sim.timeline.diagram import states
+from waymaker_sim.timeline.record import Kind, Moment
 
 WIDTH, LEFT, RIGHT = 1200, 112, 1188
 BIN_PX = 4

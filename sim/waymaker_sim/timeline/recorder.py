@@ -13,9 +13,17 @@ from waymaker_core.requests import Ack, Publish, Published, Request, StreamInfo
 from waymaker_core.types import JobId, Now, Token
 from waymaker_sim.client_view import Ask
 from waymaker_sim.process import Caller, Process, ReceivedMessage, State, StepId
-from waymaker_sim.story.record import Exchange, Kind, Moment, Part, Work
-from waymaker_sim.story.words import duration, sequences, target_of, tell_answer, tell_messages, tell_ops, tell_request
 from waymaker_sim.tape import Track
+from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
+from waymaker_sim.timeline.words import (
+    duration,
+    sequences,
+    target_of,
+    tell_answer,
+    tell_messages,
+    tell_ops,
+    tell_request,
+)
 from waymaker_sim.watcher import Watch
 from waymaker_sim.worker import Subscription
 from waymaker_sim.world import World

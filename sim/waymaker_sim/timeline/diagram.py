@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from waymaker_core.disk import SyncDir, SyncFile
 from waymaker_core.requests import Ack, Fetch, Publish, Subscribe
-from waymaker_sim.story.drawing import Drawing
-from waymaker_sim.story.record import Exchange, Kind, Moment, Part, Work
-from waymaker_sim.story.selection import CHANGING, CONSUMER_CHANGES, STOPS, STREAM_CHANGES
-from waymaker_sim.story.text import pause_between
+from waymaker_sim.timeline.drawing import Drawing
+from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
+from waymaker_sim.timeline.selection import CHANGING, CONSUMER_CHANGES, STOPS, STREAM_CHANGES
+from waymaker_sim.timeline.text import pause_between
 
 CLIENTS = ("publisher", "worker", "reader", "watcher", "administrator", "archivist", "guest", "audit")
 SERVER = ("node", "journal", "background", "reads", "disk")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from waymaker_sim.events import SECOND
-from waymaker_sim.story.record import Kind, Moment
-from waymaker_sim.story.story import Story
-from waymaker_sim.story.words import brief_request, duration, printable, seconds
+from waymaker_sim.timeline.record import Kind, Moment
+from waymaker_sim.timeline.timeline import Timeline
+from waymaker_sim.timeline.words import brief_request, duration, printable, seconds
 
 SIGNS = {
     Kind.CALL: ">",
@@ -58,32 +58,34 @@ def pause_between(before: Moment, after: Moment) -> str:
     return f"{duration(apart_ns)} later{left_out}"
 
 
-def head_of(story: Story) -> list[tuple[str, str]]:
+def head_of(timeline: Timeline) -> list[tuple[str, str]]:
     """The summary, as names and texts."""
-    report = story.report
-    name = f"seed {report.seed}" + (f", with the mutant {story.mutant}" if story.mutant else "")
+    report = timeline.report
+    name = f"seed {report.seed}" + (f", with the mutant {timeline.mutant}" if timeline.mutant else "")
     verdict = (
         f"{report.kind()} violated after {duration(report.virtual_ns)}: {report.check}" if report.check else "clean"
     )
     head = [("run", name), ("verdict", verdict)]
     if report.check:
-        head += [("rule", story.rule()), ("seen", report.detail)]
-    return [(name, printable(text)) for name, text in [*head, ("world", story.plan)]]
+        head += [("rule", timeline.rule()), ("seen", report.detail)]
+    return [(name, printable(text)) for name, text in [*head, ("world", timeline.plan)]]
 
 
-def told_of(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
+def told_of(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
     """How much of the run is told; `left_out` moments before the first would be, too, were they not so many."""
-    whole = len(story.moments)
+    whole = len(timeline.moments)
     if len(told) + left_out == whole:
         return f"the last {len(told):,} of {whole:,} events" if left_out else f"all {whole:,} events"
-    what = str(story.about) or ("what came last" if story.report.check else "what was created, changed and deleted")
+    what = str(timeline.about) or (
+        "what came last" if timeline.report.check else "what was created, changed and deleted"
+    )
     most = f", the last {len(told):,} of {len(told) + left_out:,}" if left_out else f": {len(told):,}"
     return f"{what}, and the faults around{most} of {whole:,} events"
 
 
-def tell(story: Story, told: Sequence[Moment]) -> Iterator[str]:
+def tell(timeline: Timeline, told: Sequence[Moment]) -> Iterator[str]:
     """All lines."""
-    for name, text in [*head_of(story), ("told", told_of(story, told))]:
+    for name, text in [*head_of(timeline), ("told", told_of(timeline, told))]:
         yield from wrap(f"{name + ':':<9}{text}", HEAD_COLUMNS, subsequent_indent=" " * 9)
     yield ""
     width = max((len(moment.lane) for moment in told), default=0)

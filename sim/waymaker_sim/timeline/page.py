@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
 
-from waymaker_sim.story.diagram import Diagram, Row, group_of, rows_of
-from waymaker_sim.story.drawing import ROW_PX, SHAPES
-from waymaker_sim.story.overview import draw_overview
-from waymaker_sim.story.record import Exchange, Kind, Moment
-from waymaker_sim.story.story import Story
-from waymaker_sim.story.text import head_of, parts_of, told_of
-from waymaker_sim.story.words import seconds
+from waymaker_sim.timeline.diagram import Diagram, Row, group_of, rows_of
+from waymaker_sim.timeline.drawing import ROW_PX, SHAPES
+from waymaker_sim.timeline.overview import draw_overview
+from waymaker_sim.timeline.record import Exchange, Kind, Moment
+from waymaker_sim.timeline.text import head_of, parts_of, told_of
+from waymaker_sim.timeline.timeline import Timeline
+from waymaker_sim.timeline.words import seconds
 
 HEAD_PX = 84
 LANE_PX, LANE_PX_MANY, MANY_LANES = 52, 38, 10
@@ -37,20 +37,20 @@ LEGEND = (
 )
 
 
-def page(story: Story, told: Sequence[Moment], left_out: int = 0) -> str:
+def page(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
     """The whole document. `left_out` moments before the first told one would have been told, were they not so many."""
-    return "\n".join(_document(story, told, left_out)) + "\n"
+    return "\n".join(_document(timeline, told, left_out)) + "\n"
 
 
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-def _document(story: Story, told: Sequence[Moment], left_out: int) -> Iterator[str]:
+def _document(timeline: Timeline, told: Sequence[Moment], left_out: int) -> Iterator[str]:
     rows = rows_of(told)
     many = len({moment.lane for moment in told}) > MANY_LANES
-    diagram = Diagram(story.moments, rows, LANE_PX_MANY if many else LANE_PX)
-    head = dict(head_of(story))
+    diagram = Diagram(timeline.moments, rows, LANE_PX_MANY if many else LANE_PX)
+    head = dict(head_of(timeline))
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(head['run'])}: {escape(head['verdict'])}</title>"
@@ -59,18 +59,19 @@ def _document(story: Story, told: Sequence[Moment], left_out: int) -> Iterator[s
     yield f"<h1>{escape(head['run'])}</h1>"
     yield from _verdict(head)
     yield f'<p class="world">{escape(head["world"])}</p>'
-    yield draw_overview(story.moments, told)
+    yield draw_overview(timeline.moments, told)
     yield _legend()
     yield "</div>"
-    yield from _controls(told, story, left_out)
+    yield from _controls(told, timeline, left_out)
     yield f'<div class="board" style="--lanes: {diagram.width}px; --text: {_text_width(rows)}ch">\n{_lanes(diagram)}'
-    yield f'<svg class="space{"" if story.report.check else " clean"}" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
+    state = "" if timeline.report.check else " clean"
+    yield f'<svg class="space{state}" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
     yield from diagram.drawing.parts
     yield "</svg>"
     yield '<ol id="rows">'
     numbers: dict[int, int] = {}
     for row in rows:
-        yield _row(row, story, numbers)
+        yield _row(row, timeline, numbers)
     yield '</ol>\n<div class="end"></div>\n</div>\n<div id="detail" hidden></div>'
     yield f"<script>\n{_asset('page.js')}</script>\n</body>\n</html>"
 
@@ -99,7 +100,7 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-def _controls(told: Sequence[Moment], story: Story, left_out: int) -> Iterator[str]:
+def _controls(told: Sequence[Moment], timeline: Timeline, left_out: int) -> Iterator[str]:
     there = {group_of(moment) for moment in told if moment.kind not in (Kind.ACT, Kind.VERDICT)}
     yield '<div class="controls">'
     for group in GROUPS:
@@ -109,7 +110,7 @@ def _controls(told: Sequence[Moment], story: Story, left_out: int) -> Iterator[s
     yield '<button type="button" data-zoom="4" title="Larger rows">+</button></span>'
     yield '<input id="search" type="search" placeholder="Find, Enter for the next" aria-label="Find"><span id="found"></span>'
     yield '<button type="button" id="last">To the end</button>'
-    note = f"Told: {told_of(story, told, left_out)}."
+    note = f"Told: {told_of(timeline, told, left_out)}."
     if left_out:
         note += " With --events 0 nothing is left out."
     yield f'<p class="note">{escape(note)}</p>\n</div>'
@@ -134,12 +135,12 @@ def _lanes(diagram: Diagram) -> str:
     return f'<div class="lanes"><svg width="{diagram.width}" height="{HEAD_PX}">{labels}</svg></div>'
 
 
-def _row(row: Row, story: Story, numbers: dict[int, int]) -> str:
+def _row(row: Row, timeline: Timeline, numbers: dict[int, int]) -> str:
     gap = '<span class="gap"></span>'
     moment = row.moment
     if moment is None:
         return f'<li class="pause"><time>&hellip;</time>{gap}<span class="what">{escape(row.pause)}</span></li>'
-    css = _row_class(moment, story)
+    css = _row_class(moment, timeline)
     text, of = parts_of(moment)
     tail = f' <span class="of">{escape(of)}</span>' if of else ""
     group = "" if moment.kind in (Kind.ACT, Kind.VERDICT) else f' data-g="{group_of(moment)}"'
@@ -150,16 +151,16 @@ def _row(row: Row, story: Story, numbers: dict[int, int]) -> str:
     )
 
 
-def _row_class(moment: Moment, story: Story) -> str:
+def _row_class(moment: Moment, timeline: Timeline) -> str:
     if moment.kind is Kind.VERDICT:
-        return "final" if story.report.check else "final clean"
+        return "final" if timeline.report.check else "final clean"
     if moment.kind is Kind.ACT:
         return "act"
     if moment.kind in OUTSIDE:
         return "outside"
     exchange = moment.exchange
-    same = exchange is not None and exchange.stream == story.about.stream
-    return "subject" if same and moment.seqs & story.about.seqs else ""
+    same = exchange is not None and exchange.stream == timeline.about.stream
+    return "subject" if same and moment.seqs & timeline.about.seqs else ""
 
 
 def _link(exchange: Exchange | None, numbers: dict[int, int]) -> str:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from waymaker_sim.checks import CHECKS
 from waymaker_sim.run import Report, run_tape
-from waymaker_sim.story.about import About, find_subjects
-from waymaker_sim.story.plan import tell_plan
-from waymaker_sim.story.record import Moment
-from waymaker_sim.story.recorder import Recorder
 from waymaker_sim.tape import Tape
+from waymaker_sim.timeline.about import About, find_subjects
+from waymaker_sim.timeline.plan import tell_plan
+from waymaker_sim.timeline.record import Moment
+from waymaker_sim.timeline.recorder import Recorder
 from waymaker_sim.world import World
 
 
 @dataclass(slots=True)
-class Story:
+class Timeline:
     """All that is known of a run when it is over."""
 
     report: Report
@@ -29,7 +29,7 @@ class Story:
         return CHECKS[self.report.check][1] if self.report.check else ""
 
 
-def live(tape: Tape, mutant: str = "", about: str = "") -> Story:
+def live(tape: Tape, mutant: str = "", about: str = "") -> Timeline:
     """Live through a tape and write it down. `about` names the subjects where they are not the violation's."""
     recorders: list[Recorder] = []
 
@@ -41,4 +41,4 @@ def live(tape: Tape, mutant: str = "", about: str = "") -> Story:
     recorder.close(report.check, report.detail)
     world = recorder.world
     subjects = find_subjects(about or report.detail, world.view)
-    return Story(report, mutant, tell_plan(world.plan), subjects, recorder.moments)
+    return Timeline(report, mutant, tell_plan(world.plan), subjects, recorder.moments)

@@ -28,33 +28,33 @@ from waymaker_sim.events import Events
 from waymaker_sim.history import Group, History
 from waymaker_sim.process import Process
 from waymaker_sim.run import run_tape
-from waymaker_sim.story.about import About, find_subjects
-from waymaker_sim.story.diagram import ROLES, WORLD, rows_of, states
-from waymaker_sim.story.page import page
-from waymaker_sim.story.record import Exchange, Kind, Moment
-from waymaker_sim.story.recorder import Recorder
-from waymaker_sim.story.selection import select
-from waymaker_sim.story.story import Story, live
-from waymaker_sim.story.text import parts_of, tell
-from waymaker_sim.story.words import printable, sequences, tell_request
 from waymaker_sim.tape import Tape
+from waymaker_sim.timeline.about import About, find_subjects
+from waymaker_sim.timeline.diagram import ROLES, WORLD, rows_of, states
+from waymaker_sim.timeline.page import page
+from waymaker_sim.timeline.record import Exchange, Kind, Moment
+from waymaker_sim.timeline.recorder import Recorder
+from waymaker_sim.timeline.selection import select
+from waymaker_sim.timeline.text import parts_of, tell
+from waymaker_sim.timeline.timeline import Timeline, live
+from waymaker_sim.timeline.words import printable, sequences, tell_request
 
-STORIES = Path(__file__).parent / "stories"
-REDELIVERED = STORIES / "redelivered-after-restart.json"
-GONE = STORIES / "stream-gone-after-restart.json"
+TIMELINES = Path(__file__).parent / "timelines"
+REDELIVERED = TIMELINES / "redelivered-after-restart.json"
+GONE = TIMELINES / "stream-gone-after-restart.json"
 EVENTFUL_SEED = 4
 """A short run with many stops."""
 
 
-def story_of(path: Path) -> Story:
+def timeline_of(path: Path) -> Timeline:
     case = from_text(path.read_text())
-    story = live(Tape(case.seed, case.tracks), case.mutant)
-    assert story.report.check == case.check, f"{path.name} shows something else now: {story.report}"
-    return story
+    timeline = live(Tape(case.seed, case.tracks), case.mutant)
+    assert timeline.report.check == case.check, f"{path.name} shows something else now: {timeline.report}"
+    return timeline
 
 
-def text_of(story: Story, everything: bool = False) -> str:
-    return "\n".join(tell(story, story.moments if everything else select(story)))
+def text_of(timeline: Timeline, everything: bool = False) -> str:
+    return "\n".join(tell(timeline, timeline.moments if everything else select(timeline)))
 
 
 def assert_in_order(text: str, *patterns: str) -> None:
@@ -67,24 +67,24 @@ def assert_in_order(text: str, *patterns: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def redelivered() -> Story:
-    return story_of(REDELIVERED)
+def redelivered() -> Timeline:
+    return timeline_of(REDELIVERED)
 
 
 @pytest.fixture(scope="module")
-def gone() -> Story:
-    return story_of(GONE)
+def gone() -> Timeline:
+    return timeline_of(GONE)
 
 
 @pytest.fixture(scope="module")
-def eventful() -> Story:
+def eventful() -> Timeline:
     return live(Tape(EVENTFUL_SEED))
 
 
 # ---------------------------------------------------------------- what is told
 
 
-def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(redelivered: Story) -> None:
+def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(redelivered: Timeline) -> None:
     assert_in_order(
         text_of(redelivered),
         r"^verdict: safety violated after .*: no redelivery after ack$",
@@ -111,7 +111,7 @@ def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(re
     )
 
 
-def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: Story) -> None:
+def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: Timeline) -> None:
     assert_in_order(
         text_of(gone),
         r"^told: +s0, and the faults around",
@@ -128,7 +128,7 @@ def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: 
     )
 
 
-def test_only_what_matters_is_told_and_everything_on_demand(gone: Story) -> None:
+def test_only_what_matters_is_told_and_everything_on_demand(gone: Timeline) -> None:
     told = select(gone)
     assert len(told) < len(gone.moments) / 3
     assert [moment.index for moment in told] == sorted({moment.index for moment in told})
@@ -138,7 +138,7 @@ def test_only_what_matters_is_told_and_everything_on_demand(gone: Story) -> None
     assert sum(bool(re.match(r" *\d+\.\d{6}  ", line)) for line in lines) == len(gone.moments)
 
 
-def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: Story) -> None:
+def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: Timeline) -> None:
     assert eventful.report.clean(), eventful.report
     text = text_of(eventful)
     assert "verdict: clean" in text
@@ -153,13 +153,13 @@ def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: S
 
 def test_subjects_can_be_asked_for() -> None:
     case = from_text(GONE.read_text())
-    story = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
-    assert story.about == About("s0", seqs=frozenset({80}), subjects=frozenset({(80, "a.x")}))
-    assert re.search(r"publisher \d +< ok: 80 ", text_of(story))
-    assert not re.search(r"publisher \d +< ok: 85 ", text_of(story))
+    timeline = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    assert timeline.about == About("s0", seqs=frozenset({80}), subjects=frozenset({(80, "a.x")}))
+    assert re.search(r"publisher \d +< ok: 80 ", text_of(timeline))
+    assert not re.search(r"publisher \d +< ok: 85 ", text_of(timeline))
 
 
-def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Story) -> None:
+def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Timeline) -> None:
     lanes = {moment.lane for moment in eventful.moments}
     assert {lane.partition(" ")[0] for lane in lanes} <= {*ROLES, WORLD}
     assert {
@@ -174,7 +174,7 @@ def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Story) -> No
     } <= lanes
 
 
-def test_every_call_is_told_once_with_its_last_word(eventful: Story) -> None:
+def test_every_call_is_told_once_with_its_last_word(eventful: Timeline) -> None:
     calls = [moment.exchange for moment in eventful.moments if moment.kind is Kind.CALL]
     assert len(calls) == len({id(exchange) for exchange in calls}) > 100
     last = {Kind.ANSWER, Kind.LOST, Kind.END, Kind.CANCEL}
@@ -184,7 +184,7 @@ def test_every_call_is_told_once_with_its_last_word(eventful: Story) -> None:
         assert exchange.moments[-1].kind in last
 
 
-def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Story) -> None:
+def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Timeline) -> None:
     confirmed = [
         moment
         for moment in redelivered.moments
@@ -202,21 +202,21 @@ def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Story) ->
 @pytest.mark.parametrize(("seen", "told"), [({79, 81}, True), (set(), True), ({79, 80, 81}, True), ({78, 79}, False)])
 def test_a_read_that_misses_a_message_is_told(seen: set[int], told: bool) -> None:
     case = from_text(GONE.read_text())
-    story = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
-    end_ns, index = story.moments[-1].at_ns, len(story.moments) - 1
+    timeline = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    end_ns, index = timeline.moments[-1].at_ns, len(timeline.moments) - 1
     read = Exchange("reader 0", "node 1", ReadRange("s0", 70, 20), end_ns, 1, "s0")
     answer = Moment(index, end_ns, "reader 0", Kind.ANSWER, "ok", read, None, frozenset(seen))
     read.moments.append(answer)
     job = Moment(index + 1, end_ns, "reads 1", Kind.JOB, "read")
-    story.moments[-1:] = [answer, job, Moment(index + 2, end_ns, "world", Kind.VERDICT, "end")]
-    assert (answer in select(story)) is told
+    timeline.moments[-1:] = [answer, job, Moment(index + 2, end_ns, "world", Kind.VERDICT, "end")]
+    assert (answer in select(timeline)) is told
 
 
 # ---------------------------------------------------------------- the same every time
 
 
-def test_the_same_run_gives_the_same_story_to_the_byte(redelivered: Story) -> None:
-    again = story_of(REDELIVERED)
+def test_the_same_run_gives_the_same_story_to_the_byte(redelivered: Timeline) -> None:
+    again = timeline_of(REDELIVERED)
     assert text_of(again) == text_of(redelivered)
     assert text_of(again, everything=True) == text_of(redelivered, everything=True)
     assert page(again, select(again)) == page(redelivered, select(redelivered))
@@ -282,7 +282,7 @@ def read(text: str) -> Reading:
     return reading
 
 
-def test_a_page_stands_alone(redelivered: Story) -> None:
+def test_a_page_stands_alone(redelivered: Timeline) -> None:
     text = page(redelivered, select(redelivered))
     reading = read(text)
     for tag, attributes in reading.elements:
@@ -293,7 +293,7 @@ def test_a_page_stands_alone(redelivered: Story) -> None:
     assert not re.search(r"https?:|//[a-z]|url\(|@import|\bfetch\(|XMLHttpRequest|\bimport\(|\beval\(|innerHTML", text)
 
 
-def test_a_page_shows_each_moment_in_a_row_and_in_the_diagram(redelivered: Story) -> None:
+def test_a_page_shows_each_moment_in_a_row_and_in_the_diagram(redelivered: Timeline) -> None:
     told = select(redelivered)
     reading = read(page(redelivered, told))
     rows = [attributes for tag, attributes in reading.elements if tag == "li"]
@@ -307,7 +307,7 @@ def test_a_page_shows_each_moment_in_a_row_and_in_the_diagram(redelivered: Story
     assert redelivered.rule() in "".join(reading.words["p"])
 
 
-def test_a_page_is_as_wide_as_its_longest_row_and_cuts_none(redelivered: Story) -> None:
+def test_a_page_is_as_wide_as_its_longest_row_and_cuts_none(redelivered: Timeline) -> None:
     told = select(redelivered)
     text = page(redelivered, told)
     moments = [row.moment for row in rows_of(told) if row.moment is not None]
@@ -349,7 +349,7 @@ def lists_in_violations(path: Path) -> list[str]:
     return found
 
 
-def test_a_process_is_missing_from_its_lane_while_it_is_down(redelivered: Story) -> None:
+def test_a_process_is_missing_from_its_lane_while_it_is_down(redelivered: Timeline) -> None:
     pieces = list(states(redelivered.moments, "node 1", lambda moment: float(moment.at_ns), float("inf")))
     assert [state for _, _, state in pieces] == ["boot", "up", "boot", "up"]
     (_, first_end, _), (second_begin, _, _) = pieces[1:3]
@@ -365,33 +365,33 @@ HOSTILE = (
 )
 
 
-def saying(words: str) -> Story:
+def saying(words: str) -> Timeline:
     """A story with these words wherever words of a run can be."""
-    story = story_of(REDELIVERED)
-    story.report.detail = story.plan = story.mutant = words
-    for moment in story.moments:
+    timeline = timeline_of(REDELIVERED)
+    timeline.report.detail = timeline.plan = timeline.mutant = words
+    for moment in timeline.moments:
         moment.text += words
         if moment.exchange is not None and moment.kind is Kind.ANSWER:
             moment.exchange.request = Publish(words, [words], [1], [1], b"x")
-    return story
+    return timeline
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_nothing_of_a_run_becomes_markup(hostile: str) -> None:
-    story = saying("plain")
-    plain = read(page(story, story.moments))
-    story = saying(hostile)
-    told = page(story, story.moments)
+    timeline = saying("plain")
+    plain = read(page(timeline, timeline.moments))
+    timeline = saying(hostile)
+    told = page(timeline, timeline.moments)
     told.encode()
     reading = read(told)
     assert [(tag, sorted(a)) for tag, a in reading.elements] == [(tag, sorted(a)) for tag, a in plain.elements]
     shown = "".join(reading.words["span"])
-    assert shown.count(printable(hostile)) > len(story.moments)
-    lines = "\n".join(tell(story, story.moments))
+    assert shown.count(printable(hostile)) > len(timeline.moments)
+    lines = "\n".join(tell(timeline, timeline.moments))
     assert all(char.isprintable() or char == "\n" for char in lines)
 
 
-def test_a_window_says_what_it_leaves_out(eventful: Story) -> None:
+def test_a_window_says_what_it_leaves_out(eventful: Timeline) -> None:
     shown = eventful.moments[-100:]
     reading = read(page(eventful, shown, len(eventful.moments) - 100))
     note = next(words for words in reading.words["p"] if words.startswith("Told: "))

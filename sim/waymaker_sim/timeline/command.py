@@ -8,11 +8,11 @@ import click
 
 from waymaker_sim.cases import CaseRefused, from_text
 from waymaker_sim.mutants import MUTANTS
-from waymaker_sim.story.page import page
-from waymaker_sim.story.selection import select
-from waymaker_sim.story.story import Story, live
-from waymaker_sim.story.text import tell, told_of
 from waymaker_sim.tape import Tape
+from waymaker_sim.timeline.page import page
+from waymaker_sim.timeline.selection import select
+from waymaker_sim.timeline.text import tell, told_of
+from waymaker_sim.timeline.timeline import Timeline, live
 
 EVENTS_MAX = 1_500
 """A page of more rows is slow to scroll and read by nobody."""
@@ -53,7 +53,7 @@ def story(
         click.echo(line)
 
 
-def _live(path: Path | None, seed: int | None, mutant: str, about: str) -> Story:
+def _live(path: Path | None, seed: int | None, mutant: str, about: str) -> Timeline:
     if path is None:
         return live(Tape(seed or 0), mutant, about)
     try:
