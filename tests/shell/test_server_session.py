@@ -336,7 +336,7 @@ async def test_large_answers_are_asked_for_a_few_at_a_time() -> None:
         await client.send(calls=[pipe.Call(id=n, method="ListStreams") for n in range(50)])
         await until(lambda: s.node.calls)
         await asyncio.sleep(0.05)
-        assert len(s.node.calls) == session_module.WEIGHTY_OPEN_MAX
+        assert len(s.node.calls) == session_module.LARGE_RESPONSES_OPEN_MAX
         s.server.engine._perform(s.node.release())
         got = await client.until(results=50)
         assert sorted(r.id for r in got.results) == list(range(50))

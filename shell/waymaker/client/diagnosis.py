@@ -81,7 +81,7 @@ class _Probe:
             return self._error(
                 "tls_needed", "speaks TLS, and this client does not", "use tls=True, or tls=waymaker.TLS(ca=FILE)"
             )
-        return self._stranger(answer)
+        return self._another_service(answer)
 
     def _speaks_tls(self) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -117,7 +117,7 @@ class _Probe:
         if answer == b"":
             # With TLS 1.3 a server judges the client's certificate after the handshake, and gRPC's sends no alert.
             return self._client_certificate(tls, "ALERT_CERTIFICATE_REQUIRED")
-        return None if _is_http2(answer) else self._stranger(answer)
+        return None if _is_http2(answer) else self._another_service(answer)
 
     def _handshake(
         self, tls: TLS, then: Callable[[ssl.SSLSocket], bytes | None], check_name: bool = True
@@ -188,7 +188,7 @@ class _Probe:
 
     # --------------------------------------------------------------------------------------------- words
 
-    def _stranger(self, answer: bytes | None) -> HandshakeError:
+    def _another_service(self, answer: bytes | None) -> HandshakeError:
         if answer == b"":
             return self._error("not_waymaker", "hangs up at once", "is it the address of a Waymaker server?")
         if answer:

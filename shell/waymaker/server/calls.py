@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar, cast
 
 import grpc
 
+from waymaker.server.authenticator import Authenticator
 from waymaker.server.caller import Caller
-from waymaker.server.door import Door
 from waymaker.server.engine import Engine
 from waymaker.server.gate import Gate
 from waymaker.server.incidents import internal_error
@@ -40,7 +40,7 @@ SessionCall = Callable[[Principal, object, Context], Coroutine[None, None, None]
 
 REQUEST_S: Final = 60.0
 """How long a request may take to come, once its call is open."""
-_WEIGHTY_MAX: Final = 8
+_LARGE_RESPONSES_MAX: Final = 8
 """Answers of megabytes that may be on their way to one connection at once; its further ones wait their turn."""
 
 
@@ -85,7 +85,7 @@ class Calls:
         self._engine = engine
         self._serving = serving
         self._observe = observe
-        self._weighty = _Turns(_WEIGHTY_MAX)
+        self._large_response = _Turns(_LARGE_RESPONSES_MAX)
 
     def methods(self) -> dict[str, UnaryCall]:
         """The handlers by the RPC's name."""
@@ -100,8 +100,8 @@ class Calls:
         )  # a call that waits, for its turn or for its sender to read, keeps what it asks and not how it was written
         if not isinstance(outcome, bytes | Refusal):
             try:
-                if rpc.weighty:
-                    await self._weighty.take(context)
+                if rpc.large_response:
+                    await self._large_response.take(context)
                 outcome = await self._answer(rpc, principal, outcome, context)
             except asyncio.CancelledError:
                 self._observe(rpc.name, "CANCELLED", time.perf_counter() - started)
@@ -150,8 +150,8 @@ class Calls:
 class Router(grpc.GenericRpcHandler):
     """Finds the handler of a call and lets strangers in nowhere."""
 
-    def __init__(self, door: Door, gate: Gate) -> None:
-        self._door = door
+    def __init__(self, authenticator: Authenticator, gate: Gate) -> None:
+        self._authenticator = authenticator
         self._gate = gate
         self._unary: dict[str, UnaryCall] = {}
         self._streams: dict[str, StreamCall] = {}
@@ -177,9 +177,9 @@ class Router(grpc.GenericRpcHandler):
         if unary is None and stream is None and session is None:
             return None
         self._gate.arrived()
-        principal = self._door.principal(handler_call_details.invocation_metadata)
+        principal = self._authenticator.principal(handler_call_details.invocation_metadata)
         if principal is None:
-            return REFUSE_STRANGER
+            return REFUSE_UNAUTHENTICATED
         if unary is not None:
             return grpc.stream_unary_rpc_method_handler(partial(self._call, unary, principal))
         long: SessionCall
@@ -193,7 +193,7 @@ class Router(grpc.GenericRpcHandler):
         async def attended(requests: object, context: Context) -> None:
             await self._gate.enter()
             caller = cast(Context, Caller(context))
-            await self._door.attend(principal, metadata, long(principal, requests, caller), caller)
+            await self._authenticator.supervise(principal, metadata, long(principal, requests, caller), caller)
 
         return grpc.stream_stream_rpc_method_handler(attended)
 
@@ -230,22 +230,24 @@ async def not_offered(principal: Principal, requests: object, context: Context) 
     await abort(context, NOT_OFFERED)
 
 
-async def _refuse_stranger(requests: object, context: Context) -> None:
+async def _refuse_unauthenticated(requests: object, context: Context) -> None:
     await abort(context, UNAUTHENTICATED)
 
 
-REFUSE_STRANGER: Final[grpc.RpcMethodHandler[Any, Any]] = grpc.stream_stream_rpc_method_handler(_refuse_stranger)
+REFUSE_UNAUTHENTICATED: Final[grpc.RpcMethodHandler[Any, Any]] = grpc.stream_stream_rpc_method_handler(
+    _refuse_unauthenticated
+)
 
 
 class Guarded(grpc.GenericRpcHandler):
     """Somebody else's service, behind our door."""
 
-    def __init__(self, door: Door, inner: grpc.GenericRpcHandler) -> None:
-        self._door = door
+    def __init__(self, authenticator: Authenticator, inner: grpc.GenericRpcHandler) -> None:
+        self._authenticator = authenticator
         self._inner = inner
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler = self._inner.service(handler_call_details)
-        if handler is not None and self._door.principal(handler_call_details.invocation_metadata) is None:
-            return REFUSE_STRANGER
+        if handler is not None and self._authenticator.principal(handler_call_details.invocation_metadata) is None:
+            return REFUSE_UNAUTHENTICATED
         return handler

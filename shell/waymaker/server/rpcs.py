@@ -53,13 +53,13 @@ class Serving(NamedTuple):
 
 
 class Rpc(NamedTuple):
-    """One unary call. `weighty` marks answers that may carry megabytes, `asides` calls whose metadata is read."""
+    """One unary call. `large_response` marks answers that may carry megabytes, `asides` calls whose metadata is read."""
 
     name: str
     request: type[Message]
     decode: Callable[[Any, Metadata, Serving], core.Request]
     encode: Callable[[Answer, Bodies | None, Serving], bytes]
-    weighty: bool = False
+    large_response: bool = False
     paged: bool = False
     asides: bool = False
 
@@ -225,12 +225,12 @@ UNARY: Final[dict[str, Rpc]] = {
         Rpc("GetStreamInfo", pb.GetStreamInfoRequest,
             lambda r, p, s: core.GetStreamInfo(r.name), _filled(pb.GetStreamInfoResponse, _stream_info)),
         Rpc("ListStreams", pb.ListStreamsRequest,
-            lambda r, p, s: core.ListStreams(p.after, p.limit), _streams, weighty=True, paged=True),
+            lambda r, p, s: core.ListStreams(p.after, p.limit), _streams, large_response=True, paged=True),
         Rpc("UpdateStream", pb.UpdateStreamRequest,
             lambda r, p, s: update_request(r, dry_run=False), _filled(pb.UpdateStreamResponse, _updated)),
         Rpc("Publish", pb.PublishRequest, _publish, _published),
         Rpc("Fetch", pb.FetchRequest,
-            lambda r, p, s: core.Fetch(r.stream, r.consumer, r.batch_size), _with_messages, weighty=True),
+            lambda r, p, s: core.Fetch(r.stream, r.consumer, r.batch_size), _with_messages, large_response=True),
         Rpc("Ack", pb.AckRequest, _acked(core.AckKind.ACK), _plain, asides=True),
         Rpc("Nak", pb.NakRequest, _acked(core.AckKind.NAK), _plain, asides=True),
         Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain, asides=True),
@@ -241,17 +241,17 @@ UNARY: Final[dict[str, Rpc]] = {
             lambda r, p, s: core.DeleteConsumer(r.stream, r.consumer), _plain),
         Rpc("ListConsumers", pb.ListConsumersRequest,
             lambda r, p, s: core.ListConsumers(r.stream, p.after, p.limit),
-            _filled(pb.ListConsumersResponse, _consumers), weighty=True, paged=True),
+            _filled(pb.ListConsumersResponse, _consumers), large_response=True, paged=True),
         Rpc("GetConsumerInfo", pb.GetConsumerInfoRequest,
             lambda r, p, s: core.GetConsumerInfo(r.stream, r.consumer),
             _filled(pb.GetConsumerInfoResponse, _consumer)),
         Rpc("ReadLatestAtSubject", pb.ReadLatestAtSubjectRequest,
-            lambda r, p, s: core.ReadLatest(r.stream, r.subject), _with_messages, weighty=True),
+            lambda r, p, s: core.ReadLatest(r.stream, r.subject), _with_messages, large_response=True),
         Rpc("ListSubjectsByPrefix", pb.ListSubjectsByPrefixRequest,
             lambda r, p, s: core.ListSubjects(r.stream, r.prefix, p.after, p.limit),
-            _filled(pb.ListSubjectsByPrefixResponse, _subjects), weighty=True, paged=True),
+            _filled(pb.ListSubjectsByPrefixResponse, _subjects), large_response=True, paged=True),
         Rpc("ScanExactAtSubject", pb.ScanExactAtSubjectRequest,
-            _scan, _with_messages, weighty=True, paged=True),
+            _scan, _with_messages, large_response=True, paged=True),
     )
 }  # fmt: skip
 

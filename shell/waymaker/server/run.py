@@ -160,7 +160,7 @@ def _reload_tokens(config: ServerConfig, server: Server) -> None:
     except TokensError as error:
         log.error("tokens_not_reloaded", problem=str(error))
     else:
-        server.door.change_tokens(tokens)
+        server.authenticator.change_tokens(tokens)
         log.info("tokens_reloaded", tokens=len(tokens))
 
 

@@ -16,10 +16,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from waymaker.server import admin as admin_service
 from waymaker.server.admin import Admin
+from waymaker.server.authenticator import Authenticator
 from waymaker.server.caller import Caller
 from waymaker.server.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.config import Address, ServerConfig
-from waymaker.server.door import Door
 from waymaker.server.engine import CoreNode, Disk, Engine
 from waymaker.server.gate import Gate
 from waymaker.server.http import Condition, OperatorsListener, application
@@ -115,7 +115,7 @@ class Server:
     ) -> None:  # fmt: skip
         self.config = config
         self.listeners = listeners
-        self.door = Door(tokens)
+        self.authenticator = Authenticator(tokens)
         self._node = node
         self._version = version
         self._draining = False
@@ -130,7 +130,7 @@ class Server:
         calls = Calls(self.engine, serving, self.metrics.observe)
         streaming = Streaming(self.engine, serving)
         admin = Admin(self.engine, calls, self._facts)
-        router = Router(self.door, self._gate)
+        router = Router(self.authenticator, self._gate)
         router.add_unary(SERVICE, calls.methods())
         router.add_streams(SERVICE, streaming.methods())
         router.add_sessions(SERVICE, dict.fromkeys(LATER, not_offered))
@@ -148,7 +148,7 @@ class Server:
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         guarded = _Handlers()
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), guarded)
-        return [*found.handlers, *(Guarded(self.door, handler) for handler in guarded.handlers)]
+        return [*found.handlers, *(Guarded(self.authenticator, handler) for handler in guarded.handlers)]
 
     def _facts(self, response: admin_pb2.ServerInfoResponse) -> None:
         stats = self._node.stats

@@ -57,7 +57,7 @@ FRAME_ITEMS_MAX: Final = 10_000
 """Calls, batches and the like in one frame."""
 OPEN_MAX: Final = 4_096
 """Unanswered items at which reading pauses."""
-WEIGHTY_OPEN_MAX: Final = 4
+LARGE_RESPONSES_OPEN_MAX: Final = 4
 """Calls with answers of megabytes that one session has in the core at once."""
 SUBSCRIPTIONS_MAX: Final = 1_000
 ITEM_COST_BYTES: Final = 1_024
@@ -186,7 +186,7 @@ class _Subscription:
         """The client has room for more."""
         self._client_messages = min(self._client_messages + messages, _CREDIT_MAX)
         self._client_bytes = min(self._client_bytes + bytes_, _CREDIT_MAX)
-        self._lend()
+        self._replenish_credit()
 
     def sent(self, messages: int, bytes_: int) -> None:
         """gRPC has taken this over."""
@@ -195,14 +195,14 @@ class _Subscription:
         if not self.reports and self.token is not None:
             self._written += messages
             self._session.engine.report(self.token, self._written)
-        self._lend()
+        self._replenish_credit()
 
     def handed_out(self, count: int, back: list[tuple[int, int]]) -> None:
         """The client says how far it has dealt with messages."""
         if self.reports and self.token is not None:
             self._session.engine.report(self.token, count, back)
 
-    def _lend(self) -> None:
+    def _replenish_credit(self) -> None:
         """Pass credit on to the core, at most a slice, and not in crumbs."""
         slice_bytes = self._session.slice_bytes
         messages = min(self._client_messages, _SLICE_MESSAGES - self._lent_messages)
@@ -257,8 +257,8 @@ class Session:
         """Answers to fetches of which the client is to say whether they reached its program."""
         self._unwanted: set[int] = set()
         """Calls that the client cancelled before they were answered."""
-        self._weighty_open = 0
-        self._weighty_waiting: deque[Callable[[], None]] = deque()
+        self._large_responses_open = 0
+        self._large_responses_waiting: deque[Callable[[], None]] = deque()
         self._subscriptions: dict[int, _Subscription] = {}
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -312,7 +312,7 @@ class Session:
         for item in self._outgoing:
             if item.fetched is not None:
                 self.engine.did_not_arrive(item.fetched)
-        self._weighty_waiting.clear()
+        self._large_responses_waiting.clear()
         self._outgoing.clear()
 
     def say_closing(self) -> None:
@@ -357,7 +357,7 @@ class Session:
                 self.engine.arrived(item.fetched)
             if item.subscription is not None:
                 item.subscription.sent(item.messages, item.bytes)
-        self._start_weighty()
+        self._start_large_responses()
         if self._room is not None and not self._room.done() and self._has_room():
             self._room.set_result(None)
 
@@ -512,9 +512,11 @@ class Session:
         except CodeError as error:
             self._done(id_, load, wire.call_result(id_, judged(error), ""))
             return
-        if rpc.weighty:
-            self._weighty_waiting.append(partial(self._ask_weighty, id_, rpc, request, load, call.reports))
-            self._start_weighty()
+        if rpc.large_response:
+            self._large_responses_waiting.append(
+                partial(self._ask_for_large_response, id_, rpc, request, load, call.reports)
+            )
+            self._start_large_responses()
         else:
             self._ask(id_, request, partial(self._answered, id_, rpc, load, time.perf_counter()))
 
@@ -552,29 +554,29 @@ class Session:
         elif id_ in self._open:
             self._unwanted.add(id_)
 
-    def _ask_weighty(self, id_: int, rpc: Rpc, request: core.Request, load: _Load, reports: bool) -> None:
+    def _ask_for_large_response(self, id_: int, rpc: Rpc, request: core.Request, load: _Load, reports: bool) -> None:
         if id_ in self._unwanted:
             self._unwanted.discard(id_)
             self._done(id_, load, wire.call_refused(id_, _CANCELLED))
             return
-        self._weighty_open += 1
+        self._large_responses_open += 1
         started = time.perf_counter()
 
         def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
-            self._weighty_open -= 1
+            self._large_responses_open -= 1
             self._answered(id_, rpc, load, started, answer, bodies, reports)
-            self._start_weighty()
+            self._start_large_responses()
 
         self._ask(id_, request, answered)
 
-    def _start_weighty(self) -> None:
+    def _start_large_responses(self) -> None:
         """Ask for large answers a few at a time, and only while the client takes what there is."""
         while (
-            self._weighty_waiting
-            and self._weighty_open < WEIGHTY_OPEN_MAX
+            self._large_responses_waiting
+            and self._large_responses_open < LARGE_RESPONSES_OPEN_MAX
             and self._unsent_bytes < self._window_bytes
         ):  # fmt: skip
-            self._weighty_waiting.popleft()()
+            self._large_responses_waiting.popleft()()
 
     # ------------------------------------------------------------ subscriptions
 

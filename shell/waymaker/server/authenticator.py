@@ -14,7 +14,7 @@ from waymaker.server.tokens import Tokens
 from waymaker_core.types import ANYONE, Principal
 
 
-class Door:
+class Authenticator:
     """Tells who calls. Without tokens everybody may, which configuration allows on loopback only."""
 
     def __init__(self, tokens: Tokens | None) -> None:
@@ -33,7 +33,7 @@ class Door:
             if self.principal(metadata) != principal and not leave.done():
                 leave.set_result(None)
 
-    async def attend(
+    async def supervise(
         self,
         principal: Principal,
         metadata: Any,
