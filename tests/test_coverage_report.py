@@ -7,7 +7,7 @@ from tests.coverage_report import LEAST_PERCENT, File, Measured, Summary, enough
 
 def measured(covered: int, branches: int, *missing: tuple[int, int]) -> Measured:
     summary = Summary(covered, branches)
-    return Measured({"core/waymaker_core/store/frame.py": File(summary, list(missing))}, summary)
+    return Measured({"core/waymaker_core/storage/frame.py": File(summary, list(missing))}, summary)
 
 
 def test_branches_are_judged_by_themselves() -> None:
@@ -18,7 +18,7 @@ def test_branches_are_judged_by_themselves() -> None:
 
 def test_a_missed_branch_is_named_with_its_file() -> None:
     rows = told(measured(2, 4, (30, 32), (12, -9)))
-    assert rows[1].split() == ["4", "2", "50.0", "store/frame.py", "12->exit,", "30->32"]
+    assert rows[1].split() == ["4", "2", "50.0", "storage/frame.py", "12->exit,", "30->32"]
     assert rows[-1] == "waymaker_core: 2 of 4 branches, 50.00 per cent"
 
 

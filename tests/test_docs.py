@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks import scenarios
-from waymaker_core import records
-from waymaker_core.limits import KIB, MIB, Limits
-from waymaker_core.store import checkpoint, frame, manifest, segment
-from waymaker_sim.checks import CHECKS
-from waymaker_sim.command import sim
+from waymaker_core.model import records
+from waymaker_core.model.limits import KIB, MIB, Limits
+from waymaker_core.storage import frame, manifest
+from waymaker_core.storage.checkpoint import writer as checkpoint
+from waymaker_core.storage.journal import segment
+from waymaker_sim.cli.command import sim
+from waymaker_sim.kernel.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}

@@ -14,14 +14,14 @@ from tests.fuzz.format_targets import CBOR_TOKENS, MENDED, PLAIN
 from tests.fuzz.mending import mend_archive
 from tests.fuzz.target import GOLDEN, Target
 from tests.property.node_kit import SMALL, Server, publish
-from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.message import decode_body, payload_field, subject_field
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import AckKind, Messages, Page
-from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
-from waymaker_core.store.config_codec import decode_plain, encode_plain
-from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind, Messages, Page
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.message_codec import decode_body, payload_field, subject_field
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.storage.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.storage.config_codec import decode_plain, encode_plain
+from waymaker_core.storage.errors import CorruptRecord
 
 Piece = Head | Batch | Summary
 NAME = "restored"

@@ -16,18 +16,18 @@ from tests.fuzz.target import GOLDEN, Target
 from tests.golden.build import LIMITS, STREAMS
 from tests.property.node_kit import Server, publish
 from tests.property.store_disk import MemoryDisk
-from waymaker_core import requests as rq
-from waymaker_core.disk import DiskFailure, Write
-from waymaker_core.node.restoring import Restoring
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import Messages
-from waymaker_core.store.checkpoint import CHECKPOINT_HEADER_BYTES
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.errors import StoreRefused
-from waymaker_core.store.manifest import decode_manifest, encode_manifest
-from waymaker_core.store.recovery import recover
-from waymaker_core.store.segment import SEGMENT_HEADER_BYTES
-from waymaker_core.store.verify import verify
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.disk_ops import DiskFailure, Write
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.storage.checkpoint.writer import CHECKPOINT_HEADER_BYTES
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import StoreRefused
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES
+from waymaker_core.storage.manifest import decode_manifest, encode_manifest
+from waymaker_core.storage.recovery.recovery import recover
+from waymaker_core.storage.recovery.verify import verify
 
 JOURNAL_PATHS = ("journal/0000000000000004.seg", "journal/0000000000000005.seg")
 """In use in the golden directory: frames with messages, and the journal's end."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tests.fuzz.mending import mend_index, mend_manifest
 from tests.fuzz.target import GOLDEN, Target
-from waymaker_core.limits import Limits
-from waymaker_core.node.restoring import Restoring
-from waymaker_core.store import record_codec
-from waymaker_core.store.block_file import check_file_header
-from waymaker_core.store.block_index import decode_index, decode_subjects, encode_index, subject_section
-from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.store.frame import HEADER_BYTES, MAGIC, SNAPSHOT, FrameHeader, decode_header, directory_key
-from waymaker_core.store.manifest import decode_manifest, encode_manifest
+from waymaker_core.model.limits import Limits
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.storage import record_codec
+from waymaker_core.storage.blocks.block_file import check_file_header
+from waymaker_core.storage.blocks.block_index import decode_index, decode_subjects, encode_index, subject_section
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.frame import HEADER_BYTES, MAGIC, SNAPSHOT, FrameHeader, decode_header, directory_key
+from waymaker_core.storage.manifest import decode_manifest, encode_manifest
 
 PLAIN, MENDED = b"\0", b"\1"
 """The first byte of an input: checksums are left as they are, or made right."""

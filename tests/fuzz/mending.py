@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from struct import Struct, pack_into, unpack_from
 
-from waymaker_core.store.block_index import INDEX_HEAD_BYTES
-from waymaker_core.store.checksum import crc32c, extend
-from waymaker_core.store.frame import ALIGNMENT, HEADER_BYTES, MAGIC, padded
+from waymaker_core.storage.blocks.block_index import INDEX_HEAD_BYTES
+from waymaker_core.storage.checksum import crc32c, extend
+from waymaker_core.storage.frame import ALIGNMENT, HEADER_BYTES, MAGIC, padded
 
 _LENGTHS_AT = 44
 _INDEX_SECTIONS_AT, _INDEX_SECTIONS, _SUBJECTS = 48, 9, 6

@@ -11,10 +11,18 @@ from tests.fuzz.target import Target
 from waymaker.server.columns import ack_request, publish_request
 from waymaker.server.guard import parse_frame, within
 from waymaker.server.rpcs import PREVIEW_UPDATE, UNARY, Metadata, Serving
-from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body
-from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.subjects import Pattern, SubjectFilter, covers, first_overlap, is_pattern, overlap, subject_bytes
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import decode_body
+from waymaker_core.model.result_codes import CodeError, RefusedError
+from waymaker_core.model.subjects import (
+    Pattern,
+    SubjectFilter,
+    covers,
+    first_overlap,
+    is_pattern,
+    overlap,
+    subject_bytes,
+)
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 

@@ -10,10 +10,10 @@ from tests.fuzz.archive_targets import small_archive
 from tests.fuzz.format_targets import block_indexes, golden_files, golden_key
 from tests.fuzz.mending import mend_archive, mend_frames, mend_header, mend_index, mend_manifest
 from tests.fuzz.target import GOLDEN
-from waymaker_core.store.archive import ArchiveReader
-from waymaker_core.store.block_index import decode_index
-from waymaker_core.store.frame import decode_header
-from waymaker_core.store.manifest import decode_manifest
+from waymaker_core.storage.archive import ArchiveReader
+from waymaker_core.storage.blocks.block_index import decode_index
+from waymaker_core.storage.frame import decode_header
+from waymaker_core.storage.manifest import decode_manifest
 
 Mend = Callable[[bytearray], None]
 

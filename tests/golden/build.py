@@ -12,16 +12,16 @@ from array import array
 from pathlib import Path
 
 from tests.property.node_kit import Server, publish
-from waymaker_core import requests as rq
-from waymaker_core.disk import ReadChunk
-from waymaker_core.limits import KIB, Limits
-from waymaker_core.message import decode_body
-from waymaker_core.requests import AckKind
-from waymaker_core.store.archive import ArchiveWriter, Batch, Head
-from waymaker_core.store.frame import decode_header, directory_key, frame_bytes
-from waymaker_core.store.manifest import decode_manifest
-from waymaker_core.store.paths import segment_path
-from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, decode_segment_header
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import ReadChunk
+from waymaker_core.model.limits import KIB, Limits
+from waymaker_core.model.message_codec import decode_body
+from waymaker_core.storage.archive import ArchiveWriter, Batch, Head
+from waymaker_core.storage.frame import decode_header, directory_key, frame_bytes
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header
+from waymaker_core.storage.manifest import decode_manifest
+from waymaker_core.storage.paths import segment_path
 
 LIMITS = Limits(
     segment_bytes=16 * KIB, checkpoint_journal_bytes=12 * KIB, record_bytes_max=4 * KIB, flush_bytes_max=8 * KIB

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import cbor2
 
-from waymaker_core.configs import ConsumerConfig, Retention, StreamConfig
+from waymaker_core.api.requests import AckKind, Messages, Publish
 from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.records import DropRecord, PruneRecord, PublishRecord, StreamRecord
-from waymaker_core.requests import AckKind, Messages, Publish
+from waymaker_core.model.config import ConsumerConfig, Retention, StreamConfig
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.model.records import DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.model.types import ConsumerId, Now, StreamId
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import ConsumerId, Now, StreamId
 
 LIMITS = Limits(block_size_default=7)
 

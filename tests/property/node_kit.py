@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from random import Random
 
 from tests.property.store_disk import MemoryDisk
-from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.disk import Chunk, Delete, DiskFailure, ReadChunk, Write
-from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
-from waymaker_core.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
-from waymaker_core.limits import KIB, Limits
-from waymaker_core.message import decode_body, encode_body
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
+from waymaker_core.api.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.requests import AckKind, Messages, Published, Request
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, ReadChunk, Write
+from waymaker_core.model.limits import KIB, Limits
+from waymaker_core.model.message_codec import decode_body, encode_body
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_core.outcomes import Answer, Refusal
-from waymaker_core.requests import AckKind, Messages, Published, Request
-from waymaker_core.types import ANYONE, Now, Token
 
 SMALL = Limits(
     segment_bytes=64 * KIB, checkpoint_journal_bytes=32 * KIB, index_cache_bytes=4 * KIB, block_bytes_max=16 * KIB

@@ -21,7 +21,10 @@ import textwrap
 from types import TracebackType
 
 from tests.property.node_kit import Server
-from waymaker_core.disk import (
+from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
+from waymaker_core.api.inputs import Call, Input, JobFailed
+from waymaker_core.api.requests import Messages, Published, Request
+from waymaker_core.model.disk_ops import (
     CopyChunks,
     CreateFile,
     Delete,
@@ -36,11 +39,8 @@ from waymaker_core.disk import (
     SyncFile,
     Write,
 )
-from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
-from waymaker_core.inputs import Call, Input, JobFailed
-from waymaker_core.outcomes import Answer, Refusal
-from waymaker_core.requests import Messages, Published, Request
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import ANYONE, Token
 
 
 class Play:

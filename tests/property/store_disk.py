@@ -10,7 +10,7 @@ from collections.abc import Generator
 from random import Random
 from typing import TypeVar
 
-from waymaker_core.disk import (
+from waymaker_core.model.disk_ops import (
     Chunk,
     CopyChunks,
     CreateFile,
@@ -26,7 +26,7 @@ from waymaker_core.disk import (
     SyncFile,
     Write,
 )
-from waymaker_core.store.checksum import crc32c
+from waymaker_core.storage.checksum import crc32c
 
 SECTOR = 512
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from array import array
 
 from hypothesis import strategies as st
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.records import (
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
     ConsumerDeleted,

@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from random import Random
 
 from tests.property.store_disk import MemoryDisk
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk, Delete, DiskFailure, FailureKind, ReadChunk
-from waymaker_core.limits import KIB, Limits
-from waymaker_core.records import PruneRecord, PublishRecord, Record, StreamCreated, StreamDeleted
-from waymaker_core.store.block_file import finish_ops, plan_shared_file
-from waymaker_core.store.checkpoint import CheckpointWriter, decode_state, encode_state
-from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.journal import Flush, Journal
-from waymaker_core.store.manifest import Manifest, replace_ops
-from waymaker_core.store.recovery import Quarantine, Recovered, recover
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.model.limits import KIB, Limits
+from waymaker_core.model.records import PruneRecord, PublishRecord, Record, StreamCreated, StreamDeleted
+from waymaker_core.storage.blocks.block_file import finish_ops, plan_shared_file
+from waymaker_core.storage.checkpoint.writer import CheckpointWriter, decode_state, encode_state
+from waymaker_core.storage.errors import JournalFull
+from waymaker_core.storage.journal.writer import Flush, Journal
+from waymaker_core.storage.manifest import Manifest, replace_ops
+from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
 
 LIMITS = Limits(
     segment_bytes=4 * KIB, checkpoint_journal_bytes=12 * KIB, record_bytes_max=2 * KIB, flush_bytes_max=6 * KIB,

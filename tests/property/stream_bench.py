@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.property.stream_model import ToyDisk, ack_record, relocate_blocks, resident
-from waymaker_core.configs import StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.requests import Publish
+from waymaker_core.api.requests import Publish
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import Limits
 from waymaker_core.stream import PublishDecision, Stream, validate
 
 LIMITS = Limits()

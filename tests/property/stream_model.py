@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import google_crc32c
 
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk
-from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord
-from waymaker_core.requests import Messages
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord
+from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import NeedBlocks, Stream
-from waymaker_core.subjects import Pattern
 
 T = TypeVar("T")
 

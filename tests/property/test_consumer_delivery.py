@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.property.consumer_world import consumer, expanded, world
-from waymaker_core.configs import Retention
-from waymaker_core.limits import Limits
-from waymaker_core.outcomes import RefusedError
-from waymaker_core.requests import AckKind
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.config import Retention
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.result_codes import RefusedError
 
 ACK = AckKind.ACK
 TERM = AckKind.TERM

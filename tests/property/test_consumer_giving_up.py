@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 
 from tests.property.consumer_world import ConsumerWorld, consumer, queue, world
-from waymaker_core.consumer.dead_letter import DeadLetterBuilder
-from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body, encode_body, readdress
-from waymaker_core.requests import AckKind
+from waymaker_core.api.requests import AckKind
+from waymaker_core.consumer.dead_letter.letter import DeadLetterBuilder
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import decode_body, encode_body, readdress
 
 NAK = AckKind.NAK
 

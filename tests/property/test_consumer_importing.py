@@ -8,12 +8,12 @@ from array import array
 import pytest
 
 from tests.property.node_kit import Server
-from waymaker_core import requests as rq
-from waymaker_core.configs import StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.outcomes import Answer, Refusal, Status
-from waymaker_core.store.archive import Head
+from waymaker_core.api import requests as rq
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.storage.archive import Head
 
 MEMBER = (1, 0, 4, 0)
 OUT = (1, 0, 5, 0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.property.consumer_world import ConsumerWorld, configured, consumer, world
-from waymaker_core.configs import DeliveryPolicy, StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.requests import AckKind, ConsumerInfo
-from waymaker_core.types import ConsumerId
+from waymaker_core.api.requests import AckKind, ConsumerInfo
+from waymaker_core.model.config import DeliveryPolicy, StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.result_codes import CodeError, RefusedError
+from waymaker_core.model.types import ConsumerId
 
 NAK = AckKind.NAK
 

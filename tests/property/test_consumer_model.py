@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.property.consumer_world import ConsumerWorld, consumer
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.records import AckRecord, DropRecord
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ConsumerId
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import AckRecord, DropRecord
+from waymaker_core.model.types import ConsumerId
 
 SUBJECTS = ("a", "b")
 FILTERS = ("", "a", "b")

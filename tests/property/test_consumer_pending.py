@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from waymaker_core.consumer.batch import BATCH_MESSAGES_MAX, Part, shapes_of, shapes_of_range
-from waymaker_core.consumer.delivery import TRANSITIONS, Event, State
-from waymaker_core.consumer.pending import NS_PER_MS, Pending
+from waymaker_core.consumer.pending.batch import BATCH_MESSAGES_MAX, Part, shapes_of, shapes_of_range
+from waymaker_core.consumer.pending.pending import NS_PER_MS, Pending
+from waymaker_core.consumer.pending.states import TRANSITIONS, Event, State
 from waymaker_core.consumer.sequences import positions
-from waymaker_core.types import Now
+from waymaker_core.model.types import Now
 
 
 class Entry:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.property.consumer_world import consumer, queue, world
-from waymaker_core.configs import Retention
+from waymaker_core.api.requests import AckKind
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.limits import Limits
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ConsumerId
+from waymaker_core.model.config import Retention
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.types import ConsumerId
 
 ACK = AckKind.ACK
 TERM = AckKind.TERM

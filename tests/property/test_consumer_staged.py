@@ -7,15 +7,15 @@ from array import array
 import pytest
 
 from tests.property.consumer_world import ConsumerWorld, consumer, expanded, queue, world
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention
-from waymaker_core.consumer.batch import shapes_of
+from waymaker_core.api.requests import AckKind
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.consumer.delivery import Event, State
-from waymaker_core.consumer.pending import Pending
-from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.records import AckRecord, ConsumerDeleted, DeliveredRecord, Listed, PruneRecord
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ConsumerId
+from waymaker_core.consumer.pending.batch import shapes_of
+from waymaker_core.consumer.pending.pending import Pending
+from waymaker_core.consumer.pending.states import Event, State
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention
+from waymaker_core.model.records import AckRecord, ConsumerDeleted, DeliveredRecord, Listed, PruneRecord
+from waymaker_core.model.result_codes import CodeError, RefusedError
+from waymaker_core.model.types import ConsumerId
 
 ACK, NAK, TERM = AckKind.ACK, AckKind.NAK, AckKind.TERM
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waymaker_core.consumer.delivery import TRANSITIONS
+from waymaker_core.consumer.pending.states import TRANSITIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "streams-and-consumers.md"
 

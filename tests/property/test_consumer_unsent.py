@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.property.consumer_world import ConsumerWorld, consumer, queue, world
-from waymaker_core.configs import Retention
-from waymaker_core.requests import AckKind, Messages
-from waymaker_core.types import ConsumerId
+from waymaker_core.api.requests import AckKind, Messages
+from waymaker_core.model.config import Retention
+from waymaker_core.model.types import ConsumerId
 
 
 def taken(w: ConsumerWorld, name: ConsumerId, count: int) -> Messages:

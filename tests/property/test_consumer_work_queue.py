@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.property.consumer_world import consumer, queue, world
-from waymaker_core.configs import Retention
-from waymaker_core.records import PruneRecord
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ConsumerId
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.config import Retention
+from waymaker_core.model.records import PruneRecord
+from waymaker_core.model.types import ConsumerId
 
 ACK = AckKind.ACK
 TERM = AckKind.TERM

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core.limits import SEQ_MAX, U64_MAX, Limits
-from waymaker_core.message import (
+from waymaker_core.model.limits import SEQ_MAX, U64_MAX, Limits
+from waymaker_core.model.message_codec import (
     decode_body,
     encode_body,
     encode_headers,
@@ -16,7 +16,7 @@ from waymaker_core.message import (
     varint,
     wire_message,
 )
-from waymaker_core.outcomes import RefusedError, Status
+from waymaker_core.model.result_codes import RefusedError, Status
 from waymaker_proto.waymaker_streams_pb2 import MessageHeader, MessagePb
 
 LIMITS = Limits()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core.limits import Limits
-from waymaker_core.names import RESERVED_PREFIXES, check_name, is_name, reserved_prefix
-from waymaker_core.outcomes import INVALID_CONFIG, CodeError
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.names import RESERVED_PREFIXES, check_name, is_name, reserved_prefix
+from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
 
 LIMITS = Limits()
 

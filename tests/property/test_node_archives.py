@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tests.property.node_kit import Server
-from waymaker_core import requests as rq
-from waymaker_core.disk import CopyChunks, ReadChunk
-from waymaker_core.effects import Effect, Job
-from waymaker_core.inputs import Input
-from waymaker_core.message import decode_body
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import AckKind, ImportBatch, Messages
-from waymaker_core.store.archive import Head
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Effect, Job
+from waymaker_core.api.inputs import Input
+from waymaker_core.api.requests import AckKind, ImportBatch, Messages
+from waymaker_core.model.disk_ops import CopyChunks, ReadChunk
+from waymaker_core.model.message_codec import decode_body
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.storage.archive import Head
 
 
 def source() -> Server:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.property.node_kit import Server
-from waymaker_core import requests as rq
-from waymaker_core.inputs import Call, Cancel, Credit, Report
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call, Cancel, Credit, Report
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.types import ANYONE, Token
 
 WAIT_MS = 30_000
 

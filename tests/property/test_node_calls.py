@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from tests.property.node_kit import SMALL, Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.disk import FailureKind, ReadChunk
-from waymaker_core.inputs import Call
-from waymaker_core.limits import KIB
-from waymaker_core.outcomes import Answer, Refusal, Status
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call
+from waymaker_core.model.disk_ops import FailureKind, ReadChunk
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.model.types import ANYONE, Token
 
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, index_cache_bytes=1)
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core import requests as rq
-from waymaker_core.authorize import ACTIONS, Action, allow_known_accounts, stream_of
-from waymaker_core.catalog import Catalog
-from waymaker_core.configs import StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.node.snapshots import decode_catalog, encode_catalog
-from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.records import CatalogRecord, StreamDeleted, StreamUpdated
-from waymaker_core.store.errors import CorruptRecord
-from waymaker_core.types import Principal, StreamId
+from waymaker_core.api import requests as rq
+from waymaker_core.api.authorize import ACTIONS, Action, allow_known_accounts, stream_of
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import CatalogRecord, StreamDeleted, StreamUpdated
+from waymaker_core.model.result_codes import CodeError, RefusedError
+from waymaker_core.model.types import Principal, StreamId
+from waymaker_core.node.checkpoint.snapshots import decode_catalog, encode_catalog
+from waymaker_core.storage.errors import CorruptRecord
 
 ACTS = st.lists(
     st.tuples(st.sampled_from(["create", "delete", "update", "commit", "commit"]), st.sampled_from("abc")), max_size=80

@@ -9,15 +9,15 @@ import pytest
 
 from tests.property.node_kit import SMALL, Server, consumer_config, publish, stream_config
 from tests.property.store_disk import Crash, MemoryDisk
-from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, SyncDir, SyncFile, Write
-from waymaker_core.effects import Job, Lane
-from waymaker_core.inputs import Call, Input, JobFailed
-from waymaker_core.limits import KIB
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Job, Lane
+from waymaker_core.api.inputs import Call, Input, JobFailed
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncDir, SyncFile, Write
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.model.types import ANYONE, Token
 
 TINY = replace(
     SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, block_bytes_max=2 * KIB, index_cache_bytes=256,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.property.node_kit import Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.disk import FailureKind, SyncFile, Write
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import FailureKind, SyncFile, Write
 
 
 def ready() -> Server:

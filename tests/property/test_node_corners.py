@@ -11,16 +11,16 @@ from tests.property.node_kit import SMALL, Server, publish, stream_config
 from tests.property.node_play import Play
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import ToyNode
-from waymaker_core import requests as rq
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, ReadChunk, Write
-from waymaker_core.inputs import Call, Drain, Unreadable
-from waymaker_core.limits import KIB
-from waymaker_core.node import state
-from waymaker_core.outcomes import Refusal, Status
-from waymaker_core.records import PruneRecord, StreamCreated, StreamDeleted
-from waymaker_core.store.errors import CorruptStore
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call, Drain, Unreadable
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, ReadChunk, Write
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.records import PruneRecord, StreamCreated, StreamDeleted
+from waymaker_core.model.result_codes import Refusal, Status
+from waymaker_core.model.types import ANYONE, Token
+from waymaker_core.node import context as state
+from waymaker_core.storage.errors import CorruptStore
 
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, index_cache_bytes=1)
 NO_DISK = DiskFailure(FailureKind.IO, "journal/1", 0, "as told")

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tests.property.node_kit import SMALL, Server, publish
-from waymaker_core import requests as rq
-from waymaker_core.disk import DiskFailure, FailureKind
-from waymaker_core.inputs import Unreadable
-from waymaker_core.limits import KIB
-from waymaker_core.outcomes import Answer, Refusal, Status
-from waymaker_core.store.errors import CorruptStore
-from waymaker_core.types import Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Unreadable
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.model.types import Token
+from waymaker_core.storage.errors import CorruptStore
 
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, index_cache_bytes=256)
 

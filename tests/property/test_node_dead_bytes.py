@@ -10,11 +10,11 @@ import pytest
 
 from tests.property.node_kit import Server, publish
 from tests.property.test_node_checkpoints import TINY
-from waymaker_core import requests as rq
-from waymaker_core.limits import KIB
-from waymaker_core.node.checkpoints import Checkpoints
+from waymaker_core.api import requests as rq
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.outcomes import Answer
 
 PLAIN = replace(TINY, checkpoint_journal_bytes=32 * KIB, block_bytes_max=64 * KIB, index_cache_bytes=64 * KIB)
 ROOMY = replace(PLAIN, segment_bytes=64 * KIB, checkpoint_journal_bytes=128 * KIB)

@@ -6,10 +6,10 @@ import pytest
 
 from tests.property.node_kit import Server
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.disk import FailureKind, ReadChunk
-from waymaker_core.message import decode_body
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import FailureKind, ReadChunk
+from waymaker_core.model.message_codec import decode_body
 
 
 def ready(retention: str = "LIMITS", letters: str = "dlq") -> Server:

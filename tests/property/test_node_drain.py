@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.property.node_kit import Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.inputs import Drain
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Drain
+from waymaker_core.api.requests import AckKind
 
 
 def test_a_drain_commits_what_was_admitted_and_refuses_the_rest() -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from tests.property.node_kit import SMALL, Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.outcomes import Refusal, Status
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.result_codes import Refusal, Status
 
 
 def info(server: Server) -> rq.StreamInfo:

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.node_kit import Server, consumer_config
-from waymaker_core import requests as rq
-from waymaker_core.effects import EventKind
-from waymaker_core.inputs import Call, Cancel, Credit
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import EventKind
+from waymaker_core.api.inputs import Call, Cancel, Credit
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.model.types import ANYONE, Token
 
 AFTER_MS = 5_000
 

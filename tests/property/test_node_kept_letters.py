@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.property.node_kit import SMALL, Server, consumer_config
-from waymaker_core import requests as rq
-from waymaker_core.outcomes import Answer
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.result_codes import Answer
 
 LONG = "dead." + "x" * 60
 

@@ -6,10 +6,10 @@ import pytest
 
 from tests.property.node_kit import Server
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.disk import FailureKind, ReadChunk
-from waymaker_core.inputs import Drain
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Drain
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import FailureKind, ReadChunk
 
 NAK = rq.Ack("s", "c", AckKind.NAK, [1])
 

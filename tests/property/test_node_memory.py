@@ -11,14 +11,14 @@ import pytest
 
 from tests.property.node_kit import Server
 from tests.property.test_node_checkpoints import TINY, fill
-from waymaker_core import requests as rq
-from waymaker_core.disk import DiskFailure, FailureKind
-from waymaker_core.effects import Effect, Job, Lane, Reply
-from waymaker_core.inputs import Call, Input, JobFailed, Unreadable
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Effect, Job, Lane, Reply
+from waymaker_core.api.inputs import Call, Input, JobFailed, Unreadable
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
+from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.model.types import ANYONE, Token
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.outcomes import Answer, Refusal, Status
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ANYONE, Token
 
 
 def replica(server: Server, name: str = "s") -> StreamReplica:

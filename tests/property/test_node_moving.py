@@ -7,10 +7,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core.disk import Chunk
-from waymaker_core.node.relocations import RELOCATION_FILE_BLOCKS_MAX, RELOCATION_FILE_BYTES_MAX, relocation_files
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.node.checkpoint.relocations import (
+    RELOCATION_FILE_BLOCKS_MAX,
+    RELOCATION_FILE_BYTES_MAX,
+    relocation_files,
+)
 from waymaker_core.stream import BlockRelocation
-from waymaker_core.stream.columns import Columns
+from waymaker_core.stream.blocks.columns import Columns
 
 
 def move(block: int, lengths: list[int]) -> BlockRelocation:

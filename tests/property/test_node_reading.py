@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.node_kit import SMALL, Server, consumer_config
-from waymaker_core import requests as rq
-from waymaker_core.outcomes import OK, Answer, Refusal, Status
+from waymaker_core.api import requests as rq
+from waymaker_core.model.result_codes import OK, Answer, Refusal, Status
 
 OVERHEAD = 33
 

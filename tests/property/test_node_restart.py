@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.property.node_kit import SMALL, Server
-from waymaker_core import requests as rq
+from waymaker_core.api import requests as rq
 
 SHORT = replace(SMALL, segment_bytes=8192, checkpoint_journal_bytes=8192)
 

@@ -6,9 +6,9 @@ import pytest
 
 from tests.property.node_kit import Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.effects import Lane
-from waymaker_core.requests import AckKind
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Lane
+from waymaker_core.api.requests import AckKind
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.property.node_kit import SMALL, Server, publish
-from waymaker_core import requests as rq
-from waymaker_core.inputs import Call, Input
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call, Input
+from waymaker_core.model.types import ANYONE, Token
 
 BLOCK = 40
 BLOCKS = 30

@@ -8,11 +8,11 @@ import pytest
 
 from tests.property.node_kit import Server
 from tests.property.test_node_dead_bytes import PLAIN, fill, fill_other
-from waymaker_core import requests as rq
-from waymaker_core.disk import CopyChunks, DiskFailure, FailureKind, ReadChunk
-from waymaker_core.effects import Effect, Job
-from waymaker_core.inputs import Call, Input, JobFailed
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Effect, Job
+from waymaker_core.api.inputs import Call, Input, JobFailed
+from waymaker_core.model.disk_ops import CopyChunks, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.model.types import ANYONE, Token
 
 
 class LateIndexes(Server):

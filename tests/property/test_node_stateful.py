@@ -1,6 +1,6 @@
 """The whole node against the naive broker: Hypothesis chooses what is asked, every answer is compared.
 
-The acts are the ones of the long random conversation (`waymaker_sim.compare`); here Hypothesis makes the draws, and so
+The acts are the ones of the long random conversation (`waymaker_sim.compare.compare`); here Hypothesis makes the draws, and so
 shrinks whatever the two disagree about.
 """
 
@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from waymaker_sim.compare import Conversation, converse
-from waymaker_sim.tape import Tape, Track
+from waymaker_sim.compare.compare import Conversation, converse
+from waymaker_sim.kernel.tape import Tape, Track
 
 
 class DrawnTrack(Track):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tests.property.node_kit import SMALL, Server, publish, stream_config
-from waymaker_core import requests as rq
-from waymaker_core.effects import EventKind
-from waymaker_core.inputs import Call, Cancel, Credit
-from waymaker_core.outcomes import Answer, Refusal, Status
-from waymaker_core.types import ANYONE, Principal, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import EventKind
+from waymaker_core.api.inputs import Call, Cancel, Credit
+from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.model.types import ANYONE, Principal, Token
 
 
 def code(answer: object) -> str:

@@ -6,12 +6,12 @@ from collections import Counter
 
 from tests.property.node_kit import Server, publish
 from tests.property.node_play import Play
-from waymaker_core import requests as rq
-from waymaker_core.disk import DiskFailure, FailureKind
-from waymaker_core.inputs import Call, Cancel, Credit, Report, Unreadable
-from waymaker_core.outcomes import Refusal, Status
-from waymaker_core.requests import AckKind
-from waymaker_core.types import ANYONE, Token
+from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call, Cancel, Credit, Report, Unreadable
+from waymaker_core.api.requests import AckKind
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
+from waymaker_core.model.result_codes import Refusal, Status
+from waymaker_core.model.types import ANYONE, Token
 
 
 def ready(**settings: object) -> Server:

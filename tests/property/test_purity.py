@@ -80,7 +80,7 @@ def test_the_checker_sees(source: str) -> None:
 
 PURE = {
     "an allowed import": "from collections.abc import Iterator",
-    "a neighbour": "from waymaker_core.types import Token",
+    "a neighbour": "from waymaker_core.model.types import Token",
     "whole division": "x = 7 // 2",
     "membership": "a = {1}\nx = 1 in a",
     "the size of a set": "a = {1}\nx = len(a)",

@@ -10,14 +10,14 @@ import pytest
 
 from tests.property.consumer_world import consumer, expanded, world
 from tests.property.stream_bench import LIMITS, Bench
-from waymaker_core.catalog import Catalog
-from waymaker_core.configs import Retention, StreamConfig
+from waymaker_core.api.requests import AckKind
+from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.limits import Limits
-from waymaker_core.node.snapshots import decode_catalog, decode_stream, encode_catalog
-from waymaker_core.requests import AckKind
-from waymaker_core.store.checkpoint import encode_state
-from waymaker_core.store.errors import CorruptRecord
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream, encode_catalog
+from waymaker_core.storage.checkpoint.writer import encode_state
+from waymaker_core.storage.errors import CorruptRecord
 from waymaker_core.stream import Stream
 
 Path = tuple[int, ...]

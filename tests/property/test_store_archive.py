@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.store_strategies import I64, STREAM_CONFIGS, TEXT, U32, plain
-from waymaker_core.configs import StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.store.archive import LAST_SEQ_MAX, ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
-from waymaker_core.store.checksum import crc32c
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.storage.archive import LAST_SEQ_MAX, ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.storage.checksum import crc32c
 
 Piece = Head | Batch | Summary
 HEADERS = st.lists(st.tuples(st.sampled_from(["a", "é"]), TEXT), max_size=2)

@@ -7,14 +7,14 @@ from struct import pack
 
 import pytest
 
-from waymaker_core.configs import StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.records import PublishRecord
-from waymaker_core.store.archive import BATCH_BYTES_MAX, ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.config_codec import encode_plain, stream_config_list
-from waymaker_core.store.record_codec import encode
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.model.records import PublishRecord
+from waymaker_core.storage.archive import BATCH_BYTES_MAX, ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.config_codec import encode_plain, stream_config_list
+from waymaker_core.storage.record_codec import encode
 
 BODY = encode_body("a", (), b"x", Limits())[0]
 HEAD, BATCH, SUMMARY = 1, 2, 3

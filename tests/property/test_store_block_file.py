@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_strategies import I64, TEXT, U32, plain
-from waymaker_core.disk import Chunk, ReadChunk, SyncDir, SyncFile, Write
-from waymaker_core.store.block_file import (
+from waymaker_core.model.disk_ops import Chunk, ReadChunk, SyncDir, SyncFile, Write
+from waymaker_core.storage.blocks.block_file import (
     FILE_HEADER_BYTES,
     HOLE,
     INDEX_HEAD_BYTES,
@@ -26,9 +26,9 @@ from waymaker_core.store.block_file import (
     plan_shared_file,
     subject_section,
 )
-from waymaker_core.store.block_index import EncodedSubjects
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.blocks.block_index import EncodedSubjects
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 KEY = 77
 

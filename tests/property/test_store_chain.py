@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.property.store_disk import MemoryDisk
-from waymaker_core.disk import Write
-from waymaker_core.store.checkpoint import CHECKPOINT_HEADER_BYTES, encode_checkpoint_header
-from waymaker_core.store.checkpoint_reader import ChainReader
-from waymaker_core.store.checksum import extend
-from waymaker_core.store.errors import CorruptStore, UnknownStoreVersion
-from waymaker_core.store.frame import FINISHED, QUARANTINED, SNAPSHOT, TOMBSTONE, encode_frame
-from waymaker_core.store.manifest import CheckpointFile
-from waymaker_core.store.paths import checkpoint_path
-from waymaker_core.store.reading import READ_BYTES
+from waymaker_core.model.disk_ops import Write
+from waymaker_core.storage.checkpoint.reader import ChainReader
+from waymaker_core.storage.checkpoint.writer import CHECKPOINT_HEADER_BYTES, encode_checkpoint_header
+from waymaker_core.storage.checksum import extend
+from waymaker_core.storage.disk_steps import READ_BYTES
+from waymaker_core.storage.errors import CorruptStore, UnknownStoreVersion
+from waymaker_core.storage.frame import FINISHED, QUARANTINED, SNAPSHOT, TOMBSTONE, encode_frame
+from waymaker_core.storage.manifest import CheckpointFile
+from waymaker_core.storage.paths import checkpoint_path
 
 KEY = 77
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, History, ToyNode, bodies, open_directory
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk, DiskFailure, FailureKind, Read
-from waymaker_core.records import PruneRecord, Record, StreamCreated, StreamDeleted
-from waymaker_core.store.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion, UnknownVersion
-from waymaker_core.store.frame import WATERMARK, directory_key, encode_header
-from waymaker_core.store.manifest import decode_manifest, encode_manifest
-from waymaker_core.store.recovery import Recovered, recover
-from waymaker_core.store.verify import Report, verify
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, FailureKind, Read
+from waymaker_core.model.records import PruneRecord, Record, StreamCreated, StreamDeleted
+from waymaker_core.storage.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion, UnknownVersion
+from waymaker_core.storage.frame import WATERMARK, directory_key, encode_header
+from waymaker_core.storage.manifest import decode_manifest, encode_manifest
+from waymaker_core.storage.recovery.recovery import Recovered, recover
+from waymaker_core.storage.recovery.verify import Report, verify
 
 
 def stopped(
@@ -211,7 +211,7 @@ def test_somebody_else_s_folder_is_not_taken() -> None:
 
 
 def _empty(disk: MemoryDisk):  # type: ignore[no-untyped-def]
-    from waymaker_core.disk import CreateFile
+    from waymaker_core.model.disk_ops import CreateFile
 
     disk.perform(CreateFile("x", 0))
     return disk.names.pop("x")
@@ -277,7 +277,7 @@ def test_an_unknown_version_of_a_file_is_refused_by_name() -> None:
     manifest = decode_manifest(bytes(content))
     raw = bytearray(encode_manifest(manifest)[:-4])
     raw[8] = 9
-    from waymaker_core.store.checksum import crc32c
+    from waymaker_core.storage.checksum import crc32c
 
     content[:] = raw + crc32c(bytes(raw)).to_bytes(4, "little")
     refused = open_or_refuse(disk)

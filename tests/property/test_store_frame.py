@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.store_strategies import U32, U64
-from waymaker_core.store import paths
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.frame import (
+from waymaker_core.storage import paths
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.frame import (
     HEADER_BYTES,
     MAGIC,
     PADDING,

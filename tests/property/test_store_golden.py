@@ -10,12 +10,12 @@ import pytest
 from tests.golden.build import LIMITS, STREAMS, story
 from tests.property.node_kit import Server
 from tests.property.store_disk import MemoryDisk
-from waymaker_core.disk import SyncDir, SyncFile, Write
-from waymaker_core.limits import Limits
-from waymaker_core.node.restoring import Restoring
-from waymaker_core.store.archive import ArchiveReader, Batch, Head, Summary
-from waymaker_core.store.paths import FOLDERS
-from waymaker_core.store.verify import Report, verify
+from waymaker_core.model.disk_ops import SyncDir, SyncFile, Write
+from waymaker_core.model.limits import Limits
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.storage.archive import ArchiveReader, Batch, Head, Summary
+from waymaker_core.storage.paths import FOLDERS
+from waymaker_core.storage.recovery.verify import Report, verify
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RELEASED = sorted(path for path in GOLDEN.iterdir() if (path / "expected.json").exists())

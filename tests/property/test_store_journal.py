@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from tests.property.store_strategies import publish_records
 from tests.property.store_toy import LIMITS
-from waymaker_core.disk import CreateFile, Delete, Rename, SyncDir, SyncFile, Write
-from waymaker_core.records import AckRecord, PublishRecord
-from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.frame import HEADER_BYTES, frame_bytes
-from waymaker_core.store.journal import Journal, JournalState, Segment, frame_bytes_max
-from waymaker_core.store.paths import segment_path
-from waymaker_core.store.record_codec import encode
-from waymaker_core.store.segment import (
+from waymaker_core.model.disk_ops import CreateFile, Delete, Rename, SyncDir, SyncFile, Write
+from waymaker_core.model.records import AckRecord, PublishRecord
+from waymaker_core.storage.errors import JournalFull
+from waymaker_core.storage.frame import HEADER_BYTES, frame_bytes
+from waymaker_core.storage.journal.segment import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
     decode_segment_header,
     encode_segment_header,
 )
+from waymaker_core.storage.journal.writer import Journal, JournalState, Segment, frame_bytes_max
+from waymaker_core.storage.paths import segment_path
+from waymaker_core.storage.record_codec import encode
 
 SIZE = LIMITS.segment_bytes
 ACK = AckRecord(1, False, array("Q", [1]))

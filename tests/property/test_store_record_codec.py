@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.store_strategies import plain, publish_records, records
-from waymaker_core import records as vocabulary
-from waymaker_core.configs import StreamConfig
-from waymaker_core.records import (
+from waymaker_core.model import records as vocabulary
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.records import (
     AckRecord,
     DeliveredRecord,
     PruneRecord,
@@ -22,8 +22,8 @@ from waymaker_core.records import (
     StreamCreated,
     StreamDeleted,
 )
-from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.store.record_codec import VERSION, body_bytes, decode, encode, version_of
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.record_codec import VERSION, body_bytes, decode, encode, version_of
 
 KINDS = sorted(
     {value.KIND for value in vars(vocabulary).values() if isinstance(value, type) and hasattr(value, "KIND")}

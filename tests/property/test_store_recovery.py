@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from tests.property.store_disk import Crash, MemoryDisk
 from tests.property.store_toy import FRESH_ID, LIMITS, History, ToyNode, bodies, open_directory
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, Write
-from waymaker_core.records import PublishRecord, StreamCreated
-from waymaker_core.store.errors import JournalFull
-from waymaker_core.store.frame import frame_bytes
-from waymaker_core.store.record_codec import encode
-from waymaker_core.store.recovery import recover
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, Write
+from waymaker_core.model.records import PublishRecord, StreamCreated
+from waymaker_core.storage.errors import JournalFull
+from waymaker_core.storage.frame import frame_bytes
+from waymaker_core.storage.record_codec import encode
+from waymaker_core.storage.recovery.recovery import recover
 
 SEEDS = st.integers(0, 1 << 32)
 

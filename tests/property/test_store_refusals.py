@@ -10,16 +10,16 @@ import cbor2
 import pytest
 
 from tests.fuzz.mending import mend_header, mend_index, mend_manifest, mend_subjects
-from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.disk import Chunk, Write
-from waymaker_core.records import (
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.disk_ops import Chunk, Write
+from waymaker_core.model.records import (
     ConsumerCreated,
     DropRecord,
     PublishRecord,
     StreamCreated,
 )
-from waymaker_core.store.block_file import check_file_header, plan_shared_file
-from waymaker_core.store.block_index import (
+from waymaker_core.storage.blocks.block_file import check_file_header, plan_shared_file
+from waymaker_core.storage.blocks.block_index import (
     HOLE,
     INDEX_HEAD_BYTES,
     BlockIndex,
@@ -27,18 +27,18 @@ from waymaker_core.store.block_index import (
     decode_subjects,
     encode_index,
 )
-from waymaker_core.store.checkpoint import (
+from waymaker_core.storage.checkpoint.writer import (
     CheckpointWriter,
     check_checkpoint_header,
     decode_damage,
     encode_checkpoint_header,
 )
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.config_codec import encode_plain, stream_config_list
-from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.store.manifest import ID_BYTES, CheckpointFile, Manifest, decode_manifest, encode_manifest
-from waymaker_core.store.record_codec import COUNT_MAX, VERSION, decode, encode, version_of
-from waymaker_core.store.segment import SegmentHeader, decode_segment_header, encode_segment_header
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.config_codec import encode_plain, stream_config_list
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.journal.segment import SegmentHeader, decode_segment_header, encode_segment_header
+from waymaker_core.storage.manifest import ID_BYTES, CheckpointFile, Manifest, decode_manifest, encode_manifest
+from waymaker_core.storage.record_codec import COUNT_MAX, VERSION, decode, encode, version_of
 
 KEY = 77
 Change = Callable[[bytearray], None]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, ToyNode, open_directory
-from waymaker_core.store.journal import free_segments_max
-from waymaker_core.store.paths import JOURNAL, segment_path
-from waymaker_core.store.recovery import Recovered
+from waymaker_core.storage.journal.writer import free_segments_max
+from waymaker_core.storage.paths import JOURNAL, segment_path
+from waymaker_core.storage.recovery.recovery import Recovered
 
 SEEDS = st.integers(0, 1 << 32)
 

@@ -12,18 +12,18 @@ import pytest
 from tests.fuzz.mending import mend_header
 from tests.property.store_disk import MemoryDisk
 from tests.property.store_toy import LIMITS, History, ToyNode, open_directory
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind, Read, ReadChunk, Rename, Write
-from waymaker_core.records import PruneRecord, PublishRecord, StreamCreated, StreamDeleted
-from waymaker_core.store.block_index import HOLE, BlockIndex, encode_index
-from waymaker_core.store.checksum import crc32c
-from waymaker_core.store.errors import CorruptStore
-from waymaker_core.store.frame import HEADER_BYTES, WATERMARK, encode_header, frame_bytes
-from waymaker_core.store.journal import Segment
-from waymaker_core.store.paths import segment_path
-from waymaker_core.store.record_codec import encode
-from waymaker_core.store.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header
-from waymaker_core.store.verify import Report, verify
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, Read, ReadChunk, Rename, Write
+from waymaker_core.model.records import PruneRecord, PublishRecord, StreamCreated, StreamDeleted
+from waymaker_core.storage.blocks.block_index import HOLE, BlockIndex, encode_index
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import CorruptStore
+from waymaker_core.storage.frame import HEADER_BYTES, WATERMARK, encode_header, frame_bytes
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header
+from waymaker_core.storage.journal.writer import Segment
+from waymaker_core.storage.paths import segment_path
+from waymaker_core.storage.record_codec import encode
+from waymaker_core.storage.recovery.verify import Report, verify
 
 
 def life(seed: int = 1, streams: int = 2) -> tuple[MemoryDisk, ToyNode]:

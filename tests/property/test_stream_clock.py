@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.stream_bench import LIMITS, Bench
-from waymaker_core.records import PruneRecord
-from waymaker_core.store import record_codec
+from waymaker_core.model.records import PruneRecord
+from waymaker_core.storage import record_codec
 from waymaker_core.stream import Stream
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction
 from waymaker_core.stream.join import joinable

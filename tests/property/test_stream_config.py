@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.limits import SEQ_MAX, Limits
-from waymaker_core.outcomes import IMMUTABLE_FIELD, INVALID_CONFIG, CodeError
-from waymaker_core.requests import UpdateStream
+from waymaker_core.api.requests import UpdateStream
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.limits import SEQ_MAX, Limits
+from waymaker_core.model.result_codes import IMMUTABLE_FIELD, INVALID_CONFIG, CodeError
 from waymaker_core.stream import updated, validate
 from waymaker_core.stream.config import OBJECT_CHUNK_BYTES
 

@@ -9,22 +9,24 @@ import pytest
 
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import resident
-from waymaker_core.catalog import Catalog
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body, encode_body, encode_headers, readdress
-from waymaker_core.outcomes import CodeError, RefusedError
-from waymaker_core.records import StreamDeleted
-from waymaker_core.requests import ImportBatch
-from waymaker_core.stream import NeedBlocks, Stream, admission, retention, subject_caps, validate
-from waymaker_core.stream.block import SKIPS_MAX, Block
-from waymaker_core.stream.columns import PATTERNS_MAX, Columns
+from waymaker_core.api.requests import ImportBatch
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import decode_body, encode_body, encode_headers, readdress
+from waymaker_core.model.records import StreamDeleted
+from waymaker_core.model.result_codes import CodeError, RefusedError
+from waymaker_core.model.subjects import Pattern
+from waymaker_core.model.types import StreamId
+from waymaker_core.stream import NeedBlocks, Stream, admission, validate
+from waymaker_core.stream.blocks import subject_caps
+from waymaker_core.stream.blocks.block import SKIPS_MAX, Block
+from waymaker_core.stream.blocks.columns import PATTERNS_MAX, Columns
+from waymaker_core.stream.blocks.subject_caps import SubjectCaps
+from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.overlay import Overlay
-from waymaker_core.stream.subject_caps import SubjectCaps
-from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.subjects import Pattern
-from waymaker_core.types import StreamId
+from waymaker_core.stream.retention import decisions as retention
 
 # ---------------------------------------------------------------- the tail
 

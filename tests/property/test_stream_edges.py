@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import ack_record, resident, view
-from waymaker_core.configs import Retention
-from waymaker_core.consumer.dispatch import within
-from waymaker_core.disk import Chunk
-from waymaker_core.outcomes import RefusedError
-from waymaker_core.requests import Publish, Run, UpdateStream
+from waymaker_core.api.requests import Publish, Run, UpdateStream
+from waymaker_core.consumer.delivery.dispatch import within
+from waymaker_core.model.config import Retention
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.result_codes import RefusedError
+from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated
-from waymaker_core.subjects import Pattern
 
 
 def revisions(decision: PublishDecision) -> dict[int, int]:

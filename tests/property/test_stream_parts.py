@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortedcontainers import SortedDict
 
-from waymaker_core.disk import Chunk
-from waymaker_core.records import PublishRecord
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.records import PublishRecord
+from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import join_publishes
-from waymaker_core.stream.block import Block
-from waymaker_core.stream.columns import HOLE, Columns, entries_of, within_bytes
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import HOLE, Columns, entries_of, within_bytes
+from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.join import joinable
 from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.snapshot import _pack, _unpack
-from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.subjects import Pattern
 
 SUBJECTS = ["a", "b", "c.x", "c.y"]
 subject_lists = st.lists(st.sampled_from(SUBJECTS), min_size=1, max_size=5)

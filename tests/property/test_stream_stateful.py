@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.property.stream_model import Failure, Message, Model, ToyDisk, ack_record, relocate_blocks, resident, view
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.limits import Limits
-from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord
-from waymaker_core.requests import ImportBatch, Publish, UpdateStream
+from waymaker_core.api.requests import ImportBatch, Publish, UpdateStream
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord
+from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import Stream, join_publishes, updated, validate
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_core.stream.join import joinable
-from waymaker_core.subjects import Pattern
 
 LIMITS = Limits()
 SUBJECTS = ["a", "b", "c.x", "c.y", "d.x.z"]

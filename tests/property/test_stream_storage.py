@@ -9,13 +9,13 @@ import pytest
 
 from tests.property.stream_bench import LIMITS, Bench
 from tests.property.stream_model import ack_record, relocate_blocks, resident, view
-from waymaker_core.configs import Retention
-from waymaker_core.disk import Chunk
-from waymaker_core.outcomes import RefusedError
-from waymaker_core.requests import ImportBatch, Publish
+from waymaker_core.api.requests import ImportBatch, Publish
+from waymaker_core.model.config import Retention
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.result_codes import RefusedError
+from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import NeedBlocks, Stream
 from waymaker_core.stream.admission import RESERVE_MIN
-from waymaker_core.subjects import Pattern
 
 # ---------------------------------------------------------------- indexes
 

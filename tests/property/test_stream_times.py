@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property.stream_bench import LIMITS, Bench
-from waymaker_core.requests import Publish
+from waymaker_core.api.requests import Publish
 from waymaker_core.stream import Stream
 
 ENTRIES = st.lists(

@@ -8,8 +8,16 @@ import unicodedata
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from waymaker_core.limits import Limits
-from waymaker_core.subjects import Pattern, SubjectFilter, covers, first_overlap, is_pattern, overlap, subject_bytes
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.subjects import (
+    Pattern,
+    SubjectFilter,
+    covers,
+    first_overlap,
+    is_pattern,
+    overlap,
+    subject_bytes,
+)
 
 LIMITS = Limits()
 TOKENS = ["a", "b", "*", ">"]

@@ -14,7 +14,7 @@ import pytest
 from tests.shell.real_server import RealServer
 from tests.shell.test_server_process import STREAMS, publish
 from tests.shell.wire_client import exposes_internals
-from waymaker_core.message import varint
+from waymaker_core.model.message_codec import varint
 
 GROWTH_MIB_MAX = 130
 """What one hostile request may make the process hold at most, for a moment: its own bytes a few times over."""

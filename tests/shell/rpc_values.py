@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from waymaker_core.message import varint
+from waymaker_core.model.message_codec import varint
 
 DEPTH_MAX: Final = 6
 FIELDS_MAX: Final = 2_000

@@ -19,13 +19,12 @@ from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.server import Listeners, Server
 from waymaker.server.tokens import Tokens
-from waymaker_core import requests as rq
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk, DiskFailure
-from waymaker_core.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Reply
-from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, Unreadable
-from waymaker_core.node.stats import NodeStats
-from waymaker_core.outcomes import (
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Reply
+from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, Unreadable
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk, DiskFailure
+from waymaker_core.model.result_codes import (
     ALREADY_EXISTS,
     INVALID_CONFIG,
     NO_SUCH_CONSUMER,
@@ -36,7 +35,8 @@ from waymaker_core.outcomes import (
     Refusal,
     Status,
 )
-from waymaker_core.types import Now, Token
+from waymaker_core.model.types import Now, Token
+from waymaker_core.node.stats import NodeStats
 
 OVERHEAD_BYTES = 33
 """What the core counts for a delivered message beside its body."""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from waymaker.cli import output
 from waymaker.client.delivery import Message
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 PAYLOADS = st.one_of(st.binary(max_size=40), TEXT.map(str.encode))

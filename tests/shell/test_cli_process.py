@@ -54,7 +54,7 @@ def stream(run: Callable[..., subprocess.CompletedProcess[str]], request: pytest
 def test_the_list_of_commands_imports_nothing_that_a_command_needs() -> None:
     script = (
         "import sys; from waymaker.cli import main; main(['--help']);"
-        "heavy = {'grpc', 'google.protobuf', 'asyncio', 'waymaker_core', 'waymaker_sim.run', 'multiprocessing', 'rich'};"
+        "heavy = {'grpc', 'google.protobuf', 'asyncio', 'waymaker_core', 'waymaker_sim.world.run', 'multiprocessing', 'rich'};"
         "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -81,7 +81,7 @@ def test_a_command_imports_the_client_and_nothing_of_the_server(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path,
         env=surroundings(server),
     )  # fmt: skip
-    assert done.stderr.strip().splitlines()[-1] == "0 waymaker_core waymaker_core.configs", done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "0 waymaker_core waymaker_core.model.config", done.stderr
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

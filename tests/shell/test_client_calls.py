@@ -81,7 +81,7 @@ def test_every_result_code_has_one_class(code: str) -> None:
 
 
 def test_every_code_of_the_core_has_a_class() -> None:
-    from waymaker_core import outcomes
+    from waymaker_core.model import result_codes as outcomes
 
     codes = {value for name, value in vars(outcomes).items() if name.isupper() and isinstance(value, str)} - {"ok"}
     assert codes <= set(errors.RESULT_CODES)

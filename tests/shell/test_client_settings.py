@@ -21,7 +21,7 @@ from tests.shell.real_server import RealServer
 from waymaker.client import settings
 from waymaker.client.connecting import connect
 from waymaker.client.options import MoreOptions, Options
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 
 
 class Two(IntEnum):

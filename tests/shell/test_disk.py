@@ -25,7 +25,9 @@ from waymaker.disk.files import Files
 from waymaker.disk.lock import DirectoryLock, DirectoryLocked
 from waymaker.disk.render import wire_messages
 from waymaker.disk.store import Bodies, FileStore, JobResult
-from waymaker_core.disk import (
+from waymaker_core.api.effects import Job, Lane
+from waymaker_core.api.requests import Messages, Run
+from waymaker_core.model.disk_ops import (
     Chunk,
     CopyChunks,
     CreateFile,
@@ -41,10 +43,8 @@ from waymaker_core.disk import (
     SyncFile,
     Write,
 )
-from waymaker_core.effects import Job, Lane
-from waymaker_core.message import wire_message
-from waymaker_core.requests import Messages, Run
-from waymaker_core.types import JobId
+from waymaker_core.model.message_codec import wire_message
+from waymaker_core.model.types import JobId
 from waymaker_proto.waymaker_streams_pb2 import MessagePb
 
 

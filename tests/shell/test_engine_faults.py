@@ -27,18 +27,18 @@ from waymaker.disk.store import Bodies, JobResult
 from waymaker.server import engine as engine_module
 from waymaker.server import incidents
 from waymaker.server.engine import Engine
-from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.disk import DiskFailure, DiskOp, FailureKind, ReadChunk
-from waymaker_core.effects import End, Event, Halt, Job
-from waymaker_core.limits import Limits
-from waymaker_core.message import decode_body, encode_body
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import End, Event, Halt, Job
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, ReadChunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import decode_body, encode_body
+from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal
+from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal
-from waymaker_core.requests import Messages
-from waymaker_core.types import ANYONE, Now, Token
-from waymaker_sim.disk import DiskFaults, SimDisk
-from waymaker_sim.tape import Tape
+from waymaker_sim.kernel.tape import Tape
+from waymaker_sim.machine.disk import DiskFaults, SimDisk
 
 T = TypeVar("T")
 LIMITS = Limits(segment_bytes=256 << 10, checkpoint_journal_bytes=512 << 10, disk_retry_ms=5)

@@ -13,8 +13,8 @@ from tests.shell.real_server import RealServer
 from tests.shell.test_server_process import ADMIN, STREAMS, ask, create, publish, running
 from tests.shell.wire_client import exposes_internals
 from waymaker.server.admin import RESTORES_MAX
-from waymaker_core.configs import StreamConfig
-from waymaker_core.store.archive import ArchiveWriter, Batch, Head
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.storage.archive import ArchiveWriter, Batch, Head
 from waymaker_proto import admin_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 

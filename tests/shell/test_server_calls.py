@@ -15,9 +15,9 @@ from tests.shell.server_fakes import Fixture, serving
 from tests.shell.test_server_streaming import until
 from waymaker.server.rpcs import LATER, STREAMING, UNARY
 from waymaker.server.tokens import Tokens, new_token
-from waymaker_core import requests as rq
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.outcomes import (
+from waymaker_core.api import requests as rq
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.result_codes import (
     INVALID_CONFIG,
     OK,
     OVERSIZE,
@@ -28,7 +28,7 @@ from waymaker_core.outcomes import (
     Refusal,
     Status,
 )
-from waymaker_core.types import Principal
+from waymaker_core.model.types import Principal
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -187,7 +187,7 @@ def no_paging() -> Any:
 
 def serving_facts() -> Any:
     from waymaker.server.rpcs import Serving
-    from waymaker_core.limits import Limits
+    from waymaker_core.model.limits import Limits
 
     return Serving(Limits(), 1)
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from waymaker.server import columns
 from waymaker.server.guard import parse_frame
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.outcomes import RefusedError, Status
-from waymaker_core.requests import Ack, AckKind, Publish
+from waymaker_core.api.requests import Ack, AckKind, Publish
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.model.result_codes import RefusedError, Status
 from waymaker_proto import pipeline_pb2 as pipe
 
 LIMITS = Limits()

@@ -17,7 +17,7 @@ from waymaker.server.config import (
     reference,
     unknown_settings,
 )
-from waymaker_core.limits import Limits
+from waymaker_core.model.limits import Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 DATA = {"data_dir": "d"}

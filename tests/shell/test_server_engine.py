@@ -11,13 +11,13 @@ from tests.shell.server_fakes import FakeDisk, FakeNode
 from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.engine import Engine
 from waymaker.server.logs import lost
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
-from waymaker_core.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
-from waymaker_core.inputs import Call, Input, JobDone, JobFailed
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, Status
-from waymaker_core.requests import CreateStream, Fetch, GetStreamInfo, ListStreams, Messages, Publish, Subscribe
-from waymaker_core.types import ANYONE, JobId, Now, Token
+from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
+from waymaker_core.api.requests import CreateStream, Fetch, GetStreamInfo, ListStreams, Messages, Publish, Subscribe
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncFile
+from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status
+from waymaker_core.model.types import ANYONE, JobId, Now, Token
 
 DAMAGE = DiskFailure(FailureKind.CORRUPT, "blocks/1-1.blk", 64, "checksum mismatch")
 

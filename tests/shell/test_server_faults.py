@@ -26,10 +26,10 @@ from waymaker.disk.files import Files
 from waymaker.disk.store import FileStore
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.server import Listeners, Server
-from waymaker_core.disk import CreateFile, DiskFailure, DiskOp, FailureKind, Write
-from waymaker_core.limits import Limits
+from waymaker_core.model.disk_ops import CreateFile, DiskFailure, DiskOp, FailureKind, Write
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig, open_node
-from waymaker_core.types import Now
 from waymaker_proto import admin_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 

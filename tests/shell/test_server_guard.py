@@ -17,7 +17,7 @@ from waymaker.server.guard import (
     parse_frame,
     within,
 )
-from waymaker_core.message import varint
+from waymaker_core.model.message_codec import varint
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 

@@ -16,7 +16,7 @@ from tests.shell.hostile_server import channel_to, refused, resident_mib, unharm
 from tests.shell.real_server import RealServer
 from tests.shell.test_server_process import STREAMS, ask, create, publish, running
 from waymaker.server.rpcs import UNARY
-from waymaker_core.message import varint
+from waymaker_core.model.message_codec import varint
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 pytestmark = pytest.mark.process

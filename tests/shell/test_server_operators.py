@@ -19,9 +19,9 @@ from waymaker.server.listen import StartError
 from waymaker.server.logs import configure_logs
 from waymaker.server.metrics import CONSUMER_METRICS, NODE_METRICS, SHELL_METRICS, STREAM_METRICS, reference
 from waymaker.server.server import Listeners
-from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_core.api.requests import ConsumerInfo
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.node.stats import NodeStats
-from waymaker_core.requests import ConsumerInfo
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 

@@ -11,8 +11,9 @@ import pytest
 from tests.shell.server_fakes import Fixture, serving
 from tests.shell.test_server_streaming import body, until
 from waymaker.server import session as session_module
-from waymaker_core import requests as rq
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, Status
+from waymaker.server import session_wire
+from waymaker_core.api import requests as rq
+from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -173,9 +174,9 @@ async def test_bytes_that_are_no_frame_end_the_session_and_no_other() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pipe.Frame(calls=[pipe.Call(id=n) for n in range(session_module.FRAME_ITEMS_MAX + 1)]),
+        pipe.Frame(calls=[pipe.Call(id=n) for n in range(session_wire.FRAME_ITEMS_MAX + 1)]),
         pipe.Frame(publishes=[batch(1, [b""] * 40_000), batch(2, [b""] * 40_000)]),
-        pipe.Frame(credits=[pipe.Credit()] * (session_module.FRAME_ITEMS_MAX + 1)),
+        pipe.Frame(credits=[pipe.Credit()] * (session_wire.FRAME_ITEMS_MAX + 1)),
     ],
 )
 async def test_a_frame_of_too_many_things_ends_the_session(frame: pipe.Frame) -> None:

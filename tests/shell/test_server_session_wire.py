@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waymaker.server import session_wire as wire
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body
-from waymaker_core.outcomes import NO_SUCH_STREAM, OK, WRONG_REVISION, Answer, Outcome, Refusal, Status
-from waymaker_core.requests import Messages, Published, Run
+from waymaker_core.api.requests import Messages, Published, Run
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body
+from waymaker_core.model.result_codes import NO_SUCH_STREAM, OK, WRONG_REVISION, Answer, Outcome, Refusal, Status
 from waymaker_proto import pipeline_pb2 as pipe
 
 LIMITS = Limits()

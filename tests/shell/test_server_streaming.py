@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from tests.shell.server_fakes import Fixture, serving
-from waymaker_core.effects import End, Event, EventKind
-from waymaker_core.outcomes import Refusal, Status
-from waymaker_core.requests import Subscribe
+from waymaker_core.api.effects import End, Event, EventKind
+from waymaker_core.api.requests import Subscribe
+from waymaker_core.model.result_codes import Refusal, Status
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 SERVICE = "/waymaker.streams.WaymakerStreamsService/"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from waymaker_core.consumer import consumers
-from waymaker_core.node import relocations as moving
-from waymaker_core.node.restoring import Restoring
-from waymaker_core.stream import admission, retention
+from waymaker_core.node.checkpoint import relocations as moving
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.stream import admission
 from waymaker_core.stream.answers import CopyDecision
+from waymaker_core.stream.retention import decisions as retention
 from waymaker_core.stream.state import StreamState
 from waymaker_sim.mutants.planting import Mutant, nothing
 

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sim.past_bugs import PAST_BUGS
-from waymaker_sim.cases import FORMAT, VERSION, Case, CaseRefused, code_digest, from_text, made, to_text
-from waymaker_sim.checks import CHECKS
-from waymaker_sim.command import sim
-from waymaker_sim.reporting import EXIT_CODES
-from waymaker_sim.run import run_tape
-from waymaker_sim.shrink import flat, nested
-from waymaker_sim.tape import Tape
+from waymaker_sim.cli.command import sim
+from waymaker_sim.cli.reporting import EXIT_CODES
+from waymaker_sim.kernel.checks import CHECKS
+from waymaker_sim.kernel.tape import Tape
+from waymaker_sim.search.cases import FORMAT, VERSION, Case, CaseRefused, code_digest, from_text, made, to_text
+from waymaker_sim.search.shrink import flat, nested
+from waymaker_sim.world.run import run_tape
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 EARLY = "answer-early"

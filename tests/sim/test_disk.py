@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_core.disk import (
+from waymaker_core.model.disk_ops import (
     Chunk,
     CopyChunks,
     CreateFile,
@@ -22,8 +22,8 @@ from waymaker_core.disk import (
     SyncFile,
     Write,
 )
-from waymaker_sim.disk import SECTOR, DiskFaults, SimDisk
-from waymaker_sim.tape import Tape, Track
+from waymaker_sim.kernel.tape import Tape, Track
+from waymaker_sim.machine.disk import SECTOR, DiskFaults, SimDisk
 
 
 def new_disk(seed: int = 1, capacity: int = 1 << 62) -> SimDisk:

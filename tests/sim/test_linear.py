@@ -8,7 +8,7 @@ from itertools import permutations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from waymaker_sim.linear import ANY, NEVER, NOTHING, Kind, Operation, Verdict, judge
+from waymaker_sim.checkers.linear import ANY, NEVER, NOTHING, Kind, Operation, Verdict, judge
 
 
 def write(value: int, asked: int, answered: int = NEVER, expected: int = ANY) -> Operation:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from waymaker_core.inputs import Cancel, Input, JobDone
+from waymaker_core.api.inputs import Cancel, Input, JobDone
+from waymaker_core.model.types import JobId, Token
 from waymaker_core.node import Node
-from waymaker_core.types import JobId, Token
-from waymaker_sim.checks import Violation
-from waymaker_sim.events import SECOND
-from waymaker_sim.livelock import OWN_STEPS_MAX, READS_OF_ONE_MAX, STEPS_OF_A_CALL, LivelockDetector
-from waymaker_sim.run import run_seed
+from waymaker_sim.kernel.checks import Violation
+from waymaker_sim.kernel.events import SECOND
+from waymaker_sim.machine.livelock import OWN_STEPS_MAX, READS_OF_ONE_MAX, STEPS_OF_A_CALL, LivelockDetector
+from waymaker_sim.world.run import run_seed
 
 OWN: list[Input] = [JobDone(JobId(1), [])]
 SAID: list[Input] = [Cancel(Token(1)), *OWN]

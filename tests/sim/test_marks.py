@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from waymaker_core.disk import CopyChunks, Delete, DiskOp, Rename, SyncFile, Write
-from waymaker_core.effects import Effect, Job, Lane
+from waymaker_core.api.effects import Effect, Job, Lane
+from waymaker_core.model.disk_ops import CopyChunks, Delete, DiskOp, Rename, SyncFile, Write
+from waymaker_core.model.types import JobId
 from waymaker_core.node.stats import NodeStats
-from waymaker_core.types import JobId
-from waymaker_sim.coverage_marks import REQUIRED, MarkRecorder, never_reached, report
-from waymaker_sim.run import run_seed
+from waymaker_sim.kernel.coverage_marks import REQUIRED, MarkRecorder, never_reached, report
+from waymaker_sim.world.run import run_seed
 
 SEEDS = (240168, 14, 85, 9702, 12, 274390, 3214, 240129, 757, 848)
 """Small worlds, each of which reaches what the others do not."""

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from waymaker_sim import world
-from waymaker_sim.checks import CHECKS, CRASH
-from waymaker_sim.mutants import MUTANTS, gate, planted
-from waymaker_sim.mutants.gate import Fall, blindfold, clean, hunt, summary
-from waymaker_sim.mutants.seeds import hunt_from, load_seeds, save_seeds
-from waymaker_sim.run import Report, run_seed
+from waymaker_sim.kernel.checks import CHECKS, CRASH
+from waymaker_sim.mutants import MUTANTS, planted
+from waymaker_sim.search import gate
+from waymaker_sim.search.gate import Fall, blindfold, clean, hunt, summary
+from waymaker_sim.search.seeds import hunt_from, load_seeds, save_seeds
+from waymaker_sim.world import world
+from waymaker_sim.world.run import Report, run_seed
 
 SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
 """By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""

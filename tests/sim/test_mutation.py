@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from waymaker_sim.command import sim
-from waymaker_sim.digest import Digest
+from waymaker_sim.cli.command import sim
+from waymaker_sim.kernel.digest import Digest
+from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.mutation import command
 from waymaker_sim.mutation.child import Order
 from waymaker_sim.mutation.drawing import Drawn, core_folder, draw, modules
@@ -20,8 +21,7 @@ from waymaker_sim.mutation.report import Report, ReportRefused, read, summary
 from waymaker_sim.mutation.sites import mark, mutations
 from waymaker_sim.mutation.survey import Seen, Survey, child, small_seeds, survey
 from waymaker_sim.mutation.verdict import Bounds, Fate, Verdict, judge
-from waymaker_sim.run import run_tape
-from waymaker_sim.tape import Tape
+from waymaker_sim.world.run import run_tape
 
 SEED = 7
 """A small world that publishes, stores and reads."""
@@ -54,7 +54,7 @@ def one_of(module: str, function: str, before: str, after: str) -> Drawn:
 
 def wrong_length() -> Drawn:
     """A record without bodies that says it has some: every publish-free record breaks."""
-    return one_of("waymaker_core.store.record_codec", "body_bytes", "return 0", "return 1")
+    return one_of("waymaker_core.storage.record_codec", "body_bytes", "return 0", "return 1")
 
 
 def unnoticeable() -> Drawn:
@@ -102,7 +102,9 @@ def test_every_kind_of_change_is_made_and_nothing_else() -> None:
     } <= changes(arguments)
 
 
-@pytest.mark.parametrize("name", ["stream.admission", "store.journal", "consumer.pending", "node.commits"])
+@pytest.mark.parametrize(
+    "name", ["stream.admission", "storage.journal.writer", "consumer.pending.pending", "node.group_commit"]
+)
 def test_telling_what_a_mutation_does_leaves_the_tree_alone_and_applying_it_compiles(name: str) -> None:
     text = modules()[f"waymaker_core.{name}"].read_text()
     tree = ast.parse(text)
@@ -150,9 +152,9 @@ def test_a_survey_finds_what_reaches_a_mutant_and_tests_kill_what_simulation_doe
     folder = tmp_path / "tests" / "property"
     folder.mkdir(parents=True)
     (folder / "test_toy.py").write_text(
-        "from waymaker_core.store.record_codec import body_bytes\n"
-        "from waymaker_core.records import PruneRecord\n"
-        "from waymaker_core.limits import Limits\n"
+        "from waymaker_core.storage.record_codec import body_bytes\n"
+        "from waymaker_core.model.records import PruneRecord\n"
+        "from waymaker_core.model.limits import Limits\n"
         "def test_it() -> None:\n    assert body_bytes(PruneRecord()) == 0\n"
         "def test_other() -> None:\n    assert Limits()\n"
     )

@@ -9,8 +9,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from waymaker_sim.command import sim
-from waymaker_sim.run import run_seed
+from waymaker_sim.cli.command import sim
+from waymaker_sim.world.run import run_seed
 
 CLEAN_SEEDS = range(1, 13)
 
@@ -30,7 +30,7 @@ def test_a_seed_is_the_same_life_twice() -> None:
 
 
 def test_the_order_of_hashes_changes_nothing() -> None:
-    code = "from waymaker_sim.run import run_seed; print(run_seed(3, double=True).digest)"
+    code = "from waymaker_sim.world.run import run_seed; print(run_seed(3, double=True).digest)"
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waymaker_sim.minimize import Minimized, is_fault, minimize, operations
-from waymaker_sim.run import run_tape
-from waymaker_sim.shrink import Draws, Progress, Rewriting, Shrinker, Step, flat, nested, size
-from waymaker_sim.tape import Saved, Tape
+from waymaker_sim.kernel.tape import Saved, Tape
+from waymaker_sim.search.minimize import Minimized, is_fault, minimize, operations
+from waymaker_sim.search.shrink import Draws, Progress, Rewriting, Shrinker, Step, flat, nested, size
+from waymaker_sim.world.run import run_tape
 
 TRACKS = ("publisher 0", "publisher 1", "nemesis", "reader 2")
 LABELS = ("a", "b")

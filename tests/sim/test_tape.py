@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker_sim.tape import Tape, Track
+from waymaker_sim.kernel.tape import Tape, Track
 
 
 def drawn(tape: Tape) -> list[list[int]]:

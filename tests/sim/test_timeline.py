@@ -16,19 +16,18 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from waymaker_core.configs import ConsumerConfig, StreamConfig
-from waymaker_core.requests import Publish, ReadRange
-from waymaker_sim import checks
-from waymaker_sim.cases import from_text
-from waymaker_sim.checks import listed
-from waymaker_sim.client_view import ClientView, ConsumerName
-from waymaker_sim.command import sim
-from waymaker_sim.digest import Digest
-from waymaker_sim.events import Events
-from waymaker_sim.history import Group, History
-from waymaker_sim.process import Process
-from waymaker_sim.run import run_tape
-from waymaker_sim.tape import Tape
+from waymaker_core.api.requests import Publish, ReadRange
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_sim.cli.command import sim
+from waymaker_sim.clients.client_view import ClientView, ConsumerName
+from waymaker_sim.history.history import Group, History
+from waymaker_sim.kernel import checks
+from waymaker_sim.kernel.checks import listed
+from waymaker_sim.kernel.digest import Digest
+from waymaker_sim.kernel.events import Events
+from waymaker_sim.kernel.tape import Tape
+from waymaker_sim.machine.process import Process
+from waymaker_sim.search.cases import from_text
 from waymaker_sim.timeline.about import About, find_subjects
 from waymaker_sim.timeline.diagram import ROLES, WORLD, rows_of, states
 from waymaker_sim.timeline.page import page
@@ -38,6 +37,7 @@ from waymaker_sim.timeline.selection import select
 from waymaker_sim.timeline.text import parts_of, tell
 from waymaker_sim.timeline.timeline import Timeline, live
 from waymaker_sim.timeline.words import printable, sequences, tell_request
+from waymaker_sim.world.run import run_tape
 
 TIMELINES = Path(__file__).parent / "timelines"
 REDELIVERED = TIMELINES / "redelivered-after-restart.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 
-from waymaker_core.records import AckRecord, ConsumerCreated, DeliveredRecord
-from waymaker_core.requests import Messages
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.records import AckRecord, ConsumerCreated, DeliveredRecord
 
 
 class AckDecision:

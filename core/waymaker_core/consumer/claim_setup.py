@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.work_queue.claims import Claims
 
 
 def claims_over(groups: list[Group], is_live: Callable[[int], bool]) -> Claims:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, StreamConfig
-from waymaker_core.limits import SEQ_MAX, Limits
-from waymaker_core.names import check_name, reserved_prefix
-from waymaker_core.outcomes import INVALID_CONFIG, CodeError
-from waymaker_core.subjects import SubjectFilter, is_pattern, subject_fault
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, StreamConfig
+from waymaker_core.model.limits import SEQ_MAX, Limits
+from waymaker_core.model.names import check_name, reserved_prefix
+from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
+from waymaker_core.model.subjects import SubjectFilter, is_pattern, subject_fault
 
 MAX_DELIVER_MAX = (1 << 32) - 1
 """What the contract's field can carry."""
@@ -97,3 +97,13 @@ def check_agreement(config: ConsumerConfig, member: ConsumerConfig) -> None:
             raise _bad(
                 f"members of queue group {config.deliver_group!r} must agree in {field}: {member.name!r} has {theirs!r}"
             )
+
+
+LISTED_FIGURES_BYTES = 128
+"""What a consumer's figures and field tags take in a list, at their longest."""
+
+
+def _listed_bytes(config: ConsumerConfig) -> int:
+    """Return about how many bytes a consumer takes in a list: its texts, and its figures at their longest."""
+    texts = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
+    return LISTED_FIGURES_BYTES + sum(len(text.encode()) for text in texts)

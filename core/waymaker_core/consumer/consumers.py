@@ -20,22 +20,25 @@ from array import array
 from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
-from waymaker_core.configs import ConsumerConfig, Retention
-from waymaker_core.consumer import dead_lettering, importing, logged, snapshot
+from waymaker_core.api.requests import AckKind, ConsumerInfo, Messages, Page
+from waymaker_core.consumer import importing, snapshot
 from waymaker_core.consumer.answers import AckDecision, CreateDecision, ExhaustedMessages
 from waymaker_core.consumer.claim_setup import check_claims, claims_over
-from waymaker_core.consumer.claims import Claims
-from waymaker_core.consumer.delivery import Event
-from waymaker_core.consumer.dispatch import dispatch
+from waymaker_core.consumer.config import _listed_bytes
+from waymaker_core.consumer.dead_letter import dropping as dead_lettering
+from waymaker_core.consumer.delivery import delivery_log as logged
+from waymaker_core.consumer.delivery.dispatch import dispatch
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.inactivity import Inactivity
-from waymaker_core.consumer.pending import NS_PER_MS
+from waymaker_core.consumer.pending.pending import NS_PER_MS
+from waymaker_core.consumer.pending.states import Event
 from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.consumer.sequences import ascending
-from waymaker_core.consumer.source import Source
-from waymaker_core.limits import Limits
-from waymaker_core.outcomes import invalid, resource_exhausted
-from waymaker_core.records import (
+from waymaker_core.consumer.stream_view import Source
+from waymaker_core.consumer.work_queue.claims import Claims
+from waymaker_core.model.config import ConsumerConfig, Retention
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
     ConsumerDeleted,
@@ -46,12 +49,10 @@ from waymaker_core.records import (
     StreamRecord,
     seq_array,
 )
-from waymaker_core.requests import AckKind, ConsumerInfo, Messages, Page
-from waymaker_core.stream.answers import NeedBlocks
-from waymaker_core.types import ConsumerId, Now
+from waymaker_core.model.result_codes import invalid, resource_exhausted
+from waymaker_core.model.types import ConsumerId, Now
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 
-LISTED_FIGURES_BYTES = 128
-"""What a consumer's figures and field tags take in a list, at their longest."""
 DROPS_IN_VAIN_MAX = 8
 """Drops in a row of which nothing comes before a group pauses: what must be kept may stand before what need not."""
 
@@ -598,9 +599,3 @@ class Consumers:
             if group.claims is not self._claims:
                 group.claims = self._claims
                 group.idle_serial = 0  # serials begin anew with each withholding
-
-
-def _listed_bytes(config: ConsumerConfig) -> int:
-    """Return about how many bytes a consumer takes in a list: its texts, and its figures at their longest."""
-    texts = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
-    return LISTED_FIGURES_BYTES + sum(len(text.encode()) for text in texts)

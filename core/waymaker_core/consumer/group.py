@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from waymaker_core.configs import ConsumerConfig
-from waymaker_core.consumer.batch import Batch, Part
-from waymaker_core.consumer.claims import Claims
-from waymaker_core.consumer.delivery import Event, State
-from waymaker_core.consumer.pending import NS_PER_MS, Pending
+from waymaker_core.consumer.pending.batch import Batch, Part
+from waymaker_core.consumer.pending.pending import NS_PER_MS, Pending
+from waymaker_core.consumer.pending.staged import Staged, StagedDone
+from waymaker_core.consumer.pending.states import Event, State
 from waymaker_core.consumer.sequences import SeqSet
-from waymaker_core.consumer.source import Source
-from waymaker_core.consumer.staged import Staged, StagedDone
-from waymaker_core.records import AckRecord, DropRecord
-from waymaker_core.subjects import Pattern
+from waymaker_core.consumer.stream_view import Source
+from waymaker_core.consumer.work_queue.claims import Claims
+from waymaker_core.model.config import ConsumerConfig
+from waymaker_core.model.records import AckRecord, DropRecord
+from waymaker_core.model.subjects import Pattern
 
 
 class Member(NamedTuple):

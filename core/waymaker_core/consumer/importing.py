@@ -10,15 +10,16 @@ from __future__ import annotations
 from struct import error as LayoutError  # noqa: N812 - as it is meant here
 from typing import Protocol
 
-from waymaker_core.configs import StreamConfig
-from waymaker_core.consumer import logged, snapshot
-from waymaker_core.consumer.batch import BATCH_MESSAGES_MAX, SPAN_PER_MESSAGE_MAX
+from waymaker_core.consumer import snapshot
 from waymaker_core.consumer.config import check_agreement, validate
+from waymaker_core.consumer.delivery import delivery_log as logged
 from waymaker_core.consumer.group import Group
-from waymaker_core.limits import SEQ_MAX, Limits
-from waymaker_core.outcomes import CodeError
-from waymaker_core.records import ConsumerCreated, StreamRecord
-from waymaker_core.store import record_codec
+from waymaker_core.consumer.pending.batch import BATCH_MESSAGES_MAX, SPAN_PER_MESSAGE_MAX
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.limits import SEQ_MAX, Limits
+from waymaker_core.model.records import ConsumerCreated, StreamRecord
+from waymaker_core.model.result_codes import CodeError
+from waymaker_core.storage import record_codec
 
 BITMAP_BYTES_MAX = BATCH_MESSAGES_MAX * SPAN_PER_MESSAGE_MAX // 8
 """A longer bitmap was never written: what is a few bytes here becomes a list when it is read."""

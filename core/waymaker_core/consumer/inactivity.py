@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
 
-from waymaker_core.consumer.pending import NS_PER_MS
+from waymaker_core.consumer.pending.pending import NS_PER_MS
 from waymaker_core.consumer.registry import ConsumerRegistry
-from waymaker_core.records import AckRecord
-from waymaker_core.types import ConsumerId, Now
+from waymaker_core.model.records import AckRecord
+from waymaker_core.model.types import ConsumerId, Now
 
 
 class Inactivity:

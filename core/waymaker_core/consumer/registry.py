@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
 from waymaker_core.consumer.answers import CreateDecision
 from waymaker_core.consumer.config import check_agreement, check_letters_stay, validate
 from waymaker_core.consumer.group import Group, Member
-from waymaker_core.consumer.source import Source
-from waymaker_core.limits import Limits
-from waymaker_core.outcomes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, resource_exhausted
-from waymaker_core.records import ConsumerCreated, ConsumerDeleted
-from waymaker_core.subjects import Pattern
-from waymaker_core.types import ConsumerId
+from waymaker_core.consumer.stream_view import Source
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import ConsumerCreated, ConsumerDeleted
+from waymaker_core.model.result_codes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, resource_exhausted
+from waymaker_core.model.subjects import Pattern
+from waymaker_core.model.types import ConsumerId
 
 
 class ConsumerRegistry:

@@ -17,13 +17,13 @@ import struct
 from array import array
 from itertools import pairwise
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy
-from waymaker_core.consumer.batch import Part
+from waymaker_core.consumer.delivery.delivery_log import put_out, wall_deadline
 from waymaker_core.consumer.group import Group, Member
-from waymaker_core.consumer.logged import put_out, wall_deadline
+from waymaker_core.consumer.pending.batch import Part
 from waymaker_core.consumer.sequences import positions
-from waymaker_core.records import Listed
-from waymaker_core.types import Now
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy
+from waymaker_core.model.records import Listed
+from waymaker_core.model.types import Now
 
 VERSION = 3
 

@@ -11,16 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from waymaker_core.authorize import ACTIONS, stream_of
-from waymaker_core.disk import DiskFailure
-from waymaker_core.effects import End
-from waymaker_core.inputs import Call
-from waymaker_core.node.commits import Commits
-from waymaker_core.node.indexes import Indexes
-from waymaker_core.node.state import NodeState
-from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.outcomes import OK, Answer, CodeError, Outcome, Refusal, RefusedError, Status, resource_exhausted
-from waymaker_core.requests import (
+from waymaker_core.api.authorize import ACTIONS, stream_of
+from waymaker_core.api.effects import End
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import (
     Ack,
     CreateConsumer,
     CreateStream,
@@ -34,8 +28,23 @@ from waymaker_core.requests import (
     UpdateStream,
     WatchStreams,
 )
+from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.result_codes import (
+    OK,
+    Answer,
+    CodeError,
+    Outcome,
+    Refusal,
+    RefusedError,
+    Status,
+    resource_exhausted,
+)
+from waymaker_core.model.types import StreamId
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import NeedBlocks
-from waymaker_core.types import StreamId
 
 Handler = Callable[[Call], None]
 

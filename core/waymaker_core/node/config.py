@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from waymaker_core.authorize import Authorize, allow_known_accounts
-from waymaker_core.limits import Limits
+from waymaker_core.api.authorize import Authorize, allow_known_accounts
+from waymaker_core.model.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

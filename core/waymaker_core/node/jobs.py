@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waymaker_core.disk import DiskFailure, DiskOp
-from waymaker_core.effects import Effect, Job, Lane
-from waymaker_core.types import JobId
+from waymaker_core.api.effects import Effect, Job, Lane
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.types import JobId
 
 Done = Callable[[list[object]], None]
 Failed = Callable[[DiskFailure], None]

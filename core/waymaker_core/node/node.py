@@ -8,40 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from waymaker_core import inputs as events
-from waymaker_core import requests as rq
-from waymaker_core.disk import Delete, DiskFailure
-from waymaker_core.effects import Effect, Halt, Lane
-from waymaker_core.inputs import Call, Input
-from waymaker_core.limits import U64_MAX
-from waymaker_core.node import invariants
+from waymaker_core.api import inputs as events
+from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Effect, Halt, Lane
+from waymaker_core.api.inputs import Call, Input
+from waymaker_core.api.requests import ConsumerInfo, StreamStats
+from waymaker_core.model.disk_ops import Delete, DiskFailure
+from waymaker_core.model.limits import U64_MAX
+from waymaker_core.model.types import Now
 from waymaker_core.node.calls import Calls, Handler
-from waymaker_core.node.checkpoints import Checkpoints
-from waymaker_core.node.commits import Commits
-from waymaker_core.node.consuming import Consuming
-from waymaker_core.node.deliveries import Deliveries
-from waymaker_core.node.disk_space import DiskSpace
-from waymaker_core.node.drain import Drain
-from waymaker_core.node.fetches import Fetches
-from waymaker_core.node.garbage import Garbage
-from waymaker_core.node.inactive import Inactive
-from waymaker_core.node.indexes import Indexes
-from waymaker_core.node.publishing import Publishing
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.checkpoint.reserve import Reserve
+from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
+from waymaker_core.node.delivery.expiry import Deliveries
+from waymaker_core.node.delivery.fetches import Fetches
+from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.delivery.watchers import Watchers
+from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.handlers.consumers import Consuming
+from waymaker_core.node.handlers.publish import Publishing
+from waymaker_core.node.handlers.reads import Reading
+from waymaker_core.node.handlers.streams import Streams
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.maintenance import invariants
+from waymaker_core.node.maintenance.disk_space import DiskSpace
+from waymaker_core.node.maintenance.drain import Drain
+from waymaker_core.node.maintenance.inactive import Inactive
+from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.reading import Reading
-from waymaker_core.node.reserve import Reserve
-from waymaker_core.node.restored import Restored
-from waymaker_core.node.retention import Retention
-from waymaker_core.node.shared_block_files import SharedBlockFiles
+from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.node.streams import Streams
-from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.timers import Timer
-from waymaker_core.node.watch import Watchers
-from waymaker_core.requests import ConsumerInfo, StreamStats
-from waymaker_core.types import Now
 
 ORPHANS_A_JOB = 64
 

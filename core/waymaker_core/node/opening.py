@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from waymaker_core.disk import DiskFailure, DiskOp
-from waymaker_core.node.commits import record_frame_bytes_max
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
+from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.config import NodeConfig
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import record_frame_bytes_max
 from waymaker_core.node.node import Node
-from waymaker_core.node.restored import Restored
-from waymaker_core.node.restoring import Restoring
-from waymaker_core.node.state import NodeState
+from waymaker_core.node.startup.restored import Restored
+from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.stream_registry import start_replica
-from waymaker_core.records import CatalogRecord, StreamCreated, StreamDeleted
-from waymaker_core.store.journal import Journal
-from waymaker_core.store.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
-from waymaker_core.store.recovery import Quarantine, Recovered, recover
-from waymaker_core.types import CATALOG, Now, StreamId
+from waymaker_core.storage.journal.writer import Journal
+from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
+from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
 
 EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
 NO_FREE_SPACE = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"

@@ -6,16 +6,16 @@ for another reason (the disk said no) fails that call alone: the next one tries 
 
 from __future__ import annotations
 
-from waymaker_core.disk import DiskFailure, FailureKind
-from waymaker_core.inputs import Unreadable
+from waymaker_core.api.inputs import Unreadable
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.fetches import Fetches
-from waymaker_core.node.state import NodeState
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.delivery.fetches import Fetches
+from waymaker_core.node.delivery.subscriptions import Subscriptions
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import Damage, StreamReplica
-from waymaker_core.node.subscriptions import Subscriptions
 from waymaker_core.node.timers import OF_STREAMS
-from waymaker_core.outcomes import Outcome, Refusal, Status
 
 
 class Quarantine:

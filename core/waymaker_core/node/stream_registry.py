@@ -5,20 +5,10 @@ The one place where a committed record changes anything. A record whose stream i
 
 from __future__ import annotations
 
-from waymaker_core.catalog import CatalogEntry
+from waymaker_core.api.effects import EventKind
+from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.effects import EventKind
-from waymaker_core.node.calls import Calls
-from waymaker_core.node.commits import PendingRecord
-from waymaker_core.node.garbage import Garbage
-from waymaker_core.node.indexes import Indexes
-from waymaker_core.node.state import NodeState
-from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.node.timers import OF_STREAMS
-from waymaker_core.node.watch import Watchers
-from waymaker_core.outcomes import NO_SUCH_STREAM, CodeError, RefusedError
-from waymaker_core.records import (
+from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
     ConsumerDeleted,
@@ -30,9 +20,19 @@ from waymaker_core.records import (
     StreamOpened,
     StreamUpdated,
 )
-from waymaker_core.store.archive import Head
+from waymaker_core.model.result_codes import NO_SUCH_STREAM, CodeError, RefusedError
+from waymaker_core.model.types import ConsumerId, Principal, StreamId
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.delivery.watchers import Watchers
+from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.group_commit import PendingRecord
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import OF_STREAMS
+from waymaker_core.storage.archive import Head
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import ConsumerId, Principal, StreamId
 
 
 def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:

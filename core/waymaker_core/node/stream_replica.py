@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from waymaker_core.catalog import CatalogEntry
-from waymaker_core.configs import StreamConfig
+from waymaker_core.api.inputs import Call
+from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.consumer.unreported import Unreported
-from waymaker_core.disk import DiskFailure
-from waymaker_core.inputs import Call
-from waymaker_core.outcomes import Outcome, Refusal, Status
+from waymaker_core.consumer.delivery.unreported import Unreported
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.types import ConsumerId, StreamId, Token
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import ConsumerId, StreamId, Token
 
 
 class Subscription:

@@ -3,14 +3,8 @@
 `Stream` is the one door. Decisions read and stage, records change, reads see what is committed.
 """
 
-from waymaker_core.stream.answers import (
-    BlockRelocation,
-    CopyDecision,
-    NeedBlocks,
-    PublishDecision,
-    Selection,
-    UpdateDecision,
-)
+from waymaker_core.stream.answers import BlockRelocation, CopyDecision, PublishDecision, Selection, UpdateDecision
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.config import updated, validate
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.stream import Stream

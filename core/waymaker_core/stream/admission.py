@@ -11,15 +11,18 @@ from array import array
 from collections.abc import Sequence
 from operator import add
 
-from waymaker_core.limits import SEQ_MAX, U64_MAX
-from waymaker_core.outcomes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
-from waymaker_core.records import PublishRecord
-from waymaker_core.requests import ImportBatch, Publish, Published
-from waymaker_core.stream import bounds, projection, retention
-from waymaker_core.stream.answers import CopyDecision, Displaced, NeedBlocks, PublishDecision
+from waymaker_core.api.requests import ImportBatch, Publish, Published
+from waymaker_core.model.limits import SEQ_MAX, U64_MAX
+from waymaker_core.model.records import PublishRecord
+from waymaker_core.model.result_codes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
+from waymaker_core.model.subjects import subject_bytes, subject_fault
+from waymaker_core.stream import projection
+from waymaker_core.stream.answers import CopyDecision, Displaced, PublishDecision
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.join import join_publishes
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.retention import limits as bounds
 from waymaker_core.stream.state import StreamState
-from waymaker_core.subjects import subject_bytes, subject_fault
 
 RESERVE_MIN = 64
 """With interval sync: sequences reserved at a time by a stream to which little is published."""

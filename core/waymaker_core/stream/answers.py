@@ -5,27 +5,15 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from waymaker_core.disk import Chunk
-from waymaker_core.records import PruneRecord, PublishRecord
-from waymaker_core.requests import Published
+from waymaker_core.api.requests import Published
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.records import PruneRecord, PublishRecord
 
 if TYPE_CHECKING:
-    from waymaker_core.stream.columns import Columns
+    from waymaker_core.stream.blocks.columns import Columns
 
 MESSAGE_OVERHEAD_BYTES = 33
 """What a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
-
-
-class NeedBlocks(Exception):
-    """Some sealed blocks' indexes must be resident before this can be answered; nothing was changed or staged.
-
-    The caller loads every one of `blocks` that is not resident (`Stream.index_location`, `Stream.load_index`), keeps all
-    of them resident until it has asked again, and asks again: it may then need further ones beside these.
-    """
-
-    def __init__(self, blocks: list[int]) -> None:
-        super().__init__(f"indexes of blocks {blocks[:8]} are not resident")
-        self.blocks = blocks
 
 
 class PublishDecision:

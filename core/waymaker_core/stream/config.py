@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from waymaker_core.configs import Retention, StreamConfig
-from waymaker_core.limits import MIB, SEQ_MAX, Limits
-from waymaker_core.names import check_name, reserved_prefix
-from waymaker_core.outcomes import IMMUTABLE_FIELD, INVALID_CONFIG, CodeError
-from waymaker_core.requests import UpdateStream
-from waymaker_core.subjects import covers, first_overlap, is_pattern
+from waymaker_core.api.requests import UpdateStream
+from waymaker_core.model.config import Retention, StreamConfig
+from waymaker_core.model.limits import MIB, SEQ_MAX, Limits
+from waymaker_core.model.names import check_name, reserved_prefix
+from waymaker_core.model.result_codes import IMMUTABLE_FIELD, INVALID_CONFIG, CodeError
+from waymaker_core.model.subjects import covers, first_overlap, is_pattern
 
 OBJECT_CHUNK_BYTES = 1 * MIB
 """Default size of an object's chunk: an object bucket must be able to store one."""

@@ -6,8 +6,8 @@ are resident.
 
 from __future__ import annotations
 
-from waymaker_core.stream.block import Block
-from waymaker_core.stream.columns import HOLE
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import HOLE
 from waymaker_core.stream.state import SHARED_FILES, StreamState
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from waymaker_core.records import PublishRecord
+from waymaker_core.model.records import PublishRecord
 
 
 def joinable(first: PublishRecord, second: PublishRecord) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from waymaker_core.configs import StreamConfig
+from waymaker_core.model.config import StreamConfig
 
 LATEST_MAX = 1 << 16
 """Subjects of staged messages remembered before those committed meanwhile are forgotten."""

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, takewhile
 from operator import itemgetter
 
-from waymaker_core.outcomes import resource_exhausted
-from waymaker_core.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
-from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, NeedBlocks, Selection
-from waymaker_core.stream.block import SKIPS_MAX, Block
-from waymaker_core.stream.columns import Columns, first_at_or_after, within_bytes
+from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, Messages, Page, Run
+from waymaker_core.model.result_codes import resource_exhausted
+from waymaker_core.model.subjects import Pattern
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, Selection
+from waymaker_core.stream.blocks.block import SKIPS_MAX, Block
+from waymaker_core.stream.blocks.columns import Columns, first_at_or_after, within_bytes
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.state import StreamState
-from waymaker_core.subjects import Pattern
 
 AHEAD_BLOCKS_MAX = 64
 """Missing indexes a search asks for at once."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from array import array
 from typing import TypeVar
 
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.store.config_codec import stream_config, stream_config_list
-from waymaker_core.store.errors import CorruptRecord, UnknownVersion
-from waymaker_core.stream.block import Block
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.storage.config_codec import stream_config, stream_config_list
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import HOLE, Columns
 from waymaker_core.stream.clock import Correction
-from waymaker_core.stream.columns import HOLE, Columns
 from waymaker_core.stream.state import StreamState
 
 VERSION = 2

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 
 from sortedcontainers import SortedDict
 
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.names import reserved_prefix
-from waymaker_core.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
-from waymaker_core.stream.answers import NeedBlocks
-from waymaker_core.stream.block import Block
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.names import reserved_prefix
+from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.model.subjects import SubjectFilter
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import Columns
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
+from waymaker_core.stream.blocks.subject_caps import SubjectCaps
+from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
-from waymaker_core.stream.columns import Columns
 from waymaker_core.stream.overlay import Overlay
-from waymaker_core.stream.subject_caps import SubjectCaps
-from waymaker_core.stream.subject_table import SubjectTable
 from waymaker_core.stream.work import Work
-from waymaker_core.subjects import SubjectFilter
 
 SHARED_FILES = ("journal/", "tails/")
 """Beginnings of the paths of files that do not belong to one block."""

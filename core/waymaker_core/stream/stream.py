@@ -13,16 +13,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from waymaker_core.configs import StreamConfig
-from waymaker_core.disk import Chunk
-from waymaker_core.limits import Limits
-from waymaker_core.records import PruneRecord
-from waymaker_core.requests import ImportBatch, Messages, Page, Publish, StreamStats
-from waymaker_core.stream import admission, invariants, reads, retention, snapshot
-from waymaker_core.stream import relocation as moves
+from waymaker_core.api.requests import ImportBatch, Messages, Page, Publish, StreamStats
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import PruneRecord
+from waymaker_core.model.subjects import Pattern
+from waymaker_core.stream import admission, invariants, reads, snapshot
 from waymaker_core.stream.answers import BlockRelocation, CopyDecision, PublishDecision, Selection, UpdateDecision
+from waymaker_core.stream.relocation import relocation as moves
+from waymaker_core.stream.retention import decisions as retention
 from waymaker_core.stream.state import StreamState
-from waymaker_core.subjects import Pattern
 
 
 class Stream(StreamState):

@@ -6,7 +6,7 @@ step, and finds what it has looked at already (hits, blocks known to match nothi
 
 from __future__ import annotations
 
-from waymaker_core.limits import U64_MAX
+from waymaker_core.model.limits import U64_MAX
 
 
 class Work:

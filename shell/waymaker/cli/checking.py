@@ -13,7 +13,7 @@ from waymaker.cli.session import json_option
 from waymaker.cli.units import say_size
 
 if TYPE_CHECKING:
-    from waymaker_core.store.verify import Finding, Report
+    from waymaker_core.storage.recovery.verify import Finding, Report
 
 
 @click.command()
@@ -58,11 +58,11 @@ def _verified(directory: Path) -> tuple[Report, int, int]:
     """The report, and how many streams and messages the directory holds."""
     from waymaker.disk.lock import DirectoryLocked
     from waymaker.disk.store import FileStore
-    from waymaker_core.disk import DiskFailure
-    from waymaker_core.limits import Limits
-    from waymaker_core.node.restoring import Restoring
-    from waymaker_core.store.errors import StoreRefused
-    from waymaker_core.store.verify import verify
+    from waymaker_core.model.disk_ops import DiskFailure
+    from waymaker_core.model.limits import Limits
+    from waymaker_core.node.startup.restoring import Restoring
+    from waymaker_core.storage.errors import StoreRefused
+    from waymaker_core.storage.recovery.verify import verify
 
     if not directory.is_dir():
         raise CommandError(f"{directory} is no directory", exits.NOT_FOUND, code="no_such_directory")

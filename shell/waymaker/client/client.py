@@ -60,7 +60,7 @@ from waymaker.client.values import (
     WatchKind,
 )
 from waymaker.client.work import CallWork, check_result
-from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb

@@ -27,7 +27,7 @@ from waymaker.client.checked import (
     word,
 )
 from waymaker.client.errors import UsageError, WrongTypeError
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 
 RetentionWord = Literal["limits", "work_queue", "work-queue", "workqueue", "interest"]
 PolicyWord = Literal["all", "last", "new", "by_start_seq", "by_start_time"]

@@ -38,7 +38,7 @@ from waymaker.client.values import (
     StreamUpdate,
     WatchEvent,
 )
-from waymaker_core.configs import ConsumerConfig, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
 T = TypeVar("T")
 PART_MESSAGES = 16_384

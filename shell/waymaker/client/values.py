@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from waymaker.client.checked import Moment, Whole
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 
 __all__ = [
     "BackupSummary",

@@ -20,7 +20,7 @@ from waymaker.client.values import (
     WatchEvent,
     WatchKind,
 )
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import waymaker_streams_pb2 as pb
 

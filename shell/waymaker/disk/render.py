@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from waymaker.disk.store import Bodies
-from waymaker_core.message import varint
-from waymaker_core.requests import Messages
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.message_codec import varint
 
 _TIME_TAG = b"\x18"
 _COUNT_TAG = b"\x30"

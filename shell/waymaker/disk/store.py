@@ -18,9 +18,9 @@ from typing import TypeVar
 from waymaker.disk.cache import ChunkCache
 from waymaker.disk.files import Files
 from waymaker.disk.lock import DirectoryLock
-from waymaker_core.disk import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk
-from waymaker_core.effects import Job, Lane
-from waymaker_core.requests import Messages
+from waymaker_core.api.effects import Job, Lane
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk
 
 T = TypeVar("T")
 JobResult = list[object] | DiskFailure

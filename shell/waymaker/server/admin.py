@@ -23,11 +23,20 @@ from waymaker.server.engine import Engine
 from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.statuses import abort
-from waymaker_core import requests as core
-from waymaker_core.message import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
-from waymaker_core.outcomes import OK, Answer, Outcome, Refusal, RefusedError, Status, invalid, resource_exhausted
-from waymaker_core.store.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
-from waymaker_core.types import Principal
+from waymaker_core.api import requests as core
+from waymaker_core.model.message_codec import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
+from waymaker_core.model.result_codes import (
+    OK,
+    Answer,
+    Outcome,
+    Refusal,
+    RefusedError,
+    Status,
+    invalid,
+    resource_exhausted,
+)
+from waymaker_core.model.types import Principal
+from waymaker_core.storage.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_proto import admin_pb2
 
 SERVICE: Final = "waymaker.admin.WaymakerAdminService"

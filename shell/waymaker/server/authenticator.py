@@ -11,7 +11,7 @@ import grpc
 
 from waymaker.server.statuses import UNAUTHENTICATED, abort
 from waymaker.server.tokens import Tokens
-from waymaker_core.types import ANYONE, Principal
+from waymaker_core.model.types import ANYONE, Principal
 
 
 class Authenticator:

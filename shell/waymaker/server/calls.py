@@ -28,9 +28,9 @@ from waymaker.server.statuses import (
     metadata_of,
     next_trailer,
 )
-from waymaker_core.outcomes import CodeError, Refusal, RefusedError, invalid
-from waymaker_core.requests import Messages, Request
-from waymaker_core.types import Principal
+from waymaker_core.api.requests import Messages, Request
+from waymaker_core.model.result_codes import CodeError, Refusal, RefusedError, invalid
+from waymaker_core.model.types import Principal
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[bytes, bytes]

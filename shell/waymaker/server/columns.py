@@ -13,10 +13,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_headers, payload_field, read_varint, subject_field, varint
-from waymaker_core.outcomes import Refusal, RefusedError, invalid, resource_exhausted
-from waymaker_core.requests import Ack, AckKind, Publish
+from waymaker_core.api.requests import Ack, AckKind, Publish
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_headers, payload_field, read_varint, subject_field, varint
+from waymaker_core.model.result_codes import Refusal, RefusedError, invalid, resource_exhausted
 from waymaker_proto import pipeline_pb2 as pipe
 
 _HEADERS_SLACK_BYTES = 16 << 10

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from waymaker import environment as variables
 from waymaker_core.consumer.config import MAX_DELIVER_MAX
-from waymaker_core.limits import KIB, MIB, Limits
+from waymaker_core.model.limits import KIB, MIB, Limits
 
 LIMITS_TABLE: Final = "limits"
 UNLIMITED: Final = "unlimited"

@@ -6,9 +6,9 @@ what the core's types cannot even hold is refused on the spot.
 
 from __future__ import annotations
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.outcomes import INVALID_CONFIG, CodeError, Refusal, RefusedError, Status
-from waymaker_core.requests import ConsumerInfo, StreamInfo, UpdateStream
+from waymaker_core.api.requests import ConsumerInfo, StreamInfo, UpdateStream
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError, Refusal, RefusedError, Status
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 

@@ -24,12 +24,12 @@ import structlog
 
 from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.incidents import internal_error, logged
-from waymaker_core.disk import DiskFailure, FailureKind, SyncFile
-from waymaker_core.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
-from waymaker_core.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
-from waymaker_core.outcomes import Answer, Outcome, Refusal, Status
-from waymaker_core.requests import Messages, Request
-from waymaker_core.types import ANYONE, Now, Principal, Token
+from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.requests import Messages, Request
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncFile
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
+from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
 INLINE_SYNC_MAX_S = 0.001
 """A disk slower than this is never waited for on the loop itself."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 
-from waymaker_core.message import read_varint
+from waymaker_core.model.message_codec import read_varint
 from waymaker_proto import pipeline_pb2, waymaker_streams_pb2
 
 WALKED_BYTES_MIN: Final = 16 << 10

@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from waymaker.server.logs import lost
-from waymaker_core.outcomes import Outcome, Refusal, Status
-from waymaker_core.types import Principal
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.types import Principal
 
 log = structlog.get_logger("waymaker.server")
 

@@ -18,8 +18,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from waymaker.server.logs import lost
+from waymaker_core.api.requests import ConsumerInfo, StreamStats
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
-from waymaker_core.requests import ConsumerInfo, StreamStats
 
 SERIES_MAX: Final = 5_000
 """Streams, and consumers, that a scrape lists one by one."""

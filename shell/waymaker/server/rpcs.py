@@ -23,10 +23,10 @@ from waymaker.server.convert import (
     update_request,
 )
 from waymaker.server.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
-from waymaker_core import requests as core
-from waymaker_core.limits import Limits
-from waymaker_core.message import encode_body, varint
-from waymaker_core.outcomes import OK, Answer, CodeError, invalid
+from waymaker_core.api import requests as core
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import encode_body, varint
+from waymaker_core.model.result_codes import OK, Answer, CodeError, invalid
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 SERVICE: Final = "waymaker.streams.WaymakerStreamsService"

@@ -28,11 +28,11 @@ from waymaker.server.listen import StartError
 from waymaker.server.logs import configure_logs
 from waymaker.server.server import Listeners, Server
 from waymaker.server.tokens import Tokens, TokensError
-from waymaker_core.disk import DiskFailure, DiskOp
-from waymaker_core.effects import Halt
+from waymaker_core.api.effects import Halt
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.types import Now
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_core.store.errors import StoreRefused
-from waymaker_core.types import Now
+from waymaker_core.storage.errors import StoreRefused
 
 EXIT_DRAINED: Final = 0
 EXIT_UNFINISHED: Final = 1

@@ -29,7 +29,7 @@ from waymaker.server.rpcs import LATER, SERVICE, Serving
 from waymaker.server.session import Sessions
 from waymaker.server.streaming import Streaming
 from waymaker.server.tokens import Tokens
-from waymaker_core.effects import Halt
+from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
 
 PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from waymaker.disk.store import Bodies
 from waymaker.server import session_wire as wire
@@ -28,14 +27,14 @@ from waymaker.server.calls import Context, SessionCall
 from waymaker.server.columns import ack_request, publish_request, spans
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.engine import Engine
-from waymaker.server.guard import parse_frame
 from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
+from waymaker.server.session_wire import _parsed
 from waymaker.server.statuses import NOT_OFFERED, abort
-from waymaker_core import requests as core
-from waymaker_core.effects import End, Event
-from waymaker_core.limits import Limits
-from waymaker_core.outcomes import (
+from waymaker_core.api import requests as core
+from waymaker_core.api.effects import End, Event
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.result_codes import (
     OK,
     Answer,
     CodeError,
@@ -46,15 +45,12 @@ from waymaker_core.outcomes import (
     invalid,
     resource_exhausted,
 )
-from waymaker_core.requests import Messages
-from waymaker_core.types import Principal, Token
+from waymaker_core.model.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
 
 VERSION: Final = 1
 HELLO_S: Final = 10.0
 """How long a session may take to begin."""
-FRAME_ITEMS_MAX: Final = 10_000
-"""Calls, batches and the like in one frame."""
 OPEN_MAX: Final = 4_096
 """Unanswered items at which reading pauses."""
 LARGE_RESPONSES_OPEN_MAX: Final = 4
@@ -72,17 +68,6 @@ _FRAME_TARGET_BYTES: Final = 1 << 20
 _SLICE_MESSAGES: Final = 4_096
 _SLICE_BYTES_MIN: Final = 64 << 10
 _CREDIT_MAX: Final = 1 << 40
-
-
-def _parsed(data: bytes, limits: Limits) -> Any:
-    """A client's frame. Raises `RefusedError`."""
-    try:
-        frame = parse_frame(data, FRAME_ITEMS_MAX, max(limits.publish_batch_max, limits.ack_batch_max))
-    except (DecodeError, ValueError):
-        raise invalid("a frame that is not valid") from None
-    if frame is None:
-        raise resource_exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame, or batches of too many parts")
-    return frame
 
 
 class Sessions:

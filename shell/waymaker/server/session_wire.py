@@ -10,12 +10,22 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
 
 from waymaker.disk.store import Bodies
-from waymaker_core.message import varint
-from waymaker_core.outcomes import OK, Answer, Refusal
-from waymaker_core.requests import Messages, Published
+from waymaker.server.guard import parse_frame
+from waymaker_core.api.requests import Messages, Published
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.message_codec import varint
+from waymaker_core.model.result_codes import (
+    OK,
+    Answer,
+    Refusal,
+    invalid,
+    resource_exhausted,
+)
 from waymaker_proto import pipeline_pb2 as pipe
 
 assert sys.byteorder == "little", "columns are sent as they lie in memory"
@@ -175,3 +185,18 @@ def _fixed(tag: bytes, column: array[int], width: int) -> bytes:
     assert column.itemsize == width
     data = column.tobytes()
     return tag + varint(len(data)) + data
+
+
+FRAME_ITEMS_MAX: Final = 10_000
+"""Calls, batches and the like in one frame."""
+
+
+def _parsed(data: bytes, limits: Limits) -> Any:
+    """A client's frame. Raises `RefusedError`."""
+    try:
+        frame = parse_frame(data, FRAME_ITEMS_MAX, max(limits.publish_batch_max, limits.ack_batch_max))
+    except (DecodeError, ValueError):
+        raise invalid("a frame that is not valid") from None
+    if frame is None:
+        raise resource_exhausted(f"more than {FRAME_ITEMS_MAX} items in a frame, or batches of too many parts")
+    return frame

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import grpc
 
 from waymaker.server.rpcs import Metadata
-from waymaker_core.outcomes import Refusal, RefusedError, Status, invalid
+from waymaker_core.model.result_codes import Refusal, RefusedError, Status, invalid
 
 OUTCOME_TRAILER: Final = "wmkr-outcome"
 CODE_TRAILER: Final = "wmkr-code"

@@ -20,11 +20,11 @@ from waymaker.server.engine import Engine
 from waymaker.server.incidents import internal_error
 from waymaker.server.rpcs import Serving
 from waymaker.server.statuses import INCARNATION_METADATA, abort
-from waymaker_core.effects import End, Event, EventKind
-from waymaker_core.message import varint
-from waymaker_core.outcomes import Refusal, Status, invalid
-from waymaker_core.requests import Messages, Request, Subscribe, WatchStreams
-from waymaker_core.types import Principal
+from waymaker_core.api.effects import End, Event, EventKind
+from waymaker_core.api.requests import Messages, Request, Subscribe, WatchStreams
+from waymaker_core.model.message_codec import varint
+from waymaker_core.model.result_codes import Refusal, Status, invalid
+from waymaker_core.model.types import Principal
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 _WINDOW_BYTES: Final = 1 << 20

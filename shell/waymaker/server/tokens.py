@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from waymaker_core.types import Principal
+from waymaker_core.model.types import Principal
 
 TOKEN_PREFIX: Final = "wmk_"
 _HASH_PREFIX: Final = "sha256:"

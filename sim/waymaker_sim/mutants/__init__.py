@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from waymaker_sim.mutants.archives import ARCHIVES
-from waymaker_sim.mutants.catalogue import CATALOG
+from waymaker_sim.mutants.catalog import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.interval_sync import LATE_SYNCS

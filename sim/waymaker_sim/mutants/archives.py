@@ -8,8 +8,8 @@ import waymaker_core.node.opening as opening
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.stream.state import StreamState
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
-from waymaker_sim.swarm import Plan
 
 
 def _archives(plan: Plan) -> bool:

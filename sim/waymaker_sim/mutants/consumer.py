@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import waymaker_core.consumer.consumers as consumers
-import waymaker_core.consumer.dispatch as taking
-import waymaker_core.consumer.pending as pending
+import waymaker_core.consumer.delivery.dispatch as taking
+import waymaker_core.consumer.pending.pending as pending
 import waymaker_core.consumer.registry as registry
-from waymaker_core.configs import DeliveryPolicy
 from waymaker_core.consumer.answers import AckDecision
-from waymaker_core.consumer.claims import Claims
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.inactivity import Inactivity
-from waymaker_core.consumer.pending import Pending
+from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.consumer.registry import ConsumerRegistry
-from waymaker_core.limits import U64_MAX
+from waymaker_core.consumer.work_queue.claims import Claims
+from waymaker_core.model.config import DeliveryPolicy
+from waymaker_core.model.limits import U64_MAX
+from waymaker_core.model.records import AckRecord, ConsumerCreated, DeliveredRecord, DropRecord
+from waymaker_core.model.types import ConsumerId, Now
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.inactive import Inactive
-from waymaker_core.node.subscriptions import Subscriptions
-from waymaker_core.records import AckRecord, ConsumerCreated, DeliveredRecord, DropRecord
+from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.maintenance.inactive import Inactive
 from waymaker_core.stream.stream import Stream
-from waymaker_core.types import ConsumerId, Now
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
-from waymaker_sim.swarm import Plan
 
 LONG_NS = 3_000_000_000
 

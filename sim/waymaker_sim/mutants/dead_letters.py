@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import waymaker_core.consumer.dead_letter as dead_letter
-import waymaker_core.node.deliveries as deliveries
-from waymaker_core.consumer.dead_letter import DeadLetterBuilder
+import waymaker_core.consumer.dead_letter.letter as dead_letter
+import waymaker_core.node.delivery.expiry as deliveries
+from waymaker_core.consumer.dead_letter.letter import DeadLetterBuilder
 from waymaker_core.consumer.group import Group
-from waymaker_core.records import DropRecord
+from waymaker_core.model.records import DropRecord
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.mutants.planting import Mutant, giving
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import waymaker_core.node.commits as commits
-from waymaker_core.node.checkpoints import Checkpoints
-from waymaker_core.node.commits import Commits
-from waymaker_core.records import ConsumerCreated
-from waymaker_core.store.journal import Journal
+import waymaker_core.node.group_commit as commits
+from waymaker_core.model.records import ConsumerCreated
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.stream.state import StreamState
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
-from waymaker_sim.swarm import Plan
 
 
 def _losing(plan: Plan) -> bool:

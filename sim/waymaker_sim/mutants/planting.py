@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from waymaker_sim.swarm import Plan
+from waymaker_sim.machine.swarm import Plan
 
 Make = Callable[[Any], Any]
 """From the original to what stands in its place."""

@@ -7,21 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 import waymaker_core.stream.admission as admission
-import waymaker_core.stream.bounds as bounds
 import waymaker_core.stream.projection as projection
-import waymaker_core.stream.retention as retention
+import waymaker_core.stream.retention.decisions as retention
+import waymaker_core.stream.retention.limits as bounds
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.registry import ConsumerRegistry
-from waymaker_core.node.retention import Retention
-from waymaker_core.node.streams import Streams
+from waymaker_core.node.handlers.streams import Streams
+from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream.answers import UpdateDecision
+from waymaker_core.stream.blocks.subject_caps import SubjectCaps
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
-from waymaker_core.stream.subject_caps import SubjectCaps
-from waymaker_sim.events import MS
+from waymaker_sim.kernel.events import MS
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
-from waymaker_sim.swarm import Plan
 
 
 def _dropping_what_is_staged(original: Any) -> Any:

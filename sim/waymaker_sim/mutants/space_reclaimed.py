@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from waymaker_core.node.checkpoints import Checkpoints
-from waymaker_core.node.garbage import Garbage
-from waymaker_core.node.reserve import Reserve
-from waymaker_core.node.shared_block_files import SharedBlockFiles
-from waymaker_core.node.state import NodeState
-from waymaker_core.store.journal import Journal
-from waymaker_core.stream import relocation as moves
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.checkpoint.reserve import Reserve
+from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.file_gc import Garbage
+from waymaker_core.storage.journal.writer import Journal
+from waymaker_core.stream.relocation import relocation as moves
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import waymaker_core.node.checkpoints as checkpoints
-import waymaker_core.store.journal as journal
-import waymaker_core.store.journal_reader as journal_reader
-import waymaker_core.store.recovery as recovery
-from waymaker_core.disk import FailureKind, SyncDir, SyncFile, Write
-from waymaker_core.limits import KIB
-from waymaker_core.node.checkpoints import Checkpoints
-from waymaker_core.node.commits import Commits
-from waymaker_core.node.relocations import RelocationBatch
+import waymaker_core.node.checkpoint.checkpoints as checkpoints
+import waymaker_core.storage.journal.reader as journal_reader
+import waymaker_core.storage.journal.writer as journal
+import waymaker_core.storage.recovery.recovery as recovery
+from waymaker_core.model.disk_ops import FailureKind, SyncDir, SyncFile, Write
+from waymaker_core.model.limits import KIB
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.checkpoint.relocations import RelocationBatch
+from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.timers import Timer
-from waymaker_core.store.checkpoint import CheckpointWriter
-from waymaker_core.store.journal import Journal
-from waymaker_core.store.journal_reader import JournalReader
-from waymaker_core.store.manifest import encode_manifest
-from waymaker_sim.events import MS
+from waymaker_core.storage.checkpoint.writer import CheckpointWriter
+from waymaker_core.storage.journal.reader import JournalReader
+from waymaker_core.storage.journal.writer import Journal
+from waymaker_core.storage.manifest import encode_manifest
+from waymaker_sim.kernel.events import MS
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving
-from waymaker_sim.swarm import Plan
 
 
 def _torn(plan: Plan) -> bool:

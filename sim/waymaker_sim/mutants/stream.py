@@ -6,20 +6,20 @@ from typing import Any
 
 import waymaker_core.stream.admission as admission
 import waymaker_core.stream.reads as reads
-import waymaker_core.stream.relocation as moves
+import waymaker_core.stream.relocation.relocation as moves
 import waymaker_core.stream.snapshot as snapshot
-from waymaker_core.limits import KIB
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.limits import KIB
+from waymaker_core.model.subjects import Pattern, SubjectFilter
 from waymaker_core.node.calls import Calls
-from waymaker_core.node.indexes import Indexes
-from waymaker_core.node.publishing import Publishing
-from waymaker_core.requests import Messages
+from waymaker_core.node.handlers.publish import Publishing
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
-from waymaker_core.stream.subject_table import SubjectTable
-from waymaker_core.subjects import Pattern, SubjectFilter
-from waymaker_sim.events import MS
+from waymaker_sim.kernel.events import MS
+from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
-from waymaker_sim.swarm import Plan
 
 
 def _restarted_in_blocks(plan: Plan) -> bool:

@@ -121,9 +121,9 @@ def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
     """One run: the check, the detail and the digest. What the simulator itself stumbles over counts as noticed."""
     try:
         with _limit(cpu_seconds):
-            from waymaker_sim.digest import Digest
-            from waymaker_sim.run import run_tape
-            from waymaker_sim.tape import Tape
+            from waymaker_sim.kernel.digest import Digest
+            from waymaker_sim.kernel.tape import Tape
+            from waymaker_sim.world.run import run_tape
 
             report = run_tape(Tape(seed), Digest())
     except OutOfTime:

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from waymaker_sim.mutants.gate import turns
+from waymaker_sim.kernel.tape import Tape
+from waymaker_sim.machine.swarm import draw_plan
 from waymaker_sim.mutation.child import Order
 from waymaker_sim.mutation.drawing import Drawn
-from waymaker_sim.swarm import draw_plan
-from waymaker_sim.tape import Tape
+from waymaker_sim.search.gate import turns
 
 TURNS_MAX = 4_000
 """Larger worlds are left out: many small ones find more in the same time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from waymaker_sim.client_view import ClientView, StreamName
+from waymaker_sim.clients.client_view import ClientView, StreamName
 
 PATHS = re.compile(r"(?:journal|blocks|tails|checkpoints|memory)/[\w./-]*\w|MANIFEST(?:\.new)?")
 NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)|\((\d+), \d+\)")

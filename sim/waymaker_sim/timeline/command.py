@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from waymaker_sim.cases import CaseRefused, from_text
+from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.mutants import MUTANTS
-from waymaker_sim.tape import Tape
+from waymaker_sim.search.cases import CaseRefused, from_text
 from waymaker_sim.timeline.page import page
 from waymaker_sim.timeline.selection import select
 from waymaker_sim.timeline.text import tell, told_of

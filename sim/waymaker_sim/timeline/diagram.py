@@ -10,8 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from waymaker_core.disk import SyncDir, SyncFile
-from waymaker_core.requests import Ack, Fetch, Publish, Subscribe
+from waymaker_core.api.requests import Ack, Fetch, Publish, Subscribe
+from waymaker_core.model.disk_ops import SyncDir, SyncFile
 from waymaker_sim.timeline.drawing import Drawing
 from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.selection import CHANGING, CONSUMER_CHANGES, STOPS, STREAM_CHANGES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from waymaker_core.requests import Publish
-from waymaker_sim.events import SECOND
+from waymaker_core.api.requests import Publish
+from waymaker_sim.kernel.events import SECOND
 from waymaker_sim.timeline.diagram import states
 from waymaker_sim.timeline.record import Kind, Moment
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from waymaker_core.limits import KIB
-from waymaker_sim.disk import DiskFaults
-from waymaker_sim.events import SECOND
-from waymaker_sim.swarm import ORDINARY, Plan
+from waymaker_core.model.limits import KIB
+from waymaker_sim.kernel.events import SECOND
+from waymaker_sim.machine.disk import DiskFaults
+from waymaker_sim.machine.swarm import ORDINARY, Plan
 from waymaker_sim.timeline.words import duration
 
 FAULTS = {

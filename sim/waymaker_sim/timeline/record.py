@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from waymaker_core.disk import DiskOp
-from waymaker_core.requests import Request
+from waymaker_core.api.requests import Request
+from waymaker_core.model.disk_ops import DiskOp
 
 
 class Kind(Enum):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from waymaker_core.disk import DiskFailure, DiskOp
-from waymaker_core.effects import Effect, End, Event, Halt, Job, Lane, Log
-from waymaker_core.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
-from waymaker_core.outcomes import Answer, Refusal
-from waymaker_core.requests import Ack, Publish, Published, Request, StreamInfo
-from waymaker_core.types import JobId, Now, Token
-from waymaker_sim.client_view import Ask
-from waymaker_sim.process import Caller, Process, ReceivedMessage, State, StepId
-from waymaker_sim.tape import Track
+from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log
+from waymaker_core.api.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.api.requests import Ack, Publish, Published, Request, StreamInfo
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import JobId, Now, Token
+from waymaker_sim.clients.client_view import Ask
+from waymaker_sim.clients.watcher import Watch
+from waymaker_sim.clients.worker import Subscription
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.process import Caller, Process, ReceivedMessage, State, StepId
 from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.words import (
     duration,
@@ -24,9 +26,7 @@ from waymaker_sim.timeline.words import (
     tell_ops,
     tell_request,
 )
-from waymaker_sim.watcher import Watch
-from waymaker_sim.worker import Subscription
-from waymaker_sim.world import World
+from waymaker_sim.world.world import World
 
 NAMELESS = {"Administrator": "administrator", "PatientAsker": "audit"}
 """Clients whose callers are functions inside one of their methods."""

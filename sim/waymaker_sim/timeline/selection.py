@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from waymaker_core.disk import DiskOp, Rename
-from waymaker_core.requests import (
+from waymaker_core.api.requests import (
     Ack,
     CreateConsumer,
     CreateStream,
@@ -27,7 +26,8 @@ from waymaker_core.requests import (
     UpdateStream,
     WatchStreams,
 )
-from waymaker_core.store.paths import MANIFEST
+from waymaker_core.model.disk_ops import DiskOp, Rename
+from waymaker_core.storage.paths import MANIFEST
 from waymaker_sim.timeline.about import About
 from waymaker_sim.timeline.record import Kind, Moment, Work
 from waymaker_sim.timeline.timeline import Timeline

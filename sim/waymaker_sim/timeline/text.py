@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from waymaker_sim.events import SECOND
+from waymaker_sim.kernel.events import SECOND
 from waymaker_sim.timeline.record import Kind, Moment
 from waymaker_sim.timeline.timeline import Timeline
 from waymaker_sim.timeline.words import brief_request, duration, printable, seconds

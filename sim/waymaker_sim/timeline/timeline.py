@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waymaker_sim.checks import CHECKS
-from waymaker_sim.run import Report, run_tape
-from waymaker_sim.tape import Tape
+from waymaker_sim.kernel.checks import CHECKS
+from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.timeline.about import About, find_subjects
 from waymaker_sim.timeline.plan import tell_plan
 from waymaker_sim.timeline.record import Moment
 from waymaker_sim.timeline.recorder import Recorder
-from waymaker_sim.world import World
+from waymaker_sim.world.run import Report, run_tape
+from waymaker_sim.world.world import World
 
 
 @dataclass(slots=True)

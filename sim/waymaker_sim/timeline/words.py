@@ -4,22 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from waymaker_core.configs import ConsumerConfig, DeliveryPolicy, StreamConfig
-from waymaker_core.disk import (
-    CopyChunks,
-    CreateFile,
-    Delete,
-    DiskOp,
-    ListDir,
-    Read,
-    ReadChunk,
-    Rename,
-    SyncDir,
-    SyncFile,
-    Write,
-)
-from waymaker_core.outcomes import Answer, Outcome, Refusal
-from waymaker_core.requests import (
+from waymaker_core.api.requests import (
     Ack,
     ConsumerInfo,
     CreateConsumer,
@@ -37,8 +22,23 @@ from waymaker_core.requests import (
     Subscribe,
     UpdateStream,
 )
-from waymaker_sim.events import MS, SECOND
-from waymaker_sim.process import ReceivedMessage
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, StreamConfig
+from waymaker_core.model.disk_ops import (
+    CopyChunks,
+    CreateFile,
+    Delete,
+    DiskOp,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal
+from waymaker_sim.kernel.events import MS, SECOND
+from waymaker_sim.machine.process import ReceivedMessage
 
 NAMED_MAX = 6
 """So many subjects, sequences or names are listed one by one; the rest is counted."""

@@ -1,0 +1,80 @@
+"""Who may do what: the one hook that sees every call before anything else does.
+
+A hook is a pure function of principal, action and stream name. It answers None to admit or the refusal to send. It must not
+look at state: a name that does not exist is as forbidden as one that does, so that refusals tell nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from waymaker_core.api import requests as rq
+from waymaker_core.model.result_codes import Refusal, Status
+from waymaker_core.model.types import Principal
+
+
+class Action(Enum):
+    """What a call needs to be allowed."""
+
+    READ = "read"
+    """See names, settings, figures and messages."""
+    PUBLISH = "publish"
+    """Append messages."""
+    CONSUME = "consume"
+    """Take deliveries and say what became of them."""
+    MANAGE = "manage"
+    """Create, change and delete streams and consumers, import archives."""
+
+
+ACTIONS: dict[type[rq.Request], Action] = {
+    rq.Publish: Action.PUBLISH,
+    rq.Fetch: Action.CONSUME,
+    rq.Ack: Action.CONSUME,
+    rq.Subscribe: Action.CONSUME,
+    rq.WatchStreams: Action.READ,
+    rq.ReadLatest: Action.READ,
+    rq.ListSubjects: Action.READ,
+    rq.ScanSubject: Action.READ,
+    rq.ReadRange: Action.READ,
+    rq.CreateStream: Action.MANAGE,
+    rq.DeleteStream: Action.MANAGE,
+    rq.GetStreamInfo: Action.READ,
+    rq.ListStreams: Action.READ,
+    rq.UpdateStream: Action.MANAGE,
+    rq.CreateConsumer: Action.MANAGE,
+    rq.DeleteConsumer: Action.MANAGE,
+    rq.ListConsumers: Action.READ,
+    rq.GetConsumerInfo: Action.READ,
+    rq.ExportStream: Action.READ,
+    rq.ImportBegin: Action.MANAGE,
+    rq.ImportBatch: Action.MANAGE,
+    rq.ImportEnd: Action.MANAGE,
+}
+"""Every request's action; a request that is missing here is a bug that a test finds."""
+
+Authorize = Callable[[Principal, Action, str], Refusal | None]
+"""(principal, action, stream name or "") -> None to admit, else the refusal."""
+
+
+def stream_of(request: rq.Request) -> str:
+    """The name of the stream a request is about, or "" where it is about none or all."""
+    match request:
+        case rq.CreateStream():
+            return request.config.name
+        case rq.DeleteStream() | rq.GetStreamInfo() | rq.UpdateStream() | rq.ExportStream() | rq.ImportBegin():
+            return request.name
+        case rq.WatchStreams() | rq.ListStreams() | rq.ImportBatch() | rq.ImportEnd():
+            return ""
+        case _:
+            return request.stream
+
+
+def allow_known_accounts(principal: Principal, action: Action, stream: str) -> Refusal | None:
+    """Admit everybody in the one account that exists, nobody else."""
+    if principal.account == "":
+        return None
+    return Refusal(
+        Status.PERMISSION_DENIED,
+        f"account {principal.account!r} may not {action.value} here: only the default account exists",
+    )

@@ -1,0 +1,119 @@
+"""Everything a node can want done. The mirror of `inputs`: each docstring names the input that answers it.
+
+Effects of one step are performed in order. A `Reply` or `Deliver` is only emitted when what it rests on is durable, so an
+executor may perform it at once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.disk_ops import DiskOp
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import JobId, Token
+
+
+class Lane(Enum):
+    """Jobs of one lane run in order, one at a time; lanes run side by side. Reads do not wait for one another.
+
+    What a job on the READ lane, a `Reply` or a `Deliver` is to read stays where it is until it was read: the renames and
+    deletions of later effects wait for it.
+    """
+
+    JOURNAL = 1
+    BACKGROUND = 2
+    READ = 3
+
+
+class Job:
+    """Disk operations, in order. Answered by `JobDone` or `JobFailed`."""
+
+    __slots__ = ("id", "lane", "ops")
+
+    def __init__(self, id_: JobId, lane: Lane, ops: list[DiskOp]) -> None:
+        self.id = id_
+        self.lane = lane
+        self.ops = ops
+
+    def __repr__(self) -> str:
+        return f"Job({self.id}, {self.lane.name}, {[type(op).__name__ for op in self.ops]})"
+
+
+class Reply:
+    """The one answer to a `Call`. A value of type `Messages` is read first; if that fails, `Unreadable` comes back."""
+
+    __slots__ = ("token", "answer")
+
+    def __init__(self, token: Token, answer: Answer | Refusal) -> None:
+        self.token = token
+        self.answer = answer
+
+
+class Deliver:
+    """Messages for a subscription, within its credit. `Unreadable` comes back if they cannot be read."""
+
+    __slots__ = ("token", "messages")
+
+    def __init__(self, token: Token, messages: Messages) -> None:
+        self.token = token
+        self.messages = messages
+
+
+class EventKind(Enum):
+    """What a watcher is told of; values are the contract's."""
+
+    STREAM_CREATED = 1
+    STREAM_DELETED = 2
+    STREAM_UPDATED = 3
+    CONSUMER_CREATED = 4
+    CONSUMER_DELETED = 5
+
+
+class Event:
+    """One change for a watcher, within its credit. `lagged` counts the events it missed before this one."""
+
+    __slots__ = ("token", "kind", "stream", "consumer", "wall_ms", "lagged")
+
+    def __init__(self, token: Token, kind: EventKind, stream: str, consumer: str, wall_ms: int, lagged: int) -> None:
+        self.token = token
+        self.kind = kind
+        self.stream = stream
+        self.consumer = consumer
+        self.wall_ms = wall_ms
+        self.lagged = lagged
+
+
+class End:
+    """A subscription or watch is over: `reason` is the contract's word, or `refusal` says what went wrong."""
+
+    __slots__ = ("token", "reason", "refusal")
+
+    def __init__(self, token: Token, reason: str, refusal: Refusal | None = None) -> None:
+        self.token = token
+        self.reason = reason
+        self.refusal = refusal
+
+
+class Log:
+    """Something an operator should read: `event` is a stable name, `fields` plain values."""
+
+    __slots__ = ("level", "event", "fields")
+
+    def __init__(self, level: str, event: str, fields: dict[str, str | int | bool]) -> None:
+        self.level = level
+        self.event = event
+        self.fields = fields
+
+
+class Halt:
+    """Nothing more will be done: drained (`clean`), or durability can no longer be promised."""
+
+    __slots__ = ("reason", "clean")
+
+    def __init__(self, reason: str, clean: bool) -> None:
+        self.reason = reason
+        self.clean = clean
+
+
+Effect = Job | Reply | Deliver | Event | End | Log | Halt

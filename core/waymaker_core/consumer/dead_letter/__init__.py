@@ -1,0 +1,1 @@
+"""What becomes of messages whose attempts are exhausted: dropped, with a dead letter where one is wanted."""

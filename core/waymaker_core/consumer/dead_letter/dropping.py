@@ -1,0 +1,168 @@
+"""Giving messages up: from the last failed attempt to the record that drops them, with their dead letters if there are any.
+
+Two halves, because bodies have to be read in between: `hand_out` says which messages and where they lie, `drop`
+decides with the bodies at hand. In between the messages are nobody's; who acks one of them still wins. Drop, dead letters
+and, on a work queue, the originals' end are one record, so that each happens exactly once or not at all.
+
+Nothing is dropped without a trace: no record removes a dead letter that it writes (many of them may have to become several
+records), and a message whose dead letter could not stay is kept, for as long as that is so.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+
+from waymaker_core.api.requests import Messages
+from waymaker_core.consumer.answers import ExhaustedMessages
+from waymaker_core.consumer.dead_letter.letter import DeadLetterBuilder
+from waymaker_core.consumer.delivery.dispatch import within
+from waymaker_core.consumer.group import Found, Group
+from waymaker_core.consumer.pending.batch import Part
+from waymaker_core.consumer.pending.states import Event, State
+from waymaker_core.consumer.stream_view import Source
+from waymaker_core.model.config import Retention
+from waymaker_core.model.records import DropRecord
+from waymaker_core.stream.answers import CopyDecision, Displaced
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
+
+
+def begin_dead_lettering(group: Group, source: Source, max_messages: int, byte_max: int) -> ExhaustedMessages | None:
+    """Spent messages of a group, at least one if there is any. Raises `NeedBlocks` before any change."""
+    parts = group.pending.exhausted(max_messages)
+    if not parts:
+        return None
+    seqs, counts = _columns(parts)
+    messages: Messages | None = None
+    if group.config.dead_letter_subject:
+        whole = source.messages_at(seqs, counts)
+        assert whole.count == len(seqs), "what left the stream is not out"
+        if whole.byte_count > byte_max and len(parts) > 1:
+            # Not by sequence across batches, lest what was given back comes before what waits.
+            seqs, counts = _columns(parts[:1])
+            whole = source.messages_at(seqs, counts)
+        messages = within(whole, byte_max)
+        del seqs[messages.count :], counts[messages.count :]
+    group.pending.happen(group.pending.find_parts(seqs), Event.DROP_BEGUN)
+    return ExhaustedMessages(group.id, array("Q", seqs), array("I", counts), messages)
+
+
+def without_attempts(parts: list[Part]) -> list[int]:
+    """The sequences, ascending, of what is out and has had its last attempt."""
+    seqs = [
+        seq
+        for batch, mask in parts
+        if batch.state is State.EXHAUSTED or batch.state is State.DROPPING
+        for seq in batch.seqs_of(mask & batch.bits)
+    ]
+    return sorted(dict.fromkeys(seqs))
+
+
+def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
+    """Sequences, ascending, and delivery counts of some messages."""
+    entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
+    return [seq for seq, _ in entries], [count for _, count in entries]
+
+
+def abort_dead_lettering(group: Group, exhausted: ExhaustedMessages) -> None:
+    """The drop could not go on: what is left of it will be handed out again."""
+    group.pending.happen(group.pending.find_parts(exhausted.seqs.tolist()), Event.DROP_ABORTED)
+
+
+def drop(
+    group: Group,
+    members: list[int],
+    exhausted: ExhaustedMessages,
+    bodies: Sequence[bytes] | None,
+    source: Source,
+    wall_ms: int,
+    readers: Iterable[Group],
+) -> list[tuple[DropRecord, list[bytes]]]:
+    """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id.
+
+    `readers`: the groups of the stream; by interest no dead letter stays that none of them asks for.
+    """
+    parts = [part for part in group.pending.find_parts(exhausted.seqs.tolist()) if part[0].state is State.DROPPING]
+    member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
+    left = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
+    if bodies is None:
+        return _decided(group, member, sorted(left), [], None)
+    builder = DeadLetterBuilder(
+        source.config.name,
+        group.members[member].config.name,
+        group.config.deliver_group,
+        [each.config.name for each in group.members.values()],
+        group.config.dead_letter_subject,
+    )
+    lettered: list[int] = []
+    letters: list[bytes] = []
+    dropped: list[int] = []
+    for seq, count, body in zip(exhausted.seqs, exhausted.counts, bodies, strict=True):
+        if seq in left:
+            letter = builder.letter(seq, count, body)
+            if letter is None:
+                dropped.append(seq)
+            else:
+                lettered.append(seq)
+                letters.append(letter)
+    burial = _Burial(group, member, source, builder.subject, wall_ms)
+    if source.config.retention is not Retention.INTEREST or any(_asks_for(each, builder.subject) for each in readers):
+        burial.bury(lettered, letters)
+    decided = [*burial.decided, *_decided(group, member, dropped, [], None)]
+    kept = group.pending.happen(
+        [part for part in group.pending.find_parts(lettered) if part[0].state is State.DROPPING], Event.DROP_ABORTED
+    )
+    exhausted.kept = sum(mask.bit_count() for _, mask in kept)
+    return decided
+
+
+def _asks_for(group: Group, subject: str) -> bool:
+    return group.pattern is None or group.pattern.matches(subject)
+
+
+class _Burial:
+    """Records of dead letters, as they are decided."""
+
+    __slots__ = ("group", "member", "source", "subject", "wall_ms", "decided")
+
+    def __init__(self, group: Group, member: int, source: Source, subject: str, wall_ms: int) -> None:
+        self.group = group
+        self.member = member
+        self.source = source
+        self.subject = subject
+        self.wall_ms = wall_ms
+        self.decided: list[tuple[DropRecord, list[bytes]]] = []
+
+    def bury(self, seqs: list[int], letters: list[bytes]) -> None:
+        """Decide one record for all, or several where the letters would push each other out; what cannot stay is left.
+
+        `NeedBlocks` as long as nothing is staged.
+        """
+        if not seqs:
+            return
+        queue = self.source.config.retention is Retention.WORK_QUEUE
+        try:
+            copies = self.source.decide_copies(self.subject, seqs, letters, self.wall_ms, queue)
+        except Displaced:
+            half = len(seqs) // 2
+            if half:
+                self.bury(seqs[:half], letters[:half])
+                self.bury(seqs[half:], letters[half:])
+        except NeedBlocks:
+            if not self.decided:
+                raise
+        else:
+            self.decided += _decided(self.group, self.member, seqs, letters, copies)
+
+
+def _decided(
+    group: Group, member: int, seqs: list[int], letters: list[bytes], decision: CopyDecision | None
+) -> list[tuple[DropRecord, list[bytes]]]:
+    if not seqs:
+        return []
+    parts: list[Part] = group.pending.find_parts(seqs)
+    record = DropRecord(member, array("Q", seqs), None)
+    if decision is not None:
+        record = DropRecord(member, array("Q", seqs), decision.copies, decision.drop_seqs, decision.drop_sizes)
+    group.stage_done(Found(parts, [], len(seqs)), record)
+    return [(record, letters)]

@@ -1,0 +1,89 @@
+"""Deliveries to one reader of which it is not known yet that they reached the program, in the order in which they left.
+
+A reader reports how many it has dealt with, counted from the first. It must never hold more than a reader may leave
+unreported; what it costs is one entry for each stretch of consecutive sequences.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from waymaker_core.api.requests import Messages
+
+
+class Sent:
+    """Messages with consecutive sequences that left in one delivery."""
+
+    __slots__ = ("dispatch_id", "first", "count", "place")
+
+    def __init__(self, dispatch_id: int, first: int, count: int, place: int = 0) -> None:
+        """`place`: how many messages left before it."""
+        self.place = place
+        self.dispatch_id = dispatch_id
+        self.first = first
+        self.count = count
+
+    @property
+    def seqs(self) -> list[int]:
+        """Its sequences, ascending."""
+        return list(range(self.first, self.first + self.count))
+
+
+class Unreported:
+    """What left for one reader and was not reported, oldest first."""
+
+    __slots__ = ("left", "reported", "_runs")
+
+    def __init__(self) -> None:
+        self.left = 0
+        """Messages that left so far."""
+        self.reported = 0
+        """Those of them that were reported, or given back."""
+        self._runs: deque[Sent] = deque()
+
+    def add_messages(self, messages: Messages) -> None:
+        """Messages leave."""
+        for run in messages.runs:
+            seqs = run.sequences()
+            for begin, end in run.stretches():
+                self._runs.append(Sent(messages.dispatch_id, seqs[begin], end - begin))
+        self.left += messages.count
+
+    def take(self, count: int) -> list[Sent]:
+        """A reader has dealt with so many in all; those that it had not before. It cannot have dealt with more than left."""
+        taken: list[Sent] = []
+        count = min(count, self.left)
+        while self.reported < count:
+            run = self._runs[0]
+            part = min(run.count, count - self.reported)
+            taken.append(Sent(run.dispatch_id, run.first, part, self.reported))
+            self.reported += part
+            if part == run.count:
+                self._runs.popleft()
+            else:
+                run.first += part
+                run.count -= part
+        return taken
+
+    def rest(self) -> list[Sent]:
+        """Everything that was not reported; from here on there is nothing of it."""
+        return self.take(self.left)
+
+    def __len__(self) -> int:
+        return self.left - self.reported
+
+
+def without(sent: Sent, back: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Parts the sequences of a run by whether their places, from 1, lie in one of some stretches: outside, inside."""
+    outside: list[int] = []
+    inside: list[int] = []
+    at, end = sent.place + 1, sent.place + sent.count + 1
+    shift = sent.first - sent.place - 1
+    for first, last in sorted(back):
+        start, stop = min(max(first, at), end), min(max(last + 1, at), end)
+        outside += range(at + shift, start + shift)
+        inside += range(start + shift, stop + shift)
+        at = max(start, stop)
+    outside += range(at + shift, end + shift)
+    return outside, inside

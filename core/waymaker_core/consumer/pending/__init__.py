@@ -1,0 +1,1 @@
+"""Delivered and unsettled messages: their states, in batches of one deadline."""

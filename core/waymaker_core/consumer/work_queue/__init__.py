@@ -1,0 +1,1 @@
+"""Claims: which group of a work queue may deliver which message."""

@@ -1,0 +1,248 @@
+"""Records: what a log holds. A stream's committed state is exactly what its committed records make it.
+
+A record holds decisions (this sequence, this time, these drops), never a question to be answered again on replay, so that
+applying one needs neither a clock nor a block that is not resident. Applying is idempotent where two decisions could
+overlap: a drop of what is already gone changes nothing.
+
+Each class has a `KIND`, which is stored. Encoding is `store.record_codec`'s. Kinds are never reused; a changed layout is
+a new record version.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+
+
+def seq_array(values: list[int] | None = None) -> array[int]:
+    """A column of sequences, sizes or positions: unsigned 64-bit."""
+    return array("Q", values or [])
+
+
+class PublishRecord:
+    """Messages appended by one commit, with what they push out.
+
+    Columns, one entry a message: `times_ms` ('q'), `sizes` ('I': payload + headers + subject, what statistics count),
+    `lengths` ('I': stored body bytes), `subjects`. Sequences run from `first_seq` unless `seqs` ('Q', an import with gaps)
+    gives each. `truncate_to`: every message below goes (0: none). `drop_seqs`/`drop_sizes`: single messages that go.
+    `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
+    `clock_ms`: the stream's server time from here on, below which no later one goes (0: unchanged). Less than before it is
+    a correction (see `stream.clock`). `corrects` says so while the record is not joined with others; it is not stored.
+    The stored bodies travel beside the record, in the frame's body.
+    """
+
+    KIND = 1
+    __slots__ = (
+        "first_seq", "seqs", "times_ms", "sizes", "lengths", "subjects", "truncate_to", "drop_seqs", "drop_sizes",
+        "reserved_to", "clock_ms", "producer_id", "producer_epoch", "producer_number", "corrects",
+    )  # fmt: skip
+
+    def __init__(
+        self, first_seq: int, times_ms: array[int], sizes: array[int], lengths: array[int], subjects: list[str],
+        seqs: array[int] | None = None, truncate_to: int = 0, drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None, reserved_to: int = 0, clock_ms: int = 0, producer_id: int = 0,
+        producer_epoch: int = 0, producer_number: int = 0, corrects: bool = False,
+    ) -> None:  # fmt: skip
+        self.first_seq = first_seq
+        self.times_ms = times_ms
+        self.sizes = sizes
+        self.lengths = lengths
+        self.subjects = subjects
+        self.seqs = seqs
+        self.truncate_to = truncate_to
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+        self.reserved_to = reserved_to
+        self.clock_ms = clock_ms
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.producer_number = producer_number
+        self.corrects = corrects
+
+
+class PruneRecord:
+    """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`.
+
+    `clock_ms`: server time is taken back to it (0: unchanged), see `stream.clock`.
+    """
+
+    KIND = 2
+    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes", "clock_ms")
+
+    def __init__(
+        self, truncate_to: int = 0, drop_seqs: array[int] | None = None, drop_sizes: array[int] | None = None,
+        clock_ms: int = 0,
+    ) -> None:  # fmt: skip
+        self.clock_ms = clock_ms
+        self.truncate_to = truncate_to
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class ConsumerCreated:
+    """A consumer begins. `start_seq` is the decided first sequence it considers; its floor is one less."""
+
+    KIND = 3
+    __slots__ = ("consumer_id", "config", "start_seq", "created_ms")
+
+    def __init__(self, consumer_id: int, config: ConsumerConfig, start_seq: int, created_ms: int) -> None:
+        self.consumer_id = consumer_id
+        self.config = config
+        self.start_seq = start_seq
+        self.created_ms = created_ms
+
+
+class ConsumerDeleted:
+    """A consumer's life ends."""
+
+    KIND = 4
+    __slots__ = ("consumer_id",)
+
+    def __init__(self, consumer_id: int) -> None:
+        self.consumer_id = consumer_id
+
+
+class AckRecord:
+    """Messages a consumer is done with (`term`: without having processed them). A work queue's originals go with it."""
+
+    KIND = 5
+    __slots__ = ("consumer_id", "term", "seqs", "drop_seqs", "drop_sizes")
+
+    def __init__(
+        self, consumer_id: int, term: bool, seqs: array[int], drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.consumer_id = consumer_id
+        self.term = term
+        self.seqs = seqs
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class DropRecord:
+    """Messages a consumer gives up after their last delivery, and their dead letters, in one.
+
+    `copies` is None without a dead-letter subject, else one message for each of `seqs`, its bodies in the frame's body.
+    `drop_seqs` are a work queue's originals.
+    """
+
+    KIND = 6
+    __slots__ = ("consumer_id", "seqs", "copies", "drop_seqs", "drop_sizes")
+
+    def __init__(
+        self, consumer_id: int, seqs: array[int], copies: PublishRecord | None, drop_seqs: array[int] | None = None,
+        drop_sizes: array[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.consumer_id = consumer_id
+        self.seqs = seqs
+        self.copies = copies
+        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
+        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+
+
+class Listed:
+    """Messages that are out alike: `seqs` ascend and were delivered `deliver_count` times.
+
+    A count of 0: with a deadline, they were sent and nobody told that they reached a program; without one, the consumer's
+    queue group passed them over because another consumer held them, and will come back.
+    `deadline_ms`: the wall-clock time at which they are due (0: not known). `rest_ms`: how far off that was when it was
+    recorded; no restart makes it longer, whatever became of the wall clock. `holding`: on a work queue, they are kept
+    from other consumers until then.
+    """
+
+    __slots__ = ("deliver_count", "seqs", "deadline_ms", "rest_ms", "holding")
+
+    def __init__(
+        self, deliver_count: int, seqs: array[int], deadline_ms: int = 0, rest_ms: int = 0, holding: bool = True
+    ) -> None:
+        self.deliver_count = deliver_count
+        self.seqs = seqs
+        self.deadline_ms = deadline_ms
+        self.rest_ms = rest_ms
+        self.holding = holding
+
+
+class DeliveredRecord:
+    """Deliveries that are out: how often each was delivered, and when it is due.
+
+    Logged lazily after deliveries, never synced for its own sake, so that a restart knows what was out. Logged and synced
+    before its answer for a nak or an in-progress, with what those changed.
+
+    `scanned_to`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is done
+    or does not match. `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (none of
+    them ever goes back; 0 says nothing). `uncertain_to`: up to here deliveries may be out that no record tells of, since
+    the server crashed.
+    """
+
+    KIND = 7
+    __slots__ = ("consumer_id", "scanned_to", "last_delivered", "dropped", "uncertain_to", "listed")
+
+    def __init__(
+        self, consumer_id: int, scanned_to: int, last_delivered: int, dropped: int, uncertain_to: int,
+        listed: list[Listed],
+    ) -> None:  # fmt: skip
+        self.consumer_id = consumer_id
+        self.scanned_to = scanned_to
+        self.last_delivered = last_delivered
+        self.dropped = dropped
+        self.uncertain_to = uncertain_to
+        self.listed = listed
+
+
+# ---------------------------------------------------------------- catalogue records (stream id 0)
+
+
+class StreamCreated:
+    """A stream's life begins; `importing` keeps it from being served before `StreamOpened`."""
+
+    KIND = 32
+    __slots__ = ("stream_id", "config", "created_ms", "importing", "last_seq")
+
+    def __init__(
+        self, stream_id: int, config: StreamConfig, created_ms: int, importing: bool = False, last_seq: int = 0
+    ) -> None:
+        self.stream_id = stream_id
+        self.config = config
+        self.created_ms = created_ms
+        self.importing = importing
+        self.last_seq = last_seq
+
+
+class StreamDeleted:
+    """A stream's life ends; its log and messages go."""
+
+    KIND = 33
+    __slots__ = ("stream_id",)
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+
+
+class StreamUpdated:
+    """New settings; what they prune is a `PruneRecord` in the stream's own log, in the same commit."""
+
+    KIND = 34
+    __slots__ = ("stream_id", "config")
+
+    def __init__(self, stream_id: int, config: StreamConfig) -> None:
+        self.stream_id = stream_id
+        self.config = config
+
+
+class StreamOpened:
+    """An import is complete: the stream is served from now on, at least at `last_seq`."""
+
+    KIND = 35
+    __slots__ = ("stream_id", "last_seq")
+
+    def __init__(self, stream_id: int, last_seq: int) -> None:
+        self.stream_id = stream_id
+        self.last_seq = last_seq
+
+
+StreamRecord = (
+    PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
+)
+CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
+Record = StreamRecord | CatalogRecord

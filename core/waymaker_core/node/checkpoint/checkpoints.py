@@ -1,0 +1,418 @@
+"""Checkpoints: messages move out of the journal, states are written down, and the journal before them is given up.
+
+One runs at a time, a few streams a job, while the node serves: when the journal has grown, when enough messages have ended
+whose bytes it can leave behind, and on a full disk when it may make room.
+
+It may stop at any point, by a crash or a full disk: until a manifest names the new checkpoint the old one holds, and the
+journal behind it is still there. The order is what makes it safe: chunks are copied and synced; only then does the stream
+read from there; its snapshot is written and synced; the manifest takes the old one's place; only then do journal segments
+and files of the state before go.
+
+A snapshot is exact for its own stream at its own position; those of different streams need not be of one moment, and the
+catalogue's is the last.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp, FailureKind, Rename, SyncDir, SyncFile
+from waymaker_core.model.types import CATALOG, StreamId
+from waymaker_core.node.checkpoint.relocations import RelocationBatch
+from waymaker_core.node.checkpoint.reserve import Reserve
+from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
+from waymaker_core.node.checkpoint.snapshots import encode_catalog, encode_stream
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.jobs import Done, Failed
+from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import Timer
+from waymaker_core.storage.checkpoint.writer import Chain, CheckpointWriter
+from waymaker_core.storage.frame import directory_key
+from waymaker_core.storage.manifest import Manifest, replace_ops
+from waymaker_core.storage.paths import JOURNAL, SHARED_BLOCKS, checkpoint_path, segment_number
+from waymaker_core.stream import NeedBlocks
+
+STREAMS_A_BATCH = 32
+"""Streams looked at in one step."""
+COPY_BYTES_A_BATCH = 8 * 1024 * 1024
+"""Message bytes copied by one job, about."""
+
+
+class Running:
+    """One checkpoint under way: what is left to do, and what is to be given up when it is in force."""
+
+    __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written", "dead_bytes", "partial")
+
+    def __init__(
+        self,
+        work: list[StreamReplica],
+        writer: CheckpointWriter,
+        cut: int,
+        sparse: dict[str, list[StreamId]],
+        begun_ns: int,
+    ) -> None:
+        self.work = work
+        self.writer = writer
+        self.cut = cut
+        self.sparse = sparse
+        self.begun_ns = begun_ns
+        self.garbage: list[str] = []
+        self.written: dict[StreamId, None] = {}
+        self.dead_bytes = 0
+        """What it leaves behind, about."""
+
+        self.partial = False
+        """Whether part of the journal stays, for want of room to copy what lives there."""
+
+    def leaves(self, path: str) -> bool:
+        """Whether chunks in this file are to move."""
+        if path.startswith(JOURNAL):
+            return not self.partial or (segment_number(path.rpartition("/")[2]) or 0) < self.cut
+        return path in self.sparse
+
+
+class Checkpoints:
+    """The checkpoint that runs, if one does, and when the next one is due."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        commits: Commits,
+        registry: StreamRegistry,
+        garbage: Garbage,
+        indexes: Indexes,
+        shared_files: SharedBlockFiles,
+        reserve: Reserve,
+        manifest: Manifest,
+        chain: Chain,
+    ) -> None:
+        self._state = state
+        self._commits = commits
+        self._registry = registry
+        self._garbage = garbage
+        self._indexes = indexes
+        self._shared_files = shared_files
+        self._reserve = reserve
+        self._manifest = manifest
+        self._chain = chain
+        self._key = directory_key(manifest.directory_id)
+        self._covered = commits.journal.end_lsn - commits.journal.journal_bytes()
+        """Journal address that the last checkpoint covers, about."""
+        self._running: Running | None = None
+        self._unsynced: tuple[Running, int] | None = None
+        """A finished file that waits for the journal to be synced up to there."""
+        self._left_garbage: list[str] = []
+        """Files that the next manifest makes garbage."""
+        self.quarantine: Quarantine
+        self.full = False
+        """Whether the last attempt found no room, and none has succeeded since."""
+        self._paused = False
+        """Whether the last attempt failed, for whatever reason; another follows when the disk is tried again."""
+        self._scope: int | None = None
+        """How many of the oldest journal segments the next attempt tries to release; None: all that it may."""
+        self._looked = False
+        """Whether a checkpoint has been made since the start, and what was dead before is left behind."""
+        self._cramped = False
+        """Whether the attempt that runs, or the last one, had to do with what room a full disk had."""
+        self._reserve_used_at = -1
+        """How much was dead when the reserve was last given up for an attempt."""
+        self._tried_ns = 0
+        """When a checkpoint was last begun for the sake of room."""
+        self.failed: DiskFailure | None = None
+        """Why it is not known any more what is durable."""
+
+    @property
+    def cramped(self) -> bool:
+        """Whether one is under way that needs every byte a full disk has left."""
+        return self._running is not None and self._cramped
+
+    @property
+    def running(self) -> bool:
+        """Whether one is under way."""
+        return self._running is not None
+
+    def advance(self) -> None:
+        """Begin one if the journal has grown enough; go on with one that waits for a sync."""
+        if self._unsynced is not None and self._commits.journal.durable_lsn >= self._unsynced[1]:
+            running, self._unsynced = self._unsynced[0], None
+            self._replace_manifest(running)
+        if self._running is None and not self._paused and self._is_due():
+            self.begin()
+
+    def _is_due(self) -> bool:
+        """Return True if the journal has grown enough, enough has died, or a full disk may get room by it.
+
+        On a full disk everything that was committed may be what makes room; one attempt a pause is made.
+        """
+        state = self._state
+        bound = state.limits.checkpoint_journal_bytes
+        grown = self._commits.journal.end_lsn - self._covered
+        if grown >= bound or self._registry.dead_bytes >= bound:
+            return True
+        pause_ns = state.limits.disk_retry_ms * 1_000_000
+        if not state.stats.disk_full or not grown or state.now.mono_ns < self._tried_ns + pause_ns:
+            return False
+        return self._may_leave_dead()
+
+    def _may_leave_dead(self) -> bool:
+        """Return True if something has died since the last checkpoint; what died before the start is not known."""
+        if self._registry.dead_bytes > 0 or self._looked:
+            return self._registry.dead_bytes > 0
+        return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
+
+    def retry_checkpoint(self) -> None:
+        """The pause is over: there may be room again."""
+        self._paused = False
+
+    def begin(self) -> None:
+        """Begin a checkpoint of everything committed so far."""
+        state, registry, journal = self._state, self._registry, self._commits.journal
+        full = self._chain.full_wanted()
+        sparse = self._shared_files.sparse()
+        work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(registry.changed)
+        for stream_id in [user for users in sparse.values() for user in users]:
+            if stream_id in state.replicas:
+                work[stream_id] = state.replicas[stream_id]
+        registry.changed = {}
+        writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
+        self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
+        self._running.garbage, self._left_garbage = self._left_garbage, []
+        self._covered = journal.end_lsn
+        self._limit_scope(self._running)
+        self._make_room()
+        self._running.dead_bytes, registry.dead_bytes = registry.dead_bytes, 0
+        self._next_batch(self._running)
+
+    def _limit_scope(self, running: Running) -> None:
+        """On a full disk begin without releasing a segment, leaving behind what is dead; then release more and more.
+
+        What lives in the segments that stay is not copied; the streams' snapshots name it there.
+        """
+        journal = self._commits.journal
+        oldest = journal.oldest_segment()
+        if self._scope is None and self._state.stats.disk_full:
+            self._scope = self._smallest_scope()
+        if self._scope is None or oldest + self._scope >= running.cut:
+            return
+        running.partial, running.cut = True, oldest + self._scope
+        self._covered = journal.bytes_from(running.cut)
+        if not self._scope:
+            running.sparse = {}
+
+    def _smallest_scope(self) -> int:
+        """With nothing dead a checkpoint that releases no segment gains nothing."""
+        return 0 if self._may_leave_dead() else 1
+
+    def _make_room(self) -> None:
+        """Give up an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
+        state, dead_bytes = self._state, self._registry.dead_bytes
+        self._cramped = state.stats.disk_full
+        if not self._cramped:
+            self._reserve_used_at = -1
+            return
+        self._tried_ns = state.now.mono_ns
+        ops = self._commits.journal.give_up_segment()
+        enough = dead_bytes >= self._reserve.size or not self._looked
+        if not ops and self.full and enough and dead_bytes != self._reserve_used_at:
+            ops, self._reserve_used_at = self._reserve.take(), dead_bytes
+        if ops:
+            self._start(ops, _nothing, self._not_deleted)
+
+    # ------------------------------------------------------------------ streams
+
+    def _next_batch(self, running: Running, waiting: StreamReplica | None = None) -> None:
+        """Copy the next streams. `NeedBlocks` passes through for the stream whose indexes are being waited for.
+
+        The wait then adds to what it holds. One that began anew would let go of them, and where they are larger than
+        the cache each would push out the others for ever.
+        """
+        batch = RelocationBatch(self._key, self._manifest, self._state.limits.block_bytes_max)
+        while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
+            replica = running.work.pop()
+            if not self._serves(replica) or replica.stream.config.ephemeral:
+                continue
+            try:
+                batch.add_stream(replica, running.leaves, not running.partial)
+            except NeedBlocks as need:
+                running.work.append(replica)
+                if batch.streams:
+                    break
+                if replica is waiting:
+                    raise
+                self._load(running, replica, need.blocks)
+                return
+        batch.plan_shared_file()
+        if not batch.streams:
+            self._finish(running)
+        elif batch.ops:
+            self._start(batch.ops, partial(self._copied, running, batch), partial(self._not_copied, running, batch))
+        else:
+            self._moved(running, batch, [])
+
+    def _load(self, running: Running, replica: StreamReplica, blocks: list[int]) -> None:
+        """Go on when indexes are resident; without the stream where they cannot be read."""
+        again, lost = partial(self._next_batch, running, replica), partial(self._no_index, running, replica)
+        self._indexes.load(replica, blocks, again, lost)
+
+    def _no_index(self, running: Running, replica: StreamReplica, failure: DiskFailure) -> None:
+        if self._serves(replica):
+            self.quarantine.found(replica, failure)
+            if replica.damage is None:
+                self._failed(running, None, [], failure)
+                return
+        self._next_batch(running)
+
+    def _copied(self, running: Running, batch: RelocationBatch, results: list[object]) -> None:
+        batch.copied(results)
+        if batch.shared_file is not None:
+            self._shared_files.created(batch.shared_file.path, batch.shared_file.end)
+        self._index(running, batch, [])
+
+    def _index(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
+        """One file's indexes a step."""
+        ops = batch.index_next()
+        if ops is not None:
+            self._start(ops, partial(self._index, running, batch), partial(self._failed, running, batch, ops))
+            return
+        ops = batch.sync_ops()
+        self._start(ops, partial(self._moved, running, batch), partial(self._failed, running, batch, ops))
+
+    def _moved(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
+        """The copies are durable: read from there, and write the snapshots down."""
+        unused = batch.settle(self._serves, self._indexes.admit)
+        running.garbage += unused
+        writer = running.writer
+        for replica in batch.streams:
+            if not self._serves(replica):
+                continue
+            running.garbage += [path for path in replica.stream.take_released() if not path.startswith(SHARED_BLOCKS)]
+            if replica.id in batch.unfinished and replica.damage is None:
+                running.work.append(replica)
+                continue
+            running.written[replica.id] = None
+            damage = replica.damage
+            if damage is not None:
+                writer.add_quarantine(replica.id, damage.path, damage.offset, damage.detail)
+                continue
+            self._shared_files.note(replica)
+            if running.partial:
+                self._registry.changed.setdefault(replica.id, replica)
+            writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
+        ops = writer.take()
+        self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
+
+    def _written(self, running: Running, _results: list[object]) -> None:
+        self._next_batch(running)
+
+    def _serves(self, replica: StreamReplica) -> bool:
+        return self._state.replicas.get(replica.id) is replica
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, running: Running) -> None:
+        registry, writer = self._registry, running.writer
+        for stream_id in list(registry.ended):
+            if stream_id not in running.written:
+                del registry.ended[stream_id]
+                if stream_id in self._chain.latest:
+                    writer.add_tombstone(stream_id)
+        if registry.catalog_changed or writer.full:
+            registry.catalog_changed = False
+            writer.add_snapshot(CATALOG, registry.catalog_position, encode_catalog(self._state.catalog))
+        ops = writer.finish()
+        self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
+
+    def _file_written(self, running: Running, _results: list[object]) -> None:
+        """A snapshot must not outlive the bodies it names: with interval sync some of them may not be durable yet."""
+        if self._commits.journal.durable_lsn < self._commits.committed_end:
+            self._commits.sync_due()
+            self._unsynced = (running, self._commits.committed_end)
+        else:
+            self._replace_manifest(running)
+
+    def _replace_manifest(self, running: Running) -> None:
+        chain, manifest = running.writer.chain_after(self._chain), self._manifest
+        successor = Manifest(
+            manifest.directory_id, manifest.node_id, manifest.open_epoch, running.cut, manifest.next_file, chain.files
+        )
+        ops = replace_ops(successor)
+        done, failed = partial(self._in_force, running, chain, successor), partial(self._failed, running, None, ops)
+        self._start(ops, done, failed)
+
+    def _in_force(self, running: Running, chain: Chain, manifest: Manifest, _results: list[object]) -> None:
+        state, before = self._state, self._chain
+        self._manifest, self._chain, self._running = manifest, chain, None
+        kept = {file.number for file in chain.files}
+        gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
+        ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
+        if ops:
+            self._start(ops, _nothing, self._not_deleted)
+        self._shared_files.keep_only(state.replicas)
+        for path in [*running.garbage, *self._shared_files.take_unused()]:
+            self._garbage.delete_shared_later(path)
+        self.full, self._looked = False, True
+        self._reserve.retry()
+        if running.partial:
+            # It made some room: go on at once, with more.
+            self._scope, self._tried_ns = 2 * (self._scope or 0) + 1, 0
+        else:
+            self._scope = None
+        state.stats.checkpoints += 1
+        state.stats.checkpoint_ns_last = state.now.mono_ns - running.begun_ns
+
+    def _not_deleted(self, failure: DiskFailure) -> None:
+        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
+
+    # ------------------------------------------------------------------ failure
+
+    def _not_copied(self, running: Running, batch: RelocationBatch, failure: DiskFailure) -> None:
+        owner = batch.owner_of(failure) if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} else None
+        if owner is None:
+            self._failed(running, batch, batch.ops, failure)
+            return
+        self.quarantine.found(owner, failure)
+        running.work += reversed(batch.streams)
+        running.garbage += batch.paths
+        self._next_batch(running)
+
+    def _failed(self, running: Running, batch: RelocationBatch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
+        """Give this attempt up: everything it was to cover is still to be covered."""
+        failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
+        no_free_space = failure.kind is FailureKind.NO_SPACE
+        if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_free_space):
+            self.failed = failure
+            return
+        if isinstance(failed_op, SyncDir) and any(isinstance(op, Rename) for op in ops):
+            self.failed = failure
+            return
+        state, registry = self._state, self._registry
+        self._running, self._paused, self.full = None, True, no_free_space
+        registry.dead_bytes += running.dead_bytes
+        if no_free_space:
+            self._scope = self._smallest_scope()
+        state.stats.checkpoint_failures += 1
+        state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
+        left_over = [*running.work, *(batch.streams if batch is not None else ())]
+        left_over += [state.replicas[stream_id] for stream_id in running.written if stream_id in state.replicas]
+        for replica in left_over:
+            if self._serves(replica):
+                registry.changed.setdefault(replica.id, replica)
+        registry.catalog_changed = True
+        self._covered = min(self._covered, self._commits.journal.end_lsn - self._commits.journal.journal_bytes())
+        self._left_garbage = running.garbage
+        paths = [running.writer.path, *(batch.paths if batch is not None else ())]
+        self._start([Delete(path) for path in paths], _nothing, self._not_deleted)
+        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
+
+    def _start(self, ops: list[DiskOp], done: Done, failed: Failed) -> None:
+        self._state.start(Lane.BACKGROUND, ops, done, failed)
+
+
+def _nothing(_results: list[object]) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""Who uses which tail file: when nobody does it is garbage, when little of it is used the rest moves on."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from waymaker_core.model.types import StreamId
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage.paths import SHARED_BLOCKS
+
+COMPACT_BELOW = 2
+"""A tail file less than one part in so many in use is left by the streams that use it."""
+
+
+class SharedBlockFiles:
+    """The tail files in force, with the bytes of each that each stream still uses."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, dict[StreamId, int]] = {}
+        self._bytes: dict[str, int] = {}
+        self._of: dict[StreamId, list[str]] = {}
+
+    def created(self, path: str, byte_count: int) -> None:
+        """A new tail file of that length."""
+        self._users.setdefault(path, {})
+        self._bytes[path] = byte_count
+
+    def note(self, replica: StreamReplica) -> None:
+        """A stream's chunks moved, or went: look which tail files it uses now."""
+        self._forget(replica.id)
+        found = {path: used for path, used in replica.stream.files().items() if path.startswith(SHARED_BLOCKS)}
+        for path, used in found.items():
+            users = self._users.setdefault(path, {})
+            users[replica.id] = used
+            self._bytes[path] = max(self._bytes.get(path, 0), sum(users.values()))
+        if found:
+            self._of[replica.id] = list(found)
+
+    def keep_only(self, alive: Container[StreamId]) -> None:
+        """Streams that are gone use none."""
+        for stream_id in [stream_id for stream_id in self._of if stream_id not in alive]:
+            self._forget(stream_id)
+
+    def _forget(self, stream_id: StreamId) -> None:
+        for path in self._of.pop(stream_id, ()):
+            self._users[path].pop(stream_id, None)
+
+    def take_unused(self) -> list[str]:
+        """Files that nobody uses any more; each is told once."""
+        unused = [path for path, users in self._users.items() if not users]
+        for path in unused:
+            del self._users[path]
+            del self._bytes[path]
+        return unused
+
+    def sparse(self) -> dict[str, list[StreamId]]:
+        """Files of which little is used, with the streams that use them."""
+        return {
+            path: list(users)
+            for path, users in self._users.items()
+            if users and sum(users.values()) * COMPACT_BELOW < self._bytes[path]
+        }

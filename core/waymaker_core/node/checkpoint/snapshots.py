@@ -1,0 +1,50 @@
+"""Snapshots: the catalogue's and a stream's whole state as the meta of a checkpoint's frame, and back.
+
+The catalogue's state is the records that would make its lives, in the one encoding that records have.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.model.records import StreamCreated
+from waymaker_core.model.types import Now
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage import record_codec
+from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
+from waymaker_core.storage.errors import CorruptRecord
+
+
+def encode_catalog(catalog: Catalog) -> bytes:
+    """Committed lives, and the next id of one."""
+    registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
+    return encode_state([catalog.next_id, record_codec.VERSION, registry])
+
+
+def decode_catalog(meta: bytes, into: Catalog) -> None:
+    """Fill an empty catalogue. `CorruptRecord` where the bytes are no such state."""
+    match decode_state(meta):
+        case [int(next_id), int(version), list(registry)]:
+            for entry in registry:
+                match entry:
+                    case [str(account), bytes(encoded)]:
+                        record = record_codec.decode(StreamCreated.KIND, version, encoded)
+                        assert isinstance(record, StreamCreated), "its own kind's codec gives it"
+                        into.apply(record, account)
+                    case _:
+                        raise CorruptRecord("not a life of a stream")
+            into.next_id = max(into.next_id, next_id)
+        case _:
+            raise CorruptRecord("not a state of the catalogue")
+
+
+def encode_stream(replica: StreamReplica, now: Now) -> bytes:
+    """A stream and its consumers, at the stream's position."""
+    return encode_state([replica.stream.snapshot(), replica.consumers.snapshot(now)])
+
+
+def decode_stream(meta: bytes) -> tuple[object, object]:
+    """The snapshots of a stream and of its consumers; `CorruptRecord` where the bytes are no such state."""
+    match decode_state(meta):
+        case [stream, consumers]:
+            return stream, consumers
+    raise CorruptRecord("not a state of a stream")

@@ -1,0 +1,1 @@
+"""Deliveries that outlive a call: subscriptions, fetches that wait, expiry, watchers."""

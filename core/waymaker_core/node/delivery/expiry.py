@@ -1,0 +1,224 @@
+"""Deliveries that run out: due again after their wait, or given up after the last one, with a dead letter where asked for.
+
+One timer a stream, at the first expiry of all its consumers. A message given up needs its stored body only for its dead
+letter: the body is read, the copy and the drop are one record, and an ack that came in between wins.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.api.requests import Messages
+from waymaker_core.consumer.answers import ExhaustedMessages
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, ReadChunk
+from waymaker_core.model.types import StreamId
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import Timer
+from waymaker_core.storage.journal.writer import frame_bytes_max
+from waymaker_core.stream import NeedBlocks
+
+DROPS_AT_ONCE = 64
+"""Messages whose bodies are read together; each may lie in a chunk of its own."""
+LETTER_BYTES = 512
+"""What a dead letter's headers add to its body, about."""
+SEGMENT_SHARE = 4
+"""A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never finds room."""
+KEPT_BACK = (
+    "messages are kept with the consumer that gave up on them, since their dead letters would not stay in the stream: "
+    "one alone exceeds max_bytes, or by interest retention no consumer reads the dead-letter subject"
+)
+RETRY_NS = 1_000_000_000
+"""Pause before bodies that could not be read, or records without room, are tried again."""
+
+
+class Deliveries:
+    """Expiry and dead letters of all streams."""
+
+    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, calls: Calls) -> None:
+        self._state = state
+        self._commits = commits
+        self._indexes = indexes
+        self._calls = calls
+        self._no_free_space: dict[StreamId, None] = {}
+        """Ids of streams that could not give up what is spent, for lack of room."""
+
+    def expire_due(self, stream_id: int) -> None:
+        """A stream's first expiry is due."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            replica.consumers.expire(self._state.now)
+            self._state.mark_dirty(replica)
+
+    def retry_dead_letters(self, stream_id: int) -> None:
+        """Dead letters that had to wait are tried again."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            self._state.mark_dirty(replica)
+
+    def retry_kept(self, stream_id: int) -> None:
+        """What was kept, since its dead letters would not have stayed, is tried again."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is not None and replica.damage is None:
+            replica.consumers.retry_kept()
+            self._state.mark_dirty(replica)
+
+    def try_again(self) -> None:
+        """There may be room now."""
+        waiting, self._no_free_space = self._no_free_space, {}
+        for stream_id in waiting:
+            replica = self._state.replicas.get(stream_id)
+            if replica is not None and replica.damage is None:
+                self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
+                self._state.mark_dirty(replica)
+
+    def process_dirty(self, replica: StreamReplica) -> None:
+        """Something of a stream changed: give up what is spent, and wake at its next expiry."""
+        consumers, timers = replica.consumers, self._state.timers
+        if (
+            consumers.has_exhausted()
+            and not replica.dropping
+            and timers.deadline(Timer.DEAD_LETTERS, replica.id) is None
+        ):
+            self._give_up(replica)
+        timers.arm(Timer.DELIVERIES, replica.id, consumers.next_deadline())
+        if replica.last_naks:
+            # A drop that must be tried again later keeps nobody waiting.
+            put_off = timers.deadline(Timer.DEAD_LETTERS, replica.id) is not None
+            self._calls.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
+
+    # ------------------------------------------------------------------ giving up
+
+    def _give_up(self, replica: StreamReplica) -> None:
+        try:
+            self._hand_out(replica)
+        except NeedBlocks as need:
+            replica.dropping += 1
+            self._indexes.load(
+                replica, need.blocks, partial(self._hand_out_after, replica), partial(self._no_index, replica)
+            )
+
+    def _hand_out_after(self, replica: StreamReplica) -> None:
+        if self._serves(replica):
+            self._hand_out(replica)
+        replica.dropping -= 1
+        self._state.mark_dirty(replica)
+
+    def _hand_out(self, replica: StreamReplica) -> None:
+        limits = self._state.limits
+        share = limits.segment_bytes // SEGMENT_SHARE
+        at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
+        for exhausted in replica.consumers.begin_dead_lettering(at_once, min(limits.record_bytes_max, share)):
+            replica.dropping += 1
+            if exhausted.messages is None:
+                self._drop(replica, exhausted, None)
+                continue
+            chunks = _chunks(exhausted.messages)
+            ops: list[DiskOp] = [ReadChunk(chunk) for chunk in chunks]
+            self._state.start(
+                Lane.READ,
+                ops,
+                partial(self._read, replica, exhausted, chunks),
+                partial(self._not_read, replica, exhausted),
+            )
+
+    def _read(
+        self, replica: StreamReplica, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[object]
+    ) -> None:
+        assert exhausted.messages is not None
+        self._drop(replica, exhausted, _bodies(exhausted.messages, chunks, results))
+
+    def _drop(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
+        """Decide about what was handed out, once everything it needs is there."""
+        if not self._serves(replica):
+            replica.dropping -= 1
+            return
+        try:
+            self._decide(replica, exhausted, bodies)
+        except NeedBlocks as need:
+            ask = partial(self._decide, replica, exhausted, bodies)
+            self._indexes.load(replica, need.blocks, ask, partial(self._not_read, replica, exhausted))
+
+    def _decide(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
+        count = len(exhausted.seqs)
+        letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
+        bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
+        if not self._serves(replica):
+            replica.dropping -= 1
+            return
+        if self._commits.stalled or not self._commits.has_free_space_for(bound, ordinary=bodies is not None):
+            self._put_off(replica, exhausted)
+            self._no_free_space[replica.id] = None
+            return
+        decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
+        for record, parts in decided:
+            size = sum(map(len, parts))
+            self._commits.add_record(replica, record, parts, bound + record_frame_bytes_max(record), size)
+        replica.dropping -= 1
+        if exhausted.kept:
+            self._note_kept(replica, exhausted.kept)
+        self._state.mark_dirty(replica)
+
+    def _note_kept(self, replica: StreamReplica, count: int) -> None:
+        self._state.stats.dead_letters_kept_back += count
+        self._state.timers.arm(Timer.KEPT_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+        if not replica.letters_kept_back:
+            replica.letters_kept_back = True
+            self._state.log(
+                "warning", "dead_letters_kept_back", stream=replica.name, stream_id=replica.id, detail=KEPT_BACK
+            )
+
+    def _put_off(self, replica: StreamReplica, exhausted: ExhaustedMessages) -> None:
+        replica.consumers.abort_dead_lettering(exhausted)
+        replica.dropping -= 1
+        self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+        self._state.mark_dirty(replica)
+
+    def _not_read(self, replica: StreamReplica, exhausted: ExhaustedMessages, failure: DiskFailure) -> None:
+        if not self._serves(replica):
+            replica.dropping -= 1
+            return
+        self._put_off(replica, exhausted)
+        self._calls.refusal_of_damage(replica, failure)
+
+    def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:
+        replica.dropping -= 1
+        if self._serves(replica):
+            self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
+            self._state.mark_dirty(replica)
+            self._calls.refusal_of_damage(replica, failure)
+
+    def _serves(self, replica: StreamReplica) -> bool:
+        return replica.damage is None and self._state.replicas.get(replica.id) is replica
+
+
+def _column_bytes(count: int) -> int:
+    """What the columns of a drop take at most: what goes, the letters, and the originals."""
+    return frame_bytes_max(3 * count, 0, 0, count) - frame_bytes_max(0, 0, 0)
+
+
+def _chunks(messages: Messages) -> list[Chunk]:
+    """The chunks of some messages, each once, in order of first use."""
+    found: dict[tuple[str, int], Chunk] = {}
+    for run in messages.runs:
+        found.setdefault((run.chunk.path, run.chunk.offset), run.chunk)
+    return list(found.values())
+
+
+def _bodies(messages: Messages, chunks: list[Chunk], results: list[object]) -> list[bytes]:
+    """One stored body a message, cut from the chunks that were read."""
+    data: dict[tuple[str, int], bytes] = {}
+    for chunk, result in zip(chunks, results, strict=True):
+        assert isinstance(result, bytes)
+        data[(chunk.path, chunk.offset)] = result
+    bodies: list[bytes] = []
+    for run in messages.runs:
+        joined, at = run.bodies_in(data[(run.chunk.path, run.chunk.offset)]), 0
+        for length in run.lengths:
+            bodies.append(joined[at : at + length])
+            at += length
+    return bodies

@@ -1,0 +1,72 @@
+"""Watchers: clients that want to hear of every stream and consumer that comes, goes or changes on this node.
+
+Each has a buffer of bounded length, a ring: when it is full the oldest event makes room, and the next event sent says how
+many were lost before it. An event leaves only while its watcher has credit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from waymaker_core.api.effects import Effect, End, Event, EventKind
+from waymaker_core.model.types import Token
+
+
+class Watcher:
+    """One watcher's credit and what waits for it: (kind, stream, consumer, wall_ms)."""
+
+    __slots__ = ("credit", "lagged", "events")
+
+    def __init__(self, events_max: int) -> None:
+        self.credit = 0
+        self.lagged = 0
+        self.events: deque[tuple[EventKind, str, str, int]] = deque(maxlen=events_max)
+
+
+class Watchers:
+    """All watchers of a node, in the order in which they came."""
+
+    def __init__(self, events_max: int) -> None:
+        self._events_max = events_max
+        self._watchers: dict[Token, Watcher] = {}
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def __contains__(self, token: Token) -> bool:
+        return token in self._watchers
+
+    def add_watcher(self, token: Token) -> None:
+        """A watcher begins; it hears of what happens from now on."""
+        self._watchers[token] = Watcher(self._events_max)
+
+    def remove_watcher(self, token: Token) -> None:
+        """A watcher no longer listens."""
+        self._watchers.pop(token, None)
+
+    def credit(self, token: Token, messages: int, effects: list[Effect]) -> None:
+        """A watcher has room for more events."""
+        watcher = self._watchers[token]
+        watcher.credit += messages
+        self._send(token, watcher, effects)
+
+    def notify(self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect]) -> None:
+        """Something happened, and is committed."""
+        for token, watcher in self._watchers.items():
+            if len(watcher.events) == self._events_max:
+                watcher.lagged += 1
+            watcher.events.append((kind, stream, consumer, wall_ms))
+            self._send(token, watcher, effects)
+
+    def end_all(self, reason: str, effects: list[Effect]) -> None:
+        """Nothing more will happen here."""
+        effects.extend(End(token, reason) for token in self._watchers)
+        self._watchers.clear()
+
+    @staticmethod
+    def _send(token: Token, watcher: Watcher, effects: list[Effect]) -> None:
+        while watcher.credit > 0 and watcher.events:
+            kind, stream, consumer, wall_ms = watcher.events.popleft()
+            effects.append(Event(token, kind, stream, consumer, wall_ms, watcher.lagged))
+            watcher.lagged = 0
+            watcher.credit -= 1

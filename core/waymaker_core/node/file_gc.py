@@ -1,0 +1,63 @@
+"""Files that nobody needs any more, deleted as soon as that can no longer be undone.
+
+A file may go once the record that made it garbage is durable: a restart then replays that record, and never looks into the
+file. With interval sync a record counts before it is durable, so its files wait for the sync.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage.paths import SHARED_BLOCKS
+
+FILES_A_JOB = 64
+
+
+class Garbage:
+    """Paths with the journal address that must be durable before they go."""
+
+    def __init__(self, state: NodeState, commits: Commits) -> None:
+        self._state = state
+        self._commits = commits
+        self._waiting: deque[tuple[int, str]] = deque()
+
+    def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
+        """Nothing committed of this stream names these files any more.
+
+        Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
+        """
+        end = self._commits.committed_end
+        for path in paths:
+            if path.startswith(SHARED_BLOCKS) or path in replica.memory_writes:
+                continue
+            if replica.memory_open is not None and replica.memory_open[1] == path:
+                replica.memory_open = None
+            self._state.stats.ephemeral_bytes -= replica.memory_ends.pop(path, 0)
+            self._waiting.append((end, path))
+
+    def delete_shared_later(self, path: str) -> None:
+        """A file that is no stream's own is garbage."""
+        self._waiting.append((self._commits.committed_end, path))
+
+    def collect(self) -> None:
+        """Delete what may go."""
+        waiting, durable = self._waiting, self._commits.journal.durable_lsn
+        while waiting and waiting[0][0] <= durable:
+            ops: list[DiskOp] = []
+            while waiting and waiting[0][0] <= durable and len(ops) < FILES_A_JOB:
+                ops.append(Delete(waiting.popleft()[1]))
+            self._state.start(Lane.BACKGROUND, ops, _deleted, self._not_deleted)
+
+    def _not_deleted(self, failure: DiskFailure) -> None:
+        """The file stays, named by nobody; the next start finds it among the orphans."""
+        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
+
+
+def _deleted(_results: list[object]) -> None:
+    pass

@@ -1,0 +1,421 @@
+"""Group commit: records of all streams gather, are written and synced as one job, and are applied when it is done.
+
+While a job runs the next batch gathers. Consecutive publishes of one stream in a gather become one record. A record's
+answers leave with it, in the step that applies it, and so does every answer that rests on a record that is under way: an
+answer given earlier could speak of something that a crash takes back.
+
+A sync that fails ends the node, for a second one that succeeds would prove nothing. A write that found no room is written
+again, the very same bytes, until there is room; nothing was synced, so nothing is known to be lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, Write
+from waymaker_core.model.records import (
+    AckRecord,
+    ConsumerCreated,
+    ConsumerDeleted,
+    DeliveredRecord,
+    DropRecord,
+    PruneRecord,
+    PublishRecord,
+    Record,
+    StreamCreated,
+    StreamUpdated,
+)
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import CATALOG, Token
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import Timer
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import JournalFull
+from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
+from waymaker_core.storage.paths import memory_path
+from waymaker_core.stream.join import join_publishes, joinable
+
+WATERMARK_DELAY_NS = 1_000_000_000
+"""How long after the last commit a node that has nothing to write says what is durable."""
+
+
+class PendingRecord:
+    """One record on its way (or several publishes that become one): whose, its bodies, and the answers that wait for it.
+
+    `replica` is None for the catalogue, whose records belong to an `account`.
+    """
+
+    __slots__ = ("replica", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
+                 "position", "chunk")  # fmt: skip
+
+    def __init__(
+        self,
+        replica: StreamReplica | None,
+        account: str,
+        record: Record,
+        parts: list[bytes],
+        bound: int,
+        body_bytes: int,
+    ) -> None:
+        self.replica = replica
+        self.account = account
+        self.records: list[Record] = [record]
+        self.parts = parts
+        self.bound = bound
+        self.body_bytes = body_bytes
+        self.messages = len(record.subjects) if isinstance(record, PublishRecord) else 0
+        self.replies: list[tuple[Token, Answer | Refusal]] = []
+        self.record = record
+        """The one record, once it has been written."""
+        self.position = 0
+        self.chunk: Chunk | None = None
+
+
+Apply = Callable[[PendingRecord], None]
+
+
+class Commits:
+    """The gather, the batch under way, and the order between them. `apply` is called with each record when it counts."""
+
+    def __init__(self, state: NodeState, journal: Journal, catalog_position: int, apply: Apply) -> None:
+        self._state = state
+        self.journal = journal
+        self.catalog_position = catalog_position
+        """The last position given to a record of the catalogue."""
+        self._apply = apply
+        self._interval_ns = state.config.sync_interval_ms * 1_000_000
+        self._pending: deque[PendingRecord] = deque()
+        self._pending_bytes_max = 0
+        self._pending_largest = 0
+        """The greatest bound of a record since nothing had gathered."""
+        self._joining: dict[int, PendingRecord] = {}
+        """The last gathered record of a stream, where it is a publish that the next one may join."""
+        self._logging: dict[int, StreamReplica] = {}
+        """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
+        self._in_flight: list[PendingRecord] = []
+        self._flush: Flush | None = None
+        self._ops: list[DiskOp] = []
+        self._started_ns = 0
+        self._sync_due = False
+        self.stalled = False
+        """Whether the batch under way waits for room on the disk."""
+        self.failed: DiskFailure | None = None
+        """Why durability can no longer be promised."""
+        self.committed_end = journal.end_lsn
+        """Address behind the last record that was applied."""
+        self.capacity_changes = 0
+        """Times that there may have come room: what had gathered went on to be written, or a spare segment was made."""
+
+    # ------------------------------------------------------------------ gathering
+
+    def has_free_space_for(self, bound: int, *, ordinary: bool) -> bool:
+        """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
+        return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
+
+    def add_record(
+        self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
+    ) -> PendingRecord:
+        """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
+        if type(record) is PublishRecord:
+            joined = self._join(replica, record, parts, bound, body_bytes)
+            if joined is not None:
+                return joined
+        item = PendingRecord(replica, "", record, parts, bound, body_bytes)
+        self._enqueue(item)
+        replica.uncommitted += 1
+        if type(record) is PublishRecord:
+            self._joining[replica.id] = item
+        else:
+            self._joining.pop(replica.id, None)
+            if isinstance(record, AckRecord | DropRecord | ConsumerDeleted):
+                self._logging[replica.id] = replica
+        return item
+
+    def add_to_catalog(self, account: str, record: Record) -> PendingRecord:
+        """Gather a record of the catalogue's log."""
+        item = PendingRecord(None, account, record, [], record_frame_bytes_max(record), 0)
+        if isinstance(record, StreamUpdated):
+            # What is decided under the new settings stands behind them in the journal.
+            self._joining.pop(record.stream_id, None)
+        self._enqueue(item)
+        return item
+
+    def _enqueue(self, item: PendingRecord) -> None:
+        self._pending.append(item)
+        self._pending_bytes_max += item.bound
+        self._pending_largest = max(self._pending_largest, item.bound)
+        self._state.stats.inflight_bytes += item.body_bytes
+        self._state.stats.pending_records += 1
+
+    def _join(
+        self, replica: StreamReplica, record: PublishRecord, parts: list[bytes], bound: int, body_bytes: int
+    ) -> PendingRecord | None:
+        item = self._joining.get(replica.id)
+        if item is None:
+            return None
+        limits = self._state.limits
+        last = item.records[-1]
+        if (
+            item.messages + len(record.subjects) > limits.record_messages_max
+            or item.body_bytes + body_bytes > limits.record_bytes_max
+            or not isinstance(last, PublishRecord)
+            or not joinable(last, record)
+        ):
+            return None
+        item.records.append(record)
+        item.parts += parts
+        item.messages += len(record.subjects)
+        item.body_bytes += body_bytes
+        item.bound += bound
+        self._pending_bytes_max += bound
+        self._pending_largest = max(self._pending_largest, item.bound)
+        self._state.stats.inflight_bytes += body_bytes
+        return item
+
+    # ------------------------------------------------------------------ answers that wait
+
+    def last(self) -> PendingRecord | None:
+        """The youngest record under way: what rests on any of them may leave with it."""
+        if self._pending:
+            return self._pending[-1]
+        return self._in_flight[-1] if self._in_flight else None
+
+    def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
+        """Give an answer as soon as everything decided so far is committed; now, if nothing is under way."""
+        last = self.last()
+        if last is None:
+            self._state.reply(token, answer)
+        else:
+            last.replies.append((token, answer))
+
+    def in_flight_records(self) -> list[PendingRecord]:
+        """Every record that is decided and not applied, in order."""
+        return [*self._in_flight, *self._pending]
+
+    def idle(self) -> bool:
+        """Whether nothing has gathered and nothing is being written."""
+        return not self._ops and not self._pending and not self._sync_due
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether something could be written at once, and waits only to be asked for."""
+        return self._sync_due and not self._ops
+
+    # ------------------------------------------------------------------ writing
+
+    def flush(self) -> None:
+        """Write what has gathered, unless a batch is being written."""
+        if self._ops or self.failed is not None or not (self._pending or self._sync_due):
+            return
+        self._log_deliveries()
+        limits, ops, taken = self._state.limits, self._ops, 0
+        while self._pending:
+            item = self._pending[0]
+            if (self._in_flight and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
+                break
+            taken += item.bound
+            self._pending.popleft()
+            self._pending_bytes_max -= item.bound
+            self._in_flight.append(item)
+        if not self._pending:
+            self._pending_largest = 0
+        self._joining.clear()
+        if self._in_flight:
+            self.capacity_changes += 1
+        if self._in_flight or self._sync_due:
+            self._write()
+
+    def _log_deliveries(self) -> None:
+        for replica in list(self._logging.values()):
+            self.log_deliveries(replica)
+        self._logging.clear()
+
+    def log_deliveries(self, replica: StreamReplica) -> None:
+        """Gather what a stream's consumers delivered since it was last logged."""
+        if self._state.replicas.get(replica.id) is replica:
+            for record in replica.consumers.delivered_records(self._state.now):
+                self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+
+    def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
+        """Give a record its position and its place; False where the journal has no room for it yet."""
+        record = item.records[0]
+        if len(item.records) > 1:
+            record = join_publishes([one for one in item.records if isinstance(one, PublishRecord)])
+            item.records = [record]
+        item.record = record
+        replica = item.replica
+        if replica is None:
+            stream_id, position = int(CATALOG), self.catalog_position + 1
+        else:
+            stream_id, position = int(replica.id), replica.position + 1
+        if replica is not None and replica.stream.config.ephemeral:
+            self._place_in_memory(replica, item, ops)
+        else:
+            try:
+                # Room was judged when it was admitted; by now even a publish may dip into the reserve, lest it hold up acks.
+                entry = self.journal.append(stream_id, position, record, item.parts)
+            except JournalFull:
+                return False
+            item.chunk = entry.chunk
+        item.position = position
+        if replica is None:
+            self.catalog_position = position
+        else:
+            replica.position = position
+        return True
+
+    def _place_in_memory(self, replica: StreamReplica, item: PendingRecord, ops: list[DiskOp]) -> None:
+        """An ephemeral stream's bodies go to memory; its records go nowhere."""
+        record = item.record
+        messages = record.copies if isinstance(record, DropRecord) else record
+        if not isinstance(messages, PublishRecord) or not item.parts:
+            return
+        first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
+        block = (first_seq - 1) // replica.stream.config.block_size
+        if replica.memory_open is None or replica.memory_open[0] != block:
+            replica.memory_files += 1
+            replica.memory_open = (block, memory_path(replica.id, replica.memory_files))
+        path = replica.memory_open[1]
+        replica.memory_writes[path] = replica.memory_writes.get(path, 0) + 1
+        body = b"".join(item.parts)
+        offset = replica.memory_ends.get(path, 0)
+        replica.memory_ends[path] = offset + len(body)
+        self._state.stats.ephemeral_bytes += len(body)
+        item.chunk = Chunk(path, offset, len(body), crc32c(body))
+        ops.append(Write(path, offset, [body], [(offset, body)]))
+
+    def _write(self) -> None:
+        sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
+        self._flush = self.journal.flush(sync)
+        self._sync_due = False
+        if self._flush is not None:
+            self._ops += self._flush.ops
+        if not self._ops:
+            self._written([])
+            return
+        self._started_ns = self._state.now.mono_ns
+        self._start()
+
+    def _start(self) -> None:
+        self._state.start(Lane.JOURNAL, self._ops, self._written, self._not_written)
+
+    # ------------------------------------------------------------------ written
+
+    def _written(self, _results: list[object]) -> None:
+        state, stats, flush, in_flight = self._state, self._state.stats, self._flush, self._in_flight
+        self.stalled = False
+        self._ops, self._flush, self._in_flight = [], None, []
+        if flush is not None:
+            self.journal.done(flush)
+            self.committed_end = flush.end_lsn
+            stats.journal_bytes_written += flush.byte_count
+            if flush.synced:
+                stats.count_sync(state.now.mono_ns - self._started_ns)
+            self._arm_sync(flush.synced)
+        if in_flight:
+            stats.commits += 1
+            stats.records_committed += len(in_flight)
+        for item in in_flight:
+            stats.inflight_bytes -= item.body_bytes
+            stats.pending_records -= 1
+            replica = item.replica
+            if replica is not None:
+                replica.uncommitted -= 1
+                if replica.memory_writes and item.chunk is not None:
+                    _wrote_memory(replica, item.chunk.path)
+            self._apply(item)
+            if flush is not None and flush.synced and replica is not None and isinstance(item.record, PublishRecord):
+                replica.reserved_synced = max(replica.reserved_synced, item.record.reserved_to)
+            for token, answer in item.replies:
+                state.reply(token, answer)
+
+    def _arm_sync(self, synced: bool) -> None:
+        timers, now_ns = self._state.timers, self._state.now.mono_ns
+        if not synced:
+            if timers.deadline(Timer.SYNC, 0) is None:
+                timers.arm(Timer.SYNC, 0, now_ns + self._interval_ns)
+        else:
+            timers.arm(Timer.SYNC, 0, None)
+            if self.journal.watermark_wanted():
+                timers.arm(Timer.WATERMARK, 0, now_ns + WATERMARK_DELAY_NS)
+
+    def _not_written(self, failure: DiskFailure) -> None:
+        failed_op = self._ops[failure.op_index] if failure.op_index < len(self._ops) else None
+        if failure.kind is FailureKind.NO_SPACE and isinstance(failed_op, Write):
+            self.stalled = True
+            self._state.stats.commit_retries += 1
+            retry_ns = self._state.limits.disk_retry_ms * 1_000_000
+            self._state.timers.arm(Timer.COMMIT_RETRY, 0, self._state.now.mono_ns + retry_ns)
+            return
+        self.failed = failure
+
+    # ------------------------------------------------------------------ timers
+
+    def retry_write(self) -> None:
+        """Write the batch that found no room again."""
+        assert self.stalled, "no other job of it is under way"
+        self._start()
+
+    def sync_due(self) -> None:
+        """The interval between two syncs is over."""
+        self._sync_due = True
+
+    def watermark_due(self) -> None:
+        """Nothing has been written for a while: say what is durable, if nobody else did."""
+        if self.idle() and self.journal.watermark_wanted():
+            self.journal.watermark()
+            self._sync_due = True
+
+    def watermark_clean(self, complete: bool) -> None:
+        """Say that this is the end, and that nothing confirmed lies behind it, nor (`complete`) any delivery."""
+        self.journal.watermark(clean=True, complete=complete)
+        self._sync_due = True
+
+
+def _must_sync(item: PendingRecord) -> bool:
+    """Whether a record does not wait for the interval: a change of the catalogue, a consumer's creation, or sequences that no
+    synced record has reserved.
+
+    Else an id or a sequence might be given out twice, had the machine lost its power in between.
+    """
+    record, replica = item.record, item.replica
+    if replica is None or (isinstance(record, ConsumerCreated) and not replica.stream.config.ephemeral):
+        return True
+    copies = record.copies if isinstance(record, DropRecord) else record
+    if not isinstance(copies, PublishRecord) or replica.stream.config.ephemeral:
+        return False
+    last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
+    return last > replica.reserved_synced
+
+
+def _wrote_memory(replica: StreamReplica, path: str) -> None:
+    """A record arrived in a file in memory."""
+    left = replica.memory_writes[path] - 1
+    if left:
+        replica.memory_writes[path] = left
+    else:
+        del replica.memory_writes[path]
+
+
+def record_frame_bytes_max(record: Record) -> int:
+    """What the frame of a record without bodies takes at most: its columns of sequences, and the text of its settings."""
+    columns = drops = text = 0
+    match record:
+        case AckRecord() | DropRecord():
+            columns, drops = len(record.seqs), len(record.drop_seqs)
+        case DeliveredRecord():
+            columns = len(record.listed) + sum(len(each.seqs) for each in record.listed)
+        case PruneRecord():
+            drops = len(record.drop_seqs)
+        case StreamCreated() | StreamUpdated():
+            text = 256 + 4 * len(record.config.name) + sum(8 + 4 * len(one) for one in record.config.subjects_filter)
+        case ConsumerCreated():
+            config = record.config
+            words = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
+            text = 256 + sum(8 + 4 * len(one) for one in words)
+        case _:
+            pass
+    return frame_bytes_max(columns, text, 0, drops)

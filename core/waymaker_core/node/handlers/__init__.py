@@ -1,0 +1,1 @@
+"""One handler a request: it decides, or says what it must wait for."""

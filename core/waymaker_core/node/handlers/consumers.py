@@ -1,0 +1,184 @@
+"""Calls about consumers: created, deleted, told about, fetched from, subscribed to, and told what became of deliveries."""
+
+from __future__ import annotations
+
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import (
+    Ack,
+    AckKind,
+    CreateConsumer,
+    DeleteConsumer,
+    Fetch,
+    GetConsumerInfo,
+    ListConsumers,
+    Messages,
+    Subscribe,
+)
+from waymaker_core.model.records import ConsumerCreated
+from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
+from waymaker_core.model.types import ConsumerId
+from waymaker_core.node.calls import RetryLater
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.delivery.fetches import Fetches
+from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.handlers.streams import page_limit, require_whole
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import LastNak, StreamReplica, Subscription
+from waymaker_core.storage.journal.writer import frame_bytes_max
+
+
+class Consuming:
+    """Handlers of the calls about consumers."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        commits: Commits,
+        registry: StreamRegistry,
+        subscriptions: Subscriptions,
+        fetches: Fetches,
+    ) -> None:
+        self._state = state
+        self._commits = commits
+        self._registry = registry
+        self._subscriptions = subscriptions
+        self._fetches = fetches
+
+    def _require_free_space(self, bound: int) -> None:
+        if not self._commits.has_free_space_for(bound, ordinary=False):
+            if self._state.stats.disk_full:
+                raise resource_exhausted(
+                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
+                )
+            raise RetryLater
+
+    # ------------------------------------------------------------------ coming and going
+
+    def create(self, call: Call) -> None:
+        """`requests.CreateConsumer`."""
+        request, state = call.request, self._state
+        assert isinstance(request, CreateConsumer)
+        replica = self._registry.find_for_change(call.principal, request.stream)
+        bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
+        self._require_free_space(bound)
+        consumer_id = ConsumerId(state.catalog.next_id)
+        decision = replica.consumers.decide_create(consumer_id, request.config, state.now.wall_ms)
+        answer = Answer(OK)
+        if decision.record is not None:
+            state.catalog.draw_id()
+            self._commits.add_record(replica, decision.record, [], bound, 0).replies.append((call.token, answer))
+        elif decision.depends_on_uncommitted:
+            self._commits.answer_with_last(call.token, answer)
+        else:
+            replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)
+            state.reply(call.token, answer)
+
+    def delete(self, call: Call) -> None:
+        """`requests.DeleteConsumer`."""
+        request = call.request
+        assert isinstance(request, DeleteConsumer)
+        replica = self._registry.find_for_change(call.principal, request.stream)
+        self._require_free_space(frame_bytes_max(0, 0, 0))
+        record = replica.consumers.decide_delete(request.consumer)
+        item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        item.replies.append((call.token, Answer(OK)))
+
+    # ------------------------------------------------------------------ telling
+
+    def info(self, call: Call) -> None:
+        """`requests.GetConsumerInfo`. A floor that is told must not go back, so what it rests on is logged first."""
+        request = call.request
+        assert isinstance(request, GetConsumerInfo)
+        replica = self._registry.find_replica(call.principal, request.stream)
+        answer = Answer(OK, "", replica.consumers.info(replica.consumers.find_consumer_id(request.consumer)))
+        self._log(replica)
+        self._commits.answer_with_last(call.token, answer)
+
+    def list_infos(self, call: Call) -> None:
+        """`requests.ListConsumers`."""
+        request, limits = call.request, self._state.limits
+        assert isinstance(request, ListConsumers)
+        replica = self._registry.find_replica(call.principal, request.stream)
+        limit = page_limit(request.limit, limits.page_entries_max)
+        page = replica.consumers.page(request.after, limit, limits.page_bytes_max)
+        require_whole(request.limit, page.next_after)
+        self._log(replica)
+        self._commits.answer_with_last(call.token, Answer(OK, "", page))
+
+    def _log(self, replica: StreamReplica) -> None:
+        if replica.consumers.unlogged():
+            self._require_free_space(frame_bytes_max(0, 0, 0))
+            self._commits.log_deliveries(replica)
+
+    # ------------------------------------------------------------------ delivering
+
+    def fetch(self, call: Call) -> None:
+        """`requests.Fetch`."""
+        request, state = call.request, self._state
+        assert isinstance(request, Fetch)
+        replica = self._registry.find_replica(call.principal, request.stream)
+        batch = self._batch(request.batch_size, state.limits.fetch_default)
+        consumer_id = replica.consumers.find_consumer_id(request.consumer)
+        replica.consumers.inactivity.used(consumer_id, state.now)
+        messages = replica.consumers.dispatch(consumer_id, state.now, batch, state.limits.fetch_bytes_max)
+        if messages is None:
+            nothing = Messages([], 0, 0)
+            nothing.incarnation = replica.consumers.incarnation(consumer_id)
+            state.reply(call.token, Answer(OK, "", nothing))
+            return
+        state.count_delivery(messages)
+        state.mark_dirty(replica)
+        self._fetches.add_fetch(call.token, replica, consumer_id, messages)
+        state.reply_messages(call.token, replica, messages)
+
+    def subscribe(self, call: Call) -> None:
+        """`requests.Subscribe`."""
+        request, state = call.request, self._state
+        assert isinstance(request, Subscribe)
+        replica = self._registry.find_replica(call.principal, request.stream)
+        batch = self._batch(request.batch_size, state.limits.subscription_default)
+        consumer_id = replica.consumers.find_consumer_id(request.consumer)
+        self._subscriptions.add_subscription(
+            Subscription(
+                call.token, replica, consumer_id, batch, stop_when_empty=request.stop_when_empty, window=request.window
+            )
+        )
+
+    def _batch(self, asked: int, default: int) -> int:
+        if not 0 <= asked <= self._state.limits.fetch_max:
+            raise invalid(f"batch_size = {asked}; it must lie between 1 and {self._state.limits.fetch_max}, or be 0")
+        return asked or default
+
+    # ------------------------------------------------------------------ what became of deliveries
+
+    def ack(self, call: Call) -> None:
+        """`requests.Ack`: the answer leaves with the commit; one about a last attempt, with the commit of its drop."""
+        request, state = call.request, self._state
+        assert isinstance(request, Ack)
+        replica = self._registry.find_for_change(call.principal, request.stream)
+        consumers = replica.consumers
+        if not replica.stream.config.ephemeral:
+            self._require_free_space(frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
+        consumer_id = consumers.find_consumer_id(request.consumer)
+        consumers.inactivity.used(consumer_id, state.now)
+        decision = consumers.decide_ack(
+            consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
+        )
+        answer, item = Answer(OK), None
+        if decision.record is not None:
+            item = self._commits.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
+        if decision.given_up:
+            replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
+        elif item is not None:
+            item.replies.append((call.token, answer))
+        elif decision.depends_on_uncommitted:
+            self._commits.answer_with_last(call.token, answer)
+        else:
+            state.reply(call.token, answer)
+        if request.kind in {AckKind.NAK, AckKind.IN_PROGRESS}:
+            if request.kind is AckKind.NAK:
+                state.stats.naked_messages += decision.count
+            state.mark_dirty(replica)
+        if decision.count and request.kind is not AckKind.IN_PROGRESS:
+            self._subscriptions.answered(replica, request.seqs)

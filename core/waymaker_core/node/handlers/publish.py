@@ -1,0 +1,81 @@
+"""Publishes and archive batches: admitted, decided against what is committed and under way, and sent on to be committed."""
+
+from __future__ import annotations
+
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import ImportBatch, Publish
+from waymaker_core.model.result_codes import OK, Answer, resource_exhausted
+from waymaker_core.node.calls import RetryLater
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage.journal.writer import frame_bytes_max
+from waymaker_core.stream import PublishDecision
+
+
+class Publishing:
+    """Handlers of the calls that append messages."""
+
+    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
+        self._state = state
+        self._commits = commits
+        self._registry = registry
+
+    def publish(self, call: Call) -> None:
+        """`requests.Publish`."""
+        request = call.request
+        assert isinstance(request, Publish)
+        replica = self._registry.find_for_change(call.principal, request.stream)
+        bound = self._admit(replica, len(request.subjects), len(request.body))
+        decision = replica.stream.decide_publish(request, self._state.now.wall_ms)
+        failures = decision.published.failures
+        if failures:
+            self._state.stats.publish_failures += len(failures)
+        self._commit(call, replica, decision, bound, len(request.body), Answer(OK, "", decision.published))
+
+    def import_batch(self, call: Call) -> None:
+        """`requests.ImportBatch`."""
+        request = call.request
+        assert isinstance(request, ImportBatch)
+        replica = self._registry.find_import(request.stream_id)
+        bound = self._admit(replica, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
+        decision = replica.stream.decide_import(request, self._state.now.wall_ms)
+        self._commit(call, replica, decision, bound, len(request.body), Answer(OK))
+
+    def _commit(
+        self, call: Call, replica: StreamReplica, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
+    ) -> None:
+        record = decision.record
+        if record is not None:
+            bound += 16 * len(record.drop_seqs)
+            item = self._commits.add_record(replica, record, decision.parts, bound, body_bytes)
+            item.replies.append((call.token, answer))
+        elif decision.depends_on_uncommitted:
+            self._commits.answer_with_last(call.token, answer)
+        else:
+            self._state.reply(call.token, answer)
+
+    def _admit(self, replica: StreamReplica, messages: int, body_bytes: int) -> int:
+        """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
+        state, commits, limits = self._state, self._commits, self._state.limits
+        if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
+            raise resource_exhausted(
+                f"a batch of {messages} messages and {body_bytes} bytes; at most {limits.publish_batch_max} messages "
+                f"and {limits.publish_batch_bytes_max} bytes are taken at once"
+            )
+        if state.stats.inflight_bytes + body_bytes > limits.inflight_bytes_max:
+            raise resource_exhausted("too much is being written already; publish again when some of it is confirmed")
+        bound = frame_bytes_max(messages, min(body_bytes, messages * limits.subject_bytes_max), body_bytes)
+        if replica.stream.config.ephemeral:
+            if state.stats.ephemeral_bytes + body_bytes > limits.ephemeral_bytes_max:
+                raise resource_exhausted(
+                    f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full"
+                )
+        elif commits.stalled:
+            raise resource_exhausted("the disk is full; nothing was stored")
+        elif not commits.has_free_space_for(bound, ordinary=True):
+            if state.stats.disk_full:
+                raise resource_exhausted(f"{state.no_room_because}; nothing was stored")
+            raise RetryLater
+        return bound

@@ -1,0 +1,173 @@
+"""Calls about streams as a whole: created, deleted, changed, listed, told about, taken out and put back as archives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import (
+    CreateStream,
+    DeleteStream,
+    ExportStream,
+    GetStreamInfo,
+    ImportBegin,
+    ImportEnd,
+    ListStreams,
+    StreamInfo,
+    UpdateStream,
+)
+from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
+from waymaker_core.node.calls import RetryLater
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame_bytes_max
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.storage.archive import Head
+from waymaker_core.stream import updated, validate
+
+
+def page_limit(limit: int, entries_max: int) -> int:
+    """How many entries a list may hold: what was asked for, or all that fit."""
+    if not 0 <= limit <= entries_max:
+        raise invalid(f"a page of {limit} entries; at most {entries_max} are given at once")
+    return limit or entries_max
+
+
+def require_whole(limit: int, next_after: str) -> None:
+    """Refuse a list that was asked for whole and is too long; it is never cut in silence."""
+    if not limit and next_after:
+        raise resource_exhausted(
+            "the list is too long for one answer; ask for pages (wmkr-limit, and wmkr-after for the next)"
+        )
+
+
+class Streams:
+    """Handlers of the calls about streams."""
+
+    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
+        self._state = state
+        self._commits = commits
+        self._registry = registry
+
+    def _decide(self, account: str, record: CatalogRecord) -> PendingRecord:
+        """Stage a record of the catalogue and send it on to be committed."""
+        self._state.catalog.stage(record, account)
+        return self._commits.add_to_catalog(account, record)
+
+    def _require_free_space(self, bound: int) -> None:
+        """Refuse or put off what even the journal's reserve has no room for."""
+        if not self._commits.has_free_space_for(bound, ordinary=False):
+            if self._state.stats.disk_full:
+                raise resource_exhausted(
+                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
+                )
+            raise RetryLater
+
+    # ------------------------------------------------------------------ lifecycle
+
+    def create(self, call: Call) -> None:
+        """`requests.CreateStream`."""
+        request, state = call.request, self._state
+        assert isinstance(request, CreateStream)
+        config = validate(request.config, state.limits)
+        account = call.principal.account
+        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
+        record = state.catalog.decide_create(account, config, state.now.wall_ms)
+        self._decide(account, record).replies.append((call.token, Answer(OK)))
+
+    def delete(self, call: Call) -> None:
+        """`requests.DeleteStream`: also of a stream in quarantine."""
+        request = call.request
+        assert isinstance(request, DeleteStream)
+        replica = self._registry.find_for_deletion(call.principal, request.name)
+        record = StreamDeleted(replica.id)
+        self._require_free_space(record_frame_bytes_max(record))
+        self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
+
+    def update(self, call: Call) -> None:
+        """`requests.UpdateStream`: the settings and what they prune, in one commit."""
+        request, state = call.request, self._state
+        assert isinstance(request, UpdateStream)
+        replica = self._registry.find_for_change(call.principal, request.name)
+        staged = replica.config_decided or replica.entry.config
+        config = updated(staged, request, state.limits)
+        record = StreamUpdated(replica.id, config)
+        self._require_free_space(record_frame_bytes_max(record))
+        decision = replica.stream.decide_update(config, state.now.wall_ms, request.dry_run)
+        answer = Answer(OK, "", (config, decision.pruned))
+        if request.dry_run:
+            self._commits.answer_with_last(call.token, answer)
+            return
+        for pruned in decision.records:
+            self._commits.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
+        replica.config_decided = config
+        self._decide(call.principal.account, record).replies.append((call.token, answer))
+
+    # ------------------------------------------------------------------ telling
+
+    def info(self, call: Call) -> None:
+        """`requests.GetStreamInfo`."""
+        request = call.request
+        assert isinstance(request, GetStreamInfo)
+        replica = self._registry.find_replica(call.principal, request.name)
+        stream = replica.stream
+        info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
+        self._state.reply(call.token, Answer(OK, "", info))
+
+    def list_names(self, call: Call) -> None:
+        """`requests.ListStreams`."""
+        request, limits = call.request, self._state.limits
+        assert isinstance(request, ListStreams)
+        limit = page_limit(request.limit, limits.page_entries_max)
+        page = self._state.catalog.page(call.principal.account, request.after, limit, limits.page_bytes_max)
+        require_whole(request.limit, page.next_after)
+        self._state.reply(call.token, Answer(OK, "", page))
+
+    # ------------------------------------------------------------------ archives
+
+    def export(self, call: Call) -> None:
+        """`requests.ExportStream`."""
+        request = call.request
+        assert isinstance(request, ExportStream)
+        replica = self._registry.find_replica(call.principal, request.name)
+        stream = replica.stream
+        consumers = replica.consumers.snapshot(self._state.now)
+        head = Head(
+            stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
+        )
+        self._state.reply(call.token, Answer(OK, "", head))
+
+    def import_begin(self, call: Call) -> None:
+        """`requests.ImportBegin`."""
+        request, state = call.request, self._state
+        assert isinstance(request, ImportBegin)
+        if not isinstance(request.head, Head):
+            raise invalid("an import begins with the head of an archive")
+        config = validate(replace(request.head.config, name=request.name), state.limits)
+        account = call.principal.account
+        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
+        record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
+        self._registry.import_heads[record.stream_id] = request.head
+        self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
+
+    def import_end(self, call: Call) -> None:
+        """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or everything goes."""
+        request, state = call.request, self._state
+        assert isinstance(request, ImportEnd)
+        replica = self._registry.find_import(request.stream_id)
+        account = call.principal.account
+        if not request.commit:
+            self._decide(account, StreamDeleted(replica.id)).replies.append((call.token, Answer(OK)))
+            return
+        head = self._registry.import_heads[replica.id]
+        try:
+            records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
+        except ValueError as error:
+            raise invalid(f"the archive's consumers cannot be restored: {error}") from error
+        self._require_free_space(sum(map(record_frame_bytes_max, records)))
+        for record in records:
+            if isinstance(record, ConsumerCreated):
+                state.catalog.draw_id()
+            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
+        self._decide(account, opened).replies.append((call.token, Answer(OK)))

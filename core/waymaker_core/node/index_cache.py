@@ -1,0 +1,227 @@
+"""Indexes of sealed blocks: loaded when a search needs them, kept while there is room, never more than a bound.
+
+A decision or read that meets a missing index changes nothing and says which blocks it needs (`NeedBlocks`). They are read,
+kept until the asker has tried again, and given up later. An asker that needs further blocks keeps the ones it has, so that it
+always comes to an end, even if it needs more than the cache holds.
+
+Opening indexes and searching them is bounded in each step by `limits.search_entries_max`. What came from the disk beyond that
+waits encoded, and an asker whose blocks are all resident is asked again in the next step, behind that step's inputs.
+
+The cache is a clock: an index that was used since it was last looked at gets another round, one that served a single search
+does not, so that one long scan leaves alone what others use all the time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import partial
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.model.limits import U64_MAX
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.stream import NeedBlocks
+
+Key = tuple[int, int]
+"""(stream id, block)."""
+BYTES_AN_ENTRY = 512
+"""Bytes of an index that are opened in about the time in which an entry is looked at."""
+ROUNDS_SPARE = 16
+
+
+class Wait:
+    """One asker: what it holds, how many reads it waits for, how to ask again, and what to do if a read failed."""
+
+    __slots__ = ("replica", "held", "loaded", "missing", "rounds", "ask", "failed", "failure")
+
+    def __init__(self, replica: StreamReplica, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
+        self.replica = replica
+        self.held: dict[Key, None] = {}
+        """Blocks that stay resident for it, each once however often it asks for them."""
+        self.loaded: list[int] = []
+        """Blocks that were read for it."""
+        self.missing = 0
+        self.rounds = 0
+        self.ask = ask
+        self.failed = failed
+        self.failure: DiskFailure | None = None
+
+
+class Indexes:
+    """The resident indexes of all streams, and the askers that wait for more."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self._resident: OrderedDict[Key, tuple[StreamReplica, int]] = OrderedDict()
+        self._bytes = 0
+        self._all_held = False
+        """Whether everything resident is held, as far as it was seen: there is nothing to give up."""
+        self._held: dict[Key, int] = {}
+        self._loading: dict[Key, list[Wait]] = {}
+        self._arrivals: deque[tuple[StreamReplica, int, Chunk, bytes]] = deque()
+        """What was read and is not opened yet."""
+        self._ready: deque[Wait] = deque()
+        """Askers that lack nothing but a share of the work."""
+
+    def load(
+        self, replica: StreamReplica, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
+    ) -> None:
+        """Read what is missing, then call `ask` once. It may raise `NeedBlocks` to wait for more."""
+        self._fill(Wait(replica, ask, failed), blocks)
+
+    def _fill(self, wait: Wait, blocks: list[int]) -> None:
+        state, stream = self._state, wait.replica.stream
+        wait.missing = 1
+        wait.rounds += 1
+        for block in blocks:
+            key = (wait.replica.id, block)
+            if key not in wait.held:
+                wait.held[key] = None
+                self._held[key] = self._held.get(key, 0) + 1
+            if key in self._loading:
+                self._loading[key].append(wait)
+                wait.missing += 1
+                continue
+            chunk = stream.index_location(block)
+            if chunk is None:
+                continue
+            self._loading[key] = [wait]
+            wait.loaded.append(block)
+            wait.missing += 1
+            loaded = partial(self._loaded, wait.replica, block, chunk)
+            lost = partial(self._lost, wait.replica, block, chunk)
+            state.start(Lane.READ, [ReadChunk(chunk)], loaded, lost)
+        if wait.missing == 1:
+            self._ready.append(wait)
+        else:
+            self._arrived(wait)
+
+    def has_ready(self) -> bool:
+        """Return True if a step has something to go on with at once."""
+        return bool(self._ready or self._arrivals)
+
+    def resume(self) -> None:
+        """Go on with what earlier steps left, for a share of its own, so that new calls never starve what waits."""
+        if not self.has_ready():
+            return
+        work, share = self._state.work, self._state.limits.search_entries_max
+        work.renew(share)
+        while self._arrivals and work.left > 0:
+            self._open(*self._arrivals.popleft())
+        for _ in range(len(self._ready)):
+            if work.left <= 0:
+                break
+            wait = self._ready.popleft()
+            if wait.rounds > _rounds_max(wait.replica, share):
+                # Others took from it what it had found, again and again: let it come to its end.
+                work.left = U64_MAX
+            self._arrived(wait)
+            work.left = share - work.exhausted
+
+    def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[object]) -> None:
+        data = results[0]
+        assert isinstance(data, bytes)
+        if self._arrivals or self._state.work.left <= 0:
+            self._arrivals.append((replica, block, chunk, data))
+        else:
+            self._open(replica, block, chunk, data)
+
+    def _open(self, replica: StreamReplica, block: int, chunk: Chunk, data: bytes) -> None:
+        key = (replica.id, block)
+        self._state.work.spend(1 + len(data) // BYTES_AN_ENTRY)
+        try:
+            if self._state.replicas.get(replica.id) is replica:
+                byte_count = replica.stream.load_index(block, chunk, data)
+                if byte_count:
+                    self.admit(replica, block, byte_count)
+        except ValueError as error:
+            self._lost(replica, block, chunk, DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, str(error)))
+            return
+        self._state.stats.index_loads += 1
+        for wait in self._loading.pop(key):
+            self._arrived(wait)
+
+    def _lost(self, replica: StreamReplica, block: int, chunk: Chunk, failure: DiskFailure) -> None:
+        """An index could not be read. Where the block lies elsewhere by now this harms nobody: askers ask again."""
+        stale = replica.stream.index_location(block) != chunk
+        for wait in self._loading.pop((replica.id, block)):
+            if not stale:
+                wait.failure = failure
+            self._arrived(wait)
+
+    def _arrived(self, wait: Wait) -> None:
+        wait.missing -= 1
+        if wait.missing:
+            return
+        if wait.failure is not None:
+            self._release(wait)
+            wait.failed(wait.failure)
+            return
+        try:
+            wait.ask()
+        except NeedBlocks as need:
+            self._fill(wait, need.blocks)
+            return
+        self._release(wait)
+
+    def _release(self, wait: Wait) -> None:
+        for number in wait.loaded:
+            block = wait.replica.stream.blocks.get(number)
+            if block is not None:
+                block.used = False
+        for key in wait.held:
+            left = self._held[key] - 1
+            if left:
+                self._held[key] = left
+            else:
+                del self._held[key]
+        wait.held.clear()
+        self._all_held = False
+
+    # ------------------------------------------------------------------ what is resident
+
+    def admit(self, replica: StreamReplica, block: int, byte_count: int) -> None:
+        """An index is resident and may be given up later."""
+        key = (replica.id, block)
+        self._bytes += byte_count - self._resident.pop(key, (replica, 0))[1]
+        self._resident[key] = (replica, byte_count)
+        self._all_held = False
+
+    def trim(self) -> None:
+        """Give up what is over the bound: the oldest that was not used since it was looked at last, and is not held.
+
+        What askers hold comes on top of the bound: giving up others' indexes for a scan larger than the cache gains nothing.
+        """
+        state = self._state
+        bound = state.limits.index_cache_bytes
+        if self._bytes > bound and not self._all_held:
+            bound += sum(self._resident[key][1] for key in self._held if key in self._resident)
+        if self._bytes > bound and not self._all_held:
+            for _ in range(2 * len(self._resident)):
+                key, (replica, byte_count) = self._resident.popitem(last=False)
+                block = replica.stream.blocks.get(key[1])
+                if key in self._held or (block is not None and block.used):
+                    if block is not None:
+                        block.used = False
+                    self._resident[key] = (replica, byte_count)
+                    continue
+                self._bytes -= byte_count
+                if replica.stream.evict_index(key[1]):
+                    state.stats.index_evictions += 1
+                if self._bytes <= bound:
+                    break
+            self._all_held = self._bytes > bound
+        state.stats.index_cache_bytes = self._bytes
+
+    def forget(self, replica: StreamReplica) -> None:
+        """A stream is gone."""
+        for key in [key for key in self._resident if key[0] == replica.id]:
+            self._bytes -= self._resident.pop(key)[1]
+
+
+def _rounds_max(replica: StreamReplica, share: int) -> int:
+    """Return how often a search may be asked again before something else than its own length must be the reason."""
+    stream = replica.stream
+    return ROUNDS_SPARE + 2 * len(stream.blocks) + 4 * len(stream.blocks) * stream.block_size // share

@@ -1,0 +1,98 @@
+"""Room on the disk: spare journal segments and the reserve made ahead of need, and a full disk tried again after a pause.
+
+A full disk is an answer, not an end. Publishes are refused once the room that is allocated is used up, except for a reserve
+that acks, deletes and settings go on with; what frees room (retention, deletes, a checkpoint) is tried again by timer.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.api.effects import Lane
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncDir, SyncFile
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.checkpoint.reserve import Reserve
+from waymaker_core.node.context import DISK_FULL, NodeState
+from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.timers import Timer
+from waymaker_core.storage.journal.writer import SpareJob
+
+
+class DiskSpace:
+    """Spare segments, and whether the disk is full."""
+
+    def __init__(
+        self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints, reserve: Reserve
+    ) -> None:
+        self._state = state
+        self._commits = commits
+        self._calls = calls
+        self._checkpoints = checkpoints
+        self._reserve = reserve
+        self._no_spare = False
+        """Whether there was no room for the last spare segment."""
+        self._trying = False
+        """Whether the pause after that is over."""
+        self.failed: DiskFailure | None = None
+        """Why it is not known any more what is durable."""
+
+    def make_spares(self) -> None:
+        """Make the next spare segment, if one is wanted, and say how full the disk is."""
+        journal = self._commits.journal
+        if journal.free or not (self._checkpoints.cramped or (self._no_spare and not self._trying)):
+            # A segment that is used again needs no room.
+            job = journal.spare_job()
+            if job is not None:
+                self._trying = False
+                self._state.start(Lane.BACKGROUND, job.ops, partial(self._made, job), partial(self._not_made, job))
+        if not (self._checkpoints.cramped or self._state.stats.disk_full):
+            self._reserve.wake()
+        self.note()
+
+    def note(self) -> None:
+        """Set the gauge, and tell the operator when it turns."""
+        stats = self._state.stats
+        full = self._no_spare or self._commits.stalled or self._checkpoints.full or self._checkpoints.cramped
+        if full != stats.disk_full:
+            stats.disk_full = full
+            if full and self._state.no_room_because != DISK_FULL:
+                self._state.log("error", "disk_not_writable", problem=self._state.no_room_because)
+            elif full:
+                self._state.log("error", "disk_full")
+            else:
+                self._state.log("info", "disk_has_room")
+            self._calls.retry_parked()
+
+    def retry_spare(self) -> None:
+        """The pause is over."""
+        self._trying = True
+        self._reserve.retry()
+        self._checkpoints.retry_checkpoint()
+
+    def _made(self, job: SpareJob, _results: list[object]) -> None:
+        self._commits.journal.spare_done(job)
+        self._commits.capacity_changes += 1
+        self._state.no_room_because = DISK_FULL
+        self._no_spare = False
+
+    def _not_made(self, job: SpareJob, failure: DiskFailure) -> None:
+        failed_op = job.ops[failure.op_index] if failure.op_index < len(job.ops) else None
+        if isinstance(failed_op, SyncFile | SyncDir) and failure.kind is not FailureKind.NO_SPACE:
+            self.failed = failure
+            return
+        ops = self._commits.journal.spare_failed(job)
+        self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
+        self._no_spare = True
+        state = self._state
+        full = failure.kind is FailureKind.NO_SPACE
+        state.no_room_because = DISK_FULL if full else f"{failure.path} cannot be made: {failure.detail}"
+        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
+
+
+def _nothing(_results: list[object]) -> None:
+    pass
+
+
+def _nothing_failed(_failure: DiskFailure) -> None:
+    pass

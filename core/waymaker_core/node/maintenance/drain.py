@@ -1,0 +1,64 @@
+"""Drain: the way to stop that loses nothing and leaves no caller without an answer.
+
+Nothing new is admitted and readers are told; what is decided is committed and answered; what was delivered is logged; a
+last mark says that this is the end. Then the node halts, clean.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.delivery.watchers import Watchers
+from waymaker_core.node.group_commit import Commits
+
+REASON = "server_shutdown"
+
+
+class Drain:
+    """The steps to the end, one after the other as each is done."""
+
+    def __init__(
+        self, state: NodeState, commits: Commits, calls: Calls, subscriptions: Subscriptions, watchers: Watchers
+    ) -> None:
+        self._state = state
+        self._commits = commits
+        self._calls = calls
+        self._subscriptions = subscriptions
+        self._watchers = watchers
+        self._logged = False
+        self._marked = False
+        self.done = False
+
+    def begin(self) -> None:
+        """Stop admitting, and tell the readers."""
+        state = self._state
+        if state.stats.draining:
+            return
+        state.stats.draining = True
+        self._subscriptions.end_all(REASON)
+        self._watchers.end_all(REASON, state.effects)
+        refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
+        self._calls.refuse_waiting(refusal)
+        for replica in state.replicas.values():
+            self._calls.answer_last_naks(replica)
+
+    def advance(self) -> None:
+        """Go on as far as what is under way allows."""
+        state, commits = self._state, self._commits
+        if not state.stats.draining or not commits.idle() or state.stats.parked_calls:
+            return
+        if not self._logged:
+            self._logged = True
+            for replica in state.replicas.values():
+                if replica.damage is None and not replica.stream.config.ephemeral:
+                    commits.log_deliveries(replica)
+            commits.flush()
+        if commits.idle() and not self._marked:
+            self._marked = True
+            # Of a damaged stream nothing was logged.
+            commits.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
+            commits.flush()
+        if self._marked:
+            self.done = commits.idle()

@@ -1,0 +1,103 @@
+"""Retention: age and interest judged when something may be due, stream by stream, never by walking over all of them.
+
+A stream with an age limit has a timer at the moment its oldest message ends, but not more often than the sweep interval;
+one with interest retention is judged an interval after something about it changed. Ages are measured on the wall clock and
+timers run on the monotonic one, so a jump of the wall clock moves the timers of the streams that age.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from waymaker_core.model.config import Retention as RetentionKind
+from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.types import Now, StreamId
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import Timer
+from waymaker_core.stream import NeedBlocks
+
+RECORDS_A_TURN = 8
+"""Prune records of one stream decided in one step; what is left follows in the next."""
+PRUNE_BOUND = 64 * 1024
+"""Journal room asked for before a prune is decided: a record of several thousand single drops."""
+
+
+class Retention:
+    """When each stream is judged, and what comes of it."""
+
+    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, calls: Calls) -> None:
+        self._state = state
+        self._commits = commits
+        self._indexes = indexes
+        self._calls = calls
+        self._interval_ns = state.limits.retention_interval_ms * 1_000_000
+        self._skew_ms: int | None = None
+
+    def look_at_clock(self, now: Now) -> None:
+        """Notice a jump of the wall clock, and set the timers anew that rest on it."""
+        skew_ms = now.wall_ms - now.mono_ns // 1_000_000
+        if self._skew_ms is None:
+            self._skew_ms = skew_ms
+        elif abs(skew_ms - self._skew_ms) >= self._state.limits.retention_interval_ms // 2:
+            self._skew_ms = skew_ms
+            for key in self._state.timers.armed(Timer.AGE):
+                self.process_dirty(self._state.replicas[StreamId(key)])
+
+    def process_dirty(self, replica: StreamReplica) -> None:
+        """Something of a stream changed: when is it to be judged?"""
+        if replica.stream.config.retention is RetentionKind.INTEREST:
+            if replica.stream.count and self._state.timers.deadline(Timer.AGE, replica.id) is None:
+                self._state.timers.arm(Timer.AGE, replica.id, self._state.now.mono_ns + self._interval_ns)
+        else:
+            self._arm_for_age(replica)
+
+    def _arm_for_age(self, replica: StreamReplica) -> None:
+        """Wake at the end of the oldest message, but not more often than the interval."""
+        now, due = self._state.now, None
+        expiry_ms = replica.stream.next_expiry_ms() if replica.stream.config.max_age_ms else None
+        if expiry_ms is not None and replica.stream.is_ahead(now.wall_ms):
+            due = now.mono_ns
+        elif expiry_ms is not None:
+            due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, replica.judged_ns + self._interval_ns)
+        self._state.timers.arm(Timer.AGE, replica.id, due)
+
+    def judge(self, stream_id: int) -> None:
+        """A stream's timer went off."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None or replica.damage is not None or replica.entry.importing:
+            return
+        replica.judged_ns = self._state.now.mono_ns
+        try:
+            self._decide(replica)
+        except NeedBlocks as need:
+            self._indexes.load(replica, need.blocks, partial(self._decide, replica), partial(self._lost, replica))
+
+    def _decide(self, replica: StreamReplica) -> None:
+        state = self._state
+        if state.replicas.get(replica.id) is not replica or replica.damage is not None:
+            return
+        interest = replica.stream.config.retention is RetentionKind.INTEREST
+        floor = replica.consumers.interest_floor() if interest else None
+        again_ns = state.now.mono_ns
+        bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
+        for _ in range(RECORDS_A_TURN):
+            if not self._commits.has_free_space_for(bound, ordinary=False) and self._commits.last() is not None:
+                again_ns += self._interval_ns
+                break
+            record = replica.stream.decide_retention(state.now.wall_ms, floor)
+            if record is None:
+                if not interest:
+                    self._arm_for_age(replica)
+                return
+            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        state.timers.arm(Timer.AGE, replica.id, again_ns)
+
+    def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:
+        if self._state.replicas.get(replica.id) is replica:
+            self._calls.refusal_of_damage(replica, failure)
+            if replica.damage is None:
+                self.process_dirty(replica)

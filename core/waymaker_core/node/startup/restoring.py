@@ -1,0 +1,195 @@
+"""From what recovery finds to the streams of a node: snapshots first, then every record behind them.
+
+The target of `store.recovery`. Records go through the very `apply` that a live commit uses, so that a restart cannot come
+to another state. It decides nothing and reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import (
+    ConsumerCreated,
+    Record,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
+from waymaker_core.model.types import CATALOG, StreamId
+from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream
+from waymaker_core.node.stream_replica import Damage, StreamReplica
+from waymaker_core.storage.errors import CorruptRecord
+from waymaker_core.storage.paths import CHECKPOINTS, JOURNAL
+from waymaker_core.storage.recovery.recovery import NONSENSE, Quarantine
+from waymaker_core.stream.stream import Stream
+
+
+class Restoring:
+    """State in the making. When recovery is done, `finish` gives the streams."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.catalog = Catalog(limits)
+        self.catalog_position = 0
+        self.replicas: dict[StreamId, StreamReplica] = {}
+        self.changed: dict[StreamId, StreamReplica] = {}
+        """Streams that the next checkpoint must look at: with records behind their snapshot, or bodies in the journal."""
+        self.catalog_changed = False
+        self.ended: dict[StreamId, None] = {}
+        """Lives that ended behind the snapshots."""
+        self._snapshots: dict[StreamId, tuple[object, object]] = {}
+        self._damage: dict[StreamId, Damage] = {}
+
+    # ------------------------------------------------------------------ what recovery calls
+
+    def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
+        """A state from a checkpoint. One of a stream waits until the stream is known to live."""
+        if stream_id == CATALOG:
+            decode_catalog(meta, self.catalog)
+            self.catalog_position = position
+        else:
+            self._snapshots[StreamId(stream_id)] = decode_stream(meta)
+
+    def exists(self, stream_id: int) -> bool:
+        """Whether a stream is alive as far as the records say."""
+        return stream_id in self.catalog.entries
+
+    def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
+        """A committed record."""
+        if stream_id == CATALOG:
+            self._apply_to_catalog(position, record)
+            return
+        if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+            raise CorruptRecord("a record of the catalogue in a stream's log")
+        if isinstance(record, ConsumerCreated):
+            self._draw_past(record.consumer_id)
+        replica = self._serve(StreamId(stream_id))
+        replica.stream.apply(position, record, chunk)
+        replica.consumers.apply(record)
+        self.changed[replica.id] = replica
+
+    def quarantine(self, quarantine: Quarantine) -> None:
+        """A stream's data are damaged."""
+        self._damage[StreamId(quarantine.stream_id)] = Damage(
+            quarantine.path, quarantine.offset, quarantine.detail, at_start=True
+        )
+
+    def id_used(self, consumer_id: int | None) -> None:
+        """A consumer was created in a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
+        self._draw_past(self.catalog.next_id if consumer_id is None else consumer_id)
+
+    def files(self) -> Iterator[tuple[int, str]]:
+        """Block and tail files that live streams name."""
+        for stream_id in list(self.catalog.entries):
+            if stream_id in self._damage:
+                continue
+            try:
+                replica = self._serve(stream_id)
+            except CorruptRecord as problem:
+                self._damage[stream_id] = Damage(CHECKPOINTS, 0, str(problem), at_start=True)
+                continue
+            for path in replica.stream.files():
+                yield stream_id, path
+
+    def chunks(self) -> Iterator[tuple[int, Chunk]]:
+        """Chunks of blocks that have no index of their own."""
+        for replica in self._sound():
+            for chunk in replica.stream.chunks():
+                yield replica.id, chunk
+
+    def indexes(self) -> Iterator[tuple[int, Chunk]]:
+        """Where the indexes of sealed blocks lie."""
+        for replica in self._sound():
+            for chunk in replica.stream.index_chunks():
+                yield replica.id, chunk
+
+    def _sound(self) -> list[StreamReplica]:
+        return [self._serve(stream_id) for stream_id in self.catalog.entries if stream_id not in self._damage]
+
+    # ------------------------------------------------------------------ state
+
+    def _serve(self, stream_id: StreamId) -> StreamReplica:
+        """The stream of a life, made from its snapshot when it is first needed. `CorruptRecord` where that fails."""
+        replica = self.replicas.get(stream_id)
+        if replica is None:
+            replica = self._make(stream_id)
+            self.replicas[stream_id] = replica
+        return replica
+
+    def _make(self, stream_id: StreamId) -> StreamReplica:
+        entry = self.catalog.entries[stream_id]
+        snapshot = self._snapshots.pop(stream_id, None)
+        try:
+            if snapshot is None or stream_id in self._damage:
+                stream = Stream(stream_id, entry.config, entry.created_ms, self._limits)
+                return StreamReplica(entry, stream, Consumers(stream, self._limits))
+            stream = Stream.restore(snapshot[0], self._limits)
+            consumers = Consumers(stream, self._limits)
+            consumers.restore(snapshot[1])
+        except NONSENSE as error:
+            raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
+        if stream.config != entry.config:
+            stream.apply_config(entry.config)
+        self._draw_past(consumers.newest_id())
+        return StreamReplica(entry, stream, consumers)
+
+    def _draw_past(self, used_id: int) -> None:
+        """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
+        if used_id >= self.catalog.next_id:
+            self.catalog.next_id = used_id + 1
+            self.catalog_changed = True
+
+    def _apply_to_catalog(self, position: int, record: Record) -> None:
+        if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+            raise CorruptRecord("a record of a stream in the catalogue's log")
+        self.catalog_position = position
+        self.catalog_changed = True
+        stream_id = StreamId(record.stream_id)
+        if isinstance(record, StreamDeleted):
+            self._forget(stream_id)
+        self.catalog.apply(record)
+        if stream_id not in self.catalog.entries:
+            return
+        if isinstance(record, StreamUpdated):
+            self._serve(stream_id).stream.apply_config(record.config)
+        elif isinstance(record, StreamOpened):
+            replica = self._serve(stream_id)
+            replica.stream.open_at(record.last_seq)
+            # It may have no record of its own that would say so.
+            self.changed[stream_id] = replica
+
+    def _forget(self, stream_id: StreamId) -> None:
+        """A life is over."""
+        self.ended[stream_id] = None
+        self.replicas.pop(stream_id, None)
+        self.changed.pop(stream_id, None)
+        self._snapshots.pop(stream_id, None)
+        self._damage.pop(stream_id, None)
+
+    def finish_restore(self) -> dict[StreamId, StreamReplica]:
+        """Every living stream, the damaged ones with their damage."""
+        for stream_id in self.catalog.entries:
+            damage = self._damage.get(stream_id)
+            if damage is not None:
+                self.replicas.pop(stream_id, None)
+                self.changed.pop(stream_id, None)
+            replica = self._serve(stream_id)
+            replica.damage = damage
+            if damage is None:
+                self._open_again(replica)
+            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in replica.stream.chunks()):
+                self.changed[stream_id] = replica
+        self.replicas = {stream_id: self.replicas[stream_id] for stream_id in self.catalog.entries}
+        return self.replicas
+
+    def _open_again(self, replica: StreamReplica) -> None:
+        """A checkpoint may hold the catalogue from behind the end of an import, and the stream from before it or not."""
+        entry = replica.entry
+        if not entry.importing and replica.stream.last_seq < entry.last_seq:
+            replica.stream.open_at(entry.last_seq)
+            self.changed[replica.id] = replica

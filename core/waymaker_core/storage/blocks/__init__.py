@@ -1,0 +1,1 @@
+"""Block files and their indexes."""

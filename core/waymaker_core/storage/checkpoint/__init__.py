@@ -1,0 +1,1 @@
+"""Checkpoint files: written in parts, read at a start."""

@@ -1,0 +1,188 @@
+"""Checkpoints: files that hold streams' states, so that the journal before them can go.
+
+A checkpoint file holds a frame for each stream that changed since the file before it: `SNAPSHOT` (the state at a position
+in its log), `TOMBSTONE` (the stream is gone) or `QUARANTINED` (it is damaged, and must stay refused after the journal that
+shows so is gone). The files in force form a chain that the manifest lists; a stream's latest frame in the chain holds.
+Streams' snapshots need not be of one moment: each is exact for its own log, and replay passes over the records it covers.
+
+When most of the chain is superseded frames, the next checkpoint should be full (all streams) and begins a new chain.
+
+    header (64): magic word (8) | version u32 | full u32 | number u64 | zeros | CRC32C u32
+    frames, each with the file's number as its segment; the last is FINISHED
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from waymaker_core.model.disk_ops import DiskOp, SyncDir, SyncFile, Write
+from waymaker_core.storage.checksum import extend
+from waymaker_core.storage.config_codec import decode_plain, encode_plain
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.frame import FINISHED, QUARANTINED, SNAPSHOT, TOMBSTONE, encode_frame
+from waymaker_core.storage.manifest import CheckpointFile
+from waymaker_core.storage.paths import CHECKPOINTS, checkpoint_path
+
+MAGIC: Final = b"WMchkpnt"
+CHECKPOINT_VERSION: Final = 1
+CHECKPOINT_HEADER_BYTES: Final = 64
+STATE_VERSION: Final = 1
+"""Version of the frames in a checkpoint."""
+GARBAGE_MIN_BYTES: Final = 64 * 1024
+"""A chain below this is never worth a full checkpoint for its garbage."""
+CHAIN_FILES_MAX: Final = 64
+"""A longer chain is replaced by a full checkpoint, whatever its garbage: each file costs an open at start."""
+
+_HEADER: Final = Struct("<8sIIQ36x")
+_CRC: Final = Struct("<I")
+assert _HEADER.size + _CRC.size == CHECKPOINT_HEADER_BYTES
+
+
+def encode_state(state: object) -> bytes:
+    """A snapshot's meta from plain values (lists, tuples, dicts, ints, str, bytes, bool, None)."""
+    return encode_plain(state)
+
+
+def decode_state(meta: bytes) -> object:
+    """The plain values of a snapshot's meta (tuples come back as lists); `CorruptRecord` where it is not one."""
+    return decode_plain(meta)
+
+
+def encode_checkpoint_header(key: int, number: int, full: bool) -> bytes:
+    """The first 64 bytes of a checkpoint file."""
+    head = _HEADER.pack(MAGIC, CHECKPOINT_VERSION, full, number)
+    return head + _CRC.pack(extend(key, head))
+
+
+def check_checkpoint_header(key: int, number: int, data: bytes) -> None:
+    """Raise `CorruptRecord` or `UnknownVersion` where a file does not begin as checkpoint `number`."""
+    if len(data) < CHECKPOINT_HEADER_BYTES or data[:8] != MAGIC:
+        raise CorruptRecord("this is not a checkpoint")
+    head = data[: _HEADER.size]
+    if extend(key, head) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        raise CorruptRecord("the checkpoint's header does not match its checksum")
+    _, version, full, found = _HEADER.unpack(head)
+    if version != CHECKPOINT_VERSION:
+        raise UnknownVersion("a checkpoint", version, CHECKPOINT_VERSION)
+    if found != number or full > 1:
+        raise CorruptRecord(f"this is checkpoint {found}")
+
+
+def encode_damage(path: str, offset: int, detail: str) -> bytes:
+    """The meta of a `QUARANTINED` frame."""
+    return encode_plain([path, offset, detail])
+
+
+def decode_damage(meta: bytes) -> tuple[str, int, str]:
+    """Path, offset and detail of a `QUARANTINED` frame; `CorruptRecord` where it has none."""
+    match decode_plain(meta):
+        case [str(path), int(offset), str(detail)]:
+            return path, offset, detail
+    raise CorruptRecord("not a place of damage")
+
+
+class Chain:
+    """The checkpoint files in force and how much of them still counts. Made by recovery."""
+
+    __slots__ = ("files", "latest", "live_bytes")
+
+    def __init__(self) -> None:
+        self.files: list[CheckpointFile] = []
+        self.latest: dict[int, int] = {}
+        """Bytes of each stream's latest frame."""
+        self.live_bytes = 0
+
+    def copy(self) -> Chain:
+        """A chain of its own with the same content."""
+        twin = Chain()
+        twin.files = list(self.files)
+        twin.latest = dict(self.latest)
+        twin.live_bytes = self.live_bytes
+        return twin
+
+    def note(self, stream_id: int, frame_bytes: int) -> None:
+        """A stream's latest frame has these bytes (0: it is gone)."""
+        self.live_bytes += frame_bytes - self.latest.pop(stream_id, 0)
+        if frame_bytes:
+            self.latest[stream_id] = frame_bytes
+
+    def full_wanted(self) -> bool:
+        """Whether the next checkpoint should hold all streams and begin a new chain."""
+        total = sum(file.length for file in self.files)
+        garbage = total - self.live_bytes
+        return len(self.files) >= CHAIN_FILES_MAX or (garbage > self.live_bytes and total > GARBAGE_MIN_BYTES)
+
+
+class CheckpointWriter:
+    """One checkpoint file in the making. Add frames, take operations as often as wanted, then `finish`.
+
+    The file counts when `finish`'s operations are done and then a manifest with `chain_after(...)` is durable.
+    """
+
+    def __init__(self, key: int, number: int, full: bool) -> None:
+        self._key = key
+        self.number = number
+        self.path = checkpoint_path(number)
+        self.full = full
+        header = encode_checkpoint_header(key, number, full)
+        self._parts: list[bytes] = [header]
+        self._taken = 0
+        self._length = len(header)
+        self._crc = extend(0, header)
+        self._frames: list[tuple[int, int]] = []
+        self._seen: set[int] = set()
+        self._finished = False
+
+    def _add(self, kind: int, stream_id: int, position: int, meta: bytes) -> None:
+        assert not self._finished
+        assert kind == FINISHED or stream_id not in self._seen, "one frame a stream"
+        frame = encode_frame(self._key, kind, STATE_VERSION, stream_id, position, meta, segment=self.number)
+        self._parts.append(frame)
+        self._length += len(frame)
+        self._crc = extend(self._crc, frame)
+        if kind != FINISHED:
+            self._seen.add(stream_id)
+            self._frames.append((stream_id, 0 if kind == TOMBSTONE else len(frame)))
+
+    def add_snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
+        """A stream's state (`encode_state`) at a position of its log. The catalogue is stream 0."""
+        self._add(SNAPSHOT, stream_id, position, meta)
+
+    def add_tombstone(self, stream_id: int) -> None:
+        """The stream was deleted. Left out of a full checkpoint, which says so by its silence."""
+        if not self.full:
+            self._add(TOMBSTONE, stream_id, 0, b"")
+
+    def add_quarantine(self, stream_id: int, path: str, offset: int, detail: str) -> None:
+        """The stream is damaged there."""
+        self._add(QUARANTINED, stream_id, 0, encode_damage(path, offset, detail))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes added and not yet taken."""
+        return self._length - self._taken
+
+    def take(self) -> list[DiskOp]:
+        """Writes for what was added since the last time (for the BACKGROUND lane, in order)."""
+        if not self._parts:
+            return []
+        write = Write(self.path, self._taken, self._parts)
+        self._parts = []
+        self._taken = self._length
+        return [write]
+
+    def finish(self) -> list[DiskOp]:
+        """The remaining writes and the syncs. Nothing may be added afterwards."""
+        self._add(FINISHED, 0, len(self._frames), b"")
+        self._finished = True
+        return [*self.take(), SyncFile(self.path), SyncDir(CHECKPOINTS)]
+
+    def chain_after(self, chain: Chain) -> Chain:
+        """The chain once this finished file is in force; its `files` belong into the next manifest."""
+        assert self._finished
+        after = Chain() if self.full else chain.copy()
+        after.files.append(CheckpointFile(self.number, self._length, self._crc))
+        for stream_id, frame_bytes in self._frames:
+            after.note(stream_id, frame_bytes)
+        return after

@@ -1,0 +1,212 @@
+"""Configurations, and the rare records that carry them, as CBOR lists in a fixed order of fields.
+
+A list is read back only if every entry has its type and encoding it again gives the same bytes, so that nothing is
+guessed from a damaged or foreign one.
+"""
+
+from __future__ import annotations
+
+import cbor2
+
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.records import (
+    ConsumerCreated,
+    ConsumerDeleted,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
+from waymaker_core.storage.errors import CorruptRecord
+
+FIELDS_1 = 9
+"""Settings of a consumer in version 1 of its record."""
+
+ConfigRecord = ConsumerCreated | ConsumerDeleted | StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
+
+# ---------------------------------------------------------------- plain values
+
+
+def encode_plain(value: object) -> bytes:
+    """Plain values (lists, tuples, dicts, integers, text, bytes, booleans, None) as CBOR."""
+    return cbor2.dumps(value)
+
+
+def decode_plain(data: bytes) -> object:
+    """Plain values from CBOR; `CorruptRecord` where the bytes are none. Bytes behind the value are the caller's to judge."""
+    try:
+        value: object = cbor2.loads(data)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as problem:
+        raise CorruptRecord(f"not CBOR: {problem}") from problem
+    return value
+
+
+def _fields(meta: bytes, kinds: tuple[type, ...]) -> list[object]:
+    """A list whose entries have exactly these types."""
+    value = decode_plain(meta)
+    if not isinstance(value, list) or len(value) != len(kinds):
+        raise CorruptRecord(f"not a list of {len(kinds)} fields")
+    for entry, kind in zip(value, kinds, strict=True):
+        if type(entry) is not kind:
+            raise CorruptRecord(f"a {type(entry).__name__} where a {kind.__name__} belongs")
+        if isinstance(entry, int) and not 0 <= entry < 1 << 64:
+            raise CorruptRecord("a number out of range")
+    try:
+        again = cbor2.dumps(value)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as problem:
+        raise CorruptRecord(f"not plain values: {problem}") from problem
+    if again != meta:
+        raise CorruptRecord("not the shortest encoding")
+    return value
+
+
+# ---------------------------------------------------------------- configurations
+
+
+def stream_config_list(config: StreamConfig) -> list[object]:
+    """A stream's settings as a list of plain values."""
+    return [
+        config.name,
+        list(config.subjects_filter),
+        config.retention.value,
+        config.max_age_ms,
+        config.max_msgs,
+        config.max_bytes,
+        config.strict_limits,
+        config.block_size,
+        config.max_msg_bytes,
+        config.ephemeral,
+        config.max_msgs_per_subject,
+    ]
+
+
+def stream_config(value: object) -> StreamConfig:
+    """The settings in such a list."""
+    match value:
+        case [
+            str(name), list(subjects), int(retention), int(max_age_ms), int(max_msgs), int(max_bytes), bool(strict),
+            int(block_size), int(max_msg_bytes), bool(ephemeral), int(per_subject),
+        ]:  # fmt: skip
+            filters = tuple(subject for subject in subjects if isinstance(subject, str))
+            if len(filters) != len(subjects):
+                raise CorruptRecord("a subject that is not text")
+            if min(max_age_ms, max_msgs, max_bytes, block_size, max_msg_bytes, per_subject) < 0:
+                raise CorruptRecord("a negative bound")
+            try:
+                return StreamConfig(
+                    name, filters, Retention(retention), max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes,
+                    ephemeral, per_subject,
+                )  # fmt: skip
+            except ValueError as problem:
+                raise CorruptRecord(str(problem)) from problem
+        case _:
+            raise CorruptRecord("not a stream's settings")
+
+
+def consumer_config_list(config: ConsumerConfig) -> list[object]:
+    """A consumer's settings as a list of plain values."""
+    return [
+        config.name,
+        config.filter_subject,
+        config.policy.value,
+        config.start_seq,
+        config.start_time_ms,
+        config.ack_wait_ms,
+        config.max_deliver,
+        config.deliver_group,
+        config.dead_letter_subject,
+        config.inactive_ms,
+    ]
+
+
+def consumer_config(value: list[object]) -> ConsumerConfig:
+    """The settings in such a list; one entry less of a record's version 1, which had no inactivity timeout."""
+    match value if len(value) > FIELDS_1 else [*value, 0]:
+        case [
+            str(name), str(subject), int(policy), int(start_seq), int(start_time_ms), int(ack_wait_ms), int(max_deliver),
+            str(group), str(dead_letters), int(inactive_ms),
+        ] if inactive_ms >= 0:  # fmt: skip
+            try:
+                return ConsumerConfig(
+                    name, subject, DeliveryPolicy(policy), start_seq, start_time_ms, ack_wait_ms, max_deliver, group,
+                    dead_letters, inactive_ms,
+                )  # fmt: skip
+            except ValueError as problem:
+                raise CorruptRecord(str(problem)) from problem
+        case _:
+            raise CorruptRecord("not a consumer's settings")
+
+
+# ---------------------------------------------------------------- records
+
+
+def encode_record(record: ConfigRecord) -> bytes:
+    """The meta part of a record that carries settings, or ends a life."""
+    match record:
+        case ConsumerCreated():
+            config = consumer_config_list(record.config)
+            return cbor2.dumps([record.consumer_id, config, record.start_seq, record.created_ms])
+        case ConsumerDeleted():
+            return cbor2.dumps([record.consumer_id])
+        case StreamCreated():
+            config = stream_config_list(record.config)
+            return cbor2.dumps([record.stream_id, config, record.created_ms, record.importing, record.last_seq])
+        case StreamUpdated():
+            return cbor2.dumps([record.stream_id, stream_config_list(record.config)])
+        case StreamOpened():
+            return cbor2.dumps([record.stream_id, record.last_seq])
+        case StreamDeleted():
+            return cbor2.dumps([record.stream_id])
+
+
+def decode_consumer_created(meta: bytes) -> ConsumerCreated:
+    """See `encode_record`; raises `CorruptRecord`, as all of these do."""
+    return _consumer_created(meta, FIELDS_1 + 1)
+
+
+def decode_consumer_created_1(meta: bytes) -> ConsumerCreated:
+    """Version 1: settings without an inactivity timeout."""
+    return _consumer_created(meta, FIELDS_1)
+
+
+def _consumer_created(meta: bytes, settings: int) -> ConsumerCreated:
+    consumer_id, config, start_seq, created_ms = _fields(meta, (int, list, int, int))
+    assert isinstance(config, list)
+    if len(config) != settings:
+        raise CorruptRecord(f"not the {settings} settings of a consumer")
+    assert isinstance(consumer_id, int) and isinstance(start_seq, int) and isinstance(created_ms, int)
+    return ConsumerCreated(consumer_id, consumer_config(config), start_seq, created_ms)
+
+
+def decode_consumer_deleted(meta: bytes) -> ConsumerDeleted:
+    """See `encode_record`."""
+    return ConsumerDeleted(*_integers(meta, 1))
+
+
+def decode_stream_created(meta: bytes) -> StreamCreated:
+    """See `encode_record`."""
+    stream_id, config, created_ms, importing, last_seq = _fields(meta, (int, list, int, bool, int))
+    assert isinstance(stream_id, int) and isinstance(created_ms, int)
+    assert isinstance(importing, bool) and isinstance(last_seq, int)
+    return StreamCreated(stream_id, stream_config(config), created_ms, importing, last_seq)
+
+
+def decode_stream_deleted(meta: bytes) -> StreamDeleted:
+    """See `encode_record`."""
+    return StreamDeleted(*_integers(meta, 1))
+
+
+def decode_stream_updated(meta: bytes) -> StreamUpdated:
+    """See `encode_record`."""
+    stream_id, config = _fields(meta, (int, list))
+    assert isinstance(stream_id, int)
+    return StreamUpdated(stream_id, stream_config(config))
+
+
+def decode_stream_opened(meta: bytes) -> StreamOpened:
+    """See `encode_record`."""
+    return StreamOpened(*_integers(meta, 2))
+
+
+def _integers(meta: bytes, count: int) -> list[int]:
+    return [entry for entry in _fields(meta, (int,) * count) if isinstance(entry, int)]

@@ -1,0 +1,1 @@
+"""The journal: segments of frames, appended and synced in order."""

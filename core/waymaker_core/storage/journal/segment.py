@@ -1,0 +1,52 @@
+"""The header of a journal segment: what tells a segment in use from a spare, and links it to the one before.
+
+64 bytes: magic word, version, boot, number, base, previous end, durable, zeros, checksum (seeded like frames' headers). A
+file whose header does not name the number that its path says was made ready and never written to. `previous_end` is the
+address where the frames of the segment before end: a reader goes on here only from exactly there, so that a lost end of one
+segment cannot be passed over.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from waymaker_core.storage.checksum import extend
+from waymaker_core.storage.errors import UnknownVersion
+
+MAGIC: Final = b"WMjournl"
+SEGMENT_VERSION: Final = 1
+SEGMENT_HEADER_BYTES: Final = 64
+
+_HEADER: Final = Struct("<8sIIQQQQ12x")
+_CRC: Final = Struct("<I")
+assert _HEADER.size + _CRC.size == SEGMENT_HEADER_BYTES
+
+
+class SegmentHeader(NamedTuple):
+    """A segment's header: addresses are absolute, `durable` as in frames."""
+
+    open_epoch: int
+    number: int
+    base: int
+    previous_end: int
+    durable_lsn: int
+
+
+def encode_segment_header(key: int, header: SegmentHeader) -> bytes:
+    """The 64 bytes at the beginning of a segment."""
+    head = _HEADER.pack(MAGIC, SEGMENT_VERSION, *header)
+    return head + _CRC.pack(extend(key, head))
+
+
+def decode_segment_header(key: int, data: bytes) -> SegmentHeader | None:
+    """The header in a file's first bytes, None where there is no valid one; `UnknownVersion` for one to come."""
+    if len(data) < SEGMENT_HEADER_BYTES or data[:8] != MAGIC:
+        return None
+    head = data[: _HEADER.size]
+    if extend(key, head) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        return None
+    _, version, *fields = _HEADER.unpack(head)
+    if version != SEGMENT_VERSION:
+        raise UnknownVersion("a journal segment", version, SEGMENT_VERSION)
+    return SegmentHeader(*fields) if not any(head[48:]) else None

@@ -1,0 +1,433 @@
+"""The journal's writer: one sequence of frames for all streams of a node, over numbered segments. Sans-I/O.
+
+Records gather by `append`, which gives each its place at once; `flush` turns the gather into disk operations that the caller
+runs as one job. One job at a time: the next flush is asked for when the one before is done. Every frame says what was
+durable when it was written (`durable`); a `mark` says so when there is nothing else to write.
+
+Segments are zero-filled before use and used again when released, for a file that need not grow syncs faster. A few are kept
+ahead as spares; room for `segments_spare` whole segments is a reserve that ordinary records (publishes) may not touch, so
+that acks, deletes and settings go on when the disk is full. A record never spans segments; one that is longer than a segment
+makes its segment longer.
+
+An address in the journal is a number that grows without end: the segment's `base` + the offset in its file.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.model.disk_ops import Chunk, CreateFile, Delete, DiskOp, Rename, SyncDir, SyncFile, Write
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import Record
+from waymaker_core.storage import record_codec
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import JournalFull
+from waymaker_core.storage.frame import (
+    CLEAN,
+    COMPLETE,
+    HEADER_BYTES,
+    PADDING,
+    WATERMARK,
+    encode_header,
+    frame_bytes,
+    padded,
+)
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
+from waymaker_core.storage.paths import JOURNAL, segment_path
+
+
+class Segment:
+    """A segment in use: its number, the address of its first byte, where its frames end (file offset), its size."""
+
+    __slots__ = ("number", "base", "end", "size", "path")
+
+    def __init__(self, number: int, base: int, end: int, size: int) -> None:
+        self.number = number
+        self.base = base
+        self.end = end
+        self.size = size
+        self.path = segment_path(number)
+
+
+class JournalState:
+    """Where to go on, as recovery found it.
+
+    `segments`: those that hold records, oldest first; the last one is written to. `spares`: (number, size) of the ones
+    ready after it. `free`: released files by number, to be used again. `durable`: address below which all is synced;
+    `advertised_lsn`: the greatest `durable` that a frame on disk says.
+    """
+
+    __slots__ = ("key", "open_epoch", "segments", "spares", "free", "durable_lsn", "advertised_lsn")
+
+    def __init__(
+        self, key: int, open_epoch: int, segments: list[Segment], spares: list[tuple[int, int]], free: list[int], durable: int,
+        advertised_lsn: int,
+    ) -> None:  # fmt: skip
+        self.key = key
+        self.open_epoch = open_epoch
+        self.segments = segments
+        self.spares = spares
+        self.free = free
+        self.durable_lsn = durable
+        self.advertised_lsn = advertised_lsn
+
+
+class Entry:
+    """A record on its way: `chunk` is where its stored bodies will lie (None: it has none)."""
+
+    __slots__ = ("stream_id", "position", "record", "chunk")
+
+    def __init__(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
+        self.stream_id = stream_id
+        self.position = position
+        self.record = record
+        self.chunk = chunk
+
+
+class Flush:
+    """A gather as a job: `ops` for the JOURNAL lane and the entries they make durable, in order.
+
+    With `synced` the job ends in a sync and its entries are durable when it is done; else they are only written. `end` is
+    the address behind it. A job that failed for want of space is run again with the very same `ops`, until it succeeds:
+    other bytes at the same place could later be taken for a continuation. Any other failure is the end of the node.
+    """
+
+    __slots__ = ("ops", "entries", "end_lsn", "byte_count", "synced", "advertises_lsn")
+
+    def __init__(
+        self, ops: list[DiskOp], entries: list[Entry], end: int, byte_count: int, synced: bool, stamp: int
+    ) -> None:
+        self.ops = ops
+        self.entries = entries
+        self.end_lsn = end
+        self.byte_count = byte_count
+        self.synced = synced
+        self.advertises_lsn = stamp
+        """The `durable` that its frames say, or -1 without frames."""
+
+
+class SpareJob:
+    """A spare segment in the making: `ops` for the BACKGROUND lane; `recycled` is the number of the file it was, or 0."""
+
+    __slots__ = ("number", "size", "ops", "recycled")
+
+    def __init__(self, number: int, size: int, ops: list[DiskOp], recycled: int) -> None:
+        self.number = number
+        self.size = size
+        self.ops = ops
+        self.recycled = recycled
+
+
+class _Placed:
+    """A frame with its place, waiting for its header: `entry` is None for a watermark, `opens` if it begins a segment."""
+
+    __slots__ = ("segment", "offset", "flags", "meta", "body", "entry", "opens")
+
+    def __init__(
+        self, segment: Segment, offset: int, flags: int, meta: bytes, body: bytes, entry: Entry | None, opens: int
+    ) -> None:
+        self.segment = segment
+        self.offset = offset
+        self.flags = flags
+        self.meta = meta
+        self.body = body
+        self.entry = entry
+        self.opens = opens
+        """Address where the segment before ends, if this frame is the first of its segment; else -1."""
+
+
+class Journal:
+    """The writer. For reading: `pending_bytes`, `pending_count`, `durable` and `end` (addresses), `spares`, `free`."""
+
+    def __init__(self, state: JournalState, limits: Limits) -> None:
+        assert state.segments, "a journal has a segment to write to"
+        self._key = state.key
+        self._open_epoch = state.open_epoch
+        self._limits = limits
+        self._segments = state.segments
+        self.spares = state.spares
+        self.free = state.free
+        self.durable_lsn = state.durable_lsn
+        self._advertised_lsn = state.advertised_lsn
+        self._reserve_bytes = limits.segments_spare * limits.segment_bytes
+        self._free_max = free_segments_max(limits)
+        self._gather: list[_Placed] = []
+        self.pending_bytes = 0
+        self._data_end = self.end_lsn
+        self._dirty: list[Segment] = []
+        self._flush: Flush | None = None
+        self._flush_first: Segment | None = None
+        self._spare: SpareJob | None = None
+
+    # ------------------------------------------------------------ gathering
+
+    @property
+    def end_lsn(self) -> int:
+        """Address behind the last frame that has its place."""
+        last = self._segments[-1]
+        return last.base + last.end
+
+    @property
+    def pending_count(self) -> int:
+        """Records and marks that wait for a flush."""
+        return len(self._gather)
+
+    def fits(self, frame_bytes: int, ordinary: bool, ahead_bytes: int = 0, ahead_largest: int = 0) -> bool:
+        """Whether a record whose frame takes at most `frame_bytes` has allocated room now; `ordinary` leaves the reserve.
+
+        `ahead_bytes`: what the caller means to append before it, in frames of at most `ahead_largest` bytes. With those
+        the answer may be no where a yes would do, since it is not known how they fill the segments. A record longer than
+        a segment needs a spare and lengthens it.
+        """
+        last = self._segments[-1]
+        left, spares = last.size - last.end, 0
+        need, largest = ahead_bytes + frame_bytes, max(ahead_largest, frame_bytes)
+        while need > left:
+            if spares == len(self.spares):
+                return False
+            if ahead_bytes:
+                # Before it goes on to the next segment a writer fills this one up to less than its largest frame.
+                need -= max(0, left - largest + 1)
+            left = self.spares[spares][1] - SEGMENT_HEADER_BYTES
+            spares += 1
+            if not ahead_bytes:
+                left = max(left, need)
+        if not ordinary:
+            return True
+        left -= need
+        for _, size in self.spares[spares:]:
+            left += size
+        return left >= self._reserve_bytes
+
+    def append(
+        self,
+        stream_id: int,
+        position: int,
+        record: Record,
+        body_parts: list[bytes] | None = None,
+        ordinary: bool = False,
+    ) -> Entry:
+        """Gather one record; returns its entry, with its chunk. Raises `JournalFull` (nothing changed) without room."""
+        meta = record_codec.encode(record)
+        body = b""
+        if body_parts:
+            body = body_parts[0] if len(body_parts) == 1 else b"".join(body_parts)
+        assert record_codec.body_bytes(record) == len(body), "a record says how long its bodies are"
+        entry = Entry(stream_id, position, record, None)
+        placed = self._place(meta, body, entry, 0, ordinary)
+        if body:
+            body_at = placed.offset + HEADER_BYTES + padded(len(meta))
+            entry.chunk = Chunk(placed.segment.path, body_at, len(body), crc32c(body))
+        self._data_end = self.end_lsn
+        return entry
+
+    def watermark(self, clean: bool = False, complete: bool = False) -> None:
+        """Gather a watermark. Left out where there is no room for it. `complete`: records tell of every delivery."""
+        if self.fits(HEADER_BYTES, ordinary=False):
+            flags = (CLEAN if clean else 0) | (COMPLETE if complete else 0)
+            self._place(b"", b"", None, flags, ordinary=False)
+
+    def watermark_wanted(self) -> bool:
+        """Whether a record is durable and no frame says so yet: worth a mark when there is nothing else to write."""
+        return not self._gather and self._flush is None and min(self.durable_lsn, self._data_end) > self._advertised_lsn
+
+    def _place(self, meta: bytes, body: bytes, entry: Entry | None, flags: int, ordinary: bool) -> _Placed:
+        size = frame_bytes(len(meta), len(body))
+        if not self.fits(size, ordinary):
+            raise JournalFull(f"no room for a record of {size} bytes")
+        segment, opens = self._segments[-1], -1
+        if size > segment.size - segment.end:
+            opens = segment.base + segment.end
+            segment = self._roll()
+        placed = _Placed(segment, segment.end, flags, meta, body, entry, opens)
+        segment.end += size
+        segment.size = max(segment.size, segment.end)
+        self._gather.append(placed)
+        self.pending_bytes += size
+        return placed
+
+    def _roll(self) -> Segment:
+        """Go on in the first spare."""
+        last = self._segments[-1]
+        number, size = self.spares.pop(0)
+        assert number == last.number + 1
+        segment = Segment(number, last.base + last.size, SEGMENT_HEADER_BYTES, size)
+        self._segments.append(segment)
+        return segment
+
+    # ------------------------------------------------------------ jobs
+
+    def flush(self, sync: bool = True) -> Flush | None:
+        """All that gathered as one job, or None where there is nothing to do. The caller bounds what it lets gather.
+
+        With `sync` it also syncs what earlier flushes left unsynced, even if nothing gathered.
+        """
+        assert self._flush is None, "one flush at a time"
+        taken, self._gather, self.pending_bytes = self._gather, [], 0
+        if not taken and not (sync and self._dirty):
+            return None
+        ops: list[DiskOp] = []
+        entries: list[Entry] = []
+        byte_count = 0
+        start = 0
+        while start < len(taken):
+            segment = taken[start].segment
+            stop = start + 1
+            while stop < len(taken) and taken[stop].segment is segment:
+                stop += 1
+            write = self._write(segment, taken[start:stop], entries)
+            byte_count += sum(map(len, write.parts))
+            ops.append(write)
+            if segment not in self._dirty:
+                self._dirty.append(segment)
+            start = stop
+        if sync:
+            ops += [SyncFile(segment.path) for segment in self._dirty]
+            self._dirty = []
+        self._flush_first = taken[0].segment if taken else None
+        self._flush = Flush(ops, entries, self.end_lsn, byte_count, sync, self.durable_lsn if taken else -1)
+        return self._flush
+
+    def _write(self, segment: Segment, frames: list[_Placed], entries: list[Entry]) -> Write:
+        """One write of neighbouring frames, the segment's header before its first."""
+        parts: list[bytes] = []
+        bodies: list[tuple[int, bytes]] = []
+        offset = frames[0].offset
+        if frames[0].opens >= 0:
+            header = SegmentHeader(self._open_epoch, segment.number, segment.base, frames[0].opens, self.durable_lsn)
+            parts.append(encode_segment_header(self._key, header))
+            offset = 0
+        for placed in frames:
+            meta, body, entry = placed.meta, placed.body, placed.entry
+            kind = version = stream_id = position = body_crc = 0
+            if entry is None:
+                kind, version = WATERMARK, 1
+            else:
+                kind, version = entry.record.KIND, record_codec.version_of(entry.record)
+                stream_id, position = entry.stream_id, entry.position
+                entries.append(entry)
+                if entry.chunk is not None:
+                    body_crc = entry.chunk.crc
+                    bodies.append((entry.chunk.offset, body))
+            parts.append(
+                encode_header(
+                    self._key,
+                    kind,
+                    version,
+                    placed.flags,
+                    segment.number,
+                    stream_id,
+                    position,
+                    self.durable_lsn,
+                    self._open_epoch,
+                    len(meta),
+                    len(body),
+                    crc32c(meta),
+                    body_crc,
+                )
+            )
+            parts += (meta, PADDING[-len(meta) & 7], body, PADDING[-len(body) & 7])
+        return Write(segment.path, offset, parts, bodies or None)
+
+    def done(self, flush: Flush) -> None:
+        """The flush's job succeeded."""
+        assert flush is self._flush
+        self._flush = None
+        if flush.synced:
+            self.durable_lsn = flush.end_lsn
+        self._advertised_lsn = max(self._advertised_lsn, flush.advertises_lsn)
+
+    def spare_job(self) -> SpareJob | None:
+        """The next spare segment to make ready, or None: there are enough, or one is being made."""
+        if self._spare is not None or len(self.spares) > self._limits.segments_spare:
+            return None
+        number = (self.spares[-1][0] if self.spares else self._segments[-1].number) + 1
+        path = segment_path(number)
+        ops: list[DiskOp]
+        if self.free:
+            recycled = self.free.pop()
+            ops = [Rename(segment_path(recycled), path), SyncDir(JOURNAL)]
+        else:
+            recycled = 0
+            ops = [Delete(path), CreateFile(path, self._limits.segment_bytes), SyncFile(path), SyncDir(JOURNAL)]
+        self._spare = SpareJob(number, self._limits.segment_bytes, ops, recycled)
+        return self._spare
+
+    def spare_done(self, job: SpareJob) -> None:
+        """The spare is ready."""
+        assert job is self._spare
+        self._spare = None
+        self.spares.append((job.number, job.size))
+
+    def spare_failed(self, job: SpareJob) -> list[DiskOp]:
+        """The spare could not be made (no space). Returns what clears its remains; `spare_job` may be asked again later."""
+        assert job is self._spare
+        self._spare = None
+        return [Delete(segment_path(job.number))]
+
+    def give_up_segment(self) -> list[DiskOp]:
+        """Delete one of the segments kept to be used again, if there is one: the disk is full."""
+        return [Delete(segment_path(self.free.pop()))] if self.free else []
+
+    # ------------------------------------------------------------ release
+
+    def current_segment(self) -> int:
+        """Number of the oldest segment with a record that is not done yet: the cut of a checkpoint that begins now.
+
+        All that lies in older segments is done (durable, or written where syncs are lazy). A checkpoint whose snapshots are
+        taken from now on, of every stream with records there, may release the segments below this number.
+        """
+        if self._flush is not None and self._flush_first is not None:
+            return self._flush_first.number
+        return self._gather[0].segment.number if self._gather else self._segments[-1].number
+
+    def oldest_segment(self) -> int:
+        """Number of the oldest segment that is kept."""
+        return self._segments[0].number
+
+    def bytes_from(self, number: int) -> int:
+        """Address where a segment begins that is in use."""
+        return next(segment.base for segment in self._segments if segment.number == number)
+
+    @property
+    def segment_count(self) -> int:
+        """Segments that hold records, spares not counted."""
+        return len(self._segments)
+
+    def segment_of(self, path: str) -> Segment | None:
+        """The segment in use with this path, or None."""
+        for segment in self._segments:
+            if segment.path == path:
+                return segment
+        return None
+
+    def journal_bytes(self) -> int:
+        """Bytes from the first frame of the oldest segment kept to the end."""
+        return sum(segment.end - SEGMENT_HEADER_BYTES for segment in self._segments)
+
+    def release(self, first_needed: int) -> list[DiskOp]:
+        """Give up segments below `first_needed`, once a manifest that begins there is durable and no chunk points there.
+
+        Some are kept to be used again; the rest is deleted by the operations returned (none: nothing to do).
+        """
+        ops: list[DiskOp] = []
+        while self._segments[0].number < first_needed and len(self._segments) > 1:
+            segment = self._segments.pop(0)
+            if segment in self._dirty:
+                self._dirty.remove(segment)
+            if segment.size == self._limits.segment_bytes and len(self.free) < self._free_max:
+                self.free.append(segment.number)
+            else:
+                ops.append(Delete(segment.path))
+        return ops
+
+
+def frame_bytes_max(message_count: int, subject_bytes: int, body_bytes: int, drops: int = 0) -> int:
+    """An upper bound of the bytes a publish record takes in the journal, before it is encoded.
+
+    `drops` counts the single messages that go with it.
+    """
+    return HEADER_BYTES + 96 + 30 * message_count + subject_bytes + 16 * drops + padded(body_bytes) + 8
+
+
+def free_segments_max(limits: Limits) -> int:
+    """Released segments that are kept to be used again: about what is written between two checkpoints."""
+    return limits.checkpoint_journal_bytes // limits.segment_bytes + 2

@@ -1,0 +1,373 @@
+"""Recovery: from the files of a data directory to the state they hold, or to a clear refusal. Sans-I/O.
+
+A generator yields `disk` operations and is sent their results; a failed operation is thrown into it as `DiskFailure`. It
+reads the manifest, the checkpoint chain and then the journal, and hands what it finds to a `Target`.
+
+Where the journal's frames end is a judgement (`journal_reader`). Damage below is put down to its stream if a header is
+intact (`Quarantine`), else to the node (`CorruptStore`); it is never the end. A torn tail is cut, and cutting is safe to
+repeat: the headers found behind the cut are erased, and were they not, they would still have an older `open_epoch` than
+whatever is written next, so what was cut never comes back. What was accepted without proof that it was durable is written once
+more and synced before anything rests on it: a file system that failed to write it may still show it.
+
+Of what holds data recovery deletes nothing: it lists what nobody names as `orphans`. Only spare segments that a crash left
+unfinished go, for their numbers are used again; and on a full disk something that can be spared (`reopening`).
+Interrupted at any operation or done twice, it gives the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Final, Protocol
+
+from waymaker_core.model.disk_ops import Chunk, DiskOp
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import ConsumerCreated, Record
+from waymaker_core.storage import record_codec
+from waymaker_core.storage.checkpoint.reader import ChainReader
+from waymaker_core.storage.checkpoint.writer import Chain
+from waymaker_core.storage.disk_steps import list_folder, read
+from waymaker_core.storage.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
+from waymaker_core.storage.frame import FrameHeader, directory_key
+from waymaker_core.storage.journal.reader import JournalReader
+from waymaker_core.storage.journal.writer import JournalState
+from waymaker_core.storage.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest, replace_ops
+from waymaker_core.storage.paths import (
+    BLOCKS,
+    FOLDERS,
+    JOURNAL,
+    LOCK,
+    MANIFEST,
+    MANIFEST_NEW,
+    RESERVE,
+    SHARED_BLOCKS,
+    block_owner,
+    checkpoint_path,
+    file_number,
+    segment_number,
+)
+from waymaker_core.storage.recovery.reopening import create, perform, reopen
+
+CATALOG: Final = 0
+FIRST_SEGMENT: Final = 1
+IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, RESERVE, "lost+found", *FOLDERS))
+"""Names in a data directory that do not speak against its being empty."""
+
+
+NONSENSE: Final = (ValueError, AssertionError, LookupError, ArithmeticError, TypeError)
+"""What a state raises at a record or a snapshot that does not fit it: damage too, though every checksum matches."""
+
+
+class Quarantine:
+    """Damage that belongs to one stream: the file, the offset in it, and what is wrong."""
+
+    __slots__ = ("stream_id", "path", "offset", "detail")
+
+    def __init__(self, stream_id: int, path: str, offset: int, detail: str) -> None:
+        self.stream_id = stream_id
+        self.path = path
+        self.offset = offset
+        self.detail = detail
+
+    def __repr__(self) -> str:
+        return f"Quarantine(stream {self.stream_id}, {self.path} at {self.offset}: {self.detail})"
+
+
+class Target(Protocol):
+    """What recovery fills. The first two may raise `CorruptRecord`, or any of `NONSENSE`: the stream is then quarantined."""
+
+    def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
+        """A stream's state at a position of its log. The catalogue (0) comes first, then ascending ids.
+
+        A stream that the catalogue's state does not know (yet) may be created by a record still to come, or be gone.
+        """
+        ...
+
+    def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
+        """A committed record, in order and without gaps for each stream; `chunk` holds its stored bodies."""
+        ...
+
+    def exists(self, stream_id: int) -> bool:
+        """Whether the stream is alive as far as the records handed over say; records of others are passed over."""
+        ...
+
+    def quarantine(self, quarantine: Quarantine) -> None:
+        """The stream's data are damaged; nothing more of it follows. Never the catalogue's.
+
+        As with `snapshot`, the stream may not be known yet, or be gone.
+        """
+        ...
+
+    def id_used(self, consumer_id: int | None) -> None:
+        """A consumer was created in a stream that is quarantined; None where its record is damaged. The id stays used."""
+        ...
+
+    def files(self) -> Iterable[tuple[int, str]]:
+        """Stream id and path of all block and tail files that the streams' states name, asked at the end."""
+        ...
+
+
+class Recovered:
+    """What recovery found.
+
+    `clean`: the last stop was a drain; `complete`: and records tell of every delivery. `orphans`: files that nobody names,
+    to be deleted at leisure. `warnings`: damage that takes nothing away (a superseded snapshot, a frame of a deleted
+    stream), in words. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
+    """
+
+    __slots__ = (
+        "manifest", "journal", "chain", "quarantines", "orphans", "warnings", "clean", "complete", "is_new", "replayed",
+        "replayed_bytes", "cut_bytes", "cut_at",
+    )  # fmt: skip
+
+    def __init__(self, manifest: Manifest, journal: JournalState, chain: Chain) -> None:
+        self.manifest = manifest
+        self.journal = journal
+        self.chain = chain
+        self.quarantines: list[Quarantine] = []
+        self.orphans: list[str] = []
+        self.warnings: list[str] = []
+        self.clean = False
+        self.complete = False
+        self.is_new = False
+        self.replayed = 0
+        self.replayed_bytes = 0
+        self.cut_bytes = 0
+        self.cut_at: tuple[str, int] | None = None
+
+
+def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -> Generator[DiskOp, object, Recovered]:
+    """Open a data directory. `fresh_id`: 16 random bytes, the id of the directory if it turns out to be new.
+
+    Raises `StoreRefused` (`CorruptStore`, `UnknownStoreVersion`, `NotAStore`), naming file and offset, before anything was
+    written; `DiskFailure` where the disk itself failed. When it returns, all that was handed over is durable.
+    """
+    folders = yield from list_store()
+    manifest = yield from read_manifest(folders)
+    if manifest is None:
+        manifest = Manifest(fresh_id, node_id, 0, FIRST_SEGMENT, 1, [])
+        yield from perform(replace_ops(manifest))
+    if manifest.open_epoch == 0:
+        recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
+        recovered.is_new = recovered.clean = True
+        return recovered
+    replay = Replay(target)
+    chain = yield from read_chain(manifest, folders, replay)
+    key = directory_key(manifest.directory_id)
+    sizes = segment_sizes(folders)
+    reader = JournalReader(key, manifest.open_epoch, manifest.first_segment, sizes, replay)
+    yield from reader.walk()
+    orphans = replay.check_files(manifest, folders)
+    manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
+    journal = yield from reopen(manifest, reader, sizes, limits, orphans)
+    recovered = Recovered(manifest, journal, chain)
+    recovered.quarantines = replay.judge_quarantines()
+    recovered.orphans = orphans
+    recovered.warnings = replay.warnings
+    recovered.clean = reader.clean
+    recovered.complete = reader.clean and reader.complete
+    recovered.replayed = replay.replayed
+    recovered.replayed_bytes = reader.bytes_read
+    last = reader.segments[-1]
+    if reader.torn_bytes:
+        recovered.cut_bytes, recovered.cut_at = reader.torn_bytes, (last.path, last.end)
+    return recovered
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def list_store() -> Generator[DiskOp, object, dict[str, dict[str, int]]]:
+    """Names and sizes in the root ("") and each folder."""
+    folders = {"": (yield from list_folder(""))}
+    for folder in FOLDERS:
+        folders[folder] = yield from list_folder(folder)
+    return folders
+
+
+def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, object, Manifest | None]:
+    """The manifest, or None in an empty directory. Refuses what is neither."""
+    if MANIFEST in folders[""]:
+        data = yield from read(MANIFEST, 0, MANIFEST_BYTES_MAX)
+        try:
+            return decode_manifest(data)
+        except CorruptRecord as problem:
+            raise CorruptStore(MANIFEST, 0, str(problem)) from problem
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(MANIFEST, 0, str(problem)) from problem
+    for folder in FOLDERS:
+        for name in folders[folder]:
+            raise NotAStore(MANIFEST, 0, f"there is no manifest, but there is {folder}/{name}: the manifest was lost")
+    for name in folders[""]:
+        if name not in IGNORED_NAMES:
+            raise NotAStore("", 0, f"not empty and not a data directory: it holds {name!r}")
+    return None
+
+
+def segment_sizes(folders: dict[str, dict[str, int]]) -> dict[int, int]:
+    """Sizes of the journal's segments by number."""
+    sizes: dict[int, int] = {}
+    for name, size in folders[JOURNAL].items():
+        number = segment_number(name)
+        if number is not None:
+            sizes[number] = size
+    return sizes
+
+
+def _file_numbers(folders: dict[str, dict[str, int]]) -> list[int]:
+    """Numbers of all checkpoint, block and tail files there are."""
+    numbers = [file_number(folder, name) for folder in FOLDERS if folder != JOURNAL for name in folders[folder]]
+    return [number for number in numbers if number is not None]
+
+
+def read_chain(
+    manifest: Manifest, folders: dict[str, dict[str, int]], replay: Replay
+) -> Generator[DiskOp, object, Chain]:
+    """Read the checkpoint chain and hand the streams' states over."""
+    sizes: dict[int, int] = {}
+    for name, size in folders["checkpoints"].items():
+        number = file_number("checkpoints", name)
+        if number is not None:
+            sizes[number] = size
+    reader = ChainReader(directory_key(manifest.directory_id), manifest.chain, sizes)
+    yield from reader.walk()
+    for stream_id in sorted(reader.states):
+        state = reader.states.pop(stream_id)
+        if state.problem:
+            replay.blame(stream_id, state.path, state.offset, state.problem)
+        else:
+            replay.state(stream_id, state.position, state.meta, state.path, state.offset)
+    replay.warnings += reader.superseded
+    return reader.chain
+
+
+# ---------------------------------------------------------------- replay
+
+
+class Replay:
+    """A journal reader's sink that hands records to a target and puts damage down to streams."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._covered: dict[int, int] = {}
+        """Position of each stream's snapshot."""
+        self._positions: dict[int, int] = {}
+        """Position of each stream's last record handed over."""
+        self.quarantined: dict[int, Quarantine] = {}
+        self.warnings: list[str] = []
+        self.replayed = 0
+
+    def blame(self, stream_id: int, path: str, offset: int, detail: str) -> None:
+        """Put damage down to a stream; to the node, if it is the catalogue's."""
+        if stream_id == CATALOG:
+            raise CorruptStore(path, offset, f"the catalogue is damaged: {detail}")
+        if stream_id not in self.quarantined:
+            self.quarantined[stream_id] = Quarantine(stream_id, path, offset, detail)
+            self._target.quarantine(self.quarantined[stream_id])
+
+    def state(self, stream_id: int, position: int, meta: bytes, path: str, offset: int) -> None:
+        """A stream's snapshot."""
+        self._covered[stream_id] = position
+        try:
+            self._target.snapshot(stream_id, position, meta)
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        except NONSENSE as problem:
+            self.blame(stream_id, path, offset, f"its snapshot: {problem}")
+
+    def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
+        """A record, unless a snapshot covers it or its stream is gone or damaged."""
+        stream_id, position = header.stream_id, header.position
+        covered = self._covered.get(stream_id, 0)
+        if position <= covered or not self._alive(stream_id):
+            return
+        if stream_id in self.quarantined:
+            self._pass_over(header, meta)
+            return
+        expected = self._positions.get(stream_id, covered) + 1
+        if position != expected:
+            self.blame(stream_id, path, offset, f"its record {position} follows, where {expected} should")
+            self._pass_over(header, meta)
+            return
+        try:
+            record = record_codec.decode(header.kind, header.version, meta)
+            if record_codec.body_bytes(record) != header.body_length:
+                raise CorruptRecord("the record does not fit its messages")
+            self._target.record(stream_id, position, record, chunk)
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        except CorruptRecord as problem:
+            self.blame(stream_id, path, offset, str(problem))
+            self._pass_over(header, meta)
+            return
+        except NONSENSE as problem:
+            self.blame(stream_id, path, offset, f"a record that its state cannot take: {problem}")
+            self._pass_over(header, meta)
+            return
+        self._positions[stream_id] = position
+        self.replayed += 1
+
+    def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
+        """A frame that names its stream and is damaged behind that."""
+        stream_id = header.stream_id
+        if header.position <= self._covered.get(stream_id, 0):
+            self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}; a snapshot covers the record)")
+        elif not self._alive(stream_id):
+            self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}, which is deleted)")
+        else:
+            self.blame(stream_id, path, offset, problem)
+            self._pass_over(header, b"")
+
+    def _pass_over(self, header: FrameHeader, meta: bytes) -> None:
+        """A record that its damaged stream is not given."""
+        if header.kind != ConsumerCreated.KIND:
+            return
+        try:
+            record = record_codec.decode(header.kind, header.version, meta)
+        except NONSENSE:
+            self._target.id_used(None)
+        else:
+            assert isinstance(record, ConsumerCreated)
+            self._target.id_used(record.consumer_id)
+
+    def lost(self, path: str, offset: int, detail: str) -> None:
+        """A frame that does not even name its stream."""
+        raise CorruptStore(path, offset, detail)
+
+    def _alive(self, stream_id: int) -> bool:
+        return stream_id == CATALOG or self._target.exists(stream_id)
+
+    def judge_quarantines(self) -> list[Quarantine]:
+        """The quarantines of streams that live; the others become warnings."""
+        living: list[Quarantine] = []
+        for found in self.quarantined.values():
+            if self._alive(found.stream_id):
+                living.append(found)
+            else:
+                where = f"{found.path} at {found.offset}"
+                self.warnings.append(f"{where}: {found.detail} (stream {found.stream_id}, deleted since)")
+        return living
+
+    def check_files(self, manifest: Manifest, folders: dict[str, dict[str, int]]) -> list[str]:
+        """Blame missing files on their streams; list the files that nobody names.
+
+        What a quarantined stream may still hold is kept: its block files, and all tails, which say nothing of owners.
+        """
+        named = {checkpoint_path(file.number) for file in manifest.chain}
+        for stream_id, path in self._target.files():
+            folder, _, name = path.partition("/")
+            if name not in folders.get(folder, {}):
+                self.blame(stream_id, path, 0, "the file is missing")
+            named.add(path)
+        orphans: list[str] = []
+        for folder in FOLDERS:
+            for name in folders[folder]:
+                path = f"{folder}/{name}"
+                if folder == JOURNAL or path in named:
+                    continue
+                if file_number(folder, name) is None:
+                    self.warnings.append(f"{path} is not a file of this store; it is left alone")
+                elif folder == BLOCKS and block_owner(path) in self.quarantined:
+                    continue
+                elif folder != SHARED_BLOCKS or not self.quarantined:
+                    orphans.append(path)
+        return orphans

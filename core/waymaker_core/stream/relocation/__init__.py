@@ -1,0 +1,1 @@
+"""Relocation: which blocks are written anew, and where their messages lie afterwards."""

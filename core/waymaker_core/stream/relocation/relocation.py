@@ -1,0 +1,229 @@
+"""Where a block's bytes lie: chunks that move out of the journal, and indexes that come and go.
+
+A complete block moves into files of its own, closed by an index; the open block's chunks move into shared tail files when
+the journal behind them shall be released. Only what lives is copied. Until a move is reported done, reads go to the old
+place; a block that is gone by then simply ignores the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.storage.blocks.block_index import BlockIndex, encode_index, open_index
+from waymaker_core.stream.answers import BlockRelocation
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import Columns
+from waymaker_core.stream.relocation import compaction
+from waymaker_core.stream.state import SHARED_FILES, StreamState
+
+
+def blocks_to_relocate(state: StreamState, leaving: Callable[[str], bool], seal: bool) -> list[BlockRelocation]:
+    """See `Stream.blocks_to_relocate`."""
+    moves: list[BlockRelocation] = []
+    for block in state.blocks.values():
+        columns = block.columns
+        if columns is None or block.index is not None:
+            continue
+        if seal and state.is_complete(block) and not state.config.ephemeral:
+            moves.append(_seal(block, columns))
+        else:
+            relocation = _leave(block, columns, leaving)
+            if relocation.entries or relocation.gone:
+                moves.append(relocation)
+    if not seal:
+        return moves
+    return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(state)]
+
+
+def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockRelocation:
+    """What an open block has to copy out of the files that are being left, and the chunks it can forget."""
+    chosen = [leaving(path) for path in columns.paths]
+    if block.dead is None:
+        return _move(block, columns, [place for place, path in enumerate(columns.chunk_paths) if chosen[path]])
+    dead = bytes(block.dead)
+    gone: list[int] = []
+    living: list[int] = []
+    for place in range(len(columns.chunk_firsts)):
+        if dead.find(0, columns.chunk_firsts[place], columns.chunk_end(place)) < 0:
+            gone.append(place)
+        elif chosen[columns.chunk_paths[place]]:
+            living.append(place)
+    relocation = _copy_live(block, columns, living, dead)
+    relocation.gone = gone
+    return relocation
+
+
+def _move(block: Block, columns: Columns, places: list[int]) -> BlockRelocation:
+    keep: list[list[tuple[int, int]] | None] = []
+    lengths: list[int] = []
+    for place in places:
+        skip = columns.chunk_skips[place]
+        length = sum(columns.lengths[columns.chunk_firsts[place] : columns.chunk_end(place)])
+        keep.append(None if length == columns.chunk_lengths[place] else [(skip, skip + length)])
+        lengths.append(length)
+    sources = [columns.chunk(place) for place in places]
+    return BlockRelocation(block.number, block.first, block.size, places, sources, keep, lengths, columns)
+
+
+def _seal(block: Block, columns: Columns) -> BlockRelocation:
+    if block.alive < block.size:
+        return _compact(block, columns)
+    relocation = _move(block, columns, list(range(len(columns.chunk_firsts))))
+    relocation.sealed = True
+    return relocation
+
+
+def _compact(block: Block, columns: Columns) -> BlockRelocation:
+    # Nothing may be gone from a block whose file is left for the sake of others.
+    dead = bytes(block.dead if block.dead is not None else block.size)
+    relocation = _copy_live(block, columns, range(len(columns.chunk_firsts)), dead)
+    relocation.sealed, relocation.replaces = True, block.index
+    return relocation
+
+
+def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes) -> BlockRelocation:
+    """A move of what lives in some chunks; those that hold nothing live are left out."""
+    ranges = {place: compaction.live_ranges(columns, place, dead) for place in among}
+    places = [place for place, kept in ranges.items() if kept]
+    whole = [[(0, columns.chunk_lengths[place])] for place in places]
+    keep = [
+        None if ranges[place] == all_of_it else ranges[place] for place, all_of_it in zip(places, whole, strict=True)
+    ]
+    lengths = [sum(end - start for start, end in ranges[place]) for place in places]
+    sources = [columns.chunk(place) for place in places]
+    relocation = BlockRelocation(block.number, block.first, block.alive, places, sources, keep, lengths, columns)
+    relocation.dead = dead
+    return relocation
+
+
+def _target(state: StreamState, relocation: BlockRelocation) -> Block | None:
+    block = state.blocks.get(relocation.block)
+    if block is None or block.first != relocation.first_seq or block.index is not relocation.replaces:
+        return None
+    return block
+
+
+def encode_sealed(state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
+    """See `Stream.encode_index`."""
+    block = _target(state, relocation)
+    if block is None:
+        return b""
+    columns = relocation.columns
+    if relocation.dead is not None:
+        return encode_index(
+            compaction.without_dead(block.first, columns, relocation.dead, relocation.entries, list(copies))
+        )
+    skips = columns.chunk_skips[:]
+    for place in relocation.entries:
+        skips[place] = 0
+    return encode_index(
+        BlockIndex(
+            block.first, columns.lengths, columns.sizes, columns.times_ms, columns.ids, columns.subjects,
+            columns.chunk_firsts, skips, list(copies),
+        )
+    )  # fmt: skip
+
+
+def apply_relocation(
+    state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None
+) -> bool:
+    """See `Stream.moved`."""
+    block = _target(state, relocation)
+    if block is None or (relocation.sealed and index is None):
+        return False
+    before, block.files = block.files, []
+    if relocation.sealed:
+        block.stored, block.stored_bytes = relocation.messages, sum(chunk.length for chunk in copies)
+    if relocation.sealed and relocation.dead is not None:
+        # Its index is another one now, and loaded when it is asked for.
+        state.absent += block.columns is not None
+        block.columns = None
+        block.last_size = 0 if relocation.dead[-1] else block.last_size
+        paths = [chunk.path for chunk in copies] + ([index.path] if index is not None else [])
+    else:
+        block.resident().replace_chunks(relocation.entries, copies, relocation.gone, relocation.dead)
+        paths = block.resident().paths
+    block.index = index
+    state.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
+    for path in before:
+        state.release_file(path)
+    return True
+
+
+# ---------------------------------------------------------------- indexes
+
+
+def index_location(state: StreamState, number: int) -> Chunk | None:
+    """See `Stream.index_location`."""
+    block = state.blocks.get(number)
+    return block.index if block is not None and block.columns is None else None
+
+
+def load_index(state: StreamState, number: int, place: Chunk, data: bytes) -> int:
+    """See `Stream.load_index`."""
+    if index_location(state, number) != place:
+        # Written anew while this was read: it would lead to a file that may go at any time.
+        return 0
+    block = state.blocks[number]
+    index = open_index(data, block.size)
+    if index.first_seq != block.first or len(index.ids) != block.size:
+        raise ValueError(
+            f"the index of block {number} has {len(index.ids)} entries from {index.first_seq} on, "
+            f"not {block.size} from {block.first} on"
+        )
+    columns = Columns.loaded(index)
+    block.columns = columns
+    state.absent -= 1
+    return columns.resident_bytes()
+
+
+def evict_index(state: StreamState, number: int) -> int:
+    """See `Stream.evict_index`."""
+    block = state.blocks.get(number)
+    if block is None or block.columns is None or block.index is None or state.pinned:
+        return 0
+    size = block.columns.resident_bytes()
+    block.columns = None
+    state.absent += 1
+    return size
+
+
+# ---------------------------------------------------------------- files
+
+
+def files(state: StreamState) -> dict[str, int]:
+    """See `Stream.files`."""
+    used: dict[str, int] = {}
+    if not state.blocks:
+        return used
+    for block in state.blocks.values():
+        for path in block.files:
+            used.setdefault(path, 0)
+        for path, length in _chunk_lengths(block):
+            used[path] = used.get(path, 0) + length
+    return {path: length for path, length in used.items() if not path.startswith(("journal/", "memory/"))}
+
+
+def chunks(state: StreamState) -> Iterator[Chunk]:
+    """See `Stream.chunks`."""
+    for block in state.blocks.values():
+        if block.index is None:
+            columns = block.resident()
+            for place in range(len(columns.chunk_firsts)):
+                yield columns.chunk(place)
+
+
+def index_chunks(state: StreamState) -> Iterator[Chunk]:
+    """See `Stream.index_chunks`."""
+    for block in state.blocks.values():
+        if block.index is not None:
+            yield block.index
+
+
+def _chunk_lengths(block: Block) -> Iterator[tuple[str, int]]:
+    columns = block.columns
+    if columns is None:
+        return
+    for place, path in enumerate(columns.chunk_paths):
+        yield columns.paths[path], columns.live_bytes(place, block.dead)

@@ -1,0 +1,1 @@
+"""Retention: which messages a stream removes by age, count, bytes and interest."""

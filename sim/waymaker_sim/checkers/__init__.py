@@ -1,0 +1,1 @@
+"""Judges of a finished run: what callers were told against what is there."""

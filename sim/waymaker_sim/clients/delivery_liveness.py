@@ -1,0 +1,149 @@
+"""Whether what can be delivered is delivered in time: to the next fetch that has room for it, and to a subscription with
+credit before anybody else comes and asks. Likewise whether what is too old goes in time.
+
+Judged only where a group's own past decides it: not where another group of a work queue may hold a message, or reads fail.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.model.config import Retention
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_sim.clients.client_view import Ask, ClientView
+from waymaker_sim.history.history import Group, StreamIncarnation
+from waymaker_sim.kernel.checks import listed, violated
+from waymaker_sim.kernel.events import MS, SECOND
+from waymaker_sim.machine.process import ReceivedMessage, StepId
+
+MESSAGE_BYTES_MAX = 8 * 1024
+"""More than any message of these worlds takes in an answer."""
+WAKES_WITHIN_NS = 1 * SECOND
+"""How long a subscription with credit may be kept waiting: many index reads."""
+AGED_WITHIN_NS = 2 * SECOND
+"""How long what is too old may still be there: many times the interval of retention."""
+PENDING_MIN = 1_000
+"""Below such a bound of pending deliveries new messages wait for acknowledgements."""
+
+
+def check_fetch(
+    view: ClientView, group: Group, got: list[ReceivedMessage], wanted: int, asked_ns: int, step_id: StepId
+) -> None:
+    """An answer with room left holds everything that was due when it was asked for. Call it once `got` is noted."""
+    limit = view.process.config.limits.fetch_bytes_max
+    taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
+    if len(got) > 1 and taken > limit:
+        violated("limits hold", f"an answer of {taken} bytes, {limit} at most")
+    if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group):
+        return
+    overdue = _overdue(view, group, step_id.run, asked_ns)
+    if overdue:
+        violated(
+            "given when due", f"{group.incarnation.name}/{group.config.name}: a fetch of {wanted} left {overdue} lying"
+        )
+
+
+def judge_waiting(view: ClientView, ask: Ask) -> None:
+    """A subscription with credit was given what was due long ago."""
+    process, group = view.process, ask.group()
+    by_ns = view.events.now_ns - WAKES_WITHIN_NS
+    since_ns = view.waiting.get(ask, by_ns + 1)
+    if group is None or max(since_ns, process.paused_until_ns) > by_ns or not _wakes(view, group):
+        return
+    overdue = _overdue(view, group, process.run, by_ns)
+    if overdue:
+        violated(
+            "given when due", f"{group.incarnation.name}/{group.config.name}: {overdue} is kept from a subscription"
+        )
+
+
+def judge_passed_over(view: ClientView, group: Group, got: list[ReceivedMessage], step_id: StepId) -> None:
+    """A fetch was given nothing that a subscription with credit should have had long before. Call it before `got` is noted."""
+    process = view.process
+    since_ns = min((each for ask, each in view.waiting.items() if ask.group() is group), default=-1)
+    if since_ns < 0 or not _wakes(view, group):
+        return
+    for message in got:
+        due_ns = group.due.at(message.seq, step_id.run)
+        if due_ns is None and message.delivery == 1 and process.config.limits.pending_max >= PENDING_MIN:
+            attempt = group.incarnation.live.get(message.seq)
+            due_ns = max(attempt.confirmed_ns, group.created_ns) if attempt is not None else None
+        if due_ns is None:
+            continue
+        if max(due_ns, since_ns, process.paused_until_ns) + WAKES_WITHIN_NS < step_id.time_ns:
+            what = f"{group.incarnation.name}/{group.config.name} seq {message.seq}"
+            violated("given when due", f"{what} went to a fetch, a subscription had waited since {since_ns}")
+
+
+def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int) -> None:
+    """Of what was handed back after its last delivery, as was confirmed by then, all is dropped."""
+    process, incarnation = view.process, group.incarnation
+    if not view.drops_at_once or incarnation.damaged or incarnation.may_keep(group) or not group.last_naks:
+        return
+    process.now()
+    owed = [
+        seq
+        for seq, step_id in group.last_naks.items()
+        if step_id.run == process.run
+        and step_id.time_ns < before_ns
+        and seq in incarnation.live
+        and not incarnation.may_be_gone(seq, process.wall_max_ms)
+    ]
+    what = f"{incarnation.name}/{group.config.name}: {listed(owed[:9])} were handed back for the last time"
+    if len(owed) > dropped:
+        violated("dead letter once", f"{what}, {dropped} are dropped")
+    if owed:
+        view.mark("last nak dropped")
+
+
+def judge_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage], from_seq: int) -> None:
+    """A page read from `from_seq` holds nothing whose age ended long ago. Call it once `got` is noted.
+
+    A message stays behind an older one at its subject, and block by block fewer than a block holds may stay.
+    """
+    process, config = view.process, incarnation.config
+    ages = [each.max_age_ms for each in incarnation.configs]
+    quiet_ns = view.events.now_ns - max(view.disturbed_ns, process.paused_until_ns, process.up_ns)
+    undisturbed = quiet_ns > AGED_WITHIN_NS and not (view.slow_reads or view.read_errors or process.disk.rotten)
+    if not (min(ages) and undisturbed) or len([seq for seq in incarnation.at if seq < from_seq]) < from_seq - 1:
+        return
+    cutoff = process.now().wall_ms - max(ages) - AGED_WITHIN_NS // MS
+    greatest: dict[str, int] = {}
+    for seq in range(1, from_seq):
+        subject = incarnation.at[seq].subject
+        greatest[subject] = max(
+            greatest.get(subject, 0), incarnation.times[seq] if incarnation.times[seq] >= 0 else cutoff + 1
+        )
+    expired: list[int] = []
+    for message in got:
+        subject = incarnation.at[message.seq].subject
+        greatest[subject] = max(greatest.get(subject, 0), message.time_ms)
+        if greatest[subject] <= cutoff:
+            expired.append(message.seq)
+    most = 0 if all(each.strict_limits for each in incarnation.configs) else config.block_size - 1
+    if len(expired) > most:
+        some = listed(expired[:9])
+        violated(
+            "aged in time", f"{incarnation.name}: {some} of {len(expired)} are still there, {max(ages)} ms is the age"
+        )
+    view.mark("aged in time")
+
+
+def _certain(view: ClientView, group: Group) -> bool:
+    incarnation = group.incarnation
+    alone = incarnation.config.retention is not Retention.WORK_QUEUE or len(incarnation.groups) == 1
+    rotten = bool(view.process.disk.rotten)
+    return alone and not (incarnation.damaged or incarnation.ended or group.ended or view.read_errors or rotten)
+
+
+def _wakes(view: ClientView, group: Group) -> bool:
+    return not view.slow_reads and _certain(view, group)
+
+
+def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> int:
+    """A message that was due by then and is there to be delivered, or 0."""
+    incarnation, lost_ns = group.incarnation, max([group.lost_at_ns, *group.lost_ns])
+    for seq, out in group.due.by(process_run, by_ns):
+        if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
+            continue
+        if seq in incarnation.live and not incarnation.may_be_gone(seq, view.process.wall_max_ms):
+            return seq
+    return 0

@@ -1,0 +1,65 @@
+"""Dry runs: an update of a stream's settings that only counts, and what it counted held against the update itself.
+
+A dry run that is followed at once by the update it tried, with nothing in between, must have counted what that one prunes. It
+is certain that nothing came in between where both were decided in one step; and over time where nothing else can change what
+there is: publishes wait behind an update of their stream, but age and dead letters do not.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.api.requests import UpdateStream
+from waymaker_core.model import result_codes as outcomes
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_sim.clients.client_view import Ask, ClientView, StreamName
+from waymaker_sim.history.history import StreamIncarnation
+from waymaker_sim.kernel.checks import require
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.process import ReceivedMessage, StepId
+
+
+class DryRun:
+    """One dry run, asked for as it is made. Whoever wants to compare asks for the update itself in the same instant."""
+
+    def __init__(
+        self, view: ClientView, track: Track, stream: StreamName, request: UpdateStream, config: StreamConfig
+    ) -> None:
+        self.view = view
+        self.track = track
+        """Of whoever asks."""
+        self.config = config
+        self.counted = -1
+        """What the update would prune; -1 while that is not known."""
+        self.at_once = False
+        """Whether it was decided in the very step that took it, and so in that of what was asked for with it."""
+        self._step = (view.process.run, view.process.steps + 1)
+        trial = UpdateStream(
+            request.name,
+            request.max_age_ms,
+            request.max_msgs,
+            request.max_bytes,
+            request.max_msg_bytes,
+            request.strict_limits,
+            dry_run=True,
+        )
+        view.ask(trial, self._tried, lambda: None, stream)
+
+    def _tried(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        if isinstance(answer, Refusal) or answer.code != outcomes.OK:
+            return
+        assert isinstance(answer.value, tuple)
+        require(answer.value[0] == self.config, "dry run", f"it promises {answer.value[0]} for {self.config}")
+        self.counted = answer.value[1]
+        self.at_once = (step_id.run, step_id.step) == self._step
+        self.view.mark("dry run")
+
+    def compare(self, incarnation: StreamIncarnation, pruned: int) -> None:
+        """The update itself was made and pruned so many."""
+        ages = any(config.max_age_ms for config in incarnation.configs)
+        letters = any(group.config.dead_letter_subject for group in incarnation.groups)
+        if self.counted < 0 or not (self.at_once or not (ages or letters)):
+            return
+        self.view.mark("dry run confirmed" if self.counted else "dry run confirmed: nothing to prune")
+        require(
+            pruned == self.counted, "dry run", f"{incarnation.name}: {self.counted} were counted, {pruned} were pruned"
+        )

@@ -1,0 +1,68 @@
+"""Stray answers: acks and terms of messages that were never delivered, sent first thing after an orderly stop.
+
+They have no effect, so nothing is noted of them: a message that goes, or that a floor passes, is missed by the checks of
+those who know that nobody ever had it. Only where the server must know all that was out: since the consumer began no process
+stopped abruptly, and nothing kept the last one from saying that it logged everything.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.api.requests import Ack, AckKind
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_sim.clients.client_view import Ask, ClientView, ConsumerName, StreamName
+from waymaker_sim.history.history import Attempt, Group
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.process import ReceivedMessage, StepId
+from waymaker_sim.machine.swarm import Plan
+
+AT_ONCE = 5
+"""Messages that one stray answer names at most."""
+
+
+class Strays:
+    """Answers for consumers that never got what they answer."""
+
+    def __init__(self, view: ClientView, track: Track, plan: Plan) -> None:
+        self.view = view
+        self.track = track
+        self.possible = not (plan.full or plan.rot or plan.may_lose_unsynced())
+
+    def started(self) -> None:
+        """The process is up and has heard nothing yet: what is sent now is judged before any new delivery."""
+        history = self.view.history
+        if not self.possible or not history.orderly:
+            return
+        self.track.begin()
+        if not self.track.draw("stray answers", 2):
+            return
+        for stream in self.view.streams.values():
+            for consumer in stream.consumers.values():
+                if stream.steady() and consumer.steady() and consumer.group is not None:
+                    self._send(stream, consumer, consumer.group)
+
+    def _send(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
+        incarnation = group.incarnation
+        if (
+            incarnation.damaged
+            or incarnation.unsure
+            or not group.certain
+            or group.created_ns <= self.view.history.abrupt_ns
+        ):
+            return
+        unseen = [seq for seq, message in incarnation.live.items() if self._is_unseen(group, seq, message)][:AT_ONCE]
+        if unseen:
+            kind = AckKind.TERM if self.track.draw("stray term", 2) else AckKind.ACK
+            self.view.ask(Ack(stream.name, consumer.name, kind, unseen), _answered, _lost, stream, consumer)
+            self.view.mark("stray answer")
+
+    @staticmethod
+    def _is_unseen(group: Group, seq: int, message: Attempt) -> bool:
+        return not group.delivered_most(seq, message.asked_ns) and seq not in group.answered
+
+
+def _answered(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+    pass
+
+
+def _lost() -> None:
+    pass

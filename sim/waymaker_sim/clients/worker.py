@@ -1,0 +1,483 @@
+"""Clients that consume: they fetch or subscribe, and ack, nak, extend, terminate or forget what they get."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import NamedTuple
+
+from waymaker_core.api.effects import End, Event
+from waymaker_core.api.requests import Ack, AckKind, ConsumerInfo, Fetch, GetConsumerInfo, Subscribe
+from waymaker_core.model import result_codes as outcomes
+from waymaker_core.model.limits import Limits
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_sim.clients.client_view import Ask, ClientView, ConsumerName, StreamName
+from waymaker_sim.clients.delivery_liveness import check_fetch, judge_given_up, judge_passed_over, judge_waiting
+from waymaker_sim.history.groups import FOREVER_NS, Hold
+from waymaker_sim.history.history import Group
+from waymaker_sim.kernel.checks import require, violated
+from waymaker_sim.kernel.events import MS, SECOND
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.process import ReceivedMessage, StepId
+
+ROOM_BYTES = 64 * 1024
+LITTLE_ROOM_BYTES = 200
+"""For each message, where a subscription's room for bytes is what ends first."""
+HEARD_NS = 1 * SECOND
+"""How long the news that a consumer is gone may take to its readers; they are sent before the deletion is confirmed."""
+
+
+class Worker:
+    """Works on whatever consumer it picks. Once `diligent`, it acks everything and at once."""
+
+    def __init__(self, view: ClientView, track: Track, tags: Track, limits: Limits) -> None:
+        """`tags`: whether an answer carries the consumer's incarnation."""
+        self.view = view
+        self.track = track
+        self.limits = limits
+        self.tags = tags
+        self.diligent = False
+        self.fetched = 0
+        self.subscription: Subscription | None = None
+
+    def act(self) -> None:
+        """One action."""
+        self.track.begin()
+        self.tags.begin()
+        if self.subscription is not None:
+            self.subscription.check()
+        track = self.track
+        kind = track.weighted("work", ((1, "rest"), (5, "fetch"), (1, "subscribe"), (1, "unsubscribe")))
+        stream = self.view.streams[track.pick("stream", sorted(self.view.streams))]
+        if kind == "rest" or not stream.consumers:
+            return
+        consumer = stream.consumers[track.pick("consumer", sorted(stream.consumers))]
+        if kind == "fetch":
+            self.fetch(stream, consumer, track.draw("batch", 20))
+        elif kind == "subscribe" and self.subscription is None:
+            self._subscribe(stream, consumer)
+        elif kind == "unsubscribe" and self.subscription is not None:
+            self.subscription.cancel()
+
+    # ------------------------------------------------------------ fetching
+
+    def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
+        """Ask for messages."""
+        request = Fetch(stream.name, consumer.name, batch)
+        asked = Ask(self.view, request, self._fetched, lambda: None, stream, consumer)
+        self.view.ask(request, self._fetched, partial(blind, asked), stream, consumer)
+
+    def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
+        group = ask.group()
+        if isinstance(answer, Refusal):
+            if answer.outcome is not Outcome.NOT_APPLIED:
+                blind(ask)
+            return
+        if answer.code != outcomes.OK:
+            if group is not None:
+                violated(
+                    "acked survives", f"{group.incarnation.name}/{group.config.name} exists and a fetch says {answer!r}"
+                )
+            return
+        assert got is not None and ask.token is not None
+        self.fetched += len(got)
+        for message in got:
+            wait_ns = group.config.ack_wait_ms * MS if group is not None else 0
+            self.view.hand_out(ask.token, group, message, step_id.time_ns + wait_ns)
+        wanted = ask.request.batch_size or self.limits.fetch_default
+        require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
+        if group is None:
+            blind(ask, got)
+        else:
+            judge_passed_over(self.view, group, got, step_id)
+            group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, step_id.run)
+            group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            check_fetch(self.view, group, got, wanted, ask.asked_ns, step_id)
+            if got:
+                self.view.named(got[0].incarnation, ask.consumer)
+        self.answer(ask.stream, ask.consumer, got)
+
+    # ------------------------------------------------------------ answering
+
+    def answer(self, stream: StreamName, consumer: ConsumerName, got: list[ReceivedMessage]) -> None:
+        """Decide over each message; some are acked together, some one by one, some never."""
+        if not got:
+            return
+        track = self.track
+        word = got[0].incarnation if self.tags.draw("incarnation", 2) else ""
+        if self.tags.draw("stale", 6) == 5:
+            self._say_stale(stream, consumer, [message.seq for message in got])
+        if self.diligent:
+            self._say(AckKind.ACK, stream, consumer, word, [message.seq for message in got], 0)
+            return
+        manner = track.draw("answers", 4)
+        if manner < 2:
+            kind = track.weighted(
+                "answer all", ((6, AckKind.ACK), (2, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
+            )
+            self._later(kind, stream, consumer, word, [message.seq for message in got])
+        elif manner == 2:
+            for message in got:
+                kinds = ((6, AckKind.ACK), (2, None), (3, AckKind.NAK), (1, AckKind.TERM), (1, AckKind.IN_PROGRESS))
+                kind_or_none = track.weighted("answer", kinds)
+                if kind_or_none is not None:
+                    self._later(kind_or_none, stream, consumer, word, [message.seq])
+
+    def _later(self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int]) -> None:
+        delay_ns = self.track.magnitude("work time", 3 * SECOND) if self.track.draw("slow work", 4) == 3 else 0
+        delay_ms = self.track.magnitude("nak delay", 2_000) if kind is AckKind.NAK else 0
+        if delay_ns:
+            self.view.events.after(delay_ns, partial(self._say, kind, stream, consumer, word, seqs, delay_ms))
+        else:
+            self._say(kind, stream, consumer, word, seqs, delay_ms)
+
+    def _say(
+        self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int], delay_ms: int
+    ) -> None:
+        # By now the name may mean another life: it is that one which hears of these sequences.
+        consumer = stream.consumers.get(consumer.name, consumer)
+        request = Ack(stream.name, consumer.name, kind, seqs, delay_ms, word)
+        if self.view.is_foreign(word, consumer):
+            # It is about deliveries of a consumer that is gone: it changes nothing, so nothing is noted.
+            self.view.mark("ack of another incarnation")
+            self.view.ask(request, self._unheeded, lambda: None, stream, consumer)
+            return
+        group = consumer.group if stream.steady() and consumer.steady() else None
+        # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
+        delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
+        answering = Answering(group or consumer.group, delivered)
+        ask = self.view.ask(
+            request, partial(self._acked, answering), partial(answering.lost, kind, seqs), stream, consumer
+        )
+        if ask is not None:
+            answering.sent(kind, seqs)
+
+    def _say_stale(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
+        """An answer of another consumer's deliveries arrives just now, and names the same sequences."""
+        kinds = ((2, AckKind.ACK), (1, AckKind.TERM), (1, AckKind.NAK))
+        others = [word for word, other in self.view.incarnations.items() if other is not consumer]
+        if others:
+            kind = self.tags.weighted("stale answer", kinds)
+            self._say(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
+
+    def _unheeded(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        if isinstance(answer, Answer) and answer.code != outcomes.OK and ask.group() is not None:
+            violated("acked survives", f"{ask.request!r} was to have no effect, and is answered with {answer!r}")
+
+    def _acked(
+        self,
+        answering: Answering,
+        ask: Ask,
+        answer: Answer | Refusal,
+        got: list[ReceivedMessage] | None,
+        step_id: StepId,
+    ) -> None:
+        request = ask.request
+        assert isinstance(request, Ack)
+        group = ask.group()
+        alone = answering.heard(request.kind, request.seqs)
+        if isinstance(answer, Refusal) or group is None:
+            return
+        if answer.code != outcomes.OK:
+            violated(
+                "acked survives", f"{group.incarnation.name}/{group.config.name} exists and an ack says {answer!r}"
+            )
+        if request.kind in (AckKind.ACK, AckKind.TERM):
+            for seq in answering.delivered:
+                if seq in group.holds and group.holds[seq].process_run != step_id.run:
+                    self.view.mark("ack of an earlier life's delivery")
+                group.done_ns.setdefault(seq, step_id.time_ns)
+                if request.kind is AckKind.ACK:
+                    group.acked_ok.add(seq)
+            self.view.mark("ack confirmed")
+        for seq in alone:
+            if group is answering.group and seq in answering.out:
+                out = answering.out[seq]
+                group.took_effect(request.kind, seq, out, ask.asked_ns, request.delay_ms, step_id)
+                if request.kind is AckKind.IN_PROGRESS:
+                    self.view.mark("wait extended")
+                if seq in group.last_naks and self.view.drops_at_once:
+                    self._look_at_once(ask)
+
+    def _look_at_once(self, ask: Ask) -> None:
+        """A last delivery was handed back, as was just confirmed: its drop can be seen."""
+        assert ask.stream is not None and ask.consumer is not None
+        request = GetConsumerInfo(ask.stream.name, ask.consumer.name)
+        self.view.ask(request, self._looked, _lost, ask.stream, ask.consumer)
+
+    def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        group = ask.group()
+        if group is not None and isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo):
+            # Asked in the very moment in which the nak was confirmed, and after it.
+            judge_given_up(self.view, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
+
+    # ------------------------------------------------------------ subscriptions
+
+    def _subscribe(self, stream: StreamName, consumer: ConsumerName) -> None:
+        track = self.track
+        batch, stops = track.draw("batch", 8), track.draw("stop when empty", 3) == 2
+        window = 4 * (batch or self.limits.subscription_default) if self.tags.draw("window", 4) == 3 else 0
+        request = Subscribe(stream.name, consumer.name, batch, stops, window)
+        subscription = Subscription(self, request, stream, consumer)
+        if subscription.begin():
+            self.subscription = subscription
+
+
+class Subscription:
+    """One subscription: gives credit, takes deliveries, ends."""
+
+    def __init__(self, worker: Worker, request: Subscribe, stream: StreamName, consumer: ConsumerName) -> None:
+        self.worker = worker
+        self.view = worker.view
+        self.ask = Ask(self.view, request, self._no_reply, lambda: None, stream, consumer)
+        self.stream = stream
+        self.consumer = consumer
+        self.room = 0
+        self.room_bytes = 0
+        self.buffer: deque[Buffered] = deque()
+        """Messages that the program has not been given yet, in the order delivered."""
+        self.dealt_with = 0
+        self.windowed: list[tuple[ReceivedMessage, Group | None]] = []
+        """What was given to the program by a subscription with a window."""
+        self.over = False
+        self.attached = False
+        """Whether a delivery has shown that it belongs to this life of the consumer."""
+
+    def begin(self) -> bool:
+        """Subscribe; False where nobody listens."""
+        self.ask.token = self.view.process.call(self.ask.request, self)
+        if self.ask.token is None:
+            return False
+        self.view.asked += 1
+        room = 1 + self.worker.track.draw("room", 20)
+        self._give(room, ROOM_BYTES if room % 2 else room * LITTLE_ROOM_BYTES)
+        return True
+
+    def _give(self, messages: int, byte_count: int) -> None:
+        assert self.ask.token is not None
+        if not self.over:
+            self.room += messages
+            self.room_bytes += byte_count
+            self.view.process.credit(self.ask.token, messages, byte_count)
+            self._note_room()
+
+    def _note_room(self) -> None:
+        assert isinstance(self.ask.request, Subscribe)
+        if self.over or self.room <= 0 or self.room_bytes <= 0 or self.ask.request.window:
+            self.view.waiting.pop(self.ask, None)
+        else:
+            self.view.waiting.setdefault(self.ask, self.view.events.now_ns)
+
+    def cancel(self) -> None:
+        """Hang up."""
+        if not self.over and self.ask.token is not None:
+            judge_waiting(self.view, self.ask)
+            self.view.process.cancel(self.ask.token)
+            blind(self.ask)
+            self._close()
+
+    def check(self) -> None:
+        """Whoever reads of a consumer that is known to be gone has heard so by now."""
+        gone_ns = self.consumer.gone_ns
+        late = self.attached and 0 <= gone_ns < self.view.events.now_ns - HEARD_NS
+        require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
+        judge_waiting(self.view, self.ask)
+
+    def _close(self) -> None:
+        self.over = True
+        self._note_room()
+        assert self.ask.token is not None
+        now_ns = self.view.events.now_ns
+        # What waits here never reaches the program: it is due at once.
+        while self.buffer:
+            message, group, _ = self.buffer.popleft()
+            self.view.mark("buffered message given back")
+            if group is not None and message.seq in group.holds:
+                group.holds[message.seq].free = True
+                group.due.returned([message.seq], now_ns)
+        # So may be what the node has not heard of, and what was sent over a window and not answered.
+        unheard = self.view.handed.get(self.ask.token, [])
+        for message, group in [*self.windowed, *((handed.message, handed.group) for handed in unheard)]:
+            if group is not None and message.seq in group.holds:
+                group.holds[message.seq].free = True
+        self.windowed.clear()
+        if self.worker.subscription is self:
+            self.worker.subscription = None
+
+    @staticmethod
+    def _no_reply(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        raise AssertionError("unreachable")
+
+    # ------------------------------------------------------------ as a caller
+
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        """Never: a subscription that is refused ends."""
+        violated("answer allowed", f"a subscription was answered with {answer!r}")
+
+    def _refused(self, refusal: Refusal) -> None:
+        group = self.ask.group()
+        if refusal.code in (outcomes.NO_SUCH_STREAM, outcomes.NO_SUCH_CONSUMER):
+            if group is not None:
+                violated(
+                    "acked survives",
+                    f"{group.incarnation.name}/{group.config.name} exists, a subscription: {refusal!r}",
+                )
+            return
+        self.view.check_refusal("Subscribe", refusal)
+
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
+        """Messages came."""
+        byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
+        had_room = self.room_bytes > 0
+        self.room -= len(got)
+        self.room_bytes -= byte_count
+        self._note_room()
+        if self.room < 0 or not had_room or (self.room_bytes < 0 and len(got) > 1):
+            violated("within credit", f"{len(got)} messages leave a room of {self.room}, {self.room_bytes} bytes")
+        group = self.ask.group()
+        if group is not None:
+            self.attached = True
+            group.incarnation.deliver(group, got, self.view.history, step_id.time_ns, step_id, step_id.run)
+            group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
+            self.view.named(got[0].incarnation, self.consumer)
+        else:
+            blind(self.ask, got)
+        due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
+        self.buffer.extend(Buffered(message, group, due_ns) for message in got)
+        self._hand_out()
+        pause_ns = self.worker.track.magnitude("reading", 200) * MS
+        self.view.events.after(pause_ns, partial(self._give, len(got), byte_count))
+        self.view.mark("subscription delivered")
+
+    def _hand_out(self) -> None:
+        """Give the program what waits, or a part of it now and the rest later."""
+        if self.over or not self.buffer:
+            return
+        assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
+        tags, now_ns = self.worker.tags, self.view.events.now_ns
+        slow = tags.draw("slow program", 4) == 3 and not self.worker.diligent
+        wanted = tags.draw("handed out", len(self.buffer) + 1) if slow else len(self.buffer)
+        given: list[ReceivedMessage] = []
+        back: list[tuple[int, int]] = []
+        group: Group | None = None
+        for _ in range(wanted):
+            message, group, due_ns = self.buffer.popleft()
+            self.dealt_with += 1
+            if due_ns <= now_ns:
+                back.append((self.dealt_with, self.dealt_with))
+                self.view.mark("stale message given back")
+            else:
+                given.append(message)
+                if self.ask.request.window:
+                    self.windowed.append((message, group))
+                counts_ns = -1 if self.ask.request.window else due_ns
+                self.view.hand_out(self.ask.token, group, message, counts_ns)
+        self.view.process.report(self.ask.token, self.dealt_with, back)
+        self.worker.answer(self.stream, self.consumer, given)
+        if self.buffer:
+            self.view.mark("messages wait in a buffer")
+            self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._hand_out)
+
+    def told(self, event: Event) -> None:
+        violated("answer allowed", "a subscription was sent an event")
+
+    def ended(self, end: End) -> None:
+        """The server says that it is over."""
+        self._close()
+        assert self.ask.token is not None
+        self.view.handed.pop(self.ask.token, None)
+        request = self.ask.request
+        assert isinstance(request, Subscribe)
+        if end.refusal is not None:
+            # What could not be read was delivered all the same.
+            blind(self.ask)
+            self._refused(end.refusal)
+            return
+        self.view.mark(f"subscription ended: {end.reason}")
+        match end.reason:
+            case "empty":
+                require(
+                    request.stop_when_empty, "answer allowed", "a subscription ended as empty without being asked to"
+                )
+            case "consumer_deleted" | "stream_deleted":
+                if self.ask.group() is not None:
+                    violated("acked survives", f"{self.consumer.name} was not deleted, its subscription says so")
+            case "server_shutdown":
+                pass
+            case _:
+                violated("answer allowed", f"a subscription ended with {end.reason!r}")
+
+    def lost(self) -> None:
+        """The process is gone."""
+        blind(self.ask)
+        self._close()
+        assert self.ask.token is not None
+        self.view.handed.pop(self.ask.token, None)
+
+
+class Buffered(NamedTuple):
+    """A message that waits for the program: of which group, and when it is due again."""
+
+    message: ReceivedMessage
+    group: Group | None
+    due_ns: int
+
+
+def _lost() -> None:
+    """A look that got lost changes nothing."""
+
+
+class Answering:
+    """An answer to deliveries on its way: whom it means, and what of it was certain when it left.
+
+    `delivered`: what this life has delivered by then; `out`: what was surely still out.
+    """
+
+    def __init__(self, group: Group | None, delivered: list[int]) -> None:
+        self.group = group
+        self.delivered = delivered
+        self.out: dict[int, Hold] = {}
+        self._in_flight = False
+
+    def sent(self, kind: AckKind, seqs: list[int]) -> None:
+        """It left."""
+        if self.group is not None:
+            self._in_flight = True
+            self.out = self.group.answering(kind, seqs)
+
+    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
+        """It was answered or got lost. The sequences about which nothing else is on its way."""
+        if self.group is None or not self._in_flight:
+            return []
+        self._in_flight = False
+        return self.group.heard(kind, seqs)
+
+    def lost(self, kind: AckKind, seqs: list[int]) -> None:
+        """Nobody knows what became of it."""
+        self.heard(kind, seqs)
+
+
+def blind(ask: Ask, got: list[ReceivedMessage] | None = None) -> None:
+    """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which.
+
+    Or they came (`got`), and it is not known whose they were.
+    """
+    view, group = ask.view, ask.group()
+    assert ask.stream is not None
+    if group is not None:
+        groups = [group]
+    else:
+        incarnations = [
+            incarnation
+            for incarnation in view.history.incarnations
+            if incarnation.name == ask.stream.name and not incarnation.ended
+        ]
+        for incarnation in incarnations:
+            incarnation.unsure = incarnation.unsure or bool(got)
+        groups = [each for incarnation in incarnations for each in incarnation.groups if not each.ended]
+    for each in groups:
+        each.lost_at_ns = view.events.now_ns
+        if got:
+            each.lost_ns.append(view.events.now_ns)

@@ -1,0 +1,1 @@
+"""What callers were told, in order, as the checkers need it."""

@@ -1,0 +1,112 @@
+"""Copies: streams that were put back from an archive under another name, and what they must hold.
+
+Nobody publishes to a copy or consumes from it, so that it stays what the archive was: whole, or not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from waymaker_core.consumer.snapshot import to_groups
+from waymaker_core.model.config import ConsumerConfig, Retention
+from waymaker_core.storage.archive import Head
+from waymaker_sim.kernel.checks import listed, require
+from waymaker_sim.machine.process import ReceivedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a consumer stood."""
+
+    config: ConsumerConfig
+    floor: int
+    dropped: int
+    idle: bool
+    """Whether nothing was out: then it stands there as long as nobody asks for more."""
+
+
+@dataclass(slots=True)
+class Archive:
+    """A stream as it was taken out: its head, and the messages that were read behind it."""
+
+    head: Head
+    messages: list[ReceivedMessage] = field(default_factory=list)
+
+    def positions(self) -> dict[str, Position]:
+        """Every consumer of the archive by name."""
+        found: dict[str, Position] = {}
+        if self.head.consumers is not None:
+            for group in to_groups(self.head.consumers):
+                idle = not group.pending.total and not group.skipped
+                for member in group.members.values():
+                    found[member.config.name] = Position(member.config, group.floor, group.dropped, idle)
+        return found
+
+    def calm(self) -> bool:
+        """Whether nothing ever changes the messages of a copy: neither age, nor interest, nor dead letters of what is out."""
+        config = self.head.config
+        return not config.max_age_ms and config.retention is not Retention.INTEREST and not self.may_write()
+
+    def may_write(self) -> bool:
+        """Whether a copy may write dead letters, of what was out and is given up."""
+        return any(each.config.dead_letter_subject and not each.idle for each in self.positions().values())
+
+
+@dataclass(slots=True)
+class Copy:
+    """One copy, by what is known of it."""
+
+    name: str
+    archive: Archive
+    stream_id: int = 0
+    may_exist: bool = False
+    """Whether its completion was asked for, and its end not confirmed."""
+    must_exist: bool = False
+    """Whether its completion was confirmed, and its end not asked for."""
+
+    def judge_figures(self, config: object, last_seq: int, count: int, byte_count: int) -> None:
+        """What its info says."""
+        archive, head = self.archive, self.archive.head
+        wanted = replace(head.config, name=self.name)
+        require(config == wanted, "archives", f"{self.name} has {config}, its archive {wanted}")
+        ends = last_seq >= head.last_seq if archive.may_write() else last_seq == head.last_seq
+        require(ends, "archives", f"{self.name} ends at {last_seq}, its archive at {head.last_seq}")
+        if archive.calm():
+            whole = len(archive.messages)
+            require(count == whole, "archives", f"{self.name} has {count} messages, its archive {whole}")
+            if whole == head.count:
+                require(
+                    byte_count == head.byte_count, "archives", f"{self.name}: {byte_count} bytes of {head.byte_count}"
+                )
+
+    def judge_messages(self, got: list[ReceivedMessage], from_seq: int = 1, *, whole: bool) -> None:
+        """Messages from a sequence on, up to the last of them or, `whole`, all."""
+        wanted = {message.seq: message for message in self.archive.messages}
+        for message in got:
+            same = wanted.get(message.seq)
+            what = f"{self.name} seq {message.seq}"
+            if same is None and self.archive.may_write() and message.seq > self.archive.head.last_seq:
+                continue
+            require(same is not None and message[:2] == same[:2], "archives", f"{what} is {message}, was {same}")
+            require(same is not None and message.body == same.body, "archives", f"{what} has other bytes")
+        if self.archive.calm():
+            end = 1 << 62 if whole or not got else got[-1].seq
+            there = {message.seq for message in got}
+            missing = [seq for seq in wanted if from_seq <= seq <= end and seq not in there]
+            require(not missing, "archives", f"{self.name} lacks {listed(missing[:20])} of its archive")
+
+    def judge_consumers(self, found: Iterable[tuple[ConsumerConfig, int, int]]) -> None:
+        """Configuration, floor and count of dropped messages of every consumer."""
+        there = {config.name: (config, floor, dropped) for config, floor, dropped in found}
+        positions = self.archive.positions()
+        require(
+            there.keys() == positions.keys(), "archives", f"{self.name} has {listed(there)}, not {listed(positions)}"
+        )
+        for name, position in positions.items():
+            config, floor, dropped = there[name]
+            what = f"{self.name}/{name} stands at {floor}, {dropped} dropped; {position}"
+            require(config == position.config, "archives", f"{what}: {config}")
+            require(floor >= position.floor and dropped >= position.dropped, "archives", what)
+            if position.idle:
+                require((floor, dropped) == (position.floor, position.dropped), "archives", what)

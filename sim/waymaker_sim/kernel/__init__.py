@@ -1,0 +1,1 @@
+"""The ground of the simulator: virtual time, the tape of draws, digests, checks, marks."""

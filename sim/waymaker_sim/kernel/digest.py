@@ -1,0 +1,126 @@
+"""The digest of a run: one line for every step, chained into one hash, so that two runs can be compared and the first
+difference pointed at.
+
+A line says when, which node, what came in and what went out. It holds nothing that may differ between two identical runs: no
+addresses, no hashes of the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from zlib import crc32
+
+from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
+from waymaker_core.api.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.api.requests import Messages, Published
+from waymaker_core.model.disk_ops import CopyChunks, DiskOp, Write
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.model.types import Now
+
+
+class Digest:
+    """Takes steps; `hex` is the digest of all of them. With `keep_lines` they can be read, too."""
+
+    def __init__(self, keep_lines: bool = False) -> None:
+        self.lines: list[str] = []
+        self.steps = 0
+        self._keep = keep_lines
+        self._hash = blake2b(digest_size=16)
+
+    def step(self, node: int, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
+        """One step of one node."""
+        came = "; ".join(tell_input(item) for item in inputs)
+        went = "; ".join(tell_effect(effect) for effect in effects)
+        self.add(f"{now.mono_ns} {now.wall_ms} node {node}: {came} => {went}")
+
+    def add(self, line: str) -> None:
+        """Anything else that must be the same."""
+        self.steps += 1
+        if self._keep:
+            self.lines.append(line)
+        self._hash.update(line.encode())
+        self._hash.update(b"\n")
+
+    def hex(self) -> str:
+        """The digest so far."""
+        return self._hash.hexdigest()
+
+
+def first_difference(one: Sequence[str], other: Sequence[str]) -> str:
+    """Where two runs part, for people."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return f"step {index + 1}:\n  {a}\n  {b}"
+    return f"one run has {len(one)} steps, the other {len(other)}"
+
+
+def tell_input(item: Input) -> str:
+    """One input in a few words."""
+    match item:
+        case Call():
+            request = item.request
+            target = getattr(request, "stream", getattr(request, "name", ""))
+            return f"call {item.token} {type(request).__name__} {target}"
+        case Cancel():
+            return f"cancel {item.token}"
+        case Credit():
+            return f"credit {item.token} {item.messages} {item.bytes}"
+        case JobDone():
+            return f"done {item.id}"
+        case JobFailed():
+            return f"failed {item.id} {item.failure}"
+        case Unreadable():
+            return f"unreadable {item.token} {item.failure}"
+        case _:
+            return "drain"
+
+
+def tell_effect(effect: Effect) -> str:
+    """One effect in a few words."""
+    match effect:
+        case Job():
+            return f"job {effect.id} {effect.lane.name} [{', '.join(tell_op(op) for op in effect.ops)}]"
+        case Reply():
+            return f"reply {effect.token} {_tell_answer(effect)}"
+        case Deliver():
+            return f"deliver {effect.token} {_tell_messages(effect.messages)}"
+        case Event():
+            return f"event {effect.token} {effect.kind.name} {effect.stream} {effect.consumer} {effect.lagged}"
+        case End():
+            return f"end {effect.token} {effect.reason} {effect.refusal!r}"
+        case Log():
+            return f"log {effect.event} {sorted(effect.fields.items())}"
+        case Halt():
+            return f"halt {effect.reason} {effect.clean}"
+
+
+def tell_op(op: DiskOp) -> str:
+    """One disk operation in a few words."""
+    if isinstance(op, Write):
+        data = b"".join(op.parts)
+        return f"Write {op.path} {op.offset} {len(data)} {crc32(data):08x}"
+    if isinstance(op, CopyChunks):
+        return f"CopyChunks {op.path} {op.offset} {op.sources}"
+    fields = " ".join(str(getattr(op, name)) for name in type(op).__slots__)
+    return f"{type(op).__name__} {fields}"
+
+
+def _tell_answer(reply: Reply) -> str:
+    answer = reply.answer
+    if not isinstance(answer, Answer):
+        return f"{answer.status.name} {answer.outcome}"
+    value = answer.value
+    if isinstance(value, Messages):
+        return f"{answer.code} {_tell_messages(value)}"
+    if isinstance(value, Published):
+        return f"{answer.code} {value.first_seq}+{value.count} {value.failures or ''}"
+    return answer.code
+
+
+def _tell_messages(messages: Messages) -> str:
+    return " ".join(
+        f"{run.sequences()[begin]}+{end - begin}x{run.deliver_count}@{run.chunk.path}"
+        for run in messages.runs
+        for begin, end in run.stretches()
+    )

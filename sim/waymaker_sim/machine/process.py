@@ -1,0 +1,555 @@
+"""One server process on one machine, simulated: the real node, driven the way the real shell drives it.
+
+It gathers inputs and calls `Node.step`, performs the effects in order, runs disk jobs on their lanes with time in between,
+reads the messages of replies, and keeps the node's two clocks. It can die at any effect and in the middle of any disk
+operation, and be started again on what the disk still holds. It judges nothing; what it sees goes to the callers and hooks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.requests import Messages, Request
+from waymaker_core.model.disk_ops import (
+    CreateFile,
+    Delete,
+    DiskFailure,
+    DiskOp,
+    ListDir,
+    Read,
+    ReadChunk,
+    Rename,
+    SyncDir,
+    SyncFile,
+    Write,
+)
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import ANYONE, Now, Token
+from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_sim.kernel.events import MS, SECOND, US, Events
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.disk import SimDisk
+from waymaker_sim.machine.livelock import LivelockDetector
+
+
+class ReceivedMessage(NamedTuple):
+    """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries.
+
+    `incarnation` is the word of the consumer that delivered it.
+    """
+
+    seq: int
+    time_ms: int
+    delivery: int
+    body: bytes
+    incarnation: str = ""
+
+
+class StepId(NamedTuple):
+    """When the node decided something: the process' life, the step within it, and virtual time."""
+
+    run: int
+    step: int
+    time_ns: int
+
+
+class Caller(Protocol):
+    """Who waits for a call. Exactly one of `replied`, `ended`, `lost` is the last thing that it hears."""
+
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        """The answer; `got` is its messages where its value is messages."""
+
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
+        """Messages of a subscription."""
+
+    def told(self, event: Event) -> None:
+        """An event of a watch."""
+
+    def ended(self, end: End) -> None:
+        """The end of a subscription or watch."""
+
+    def lost(self) -> None:
+        """The process is gone: whatever was asked may have happened."""
+
+
+class Observer(Protocol):
+    """Who looks on while a process runs, beside the hooks that the world itself uses.
+
+    It may write down what it is told and must change nothing: the run is the same whether somebody looks or not.
+    """
+
+    def started(self) -> None:
+        """The process begins to recover."""
+
+    def called(self, token: Token, request: Request, caller: Caller) -> Caller:
+        """A request arrives. The result takes the caller's place and hands on everything that it hears."""
+
+    def op_begun(self, op: DiskOp) -> None:
+        """A disk operation begins that takes time."""
+
+    def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
+        """A disk operation of a job or of recovery is over."""
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Something comes from outside: a kill, a loss of power, a clock that is set."""
+
+
+class State(Enum):
+    """What a process is doing."""
+
+    DOWN = "down"
+    BOOTING = "booting"
+    UP = "up"
+    REFUSED = "refused"
+    """It would not start on what the disk holds."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long things take; every range is drawn from, the smaller the likelier."""
+
+    write_ns: int = 20 * US
+    sync_ns: int = 300 * US
+    read_ns: int = 30 * US
+    step_ns: int = 50 * US
+    slow_per_million: int = 0
+    """How often an operation takes a thousand times as long."""
+
+
+class NodeRaised(Exception):
+    """The node threw an exception of its own: always a bug."""
+
+
+SLOW_MAX_NS = 3 * SECOND
+
+StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
+
+_QUICK = (Read, ReadChunk, ListDir)
+
+
+class Process:
+    """One machine with a disk, and the process on it, many lives long."""
+
+    def __init__(
+        self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, pace: Pace
+    ) -> None:
+        self.number = number
+        self.events = events
+        self.disk = disk
+        self.config = config
+        self.track = track
+        self.pace = pace
+        self.state = State.DOWN
+        self.run = 0
+        self.node: Node | None = None
+        self.refusal: Exception | None = None
+        self.halted: Halt | None = None
+        self.wall_base_ms = 1_700_000_000_000
+        self.wall_max_ms = self.wall_base_ms
+        self.steps = 0
+        self.calls = 0
+        """Calls that the node was stepped with since it came up."""
+        self.effects_left: int | None = None
+        """How many more effects are performed before the process dies; None: no such plan."""
+        self.target_disk_full: tuple[str, int] | None = None
+        """What the paths of operations begin with that the disk fills before, and how many such are let pass; None: no plan."""
+        self.on_targeted_disk_full: Callable[[], None] = lambda: None
+        self.on_step: StepSeen | None = None
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_down: Callable[[], None] = lambda: None
+        self.on_log: Callable[[Log], None] = lambda log: None
+        self.observer: Observer | None = None
+        self._mono_base_ns = 0
+        self._inputs: list[Input] = []
+        self._callers: dict[Token, Caller] = {}
+        self._cancelled: set[Token] = set()
+        self._next_token = 1
+        self._lanes: dict[Lane, deque[Job]] = {Lane.JOURNAL: deque(), Lane.BACKGROUND: deque()}
+        self._being_read: dict[str, int] = {}
+        """Files that jobs read: renaming and deleting them waits."""
+        self._running: dict[int, DiskOp] = {}
+        """The operation under way of every job that has one, by job id."""
+        self._step_at = -1
+        self.up_ns = 0
+        """When the process last came up."""
+        self.paused_until_ns = 0
+        """When the last pause was over, or will be."""
+        self._busy_until = 0
+        self._livelock = LivelockDetector()
+
+    # ------------------------------------------------------------ clocks
+
+    def now(self) -> Now:
+        """The machine's clocks. The monotonic one begins anew with every start of the process."""
+        wall_ms = self.wall_base_ms + self.events.now_ns // MS
+        self.wall_max_ms = max(self.wall_max_ms, wall_ms)
+        return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
+
+    def begin_span(self) -> None:
+        """What happens on this machine and its disk from here on are other operations: a moment of the run has passed."""
+        self.track.begin()
+        self.disk.track.begin()
+
+    def jump_wall(self, delta_ms: int) -> None:
+        """Somebody sets the clock."""
+        self.wall_base_ms += delta_ms
+        self.fault("clock jump", f"the wall clock jumps by {delta_ms:+,} ms")
+
+    # ------------------------------------------------------------ starting and dying
+
+    def start(self) -> None:
+        """Begin to recover. Afterwards the process is UP or REFUSED, unless it dies before."""
+        assert self.state in (State.DOWN, State.REFUSED)
+        self.run += 1
+        self.state = State.BOOTING
+        self.halted = None
+        self.refusal = None
+        self._mono_base_ns = self.events.now_ns - self.track.magnitude("clock origin", 1 << 40)
+        if self.observer is not None:
+            self.observer.started()
+        self._boot(self.run, open_node(self.config, self.now()), None, None)
+
+    def _boot(
+        self, incarnation: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
+    ) -> None:
+        """Drive recovery: reads at once, everything else with time in which the process can die."""
+        if incarnation != self.run:
+            return
+        while True:
+            try:
+                op = steps.throw(failure) if failure is not None else steps.send(result)
+            except StopIteration as end:
+                self._up(end.value)
+                return
+            except Exception as error:
+                self._refuse(error)
+                return
+            if not isinstance(op, _QUICK):
+                self._running[0] = op
+                self.events.after(self._takes(op), partial(self._boot_op, incarnation, steps, op))
+                return
+            result, failure = self._try(op)
+
+    def _boot_op(self, incarnation: int, steps: Generator[DiskOp, object, Node], op: DiskOp) -> None:
+        if incarnation == self.run:
+            del self._running[0]
+            self._boot(incarnation, steps, *self._try(op))
+
+    def _try(self, op: DiskOp) -> tuple[object, DiskFailure | None]:
+        result: object = None
+        failure: DiskFailure | None = None
+        try:
+            result = self.disk.perform(op)
+        except DiskFailure as error:
+            failure = error
+        if self.observer is not None:
+            self.observer.op_done(op, failure)
+        return result, failure
+
+    def _up(self, node: Node) -> None:
+        self.node = node
+        self.state = State.UP
+        self.up_ns = self.events.now_ns
+        self.steps = self.calls = 0
+        self._wake(0)
+        self.on_up()
+
+    def _refuse(self, error: Exception) -> None:
+        self.state = State.REFUSED
+        self.refusal = error
+        self.run += 1
+        self.on_down()
+
+    def kill(self) -> None:
+        """SIGKILL: the process is gone, the machine and its page cache are not."""
+        self.fault("kill", "the process is killed")
+        self._die()
+        for fate in self.disk.kill():
+            self.fault("lost", fate)
+        self.on_down()
+
+    def lose_power(self) -> None:
+        """The machine stops: what was not synced is at the mercy of the tape."""
+        self.fault("power loss", "the machine loses power")
+        self._die()
+        for fate in self.disk.lose_power(self.track):
+            self.fault("lost", fate)
+        self.on_down()
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Whoever looks on is told of something that comes from outside; it happens elsewhere."""
+        if self.observer is not None:
+            self.observer.fault(kind, detail)
+
+    def _die(self) -> None:
+        for job_id in sorted(self._running):
+            self.disk.interrupt(self._running[job_id], self.track)
+        self._running.clear()
+        self._being_read.clear()
+        self.run += 1
+        self.state = State.DOWN
+        self.node = None
+        self.effects_left = self.target_disk_full = None
+        self._inputs = []
+        for lane in self._lanes.values():
+            lane.clear()
+        self._step_at = -1
+        self._busy_until = 0
+        self._cancelled.clear()
+        callers, self._callers = self._callers, {}
+        for token in sorted(callers):
+            callers[token].lost()
+
+    # ------------------------------------------------------------ callers
+
+    def call(self, request: Request, caller: Caller) -> Token | None:
+        """A request arrives; None where nobody listens."""
+        if self.state is not State.UP:
+            return None
+        token = Token(self._next_token)
+        self._next_token += 1
+        self._callers[token] = caller if self.observer is None else self.observer.called(token, request, caller)
+        self._take(Call(token, ANYONE, request))
+        return token
+
+    def cancel(self, token: Token) -> None:
+        """A caller gives up; it hears nothing any more."""
+        if self._callers.pop(token, None) is not None:
+            self._cancelled.add(token)
+            self._take(Cancel(token))
+
+    def credit(self, token: Token, messages: int, byte_count: int) -> None:
+        """A subscriber has room."""
+        if token in self._callers:
+            self._take(Credit(token, messages, byte_count))
+
+    def report(self, token: Token, count: int, back: list[tuple[int, int]]) -> None:
+        """A subscriber has dealt with so many of the messages that it was sent."""
+        if token in self._callers:
+            self._take(Report(token, count, back))
+
+    def pause(self, for_ns: int) -> None:
+        """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
+        self.fault("pause", f"the process is stopped for {for_ns / MS:,.3f} ms")
+        self._busy_until = max(self._busy_until, self.events.now_ns + for_ns)
+        self.paused_until_ns = max(self.paused_until_ns, self._busy_until)
+        if self._step_at >= 0:
+            self._step_at = -1
+            self._wake(0)
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self.fault("drain", "the process is asked to shut down")
+        self._take(Drain())
+
+    def waiting(self) -> int:
+        """Callers without their last word."""
+        return len(self._callers)
+
+    def is_waiting(self, token: Token) -> bool:
+        """Whether a caller has not heard its last word."""
+        return token in self._callers
+
+    # ------------------------------------------------------------ stepping
+
+    def _take(self, item: Input) -> None:
+        self._inputs.append(item)
+        self._wake(0)
+
+    def _wake(self, delay_ns: int) -> None:
+        at = max(self.events.now_ns + delay_ns, self._busy_until)
+        if self._step_at < 0 or at < self._step_at:
+            self._step_at = at
+            self.events.at(at, partial(self._step, self.run, at))
+
+    def _step(self, incarnation: int, at: int) -> None:
+        if incarnation != self.run or at != self._step_at or self.node is None:
+            return
+        self._step_at = -1
+        inputs, self._inputs = self._inputs, []
+        now = self.now()
+        self.steps += 1
+        self.calls += sum(isinstance(item, Call) for item in inputs)
+        self._livelock.stepped(self.events.now_ns, inputs)
+        try:
+            effects = self.node.step(now, inputs)
+        except Exception as error:
+            raise NodeRaised(f"step {self.steps}: {type(error).__name__}: {error}") from error
+        self._busy_until = self.events.now_ns + self.pace.step_ns
+        if self.on_step is not None:
+            self.on_step(self, now, inputs, effects)
+        self._perform(effects)
+        if self.run == incarnation and self.node is not None:
+            if self._inputs:
+                self._wake(0)
+            deadline = self.node.next_deadline()
+            if deadline is not None:
+                self._wake(max(0, deadline - now.mono_ns))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        step_id = StepId(self.run, self.steps, self.events.now_ns)
+        incarnation = self.run
+        for effect in effects:
+            if self.effects_left is not None:
+                self.effects_left -= 1
+                if self.effects_left < 0:
+                    self.kill()
+            if incarnation != self.run:
+                return
+            match effect:
+                case Job():
+                    self._submit(effect)
+                case Reply():
+                    self._reply(effect, step_id)
+                case Deliver():
+                    self._deliver(effect, step_id)
+                case Event():
+                    if self._hears(effect.token):
+                        self._callers[effect.token].told(effect)
+                case End():
+                    if self._hears(effect.token):
+                        self._callers.pop(effect.token).ended(effect)
+                case Log():
+                    self.on_log(effect)
+                case Halt():
+                    self.halted = effect
+                    self.kill()
+
+    def _hears(self, token: Token) -> bool:
+        """Whether anybody waits for this token; only who cancelled may be spoken to in vain."""
+        if token in self._callers:
+            return True
+        if token not in self._cancelled:
+            raise NodeRaised(f"step {self.steps}: token {token} had its last word already, or never asked")
+        return False
+
+    def _reply(self, effect: Reply, step_id: StepId) -> None:
+        answer = effect.answer
+        got: list[ReceivedMessage] | None = None
+        if not self._hears(effect.token):
+            self._take(Cancel(effect.token))
+            return
+        if isinstance(answer, Answer) and isinstance(answer.value, Messages):
+            found = self.read(answer.value)
+            if isinstance(found, DiskFailure):
+                self._take(Unreadable(effect.token, found, [answer.value]))
+                return
+            got = found
+            if answer.value.fetched is not None:
+                self._take(Report(effect.token, len(got)))
+        self._callers.pop(effect.token).replied(answer, got, step_id)
+
+    def _deliver(self, effect: Deliver, step_id: StepId) -> None:
+        if not self._hears(effect.token):
+            return
+        found = self.read(effect.messages)
+        if isinstance(found, DiskFailure):
+            self._take(Unreadable(effect.token, found, [effect.messages]))
+        else:
+            self._callers[effect.token].delivered(found, step_id)
+
+    def read(self, messages: Messages) -> list[ReceivedMessage] | DiskFailure:
+        """The bodies of messages, chunk by chunk, as the shell reads them."""
+        got: list[ReceivedMessage] = []
+        try:
+            for run in messages.runs:
+                data = self.disk.perform(ReadChunk(run.chunk))
+                assert isinstance(data, bytes)
+                data, at = run.bodies_in(data), 0
+                for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
+                    got.append(
+                        ReceivedMessage(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation)
+                    )
+                    at += length
+        except DiskFailure as failure:
+            return failure
+        assert len(got) == messages.count, f"{messages.count} messages announced, {len(got)} in the runs"
+        return got
+
+    # ------------------------------------------------------------ disk jobs
+
+    def _submit(self, job: Job) -> None:
+        if job.lane is Lane.READ:
+            for path in _read_paths(job):
+                self._being_read[path] = self._being_read.get(path, 0) + 1
+            self._begin(job, 0, [])
+            return
+        lane = self._lanes[job.lane]
+        lane.append(job)
+        if len(lane) == 1:
+            self._begin(job, 0, [])
+
+    def _begin(self, job: Job, index: int, results: list[object]) -> None:
+        if index == len(job.ops):
+            self.events.after(0, partial(self._end, self.run, job, JobDone(job.id, results)))
+            return
+        op = job.ops[index]
+        if (
+            self.target_disk_full is not None
+            and isinstance(op, CreateFile | Write)
+            and op.path.startswith(self.target_disk_full[0])
+        ):
+            where, passing = self.target_disk_full
+            self.target_disk_full = (where, passing - 1) if passing else None
+            if not passing:
+                self.on_targeted_disk_full()
+        self._running[job.id] = op
+        self.events.after(self._takes(op), partial(self._op, self.run, job, index, results))
+
+    def _op(self, incarnation: int, job: Job, index: int, results: list[object]) -> None:
+        if incarnation != self.run:
+            return
+        op = job.ops[index]
+        if self._being_read and isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
+            self.events.after(self.pace.read_ns, partial(self._op, incarnation, job, index, results))
+            return
+        del self._running[job.id]
+        result, failure = self._try(op)
+        if failure is not None:
+            failure.op_index = index
+            self._end(incarnation, job, JobFailed(job.id, failure))
+            return
+        results.append(result)
+        self._begin(job, index + 1, results)
+
+    def _end(self, incarnation: int, job: Job, end: JobDone | JobFailed) -> None:
+        if incarnation != self.run:
+            return
+        self._take(end)
+        if job.lane is Lane.READ:
+            self._livelock.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
+            for path in _read_paths(job):
+                self._being_read[path] -= 1
+                if not self._being_read[path]:
+                    del self._being_read[path]
+        else:
+            lane = self._lanes[job.lane]
+            assert lane.popleft() is job
+            if lane:
+                self._begin(lane[0], 0, [])
+
+    def _takes(self, op: DiskOp) -> int:
+        pace, track = self.pace, self.track
+        if self.observer is not None:
+            self.observer.op_begun(op)
+        if isinstance(op, (SyncFile, SyncDir)):
+            base = pace.sync_ns
+        else:
+            base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
+        takes = base + track.draw("takes", base)
+        return min(takes * 1000, SLOW_MAX_NS) if track.chance("slow", pace.slow_per_million) else takes
+
+
+def _read_paths(job: Job) -> list[str]:
+    return [op.chunk.path for op in job.ops if isinstance(op, ReadChunk)]
+
+
+def _moved_path(op: Rename | Delete) -> str:
+    return op.source if isinstance(op, Rename) else op.path

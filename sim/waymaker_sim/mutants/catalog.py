@@ -1,0 +1,85 @@
+"""Rules of the catalogue: lives of streams and consumers begin and end once, and what is changed stays changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.registry import ConsumerRegistry
+from waymaker_core.model.records import ConsumerCreated, StreamDeleted, StreamUpdated
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_sim.mutants.planting import Mutant, giving
+
+
+def _in_flight_twice(original: Any) -> Any:
+    def draw(self: Any) -> int:
+        drawn: int = original(self)
+        return drawn - drawn % 2
+
+    return draw
+
+
+def _without(kind: type) -> Any:
+    """Replay passes over the records of one kind."""
+
+    def make(original: Any) -> Any:
+        def apply(self: Any, position: int, record: Any) -> None:
+            if isinstance(record, kind):
+                self.catalog_position = position
+            else:
+                original(self, position, record)
+
+        return apply
+
+    return make
+
+
+def _never_gone(original: Any) -> Any:
+    def deleted(self: Consumers, record: Any) -> None:
+        if self._live:
+            original(self, record)
+
+    return deleted
+
+
+def _never_begun(original: Any) -> Any:
+    def apply(self: Consumers, record: Any) -> None:
+        if self._live or not isinstance(record, ConsumerCreated):
+            original(self, record)
+
+    return apply
+
+
+def _still_there(_: Any) -> Any:
+    return lambda self, account, name: None
+
+
+CATALOG = {
+    "reuse-ids": Mutant(
+        "an id of a life is drawn once", ("recovery honest", "lives apart", "one history"),
+        Catalog, "draw_id", _in_flight_twice,
+    ),
+    "forget-deletions": Mutant(
+        "a stream that was deleted stays so after a restart", ("lives apart", "acked survives", "recovery honest"),
+        Restoring, "_apply_to_catalog", _without(StreamDeleted),
+    ),
+    "forget-updates": Mutant(
+        "new settings hold after a restart", ("acked survives", "recovery twice"),
+        Restoring, "_apply_to_catalog", _without(StreamUpdated),
+    ),
+    "consumer-comes-back": Mutant(
+        "a consumer that was deleted stays so after a restart", ("lives apart", "recovery twice"),
+        Consumers, "_apply_deleted", _never_gone,
+    ),
+    "forget-consumers": Mutant(
+        "a consumer that was created is there after a restart", ("acked survives", "recovery twice"),
+        Consumers, "apply", _never_begun,
+    ),
+    "create-twice": Mutant(
+        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "will_be", _still_there,
+    ),
+    "delete-nobody": Mutant(
+        "a consumer whose deletion is confirmed is gone", ("lives apart",), ConsumerRegistry, "deleted", giving(None),
+    ),
+}  # fmt: skip

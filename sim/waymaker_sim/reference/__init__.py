@@ -1,0 +1,1 @@
+"""A naive broker: the rules again, written to be read."""

@@ -1,0 +1,168 @@
+"""Saved cases: one run as a small file of text that goes on meaning the same run when the meaning of seeds has changed.
+
+A case is JSON, one operation a line: which rule was out of the core, which check was violated and what was seen, and the tape
+by track, span and label. What is 0 is left out, and `-n` in a list stands for n zeros. `digest` is the digest of the run's
+steps and `code` that of the sources it was made with: as long as the sources are the same, so is the digest.
+
+The format has a version; an unknown one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import waymaker_core
+import waymaker_sim
+from waymaker_sim.kernel.checks import CHECKS
+from waymaker_sim.kernel.digest import Digest
+from waymaker_sim.kernel.tape import Saved, SavedSpan, SavedTrack, Tape
+from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.world.run import Report, run_tape
+
+FORMAT = "waymaker simulation case"
+VERSION = 1
+
+
+class CaseRefused(Exception):
+    """A file that is no case, or one of a version that is not known. The text says which and why."""
+
+
+@dataclass(slots=True)
+class Case:
+    """A saved run and what became of it when it was saved."""
+
+    tracks: Saved
+    seed: int = 0
+    """Where it was found; the tape alone says what happens."""
+    mutant: str = ""
+    check: str = ""
+    """The check that was violated, or empty."""
+    detail: str = ""
+    digest: str = ""
+    code: str = ""
+    about: str = ""
+    """For people: what the case is kept for."""
+
+    def run(self, *, mutant: str | None = None, digest: Digest | None = None) -> Report:
+        """Live through it, with the rule missing that was missing when it was saved, or with another one."""
+        wanted = self.mutant if mutant is None else mutant
+        return run_tape(Tape(self.seed, self.tracks), digest or Digest(), wanted)
+
+
+def made(seed: int, tracks: Saved, mutant: str = "", about: str = "") -> Case:
+    """The case of this tape: lives it once to know what it shows."""
+    case = Case(tracks, seed, mutant, code=code_digest(), about=about)
+    report = case.run()
+    case.check, case.detail, case.digest = report.check, report.detail, report.digest
+    return case
+
+
+@cache
+def code_digest() -> str:
+    """The digest of all sources that a run depends on."""
+    found = blake2b(digest_size=8)
+    for package in (waymaker_core, waymaker_sim):
+        assert package.__file__ is not None
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            found.update(path.relative_to(root).as_posix().encode() + b"\0")
+            found.update(path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+# ---------------------------------------------------------------- text
+
+
+def to_text(case: Case) -> str:
+    """The file's content."""
+    head = {"format": FORMAT, "version": VERSION, **_head(case)}
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
+    tracks = ",\n".join(_track_lines(case.tracks))
+    return "{\n" + "\n".join(lines) + '\n  "tracks": {' + (f"\n{tracks}\n  " if tracks else "") + "}\n}\n"
+
+
+def _head(case: Case) -> dict[str, str | int]:
+    names = ("about", "check", "detail", "mutant", "seed", "digest", "code")
+    return {name: value for name in names if (value := getattr(case, name)) or name in ("check", "seed")}
+
+
+def _track_lines(tracks: Saved) -> Iterator[str]:
+    for name in sorted(tracks):
+        spans = tracks[name]
+        lines = ",\n".join(f'      "{number}": {_span_text(spans[number])}' for number in sorted(spans))
+        yield f"    {json.dumps(name)}: {{\n{lines}\n    }}"
+
+
+def _span_text(span: SavedSpan) -> str:
+    return json.dumps({label: list(_packed(span[label])) for label in sorted(span)})
+
+
+def _packed(values: list[int]) -> Iterator[int]:
+    zeros = 0
+    for value in values:
+        if value == 0:
+            zeros += 1
+            continue
+        if zeros:
+            yield -zeros if zeros > 1 else 0
+        zeros = 0
+        yield value
+
+
+def from_text(text: str) -> Case:
+    """The case in a file. Raises `CaseRefused`."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise CaseRefused(f"not a case: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CaseRefused(f"not a case: its format is not {FORMAT!r}")
+    if content.get("version") != VERSION:
+        raise CaseRefused(f"version {content.get('version')!r} of the format is not known, only {VERSION}")
+    case = Case(_tracks(content.get("tracks")))
+    for name in ("about", "check", "detail", "mutant", "digest", "code"):
+        value = content.get(name, "")
+        _require(isinstance(value, str), f"{name} is not a text")
+        setattr(case, name, value)
+    _require(isinstance(content.get("seed"), int), "seed is not a number")
+    case.seed = content["seed"]
+    _require(case.check in ("", *CHECKS), f"there is no check {case.check!r}")
+    _require(case.mutant in ("", *MUTANTS), f"there is no mutant {case.mutant!r}")
+    return case
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise CaseRefused(otherwise)
+
+
+def _tracks(content: Any) -> Saved:
+    _require(isinstance(content, dict), "tracks are missing")
+    return {name: _track(name, spans) for name, spans in content.items()}
+
+
+def _track(name: str, spans: Any) -> SavedTrack:
+    _require(isinstance(spans, dict), f"track {name!r} holds no spans")
+    _require(all(number.isdecimal() for number in spans), f"spans of track {name!r} are not numbered")
+    track: SavedTrack = {}
+    for number, labels in spans.items():
+        _require(isinstance(labels, dict), f"span {number} of track {name!r} holds no draws")
+        for values in labels.values():
+            listed = isinstance(values, list) and all(type(value) is int for value in values)
+            _require(listed, f"draws of span {number} of track {name!r} are not integers")
+        track[int(number)] = {label: list(_unpacked(values)) for label, values in labels.items()}
+    return track
+
+
+def _unpacked(values: list[int]) -> Iterator[int]:
+    for value in values:
+        if value < 0:
+            yield from [0] * -value
+        else:
+            yield value

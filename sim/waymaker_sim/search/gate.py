@@ -1,0 +1,126 @@
+"""The gate: each mutant is lived through until a check notices; one that nobody notices has escaped, and the gate fails.
+
+A seed counts only if it is clean with the rule in place. Noticed best is what a client can notice (a safety or liveness
+check); where the node itself threw or one of its invariants broke, the gate looks on for a while for a check of the outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+from waymaker_sim.kernel.checks import CRASH
+from waymaker_sim.kernel.tape import Tape
+from waymaker_sim.machine.swarm import Plan, draw_plan
+from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.world import world
+from waymaker_sim.world.run import run_seed
+
+RUNS_MAX = 200
+"""How many seeds a mutant is lived through before it has escaped."""
+TURNS_MAX = 8_000
+"""Larger worlds are left out."""
+OUTSIDE_RUNS = 20
+"""After a crash was seen: how many more seeds are tried for a check of the outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What became of one mutant: at which seed it fell, by which check; all empty where it escaped."""
+
+    mutant: str
+    seed: int
+    check: str
+    detail: str
+    outside: bool
+    """Whether a client could have noticed."""
+    inside: str
+    """Which check of the inside noticed before, if one did."""
+    runs: int
+    cpu_seconds: float
+
+    def escaped(self) -> bool:
+        """Whether nobody noticed."""
+        return not self.check
+
+    def expected(self) -> bool:
+        """Whether one of the checks noticed that are there for it."""
+        return self.check in MUTANTS[self.mutant].caught_by
+
+    def __str__(self) -> str:
+        cost = f"{self.runs} runs, {self.cpu_seconds:.1f} CPU seconds"
+        if self.escaped():
+            return f"{self.mutant}: ESCAPED {cost} ({MUTANTS[self.mutant].rule})"
+        notes = [] if self.expected() else [f"expected: {' or '.join(MUTANTS[self.mutant].caught_by)}"]
+        if self.inside:
+            notes.append(f"before: {self.inside}" if self.outside else "seen from the inside only")
+        noted = f" [{'; '.join(notes)}]" if notes else ""
+        return f"{self.mutant}: seed {self.seed}, {cost}{noted}: {self.check}: {self.detail[:120]}"
+
+
+@cache
+def clean(seed: int) -> bool:
+    """Whether a seed is clean with every rule in place."""
+    return run_seed(seed).clean()
+
+
+@contextmanager
+def blindfold(wanted: bool) -> Iterator[None]:
+    """No look at the node's invariants, so that a run goes on to where a client notices."""
+    if not wanted:
+        yield
+        return
+    original = world.check_node
+    world.check_node = lambda process: None
+    try:
+        yield
+    finally:
+        world.check_node = original
+
+
+def turns(plan: Plan) -> int:
+    """About how much happens in a world: the small ones cost least and find most."""
+    actors = plan.publishers + plan.workers + plan.readers + 1
+    return plan.faults_ns // plan.think_ns * actors
+
+
+def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
+    """Live through small worlds that can come to the rule, without it, until a check notices."""
+    begun = time.process_time()
+    runs, last = 0, runs_max
+    found: tuple[int, str, str, str] | None = None
+    for seed in seeds:
+        if runs >= last:
+            break
+        plan = draw_plan(Tape(seed).track("swarm"))
+        if turns(plan) > TURNS_MAX or not MUTANTS[name].needs(plan):
+            continue
+        runs += 1
+        with blindfold(found is not None):
+            report = run_seed(seed, mutant=name)
+        if report.clean() or (found is not None and report.kind() == CRASH) or not clean(seed):
+            continue
+        inside = found[1] if found is not None else ""
+        found = (seed, report.check, report.detail, inside)
+        if report.kind() != CRASH:
+            return Fall(name, *found[:3], True, inside, runs, time.process_time() - begun)
+        last = min(runs_max, runs + OUTSIDE_RUNS)
+    cpu_seconds = time.process_time() - begun
+    if found is None:
+        return Fall(name, 0, "", "", False, "", runs, cpu_seconds)
+    return Fall(name, *found[:3], False, found[1], runs, cpu_seconds)
+
+
+def summary(falls: list[Fall]) -> str:
+    """One line about all of them."""
+    fell = [fall for fall in falls if not fall.escaped()]
+    inside = [fall.mutant for fall in fell if not fall.outside]
+    escaped = [fall.mutant for fall in falls if fall.escaped()]
+    return (
+        f"{len(falls)} mutants: {len(fell)} fell, {len(fell) - len(inside)} of them by what clients can notice; "
+        f"from the inside only: {', '.join(inside) or 'none'}; escaped: {', '.join(escaped) or 'none'}; "
+        f"{sum(fall.runs for fall in falls)} runs, {sum(fall.cpu_seconds for fall in falls):.0f} CPU seconds"
+    )

@@ -1,0 +1,168 @@
+"""The simplest run that still fails in the same way: what the shrinker is told to leave out of a world, and in which order.
+
+First faults, kind by kind and then one by one; then actors; then kinds of choice; then the plan; then single operations.
+Whether a run fails in the same way is judged by the check it violates, and where the node threw also by what it threw and
+where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from waymaker_sim.kernel.checks import CRASH
+from waymaker_sim.kernel.events import SECOND
+from waymaker_sim.kernel.tape import Saved, Tape
+from waymaker_sim.machine.swarm import Plan, draw_plan
+from waymaker_sim.search.shrink import Draws, Place, Progress, Rewriting, Shrinker, Step, flat, nested, numbered
+from waymaker_sim.world.run import Report, run_tape
+from waymaker_sim.world.world import turn_ns
+
+RUNS_MAX = 20_000
+SECONDS: Place = ("swarm", 0, "seconds", 0)
+FAULT_TRACKS = ("nemesis", "disk", "machine")
+NO_FAULTS = ("takes", "clock origin", "moment")
+"""What machines draw that is no fault."""
+FAULTS_OF_PLAN = (
+    "kill", "kill at effect", "power", "drain", "wall jump", "pause", "full", "rot", "read error", "write error",
+    "sync error", "wrong clock", "loss", "tears", "lost names", "slow",
+)  # fmt: skip
+"""What the swarm draws about faults; without it a kind of fault cannot be."""
+
+
+def is_fault(place: Place) -> bool:
+    """Whether a draw that is not 0 makes something go wrong, or lets it."""
+    track, _, label, _ = place
+    if track == "swarm":
+        return label.rstrip("?") in FAULTS_OF_PLAN
+    return _who(track) == "nemesis" and label not in NO_FAULTS
+
+
+def is_operation(place: Place) -> bool:
+    """Whether a draw is a client's."""
+    return place[1] > 0 and _who(place[0]) != "nemesis"
+
+
+def _fault_kind(place: Place) -> str | None:
+    return place[2].rstrip("?") if is_fault(place) else None
+
+
+def _fault(place: Place) -> tuple[str, int] | None:
+    return place[:2] if is_fault(place) and place[1] else None
+
+
+def _who(track: str) -> str:
+    """The actor of a track; a machine and its disk keep step with the nemesis."""
+    who = track.removeprefix("moments of ")
+    return "nemesis" if numbered(who)[0] in FAULT_TRACKS else who
+
+
+def _plan(place: Place) -> str | None:
+    return place[2].rstrip("?") if place[0] == "swarm" else None
+
+
+def _actor(place: Place) -> str | None:
+    return None if place[0] == "swarm" or is_fault(place) else _who(place[0])
+
+
+def _label(place: Place) -> tuple[str, str] | None:
+    return None if is_fault(place) else (numbered(place[0])[0], place[2])
+
+
+def _operation(place: Place) -> tuple[str, int] | None:
+    return None if is_fault(place) else (_who(place[0]), place[1])
+
+
+def _detail(place: Place) -> tuple[str, int, str]:
+    return place[:3]
+
+
+def _shorter(draws: Draws) -> Iterator[Draws]:
+    """Everything so much earlier, and the time of faults shorter by so much. What cannot be earlier comes first, at once."""
+    plan = draw_plan(Tape(0, nested(draws)).track("swarm"))
+    left = draws.get(SECONDS, 0)
+    fewer = left
+    while fewer:
+        yield {**_earlier(draws, plan, fewer * SECOND), SECONDS: left - fewer}
+        fewer //= 2
+    for part in (1, 2, 5, 10):
+        yield _earlier(draws, plan, SECOND // part)
+
+
+def _earlier(draws: Draws, plan: Plan, by_ns: int) -> Draws:
+    spans: dict[str, dict[int, int]] = {}
+    for who, span in sorted({(_who(track), span) for track, span, _, _ in draws if span}):
+        moved = spans.setdefault(who, {})
+        before = next(reversed(moved.values()), 0)
+        moved[span] = max(before + 1, span - by_ns // turn_ns(who, plan))
+    return {
+        (track, spans[_who(track)][span] if span else 0, label, place): value
+        for (track, span, label, place), value in draws.items()
+    }
+
+
+STEPS = (
+    Step("kinds of fault", _fault_kind),
+    Step("faults", _fault),
+    Step("actors", _actor),
+    Step("kinds of choice", _label),
+    Step("the plan", _plan),
+    Rewriting("time", _shorter),
+    Step("operations", _operation),
+    Step("choices", _detail),
+)
+
+
+@dataclass(slots=True)
+class Minimized:
+    """What a search ended with: the tape, how it fails, and what the search took."""
+
+    tracks: Saved
+    report: Report
+    runs: int
+    finished: bool
+    """Nothing simpler is in reach; False: the budget was spent before."""
+
+    def figures(self) -> str:
+        """For people."""
+        draws = flat(self.tracks)
+        faults = sum(1 for place in draws if is_fault(place))
+        return (
+            f"{len(draws)} draws, {faults} of them faults, {len(operations(draws))} operations, "
+            f"{self.report.asked} calls, {self.report.virtual_ns / SECOND:.1f} virtual seconds"
+        )
+
+
+def operations(draws: Draws) -> set[tuple[str, int]]:
+    """The operations of clients in a tape, by track and span."""
+    return {(_who(place[0]), place[1]) for place in draws if is_operation(place)}
+
+
+def minimize(
+    start: Saved,
+    mutant: str = "",
+    *,
+    may_go_on: Callable[[int], bool] = lambda runs: runs < RUNS_MAX,
+    told: Callable[[Progress], None] = lambda progress: None,
+) -> Minimized:
+    """Shrink a tape that fails, with `mutant` where a rule has to be missing for it."""
+    first = Tape(0, start)
+    wanted = run_tape(first, mutant=mutant)
+    if wanted.clean():
+        raise ValueError("this run violates nothing")
+
+    def attempt(candidate: Saved) -> Saved | None:
+        tape = Tape(0, candidate)
+        report = run_tape(tape, mutant=mutant)
+        return tape.saved() if same_way(report, wanted) else None
+
+    shrinker = Shrinker(first.saved(), attempt, STEPS, may_go_on, told, _who)
+    tracks = shrinker.shrink()
+    report = run_tape(Tape(0, tracks), mutant=mutant)
+    assert same_way(report, wanted), f"shrunk from {wanted.check!r} to {report.check!r}"
+    return Minimized(tracks, report, shrinker.progress.runs, shrinker.progress.finished)
+
+
+def same_way(one: Report, other: Report) -> bool:
+    """Whether two runs failed in the same way. Where the node threw, the check alone says too little."""
+    return one.check == other.check and (one.kind() != CRASH or one.thrown == other.thrown)

@@ -1,0 +1,38 @@
+"""Known seeds: for each mutant a seed that notices, kept in a file that the gate writes.
+
+A change of the core or of the worlds gives seeds another meaning. The gate tries the seed that the file names, then the seeds
+that notice other mutants, for they belong to worlds in which much happens, and only then goes through the range it was given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+from waymaker_sim.search import gate
+
+
+def load_seeds(path: Path) -> dict[str, int]:
+    """Read a file of known seeds, by mutant. A missing file knows none; ValueError: it is no such file."""
+    if not path.exists():
+        return {}
+    known = json.loads(path.read_text())
+    if not isinstance(known, dict) or not all(type(seed) is int for seed in known.values()):
+        raise ValueError(f"{path}: not an object of seeds by mutant")
+    return {str(name): seed for name, seed in known.items()}
+
+
+def save_seeds(path: Path, falls: Iterable[gate.Fall], names: Iterable[str]) -> None:
+    """Write the seeds at which mutants fell; those of other mutants stay, and names without a mutant are removed."""
+    known = load_seeds(path) | {fall.mutant: fall.seed for fall in falls if not fall.escaped()}
+    kept = {name: known[name] for name in sorted(names) if name in known}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def hunt_from(name: str, known: dict[str, int], seeds: range, runs_max: int) -> gate.Fall:
+    """Hunt a mutant as `gate.hunt` does, beginning with its own known seed and then those of the others."""
+    return gate.hunt(
+        name, dict.fromkeys(chain([known[name]] if name in known else [], known.values(), seeds)), runs_max
+    )

@@ -1,0 +1,1 @@
+"""One run: machines, clients and faults from one tape."""

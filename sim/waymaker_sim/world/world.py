@@ -1,0 +1,376 @@
+"""A world: machines, clients and what goes wrong, in one queue of events, in three acts.
+
+First faults: clients work while machines crash, disks fail and clocks jump. Then a healthy world: faults end, the node
+must come up and make progress. Then rest: nothing new is published, consumers drain, every caller has been answered,
+the audit reads everything, and two more restarts must change nothing.
+
+There is a list of machines and one queue of events; a network between machines is one more actor.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from waymaker_core.api.effects import Effect, End, Log
+from waymaker_core.api.inputs import Input, Report
+from waymaker_core.api.requests import Request
+from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.types import Now
+from waymaker_core.node import NodeConfig
+from waymaker_core.storage.errors import StoreRefused
+from waymaker_sim.checkers.audit import Audit
+from waymaker_sim.checkers.interval_sync import IntervalSync
+from waymaker_sim.checkers.space_reclaimed import empty_the_disk
+from waymaker_sim.clients.administrator import Administrator
+from waymaker_sim.clients.backup_client import BackupClient
+from waymaker_sim.clients.client_view import Ask, ClientView
+from waymaker_sim.clients.guests import Guest
+from waymaker_sim.clients.publisher import Publisher, Reader, Refused
+from waymaker_sim.clients.strays import Strays
+from waymaker_sim.clients.watcher import Watcher
+from waymaker_sim.clients.worker import Worker
+from waymaker_sim.history.history import History
+from waymaker_sim.kernel.checks import Violation, listed, require, violated
+from waymaker_sim.kernel.coverage_marks import MarkRecorder
+from waymaker_sim.kernel.digest import Digest
+from waymaker_sim.kernel.events import MS, SECOND, Events
+from waymaker_sim.kernel.tape import Tape, Track
+from waymaker_sim.machine.disk import DiskFaults, SimDisk
+from waymaker_sim.machine.instant import InstantNode
+from waymaker_sim.machine.observations import Asker, Seen, differences, observe
+from waymaker_sim.machine.process import Pace, Process, ReceivedMessage, State, StepId
+from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
+from waymaker_sim.world.nemesis import Nemesis
+
+FAULT_TICK_NS = 100 * MS
+TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4, "guest": 2}
+"""After how many of the plan's pauses an actor of each role acts again."""
+HEAL_NS = 30 * SECOND
+"""How long recovery and progress may take once nothing goes wrong any more."""
+DRAIN_NS = 300 * SECOND
+INVARIANT_STEPS = 250
+"""In the first step of a life, and again after so many, the node's invariants are checked."""
+IDLE_NS = 8 * SECOND
+"""Longer than any wait for an ack and any delay of a nak in these worlds: who is given nothing for so long is at the end."""
+
+
+class World:
+    """One run. `run` returns at the end or raises `Violation`."""
+
+    def __init__(self, tape: Tape, digest: Digest | None = None) -> None:
+        self.tape = tape
+        self.plan = draw_plan(tape.track("swarm"))
+        self.events = Events()
+        self.history = History()
+        self.digest = digest
+        self.machines = [self._machine(1)]
+        self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
+        self.history.mark = self.view.mark
+        self.lookout = MarkRecorder(self.view.mark)
+        self.view.looks_at_ages = self.plan.looks_at_ages
+        self.view.read_errors = self.plan.disk.read_error > 0
+        self.view.drops_at_once = _drops_at_once(self.plan)
+        self.view.slow_reads = self.plan.pace.read_ns > MS or self.plan.pace.slow_per_million > 0
+        self.nemesis = Nemesis(tape.track("nemesis"), self.plan, self.machines[0], self.view)
+        self.interval_sync: IntervalSync | None = None
+        if self.plan.may_lose_unsynced():
+            self.interval_sync = IntervalSync(self.plan, self.view, self.machines[0], tape.track("twin"))
+        self.strays = Strays(self.view, tape.track("strays"), self.plan)
+        if self.interval_sync is None:
+            self.machines[0].on_up = self.strays.started
+        self.refusals: list[Refused] = []
+        self.crashes = 0
+        self._lost = False
+        self._publishing = self._working = self._faulty = True
+        plan, view = self.plan, self.view
+        self.administrator = Administrator(view, tape.track("administrator"), plan)
+        tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
+        self.publishers = [Publisher(view, track, plan, self.refusals) for track in tracks]
+        self.workers = [
+            Worker(view, tape.track(f"worker {n}"), tape.track(f"tags of worker {n}"), plan.limits)
+            for n in range(plan.workers)
+        ]
+        self.readers = [
+            Reader(view, tape.track(f"reader {n}"), plan.limits.page_entries_max) for n in range(plan.readers + 1)
+        ]
+        self.backup_client = BackupClient(view, tape.track("archivist")) if plan.archives else None
+        self.guest = Guest(view, tape.track("guest")) if plan.guests else None
+        self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
+
+    def lost(self) -> bool:
+        """Whether rot has hit what no start can do without: the run is over, and rightly."""
+        return self._lost
+
+    def _machine(self, number: int) -> Process:
+        plan = self.plan
+        disk = SimDisk(plan.disk, self.tape.track(f"disk {number}"))
+        config = NodeConfig(number, number.to_bytes(16, "big"), plan.limits, plan.sync_interval_ms)
+        process = Process(number, self.events, disk, config, self.tape.track(f"machine {number}"), plan.pace)
+        process.on_down = partial(self._down, process)
+        process.on_log = self._logged
+        process.on_step = self._stepped
+        return process
+
+    def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
+        if self.digest is not None:
+            self.digest.step(process.number, now, inputs, effects)
+        if process.steps == 1:
+            self.view.quarantines.started(effects)
+        over = [effect.token for effect in effects if isinstance(effect, End)]
+        for item in inputs:
+            # A report that came with the reader's end may have come too late.
+            if isinstance(item, Report) and item.token not in over:
+                self.view.reported(item.token)
+        self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
+        if process.steps % INVARIANT_STEPS == 1:
+            check_node(process)
+            check_counts(process)
+
+    def _logged(self, log: Log) -> None:
+        self.view.mark(f"log {log.event}")
+
+    # ------------------------------------------------------------ machines that stop
+
+    def _down(self, process: Process) -> None:
+        """A process is gone or would not start; somebody will start it again."""
+        refusal = process.refusal
+        self.crashes += 1
+        self.view.process_gone()
+        if self.interval_sync is not None:
+            self.interval_sync.down()
+        self.lookout.stopped()
+        self.history.orderly = process.halted is not None and process.halted.clean
+        if not self.history.orderly:
+            self.history.abrupt_stops += 1
+            self.history.abrupt_ns = self.events.now_ns
+        if self.digest is not None:
+            self.digest.add(f"{self.events.now_ns} node {process.number} down: {refusal}")
+        if isinstance(refusal, StoreRefused):
+            self._refused(process, refusal)
+            return
+        if refusal is not None and not isinstance(refusal, DiskFailure):
+            violated("node raised", f"recovery: {type(refusal).__name__}: {refusal}")
+        if process.halted is not None:
+            self.view.mark("halted: " + ("clean" if process.halted.clean else "unclean"))
+        delay_ns = 1 * MS + (self.nemesis.track.magnitude("down for", 3 * SECOND) if self._faulty else 0)
+        self.events.after(delay_ns, partial(self._restart, process, process.run))
+
+    def _refused(self, process: Process, refusal: StoreRefused) -> None:
+        rotten = process.disk.rotten_paths()
+        if refusal.path not in rotten:
+            violated("recovery honest", f"refused to start: {refusal}; rotten: {listed(rotten)}")
+        self.view.mark("refused a rotten disk")
+        self._lost = True
+
+    def _restart(self, process: Process, incarnation: int) -> None:
+        if process.run == incarnation and not self.lost():
+            if self.nemesis.looks_twice():
+                self._recover_twice(process)
+            process.start()
+
+    def _recover_twice(self, process: Process) -> None:
+        """Two recoveries of one image, one after the other, must find the same state."""
+        twin = process.disk.copy(self.tape.track("twin"))
+        now = Now(1, process.now().wall_ms)
+        try:
+            first = observe(InstantNode(process.config, twin, now))
+            second = observe(InstantNode(process.config, twin, now))
+        except StoreRefused as refusal:
+            self._refused(process, refusal)
+            return
+        except Violation:
+            raise
+        except Exception as error:
+            violated("node raised", f"recovery of the same image: {type(error).__name__}: {error}")
+        found = differences(first, second)
+        require(not found, "recovery twice", f"{found}")
+        self.view.mark("recovered twice")
+
+    # ------------------------------------------------------------ the three acts
+
+    def run(self) -> None:
+        """All three acts."""
+        for machine in self.machines:
+            machine.start()
+        self._begin()
+        self.events.run_until(self.plan.faults_ns, self.lost)
+        if not self.lost():
+            self._heal()
+        if not self.lost():
+            self._rest()
+
+    def _begin(self) -> None:
+        self._repeat(self.administrator.act, "administrator", lambda: True)
+        for index, publisher in enumerate(self.publishers):
+            self._repeat(publisher.act, f"publisher {index}", lambda: self._publishing)
+        for index, worker in enumerate(self.workers):
+            self._repeat(worker.act, f"worker {index}", lambda: self._working)
+        for index, reader in enumerate(self.readers):
+            self._repeat(reader.act, f"reader {index}", lambda: self._working)
+        for index, watcher in enumerate(self.watchers):
+            self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
+        if self.backup_client is not None:
+            self._repeat(self.backup_client.act, "archivist", lambda: self._working)
+        if self.guest is not None:
+            self._repeat(self.guest.act, "guest", lambda: self._working)
+        self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
+
+    def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
+        """Act once in each turn, at a moment that is drawn: the number of an operation tells its time."""
+        pause_ns = turn_ns(who, self.plan)
+        track: Track = self.tape.track(f"moments of {who}")
+
+        def again() -> None:
+            if wanted():
+                track.begin()
+                self.events.after(track.draw("moment", pause_ns), meanwhile)
+                self.events.after(pause_ns, again)
+
+        def meanwhile() -> None:
+            if wanted():
+                act()
+
+        again()
+
+    def _heal(self) -> None:
+        """No more faults: the machines must come up, and publishes must be confirmed."""
+        self._faulty = False
+        self.view.faulty = False
+        self.nemesis.rest()
+        for machine in self.machines:
+            machine.disk.faults = DiskFaults()
+            machine.pace.slow_per_million = 0
+            machine.pace.read_ns = Pace().read_ns
+            machine.effects_left = machine.target_disk_full = None
+        for publisher in self.publishers:
+            publisher.diligent = True
+        self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))
+        if self.lost():
+            return
+        for machine in self.machines:
+            require(machine.state is State.UP, "comes up", f"{machine.state.value}: {machine.refusal!r}")
+        self.history.healed_ns = self.events.now_ns
+        enough = self.view.confirmed + 5
+        self._until(lambda: self.lost() or (self.view.confirmed >= enough and self.administrator.settled()))
+        if not self.lost() and not self._rotten():
+            require(self.administrator.settled(), "progress", "the administrator still waits for an outcome")
+            require(self.view.confirmed >= enough, "progress", "publishes are not confirmed any more")
+
+    def _until(self, reached: Callable[[], bool]) -> None:
+        if not reached():
+            self.events.run_until(self.events.now_ns + HEAL_NS, reached)
+
+    def _rotten(self) -> bool:
+        return any(machine.disk.rotten for machine in self.machines)
+
+    def _rest(self) -> None:
+        """Consumers drain, the audit judges, and two restarts change nothing."""
+        process = self.machines[0]
+        self._publishing = self._working = False
+        self.administrator.quiet = True
+        for worker in self.workers:
+            worker.diligent = True
+            if worker.subscription is not None:
+                worker.subscription.cancel()
+        for watcher in self.watchers:
+            watcher.hang_up()
+        self.events.run_until(self.events.now_ns + 4 * SECOND)
+        drained = self._drain()
+        if self.lost():
+            return
+        self._until(lambda: self.lost() or process.waiting() == 0)
+        require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
+        check_node(process)
+        if self.interval_sync is not None:
+            self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
+        seen = observe(PatientAsker(self.view))
+        Audit(self.view, self.history, self.refusals).judge(seen, drained)
+        for crash in (process.kill, process.lose_power):
+            if not self.lost():
+                self._again(process, crash, seen)
+        if not self.lost() and not self._rotten():
+            empty_the_disk(process, PatientAsker(self.view), seen)
+            self._again(process, process.kill, observe(PatientAsker(self.view)))
+
+    def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
+        crash()
+        self._until(lambda: self.lost() or process.state is State.UP)
+        if self.lost():
+            return
+        require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
+        found = differences(before, observe(PatientAsker(self.view)))
+        require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
+
+    def _drain(self) -> bool:
+        """Fetch and ack until every consumer is at its end; what is out comes back by itself."""
+        process = self.machines[0]
+        begun = self.events.now_ns
+        busy_ns = begun
+        worker = self.workers[0]
+        while self.events.now_ns < begun + DRAIN_NS and not self.lost():
+            for stream in self.view.streams.values():
+                for consumer in list(stream.consumers.values()):
+                    worker.fetch(stream, consumer, 20)
+            fetched = worker.fetched
+            self.events.run_until(self.events.now_ns + 200 * MS, lambda: process.waiting() == 0)
+            if worker.fetched > fetched:
+                busy_ns = self.events.now_ns
+                continue
+            self.events.run_until(self.events.now_ns + 200 * MS)
+            if self.events.now_ns > busy_ns + IDLE_NS:
+                return not self._rotten()
+        require(self.lost() or self._rotten(), "progress", "consumers never come to the end of their streams")
+        return False
+
+
+def _drops_at_once(plan: Plan) -> bool:
+    """Whether nothing makes a drop wait: neither room in the journal, nor a dead letter's original that cannot be read."""
+    return not (plan.disk.read_error or plan.rot or plan.full) and plan.limits.segment_bytes >= ORDINARY.segment_bytes
+
+
+def turn_ns(who: str, plan: Plan) -> int:
+    """How long a turn of an actor is."""
+    return FAULT_TICK_NS if who == "nemesis" else TURNS[who.partition(" ")[0]] * plan.think_ns
+
+
+def check_counts(process: Process) -> None:
+    """The node counts every call once, however often it had to wait."""
+    if process.node is not None:
+        counted = process.node.stats.calls
+        require(counted == process.calls, "limits hold", f"{counted} calls are counted, {process.calls} were made")
+
+
+def check_node(process: Process) -> None:
+    """The node's own invariants hold, if there is a node."""
+    try:
+        if process.node is not None:
+            process.node.check()
+    except Exception as error:
+        *_, where = traceback.extract_tb(error.__traceback__)
+        violated(
+            "invariant",
+            f"step {process.steps}: {where.name} ({where.filename.rpartition('/')[2]}): {where.line} {error}",
+        )
+
+
+class PatientAsker(Asker):
+    """Asks the running process and lets the world go on until the answer is there."""
+
+    def __init__(self, view: ClientView) -> None:
+        self.view = view
+
+    def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
+        found: list[tuple[Answer | Refusal, list[ReceivedMessage] | None]] = []
+
+        def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+            found.append((answer, got))
+
+        events = self.view.events
+        if self.view.ask(request, replied, lambda: None) is not None:
+            events.run_until(events.now_ns + HEAL_NS, lambda: bool(found))
+        if not found:
+            violated("answered", f"at rest nobody answers {type(request).__name__}")
+        return found[0]
