@@ -65,12 +65,12 @@ if TYPE_CHECKING:
     from waymaker.client.errors import WaymakerError as WaymakerError
     from waymaker.client.errors import WrongRevisionError as WrongRevisionError
     from waymaker.client.errors import WrongTypeError as WrongTypeError
-    from waymaker.client.options import TLS as TLS
     from waymaker.client.options import Options as Options
     from waymaker.client.results import PublishResults as PublishResults
     from waymaker.client.subscription import Subscription as Subscription
     from waymaker.client.sync import SyncClient as SyncClient
     from waymaker.client.sync import SyncSubscription as SyncSubscription
+    from waymaker.client.tls import TLS as TLS
     from waymaker.client.values import BackupSummary as BackupSummary
     from waymaker.client.values import ConsumerConfig as ConsumerConfig
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
@@ -89,10 +89,11 @@ _NAMES = {
     "client": ("Client",),
     "connecting": ("connect", "connect_sync"),
     "delivery": ("Batch", "Confirmation", "Message"),
-    "options": ("Options", "TLS"),
+    "options": ("Options",),
     "results": ("PublishResults",),
     "subscription": ("Subscription",),
     "sync": ("SyncClient", "SyncSubscription"),
+    "tls": ("TLS",),
     "values": (
         "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "Outgoing", "RestoreResult", "Retention",
         "ServerInfo", "StreamConfig", "StreamInfo", "StreamUpdate", "WatchEvent", "WatchKind",

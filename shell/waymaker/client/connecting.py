@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from waymaker.client.checked import Seconds
 from waymaker.client.client import Client
-from waymaker.client.options import TLS, MoreOptions, Options
+from waymaker.client.options import MoreOptions, Options
 from waymaker.client.settings import refuse_unknown
+from waymaker.client.tls import TLS
 
 if TYPE_CHECKING:
     from waymaker.client.sync import SyncClient

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from waymaker.client.checked import Seconds, flag, seconds, text, whole
 from waymaker.client.errors import UsageError, WrongTypeError
+from waymaker.client.tls import TLS
 
 if TYPE_CHECKING:
     import grpc
@@ -24,21 +24,6 @@ GRPC_SCHEMES = frozenset({"dns", "unix"})
 """Schemes of gRPC's own that stand before an address, as in dns:///HOST:PORT."""
 RECEIVE_BYTES_MAX = 64 * MIB
 """Largest frame accepted from a server; twice what the largest batch of deliveries needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class TLS:
-    """Encryption of the connection. `ca` is the authority to trust (PEM file; None: the system's), `cert` and `key` are
-    this client's own certificate where the server asks for one, `server_name` overrides the name to verify."""
-
-    ca: str | Path | None = None
-    cert: str | Path | None = None
-    key: str | Path | None = None
-    server_name: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.cert is None) != (self.key is None):
-            raise UsageError("a client certificate needs both cert and key")
 
 
 class MoreOptions(TypedDict, total=False):

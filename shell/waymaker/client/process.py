@@ -15,14 +15,11 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from waymaker.client.errors import ForkedError
-
-if TYPE_CHECKING:
-    from waymaker.client.connection import Connection
 
 log = logging.getLogger("waymaker.client")
 
@@ -30,12 +27,22 @@ POLLER_THREAD = "_poll_wrapper"
 """The function of gRPC's poller thread, which stands in the thread's name."""
 
 
+class OpenConnection(Protocol):
+    """A connection as the process knows it: the gRPC objects that must outlive a fork."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None: ...
+
+    @property
+    def transport(self) -> Sequence[Any]: ...
+
+
 class _Process:
     """This process: how often it was forked off, and what is open in it."""
 
     def __init__(self) -> None:
         self.forks = 0
-        self.open: WeakSet[Connection] = WeakSet()
+        self.open: WeakSet[OpenConnection] = WeakSet()
         self.grpc_lost = False
         """This process was forked while gRPC was at work: it cannot work here."""
         self._at_work = False
@@ -64,7 +71,7 @@ class _Process:
         for forget in self._forgetting:
             forget()
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: OpenConnection) -> None:
         """Notes a connection that is about to be opened; ForkedError where none can be."""
         if self.grpc_lost:
             raise ForkedError(
@@ -82,7 +89,7 @@ class _Process:
             )
         self.open.add(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: OpenConnection) -> None:
         self.open.discard(connection)
 
 
