@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 EXIT_ESCAPED = 6
 YEAR_SECONDS = 365.25 * 86_400
 ELSEWHERE = {
-    "story": "waymaker_sim.timeline.command",
-    "shrink": "waymaker_sim.cli.case_commands",
-    "replay": "waymaker_sim.cli.case_commands",
-    "mutate": "waymaker_sim.mutation.command",
+    "story": "waymaker_sim.timeline.command:timeline",
+    "shrink": "waymaker_sim.cli.case_commands:shrink",
+    "replay": "waymaker_sim.cli.case_commands:replay",
+    "mutate": "waymaker_sim.mutation.command:mutate",
 }
-"""Command to the module that defines it under the same name."""
+"""Command to the module that defines it, and its name there."""
 
 
 class _Lazy(click.Group):
@@ -40,7 +40,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+        module, _, name = ELSEWHERE[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
         return command
 
 

@@ -18,7 +18,7 @@ EVENTS_MAX = 1_500
 """A page of more rows is slow to scroll and read by nobody."""
 
 
-@click.command()
+@click.command("story")
 @click.argument("case", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seed", type=int, help="The run of this seed, where no saved case is given.")
 @click.option("--mutant", default="", help="Take one rule out of the core first; see `waymaker sim mutants`.")
@@ -34,7 +34,7 @@ EVENTS_MAX = 1_500
     show_default=True,
     help="At most so many, the last, in a page; 0: all.",
 )
-def story(
+def timeline(
     case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int
 ) -> None:
     """Tell the story of a run: of its violation, and the faults around it."""

@@ -1,0 +1,125 @@
+"""The words of the glossary are kept: no retired word names anything, and a method's name leads to its home."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("core/waymaker_core", "shell/waymaker", "sim/waymaker_sim")
+
+RETIRED = {
+    "core": [
+        "life",
+        "lives",
+        "hosted",
+        "gathered",
+        "flying",
+        "tail",
+        "withholding",
+        "holders",
+        "holder",
+        "passed",
+        "skimmed",
+        "beyond",
+        "spent",
+        "undertaker",
+        "buried",
+        "fellow",
+        "standing",
+        "ring",
+        "catalogue",
+        "moving",
+        "boot",
+        "stamped",
+    ],
+    "shell": ["door", "attend", "weighty", "lend", "crumbs", "stranger", "gathered", "flying"],
+    "sim": [
+        "scene",
+        "ledger",
+        "life",
+        "lives",
+        "stamp",
+        "circles",
+        "ambush",
+        "archivist",
+        "story",
+        "simplest",
+        "lying",
+        "promptness",
+    ],
+}
+"""Words that have given way to the glossary's, by source tree, as parts of identifiers and file names."""
+
+HOMES_MAX = 3
+"""Classes of the core that may define a public method of one name."""
+PROTOCOL = {"apply", "check", "next_deadline", "snapshot"}
+"""Verbs of a protocol that parts share: apply a record, check invariants, tell the next deadline, make a snapshot."""
+
+
+def parts_of(identifier: str) -> list[str]:
+    """Split an identifier into its words, in small letters."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", identifier)]
+
+
+def modules(tree: str) -> Iterator[Path]:
+    """Yield the hand-written modules of a source tree."""
+    for path in sorted((ROOT / tree).rglob("*.py")):
+        if "_pb2" not in path.name:
+            yield path
+
+
+def identifiers(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of every name in a module."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], token.string
+
+
+@pytest.mark.parametrize("tree", SOURCES)
+def test_no_identifier_or_file_uses_a_retired_word(tree: str) -> None:
+    retired = set(RETIRED[tree.split("/", maxsplit=1)[0]])
+    found = []
+    for path in modules(tree):
+        place = path.relative_to(ROOT)
+        found += [f"{place}: {word}" for word in parts_of(path.stem) if word in retired]
+        for line, name in identifiers(path):
+            found += [f"{place}:{line} {name}: {word}" for word in parts_of(name) if word in retired]
+    assert not found, "\n".join(found)
+
+
+def test_a_public_method_of_the_core_has_few_homes() -> None:
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for path in modules("core/waymaker_core"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                for each in node.body:
+                    if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+                        homes[each.name].append(node.name)
+    crowded = {name: where for name, where in homes.items() if len(where) > HOMES_MAX and name not in PROTOCOL}
+    assert not crowded
+
+
+def test_every_place_in_the_glossary_exists() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    trees = [ROOT / tree for tree in SOURCES] + [ROOT]
+    missing = []
+    for row in re.findall(r"^\|.*\|([^|]+)\|$", page, re.MULTILINE):
+        for place in re.findall(r"`([^`]+)`", row):
+            candidates = [tree / place for tree in trees] + [tree / f"{place}.py" for tree in trees]
+            if not any(path.exists() for path in candidates):
+                missing.append(place)
+    assert not missing
+
+
+def test_the_words_of_the_glossary_are_sorted_out() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    words = [word.strip() for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for word in row.split(",")]
+    assert len(words) == len(set(words)) or words.count("Word") == len(words) - len(set(words)) + 1
