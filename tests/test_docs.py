@@ -67,7 +67,7 @@ def test_every_kind_of_frame_is_documented_with_its_number() -> None:
         kind.KIND: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__.removesuffix("Record")).lower()
         for kind in get_args(records.Record)
     }
-    kinds |= {frame.WATERMARK: "mark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
+    kinds |= {frame.WATERMARK: "watermark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
     kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished"}
     assert documented == kinds
 
