@@ -81,7 +81,7 @@ def test_a_command_imports_the_client_and_nothing_of_the_server(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path,
         env=surroundings(server),
     )  # fmt: skip
-    assert done.stderr.strip().splitlines()[-1] == "0 waymaker_core waymaker_core.model.config", done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "0 waymaker_core waymaker_core.model waymaker_core.model.config", done.stderr
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

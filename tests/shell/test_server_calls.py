@@ -485,6 +485,6 @@ async def test_every_call_carries_the_name_of_its_token(tmp_path: Path) -> None:
     async with serving(tokens) as s:
         await s.stub("ListStreams")(b"", metadata=(("authorization", f"Bearer {token}"),))
         assert s.node.calls[-1].principal == Principal("", "alice")
-        s.server.door.tokens = Tokens({})
+        s.server.authenticator.tokens = Tokens({})
         error = await refusal(s.stub("ListStreams")(b"", metadata=(("authorization", f"Bearer {token}"),)))
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -76,7 +76,7 @@ NODE_METRICS: Final = (
     Described("waymaker_watchers", "gauge", "Watches open.", "watchers"),
     Described("waymaker_parked_calls", "gauge", "Calls that wait for an index or for a commit.", "parked_calls"),
     Described("waymaker_inflight_bytes", "gauge", "Publish bytes admitted and not committed yet.", "inflight_bytes"),
-    Described("waymaker_gathered_records", "gauge", "Records decided and not committed yet.", "gathered_records"),
+    Described("waymaker_gathered_records", "gauge", "Records decided and not committed yet.", "pending_records"),
     Described("waymaker_journal_bytes", "gauge", "Size of the journal's segments.", "journal_bytes"),
     Described("waymaker_journal_segments", "gauge", "Segments of the journal.", "journal_segments"),
     Described("waymaker_index_cache_bytes", "gauge", "Block indexes in memory.", "index_cache_bytes"),

@@ -365,7 +365,7 @@ CONSUMER = {
         Stream, "first_seq_at_or_after_time", _with_its_block, _by_time,
     ),
     "pending-unbounded": Mutant(
-        "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "take", _without_bound,
+        "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "dispatch", _without_bound,
     ),
     "ignore-credit": Mutant(
         "a subscription is sent what it has room for", ("within credit",),
@@ -376,7 +376,7 @@ CONSUMER = {
     ),
     "count-at-departure": Mutant(
         "a delivery counts as an attempt only where it is reported", ("acked survives", "floor honest", "delivery count"),
-        consumers, "take", _as_if_reported, _fails_to_arrive,
+        consumers, "dispatch", _as_if_reported, _fails_to_arrive,
     ),
     "count-no-report": Mutant(
         "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,

@@ -181,7 +181,7 @@ RETENTION = {
     ),
     "interest-of-the-committed": Mutant(
         "with interest retention a message stays for a consumer that is being created", ("acked survives",),
-        ConsumerRegistry, "beginning", giving([]), _slow_syncs,
+        ConsumerRegistry, "pending_creation", giving([]), _slow_syncs,
     ),
     "interest-never": Mutant(
         "with interest retention a message goes once every consumer is done with it", ("limits hold",),
