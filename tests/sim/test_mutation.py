@@ -242,7 +242,7 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_the_command_lists_and_knows_its_modules() -> None:
     listed = CliRunner().invoke(sim, ["mutate", "--list", "--count", "3", "--only", "node.maintenance.retention"])
     assert listed.exit_code == 0
-    assert listed.output.count("waymaker_core/node/retention.py:") == 3
+    assert listed.output.count("waymaker_core/node/maintenance/retention.py:") == 3
     unknown = CliRunner().invoke(sim, ["mutate", "--only", "nothing"])
     assert unknown.exit_code == 2
     assert "stream.admission" in unknown.output
