@@ -18,7 +18,7 @@ import grpc
 from benchmarks.figures import Figure
 from benchmarks.peers import read_bytes_a_second, synced_appends_a_second
 from benchmarks.session import CHANNEL_OPTIONS, Session, publish, replay
-from tests.shell.real_server import RealServer
+from tests.kit.real_server import RealServer
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub

@@ -13,7 +13,7 @@ from cbor2 import CBOREncodeError
 from tests.fuzz.format_targets import CBOR_TOKENS, MENDED, PLAIN
 from tests.fuzz.mending import mend_archive
 from tests.fuzz.target import GOLDEN, Target
-from tests.property.node_kit import SMALL, Server, publish
+from tests.kit.node_kit import SMALL, Server, publish
 from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import AckKind, Messages, Page
 from waymaker_core.model.config import ConsumerConfig, StreamConfig

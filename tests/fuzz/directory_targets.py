@@ -14,8 +14,8 @@ from tests.fuzz.format_targets import CBOR_TOKENS, MENDED, PLAIN, golden_key
 from tests.fuzz.mending import mend_frames, mend_header
 from tests.fuzz.target import GOLDEN, Target
 from tests.golden.build import LIMITS, STREAMS
-from tests.property.node_kit import Server, publish
-from tests.property.store_disk import MemoryDisk
+from tests.kit.node_kit import Server, publish
+from tests.kit.store_disk import MemoryDisk
 from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.disk_ops import DiskFailure, Write

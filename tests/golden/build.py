@@ -11,7 +11,7 @@ import sys
 from array import array
 from pathlib import Path
 
-from tests.property.node_kit import Server, publish
+from tests.kit.node_kit import Server, publish
 from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import AckKind
 from waymaker_core.model.disk_ops import ReadChunk

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.property.purity import violations
+from tests.kit.purity import violations
 
 CORE = Path(__file__).resolve().parents[2] / "core" / "waymaker_core"
 MODULES = sorted(CORE.rglob("*.py"))

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 import waymaker
-from tests.shell.real_server import RealServer
-from tests.shell.wire_client import WireClient
+from tests.kit.real_server import RealServer
+from tests.kit.wire_client import WireClient
 
 
 @pytest.fixture(scope="module")

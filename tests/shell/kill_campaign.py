@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import grpc
 
 import waymaker
-from tests.shell.kill_ledger import History
-from tests.shell.real_server import RealServer
+from tests.kit.kill_ledger import History
+from tests.kit.real_server import RealServer
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub
 

@@ -25,9 +25,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.shell.real_server import LAUNCH, RealServer
-from tests.shell.rpc_values import CONSUMERS, STREAMS, Values
-from tests.shell.wire_client import exposes_internals
+from tests.kit.real_server import LAUNCH, RealServer
+from tests.kit.rpc_values import CONSUMERS, STREAMS, Values
+from tests.kit.wire_client import exposes_internals
 from waymaker.server.rpcs import LATER
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb

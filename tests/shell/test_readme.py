@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.real_server import answers, free_port
+from tests.kit.real_server import answers, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

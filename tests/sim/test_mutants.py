@@ -24,7 +24,7 @@ SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
 TOO_RARE = {"pass-over-damage"}
 """Noticed by few and large worlds only: left to the gate."""
-UNSEEDED = {"count-at-departure", "interest-of-the-committed", "load-anew"}
+UNSEEDED = {"load-anew"}
 """No seed is known that notices these since the worlds moved with the core: a debt, to be paid by a hunt of the gate."""
 
 

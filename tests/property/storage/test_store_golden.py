@@ -1,0 +1,88 @@
+"""What a released format left behind is opened by today's program, and says the same as then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.golden.build import LIMITS, STREAMS, story
+from tests.kit.node_kit import Server
+from tests.kit.store_disk import MemoryDisk
+from waymaker_core.model.disk_ops import SyncDir, SyncFile, Write
+from waymaker_core.model.limits import Limits
+from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.storage.archive import ArchiveReader, Batch, Head, Summary
+from waymaker_core.storage.paths import FOLDERS
+from waymaker_core.storage.recovery.verify import Report, verify
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+RELEASED = sorted(path for path in GOLDEN.iterdir() if (path / "expected.json").exists())
+DIRECTORIES = [pytest.param(path, kind, id=f"{path.name}-{kind}") for path in RELEASED for kind in ("clean", "torn")]
+
+
+def load(folder: Path) -> MemoryDisk:
+    disk = MemoryDisk()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            path = file.relative_to(folder).as_posix()
+            disk.run([Write(path, 0, [file.read_bytes()]), SyncFile(path)])
+    disk.run([SyncDir(folder) for folder in ("", *FOLDERS)])
+    return disk
+
+
+def check(disk: MemoryDisk) -> Report:
+    return disk.drive(verify(Restoring(LIMITS), LIMITS))
+
+
+def test_the_present_format_has_its_golden_directory() -> None:
+    assert [path.name for path in RELEASED] == ["v1", "v2", "v3"]
+
+
+@pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
+def test_a_golden_directory_is_sound(released: Path, kind: str) -> None:
+    report = check(load(released / kind))
+    assert not report.has_damage
+    assert report.messages > 0
+    assert any("torn tail" in finding.detail for finding in report.findings) == (kind == "torn")
+
+
+@pytest.mark.parametrize("limits", [LIMITS, Limits()], ids=["its own limits", "a server's limits"])
+@pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
+def test_a_golden_directory_says_what_it_said(released: Path, kind: str, limits: Limits) -> None:
+    expected = json.loads((released / "expected.json").read_text())
+    server = Server(limits, load(released / kind))
+    assert json.loads(json.dumps(story(server))) == expected
+    server.publish("quiet", b"life goes on")
+    server.lose_power()
+    assert server.all("quiet")[-1][2] == b"life goes on"
+    assert not check(server.disk).has_damage
+
+
+@pytest.mark.parametrize("released", RELEASED, ids=lambda path: path.name)
+def test_a_golden_directory_holds_every_kind_of_file(released: Path) -> None:
+    for folder in FOLDERS:
+        assert list((released / "clean" / folder).iterdir()), folder
+
+
+@pytest.mark.parametrize("released", RELEASED, ids=lambda path: path.name)
+def test_a_golden_archive_is_read(released: Path) -> None:
+    expected = json.loads((released / "expected.json").read_text())["parcels"]
+    reader = ArchiveReader()
+    pieces = reader.feed((released / "parcels.archive").read_bytes())
+    summary = reader.close()
+    head = pieces[0]
+    assert isinstance(head, Head)
+    assert head.config.name == STREAMS[0]
+    assert isinstance(pieces[-1], Summary)
+    seqs = [seq for piece in pieces if isinstance(piece, Batch) for seq in piece.seqs]
+    assert seqs == [seq for seq, _ in expected["messages"]]
+    assert summary.count == len(seqs)
+    assert head.last_seq == expected["stats"][1]
+
+
+def test_a_consumer_keeps_its_inactivity_timeout_since_version_3() -> None:
+    for kind in ("clean", "torn"):
+        assert Server(LIMITS, load(GOLDEN / "v3" / kind)).info("quiet", "guest").config.inactive_ms == 24 * 3_600_000
+        assert Server(LIMITS, load(GOLDEN / "v2" / kind)).info("parcels", "late").config.inactive_ms == 0
