@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks import scenarios
+from tests.module_map import PAGE, first_sentence, module_map
 from waymaker_core.model import records
 from waymaker_core.model.limits import KIB, MIB, Limits
 from waymaker_core.storage import frame, manifest
@@ -101,6 +102,15 @@ def test_every_check_of_the_simulator_is_documented_with_its_rule() -> None:
         for name, kind, rule in re.findall(r"^\| ([a-z ]+) \| (safety|liveness|crash) \| (.+) \|$", page, re.MULTILINE)
     }
     assert documented == CHECKS
+
+
+def test_the_module_map_is_that_of_the_tree() -> None:
+    assert PAGE.read_text() == module_map(), "run `python -m tests.module_map`"
+
+
+def test_a_first_sentence_ends_at_its_full_stop() -> None:
+    source = '"""Reads `a.b` and 1.5 bytes,\\nthen stops. Never\\nwrites.\\n\\nMore.\\n"""\n'
+    assert first_sentence(source) == "Reads `a.b` and 1.5 bytes, then stops."
 
 
 def test_every_command_of_the_simulator_is_documented() -> None:
