@@ -60,8 +60,9 @@ RETIRED = {
 
 HOMES_MAX = 3
 """Classes of the core that may define a public method of one name."""
-PROTOCOL = {"apply", "check", "next_deadline", "snapshot"}
-"""Verbs of a protocol that parts share: apply a record, check invariants, tell the next deadline, make a snapshot."""
+PROTOCOL = {"apply", "check", "next_deadline", "snapshot", "stage", "commit", "discard", "discard_uncommitted"}
+"""Verbs of a protocol that parts share: apply a record, check invariants, return the next deadline, make a snapshot; and
+those of overlays (docs/architecture.md)."""
 
 
 def parts_of(identifier: str) -> list[str]:

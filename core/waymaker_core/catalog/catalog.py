@@ -1,10 +1,10 @@
-"""The catalogue: which streams live, under which names, with which settings.
+"""The catalog: which streams exist, under which names, with which settings.
 
-A log of commands of its own (stream id 0), applied at commit; what is decided and not yet committed is an overlay of names
-that only later decisions consult. On one node the commit is a sync of the journal; a consensus log can take that place
-behind the same three verbs: decide, stage, apply. It also hands out ids of lives, never the same one twice.
+It has a log of its own (stream id 0), whose records are applied at commit. Decided names are an overlay that only later
+decisions consult (docs/architecture.md, "Overlays"). On one node the commit is a sync of the journal; a consensus log can
+take that place behind the same verbs. The catalog also draws the ids of incarnations, never the same one twice.
 
-It must never hold a stream's messages or consumers, and never let an id of an earlier life find a later one.
+It must never hold a stream's messages or consumers, and never let an id of an earlier incarnation find a later one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Name = tuple[str, str]
 
 
 class CatalogEntry:
-    """One life of a stream, as the catalogue knows it. Plain data; `config` is replaced, never changed."""
+    """One stream as the catalog knows it. Plain data; `config` is replaced, never changed."""
 
     __slots__ = ("stream_id", "account", "config", "created_ms", "importing", "last_seq")
 
@@ -35,46 +35,46 @@ class CatalogEntry:
         self.config = config
         self.created_ms = created_ms
         self.importing = importing
-        """Being restored from an archive: the name is taken, but nobody is served."""
+        """The stream is being restored from an archive: its name is taken, and it serves no client."""
         self.last_seq = last_seq
-        """The sequence it was created or opened at; the stream itself knows better later."""
+        """The sequence it was created or opened at; afterwards the stream itself counts on."""
 
     def key(self) -> Name:
-        """What it is found by."""
+        """Return what it is found by."""
         return (self.account, self.config.name)
 
 
 class Catalog:
-    """Committed lives by id and by name, and the overlay of decided names."""
+    """Committed streams by id and by name, and the overlay of decided names."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.next_id = 1
         self.entries: dict[StreamId, CatalogEntry] = {}
         self._names: SortedDict[Name, CatalogEntry] = SortedDict()
-        self._decided: dict[Name, tuple[StreamId | None, int]] = {}
-        """Name -> (the life it will mean, or None; how many decisions about it are under way)."""
+        self._staged: dict[Name, tuple[StreamId | None, int]] = {}
+        """Name -> (the stream that it means after all staged decisions, or None; how many of them are staged)."""
 
     # ------------------------------------------------------------------ looking up
 
     def find(self, account: str, name: str) -> CatalogEntry | None:
-        """The committed life of a name, importing ones included."""
+        """Return the committed stream of a name, or None; one that is being imported counts."""
         return self._names.get((account, name))
 
-    def will_be(self, account: str, name: str) -> StreamId | None:
-        """The life a name means once everything decided is committed."""
-        decided = self._decided.get((account, name))
-        if decided is not None:
-            return decided[0]
+    def projected_id(self, account: str, name: str) -> StreamId | None:
+        """Return the id that a name means once everything staged is committed, or None."""
+        staged = self._staged.get((account, name))
+        if staged is not None:
+            return staged[0]
         entry = self._names.get((account, name))
         return None if entry is None else entry.stream_id
 
-    def is_going(self, entry: CatalogEntry) -> bool:
-        """Whether the end of this life is decided and on its way."""
-        return bool(self._decided) and self.will_be(*entry.key()) != entry.stream_id
+    def is_deletion_staged(self, entry: CatalogEntry) -> bool:
+        """Return True if the deletion of this stream is decided and not committed."""
+        return bool(self._staged) and self.projected_id(*entry.key()) != entry.stream_id
 
     def page(self, account: str, after: str, limit: int, byte_max: int) -> Page:
-        """Names served, sorted, behind `after`: up to `limit` of them, and about `byte_max`."""
+        """Return the names in service that sort behind `after`: up to `limit` of them, and about `byte_max` bytes."""
         found: list[object] = []
         byte_count = 0
         last = ""
@@ -93,7 +93,7 @@ class Catalog:
     # ------------------------------------------------------------------ deciding
 
     def draw_id(self) -> int:
-        """A new id of a life. Drawing is not undone, whatever becomes of what it was drawn for."""
+        """Return an id that was never drawn before. A decision that is discarded does not give its id back."""
         drawn = self.next_id
         self.next_id += 1
         return drawn
@@ -101,29 +101,36 @@ class Catalog:
     def decide_create(
         self, account: str, config: StreamConfig, now_ms: int, *, importing: bool = False, last_seq: int = 0
     ) -> StreamCreated:
-        """A new life under a free name. `config` is validated already."""
-        if self.will_be(account, config.name) is not None:
+        """Decide a new stream under a free name; `config` is validated already. CodeError, RefusedError."""
+        if self.projected_id(account, config.name) is not None:
             raise CodeError(ALREADY_EXISTS, f"stream {config.name!r} already exists; nothing was changed")
-        if len(self.entries) + len(self._decided) >= self.limits.streams_max:
+        if len(self.entries) + len(self._staged) >= self.limits.streams_max:
             raise resource_exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
         return StreamCreated(self.draw_id(), config, now_ms, importing, last_seq)
 
+    # ------------------------------------------------------------------ the overlay of names
+
     def stage(self, record: CatalogRecord, account: str = "") -> None:
-        """Lay a decided record over the names, until it is applied."""
-        key, stream_id = self._means(record, account)
-        _, in_flight = self._decided.get(key, (None, 0))
-        self._decided[key] = (stream_id, in_flight + 1)
+        """Lay a decided record over the names, until `apply` commits it."""
+        key, stream_id = self._meaning_of(record, account)
+        _, in_flight = self._staged.get(key, (None, 0))
+        self._staged[key] = (stream_id, in_flight + 1)
 
-    def unstage(self, record: CatalogRecord, account: str = "") -> None:
-        """Lift one decision about a name off the overlay; the last one lays the name bare."""
-        key, _ = self._means(record, account)
-        stream_id, in_flight = self._decided.get(key, (None, 0))
-        if in_flight <= 1:
-            self._decided.pop(key, None)
-        else:
-            self._decided[key] = (stream_id, in_flight - 1)
+    def _commit(self, key: Name) -> None:
+        """Lift one decision about a name off the overlay; a replayed record was never staged."""
+        if key in self._staged:
+            stream_id, in_flight = self._staged[key]
+            if in_flight == 1:
+                del self._staged[key]
+            else:
+                self._staged[key] = (stream_id, in_flight - 1)
 
-    def _means(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
+    def discard_uncommitted(self) -> None:
+        """Drop every decision that is staged."""
+        self._staged.clear()
+
+    def _meaning_of(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
+        """Return the name that a record is about, and the stream that the name means once the record is applied."""
         if isinstance(record, StreamCreated):
             return (account, record.config.name), StreamId(record.stream_id)
         entry = self.entries[StreamId(record.stream_id)]
@@ -132,20 +139,22 @@ class Catalog:
     # ------------------------------------------------------------------ applying
 
     def apply(self, record: CatalogRecord, account: str = "") -> None:
-        """Make a committed record so. Of lives it does not know only a creation is heeded."""
+        """Apply a committed record. A record of an unknown stream changes nothing, a creation apart."""
         stream_id = StreamId(record.stream_id)
         self.next_id = max(self.next_id, stream_id + 1)
         if isinstance(record, StreamCreated):
             entry = CatalogEntry(
                 stream_id, account, record.config, record.created_ms, record.importing, record.last_seq
             )
-            assert entry.key() not in self._names, "two lives of one name"
+            assert entry.key() not in self._names, "two streams of one name"
             self.entries[stream_id] = entry
             self._names[entry.key()] = entry
+            self._commit(entry.key())
             return
         known = self.entries.get(stream_id)
         if known is None:
             return
+        self._commit(known.key())
         if isinstance(record, StreamDeleted):
             del self.entries[stream_id]
             del self._names[known.key()]
@@ -160,16 +169,16 @@ class Catalog:
     # ------------------------------------------------------------------ snapshot
 
     def snapshot(self) -> list[tuple[CatalogEntry, StreamCreated]]:
-        """Every life with the record that would make it as it is, in order of ids."""
+        """Return every entry with the record that would make it as it is, in order of ids."""
         return [
             (entry, StreamCreated(entry.stream_id, entry.config, entry.created_ms, entry.importing, entry.last_seq))
             for entry in sorted(self.entries.values(), key=lambda entry: entry.stream_id)
         ]
 
     def check(self) -> None:
-        """Assert what always holds; for tests and simulation."""
+        """Assert that ids and names agree, and that a staged name has a decision in flight; for tests and simulations."""
         assert len(self.entries) == len(self._names)
         for stream_id, entry in self.entries.items():
             assert entry.stream_id == stream_id < self.next_id
             assert self._names[entry.key()] is entry
-        assert all(in_flight > 0 for _, in_flight in self._decided.values())
+        assert all(in_flight > 0 for _, in_flight in self._staged.values())

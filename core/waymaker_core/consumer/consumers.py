@@ -457,7 +457,7 @@ class Consumers:
             if not self._live:
                 group.replayed(record)
             else:
-                held = group.committed(record)
+                held = group.commit_done(record)
                 if held and not record.drop_seqs and self._claims is not None:
                     self._claims.free(held)
         if record.drop_seqs and (not self._live or len(self._registry.groups) > 1):
@@ -499,10 +499,10 @@ class Consumers:
                 group.gone(seqs)
 
     def discard_uncommitted(self) -> None:
-        """Forget every decision that is staged and not applied: what they took is due again at once."""
-        self._registry.discard_uncommitted()
+        """Drop every decision that is not committed: its messages are pending again, with the deadlines they had."""
+        self._registry.overlay.discard()
         for group in self._registry.groups.values():
-            group.cut()
+            group.discard_uncommitted()
             self._forget_dead(group)  # what was pruned while its ack was staged
             self._changed[group.id] = group
             self._look_after(group)
@@ -515,7 +515,7 @@ class Consumers:
         Messages that a filter excludes hold nothing, considered or not. A consumer that is decided and not committed holds
         all from its start on: what is decided now stands behind it in the log. Raises `NeedBlocks`.
         """
-        floors = [record.start_seq - 1 for record in self._registry.pending_creation()]
+        floors = [record.start_seq - 1 for record in self._registry.overlay.surviving_creations()]
         floors += [group.interest_floor(self._stream) for group in self._registry.groups.values()]
         return min(floors, default=self._stream.last_seq)
 

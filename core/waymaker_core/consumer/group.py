@@ -179,7 +179,7 @@ class Group:
         return bool(found.ranges) and found.ranges[0][0] == seq
 
     def stage_done(self, found: Found, record: AckRecord | DropRecord) -> None:
-        """A record for what was found is decided: until its commit these messages are neither out nor done."""
+        """Stage a record for what was found: until its commit these messages are neither pending nor done."""
         for seq in found.unknown_acks:
             self.skipped.discard(seq)
             if seq >= self.cursor:
@@ -188,7 +188,7 @@ class Group:
                 # Somebody else may hold it, and must hear of its end.
                 self.claims.contended.add(seq)
         self.pending.remove(found.parts)
-        self.staged.push(StagedDone(record, found.parts, found.unknown_acks))
+        self.staged.stage(StagedDone(record, found.parts, found.unknown_acks))
 
     def nak(self, parts: list[Part], member: int, deadline_ns: int, now_ns: int) -> list[Part]:
         """Deliveries are handed back by a member, to be due at a deadline. Those that were, as they are now."""
@@ -224,11 +224,11 @@ class Group:
 
     # ------------------------------------------------------------ commits
 
-    def committed(self, record: AckRecord | DropRecord) -> list[int]:
-        """The oldest staged record is committed. What was held until now, on a work queue that several groups read."""
+    def commit_done(self, record: AckRecord | DropRecord) -> list[int]:
+        """Commit the oldest staged record. Return what was claimed until now, on a work queue of several groups."""
         if isinstance(record, DropRecord):
             self.dropped += len(record.seqs)
-        held = self.staged.committed(record).claimed
+        held = self.staged.commit(record).claimed
         if self.claims is None:
             return []
         return sorted(seq for batch, mask in held for seq in batch.seqs_of(mask))
@@ -257,9 +257,9 @@ class Group:
         if self.skipped and self.skipped.least() < seq:
             self.skipped.drop_below(seq)
 
-    def cut(self) -> None:
-        """Nothing staged will be committed: it is out again as it was, and due as soon as it would have been."""
-        for entry in self.staged.clear():
+    def discard_uncommitted(self) -> None:
+        """Drop all that is staged: its messages are pending again as they were, with the deadlines they had."""
+        for entry in self.staged.discard():
             for batch, mask in entry.parts:
                 self.pending.add(batch.seqs_of(mask), batch.member, batch.deliver_count, batch.deadline_ns)
             for seq in entry.unknown_acks:

@@ -92,21 +92,21 @@ class StreamRegistry:
     def find_for_change(self, principal: Principal, name: str) -> StreamReplica:
         """The same, and its end is not decided yet."""
         replica = self.find_replica(principal, name)
-        if self._state.catalog.is_going(replica.entry):
+        if self._state.catalog.is_deletion_staged(replica.entry):
             raise no_such_stream(name)
         return replica
 
     def find_for_deletion(self, principal: Principal, name: str) -> StreamReplica:
         """The same, in quarantine too."""
         entry = self._state.catalog.find(principal.account, name)
-        if entry is None or entry.importing or self._state.catalog.is_going(entry):
+        if entry is None or entry.importing or self._state.catalog.is_deletion_staged(entry):
             raise no_such_stream(name)
         return self._state.replicas[entry.stream_id]
 
     def find_import(self, stream_id: int) -> StreamReplica:
         """A stream being restored, by the id that its restorer was told."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is None or not replica.entry.importing or self._state.catalog.is_going(replica.entry):
+        if replica is None or not replica.entry.importing or self._state.catalog.is_deletion_staged(replica.entry):
             raise CodeError(NO_SUCH_STREAM, f"no stream with id {stream_id} is being restored here")
         return replica
 
@@ -200,7 +200,6 @@ class StreamRegistry:
         state, record = self._state, item.record
         assert isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
         catalog = state.catalog
-        catalog.unstage(record, item.account)
         self.catalog_changed = True
         self.catalog_position = item.position
         stream_id = StreamId(record.stream_id)
@@ -218,8 +217,6 @@ class StreamRegistry:
         elif isinstance(record, StreamUpdated):
             replica.stream.apply_config(record.config)
             replica.consumers.retry_kept()
-            if replica.config_decided is record.config:
-                replica.config_decided = None
             self._notify_watchers(replica, EventKind.STREAM_UPDATED)
         else:
             replica.stream.open_at(record.last_seq)

@@ -9,7 +9,6 @@ from waymaker_core.api.inputs import Call
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.delivery.unreported import Unreported
-from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ConsumerId, StreamId, Token
@@ -94,7 +93,7 @@ class StreamReplica:
 
     __slots__ = (
         "entry", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "last_naks", "letters_kept_back", "judged_ns", "config_decided", "memory_ends",
+        "dropping", "last_naks", "letters_kept_back", "judged_ns", "memory_ends",
         "memory_files", "memory_open", "memory_writes",
     )  # fmt: skip
 
@@ -129,8 +128,6 @@ class StreamReplica:
         """The block whose file is being written, and that file. A path is never used again once it was given up."""
         self.memory_writes: dict[str, int] = {}
         """Records on their way to each of the files."""
-        self.config_decided: StreamConfig | None = None
-        """Settings that are decided and not committed: the next change starts from them."""
 
     @property
     def name(self) -> str:

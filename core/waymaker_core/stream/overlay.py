@@ -1,12 +1,13 @@
-"""The tail: what is decided and not yet committed, laid over the committed state.
+"""The uncommitted overlay: what is decided and not yet committed, laid over the committed state.
 
 Decisions must see the decisions before them (two compare-and-sets at one subject, a limit that an uncommitted batch has
-used up, a deletion asked for twice), yet nothing may change before its record is committed. So the tail keeps the stream's
-figures as they will be when everything staged is applied ("projected"), the messages and deletions that lie between, and
-for each block how far the projection differs from what is committed. Cutting the tail undoes nothing, for nothing was done.
+used up, a deletion asked for twice), yet nothing may change before its record is committed. So the overlay keeps the
+stream's figures as they will be when everything staged is applied ("projected"). It also keeps the messages and deletions
+that lie between, and for each block how far the projection differs from what is committed.
 
-What is applied is taken out again by its content, not by counting records: a replayed or replicated record, which was
-never staged here, changes committed and projected figures alike.
+Decisions `stage_*`, applied records `commit_*`, and `discard` drops the rest (docs/architecture.md, "Overlays"). A commit
+finds what was staged by its content, not by counting records: a replayed or replicated record, which was never staged
+here, changes committed and projected figures alike.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ class Overlay:
         self.latest_upto = 0
         self.latest_max = LATEST_MAX
 
-    def reset(self, last_seq: int, count: int, byte_count: int, clock_ms: int, reserved_to: int) -> None:
-        """Nothing waits: the projection is what is committed."""
+    def discard(self, last_seq: int, count: int, byte_count: int, clock_ms: int, reserved_to: int) -> None:
+        """Drop all that is staged: the projection is what is committed, the figures given."""
         self.last_seq = last_seq
         self.count = count
         self.bytes = byte_count
@@ -128,15 +129,15 @@ class Overlay:
         self._forget_latest()
 
     def is_empty(self) -> bool:
-        """Whether no message or deletion waits (a truncation of whole blocks may)."""
+        """Return True if no message or deletion is staged (a truncation of whole blocks may be)."""
         return not self.staged and not self.drops and not self.partial
 
     def is_dropped(self, seq: int) -> bool:
-        """Whether a message's end is staged."""
+        """Return True if the deletion of a message is staged."""
         return seq < self.truncate_to or seq in self.drops
 
     def add_message(self, block: int, count: int, byte_count: int) -> None:
-        """The projection of a block changes against what is committed."""
+        """Change how far the projection of a block differs from what is committed."""
         delta = self.blocks.get(block)
         if delta is None:
             if count or byte_count:
@@ -152,7 +153,7 @@ class Overlay:
     def stage_publish(
         self, seqs: array[int] | None, first_seq: int, subjects: list[str], sizes: array[int], times_ms: array[int]
     ) -> None:
-        """Messages wait to be appended."""
+        """Stage messages to append."""
         last_seq = first_seq + len(subjects) - 1 if seqs is None else seqs[-1]
         parts = self._parts(seqs, first_seq, last_seq, sizes)
         for block, count, byte_count in parts:
@@ -186,7 +187,7 @@ class Overlay:
         return [(number, count, byte_count) for number, (count, byte_count) in sums.items()]
 
     def stage_drop(self, seq: int, size: int) -> None:
-        """One message, live in the projection, waits to be deleted."""
+        """Stage the deletion of one message that is live in the projection."""
         self.drops[seq] = size
         self.undo.append(seq)
         self.count -= 1
@@ -194,7 +195,7 @@ class Overlay:
         self.add_message((seq - 1) // self.block_size, -1, -size)
 
     def stage_drops(self, block: int, seqs: list[int], sizes: list[int]) -> None:
-        """Messages of one block, live in the projection, wait to be deleted."""
+        """Stage the deletion of messages of one block that are live in the projection."""
         self.drops.update(zip(seqs, sizes, strict=True))
         self.undo += seqs
         byte_count = sum(sizes)
@@ -203,26 +204,35 @@ class Overlay:
         self.add_message(block, -len(seqs), -byte_count)
 
     def stage_truncate(self, truncate_to: int, count: int, byte_count: int) -> None:
-        """Everything below waits to be deleted: this much of the projection. Ends at a block's end, or at the last message."""
+        """Stage the deletion of all below: so much of the projection, up to the end of a block or the last message."""
         self.truncate_to = truncate_to
         self.count -= count
         self.bytes -= byte_count
 
     def stage_truncate_open(self, block: int, count: int, byte_count: int) -> None:
-        """The open block is emptied up to the last message; more may follow in it."""
+        """Stage the deletion of all messages of the open block; more may follow in it."""
         self.stage_truncate(self.last_seq + 1, count, byte_count)
         self.partial.append((self.truncate_to, block, count, byte_count))
         self.add_message(block, -count, -byte_count)
 
+    def stage_config(self, config: StreamConfig) -> None:
+        """Stage new settings."""
+        self.configs.append(config)
+
+    def stage_correction(self, clock_ms: int) -> None:
+        """Stage a server time to which retention takes the stream back."""
+        self.clock_ms = clock_ms
+        self.corrections.append(clock_ms)
+
     # ------------------------------------------------------------ undoing an unfinished decision
 
     def savepoint(self) -> Savepoint:
-        """Begin a decision; at most one is under way."""
+        """Begin a decision; at most one is being taken."""
         self.undo.clear()
         return Savepoint(self)
 
     def rollback(self, savepoint: Savepoint) -> None:
-        """Forget what was staged since the mark."""
+        """Drop what was staged since a savepoint."""
         for seq in reversed(self.undo):
             self.add_message((seq - 1) // self.block_size, 1, self.drops.pop(seq))
         self.undo.clear()
@@ -241,10 +251,10 @@ class Overlay:
         self.front_seq = savepoint.front_seq
         self._forget_latest()
 
-    # ------------------------------------------------------------ what is applied leaves the tail
+    # ------------------------------------------------------------ committing
 
-    def publish_applied(self, last_seq: int) -> None:
-        """Staged publishes up to a sequence are committed."""
+    def commit_publishes(self, last_seq: int) -> None:
+        """Let go of the staged publishes up to a sequence."""
         done = 0
         for publish in self.staged:
             if publish.last_seq > last_seq:
@@ -256,8 +266,8 @@ class Overlay:
         if not self.staged:
             self._forget_latest()
 
-    def drops_applied(self, block: int, seqs: Sequence[int]) -> list[int]:
-        """Ends of messages of one block are committed; those of them that were not staged."""
+    def commit_drops(self, block: int, seqs: Sequence[int]) -> list[int]:
+        """Let go of the staged deletions of these messages of one block; return those that were not staged."""
         drops = self.drops
         if not drops:
             return list(seqs)
@@ -273,23 +283,35 @@ class Overlay:
         self.add_message(block, count, byte_count)
         return foreign
 
-    def truncate_applied(self, truncate_to: int) -> None:
-        """A truncation is committed."""
+    def commit_truncate(self, truncate_to: int) -> None:
+        """Let go of the staged truncations up to this one."""
         partial = self.partial
         while partial and partial[0][0] <= truncate_to:
             _, block, count, byte_count = partial.pop(0)
             self.add_message(block, count, byte_count)
 
+    def commit_config(self, config: StreamConfig) -> None:
+        """Let go of the oldest staged settings, if they are these."""
+        if self.configs and self.configs[0] == config:
+            del self.configs[0]
+
+    def commit_correction(self, clock_ms: int) -> None:
+        """Let go of the oldest staged correction; one that was not staged here changes the projection, too."""
+        if self.corrections:
+            del self.corrections[0]
+        else:
+            self.clock_ms = clock_ms
+
     # ------------------------------------------------------------ look-ups
 
     def latest_at(self, subject: str) -> int:
-        """Newest staged sequence at a subject, or 0 (it may be dropped in the tail, or committed meanwhile)."""
+        """Return the newest staged sequence at a subject, or 0 (its deletion may be staged, or it committed meanwhile)."""
         staged = self.staged
         if not staged:
             return 0
         if self.latest_upto < staged[-1].last_seq:
             if len(self.latest) > self.latest_max:
-                # Entries of what is committed meanwhile pile up while the tail never empties.
+                # Entries of what is committed meanwhile pile up while the overlay never empties.
                 self._forget_latest()
                 self.latest_max = max(LATEST_MAX, 2 * sum(len(publish.subjects) for publish in staged))
             for publish in self._not_indexed():
@@ -312,7 +334,7 @@ class Overlay:
         return found
 
     def find_staged(self, seq: int) -> tuple[Staged, int] | None:
-        """The staged publish that holds a sequence, and its entry there."""
+        """Return the staged publish that holds a sequence, and its entry there; or None."""
         place = self.place_from(seq)
         if place == len(self.staged):
             return None
@@ -321,7 +343,7 @@ class Overlay:
         return (publish, entry) if entry >= 0 else None
 
     def place_from(self, seq: int) -> int:
-        """Place, among `staged`, of the first publish that holds this sequence or a later one."""
+        """Return the place, among `staged`, of the first publish that holds this sequence or a later one."""
         staged = self.staged
         low, high = 0, len(staged)
         while low < high:
@@ -333,7 +355,7 @@ class Overlay:
         return low
 
     def seqs_at(self, subject: str) -> list[int]:
-        """Staged sequences at a subject that are not dropped in the tail, ascending."""
+        """Return the staged sequences at a subject whose deletion is not staged, ascending."""
         if not self.latest_at(subject):
             return []
         return [

@@ -75,7 +75,7 @@ def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
                 _add_block(state, _decode_block(value))
             _decode_subjects(state, subjects)
             _find_repaired(state)
-            state.overlay.reset(last_seq, state.count, state.bytes, clock_ms, reserved_to)
+            state.overlay.discard(last_seq, state.count, state.bytes, clock_ms, reserved_to)
             return state
         case [int(version), *_] if version not in (1, VERSION):
             raise UnknownVersion("a stream's snapshot", version, VERSION)

@@ -169,7 +169,7 @@ class StreamState:
         self.last_seq = last_seq
         self.reserved_to = max(self.reserved_to, record.reserved_to)
         overlay.reserved_to = max(overlay.reserved_to, record.reserved_to)
-        overlay.publish_applied(last_seq)
+        overlay.commit_publishes(last_seq)
         if record.truncate_to:
             self._truncate(record.truncate_to)
         if record.drop_seqs:
@@ -178,11 +178,7 @@ class StreamState:
     def apply_prune(self, record: PruneRecord) -> None:
         """Retention's record."""
         if record.clock_ms:
-            if self.overlay.corrections:
-                del self.overlay.corrections[0]
-            else:
-                # Not decided here.
-                self.overlay.clock_ms = record.clock_ms
+            self.overlay.commit_correction(record.clock_ms)
             self._set_clock(record.clock_ms)
         if record.truncate_to:
             self._truncate(record.truncate_to)
@@ -215,7 +211,7 @@ class StreamState:
 
     def _drop_in_block(self, number: int, seqs: Sequence[int], sizes: Sequence[int]) -> int:
         overlay, block = self.overlay, self.blocks.get(number)
-        foreign = overlay.drops_applied(number, seqs)
+        foreign = overlay.commit_drops(number, seqs)
         if block is None:
             return 0
         if foreign:
@@ -235,8 +231,7 @@ class StreamState:
 
     def apply_config(self, config: StreamConfig) -> None:
         """New settings, committed by the catalogue."""
-        if self.overlay.configs and self.overlay.configs[0] == config:
-            del self.overlay.configs[0]
+        self.overlay.commit_config(config)
         self.config = config
 
     def open_at(self, last_seq: int) -> None:
@@ -251,8 +246,8 @@ class StreamState:
         self.overlay.last_seq = max(self.overlay.last_seq, self.reserved_to)
 
     def discard_uncommitted(self) -> None:
-        """Forget every decision that is not committed, and what retention noted on the strength of one."""
-        self.overlay.reset(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
+        """Drop every decision that is not committed, and what retention noted on the strength of one."""
+        self.overlay.discard(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
         self.caps.forget()
         for block in self.blocks.values():
             block.forget_notes()
@@ -348,7 +343,7 @@ class StreamState:
             self.overlay.bytes -= byte_count
             self.overlay.truncate_to = truncate_to
             self.caps.forget()
-        self.overlay.truncate_applied(truncate_to)
+        self.overlay.commit_truncate(truncate_to)
         if dropped:
             self._after_drops(dropped)
 

@@ -77,7 +77,7 @@ CATALOG = {
         Consumers, "apply", _never_begun,
     ),
     "create-twice": Mutant(
-        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "will_be", _still_there,
+        "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "projected_id", _still_there,
     ),
     "delete-nobody": Mutant(
         "a consumer whose deletion is confirmed is gone", ("lives apart",), ConsumerRegistry, "deleted", giving(None),

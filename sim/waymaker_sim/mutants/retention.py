@@ -11,7 +11,7 @@ import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention.decisions as retention
 import waymaker_core.stream.retention.limits as bounds
 from waymaker_core.consumer.consumers import Consumers
-from waymaker_core.consumer.registry import ConsumerRegistry
+from waymaker_core.consumer.registry import ConsumerOverlay
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.timers import Timer
@@ -181,7 +181,7 @@ RETENTION = {
     ),
     "interest-of-the-committed": Mutant(
         "with interest retention a message stays for a consumer that is being created", ("acked survives",),
-        ConsumerRegistry, "pending_creation", giving([]), _slow_syncs,
+        ConsumerOverlay, "surviving_creations", giving([]), _slow_syncs,
     ),
     "interest-never": Mutant(
         "with interest retention a message goes once every consumer is done with it", ("limits hold",),

@@ -50,9 +50,9 @@ def test_a_staged_import_is_found_at_its_sequences_and_not_between_them() -> Non
 
 def test_deletions_that_were_never_staged_are_told_from_those_that_were() -> None:
     overlay = Overlay(4)
-    overlay.reset(4, 4, 40, 0, 0)
+    overlay.discard(4, 4, 40, 0, 0)
     overlay.stage_drop(2, 10)
-    assert overlay.drops_applied(0, [1, 2, 3]) == [1, 3]
+    assert overlay.commit_drops(0, [1, 2, 3]) == [1, 3]
     assert overlay.drops == {}
     assert overlay.blocks == {}
 
@@ -68,7 +68,7 @@ def test_what_is_remembered_of_staged_subjects_stays_bounded_and_right() -> None
         assert overlay.latest_at(f"s{seq}") == seq
         forgotten += len(overlay.latest) < before
         assert overlay.latest_at(f"s{seq - 1}") == seq - 1
-        overlay.publish_applied(seq - 1)
+        overlay.commit_publishes(seq - 1)
     assert forgotten == 1, "and then it may grow to the ordinary bound"
 
 

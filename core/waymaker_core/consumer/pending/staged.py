@@ -1,8 +1,8 @@
-"""Decisions on their way to disk: what a group is done with once its record is committed.
+"""Staged acks of a group: what it is done with once the records are committed.
 
-Staged messages are out of `pending` already, so that nothing delivers, drops or acknowledges them again, but the floor
-waits for them. Records are committed in the order they were staged; the least sequence of all of them is kept
-by the monotone queue of the sliding window minimum.
+A staged message has left `pending`, so that nothing delivers, drops or acknowledges it again, but the floor waits for its
+commit. Records are committed in the order in which they were staged. The least sequence of all of them is kept by the
+monotone queue of the sliding window minimum.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from waymaker_core.model.records import AckRecord, DropRecord
 class StagedDone:
     """One record and what it took: parts of batches, and sequences that were not known to be out (`unknown_acks`).
 
-    `held` are the parts that kept their messages from other groups when the record was decided, which goes on until the
-    commit. The batches live on without these messages; their columns say for ever which ones a mask means.
+    `claimed`: the parts whose messages the group had claimed when the record was decided; the claims last until the commit.
+    The batches stay, without these messages; their columns say for good which ones a mask means.
     """
 
     __slots__ = ("record", "parts", "unknown_acks", "claimed", "least")
@@ -31,7 +31,7 @@ class StagedDone:
 
 
 class Staged:
-    """All staged records of one group, oldest first."""
+    """All staged records of one group, oldest first: an overlay (docs/architecture.md)."""
 
     __slots__ = ("_entries", "_minima")
 
@@ -42,15 +42,15 @@ class Staged:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def push(self, entry: StagedDone) -> None:
-        """One more record is decided."""
+    def stage(self, entry: StagedDone) -> None:
+        """Stage one more record. Constant time, amortized."""
         self._entries.append(entry)
         while self._minima and self._minima[-1] > entry.least:
             self._minima.pop()
         self._minima.append(entry.least)
 
-    def committed(self, record: AckRecord | DropRecord) -> StagedDone:
-        """The oldest record is committed; it must be this one."""
+    def commit(self, record: AckRecord | DropRecord) -> StagedDone:
+        """Let go of the oldest record, which must be this one; return what it took."""
         entry = self._entries.popleft()
         assert entry.record is record, "records of a group are committed in the order they were decided"
         if self._minima[0] == entry.least:
@@ -58,15 +58,15 @@ class Staged:
         return entry
 
     def least(self) -> int:
-        """The least staged sequence; there must be one."""
+        """Return the least staged sequence; there must be one."""
         return self._minima[0]
 
     def entries(self) -> list[StagedDone]:
-        """All of them, oldest first."""
+        """Return all of them, oldest first."""
         return list(self._entries)
 
-    def clear(self) -> list[StagedDone]:
-        """Forget them all; what they were, oldest first."""
+    def discard(self) -> list[StagedDone]:
+        """Drop them all; return what they took, oldest first."""
         entries = list(self._entries)
         self._entries.clear()
         self._minima.clear()

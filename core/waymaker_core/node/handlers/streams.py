@@ -89,8 +89,7 @@ class Streams:
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
         replica = self._registry.find_for_change(call.principal, request.name)
-        staged = replica.config_decided or replica.entry.config
-        config = updated(staged, request, state.limits)
+        config = updated(replica.stream.settings, request, state.limits)
         record = StreamUpdated(replica.id, config)
         self._require_free_space(record_frame_bytes_max(record))
         decision = replica.stream.decide_update(config, state.now.wall_ms, request.dry_run)
@@ -100,7 +99,6 @@ class Streams:
             return
         for pruned in decision.records:
             self._commits.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
-        replica.config_decided = config
         self._decide(call.principal.account, record).replies.append((call.token, answer))
 
     # ------------------------------------------------------------------ telling

@@ -29,4 +29,3 @@ def _check_replica(replica: StreamReplica, in_flight: int, commits: Commits) -> 
         assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"
     if commits.last() is None:
         assert not replica.stream.overlay.configs, f"{replica.name}: settings staged without a record"
-        assert replica.config_decided is None, f"{replica.name}: settings decided without a record"

@@ -42,8 +42,7 @@ def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | Non
         _truncate_front(state, removal, last_max=interest_floor)
     elif settings.max_age_ms and state.is_ahead(wall_ms) and wall_ms > 0:
         # Noted even if nothing is published any more: what was stamped in the future expires `max_age` after this.
-        state.overlay.clock_ms = wall_ms
-        state.overlay.corrections.append(wall_ms)
+        state.overlay.stage_correction(wall_ms)
         return PruneRecord(clock_ms=wall_ms)
     elif _ages(state, settings, wall_ms):
         try:
@@ -73,7 +72,7 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
     if dry_run:
         state.overlay.rollback(savepoint)
     else:
-        state.overlay.configs.append(config)
+        state.overlay.stage_config(config)
         state.caps.forget()
         for block in state.blocks.values():
             block.forget_notes()

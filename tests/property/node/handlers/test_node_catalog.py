@@ -44,7 +44,6 @@ def test_decisions_see_what_is_under_way_and_lookups_only_what_is_committed(acts
         elif act == "commit":
             if under_way:
                 first = under_way.popleft()
-                catalog.unstage(first)
                 catalog.apply(first)
                 if isinstance(first, StreamDeleted):
                     committed = {name: id_ for name, id_ in committed.items() if id_ != first.stream_id}
@@ -63,9 +62,9 @@ def test_decisions_see_what_is_under_way_and_lookups_only_what_is_committed(acts
         for one in "abc":
             life = catalog.find("", one)
             assert (None if life is None else life.stream_id) == committed.get(one)
-            assert catalog.will_be("", one) == decided.get(one)
+            assert catalog.projected_id("", one) == decided.get(one)
             if life is not None:
-                assert catalog.is_going(life) == (decided.get(one) != life.stream_id)
+                assert catalog.is_deletion_staged(life) == (decided.get(one) != life.stream_id)
         assert catalog.page("", "", 10, 1_000).entries == sorted(committed)
     assert ids == sorted(set(ids)), "no life's id comes twice"
 
