@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from waymaker.client.client import Client as Client
     from waymaker.client.connecting import connect as connect
     from waymaker.client.connecting import connect_sync as connect_sync
-    from waymaker.client.delivery import Batch as Batch
-    from waymaker.client.delivery import Confirmation as Confirmation
-    from waymaker.client.delivery import Message as Message
+    from waymaker.client.consumer.delivery import Batch as Batch
+    from waymaker.client.consumer.delivery import Confirmation as Confirmation
+    from waymaker.client.consumer.delivery import Message as Message
+    from waymaker.client.consumer.subscription import Subscription as Subscription
     from waymaker.client.errors import NOT_APPLIED as NOT_APPLIED
     from waymaker.client.errors import UNKNOWN as UNKNOWN
     from waymaker.client.errors import AbortedError as AbortedError
@@ -66,11 +67,10 @@ if TYPE_CHECKING:
     from waymaker.client.errors import WrongRevisionError as WrongRevisionError
     from waymaker.client.errors import WrongTypeError as WrongTypeError
     from waymaker.client.options import Options as Options
-    from waymaker.client.results import PublishResults as PublishResults
-    from waymaker.client.subscription import Subscription as Subscription
+    from waymaker.client.producer.results import PublishResults as PublishResults
     from waymaker.client.sync import SyncClient as SyncClient
     from waymaker.client.sync import SyncSubscription as SyncSubscription
-    from waymaker.client.tls import TLS as TLS
+    from waymaker.client.tls.tls import TLS as TLS
     from waymaker.client.values import BackupSummary as BackupSummary
     from waymaker.client.values import ConsumerConfig as ConsumerConfig
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
@@ -88,12 +88,12 @@ if TYPE_CHECKING:
 _NAMES = {
     "client": ("Client",),
     "connecting": ("connect", "connect_sync"),
-    "delivery": ("Batch", "Confirmation", "Message"),
+    "consumer.delivery": ("Batch", "Confirmation", "Message"),
     "options": ("Options",),
-    "results": ("PublishResults",),
-    "subscription": ("Subscription",),
+    "producer.results": ("PublishResults",),
+    "consumer.subscription": ("Subscription",),
     "sync": ("SyncClient", "SyncSubscription"),
-    "tls": ("TLS",),
+    "tls.tls": ("TLS",),
     "values": (
         "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "Outgoing", "RestoreResult", "Retention",
         "ServerInfo", "StreamConfig", "StreamInfo", "StreamUpdate", "WatchEvent", "WatchKind",

@@ -8,9 +8,10 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from tests.fuzz.target import Target
-from waymaker.server.columns import ack_request, publish_request
-from waymaker.server.guard import parse_frame, within
-from waymaker.server.rpcs import PREVIEW_UPDATE, UNARY, Metadata, Serving
+from waymaker.server.grpc.metadata import Metadata
+from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, UNARY, Serving
+from waymaker.wire.batches import ack_request, publish_request
+from waymaker.wire.guard import parse_frame, within
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import CodeError, RefusedError

@@ -15,10 +15,10 @@ from typing import Any
 
 import grpc
 
-from waymaker.disk.store import Bodies, JobResult
+from waymaker.server.auth.tokens import Tokens
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.server import Listeners, Server
-from waymaker.server.tokens import Tokens
+from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, Unreadable

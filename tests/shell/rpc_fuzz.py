@@ -28,7 +28,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tests.kit.real_server import LAUNCH, RealServer
 from tests.kit.rpc_values import CONSUMERS, STREAMS, Values
 from tests.kit.wire_client import exposes_internals
-from waymaker.server.rpcs import LATER
+from waymaker.server.grpc.rpcs import LATER
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub

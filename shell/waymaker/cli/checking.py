@@ -56,8 +56,8 @@ def _told(finding: Finding) -> dict[str, Any]:
 
 def _verified(directory: Path) -> tuple[Report, int, int]:
     """The report, and how many streams and messages the directory holds."""
-    from waymaker.disk.lock import DirectoryLocked
-    from waymaker.disk.store import FileStore
+    from waymaker.storage.lock import DirectoryLocked
+    from waymaker.storage.store import FileStore
     from waymaker_core.model.disk_ops import DiskFailure
     from waymaker_core.model.limits import Limits
     from waymaker_core.node.startup.restoring import Restoring

@@ -19,7 +19,7 @@ from waymaker.cli.failure import CommandError
 from waymaker.cli.reading import LineTooLong
 
 if TYPE_CHECKING:
-    from waymaker.client.publishing import Many
+    from waymaker.client.producer.publishing import Many
     from waymaker.client.values import Outgoing
 
 FIELD = re.compile(r"\{([^{}]*)\}")

@@ -13,7 +13,7 @@ import click
 from waymaker.cli import standard
 
 if TYPE_CHECKING:
-    from waymaker.client.delivery import Message
+    from waymaker.client.consumer.delivery import Message
 
 
 def to_json(value: Any) -> str:

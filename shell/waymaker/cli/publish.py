@@ -209,7 +209,7 @@ async def _publish_lines(
 ) -> Report:
     from waymaker.cli.publish_report import Report
     from waymaker.client.errors import WaymakerError
-    from waymaker.client.results import PublishResults
+    from waymaker.client.producer.results import PublishResults
 
     try:
         results = await client.publish_many(stream, source, on_progress=on_messages)

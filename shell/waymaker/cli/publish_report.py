@@ -16,7 +16,7 @@ from waymaker.cli.failure import CommandError, exit_code_of
 if TYPE_CHECKING:
     from waymaker.cli.line_messages import LineMessages
     from waymaker.client.errors import WaymakerError
-    from waymaker.client.results import PublishResults
+    from waymaker.client.producer.results import PublishResults
 
 GROUPS_SHOWN = 100
 

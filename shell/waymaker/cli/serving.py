@@ -128,7 +128,7 @@ def token(name: str, as_json: bool) -> None:
     Prints the token, for its user, and the line for the server's file of tokens (`serve --tokens FILE`). The token is
     shown this once and kept nowhere.
     """
-    from waymaker.server.tokens import new_token
+    from waymaker.server.auth.tokens import new_token
 
     failure.remember({"as_json": as_json})
     try:

@@ -19,10 +19,13 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
-from waymaker.client import wire
+from waymaker.client import contract
 from waymaker.client.checked import UINT32_MAX, Moment, Seconds, Whole, flag, seconds, text, whole
-from waymaker.client.connection import Connection
-from waymaker.client.delivery import Acker, Message
+from waymaker.client.connection.connection import Connection
+from waymaker.client.connection.transport import ends_told
+from waymaker.client.connection.work import CallWork, check_result
+from waymaker.client.consumer.delivery import Acker, Message
+from waymaker.client.consumer.subscription import Subscription
 from waymaker.client.errors import (
     NOT_APPLIED,
     AlreadyExistsError,
@@ -31,13 +34,13 @@ from waymaker.client.errors import (
     UnavailableError,
     WaymakerError,
 )
-from waymaker.client.flow import Flow, cut
 from waymaker.client.options import Options
-from waymaker.client.publishing import (
+from waymaker.client.producer.flow import Flow, cut
+from waymaker.client.producer.publishing import (
     Many,
     Publisher,
 )
-from waymaker.client.results import PublishResults
+from waymaker.client.producer.results import PublishResults
 from waymaker.client.settings import (
     ConsumerSettings,
     StreamSettings,
@@ -46,8 +49,6 @@ from waymaker.client.settings import (
     stream_config,
     stream_update,
 )
-from waymaker.client.subscription import Subscription
-from waymaker.client.transport import ends_told
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
@@ -59,7 +60,6 @@ from waymaker.client.values import (
     WatchEvent,
     WatchKind,
 )
-from waymaker.client.work import CallWork, check_result
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
@@ -179,7 +179,7 @@ class Client:
         self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET
     ) -> list[Message]:
         """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
-        request = wire.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
+        request = contract.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
         response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
         if response.messages and not await self._connection.flushed():
@@ -211,7 +211,7 @@ class Client:
 
     async def get(self, stream: str, subject: str, *, timeout: Timeout = UNSET) -> Message | None:
         """The newest message at a subject; None where there is none."""
-        request = wire.request(pb.ReadLatestAtSubjectRequest, stream=stream, subject=subject)
+        request = contract.request(pb.ReadLatestAtSubjectRequest, stream=stream, subject=subject)
         response, _ = await self._call("ReadLatestAtSubject", request, pb.ReadLatestAtSubjectResponse, timeout)
         return _read(response.latest) if response.HasField("latest") else None
 
@@ -222,7 +222,7 @@ class Client:
         limit = None if limit is None else whole("limit", limit)
         while limit is None or limit > 0:
             page = SCAN_PAGE if limit is None else min(limit, SCAN_PAGE)
-            request = wire.request(
+            request = contract.request(
                 pb.ScanExactAtSubjectRequest, stream=stream, subject=subject, from_seq=from_seq, limit=page
             )
             response, _ = await self._call("ScanExactAtSubject", request, pb.ScanExactAtSubjectResponse, timeout)
@@ -237,7 +237,7 @@ class Client:
 
     async def subjects(self, stream: str, prefix: str = "", *, timeout: Timeout = UNSET) -> list[str]:
         """Subjects with live messages that start with `prefix`, sorted."""
-        request = wire.request(pb.ListSubjectsByPrefixRequest, stream=stream, prefix=prefix)
+        request = contract.request(pb.ListSubjectsByPrefixRequest, stream=stream, prefix=prefix)
         out: list[str] = []
         async for response in self._pages("ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout):
             out.extend(response.subjects)
@@ -250,18 +250,18 @@ class Client:
     ) -> None:
         """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
         made = stream_config(config, settings)
-        request = wire.request(pb.CreateStreamRequest, config=wire.stream_config_to_wire(made))
+        request = contract.request(pb.CreateStreamRequest, config=contract.stream_config_to_wire(made))
         await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
 
     async def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
         """Deletes a stream with its messages and consumers."""
-        request = wire.request(pb.DeleteStreamRequest, name=name)
+        request = contract.request(pb.DeleteStreamRequest, name=name)
         await self._call("DeleteStream", request, pb.DeleteStreamResponse, timeout, repeatable=False)
 
     async def stream_info(self, name: str, *, timeout: Timeout = UNSET) -> StreamInfo:
-        request = wire.request(pb.GetStreamInfoRequest, name=name)
+        request = contract.request(pb.GetStreamInfoRequest, name=name)
         response, _ = await self._call("GetStreamInfo", request, pb.GetStreamInfoResponse, timeout)
-        return wire.stream_info_from_wire(response)
+        return contract.stream_info_from_wire(response)
 
     async def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
         """Names of all streams, sorted."""
@@ -274,18 +274,18 @@ class Client:
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
     ) -> StreamUpdate:
         """Changes settings; None leaves one alone, 0 clears a bound. What the new bounds exclude goes within the call."""
-        request = wire.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
+        request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response, _ = await self._call("UpdateStream", request, pb.UpdateStreamResponse, timeout, repeatable=False)
-        return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
+        return StreamUpdate(contract.stream_config_from_wire(response.config), response.pruned)
 
     async def preview_update(
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
     ) -> StreamUpdate:
         """What `update_stream` would do; nothing changes."""
-        request = wire.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
+        request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response = await self._unary(ADMIN + "PreviewUpdate", request, pb.UpdateStreamResponse, timeout)
         check_result(response)
-        return StreamUpdate(wire.stream_config_from_wire(response.config), response.pruned)
+        return StreamUpdate(contract.stream_config_from_wire(response.config), response.pruned)
 
     # --------------------------------------------------------------------------------------- consumers
 
@@ -302,7 +302,9 @@ class Client:
         text("stream", stream)
         if new:
             made = replace(made, start_seq=(await self.stream_info(stream, timeout=timeout)).last_seq + 1)
-        request = wire.request(pb.CreateConsumerRequest, stream=stream, config=wire.consumer_config_to_wire(made))
+        request = contract.request(
+            pb.CreateConsumerRequest, stream=stream, config=contract.consumer_config_to_wire(made)
+        )
         try:
             await self._call(
                 "CreateConsumer",
@@ -328,27 +330,27 @@ class Client:
         return there.start_seq <= config.start_seq and same == there
 
     async def delete_consumer(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> None:
-        request = wire.request(pb.DeleteConsumerRequest, stream=stream, consumer=consumer)
+        request = contract.request(pb.DeleteConsumerRequest, stream=stream, consumer=consumer)
         await self._call("DeleteConsumer", request, pb.DeleteConsumerResponse, timeout, repeatable=False)
 
     async def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
-        request = wire.request(pb.GetConsumerInfoRequest, stream=stream, consumer=consumer)
+        request = contract.request(pb.GetConsumerInfoRequest, stream=stream, consumer=consumer)
         response, result = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
-        return wire.consumer_infos_from_wire([response.consumer], result.inactive_ms)[0]
+        return contract.consumer_infos_from_wire([response.consumer], result.inactive_ms)[0]
 
     async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         """All consumers of a stream, by name."""
         out: list[ConsumerInfo] = []
-        request = wire.request(pb.ListConsumersRequest, stream=stream)
+        request = contract.request(pb.ListConsumersRequest, stream=stream)
         async for response, result in self._answers("ListConsumers", request, pb.ListConsumersResponse, timeout):
-            out.extend(wire.consumer_infos_from_wire(response.consumers, result.inactive_ms))
+            out.extend(contract.consumer_infos_from_wire(response.consumers, result.inactive_ms))
         return out
 
     # ---------------------------------------------------------------------------------------- operators
 
     async def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
         response = await self._unary(ADMIN + "ServerInfo", admin.ServerInfoRequest(), admin.ServerInfoResponse, timeout)
-        return wire.server_info_from_wire(response)
+        return contract.server_info_from_wire(response)
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
         """Creations, deletions and updates of streams and consumers on this server, as they happen.
@@ -366,7 +368,7 @@ class Client:
             try:
                 with ends_told():
                     async for event in call:
-                        yield wire.watch_event_from_wire(event)
+                        yield contract.watch_event_from_wire(event)
                 error: WaymakerError = ConnectionLostError("the server ended the watch")
             except WaymakerError as end:
                 error = end
@@ -419,7 +421,7 @@ class Client:
         finally:
             call.cancel()
         check_result(response)
-        return wire.restore_result_from_wire(response)
+        return contract.restore_result_from_wire(response)
 
     # ------------------------------------------------------------------------------------------ within
 

@@ -9,7 +9,7 @@ from waymaker.client.checked import Seconds
 from waymaker.client.client import Client
 from waymaker.client.options import MoreOptions, Options
 from waymaker.client.settings import refuse_unknown
-from waymaker.client.tls import TLS
+from waymaker.client.tls.tls import TLS
 
 if TYPE_CHECKING:
     from waymaker.client.sync import SyncClient

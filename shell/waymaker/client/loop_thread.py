@@ -16,8 +16,8 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakSet
 
+from waymaker.client.connection.process import inherited, this_process
 from waymaker.client.errors import ClosedError, UsageError
-from waymaker.client.process import inherited, this_process
 
 T = TypeVar("T")
 LOOK_S = 5.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from waymaker.client.checked import Seconds, flag, seconds, text, whole
 from waymaker.client.errors import UsageError, WrongTypeError
-from waymaker.client.tls import TLS
+from waymaker.client.tls.tls import TLS
 
 if TYPE_CHECKING:
     import grpc
@@ -97,7 +97,7 @@ class Options:
             return None
         import grpc
 
-        from waymaker.client.certificates import read_material
+        from waymaker.client.tls.certificates import read_material
 
         return grpc.ssl_channel_credentials(*read_material(self.tls))
 

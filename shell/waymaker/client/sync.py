@@ -18,16 +18,16 @@ from typing import Any, Self, TypeVar, Unpack
 
 from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, seconds
 from waymaker.client.client import UNSET, Client, Timeout
-from waymaker.client.delivery import Message
+from waymaker.client.connection.process import inherited
+from waymaker.client.consumer.delivery import Message
+from waymaker.client.consumer.subscription import Subscription
 from waymaker.client.errors import ClosedError, WaymakerError
-from waymaker.client.flow import check_source
 from waymaker.client.loop_thread import LoopThread
 from waymaker.client.options import Options
-from waymaker.client.process import inherited
-from waymaker.client.publishing import BATCH_BYTES_TARGET, Many
-from waymaker.client.results import PublishResults
+from waymaker.client.producer.flow import check_source
+from waymaker.client.producer.publishing import BATCH_BYTES_TARGET, Many
+from waymaker.client.producer.results import PublishResults
 from waymaker.client.settings import ConsumerSettings, StreamSettings, StreamUpdateSettings
-from waymaker.client.subscription import Subscription
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,

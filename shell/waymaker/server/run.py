@@ -20,14 +20,14 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from waymaker.disk.lock import DirectoryLocked
-from waymaker.disk.store import FileStore
+from waymaker.server.auth.tokens import Tokens, TokensError
 from waymaker.server.config import Address, ServerConfig, unknown_settings
-from waymaker.server.engine import Engine
-from waymaker.server.listen import StartError
+from waymaker.server.grpc.listener import StartError
 from waymaker.server.logs import configure_logs
+from waymaker.server.node_runner import NodeRunner
 from waymaker.server.server import Listeners, Server
-from waymaker.server.tokens import Tokens, TokensError
+from waymaker.storage.lock import DirectoryLocked
+from waymaker.storage.store import FileStore
 from waymaker_core.api.effects import Halt
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp
 from waymaker_core.model.types import Now
@@ -119,7 +119,7 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | Non
             except OSError as error:  # whoever wanted to know does not read any more
                 log.warning("not_announced", problem=error.strerror)
                 _give_up_broken_outputs()
-        watching = asyncio.create_task(_watch_directory(store, server.engine))
+        watching = asyncio.create_task(_watch_directory(store, server.runner))
         try:
             return await _until_stopped(config, server, stop)
         finally:
@@ -254,21 +254,21 @@ class _Stop:
             self._loop.remove_signal_handler(number)
 
 
-async def _watch_directory(store: FileStore, engine: Engine) -> None:
+async def _watch_directory(store: FileStore, runner: NodeRunner) -> None:
     """Halt where the data directory is not the one that was opened. Each commit looks too; this is for a server at rest."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(_WATCH_S)
         if lost := await loop.run_in_executor(None, store.lost):
-            engine.fail(lost)
+            runner.fail(lost)
             return
 
 
 async def _until_stopped(config: ServerConfig, server: Server, stop: _Stop) -> int:
-    ends: list[asyncio.Future[Any]] = [stop.asked, server.engine.halted]
+    ends: list[asyncio.Future[Any]] = [stop.asked, server.runner.halted]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if server.engine.halted.done():
-        return await _failed(server, server.engine.halted.result())
+    if server.runner.halted.done():
+        return await _failed(server, server.runner.halted.result())
     log.info("draining", signal=stop.asked.result(), grace_ms=config.grace_ms)
     halt = await server.drain(config.grace_ms / 1000)
     if halt is None:

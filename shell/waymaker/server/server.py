@@ -1,4 +1,4 @@
-"""One server: listeners, services and the pump, put together around one node.
+"""One server: listeners, services and the node runner, put together around one node.
 
 The table of contents of the shell: which service is served by what, who may call without credentials (only the health
 service), and the order in which things stop. Nothing here knows files or signals.
@@ -14,21 +14,21 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from waymaker.server import admin as admin_service
-from waymaker.server.admin import Admin
-from waymaker.server.authenticator import Authenticator
-from waymaker.server.caller import Caller
-from waymaker.server.calls import Calls, Guarded, Router, not_offered
+from waymaker.server.auth.authenticator import Authenticator
+from waymaker.server.auth.tokens import Tokens
 from waymaker.server.config import Address, ServerConfig
-from waymaker.server.engine import CoreNode, Disk, Engine
-from waymaker.server.gate import Gate
-from waymaker.server.http import Condition, OperatorsListener, application
-from waymaker.server.listen import StartError, bind, new_server, why_not
-from waymaker.server.metrics import Figures, Metrics
-from waymaker.server.rpcs import LATER, SERVICE, Serving
-from waymaker.server.session import Sessions
-from waymaker.server.streaming import Streaming
-from waymaker.server.tokens import Tokens
+from waymaker.server.grpc import admin as admin_service
+from waymaker.server.grpc.admin import Admin
+from waymaker.server.grpc.caller import Caller
+from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
+from waymaker.server.grpc.gate import Gate
+from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
+from waymaker.server.grpc.rpcs import LATER, SERVICE, Serving
+from waymaker.server.grpc.session import Sessions
+from waymaker.server.grpc.streaming import Streaming
+from waymaker.server.http.listener import Condition, OperatorsListener, application
+from waymaker.server.http.metrics import Figures, Metrics
+from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
 from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
 
@@ -122,14 +122,14 @@ class Server:
         self._gate = Gate()
         self._health = _Health()
         self.metrics = Metrics(node, lambda: len(self.sessions))
-        self.engine = Engine(node, disk, self.metrics)
+        self.runner = NodeRunner(node, disk, self.metrics)
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
-            self.engine, serving, config.session_window_bytes, version, self.metrics.observe, self._gate.arrived
+            self.runner, serving, config.session_window_bytes, version, self.metrics.observe, self._gate.arrived
         )
-        calls = Calls(self.engine, serving, self.metrics.observe)
-        streaming = Streaming(self.engine, serving)
-        admin = Admin(self.engine, calls, self._facts)
+        calls = Calls(self.runner, serving, self.metrics.observe)
+        streaming = Streaming(self.runner, serving)
+        admin = Admin(self.runner, calls, self._facts)
         router = Router(self.authenticator, self._gate)
         router.add_unary(SERVICE, calls.methods())
         router.add_streams(SERVICE, streaming.methods())
@@ -165,7 +165,7 @@ class Server:
 
     async def start(self) -> None:
         """Open the doors."""
-        self.engine.start()
+        self.runner.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self.listeners.grpc.start()
@@ -179,11 +179,11 @@ class Server:
         self.listeners.condition.not_ready = "draining"
         await self._health.enter_graceful_shutdown()
         self.sessions.drain()
-        self.engine.drain()
-        await asyncio.wait([self.engine.halted], timeout=max(0.0, grace_s - min(_FLUSH_S, grace_s / 4)))
-        halt = self.engine.halted.result() if self.engine.halted.done() else None
+        self.runner.drain()
+        await asyncio.wait([self.runner.halted], timeout=max(0.0, grace_s - min(_FLUSH_S, grace_s / 4)))
+        halt = self.runner.halted.result() if self.runner.halted.done() else None
         if halt is None:
-            self.engine.close()
+            self.runner.close()
         await self.close(min(_FLUSH_S, max(0.0, deadline - loop.time())))
         return halt
 
@@ -201,7 +201,7 @@ class Server:
         await asyncio.sleep(0)
         self._gate.release()
         await stopping
-        self.engine.close()
+        self.runner.close()
         if self.listeners.operators is not None:
             await self.listeners.operators.stop()
 

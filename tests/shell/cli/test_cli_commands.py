@@ -437,7 +437,7 @@ def test_versions_and_completions(waymaker: Command) -> None:
 
 
 def test_a_token_is_made_with_the_line_that_lets_it_in(waymaker: Command, tmp_path: Path) -> None:
-    from waymaker.server.tokens import Tokens
+    from waymaker.server.auth.tokens import Tokens
 
     made = waymaker("token", "ci", "--json").json[0]
     (tmp_path / "tokens").write_text(f"{made['line']}\n")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waymaker.cli import output
-from waymaker.client.delivery import Message
+from waymaker.client.consumer.delivery import Message
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body
 

@@ -72,8 +72,9 @@ def test_a_command_imports_the_client_and_nothing_of_the_server(
     words = [stream if word == "STREAM" else word for word in arguments]
     script = (
         f"import sys; from waymaker.cli import main; code = main({[*words, '--server', server.address]!r});"
-        "parts = ('waymaker_sim', 'waymaker_core', 'waymaker.server', 'waymaker.disk', 'rich', 'structlog', 'multiprocessing',"
-        " 'waymaker.client.sync', 'waymaker.client.archive', 'waymaker.client.diagnosis', 'waymaker.client.certificates');"
+        "parts = ('waymaker_sim', 'waymaker_core', 'waymaker.server', 'waymaker.storage', 'rich', 'structlog',"
+        " 'multiprocessing', 'waymaker.client.sync', 'waymaker.client.archive', 'waymaker.client.connection.diagnosis',"
+        " 'waymaker.client.tls.certificates');"
         "found = [each for each in sys.modules if each in parts or each.startswith(tuple(part + '.' for part in parts))];"
         "print(code, *sorted(found), file=sys.stderr)"
     )

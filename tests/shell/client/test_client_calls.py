@@ -10,7 +10,7 @@ import pytest
 import waymaker
 from tests.kit.client_fake_server import FakeServer, FakeStream, Session, until
 from waymaker.client import errors
-from waymaker.client.work import CallWork
+from waymaker.client.connection.work import CallWork
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 

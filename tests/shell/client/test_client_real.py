@@ -355,7 +355,7 @@ async def test_a_draining_server_ends_nothing_for_good(server: RealServer) -> No
 
 
 async def test_tokens_and_their_absence(tmp_path: Path) -> None:
-    from waymaker.server.tokens import new_token
+    from waymaker.server.auth.tokens import new_token
 
     token, line = new_token("tester")
     (tmp_path / "tokens").write_text(line + "\n")

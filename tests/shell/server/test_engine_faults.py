@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.shell.server.test_server_engine import BrokenLogger
-from waymaker.disk.store import Bodies, JobResult
-from waymaker.server import engine as engine_module
 from waymaker.server import incidents
-from waymaker.server.engine import Engine
+from waymaker.server import node_runner as runner_module
+from waymaker.server.node_runner import NodeRunner
+from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import End, Event, Halt, Job
 from waymaker_core.api.requests import Messages
@@ -185,8 +185,8 @@ class Listening:
 class Callers:
     """Calls of one engine and what became of each."""
 
-    def __init__(self, engine: Engine, faults: Faults) -> None:
-        self.engine = engine
+    def __init__(self, runner: NodeRunner, faults: Faults) -> None:
+        self.runner = runner
         self.faults = faults
         self.answers: Counter[int] = Counter()
         self.asked = 0
@@ -207,7 +207,7 @@ class Callers:
                 self.not_applied.add(payload)
             self.faults.effect("callback")
 
-        self.engine.call(ANYONE, request, answered)
+        self.runner.call(ANYONE, request, answered)
 
     def publish(self, number: int) -> None:
         payload = b"%d" % number
@@ -217,8 +217,8 @@ class Callers:
     def subscribe(self) -> None:
         channel = Listening(self.faults)
         self.channels.append(channel)
-        token = self.engine.open(ANYONE, rq.Subscribe("s", "c"), channel)
-        self.engine.credit(token, 1_000, 1 << 20)
+        token = self.runner.open(ANYONE, rq.Subscribe("s", "c"), channel)
+        self.runner.credit(token, 1_000, 1 << 20)
 
 
 def opened(disk: FaultyDisk) -> Node:
@@ -229,16 +229,16 @@ def opened(disk: FaultyDisk) -> Node:
 async def live(faults: Faults, simulated: SimDisk) -> tuple[Callers, Halt]:
     """One life: work under faults, then a drain."""
     disk = FaultyDisk(simulated, faults)
-    engine = Engine(opened(disk), disk, Observing(faults))
-    engine.start()
-    callers = Callers(engine, faults)
+    runner = NodeRunner(opened(disk), disk, Observing(faults))
+    runner.start()
+    callers = Callers(runner, faults)
     faults.off = True  # what follows needs a stream
     made: list[rq.Request] = [
         rq.CreateStream(StreamConfig("s", block_size=10)),
         rq.CreateConsumer("s", ConsumerConfig("c")),
     ]
     for request in made:
-        await asyncio.wait_for(engine.ask(ANYONE, request), 5)
+        await asyncio.wait_for(runner.ask(ANYONE, request), 5)
     faults.off = False
     for number in range(60):
         kind = faults.lots.randrange(10)
@@ -252,27 +252,27 @@ async def live(faults: Faults, simulated: SimDisk) -> tuple[Callers, Halt]:
             callers.subscribe()
         if faults.lots.randrange(3) == 0:
             await asyncio.sleep(0.001)
-    if not engine.halted.done() and faults.lots.randrange(2):
+    if not runner.halted.done() and faults.lots.randrange(2):
         await asyncio.sleep(0.02)
-    engine.drain()
-    halt = await asyncio.wait_for(engine.halted, 10)
+    runner.drain()
+    halt = await asyncio.wait_for(runner.halted, 10)
     await asyncio.sleep(0.03)  # what comes late comes to nobody
-    engine.close()
+    runner.close()
     return callers, halt
 
 
 async def stored(simulated: SimDisk) -> set[bytes]:
     """What a start finds."""
     disk = FaultyDisk(simulated, Faults(0, set()))
-    engine = Engine(opened(disk), disk)
+    runner = NodeRunner(opened(disk), disk)
     found: set[bytes] = set()
     next_seq = 0
     while True:
-        answer, bodies = await asyncio.wait_for(engine.ask(ANYONE, rq.ScanSubject("s", "a", next_seq, 1_000)), 5)
+        answer, bodies = await asyncio.wait_for(runner.ask(ANYONE, rq.ScanSubject("s", "a", next_seq, 1_000)), 5)
         assert isinstance(answer, Answer), answer
         assert isinstance(answer.value, Messages)
         if not answer.value.runs:
-            engine.close()
+            runner.close()
             return found
         for run, data in zip(answer.value.runs, bodies or [], strict=True):
             at = 0
@@ -299,7 +299,7 @@ def test_every_call_has_one_answer_and_what_is_confirmed_is_durable_whatever_rai
         with pytest.MonkeyPatch.context() as patch, capture_logs():
             if "log" in kinds:
                 broken: Any = BrokenLogger()
-                patch.setattr(engine_module, "log", broken)
+                patch.setattr(runner_module, "log", broken)
                 patch.setattr(incidents, "log", broken)
             callers, halt = await live(faults, simulated)
         assert halt.reason

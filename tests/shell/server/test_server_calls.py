@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import until
-from waymaker.server.rpcs import LATER, STREAMING, UNARY
-from waymaker.server.tokens import Tokens, new_token
+from waymaker.server.auth.tokens import Tokens, new_token
+from waymaker.server.grpc.rpcs import LATER, STREAMING, UNARY
 from waymaker_core.api import requests as rq
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.model.result_codes import (
@@ -180,13 +180,13 @@ async def test_a_good_call_carries_its_value_and_every_other_code_its_text(metho
 
 
 def no_paging() -> Any:
-    from waymaker.server.rpcs import Metadata
+    from waymaker.server.grpc.metadata import Metadata
 
     return Metadata()
 
 
 def serving_facts() -> Any:
-    from waymaker.server.rpcs import Serving
+    from waymaker.server.grpc.rpcs import Serving
     from waymaker_core.model.limits import Limits
 
     return Serving(Limits(), 1)
@@ -358,7 +358,7 @@ async def test_a_bug_is_an_incident_number_and_never_an_exception_s_text(capsys:
 
 
 async def test_a_code_found_before_the_core_is_a_response_too() -> None:
-    from waymaker.server.rpcs import judged
+    from waymaker.server.grpc.rpcs import judged
 
     response = pb.CreateConsumerResponse.FromString(judged(CodeError("invalid_config", "no")))
     assert (response.success, response.result_code, response.message) == (False, "invalid_config", "no")

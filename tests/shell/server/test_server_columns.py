@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.server import columns
-from waymaker.server.guard import parse_frame
+from waymaker.wire import batches as columns
+from waymaker.wire.guard import parse_frame
 from waymaker_core.api.requests import Ack, AckKind, Publish
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body

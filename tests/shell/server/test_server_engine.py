@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.kit.server_fakes import FakeDisk, FakeNode
-from waymaker.disk.store import Bodies, JobResult
-from waymaker.server.engine import Engine
 from waymaker.server.logs import lost
+from waymaker.server.node_runner import NodeRunner
+from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
 from waymaker_core.api.requests import CreateStream, Fetch, GetStreamInfo, ListStreams, Messages, Publish, Subscribe
@@ -45,36 +45,36 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def filled() -> tuple[FakeNode, FakeDisk, Engine]:
+def filled() -> tuple[FakeNode, FakeDisk, NodeRunner]:
     disk = FakeDisk()
     node = FakeNode(disk)
     node.streams["s"] = [b"one", b"two", b"three", b"four"]
     node.consumers["s", "c"] = 0
-    return node, disk, Engine(node, disk)
+    return node, disk, NodeRunner(node, disk)
 
 
 async def test_calls_of_one_loop_turn_enter_one_step() -> None:
-    node, _, engine = filled()
-    answers = await asyncio.gather(*[engine.ask(ANYONE, ListStreams()) for _ in range(50)])
+    node, _, runner = filled()
+    answers = await asyncio.gather(*[runner.ask(ANYONE, ListStreams()) for _ in range(50)])
     assert len(answers) == 50
     assert node.steps == 1
     assert len({call.token for call in node.calls}) == 50
-    assert engine.open_calls == 0
+    assert runner.open_calls == 0
 
 
 async def test_an_answer_with_messages_brings_their_bodies_from_memory_or_from_a_thread() -> None:
-    node, disk, engine = filled()
-    _, warm = await engine.ask(ANYONE, Fetch("s", "c", 2))
+    node, disk, runner = filled()
+    _, warm = await runner.ask(ANYONE, Fetch("s", "c", 2))
     disk.cold = True
-    _, cold = await engine.ask(ANYONE, Fetch("s", "c", 2))
+    _, cold = await runner.ask(ANYONE, Fetch("s", "c", 2))
     assert warm == cold == [b"onetwo"]
     assert not node.unreadable
 
 
 async def test_messages_that_cannot_be_read_go_back_to_the_core_and_its_second_answer_counts() -> None:
-    node, disk, engine = filled()
+    node, disk, runner = filled()
     disk.cold, disk.broken = True, DAMAGE
-    answer, bodies = await engine.ask(ANYONE, Fetch("s", "c", 2))
+    answer, bodies = await runner.ask(ANYONE, Fetch("s", "c", 2))
     assert isinstance(answer, Refusal)
     assert (answer.status, bodies) == (Status.DATA_LOSS, None)
     assert node.unreadable[0].failure is DAMAGE
@@ -82,27 +82,27 @@ async def test_messages_that_cannot_be_read_go_back_to_the_core_and_its_second_a
 
 
 async def test_a_cancelled_call_is_told_to_the_core_and_its_late_answer_is_dropped() -> None:
-    node, _, engine = filled()
+    node, _, runner = filled()
     node.mute = True
-    task = asyncio.create_task(engine.ask(ANYONE, ListStreams()))
+    task = asyncio.create_task(runner.ask(ANYONE, ListStreams()))
     await turns()
     task.cancel()
     await turns()
     assert node.cancelled == [node.calls[0].token]
-    assert engine.open_calls == 0
+    assert runner.open_calls == 0
     node.release()
-    await engine.ask(ANYONE, ListStreams())
+    await runner.ask(ANYONE, ListStreams())
 
 
 async def test_deliveries_keep_their_order_behind_a_slow_read() -> None:
-    _node, disk, engine = filled()
+    _node, disk, runner = filled()
     disk.cold, disk.held = True, []
     channel = Recorder()
-    token = engine.open(ANYONE, Subscribe("s", "c", stop_when_empty=True), channel)
-    engine.credit(token, 2, 100)
+    token = runner.open(ANYONE, Subscribe("s", "c", stop_when_empty=True), channel)
+    runner.credit(token, 2, 100)
     await turns()
     disk.cold = False
-    engine.credit(token, 2, 100)
+    runner.credit(token, 2, 100)
     await turns()
     assert channel.heard == []
     assert disk.kept, "the node may delete these files at once"
@@ -111,35 +111,35 @@ async def test_deliveries_keep_their_order_behind_a_slow_read() -> None:
     await turns()
     assert channel.heard == ["1+2", "3+2", "empty"]
     assert not disk.kept
-    assert engine.open_channels == 0
+    assert runner.open_channels == 0
 
 
 async def test_after_an_unreadable_delivery_nothing_overtakes_the_core_s_word_on_it() -> None:
-    node, disk, engine = filled()
+    node, disk, runner = filled()
     disk.cold, disk.held = True, []
     channel = Recorder()
-    token = engine.open(ANYONE, Subscribe("s", "c"), channel)
-    engine.credit(token, 2, 100)
+    token = runner.open(ANYONE, Subscribe("s", "c"), channel)
+    runner.credit(token, 2, 100)
     await turns()
-    engine.credit(token, 2, 100)
+    runner.credit(token, 2, 100)
     await turns()
     disk.broken = DAMAGE
     disk.held.pop(0)()
     await turns()
     assert channel.heard == ["DATA_LOSS"]
     assert [messages.count for messages in node.unreadable[0].unsent] == [2, 2]
-    assert engine.open_channels == 0
+    assert runner.open_channels == 0
     assert not disk.kept
 
 
 async def test_a_subscription_that_ends_lets_go_of_the_files_of_what_waits() -> None:
-    _node, disk, engine = filled()
+    _node, disk, runner = filled()
     disk.cold, disk.held = True, []
-    for end in (engine.cancel, lambda token: engine.fail("gone")):
-        token = engine.open(ANYONE, Subscribe("s", "c"), Recorder())
-        engine.credit(token, 2, 100)
+    for end in (runner.cancel, lambda token: runner.fail("gone")):
+        token = runner.open(ANYONE, Subscribe("s", "c"), Recorder())
+        runner.credit(token, 2, 100)
         await turns()
-        engine.credit(token, 2, 100)
+        runner.credit(token, 2, 100)
         await turns()
         assert disk.kept
         end(token)
@@ -148,27 +148,27 @@ async def test_a_subscription_that_ends_lets_go_of_the_files_of_what_waits() -> 
 
 
 async def test_a_cancelled_subscription_hears_nothing_more() -> None:
-    node, _, engine = filled()
+    node, _, runner = filled()
     channel = Recorder()
-    token = engine.open(ANYONE, Subscribe("s", "c"), channel)
-    engine.cancel(token)
-    engine.credit(token, 10, 1000)
+    token = runner.open(ANYONE, Subscribe("s", "c"), channel)
+    runner.cancel(token)
+    runner.credit(token, 10, 1000)
     await turns()
     assert channel.heard == []
     assert node.cancelled == [token]
 
 
 async def test_a_step_that_raises_ends_the_node_and_everybody_is_told_that_it_may_have_happened() -> None:
-    node, _, engine = filled()
+    node, _, runner = filled()
     channel = Recorder()
     node.mute = True
-    waiting = asyncio.create_task(engine.ask(ANYONE, Publish("s", ["a"], [1], [1], b"x")))
-    engine.open(ANYONE, Subscribe("s", "c"), channel)
+    waiting = asyncio.create_task(runner.ask(ANYONE, Publish("s", ["a"], [1], [1], b"x")))
+    runner.open(ANYONE, Subscribe("s", "c"), channel)
     await turns()
     node.fail = RuntimeError("secret")
-    engine.push(Call(Token(99), ANYONE, ListStreams()))
+    runner.push(Call(Token(99), ANYONE, ListStreams()))
     answer, _ = await waiting
-    halt = await engine.halted
+    halt = await runner.halted
     assert isinstance(answer, Refusal)
     assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, None)
     assert "secret" not in answer.message + halt.reason
@@ -177,14 +177,14 @@ async def test_a_step_that_raises_ends_the_node_and_everybody_is_told_that_it_ma
 
 
 async def test_after_the_end_new_calls_are_refused_as_not_applied() -> None:
-    _node, _, engine = filled()
-    engine.drain()
-    assert (await engine.halted).clean
-    answer, _ = await engine.ask(ANYONE, ListStreams())
+    _node, _, runner = filled()
+    runner.drain()
+    assert (await runner.halted).clean
+    answer, _ = await runner.ask(ANYONE, ListStreams())
     assert isinstance(answer, Refusal)
     assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, Outcome.NOT_APPLIED)
     channel = Recorder()
-    engine.open(ANYONE, Subscribe("s", "c"), channel)
+    runner.open(ANYONE, Subscribe("s", "c"), channel)
     await turns()
     assert channel.heard == ["UNAVAILABLE"]
 
@@ -248,13 +248,13 @@ class SlowDisk(FakeDisk):
 
 async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_thread() -> None:
     node, disk = Durable(), SlowDisk()
-    engine = Engine(node, disk)
-    await engine.ask(ANYONE, GetStreamInfo("s"))
+    runner = NodeRunner(node, disk)
+    await runner.ask(ANYONE, GetStreamInfo("s"))
     await turns()
     assert (disk.inline, node.ticks) == (1, 0), "no step for nothing"
-    first = [asyncio.create_task(engine.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
+    first = [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
     await turns()
-    second = [asyncio.create_task(engine.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
+    second = [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
     await turns()
     assert len(disk.pending) == 1, "one sync runs; the next calls gather"
     disk.finish()
@@ -268,23 +268,23 @@ async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_threa
 async def test_a_failed_job_reaches_the_node_and_its_halt_reaches_everybody() -> None:
     node, disk = Durable(), SlowDisk()
     disk.result = DiskFailure(FailureKind.IO, "journal/1.seg", 0, "no")
-    engine = Engine(node, disk)
-    answer, _ = await engine.ask(ANYONE, GetStreamInfo("s"))
+    runner = NodeRunner(node, disk)
+    answer, _ = await runner.ask(ANYONE, GetStreamInfo("s"))
     assert isinstance(answer, Refusal)
     assert answer.outcome is None
-    assert (await engine.halted).reason == "the sync failed"
+    assert (await runner.halted).reason == "the sync failed"
     assert len(node.failures) == 1
 
 
 async def test_the_timer_follows_the_next_deadline_and_a_past_one_is_due_at_once() -> None:
     node = Durable()
     node.deadline = 0
-    engine = Engine(node, FakeDisk())
-    engine.start()
+    runner = NodeRunner(node, FakeDisk())
+    runner.start()
     await asyncio.sleep(0.01)
     assert node.ticks == 1
     node.deadline = None
-    engine.close()
+    runner.close()
 
 
 async def test_the_lag_of_the_loop_is_measured() -> None:
@@ -299,17 +299,17 @@ async def test_the_lag_of_the_loop_is_measured() -> None:
             lags.append(seconds)
 
     disk = FakeDisk()
-    engine = Engine(FakeNode(disk), disk, Watching())
-    engine.start()
+    runner = NodeRunner(FakeNode(disk), disk, Watching())
+    runner.start()
     await asyncio.sleep(0.3)
-    engine.close()
+    runner.close()
     assert len(lags) == 2
     assert all(0 <= lag < 0.2 for lag in lags)
 
 
 async def test_a_stream_made_is_a_plain_answer() -> None:
-    _node, _, engine = filled()
-    answer, bodies = await engine.ask(ANYONE, CreateStream(StreamConfig("t")))
+    _node, _, runner = filled()
+    answer, bodies = await runner.ask(ANYONE, CreateStream(StreamConfig("t")))
     assert isinstance(answer, Answer)
     assert (answer.code, bodies) == (OK, None)
 
@@ -359,33 +359,33 @@ class BrokenLogger:
 
 
 async def test_a_log_line_that_raises_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waymaker.server.engine.log", BrokenLogger())
+    monkeypatch.setattr("waymaker.server.node_runner.log", BrokenLogger())
     monkeypatch.setattr("waymaker.server.incidents.log", BrokenLogger())
     node = Scripted([Log("error", "disk_full", {}), Reply(Token(1), Answer(OK)), Log("info", "again", {})])
     before = lost.lines
-    engine = Engine(node, FakeDisk())
-    answer, _ = await asyncio.wait_for(engine.ask(ANYONE, ListStreams()), 1)
+    runner = NodeRunner(node, FakeDisk())
+    answer, _ = await asyncio.wait_for(runner.ask(ANYONE, ListStreams()), 1)
     assert isinstance(answer, Answer)
     assert lost.lines == before + 2
     assert node.deadlines == 1
-    assert not engine.halted.done()
+    assert not runner.halted.done()
 
 
 async def test_a_callback_that_raises_fails_its_own_answer_only() -> None:
     observer, heard = Watching(), list[str]()
     node = Scripted([Reply(Token(1), Answer(OK)), Reply(Token(2), Answer(OK))])
-    engine = Engine(node, FakeDisk(), observer)
+    runner = NodeRunner(node, FakeDisk(), observer)
 
     def bad(answer: Answer | Refusal, bodies: Bodies | None) -> None:
         heard.append("bad")
         raise RuntimeError("secret")
 
-    engine.call(ANYONE, ListStreams(), bad)
-    engine.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("good"))
+    runner.call(ANYONE, ListStreams(), bad)
+    runner.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("good"))
     await turns()
     assert heard == ["bad", "good"]
     assert observer.failures == 1
-    assert engine.open_calls == 0
+    assert runner.open_calls == 0
     assert node.deadlines == 1
 
 
@@ -397,11 +397,11 @@ async def test_a_channel_that_raises_ends_and_its_neighbours_go_on() -> None:
     node, _, _ = filled()
     node.consumers["s", "d"] = 0
     observer = Watching()
-    engine = Engine(node, node.disk, observer)
+    runner = NodeRunner(node, node.disk, observer)
     bad, good = Raising(), Recorder()
-    tokens = [engine.open(ANYONE, Subscribe("s", name), channel) for name, channel in (("c", bad), ("d", good))]
+    tokens = [runner.open(ANYONE, Subscribe("s", name), channel) for name, channel in (("c", bad), ("d", good))]
     for token in tokens:
-        engine.credit(token, 4, 1000)
+        runner.credit(token, 4, 1000)
     await turns()
     assert bad.heard == ["RESOURCE_EXHAUSTED"]
     assert good.heard == ["1+4"]
@@ -420,13 +420,13 @@ async def test_bodies_that_raise_are_unreadable_and_a_job_that_raises_has_failed
     disk = Raising()
     node = FakeNode(disk)
     node.streams["s"], node.consumers["s", "c"] = [b"one"], 0
-    answer, _ = await asyncio.wait_for(Engine(node, disk).ask(ANYONE, Fetch("s", "c", 2)), 1)
+    answer, _ = await asyncio.wait_for(NodeRunner(node, disk).ask(ANYONE, Fetch("s", "c", 2)), 1)
     assert isinstance(answer, Refusal)
     assert len(node.unreadable) == 1
 
     scripted = Scripted([Job(JobId(7), Lane.BACKGROUND, []), Reply(Token(1), Answer(OK))])
-    engine = Engine(scripted, disk)
-    await asyncio.wait_for(engine.ask(ANYONE, ListStreams()), 1)
+    runner = NodeRunner(scripted, disk)
+    await asyncio.wait_for(runner.ask(ANYONE, ListStreams()), 1)
     await turns()
     failed = [item for item in scripted.inputs if isinstance(item, JobFailed)]
     assert [item.id for item in failed] == [7]
@@ -438,22 +438,22 @@ async def test_everybody_hears_of_a_halt_whatever_the_first_of_them_raises() -> 
         def ended(self, end: End) -> None:
             raise RuntimeError
 
-    node, _, engine = filled()
+    node, _, runner = filled()
     node.mute = True
     channel, heard = Recorder(), list[str]()
 
     def bad(answer: Answer | Refusal, bodies: Bodies | None) -> None:
         raise RuntimeError
 
-    engine.call(ANYONE, ListStreams(), bad)
-    engine.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("told"))
-    engine.open(ANYONE, Subscribe("s", "c"), Raising())
-    engine.open(ANYONE, Subscribe("s", "c"), channel)
+    runner.call(ANYONE, ListStreams(), bad)
+    runner.call(ANYONE, ListStreams(), lambda answer, bodies: heard.append("told"))
+    runner.open(ANYONE, Subscribe("s", "c"), Raising())
+    runner.open(ANYONE, Subscribe("s", "c"), channel)
     await turns()
-    engine.fail("the data directory is gone")
+    runner.fail("the data directory is gone")
     assert heard == ["told"]
     assert channel.heard == ["UNAVAILABLE"]
-    assert (await engine.halted).reason == "the data directory is gone"
+    assert (await runner.halted).reason == "the data directory is gone"
 
 
 async def test_the_end_of_a_disk_s_thread_halts_the_node() -> None:
@@ -466,12 +466,12 @@ async def test_the_end_of_a_disk_s_thread_halts_the_node() -> None:
     disk = Dying()
     node = FakeNode(disk)
     node.mute = True
-    engine = Engine(node, disk)
-    engine.start()
-    waiting = asyncio.create_task(engine.ask(ANYONE, ListStreams()))
+    runner = NodeRunner(node, disk)
+    runner.start()
+    waiting = asyncio.create_task(runner.ask(ANYONE, ListStreams()))
     await turns()
     disk.why = "a thread that serves the disk has ended"
     answer, _ = await asyncio.wait_for(waiting, 2)
     assert isinstance(answer, Refusal)
     assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, None)
-    assert (await engine.halted).reason == disk.why
+    assert (await runner.halted).reason == disk.why

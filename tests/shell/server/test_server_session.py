@@ -10,8 +10,8 @@ import pytest
 
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import body, until
-from waymaker.server import session as session_module
-from waymaker.server import session_wire
+from waymaker.server.grpc import session as session_module
+from waymaker.wire import frames
 from waymaker_core.api import requests as rq
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status
 from waymaker_proto import pipeline_pb2 as pipe
@@ -155,7 +155,7 @@ async def test_an_id_still_in_use_ends_the_session() -> None:
         await client.send(publishes=[batch(1, [b"x"])])
         await client.send(acks=[pipe.AckBatch(id=1, kind=pipe.ACK, seqs=[1])])
         assert (await client.refusal()).code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert s.server.engine.open_calls == 0
+        assert s.server.runner.open_calls == 0
 
 
 async def test_bytes_that_are_no_frame_end_the_session_and_no_other() -> None:
@@ -174,9 +174,9 @@ async def test_bytes_that_are_no_frame_end_the_session_and_no_other() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pipe.Frame(calls=[pipe.Call(id=n) for n in range(session_wire.FRAME_ITEMS_MAX + 1)]),
+        pipe.Frame(calls=[pipe.Call(id=n) for n in range(frames.FRAME_ITEMS_MAX + 1)]),
         pipe.Frame(publishes=[batch(1, [b""] * 40_000), batch(2, [b""] * 40_000)]),
-        pipe.Frame(credits=[pipe.Credit()] * (session_wire.FRAME_ITEMS_MAX + 1)),
+        pipe.Frame(credits=[pipe.Credit()] * (frames.FRAME_ITEMS_MAX + 1)),
     ],
 )
 async def test_a_frame_of_too_many_things_ends_the_session(frame: pipe.Frame) -> None:
@@ -200,7 +200,7 @@ async def test_half_closing_answers_everything_and_ends_well() -> None:
         assert sorted(p.id for p in got.published) == list(range(500))
         assert await client.call.read() is grpc.aio.EOF
         assert await client.call.code() is grpc.StatusCode.OK
-        assert s.server.engine.open_channels == 0
+        assert s.server.runner.open_channels == 0
         assert len(s.server.sessions) == 0
 
 
@@ -213,10 +213,10 @@ async def test_a_client_that_vanishes_leaves_nothing_behind() -> None:
         await client.send(
             publishes=[batch(1, [b"x"])], subscribes=[pipe.Subscribe(id=1, stream="s", consumer="c")]
         )  # fmt: skip
-        await until(lambda: s.server.engine.open_calls and s.server.engine.open_channels)
+        await until(lambda: s.server.runner.open_calls and s.server.runner.open_channels)
         client.call.cancel()
         await until(lambda: not len(s.server.sessions))
-        assert s.server.engine.open_calls == s.server.engine.open_channels == 0
+        assert s.server.runner.open_calls == s.server.runner.open_channels == 0
         await until(lambda: len(s.node.cancelled) == 2)
 
 
@@ -242,7 +242,7 @@ async def test_a_flood_is_not_read_beyond_the_window() -> None:
         assert 10 <= len(s.node.calls) <= 12, "a window of 1 MiB holds ten frames of 100 kB and the one that filled it"
         assert sent < 200, "the transport pushes back"
         held = s.node.release()
-        s.server.engine._perform(held)
+        s.server.runner._perform(held)
         got = await client.until(published=300)
         await flooding
         assert sorted(p.id for p in got.published) == list(range(300))
@@ -338,7 +338,7 @@ async def test_large_answers_are_asked_for_a_few_at_a_time() -> None:
         await until(lambda: s.node.calls)
         await asyncio.sleep(0.05)
         assert len(s.node.calls) == session_module.LARGE_RESPONSES_OPEN_MAX
-        s.server.engine._perform(s.node.release())
+        s.server.runner._perform(s.node.release())
         got = await client.until(results=50)
         assert sorted(r.id for r in got.results) == list(range(50))
 
@@ -413,12 +413,12 @@ async def test_a_drain_says_that_it_is_closing_ends_subscriptions_and_answers_wh
         await until(lambda: s.node.subscriptions)
         s.node.mute = True
         await client.send(publishes=[batch(1, [b"x"])])
-        await until(lambda: s.server.engine.open_calls)
+        await until(lambda: s.server.runner.open_calls)
         draining = asyncio.create_task(s.server.drain(5))
         await asyncio.sleep(0.05)
         s.node.drain_at_once = True
-        s.server.engine._perform(s.node.release())
-        s.server.engine.drain()
+        s.server.runner._perform(s.node.release())
+        s.server.runner.drain()
         got = await client.until(published=1, ended=1)
         assert got.closing.reason == "server_shutdown"
         assert got.ended[0].reason == "server_shutdown"
@@ -438,7 +438,7 @@ async def test_a_drain_that_takes_too_long_is_cut_and_says_that_it_may_have_happ
         client = Client(s)
         await client.hello()
         await client.send(publishes=[batch(1, [b"x"])])
-        await until(lambda: s.server.engine.open_calls)
+        await until(lambda: s.server.runner.open_calls)
         assert await s.server.drain(0.7) is None
         got = await client.until(published=1)
         assert (got.published[0].refused.status, got.published[0].refused.outcome) == (14, "")

@@ -7,7 +7,7 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.server import session_wire as wire
+from waymaker.wire import frames as wire
 from waymaker_core.api.requests import Messages, Published, Run
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits

@@ -87,7 +87,7 @@ async def test_a_client_that_goes_away_is_cancelled_in_the_core() -> None:
         call.cancel()
         await until(lambda: not s.node.subscriptions)
         assert len(s.node.cancelled) == 1
-        assert s.server.engine.open_channels == 0
+        assert s.server.runner.open_channels == 0
 
 
 async def test_a_failure_after_messages_is_a_status_after_messages() -> None:
@@ -96,8 +96,8 @@ async def test_a_failure_after_messages_is_a_status_after_messages() -> None:
         call = subscribe(s)
         assert (await call.read()).message.seq == 1
         (token,) = s.node.subscriptions
-        line = s.server.engine._lines[token]
-        del s.server.engine._lines[token]
+        line = s.server.runner._lines[token]
+        del s.server.runner._lines[token]
         line.channel.ended(End(token, "", Refusal(Status.DATA_LOSS, "blocks/1-1.blk at 64", None)))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
@@ -122,7 +122,7 @@ async def test_a_watch_tells_of_streams_and_of_consumers_and_of_what_it_missed()
         assert (event.type, event.stream.name, event.node_id) == (pb.WATCH_STREAM_CREATED, "s", 9)
         assert event.ts_ms > 1_700_000_000_000
         (token,) = s.node.watchers
-        s.server.engine._forward(Event(token, EventKind.CONSUMER_DELETED, "s", "c", 5, 77))
+        s.server.runner._forward(Event(token, EventKind.CONSUMER_DELETED, "s", "c", 5, 77))
         event = await call.read()
         assert (event.type, event.consumer.stream, event.consumer.consumer) == (pb.WATCH_CONSUMER_DELETED, "s", "c")
         assert event.lagged_count == 77

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from waymaker.server.tokens import Tokens, TokensError, new_token
+from waymaker.server.auth.tokens import Tokens, TokensError, new_token
 
 
 def tokens(tmp_path: Path, text: str) -> Tokens:

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.disk.cache import ChunkCache
-from waymaker.disk.files import Files
-from waymaker.disk.lock import DirectoryLock, DirectoryLocked
-from waymaker.disk.render import wire_messages
-from waymaker.disk.store import Bodies, FileStore, JobResult
+from waymaker.storage.cache import ChunkCache
+from waymaker.storage.files import Files
+from waymaker.storage.lock import DirectoryLock, DirectoryLocked
+from waymaker.storage.store import Bodies, FileStore, JobResult
+from waymaker.wire.messages import wire_messages
 from waymaker_core.api.effects import Job, Lane
 from waymaker_core.api.requests import Messages, Run
 from waymaker_core.model.disk_ops import (

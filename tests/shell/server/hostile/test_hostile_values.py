@@ -12,7 +12,7 @@ from tests.kit.hostile_server import MIB, channel_to, field, refused, resident_m
 from tests.kit.real_server import RealServer
 from tests.kit.wire_client import exposes_internals
 from tests.shell.server.process.test_server_process import ADMIN, STREAMS, ask, create, publish, running
-from waymaker.server.admin import RESTORES_MAX
+from waymaker.server.grpc.admin import RESTORES_MAX
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.storage.archive import ArchiveWriter, Batch, Head
 from waymaker_proto import admin_pb2

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tests.kit.rpc_values import Values
 from tests.shell import rpc_fuzz
-from waymaker.server.rpcs import LATER, STREAMING, UNARY
+from waymaker.server.grpc.rpcs import LATER, STREAMING, UNARY
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 

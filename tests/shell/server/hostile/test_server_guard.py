@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.server.guard import (
+from waymaker.wire.guard import (
     FIELDS_A_MESSAGE_MAX,
     FIELDS_MAX,
     PACKED_BYTES_A_MESSAGE_MAX,

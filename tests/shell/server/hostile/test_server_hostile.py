@@ -15,7 +15,7 @@ import pytest
 from tests.kit.hostile_server import channel_to, refused, resident_mib, unharmed_within
 from tests.kit.real_server import RealServer
 from tests.shell.server.process.test_server_process import STREAMS, ask, create, publish, running
-from waymaker.server.rpcs import UNARY
+from waymaker.server.grpc.rpcs import UNARY
 from waymaker_core.model.message_codec import varint
 from waymaker_proto import waymaker_streams_pb2 as pb
 

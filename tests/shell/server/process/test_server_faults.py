@@ -22,10 +22,10 @@ from structlog.testing import capture_logs
 
 from tests.kit.real_server import RealServer, free_port
 from tests.shell.server.process.test_server_process import ADMIN, ask, create, publish, running, scan
-from waymaker.disk.files import Files
-from waymaker.disk.store import FileStore
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.server import Listeners, Server
+from waymaker.storage.files import Files
+from waymaker.storage.store import FileStore
 from waymaker_core.model.disk_ops import CreateFile, DiskFailure, DiskOp, FailureKind, Write
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.types import Now

@@ -13,11 +13,11 @@ import pytest
 import structlog
 
 from tests.kit.server_fakes import Fixture, serving
-from waymaker.server import tokens
+from waymaker.server.auth import tokens
 from waymaker.server.config import Address, ServerConfig
-from waymaker.server.listen import StartError
+from waymaker.server.grpc.listener import StartError
+from waymaker.server.http.metrics import CONSUMER_METRICS, NODE_METRICS, SHELL_METRICS, STREAM_METRICS, reference
 from waymaker.server.logs import configure_logs
-from waymaker.server.metrics import CONSUMER_METRICS, NODE_METRICS, SHELL_METRICS, STREAM_METRICS, reference
 from waymaker.server.server import Listeners
 from waymaker_core.api.requests import ConsumerInfo
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
@@ -106,7 +106,7 @@ async def test_calls_of_sessions_are_counted_like_others() -> None:
 
 
 async def test_a_scrape_leaves_out_what_is_too_much_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waymaker.server.metrics.SERIES_MAX", 2)
+    monkeypatch.setattr("waymaker.server.http.metrics.SERIES_MAX", 2)
     async with serving(metrics_listen=ANYWHERE) as s:
         s.node.streams.update({name: [] for name in "abcde"})
         s.node.stats.streams = 5

@@ -21,7 +21,7 @@ import pytest
 
 from tests.kit.real_server import RealServer, free_port
 from tests.kit.waiting import wait_for
-from waymaker.server.tokens import new_token
+from waymaker.server.auth.tokens import new_token
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -505,6 +505,6 @@ def test_a_directory_that_is_not_ours_or_a_file_is_refused(tmp_path: Path) -> No
 
 def test_the_module_that_makes_tokens_runs_by_itself() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "waymaker.server.tokens", "alice"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "waymaker.server.auth.tokens", "alice"], check=True, capture_output=True, text=True
     )
     assert found.stdout.splitlines()[1].startswith("alice sha256:")

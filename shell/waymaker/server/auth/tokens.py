@@ -99,9 +99,9 @@ def _read_hash(word: str) -> bytes | None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m waymaker.server.tokens NAME`: the token on the first line, the line for the file on the second."""
+    """`python -m waymaker.server.auth.tokens NAME`: the token on the first line, the line for the file on the second."""
     if len(arguments) != 1:
-        sys.stderr.write("usage: python -m waymaker.server.tokens NAME\n")
+        sys.stderr.write("usage: python -m waymaker.server.auth.tokens NAME\n")
         return 2
     try:
         token, line = new_token(arguments[0])

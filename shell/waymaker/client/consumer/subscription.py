@@ -20,7 +20,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from waymaker.client.delivery import Acker, Batch, Message, check_run
+from waymaker.client.consumer.delivery import Acker, Batch, Message, check_run
+from waymaker.client.consumer.pace import Pace
 from waymaker.client.errors import (
     DataLossError,
     DeadlineExceededError,
@@ -29,11 +30,10 @@ from waymaker.client.errors import (
     UnavailableError,
     WaymakerError,
 )
-from waymaker.client.pace import Pace
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
-    from waymaker.client.connection import Connection
+    from waymaker.client.connection.connection import Connection
 
 RESUBSCRIBE = frozenset({"server_shutdown", "moved"})
 TURN_S = 0.005

@@ -15,8 +15,8 @@ from typing import Any
 import grpc.aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from waymaker.client.connection.statuses import call_error, of_a_read
 from waymaker.client.errors import UNKNOWN, ConnectionLostError, WaymakerError
-from waymaker.client.statuses import call_error, of_a_read
 
 Call = Any
 """grpc's bidirectional call, bytes both ways; its stubs do not know calls without serializers."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import google_crc32c
 
-from waymaker.disk.cache import ChunkCache
+from waymaker.storage.cache import ChunkCache
 from waymaker_core.model.disk_ops import (
     Chunk,
     CopyChunks,

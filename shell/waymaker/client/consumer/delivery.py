@@ -14,13 +14,13 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from waymaker.client.checked import NAK_DELAY_S_MAX, Seconds, seconds
+from waymaker.client.connection.work import Work, timed_out
 from waymaker.client.errors import UsageError, WaymakerError, from_result
-from waymaker.client.work import Work, timed_out
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 if TYPE_CHECKING:
-    from waymaker.client.connection import Connection
+    from waymaker.client.connection.connection import Connection
 
 log = logging.getLogger("waymaker.client")
 

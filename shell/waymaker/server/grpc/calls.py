@@ -14,20 +14,14 @@ from typing import Any, Final, TypeVar, cast
 
 import grpc
 
-from waymaker.server.authenticator import Authenticator
-from waymaker.server.caller import Caller
-from waymaker.server.engine import Engine
-from waymaker.server.gate import Gate
+from waymaker.server.auth.authenticator import Authenticator
+from waymaker.server.grpc.caller import Caller
+from waymaker.server.grpc.gate import Gate
+from waymaker.server.grpc.metadata import INCARNATION_METADATA, Metadata, metadata_of, next_trailer
+from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, incarnation_of, judged, next_page
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, incarnation_of, judged, next_page
-from waymaker.server.statuses import (
-    INCARNATION_METADATA,
-    NOT_OFFERED,
-    UNAUTHENTICATED,
-    abort,
-    metadata_of,
-    next_trailer,
-)
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.refusals import NOT_OFFERED, UNAUTHENTICATED, abort
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.result_codes import CodeError, Refusal, RefusedError, invalid
 from waymaker_core.model.types import Principal
@@ -79,10 +73,10 @@ class _Turns:
 
 
 class Calls:
-    """Answers unary calls through an engine, and counts them."""
+    """Answers unary calls through a node runner, and counts them."""
 
-    def __init__(self, engine: Engine, serving: Serving, observe: Callable[[str, str, float], None]) -> None:
-        self._engine = engine
+    def __init__(self, runner: NodeRunner, serving: Serving, observe: Callable[[str, str, float], None]) -> None:
+        self._runner = runner
         self._serving = serving
         self._observe = observe
         self._large_response = _Turns(_LARGE_RESPONSES_MAX)
@@ -126,7 +120,7 @@ class Calls:
 
     async def _answer(self, rpc: Rpc, principal: Principal, request: Request, context: Context) -> bytes | Refusal:
         try:
-            answer, bodies = await self._engine.ask(principal, request)
+            answer, bodies = await self._runner.ask(principal, request)
             if isinstance(answer, Refusal):
                 return answer
             if isinstance(answer.value, Messages) and answer.value.fetched is not None:
@@ -142,9 +136,9 @@ class Calls:
     def _fetched(self, messages: Messages, context: Any) -> None:
         """A fetch's call is over: done, or given up by its caller before the answer left."""
         if context.done():
-            self._engine.arrived(messages)
+            self._runner.arrived(messages)
         else:
-            self._engine.did_not_arrive(messages)
+            self._runner.did_not_arrive(messages)
 
 
 class Router(grpc.GenericRpcHandler):

@@ -1,4 +1,4 @@
-"""The pump between an event loop and a node: inputs in, one step a loop turn, effects out.
+"""The node runner, between an event loop and a node: inputs in, one step a loop turn, effects out.
 
 Everything that arrived since the last turn enters one step together, so that calls of many clients share a record and a
 sync without anybody waiting for a timer. Effects are performed in order. Answers whose bodies lie in memory leave in the
@@ -22,8 +22,8 @@ from typing import Protocol
 
 import structlog
 
-from waymaker.disk.store import Bodies, JobResult
 from waymaker.server.incidents import internal_error, logged
+from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
@@ -52,7 +52,7 @@ class Channel(Protocol):
 
 
 class CoreNode(Protocol):
-    """What the pump needs of a node."""
+    """What the runner needs of a node."""
 
     def step(self, now: Now, inputs: list[Input]) -> list[Effect]: ...
 
@@ -60,7 +60,7 @@ class CoreNode(Protocol):
 
 
 class Disk(Protocol):
-    """What the pump needs of a data directory; `waymaker.disk.store.FileStore` is the real one."""
+    """What the runner needs of a data directory; `waymaker.storage.store.FileStore` is the real one."""
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None: ...
 
@@ -80,7 +80,7 @@ class Disk(Protocol):
 
 
 class Observer(Protocol):
-    """Who measures the pump. All times are seconds."""
+    """What measures the runner. All times are seconds."""
 
     def step_took(self, seconds: float, inputs: int) -> None: ...
 
@@ -109,7 +109,7 @@ class _Line:
         return effects
 
 
-class Engine:
+class NodeRunner:
     """Runs one node on the running event loop."""
 
     def __init__(self, node: CoreNode, disk: Disk, observer: Observer | None = None) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
-from waymaker.server.statuses import UNAUTHENTICATED, abort
-from waymaker.server.tokens import Tokens
+from waymaker.server.auth.tokens import Tokens
+from waymaker.server.refusals import UNAUTHENTICATED, abort
 from waymaker_core.model.types import ANYONE, Principal
 
 

@@ -21,16 +21,17 @@ from typing import Any, Final
 
 import grpc
 
-from waymaker.disk.store import Bodies
-from waymaker.server import session_wire as wire
-from waymaker.server.calls import Context, SessionCall
-from waymaker.server.columns import ack_request, publish_request, spans
 from waymaker.server.config import TRANSPORT_BYTES_MAX
-from waymaker.server.engine import Engine
+from waymaker.server.grpc.calls import Context, SessionCall
+from waymaker.server.grpc.metadata import Metadata
+from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import UNARY, Metadata, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
-from waymaker.server.session_wire import _parsed
-from waymaker.server.statuses import NOT_OFFERED, abort
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.refusals import NOT_OFFERED, abort
+from waymaker.storage.store import Bodies
+from waymaker.wire import frames as wire
+from waymaker.wire.batches import ack_request, publish_request, spans
+from waymaker.wire.frames import _parsed
 from waymaker_core.api import requests as core
 from waymaker_core.api.effects import End, Event
 from waymaker_core.api.requests import Messages
@@ -74,10 +75,10 @@ class Sessions:
     """Serves the pipeline."""
 
     def __init__(
-        self, engine: Engine, serving: Serving, window_bytes: int, version: str,
+        self, runner: NodeRunner, serving: Serving, window_bytes: int, version: str,
         observe: Callable[[str, str, float], None], arrived: Callable[[], None],
     ) -> None:  # fmt: skip
-        self.engine = engine
+        self.runner = runner
         self.arrived = arrived
         self.observe = observe
         self.serving = serving
@@ -154,7 +155,7 @@ class _Outgoing:
 
 
 class _Subscription:
-    """A subscription of a session: the engine's channel, and the ledger of its credit."""
+    """A subscription of a session: the node runner's channel, and the account of its credit."""
 
     def __init__(self, session: Session, id_: int, reports: bool) -> None:
         self.id = id_
@@ -179,13 +180,13 @@ class _Subscription:
         self._lent_bytes -= bytes_
         if not self.reports and self.token is not None:
             self._written += messages
-            self._session.engine.report(self.token, self._written)
+            self._session.runner.report(self.token, self._written)
         self._replenish_credit()
 
     def handed_out(self, count: int, back: list[tuple[int, int]]) -> None:
         """The client says how far it has dealt with messages."""
         if self.reports and self.token is not None:
-            self._session.engine.report(self.token, count, back)
+            self._session.runner.report(self.token, count, back)
 
     def _replenish_credit(self) -> None:
         """Pass credit on to the core, at most a slice, and not in crumbs."""
@@ -204,12 +205,12 @@ class _Subscription:
         self._client_bytes -= bytes_
         self._lent_messages += messages
         self._lent_bytes += bytes_
-        self._session.engine.credit(self.token, messages, bytes_)
+        self._session.runner.credit(self.token, messages, bytes_)
 
-    # ---- the engine's channel
+    # ---- the node runner's channel
 
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
-        """From the engine."""
+        """From the node runner."""
         data = wire.delivery(self.id, messages, bodies)
         # The core counts something for each message; the client's credit is about bodies alone.
         self._client_bytes += messages.byte_count - sum(map(len, bodies))
@@ -220,7 +221,7 @@ class _Subscription:
         raise AssertionError("an event for a subscription")
 
     def ended(self, end: End) -> None:
-        """From the engine."""
+        """From the node runner."""
         self._session.subscription_ended(self, end)
 
 
@@ -228,7 +229,7 @@ class Session:
     """One session. The task that runs it sends; a second one reads."""
 
     def __init__(self, sessions: Sessions, principal: Principal, context: Context) -> None:
-        self.engine = sessions.engine
+        self.runner = sessions.runner
         self._sessions = sessions
         self._serving = sessions.serving
         self._principal = principal
@@ -285,18 +286,18 @@ class Session:
             )
         for subscription in self._subscriptions.values():
             if subscription.token is not None:
-                self.engine.cancel(subscription.token)
+                self.runner.cancel(subscription.token)
         self._subscriptions.clear()
         for token in self._open.values():
             if token is not None:
-                self.engine.cancel(token)
+                self.runner.cancel(token)
         self._open.clear()
         for fetched in self._fetched.values():
-            self.engine.did_not_arrive(fetched)
+            self.runner.did_not_arrive(fetched)
         self._fetched.clear()
         for item in self._outgoing:
             if item.fetched is not None:
-                self.engine.did_not_arrive(item.fetched)
+                self.runner.did_not_arrive(item.fetched)
         self._large_responses_waiting.clear()
         self._outgoing.clear()
 
@@ -339,7 +340,7 @@ class Session:
                 if not item.load.items:
                     self._used_bytes -= item.load.cost_bytes
             if item.fetched is not None:
-                self.engine.arrived(item.fetched)
+                self.runner.arrived(item.fetched)
             if item.subscription is not None:
                 item.subscription.sent(item.messages, item.bytes)
         self._start_large_responses()
@@ -417,7 +418,7 @@ class Session:
                 subscription.grant(credit.messages, credit.bytes)
         for call_id in frame.received:
             if (fetched := self._fetched.pop(call_id, None)) is not None:
-                self.engine.arrived(fetched)
+                self.runner.arrived(fetched)
         for call_id in frame.cancels:
             self._cancel(call_id)
         for subscription_id in frame.unsubscribes:
@@ -435,7 +436,7 @@ class Session:
     def _ask(
         self, id_: int, request: core.Request, answered: Callable[[Answer | Refusal, Bodies | None], None]
     ) -> None:
-        self._open[id_] = self.engine.call(self._principal, request, answered)
+        self._open[id_] = self.runner.call(self._principal, request, answered)
 
     def _done(self, id_: int, load: _Load, data: bytes) -> None:
         self._open.pop(id_, None)
@@ -522,7 +523,7 @@ class Session:
             except Exception as error:
                 data = wire.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
         if fetched is not None and id_ in self._unwanted:
-            self.engine.did_not_arrive(fetched)
+            self.runner.did_not_arrive(fetched)
             fetched = None
         elif fetched is not None and reports:
             self._fetched[id_] = fetched
@@ -535,7 +536,7 @@ class Session:
         """Nobody waits for a call any more: what it takes from a consumer goes back."""
         fetched = self._fetched.pop(id_, None)
         if fetched is not None:
-            self.engine.did_not_arrive(fetched)
+            self.runner.did_not_arrive(fetched)
         elif id_ in self._open:
             self._unwanted.add(id_)
 
@@ -576,13 +577,13 @@ class Session:
         self._subscriptions[message.id] = subscription
         batch_size = message.batch_size or _SLICE_MESSAGES
         request = core.Subscribe(message.stream, message.consumer, batch_size, message.stop_when_empty)
-        subscription.token = self.engine.open(self._principal, request, subscription)
+        subscription.token = self.runner.open(self._principal, request, subscription)
         subscription.grant(message.credit_messages, message.credit_bytes)
 
     def _unsubscribe(self, subscription_id: int) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is not None and subscription.token is not None:
-            self.engine.cancel(subscription.token)
+            self.runner.cancel(subscription.token)
 
     def _end_subscriptions(self) -> None:
         for subscription_id in list(self._subscriptions):

@@ -13,13 +13,14 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from waymaker.disk.render import wire_messages
-from waymaker.disk.store import Bodies
-from waymaker.server.calls import Context, StreamCall
-from waymaker.server.engine import Engine
+from waymaker.server.grpc.calls import Context, StreamCall
+from waymaker.server.grpc.metadata import INCARNATION_METADATA
+from waymaker.server.grpc.rpcs import Serving
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import Serving
-from waymaker.server.statuses import INCARNATION_METADATA, abort
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.refusals import abort
+from waymaker.storage.store import Bodies
+from waymaker.wire.messages import wire_messages
 from waymaker_core.api.effects import End, Event, EventKind
 from waymaker_core.api.requests import Messages, Request, Subscribe, WatchStreams
 from waymaker_core.model.message_codec import varint
@@ -37,22 +38,22 @@ _CONSUMER_EVENTS: Final = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETE
 
 
 class Inbox:
-    """What the engine hands over for one stream, taken out by the task that sends."""
+    """What the node runner hands over for one stream, taken out by the task that sends."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[Messages, Bodies] | Event | End] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
-        """From the engine."""
+        """From the node runner."""
         self._add((messages, bodies))
 
     def event(self, event: Event) -> None:
-        """From the engine."""
+        """From the node runner."""
         self._add(event)
 
     def ended(self, end: End) -> None:
-        """From the engine."""
+        """From the node runner."""
         self._add(end)
 
     def _add(self, item: tuple[Messages, Bodies] | Event | End) -> None:
@@ -71,8 +72,8 @@ class Inbox:
 class Streaming:
     """Serves the streaming calls of the contract."""
 
-    def __init__(self, engine: Engine, serving: Serving) -> None:
-        self._engine = engine
+    def __init__(self, runner: NodeRunner, serving: Serving) -> None:
+        self._runner = runner
         self._serving = serving
 
     def methods(self) -> dict[str, StreamCall]:
@@ -99,8 +100,8 @@ class Streaming:
 
     async def _run(self, name: str, principal: Principal, request: Request, window: int, context: Context) -> None:
         inbox = Inbox()
-        token = self._engine.open(principal, request, inbox)
-        self._engine.credit(token, window, _WINDOW_BYTES)
+        token = self._runner.open(principal, request, inbox)
+        self._runner.credit(token, window, _WINDOW_BYTES)
         refusal: Refusal | None = None
         try:
             if isinstance(request, WatchStreams):
@@ -117,7 +118,7 @@ class Streaming:
                     break
                 if isinstance(item, Event):
                     await context.write(watch_event(item, self._serving.node_id))
-                    self._engine.credit(token, 1, 0)
+                    self._runner.credit(token, 1, 0)
                 else:
                     messages, bodies = item
                     if messages.incarnation and not told:
@@ -126,12 +127,12 @@ class Streaming:
                     for wire in wire_messages(messages, bodies):
                         await context.write(b"\x0a" + varint(len(wire)) + wire)
                         written += 1
-                        self._engine.report(token, written)
-                    self._engine.credit(token, messages.count, messages.byte_count)
+                        self._runner.report(token, written)
+                    self._runner.credit(token, messages.count, messages.byte_count)
         except Exception as error:
             refusal = internal_error(error, name, principal, admitted=True)
         finally:
-            self._engine.cancel(token)
+            self._runner.cancel(token)
         if refusal is not None:
             await abort(context, refusal)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from waymaker.disk.store import Bodies
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.message_codec import varint
 
@@ -10,7 +9,7 @@ _TIME_TAG = b"\x18"
 _COUNT_TAG = b"\x30"
 
 
-def wire_messages(messages: Messages, bodies: Bodies) -> list[bytes]:
+def wire_messages(messages: Messages, bodies: list[bytes]) -> list[bytes]:
     """Each message as the contract's `MessagePb`, encoded, in order.
 
     The same encoding as `message.wire_message`, with what a run has in common computed once.

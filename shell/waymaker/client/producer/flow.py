@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
-from waymaker.client.connection import Connection
+from waymaker.client.connection.connection import Connection
 from waymaker.client.errors import WaymakerError, WrongTypeError
-from waymaker.client.publishing import Bulk, Many, is_nowhere, put_one, take_payloads
-from waymaker.client.results import PublishResults, Segment
+from waymaker.client.producer.publishing import Bulk, Many, is_nowhere, put_one, take_payloads
+from waymaker.client.producer.results import PublishResults, Segment
 
 _END = object()
 

@@ -17,12 +17,12 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from waymaker.disk.store import Bodies
-from waymaker.server.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
-from waymaker.server.engine import Engine
+from waymaker.server.grpc.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
+from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.incidents import internal_error
-from waymaker.server.rpcs import PREVIEW_UPDATE, coded
-from waymaker.server.statuses import abort
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.refusals import abort
+from waymaker.storage.store import Bodies
 from waymaker_core.api import requests as core
 from waymaker_core.model.message_codec import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
 from waymaker_core.model.result_codes import (
@@ -63,9 +63,9 @@ class Admin:
     """Serves the operator's calls. `facts` fills in what the server knows of itself."""
 
     def __init__(
-        self, engine: Engine, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
+        self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
     ) -> None:  # fmt: skip
-        self._engine = engine
+        self._runner = runner
         self._calls = calls
         self._facts = facts
         self._started = time.monotonic()
@@ -139,7 +139,7 @@ class Admin:
 
     async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:
         """An answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
-        answer, bodies = await self._engine.ask(principal, request)
+        answer, bodies = await self._runner.ask(principal, request)
         if isinstance(answer, Refusal):
             raise RefusedError(answer)
         if answer.code != OK:
@@ -154,7 +154,7 @@ class Admin:
         if self._restores >= RESTORES_MAX:
             await abort(context, resource_exhausted(f"{RESTORES_MAX} restores are under way; try again later").refusal)
         self._restores += 1
-        upload = _Upload(self._engine, principal, context)
+        upload = _Upload(self._runner, principal, context)
         try:
             await context.write(await upload.run())
         except RestoreFailed as error:
@@ -173,8 +173,8 @@ class Admin:
 class _Upload:
     """One restore under way."""
 
-    def __init__(self, engine: Engine, principal: Principal, context: Context) -> None:
-        self._engine = engine
+    def __init__(self, runner: NodeRunner, principal: Principal, context: Context) -> None:
+        self._runner = runner
         self._principal = principal
         self._context = context
         self._name = ""
@@ -248,7 +248,7 @@ class _Upload:
             )
 
     async def _ask(self, request: core.Request) -> Answer:
-        answer, _ = await self._engine.ask(self._principal, request)
+        answer, _ = await self._runner.ask(self._principal, request)
         if isinstance(answer, Refusal):
             raise RefusedError(answer)
         if answer.code != OK:
@@ -259,7 +259,7 @@ class _Upload:
         """Whatever is left of an unfinished restore goes; nobody waits for that."""
         if self._stream_id is not None:
             stream_id, self._stream_id = self._stream_id, None
-            self._engine.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
+            self._runner.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
 
 
 def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
+from waymaker.client.connection.process import inherited, this_process
+from waymaker.client.connection.statuses import end_of_session, error_of, unsent
+from waymaker.client.connection.transport import Call, CallEnded, begin, send
+from waymaker.client.connection.work import timed_out
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
@@ -33,14 +37,10 @@ from waymaker.client.errors import (
     WaymakerError,
 )
 from waymaker.client.options import Options
-from waymaker.client.process import inherited, this_process
-from waymaker.client.statuses import end_of_session, error_of, unsent
-from waymaker.client.transport import Call, CallEnded, begin, send
-from waymaker.client.work import timed_out
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
-    from waymaker.client.work import Work
+    from waymaker.client.connection.work import Work
 
 log = logging.getLogger("waymaker.client")
 
@@ -142,7 +142,7 @@ class Connection:
     def _diagnose(self) -> asyncio.Task[HandshakeError | None]:
         """Begins to find out why the opening takes long, or has failed."""
         if self._diagnosis is None:
-            from waymaker.client.diagnosis import diagnose
+            from waymaker.client.connection.diagnosis import diagnose
 
             work = diagnose(self.options, self.options.connect_timeout / 2)
             self._diagnosis = asyncio.get_running_loop().create_task(work, name="waymaker-diagnosis")

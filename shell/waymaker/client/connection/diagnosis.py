@@ -16,10 +16,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from waymaker.client.certificates import context_of
 from waymaker.client.errors import NOT_APPLIED, HandshakeError
 from waymaker.client.options import Options, host_and_port
-from waymaker.client.tls import TLS
+from waymaker.client.tls.certificates import context_of
+from waymaker.client.tls.tls import TLS
 
 HTTP2_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 """What an HTTP/2 client says first: the protocol's preface and an empty settings frame."""

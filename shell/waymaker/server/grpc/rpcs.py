@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
-from waymaker.disk.render import wire_messages
-from waymaker.disk.store import Bodies
-from waymaker.server.convert import (
+from waymaker.server.grpc.metadata import Metadata
+from waymaker.storage.store import Bodies
+from waymaker.wire.configs import (
     consumer_config,
     consumer_state_pb,
     stream_config,
@@ -22,7 +22,8 @@ from waymaker.server.convert import (
     stream_info_pb,
     update_request,
 )
-from waymaker.server.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
+from waymaker.wire.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
+from waymaker.wire.messages import wire_messages
 from waymaker_core.api import requests as core
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body, varint
@@ -33,16 +34,6 @@ SERVICE: Final = "waymaker.streams.WaymakerStreamsService"
 
 _OK: Final = b"\x08\x01\x12\x02ok"
 """success = true, result_code = "ok": how every good answer begins."""
-
-
-class Metadata(NamedTuple):
-    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
-    `wmkr-inactive-ms` of a new consumer."""
-
-    after: str = ""
-    limit: int = 0
-    incarnation: str = ""
-    inactive_ms: int = 0
 
 
 class Serving(NamedTuple):

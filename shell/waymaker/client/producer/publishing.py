@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from waymaker.client.checked import Moment, Whole, moment_ms, text, whole
+from waymaker.client.connection.work import Work, timed_out
+from waymaker.client.contract import header_pairs
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
@@ -24,13 +26,11 @@ from waymaker.client.errors import (
     from_result,
     from_status,
 )
-from waymaker.client.results import Segment
+from waymaker.client.producer.results import Segment
 from waymaker.client.values import Headers, Outgoing
-from waymaker.client.wire import header_pairs
-from waymaker.client.work import Work, timed_out
 
 if TYPE_CHECKING:
-    from waymaker.client.connection import Connection
+    from waymaker.client.connection.connection import Connection
     from waymaker_proto import pipeline_pb2 as pl
 
 BATCH_BYTES_TARGET = 256 * 1024

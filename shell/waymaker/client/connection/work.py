@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message as Proto
 
+from waymaker.client.connection.statuses import of_a_read
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
@@ -20,7 +21,6 @@ from waymaker.client.errors import (
     WaymakerError,
     from_result,
 )
-from waymaker.client.statuses import of_a_read
 
 if TYPE_CHECKING:
     from waymaker_proto import pipeline_pb2 as pl

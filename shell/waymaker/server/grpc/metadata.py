@@ -1,50 +1,28 @@
-"""How a refusal leaves through gRPC: status, text, trailers."""
+"""Metadata and trailers of a single call: what travels beside its request and its response."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, NoReturn
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
-import grpc
+from waymaker_core.model.result_codes import RefusedError, invalid
 
-from waymaker.server.rpcs import Metadata
-from waymaker_core.model.result_codes import Refusal, RefusedError, Status, invalid
-
-OUTCOME_TRAILER: Final = "wmkr-outcome"
-CODE_TRAILER: Final = "wmkr-code"
 NEXT_TRAILER: Final = "wmkr-next"
 AFTER_METADATA: Final = "wmkr-after"
 LIMIT_METADATA: Final = "wmkr-limit"
 INCARNATION_METADATA: Final = "wmkr-incarnation"
 INACTIVE_METADATA: Final = "wmkr-inactive-ms"
 
-_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
-UNAUTHENTICATED: Final = Refusal(
-    Status.UNAUTHENTICATED, "a valid bearer token is needed: send it as metadata `authorization: Bearer TOKEN`"
-)
-NOT_OFFERED: Final = Refusal(Status.UNIMPLEMENTED, "this server does not offer this call")
+class Metadata(NamedTuple):
+    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
+    `wmkr-inactive-ms` of a new consumer."""
 
-
-def status_code(refusal: Refusal) -> grpc.StatusCode:
-    """gRPC's name of a refusal's status."""
-    return _CODES[refusal.status.value]
-
-
-def trailers(refusal: Refusal) -> tuple[tuple[str, str], ...]:
-    """What a caller's program reads beside the status."""
-    found: list[tuple[str, str]] = []
-    if refusal.outcome is not None:
-        found.append((OUTCOME_TRAILER, refusal.outcome.value))
-    if refusal.code:
-        found.append((CODE_TRAILER, refusal.code))
-    return tuple(found)
-
-
-async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> NoReturn:
-    """End a call with a refusal."""
-    await context.abort(status_code(refusal), refusal.message, trailers(refusal))
+    after: str = ""
+    limit: int = 0
+    incarnation: str = ""
+    inactive_ms: int = 0
 
 
 def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:

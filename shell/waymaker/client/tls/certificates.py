@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from waymaker.client.errors import UsageError
 
 if TYPE_CHECKING:
-    from waymaker.client.tls import TLS
+    from waymaker.client.tls.tls import TLS
 
 GRPC_ROOTS_VARIABLE: Final = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 SYSTEM_ROOTS: Final = (

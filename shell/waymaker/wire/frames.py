@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from waymaker.disk.store import Bodies
-from waymaker.server.guard import parse_frame
+from waymaker.wire.guard import parse_frame
 from waymaker_core.api.requests import Messages, Published
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import varint
@@ -142,7 +141,7 @@ def ended(subscription: int, reason: str, refusal: Refusal | None) -> bytes:
     return _framed(_ENDED, message.SerializeToString())
 
 
-def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
+def delivery(subscription: int, messages: Messages, bodies: list[bytes]) -> bytes:
     """Messages for a subscription: columns and joined bodies."""
     parts: list[bytes] = [b"\x08", varint(subscription)]
     size = len(parts[1]) + 1
@@ -166,7 +165,7 @@ def delivery(subscription: int, messages: Messages, bodies: Bodies) -> bytes:
     return b"".join([_DELIVERIES, varint(size), *parts])
 
 
-def _consecutive(messages: Messages, bodies: Bodies) -> Iterator[tuple[int, int, array[int], array[int], bytes]]:
+def _consecutive(messages: Messages, bodies: list[bytes]) -> Iterator[tuple[int, int, array[int], array[int], bytes]]:
     """First sequence, count, times, lengths, and joined bodies of each stretch of consecutive sequences."""
     for run, body in zip(messages.runs, bodies, strict=True):
         if run.seqs is None:

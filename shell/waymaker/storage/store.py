@@ -15,9 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from waymaker.disk.cache import ChunkCache
-from waymaker.disk.files import Files
-from waymaker.disk.lock import DirectoryLock
+from waymaker.storage.cache import ChunkCache
+from waymaker.storage.files import Files
+from waymaker.storage.lock import DirectoryLock
 from waymaker_core.api.effects import Job, Lane
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk

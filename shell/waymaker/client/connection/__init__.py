@@ -1,0 +1,1 @@
+"""The connection: one session of the pipeline, the work that waits for it, and the reasons why it cannot be had."""

@@ -1,0 +1,1 @@
+"""Consuming: subscriptions, the messages that they deliver, and their acknowledgements."""

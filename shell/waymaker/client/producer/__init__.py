@@ -1,0 +1,1 @@
+"""Publishing: messages packed into batches, many at a time, and the outcome of each."""

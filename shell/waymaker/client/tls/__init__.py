@@ -1,0 +1,1 @@
+"""TLS: what a program states about encryption, and the certificates that it names."""

@@ -1,0 +1,1 @@
+"""The operators' HTTP side of the server: probes and metrics."""

@@ -1,0 +1,1 @@
+"""The wire: conversion between the contract's messages and plain values, once for client and server."""
