@@ -14,6 +14,7 @@ from waymaker_core.model.disk_ops import DiskOp
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import Now, StreamId, Token
+from waymaker_core.node.changes import Changes
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.jobs import Done, Failed, Jobs
 from waymaker_core.node.stats import NodeStats
@@ -32,7 +33,14 @@ DISK_FULL: Final = "the disk is full"
 class NodeState:
     """One node's shared state."""
 
-    def __init__(self, config: NodeConfig, catalog: Catalog, replica: dict[StreamId, StreamReplica]) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        catalog: Catalog,
+        catalog_position: int,
+        replicas: dict[StreamId, StreamReplica],
+        changes: Changes,
+    ) -> None:
         self.config = config
         self.limits: Limits = config.limits
         self.stats = NodeStats()
@@ -41,13 +49,18 @@ class NodeState:
         self.now = Now(0, 0)
         self.effects: list[Effect] = []
         self.catalog = catalog
-        self.replicas = replica
-        """Streams in service by id: exactly the catalogue's lives."""
+        self.catalog_position = catalog_position
+        """The last record of the catalog that is applied."""
+        self.replicas = replicas
+        """Every stream in the catalog, by its id."""
+        self.changes = changes
+        self.committed_end = 0
+        """LSN behind the last record that was applied."""
         self.timers = Timers()
         self.jobs = Jobs()
         self.work = Work(self.limits.search_entries_max)
         self.dirty: dict[StreamId, StreamReplica] = {}
-        """Streams of which something changed in this step: their timers and subscribers are looked at when it ends."""
+        """Streams that changed in this step: their timers and subscribers are looked at before it ends."""
         self._read_for: dict[Token, StreamId] = {}
         self._ended: dict[Token, StreamId] = {}
 

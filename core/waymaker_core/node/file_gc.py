@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import SHARED_BLOCKS
 
 FILES_A_JOB = 64
@@ -22,9 +22,9 @@ FILES_A_JOB = 64
 class Garbage:
     """Paths with the journal address that must be durable before they go."""
 
-    def __init__(self, state: NodeState, commits: Commits) -> None:
+    def __init__(self, state: NodeState, journal: Journal) -> None:
         self._state = state
-        self._commits = commits
+        self._journal = journal
         self._waiting: deque[tuple[int, str]] = deque()
 
     def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
@@ -32,7 +32,7 @@ class Garbage:
 
         Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
         """
-        end = self._commits.committed_end
+        end = self._state.committed_end
         for path in paths:
             if path.startswith(SHARED_BLOCKS) or path in replica.memory_writes:
                 continue
@@ -43,11 +43,11 @@ class Garbage:
 
     def delete_shared_later(self, path: str) -> None:
         """A file that is no stream's own is garbage."""
-        self._waiting.append((self._commits.committed_end, path))
+        self._waiting.append((self._state.committed_end, path))
 
     def collect(self) -> None:
         """Delete what may go."""
-        waiting, durable = self._waiting, self._commits.journal.durable_lsn
+        waiting, durable = self._waiting, self._journal.durable_lsn
         while waiting and waiting[0][0] <= durable:
             ops: list[DiskOp] = []
             while waiting and waiting[0][0] <= durable and len(ops) < FILES_A_JOB:

@@ -11,7 +11,7 @@ again, the very same bytes, until there is room; nothing was synced, so nothing 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, Write
@@ -74,18 +74,14 @@ class PendingRecord:
         self.chunk: Chunk | None = None
 
 
-Apply = Callable[[PendingRecord], None]
-
-
 class Commits:
-    """The gather, the batch under way, and the order between them. `apply` is called with each record when it counts."""
+    """The pending records, the group commit in flight, and the committed records that are still to be applied."""
 
-    def __init__(self, state: NodeState, journal: Journal, catalog_position: int, apply: Apply) -> None:
+    def __init__(self, state: NodeState, journal: Journal) -> None:
         self._state = state
         self.journal = journal
-        self.catalog_position = catalog_position
+        self.catalog_position = state.catalog_position
         """The last position given to a record of the catalogue."""
-        self._apply = apply
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
         self._pending: deque[PendingRecord] = deque()
         self._pending_bytes_max = 0
@@ -96,6 +92,9 @@ class Commits:
         self._logging: dict[int, StreamReplica] = {}
         """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
         self._in_flight: list[PendingRecord] = []
+        self._committed: deque[PendingRecord] = deque()
+        self._committed_synced = False
+        """Whether the committed records are synced too."""
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -104,8 +103,7 @@ class Commits:
         """Whether the batch under way waits for room on the disk."""
         self.failed: DiskFailure | None = None
         """Why durability can no longer be promised."""
-        self.committed_end = journal.end_lsn
-        """Address behind the last record that was applied."""
+        state.committed_end = journal.end_lsn
         self.capacity_changes = 0
         """Times that there may have come room: what had gathered went on to be written, or a spare segment was made."""
 
@@ -310,7 +308,7 @@ class Commits:
         self._ops, self._flush, self._in_flight = [], None, []
         if flush is not None:
             self.journal.done(flush)
-            self.committed_end = flush.end_lsn
+            state.committed_end = flush.end_lsn
             stats.journal_bytes_written += flush.byte_count
             if flush.synced:
                 stats.count_sync(state.now.mono_ns - self._started_ns)
@@ -318,7 +316,14 @@ class Commits:
         if in_flight:
             stats.commits += 1
             stats.records_committed += len(in_flight)
-        for item in in_flight:
+        self._committed.extend(in_flight)
+        self._committed_synced = flush is not None and flush.synced
+
+    def take_committed(self) -> Iterator[PendingRecord]:
+        """Yield each committed record in order. The caller applies it; then its answers leave, and the next one follows."""
+        state, stats = self._state, self._state.stats
+        while self._committed:
+            item = self._committed.popleft()
             stats.inflight_bytes -= item.body_bytes
             stats.pending_records -= 1
             replica = item.replica
@@ -326,8 +331,8 @@ class Commits:
                 replica.uncommitted -= 1
                 if replica.memory_writes and item.chunk is not None:
                     _wrote_memory(replica, item.chunk.path)
-            self._apply(item)
-            if flush is not None and flush.synced and replica is not None and isinstance(item.record, PublishRecord):
+            yield item
+            if self._committed_synced and replica is not None and isinstance(item.record, PublishRecord):
                 replica.reserved_synced = max(replica.reserved_synced, item.record.reserved_to)
             for token, answer in item.replies:
                 state.reply(token, answer)

@@ -16,14 +16,13 @@ from waymaker_core.api.requests import ConsumerInfo, StreamStats
 from waymaker_core.model.disk_ops import Delete, DiskFailure
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.types import Now
+from waymaker_core.node.apply import Applier
 from waymaker_core.node.calls import Calls, Handler
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.delivery.expiry import Deliveries
-from waymaker_core.node.delivery.fetches import Fetches
-from waymaker_core.node.delivery.subscriptions import Subscriptions
-from waymaker_core.node.delivery.watchers import Watchers
+from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.handlers.consumers import Consuming
@@ -36,7 +35,11 @@ from waymaker_core.node.maintenance.disk_space import DiskSpace
 from waymaker_core.node.maintenance.drain import Drain
 from waymaker_core.node.maintenance.inactive import Inactive
 from waymaker_core.node.maintenance.retention import Retention
+from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.subscriptions import Subscriptions
+from waymaker_core.node.readers.watchers import Watchers
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -54,32 +57,28 @@ class Node:
         self._state = state
         self.config = state.config
         self.stats: NodeStats = state.stats
-        self._watchers = Watchers(state.limits.watch_events_max)
-        self._registry = StreamRegistry(state, self._watchers, restored.restoring.catalog_position)
-        self._registry.changed = restored.restoring.changed
-        self._registry.ended = restored.restoring.ended
-        self._registry.catalog_changed = restored.restoring.catalog_changed
-        self._commits = Commits(state, restored.journal, restored.restoring.catalog_position, self._registry.apply)
-        self._indexes = Indexes(state)
-        self._subscriptions = Subscriptions(state, self._indexes)
-        self._fetches = Fetches(state)
-        self._garbage = Garbage(state, self._commits)
-        self._calls = Calls(state, self._commits, self._indexes, self._handlers())
-        self._quarantine = Quarantine(state, self._registry, self._calls, self._subscriptions)
-        self._quarantine.fetches = self._fetches
-        self._registry.wire(self._calls, self._subscriptions, self._indexes, self._garbage)
-        self._deliveries = Deliveries(state, self._commits, self._indexes, self._calls)
-        self._inactive = Inactive(state, self._commits)
-        self._retention = Retention(state, self._commits, self._indexes, self._calls)
+        journal, recovered = restored.journal, restored.recovered
+        garbage = self._garbage = Garbage(state, journal)
+        commits = self._commits = Commits(state, journal)
+        indexes = self._indexes = Indexes(state)
+        registry = self._registry = StreamRegistry(state)
+        watchers = self._watchers = Watchers(state.limits.watch_events_max)
+        subscriptions = self._subscriptions = Subscriptions(state)
+        fetches = self._fetches = Fetches(state)
+        parking = Parking(state, commits)
+        quarantine = self._quarantine = Quarantine(state, parking, subscriptions, fetches)
+        self._scheduler = DeliveryScheduler(state, indexes, subscriptions, quarantine)
+        self._deliveries = Deliveries(state, commits, indexes, parking, quarantine)
+        calls = self._calls = Calls(state, commits, indexes, parking, quarantine, self._handlers())
+        self._applier = Applier(state, garbage, indexes, registry, watchers, subscriptions, parking, calls)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
-        recovered = restored.recovered
-        self._checkpoints = Checkpoints(
-            state, self._commits, self._registry, self._garbage, self._indexes, shared_files, reserve, recovered.manifest,
-            recovered.chain,
-        )  # fmt: skip
-        self._checkpoints.quarantine = self._quarantine
-        self._space = DiskSpace(state, self._commits, self._calls, self._checkpoints, reserve)
-        self._drain = Drain(state, self._commits, self._calls, self._subscriptions, self._watchers)
+        checkpoints = self._checkpoints = Checkpoints(
+            state, commits, garbage, indexes, quarantine, shared_files, reserve, recovered.manifest, recovered.chain
+        )
+        self._inactive = Inactive(state, commits)
+        self._retention = Retention(state, commits, indexes, quarantine)
+        self._space = DiskSpace(state, commits, calls, checkpoints, reserve)
+        self._drain = Drain(state, commits, parking, subscriptions, watchers)
         self._halted = False
         self._capacity_changes = 0
         self._orphans = restored.orphans
@@ -95,7 +94,7 @@ class Node:
         state, commits, registry = self._state, self._commits, self._registry
         publishing = Publishing(state, commits, registry)
         streams = Streams(state, commits, registry)
-        consuming = Consuming(state, commits, registry, self._subscriptions, self._fetches)
+        consuming = Consuming(state, commits, registry, self._subscriptions, self._fetches, self._scheduler)
         reading = Reading(state, registry)
         return {
             rq.Publish: publishing.publish,
@@ -142,9 +141,10 @@ class Node:
             self._fire_timer(timer, key)
         self._indexes.resume()
         self._process_dirty()
-        self._subscriptions.serve()
+        self._scheduler.serve()
         self._process_dirty()
         self._commits.flush()
+        self._apply_committed()
         self._retry_on_capacity()
         self._process_dirty()
         self._checkpoints.advance()
@@ -165,7 +165,7 @@ class Node:
         """
         if self._halted:
             return None
-        if self._subscriptions.has_ready() or self._commits.wants_flush or self._indexes.has_ready():
+        if self._scheduler.has_ready() or self._commits.wants_flush or self._indexes.has_ready():
             return self._state.now.mono_ns
         return self._state.timers.next_deadline()
 
@@ -179,6 +179,7 @@ class Node:
             self._calls.admit(event)
         elif isinstance(event, events.JobDone):
             self._state.jobs.done(event.id, event.results)
+            self._apply_committed()
         elif isinstance(event, events.JobFailed):
             self._state.jobs.failed(event.id, event.failure)
         elif isinstance(event, events.Credit):
@@ -194,17 +195,22 @@ class Node:
         else:
             self._drain.begin()
 
+    def _apply_committed(self) -> None:
+        """Apply what a job made durable, or what needed no write, before anything else happens."""
+        for item in self._commits.take_committed():
+            self._applier.apply(item)
+
     def _credit(self, event: events.Credit) -> None:
         """Credit for a reader that is gone is late, and means nothing."""
         if event.token in self._subscriptions:
-            self._subscriptions.credit(event.token, event.messages, event.bytes)
+            self._scheduler.credit(event.token, event.messages, event.bytes)
         elif event.token in self._watchers:
             self._watchers.credit(event.token, event.messages, self._state.effects)
 
     def _report(self, event: events.Report) -> None:
         """A report of a reader that is gone is late: what it had was given back."""
         if event.token in self._subscriptions:
-            self._subscriptions.report(event.token, event.count, event.back)
+            self._scheduler.report(event.token, event.count, event.back)
         else:
             self._fetches.report(event.token)
 
@@ -239,7 +245,7 @@ class Node:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
-                    self._subscriptions.wake_subscribers(replica)
+                    self._scheduler.wake_subscribers(replica)
 
     def _retry_on_capacity(self) -> None:
         """What waits for room in the journal asks again where there may be some."""

@@ -11,13 +11,13 @@ from collections.abc import Generator
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp
 from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.model.types import CATALOG, Now, StreamId
+from waymaker_core.node.apply import start_replica
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import record_frame_bytes_max
 from waymaker_core.node.node import Node
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
-from waymaker_core.node.stream_registry import start_replica
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
 from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
@@ -39,7 +39,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
     restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)
     yield from _begin_new_incarnations(restoring, journal, now)
-    state = NodeState(config, restoring.catalog, restoring.replicas)
+    state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
     state.now = now
     for replica in restoring.replicas.values():
         replica.position = replica.stream.position
@@ -48,7 +48,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
         replica.consumers.resume(now, complete=recovered.complete)
         start_replica(replica, state)
     _report(state, recovered)
-    return Node(Restored(state, journal, restoring, recovered, _orphans(state, recovered)))
+    return Node(Restored(state, journal, recovered, _orphans(state, recovered)))
 
 
 def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:

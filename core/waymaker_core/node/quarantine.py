@@ -9,11 +9,10 @@ from __future__ import annotations
 from waymaker_core.api.inputs import Unreadable
 from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.delivery.fetches import Fetches
-from waymaker_core.node.delivery.subscriptions import Subscriptions
-from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
 
@@ -21,17 +20,14 @@ from waymaker_core.node.timers import OF_STREAMS
 class Quarantine:
     """Puts streams into quarantine, and answers what could not be read."""
 
-    def __init__(self, state: NodeState, registry: StreamRegistry, calls: Calls, subscriptions: Subscriptions) -> None:
+    def __init__(self, state: NodeState, parking: Parking, subscriptions: Subscriptions, fetches: Fetches) -> None:
         self._state = state
-        self._registry = registry
-        self._calls = calls
+        self._parking = parking
         self._subscriptions = subscriptions
-        self.fetches: Fetches
-        calls.damaged = self.found
-        subscriptions.lost = calls.refusal_of_damage
+        self._fetches = fetches
 
-    def found(self, replica: StreamReplica, failure: DiskFailure) -> None:
-        """Data of a stream could not be read."""
+    def found(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
+        """Judge data of a stream that could not be read, and return the refusal for the call that needed it."""
         state = self._state
         state.stats.unreadable += 1
         state.log(
@@ -40,21 +36,29 @@ class Quarantine:
         )  # fmt: skip
         if failure.kind in {FailureKind.CORRUPT, FailureKind.MISSING} and replica.damage is None:
             detail = failure.detail or failure.kind.value
-            self.put(replica, Damage(failure.path, failure.offset, detail, at_start=False))
+            self._put(replica, Damage(failure.path, failure.offset, detail, at_start=False))
+        if replica.damage is not None:
+            return replica.damage.refusal(replica.name)
+        return Refusal(
+            Status.DATA_LOSS,
+            f"stream {replica.name!r}: {failure.path} could not be read at offset {failure.offset} ({failure.detail})",
+            Outcome.NOT_APPLIED,
+        )
 
-    def put(self, replica: StreamReplica, damage: Damage) -> None:
-        """Serve a stream no more."""
+    def _put(self, replica: StreamReplica, damage: Damage) -> None:
+        """Put a stream into quarantine: end its readers and refuse the calls that wait for it."""
         state = self._state
         if state.replicas.get(replica.id) is not replica:
             return
         replica.damage = damage
-        self._registry.changed[replica.id] = replica  # for the next checkpoint to remember it
+        state.changes.replicas[replica.id] = replica  # for the next checkpoint to remember it
         state.stats.quarantined_streams += 1
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
-        self._subscriptions.end_stream(replica, "", damage.refusal(replica.name))
-        self._calls.readmit_queue(replica)
-        self._calls.answer_last_naks(replica)
+        refusal = damage.refusal(replica.name)
+        self._subscriptions.end_stream(replica, "", refusal)
+        self._parking.refuse_queue(replica, refusal)
+        self._parking.answer_last_naks(replica)
 
     def unreadable(self, event: Unreadable) -> None:
         """Messages of a reply or a delivery could not be read; nothing of them was sent."""
@@ -62,7 +66,7 @@ class Quarantine:
         subscription = self._subscriptions.get(token)
         if subscription is not None:
             self._give_back(subscription.replica, event)
-            refusal = self._calls.refusal_of_damage(subscription.replica, failure)
+            refusal = self.found(subscription.replica, failure)
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
             return
@@ -73,11 +77,11 @@ class Quarantine:
                 self._give_back(ended, event)
                 self.found(ended, failure)
             return
-        self.fetches.forget_call(token)
+        self._fetches.forget_call(token)
         replica = self._state.read_for(token)
         if replica is not None:
             self._give_back(replica, event)
-            self._state.reply(token, self._calls.refusal_of_damage(replica, failure))
+            self._state.reply(token, self.found(replica, failure))
             return
         self._state.stats.unreadable += 1
         self._state.reply(

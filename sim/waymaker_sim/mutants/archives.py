@@ -33,8 +33,8 @@ def _before_its_end(original: Any) -> Any:
 
 def _half_a_stream(original: Any) -> Any:
     def begin(restoring: Any, *rest: Any) -> Any:
-        for incarnation in restoring.catalog.incarnations.values():
-            incarnation.importing = False
+        for entry in restoring.catalog.entries.values():
+            entry.importing = False
         yield from original(restoring, *rest)
 
     return begin

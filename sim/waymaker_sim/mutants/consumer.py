@@ -19,9 +19,10 @@ from waymaker_core.model.config import DeliveryPolicy
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.records import AckRecord, ConsumerCreated, DeliveredRecord, DropRecord
 from waymaker_core.model.types import ConsumerId, Now
-from waymaker_core.node.calls import Calls
-from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.maintenance.inactive import Inactive
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -240,7 +241,7 @@ def _without_bound(original: Any) -> Any:
 
 
 def _anybody(_: Any) -> Any:
-    def next_with_room(self: Subscriptions, subscribers: Any) -> Any:
+    def next_with_room(self: DeliveryScheduler, subscribers: Any) -> Any:
         found = subscribers[0]
         subscribers.rotate(-1)
         found.messages = max(found.messages, 1)
@@ -296,7 +297,7 @@ CONSUMER = {
     ),
     "answer-last-nak-early": Mutant(
         "the answer to the nak of a last attempt comes with the drop", ("dead letter once",),
-        Calls, "answer_last_naks", _at_once_at_any_rate,
+        Parking, "answer_last_naks", _at_once_at_any_rate,
     ),
     "ack-unseen-after-any-stop": Mutant(
         "after an orderly stop an answer to what was never delivered has no effect",
@@ -369,7 +370,7 @@ CONSUMER = {
     ),
     "ignore-credit": Mutant(
         "a subscription is sent what it has room for", ("within credit",),
-        Subscriptions, "_next_with_room", _anybody,
+        DeliveryScheduler, "_next_with_room", _anybody,
     ),
     "silent-end": Mutant(
         "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,

@@ -165,7 +165,7 @@ def _manifest_in_place(_: Any) -> Any:
 def _without_catalogue(original: Any) -> Any:
     def finish(self: Any, running: Any) -> None:
         if not running.writer.full:
-            self._registry.catalog_changed = False
+            self._state.changes.catalog = False
         original(self, running)
 
     return finish
@@ -173,18 +173,18 @@ def _without_catalogue(original: Any) -> Any:
 
 def _forgetting_what_failed(original: Any) -> Any:
     def failed(self: Checkpoints, *arguments: Any) -> None:
-        changed = self._registry.catalog_changed
+        changed = self._state.changes.catalog
         original(self, *arguments)
-        self._registry.catalog_changed = changed
+        self._state.changes.catalog = changed
 
     return failed
 
 
 def _forgetting_streams(original: Any) -> Any:
     def failed(self: Checkpoints, *arguments: Any) -> None:
-        changed = dict(self._registry.changed)
+        changed = dict(self._state.changes.replicas)
         original(self, *arguments)
-        self._registry.changed = changed
+        self._state.changes.replicas = changed
 
     return failed
 

@@ -11,9 +11,9 @@ import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.subjects import Pattern, SubjectFilter
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.parking import Parking
 from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
@@ -110,7 +110,7 @@ def _restarted(plan: Plan) -> bool:
 
 
 def _counting_again(original: Any) -> Any:
-    def park(self: Calls, call: Any) -> None:
+    def park(self: Parking, call: Any) -> None:
         original(self, call)
         self._state.stats.calls += 1
 
@@ -141,7 +141,7 @@ STREAM = {
         admission, "_reserve", _reserving_ahead, _restarted,
     ),
     "count-again": Mutant(
-        "a call that has to wait is counted once", ("limits hold",), Calls, "_park", _counting_again,
+        "a call that has to wait is counted once", ("limits hold",), Parking, "park", _counting_again,
     ),
     "ignore-conditions": Mutant(
         "a conditional publish is compared with what is there", ("compare and set", "linearizable"),

@@ -29,7 +29,6 @@ from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.jobs import Done, Failed
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.checkpoint.writer import Chain, CheckpointWriter
@@ -84,9 +83,9 @@ class Checkpoints:
         self,
         state: NodeState,
         commits: Commits,
-        registry: StreamRegistry,
         garbage: Garbage,
         indexes: Indexes,
+        quarantine: Quarantine,
         shared_files: SharedBlockFiles,
         reserve: Reserve,
         manifest: Manifest,
@@ -94,9 +93,9 @@ class Checkpoints:
     ) -> None:
         self._state = state
         self._commits = commits
-        self._registry = registry
         self._garbage = garbage
         self._indexes = indexes
+        self._quarantine = quarantine
         self._shared_files = shared_files
         self._reserve = reserve
         self._manifest = manifest
@@ -109,7 +108,6 @@ class Checkpoints:
         """A finished file that waits for the journal to be synced up to there."""
         self._left_garbage: list[str] = []
         """Files that the next manifest makes garbage."""
-        self.quarantine: Quarantine
         self.full = False
         """Whether the last attempt found no room, and none has succeeded since."""
         self._paused = False
@@ -153,7 +151,7 @@ class Checkpoints:
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
         grown = self._commits.journal.end_lsn - self._covered
-        if grown >= bound or self._registry.dead_bytes >= bound:
+        if grown >= bound or self._state.changes.dead_bytes >= bound:
             return True
         pause_ns = state.limits.disk_retry_ms * 1_000_000
         if not state.stats.disk_full or not grown or state.now.mono_ns < self._tried_ns + pause_ns:
@@ -162,8 +160,8 @@ class Checkpoints:
 
     def _may_leave_dead(self) -> bool:
         """Return True if something has died since the last checkpoint; what died before the start is not known."""
-        if self._registry.dead_bytes > 0 or self._looked:
-            return self._registry.dead_bytes > 0
+        if self._state.changes.dead_bytes > 0 or self._looked:
+            return self._state.changes.dead_bytes > 0
         return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
     def retry_checkpoint(self) -> None:
@@ -172,21 +170,21 @@ class Checkpoints:
 
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
-        state, registry, journal = self._state, self._registry, self._commits.journal
+        state, changes, journal = self._state, self._state.changes, self._commits.journal
         full = self._chain.full_wanted()
         sparse = self._shared_files.sparse()
-        work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(registry.changed)
+        work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(changes.replicas)
         for stream_id in [user for users in sparse.values() for user in users]:
             if stream_id in state.replicas:
                 work[stream_id] = state.replicas[stream_id]
-        registry.changed = {}
+        changes.replicas = {}
         writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
         self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
         self._running.garbage, self._left_garbage = self._left_garbage, []
         self._covered = journal.end_lsn
         self._limit_scope(self._running)
         self._make_room()
-        self._running.dead_bytes, registry.dead_bytes = registry.dead_bytes, 0
+        self._running.dead_bytes, changes.dead_bytes = changes.dead_bytes, 0
         self._next_batch(self._running)
 
     def _limit_scope(self, running: Running) -> None:
@@ -211,7 +209,7 @@ class Checkpoints:
 
     def _make_room(self) -> None:
         """Give up an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
-        state, dead_bytes = self._state, self._registry.dead_bytes
+        state, dead_bytes = self._state, self._state.changes.dead_bytes
         self._cramped = state.stats.disk_full
         if not self._cramped:
             self._reserve_used_at = -1
@@ -262,7 +260,7 @@ class Checkpoints:
 
     def _no_index(self, running: Running, replica: StreamReplica, failure: DiskFailure) -> None:
         if self._serves(replica):
-            self.quarantine.found(replica, failure)
+            self._quarantine.found(replica, failure)
             if replica.damage is None:
                 self._failed(running, None, [], failure)
                 return
@@ -302,7 +300,7 @@ class Checkpoints:
                 continue
             self._shared_files.note(replica)
             if running.partial:
-                self._registry.changed.setdefault(replica.id, replica)
+                self._state.changes.replicas.setdefault(replica.id, replica)
             writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
@@ -316,23 +314,23 @@ class Checkpoints:
     # ------------------------------------------------------------------ the end
 
     def _finish(self, running: Running) -> None:
-        registry, writer = self._registry, running.writer
-        for stream_id in list(registry.ended):
+        changes, writer = self._state.changes, running.writer
+        for stream_id in list(changes.ended):
             if stream_id not in running.written:
-                del registry.ended[stream_id]
+                del changes.ended[stream_id]
                 if stream_id in self._chain.latest:
                     writer.add_tombstone(stream_id)
-        if registry.catalog_changed or writer.full:
-            registry.catalog_changed = False
-            writer.add_snapshot(CATALOG, registry.catalog_position, encode_catalog(self._state.catalog))
+        if changes.catalog or writer.full:
+            changes.catalog = False
+            writer.add_snapshot(CATALOG, self._state.catalog_position, encode_catalog(self._state.catalog))
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
     def _file_written(self, running: Running, _results: list[object]) -> None:
         """A snapshot must not outlive the bodies it names: with interval sync some of them may not be durable yet."""
-        if self._commits.journal.durable_lsn < self._commits.committed_end:
+        if self._commits.journal.durable_lsn < self._state.committed_end:
             self._commits.sync_due()
-            self._unsynced = (running, self._commits.committed_end)
+            self._unsynced = (running, self._state.committed_end)
         else:
             self._replace_manifest(running)
 
@@ -376,7 +374,7 @@ class Checkpoints:
         if owner is None:
             self._failed(running, batch, batch.ops, failure)
             return
-        self.quarantine.found(owner, failure)
+        self._quarantine.found(owner, failure)
         running.work += reversed(batch.streams)
         running.garbage += batch.paths
         self._next_batch(running)
@@ -391,9 +389,9 @@ class Checkpoints:
         if isinstance(failed_op, SyncDir) and any(isinstance(op, Rename) for op in ops):
             self.failed = failure
             return
-        state, registry = self._state, self._registry
+        state, changes = self._state, self._state.changes
         self._running, self._paused, self.full = None, True, no_free_space
-        registry.dead_bytes += running.dead_bytes
+        changes.dead_bytes += running.dead_bytes
         if no_free_space:
             self._scope = self._smallest_scope()
         state.stats.checkpoint_failures += 1
@@ -402,8 +400,8 @@ class Checkpoints:
         left_over += [state.replicas[stream_id] for stream_id in running.written if stream_id in state.replicas]
         for replica in left_over:
             if self._serves(replica):
-                registry.changed.setdefault(replica.id, replica)
-        registry.catalog_changed = True
+                changes.replicas.setdefault(replica.id, replica)
+        changes.catalog = True
         self._covered = min(self._covered, self._commits.journal.end_lsn - self._commits.journal.journal_bytes())
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]

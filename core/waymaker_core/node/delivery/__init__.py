@@ -1,1 +1,1 @@
-"""Deliveries that outlive a call: subscriptions, fetches that wait, expiry, watchers."""
+"""What leaves without a call: turns of subscribers, expired deliveries, dead letters."""

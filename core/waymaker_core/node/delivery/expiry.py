@@ -13,10 +13,11 @@ from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, ReadChunk
 from waymaker_core.model.types import StreamId
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import frame_bytes_max
@@ -39,11 +40,14 @@ RETRY_NS = 1_000_000_000
 class Deliveries:
     """Expiry and dead letters of all streams."""
 
-    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, calls: Calls) -> None:
+    def __init__(
+        self, state: NodeState, commits: Commits, indexes: Indexes, parking: Parking, quarantine: Quarantine
+    ) -> None:
         self._state = state
         self._commits = commits
         self._indexes = indexes
-        self._calls = calls
+        self._parking = parking
+        self._quarantine = quarantine
         self._no_free_space: dict[StreamId, None] = {}
         """Ids of streams that could not give up what is spent, for lack of room."""
 
@@ -89,7 +93,7 @@ class Deliveries:
         if replica.last_naks:
             # A drop that must be tried again later keeps nobody waiting.
             put_off = timers.deadline(Timer.DEAD_LETTERS, replica.id) is not None
-            self._calls.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
+            self._parking.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
 
     # ------------------------------------------------------------------ giving up
 
@@ -183,14 +187,14 @@ class Deliveries:
             replica.dropping -= 1
             return
         self._put_off(replica, exhausted)
-        self._calls.refusal_of_damage(replica, failure)
+        self._quarantine.found(replica, failure)
 
     def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:
         replica.dropping -= 1
         if self._serves(replica):
             self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
             self._state.mark_dirty(replica)
-            self._calls.refusal_of_damage(replica, failure)
+            self._quarantine.found(replica, failure)
 
     def _serves(self, replica: StreamReplica) -> bool:
         return replica.damage is None and self._state.replicas.get(replica.id) is replica

@@ -17,12 +17,13 @@ from waymaker_core.api.requests import (
 from waymaker_core.model.records import ConsumerCreated
 from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
 from waymaker_core.model.types import ConsumerId
-from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.delivery.fetches import Fetches
-from waymaker_core.node.delivery.subscriptions import Subscriptions
+from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
 from waymaker_core.node.handlers.streams import page_limit, require_whole
+from waymaker_core.node.parking import RetryLater
+from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import LastNak, StreamReplica, Subscription
 from waymaker_core.storage.journal.writer import frame_bytes_max
@@ -38,12 +39,14 @@ class Consuming:
         registry: StreamRegistry,
         subscriptions: Subscriptions,
         fetches: Fetches,
+        scheduler: DeliveryScheduler,
     ) -> None:
         self._state = state
         self._commits = commits
         self._registry = registry
         self._subscriptions = subscriptions
         self._fetches = fetches
+        self._scheduler = scheduler
 
     def _require_free_space(self, bound: int) -> None:
         if not self._commits.has_free_space_for(bound, ordinary=False):
@@ -181,4 +184,4 @@ class Consuming:
                 state.stats.naked_messages += decision.count
             state.mark_dirty(replica)
         if decision.count and request.kind is not AckKind.IN_PROGRESS:
-            self._subscriptions.answered(replica, request.seqs)
+            self._scheduler.answered(replica, request.seqs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import ImportBatch, Publish
 from waymaker_core.model.result_codes import OK, Answer, resource_exhausted
-from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.parking import RetryLater
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import frame_bytes_max

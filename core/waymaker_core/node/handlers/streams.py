@@ -18,9 +18,9 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
-from waymaker_core.node.calls import RetryLater
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame_bytes_max
+from waymaker_core.node.parking import RetryLater
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.storage.archive import Head
 from waymaker_core.stream import updated, validate

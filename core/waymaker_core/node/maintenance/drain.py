@@ -7,11 +7,11 @@ last mark says that this is the end. Then the node halts, clean.
 from __future__ import annotations
 
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.delivery.subscriptions import Subscriptions
-from waymaker_core.node.delivery.watchers import Watchers
 from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.readers.subscriptions import Subscriptions
+from waymaker_core.node.readers.watchers import Watchers
 
 REASON = "server_shutdown"
 
@@ -20,11 +20,11 @@ class Drain:
     """The steps to the end, one after the other as each is done."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, calls: Calls, subscriptions: Subscriptions, watchers: Watchers
+        self, state: NodeState, commits: Commits, parking: Parking, subscriptions: Subscriptions, watchers: Watchers
     ) -> None:
         self._state = state
         self._commits = commits
-        self._calls = calls
+        self._parking = parking
         self._subscriptions = subscriptions
         self._watchers = watchers
         self._logged = False
@@ -40,9 +40,9 @@ class Drain:
         self._subscriptions.end_all(REASON)
         self._watchers.end_all(REASON, state.effects)
         refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
-        self._calls.refuse_waiting(refusal)
+        self._parking.refuse_waiting(refusal)
         for replica in state.replicas.values():
-            self._calls.answer_last_naks(replica)
+            self._parking.answer_last_naks(replica)
 
     def advance(self) -> None:
         """Go on as far as what is under way allows."""

@@ -12,10 +12,10 @@ from functools import partial
 from waymaker_core.model.config import Retention as RetentionKind
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.types import Now, StreamId
-from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream import NeedBlocks
@@ -29,11 +29,11 @@ PRUNE_BOUND = 64 * 1024
 class Retention:
     """When each stream is judged, and what comes of it."""
 
-    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, calls: Calls) -> None:
+    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, quarantine: Quarantine) -> None:
         self._state = state
         self._commits = commits
         self._indexes = indexes
-        self._calls = calls
+        self._quarantine = quarantine
         self._interval_ns = state.limits.retention_interval_ms * 1_000_000
         self._skew_ms: int | None = None
 
@@ -98,6 +98,6 @@ class Retention:
 
     def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:
         if self._state.replicas.get(replica.id) is replica:
-            self._calls.refusal_of_damage(replica, failure)
+            self._quarantine.found(replica, failure)
             if replica.damage is None:
                 self.process_dirty(replica)

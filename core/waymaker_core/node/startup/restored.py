@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.recovery.recovery import Recovered
 
@@ -11,13 +10,10 @@ from waymaker_core.storage.recovery.recovery import Recovered
 class Restored:
     """State, the journal to go on with, what recovery says, and files that nobody names."""
 
-    __slots__ = ("state", "journal", "restoring", "recovered", "orphans")
+    __slots__ = ("state", "journal", "recovered", "orphans")
 
-    def __init__(
-        self, state: NodeState, journal: Journal, restoring: Restoring, recovered: Recovered, orphans: list[str]
-    ) -> None:
+    def __init__(self, state: NodeState, journal: Journal, recovered: Recovered, orphans: list[str]) -> None:
         self.state = state
         self.journal = journal
-        self.restoring = restoring
         self.recovered = recovered
         self.orphans = orphans

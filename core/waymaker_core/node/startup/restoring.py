@@ -21,6 +21,7 @@ from waymaker_core.model.records import (
     StreamUpdated,
 )
 from waymaker_core.model.types import CATALOG, StreamId
+from waymaker_core.node.changes import Changes
 from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
@@ -37,11 +38,8 @@ class Restoring:
         self.catalog = Catalog(limits)
         self.catalog_position = 0
         self.replicas: dict[StreamId, StreamReplica] = {}
-        self.changed: dict[StreamId, StreamReplica] = {}
-        """Streams that the next checkpoint must look at: with records behind their snapshot, or bodies in the journal."""
-        self.catalog_changed = False
-        self.ended: dict[StreamId, None] = {}
-        """Lives that ended behind the snapshots."""
+        self.changes = Changes()
+        """What the next checkpoint must write."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
         self._damage: dict[StreamId, Damage] = {}
 
@@ -71,7 +69,7 @@ class Restoring:
         replica = self._serve(StreamId(stream_id))
         replica.stream.apply(position, record, chunk)
         replica.consumers.apply(record)
-        self.changed[replica.id] = replica
+        self.changes.replicas[replica.id] = replica
 
     def quarantine(self, quarantine: Quarantine) -> None:
         """A stream's data are damaged."""
@@ -142,13 +140,13 @@ class Restoring:
         """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
         if used_id >= self.catalog.next_id:
             self.catalog.next_id = used_id + 1
-            self.catalog_changed = True
+            self.changes.catalog = True
 
     def _apply_to_catalog(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
             raise CorruptRecord("a record of a stream in the catalogue's log")
         self.catalog_position = position
-        self.catalog_changed = True
+        self.changes.catalog = True
         stream_id = StreamId(record.stream_id)
         if isinstance(record, StreamDeleted):
             self._forget(stream_id)
@@ -161,13 +159,13 @@ class Restoring:
             replica = self._serve(stream_id)
             replica.stream.open_at(record.last_seq)
             # It may have no record of its own that would say so.
-            self.changed[stream_id] = replica
+            self.changes.replicas[stream_id] = replica
 
     def _forget(self, stream_id: StreamId) -> None:
         """A life is over."""
-        self.ended[stream_id] = None
+        self.changes.ended[stream_id] = None
         self.replicas.pop(stream_id, None)
-        self.changed.pop(stream_id, None)
+        self.changes.replicas.pop(stream_id, None)
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
 
@@ -177,13 +175,13 @@ class Restoring:
             damage = self._damage.get(stream_id)
             if damage is not None:
                 self.replicas.pop(stream_id, None)
-                self.changed.pop(stream_id, None)
+                self.changes.replicas.pop(stream_id, None)
             replica = self._serve(stream_id)
             replica.damage = damage
             if damage is None:
                 self._open_again(replica)
             if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in replica.stream.chunks()):
-                self.changed[stream_id] = replica
+                self.changes.replicas[stream_id] = replica
         self.replicas = {stream_id: self.replicas[stream_id] for stream_id in self.catalog.entries}
         return self.replicas
 
@@ -192,4 +190,4 @@ class Restoring:
         entry = replica.entry
         if not entry.importing and replica.stream.last_seq < entry.last_seq:
             replica.stream.open_at(entry.last_seq)
-            self.changed[replica.id] = replica
+            self.changes.replicas[replica.id] = replica

@@ -1,0 +1,212 @@
+"""Applying committed records: those of the catalog create and delete replicas, those of a stream change its replica.
+
+The one place where a committed record changes anything. A record of a stream that was deleted changes nothing.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.api.effects import EventKind
+from waymaker_core.catalog.catalog import CatalogEntry
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.model.records import (
+    AckRecord,
+    ConsumerCreated,
+    ConsumerDeleted,
+    DropRecord,
+    PruneRecord,
+    PublishRecord,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
+from waymaker_core.model.types import ConsumerId, StreamId
+from waymaker_core.node.calls import Calls
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.group_commit import PendingRecord
+from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.readers.subscriptions import Subscriptions
+from waymaker_core.node.readers.watchers import Watchers
+from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.timers import OF_STREAMS
+from waymaker_core.stream.stream import Stream
+
+
+def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:
+    """Make the replica of a new stream, with no messages and no consumers."""
+    stream = Stream(entry.stream_id, entry.config, entry.created_ms, state.limits)
+    consumers = Consumers(stream, state.limits)
+    if not entry.importing:  # an import replays its consumers' records first
+        consumers.resume(state.now, complete=True)
+    return start_replica(StreamReplica(entry, stream, consumers), state)
+
+
+def start_replica(replica: StreamReplica, state: NodeState) -> StreamReplica:
+    """Give a replica the settings that its own state does not hold."""
+    if state.config.sync_interval_ms and not replica.stream.config.ephemeral:
+        replica.stream.reserve_interval_ms = state.config.sync_interval_ms
+    replica.stream.work = state.work
+    return replica
+
+
+class Applier:
+    """Applies committed records. Nothing else changes the state of a stream or of the catalog."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        garbage: Garbage,
+        indexes: Indexes,
+        registry: StreamRegistry,
+        watchers: Watchers,
+        subscriptions: Subscriptions,
+        parking: Parking,
+        calls: Calls,
+    ) -> None:
+        self._state = state
+        self._garbage = garbage
+        self._indexes = indexes
+        self._registry = registry
+        self._watchers = watchers
+        self._subscriptions = subscriptions
+        self._parking = parking
+        self._calls = calls
+
+    def apply(self, item: PendingRecord) -> None:
+        """Apply one committed record."""
+        if item.replica is None:
+            self._apply_to_catalog(item)
+        elif self._state.replicas.get(item.replica.id) is item.replica:
+            self._apply_to_stream(item.replica, item)
+
+    def _apply_to_stream(self, replica: StreamReplica, item: PendingRecord) -> None:
+        state, record, chunk = self._state, item.record, item.chunk
+        kind = type(record)
+        clock_ms = replica.stream.clock_ms
+        if kind is PublishRecord:
+            assert isinstance(record, PublishRecord)
+            before = replica.stream.bytes
+            replica.stream.apply(item.position, record, chunk)
+            if record.truncate_to or record.drop_seqs:
+                state.changes.dead_bytes += before + sum(record.sizes) - replica.stream.bytes
+            replica.consumers.apply(record)
+            state.stats.published_messages += len(record.subjects)
+            state.stats.published_bytes += item.body_bytes
+        else:
+            self._apply_other(replica, item)
+        if replica.stream.clock_ms < clock_ms:
+            state.stats.clock_corrections += 1
+            state.log(
+                "warning", "clock_corrected", stream=replica.name, account=replica.entry.account,
+                ahead_ms=clock_ms - replica.stream.clock_ms, server_time_ms=replica.stream.clock_ms,
+            )  # fmt: skip
+        state.changes.replicas[replica.id] = replica
+        state.dirty[replica.id] = replica
+        released = replica.stream.take_released()
+        if released:
+            self._garbage.delete_later(replica, released)
+
+    def _apply_other(self, replica: StreamReplica, item: PendingRecord) -> None:
+        state, stats, record = self._state, self._state.stats, item.record
+        count, byte_count = replica.stream.count, replica.stream.bytes
+        assert not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
+        match record:
+            case ConsumerDeleted():
+                self._consumer_deleted(replica, record, item)
+                return
+            case AckRecord():
+                # Its client waited for this commit.
+                replica.consumers.inactivity.used(ConsumerId(record.consumer_id), state.now)
+                if record.term:
+                    stats.termed_messages += len(record.seqs)
+                else:
+                    stats.acked_messages += len(record.seqs)
+            case DropRecord():
+                stats.dropped_messages += len(record.seqs)
+                if record.copies is not None:
+                    stats.dead_letters += len(record.copies.subjects)
+            case _:
+                pass
+        replica.stream.apply(item.position, record, item.chunk)
+        replica.consumers.apply(record)
+        state.changes.dead_bytes += max(0, byte_count - replica.stream.bytes)
+        if isinstance(record, PruneRecord):
+            stats.pruned_messages += count - replica.stream.count
+        elif isinstance(record, ConsumerCreated):
+            stats.consumers += 1
+            replica.consumers.inactivity.used(ConsumerId(record.consumer_id), state.now)
+            # By interest it may be the reader that dead letters wait for.
+            replica.consumers.retry_kept()
+            state.changes.catalog = True
+            self._notify_watchers(replica, EventKind.CONSUMER_CREATED, record.config.name)
+
+    def _consumer_deleted(self, replica: StreamReplica, record: ConsumerDeleted, item: PendingRecord) -> None:
+        consumer_id = ConsumerId(record.consumer_id)
+        name = replica.consumers.name_of(consumer_id)
+        self._state.stats.consumers -= 1
+        replica.stream.apply(item.position, record, None)
+        replica.consumers.apply(record)
+        self._subscriptions.end_consumer(replica, consumer_id, "consumer_deleted")
+        self._notify_watchers(replica, EventKind.CONSUMER_DELETED, name)
+
+    def _notify_watchers(self, replica: StreamReplica, kind: EventKind, consumer: str = "") -> None:
+        if not replica.entry.importing:
+            state = self._state
+            self._watchers.notify(kind, replica.name, consumer, state.now.wall_ms, state.effects)
+
+    # ------------------------------------------------------------------ records of the catalog
+
+    def _apply_to_catalog(self, item: PendingRecord) -> None:
+        state, record = self._state, item.record
+        assert isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
+        catalog = state.catalog
+        state.changes.catalog = True
+        state.catalog_position = item.position
+        stream_id = StreamId(record.stream_id)
+        replica = state.replicas.get(stream_id)
+        catalog.apply(record, item.account)
+        if isinstance(record, StreamCreated):
+            replica = make_replica(catalog.entries[stream_id], state)
+            state.replicas[stream_id] = replica
+            self._notify_watchers(replica, EventKind.STREAM_CREATED)
+        elif replica is None:
+            return
+        elif isinstance(record, StreamDeleted):
+            self._ended(replica)
+            return
+        elif isinstance(record, StreamUpdated):
+            replica.stream.apply_config(record.config)
+            replica.consumers.retry_kept()
+            self._notify_watchers(replica, EventKind.STREAM_UPDATED)
+        else:
+            replica.stream.open_at(record.last_seq)
+            replica.consumers.resume(state.now, complete=True)
+            self._registry.import_heads.pop(stream_id, None)
+            self._notify_watchers(replica, EventKind.STREAM_CREATED)
+        state.changes.replicas[stream_id] = replica
+        state.dirty[stream_id] = replica
+
+    def _ended(self, replica: StreamReplica) -> None:
+        """Remove a deleted stream: end its readers, answer its calls, delete its files."""
+        state = self._state
+        del state.replicas[replica.id]
+        self._notify_watchers(replica, EventKind.STREAM_DELETED)
+        self._subscriptions.end_stream(replica, "stream_deleted")
+        for timer in OF_STREAMS:
+            state.timers.arm(timer, replica.id, None)
+        self._indexes.forget(replica)
+        state.stats.consumers -= len(replica.consumers)
+        if replica.damage is not None:
+            state.stats.quarantined_streams -= 1
+        state.changes.replicas.pop(replica.id, None)
+        state.changes.ended[replica.id] = None
+        state.changes.dead_bytes += replica.stream.bytes
+        self._registry.import_heads.pop(replica.id, None)
+        self._calls.readmit_queue(replica)
+        self._parking.answer_last_naks(replica)
+        self._garbage.delete_later(
+            replica, [*replica.stream.take_released(), *replica.stream.files(), *replica.memory_ends]
+        )
