@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from waymaker.client.connection.transport import Call, CallEnded, begin, send
-from waymaker.client.contract import backup_summary_from_wire
+from waymaker.client.contract import backup_summary
 from waymaker.client.errors import NOT_APPLIED, UNKNOWN, DeadlineExceededError, TransferCorruptedError
 from waymaker.client.values import BackupSummary
 from waymaker_proto import admin_pb2 as admin
@@ -35,7 +35,7 @@ async def read_backup(
         if chunk is grpc.aio.EOF:
             break
         if chunk.WhichOneof("body") == "summary":
-            summary = backup_summary_from_wire(chunk.summary)
+            summary = backup_summary(chunk.summary)
         else:
             total += len(chunk.data)
             yield chunk.data

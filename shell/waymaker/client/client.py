@@ -60,6 +60,8 @@ from waymaker.client.values import (
     WatchEvent,
     WatchKind,
 )
+from waymaker.wire import configs
+from waymaker.wire.protocol import ADMIN_SERVICE, STREAMS_SERVICE
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
@@ -67,8 +69,8 @@ from waymaker_proto import waymaker_streams_pb2 as pb
 
 Response = TypeVar("Response", bound=Proto)
 
-ADMIN: Final = "/waymaker.admin.WaymakerAdminService/"
-STREAMS: Final = "/waymaker.streams.WaymakerStreamsService/"
+ADMIN: Final = f"/{ADMIN_SERVICE}/"
+STREAMS: Final = f"/{STREAMS_SERVICE}/"
 PAGE_ENTRIES: Final = 1_000
 SCAN_PAGE: Final = 1_000
 
@@ -250,7 +252,7 @@ class Client:
     ) -> None:
         """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
         made = stream_config(config, settings)
-        request = contract.request(pb.CreateStreamRequest, config=contract.stream_config_to_wire(made))
+        request = contract.request(pb.CreateStreamRequest, config=configs.stream_config_pb(made))
         await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
 
     async def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
@@ -261,7 +263,7 @@ class Client:
     async def stream_info(self, name: str, *, timeout: Timeout = UNSET) -> StreamInfo:
         request = contract.request(pb.GetStreamInfoRequest, name=name)
         response, _ = await self._call("GetStreamInfo", request, pb.GetStreamInfoResponse, timeout)
-        return contract.stream_info_from_wire(response)
+        return contract.stream_info(response)
 
     async def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
         """Names of all streams, sorted."""
@@ -276,7 +278,7 @@ class Client:
         """Changes settings; None leaves one alone, 0 clears a bound. What the new bounds exclude goes within the call."""
         request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response, _ = await self._call("UpdateStream", request, pb.UpdateStreamResponse, timeout, repeatable=False)
-        return StreamUpdate(contract.stream_config_from_wire(response.config), response.pruned)
+        return StreamUpdate(configs.stream_config(response.config), response.pruned)
 
     async def preview_update(
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
@@ -285,7 +287,7 @@ class Client:
         request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response = await self._unary(ADMIN + "PreviewUpdate", request, pb.UpdateStreamResponse, timeout)
         check_result(response)
-        return StreamUpdate(contract.stream_config_from_wire(response.config), response.pruned)
+        return StreamUpdate(configs.stream_config(response.config), response.pruned)
 
     # --------------------------------------------------------------------------------------- consumers
 
@@ -302,9 +304,7 @@ class Client:
         text("stream", stream)
         if new:
             made = replace(made, start_seq=(await self.stream_info(stream, timeout=timeout)).last_seq + 1)
-        request = contract.request(
-            pb.CreateConsumerRequest, stream=stream, config=contract.consumer_config_to_wire(made)
-        )
+        request = contract.request(pb.CreateConsumerRequest, stream=stream, config=configs.consumer_config_pb(made))
         try:
             await self._call(
                 "CreateConsumer",
@@ -336,21 +336,21 @@ class Client:
     async def consumer_info(self, stream: str, consumer: str, *, timeout: Timeout = UNSET) -> ConsumerInfo:
         request = contract.request(pb.GetConsumerInfoRequest, stream=stream, consumer=consumer)
         response, result = await self._call("GetConsumerInfo", request, pb.GetConsumerInfoResponse, timeout)
-        return contract.consumer_infos_from_wire([response.consumer], result.inactive_ms)[0]
+        return contract.consumer_infos([response.consumer], result.inactive_ms)[0]
 
     async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         """All consumers of a stream, by name."""
         out: list[ConsumerInfo] = []
         request = contract.request(pb.ListConsumersRequest, stream=stream)
         async for response, result in self._answers("ListConsumers", request, pb.ListConsumersResponse, timeout):
-            out.extend(contract.consumer_infos_from_wire(response.consumers, result.inactive_ms))
+            out.extend(contract.consumer_infos(response.consumers, result.inactive_ms))
         return out
 
     # ---------------------------------------------------------------------------------------- operators
 
     async def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
         response = await self._unary(ADMIN + "ServerInfo", admin.ServerInfoRequest(), admin.ServerInfoResponse, timeout)
-        return contract.server_info_from_wire(response)
+        return contract.server_info(response)
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
         """Creations, deletions and updates of streams and consumers on this server, as they happen.
@@ -368,7 +368,7 @@ class Client:
             try:
                 with ends_told():
                     async for event in call:
-                        yield contract.watch_event_from_wire(event)
+                        yield contract.watch_event(event)
                 error: WaymakerError = ConnectionLostError("the server ended the watch")
             except WaymakerError as end:
                 error = end
@@ -421,7 +421,7 @@ class Client:
         finally:
             call.cancel()
         check_result(response)
-        return contract.restore_result_from_wire(response)
+        return contract.restore_result(response)
 
     # ------------------------------------------------------------------------------------------ within
 

@@ -1,9 +1,12 @@
-"""Between the client's values and the contract's messages, both ways, and nothing else."""
+"""Requests of the contract from what callers give, and the client's values from its responses.
+
+Settings of streams and consumers are converted in `wire.configs`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as Proto
@@ -20,7 +23,7 @@ from waymaker.client.values import (
     WatchEvent,
     WatchKind,
 )
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker.wire.configs import consumer_config, stream_config
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -48,60 +51,10 @@ def _scalar(field: Any, value: object) -> Any:
     return value if bounds is None else whole(field.name, value, *bounds)
 
 
-def stream_config_to_wire(config: StreamConfig) -> pb.StreamConfigPb:
-    """A stream's settings, as `settings.stream_config` converted them. Bounds of 0 are left out."""
-    wire = pb.StreamConfigPb(
-        name=config.name,
-        subjects_filter=config.subjects_filter,
-        block_size=config.block_size,
-        ephemeral=config.ephemeral,
-        max_msgs_per_subject=config.max_msgs_per_subject,
-    )
-    if config.max_msg_bytes:
-        wire.max_msg_bytes = config.max_msg_bytes
-    match config.retention:
-        case Retention.LIMITS:
-            limits = wire.retention.limits
-            limits.SetInParent()
-            if config.max_age_ms:
-                limits.max_age_ms = config.max_age_ms
-            if config.max_msgs:
-                limits.max_msgs = config.max_msgs
-            if config.max_bytes:
-                limits.max_bytes = config.max_bytes
-            limits.strict_limits = config.strict_limits
-        case Retention.WORK_QUEUE:
-            wire.retention.work_queue.SetInParent()
-        case Retention.INTEREST:
-            wire.retention.interest.SetInParent()
-        case never:
-            assert_never(never)
-    return wire
-
-
-def stream_config_from_wire(wire: pb.StreamConfigPb) -> StreamConfig:
-    policy = wire.retention.WhichOneof("policy")
-    limits = wire.retention.limits
-    retention = {"work_queue": Retention.WORK_QUEUE, "interest": Retention.INTEREST}.get(policy or "", Retention.LIMITS)
-    return StreamConfig(
-        name=wire.name,
-        subjects_filter=tuple(wire.subjects_filter),
-        retention=retention,
-        max_age_ms=limits.max_age_ms,
-        max_msgs=limits.max_msgs,
-        max_bytes=limits.max_bytes,
-        strict_limits=limits.strict_limits,
-        block_size=wire.block_size,
-        max_msg_bytes=wire.max_msg_bytes,
-        ephemeral=wire.ephemeral,
-        max_msgs_per_subject=wire.max_msgs_per_subject,
-    )
-
-
-def stream_info_from_wire(response: pb.GetStreamInfoResponse) -> StreamInfo:
+def stream_info(response: pb.GetStreamInfoResponse) -> StreamInfo:
     stats = response.stats
     return StreamInfo(
-        config=stream_config_from_wire(response.config),
+        config=stream_config(response.config),
         last_seq=stats.last_seq,
         msg_count=stats.msg_count,
         bytes=stats.bytes,
@@ -111,49 +64,19 @@ def stream_info_from_wire(response: pb.GetStreamInfoResponse) -> StreamInfo:
     )
 
 
-def consumer_config_to_wire(config: ConsumerConfig) -> pb.ConsumerConfigPb:
-    return pb.ConsumerConfigPb(
-        name=config.name,
-        filter_subject=config.filter_subject,
-        delivery_policy=pb.DeliveryPolicyPb(
-            type=pb.DeliveryPolicyType.ValueType(config.policy.value),
-            start_seq=config.start_seq,
-            start_time_ms=config.start_time_ms,
-        ),
-        ack_wait_ms=config.ack_wait_ms,
-        max_deliver=config.max_deliver,
-        deliver_group=config.deliver_group,
-        dead_letter_subject=config.dead_letter_subject,
-    )
-
-
-def consumer_infos_from_wire(states: Sequence[pb.ConsumerStatePb], inactive_ms: Sequence[int]) -> list[ConsumerInfo]:
+def consumer_infos(states: Sequence[pb.ConsumerStatePb], inactive_ms: Sequence[int]) -> list[ConsumerInfo]:
     """Consumers of an answer, with the inactivity timeouts beside it; it has none where no consumer has one."""
     if inactive_ms and len(inactive_ms) != len(states):
         raise DataLossError(
             f"the server's answer has {len(inactive_ms)} inactivity timeouts for {len(states)} consumers"
         )
     timeouts = inactive_ms or [0] * len(states)
-    return [consumer_info_from_wire(*each) for each in zip(states, timeouts, strict=True)]
+    return [consumer_info(*each) for each in zip(states, timeouts, strict=True)]
 
 
-def consumer_info_from_wire(state: pb.ConsumerStatePb, inactive_ms: int = 0) -> ConsumerInfo:
-    wire = state.config
-    policy = wire.delivery_policy
-    config = ConsumerConfig(
-        name=wire.name,
-        filter_subject=wire.filter_subject,
-        policy=DeliveryPolicy(policy.type),
-        start_seq=policy.start_seq,
-        start_time_ms=policy.start_time_ms,
-        ack_wait_ms=wire.ack_wait_ms,
-        max_deliver=wire.max_deliver,
-        deliver_group=wire.deliver_group,
-        dead_letter_subject=wire.dead_letter_subject,
-        inactive_ms=inactive_ms,
-    )
+def consumer_info(state: pb.ConsumerStatePb, inactive_ms: int = 0) -> ConsumerInfo:
     return ConsumerInfo(
-        config=config,
+        config=consumer_config(state.config, inactive_ms),
         ack_floor=state.ack_floor,
         last_delivered=state.last_delivered,
         created_ms=state.created_at_ms,
@@ -179,7 +102,7 @@ def header_pairs(headers: Headers) -> list[tuple[str, str]]:
     return out
 
 
-def watch_event_from_wire(event: pb.WatchEvent) -> WatchEvent:
+def watch_event(event: pb.WatchEvent) -> WatchEvent:
     stream = consumer = ""
     match event.WhichOneof("detail"):
         case "stream":
@@ -191,7 +114,7 @@ def watch_event_from_wire(event: pb.WatchEvent) -> WatchEvent:
     return WatchEvent(WatchKind(event.type), stream, consumer, event.ts_ms, event.lagged_count)
 
 
-def server_info_from_wire(info: admin.ServerInfoResponse) -> ServerInfo:
+def server_info(info: admin.ServerInfoResponse) -> ServerInfo:
     return ServerInfo(
         version=info.version,
         node_id=info.node_id,
@@ -205,9 +128,9 @@ def server_info_from_wire(info: admin.ServerInfoResponse) -> ServerInfo:
     )
 
 
-def backup_summary_from_wire(summary: admin.ArchiveSummary) -> BackupSummary:
+def backup_summary(summary: admin.ArchiveSummary) -> BackupSummary:
     return BackupSummary(summary.total_bytes, summary.messages, summary.last_seq)
 
 
-def restore_result_from_wire(response: admin.RestoreResponse) -> RestoreResult:
+def restore_result(response: admin.RestoreResponse) -> RestoreResult:
     return RestoreResult(response.name, response.messages, response.last_seq)

@@ -17,23 +17,22 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from waymaker.server.auth.authenticator import Authenticator
 from waymaker.server.auth.tokens import Tokens
 from waymaker.server.config import Address, ServerConfig
-from waymaker.server.grpc import admin as admin_service
 from waymaker.server.grpc.admin import Admin
 from waymaker.server.grpc.caller import Caller
 from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
-from waymaker.server.grpc.rpcs import LATER, SERVICE, Serving
+from waymaker.server.grpc.rpcs import LATER, Serving
 from waymaker.server.grpc.session import Sessions
 from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.listener import Condition, OperatorsListener, application
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
+from waymaker.wire.protocol import ADMIN_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
 
-PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"
-SERVICES: Final = (SERVICE, PIPELINE_SERVICE, admin_service.SERVICE)
+SERVICES: Final = (STREAMS_SERVICE, PIPELINE_SERVICE, ADMIN_SERVICE)
 
 _QUIET_S: Final = 1.0
 """How long a closing server waits for calls to stop coming."""
@@ -131,13 +130,13 @@ class Server:
         streaming = Streaming(self.runner, serving)
         admin = Admin(self.runner, calls, self._facts)
         router = Router(self.authenticator, self._gate)
-        router.add_unary(SERVICE, calls.methods())
-        router.add_streams(SERVICE, streaming.methods())
-        router.add_sessions(SERVICE, dict.fromkeys(LATER, not_offered))
+        router.add_unary(STREAMS_SERVICE, calls.methods())
+        router.add_streams(STREAMS_SERVICE, streaming.methods())
+        router.add_sessions(STREAMS_SERVICE, dict.fromkeys(LATER, not_offered))
         router.add_sessions(PIPELINE_SERVICE, self.sessions.methods())
-        router.add_unary(admin_service.SERVICE, admin.unary())
-        router.add_streams(admin_service.SERVICE, admin.streams())
-        router.add_sessions(admin_service.SERVICE, admin.sessions())
+        router.add_unary(ADMIN_SERVICE, admin.unary())
+        router.add_streams(ADMIN_SERVICE, admin.streams())
+        router.add_sessions(ADMIN_SERVICE, admin.sessions())
         listeners.grpc.add_generic_rpc_handlers((router, *self._borrowed()))
         listeners.measure(self.metrics)
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from waymaker.wire.guard import parse_frame
+from waymaker.wire.protocol import FRAME_ITEMS_MAX
+from waymaker.wire.statuses import refused
 from waymaker_core.api.requests import Messages, Published
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import varint
@@ -47,16 +49,6 @@ _ACKED_OK: Final = b"\x12\x02ok"
 
 def _framed(tag: bytes, data: bytes) -> bytes:
     return b"".join((tag, varint(len(data)), data))
-
-
-def refused(refusal: Refusal) -> pipe.Refused:
-    """A refusal as the pipeline says it."""
-    return pipe.Refused(
-        status=refusal.status.value,
-        message=refusal.message,
-        outcome=refusal.outcome.value if refusal.outcome is not None else "",
-        code=refusal.code,
-    )
 
 
 def welcome(message: pipe.Welcome) -> bytes:
@@ -186,12 +178,8 @@ def _fixed(tag: bytes, column: array[int], width: int) -> bytes:
     return tag + varint(len(data)) + data
 
 
-FRAME_ITEMS_MAX: Final = 10_000
-"""Calls, batches and the like in one frame."""
-
-
-def _parsed(data: bytes, limits: Limits) -> Any:
-    """A client's frame. Raises `RefusedError`."""
+def parsed_frame(data: bytes, limits: Limits) -> Any:
+    """Parse a client's frame. Raises `RefusedError`."""
     try:
         frame = parse_frame(data, FRAME_ITEMS_MAX, max(limits.publish_batch_max, limits.ack_batch_max))
     except (DecodeError, ValueError):

@@ -1,16 +1,14 @@
-"""Refusals as statuses: gRPC's code and trailers of a single call."""
+"""Refusals as statuses: gRPC's code and trailers of a single call, a message in the pipeline's frames."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import grpc
 
-if TYPE_CHECKING:
-    from waymaker_core.model.result_codes import Refusal
-
-OUTCOME_TRAILER: Final = "wmkr-outcome"
-CODE_TRAILER: Final = "wmkr-code"
+from waymaker.wire.protocol import CODE_TRAILER, OUTCOME_TRAILER
+from waymaker_core.model.result_codes import Refusal
+from waymaker_proto import pipeline_pb2 as pipe
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -28,3 +26,13 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str], ...]:
     if refusal.code:
         found.append((CODE_TRAILER, refusal.code))
     return tuple(found)
+
+
+def refused(refusal: Refusal) -> pipe.Refused:
+    """Return a refusal as the message that the pipeline's frames carry."""
+    return pipe.Refused(
+        status=refusal.status.value,
+        message=refusal.message,
+        outcome=refusal.outcome.value if refusal.outcome is not None else "",
+        code=refusal.code,
+    )

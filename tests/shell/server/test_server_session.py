@@ -11,7 +11,7 @@ import pytest
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import body, until
 from waymaker.server.grpc import session as session_module
-from waymaker.wire import frames
+from waymaker.wire.protocol import FRAME_ITEMS_MAX
 from waymaker_core.api import requests as rq
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status
 from waymaker_proto import pipeline_pb2 as pipe
@@ -174,9 +174,9 @@ async def test_bytes_that_are_no_frame_end_the_session_and_no_other() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pipe.Frame(calls=[pipe.Call(id=n) for n in range(frames.FRAME_ITEMS_MAX + 1)]),
+        pipe.Frame(calls=[pipe.Call(id=n) for n in range(FRAME_ITEMS_MAX + 1)]),
         pipe.Frame(publishes=[batch(1, [b""] * 40_000), batch(2, [b""] * 40_000)]),
-        pipe.Frame(credits=[pipe.Credit()] * (frames.FRAME_ITEMS_MAX + 1)),
+        pipe.Frame(credits=[pipe.Credit()] * (FRAME_ITEMS_MAX + 1)),
     ],
 )
 async def test_a_frame_of_too_many_things_ends_the_session(frame: pipe.Frame) -> None:

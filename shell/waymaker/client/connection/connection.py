@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
+from waymaker.client.connection.failures import end_of_session, error_of, unsent
 from waymaker.client.connection.process import inherited, this_process
-from waymaker.client.connection.statuses import end_of_session, error_of, unsent
 from waymaker.client.connection.transport import Call, CallEnded, begin, send
 from waymaker.client.connection.work import timed_out
 from waymaker.client.errors import (
@@ -37,6 +37,7 @@ from waymaker.client.errors import (
     WaymakerError,
 )
 from waymaker.client.options import Options
+from waymaker.wire.protocol import FRAME_ITEMS_TARGET, PIPELINE_SERVICE, PIPELINE_VERSION
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -44,11 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("waymaker.client")
 
-METHOD = "/waymaker.pipeline.WaymakerPipelineService/Session"
-VERSION = 1
+METHOD = f"/{PIPELINE_SERVICE}/Session"
 FRAME_BYTES_TARGET = 512 * 1024
 """Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
-FRAME_ITEMS_MAX = 4_096
 LOSSES_MAX = 5
 """How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
@@ -340,7 +339,8 @@ class Connection:
             with contextlib.suppress(CallEnded):  # reading tells why
                 await begin(call)
                 await send(
-                    call, pl.Frame(hello=pl.Hello(version=VERSION, client="waymaker-python")).SerializeToString()
+                    call,
+                    pl.Frame(hello=pl.Hello(version=PIPELINE_VERSION, client="waymaker-python")).SerializeToString(),
                 )
             while (data := await call.read()) is not grpc.aio.EOF:
                 frame = pl.Frame.FromString(data)
@@ -402,7 +402,7 @@ class Connection:
         window = self.welcome.window_bytes or FRAME_BYTES_TARGET
         packed: list[Work] = []
         packed_bytes = packed_messages = 0
-        messages_max = self.welcome.publish_batch_max or FRAME_ITEMS_MAX
+        messages_max = self.welcome.publish_batch_max or FRAME_ITEMS_TARGET
         while outbox and not self._paused:
             work = outbox[0]
             if self._inflight_bytes and self._inflight_bytes + work.size > window:
@@ -410,7 +410,7 @@ class Connection:
             if packed and (
                 packed_bytes + work.size > FRAME_BYTES_TARGET
                 or packed_messages + work.messages > messages_max
-                or len(packed) == FRAME_ITEMS_MAX
+                or len(packed) == FRAME_ITEMS_TARGET
             ):
                 break
             outbox.popleft()

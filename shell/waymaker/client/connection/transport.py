@@ -15,7 +15,7 @@ from typing import Any
 import grpc.aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from waymaker.client.connection.statuses import call_error, of_a_read
+from waymaker.client.connection.failures import call_error, of_a_read
 from waymaker.client.errors import UNKNOWN, ConnectionLostError, WaymakerError
 
 Call = Any

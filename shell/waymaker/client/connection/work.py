@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message as Proto
 
-from waymaker.client.connection.statuses import of_a_read
+from waymaker.client.connection.failures import of_a_read
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,

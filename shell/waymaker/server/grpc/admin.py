@@ -39,7 +39,6 @@ from waymaker_core.model.types import Principal
 from waymaker_core.storage.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
 from waymaker_proto import admin_pb2
 
-SERVICE: Final = "waymaker.admin.WaymakerAdminService"
 TRANSFER_CORRUPTED: Final = "transfer_corrupted"
 
 RESTORES_MAX: Final = 4

@@ -14,23 +14,24 @@ from google.protobuf.message import DecodeError, Message
 
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.storage.store import Bodies
-from waymaker.wire.configs import (
-    consumer_config,
-    consumer_state_pb,
-    stream_config,
-    stream_config_pb,
-    stream_info_pb,
-    update_request,
-)
+from waymaker.wire.configs import consumer_config, stream_config, stream_config_pb
 from waymaker.wire.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
+from waymaker.wire.infos import consumer_state_pb, fill_stream_info
 from waymaker.wire.messages import wire_messages
 from waymaker_core.api import requests as core
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body, varint
-from waymaker_core.model.result_codes import OK, Answer, CodeError, invalid
+from waymaker_core.model.result_codes import (
+    INVALID_CONFIG,
+    OK,
+    Answer,
+    CodeError,
+    Refusal,
+    RefusedError,
+    Status,
+    invalid,
+)
 from waymaker_proto import waymaker_streams_pb2 as pb
-
-SERVICE: Final = "waymaker.streams.WaymakerStreamsService"
 
 _OK: Final = b"\x08\x01\x12\x02ok"
 """success = true, result_code = "ok": how every good answer begins."""
@@ -143,7 +144,7 @@ def _published(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes
 
 
 def _stream_info(value: core.StreamInfo, response: pb.GetStreamInfoResponse, serving: Serving) -> None:
-    stream_info_pb(value, response, serving.node_id)
+    fill_stream_info(value, response, serving.node_id)
 
 
 def _updated(value: Any, response: pb.UpdateStreamResponse, serving: Serving) -> None:
@@ -188,6 +189,40 @@ def _publish(r: pb.PublishRequest, metadata: Metadata, serving: Serving) -> core
     )
 
 
+def _create_stream(r: pb.CreateStreamRequest, metadata: Metadata, serving: Serving) -> core.CreateStream:
+    if r.config.sources:
+        raise RefusedError(Refusal(Status.UNIMPLEMENTED, "this server does not offer stream sources"))
+    return core.CreateStream(stream_config(r.config))
+
+
+def _create_consumer(r: pb.CreateConsumerRequest, metadata: Metadata, serving: Serving) -> core.CreateConsumer:
+    try:
+        config = consumer_config(r.config, metadata.inactive_ms)
+    except ValueError:
+        raise CodeError(INVALID_CONFIG, f"delivery policy {r.config.delivery_policy.type} does not exist") from None
+    return core.CreateConsumer(r.stream, config)
+
+
+def _update(dry_run: bool) -> Callable[[Any, Metadata, Serving], core.UpdateStream]:
+    """Settings that are absent stay None."""
+
+    def decode(r: pb.UpdateStreamRequest, metadata: Metadata, serving: Serving) -> core.UpdateStream:
+        def given(name: str) -> int | None:
+            return int(getattr(r, name)) if r.HasField(name) else None  # type: ignore[arg-type]
+
+        return core.UpdateStream(
+            r.name,
+            max_age_ms=given("max_age_ms"),
+            max_msgs=given("max_msgs"),
+            max_bytes=given("max_bytes"),
+            max_msg_bytes=given("max_msg_bytes"),
+            strict_limits=r.strict_limits if r.HasField("strict_limits") else None,
+            dry_run=dry_run,
+        )
+
+    return decode
+
+
 def _scan(r: pb.ScanExactAtSubjectRequest, metadata: Metadata, serving: Serving) -> core.ScanSubject:
     """A scan's cursor is a sequence; where metadata gives one, or a limit, it stands for the field."""
     from_seq = r.from_seq
@@ -209,8 +244,7 @@ def _acked(kind: core.AckKind) -> Callable[[Any, Metadata, Serving], core.Ack]:
 UNARY: Final[dict[str, Rpc]] = {
     rpc.name: rpc
     for rpc in (
-        Rpc("CreateStream", pb.CreateStreamRequest,
-            lambda r, p, s: core.CreateStream(stream_config(r.config)), _plain),
+        Rpc("CreateStream", pb.CreateStreamRequest, _create_stream, _plain),
         Rpc("DeleteStream", pb.DeleteStreamRequest,
             lambda r, p, s: core.DeleteStream(r.name), _plain),
         Rpc("GetStreamInfo", pb.GetStreamInfoRequest,
@@ -218,7 +252,7 @@ UNARY: Final[dict[str, Rpc]] = {
         Rpc("ListStreams", pb.ListStreamsRequest,
             lambda r, p, s: core.ListStreams(p.after, p.limit), _streams, large_response=True, paged=True),
         Rpc("UpdateStream", pb.UpdateStreamRequest,
-            lambda r, p, s: update_request(r, dry_run=False), _filled(pb.UpdateStreamResponse, _updated)),
+            _update(dry_run=False), _filled(pb.UpdateStreamResponse, _updated)),
         Rpc("Publish", pb.PublishRequest, _publish, _published),
         Rpc("Fetch", pb.FetchRequest,
             lambda r, p, s: core.Fetch(r.stream, r.consumer, r.batch_size), _with_messages, large_response=True),
@@ -226,8 +260,7 @@ UNARY: Final[dict[str, Rpc]] = {
         Rpc("Nak", pb.NakRequest, _acked(core.AckKind.NAK), _plain, asides=True),
         Rpc("Term", pb.TermRequest, _acked(core.AckKind.TERM), _plain, asides=True),
         Rpc("InProgress", pb.InProgressRequest, _acked(core.AckKind.IN_PROGRESS), _plain, asides=True),
-        Rpc("CreateConsumer", pb.CreateConsumerRequest,
-            lambda r, p, s: core.CreateConsumer(r.stream, consumer_config(r.config, p.inactive_ms)), _plain, asides=True),
+        Rpc("CreateConsumer", pb.CreateConsumerRequest, _create_consumer, _plain, asides=True),
         Rpc("DeleteConsumer", pb.DeleteConsumerRequest,
             lambda r, p, s: core.DeleteConsumer(r.stream, r.consumer), _plain),
         Rpc("ListConsumers", pb.ListConsumersRequest,
@@ -247,7 +280,7 @@ UNARY: Final[dict[str, Rpc]] = {
 }  # fmt: skip
 
 PREVIEW_UPDATE: Final = Rpc(
-    "PreviewUpdate", pb.UpdateStreamRequest, lambda r, p, s: update_request(r, dry_run=True),
+    "PreviewUpdate", pb.UpdateStreamRequest, _update(dry_run=True),
     _filled(pb.UpdateStreamResponse, _updated),
 )  # fmt: skip
 

@@ -29,9 +29,9 @@ from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.refusals import NOT_OFFERED, abort
 from waymaker.storage.store import Bodies
-from waymaker.wire import frames as wire
+from waymaker.wire import frames
 from waymaker.wire.batches import ack_request, publish_request, spans
-from waymaker.wire.frames import _parsed
+from waymaker.wire.protocol import PIPELINE_VERSION
 from waymaker_core.api import requests as core
 from waymaker_core.api.effects import End, Event
 from waymaker_core.api.requests import Messages
@@ -49,7 +49,6 @@ from waymaker_core.model.result_codes import (
 from waymaker_core.model.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
 
-VERSION: Final = 1
 HELLO_S: Final = 10.0
 """How long a session may take to begin."""
 OPEN_MAX: Final = 4_096
@@ -211,7 +210,7 @@ class _Subscription:
 
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
         """From the node runner."""
-        data = wire.delivery(self.id, messages, bodies)
+        data = frames.delivery(self.id, messages, bodies)
         # The core counts something for each message; the client's credit is about bodies alone.
         self._client_bytes += messages.byte_count - sum(map(len, bodies))
         self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
@@ -303,7 +302,7 @@ class Session:
 
     def say_closing(self) -> None:
         """The server is about to go."""
-        self.send(_Outgoing(wire.closing("server_shutdown")))
+        self.send(_Outgoing(frames.closing("server_shutdown")))
 
     def finish(self) -> None:
         """Read nothing more, answer what was read, then end."""
@@ -367,7 +366,7 @@ class Session:
                 self._end_subscriptions()
                 return
             self._sessions.arrived()
-            frame = _parsed(data, self._serving.limits)
+            frame = frames.parsed_frame(data, self._serving.limits)
             if not greeted:
                 self._greet(frame)
                 greeted = True
@@ -378,11 +377,11 @@ class Session:
                 await self._room
 
     def _greet(self, frame: Any) -> None:
-        if not frame.HasField("hello") or frame.hello.version < VERSION:
-            raise invalid(f"a session begins with hello, in version {VERSION} or above")
+        if not frame.HasField("hello") or frame.hello.version < PIPELINE_VERSION:
+            raise invalid(f"a session begins with hello, in version {PIPELINE_VERSION} or above")
         limits = self._serving.limits
         message = pipe.Welcome(
-            version=VERSION,
+            version=PIPELINE_VERSION,
             server=self._sessions.version,
             window_bytes=self._window_bytes,
             frame_bytes_max=TRANSPORT_BYTES_MAX,
@@ -391,7 +390,7 @@ class Session:
             message_bytes_max=limits.message_bytes_max,
             subscriptions_max=SUBSCRIPTIONS_MAX,
         )
-        self.send(_Outgoing(wire.welcome(message)))
+        self.send(_Outgoing(frames.welcome(message)))
         if self._sessions.draining:
             self.say_closing()
 
@@ -448,12 +447,12 @@ class Session:
         try:
             request, malformed = publish_request(batch, self._serving.limits)
         except RefusedError as error:
-            self._done(id_, load, wire.published(id_, error.refusal))
+            self._done(id_, load, frames.published(id_, error.refusal))
             return
         if request is None:
-            self._done(id_, load, wire.published(id_, Answer(OK, "", core.Published(0, 0, None)), malformed))
+            self._done(id_, load, frames.published(id_, Answer(OK, "", core.Published(0, 0, None)), malformed))
             return
-        encode = partial(wire.published, malformed=malformed) if malformed else wire.published
+        encode = partial(frames.published, malformed=malformed) if malformed else frames.published
         self._ask(id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, encode))
 
     def _ack(self, batch: Any, load: _Load) -> None:
@@ -462,9 +461,9 @@ class Session:
         try:
             request = ack_request(batch, self._serving.limits)
         except RefusedError as error:
-            self._done(id_, load, wire.acked(id_, error.refusal))
+            self._done(id_, load, frames.acked(id_, error.refusal))
             return
-        self._ask(id_, request, partial(self._judged, "Session.Ack", time.perf_counter(), id_, load, wire.acked))
+        self._ask(id_, request, partial(self._judged, "Session.Ack", time.perf_counter(), id_, load, frames.acked))
 
     def _judged(
         self, name: str, started: float, id_: int, load: _Load, encode: Callable[[int, Answer | Refusal], bytes],
@@ -486,17 +485,17 @@ class Session:
         self._begin(id_)
         rpc = UNARY.get(call.method)
         if rpc is None:
-            self._done(id_, load, wire.call_refused(id_, NOT_OFFERED))
+            self._done(id_, load, frames.call_refused(id_, NOT_OFFERED))
             return
         try:
             request = rpc.parse(
                 call.request, Metadata(call.after, call.limit, call.incarnation, call.inactive_ms), self._serving
             )
         except RefusedError as error:
-            self._done(id_, load, wire.call_refused(id_, error.refusal))
+            self._done(id_, load, frames.call_refused(id_, error.refusal))
             return
         except CodeError as error:
-            self._done(id_, load, wire.call_result(id_, judged(error), ""))
+            self._done(id_, load, frames.call_result(id_, judged(error), ""))
             return
         if rpc.large_response:
             self._large_responses_waiting.append(
@@ -513,15 +512,15 @@ class Session:
         self._observe(rpc.name, started, answer)
         fetched: Messages | None = None
         if isinstance(answer, Refusal):
-            data = wire.call_refused(id_, answer)
+            data = frames.call_refused(id_, answer)
         else:
             try:
                 response = rpc.encode(answer, bodies, self._serving)
-                data = wire.call_result(id_, response, next_page(answer), incarnation_of(answer), inactive_of(answer))
+                data = frames.call_result(id_, response, next_page(answer), incarnation_of(answer), inactive_of(answer))
                 if isinstance(answer.value, Messages) and answer.value.fetched is not None:
                     fetched = answer.value
             except Exception as error:
-                data = wire.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
+                data = frames.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
         if fetched is not None and id_ in self._unwanted:
             self.runner.did_not_arrive(fetched)
             fetched = None
@@ -543,7 +542,7 @@ class Session:
     def _ask_for_large_response(self, id_: int, rpc: Rpc, request: core.Request, load: _Load, reports: bool) -> None:
         if id_ in self._unwanted:
             self._unwanted.discard(id_)
-            self._done(id_, load, wire.call_refused(id_, _CANCELLED))
+            self._done(id_, load, frames.call_refused(id_, _CANCELLED))
             return
         self._large_responses_open += 1
         started = time.perf_counter()
@@ -571,7 +570,7 @@ class Session:
             raise invalid(f"subscription {message.id} exists already")
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             refusal = resource_exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
-            self.send(_Outgoing(wire.ended(message.id, "", refusal)))
+            self.send(_Outgoing(frames.ended(message.id, "", refusal)))
             return
         subscription = _Subscription(self, message.id, message.reports)
         self._subscriptions[message.id] = subscription
@@ -592,4 +591,4 @@ class Session:
     def subscription_ended(self, subscription: _Subscription, end: End) -> None:
         """The core has nothing more for it."""
         if self._subscriptions.pop(subscription.id, None) is not None:
-            self.send(_Outgoing(wire.ended(subscription.id, end.reason, end.refusal)))
+            self.send(_Outgoing(frames.ended(subscription.id, end.reason, end.refusal)))

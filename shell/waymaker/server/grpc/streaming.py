@@ -20,8 +20,9 @@ from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.refusals import abort
 from waymaker.storage.store import Bodies
+from waymaker.wire.infos import watch_event_pb
 from waymaker.wire.messages import wire_messages
-from waymaker_core.api.effects import End, Event, EventKind
+from waymaker_core.api.effects import End, Event
 from waymaker_core.api.requests import Messages, Request, Subscribe, WatchStreams
 from waymaker_core.model.message_codec import varint
 from waymaker_core.model.result_codes import Refusal, Status, invalid
@@ -34,7 +35,6 @@ _WATCH_WINDOW: Final = 64
 UNANSWERED_MIN: Final = 128
 """Messages that a subscription may have unanswered at least, whatever it takes at a time: so that who reads some and answers
 later, or not at all, gets them; no more, for what a transport holds for a reader that stands still is kept from others."""
-_CONSUMER_EVENTS: Final = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETED)
 
 
 class Inbox:
@@ -117,7 +117,7 @@ class Streaming:
                         await context.write(_stopped(item.reason))
                     break
                 if isinstance(item, Event):
-                    await context.write(watch_event(item, self._serving.node_id))
+                    await context.write(watch_event_pb(item, self._serving.node_id).SerializeToString())
                     self._runner.credit(token, 1, 0)
                 else:
                     messages, bodies = item
@@ -146,19 +146,3 @@ def _interrupted(request: Request, end: End) -> Refusal | None:
 
 def _stopped(reason: str) -> bytes:
     return pb.SubscribeEvent(stopped=pb.SubscribeStopped(reason=reason)).SerializeToString()
-
-
-def watch_event(event: Event, node_id: int) -> bytes:
-    """One change, encoded."""
-    message = pb.WatchEvent(
-        type=event.kind.value,  # type: ignore[arg-type]
-        ts_ms=event.wall_ms,
-        node_id=node_id,
-        lagged_count=event.lagged,
-    )
-    if event.kind in _CONSUMER_EVENTS:
-        message.consumer.stream = event.stream
-        message.consumer.consumer = event.consumer
-    else:
-        message.stream.name = event.stream
-    return message.SerializeToString()

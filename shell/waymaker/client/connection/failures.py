@@ -17,6 +17,7 @@ from waymaker.client.errors import (
     WaymakerError,
     from_status,
 )
+from waymaker.wire.protocol import CODE_TRAILER, OUTCOME_TRAILER
 from waymaker_proto import pipeline_pb2 as pl
 
 
@@ -30,10 +31,10 @@ def status_error(code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadat
     pairs = {key: value for key, value in trailers or () if isinstance(value, str)}
     status = code.value[0]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        outcome = pairs.get("wmkr-outcome")
+        outcome = pairs.get(OUTCOME_TRAILER)
         # Without the server's word on it, the text is the transport's, which knows of streams and deadlines only.
         return DeadlineExceededError(details if outcome else "no answer in time", outcome=outcome or UNKNOWN)
-    return from_status(status, details or code.value[1], pairs.get("wmkr-outcome", ""), pairs.get("wmkr-code", ""))
+    return from_status(status, details or code.value[1], pairs.get(OUTCOME_TRAILER, ""), pairs.get(CODE_TRAILER, ""))
 
 
 def call_error(failure: grpc.aio.AioRpcError) -> WaymakerError:

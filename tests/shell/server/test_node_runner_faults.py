@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.shell.server.test_server_engine import BrokenLogger
+from tests.shell.server.test_node_runner import BrokenLogger
 from waymaker.server import incidents
 from waymaker.server import node_runner as runner_module
 from waymaker.server.node_runner import NodeRunner

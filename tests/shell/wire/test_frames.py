@@ -7,7 +7,7 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waymaker.wire import frames as wire
+from waymaker.wire import frames
 from waymaker_core.api.requests import Messages, Published, Run
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
@@ -27,21 +27,21 @@ def frame(data: bytes) -> pipe.Frame:
 
 @given(u64, u64, st.integers(0, 2**32 - 1))
 def test_a_publish_answer_reads_back(id_: int, first_seq: int, count: int) -> None:
-    data = wire.published(id_, Answer(OK, "", Published(first_seq, count, None)))
+    data = frames.published(id_, Answer(OK, "", Published(first_seq, count, None)))
     expected = pipe.Published(id=id_, first_seq=first_seq, count=count, result_code="ok")
     assert frame(data) == pipe.Frame(published=[expected])
 
 
 def test_failures_codes_and_refusals_of_publishes_read_back() -> None:
     failures = {2: (WRONG_REVISION, "it is 9", 9), 0: ("oversize", "big", 0)}
-    partly = frame(wire.published(1, Answer(OK, "", Published(5, 1, failures)))).published[0]
+    partly = frame(frames.published(1, Answer(OK, "", Published(5, 1, failures)))).published[0]
     assert [(f.index, f.result_code, f.message, f.seq) for f in partly.failures] == [
         (0, "oversize", "big", 0),
         (2, WRONG_REVISION, "it is 9", 9),
     ]
-    coded = frame(wire.published(1, Answer(NO_SUCH_STREAM, "none"))).published[0]
+    coded = frame(frames.published(1, Answer(NO_SUCH_STREAM, "none"))).published[0]
     assert (coded.result_code, coded.message, coded.HasField("refused")) == (NO_SUCH_STREAM, "none", False)
-    assert frame(wire.published(1, REFUSAL)).published[0].refused == REFUSED
+    assert frame(frames.published(1, REFUSAL)).published[0].refused == REFUSED
 
 
 @given(st.lists(st.sampled_from(["ok", "malformed", "refused"]), min_size=1, max_size=40))
@@ -50,7 +50,7 @@ def test_malformed_messages_keep_the_indexes_of_the_batch(fates: list[str]) -> N
     failures = {index: (WRONG_REVISION, "", 9) for index, fate in enumerate(seen) if fate == "refused"}
     malformed = {index: REFUSAL for index, fate in enumerate(fates) if fate == "malformed"}
     answer = Answer(OK, "", Published(5, seen.count("ok"), failures or None))
-    read = frame(wire.published(1, answer, malformed)).published[0]
+    read = frame(frames.published(1, answer, malformed)).published[0]
     assert (read.count, read.result_code) == (fates.count("ok"), "ok")
     told = {failure.index: "malformed" if failure.status == 14 else "refused" for failure in read.failures}
     assert [failure.index for failure in read.failures] == sorted(told)
@@ -58,25 +58,25 @@ def test_malformed_messages_keep_the_indexes_of_the_batch(fates: list[str]) -> N
 
 
 def test_answers_to_acknowledgements_read_back() -> None:
-    assert frame(wire.acked(3, Answer(OK))).acked == [pipe.Acked(id=3, result_code="ok")]
-    assert frame(wire.acked(3, REFUSAL)).acked == [pipe.Acked(id=3, refused=REFUSED)]
-    coded = wire.acked(3, Answer(NO_SUCH_STREAM, "none"))
+    assert frame(frames.acked(3, Answer(OK))).acked == [pipe.Acked(id=3, result_code="ok")]
+    assert frame(frames.acked(3, REFUSAL)).acked == [pipe.Acked(id=3, refused=REFUSED)]
+    coded = frames.acked(3, Answer(NO_SUCH_STREAM, "none"))
     assert frame(coded).acked == [pipe.Acked(id=3, result_code=NO_SUCH_STREAM, message="none")]
 
 
 @given(u64, st.binary(max_size=300), st.text(max_size=20))
 def test_a_call_s_result_reads_back_with_an_empty_response_present(id_: int, response: bytes, cursor: str) -> None:
-    result = frame(wire.call_result(id_, response, cursor)).results[0]
+    result = frame(frames.call_result(id_, response, cursor)).results[0]
     assert (result.id, result.response, result.next) == (id_, response, cursor)
     assert result.HasField("response")
-    refused = frame(wire.call_refused(id_, REFUSAL)).results[0]
+    refused = frame(frames.call_refused(id_, REFUSAL)).results[0]
     assert not refused.HasField("response")
     assert refused.refused == REFUSED
 
 
 def test_the_end_of_a_subscription_reads_back() -> None:
-    assert frame(wire.ended(8, "empty", None)).ended == [pipe.Ended(subscription=8, reason="empty")]
-    assert frame(wire.ended(8, "", REFUSAL)).ended[0].refused == REFUSED
+    assert frame(frames.ended(8, "empty", None)).ended == [pipe.Ended(subscription=8, reason="empty")]
+    assert frame(frames.ended(8, "", REFUSAL)).ended[0].refused == REFUSED
 
 
 @given(
@@ -99,7 +99,7 @@ def test_a_delivery_reads_back_column_by_column(
         lengths = array("I", map(len, stored))
         bodies.append(b"".join(stored))
         runs.append(Run(Chunk("p", 0, 0, 0), 0, lengths, first_seq, array("q", [t for t, _ in messages]), count))
-    data = wire.delivery(77, Messages(runs, 0, 0), bodies)
+    data = frames.delivery(77, Messages(runs, 0, 0), bodies)
     (batch,) = frame(data).deliveries
     assert batch.subscription == 77
     for run, body, got in zip(runs, bodies, batch.runs, strict=True):
@@ -111,14 +111,14 @@ def test_a_delivery_reads_back_column_by_column(
 def test_scattered_messages_leave_as_stretches_of_consecutive_sequences() -> None:
     lengths, times = array("I", [2, 3, 2]), array("q", [5, 6, 7])
     run = Run(Chunk("p", 0, 9, 0), 0, lengths, 3, times, 2, array("Q", [3, 4, 9]), array("Q", [0, 2, 7]))
-    (batch,) = frame(wire.delivery(1, Messages([run], 3, 0), [b"aabbbcc"])).deliveries
+    (batch,) = frame(frames.delivery(1, Messages([run], 3, 0), [b"aabbbcc"])).deliveries
     got = [(one.first_seq, one.deliver_count, list(one.ts_ms), list(one.lengths), one.bodies) for one in batch.runs]
     assert got == [(3, 2, [5, 6], [2, 3], b"aabbb"), (9, 2, [7], [2], b"cc")]
 
 
 def test_fragments_of_one_frame_are_simply_joined() -> None:
-    data = wire.welcome(pipe.Welcome(version=1)) + wire.acked(1, Answer(OK)) + wire.acked(2, Answer(OK))
-    joined = frame(data + wire.closing("server_shutdown"))
+    data = frames.welcome(pipe.Welcome(version=1)) + frames.acked(1, Answer(OK)) + frames.acked(2, Answer(OK))
+    joined = frame(data + frames.closing("server_shutdown"))
     assert joined.welcome.version == 1
     assert [a.id for a in joined.acked] == [1, 2]
     assert joined.closing.reason == "server_shutdown"

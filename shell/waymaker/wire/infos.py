@@ -1,0 +1,54 @@
+"""Figures and changes of streams and consumers, as the contract's messages."""
+
+from __future__ import annotations
+
+from waymaker.wire.configs import consumer_config_pb, stream_config_pb
+from waymaker_core.api.effects import Event, EventKind
+from waymaker_core.api.requests import ConsumerInfo, StreamInfo
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+_CONSUMER_EVENTS = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETED)
+
+
+def consumer_state_pb(info: ConsumerInfo) -> pb.ConsumerStatePb:
+    """Return a consumer's settings and figures."""
+    return pb.ConsumerStatePb(
+        config=consumer_config_pb(info.config),
+        ack_floor=info.ack_floor,
+        last_delivered=info.last_delivered,
+        created_at_ms=info.created_ms,
+        redelivered_dropped=info.redelivered_dropped,
+    )
+
+
+def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_id: int) -> None:
+    """Fill in a stream's settings and figures. A single node is the only one that a ring could name."""
+    response.message = info.notice
+    response.config.CopyFrom(stream_config_pb(info.config))
+    stats = info.stats
+    response.stats.CopyFrom(
+        pb.StreamStatsPb(
+            last_seq=stats.last_seq,
+            msg_count=stats.msg_count,
+            bytes=stats.bytes,
+            block_count=stats.block_count,
+            first_block=stats.first_block,
+        )
+    )
+    response.ring_owner_node_id = node_id
+
+
+def watch_event_pb(event: Event, node_id: int) -> pb.WatchEvent:
+    """Return the message that tells a watcher of one change."""
+    message = pb.WatchEvent(
+        type=event.kind.value,  # type: ignore[arg-type]
+        ts_ms=event.wall_ms,
+        node_id=node_id,
+        lagged_count=event.lagged,
+    )
+    if event.kind in _CONSUMER_EVENTS:
+        message.consumer.stream = event.stream
+        message.consumer.consumer = event.consumer
+    else:
+        message.stream.name = event.stream
+    return message
