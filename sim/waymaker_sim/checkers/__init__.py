@@ -1,1 +1,1 @@
-"""Judges of a finished run: what callers were told against what is there."""
+"""Checks of a finished run: its history against the state of the node."""

@@ -1,6 +1,7 @@
-"""The audit: at rest, with everything answered and no fault left, the whole state is read and held against the ledger.
+"""The audit: at rest, when every call is answered and no fault is left, it reads the whole state and compares it with
+the history.
 
-What was allowed to be unknown while calls were under way is known now, so the rules are judged exactly here.
+Outcomes that were unknown while calls were in flight are known now, so the rules are checked exactly here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from waymaker_sim.machine.process import ReceivedMessage
 from waymaker_sim.reference.naive_consumer import matches
 
 LATE_MS = 2_000
-"""How long after its time a message that aged may still be there: many times the interval of retention."""
+"""Time for which an expired message may still be there: many intervals of retention."""
 
 
 class Audit:
@@ -37,7 +38,7 @@ class Audit:
         self.now_ns = view.events.now_ns
 
     def judge(self, seen: Seen, drained: bool) -> None:
-        """Hold everything seen against the ledger. `drained`: consumers had time to reach the end."""
+        """Compare everything that was read with the history. `drained`: consumers had time to reach the end."""
         for name, stream in self.view.streams.items():
             there = seen.get(name)
             if stream.incarnation is None:
@@ -58,7 +59,7 @@ class Audit:
             self._refused(refused)
 
     def _copies(self, seen: Seen) -> None:
-        """What was put back is what its archive was."""
+        """Require that each restored copy equals its archive."""
         for name, copy in self.view.copies.items():
             there = seen.get(name)
             if isinstance(there, SeenStream):
@@ -72,7 +73,7 @@ class Audit:
                 require(not copy.must_exist, "archives", f"{name} was put back and is not there")
 
     def _registers(self, incarnation: StreamIncarnation, seen: Seen) -> None:
-        """Each subject of a life is a compare-and-set register; the audit is its last reader."""
+        """Check each subject of an incarnation as a compare-and-set register; the audit is its last reader."""
         stream, there = self.view.streams[incarnation.name], seen.get(incarnation.name)
         newest: dict[str, int] = {}
         if stream.incarnation is incarnation and isinstance(there, SeenStream):
@@ -127,7 +128,7 @@ class Audit:
             self._interest(incarnation, seen)
 
     def _settings(self, incarnation: StreamIncarnation, seen: SeenStream) -> None:
-        """Where every outcome is known, settings are the last ones confirmed, and all consumers are there."""
+        """Require, if every outcome is known, the settings confirmed last and all consumers."""
         stream = self.view.streams[incarnation.name]
         if not stream.steady() or stream.doubt is not None:
             return
@@ -169,7 +170,8 @@ class Audit:
             "ledger grows",
             f"{what} after {confirmed}, {incarnation.last_seq}",
         )
-        # Now it is known of publishes, too, that met a change of the stream and whose messages nobody saw.
+        # By now this is also known of publishes that overlapped a change of the stream and whose messages were never
+        # read.
         incarnation.last_seq = last
         self._gaps(incarnation, last)
         subjects = sorted({incarnation.at[message.seq].subject for message in seen.messages})
@@ -183,7 +185,8 @@ class Audit:
             require(byte_count == sum(sizes), "limits hold", f"{what}, {sum(sizes)} bytes found")
 
     def _gaps(self, incarnation: StreamIncarnation, last: int) -> None:
-        """Sequences that nobody knows are those of publishes whose outcome got lost, and of dead letters that nobody saw."""
+        """Require that every missing sequence has a cause: a publish whose outcome got lost, or a dead letter that
+        was never read."""
         if self.view.process.config.sync_interval_ms:
             return
         unknown = last - sum(seq <= last for seq in incarnation.at)
@@ -219,7 +222,7 @@ class Audit:
 
     @staticmethod
     def _sizes(incarnation: StreamIncarnation) -> None:
-        """What is stored was small enough for some settings that were or may have been in force."""
+        """Require that each stored message was small enough for some settings that were or may have been in force."""
         most = max(config.max_msg_bytes or 1 << 62 for config in incarnation.configs)
         for seq, message in incarnation.at.items():
             if isinstance(message, Attempt):
@@ -264,10 +267,10 @@ class Audit:
                     )
 
     def _ages(self, incarnation: StreamIncarnation, seen: SeenStream) -> None:
-        """Nothing is there long after its age ended it, but for what stands behind an older message at its subject.
+        """Require that no message is there long after it expired, except behind an older one at its subject.
 
-        Block by block some may stay, fewer than one block holds. What a wrong clock stamped is as old as the correction, which
-        the node has noticed once all machines are up.
+        With block-aligned limits, fewer messages than one block holds may stay. A message stamped by a wrong clock is
+        as old as the correction, which the node has noticed once all machines are up.
         """
         config, process = seen.config, self.view.process
         if not config.max_age_ms:
@@ -294,7 +297,7 @@ class Audit:
         )
 
     def _letters(self, incarnation: StreamIncarnation, seen: SeenStream) -> None:
-        """In a work queue a dead letter takes its original's place."""
+        """Require that in a work queue a dead letter replaces its original."""
         if incarnation.config.retention is not Retention.WORK_QUEUE:
             return
         there = {message.seq for message in seen.messages}
@@ -304,7 +307,7 @@ class Audit:
                 require(letter.of_seq not in there, "dead letter once", what)
 
     def _interest(self, incarnation: StreamIncarnation, seen: SeenStream) -> None:
-        """The first block goes as soon as every consumer is done with all of it."""
+        """Require that the first block is pruned once every consumer has acked all of it."""
         if not seen.messages:
             return
         floor = min((consumer.floor for consumer in seen.consumers.values()), default=seen.stats[1])
@@ -313,12 +316,12 @@ class Audit:
 
     @staticmethod
     def _first_block(config: StreamConfig, messages: list[ReceivedMessage]) -> int:
-        """Messages in the first block, all of which may be more than the bound asks for, save one."""
+        """Return the number of messages in the first block, all but one of which may exceed the bound."""
         block = (messages[0].seq - 1) // config.block_size
         return sum(1 for message in messages if (message.seq - 1) // config.block_size == block)
 
     def _condition(self, incarnation: StreamIncarnation, attempt: Attempt) -> None:
-        """What a conditional publish that is stored must have found."""
+        """Require that a stored conditional publish found the last sequence that it expected."""
         if (
             incarnation.config.retention is Retention.WORK_QUEUE
             or attempt.incarnation is not incarnation
@@ -337,7 +340,7 @@ class Audit:
                 )
 
     def _refused(self, refused: Refused) -> None:
-        """What a refused conditional publish was told must have been true at some moment of the call."""
+        """Require that the answer to a refused conditional publish was true at some moment of the call."""
         incarnation, actual = refused.incarnation, refused.actual
         if (
             incarnation.damaged
@@ -372,7 +375,7 @@ class Audit:
         require(len(letters) <= consumer.dropped, "dead letter once", f"{what}: {len(letters)} > {consumer.dropped}")
         owed = self._letters_owed(incarnation, seen, group, consumer.dropped)
         if owed:
-            # What is a letter already, perhaps one of its own, is given up without another one.
+            # A message that is a dead letter already, perhaps of the same consumer, is dropped without another one.
             most = group.config.max_deliver
             silent = sum(
                 1 for s, m in incarnation.at.items() if isinstance(m, Letter) and group.delivered_most(s, 0) >= most
@@ -395,7 +398,8 @@ class Audit:
                     group.config.start_seq > last, "progress", f"{what}: floor {consumer.floor} of {last}")  # fmt: skip
 
     def _keeps(self, incarnation: StreamIncarnation, seen: SeenStream, group: Group) -> bool:
-        """Whether what a group gave up has no place for its dead letter: a stream that is too small, or no reader."""
+        """Return True if the dead letter of a dropped message cannot stay: the stream is too small, or has no reader
+        for it."""
         subject = group.config.dead_letter_subject
         read = any(matches(each.config.filter_subject, subject) for each in seen.consumers.values())
         keeps = incarnation.may_keep(group) and (seen.config.strict_limits or not read)
@@ -405,10 +409,10 @@ class Audit:
 
     @staticmethod
     def _letters_owed(incarnation: StreamIncarnation, seen: SeenStream, group: Group, dropped: int) -> int:
-        """How many dead letters of a group must have been seen by now, if none had to be spared.
+        """Return how many dead letters of a group must have been read by now.
 
-        All, where nothing was ever taken away, and in a queue, where only what was delivered goes, if no delivery was
-        overlooked: neither one that nobody knows whose it was, nor so many that a letter was given up unseen. Where
+        All of them if nothing was ever removed. In a queue, where an ack removes only what was delivered, all of them
+        if no delivery was missed: none whose group is unknown, and not so many that a dropped message was missed. Where
         their subject is capped, the last of them.
         """
         rivals = [each for each in incarnation.groups if each.config.dead_letter_subject]

@@ -1,14 +1,16 @@
-"""Late syncs: what a machine that loses power may lose where the node syncs at intervals, and what the ledger knows afterwards.
+"""Interval sync: what a loss of power may remove from a node that syncs at intervals, and what the history knows
+afterwards.
 
-Answers leave there before they are durable. Promised is: a process that dies loses nothing; a machine that stops loses at most
-what was confirmed since the last sync, and that is no longer ago than the interval and the sync itself; where something is
-lost, nothing that came later is left (never a hole); no sequence is given twice. What stood before the last sync holds as if
-every answer had waited for it.
+Answers leave before they are durable. The promise is: a process that crashes alone loses nothing. A machine that loses
+power loses at most what was confirmed since the last sync, and that sync is no longer ago than the interval and the
+sync itself. Where something is lost, nothing later is left (never a hole). No sequence is given twice. What was there
+before the last sync is as safe as if every answer had waited for it.
 
-The disk says when the journal was last synced as a whole, and what is left is read off a copy of it, before anybody acts. From
-there on what was confirmed too late counts as if its answer had got lost, unless it is there: then it is durable. Streams,
-their settings and creations of consumers do not wait for the interval; the deletion of a consumer does, and is believed only
-when it is durable (`settle`), so that lives stay certain.
+The disk knows when the whole journal was last synced. The check reads the remaining state from a copy of the disk,
+before any client acts. From there on a later confirmation counts as an answer that got lost, unless its effect is
+there: then it is durable. Streams, their settings and creations of consumers do not wait for the interval. The deletion
+of a consumer does, and the history takes it as done only once it is durable (`settle`), so that incarnations stay
+certain.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from waymaker_sim.machine.process import Process
 from waymaker_sim.machine.swarm import Plan
 
 GRACE_NS = 20 * MS
-"""What a sync takes beside its disk operations."""
+"""Time of a sync beside its disk operations."""
 
 
 class IntervalSync:
@@ -42,7 +44,7 @@ class IntervalSync:
         self._sync_ns = 2 * plan.pace.sync_ns
         stalls = plan.pause or plan.full or plan.pace.slow_per_million or plan.disk.write_error
         self._punctual = not stalls
-        """Whether a sync that is due is not held up by anything."""
+        """True if nothing delays a due sync."""
         self._synced_ns = 0
         self._up = False
         self._losses = 0
@@ -71,7 +73,7 @@ class IntervalSync:
     # ------------------------------------------------------------ a machine that stops
 
     def down(self) -> None:
-        """The process is gone. Where something was lost with it, find out what, and whether it may be."""
+        """Note that the process stopped. If it lost something, find out what, and check that it may be lost."""
         was_up, self._up = self._up, False
         disk = self._process.disk
         if disk.losses == self._losses:
@@ -111,7 +113,7 @@ class IntervalSync:
             violated("node raised", f"after a loss of power: {type(error).__name__}: {error}")
 
     def _judge(self, name: str, incarnation: StreamIncarnation | None, seen: Seen, since_ns: int) -> None:
-        """Hold what is left of a stream against what had to be durable."""
+        """Compare what is left of a stream with what had to be durable."""
         there = seen.get(name)
         if incarnation is None:
             require(there is None, "late syncs", f"{name} was deleted for good and is back")
@@ -149,7 +151,7 @@ class IntervalSync:
 
     @staticmethod
     def _roll_back(incarnation: StreamIncarnation, since_ns: int) -> None:
-        """What was told since then is not certain any more."""
+        """Mark as uncertain what clients read since then."""
         incarnation.rolled_back = True
         for seq in [seq for seq, attempt in incarnation.live.items() if attempt.confirmed_ns > since_ns]:
             del incarnation.live[seq]
@@ -168,7 +170,7 @@ class IntervalSync:
             group.roll_back(since_ns)
 
     def _learn(self, incarnation: StreamIncarnation, there: SeenStream) -> None:
-        """What is there is durable, and the tail that is not is lost for good."""
+        """Mark what is there as durable, and the missing end as lost for good."""
         now_ns = self._view.events.now_ns
         for message in there.messages:
             attempt = incarnation.at.get(message.seq)

@@ -1,14 +1,14 @@
-"""Linearizability of a compare-and-set register: whether concurrent operations can have happened one at a time.
+"""Linearizability of a compare-and-set register: concurrent operations must fit some order, one at a time.
 
-Wing and Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's cache of configurations ("Testing for
-linearizability", 2017). An operation takes effect at one moment between its question and its answer. One without an answer
-may have taken effect at any later moment, or never. The search looks for an order of all answered operations, and of as many
-unanswered ones as it likes, in which each does what it said, and none stands before one that had been answered before it
-was asked.
+Wing and Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's cache of configurations ("Testing
+for linearizability", 2017). An operation takes effect at one moment between its call and its answer. One without an
+answer may have taken effect at any later moment, or never. The search looks for an order of all answered operations,
+and of any unanswered ones, in which each has the effect that it reported, and none precedes one that was answered
+before it was called.
 
-A configuration is the set of operations that have had their turn and the register's value; none is looked at twice. An
-operation that fits and changes nothing has its turn at once, for that can only leave more choice to the others. The search
-is bounded: past its budget the verdict is `UNDECIDED`, which is never a pass.
+A configuration is the set of operations that are placed and the register's value; none is examined twice. An operation
+that fits and changes nothing is placed at once, for that only leaves more choice to the others. The search is bounded:
+past its budget the verdict is `UNDECIDED`, which is never a pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUDGET = 100_000
 
 
 class Kind(Enum):
-    """What an operation is, or turned out to be."""
+    """The kind of an operation, as called or as it turned out."""
 
     READ = "read"
     """It found `value`."""
@@ -57,7 +57,7 @@ class Operation:
 
 
 class Verdict(Enum):
-    """What the search came to."""
+    """The result of a search."""
 
     LINEARIZABLE = "linearizable"
     VIOLATED = "violated"
@@ -74,9 +74,9 @@ class Judgement:
 
 
 def judge(operations: Sequence[Operation], *, vanishing: bool = False, budget: int = BUDGET) -> Judgement:
-    """Whether these operations on one register, which begins as `NOTHING`, are linearizable.
+    """Decide if these operations on one register, which begins as `NOTHING`, are linearizable.
 
-    `vanishing`: at any moment the register may become `NOTHING` by itself.
+    `vanishing`: at any moment the register may become `NOTHING` without an operation.
     """
     return _Search(operations, vanishing, budget).run()
 
@@ -94,7 +94,7 @@ class _Place:
 
 
 class _Search:
-    """One search. Operations are numbered: the answered ones first, in the order in which they were asked."""
+    """One search. Operations are numbered: answered ones first, in the order of their calls."""
 
     def __init__(self, operations: Sequence[Operation], vanishing: bool, budget: int) -> None:
         answered = sorted((op for op in operations if op.answered < NEVER), key=lambda op: (op.asked, op.answered))
@@ -148,7 +148,8 @@ class _Search:
         return _Place(done, value, low, choices)
 
     def _ready(self, done: int, low: int) -> list[int]:
-        """Operations that may be next: asked before any other without a turn was answered. Unanswered ones last."""
+        """Return the operations that may be next: called before any other unplaced one was answered. Unanswered ones
+        are last."""
         first_answer = NEVER
         ready: list[int] = []
         for index in range(low, self.answered):
@@ -168,7 +169,7 @@ class _Search:
         return ready
 
     def _after(self, index: int, value: int) -> list[int]:
-        """What the register may hold after an operation; the likeliest last."""
+        """Return the values that the register may have after an operation, the likeliest last."""
         found = self.operations[index].follows(value)
         values = [] if found is None else [found]
         if self.vanishing and value != NOTHING:

@@ -1,11 +1,11 @@
-"""Registers: what clients saw of the newest message at each subject, as histories that can be judged.
+"""Registers: the newest message at each subject as clients saw it, as histories to check.
 
 The newest message at a subject is a register whose values are sequences: a publish writes, one with `expected_last_seq`
-compares and sets, reading the latest reads. Retention may take the newest message only with all before it, so the register
-may become nothing by itself; in a work queue, where any message may go, it is no register.
+compares and sets, a read of the latest reads. Retention removes the newest message only with all before it, so the
+register may become nothing without an operation. In a work queue an ack removes any message, so it is no register.
 
-Left out is what nobody can have seen: a message whose outcome is unknown and which was never found anywhere, and what was
-told of a sequence that no message found has. A history with less in it is linearizable where the whole one is.
+Left out are operations that no client can have observed: a message of unknown outcome that was never found, and reads
+of a sequence that no found message has. A history without them is linearizable if the whole one is.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from waymaker_sim.history.history import Attempt, StreamIncarnation
 
 
 def may_vanish(incarnation: StreamIncarnation) -> bool:
-    """Whether anything takes messages of a life away that it did not replace."""
+    """Return True if something removes messages of an incarnation without replacing them."""
     bounded = any(incarnation.least(bound) for bound in ("max_msgs", "max_bytes", "max_age_ms"))
     return bounded or incarnation.config.retention is not Retention.LIMITS
 
 
 def histories(incarnation: StreamIncarnation, refusals: list[Refused]) -> dict[str, list[Operation]]:
-    """By subject, everything that was asked of this life's registers and what came of it."""
+    """Return, by subject, every operation on this incarnation's registers with its outcome."""
     if incarnation.config.retention is Retention.WORK_QUEUE:
         return {}
     found: dict[str, list[Operation]] = {}

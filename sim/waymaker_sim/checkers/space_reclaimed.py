@@ -1,7 +1,7 @@
-"""What is deleted leaves disk and memory: every stream goes, checkpoints pass, and what was there before must be gone.
+"""Space reclaimed: after every stream is deleted and checkpoints have passed, disk and memory hold nothing of them.
 
-The disk is looked at from the outside, by the names of its files; memory by weak references. A node that serves for years
-lives on this: a file that nobody uses and nobody deletes is found by no reader, until the disk is full.
+The check sees the disk from outside, by the names of its files, and memory by weak references. A node that serves for
+years depends on this: no reader finds a file that is unused and never deleted, until the disk is full.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ BALLAST: Final = "ballast"
 KEPT: Final = 8
 """Messages that the filler keeps, and that it has in a block."""
 FILES_KEPT: Final = 3 * KEPT
-"""Files of either kind, if each message has its own: two blocks, begun and ended by what is kept, and the open one."""
+"""Files of either kind if each message has its own: two blocks, at the ends of what is kept, and the open one."""
 STORED_TO_LIVE: Final = 2
-"""Bytes on the disk for each byte that lives, at most, once checkpoints have passed."""
+"""Bytes on the disk for each live byte, at most, once checkpoints have passed."""
 FILE_BYTES: Final = 2048
-"""What a block or tail file needs besides its messages, at most: its header, and the indexes of a few blocks."""
+"""Bytes of a block file besides its messages, at most: its header, and the indexes of a few blocks."""
 FREED_NS: Final = 10 * SECOND
-"""How soon a full disk has room after what fills it was pruned: a few pauses between attempts."""
+"""Time after which a full disk takes publishes once what fills it was pruned: a few pauses between attempts."""
 CHECKPOINTS: Final = 12
 """Two would do for what was deleted, as one may have begun before; the journal has to be seen not to grow any more."""
 ROUNDS_OF_A_CHECKPOINT: Final = 3
@@ -46,7 +46,7 @@ SYNCS_BETWEEN: Final = 10
 
 
 def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
-    """Delete all that there is, write until checkpoints have passed, and look what is left."""
+    """Delete every stream, write until checkpoints have passed, and check what is left."""
     limits = process.config.limits
     old = _files(process, BLOCKS) | _files(process, SHARED_BLOCKS)
     kept = _in_memory(process)
@@ -71,7 +71,8 @@ def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
 
 
 def segments_max(limits: Limits) -> int:
-    """Journal segments that may be there: behind the last two checkpoints, kept to be used again, in use, made ahead."""
+    """Return how many journal segments may exist: behind the last two checkpoints, kept for reuse, in use, made
+    ahead."""
     written = limits.checkpoint_journal_bytes // limits.segment_bytes + 1
     return 2 * written + (written + 1) + 1 + limits.segments_spare
 
@@ -96,7 +97,7 @@ def _one_message(stream: str, size: int) -> Publish:
 
 
 def _check_dead(process: Process, limits: Limits) -> None:
-    """Require that block and tail files hold little more than what lives: two blocks of one stream, and the ring."""
+    """Require that block files hold little more than live messages: two blocks of one stream, and the ring."""
     paths = _files(process, BLOCKS) | _files(process, SHARED_BLOCKS)
     stored = sum(process.disk.length(path) for path in sorted(paths))
     live = 3 * KEPT * _message_bytes(limits)

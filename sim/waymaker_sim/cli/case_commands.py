@@ -78,7 +78,7 @@ def replay(case: Path, mutant: str | None) -> None:
 def shrink(
     case: Path | None, seed: int | None, mutant: str, save: Path | None, budget: float, runs: int, about: str
 ) -> None:
-    """Find the smallest run that fails as a seed or a saved case does: without needless faults, actors, operations.
+    """Find the smallest run that fails like a seed or a saved case: without needless faults, actors, operations.
 
     The same run shrinks to the same result, unless the budget ends the search.
     """

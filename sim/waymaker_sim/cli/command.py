@@ -1,8 +1,8 @@
-"""`waymaker sim`: run seeds, shrink what fails, compare with the naive broker, hunt for as long as there is time.
+"""`waymaker sim`: run seeds, shrink failures, compare with the naive broker, search for as long as there is time.
 
 Exit codes: 0 clean; 2 wrong usage; 3 a safety check was violated; 4 liveness; 5 the node threw; 6 a mutant escaped or
-survived. The worst decides. Commands import what they need when they run, for the program's list of all commands reads this
-module.
+survived. The worst decides. Commands import their modules when they run, for the program's list of all commands reads
+this module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the command line says of runs: every failure as it comes, how far it is while somebody watches, and the sum.
+"""Reports of runs on the command line: every failure at once, progress on a terminal, and the sum.
 
-Results go to the standard output, progress and sums to the standard error. Here alone real time is looked at: the simulator has
-its own.
+Results are written to standard output, progress and sums to standard error. Only this module reads real time; the
+simulator has its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NS = 1_000_000_000
 
 
 class Tally:
-    """Counts runs and tells of those that failed. The real time runs from here, so make it before the first of them."""
+    """Counts runs and prints those that failed. The real time runs from here, so make it before the first of them."""
 
     def __init__(self, *, as_json: bool = False, save: Callable[[Report], None] | None = None) -> None:
         self.total = Report(0)
@@ -69,7 +69,7 @@ class Tally:
         return self.total.virtual_ns / NS
 
     def tell_sum(self) -> None:
-        """What all runs came to."""
+        """Print the sum of all runs."""
         total, seconds, virtual = self.total, self.seconds(), self._virtual()
         click.echo(
             f"{self.count} runs, {virtual:,.0f} virtual seconds in {seconds:,.1f} s ({virtual / seconds:,.0f} a second), "

@@ -1,8 +1,8 @@
-"""The administrator: creates, deletes and updates streams and consumers, one change at a time, and finds out what became of
-those whose answer got lost.
+"""The administrator: creates, deletes and updates streams and consumers, one change at a time, and resolves lost
+outcomes.
 
-While a change is under way, and until its outcome is known, the name's version is odd: nobody may conclude anything from
-what happens to that name meanwhile.
+While a change is in flight, and until its outcome is known, the name's version is odd: no client may conclude anything
+from results under that name meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from waymaker_sim.machine.swarm import Plan
 
 
 def _certainly_not(answer: Answer | Refusal) -> bool:
-    """Whether a change that was answered so did not happen."""
+    """Return True if a change with this answer certainly did not happen."""
     return isinstance(answer, Answer) or answer.outcome is Outcome.NOT_APPLIED
 
 
@@ -51,7 +51,7 @@ class Administrator:
         self.plan = plan
         self.busy = False
         self.quiet = False
-        """Whether to resolve doubts only, and change nothing more."""
+        """True: only resolve doubts, and make no more changes."""
 
     def act(self) -> None:
         """One change, or one question about a change whose outcome is unknown."""
@@ -72,7 +72,7 @@ class Administrator:
             self._change(self.view.streams[self.track.pick("stream", sorted(self.view.streams))])
 
     def settled(self) -> bool:
-        """Whether every outcome is known."""
+        """Return True if every outcome is known."""
         return not self.busy and not any(
             stream.doubt or any(consumer.doubt for consumer in stream.consumers.values())
             for stream in self.view.streams.values()
@@ -135,7 +135,8 @@ class Administrator:
             thing.version += 1
 
     def _unexpected(self, thing: StreamName | ConsumerName, request: Request, answer: Answer) -> None:
-        """These changes are asked for only when they can succeed, but for dead letters that their stream does not take."""
+        """Report a failed change. Changes are made only when they can succeed, except dead letters that their stream
+        refuses."""
         if answer.code == outcomes.INVALID_CONFIG and isinstance(request, CreateConsumer):
             assert isinstance(thing, ConsumerName)
             if not self._takes_letters(self.view.streams[request.stream], request.config):
@@ -145,7 +146,7 @@ class Administrator:
 
     @staticmethod
     def _takes_letters(stream: StreamName, config: ConsumerConfig) -> bool:
-        """Whether the dead letters of a consumer, if it wants any, may be written to its stream."""
+        """Return True if the dead letters of a consumer, if it has any, may be written to its stream."""
         subject = config.dead_letter_subject
         if not subject or stream.incarnation is None:
             return True
@@ -317,7 +318,7 @@ class Administrator:
         )
 
     def _consumer_config(self, stream: StreamName, incarnation: StreamIncarnation, name: str) -> ConsumerConfig:
-        """Members of a group must agree, so a group's configuration is that of whoever came first."""
+        """Draw a consumer's configuration. Members of a group must agree, so all have that of the first."""
         track = self.track
         if track.draw("group", 3) == 2:
             present = next((g for g in incarnation.groups if not g.ended and g.config.deliver_group), None)
@@ -340,7 +341,7 @@ class Administrator:
         )
 
     def _start(self, incarnation: StreamIncarnation) -> tuple[DeliveryPolicy, int, int]:
-        """Where a consumer is to begin: a policy, and the sequence or the time that goes with it."""
+        """Draw the start of a consumer: a policy, and its sequence or time."""
         track = self.track
         policy = track.pick(
             "policy", (DeliveryPolicy.ALL, DeliveryPolicy.ALL, DeliveryPolicy.LAST, DeliveryPolicy.BY_START_SEQ)

@@ -1,6 +1,8 @@
-"""The archivist: takes streams out as archives and puts them back under other names, call by call, while things go wrong.
+"""The backup client: exports streams as archives and restores them under other names, call by call, while faults
+happen.
 
-What was put back must be the archive, or not be there at all: before its end nobody sees it, and a crash before leaves nothing.
+A restored copy must equal the archive, or not exist: before its end no client sees it, and a crash before leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ COPIES_MAX = 8
 PAGE = 5
 """Messages read or written at once: no world's page is smaller."""
 MESSAGES_MAX = 200
-"""Longer streams are left alone."""
+"""Messages of a stream, at most, for it to be exported."""
 
 
 class BackupClient:
@@ -48,10 +50,10 @@ class BackupClient:
         self.track = track
         self.busy = False
         self._interrupted: tuple[Copy, int] | None = None
-        """An import that a process took with it, and which life of the process that was."""
+        """An import that a stopped process lost, and the process run it belonged to."""
 
     def act(self) -> None:
-        """One step that begins something; what follows from it goes on by itself."""
+        """Start one operation; its further calls follow without another turn."""
         self.track.begin()
         track, view = self.track, self.view
         if self.busy:
@@ -140,7 +142,7 @@ class BackupClient:
         self._put(copy, 0, step_id.run)
 
     def _put(self, copy: Copy, start: int, incarnation: int) -> None:
-        """The next piece, or the end."""
+        """Send the next piece, or the end."""
         messages = copy.archive.messages[start : start + PAGE]
         if messages:
             self._import(
@@ -158,7 +160,8 @@ class BackupClient:
         self.view.ask(GetStreamInfo(copy.name), partial(self._peeped, copy), _nothing)
 
     def _import(self, request: Request, on_reply: OnReply, copy: Copy, incarnation: int) -> None:
-        """Ask for a part of an import. If the process goes meanwhile, somebody may go on in vain."""
+        """Send a part of an import. If the process stops meanwhile, try to continue it after the restart, which must
+        be refused."""
 
         def lost() -> None:
             self.busy = False
@@ -189,7 +192,7 @@ class BackupClient:
     def _peeped(
         self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
     ) -> None:
-        """Somebody looks for a copy that is not whole, or perhaps just so."""
+        """Read a copy that is incomplete, or became complete meanwhile."""
         if isinstance(answer, Answer) and answer.code == outcomes.OK:
             require(copy.may_exist, "archives", f"{copy.name} is there before its end")
 
@@ -216,7 +219,7 @@ class BackupClient:
             self.view.mark("import given up")
 
     def _go_on_in_vain(self, copy: Copy, incarnation: int) -> None:
-        """After a restart nobody knows of an import that had begun before it."""
+        """Continue an import that began before the restart: the node must not know it."""
         process = self.view.process
         if process.node is None or process.run == incarnation:
             return
@@ -292,7 +295,7 @@ class BackupClient:
 
 
 def _batch(stream_id: int, messages: list[ReceivedMessage]) -> ImportBatch:
-    """Messages as an import takes them. Headers that the server added to dead letters do not count as theirs."""
+    """Return messages as an import sends them. Headers that the server added to dead letters are left out."""
     subjects: list[str] = []
     sizes: list[int] = []
     for message in messages:
@@ -307,4 +310,4 @@ def _batch(stream_id: int, messages: list[ReceivedMessage]) -> ImportBatch:
 
 
 def _nothing() -> None:
-    """A look that got lost changes nothing."""
+    """Do nothing: a read that got lost changes nothing."""

@@ -1,7 +1,7 @@
-"""The scene: which streams and consumers there are as far as clients can tell, and how a client asks a question.
+"""The client view: which streams and consumers exist as far as clients can know, and how a client makes a call.
 
-Each name has a version that is odd while a creation or deletion of it is on its way or its outcome is unknown. A call
-belongs to a life for certain only if the version was even and the same when it was asked and when it was answered.
+Each name has a version that is odd while a creation or deletion of it is in flight or its outcome is unknown. A call
+belongs to an incarnation for certain only if the version was even and the same at the call and at the answer.
 """
 
 from __future__ import annotations
@@ -78,18 +78,18 @@ OnReply = Callable[["Ask", Answer | Refusal, list[ReceivedMessage] | None, StepI
 
 @dataclass(slots=True, eq=False)
 class ConsumerName:
-    """A consumer's name inside one life of a stream."""
+    """A consumer's name inside one incarnation of a stream."""
 
     name: str
     group: Group | None = None
     version: int = 0
     doubt: Callable[[bool], None] | None = None
-    """Where an outcome is unknown: what to do once it is known whether the consumer exists."""
+    """Called, where an outcome is unknown, once it is known if the consumer exists."""
     gone_ns: int = -1
-    """When its end was known; this object never means anything again."""
+    """Time when its deletion was known; this object is never used again."""
 
     def steady(self) -> bool:
-        """Whether it is known which life the name means."""
+        """Return True if it is known which incarnation the name means."""
         return self.version % 2 == 0 and self.gone_ns < 0
 
 
@@ -103,24 +103,24 @@ class StreamName:
     doubt: Callable[[bool], None] | None = None
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
     gone: dict[str, int] = field(default_factory=dict)
-    """When the end of each consumer name of this life was known last."""
+    """Time when the deletion of each consumer name of this incarnation was last known."""
     seen_ns: int = 0
 
     def forget(self, name: str, now_ns: int) -> None:
-        """A consumer is gone."""
+        """Note that a consumer is deleted."""
         consumer = self.consumers.pop(name, None)
         if consumer is not None:
             consumer.gone_ns = self.gone[name] = now_ns
 
     def renew(self, incarnation: StreamIncarnation | None, now_ns: int) -> None:
-        """Another life begins under this name, or none."""
+        """Note that another incarnation has this name, or none."""
         for name in list(self.consumers):
             self.forget(name, now_ns)
         self.gone = {}
         self.incarnation = incarnation
 
     def steady(self) -> bool:
-        """Whether it is known which life the name means."""
+        """Return True if it is known which incarnation the name means."""
         return self.version % 2 == 0
 
 
@@ -134,7 +134,7 @@ class Handed(NamedTuple):
 
 
 class Ask:
-    """One call and what it needs to be judged: when it was asked, and of which lives."""
+    """One call and the facts to check its answer: when it was made, and to which incarnations."""
 
     __slots__ = (
         "view", "request", "on_reply", "on_lost", "asked_ns", "token", "stream", "consumer", "_versions",
@@ -158,7 +158,7 @@ class Ask:
         return (self.stream.version if self.stream else 0), (self.consumer.version if self.consumer else 0)
 
     def steady(self) -> bool:
-        """Whether stream and consumer were the same lives from the asking until now."""
+        """Return True if stream and consumer are the same incarnations as at the call."""
         return (
             self._versions == self._now()
             and (self.stream is None or self.stream.steady())
@@ -166,11 +166,11 @@ class Ask:
         )
 
     def incarnation(self) -> StreamIncarnation | None:
-        """The life of the stream that was asked, where that is certain."""
+        """Return the incarnation of the stream that was called, if it is certain."""
         return self.stream.incarnation if self.stream is not None and self.steady() else None
 
     def group(self) -> Group | None:
-        """The consumer group that was asked, where that is certain."""
+        """Return the consumer group that was called, if it is certain."""
         return self.consumer.group if self.consumer is not None and self.steady() else None
 
     def cancel(self) -> None:
@@ -199,7 +199,7 @@ class Ask:
 
 
 class ClientView:
-    """What all clients of a run share."""
+    """The state that all clients of a run share."""
 
     def __init__(self, events: Events, process: Process, history: History, names: list[str]) -> None:
         self.events = events
@@ -209,24 +209,25 @@ class ClientView:
         self.copies: dict[str, Copy] = {}
         """Streams that were put back from archives, or were to be."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
-        """Whom an id named first; of ephemeral streams' consumers with the life of the process."""
+        """The consumer that an id named first; for consumers of ephemeral streams, by process run too."""
         self.handed: dict[Token, list[Handed]] = {}
-        """What reached programs, in the order delivered, by the token of its call: until the node hears of it."""
+        """Messages that reached programs, in the order of delivery, by the token of their call, until the node
+        receives the report."""
         self.incarnations: dict[str, ConsumerName] = {}
         """Whom the word of an incarnation named first."""
         self.faulty = True
-        """Whether things still go wrong."""
+        """True while faults still happen."""
         self.read_errors = False
         self.drops_at_once = False
-        """Whether what is given up is surely dropped when a client hears of it."""
+        """True if an exhausted message is surely dropped when a client gets the answer."""
         self.waiting: dict[Ask, int] = {}
         """Subscriptions that have credit, and since when."""
         self.looks_at_ages = False
-        """Whether readers like to look where the oldest message of a stream with an age is."""
+        """True if readers prefer to read where the oldest message of a stream with an age is."""
         self.disturbed_ns = 0
-        """Until when the clock or the room on the disk were other than usual, as far as is known."""
+        """Time until which the clock or the free space were unusual, as far as is known."""
         self.slow_reads = False
-        """Whether reads may take much longer than the usual."""
+        """True if reads may take much longer than usual."""
         self.asked = 0
         self.confirmed = 0
         self.marks: dict[str, int] = {}
@@ -235,21 +236,22 @@ class ClientView:
         """Calls the first once what was just confirmed is durable, or the second if it may have got lost before."""
 
     def known(self, name: str) -> bool:
-        """Whether somebody gave a stream this name once."""
+        """Return True if a client gave a stream this name once."""
         return name in self.streams or name in self.copies
 
     def may_exist(self, name: str) -> bool:
-        """Whether a stream of this name may be heard of."""
+        """Return True if a stream of this name may exist."""
         return name in self.streams or (name in self.copies and self.copies[name].may_exist)
 
     def hand_out(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
-        """A message reaches the program; the node is about to hear of it."""
+        """Note that a message reached the program; its report to the node follows."""
         if group is not None:
             group.incarnation.hand_out(group, message)
         self.handed.setdefault(token, []).append(Handed(group, message, due_ns, self.history.abrupt_stops))
 
     def reported(self, token: Token) -> None:
-        """The node hears how far a call's messages reached the program: what still waits then is counted for certain."""
+        """Note that the node received the reports of a call: deliveries that still wait then certainly count as
+        attempts."""
         for handed in self.handed.pop(token, []):
             group = handed.group
             if group is not None and handed.due_ns > self.events.now_ns and handed.stops == self.history.abrupt_stops:
@@ -262,11 +264,12 @@ class ClientView:
             violated("lives apart", f"incarnation {incarnation} of {owner.name} names another {consumer.name} too")
 
     def is_foreign(self, incarnation: str, consumer: ConsumerName) -> bool:
-        """Whether a word is certain to name another consumer than this one."""
+        """Return True if an incarnation word certainly names another consumer than this one."""
         return incarnation in self.incarnations and self.incarnations[incarnation] is not consumer
 
     def process_gone(self) -> None:
-        """Ephemeral streams end with the process, consumers and all, and begin anew under their configuration."""
+        """Note that the process stopped: ephemeral streams lose messages and consumers, and keep their
+        configuration."""
         for stream in self.streams.values():
             incarnation = stream.incarnation
             if incarnation is None or not incarnation.config.ephemeral:
@@ -289,7 +292,7 @@ class ClientView:
         stream: StreamName | None = None,
         consumer: ConsumerName | None = None,
     ) -> Ask | None:
-        """Send a call; None where nobody listens, and then nothing happens."""
+        """Send a call; None, without any effect, if the process is down."""
         ask = Ask(self, request, on_reply, on_lost, stream, consumer)
         ask.token = self.process.call(request, ask)
         if ask.token is None:
@@ -300,7 +303,7 @@ class ClientView:
         return ask
 
     def check_answer(self, request: Request, answer: Answer | Refusal) -> None:
-        """Whether this request may be answered so at all."""
+        """Require that the contract allows this answer to this request."""
         kind = type(request)
         if isinstance(answer, Answer):
             if answer.code not in ALLOWED_CODES[kind]:
@@ -309,7 +312,7 @@ class ClientView:
         self.check_refusal(kind.__name__, answer)
 
     def check_refusal(self, what: str, refusal: Refusal) -> None:
-        """Whether this refusal has a reason in this world. Every request of these clients is well formed."""
+        """Require a reason in this world for this refusal. Every request of these clients is well formed."""
         self.mark(f"refused {refusal.status.name}")
         if "disk is full" in refusal.message:
             self.mark("refused: the disk is full")

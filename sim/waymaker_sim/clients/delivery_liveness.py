@@ -1,7 +1,8 @@
-"""Whether what can be delivered is delivered in time: to the next fetch that has room for it, and to a subscription with
-credit before anybody else comes and asks. Likewise whether what is too old goes in time.
+"""Delivery liveness: what can be delivered is delivered in time, and what is expired is removed in time.
 
-Judged only where a group's own past decides it: not where another group of a work queue may hold a message, or reads fail.
+A due message is in the next fetch with room for it; a subscription with credit receives it before another client asks.
+This is checked only where a group's own past decides it: not where another group of a work queue may have a claim, or
+reads fail.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 MESSAGE_BYTES_MAX = 8 * 1024
-"""More than any message of these worlds takes in an answer."""
+"""Bytes of any message of these worlds in an answer, at most."""
 WAKES_WITHIN_NS = 1 * SECOND
-"""How long a subscription with credit may be kept waiting: many index reads."""
+"""Time for which a subscription with credit may wait: many index reads."""
 AGED_WITHIN_NS = 2 * SECOND
-"""How long what is too old may still be there: many times the interval of retention."""
+"""Time for which expired messages may still be there: many intervals of retention."""
 PENDING_MIN = 1_000
 """Below such a bound of pending deliveries new messages wait for acknowledgements."""
 
@@ -27,7 +28,8 @@ PENDING_MIN = 1_000
 def check_fetch(
     view: ClientView, group: Group, got: list[ReceivedMessage], wanted: int, asked_ns: int, step_id: StepId
 ) -> None:
-    """An answer with room left holds everything that was due when it was asked for. Call it once `got` is noted."""
+    """Require that an answer with room left contains everything that was due at the call. Call it once `got` is
+    noted."""
     limit = view.process.config.limits.fetch_bytes_max
     taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
     if len(got) > 1 and taken > limit:
@@ -95,9 +97,9 @@ def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int)
 
 
 def judge_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage], from_seq: int) -> None:
-    """A page read from `from_seq` holds nothing whose age ended long ago. Call it once `got` is noted.
+    """Require that a page read from `from_seq` has no message that expired long ago. Call it once `got` is noted.
 
-    A message stays behind an older one at its subject, and block by block fewer than a block holds may stay.
+    A message stays behind an older one at its subject, and with block-aligned limits fewer than a block holds may stay.
     """
     process, config = view.process, incarnation.config
     ages = [each.max_age_ms for each in incarnation.configs]

@@ -1,8 +1,8 @@
-"""Dry runs: an update of a stream's settings that only counts, and what it counted held against the update itself.
+"""Dry runs: updates of a stream's settings that only count, compared with the updates themselves.
 
-A dry run that is followed at once by the update it tried, with nothing in between, must have counted what that one prunes. It
-is certain that nothing came in between where both were decided in one step; and over time where nothing else can change what
-there is: publishes wait behind an update of their stream, but age and dead letters do not.
+A dry run must count what the same update prunes if that update follows at once, with nothing in between. That is
+certain where both were decided in one step. Over time it is certain only where nothing else can change the stream:
+publishes wait behind an update of their stream, but expiry and dead letters do not.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 
 class DryRun:
-    """One dry run, asked for as it is made. Whoever wants to compare asks for the update itself in the same instant."""
+    """One dry run, called when it is made. A caller that compares sends the update itself at the same instant."""
 
     def __init__(
         self, view: ClientView, track: Track, stream: StreamName, request: UpdateStream, config: StreamConfig
     ) -> None:
         self.view = view
         self.track = track
-        """Of whoever asks."""
+        """The track of the caller."""
         self.config = config
         self.counted = -1
-        """What the update would prune; -1 while that is not known."""
+        """The number that the update would prune; -1 while unknown."""
         self.at_once = False
-        """Whether it was decided in the very step that took it, and so in that of what was asked for with it."""
+        """True if it was decided in the step that received it, and so in the step of the calls sent with it."""
         self._step = (view.process.run, view.process.steps + 1)
         trial = UpdateStream(
             request.name,

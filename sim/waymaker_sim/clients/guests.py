@@ -1,7 +1,7 @@
-"""A guest: makes consumers with an inactivity timeout, uses them for a while, and leaves them behind.
+"""A guest: creates consumers with an inactivity timeout, uses them for a while, and abandons them.
 
-It judges that a consumer in use is there; that those left behind are deleted is judged at rest, by the audit. Its consumers
-have names of their own, in streams whose messages no consumer holds, so that they change nothing for the other clients.
+It checks that a consumer in use exists; at rest the audit checks that abandoned ones are deleted. Its consumers have
+names of their own, in streams without interest retention, so that they change nothing for other clients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 @dataclass(slots=True)
 class _Stay:
-    """The consumer that the guest uses now, and when it asked for what the server confirmed last."""
+    """The consumer that the guest uses now, and the time of the last call that the server confirmed."""
 
     stream: StreamName
     incarnation: StreamIncarnation
@@ -41,7 +41,7 @@ class Guest:
         self._made = 0
 
     def act(self) -> None:
-        """Make a consumer, use it, rest, or leave it behind."""
+        """Create a consumer, use it, rest, or abandon it."""
         self.track.begin()
         if self.busy:
             return

@@ -1,4 +1,4 @@
-"""Clients that publish, and clients that look: one message or a batch, conditional or not, and every kind of read."""
+"""Clients that publish, and clients that read: one message or a batch, conditional or not, and every kind of read."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 from waymaker_sim.machine.swarm import Plan
 
 ROUND_BYTES = 50
-"""Where bytes are bounded sizes are multiples of it, as bounds are: some message fits to the byte."""
+"""Message sizes are multiples of this where bytes are bounded, as the bounds are: some message fits to the byte."""
 ENOUGH = 4_000
 """Messages after which a world is large enough: from then on little is added."""
 
 
 class Refused:
-    """A conditional publish that lost: what the server said was there."""
+    """A conditional publish that was refused, with the sequence that the server named."""
 
     __slots__ = ("incarnation", "subject", "expected", "actual", "asked_ns", "answered_ns")
 
@@ -67,7 +67,7 @@ class Publisher:
         self.refusals = refusals
         self.confirmed = 0
         self.diligent = False
-        """Whether to publish at every turn, so that a world in which everybody rests shows progress, too."""
+        """True: publish at every turn, so that a world in which all clients rest shows progress, too."""
 
     def act(self) -> None:
         """One call."""
@@ -130,7 +130,7 @@ class Publisher:
         return subject_field(subject) + fields + payload_field(payload), size
 
     def _expect(self, incarnation: StreamIncarnation | None, subject: str) -> int:
-        """Mostly what is believed to be there, so that about half of the conditions hold."""
+        """Draw the expected sequence: mostly the likely last one, so that about half of the conditions hold."""
         guess = self.track.draw("guess", 4)
         if incarnation is None or guess == 3:
             return self.track.draw("expected", 10)
@@ -186,7 +186,7 @@ class Publisher:
             and not incarnation.unplaced
             and ask.stream is not None
         ):
-            # Before another message comes, for whose sake more may go: is all that fits still there?
+            # Before another message may push more out: is everything that fits still there?
             Reader(self.view, self.track, 5).read_all(ask.stream)
 
     def _refuse(self, attempt: Attempt) -> None:
@@ -226,7 +226,7 @@ class Publisher:
 
 
 class Reader:
-    """Looks at streams and consumers in every way there is, and judges what it sees."""
+    """Reads streams and consumers in every possible way, and checks the answers."""
 
     def __init__(self, view: ClientView, track: Track, page: int) -> None:
         self.view = view
@@ -234,7 +234,7 @@ class Reader:
         self.page = min(20, page)
 
     def act(self) -> None:
-        """One look."""
+        """Make one read."""
         self.track.begin()
         track, view = self.track, self.view
         kind = track.draw("look", 9)
@@ -277,7 +277,7 @@ class Reader:
     # ------------------------------------------------------------ judging
 
     def _incarnation(self, ask: Ask, answer: Answer | Refusal) -> StreamIncarnation | None:
-        """The life of an `ok` answer, where it is certain."""
+        """Return the incarnation of an `ok` answer, if it is certain."""
         incarnation = ask.incarnation()
         if isinstance(answer, Refusal):
             return None
@@ -298,7 +298,7 @@ class Reader:
 
     @staticmethod
     def _end(incarnation: StreamIncarnation, answer: Answer | Refusal, got: list[ReceivedMessage]) -> int:
-        """Return the sequence up to which a page is the whole truth: where it says that more follows, or the end."""
+        """Return the sequence up to which a page is complete: its end if it says that more follows, else no bound."""
         assert isinstance(answer, Answer) and isinstance(answer.value, Messages)
         following = answer.value.next_seq
         require(
@@ -383,7 +383,7 @@ class Reader:
         require(all(self.view.known(name) for name in names), "lives apart", f"nobody created all of {listed(names)}")
 
     def info(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """A stream's figures: they never go back, and cover what was confirmed before they were asked for."""
+        """Check a stream's figures: they never go back, and cover what was confirmed before the call."""
         incarnation = self._incarnation(ask, answer)
         if incarnation is None:
             return
@@ -418,14 +418,14 @@ class Reader:
             require(stats.bytes <= config.max_bytes, "limits hold", f"{incarnation.name}: {stats.bytes} bytes")
 
     def consumer(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """A consumer's figures: the floor never goes back."""
+        """Check a consumer's figures: the floor never goes back."""
         incarnation, group = self._incarnation(ask, answer), ask.group()
         if isinstance(answer, Answer) and answer.code == outcomes.NO_SUCH_CONSUMER and group is not None:
             violated("acked survives", f"consumer {group.config.name} exists and its info says {answer!r}")
         if incarnation is None or group is None:
             return
         assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo) and ask.consumer is not None
-        # Of what is ephemeral nothing is written down, ids included: they are used once in each life of the process.
+        # Ephemeral streams write nothing to disk, ids included: they are unique in each process run only.
         process_run = step_id.run if incarnation.config.ephemeral else 0
         owner = self.view.consumer_ids.setdefault((answer.value.consumer_id, process_run), ask.consumer)
         named_stream = answer.value.consumer_id in self.view.history.stream_ids and not process_run
@@ -453,7 +453,7 @@ class Reader:
         what = f"{group.incarnation.name}/{group.config.name}"
         most = self.view.process.config.limits.pending_max
         if self.view.history.abrupt_stops:
-            # What was answered or given up and not yet durable is out again, whatever went out in its place.
+            # Answers and drops that are not yet durable are undone by a crash, and those messages are pending again.
             most += group.may_come_back()
         require(info.pending <= most, "limits hold", f"{what}: {info.pending} are out, {most} may be")
         if ask.asked_ns >= group.floor_ns:

@@ -1,8 +1,8 @@
-"""Stray answers: acks and terms of messages that were never delivered, sent first thing after an orderly stop.
+"""Stray answers: acks and terms of messages that were never delivered, sent first after an orderly stop.
 
-They have no effect, so nothing is noted of them: a message that goes, or that a floor passes, is missed by the checks of
-those who know that nobody ever had it. Only where the server must know all that was out: since the consumer began no process
-stopped abruptly, and nothing kept the last one from saying that it logged everything.
+They have no effect, so the history does not note them: a check notices a message that disappears, or that a floor
+passes, although no client ever had it. They are sent only where the server must know all pending deliveries: no process
+stopped abruptly since the consumer's creation, and nothing kept the last one from logging all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Strays:
         self.possible = not (plan.full or plan.rot or plan.may_lose_unsynced())
 
     def started(self) -> None:
-        """The process is up and has heard nothing yet: what is sent now is judged before any new delivery."""
+        """Send the stray answers at the start of a process, so that they are decided before any new delivery."""
         history = self.view.history
         if not self.possible or not history.orderly:
             return

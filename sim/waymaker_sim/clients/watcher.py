@@ -1,4 +1,4 @@
-"""Clients that watch streams and consumers come and go."""
+"""Clients that watch creations and deletions of streams and consumers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOM_BYTES = 64 * 1024
 
 
 class Watcher:
-    """Watches streams and consumers come and go."""
+    """Watches creations and deletions of streams and consumers."""
 
     def __init__(self, view: ClientView, track: Track) -> None:
         self.view = view
@@ -23,7 +23,7 @@ class Watcher:
         self.watch: Watch | None = None
 
     def act(self) -> None:
-        """Begin, give room, or hang up."""
+        """Start, grant credit, or cancel."""
         self.track.begin()
         if self.watch is None:
             watch = Watch(self)

@@ -23,9 +23,9 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 ROOM_BYTES = 64 * 1024
 LITTLE_ROOM_BYTES = 200
-"""For each message, where a subscription's room for bytes is what ends first."""
+"""Bytes of credit for each message, where bytes are the credit that runs out first."""
 HEARD_NS = 1 * SECOND
-"""How long the news that a consumer is gone may take to its readers; they are sent before the deletion is confirmed."""
+"""Time within which readers learn that a consumer is deleted; the news is sent before the deletion is confirmed."""
 
 
 class Worker:
@@ -136,16 +136,17 @@ class Worker:
     def _say(
         self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int], delay_ms: int
     ) -> None:
-        # By now the name may mean another life: it is that one which hears of these sequences.
+        # By now the name may mean another incarnation: these sequences then count for that one.
         consumer = stream.consumers.get(consumer.name, consumer)
         request = Ack(stream.name, consumer.name, kind, seqs, delay_ms, word)
         if self.view.is_foreign(word, consumer):
-            # It is about deliveries of a consumer that is gone: it changes nothing, so nothing is noted.
+            # It answers deliveries of a deleted consumer: it changes nothing, so nothing is noted.
             self.view.mark("ack of another incarnation")
             self.view.ask(request, self._unheeded, lambda: None, stream, consumer)
             return
         group = consumer.group if stream.steady() and consumer.steady() else None
-        # What this life has not delivered by now is not promised anything, should it be delivered before the answer.
+        # An answer to a message that this incarnation has not delivered by now promises nothing, should it be
+        # delivered before it.
         delivered = [seq for seq in seqs if group is not None and group.most.get(seq)]
         answering = Answering(group or consumer.group, delivered)
         ask = self.view.ask(
@@ -226,7 +227,7 @@ class Worker:
 
 
 class Subscription:
-    """One subscription: gives credit, takes deliveries, ends."""
+    """One subscription: grants credit, receives deliveries, ends."""
 
     def __init__(self, worker: Worker, request: Subscribe, stream: StreamName, consumer: ConsumerName) -> None:
         self.worker = worker
@@ -240,13 +241,13 @@ class Subscription:
         """Messages that the program has not been given yet, in the order delivered."""
         self.dealt_with = 0
         self.windowed: list[tuple[ReceivedMessage, Group | None]] = []
-        """What was given to the program by a subscription with a window."""
+        """Messages that a subscription with a window gave to the program."""
         self.over = False
         self.attached = False
-        """Whether a delivery has shown that it belongs to this life of the consumer."""
+        """True if a delivery has shown that it belongs to this incarnation of the consumer."""
 
     def begin(self) -> bool:
-        """Subscribe; False where nobody listens."""
+        """Subscribe; False if the process is down."""
         self.ask.token = self.view.process.call(self.ask.request, self)
         if self.ask.token is None:
             return False
@@ -279,7 +280,7 @@ class Subscription:
             self._close()
 
     def check(self) -> None:
-        """Whoever reads of a consumer that is known to be gone has heard so by now."""
+        """Require that a reader of a consumer that is known to be deleted has received its end by now."""
         gone_ns = self.consumer.gone_ns
         late = self.attached and 0 <= gone_ns < self.view.events.now_ns - HEARD_NS
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
@@ -290,14 +291,14 @@ class Subscription:
         self._note_room()
         assert self.ask.token is not None
         now_ns = self.view.events.now_ns
-        # What waits here never reaches the program: it is due at once.
+        # Deliveries that wait here never reach the program: they are due at once.
         while self.buffer:
             message, group, _ = self.buffer.popleft()
             self.view.mark("buffered message given back")
             if group is not None and message.seq in group.holds:
                 group.holds[message.seq].free = True
                 group.due.returned([message.seq], now_ns)
-        # So may be what the node has not heard of, and what was sent over a window and not answered.
+        # Also those that the node has no report of, and those sent over a window and not answered.
         unheard = self.view.handed.get(self.ask.token, [])
         for message, group in [*self.windowed, *((handed.message, handed.group) for handed in unheard)]:
             if group is not None and message.seq in group.holds:
@@ -313,7 +314,7 @@ class Subscription:
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """Never: a subscription that is refused ends."""
+        """Fail: a subscription that is refused ends, and has no reply."""
         violated("answer allowed", f"a subscription was answered with {answer!r}")
 
     def _refused(self, refusal: Refusal) -> None:
@@ -328,7 +329,7 @@ class Subscription:
         self.view.check_refusal("Subscribe", refusal)
 
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
-        """Messages came."""
+        """Receive messages."""
         byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
         had_room = self.room_bytes > 0
         self.room -= len(got)
@@ -384,14 +385,14 @@ class Subscription:
         violated("answer allowed", "a subscription was sent an event")
 
     def ended(self, end: End) -> None:
-        """The server says that it is over."""
+        """Receive the end of the subscription from the server."""
         self._close()
         assert self.ask.token is not None
         self.view.handed.pop(self.ask.token, None)
         request = self.ask.request
         assert isinstance(request, Subscribe)
         if end.refusal is not None:
-            # What could not be read was delivered all the same.
+            # Unreadable messages were delivered all the same.
             blind(self.ask)
             self._refused(end.refusal)
             return
@@ -410,7 +411,7 @@ class Subscription:
                 violated("answer allowed", f"a subscription ended with {end.reason!r}")
 
     def lost(self) -> None:
-        """The process is gone."""
+        """Note that the process stopped."""
         blind(self.ask)
         self._close()
         assert self.ask.token is not None
@@ -426,13 +427,13 @@ class Buffered(NamedTuple):
 
 
 def _lost() -> None:
-    """A look that got lost changes nothing."""
+    """Do nothing: a read that got lost changes nothing."""
 
 
 class Answering:
-    """An answer to deliveries on its way: whom it means, and what of it was certain when it left.
+    """An answer to deliveries in flight: its consumer, and what was certain when it was sent.
 
-    `delivered`: what this life has delivered by then; `out`: what was surely still out.
+    `delivered`: messages that this incarnation had delivered by then; `out`: those that were surely still pending.
     """
 
     def __init__(self, group: Group | None, delivered: list[int]) -> None:
@@ -442,7 +443,7 @@ class Answering:
         self._in_flight = False
 
     def sent(self, kind: AckKind, seqs: list[int]) -> None:
-        """It left."""
+        """Note that the answer was sent."""
         if self.group is not None:
             self._in_flight = True
             self.out = self.group.answering(kind, seqs)
@@ -460,9 +461,10 @@ class Answering:
 
 
 def blind(ask: Ask, got: list[ReceivedMessage] | None = None) -> None:
-    """Deliveries may have been lost on their way, each message at most once; of any group, if it is not known which.
+    """Note that deliveries may have been lost in flight, each message at most once; of any group, if it is unknown
+    which.
 
-    Or they came (`got`), and it is not known whose they were.
+    Or note that they arrived (`got`), with an unknown group.
     """
     view, group = ask.view, ask.group()
     assert ask.stream is not None

@@ -1,6 +1,7 @@
-"""A long random conversation with both brokers at once: `python -m waymaker_sim.compare.compare --steps 100000 --seed 1`.
+"""A long random sequence of calls to both brokers: `python -m waymaker_sim.compare.compare --steps 100000 --seed 1`.
 
-What is asked is drawn so that conditions hold about half of the time, names collide, limits bite and a few inputs are wrong.
+Requests are drawn so that conditions hold about half of the time, names collide, limits are reached and a few inputs
+are wrong.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ FILTERS = ("", "a", "a.>", "*.b", ">", "b.*.y", "dead.*")
 
 
 class Conversation:
-    """Draws requests and asks a pair."""
+    """Draws requests and sends them to a pair."""
 
     def __init__(self, track: Track, limits: Limits = PAIR_LIMITS) -> None:
         self.track = track
@@ -267,7 +268,7 @@ class Conversation:
         self.pair.ask(DeleteConsumer(self._stream(), self._consumer()))
 
     def subscription(self) -> None:
-        """Open, feed or end a subscription."""
+        """Open, credit or end a subscription."""
         track, pair = self.track, self.pair
         tokens = sorted(pair.open)
         if not tokens or (len(tokens) < 3 and track.draw("another", 3) == 2):
@@ -280,7 +281,7 @@ class Conversation:
             pair.give_room(track.pick("subscription", tokens), 1 + track.draw("room", 20))
 
     def restart(self) -> None:
-        """Restart the node where nobody would notice."""
+        """Restart the node where no client would notice."""
         if self.pair.may_restart():
             self.pair.restart(clean=self.track.draw("clean", 2) == 0)
 

@@ -1,7 +1,7 @@
-"""The real node and the naive broker side by side: every request goes to both, and every answer must be the same.
+"""The real node and the naive broker side by side: both get every request, and every answer must be the same.
 
-Time stands still during a request. After it, `settle` lets a moment pass in which retention, expiry and dead letters happen on
-both sides, so that nothing is compared while it is on its way. The wall clock moves only when it is told to.
+Time does not pass during a request. After it, `settle` advances time so that retention, expiry and dead letters are
+done on both sides, and nothing is compared while it is in flight. The wall clock changes only by `set_clock`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ PAIR_LIMITS = Limits(
 
 
 class Disagreement(AssertionError):
-    """The node and the naive broker gave different answers; one of them is wrong."""
+    """An error: node and naive broker gave different answers, so one of them is wrong."""
 
 
 @dataclass(slots=True)
@@ -105,14 +105,14 @@ class Pair:
         return wanted
 
     def _happened(self) -> None:
-        """Take in what came of the last request. A delivery may have gone out before or after a dead letter was stored."""
+        """Apply the effects of the last request. A delivery may have left before or after a dead letter was stored."""
         self._deliveries(before_letters=True)
         self._place_letters()
         self._adopt_pruning(at_rest=False)
         self._deliveries()
 
     def _adopt_pruning(self, at_rest: bool) -> None:
-        """What goes by the block goes when the node says so, within bounds."""
+        """Copy block-aligned pruning from the node, if it is within bounds."""
         for name in sorted(self.naive.streams):
             stream = self.naive.streams[name]
             if stream.is_loose():
@@ -145,11 +145,11 @@ class Pair:
         return info.value.stats.msg_count
 
     def _seqs(self, name: str, stream: NaiveStream) -> set[int]:
-        """What the node holds, save for dead letters that the naive broker has not placed yet."""
+        """Return the sequences that the node holds, without dead letters that the naive broker has not placed yet."""
         return {message.seq for message in self._read_from(name, 1) if message.seq <= stream.last_seq}
 
     def _adopt_floors(self, name: str, value: object) -> None:
-        """How far an idle consumer has looked is the node's to say, between its last message and the next that matches."""
+        """Copy the position of an idle consumer from the node, between its last message and the next that matches."""
         stream = self.naive.streams.get(name)
         for info in value.entries if isinstance(value, Page) else [value]:
             if stream is None or not isinstance(info, ConsumerInfo) or info.config.name not in stream.consumers:
@@ -183,7 +183,7 @@ class Pair:
                 )
 
     def set_clock(self, delta_ms: int) -> None:
-        """The wall clock is set, and nothing else happens."""
+        """Set the wall clock, and nothing else."""
         self._move(0, delta_ms)
         self.settle()
 
@@ -197,7 +197,7 @@ class Pair:
     # ------------------------------------------------------------ dead letters
 
     def _place_letters(self) -> None:
-        """The naive broker owes dead letters; in which order they are stored is the node's to say."""
+        """Place the dead letters that the naive broker owes in the order in which the node stored them."""
         for _ in range(100):
             owing = [self.naive.streams[name] for name in sorted(self.naive.streams) if self.naive.streams[name].owed]
             if not owing:
@@ -253,7 +253,7 @@ class Pair:
     # ------------------------------------------------------------ subscriptions
 
     def subscribe(self, request: Subscribe, room: int) -> None:
-        """Open a subscription on the node; the naive broker judges what comes."""
+        """Open a subscription on the node; the naive broker checks its deliveries."""
         token = self.node.begin(request)
         stream = self.naive.streams.get(request.stream)
         if stream is None or request.consumer not in stream.consumers:
@@ -282,7 +282,7 @@ class Pair:
             self.settle()
 
     def _deliveries(self, before_letters: bool = False) -> None:
-        """What came must have been due; what is due and has room must have come."""
+        """Require that each delivery was due, and that each due message with credit was delivered."""
         for token in sorted(self.open):
             got = self.node.delivered.pop(token, [])
             left = self._judge(self.open[token], got, before_letters)
@@ -347,7 +347,8 @@ class Pair:
     # ------------------------------------------------------------ restarts
 
     def may_restart(self) -> bool:
-        """Whether a restart changes nothing that a client may see: no delivery is out, and nothing is only in memory."""
+        """Return True if a restart changes nothing that a client sees: nothing is pending, and nothing is only in
+        memory."""
         streams = self.naive.streams.values()
         return not any(group.pending for stream in streams for group in stream.groups()) and not any(
             stream.config.ephemeral for stream in streams
@@ -374,7 +375,7 @@ class Pair:
 
 
 def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
-    """What is different about two answers; empty where they agree."""
+    """Return the difference of two answers; empty if they agree."""
     if isinstance(wanted, Refusal) or isinstance(answer, Refusal):
         if isinstance(wanted, Refusal) and isinstance(answer, Refusal) and wanted.status is answer.status:
             return ""

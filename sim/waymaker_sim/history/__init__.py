@@ -1,1 +1,1 @@
-"""What callers were told, in order, as the checkers need it."""
+"""The history: the answers that clients got, in order, as the checkers need them."""

@@ -17,18 +17,18 @@ from waymaker_sim.machine.process import ReceivedMessage
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a consumer stood."""
+    """A consumer's position in an archive."""
 
     config: ConsumerConfig
     floor: int
     dropped: int
     idle: bool
-    """Whether nothing was out: then it stands there as long as nobody asks for more."""
+    """True if nothing was pending: then the position does not change until a client fetches."""
 
 
 @dataclass(slots=True)
 class Archive:
-    """A stream as it was taken out: its head, and the messages that were read behind it."""
+    """A stream as it was exported: its head, and its messages."""
 
     head: Head
     messages: list[ReceivedMessage] = field(default_factory=list)
@@ -44,12 +44,13 @@ class Archive:
         return found
 
     def calm(self) -> bool:
-        """Whether nothing ever changes the messages of a copy: neither age, nor interest, nor dead letters of what is out."""
+        """Return True if the messages of a copy never change: no age, no interest, no dead letters of pending
+        deliveries."""
         config = self.head.config
         return not config.max_age_ms and config.retention is not Retention.INTEREST and not self.may_write()
 
     def may_write(self) -> bool:
-        """Whether a copy may write dead letters, of what was out and is given up."""
+        """Return True if a copy may write dead letters, of deliveries that were pending."""
         return any(each.config.dead_letter_subject and not each.idle for each in self.positions().values())
 
 
@@ -61,12 +62,12 @@ class Copy:
     archive: Archive
     stream_id: int = 0
     may_exist: bool = False
-    """Whether its completion was asked for, and its end not confirmed."""
+    """True if its completion was sent, and its deletion not confirmed."""
     must_exist: bool = False
-    """Whether its completion was confirmed, and its end not asked for."""
+    """True if its completion was confirmed, and its deletion not sent."""
 
     def judge_figures(self, config: object, last_seq: int, count: int, byte_count: int) -> None:
-        """What its info says."""
+        """Check the figures of its info."""
         archive, head = self.archive, self.archive.head
         wanted = replace(head.config, name=self.name)
         require(config == wanted, "archives", f"{self.name} has {config}, its archive {wanted}")

@@ -1,6 +1,7 @@
-"""A consumer group as far as clients can know it: what is out to it, what was answered, and where it began.
+"""A consumer group as far as clients can know it: pending deliveries, answers, and its start.
 
-Nothing is judged here of messages; the ledger does that, and keeps one of these for each group of each life of a stream.
+It checks nothing about messages: the history does, and keeps one of these for each group of each incarnation of a
+stream.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ FOREVER_NS = 1 << 62
 
 @dataclass(slots=True)
 class Hold:
-    """A delivery that is out: to whom, in which life of the process, and until when for certain."""
+    """A pending delivery: its consumer, its process run, and how long it is certain."""
 
     process_run: int
     until_ns: int
     free: bool = False
     since_ns: int = 0
-    """When what put it off was asked for, where it outlives the process."""
+    """Time of the call that put it off, if the delay outlives the process."""
 
 
 class Stored(Protocol):
-    """What a group has to know of a message."""
+    """The part of a message that a group needs."""
 
     @property
     def subject(self) -> str: ...
@@ -41,7 +42,7 @@ class Stored(Protocol):
 
 
 class Lived(Protocol):
-    """What a group has to know of the life of the stream that it reads."""
+    """The part of a stream's incarnation that a group needs."""
 
     @property
     def live(self) -> Mapping[int, Stored]: ...
@@ -55,53 +56,53 @@ L = TypeVar("L", bound=Lived)
 
 @dataclass(slots=True, eq=False)
 class GroupOf(Generic[L]):
-    """A queue group, or a consumer without one, through its life."""
+    """A queue group, or a consumer without one, from creation to deletion."""
 
     incarnation: L
     config: ConsumerConfig
     created_ns: int
     last_before: int = 0
-    """The stream's last sequence that was known before it was asked for."""
+    """The stream's last sequence that was known before the creation was sent."""
     members: int = 0
     certain: bool = False
-    """Whether its creation was confirmed."""
+    """True if its creation was confirmed."""
     certain_ns: int = FOREVER_NS
-    """When that was."""
+    """Time of that confirmation."""
     leaving: bool = False
-    """Whether the deletion of its last member is on its way."""
+    """True while the deletion of its last member is in flight."""
     ended: bool = False
     answered: set[int] = field(default_factory=set)
-    """Sequences for which an ack or term was sent, whatever came of it."""
+    """Sequences for which an ack or term was sent, whatever its outcome."""
     termed: set[int] = field(default_factory=set)
     """Sequences for which a term was sent."""
     acked_ok: set[int] = field(default_factory=set)
-    """Deliveries whose ack was confirmed: in a work queue they are gone."""
+    """Deliveries whose ack was confirmed: a work queue has dropped them."""
     done_ns: dict[int, int] = field(default_factory=dict)
-    """When the confirmation of an ack or term left the node."""
+    """Time when the confirmation of an ack or term left the node."""
     holds: dict[int, Hold] = field(default_factory=dict)
     put_off: dict[int, Hold] = field(default_factory=dict)
-    """What was handed back with a delay, or extended: not due again before, whatever becomes of the process."""
+    """Deliveries with a nak delay or an extension: not due before its end, also after a restart."""
     last_naks: dict[int, StepId] = field(default_factory=dict)
-    """When which life of the process confirmed that a last delivery was handed back, that nobody answered otherwise."""
+    """By sequence, the step that confirmed the nak of a last attempt that has no other answer."""
     due: RedeliveryDeadlines = field(default_factory=RedeliveryDeadlines)
     handing_back: dict[int, int] = field(default_factory=dict)
-    """How many answers other than ack and term are on their way, by sequence."""
+    """Number of answers other than ack and term in flight, by sequence."""
     counts: dict[int, set[int]] = field(default_factory=dict)
     """Delivery counts seen since the process last stopped without saying goodbye."""
     counted_in: int = 0
     freed_ns: int = -1
-    """When a member may have left last, whatever was out to it."""
+    """Time when a member may last have been deleted, whose deliveries are then due."""
     most: dict[int, int] = field(default_factory=dict)
     lost_ns: list[int] = field(default_factory=list)
-    """When deliveries came of which it is not known whose they were, each message once: so many may not be in `most`."""
+    """Times of deliveries whose group is unknown, each message once: so many may be missing in `most`."""
     lost_at_ns: int = -1
-    """When deliveries may have been lost on their way last. Nobody reported them, so they count for nothing."""
+    """Time when deliveries may last have been lost in flight. No client reported them, so they are no attempts."""
     letters: dict[int, int] = field(default_factory=dict)
     floor: int = 0
     floor_ns: int = 0
     dropped: int = 0
     risen: list[tuple[int, int, int]] = field(default_factory=list)
-    """When which floor and which count of dropped messages were told first."""
+    """Times when each floor and count of dropped messages was first read."""
 
     start_least: int = 0
     """No message below is ever delivered."""
@@ -111,7 +112,7 @@ class GroupOf(Generic[L]):
     """By time: a message that may have been the first; later ones need no other."""
 
     def __post_init__(self) -> None:
-        """The last matching message, where that can only be one that was known before the consumer was asked for."""
+        """Set the last matching message, if it can only be one that was known before the creation was sent."""
         if self.config.policy is DeliveryPolicy.BY_START_SEQ:
             self.start_least = self.config.start_seq
         elif self.config.policy is DeliveryPolicy.LAST and self.incarnation.ends_in_order():
@@ -126,7 +127,8 @@ class GroupOf(Generic[L]):
             case DeliveryPolicy.BY_START_SEQ:
                 return self.config.start_seq
             case DeliveryPolicy.BY_START_TIME:
-                # What is late enough was found, or came afterwards; what was asked for afterwards came afterwards.
+                # A message that is late enough was found, or was published later, as is every message sent after the
+                # creation.
                 late = (seq for seq in there if self.incarnation.times[seq] >= self.config.start_time_ms)
                 new = (s for s, m in self.incarnation.live.items() if m.asked_ns > self.certain_ns)
                 return min(min(late, default=FOREVER_NS), min(new, default=FOREVER_NS))
@@ -134,41 +136,42 @@ class GroupOf(Generic[L]):
                 return self.last_before + 1
 
     def delivered_most(self, seq: int, asked_ns: int) -> int:
-        """How often a message that was asked for then may have been delivered, lost deliveries included."""
+        """Return how often a message may have been delivered by a call of that time, lost deliveries included."""
         return self.most.get(seq, 0) + len(self.lost_ns) - bisect_left(self.lost_ns, asked_ns)
 
     def may_come_back(self) -> int:
-        """How many messages may be out again after an abrupt stop, though they were answered or given up before.
+        """Return how many messages may be pending again after an abrupt stop, though they were answered or dropped
+        before.
 
-        What was confirmed to be done stays done.
+        A confirmed ack or term stays.
         """
         spent = {seq for seq, count in self.most.items() if count >= self.config.max_deliver}
         return len((self.answered | spent) - self.done_ns.keys())
 
     def same(self, config: ConsumerConfig) -> bool:
-        """Whether a consumer of this configuration belongs to this group."""
+        """Return True if a consumer of this configuration belongs to this group."""
         return bool(config.deliver_group) and config.deliver_group == self.config.deliver_group
 
     def free_all(self, now_ns: int) -> None:
-        """Nothing is certain to be held any longer."""
+        """Note that no delivery is certainly pending any longer."""
         for hold in (*self.holds.values(), *self.put_off.values()):
             hold.free = True
         self.freed_ns = now_ns
 
     def told(self, floor: int, dropped: int, now_ns: int) -> None:
-        """Somebody was told these figures."""
+        """Note figures that a client read."""
         if floor > self.floor or dropped > self.dropped:
             self.floor = max(self.floor, floor)
             self.dropped = max(self.dropped, dropped)
             self.risen.append((now_ns, self.floor, self.dropped))
 
     def risen_by(self, time_ns: int) -> tuple[int, int]:
-        """The greatest floor and count of dropped messages that had been told by then."""
+        """Return the greatest floor and count of dropped messages that clients had read by then."""
         known = [(floor, dropped) for told_ns, floor, dropped in self.risen if told_ns <= time_ns]
         return known[-1] if known else (0, 0)
 
     def roll_back(self, time_ns: int) -> None:
-        """What was told since then may have got lost."""
+        """Forget figures that clients read since then: they may be lost."""
         self.floor, self.dropped = self.risen_by(time_ns)
         self.risen = [each for each in self.risen if each[0] <= time_ns]
         self.put_off.clear()
@@ -181,7 +184,7 @@ class GroupOf(Generic[L]):
     # ------------------------------------------------------------ answers
 
     def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, Hold]:
-        """An answer is on its way: the deliveries that are certain to be out as it leaves, before it is noted."""
+        """Note an answer in flight. Returns the deliveries that were certainly pending when it was sent."""
         out = {
             seq: Hold(hold.process_run, hold.until_ns)
             for seq in seqs
@@ -191,7 +194,7 @@ class GroupOf(Generic[L]):
             if kind is not AckKind.IN_PROGRESS and seq in self.holds:
                 self.holds[seq].free = True
             if kind in (AckKind.NAK, AckKind.IN_PROGRESS):
-                # Of several answers under way nobody knows which one came last.
+                # The order of several answers in flight is unknown.
                 self.put_off.pop(seq, None)
                 self.handing_back[seq] = self.handing_back.get(seq, 0) + 1
         self.due.unknown(seqs)

@@ -1,8 +1,9 @@
-"""The ledger: what callers were told, and the judgement of each new thing they are told against it.
+"""The history: the answers that clients got; each new answer is checked against it.
 
-It knows only what clients can know: what was asked, when, and what came back. Outcomes that got lost stay unknown, and an
-unknown publish may be there or not, but always in one place. Calls that overlap a creation or deletion of the stream or
-consumer they name belong to no life for certain; only what needs no life is judged of them.
+It knows only what clients can know: what was called, when, and what was answered. Outcomes that got lost stay unknown.
+An unknown publish may be stored or not, but always in one place. Calls that overlap a creation or deletion of the
+stream or consumer they name belong to no incarnation for certain; only rules that need no incarnation are checked for
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from waymaker_sim.reference.naive_consumer import matches
 
 MS = 1_000_000
 AHEAD_MS = Limits().clock_ahead_max_ms
-"""Times that are so far ahead of a corrected clock are not believed."""
+"""Message times further ahead of a corrected clock are ignored for age."""
 
 
 class Attempt:
@@ -56,13 +57,13 @@ class Attempt:
         self.born_ms = born_ms
         """The least time that the message can have."""
         self.server_timed = server_timed
-        """Whether the server gives it its time."""
+        """True if the server assigns its time."""
         self.asked_ns = asked_ns
         self.seq = 0
         self.confirmed_ns = -1
         self.refused = False
         self.counted_in: StreamIncarnation | None = None
-        """The life among whose `unplaced` it is: its own, or the one that it most likely went to."""
+        """The incarnation that counts it as `unplaced`: its own, or the one that most likely has it."""
 
     def place(self, incarnation: StreamIncarnation | None, seq: int) -> None:
         """It was found, or (0) it is known to be nowhere: it may not turn up anywhere else any more."""
@@ -87,7 +88,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class LatestRead:
-    """Which message was read as the latest at a subject (0: none), between which moments."""
+    """A read of the latest message at a subject (0: none), with the moments of call and answer."""
 
     subject: str
     seq: int
@@ -96,13 +97,13 @@ class LatestRead:
 
 
 class Group(GroupOf["StreamIncarnation"]):
-    """A consumer group of one life of a stream."""
+    """A consumer group of one incarnation of a stream."""
 
     __slots__ = ()
 
 
 class StreamIncarnation:
-    """One life of a stream, as far as it can be known."""
+    """One incarnation of a stream, as far as it can be known."""
 
     def __init__(self, name: str, number: int, config: StreamConfig) -> None:
         self.name = name
@@ -113,29 +114,30 @@ class StreamIncarnation:
         self.ended = False
         self.at: dict[int, Attempt | Letter] = {}
         self.live: dict[int, Attempt] = {}
-        """Confirmed and not known to be gone."""
+        """Confirmed messages that are not known to be removed."""
         self.gone_ns: dict[int, int] = {}
         self.times: dict[int, int] = {}
         self.unplaced = 0
-        """Attempts whose outcome is unknown and which nobody has seen yet."""
+        """Number of attempts of unknown outcome that no client has read yet."""
         self.last_seq = 0
         self.corrected_ms = 0
-        """When a wall clock that was far ahead was corrected last: later times stored before count as this one for age."""
+        """Time of the last correction of a wall clock that was far ahead: later times stored before count as this
+        one for age."""
         self.first_seq = 0
         self.groups: list[Group] = []
         self.lonely_until_ns = 1 << 62
         """The last moment at which there may have been no consumer (interest retention)."""
         self.damaged = False
         self.unsure = False
-        """Whether messages were delivered and answered of which it is not known whose they were."""
+        """True if messages of an unknown consumer were delivered and answered."""
         self.looks: list[LatestRead] = []
         self.rolled_back = False
-        """Whether a machine may have lost what had been confirmed, since it syncs late."""
+        """True if a loss of power may have lost what was confirmed, because of interval sync."""
         self.unsynced: set[int] = set()
-        """What was confirmed and may have got lost so."""
+        """Sequences that were confirmed and may have been lost that way."""
 
     def end(self) -> None:
-        """The stream is gone, with its consumers."""
+        """Note that the stream is deleted, with its consumers."""
         self.ended = True
         for group in self.groups:
             group.ended = True
@@ -150,7 +152,7 @@ class StreamIncarnation:
         return min(values, default=0)
 
     def ends_in_order(self) -> bool:
-        """Whether the newest of any messages goes last: nothing but limits of count and bytes takes any away."""
+        """Return True if the newest message is always removed last: only limits of count and bytes remove any."""
         return self.config.retention is Retention.LIMITS and not self.least("max_age_ms")
 
     # ------------------------------------------------------------ seeing messages
@@ -225,7 +227,7 @@ class StreamIncarnation:
     def _check_copy(
         self, seq: int, original: Attempt | Letter, body: bytes, added: dict[str, str], group: Group | None
     ) -> None:
-        """A dead letter is its original's copy, and says truly where it comes from."""
+        """Require that a dead letter is a copy of its original, and that its headers name the original."""
         what = f"{self.name} seq {seq}, the letter of {added['seq']}"
         if group is not None and isinstance(original, Letter) and original.group is group:
             violated("dead letter once", f"{what}, which is a letter of {group.config.name} itself")
@@ -272,9 +274,9 @@ class StreamIncarnation:
     # ------------------------------------------------------------ whether something may be gone
 
     def may_be_gone(self, seq: int, wall_max_ms: int, owed: int = -1) -> bool:
-        """Whether any rule that was in force allows this message not to be there. Errs on the side of yes.
+        """Return True if any rule that was in force allows this message to be missing. When in doubt, return True.
 
-        `owed`: dead letters that may be there without having been seen, where that is known already.
+        `owed`: dead letters that may exist without having been read, if known already.
         """
         owed = self.owed() if owed < 0 else owed
         match self.config.retention:
@@ -294,7 +296,8 @@ class StreamIncarnation:
         return bool(keep) and self._may_be_pushed_out(seq, keep - self.unplaced - owed)
 
     def _may_be_pushed_out(self, seq: int, enough: int) -> bool:
-        """Whether so many newer messages may have lived at its subject at one time, the one among them that came last."""
+        """Return True if `enough` newer messages may have been at its subject at one time, the last of them
+        included."""
         subject = self.at[seq].subject
         newer = sorted(other for other, message in self.at.items() if other > seq and message.subject == subject)
         if len(newer) < enough:
@@ -303,7 +306,7 @@ class StreamIncarnation:
         for other in newer:
             message = self.at[other]
             if isinstance(message, Attempt):
-                # What was known to be gone before this one was asked for takes no room beside it.
+                # A message that was known to be removed before this one was sent takes no space beside it.
                 asked_ns = message.asked_ns
                 alive = [each for each in alive if self.gone_ns.get(each, asked_ns) >= asked_ns]
             alive.append(other)
@@ -312,7 +315,7 @@ class StreamIncarnation:
         return enough <= 0
 
     def may_keep(self, group: Group) -> bool:
-        """Whether a group may hold on to what it gave up, since the dead letter would not stay."""
+        """Return True if a group may keep a message that it should drop, since the dead letter would not stay."""
         if not group.config.dead_letter_subject:
             return False
         return self.config.retention is Retention.INTEREST or self.config.strict_limits
@@ -350,17 +353,17 @@ class StreamIncarnation:
         return bool(group.config.dead_letter_subject) and self.may_be_dropped(group, seq)
 
     def may_be_dropped(self, group: Group, seq: int) -> bool:
-        """Whether a group may have given a message up, so that a later ack of it has no effect.
+        """Return True if a group may have dropped a message, so that a later ack of it has no effect.
 
-        A message is given up only after its last delivery, and each call that got lost hides one delivery at most, of what
-        had been published by then.
+        A message is dropped only after its last attempt, and each lost call hides one delivery at most, of what had
+        been published by then.
         """
         message = self.at.get(seq)
         asked_ns = message.asked_ns if isinstance(message, Attempt) else 0
         return seq in group.termed or group.delivered_most(seq, asked_ns) >= group.config.max_deliver
 
     def may_be_done(self, group: Group, seq: int) -> bool:
-        """Whether a group may have no further interest in a message."""
+        """Return True if a message may be acked, termed, dropped or not matched in a group."""
         message = self.at.get(seq)
         return (
             self.may_be_settled(group, seq)
@@ -370,7 +373,7 @@ class StreamIncarnation:
         )
 
     def _may_be_before_start(self, group: Group, seq: int) -> bool:
-        """Whether a consumer may have begun behind a message that came after it was asked for."""
+        """Return True if a consumer may have its start behind a message that was stored after its creation was sent."""
         message = self.at.get(seq)
         match group.config.policy:
             case DeliveryPolicy.ALL:
@@ -383,7 +386,8 @@ class StreamIncarnation:
                 return not isinstance(message, Attempt) or message.asked_ns <= group.certain_ns
 
     def passed_by_time(self, group: Group, floor: int, wall_max_ms: int) -> list[int]:
-        """What a consumer that begins by time has passed though it is late enough, is there, and was never answered."""
+        """Return the messages that a by-time consumer passed though they are late enough, exist, and were never
+        answered."""
         return [
             seq
             for seq, message in self.live.items()
@@ -395,9 +399,10 @@ class StreamIncarnation:
         ]
 
     def may_begin_by(self, group: Group, seq: int) -> bool:
-        """Whether a consumer that begins by time may have begun at this message or before.
+        """Return True if a by-time consumer may start at this message or before.
 
-        At the first, by sequence, of the messages that were there and are late enough; without one, behind the last.
+        It starts at the first, by sequence, of the existing messages that are late enough; without one, behind the
+        last.
         """
         while seq <= group.last_before and seq < group.begun_by and group.too_early < seq:
             first = group.too_early + 1
@@ -419,7 +424,7 @@ class StreamIncarnation:
         return seq > group.last_before or seq >= group.begun_by
 
     def may_be_settled(self, group: Group, seq: int) -> bool:
-        """Whether a message may have been acknowledged, terminated or dropped."""
+        """Return True if a message may have been acked, termed or dropped."""
         return not group.certain or seq in group.answered or self.may_be_dropped(group, seq)
 
     def missing(
@@ -449,7 +454,8 @@ class StreamIncarnation:
         step_id: StepId,
         process_run: int,
     ) -> None:
-        """Messages came to a member. `asked_ns`: the earliest moment of the decision; `step_id`: when they left."""
+        """Check and note messages that a member received. `asked_ns`: the earliest moment of dispatch; `step_id`:
+        the step that sent them."""
         self._check_order(got)
         config = group.config
         if group.counted_in != history.abrupt_stops:
@@ -507,7 +513,7 @@ class StreamIncarnation:
             if put_off.since_ns <= history.clock_set_ns and until_ns != FOREVER_NS:
                 return
             history.mark("put off through a restart")
-            until_ns -= MS  # the wall clock tells no more
+            until_ns -= MS  # the wall clock is no more exact
         history.mark("put off")
         if step_id.time_ns < until_ns:
             violated("handed back", f"{self.name}/{group.config.name} seq {seq} was put off until {put_off.until_ns}")
@@ -525,29 +531,29 @@ class StreamIncarnation:
 
     @staticmethod
     def count(group: Group, message: ReceivedMessage) -> None:
-        """The node heard in time that a message reached the program: this attempt is counted, and has no equal."""
+        """Note that the node received a message's report in time: this attempt counts, and its number is unique."""
         group.counts.setdefault(message.seq, set()).add(message.delivery)
 
 
 class History:
-    """All lives, and every attempt by its body."""
+    """All incarnations, and every attempt by its body."""
 
     def __init__(self) -> None:
         self.attempts: dict[bytes, Attempt] = {}
         self.incarnations: list[StreamIncarnation] = []
         self.stream_ids: dict[int, StreamIncarnation] = {}
         self.clock_set_ns = -1
-        """When the wall clock was set last: what outlives the process is measured by it."""
+        """Time when the wall clock was last set: deadlines that outlive the process are measured by it."""
         self.clock_right_ns = -1
-        """When a wall clock that was far ahead was corrected last."""
+        """Time when a wall clock that was far ahead was last corrected."""
         self.healed_ns = -1
-        """When all machines were up again behind the last fault."""
+        """Time when all machines were up again after the last fault."""
         self.abrupt_ns = -1
-        """When the process stopped last without having logged what is out."""
+        """Time when the process last stopped without having logged its pending deliveries."""
         self.orderly = False
-        """Whether the process stopped in order last."""
+        """True if the last stop of the process was orderly."""
         self.abrupt_stops = 0
-        """How often the process stopped without having logged what is out."""
+        """Number of stops of the process without its pending deliveries logged."""
         self.mark: Callable[[str], None] = lambda name: None
         """Told of what is worth counting."""
 
@@ -583,7 +589,7 @@ class History:
         return attempt
 
     def identify(self, incarnation: StreamIncarnation, stream_id: int) -> None:
-        """A life told its id."""
+        """Note the id of an incarnation."""
         if incarnation.stream_id and incarnation.stream_id != stream_id:
             violated("lives apart", f"{incarnation.name} changed its id from {incarnation.stream_id} to {stream_id}")
         owner = self.stream_ids.setdefault(stream_id, incarnation)

@@ -1,7 +1,7 @@
-"""Quarantines as a node tells of them when it starts: a stream that is damaged stays so, until it is deleted.
+"""Quarantines as a node reports them when it starts: a damaged stream stays quarantined until it is deleted.
 
-Damage that a start finds is written down or found again by the next one; a stream must not come back into service only because
-the node forgot. Damage that a read met later may be forgotten in a crash: the next read meets it again.
+A start writes the damage that it finds down, or the next start finds it again; a stream must not be served again only
+because the node forgot. Damage that a read found later may be forgotten in a crash: the next read finds it again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from waymaker_sim.kernel.checks import violated
 
 
 class Quarantines:
-    """What the starts of one machine found."""
+    """The quarantines that the starts of one machine reported."""
 
     def __init__(self, mark: Callable[[str], None]) -> None:
         self._mark = mark
         self._known: dict[int, str] = {}
-        """Streams in quarantine by id, with their names, whose deletion nobody has asked for."""
+        """Quarantined streams by id, with their names, whose deletion no client has sent."""
 
     def started(self, effects: Sequence[Effect]) -> None:
-        """The first step of a process: it tells what recovery found."""
+        """Check the first step of a process: it reports the findings of recovery."""
         found: dict[int, str] = {}
         for effect in effects:
             if isinstance(effect, Log) and effect.event == "quarantined":
@@ -35,5 +35,5 @@ class Quarantines:
         self._known = found
 
     def may_go(self, name: str) -> None:
-        """Somebody asks for the deletion of a stream."""
+        """Note that a client sends the deletion of a stream."""
         self._known = {stream_id: each for stream_id, each in self._known.items() if each != name}

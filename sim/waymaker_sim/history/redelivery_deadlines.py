@@ -1,7 +1,8 @@
-"""When deliveries that are out are due again at the latest, as far as a client of one group can know it.
+"""Redelivery deadlines: the latest times at which pending deliveries are due again, as far as a client of one group can
+know.
 
-A wait begins at the latest when its delivery leaves the node, and a delay when the answer to the nak does. What an answer
-of unknown outcome may have changed is not known any more.
+A wait begins at the latest when its delivery leaves the node, and a delay when the answer to the nak does. Deadlines
+that an answer of unknown outcome may have changed are not known any more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ UNKNOWN_NS = 1 << 62
 
 @dataclass(slots=True)
 class Out:
-    """A delivery: in which life of the process, to which consumer and when it left, and when it is due again."""
+    """A pending delivery: its process run, its consumer, its time, and its deadline."""
 
     process_run: int
     holder: str
@@ -34,7 +35,7 @@ class RedeliveryDeadlines:
         self._out: dict[int, Out] = {}
 
     def delivered(self, got: Iterable[ReceivedMessage], holder: str, step_id: StepId, wait_ns: int) -> None:
-        """Messages left for a consumer."""
+        """Note messages that were sent to a consumer."""
         for message in got:
             due_ns = step_id.time_ns + wait_ns
             self._out[message.seq] = Out(step_id.run, holder, step_id.time_ns, message.delivery, due_ns)
@@ -46,23 +47,24 @@ class RedeliveryDeadlines:
                 self._out[seq].due_ns = UNKNOWN_NS
 
     def put_off(self, seq: int, step_id: StepId, delay_ns: int) -> None:
-        """A nak or in-progress took effect while the message was out: it is due so long after.
+        """Note that a nak or in-progress took effect on a pending message: it is due after that delay.
 
-        Unless it was delivered again since, for the effect comes before the answer.
+        Unless it was delivered again since, for the effect precedes the answer.
         """
         out = self._out.get(seq)
         if out is not None and out.process_run == step_id.run and out.due_ns == UNKNOWN_NS:
             out.due_ns = step_id.time_ns + delay_ns
 
     def deliveries(self, seq: int, process_run: int) -> int:
-        """How often a message had been delivered when the answer left that is under way; 0 where it was again since."""
+        """Return how often a message had been delivered when the answer in flight was sent; 0 if it was delivered
+        again since."""
         out = self._out.get(seq)
         if out is None or out.process_run != process_run or out.due_ns != UNKNOWN_NS:
             return 0
         return out.delivery
 
     def left(self, holder: str, now_ns: int) -> None:
-        """A member of the group is gone: what it had is due at once."""
+        """Note that a member of the group is deleted: its pending deliveries are due at once."""
         for out in self._out.values():
             if out.holder == holder and out.due_ns != UNKNOWN_NS:
                 out.due_ns = min(out.due_ns, now_ns)
@@ -75,12 +77,12 @@ class RedeliveryDeadlines:
                 out.due_ns = min(out.due_ns, now_ns)
 
     def at(self, seq: int, process_run: int) -> int | None:
-        """When a message is due again at the latest, if it was delivered in this life of the process."""
+        """Return the latest redelivery deadline of a message, if it was delivered in this process run."""
         out = self._out.get(seq)
         return out.due_ns if out is not None and out.process_run == process_run else None
 
     def by(self, process_run: int, moment_ns: int) -> Iterator[tuple[int, Out]]:
-        """What is due by then, of this life of the process."""
+        """Yield the deliveries of this process run that are due by then."""
         for seq, out in self._out.items():
             if out.due_ns <= moment_ns and out.process_run == process_run:
                 yield seq, out

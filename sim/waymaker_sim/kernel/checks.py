@@ -1,6 +1,7 @@
-"""The checks: every promise that a run is held to, by name, with the rule it guards.
+"""The checks: every promise that a run must keep, by name, with the rule it guards.
 
-A violation is raised where it is seen and ends the run. Names are stable: saved cases, mutants and reports refer to them.
+A violation is raised where it is detected and ends the run. Names are stable: saved cases, mutants and reports refer to
+them.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Violation(Exception):
 
 
 def listed(values: Iterable[object]) -> str:
-    """Values in the text of a violation: people read it, and an empty list of Python's tells them nothing."""
+    """Return values for the text of a violation, which people read; an empty list reads "none"."""
     return ", ".join(map(str, values)) or "none"
 
 

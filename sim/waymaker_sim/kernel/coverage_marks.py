@@ -1,8 +1,8 @@
 """Marks: the situations that a healthy campaign reaches, and how they are recognized from outside.
 
-A check that is never in a position to fail proves nothing. Each mark is counted where it is seen: in answers, deliveries,
-log lines, the node's counters, and the disk jobs it asks for; the core knows nothing of them. `REQUIRED` says which ones a
-campaign must have reached; the others are told, but nothing rests on them.
+A check that no run can make fail proves nothing. Each mark is counted where it shows: in answers, deliveries, log
+lines, the node's counters, and its disk jobs; the core knows nothing of them. `REQUIRED` names those that a campaign
+must have reached; the others are only reported.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ REQUIRED: dict[str, str] = {
 
 
 def never_reached(marks: Mapping[str, int]) -> list[str]:
-    """What a campaign with these marks did not live through."""
+    """Return the required marks that a campaign with these counts did not reach."""
     return [name for name in REQUIRED if not marks.get(name)]
 
 
@@ -117,7 +117,7 @@ class MarkRecorder:
         self._fresh: set[str] = set()
 
     def stepped(self, stats: NodeStats | None, effects: Sequence[Effect]) -> None:
-        """The node took a step."""
+        """Count the marks of one step of the node."""
         self._stats = stats
         for effect in effects:
             if isinstance(effect, Job) and effect.lane is Lane.BACKGROUND:
@@ -142,7 +142,7 @@ class MarkRecorder:
                 pass
 
     def stopped(self) -> None:
-        """The process is gone, or the run is over: what it had counted until then."""
+        """Add the counters of a process that stopped, or of a run that is over."""
         stats, self._stats = self._stats, None
         if stats is None:
             return

@@ -1,8 +1,8 @@
 """The digest of a run: one line for every step, chained into one hash, so that two runs can be compared and the first
-difference pointed at.
+difference found.
 
-A line says when, which node, what came in and what went out. It holds nothing that may differ between two identical runs: no
-addresses, no hashes of the interpreter.
+A line holds time, node, inputs and effects. It holds nothing that may differ between two identical runs: no addresses,
+no hashes of the interpreter.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Digest:
 
 
 def first_difference(one: Sequence[str], other: Sequence[str]) -> str:
-    """Where two runs part, for people."""
+    """Describe, for people, where two runs first differ."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return f"step {index + 1}:\n  {a}\n  {b}"

@@ -1,6 +1,6 @@
 """Virtual time: one queue of events for the whole world, in order of time and, within one instant, of scheduling.
 
-Nothing happens between two events, and nothing takes real time. Everything an actor does later, it schedules here.
+Nothing changes between two events, and nothing takes real time. An actor schedules here everything that it does later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Events:
         self.after(time_ns - self.now_ns, action)
 
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:
-        """Run what is due up to a time, or until `stop` says so after an event; the clock ends there."""
+        """Run everything due up to a time, or until `stop` returns True after an event; then set the clock to that
+        time."""
         heap = self._heap
         while heap and heap[0][0] <= time_ns:
             at, _, action = heappop(heap)

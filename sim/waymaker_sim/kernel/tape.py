@@ -1,12 +1,13 @@
-"""The tape: every choice of a run, drawn from one seed, labelled and bounded, so that a run can be told and replayed.
+"""The tape: every choice of a run, drawn from one seed, labelled and bounded, so that a run can be saved and replayed.
 
-Responsible for randomness, and the only place that has any. A draw is an integer below its bound, and 0 is always the benign
-choice: no fault, the first option, the smallest number. A run replayed from a tape with parts set to 0 or cut off is the
-same run with less going wrong, which is what makes shrinking work (the idea of Hypothesis' choice sequence).
+Responsible for randomness, and the only place that has any. A draw is an integer below its bound, and 0 is always the
+benign choice: no fault, the first option, the smallest number. A run replayed from a tape with parts set to 0 or cut
+off is the same run with less going wrong, which is what makes shrinking work (the idea of Hypothesis' choice sequence).
 
-A tape has named tracks (one for each actor), and a track is a list of spans (one for each operation of that actor). Draws are
-looked up by track, span and label, and counted there: the second `subject` of an operation is the second `subject`, whatever
-else is drawn before it. So leaving out an operation, or one kind of choice, does not shift the draws of any other.
+A tape has named tracks (one for each actor), and a track is a list of spans (one for each operation of that actor).
+Draws are looked up by track, span and label, and counted there: the second `subject` of an operation is the second
+`subject`, whatever else is drawn before it. So leaving out an operation, or one kind of choice, does not shift the
+draws of any other.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ T = TypeVar("T")
 MILLION = 1_000_000
 
 SavedSpan = dict[str, list[int]]
-"""The draws of one span by label; what is missing at the end is 0."""
+"""The draws of one span by label; missing ones at the end are 0."""
 SavedTrack = dict[int, SavedSpan]
 Saved = dict[str, SavedTrack]
 """A tape: by track, by span. Nothing in it is empty, and no list ends in 0, so that equal runs have equal tapes."""
@@ -101,7 +102,7 @@ class Track:
         return min(high, self.draw(label, 1 << bits)) if bits else 0
 
     def saved(self) -> SavedTrack:
-        """What was drawn, without what is 0 anyway."""
+        """Return the draws, without trailing zeros."""
         out: SavedTrack = {}
         for number, (values, labels) in enumerate(zip(self.spans, self.labels, strict=True)):
             if any(values) and (span := _by_label(values, labels)):
@@ -126,7 +127,7 @@ class Tape:
         return track
 
     def saved(self) -> Saved:
-        """What was drawn, without what is 0 anyway: a tape made from it replays the same run."""
+        """Return the draws, without trailing zeros: a tape made from them replays the same run."""
         tracks = {name: self._tracks[name].saved() for name in sorted(self._tracks)}
         return {name: spans for name, spans in tracks.items() if spans}
 

@@ -1,11 +1,11 @@
-"""The simulated disk: files and names, what of them is durable, and every way in which a disk disappoints.
+"""The simulated disk: files and names, what of them is durable, and every way in which a disk fails.
 
-It performs the core's own `disk.DiskOp`s. A write lands in the page cache and is durable after the sync of its file; a name
-after the sync of its folder. A crash of the process keeps the page cache; a loss of power keeps, loses or tears what was not
-synced, sector by sector, and keeps any subset of the names that the file system had not yet journalled. Bits rot in
-what was durable; operations fail, and the space ends.
+It performs the core's own `disk.DiskOp`s. A write reaches the page cache and is durable after the sync of its file; a
+name after the sync of its folder. A crash of the process keeps the page cache. A loss of power keeps, loses or tears
+what was not synced, sector by sector, and keeps any subset of the names that the file system had not yet journalled.
+Durable bits rot, operations fail, and the disk fills.
 
-Instant: how long an operation takes, and what else happens meanwhile, is the process' business (`process`).
+Instant: `process` decides how long an operation takes, and what else happens meanwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ PLENTY = 1 << 62
 
 @dataclass(slots=True)
 class DiskFaults:
-    """How often each kind of operation fails (per million), how much fits, and what a loss of power may do."""
+    """The faults of a disk: failures by kind of operation (per million), its size, and the effects of a loss of
+    power."""
 
     read_error: int = 0
     write_error: int = 0
@@ -53,7 +54,7 @@ class DiskFaults:
     tear: bool = True
     lose_names: bool = True
     copy_on_write: bool = False
-    """Whether what is written over takes new room first, as on file systems that copy on write, or with a quota."""
+    """True if an overwrite needs new space first, as on file systems that copy on write, or with a quota."""
 
 
 class _File:
@@ -67,7 +68,8 @@ class _File:
         self.unsynced: list[tuple[int, bytes]] = [(0, bytes(size))] if size else []
         self.fresh: list[tuple[int, int]] = []
         self.ghost = False
-        """A sync failed and the kernel gave the dirty pages up: readers still see them, the platter never will."""
+        """True after a sync failed and the kernel dropped the dirty pages: readers still see them, the platter never
+        has them."""
 
     def copy(self) -> _File:
         twin = _File()
@@ -118,13 +120,13 @@ class SimDisk:
         self.syncs = 0
         self.writes_bytes = 0
         self.rotten: list[tuple[_File, int]] = []
-        """Where bits were flipped."""
+        """The places of flipped bits."""
         self.unsynced_journal: set[str] = set()
         """Segments of the journal that were written to and not synced since."""
         self.on_journal_synced: Callable[[], None] = lambda: None
         """Told when the last of them was."""
         self.losses = 0
-        """How often something may have got lost with a process or a machine that stopped."""
+        """Number of stops that may have lost something."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._pending: list[_Pending] = []
@@ -134,7 +136,7 @@ class SimDisk:
     # ------------------------------------------------------------ operations
 
     def perform(self, op: DiskOp) -> object:
-        """One operation; the result is what its docstring in `waymaker_core.model.disk_ops` says."""
+        """Perform one operation; its docstring in `waymaker_core.model.disk_ops` defines the result."""
         match op:
             case Write():
                 self._write(op.path, op.offset, b"".join(op.parts))
@@ -348,7 +350,7 @@ class SimDisk:
     # ------------------------------------------------------------ crashes
 
     def interrupt(self, op: DiskOp, track: Track) -> None:
-        """A crash in the middle of this operation: some of it, all of it or nothing happens. Then comes the crash."""
+        """Perform some, all or nothing of this operation, for a crash in the middle of it. The crash follows."""
         how_far = track.draw("part done", 4)
         try:
             if how_far == 3:
@@ -360,10 +362,10 @@ class SimDisk:
             elif how_far and isinstance(op, CreateFile):
                 self._create(op.path, track.draw("bytes created", op.size + 1))
         except DiskFailure:
-            pass  # nobody is left to hear of it
+            pass  # the process that would get the failure is dead
 
     def kill(self) -> list[str]:
-        """The process dies; the page cache does not, save for pages that a failed sync gave up. Result: what is gone."""
+        """Kill the process. The page cache stays, except pages that a failed sync dropped. Returns what is lost."""
         self._memory.clear()
         gone: list[str] = []
         for path, file in self._names.items():
@@ -377,11 +379,11 @@ class SimDisk:
         return gone
 
     def forget_unsynced(self) -> None:
-        """What was not synced is gone, or durable by chance."""
+        """Forget what was not synced: it is lost, or durable by chance."""
         self.unsynced_journal.clear()
 
     def lose_power(self, track: Track) -> list[str]:
-        """Everything that was not durable is kept, lost or torn, as `track` draws it. Result: what is gone, in words."""
+        """Keep, lose or tear everything that was not durable, as `track` draws it. Returns what is lost, in words."""
         self._memory.clear()
         self.losses += 1
         gone = self._lose_names(track)
@@ -429,7 +431,7 @@ class SimDisk:
 
     @staticmethod
     def _tear(file: _File, track: Track) -> None:
-        """Each sector ends as any of its versions since the last sync."""
+        """Set each sector to any of its versions since the last sync."""
         versions: dict[int, list[bytes]] = {}
         image = bytearray(file.durable)
         for offset, data in file.unsynced:
@@ -460,10 +462,10 @@ class SimDisk:
     # ------------------------------------------------------------ bit rot
 
     def rot(self, track: Track) -> tuple[str, int] | None:
-        """Flip one bit of something durable; where, or None where there is nothing.
+        """Flip one bit of something durable. Returns the place, or None if there is nothing.
 
-        Spared is the journal's newest synced batch: damage there cannot be told from a torn tail by any reader, since
-        nothing later vouches for it yet.
+        The journal's newest synced batch is spared: no reader can distinguish damage there from a torn write, since no
+        later frame proves that it was durable.
         """
         paths = [path for path in sorted(self._names) if self._names[path].durable and not self._names[path].unsynced]
         if not paths:
@@ -481,5 +483,5 @@ class SimDisk:
         return path, offset
 
     def rotten_paths(self) -> list[str]:
-        """Where the flipped bits are now, files that are gone left out."""
+        """Return the current paths of the flipped bits, without deleted files."""
         return [path for path in self.paths() if any(file is self._names[path] for file, _ in self.rotten)]

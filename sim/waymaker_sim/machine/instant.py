@@ -53,7 +53,7 @@ def read_messages(disk: SimDisk, messages: Messages) -> list[ReceivedMessage]:
 
 
 class InstantNode(Asker):
-    """A node whose effects take no time. `now` is moved by whoever drives it."""
+    """A node whose effects take no time. Its owner sets `now`."""
 
     def __init__(self, config: NodeConfig, disk: SimDisk, now: Now) -> None:
         self.disk = disk
@@ -69,7 +69,7 @@ class InstantNode(Asker):
         """Messages that each subscription was given: all of them reach their program at once."""
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
-        """Ask and wait, at one instant, until the answer is there and nothing is left to do."""
+        """Make one call at one instant, until it is answered and the node has no more work."""
         token = self.begin(request)
         if token not in self._replies:
             violated("answered", f"{type(request).__name__} was not answered at rest; halted: {self.halted!r}")

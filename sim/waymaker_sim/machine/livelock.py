@@ -1,10 +1,10 @@
-"""A node that runs in circles: steps that nobody outside asked for, again and again.
+"""Livelock: steps that no client caused, again and again.
 
-A client's call may lead to a few more steps, when what it wrote is done, and to one for each file that had to be read for it,
-which may be hundreds where indexes are many and memory for them is little. A node that takes many more than that keeps itself
-busy: a deadline that stays in the past, a job that is given out again as soon as it is done. Both take a step every 0.1 virtual
-milliseconds or less. A node that reads the same place of a file again and again does not get on either: what it read for one
-purpose is pushed out before it is used.
+A client's call may cause a few more steps, when its write is done, and one for each file that had to be read for it.
+That may be hundreds where indexes are many and memory for them is small. A node that takes many more steps keeps itself
+busy: a deadline that stays in the past, a job that is started again as soon as it is done. Both take a step every 0.1
+virtual milliseconds or less. A node that reads the same place of a file again and again makes no progress either: what
+it read for one purpose is evicted before it is used.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from waymaker_sim.kernel.checks import listed, violated
 from waymaker_sim.kernel.events import SECOND
 
 OWN_STEPS_MAX: Final = 4_000
-"""So many steps in a virtual second may come of checkpoints, timers and what else the node does by itself."""
+"""Steps in a virtual second that checkpoints, timers and other work of the node may cause."""
 STEPS_OF_A_CALL: Final = 2
-"""And so many of each thing that a client said, for what it wrote and what it waits for."""
+"""Steps that each input from a client may cause, for its write and for its wait."""
 READS_OF_ONE_MAX: Final = 500
 """So often in a virtual second one place may be read; the clients of a clean world read one about 40 times."""
 
@@ -28,7 +28,7 @@ _OWN = (JobDone, JobFailed, Unreadable)
 
 
 class LivelockDetector:
-    """Counts steps and what gave a reason for them, by virtual second."""
+    """Counts steps and their causes, by virtual second."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -38,7 +38,7 @@ class LivelockDetector:
         self._reads_of: Counter[tuple[str, int]] = Counter()
 
     def read(self, places: Iterable[tuple[str, int]] = ()) -> None:
-        """A read for whoever asked is done. Violation (`progress`) when one (path, offset) is read for ever."""
+        """Note a read that a call or a job needed. Violation (`progress`) if one (path, offset) is read without end."""
         self._read += 1
         for place in places:
             self._reads_of[place] += 1

@@ -54,7 +54,7 @@ Seen = dict[str, SeenStream | str]
 
 
 class Asker:
-    """Asks one question after the other. `ask` returns the answer and the messages that came with it."""
+    """Makes one call after the other. `ask` returns the answer and its messages."""
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         raise NotImplementedError
@@ -128,9 +128,9 @@ def _subjects(asker: Asker, name: str) -> list[str]:
 
 
 def differences(one: Seen, other: Seen) -> str:
-    """What two observations with a restart in between do not agree in, for people; empty where they agree.
+    """Return the differences of two observations with a restart in between, for people; empty if they agree.
 
-    Ephemeral streams are left out: they begin anew with every start.
+    Ephemeral streams are left out: each start empties them.
     """
     found: list[str] = []
     for name in sorted({*one, *other}):

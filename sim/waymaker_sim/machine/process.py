@@ -1,8 +1,9 @@
-"""One server process on one machine, simulated: the real node, driven the way the real shell drives it.
+"""One server process on one machine, simulated: the real node, driven as the real shell drives it.
 
-It gathers inputs and calls `Node.step`, performs the effects in order, runs disk jobs on their lanes with time in between,
-reads the messages of replies, and keeps the node's two clocks. It can die at any effect and in the middle of any disk
-operation, and be started again on what the disk still holds. It judges nothing; what it sees goes to the callers and hooks.
+It collects inputs and calls `Node.step`, performs the effects in order, runs disk jobs on their lanes with time in
+between, reads the messages of replies, and keeps the node's two clocks. It can crash at any effect and in the middle of
+any disk operation, and start again from what the disk still holds. It checks nothing; callers and hooks get what it
+observes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ReceivedMessage(NamedTuple):
 
 
 class StepId(NamedTuple):
-    """When the node decided something: the process' life, the step within it, and virtual time."""
+    """The step in which the node decided something: process run, number of the step, and virtual time."""
 
     run: int
     step: int
@@ -61,7 +62,7 @@ class StepId(NamedTuple):
 
 
 class Caller(Protocol):
-    """Who waits for a call. Exactly one of `replied`, `ended`, `lost` is the last thing that it hears."""
+    """A client that waits for a call. Exactly one of `replied`, `ended`, `lost` is its last notification."""
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         """The answer; `got` is its messages where its value is messages."""
@@ -73,36 +74,36 @@ class Caller(Protocol):
         """An event of a watch."""
 
     def ended(self, end: End) -> None:
-        """The end of a subscription or watch."""
+        """Receive the end of a subscription or watch."""
 
     def lost(self) -> None:
-        """The process is gone: whatever was asked may have happened."""
+        """Receive the end of the process: the call may have had its effect or not."""
 
 
 class Observer(Protocol):
-    """Who looks on while a process runs, beside the hooks that the world itself uses.
+    """An observer of a process, beside the hooks that the world itself uses.
 
-    It may write down what it is told and must change nothing: the run is the same whether somebody looks or not.
+    It may record what it receives and must change nothing: the run is the same with and without it.
     """
 
     def started(self) -> None:
-        """The process begins to recover."""
+        """Note that the process begins to recover."""
 
     def called(self, token: Token, request: Request, caller: Caller) -> Caller:
-        """A request arrives. The result takes the caller's place and hands on everything that it hears."""
+        """Note a request. The result replaces the caller and must forward every notification to it."""
 
     def op_begun(self, op: DiskOp) -> None:
-        """A disk operation begins that takes time."""
+        """Note that a disk operation begins that takes time."""
 
     def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
         """A disk operation of a job or of recovery is over."""
 
     def fault(self, kind: str, detail: str) -> None:
-        """Something comes from outside: a kill, a loss of power, a clock that is set."""
+        """Note a fault from outside: a kill, a loss of power, a change of the clock."""
 
 
 class State(Enum):
-    """What a process is doing."""
+    """The state of a process."""
 
     DOWN = "down"
     BOOTING = "booting"
@@ -113,14 +114,14 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Pace:
-    """How long things take; every range is drawn from, the smaller the likelier."""
+    """The durations of operations; draws prefer the small end of every range."""
 
     write_ns: int = 20 * US
     sync_ns: int = 300 * US
     read_ns: int = 30 * US
     step_ns: int = 50 * US
     slow_per_million: int = 0
-    """How often an operation takes a thousand times as long."""
+    """How often (per million) an operation takes a thousand times as long."""
 
 
 class NodeRaised(Exception):
@@ -135,7 +136,7 @@ _QUICK = (Read, ReadChunk, ListDir)
 
 
 class Process:
-    """One machine with a disk, and the process on it, many lives long."""
+    """One machine with a disk, and the process on it, over many process runs."""
 
     def __init__(
         self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, pace: Pace
@@ -155,11 +156,12 @@ class Process:
         self.wall_max_ms = self.wall_base_ms
         self.steps = 0
         self.calls = 0
-        """Calls that the node was stepped with since it came up."""
+        """Calls that the node received since it started."""
         self.effects_left: int | None = None
-        """How many more effects are performed before the process dies; None: no such plan."""
+        """Number of effects until the process crashes; None: no such plan."""
         self.target_disk_full: tuple[str, int] | None = None
-        """What the paths of operations begin with that the disk fills before, and how many such are let pass; None: no plan."""
+        """Prefix of the paths of operations before which the disk fills, and how many of them to let pass; None: no
+        plan."""
         self.on_targeted_disk_full: Callable[[], None] = lambda: None
         self.on_step: StepSeen | None = None
         self.on_up: Callable[[], None] = lambda: None
@@ -178,22 +180,22 @@ class Process:
         """The operation under way of every job that has one, by job id."""
         self._step_at = -1
         self.up_ns = 0
-        """When the process last came up."""
+        """Time when the process last started to serve."""
         self.paused_until_ns = 0
-        """When the last pause was over, or will be."""
+        """Time when the last pause ended, or will end."""
         self._busy_until = 0
         self._livelock = LivelockDetector()
 
     # ------------------------------------------------------------ clocks
 
     def now(self) -> Now:
-        """The machine's clocks. The monotonic one begins anew with every start of the process."""
+        """Return the machine's clocks. The monotonic one begins anew with every start of the process."""
         wall_ms = self.wall_base_ms + self.events.now_ns // MS
         self.wall_max_ms = max(self.wall_max_ms, wall_ms)
         return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
 
     def begin_span(self) -> None:
-        """What happens on this machine and its disk from here on are other operations: a moment of the run has passed."""
+        """Begin a new span of draws for this machine and its disk: a moment of the run has passed."""
         self.track.begin()
         self.disk.track.begin()
 
@@ -205,7 +207,7 @@ class Process:
     # ------------------------------------------------------------ starting and dying
 
     def start(self) -> None:
-        """Begin to recover. Afterwards the process is UP or REFUSED, unless it dies before."""
+        """Begin to recover. Afterwards the process is UP or REFUSED, unless it crashes before."""
         assert self.state in (State.DOWN, State.REFUSED)
         self.run += 1
         self.state = State.BOOTING
@@ -219,7 +221,7 @@ class Process:
     def _boot(
         self, incarnation: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
     ) -> None:
-        """Drive recovery: reads at once, everything else with time in which the process can die."""
+        """Drive recovery: reads at once, every other operation with time in which the process can crash."""
         if incarnation != self.run:
             return
         while True:
@@ -268,7 +270,7 @@ class Process:
         self.on_down()
 
     def kill(self) -> None:
-        """SIGKILL: the process is gone, the machine and its page cache are not."""
+        """Kill the process as SIGKILL does; the machine and its page cache stay."""
         self.fault("kill", "the process is killed")
         self._die()
         for fate in self.disk.kill():
@@ -284,7 +286,7 @@ class Process:
         self.on_down()
 
     def fault(self, kind: str, detail: str) -> None:
-        """Whoever looks on is told of something that comes from outside; it happens elsewhere."""
+        """Notify the observer of a fault from outside, which another method performs."""
         if self.observer is not None:
             self.observer.fault(kind, detail)
 
@@ -310,7 +312,7 @@ class Process:
     # ------------------------------------------------------------ callers
 
     def call(self, request: Request, caller: Caller) -> Token | None:
-        """A request arrives; None where nobody listens."""
+        """Send a request to the node; None if the process is down."""
         if self.state is not State.UP:
             return None
         token = Token(self._next_token)
@@ -320,13 +322,13 @@ class Process:
         return token
 
     def cancel(self, token: Token) -> None:
-        """A caller gives up; it hears nothing any more."""
+        """Cancel a caller, which then gets no more notifications."""
         if self._callers.pop(token, None) is not None:
             self._cancelled.add(token)
             self._take(Cancel(token))
 
     def credit(self, token: Token, messages: int, byte_count: int) -> None:
-        """A subscriber has room."""
+        """Grant a subscriber's credit."""
         if token in self._callers:
             self._take(Credit(token, messages, byte_count))
 
@@ -354,7 +356,7 @@ class Process:
         return len(self._callers)
 
     def is_waiting(self, token: Token) -> bool:
-        """Whether a caller has not heard its last word."""
+        """Return True if a caller has not had its last notification."""
         return token in self._callers
 
     # ------------------------------------------------------------ stepping
@@ -423,7 +425,7 @@ class Process:
                     self.kill()
 
     def _hears(self, token: Token) -> bool:
-        """Whether anybody waits for this token; only who cancelled may be spoken to in vain."""
+        """Return True if a caller waits for this token; effects without one are allowed only after a cancel."""
         if token in self._callers:
             return True
         if token not in self._cancelled:

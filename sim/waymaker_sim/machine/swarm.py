@@ -1,8 +1,8 @@
-"""Swarm: what kind of world a run is, drawn before it begins (Groce et al., "Swarm Testing", 2012).
+"""Swarm: the kind of world of a run, drawn before it begins (Groce et al., "Swarm Testing", 2012).
 
-Every kind of fault is present in some runs only, and as often as this run's own probability says; limits are tiny in some
-runs so that every boundary is crossed in seconds, and large in others. A run in which everything fails explores less than
-many runs in which something does.
+Every kind of fault is present in some runs only, and as often as this run's own probability says; limits are tiny in
+some runs so that every boundary is crossed in seconds, and large in others. A run in which everything fails explores
+less than many runs in which something does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Plan:
     readers: int
     watchers: int
     faults_ns: int
-    """How long things go wrong; then everything must recover."""
+    """Duration of the faults; then everything must recover."""
     pace: Pace = field(default_factory=Pace)
     disk: DiskFaults = field(default_factory=DiskFaults)
     think_ns: int = 20 * MS
@@ -48,20 +48,20 @@ class Plan:
     churn: int = 50_000
     """How often (per million actions of the administrator) a stream is deleted."""
     selective: bool = False
-    """Whether streams take some subjects only, and clients publish to others, too."""
+    """True if streams accept only some subjects, and clients publish to others, too."""
     other_starts: bool = False
-    """Whether consumers begin by time, too, and by sequences around the last one."""
+    """True if consumers start by time, too, and at sequences around the last one."""
     dry_runs: bool = False
-    """Whether changes of settings are tried dry before, or only so."""
+    """True if changes of settings are tried as a dry run before, or instead."""
     looks_at_ages: bool = False
-    """Whether readers like to look where the oldest message of a stream with an age is."""
+    """True if readers prefer to read where the oldest message of a stream with an age is."""
     archives: bool = False
-    """Whether streams are taken out as archives, and put back under other names."""
+    """True if streams are exported as archives, and restored under other names."""
     guests: bool = False
-    """Whether consumers with an inactivity timeout come and go."""
+    """True if consumers with an inactivity timeout are created and abandoned."""
 
     def may_lose_unsynced(self) -> bool:
-        """Whether answers leave before their sync, on a machine that may stop before it."""
+        """Return True if answers leave before their sync, on a machine that may lose power before it."""
         return self.sync_interval_ms > 0 and (self.power > 0 or self.disk.sync_error > 0)
 
 
@@ -142,7 +142,7 @@ def draw_plan(track: Track) -> Plan:
     if not plan.disk.sync_error and not plan.power:
         # Syncs may be late where no machine loses what was written: then all is promised that is promised otherwise.
         plan.sync_interval_ms = track.pick("sync interval", [0, 0, 500, 20])
-    # What came later is drawn last, and where it is drawn at all, so that other worlds stay what they were.
+    # Fields that were added later are drawn last, and only where they apply, so that other worlds do not change.
     plan.selective = track.draw("selective", 3) == 2
     plan.other_starts = track.draw("other starts", 3) == 2
     plan.dry_runs = track.draw("dry runs", 3) == 2

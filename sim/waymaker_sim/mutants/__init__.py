@@ -1,6 +1,7 @@
-"""Mutants: rules of the core, each of which can be taken out, to prove that the checks notice.
+"""Mutants: rules of the core, each of which can be removed, to prove that the checks notice.
 
-One file an area of the core. The gate (`hunt`) lives each through as many seeds as it needs, and fails when one escapes.
+One file for each area of the core. The gate (`hunt`) runs each through as many seeds as it needs, and fails when one
+escapes.
 """
 
 from __future__ import annotations

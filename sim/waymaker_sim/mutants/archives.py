@@ -1,4 +1,4 @@
-"""Rules of archives: what is put back is seen whole or not at all, and its consumers stand where they stood."""
+"""Rules of archives: a restored stream is visible whole or not at all, and its consumers have their positions."""
 
 from __future__ import annotations
 

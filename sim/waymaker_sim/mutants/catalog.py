@@ -1,4 +1,5 @@
-"""Rules of the catalogue: lives of streams and consumers begin and end once, and what is changed stays changed."""
+"""Rules of the catalog: each incarnation of a stream or consumer is created and deleted once, and changes are
+permanent."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ LONG_NS = 3_000_000_000
 
 
 def _closely_watched(plan: Plan) -> bool:
-    """Many clients look after the same consumers, and nothing but their own doings keeps messages from them."""
+    """Return True for worlds where many clients use the same consumers, and no faults delay their messages."""
     return plan.workers >= 3 and not plan.disk.read_error and not plan.rot and plan.limits.fetch_bytes_max > 100_000
 
 
@@ -187,7 +187,7 @@ def _each_alone(original: Any) -> Any:
 
 
 class _Forgetful(dict[str, Group]):
-    """Groups by name that nobody finds."""
+    """A dictionary of groups by name in which no lookup succeeds."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return None

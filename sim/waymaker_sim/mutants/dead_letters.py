@@ -1,4 +1,4 @@
-"""Rules of dead letters: one for each message given up, with its bytes, and the original gone where it has to go."""
+"""Rules of dead letters: one for each dropped message, with its bytes, and in a work queue the original is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mutant is: one rule of the core taken out for as long as a run lasts, and how that is done and undone.
+"""Mutants: each removes one rule of the core as long as a run lasts; this module plants and removes them.
 
 A mutant replaces one name of a core class or module. One that names what no longer exists is an error at once, never a
 quiet pass.
@@ -14,7 +14,7 @@ from typing import Any
 from waymaker_sim.machine.swarm import Plan
 
 Make = Callable[[Any], Any]
-"""From the original to what stands in its place."""
+"""Makes the replacement from the original."""
 Needs = Callable[[Plan], bool]
 
 
@@ -25,9 +25,9 @@ def anything(plan: Plan) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One removed rule. `owner` is a class or module of the core, `name` what of it is replaced, by `make(original)`.
+    """One removed rule. `owner` is a class or module of the core, `name` its attribute, replaced by `make(original)`.
 
-    `caught_by` names the checks that are to notice; a gate that hears of another one says so.
+    `caught_by` names the checks that must notice; the gate reports when another one did.
     """
 
     rule: str
@@ -36,7 +36,7 @@ class Mutant:
     name: str
     make: Make
     needs: Needs = anything
-    """Which worlds can come to the rule at all; the others are not tried."""
+    """Selects the worlds that can reach the rule; the others are not tried."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:

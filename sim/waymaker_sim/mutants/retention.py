@@ -1,4 +1,4 @@
-"""Rules of retention: what goes for its age, for count and bytes, for want of interest, and what stays."""
+"""Rules of retention: messages removed by age, by count and bytes, by interest, and messages that stay."""
 
 from __future__ import annotations
 

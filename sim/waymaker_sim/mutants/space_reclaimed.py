@@ -1,4 +1,4 @@
-"""Rules of the room on disk and in memory: what nobody uses any more goes."""
+"""Rules of space on disk and in memory: what is unused is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of the store: what is synced when, what is cut, what is refused, and in which order files take each other's place."""
+"""Rules of the storage: the order of syncs, cuts, refusals, and of files that replace each other."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def _rotten(plan: Plan) -> bool:
 
 
 def _names_lost(plan: Plan) -> bool:
-    """Losses of power among segments and files that come and go."""
+    """Return True for worlds with losses of power while segments and files are made and deleted."""
     return plan.power > 10_000 and plan.disk.lose_names and plan.limits.segment_bytes <= 16 * KIB
 
 
 def _crashing(plan: Plan) -> bool:
-    """Crashes among segments and files that come and go."""
+    """Return True for worlds with crashes while segments and files are made and deleted."""
     return plan.power + plan.kill > 10_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
 def _failing_checkpoints(plan: Plan) -> bool:
-    """Checkpoints that find no room, among segments that come and go."""
+    """Return True for worlds with checkpoints that fail for lack of space while segments are made and deleted."""
     return plan.targeted_disk_full > 40_000 and plan.limits.segment_bytes <= 16 * KIB
 
 
@@ -117,7 +117,7 @@ def _trying_again(original: Any) -> Any:
         if failure.kind is FailureKind.NO_SPACE:
             original(self, failure)
         else:
-            # Only the sync, as one would who takes the pages for still dirty.
+            # Only the sync, as code would that assumes the pages are still dirty.
             del self._ops[: failure.op_index]
             self._start()
 
@@ -156,7 +156,7 @@ def _releasing_first(original: Any) -> Any:
 
 def _manifest_in_place(_: Any) -> Any:
     def replace_ops(manifest: Any) -> Any:
-        # Over the old one, so that a crash in between leaves neither.
+        # Over the old one, so that a crash in between loses both.
         return [Write("MANIFEST", 0, [encode_manifest(manifest)]), SyncFile("MANIFEST"), SyncDir("")]
 
     return replace_ops
@@ -210,7 +210,7 @@ def _writing_once(original: Any) -> Any:
 
 
 def _full_when_writing_over(plan: Plan) -> bool:
-    """Disks that run full and need room for what is written over."""
+    """Return True for worlds with disks that fill and need space for overwrites."""
     return plan.disk.copy_on_write and plan.full + plan.targeted_disk_full > 10_000
 
 

@@ -1,4 +1,4 @@
-"""Rules of a stream: which sequence and time a message gets, what a condition is judged by, where the newest one is found."""
+"""Rules of a stream: the sequence and time of a message, the check of a condition, the place of the newest message."""
 
 from __future__ import annotations
 

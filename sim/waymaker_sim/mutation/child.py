@@ -1,8 +1,9 @@
-"""The child process: it lives through seeds and runs property tests, on a core with mutants or with markers in it.
+"""The child process: it runs seeds and property tests, on a core with mutants or with markers in it.
 
-Its order is one JSON object on standard input; what it sees goes to standard output, one JSON object a line, as soon as it is
-known, so that a child that dies has still told what went before. With `marked` mutations nothing is changed, and each line
-lists which of them were reached. With `planted` one is in place, and the child ends at the first thing that notices.
+Its order is one JSON object on standard input. It writes its findings to standard output, one JSON object a line, as
+soon as they are known, so that the lines of a child that crashes are kept. With `marked` mutations nothing is changed,
+and each line lists those that were reached. With `planted` one is in place, and the child ends at the first run or test
+that notices.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from waymaker_sim.mutation.planting import MARKER, Change, plant
 from waymaker_sim.mutation.sites import mark, mutations
 
 MEMORY_BYTES_MAX = 3 << 30
-"""A mutant that takes more is noticed by that."""
+"""Memory, at most; a mutant that needs more is noticed by that."""
 Tell = Callable[[dict[str, Any]], None]
 
 
 class Order(TypedDict):
-    """What a child is to do. Mutations are named by module and number, limits are CPU seconds."""
+    """The work of a child. Mutations are named by module and number, limits are CPU seconds."""
 
     marked: list[tuple[str, int]]
     planted: list[tuple[str, int]]
@@ -43,7 +44,7 @@ class OutOfTime(BaseException):
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Carry out the order."""
     order: Order = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -137,7 +138,7 @@ def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
 
 
 class _Plugin:
-    """What pytest tells of each test: its outcome, its CPU time, and what it reached."""
+    """Collects pytest's report on each test: its outcome, its CPU time, and the markers that it reached."""
 
     def __init__(self, reached: set[int], tell: Tell) -> None:
         self._reached = reached
@@ -145,7 +146,7 @@ class _Plugin:
         self._failed = ""
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
-        """A test begins."""
+        """Note that a test begins."""
         self._reached.clear()
         self._failed = ""
         self._begun = time.process_time()

@@ -85,7 +85,7 @@ def _judge_all(
     drawn: list[Drawn], found: reports.Report, seen: Survey, bounds: Bounds, tests: Path | None, jobs: int,
     path: Path | None,
 ) -> list[Verdict]:  # fmt: skip
-    """Judge what is not judged yet; tell all, in the order of the draw."""
+    """Try the mutants without a verdict, and print all verdicts in the order of the draw."""
 
     def verdict(index: int) -> Verdict:
         known = found.verdicts.get(drawn[index].key())

@@ -1,7 +1,7 @@
-"""Drawing mutants: which places of the core are changed, and how, as a function of the seed and the core's text.
+"""Drawing mutants: the places of the core to change, and their changes, as a function of the seed and the core's text.
 
-Every place is as likely as every other; where a place can be changed in several ways, one of them is drawn. A longer draw
-begins with a shorter one of the same seed.
+Every place is as likely as every other; where a place can be changed in several ways, one of them is drawn. A longer
+draw begins with a shorter one of the same seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import waymaker_core
 from waymaker_sim.mutation.sites import Mutation, mutations
 
 JUDGES = ("invariants",)
-"""Modules that judge the core's state and decide nothing of it."""
+"""Modules that check the core's state and decide nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def code_digest(*more: Path) -> str:
 
 
 def draw(seed: int, count: int, only: str = "") -> list[Drawn]:
-    """Draw so many mutants, or as many places as there are. `only`: of modules whose name ends so."""
+    """Draw `count` mutants, or as many places as there are. `only`: from modules whose name ends so."""
     places: list[tuple[Drawn, ...]] = []
     for name in modules():
         if not only or name == only or name.endswith(f".{only}"):
@@ -86,7 +86,8 @@ def draw(seed: int, count: int, only: str = "") -> list[Drawn]:
 
 @cache
 def _places(module: str) -> tuple[tuple[Drawn, ...], ...]:
-    """The mutants of a module, those of one place together. Telling what each does takes long, so it is done once."""
+    """Return the mutants of a module, those of one place together. Their texts are slow to make, so the result is
+    cached."""
     found: dict[tuple[int, str, int], list[Drawn]] = {}
     tree = ast.parse(modules()[module].read_text())
     for one in mutations(tree):

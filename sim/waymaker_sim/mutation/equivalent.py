@@ -1,7 +1,7 @@
-"""Mutants that no run can tell from the core, each with its reason.
+"""Mutants that no run can distinguish from the core, each with its reason.
 
-An entry names function and texts, not lines, so that it stays true while the file around it changes. Where the text of the
-function changes, the entry means nothing any more and is to be deleted: the tests look for that.
+An entry names function and texts, not lines, so that it stays valid while the file around it changes. When the text of
+the function changes, the entry is void and must be deleted: a test checks that.
 """
 
 from __future__ import annotations

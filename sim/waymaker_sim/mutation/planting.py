@@ -1,6 +1,6 @@
-"""Planting: the import of a core module with its syntax tree changed on the way, in this process alone.
+"""Planting: the import of a core module with its syntax tree changed, in this process alone.
 
-Must come before the module is imported for the first time. Nothing is written to disk, no compiled file is read or kept.
+It must precede the first import of the module. Nothing is written to disk, no compiled file is read or kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """A finder for the modules that are changed; it leaves all others to those behind it."""
+    """A finder for the changed modules; it leaves all others to the finders behind it."""
 
     def __init__(self, changes: dict[str, Change], reached: Callable[[int], None]) -> None:
         self._changes = changes
@@ -59,7 +59,8 @@ class _Finder:
 
 
 def plant(changes: dict[str, Change], reached: Callable[[int], None] = lambda number: None) -> None:
-    """Change modules, by their full names, when they are imported. `reached` is told of the markers that are passed."""
+    """Change modules, by their full names, when they are imported. `reached` is called with the number of each
+    marker passed."""
     already = sorted(changes.keys() & sys.modules.keys())
     assert not already, f"imported before they could be changed: {already}"
     sys.meta_path.insert(0, _Finder(changes, reached))

@@ -1,6 +1,6 @@
-"""The report of a draw as one JSON file, written anew after every verdict, so that an interrupted gate goes on where it was.
+"""The report of a draw as one JSON file, written anew after every verdict, so that an interrupted gate can continue.
 
-It holds the survey, too. A report of other code or of another draw is refused: its verdicts would be about something else.
+It holds the survey, too. A report of other code or of another draw is refused: its verdicts belong to something else.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ VERSION = 1
 
 
 class ReportRefused(Exception):
-    """A file that is no report, or one about something else. The text says which and what to do."""
+    """An error: a file that is no report, or one of another draw. The text says which, and what to do."""
 
 
 @dataclass(slots=True)
 class Report:
-    """Verdicts by the key of their mutant. `about` says what was drawn from which code."""
+    """Verdicts by the key of their mutant. `about` names the draw and the code."""
 
     about: dict[str, str | int]
     survey: Survey | None = None
@@ -41,7 +41,7 @@ class Report:
 
 
 def read(path: Path, about: dict[str, str | int]) -> Report:
-    """Read the report of this draw, or begin one where there is no file. Raises `ReportRefused`."""
+    """Read the report of this draw, or begin one if there is no file. Raises `ReportRefused`."""
     if not path.exists():
         return Report(about)
     try:

@@ -58,18 +58,18 @@ class Mutation:
     item: int
     new: object
     block: list[ast.stmt]
-    """The statements among which `statement` stands."""
+    """The statements that contain `statement`."""
     statement: ast.stmt | None
     """The statement that is changed, or None where a whole body is."""
     before: str = ""
     after: str = ""
 
     def apply(self) -> object:
-        """Change the tree. Returns what stood there."""
+        """Change the tree. Returns the node that was there."""
         return self.put(self.new)
 
     def put(self, node: object) -> object:
-        """Put a node in the place of this mutation. Returns what stood there."""
+        """Put a node in the place of this mutation. Returns the node that was there."""
         old: object = getattr(self.parent, self.field)
         if self.item < 0:
             setattr(self.parent, self.field, node)
@@ -85,7 +85,8 @@ class Mutation:
 
 
 def mutations(tree: ast.Module, *, told: bool = True) -> list[Mutation]:
-    """Return every mutation of a module, in the order of its text. `told`: with the texts before and after, which cost most."""
+    """Return every mutation of a module, in the order of its text. `told`: with the texts before and after, which
+    cost most."""
     found: list[Mutation] = []
     for one in _in_scope(tree, ""):
         one.number = len(found)
@@ -96,7 +97,7 @@ def mutations(tree: ast.Module, *, told: bool = True) -> list[Mutation]:
 
 
 def mark(one: Mutation, name: str, number: int) -> None:
-    """Put a call of `name` before the statement of a mutation, which tells that it was reached."""
+    """Put a call of `name` before the statement of a mutation, which reports that it was reached."""
     call = ast.Expr(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(number)], []))
     if one.statement is not None:
         index = next(index for index, each in enumerate(one.block) if each is one.statement)
@@ -119,7 +120,7 @@ def _describe(one: Mutation) -> None:
 
 
 def _header(node: ast.AST) -> str:
-    """A statement in one line; of a compound one what stands before its body."""
+    """Return a statement in one line; of a compound one the part before its body."""
     if isinstance(node, ast.If | ast.While):
         text = f"{'if' if isinstance(node, ast.If) else 'while'} {ast.unparse(node.test)}:"
     elif isinstance(node, ast.For):

@@ -1,6 +1,6 @@
-"""The survey: which seeds and which tests reach each drawn mutant, on the core as it is, and how long they take.
+"""The survey: the seeds and tests that reach each drawn mutant, on the core as it is, and their CPU times.
 
-It runs once for a draw. A mutant is then judged by what can come to it, and by nothing else.
+It runs once for a draw. Each mutant is then tried by the runs and tests that reach it, and by nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from waymaker_sim.mutation.drawing import Drawn
 from waymaker_sim.search.gate import turns
 
 TURNS_MAX = 4_000
-"""Larger worlds are left out: many small ones find more in the same time."""
+"""Turns of a world, at most: many small worlds find more in the same time."""
 SURVEY_SECONDS = 3_600.0
 UNMARKED_TESTS = ("test_purity.py",)
 """Tests that read the core's text and not its behaviour."""
@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Survey:
-    """What reaches what. Mutants are named by their place in the draw."""
+    """The runs and tests that reach each mutant. Mutants are named by their place in the draw."""
 
     seeds: list[Seen] = field(default_factory=list)
     tests: list[Seen] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Survey:
         return [reaching[at * len(reaching) // most] for at in range(most)] if len(reaching) > most else reaching
 
     def tests_for(self, index: int, cpu_seconds: float) -> list[Seen]:
-        """Return tests that reach a mutant, the cheapest first, as many as take no longer than this together."""
+        """Return tests that reach a mutant, the cheapest first, that together take no longer than this."""
         found: list[Seen] = []
         left = cpu_seconds
         for each in sorted((each for each in self.tests if index in each.reached), key=lambda each: each.cpu):
@@ -104,14 +104,14 @@ def survey(drawn: Sequence[Drawn], seeds: Sequence[int], tests: Path | None) -> 
 
 
 def test_files(folder: Path | None) -> list[str]:
-    """Return the files of tests that judge behaviour."""
+    """Return the files of tests that check behaviour."""
     if folder is None:
         return []
     return [str(path) for path in sorted(folder.glob("test_*.py")) if path.name not in UNMARKED_TESTS]
 
 
 def child(order: Order, seconds: float, tests: Path | None) -> tuple[list[dict[str, Any]], str]:
-    """Run a child. Returns its lines, and how it died, if it did not end by itself."""
+    """Run a child. Returns its lines, and how it failed if it did."""
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "PYTHONHASHSEED": "0"}
     command = [sys.executable, "-m", "waymaker_sim.mutation.child"]
     folder = tests.resolve().parents[1] if tests is not None else None

@@ -1,4 +1,4 @@
-"""Verdicts: one mutant judged by what can reach it, simulation first, then the property tests."""
+"""Verdicts: one mutant tried by the runs and tests that reach it, simulation first, then the property tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from waymaker_sim.mutation.equivalent import reason_for
 from waymaker_sim.mutation.survey import Seen, Survey, child
 
 SLOWER = 10
-"""How many times slower than on the core as it is something may be before that is noticed."""
+"""A run or test this many times slower than on the core as it is has noticed."""
 SLACK_SECONDS = 20.0
 WALL = 10
-"""How many seconds of a busy machine one CPU second may take."""
+"""Seconds that one CPU second may take on a busy machine."""
 
 
 class Fate(StrEnum):
-    """What became of a mutant."""
+    """The result of trying a mutant."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -30,7 +30,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One mutant and its fate."""
+    """One mutant and its result."""
 
     drawn: Drawn
     fate: Fate
@@ -38,7 +38,7 @@ class Verdict:
     """The seed or the test that noticed, and what it saw; for an equivalent one the reason."""
     runs: int = 0
     differed: int = 0
-    """Runs that took other steps than on the core as it is, and that no check objected to."""
+    """Runs with other steps than on the core as it is, in which no check failed."""
     tests: int = 0
     cpu: float = 0.0
 
@@ -63,7 +63,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much each mutant is tried: runs, and CPU seconds of tests."""
+    """Bounds for each mutant: runs, and CPU seconds of tests."""
 
     runs: int
     tests_seconds: float

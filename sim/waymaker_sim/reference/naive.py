@@ -1,9 +1,9 @@
 """The naive broker: streams as dictionaries, every rule a loop, everything in memory and done at once.
 
-The yardstick for the real node. Written from the documented semantics alone; it shares the vocabulary classes with the core and
-nothing else. It never crashes, never waits, never forgets. What the semantics leave open (when interest is judged, what block-
-aligned limits keep beyond the exact ones, the order in which dead letters of one moment are stored), it takes from the
-real node after judging that it may be so: see `pair`.
+The reference for the real node. Written from the documented semantics alone; it shares the value classes with the core
+and nothing else. It never crashes, never waits, never forgets. Where the semantics leave a choice (when interest is
+checked, how much block-aligned limits keep beyond the exact ones, the order in which dead letters of one moment are
+stored), it copies the real node's choice after checking that it is allowed: see `pair`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from waymaker_sim.reference.naive_names import good_filter, good_name, good_patt
 from waymaker_sim.reference.naive_stream import NaiveMessage, NaiveStream
 
 MESSAGE_OVERHEAD_BYTES = 33
-"""What a page counts for a message besides its stored body."""
+"""Bytes that a page counts for a message besides its stored body."""
 RESERVED = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
 
 
@@ -79,7 +79,8 @@ class NaiveBroker:
         return self._calls[type(request)](request, now)
 
     def sweep(self, now: Now) -> None:
-        """What time brings: age, and the expiry of last deliveries. Dead letters are owed afterwards, see `place`."""
+        """Apply the effects of time: age, and the expiry of last attempts. Dead letters are owed afterwards, see
+        `place`."""
         for name in sorted(self.streams):
             stream = self.streams[name]
             if not stream.is_loose():
@@ -242,7 +243,7 @@ class NaiveBroker:
 
     @staticmethod
     def _letters_stay(stream: NaiveStream, config: ConsumerConfig) -> bool:
-        """Whether more than the last dead letter has room at its subject."""
+        """Return True if more than one dead letter has space at its subject."""
         return not config.dead_letter_subject or stream.config.max_msgs_per_subject != 1
 
     @staticmethod
@@ -362,7 +363,7 @@ class NaiveBroker:
                     pending.due_ns = now.mono_ns + request.delay_ms * MS
                     pending.holding = False
             case AckKind.IN_PROGRESS if pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
-                pass  # it is given up, and kept for want of a place for its dead letter
+                pass  # it is dropped from delivery, and kept since its dead letter would not stay
             case AckKind.IN_PROGRESS:
                 pending.member = consumer.config.name
                 pending.due_ns = now.mono_ns + consumer.config.ack_wait_ms * MS

@@ -17,12 +17,12 @@ class Pending:
     due_ns: int
     member: str
     holding: bool = True
-    """Whether other groups of a work queue must keep off: until a nak or the deadline."""
+    """True while it has the claim against other groups of a work queue: until a nak or the deadline."""
 
 
 @dataclass(slots=True)
 class Taken:
-    """One message handed out."""
+    """One delivered message."""
 
     seq: int
     time_ms: int
@@ -32,7 +32,7 @@ class Taken:
 
 @dataclass(slots=True)
 class NaiveGroup:
-    """What the members of one queue group share; a consumer without group is alone in its own."""
+    """The state that the members of one queue group share; a consumer without group is alone in its own."""
 
     start: int
     considered: int
@@ -57,7 +57,7 @@ class NaiveConsumer:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a literal subject fits a pattern; the empty pattern fits all."""
+    """Return True if a literal subject fits a pattern; the empty pattern fits all."""
     if not pattern:
         return True
     wanted, tokens = pattern.split("."), subject.split(".")
@@ -70,6 +70,6 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def holds(consumer: NaiveConsumer, seq: int, subject: str) -> bool:
-    """Whether interest retention must keep a message for this consumer."""
+    """Return True if interest retention must keep a message for this consumer."""
     group = consumer.group
     return seq >= group.start and seq not in group.done and matches(consumer.config.filter_subject, subject)

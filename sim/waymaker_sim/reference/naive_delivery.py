@@ -11,7 +11,7 @@ from waymaker_sim.reference.naive_stream import NaiveMessage, NaiveStream
 
 
 def withheld(stream: NaiveStream, group: NaiveGroup, seq: int, now_ns: int) -> bool:
-    """Whether another group of a work queue holds this message."""
+    """Return True if another group of a work queue has the claim to this message."""
     if not stream.is_work_queue():
         return False
     for other in stream.groups():
@@ -34,7 +34,7 @@ def due_again(stream: NaiveStream, group: NaiveGroup, now_ns: int) -> list[int]:
 
 
 def unseen(stream: NaiveStream, group: NaiveGroup, pattern: str) -> list[NaiveMessage]:
-    """Messages that the group has never been given, withheld ones included."""
+    """Return messages that were never delivered to the group, claimed ones included."""
     return [
         message
         for message in stream.live()
@@ -46,7 +46,7 @@ def unseen(stream: NaiveStream, group: NaiveGroup, pattern: str) -> list[NaiveMe
 
 
 def eligible(stream: NaiveStream, consumer: NaiveConsumer, now_ns: int, pending_max: int) -> list[int]:
-    """Every sequence that could be handed out now, in the order of handing out: due ones first, then new ones."""
+    """Return every sequence that could be delivered now, in the order of delivery: due ones first, then new ones."""
     group = consumer.group
     new = [
         message.seq
@@ -71,7 +71,7 @@ def deliver(stream: NaiveStream, consumer: NaiveConsumer, seq: int, now_ns: int)
 def take(
     stream: NaiveStream, consumer: NaiveConsumer, wanted: int, byte_max: int, now_ns: int, pending_max: int
 ) -> list[Taken]:
-    """What a fetch answers with."""
+    """Deliver the messages of a fetch."""
     group = consumer.group
     candidates = eligible(stream, consumer, now_ns, pending_max)
     taken: list[Taken] = []

@@ -1,4 +1,4 @@
-"""Names, subjects and patterns of the naive broker, in the most literal way: split at the dots and look."""
+"""Names, subjects and patterns of the naive broker, in the most literal way: split at the dots and compare."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ def _plain(text: str) -> bool:
 
 
 def good_name(name: str, limits: Limits) -> bool:
-    """Whether a stream or consumer may have this name."""
+    """Return True if a stream or consumer may have this name."""
     return 1 <= len(name.encode()) <= limits.name_bytes_max and _plain(name) and not set(name) & set(".*>/\\")
 
 
 def good_subject(subject: str, limits: Limits) -> bool:
-    """Whether this is a literal subject."""
+    """Return True if this is a literal subject."""
     return good_pattern(subject, limits) and not any(token in ("*", ">") for token in subject.split("."))
 
 
 def good_pattern(pattern: str, limits: Limits) -> bool:
-    """Whether this is a pattern: whole-token wildcards, `>` only last."""
+    """Return True if this is a pattern: whole-token wildcards, `>` only last."""
     tokens = pattern.split(".")
     if not 1 <= len(pattern.encode()) <= limits.subject_bytes_max or not _plain(pattern):
         return False
@@ -33,14 +33,14 @@ def good_pattern(pattern: str, limits: Limits) -> bool:
 
 
 def good_filter(patterns: tuple[str, ...], limits: Limits) -> bool:
-    """Whether a stream may have this filter: good patterns of which no two can accept the same subject."""
+    """Return True if a stream may have this filter: good patterns of which no two can accept the same subject."""
     if not all(good_pattern(pattern, limits) for pattern in patterns):
         return False
     return not any(overlap(a, b) for index, a in enumerate(patterns) for b in patterns[:index])
 
 
 def overlap(a: str, b: str) -> bool:
-    """Whether some subject fits both patterns."""
+    """Return True if some subject fits both patterns."""
     return _overlap(a.split("."), b.split("."))
 
 

@@ -27,7 +27,7 @@ class DeadLetter:
     """A copy that is owed and not stored yet."""
 
     members: tuple[str, ...]
-    """Consumers any of which may be named as the one that gave up: the members of its queue group."""
+    """Consumers that the dead letter may name: the members of the queue group that dropped it."""
     seq: int
     subject: str
     body: bytes
@@ -35,7 +35,7 @@ class DeadLetter:
 
 
 class NaiveStream:
-    """One life of a stream."""
+    """One incarnation of a stream."""
 
     def __init__(self, config: StreamConfig, created_ms: int, ahead_max_ms: int) -> None:
         self.config = config
@@ -44,13 +44,13 @@ class NaiveStream:
         self.last_seq = 0
         self.server_ms = 0
         self.ahead_max_ms = ahead_max_ms
-        """How far `server_ms` may be ahead of the wall clock; past it, it is taken back."""
+        """Milliseconds that `server_ms` may be ahead of the wall clock; past it, it is corrected."""
         self.taken_back: list[tuple[int, int, int]] = []
-        """When that happened: last sequence, the time from then on, the time before."""
+        """The corrections: last sequence, the time from then on, the time before."""
         self.consumers: dict[str, NaiveConsumer] = {}
         self.owed: list[DeadLetter] = []
         self.excused: set[int] = set()
-        """What exact limits had no room for at some moment, so that block-aligned ones may have dropped it."""
+        """Sequences that exceeded exact limits at some moment, so that block-aligned ones may have dropped them."""
 
     # ------------------------------------------------------------ looking
 
@@ -114,7 +114,7 @@ class NaiveStream:
             self.server_ms = wall_ms
 
     def is_old(self, message: NaiveMessage, wall_ms: int) -> bool:
-        """Whether age alone would drop a message."""
+        """Return True if age alone would remove a message."""
         age_ms = self.config.max_age_ms
         for last_seq, at_ms, was_ms in self.taken_back:
             if message.seq <= last_seq and at_ms + age_ms <= wall_ms < was_ms:
@@ -122,7 +122,7 @@ class NaiveStream:
         return wall_ms - message.time_ms >= age_ms
 
     def drop(self, seq: int) -> None:
-        """A message goes; nobody waits for it any longer."""
+        """Drop a message, for all groups."""
         del self.messages[seq]
         for group in self.groups():
             group.pending.pop(seq, None)
@@ -133,7 +133,7 @@ class NaiveStream:
             self.drop(seq)
 
     def over_limits(self) -> list[int]:
-        """What exact count and byte limits have no room for now."""
+        """Return the sequences that exceed exact count and byte limits now."""
         going = list(self.messages)
         total = 0
         for count, seq in enumerate(reversed(list(self.messages)), start=1):
@@ -159,20 +159,20 @@ class NaiveStream:
                 staying.add(message.subject)
 
     def is_loose(self) -> bool:
-        """Whether limits are kept by the block, so that what goes is known only within bounds (`keep_only`)."""
+        """Return True if limits work by the block, so that pruning is known only within bounds (`keep_only`)."""
         config = self.config
         bounded = bool(config.max_age_ms or config.max_msgs or config.max_bytes)
         return config.retention is Retention.LIMITS and bounded and not config.strict_limits
 
     def exactly_kept(self, wall_ms: int) -> set[int]:
-        """What exact pruning would leave now; what is `excused` it may have removed long ago."""
+        """Return the sequences that exact pruning would keep now; `excused` ones may be removed long since."""
         twin = deepcopy(self)
         twin.prune()
         twin.expire(wall_ms)
         return set(twin.messages)
 
     def keep_only(self, seqs: set[int]) -> None:
-        """What block-aligned limits left, as the real node tells it."""
+        """Keep only the messages that block-aligned limits kept on the real node."""
         for seq in list(self.messages):
             if seq not in seqs:
                 self.drop(seq)
@@ -222,14 +222,15 @@ class NaiveStream:
             self.drop(seq)
 
     def _stays(self, subject: str, size: int) -> bool:
-        """Whether a dead letter is still there once it is stored."""
+        """Return True if a dead letter is still there once it is stored."""
         config = self.config
         if config.retention is Retention.INTEREST:
             return any(matches(each.config.filter_subject, subject) for each in self.consumers.values())
         return not (config.strict_limits and 0 < config.max_bytes < size)
 
     def _made_by(self, consumer: NaiveConsumer, headers: list[tuple[str, str]]) -> bool:
-        """Whether the consumer, or a member of its queue group at the time, dead-lettered it before, in this stream."""
+        """Return True if the consumer, or a member of its queue group at the time, dead-lettered it before, in this
+        stream."""
         marks = dict(headers)
         makers: list[list[str]] = []
         for prefix in ("x-waymaker-dlq-", "x-waymaker-dlq-origin-"):

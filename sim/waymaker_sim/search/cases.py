@@ -1,8 +1,8 @@
-"""Saved cases: one run as a small file of text that goes on meaning the same run when the meaning of seeds has changed.
+"""Saved cases: one run as a small text file that still means the same run when the meaning of seeds has changed.
 
-A case is JSON, one operation a line: which rule was out of the core, which check was violated and what was seen, and the tape
-by track, span and label. What is 0 is left out, and `-n` in a list stands for n zeros. `digest` is the digest of the run's
-steps and `code` that of the sources it was made with: as long as the sources are the same, so is the digest.
+A case is JSON, one operation a line: the removed rule, the violated check with its detail, and the tape by track, span
+and label. Zeros are left out, and `-n` in a list means n zeros. `digest` is the digest of the run's steps and `code`
+that of the sources it was made with: as long as the sources are the same, so is the digest.
 
 The format has a version; an unknown one is refused.
 """
@@ -30,7 +30,7 @@ VERSION = 1
 
 
 class CaseRefused(Exception):
-    """A file that is no case, or one of a version that is not known. The text says which and why."""
+    """An error: a file that is no case, or one of an unknown version. The text says which and why."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Case:
 
     tracks: Saved
     seed: int = 0
-    """Where it was found; the tape alone says what happens."""
+    """The seed that found it; the tape alone determines the run."""
     mutant: str = ""
     check: str = ""
     """The check that was violated, or empty."""
@@ -47,7 +47,7 @@ class Case:
     digest: str = ""
     code: str = ""
     about: str = ""
-    """For people: what the case is kept for."""
+    """For people: the reason why the case is kept."""
 
     def run(self, *, mutant: str | None = None, digest: Digest | None = None) -> Report:
         """Live through it, with the rule missing that was missing when it was saved, or with another one."""
@@ -56,7 +56,7 @@ class Case:
 
 
 def made(seed: int, tracks: Saved, mutant: str = "", about: str = "") -> Case:
-    """The case of this tape: lives it once to know what it shows."""
+    """Make the case of this tape; runs it once to learn what it shows."""
     case = Case(tracks, seed, mutant, code=code_digest(), about=about)
     report = case.run()
     case.check, case.detail, case.digest = report.check, report.detail, report.digest

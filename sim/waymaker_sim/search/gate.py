@@ -1,7 +1,9 @@
-"""The gate: each mutant is lived through until a check notices; one that nobody notices has escaped, and the gate fails.
+"""The gate: runs worlds with each mutant until a check notices; it fails if no check notices one, which has then
+escaped.
 
-A seed counts only if it is clean with the rule in place. Noticed best is what a client can notice (a safety or liveness
-check); where the node itself threw or one of its invariants broke, the gate looks on for a while for a check of the outside.
+A seed counts only if it is clean with the rule in place. The gate prefers what a client can notice (a safety or
+liveness check): where the node itself threw or one of its invariants broke, it searches a while longer for such a
+check.
 """
 
 from __future__ import annotations
@@ -20,34 +22,34 @@ from waymaker_sim.world import world
 from waymaker_sim.world.run import run_seed
 
 RUNS_MAX = 200
-"""How many seeds a mutant is lived through before it has escaped."""
+"""Seeds that a mutant runs without notice before it has escaped."""
 TURNS_MAX = 8_000
-"""Larger worlds are left out."""
+"""Turns of a world, at most."""
 OUTSIDE_RUNS = 20
 """After a crash was seen: how many more seeds are tried for a check of the outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """What became of one mutant: at which seed it fell, by which check; all empty where it escaped."""
+    """The result for one mutant: the seed and the check that noticed it; all empty if it escaped."""
 
     mutant: str
     seed: int
     check: str
     detail: str
     outside: bool
-    """Whether a client could have noticed."""
+    """True if a client could have noticed."""
     inside: str
-    """Which check of the inside noticed before, if one did."""
+    """The check of the node's inside that noticed before, if one did."""
     runs: int
     cpu_seconds: float
 
     def escaped(self) -> bool:
-        """Whether nobody noticed."""
+        """Return True if no check noticed."""
         return not self.check
 
     def expected(self) -> bool:
-        """Whether one of the checks noticed that are there for it."""
+        """Return True if one of the checks that must notice did."""
         return self.check in MUTANTS[self.mutant].caught_by
 
     def __str__(self) -> str:
@@ -63,13 +65,13 @@ class Fall:
 
 @cache
 def clean(seed: int) -> bool:
-    """Whether a seed is clean with every rule in place."""
+    """Return True if a seed is clean with every rule in place."""
     return run_seed(seed).clean()
 
 
 @contextmanager
 def blindfold(wanted: bool) -> Iterator[None]:
-    """No look at the node's invariants, so that a run goes on to where a client notices."""
+    """Turn the node's invariants off, so that a run continues until a client notices."""
     if not wanted:
         yield
         return
@@ -82,13 +84,13 @@ def blindfold(wanted: bool) -> Iterator[None]:
 
 
 def turns(plan: Plan) -> int:
-    """About how much happens in a world: the small ones cost least and find most."""
+    """Return the rough number of turns in a world: small ones cost least and find most."""
     actors = plan.publishers + plan.workers + plan.readers + 1
     return plan.faults_ns // plan.think_ns * actors
 
 
 def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
-    """Live through small worlds that can come to the rule, without it, until a check notices."""
+    """Run small worlds that can reach the rule, without it, until a check notices."""
     begun = time.process_time()
     runs, last = 0, runs_max
     found: tuple[int, str, str, str] | None = None

@@ -1,8 +1,9 @@
-"""The simplest run that still fails in the same way: what the shrinker is told to leave out of a world, and in which order.
+"""Minimize: the smallest run that still fails in the same way; the groups of draws that the shrinker leaves out, in
+order.
 
-First faults, kind by kind and then one by one; then actors; then kinds of choice; then the plan; then single operations.
-Whether a run fails in the same way is judged by the check it violates, and where the node threw also by what it threw and
-where.
+First faults, kind by kind and then one by one; then actors; then kinds of choice; then the plan; then single
+operations. Two runs fail in the same way if they violate the same check, and where the node threw if they threw the
+same in the same function.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ RUNS_MAX = 20_000
 SECONDS: Place = ("swarm", 0, "seconds", 0)
 FAULT_TRACKS = ("nemesis", "disk", "machine")
 NO_FAULTS = ("takes", "clock origin", "moment")
-"""What machines draw that is no fault."""
+"""Draws of machines that are no faults."""
 FAULTS_OF_PLAN = (
     "kill", "kill at effect", "power", "drain", "wall jump", "pause", "full", "rot", "read error", "write error",
     "sync error", "wrong clock", "loss", "tears", "lost names", "slow",
 )  # fmt: skip
-"""What the swarm draws about faults; without it a kind of fault cannot be."""
+"""Draws of the swarm about faults; without one, its kind of fault does not exist."""
 
 
 def is_fault(place: Place) -> bool:
-    """Whether a draw that is not 0 makes something go wrong, or lets it."""
+    """Return True if a draw that is not 0 causes or permits a fault."""
     track, _, label, _ = place
     if track == "swarm":
         return label.rstrip("?") in FAULTS_OF_PLAN
@@ -39,7 +40,7 @@ def is_fault(place: Place) -> bool:
 
 
 def is_operation(place: Place) -> bool:
-    """Whether a draw is a client's."""
+    """Return True if a draw is a client's."""
     return place[1] > 0 and _who(place[0]) != "nemesis"
 
 
@@ -78,7 +79,8 @@ def _detail(place: Place) -> tuple[str, int, str]:
 
 
 def _shorter(draws: Draws) -> Iterator[Draws]:
-    """Everything so much earlier, and the time of faults shorter by so much. What cannot be earlier comes first, at once."""
+    """Propose all operations earlier, and the faults' time shorter by the same. Those that cannot be earlier are
+    first."""
     plan = draw_plan(Tape(0, nested(draws)).track("swarm"))
     left = draws.get(SECONDS, 0)
     fewer = left
@@ -115,13 +117,13 @@ STEPS = (
 
 @dataclass(slots=True)
 class Minimized:
-    """What a search ended with: the tape, how it fails, and what the search took."""
+    """The result of a search: the tape, its failure, and the cost of the search."""
 
     tracks: Saved
     report: Report
     runs: int
     finished: bool
-    """Nothing simpler is in reach; False: the budget was spent before."""
+    """True if no smaller tape is in reach; False if the budget ended the search."""
 
     def figures(self) -> str:
         """For people."""
@@ -164,5 +166,5 @@ def minimize(
 
 
 def same_way(one: Report, other: Report) -> bool:
-    """Whether two runs failed in the same way. Where the node threw, the check alone says too little."""
+    """Return True if two runs failed in the same way. Where the node threw, the check alone is not enough."""
     return one.check == other.check and (one.kind() != CRASH or one.thrown == other.thrown)

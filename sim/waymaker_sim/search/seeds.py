@@ -1,7 +1,7 @@
 """Known seeds: for each mutant a seed that notices, kept in a file that the gate writes.
 
-A change of the core or of the worlds gives seeds another meaning. The gate tries the seed that the file names, then the seeds
-that notice other mutants, for they belong to worlds in which much happens, and only then goes through the range it was given.
+A change of the core or of the worlds changes the meaning of seeds. The gate tries the seed that the file names, then
+the seeds that notice other mutants, for they belong to eventful worlds, and only then the range that it was given.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def save_seeds(path: Path, falls: Iterable[gate.Fall], names: Iterable[str]) -> 
 
 
 def hunt_from(name: str, known: dict[str, int], seeds: range, runs_max: int) -> gate.Fall:
-    """Hunt a mutant as `gate.hunt` does, beginning with its own known seed and then those of the others."""
+    """Search as `gate.hunt` does, beginning with the mutant's own known seed and then those of the others."""
     return gate.hunt(
         name, dict.fromkeys(chain([known[name]] if name in known else [], known.values(), seeds)), runs_max
     )

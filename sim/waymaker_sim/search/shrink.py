@@ -1,13 +1,15 @@
-"""Shrinking: from a tape that fails to a small one that fails in the same way, by delta debugging over its draws (Zeller and
-Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002; the order of sizes is that of Hypothesis' shrinker).
+"""Shrinking: from a tape that fails to a small one that fails in the same way, by delta debugging over its draws
+(Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002; the order of sizes is that of
+Hypothesis' shrinker).
 
-Since 0 is the benign choice, a tape is the set of its draws that are not 0, and a smaller tape is one with fewer of them, then
-with earlier ones, then with lower numbers. The shrinker leaves groups of draws out, a whole kind of fault or an actor first
-and a single draw last; lowers numbers; and closes gaps, so that a run gets shorter. Nothing ever adds a draw: what is gone
-stays gone.
+Since 0 is the benign choice, a tape is the set of its draws that are not 0. A smaller tape is one with fewer of them,
+then with earlier ones, then with lower numbers. The shrinker leaves groups of draws out, a whole kind of fault or an
+actor first and a single draw last; lowers numbers; and closes gaps, so that a run gets shorter. Nothing ever adds a
+draw: what was left out stays out.
 
-Responsible for the search alone. What failing means and how long to look is the caller's; the same answers give the same
-search. The caller answers an attempt with the tape that the run really drew, so all that it never came to is cut off at once.
+Responsible for the search alone. The caller decides what failing means and how long to search; the same answers give
+the same search. The caller answers an attempt with the tape that the run really drew, so draws that it did not reach
+are cut off at once.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ Place = tuple[str, int, str, int]
 Draws = dict[Place, int]
 """The draws of a tape that are not 0."""
 Grouping = Callable[[Place], Hashable | None]
-"""Which draws are left out together; None: this one stays."""
+"""The group of draws that a draw is left out with; None: this one stays."""
 H = TypeVar("H", bound=Hashable)
 
 LINEAR_MAX = 8
@@ -53,7 +55,8 @@ def nested(draws: Draws) -> Saved:
 
 
 def size(draws: Draws) -> tuple[int, int, int, int, int]:
-    """What shrinking makes less: how many draws, how late, of actors how far back, how large by magnitude and exactly."""
+    """Return the size that shrinking reduces: number of draws, their times, their actors, their magnitudes, their
+    values."""
     return (
         len(draws),
         sum(span + place for _, span, _, place in draws),
@@ -79,8 +82,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """Another kind of simplification: `proposals` makes smaller tapes of one, the best first; the first that fails is taken,
-    and proposals are asked for again."""
+    """Another kind of simplification: `proposals` makes smaller tapes of one, the best first; the search keeps the
+    first that fails, and calls `proposals` again."""
 
     name: str
     proposals: Callable[[Draws], Iterable[Draws]]
@@ -88,7 +91,7 @@ class Rewriting:
 
 @dataclass(slots=True)
 class Progress:
-    """Where the search is."""
+    """The progress of the search."""
 
     step: str
     runs: int
@@ -101,7 +104,7 @@ class OutOfBudget(Exception):
 
 
 class Shrinker:
-    """One search. `shrink` runs it to its end, or for as long as it may; `draws` is the smallest tape so far."""
+    """One search. `shrink` runs it to its end, or until its bound; `draws` is the smallest tape so far."""
 
     def __init__(
         self,
@@ -112,8 +115,8 @@ class Shrinker:
         told: Callable[[Progress], None] = lambda progress: None,
         actor: Callable[[str], str] = lambda track: track,
     ) -> None:
-        """`attempt` lives a tape and returns what it drew, if it fails in the same way; `may_go_on` is asked before each
-        attempt with the number of those made. `start` is taken to fail. Tracks of one `actor` keep step with each other."""
+        """`attempt` runs a tape and returns its draws, if it fails in the same way. `may_go_on` is called before
+        each attempt with the number of those made. `start` must fail. Tracks of one `actor` are shifted together."""
         self.draws = flat(start)
         self.progress = Progress("", 0, len(self.draws))
         self._attempt = attempt
@@ -155,7 +158,7 @@ class Shrinker:
         return size(self.draws)[:-1] < before[:-1]
 
     def _try(self, candidate: Draws) -> bool:
-        """Whether the candidate is smaller and fails, too; then it is what is shrunk further."""
+        """Return True if the candidate is smaller and fails, too; then it is shrunk further."""
         bound = size(self.draws)
         if size(candidate) >= bound:
             return False
@@ -283,7 +286,7 @@ class Shrinker:
                     by //= 2
 
     def _renumber(self) -> None:
-        """Actors take the place of actors that do nothing."""
+        """Renumber actors, so that those that do nothing are last."""
         for actor in _in_order(self._actor(track) for track, _, _, _ in sorted(self.draws)):
             role, number = numbered(actor)
             for free in range(number):

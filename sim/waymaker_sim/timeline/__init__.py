@@ -1,5 +1,5 @@
-"""The story of a run: who did what and when in virtual time, above all in a run that broke a promise.
+"""The timeline of a run: each event with its actor and virtual time, above all in a run that violated a check.
 
-`record` is what is written down, `recorder` writes it while the run is lived, `words` and `plan` put it into words, `about`
-finds what a violation speaks of, `selection` what of all this matters to it; `text` and `page` tell it.
+`record` defines what is recorded, `recorder` records it during the run, `words` and `plan` put it into words, `about`
+finds the names in a violation, `selection` selects the moments that matter to it; `text` and `page` print them.
 """

@@ -1,7 +1,7 @@
-"""What a violation speaks of: stream, consumers, sequences, files. Found in its words, and completed from the ledger.
+"""The subjects of a violation: stream, consumers, sequences, files. Found in its text, and completed from the history.
 
-Violations are written for people and name things in one way throughout: `s0/c1 seq 5`, `attempt 7`, `incarnation 2`, a file's
-path. What is not found narrows nothing: the story then tells what came last.
+Violations are written for people and name things in one way throughout: `s0/c1 seq 5`, `attempt 7`, `incarnation 2`, a
+file's path. A name that is not found narrows nothing: the timeline then has the last moments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from waymaker_sim.clients.client_view import ClientView, StreamName
 
 PATHS = re.compile(r"(?:journal|blocks|tails|checkpoints|memory)/[\w./-]*\w|MANIFEST(?:\.new)?")
 NAMED = re.compile(r"\bseq (\d+)(?: and (\d+))?|\bboth of (\d+)|\balready at (\d+)|\((\d+), \d+\)")
-"""Numbers that are called sequences, or stand before a delivery count."""
+"""Numbers that are called sequences, or precede a delivery count."""
 ATTEMPT = re.compile(r"\battempt (\d+)")
 NOT_SEQUENCES = re.compile(
     r"\blife \d+|\bstep \d+|\buntil \d+|\bdelivery \d+|\battempt \d+|\bid \d+|\d+\. time|\d+ (?:ms|bytes|messages)\b"
@@ -21,7 +21,7 @@ NOT_SEQUENCES = re.compile(
 )
 """Numbers that mean something else."""
 BODIES = re.compile(r"b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"")
-"""Bodies of messages, which may say anything."""
+"""Bodies of messages, which may contain any text."""
 SEQUENCES_MAX = 12
 
 

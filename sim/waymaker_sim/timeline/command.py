@@ -1,4 +1,4 @@
-"""`waymaker sim story`: live a run once more and tell what happened in it."""
+"""`waymaker sim story`: run a world once more and print its timeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waymaker_sim.timeline.text import tell, told_of
 from waymaker_sim.timeline.timeline import Timeline, live
 
 EVENTS_MAX = 1_500
-"""A page of more rows is slow to scroll and read by nobody."""
+"""Rows of a page, at most; a longer one is slow to scroll."""
 
 
 @click.command("story")
@@ -37,7 +37,7 @@ EVENTS_MAX = 1_500
 def timeline(
     case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int
 ) -> None:
-    """Tell the story of a run: of its violation, and the faults around it."""
+    """Print the timeline of a run: its violation, and the faults around it."""
     if (case is None) == (seed is None):
         raise click.UsageError("give either a saved case or --seed N")
     if mutant and mutant not in MUTANTS:

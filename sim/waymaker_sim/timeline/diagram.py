@@ -1,7 +1,7 @@
-"""The space-time diagram of a story: lanes side by side, time downwards, one row a moment.
+"""The space-time diagram of a timeline: lanes side by side, time downwards, one row a moment.
 
-A row's text stands beside the diagram, so that labels never meet. Time is stretched as the rows need it: what lies between two
-rows in time lies between them in the diagram, in proportion.
+A row's text is beside the diagram, so that labels never overlap. Rows stretch time: a time between those of two rows is
+drawn between them, in proportion.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BAR_ROWS_MIN = 0.5
 
 
 class Row(NamedTuple):
-    """One line of the page: a moment, or what is left out between two."""
+    """One line of the page: a moment, or a gap between two."""
 
     moment: Moment | None
     pause: str = ""
@@ -46,7 +46,7 @@ def rows_of(told: Sequence[Moment]) -> list[Row]:
 
 
 def lanes_of(told: Sequence[Moment]) -> list[str]:
-    """The lanes that have something to tell, clients first, then each machine's. A client's call needs its node."""
+    """Return the lanes that have moments, clients first, then each machine's. A client's call needs its node."""
     named = {moment.lane for moment in told if moment.lane != WORLD}
     named |= {moment.exchange.node for moment in told if moment.exchange is not None}
     named |= {moment.work.node for moment in told if moment.work is not None}
@@ -61,7 +61,7 @@ def _lane_order(lane: str) -> tuple[int, int, int]:
 
 
 def group_of(moment: Moment) -> str:
-    """What a row is about, for showing and hiding."""
+    """Return the group of a row, for showing and hiding."""
     if moment.exchange is None:
         return "disk" if moment.kind is Kind.JOB else "log" if moment.kind is Kind.LOG else "faults"
     match moment.exchange.request:
@@ -84,12 +84,12 @@ class Scale:
         self._order = list(self._places.values())
 
     def of(self, moment: Moment) -> float:
-        """Where a moment is, whether it is told or not."""
+        """Return the vertical place of a moment, selected or not."""
         place = self._places.get(moment.index)
         return self.at(moment.at_ns) if place is None else place
 
     def at(self, time_ns: int) -> float:
-        """Where a time is: the first row of that time, or in proportion between two rows."""
+        """Return the vertical place of a time: its first row, or in proportion between two rows."""
         index = bisect_left(self._times, time_ns)
         if index == 0:
             return 0.0 if self._times and time_ns < self._times[0] else 0.5
@@ -101,7 +101,7 @@ class Scale:
 
 
 class Diagram:
-    """Draws the rows of a story. `x` is the middle of each lane."""
+    """Draws the rows of a timeline. `x` is the middle of each lane."""
 
     def __init__(self, moments: Sequence[Moment], rows: Sequence[Row], lane_px: int) -> None:
         self.rows = rows
@@ -231,7 +231,7 @@ class Diagram:
 
 
 def answer_class(moment: Moment) -> str:
-    """What an answer means, for its colour."""
+    """Return the CSS class of an answer, for its colour."""
     if moment.kind is Kind.DELIVERY:
         return "delivers"
     if moment.kind is not Kind.ANSWER or moment.exchange is None:
@@ -245,7 +245,8 @@ def answer_class(moment: Moment) -> str:
 def states(
     moments: Sequence[Moment], node: str, place: Callable[[Moment], float], end: float
 ) -> Iterator[tuple[float, float, str]]:  # fmt: skip
-    """When a process was up and when it was recovering, as pieces of its lane; in between it was down."""
+    """Yield the times when a process was up and when it was recovering, as parts of its lane; in between it was
+    down."""
     since, state = 0.0, ""
     for moment in moments:
         if moment.lane != node:

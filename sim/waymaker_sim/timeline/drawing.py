@@ -7,7 +7,7 @@ follow from it: the middle of row 7 is 7.5. Nothing here knows what the rows mea
 from __future__ import annotations
 
 ROW_PX = 22
-"""Height of a row as the page begins."""
+"""Height of a row when the page opens."""
 
 SHAPES = {
     "right": "M0 0L-8-4V4Z",
@@ -51,7 +51,7 @@ class Drawing:
         )
 
     def arrow(self, x1: float, from_row: float, x2: float, to_row: float, css: str, row: int = -1) -> None:
-        """A line with a head at its end."""
+        """Draw a line with a head at its end."""
         self.line(x1, from_row, x2, to_row, css, row)
         self.mark(x2, to_row, "right" if x2 > x1 else "left", f"{css} head", row)
 

@@ -1,4 +1,4 @@
-"""The whole run on one strip, true to time: confirmed publishes, lives of the process, faults, and what of it is told below."""
+"""The whole run on one strip, to scale: confirmed publishes, process runs, faults, and the range of the rows below."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw_overview(moments: Sequence[Moment], told: Sequence[Moment]) -> str:
 
 
 def _confirmed(moments: Sequence[Moment], end_ns: int) -> list[str]:
-    """How many publishes were confirmed, in columns."""
+    """Draw the number of confirmed publishes, in columns."""
     columns = [0] * ((RIGHT - LEFT) // BIN_PX + 1)
     for moment in moments:
         publish = moment.exchange is not None and isinstance(moment.exchange.request, Publish)

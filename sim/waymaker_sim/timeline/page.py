@@ -1,7 +1,7 @@
-"""A story as one page of HTML: a head, the whole run on a strip, and the space-time diagram beside its rows.
+"""A timeline as one page of HTML: a head, the whole run on a strip, and the space-time diagram beside its rows.
 
-The page stands alone: nothing is loaded from anywhere. Whatever comes from a run is spelled out where it is not plainly
-visible, and escaped; texts never become markup, style or script.
+The page is self-contained: it loads nothing. Text from a run is escaped, and spelled out where it is not plainly
+visible; it never becomes markup, style or script.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEGEND = (
 
 
 def page(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
-    """The whole document. `left_out` moments before the first told one would have been told, were they not so many."""
+    """Return the whole document. `left_out` moments before the first one were left out because there are too many."""
     return "\n".join(_document(timeline, told, left_out)) + "\n"
 
 
@@ -117,7 +117,7 @@ def _controls(told: Sequence[Moment], timeline: Timeline, left_out: int) -> Iter
 
 
 def _text_width(rows: Sequence[Row]) -> int:
-    """Characters of the longest row: rows off the screen are not laid out, so the page has to be told how wide it is."""
+    """Return the characters of the longest row: rows off the screen are not laid out, so the page needs its width."""
     return max(
         (sum(map(len, parts_of(row.moment))) + 1 for row in rows if row.moment and not _wraps(row.moment)), default=0
     )

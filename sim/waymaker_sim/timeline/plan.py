@@ -19,7 +19,7 @@ FAULTS = {
     "full": "full disks",
     "rot": "rotten bits",
 }
-"""Faults that come from outside, by the field of the plan that says how often."""
+"""Faults from outside, by the field of the plan with their rate."""
 ERRORS = {"read_error": "reads", "write_error": "writes", "sync_error": "syncs"}
 PER_SECOND = 10
 """The nemesis acts so often in a virtual second."""
@@ -68,7 +68,7 @@ def _faults(plan: Plan) -> str:
 
 
 def _rate(per_million: int, plan: Plan) -> str:
-    """How often, as people say it."""
+    """Return a rate in plain words."""
     each = 1_000_000 / per_million
     return f"every {each:.1f} s" if each * SECOND < plan.faults_ns else "rarely"
 

@@ -1,4 +1,4 @@
-"""What is written down of a run: moments in order of virtual time, the calls and the disk jobs that they belong to."""
+"""The record of a run: moments in order of virtual time, the calls and the disk jobs that they belong to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from waymaker_core.model.disk_ops import DiskOp
 
 
 class Kind(Enum):
-    """What a moment is; the value is its name in pages."""
+    """The kind of a moment; the value is its name in pages."""
 
     CALL = "call"
     ANSWER = "answer"
@@ -36,7 +36,7 @@ class Kind(Enum):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One call of one client and all that came of it."""
+    """One call of one client and its answers."""
 
     lane: str
     node: str
@@ -46,7 +46,7 @@ class Exchange:
     stream: str = ""
     consumer: str = ""
     taken_ns: int = -1
-    """When the node took it in; -1: never."""
+    """Time when the node received it; -1: never."""
     settled_by: Work | None = None
     """The disk job whose end let the answer leave."""
     moments: list[Moment] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Work:
     parts: list[Part] = field(default_factory=list)
     ended_ns: int = -1
     taken_ns: int = -1
-    """When the node took in its end; -1: never."""
+    """Time when the node received its end; -1: never."""
 
     @property
     def begun_ns(self) -> int:
@@ -93,4 +93,4 @@ class Moment:
     work: Work | None = None
     seqs: frozenset[int] = frozenset()
     fault: str = ""
-    """Which fault, where it is one."""
+    """The name of the fault, where it is one."""

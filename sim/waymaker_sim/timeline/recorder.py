@@ -1,4 +1,4 @@
-"""Writes down a run while it is lived. It looks on and touches nothing: the same seed is the same run with and without it."""
+"""Records a run while it runs. It observes and changes nothing: the same seed is the same run with and without it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMELESS = {"Administrator": "administrator", "PatientAsker": "audit"}
 
 
 def actor_of(caller: Caller) -> str:
-    """The lane of whoever waits for a call: the name of its track, where it has one."""
+    """Return the lane of the caller: the name of its track, if it has one."""
     owner: object = caller
     if isinstance(caller, Ask):
         owner = caller.on_reply
@@ -65,7 +65,7 @@ class Recorder:
         self, lane: str, kind: Kind, text: str, exchange: Exchange | None = None, work: Work | None = None,
         seqs: Sequence[int] = (), fault: str = "",
     ) -> Moment:  # fmt: skip
-        """Something happens now."""
+        """Record a moment."""
         self._turn()
         return self._add(lane, kind, text, exchange, work, seqs, fault)
 
@@ -81,7 +81,7 @@ class Recorder:
         return moment
 
     def _turn(self) -> None:
-        """Whether another act of the run has begun since the last moment."""
+        """Record the phase of the run, if another one has begun since the last moment."""
         if self._act == 1 and not self.world.view.faulty:
             self._act = 2
             self._add("world", Kind.ACT, "faults end: the node must come up and make progress", None, None, (), "")
@@ -92,7 +92,7 @@ class Recorder:
             )
 
     def close(self, check: str, detail: str) -> None:
-        """The run is over; what calls without an answer came to is known as far as it ever will be."""
+        """Note that the run is over, and the outcomes of calls without an answer as far as they are known."""
         for exchange in self.exchanges:
             if isinstance(exchange.request, Publish) and exchange.moments[-1].kind is Kind.LOST:
                 self._trace(exchange, exchange.request)
@@ -102,7 +102,7 @@ class Recorder:
         self.add("world", Kind.VERDICT, text)
 
     def _trace(self, exchange: Exchange, request: Publish) -> None:
-        """Where the messages of a publish without an answer were seen later."""
+        """Find where the messages of a publish without an answer were read later."""
         at, seqs = 0, []
         for length in request.lengths:
             attempt = self.world.history.attempts.get(request.body[at : at + length])
@@ -131,10 +131,10 @@ class MachineRecorder:
         self._waiting: dict[Token, Exchange] = {}
         self._jobs: dict[JobId, Work] = {}
         self._of: dict[int, Work] = {}
-        """The job of every operation that is still to come or under way, by the identity of the operation."""
+        """The job of every operation that is pending or in flight, by the identity of the operation."""
         self._running: dict[int, Part] = {}
         self._settling: Work | None = None
-        """The journal job whose end the present step takes in."""
+        """The journal job whose end the present step receives."""
         self._started_ns = 0
         self._starts = 0
         self._recovering: list[DiskOp] = []
@@ -175,7 +175,7 @@ class MachineRecorder:
     def answered(
         self, token: Token, exchange: Exchange, answer: Answer | Refusal, got: list[ReceivedMessage] | None
     ) -> None:
-        """A caller hears its answer."""
+        """Record a caller's answer."""
         self._waiting.pop(token, None)
         exchange.settled_by = self._settling
         value = answer.value if isinstance(answer, Answer) else None
@@ -196,7 +196,7 @@ class MachineRecorder:
         self._hear(exchange, Kind.DELIVERY, tell_messages(got), [message.seq for message in got])
 
     def told(self, exchange: Exchange, event: Event) -> None:
-        """A watcher is told of a change."""
+        """Record an event that a watcher received."""
         name = f"{event.stream}/{event.consumer}" if event.consumer else event.stream
         self._hear(exchange, Kind.NOTICE, f"{event.kind.name.lower().replace('_', ' ')} {name}", ())
 
@@ -256,7 +256,7 @@ class MachineRecorder:
     # ------------------------------------------------------------ the disk
 
     def op_begun(self, op: DiskOp) -> None:
-        """A disk operation begins that takes time."""
+        """Record that a disk operation begins that takes time."""
         part = self._running[id(op)] = Part(op, self.recorder.world.events.now_ns)
         work = self._of.get(id(op))
         if work is not None:
@@ -293,7 +293,7 @@ class MachineRecorder:
     # ------------------------------------------------------------ starting and dying
 
     def started(self) -> None:
-        """The process begins to recover."""
+        """Record that the process begins to recover."""
         self._started_ns = self.recorder.world.events.now_ns
         self._starts += 1
         self._recovering = []
@@ -304,7 +304,7 @@ class MachineRecorder:
         self.recorder.add(self.node, Kind.UP, f"up: recovery took {took} and {len(self._recovering)} disk operations")
 
     def fault(self, kind: str, detail: str) -> None:
-        """Something comes from outside."""
+        """Record a fault from outside."""
         if kind == "lost":
             self.recorder.add(self.disk, Kind.LOSS, detail, fault=kind)
             return
@@ -328,7 +328,7 @@ class MachineRecorder:
                 self._finish(work, Kind.CUT, ending)
 
     def _interrupt(self) -> None:
-        """Jobs under way stop in the middle of an operation; those behind them never begin."""
+        """Interrupt the jobs in flight in the middle of an operation; those behind them never begin."""
         self._leave("is interrupted")
         self._running.clear()
         self._of.clear()
@@ -341,7 +341,7 @@ class MachineRecorder:
 
 
 class Overheard:
-    """Takes a caller's place: writes down what it hears, and hands it on."""
+    """Replaces a caller: records its notifications, and forwards them."""
 
     __slots__ = ("machine", "token", "exchange", "caller")
 
@@ -367,12 +367,12 @@ class Overheard:
         self.caller.told(event)
 
     def ended(self, end: End) -> None:
-        """The end of a subscription or watch."""
+        """Record and forward the end of a subscription or watch."""
         self.machine.ended(self.token, self.exchange, end)
         self.caller.ended(end)
 
     def lost(self) -> None:
-        """The process is gone."""
+        """Record and forward the end of the process."""
         self.machine.lost(self.token, self.exchange)
         self.caller.lost()
 

@@ -1,10 +1,11 @@
-"""What of a run matters to its violation: the moments of its subjects, what made them durable, and the faults around them.
+"""The moments of a run that matter to its violation: those of its subjects, what made them durable, and the faults
+around them.
 
-Told are, of the violation's stream: its creation, changes and end. Of the named sequences: publishes, deliveries to the named
-consumers, acknowledgements, and reads: the first and last of them in each life of the process, and the first that missed one.
-Then the journal jobs that let the answers leave; from the first of these moments on every start and stop and what it cost; the
-last checkpoint before each start; and what was seen last. A violation without such subjects is told by the last moments, a
-clean run by what was created, changed and deleted in it.
+Selected are, of the violation's stream: its creation, changes and deletion. Of the named sequences: publishes,
+deliveries to the named consumers, acknowledgements, and reads: the first and last of them in each process run, and the
+first that missed one. Then the journal jobs that let the answers leave; from the first of these moments on every start
+and stop and its losses; the last checkpoint before each start; and the last moments. A violation without such subjects
+shows the last moments, a clean run the creations, changes and deletions.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from waymaker_sim.timeline.record import Kind, Moment, Work
 from waymaker_sim.timeline.timeline import Timeline
 
 RECENT = 40
-"""So many last moments are told where a violation names no subject."""
+"""Number of last moments that are selected where a violation names no subject."""
 OF_SUBJECT = 12
-"""So many last moments are told of a stream or consumer without a sequence."""
+"""Number of last moments that are selected of a stream or consumer without a sequence."""
 PATH_MAX = 5
-"""So many first and so many last jobs on a named file are told."""
+"""Number of first and of last jobs on a named file that are selected."""
 UPDATES_MAX = 6
-"""So many moments of changes of the stream's settings are told, the last ones."""
+"""Number of last changes of the stream's settings that are selected."""
 AROUND_MAX = 60
-"""So many faults, starts and stops are told one by one; beyond that only those near the subjects."""
+"""Number of faults, starts and stops that are all selected; beyond that only those near the subjects."""
 
 STREAM_CHANGES = (CreateStream, DeleteStream, UpdateStream)
 CONSUMER_CHANGES = (CreateConsumer, DeleteConsumer)
@@ -64,7 +65,7 @@ STOPS = {"kill", "power loss"}
 
 
 def select(timeline: Timeline) -> list[Moment]:
-    """The moments to tell, in order."""
+    """Return the selected moments, in order."""
     moments = timeline.moments
     direct = _direct(timeline)
     chosen = {moment.index for moment in direct}
@@ -113,7 +114,7 @@ def _on_paths(moment: Moment, paths: frozenset[str]) -> bool:
 
 
 def _resting_on(moments: list[Moment], jobs: list[Moment]) -> list[Moment]:
-    """The first answer that each of these jobs let leave."""
+    """Return the first answer that each of these jobs let leave."""
     waiting = {id(moment.work) for moment in jobs if moment.work is not None}
     found: list[Moment] = []
     for moment in moments:
@@ -166,7 +167,7 @@ def _touched(timeline: Timeline) -> Iterator[Moment]:
 
 
 def _looks_past(moment: Moment, about: About) -> bool:
-    """Whether a read came past one of the sequences without finding it."""
+    """Return True if a read covered one of the sequences without finding it."""
     request = moment.exchange.request if moment.exchange is not None else None
     if moment.kind is not Kind.ANSWER or not moment.text.startswith("ok"):
         return False
@@ -185,7 +186,7 @@ def _looks_past(moment: Moment, about: About) -> bool:
 
 
 def _beginning(timeline: Timeline) -> int:
-    """Where the last life of the stream was asked for: sequences before that are another's."""
+    """Return the time when the last incarnation of the stream was called for: sequences before that are another's."""
     since = 0
     for moment in timeline.moments:
         exchange = moment.exchange
@@ -217,7 +218,8 @@ def _durable(moments: list[Moment], told: Iterable[Moment]) -> list[Moment]:
 
 
 def _settler(moment: Moment, journal: list[Moment]) -> Work | None:
-    """The job that an answer waited for; where a stored change was answered without, the job that came too late."""
+    """Return the job that an answer waited for; for a stored change that was answered before, the job that came too
+    late."""
     exchange = moment.exchange
     if exchange is None or not isinstance(exchange.request, CHANGING):
         return None
@@ -229,14 +231,15 @@ def _settler(moment: Moment, journal: list[Moment]) -> Work | None:
 
 
 def _incarnation(moments: list[Moment], index: int) -> int:
-    """Which life of the process a moment lies in: the place of the start before it."""
+    """Return the process run of a moment: the place of the start before it."""
     while index > 0 and moments[index].kind is not Kind.START:
         index -= 1
     return index
 
 
 def _bounded(around: list[Moment], incarnations: set[int], moments: list[Moment]) -> list[Moment]:
-    """Faults, starts and stops; where they are many, only the heavy ones, of the lives that matter, or the last."""
+    """Return faults, starts and stops; where they are many, only severe ones, of the process runs that matter, or
+    the last."""
     if len(around) > AROUND_MAX:
         around = [moment for moment in around if _heavy(moment)]
     if len(around) > AROUND_MAX:
@@ -263,7 +266,7 @@ def _installs(op: DiskOp) -> bool:
 
 
 def _checkpoints(moments: list[Moment], first: int, told: list[Moment]) -> list[Moment]:
-    """The last change of the manifest before each start that is told."""
+    """Return the last change of the manifest before each selected start."""
     starts = {moment.index for moment in told if moment.kind is Kind.START}
     found: list[Moment] = []
     last: Moment | None = None

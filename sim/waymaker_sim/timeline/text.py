@@ -1,4 +1,4 @@
-"""A story as text: a head, then one line a moment with virtual time, lane and what happened."""
+"""A timeline as text: a head, then one line a moment with virtual time, lane and event."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SIGNS = {
 }
 HEAD_COLUMNS = 120
 PAUSE_NS = SECOND
-"""Where nothing is told for so long, a line says so."""
+"""A gap of this length gets a line."""
 
 
 def parts_of(moment: Moment) -> tuple[str, str]:
-    """What happened, and what it belongs to: an answer names its question and how long it took."""
+    """Return the event, and its context: an answer names its call and its duration."""
     exchange, text = moment.exchange, printable(moment.text)
     if exchange is None or moment.kind is Kind.CALL:
         return text, ""
@@ -50,7 +50,7 @@ def parts_of(moment: Moment) -> tuple[str, str]:
 
 
 def pause_between(before: Moment, after: Moment) -> str:
-    """What is left out between two moments, if it is worth a line."""
+    """Return a line for the gap between two moments; empty if it is short."""
     apart_ns, between = after.at_ns - before.at_ns, after.index - before.index - 1
     if apart_ns < PAUSE_NS:
         return ""
@@ -72,7 +72,7 @@ def head_of(timeline: Timeline) -> list[tuple[str, str]]:
 
 
 def told_of(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
-    """How much of the run is told; `left_out` moments before the first would be, too, were they not so many."""
+    """Say how much of the run is shown; `left_out` moments before the first one were left out."""
     whole = len(timeline.moments)
     if len(told) + left_out == whole:
         return f"the last {len(told):,} of {whole:,} events" if left_out else f"all {whole:,} events"

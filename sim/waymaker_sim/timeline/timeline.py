@@ -1,4 +1,4 @@
-"""One story: a run lived while somebody looks on, with what its violation speaks of."""
+"""One timeline: an observed run, with the subjects of its violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls, answers and disk operations in words: what a line of a story says."""
+"""Calls, answers and disk operations in words: the text of a line of a timeline."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def tell_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> 
 
 
 def tell_messages(got: list[ReceivedMessage]) -> str:
-    """Messages by sequence; repeated deliveries are told apart."""
+    """Describe messages by sequence; repeated deliveries are marked."""
     if not got:
         return "nothing"
     again = [f"{message.seq} ({message.delivery}. time)" for message in got if message.delivery > 1]

@@ -1,6 +1,6 @@
-"""The nemesis: what goes wrong from outside. Ten times a virtual second it decides whether something happens to the machine.
+"""The nemesis: faults from outside. Ten times a virtual second it decides if a fault hits the machine.
 
-How often each kind of fault happens is the plan's; here is what happens.
+The plan has the rate of each kind of fault; this module performs it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from waymaker_sim.machine.process import Process, State
 from waymaker_sim.machine.swarm import Plan
 
 WRONG_BY_MS = 400 * 24 * 3_600_000
-"""How far ahead a wrong wall clock is."""
+"""Milliseconds that a wrong wall clock is ahead."""
 AMBUSHES = ("MANIFEST", "checkpoints/", "blocks/", "tails/", "journal/")
-"""Where the disk may fill just when something is to be written there."""
+"""Prefixes of paths before whose writes the disk may fill."""
 
 
 class Nemesis:
@@ -118,10 +118,10 @@ class Nemesis:
         self.process.jump_wall(delta_ms)
 
     def rest(self) -> None:
-        """Nothing more happens."""
+        """Stop all faults."""
         self._set_right()
         self._free(self._full_until)
 
     def looks_twice(self) -> bool:
-        """Whether the image of this crash is recovered twice, beside the run."""
+        """Return True if the image of this crash is recovered twice, beside the run."""
         return self.track.draw("look twice", 4) == 3

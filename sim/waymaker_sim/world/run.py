@@ -16,14 +16,14 @@ from waymaker_sim.world.world import World
 
 @dataclass(slots=True)
 class Report:
-    """What became of a run."""
+    """The result of a run."""
 
     seed: int
     check: str = ""
     """The violated check, or empty."""
     detail: str = ""
     thrown: str = ""
-    """Where an exception was behind it: its type, and the function that it came from."""
+    """The source of an exception: its type, and the function that threw it."""
     virtual_ns: int = 0
     asked: int = 0
     confirmed: int = 0
@@ -34,7 +34,7 @@ class Report:
     marks: dict[str, int] = field(default_factory=dict)
 
     def clean(self) -> bool:
-        """Whether nothing was violated."""
+        """Return True if no check was violated."""
         return not self.check
 
     def kind(self) -> str:
@@ -69,7 +69,7 @@ def run_tape(
 
 
 def run_seed(seed: int, *, double: bool = False, mutant: str = "") -> Report:
-    """One seed; with `double` it is lived twice and must be the same both times."""
+    """Run one seed; with `double` it runs twice and must be the same both times."""
     if not double:
         return run_tape(Tape(seed), None, mutant)
     report = run_tape(Tape(seed), Digest(), mutant)

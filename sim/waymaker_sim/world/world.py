@@ -1,8 +1,8 @@
-"""A world: machines, clients and what goes wrong, in one queue of events, in three acts.
+"""A world: machines, clients and faults, in one queue of events, in three phases.
 
 First faults: clients work while machines crash, disks fail and clocks jump. Then a healthy world: faults end, the node
-must come up and make progress. Then rest: nothing new is published, consumers drain, every caller has been answered,
-the audit reads everything, and two more restarts must change nothing.
+must start and make progress. Then rest: nothing new is published, consumers drain, every caller has been answered, the
+audit reads everything, and two more restarts must change nothing.
 
 There is a list of machines and one queue of events; a network between machines is one more actor.
 """
@@ -49,12 +49,13 @@ FAULT_TICK_NS = 100 * MS
 TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4, "guest": 2}
 """After how many of the plan's pauses an actor of each role acts again."""
 HEAL_NS = 30 * SECOND
-"""How long recovery and progress may take once nothing goes wrong any more."""
+"""Time that recovery and progress may take once faults have stopped."""
 DRAIN_NS = 300 * SECOND
 INVARIANT_STEPS = 250
-"""In the first step of a life, and again after so many, the node's invariants are checked."""
+"""The node's invariants are checked in the first step of a process run, and again after so many steps."""
 IDLE_NS = 8 * SECOND
-"""Longer than any wait for an ack and any delay of a nak in these worlds: who is given nothing for so long is at the end."""
+"""Longer than any wait for an ack and any nak delay in these worlds: a consumer that gets nothing for so long is at
+its end."""
 
 
 class World:
@@ -101,7 +102,7 @@ class World:
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
-        """Whether rot has hit what no start can do without: the run is over, and rightly."""
+        """Return True if rot has hit what no start can do without: the run is over, and that is no violation."""
         return self._lost
 
     def _machine(self, number: int) -> Process:
@@ -121,7 +122,7 @@ class World:
             self.view.quarantines.started(effects)
         over = [effect.token for effect in effects if isinstance(effect, End)]
         for item in inputs:
-            # A report that came with the reader's end may have come too late.
+            # A report sent just before the reader's end may have arrived after it.
             if isinstance(item, Report) and item.token not in over:
                 self.view.reported(item.token)
         self.lookout.stepped(process.node.stats if process.node is not None else None, effects)
@@ -135,7 +136,7 @@ class World:
     # ------------------------------------------------------------ machines that stop
 
     def _down(self, process: Process) -> None:
-        """A process is gone or would not start; somebody will start it again."""
+        """Note that a process crashed or did not start, and schedule its next start."""
         refusal = process.refusal
         self.crashes += 1
         self.view.process_gone()
@@ -219,7 +220,7 @@ class World:
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
-        """Act once in each turn, at a moment that is drawn: the number of an operation tells its time."""
+        """Act once in each turn, at a drawn moment: the number of an operation determines its time."""
         pause_ns = turn_ns(who, self.plan)
         track: Track = self.tape.track(f"moments of {who}")
 
@@ -236,7 +237,7 @@ class World:
         again()
 
     def _heal(self) -> None:
-        """No more faults: the machines must come up, and publishes must be confirmed."""
+        """End the faults: the machines must start, and publishes must be confirmed."""
         self._faulty = False
         self.view.faulty = False
         self.nemesis.rest()
@@ -267,7 +268,7 @@ class World:
         return any(machine.disk.rotten for machine in self.machines)
 
     def _rest(self) -> None:
-        """Consumers drain, the audit judges, and two restarts change nothing."""
+        """Drain the consumers, run the audit, and require that two restarts change nothing."""
         process = self.machines[0]
         self._publishing = self._working = False
         self.administrator.quiet = True
@@ -305,7 +306,7 @@ class World:
         require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
 
     def _drain(self) -> bool:
-        """Fetch and ack until every consumer is at its end; what is out comes back by itself."""
+        """Fetch and ack until every consumer is at its end; pending deliveries become due again."""
         process = self.machines[0]
         begun = self.events.now_ns
         busy_ns = begun
@@ -327,12 +328,12 @@ class World:
 
 
 def _drops_at_once(plan: Plan) -> bool:
-    """Whether nothing makes a drop wait: neither room in the journal, nor a dead letter's original that cannot be read."""
+    """Return True if nothing delays a drop: neither journal space, nor a dead letter's original that cannot be read."""
     return not (plan.disk.read_error or plan.rot or plan.full) and plan.limits.segment_bytes >= ORDINARY.segment_bytes
 
 
 def turn_ns(who: str, plan: Plan) -> int:
-    """How long a turn of an actor is."""
+    """Return the length of an actor's turn."""
     return FAULT_TICK_NS if who == "nemesis" else TURNS[who.partition(" ")[0]] * plan.think_ns
 
 
