@@ -29,7 +29,7 @@ LATE_MS = 2_000
 
 
 class Audit:
-    """Judges what was seen at rest."""
+    """Checks the state that was read at rest."""
 
     def __init__(self, view: ClientView, history: History, refusals: list[Refused]) -> None:
         self.view = view
@@ -196,7 +196,7 @@ class Audit:
         require(unknown <= lost + incarnation.owed(), "no gaps", what)
 
     def _times(self, incarnation: StreamIncarnation) -> None:
-        """The server's own times never decrease from one sequence to the next, and follow a wall clock that was corrected."""
+        """Require that the server's times never decrease by sequence, and follow a corrected wall clock."""
         before, latest_ms, right_ns = 0, self._latest_ms(), self.history.clock_right_ns
         for seq, message in sorted(incarnation.at.items()):
             time_ms = incarnation.times[seq]
@@ -216,7 +216,7 @@ class Audit:
             before = time_ms
 
     def _latest_ms(self) -> int:
-        """The latest server time that a right clock explains."""
+        """Return the latest server time that a right clock explains."""
         process = self.view.process
         return process.now().wall_ms + process.config.limits.clock_ahead_max_ms
 
@@ -230,9 +230,10 @@ class Audit:
                 require(size <= most, "limits hold", f"{incarnation.name} seq {seq} has {size} bytes, {most} are taken")
 
     def _bounds(self, incarnation: StreamIncarnation, seen: SeenStream) -> None:
-        """Strict limits hold to the message. Block by block, the first block stays as long as one message of it would.
+        """Require that strict limits hold to the message. Block-aligned limits keep the first block while one message of it
+        stays.
 
-        The block that grows stays in any case.
+        The open block stays in any case.
         """
         config, messages = seen.config, seen.messages
         count, size = len(messages), seen.stats[3]

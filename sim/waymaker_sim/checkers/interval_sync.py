@@ -57,14 +57,14 @@ class IntervalSync:
         self._up = True
 
     def _synced(self) -> None:
-        """Everything that was written is durable."""
+        """Note that everything written is durable."""
         self._synced_ns = self._view.events.now_ns
         waiting, self._waiting = self._waiting, []
         for settled, _ in waiting:
             self._view.events.after(0, settled)
 
     def settle(self, settled: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Go on once what was just confirmed is durable, or when it may have got lost."""
+        """Call `settled` once what was just confirmed is durable, or `lost` when it may have got lost."""
         if self._process.disk.unsynced_journal:
             self._waiting.append((settled, lost))
         else:

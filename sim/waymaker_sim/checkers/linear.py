@@ -24,18 +24,18 @@ ANY = -1
 NEVER = 1 << 62
 """As the moment of an answer: there was none."""
 BUDGET = 100_000
-"""Configurations that are looked at."""
+"""Configurations to examine, at most."""
 
 
 class Kind(Enum):
     """The kind of an operation, as called or as it turned out."""
 
     READ = "read"
-    """It found `value`."""
+    """A read that found `value`."""
     WRITE = "write"
-    """It puts `value` in the place of `expected` (`ANY`: of whatever is there)."""
+    """A write that replaced `expected` (`ANY`: any value) by `value`."""
     REFUSED = "refused"
-    """It expected `expected`, found `value` instead and changed nothing."""
+    """A refusal: it expected `expected`, found `value` instead and changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Operation:
     expected: int = ANY
 
     def follows(self, value: int) -> int | None:
-        """The register's value after this operation, where it fits to the value before; else None."""
+        """Return the register's value after this operation if it fits to the value before; else None."""
         if self.kind is Kind.WRITE:
             return self.value if self.expected in (ANY, value) else None
         fits = value == self.value and (self.kind is Kind.READ or value != self.expected)
@@ -66,7 +66,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict. `looked_at`: configurations; `stuck`: where it is violated, what no order could go on with."""
+    """A verdict. `looked_at`: configurations; `stuck`: for a violation, the operations that fit after no order."""
 
     verdict: Verdict
     looked_at: int
@@ -83,8 +83,8 @@ def judge(operations: Sequence[Operation], *, vanishing: bool = False, budget: i
 
 @dataclass(slots=True)
 class _Place:
-    """A configuration on the way: what was done, the value, where the first answered operation without a turn is, and
-    what is still to be tried from here."""
+    """A configuration of the search: the placed operations, the value, the first answered operation that is not placed,
+    and the choices still to try."""
 
     done: int
     value: int
@@ -110,7 +110,7 @@ class _Search:
         self.stuck: tuple[Operation, ...] = ()
 
     def run(self) -> Judgement:
-        """Depth first."""
+        """Search depth first."""
         path = [self._place(0, NOTHING, 0)]
         while path:
             place = path[-1]

@@ -24,11 +24,11 @@ from waymaker_sim.machine.process import Process
 
 FILLER: Final = "filler"
 RING: Final = "ring"
-"""Keeps the same few messages, all of them in the block that grows."""
+"""The stream that keeps the same few messages, all of them in the open block."""
 BALLAST: Final = "ballast"
-"""Fills the disk, and is then pruned."""
+"""The stream that fills the disk, and is then pruned."""
 KEPT: Final = 8
-"""Messages that the filler keeps, and that it has in a block."""
+"""Messages that the filler keeps, and that a block of it has."""
 FILES_KEPT: Final = 3 * KEPT
 """Files of either kind if each message has its own: two blocks, at the ends of what is kept, and the open one."""
 STORED_TO_LIVE: Final = 2
@@ -38,11 +38,11 @@ FILE_BYTES: Final = 2048
 FREED_NS: Final = 10 * SECOND
 """Time after which a full disk takes publishes once what fills it was pruned: a few pauses between attempts."""
 CHECKPOINTS: Final = 12
-"""Two would do for what was deleted, as one may have begun before; the journal has to be seen not to grow any more."""
+"""Two would be enough for what was deleted, as one may have begun before; the rest show that the journal stops growing."""
 ROUNDS_OF_A_CHECKPOINT: Final = 3
-"""Checkpoints' worth of journal that may be written before one is in force."""
+"""Journal bytes, in checkpoints' worth, that may be written before one is in force."""
 SYNCS_BETWEEN: Final = 10
-"""Syncs for which the writer waits each time, so that a slow disk is not overrun: a checkpoint makes about as many."""
+"""Syncs that the writer awaits each time, so that a slow disk keeps up: about as many as a checkpoint makes."""
 
 
 def empty_the_disk(process: Process, asker: Asker, before: Seen) -> None:
@@ -78,7 +78,7 @@ def segments_max(limits: Limits) -> int:
 
 
 def _fill(process: Process, asker: Asker, limits: Limits) -> None:
-    """Publish until checkpoints have passed, but no more than should do."""
+    """Publish until checkpoints have passed, within a bound."""
     size = _message_bytes(limits)
     for _ in range(CHECKPOINTS):
         passed = _passed(process)

@@ -1,4 +1,4 @@
-"""`waymaker sim replay` and `waymaker sim shrink`: saved cases, and how a failing run becomes a small one."""
+"""`waymaker sim replay` and `waymaker sim shrink`: replay saved cases, and shrink a failing run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CASE_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def known_mutant(name: str) -> str:
-    """The name, if it is a mutant's or empty."""
+    """Return the name if it is a mutant's or empty; else fail."""
     if name and name not in MUTANTS:
         raise click.UsageError(f"there is no mutant {name!r}; known are {', '.join(sorted(MUTANTS))}")
     return name
 
 
 def opened(path: Path) -> Case:
-    """The case in a file."""
+    """Read the case in a file."""
     try:
         return from_text(path.read_text())
     except (CaseRefused, UnicodeDecodeError) as refused:
@@ -35,7 +35,7 @@ def opened(path: Path) -> Case:
 
 
 def save_into(folder: Path, report: Report, mutant: str) -> None:
-    """Live a failing seed once more and save its tape."""
+    """Run a failing seed once more and save its tape."""
     folder.mkdir(parents=True, exist_ok=True)
     tape = Tape(report.seed)
     run_tape(tape, mutant=mutant)
@@ -48,7 +48,7 @@ def save_into(folder: Path, report: Report, mutant: str) -> None:
 @click.argument("case", type=CASE_FILE)
 @click.option("--mutant", help="Take another rule out of the core than the case says; '' for none.")
 def replay(case: Path, mutant: str | None) -> None:
-    """Replay a saved case, twice, and compare it with what it was."""
+    """Replay a saved case, twice, and compare it with its saved result."""
     saved = opened(case)
     tally = Tally()
     wanted = saved.mutant if mutant is None else known_mutant(mutant)

@@ -32,7 +32,7 @@ ELSEWHERE = {
 
 
 class _Lazy(click.Group):
-    """A group that imports a command when it is used: to be listed by another program must cost nothing."""
+    """A group that imports a command when it is used, so that listing it costs another program nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
@@ -47,7 +47,7 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy)
 def sim() -> None:
-    """Live through simulated crashes and torn disks, from a seed."""
+    """Run simulated crashes and disk faults from a seed."""
 
 
 class SeedRange(click.ParamType[range]):
@@ -135,7 +135,7 @@ def _run_all(seeds: Iterable[int], jobs: int, double: bool, mutant: str) -> Iter
 @sim.command()
 @click.option("--seed", type=int, required=True)
 def twice(seed: int) -> None:
-    """Live one seed twice and point at the first difference."""
+    """Run one seed twice and show the first difference."""
     from waymaker_sim.cli.reporting import EXIT_CODES
     from waymaker_sim.kernel.checks import SAFETY
     from waymaker_sim.kernel.digest import Digest, first_difference
@@ -206,7 +206,7 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
 
 
 def _in_batches(seeds: Iterator[int], jobs: int) -> Iterator[Report]:
-    """As `_run_all`, but the seeds are drawn only as fast as they are run."""
+    """Run like `_run_all`, but draw the seeds only as fast as they are run."""
     import multiprocessing
 
     from waymaker_sim.world.run import run_seed
@@ -235,7 +235,7 @@ def checks() -> None:
     "--known", type=click.Path(dir_okay=False, path_type=Path), help="File of seeds to try first; it is written anew."
 )
 def mutants(seeds: range, runs: int, only: str, jobs: int, known: Path | None) -> None:
-    """Take each rule out of the core in turn; fails where no seed notices."""
+    """Remove each rule of the core in turn; fails where no seed notices."""
     import multiprocessing
 
     from waymaker_sim.mutants import MUTANTS

@@ -35,18 +35,18 @@ class Tally:
         self._begun = time.perf_counter()
 
     def seconds(self) -> float:
-        """Real time so far."""
+        """Return the real time so far."""
         return max(time.perf_counter() - self._begun, 1e-9)
 
     def take(self, reports: Iterable[Report], expected: int | None = None) -> None:
-        """Take every report, with a progress bar where the standard error is a terminal."""
+        """Add every report, with a progress bar if standard error is a terminal."""
         with _bar(expected) as moved:
             for report in reports:
                 self.add(report)
                 moved(f"{self.count / self.seconds():,.1f} seeds/s, {self._virtual():,.0f} virtual seconds", self.count)
 
     def add(self, report: Report) -> None:
-        """One more run."""
+        """Add one run."""
         self.count += 1
         total = self.total
         total.virtual_ns += report.virtual_ns
@@ -80,7 +80,7 @@ class Tally:
 
 
 def violation(report: Report) -> str:
-    """A failure in one line."""
+    """Return a failure as one line."""
     return f"{report.kind()} violated: {report.check}: {report.detail}"
 
 
@@ -102,7 +102,7 @@ def _plain(report: Report) -> dict[str, object]:
 
 @contextmanager
 def _bar(expected: int | None) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar on the standard error while it is a terminal; gives what moves it."""
+    """Show a progress bar on standard error if it is a terminal; yields the function that advances it."""
     if not sys.stderr.isatty():
         yield lambda text, done: None
         return
@@ -117,7 +117,7 @@ def _bar(expected: int | None) -> Iterator[Callable[[str, int], None]]:
 
 @contextmanager
 def shrinking_shown() -> Iterator[Callable[[Progress], None]]:
-    """Shows where a search is: a line that changes on a terminal, a line for each step elsewhere."""
+    """Show the progress of a search: a line that changes on a terminal, a line for each step elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
 

@@ -54,7 +54,7 @@ class Administrator:
         """True: only resolve doubts, and make no more changes."""
 
     def act(self) -> None:
-        """One change, or one question about a change whose outcome is unknown."""
+        """Make one change, or one call to resolve a change of unknown outcome."""
         self.track.begin()
         if self.busy:
             return
@@ -96,9 +96,9 @@ class Administrator:
         self, thing: StreamName | ConsumerName, request: Request, done: Callable[[Answer], None],
         undone: Callable[[], None], resolve: Callable[[bool], None], *, may_wait: bool = False,
     ) -> None:  # fmt: skip
-        """Ask for a change of one name. Exactly one of the three is called, `resolve` once the outcome is known.
+        """Send a change of one name. Exactly one of the three functions is called, `resolve` once the outcome is known.
 
-        What `may_wait` for a sync at intervals counts as done once it is durable; anything else was so when it was answered.
+        A change that `may_wait` for interval sync counts as done once it is durable; any other one when it was answered.
         """
 
         def settled(answer: Answer) -> None:
@@ -154,7 +154,7 @@ class Administrator:
         return settings.max_msgs_per_subject != 1 and accepts(settings.subjects_filter, subject)
 
     def _resolve(self, stream: StreamName, thing: StreamName | ConsumerName, question: Request) -> None:
-        """Find out whether the thing exists, and act on it."""
+        """Find out if the thing exists, and note it."""
 
         def replied(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             if isinstance(answer, Refusal):
@@ -184,7 +184,7 @@ class Administrator:
     # ------------------------------------------------------------ streams
 
     def create_stream(self, stream: StreamName) -> None:
-        """A stream of some kind under a free name."""
+        """Create a stream of a random kind under a free name."""
         track = self.track
         retention = track.pick("retention", (Retention.LIMITS, Retention.WORK_QUEUE, Retention.INTEREST))
         config = StreamConfig(
@@ -302,7 +302,7 @@ class Administrator:
             self._delete_consumer(stream, consumer, consumer.group)
 
     def create_consumer(self, stream: StreamName, incarnation: StreamIncarnation, name: str) -> None:
-        """A consumer, alone or in the queue group of its stream."""
+        """Create a consumer, alone or in the queue group of its stream."""
         config = self._consumer_config(stream, incarnation, name)
         group = next((g for g in incarnation.groups if not g.ended and g.same(config)), None)
         if group is None:
@@ -354,7 +354,7 @@ class Administrator:
         return policy, 1 + track.draw("start", 20) if policy is DeliveryPolicy.BY_START_SEQ else 0, 0
 
     def _start_time(self, incarnation: StreamIncarnation) -> int:
-        """Around now, at or beside the very time of a message, before everything, or after it."""
+        """Draw a start time: around now, at or beside the exact time of a message, before everything, or after it."""
         track, wall_ms = self.track, self.view.process.now().wall_ms
         match track.draw("start time", 6):
             case 0:

@@ -43,7 +43,7 @@ MESSAGES_MAX = 200
 
 
 class BackupClient:
-    """One archive at a time; `busy` while a call is outstanding."""
+    """Works on one archive at a time; `busy` while a call is in flight."""
 
     def __init__(self, view: ClientView, track: Track) -> None:
         self.view = view
@@ -79,7 +79,7 @@ class BackupClient:
         self.busy = self.view.ask(request, on_reply, self._lost, stream) is not None
 
     def _lost(self) -> None:
-        """Whatever was under way is over."""
+        """Note that the operation in flight is lost."""
         self.busy = False
 
     # ------------------------------------------------------------ taking out

@@ -95,7 +95,7 @@ class ConsumerName:
 
 @dataclass(slots=True, eq=False)
 class StreamName:
-    """A stream's name."""
+    """A stream's name, with the incarnation that it means."""
 
     name: str
     incarnation: StreamIncarnation | None = None
@@ -125,7 +125,7 @@ class StreamName:
 
 
 class Handed(NamedTuple):
-    """A message that reached a program: of which group, when it is due again, and how many abrupt stops there had been."""
+    """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it."""
 
     group: Group | None
     message: ReceivedMessage
@@ -174,7 +174,7 @@ class Ask:
         return self.consumer.group if self.consumer is not None and self.steady() else None
 
     def cancel(self) -> None:
-        """Give up waiting; the outcome stays unknown."""
+        """Cancel the call; its outcome stays unknown."""
         if self.token is not None:
             self.view.process.cancel(self.token)
         self.on_lost()
@@ -207,21 +207,21 @@ class ClientView:
         self.history = history
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
-        """Streams that were put back from archives, or were to be."""
+        """Streams that were restored from archives, or that a restore has begun."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
         """The consumer that an id named first; for consumers of ephemeral streams, by process run too."""
         self.handed: dict[Token, list[Handed]] = {}
         """Messages that reached programs, in the order of delivery, by the token of their call, until the node
         receives the report."""
         self.incarnations: dict[str, ConsumerName] = {}
-        """Whom the word of an incarnation named first."""
+        """The consumer that an incarnation word named first."""
         self.faulty = True
         """True while faults still happen."""
         self.read_errors = False
         self.drops_at_once = False
         """True if an exhausted message is surely dropped when a client gets the answer."""
         self.waiting: dict[Ask, int] = {}
-        """Subscriptions that have credit, and since when."""
+        """Subscriptions that have credit, and the time since when."""
         self.looks_at_ages = False
         """True if readers prefer to read where the oldest message of a stream with an age is."""
         self.disturbed_ns = 0
@@ -233,7 +233,8 @@ class ClientView:
         self.marks: dict[str, int] = {}
         self.quarantines = Quarantines(self.mark)
         self.settle: Callable[[Callable[[], None], Callable[[], None]], None] = lambda settled, lost: settled()
-        """Calls the first once what was just confirmed is durable, or the second if it may have got lost before."""
+        """Calls the first function once what was just confirmed is durable, or the second if it may have got lost
+        before."""
 
     def known(self, name: str) -> bool:
         """Return True if a client gave a stream this name once."""
@@ -258,7 +259,7 @@ class ClientView:
                 group.incarnation.count(group, handed.message)
 
     def named(self, incarnation: str, consumer: ConsumerName) -> None:
-        """Deliveries of a consumer that is known for certain carried this word."""
+        """Note that deliveries of a certain consumer carried this incarnation word."""
         owner = self.incarnations.setdefault(incarnation, consumer)
         if owner is not consumer:
             violated("lives apart", f"incarnation {incarnation} of {owner.name} names another {consumer.name} too")
@@ -281,7 +282,7 @@ class ClientView:
             stream.renew(anew, self.events.now_ns)
 
     def mark(self, name: str) -> None:
-        """Something interesting happened (a `sometimes` mark)."""
+        """Count a coverage mark."""
         self.marks[name] = self.marks.get(name, 0) + 1
 
     def ask(

@@ -44,7 +44,7 @@ def check_fetch(
 
 
 def judge_waiting(view: ClientView, ask: Ask) -> None:
-    """A subscription with credit was given what was due long ago."""
+    """Require that a subscription with credit received what was due long ago."""
     process, group = view.process, ask.group()
     by_ns = view.events.now_ns - WAKES_WITHIN_NS
     since_ns = view.waiting.get(ask, by_ns + 1)
@@ -58,7 +58,8 @@ def judge_waiting(view: ClientView, ask: Ask) -> None:
 
 
 def judge_passed_over(view: ClientView, group: Group, got: list[ReceivedMessage], step_id: StepId) -> None:
-    """A fetch was given nothing that a subscription with credit should have had long before. Call it before `got` is noted."""
+    """Require that a fetch got nothing that a subscription with credit should have received long before. Call it before
+    `got` is noted."""
     process = view.process
     since_ns = min((each for ask, each in view.waiting.items() if ask.group() is group), default=-1)
     if since_ns < 0 or not _wakes(view, group):
@@ -76,7 +77,7 @@ def judge_passed_over(view: ClientView, group: Group, got: list[ReceivedMessage]
 
 
 def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int) -> None:
-    """Of what was handed back after its last delivery, as was confirmed by then, all is dropped."""
+    """Require that all messages whose nak of a last attempt was confirmed by then are dropped."""
     process, incarnation = view.process, group.incarnation
     if not view.drops_at_once or incarnation.damaged or incarnation.may_keep(group) or not group.last_naks:
         return
@@ -141,7 +142,7 @@ def _wakes(view: ClientView, group: Group) -> bool:
 
 
 def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> int:
-    """A message that was due by then and is there to be delivered, or 0."""
+    """Return a message that was due by then and can be delivered, or 0."""
     incarnation, lost_ns = group.incarnation, max([group.lost_at_ns, *group.lost_ns])
     for seq, out in group.due.by(process_run, by_ns):
         if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:

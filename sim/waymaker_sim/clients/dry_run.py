@@ -54,7 +54,7 @@ class DryRun:
         self.view.mark("dry run")
 
     def compare(self, incarnation: StreamIncarnation, pruned: int) -> None:
-        """The update itself was made and pruned so many."""
+        """Compare with the update itself, which pruned `pruned` messages."""
         ages = any(config.max_age_ms for config in incarnation.configs)
         letters = any(group.config.dead_letter_subject for group in incarnation.groups)
         if self.counted < 0 or not (self.at_once or not (ages or letters)):

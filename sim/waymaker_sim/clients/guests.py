@@ -31,7 +31,7 @@ class _Stay:
 
 
 class Guest:
-    """Uses one consumer at a time; `busy` while a call is outstanding."""
+    """Uses one consumer at a time; `busy` while a call is in flight."""
 
     def __init__(self, view: ClientView, track: Track) -> None:
         self.view = view

@@ -58,7 +58,7 @@ class Refused:
 
 
 class Publisher:
-    """Publishes on and on; several calls of one publisher may be under way."""
+    """Publishes repeatedly; several calls of one publisher may be in flight."""
 
     def __init__(self, view: ClientView, track: Track, plan: Plan, refusals: list[Refused]) -> None:
         self.view = view
@@ -70,7 +70,7 @@ class Publisher:
         """True: publish at every turn, so that a world in which all clients rest shows progress, too."""
 
     def act(self) -> None:
-        """One call."""
+        """Make one call."""
         self.track.begin()
         track = self.track
         kind = track.weighted("publish", ((2, "rest"), (12, "one"), (6, "conditional"), (6, "batch"), (1, "burst")))
@@ -271,7 +271,7 @@ class Reader:
                 pass
 
     def read_all(self, stream: StreamName, from_seq: int = 1, limit: int = 5) -> None:
-        """One page of everything."""
+        """Read one page of everything."""
         self.view.ask(ReadRange(stream.name, from_seq, limit), self._read, _nothing, stream)
 
     # ------------------------------------------------------------ judging
@@ -409,7 +409,7 @@ class Reader:
 
     @staticmethod
     def within_bounds(incarnation: StreamIncarnation, stats: StreamStats) -> None:
-        """Limits of count and bytes hold at every moment: exactly, or to less than a block too much."""
+        """Require that limits of count and bytes hold at every moment: exactly, or to less than a block too much."""
         config = incarnation.config
         if config.max_msgs:
             most = config.max_msgs + (0 if config.strict_limits else config.block_size - 1)
@@ -471,4 +471,4 @@ class Reader:
 
 
 def _nothing() -> None:
-    """A read that got lost changes nothing."""
+    """Do nothing: a read that got lost changes nothing."""

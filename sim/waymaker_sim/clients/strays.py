@@ -16,11 +16,11 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 from waymaker_sim.machine.swarm import Plan
 
 AT_ONCE = 5
-"""Messages that one stray answer names at most."""
+"""Messages that one stray answer names, at most."""
 
 
 class Strays:
-    """Answers for consumers that never got what they answer."""
+    """Sends answers for consumers that never received those messages."""
 
     def __init__(self, view: ClientView, track: Track, plan: Plan) -> None:
         self.view = view

@@ -38,7 +38,7 @@ class Watcher:
             self.view.process.credit(self.watch.token, 5, ROOM_BYTES)
 
     def hang_up(self) -> None:
-        """Watch no longer."""
+        """Cancel the watch."""
         if self.watch is not None and self.watch.token is not None:
             self.view.process.cancel(self.watch.token)
         self.watch = None

@@ -1,4 +1,4 @@
-"""Clients that consume: they fetch or subscribe, and ack, nak, extend, terminate or forget what they get."""
+"""Clients that consume: they fetch or subscribe, and ack, nak, extend, terminate or forget their messages."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ HEARD_NS = 1 * SECOND
 
 
 class Worker:
-    """Works on whatever consumer it picks. Once `diligent`, it acks everything and at once."""
+    """Works on a consumer that it draws. Once `diligent`, it acks everything at once."""
 
     def __init__(self, view: ClientView, track: Track, tags: Track, limits: Limits) -> None:
-        """`tags`: whether an answer carries the consumer's incarnation."""
+        """Make a worker. `tags`: True if answers carry the consumer's incarnation."""
         self.view = view
         self.track = track
         self.limits = limits
@@ -42,7 +42,7 @@ class Worker:
         self.subscription: Subscription | None = None
 
     def act(self) -> None:
-        """One action."""
+        """Take one action."""
         self.track.begin()
         self.tags.begin()
         if self.subscription is not None:
@@ -63,7 +63,7 @@ class Worker:
     # ------------------------------------------------------------ fetching
 
     def fetch(self, stream: StreamName, consumer: ConsumerName, batch: int) -> None:
-        """Ask for messages."""
+        """Fetch messages."""
         request = Fetch(stream.name, consumer.name, batch)
         asked = Ask(self.view, request, self._fetched, lambda: None, stream, consumer)
         self.view.ask(request, self._fetched, partial(blind, asked), stream, consumer)
@@ -102,7 +102,7 @@ class Worker:
     # ------------------------------------------------------------ answering
 
     def answer(self, stream: StreamName, consumer: ConsumerName, got: list[ReceivedMessage]) -> None:
-        """Decide over each message; some are acked together, some one by one, some never."""
+        """Decide on each message; some are acked together, some one by one, some never."""
         if not got:
             return
         track = self.track
@@ -156,7 +156,7 @@ class Worker:
             answering.sent(kind, seqs)
 
     def _say_stale(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
-        """An answer of another consumer's deliveries arrives just now, and names the same sequences."""
+        """Send an answer to another consumer's deliveries that names the same sequences."""
         kinds = ((2, AckKind.ACK), (1, AckKind.TERM), (1, AckKind.NAK))
         others = [word for word, other in self.view.incarnations.items() if other is not consumer]
         if others:
@@ -203,7 +203,7 @@ class Worker:
                     self._look_at_once(ask)
 
     def _look_at_once(self, ask: Ask) -> None:
-        """A last delivery was handed back, as was just confirmed: its drop can be seen."""
+        """Read after the nak of a last attempt was confirmed: its drop must be visible."""
         assert ask.stream is not None and ask.consumer is not None
         request = GetConsumerInfo(ask.stream.name, ask.consumer.name)
         self.view.ask(request, self._looked, _lost, ask.stream, ask.consumer)
@@ -211,7 +211,7 @@ class Worker:
     def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         group = ask.group()
         if group is not None and isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo):
-            # Asked in the very moment in which the nak was confirmed, and after it.
+            # Called in the very moment in which the nak was confirmed, and after it.
             judge_given_up(self.view, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
 
     # ------------------------------------------------------------ subscriptions
@@ -238,7 +238,7 @@ class Subscription:
         self.room = 0
         self.room_bytes = 0
         self.buffer: deque[Buffered] = deque()
-        """Messages that the program has not been given yet, in the order delivered."""
+        """Messages that were not yet given to the program, in the order of delivery."""
         self.dealt_with = 0
         self.windowed: list[tuple[ReceivedMessage, Group | None]] = []
         """Messages that a subscription with a window gave to the program."""
@@ -272,7 +272,7 @@ class Subscription:
             self.view.waiting.setdefault(self.ask, self.view.events.now_ns)
 
     def cancel(self) -> None:
-        """Hang up."""
+        """Cancel the subscription."""
         if not self.over and self.ask.token is not None:
             judge_waiting(self.view, self.ask)
             self.view.process.cancel(self.ask.token)
@@ -353,7 +353,7 @@ class Subscription:
         self.view.mark("subscription delivered")
 
     def _hand_out(self) -> None:
-        """Give the program what waits, or a part of it now and the rest later."""
+        """Give the program the buffered messages, or a part of them now and the rest later."""
         if self.over or not self.buffer:
             return
         assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
@@ -419,7 +419,7 @@ class Subscription:
 
 
 class Buffered(NamedTuple):
-    """A message that waits for the program: of which group, and when it is due again."""
+    """A message that waits for the program: its group, and its redelivery deadline."""
 
     message: ReceivedMessage
     group: Group | None
@@ -449,14 +449,14 @@ class Answering:
             self.out = self.group.answering(kind, seqs)
 
     def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
-        """It was answered or got lost. The sequences about which nothing else is on its way."""
+        """Note that it was answered or got lost. Returns the sequences that no other answer in flight names."""
         if self.group is None or not self._in_flight:
             return []
         self._in_flight = False
         return self.group.heard(kind, seqs)
 
     def lost(self, kind: AckKind, seqs: list[int]) -> None:
-        """Nobody knows what became of it."""
+        """Note that its outcome is unknown."""
         self.heard(kind, seqs)
 
 

@@ -72,7 +72,7 @@ class Conversation:
         ]
 
     def step(self) -> None:
-        """One exchange."""
+        """Make one call on both brokers."""
         self.track.begin()
         act = self.track.weighted("act", self._acts)
         self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
@@ -93,7 +93,7 @@ class Conversation:
     # ------------------------------------------------------------ acts
 
     def publish(self) -> None:
-        """A batch with conditions, own times and odd subjects now and then."""
+        """Publish a batch, sometimes with conditions, own times and odd subjects."""
         track, name = self.track, self._stream()
         count = 1 if track.draw("batch", 3) < 2 else 1 + track.draw("messages", 12)
         subjects, sizes, bodies, times, expected = [], [], [], [], []
@@ -134,11 +134,11 @@ class Conversation:
         return there[-1].seq if there else 0
 
     def fetch(self) -> None:
-        """Messages of a consumer."""
+        """Fetch messages of a consumer."""
         self.pair.ask(Fetch(self._stream(), self._consumer(), self.track.draw("batch size", 25)))
 
     def answer(self) -> None:
-        """Ack, nak, term or extend something pending, and now and then something that is not."""
+        """Ack, nak, term or extend pending messages, and sometimes others."""
         track, name, consumer_name = self.track, self._stream(), self._consumer()
         stream = self.pair.naive.streams.get(name)
         consumer = stream.consumers.get(consumer_name) if stream else None
@@ -155,7 +155,7 @@ class Conversation:
         self.pair.ask(Ack(name, consumer_name, kind, sorted(set(some)), delay_ms))
 
     def look(self) -> None:
-        """A read of some kind."""
+        """Make one kind of read."""
         track, name = self.track, self._stream()
         match track.draw("look", 8):
             case 0:
@@ -178,15 +178,15 @@ class Conversation:
                 self.pair.ask(ReadRange(name, 1 + track.draw("from", 60), 1 + track.draw("limit", 6)))
 
     def pass_time(self) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.pair.pass_time(self.track.magnitude("for", 4_000))
 
     def set_clock(self) -> None:
-        """The wall clock is set, far ahead and back, or a little."""
+        """Set the wall clock, far ahead and back, or a little."""
         self.pair.set_clock(self.track.pick("clock by", (0, 5_000, -5_000, 100_000, -100_000, 1_500, -1_500)))
 
     def create_stream(self) -> None:
-        """A stream of some kind."""
+        """Create a stream of a random kind."""
         track = self.track
         retention = track.pick("retention", tuple(Retention))
         filters = ((), (), ("a", "a.*", "b.>", "dead.>"), ("a.>", "a.b"), ("*", ">"), ("a..b",), (">",))
@@ -236,7 +236,7 @@ class Conversation:
         self.pair.ask(request)
 
     def create_consumer(self) -> None:
-        """A consumer, in a group now and then."""
+        """Create a consumer, sometimes in a group."""
         track = self.track
         name = self._consumer() if track.draw("odd name", 40) < 39 else track.pick("name", ODD_NAMES)
         stream_name = self._stream()
@@ -287,7 +287,7 @@ class Conversation:
 
 
 def converse(seed: int, steps: int, progress: Callable[[int], None] | None = None) -> Conversation:
-    """A conversation of so many steps. Raises `Disagreement` naming the step."""
+    """Make so many calls. Raises `Disagreement` with the number of the step."""
     conversation = Conversation(Tape(seed).track("conversation"))
     for number in range(1, steps + 1):
         try:

@@ -91,7 +91,7 @@ class Pair:
     # ------------------------------------------------------------ asking both
 
     def ask(self, request: Request) -> Answer | Refusal:
-        """Ask both and compare; the naive broker's answer."""
+        """Call both and compare; returns the naive broker's answer."""
         answer, got = self.node.ask(request)
         if isinstance(answer, Answer) and isinstance(request, GetConsumerInfo | ListConsumers):
             self._adopt_floors(request.stream, answer.value)
@@ -127,7 +127,7 @@ class Pair:
                 stream.keep_only(there)
 
     def _adopt_limits(self, name: str, stream: NaiveStream, at_rest: bool) -> None:
-        """Block-aligned limits keep what exact ones would, and at rest less than one block more."""
+        """Require that block-aligned limits keep what exact ones would, and at rest less than one block more."""
         if self._count(name) == len(stream.messages) and not at_rest:
             return
         exact = stream.exactly_kept(self.now.wall_ms)
@@ -166,7 +166,7 @@ class Pair:
         self.pass_time(0)
 
     def pass_time(self, wall_ms: int) -> None:
-        """Both clocks move, one after the other: what expires and what ages in one instant may do so in any order."""
+        """Advance both clocks, one after the other: what expires and what ages in one instant may do so in any order."""
         owed = {name: (stream, stream.without_interest()) for name, stream in self.naive.streams.items()}
         if wall_ms:
             self._move(wall_ms * MS, 0)
@@ -222,7 +222,7 @@ class Pair:
         for seq in range(before + 1, last + 1):
             if seq in there:
                 stream.place(matched[seq], there[seq].body, there[seq].time_ms)
-            else:  # pushed out again by the ones behind it
+            else:  # pushed out again by the later ones
                 letter = rest.pop(0)
                 stream.place(letter, letter.body, self.now.wall_ms)
 
@@ -268,7 +268,7 @@ class Pair:
         self.settle()
 
     def give_room(self, token: Token, room: int) -> None:
-        """More credit."""
+        """Grant more credit."""
         if token in self.open:
             self.open[token].room += room
             self.node.credit(token, room, ROOM_BYTES)
@@ -293,7 +293,7 @@ class Pair:
                 self._complete(token, self.open[token])
 
     def _judge(self, opened: Open, got: list[ReceivedMessage], before_letters: bool) -> list[ReceivedMessage]:
-        """Judge deliveries in order; with `before_letters` as many as are due, and the rest is returned."""
+        """Check deliveries in order; with `before_letters` as many as are due, and the rest is returned."""
         stream = opened.incarnation
         consumer = stream.consumers.get(opened.consumer)
         for index, message in enumerate(got):
@@ -332,7 +332,7 @@ class Pair:
             raise Disagreement(f"{opened.consumer} has room for {opened.room} and was not sent {due[:20]}")
 
     def _reason(self, opened: Open) -> str:
-        """Why a subscription must be over, if it must."""
+        """Return the reason why a subscription must have ended, if it must."""
         stream = opened.incarnation
         if self.naive.streams.get(opened.stream) is not stream:
             return "stream_deleted"
@@ -362,7 +362,7 @@ class Pair:
                 raise Disagreement(f"a drained node says {self.node.halted!r}")
         for stream in self.naive.streams.values():
             for group in stream.groups():
-                group.considered = group.floor  # what nobody was told of may be forgotten
+                group.considered = group.floor  # deliveries that no client received may be forgotten
                 if not clean:
                     group.uncertain_to = stream.last_seq
         self.disk.kill()
@@ -392,7 +392,7 @@ def disagreement(wanted: Answer | Refusal, answer: Answer | Refusal, got: list[R
 
 
 def plain(value: object) -> object:
-    """A value reduced to what both sides must agree in."""
+    """Return a value reduced to what both sides must agree in."""
     match value:
         case Published():
             failures = {index: (code, seq) for index, (code, _, seq) in (value.failures or {}).items()}
@@ -422,7 +422,7 @@ def _told(taken: Taken) -> tuple[int, int, int, bytes]:
 
 
 def tell(request: Request) -> str:
-    """A request for people."""
+    """Describe a request for people."""
     fields = {name: getattr(request, name) for name in type(request).__slots__}
     fields.pop("body", None)
     return f"{type(request).__name__} {fields}"

@@ -1,6 +1,6 @@
-"""Copies: streams that were put back from an archive under another name, and what they must hold.
+"""Copies: streams that were restored from an archive under another name, and what they must hold.
 
-Nobody publishes to a copy or consumes from it, so that it stays what the archive was: whole, or not there at all.
+No client publishes to a copy or consumes from it, so that it stays equal to the archive: whole, or absent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Archive:
     messages: list[ReceivedMessage] = field(default_factory=list)
 
     def positions(self) -> dict[str, Position]:
-        """Every consumer of the archive by name."""
+        """Return the position of every consumer of the archive by name."""
         found: dict[str, Position] = {}
         if self.head.consumers is not None:
             for group in to_groups(self.head.consumers):
@@ -56,7 +56,7 @@ class Archive:
 
 @dataclass(slots=True)
 class Copy:
-    """One copy, by what is known of it."""
+    """One copy, as far as it is known."""
 
     name: str
     archive: Archive
@@ -82,7 +82,7 @@ class Copy:
                 )
 
     def judge_messages(self, got: list[ReceivedMessage], from_seq: int = 1, *, whole: bool) -> None:
-        """Messages from a sequence on, up to the last of them or, `whole`, all."""
+        """Check the messages from a sequence on, up to the last of them or, if `whole`, all."""
         wanted = {message.seq: message for message in self.archive.messages}
         for message in got:
             same = wanted.get(message.seq)
@@ -98,7 +98,7 @@ class Copy:
             require(not missing, "archives", f"{self.name} lacks {listed(missing[:20])} of its archive")
 
     def judge_consumers(self, found: Iterable[tuple[ConsumerConfig, int, int]]) -> None:
-        """Configuration, floor and count of dropped messages of every consumer."""
+        """Check configuration, floor and count of dropped messages of every consumer."""
         there = {config.name: (config, floor, dropped) for config, floor, dropped in found}
         positions = self.archive.positions()
         require(

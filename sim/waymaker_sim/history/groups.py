@@ -88,7 +88,7 @@ class GroupOf(Generic[L]):
     handing_back: dict[int, int] = field(default_factory=dict)
     """Number of answers other than ack and term in flight, by sequence."""
     counts: dict[int, set[int]] = field(default_factory=dict)
-    """Delivery counts seen since the process last stopped without saying goodbye."""
+    """Delivery counts since the process last stopped abruptly."""
     counted_in: int = 0
     freed_ns: int = -1
     """Time when a member may last have been deleted, whose deliveries are then due."""
@@ -120,7 +120,7 @@ class GroupOf(Generic[L]):
             self.start_least = max(matching, default=0)
 
     def start_known(self, there: Iterable[int]) -> int:
-        """A message that is there now, from here on, was not before the start. `there`: all of those messages."""
+        """Return the sequence from which on no existing message is before the start. `there`: all existing messages."""
         match self.config.policy:
             case DeliveryPolicy.ALL:
                 return 1
@@ -207,7 +207,7 @@ class GroupOf(Generic[L]):
         return out
 
     def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
-        """An answer had its own answer, or got lost; those of its sequences about which no other one is on its way."""
+        """Note that an answer was answered or got lost. Returns its sequences that no other answer in flight names."""
         alone: list[int] = []
         if kind not in (AckKind.NAK, AckKind.IN_PROGRESS):
             return alone
@@ -218,7 +218,7 @@ class GroupOf(Generic[L]):
         return alone
 
     def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, step_id: StepId) -> None:
-        """A nak or in-progress was confirmed while the delivery `out` was certain to be out still."""
+        """Note that a nak or in-progress was confirmed while the delivery `out` was certainly still pending."""
         if out.process_run != step_id.run or step_id.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
             return
         if kind is AckKind.NAK:

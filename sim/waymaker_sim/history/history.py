@@ -2,8 +2,7 @@
 
 It knows only what clients can know: what was called, when, and what was answered. Outcomes that got lost stay unknown.
 An unknown publish may be stored or not, but always in one place. Calls that overlap a creation or deletion of the
-stream or consumer they name belong to no incarnation for certain; only rules that need no incarnation are checked for
-them.
+stream or consumer they name belong to no incarnation for certain; only rules without one are checked then.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ AHEAD_MS = Limits().clock_ahead_max_ms
 
 
 class Attempt:
-    """One message that a client tried to publish. `seq` is 0 until it has been seen somewhere."""
+    """One message that a client tried to publish. `seq` is 0 until a client has read it."""
 
     __slots__ = (
         "number", "stream", "incarnation", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
@@ -52,7 +51,7 @@ class Attempt:
         self.subject = subject
         self.body = body
         self.size = size
-        """Payload, headers and subject: what statistics count."""
+        """Bytes of payload, headers and subject, as statistics count them."""
         self.expected = expected
         self.born_ms = born_ms
         """The least time that the message can have."""
@@ -66,7 +65,7 @@ class Attempt:
         """The incarnation that counts it as `unplaced`: its own, or the one that most likely has it."""
 
     def place(self, incarnation: StreamIncarnation | None, seq: int) -> None:
-        """It was found, or (0) it is known to be nowhere: it may not turn up anywhere else any more."""
+        """Note its sequence, or (0) that it was certainly not stored: it may not appear elsewhere any more."""
         if self.counted_in is not None:
             self.counted_in.unplaced -= 1
             self.counted_in = None
@@ -74,7 +73,7 @@ class Attempt:
 
 
 class Letter:
-    """One dead letter as it was seen."""
+    """One dead letter as a client read it."""
 
     __slots__ = ("group", "of_seq", "subject", "body", "size")
 
@@ -147,7 +146,7 @@ class StreamIncarnation:
         return self.configs[-1]
 
     def least(self, bound: str) -> int:
-        """The tightest value that a bound ever had; 0: never bounded."""
+        """Return the tightest value that a bound ever had; 0: never bounded."""
         values = [value for config in self.configs if (value := getattr(config, bound))]
         return min(values, default=0)
 
@@ -158,7 +157,7 @@ class StreamIncarnation:
     # ------------------------------------------------------------ seeing messages
 
     def see(self, history: History, seq: int, time_ms: int, body: bytes, since_ns: int) -> Attempt | Letter:
-        """A message was read or delivered; `since_ns` is the earliest moment at which that was decided."""
+        """Check and note a message that was read or delivered; `since_ns` is the earliest moment of that decision."""
         known = self.at.get(seq)
         if known is not None:
             if known.body != body:
@@ -255,7 +254,7 @@ class StreamIncarnation:
     # ------------------------------------------------------------ publishes
 
     def confirm(self, attempt: Attempt, seq: int, history: History, now_ns: int) -> None:
-        """A publish was answered `ok` with this sequence."""
+        """Note that a publish was answered `ok` with this sequence."""
         other = self.at.get(seq)
         if other is not None and other is not attempt:
             violated("one history", f"{self.name} seq {seq} was confirmed twice: {attempt.body[:60]!r}")
@@ -321,7 +320,7 @@ class StreamIncarnation:
         return self.config.retention is Retention.INTEREST or self.config.strict_limits
 
     def owed(self) -> int:
-        """Dead letters that may be there without having been seen: of what had its last delivery, at most."""
+        """Return how many dead letters may exist without having been read, at most."""
         return sum(self._owed_by(group) for group in self.groups if group.config.dead_letter_subject)
 
     @staticmethod
@@ -430,7 +429,7 @@ class StreamIncarnation:
     def missing(
         self, seqs: Iterable[int], asked_ns: int, now_ns: int, wall_max_ms: int, mark: Callable[[str], None]
     ) -> None:
-        """These sequences were not there when they were looked for."""
+        """Note that these sequences were missing in a read."""
         owed = -1
         for seq in seqs:
             attempt = self.live.get(seq)
@@ -483,7 +482,7 @@ class StreamIncarnation:
             group.holds[seq] = Hold(process_run, until)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
-        """Two ascending runs at most, the second of which is new."""
+        """Require at most two ascending runs, the second of which is new."""
         last, descents = 0, 0
         for message in got:
             if message.seq <= last:
@@ -526,7 +525,7 @@ class StreamIncarnation:
 
     @staticmethod
     def hand_out(group: Group, message: ReceivedMessage) -> None:
-        """A message reached the program: it may count as an attempt from now on."""
+        """Note that a message reached the program: it may count as an attempt from now on."""
         group.most[message.seq] = max(group.most.get(message.seq, 0), message.delivery)
 
     @staticmethod
@@ -555,10 +554,10 @@ class History:
         self.abrupt_stops = 0
         """Number of stops of the process without its pending deliveries logged."""
         self.mark: Callable[[str], None] = lambda name: None
-        """Told of what is worth counting."""
+        """Called with the name of each coverage mark."""
 
     def begin_incarnation(self, name: str, config: StreamConfig) -> StreamIncarnation:
-        """A stream may exist from now on."""
+        """Note that a stream may exist from now on."""
         incarnation = StreamIncarnation(name, len(self.incarnations) + 1, config)
         self.incarnations.append(incarnation)
         return incarnation
@@ -575,7 +574,7 @@ class History:
         server_timed: bool,
         asked_ns: int,
     ) -> Attempt:
-        """A client is about to publish."""
+        """Note that a client is about to publish."""
         number = len(self.attempts) + 1
         attempt = Attempt(number, stream, incarnation, subject, body, size, expected, born_ms, server_timed, asked_ns)
         assert body not in self.attempts, "every attempt needs a payload of its own"

@@ -41,7 +41,7 @@ class RedeliveryDeadlines:
             self._out[message.seq] = Out(step_id.run, holder, step_id.time_ns, message.delivery, due_ns)
 
     def unknown(self, seqs: Iterable[int]) -> None:
-        """An answer is on its way."""
+        """Forget the deadlines of these messages: an answer is in flight."""
         for seq in seqs:
             if seq in self._out:
                 self._out[seq].due_ns = UNKNOWN_NS
@@ -70,7 +70,7 @@ class RedeliveryDeadlines:
                 out.due_ns = min(out.due_ns, now_ns)
 
     def returned(self, seqs: Iterable[int], now_ns: int) -> None:
-        """Messages never reached their program: they are due at once."""
+        """Note that messages never reached their program: they are due at once."""
         for seq in seqs:
             out = self._out.get(seq)
             if out is not None and out.due_ns != UNKNOWN_NS:

@@ -64,7 +64,7 @@ CHECKS: dict[str, tuple[str, str]] = {
 
 
 class Violation(Exception):
-    """A promise was broken. `check` is its name, `detail` what was seen."""
+    """A violated check. `check` is its name, `detail` describes it."""
 
     def __init__(self, check: str, detail: str) -> None:
         assert check in CHECKS, check

@@ -100,7 +100,7 @@ def never_reached(marks: Mapping[str, int]) -> list[str]:
 
 
 def report(marks: Mapping[str, int]) -> list[str]:
-    """Lines for people: every mark with its count, then those that were never reached."""
+    """Return lines for people: every mark with its count, then those that were never reached."""
     lines = [f"  {times:>10,}  {name}" for name, times in sorted(marks.items())]
     missing = never_reached(marks)
     lines.append(f"{len(REQUIRED) - len(missing)} of {len(REQUIRED)} required marks reached")
@@ -108,7 +108,7 @@ def report(marks: Mapping[str, int]) -> list[str]:
 
 
 class MarkRecorder:
-    """Watches one machine, and marks what can be seen of its node's counters and disk jobs."""
+    """Observes one machine, and marks what shows in its node's counters and disk jobs."""
 
     def __init__(self, mark: Callable[[str], None]) -> None:
         self._mark = mark

@@ -20,7 +20,7 @@ from waymaker_core.model.types import Now
 
 
 class Digest:
-    """Takes steps; `hex` is the digest of all of them. With `keep_lines` they can be read, too."""
+    """The digest of a run so far: `hex`. With `keep_lines` its lines can be read, too."""
 
     def __init__(self, keep_lines: bool = False) -> None:
         self.lines: list[str] = []
@@ -29,13 +29,13 @@ class Digest:
         self._hash = blake2b(digest_size=16)
 
     def step(self, node: int, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
-        """One step of one node."""
+        """Add one step of one node."""
         came = "; ".join(tell_input(item) for item in inputs)
         went = "; ".join(tell_effect(effect) for effect in effects)
         self.add(f"{now.mono_ns} {now.wall_ms} node {node}: {came} => {went}")
 
     def add(self, line: str) -> None:
-        """Anything else that must be the same."""
+        """Add any other line that must be the same."""
         self.steps += 1
         if self._keep:
             self.lines.append(line)
@@ -43,7 +43,7 @@ class Digest:
         self._hash.update(b"\n")
 
     def hex(self) -> str:
-        """The digest so far."""
+        """Return the digest so far."""
         return self._hash.hexdigest()
 
 
@@ -56,7 +56,7 @@ def first_difference(one: Sequence[str], other: Sequence[str]) -> str:
 
 
 def tell_input(item: Input) -> str:
-    """One input in a few words."""
+    """Describe one input in a few words."""
     match item:
         case Call():
             request = item.request
@@ -77,7 +77,7 @@ def tell_input(item: Input) -> str:
 
 
 def tell_effect(effect: Effect) -> str:
-    """One effect in a few words."""
+    """Describe one effect in a few words."""
     match effect:
         case Job():
             return f"job {effect.id} {effect.lane.name} [{', '.join(tell_op(op) for op in effect.ops)}]"
@@ -96,7 +96,7 @@ def tell_effect(effect: Effect) -> str:
 
 
 def tell_op(op: DiskOp) -> str:
-    """One disk operation in a few words."""
+    """Describe one disk operation in a few words."""
     if isinstance(op, Write):
         data = b"".join(op.parts)
         return f"Write {op.path} {op.offset} {len(data)} {crc32(data):08x}"

@@ -27,13 +27,13 @@ class Events:
         self._order = 0
 
     def after(self, delay_ns: int, action: Action) -> None:
-        """Run `action` so much later; a delay of 0 means after everything already due now."""
+        """Run `action` after a delay; a delay of 0 means after everything already due now."""
         assert delay_ns >= 0
         self._order += 1
         heappush(self._heap, (self.now_ns + delay_ns, self._order, action))
 
     def at(self, time_ns: int, action: Action) -> None:
-        """Run `action` at a time, which may not lie in the past."""
+        """Run `action` at a time, which may not be in the past."""
         self.after(time_ns - self.now_ns, action)
 
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:

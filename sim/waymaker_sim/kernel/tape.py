@@ -24,13 +24,13 @@ SavedSpan = dict[str, list[int]]
 """The draws of one span by label; missing ones at the end are 0."""
 SavedTrack = dict[int, SavedSpan]
 Saved = dict[str, SavedTrack]
-"""A tape: by track, by span. Nothing in it is empty, and no list ends in 0, so that equal runs have equal tapes."""
+"""A tape: by track, by span. No part of it is empty, and no list ends in 0, so that equal runs have equal tapes."""
 
 _NOTHING: SavedSpan = {}
 
 
 class Track:
-    """One actor's draws. `spans` is what was drawn so far, `labels` under which names."""
+    """One actor's draws. `spans` are the draws so far, `labels` their names."""
 
     __slots__ = ("name", "spans", "labels", "_span", "_span_labels", "_random", "_saved", "_wanted", "_places")
 
@@ -43,7 +43,7 @@ class Track:
         self.begin()
 
     def begin(self) -> None:
-        """The next span: draws from here on belong to another operation."""
+        """Begin the next span: draws from here on belong to another operation."""
         self._span: list[int] = []
         self._span_labels: list[str] = []
         self.spans.append(self._span)
@@ -53,7 +53,7 @@ class Track:
             self._places: dict[str, int] = {}
 
     def draw(self, label: str, bound: int) -> int:
-        """An integer in [0, bound)."""
+        """Draw an integer in [0, bound)."""
         value = int(self._random() * bound) if self._saved is None else self._recall(label, bound)
         self._span.append(value)
         self._span_labels.append(label)
@@ -68,11 +68,11 @@ class Track:
         return min(values[place], bound - 1) if place < len(values) else 0
 
     def between(self, label: str, low: int, high: int) -> int:
-        """An integer in [low, high]; `low` is the benign one."""
+        """Draw an integer in [low, high]; `low` is the benign one."""
         return low + self.draw(label, high - low + 1)
 
     def chance(self, label: str, per_million: int) -> bool:
-        """True with this probability; draws nothing where it cannot be. On the tape it is 0 or 1, whatever the odds."""
+        """Return True with this probability; draws nothing if it is 0. On the tape it is 0 or 1, whatever the odds."""
         if per_million <= 0:
             return False
         if self._saved is None:
@@ -84,11 +84,11 @@ class Track:
         return happens
 
     def pick(self, label: str, options: Sequence[T]) -> T:
-        """One of the options, the first being the benign one."""
+        """Draw one of the options, the first being the benign one."""
         return options[self.draw(label, len(options))]
 
     def weighted(self, label: str, options: Sequence[tuple[int, T]]) -> T:
-        """One of (weight, option) pairs; weights are small integers and the first option is the benign one."""
+        """Draw one of (weight, option) pairs; weights are small integers and the first option is the benign one."""
         left = self.draw(label, sum(weight for weight, _ in options))
         for weight, option in options:
             left -= weight
@@ -97,7 +97,7 @@ class Track:
         raise AssertionError("weights do not add up")
 
     def magnitude(self, label: str, high: int) -> int:
-        """An integer in [0, high] whose order of magnitude is drawn first, so that small ones are not rare."""
+        """Draw an integer in [0, high] whose order of magnitude is drawn first, so that small ones are not rare."""
         bits = self.draw(label, high.bit_length() + 1)
         return min(high, self.draw(label, 1 << bits)) if bits else 0
 
@@ -119,7 +119,7 @@ class Tape:
         self._tracks: dict[str, Track] = {}
 
     def track(self, name: str) -> Track:
-        """The track of this name, begun where it does not exist yet."""
+        """Return the track of this name; begins it if it does not exist yet."""
         track = self._tracks.get(name)
         if track is None:
             saved = None if self._saved is None else self._saved.get(name, {})
@@ -132,7 +132,7 @@ class Tape:
         return {name: spans for name, spans in tracks.items() if spans}
 
     def draw_count(self) -> int:
-        """Draws made so far, for reports."""
+        """Return the number of draws so far, for reports."""
         return sum(sum(map(len, track.spans)) for track in self._tracks.values())
 
 

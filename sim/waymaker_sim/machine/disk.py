@@ -58,7 +58,7 @@ class DiskFaults:
 
 
 class _File:
-    """A file without its name: what the page cache holds, what the platter holds, and the writes in between."""
+    """A file without its name: the content of the page cache, the content of the platter, and the writes in between."""
 
     __slots__ = ("content", "durable", "unsynced", "fresh", "ghost")
 
@@ -101,7 +101,7 @@ class _Pending:
 
 
 def folder_of(path: str) -> str:
-    """The folder of a path; "" is the root."""
+    """Return the folder of a path; "" is the root."""
     return path.rpartition("/")[0]
 
 
@@ -122,9 +122,9 @@ class SimDisk:
         self.rotten: list[tuple[_File, int]] = []
         """The places of flipped bits."""
         self.unsynced_journal: set[str] = set()
-        """Segments of the journal that were written to and not synced since."""
+        """Segments of the journal with unsynced writes."""
         self.on_journal_synced: Callable[[], None] = lambda: None
-        """Told when the last of them was."""
+        """Called when the last of them was synced."""
         self.losses = 0
         """Number of stops that may have lost something."""
         self._names: dict[str, _File] = {}
@@ -200,7 +200,7 @@ class SimDisk:
         if grows > 0 and self.faults.capacity != PLENTY:
             room = self.faults.capacity - self.used_bytes()
             if grows > room:
-                if file is not None and room > 0:  # what fits is written, as a real file system does
+                if file is not None and room > 0:  # the part that fits is written, as a real file system does
                     self._store(file, offset, data[: max(0, len(data) - (grows - room))])
                 raise DiskFailure(FailureKind.NO_SPACE, path, offset, f"{grows} bytes more do not fit")
         if file is None:
@@ -275,7 +275,7 @@ class SimDisk:
                 self.on_journal_synced()
 
     def _spoil(self, file: _File) -> None:
-        """After a failed sync the pages are still dirty, or all on the platter, or given up as if they were clean."""
+        """Spoil the pages after a failed sync: still dirty, all on the platter, or dropped as if they were clean."""
         what = self.track.draw("pages of a failed sync", 3)
         if what == 1:
             for offset, data in file.unsynced:
@@ -285,7 +285,7 @@ class SimDisk:
             file.ghost = what == 2
 
     def _sync_dir(self, folder: str) -> None:
-        """The folder and its parents, as the real executor does it."""
+        """Sync the folder and its parents, as the real executor does."""
         if (folder + "/").startswith(MEMORY):
             return
         self._fails("sync error", self.faults.sync_error, folder)
@@ -336,15 +336,15 @@ class SimDisk:
             self._pending.append(_Pending(_NameChange.UNLINK, path, file))
 
     def used_bytes(self) -> int:
-        """Bytes of all named files."""
+        """Return the bytes of all named files."""
         return sum(len(file.content) for file in self._names.values())
 
     def length(self, path: str) -> int:
-        """Bytes of one named file."""
+        """Return the bytes of one named file."""
         return len(self._names[path].content)
 
     def paths(self) -> list[str]:
-        """Every file there is, sorted."""
+        """Return the paths of all files, sorted."""
         return sorted(self._names)
 
     # ------------------------------------------------------------ crashes
@@ -447,7 +447,7 @@ class SimDisk:
         file.unsynced = []
 
     def copy(self, track: Track) -> SimDisk:
-        """A twin with the same files, for looking at a disk without touching it. Without faults of its own."""
+        """Return a copy with the same files and without faults, to examine a disk without touching it."""
         twin = SimDisk(DiskFaults(), track)
         twins: dict[int, _File] = {}
 

@@ -1,6 +1,6 @@
-"""A node on a disk without time: every job is done at once, one question at a time.
+"""A node on a disk without time: every job is done at once, one call at a time.
 
-For looking at what a disk holds without a world around it, and for comparing answers one by one with the naive broker.
+It examines a disk without a world around it, and compares answers one by one with the naive broker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open_at_once(config: NodeConfig, disk: SimDisk, now: Now) -> Node:
 
 
 def read_messages(disk: SimDisk, messages: Messages) -> list[ReceivedMessage]:
-    """The bodies of messages, chunk by chunk. Raises `DiskFailure`."""
+    """Return the bodies of messages, chunk by chunk. Raises `DiskFailure`."""
     got: list[ReceivedMessage] = []
     for run in messages.runs:
         data = disk.perform(ReadChunk(run.chunk))
@@ -66,7 +66,7 @@ class InstantNode(Asker):
         self._replies: dict[Token, tuple[Answer | Refusal, list[ReceivedMessage] | None]] = {}
         self._next_token = 1
         self._reached: dict[Token, int] = {}
-        """Messages that each subscription was given: all of them reach their program at once."""
+        """Messages sent to each subscription: all of them reach their program at once."""
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Make one call at one instant, until it is answered and the node has no more work."""
@@ -76,18 +76,18 @@ class InstantNode(Asker):
         return self._replies.pop(token)
 
     def begin(self, request: Request) -> Token:
-        """Ask without waiting for an answer: for subscriptions."""
+        """Call without waiting for an answer: for subscriptions."""
         token = Token(self._next_token)
         self._next_token += 1
         self.settle([Call(token, ANYONE, request)])
         return token
 
     def credit(self, token: Token, messages: int, byte_count: int) -> None:
-        """Room for a subscription."""
+        """Grant a subscription's credit."""
         self.settle([Credit(token, messages, byte_count)])
 
     def cancel(self, token: Token) -> None:
-        """Hang up."""
+        """Cancel a subscription."""
         self.settle([Cancel(token)])
 
     def drain(self) -> None:
@@ -95,11 +95,11 @@ class InstantNode(Asker):
         self.settle([Drain()])
 
     def tick(self) -> None:
-        """Whatever is due now."""
+        """Run what is due now."""
         self.settle([])
 
     def settle(self, inputs: list[Input]) -> None:
-        """Step until no job is under way and nothing is due."""
+        """Step until no job is in flight and nothing is due."""
         for _ in range(ROUNDS_MAX):
             inputs = self._perform(self.node.step(self.now, inputs))
             if self.halted is not None:

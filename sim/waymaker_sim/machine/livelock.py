@@ -22,7 +22,7 @@ OWN_STEPS_MAX: Final = 4_000
 STEPS_OF_A_CALL: Final = 2
 """Steps that each input from a client may cause, for its write and for its wait."""
 READS_OF_ONE_MAX: Final = 500
-"""So often in a virtual second one place may be read; the clients of a clean world read one about 40 times."""
+"""Reads of one place in a virtual second, at most; the clients of a clean world read one about 40 times."""
 
 _OWN = (JobDone, JobFailed, Unreadable)
 
@@ -50,7 +50,7 @@ class LivelockDetector:
                 )
 
     def stepped(self, at_ns: int, inputs: Sequence[Input]) -> None:
-        """One step with these inputs. Violation (`progress`) when there were too many that only the node had a reason for."""
+        """Note one step with these inputs. Violation (`progress`) if too many steps had no cause outside the node."""
         second = at_ns // SECOND
         if second != self._second:
             self._second, self._own, self._said, self._read = second, 0, 0, 0

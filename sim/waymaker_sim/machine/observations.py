@@ -1,4 +1,4 @@
-"""Observations: everything that a client can read of a node, and what two of them differ in."""
+"""Observations: everything that a client can read of a node, and the differences of two of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SeenStream:
 
 
 Seen = dict[str, SeenStream | str]
-"""By name; a text where the stream is quarantined."""
+"""Streams by name; a text where the stream is quarantined."""
 
 
 class Asker:

@@ -65,13 +65,13 @@ class Caller(Protocol):
     """A client that waits for a call. Exactly one of `replied`, `ended`, `lost` is its last notification."""
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """The answer; `got` is its messages where its value is messages."""
+        """Receive the answer; `got` is its messages if its value is messages."""
 
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
-        """Messages of a subscription."""
+        """Receive messages of a subscription."""
 
     def told(self, event: Event) -> None:
-        """An event of a watch."""
+        """Receive an event of a watch."""
 
     def ended(self, end: End) -> None:
         """Receive the end of a subscription or watch."""
@@ -96,7 +96,7 @@ class Observer(Protocol):
         """Note that a disk operation begins that takes time."""
 
     def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
-        """A disk operation of a job or of recovery is over."""
+        """Note that a disk operation of a job or of recovery ended."""
 
     def fault(self, kind: str, detail: str) -> None:
         """Note a fault from outside: a kill, a loss of power, a change of the clock."""
@@ -109,7 +109,7 @@ class State(Enum):
     BOOTING = "booting"
     UP = "up"
     REFUSED = "refused"
-    """It would not start on what the disk holds."""
+    """It did not start on this disk."""
 
 
 @dataclass(slots=True)
@@ -175,9 +175,9 @@ class Process:
         self._next_token = 1
         self._lanes: dict[Lane, deque[Job]] = {Lane.JOURNAL: deque(), Lane.BACKGROUND: deque()}
         self._being_read: dict[str, int] = {}
-        """Files that jobs read: renaming and deleting them waits."""
+        """Files that jobs read: renames and deletions of them wait."""
         self._running: dict[int, DiskOp] = {}
-        """The operation under way of every job that has one, by job id."""
+        """The operation in flight of every job that has one, by job id."""
         self._step_at = -1
         self.up_ns = 0
         """Time when the process last started to serve."""
@@ -200,7 +200,7 @@ class Process:
         self.disk.track.begin()
 
     def jump_wall(self, delta_ms: int) -> None:
-        """Somebody sets the clock."""
+        """Change the wall clock."""
         self.wall_base_ms += delta_ms
         self.fault("clock jump", f"the wall clock jumps by {delta_ms:+,} ms")
 
@@ -278,7 +278,7 @@ class Process:
         self.on_down()
 
     def lose_power(self) -> None:
-        """The machine stops: what was not synced is at the mercy of the tape."""
+        """Stop the machine: the tape decides what is left of unsynced data."""
         self.fault("power loss", "the machine loses power")
         self._die()
         for fate in self.disk.lose_power(self.track):
@@ -333,12 +333,12 @@ class Process:
             self._take(Credit(token, messages, byte_count))
 
     def report(self, token: Token, count: int, back: list[tuple[int, int]]) -> None:
-        """A subscriber has dealt with so many of the messages that it was sent."""
+        """Report how many of the messages that it was sent a subscriber is done with."""
         if token in self._callers:
             self._take(Report(token, count, back))
 
     def pause(self, for_ns: int) -> None:
-        """SIGSTOP and SIGCONT: nothing is stepped for a while; disk jobs that run go on."""
+        """Pause the process (SIGSTOP and SIGCONT): no step for a while; disk jobs in flight continue."""
         self.fault("pause", f"the process is stopped for {for_ns / MS:,.3f} ms")
         self._busy_until = max(self._busy_until, self.events.now_ns + for_ns)
         self.paused_until_ns = max(self.paused_until_ns, self._busy_until)
@@ -347,12 +347,12 @@ class Process:
             self._wake(0)
 
     def drain(self) -> None:
-        """SIGTERM."""
+        """Drain, as on SIGTERM."""
         self.fault("drain", "the process is asked to shut down")
         self._take(Drain())
 
     def waiting(self) -> int:
-        """Callers without their last word."""
+        """Return the number of callers without their last notification."""
         return len(self._callers)
 
     def is_waiting(self, token: Token) -> bool:
@@ -458,7 +458,7 @@ class Process:
             self._callers[effect.token].delivered(found, step_id)
 
     def read(self, messages: Messages) -> list[ReceivedMessage] | DiskFailure:
-        """The bodies of messages, chunk by chunk, as the shell reads them."""
+        """Return the bodies of messages, chunk by chunk, as the shell reads them."""
         got: list[ReceivedMessage] = []
         try:
             for run in messages.runs:

@@ -76,7 +76,7 @@ ORDINARY = Limits(
 
 
 def tiny_limits(track: Track) -> Limits:
-    """Limits so small that blocks seal, segments turn and checkpoints run all the time."""
+    """Draw limits so small that blocks seal, segments turn and checkpoints run all the time."""
     segment_bytes = track.pick("segment", [64 * KIB, 32 * KIB, 16 * KIB, 8 * KIB])
     return replace(
         ORDINARY,
@@ -98,12 +98,12 @@ def tiny_limits(track: Track) -> Limits:
 
 
 def _odds(track: Track, label: str, high: int) -> int:
-    """A probability: none in half of the runs."""
+    """Draw a probability: none in half of the runs."""
     return track.magnitude(label, high) if track.draw(label + "?", 2) else 0
 
 
 def draw_plan(track: Track) -> Plan:
-    """The world of a run."""
+    """Draw the world of a run."""
     limits = tiny_limits(track) if track.draw("tiny", 3) else ORDINARY
     plan = Plan(
         limits=limits,
@@ -140,7 +140,7 @@ def draw_plan(track: Track) -> Plan:
     )
     plan.churn = _odds(track, "churn", 200_000)
     if not plan.disk.sync_error and not plan.power:
-        # Syncs may be late where no machine loses what was written: then all is promised that is promised otherwise.
+        # Syncs may come at intervals where no machine loses power: then every check holds as ever.
         plan.sync_interval_ms = track.pick("sync interval", [0, 0, 500, 20])
     # Fields that were added later are drawn last, and only where they apply, so that other worlds do not change.
     plan.selective = track.draw("selective", 3) == 2

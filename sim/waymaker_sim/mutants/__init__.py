@@ -27,7 +27,7 @@ assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 
 @contextmanager
 def planted(name: str) -> Iterator[None]:
-    """The core with one rule missing; with an empty name, as it is."""
+    """Remove one rule from the core meanwhile; with an empty name, none."""
     if not name:
         yield
         return

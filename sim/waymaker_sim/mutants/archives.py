@@ -17,7 +17,7 @@ def _archives(plan: Plan) -> bool:
 
 
 def _interrupting(plan: Plan) -> bool:
-    """Processes that go in the middle of imports."""
+    """Return True for worlds where processes crash in the middle of imports."""
     return plan.archives and plan.kill + plan.power + plan.kill_at_effect > 10_000
 
 

@@ -22,7 +22,7 @@ def _in_flight_twice(original: Any) -> Any:
 
 
 def _without(kind: type) -> Any:
-    """Replay passes over the records of one kind."""
+    """Make a replay that skips the records of one kind."""
 
     def make(original: Any) -> Any:
         def apply(self: Any, position: int, record: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rules of consumers: who is given what, how often and when, and what an answer to a delivery does."""
+"""Rules of consumers: which messages they get, how often and when, and the effect of an answer."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _at_once_at_any_rate(original: Any) -> Any:
 
 
 def _orderly(plan: Plan) -> bool:
-    """Processes stop in order, and nothing keeps them from saying so."""
+    """Return True for worlds where processes stop in order, and nothing keeps them from logging it."""
     return plan.drain > 0 and not plan.rot and not plan.full
 
 

@@ -1,4 +1,4 @@
-"""Rules of syncs at intervals: what is synced in time all the same, and what waits for it."""
+"""Rules of interval sync: records that are synced at once all the same, and those that wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
 def _losing(plan: Plan) -> bool:
-    """Machines that stop before what they confirmed is synced."""
+    """Return True for worlds with losses of power before a confirmed change is synced."""
     return plan.may_lose_unsynced() and plan.power > 8_000
 
 

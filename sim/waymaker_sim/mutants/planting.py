@@ -19,7 +19,7 @@ Needs = Callable[[Plan], bool]
 
 
 def anything(plan: Plan) -> bool:
-    """Every world will do."""
+    """Return True for every world."""
     return True
 
 
@@ -40,7 +40,7 @@ class Mutant:
 
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """The core without this rule."""
+        """Remove this rule from the core meanwhile."""
         original = vars(self.owner)[self.name]
         setattr(self.owner, self.name, self.make(original))
         try:
@@ -50,10 +50,10 @@ class Mutant:
 
 
 def giving(value: Any) -> Make:
-    """A function that does nothing and returns this."""
+    """Make a function that does nothing and returns this."""
     return lambda _: lambda *arguments, **keywords: value
 
 
 def nothing(_: Any) -> Any:
-    """A function that does nothing."""
+    """Make a function that does nothing."""
     return lambda *arguments, **keywords: None

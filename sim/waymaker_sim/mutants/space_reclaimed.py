@@ -15,7 +15,7 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
 def _knowing_only_its_own(original: Any) -> Any:
-    """Tail files count from the first that this process made."""
+    """Count shared block files only from the first that this process made."""
 
     def note(self: SharedBlockFiles, replica: Any) -> None:
         if self._bytes:

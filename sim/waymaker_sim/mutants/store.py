@@ -25,12 +25,12 @@ from waymaker_sim.mutants.planting import Mutant, giving
 
 
 def _torn(plan: Plan) -> bool:
-    """Batches of many records, torn by a loss of power."""
+    """Return True for worlds with batches of many records, torn by a loss of power."""
     return plan.power > 15_000 and plan.disk.tear and plan.pace.sync_ns >= 3 * MS and plan.publishers >= 2
 
 
 def _rotten(plan: Plan) -> bool:
-    """Bits rot between one start and the next."""
+    """Return True for worlds where bits rot between one start and the next."""
     return plan.rot > 4_000 and plan.kill + plan.power > 10_000
 
 
@@ -50,7 +50,7 @@ def _failing_checkpoints(plan: Plan) -> bool:
 
 
 def _little_index_memory(plan: Plan) -> bool:
-    """Many blocks, and indexes that push out one another."""
+    """Return True for worlds with many blocks, and indexes that evict each other."""
     return plan.limits.index_cache_bytes <= 16 * KIB and plan.limits.block_size_default <= 2
 
 

@@ -23,7 +23,7 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
 def _restarted_in_blocks(plan: Plan) -> bool:
-    """Restarts from checkpoints, in the middle of blocks."""
+    """Return True for worlds with restarts from checkpoints, in the middle of blocks."""
     limits = plan.limits
     return limits.block_size_default >= 7 and plan.kill + plan.power > 5_000 and limits.segment_bytes <= 16 * KIB
 
@@ -105,7 +105,7 @@ def _reserving_ahead(original: Any) -> Any:
 
 
 def _restarted(plan: Plan) -> bool:
-    """Crashes of a machine that awaits every sync."""
+    """Return True for worlds with crashes of a machine that awaits every sync."""
     return not plan.sync_interval_ms and plan.kill + plan.power > 5_000
 
 
@@ -126,7 +126,7 @@ def _wherever_it_lay(original: Any) -> Any:
 
 
 def _moved_under_searches(plan: Plan) -> bool:
-    """Reads so slow that checkpoints write blocks anew meanwhile."""
+    """Return True for worlds with reads so slow that checkpoints write blocks anew meanwhile."""
     limits = plan.limits
     return plan.pace.read_ns >= 50 * MS and limits.index_cache_bytes <= 16 * KIB and limits.segment_bytes <= 16 * KIB
 

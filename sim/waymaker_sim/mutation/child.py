@@ -98,7 +98,7 @@ def _limit(cpu_seconds: float) -> Iterator[None]:
 
 
 def _simulate(order: Order, reached: set[int], tell: Tell) -> bool:
-    """Live through the seeds. False where one was noticed, and the rest need not be seen."""
+    """Run the seeds. Returns False if one noticed, and the rest need not run."""
     for seed, cpu_seconds in order["seeds"]:
         reached.clear()
         begun = time.process_time()
@@ -119,7 +119,7 @@ def _simulate(order: Order, reached: set[int], tell: Tell) -> bool:
 
 
 def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
-    """One run: the check, the detail and the digest. What the simulator itself stumbles over counts as noticed."""
+    """Run one seed: the check, the detail and the digest. An error in the simulator itself counts as noticed."""
     try:
         with _limit(cpu_seconds):
             from waymaker_sim.kernel.digest import Digest
@@ -152,18 +152,18 @@ class _Plugin:
         self._begun = time.process_time()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """A phase of it is over."""
+        """Note that a phase of a test is over."""
         if report.failed and not self._failed:
             lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")]
             self._failed = " ".join((lines[0] if lines else report.when).split())[:300]
 
     def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
-        """It is over."""
+        """Note that a test is over."""
         cpu = round(time.process_time() - self._begun, 3)
         self._tell({"test": nodeid, "detail": self._failed, "cpu": cpu, "reached": sorted(self._reached)})
 
     def pytest_collectreport(self, report: Any) -> None:
-        """A file was read, or could not be."""
+        """Note a file that was read, or could not be."""
         if report.failed:
             self._tell({"test": report.nodeid, "detail": "cannot be collected", "cpu": 0, "reached": []})
 

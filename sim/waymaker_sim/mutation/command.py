@@ -1,4 +1,4 @@
-"""`waymaker sim mutate`: draw random mutants of the core and list those that nothing notices."""
+"""`waymaker sim mutate`: draw random mutants of the core and list those that no check and no test notices."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Drawn:
     after: str
 
     def key(self) -> str:
-        """Return what names this mutant in a report."""
+        """Return the key of this mutant in a report."""
         return f"{self.module}#{self.number}"
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ def modules() -> dict[str, Path]:
 
 
 def code_digest(*more: Path) -> str:
-    """Return the digest of the core, the simulator and other folders: what a report rests on."""
+    """Return the digest of the core, the simulator and other folders, which a report depends on."""
     found = blake2b(digest_size=8)
     for root in (core_folder(), Path(__file__).parents[1], *more):
         for path in sorted(root.rglob("*.py")):

@@ -12,7 +12,7 @@ from waymaker_sim.mutation.drawing import Drawn
 
 
 class Equivalent(NamedTuple):
-    """One mutant and why nothing can notice it."""
+    """One mutant and the reason why nothing can notice it."""
 
     module: str
     function: str

@@ -36,9 +36,9 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 }
 CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 TEXT_ONLY = frozenset({"__repr__", "__str__"})
-"""Functions whose result is for people."""
+"""Functions whose result is text for people."""
 MAKING = "__init__"
-"""Attributes that are never set raise at once: nothing is learned from leaving those assignments out."""
+"""Attributes that are never set raise at once, so leaving those assignments out shows nothing."""
 NOT_MUTATED = (ast.Assert, ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Lambda, ast.ClassDef, ast.pattern)
 """Nodes that no expression is mutated in. A `raise` can still be dropped as a whole."""
 LOOPS = (ast.For, ast.While)
@@ -80,7 +80,7 @@ class Mutation:
         return old
 
     def place(self) -> tuple[int, str, int]:
-        """Return what the mutations of one place have in common."""
+        """Return the key that the mutations of one place have in common."""
         return id(self.parent), self.field, self.item
 
 
@@ -146,7 +146,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _in_scope(scope: ast.AST, prefix: str) -> Iterator[Mutation]:
-    """Mutations of the functions that a module or a class defines."""
+    """Yield the mutations of the functions that a module or a class defines."""
     for node in ast.iter_child_nodes(scope):
         if isinstance(node, ast.ClassDef):
             yield from _in_scope(node, f"{prefix}{node.name}.")
@@ -300,7 +300,7 @@ class _Holder(ast.AST):
 
 
 def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    """The blocks inside a compound statement."""
+    """Yield the blocks inside a compound statement."""
     match statement:
         case ast.Match():
             for case in statement.cases:

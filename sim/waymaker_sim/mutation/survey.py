@@ -54,7 +54,7 @@ class Survey:
         return Survey([Seen(**each) for each in value["seeds"]], [Seen(**each) for each in value["tests"]])
 
     def seeds_for(self, index: int, most: int) -> list[Seen]:
-        """Return so many of the seeds that reach a mutant, cheap ones and dear ones, the cheapest first."""
+        """Return so many of the seeds that reach a mutant, cheap and expensive ones, the cheapest first."""
         reaching = sorted((each for each in self.seeds if index in each.reached), key=lambda each: each.cpu)
         return [reaching[at * len(reaching) // most] for at in range(most)] if len(reaching) > most else reaching
 
@@ -82,7 +82,7 @@ def small_seeds(seeds: Iterable[int], most: int) -> list[int]:
 
 
 def survey(drawn: Sequence[Drawn], seeds: Sequence[int], tests: Path | None) -> Survey:
-    """Live through seeds and run the tests, with markers at the drawn mutants. Raises RuntimeError where a child fails."""
+    """Run seeds and tests, with markers at the drawn mutants. Raises RuntimeError if a child fails."""
     order = Order(
         marked=[(one.module, one.number) for one in drawn],
         planted=[],

@@ -35,7 +35,7 @@ class Verdict:
     drawn: Drawn
     fate: Fate
     by: str = ""
-    """The seed or the test that noticed, and what it saw; for an equivalent one the reason."""
+    """The seed or the test that noticed, with its detail; for an equivalent one the reason."""
     runs: int = 0
     differed: int = 0
     """Runs with other steps than on the core as it is, in which no check failed."""
@@ -70,7 +70,7 @@ class Bounds:
 
 
 def judge(index: int, drawn: Drawn, survey: Survey, bounds: Bounds, tests: Path | None) -> Verdict:
-    """Plant one mutant in a child and see whether something notices."""
+    """Plant one mutant in a child and find out if a run or a test notices."""
     reason = reason_for(drawn)
     if reason:
         return Verdict(drawn, Fate.EQUIVALENT, reason)

@@ -50,7 +50,7 @@ RESERVED = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
 
 
 class NaiveBroker:
-    """All streams; `call` answers a request at once, `sweep` does what time does."""
+    """All streams; `call` answers a request at once, `sweep` applies the effects of time."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -75,7 +75,7 @@ class NaiveBroker:
         }
 
     def call(self, request: Request, now: Now) -> Answer | Refusal:
-        """The answer to a request; deliveries and reads have lists of `Taken` as their value."""
+        """Answer a request; deliveries and reads have lists of `Taken` as their value."""
         return self._calls[type(request)](request, now)
 
     def sweep(self, now: Now) -> None:
@@ -300,7 +300,7 @@ class NaiveBroker:
 
     @staticmethod
     def figures(stream: NaiveStream, consumer: NaiveConsumer) -> tuple[ConsumerConfig, int, int, int, int]:
-        """Configuration, floor, pending, dropped and creation time of a consumer."""
+        """Return configuration, floor, pending, dropped and creation time of a consumer."""
         floor = naive_delivery.floor_of(stream, consumer)
         group = consumer.group
         return consumer.config, floor, len(group.pending), group.dropped, consumer.created_ms
@@ -375,7 +375,7 @@ class NaiveBroker:
         return Answer(outcomes.OK, "", [Taken(m.seq, m.time_ms, 0, m.body) for m in messages])
 
     def _page_of(self, messages: list[NaiveMessage], limit: int) -> Answer:
-        """Return the first messages that fit into a page, one at least, and where to go on if there are more."""
+        """Return the first messages that fit into a page, one at least, and the next sequence if there are more."""
         count = byte_count = 0
         for message in messages[:limit]:
             byte_count += len(message.body) + MESSAGE_OVERHEAD_BYTES

@@ -1,4 +1,4 @@
-"""Consumers of the naive broker: what they are, and what they have out."""
+"""Consumers of the naive broker, with their pending deliveries."""
 
 from __future__ import annotations
 

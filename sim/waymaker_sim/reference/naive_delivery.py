@@ -1,7 +1,7 @@
 """Deliveries of the naive broker: the rules, written down with sets and loops.
 
-Obviously right before anything else: no cursor, no index, no heap. What a group may be given is computed anew from all messages
-each time. Nothing here is shared with the core but the vocabulary classes.
+Obviously right before anything else: no cursor, no index, no heap. The messages that a group may get are computed anew from
+all messages each time. It shares only the value classes with the core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def withheld(stream: NaiveStream, group: NaiveGroup, seq: int, now_ns: int) -> b
 
 
 def due_again(stream: NaiveStream, group: NaiveGroup, now_ns: int) -> list[int]:
-    """Deliveries to be repeated now, by sequence."""
+    """Return the deliveries to repeat now, by sequence."""
     return [
         seq
         for seq in sorted(group.pending)
@@ -57,7 +57,7 @@ def eligible(stream: NaiveStream, consumer: NaiveConsumer, now_ns: int, pending_
 
 
 def deliver(stream: NaiveStream, consumer: NaiveConsumer, seq: int, now_ns: int) -> Taken:
-    """Hand one message to a consumer."""
+    """Deliver one message to a consumer."""
     group = consumer.group
     before = group.pending.get(seq)
     count = before.count + 1 if before else 1
@@ -88,14 +88,14 @@ def take(
 
 
 def unfinished(stream: NaiveStream, consumer: NaiveConsumer) -> list[int]:
-    """Matching messages that hold the floor back: pending, or passed over because another group had them."""
+    """Return matching messages that hold the floor back: pending, or skipped because another group had the claim."""
     group = consumer.group
     passed = [m.seq for m in unseen(stream, group, consumer.config.filter_subject) if m.seq <= group.considered]
     return sorted([*group.pending, *passed])
 
 
 def floor_of(stream: NaiveStream, consumer: NaiveConsumer) -> int:
-    """The sequence up to which every matching message is done with."""
+    """Return the sequence up to which every matching message is acked, termed or dropped."""
     group = consumer.group
     waiting = unfinished(stream, consumer)
     group.floor = max(group.floor, waiting[0] - 1 if waiting else group.considered)

@@ -55,14 +55,14 @@ class NaiveStream:
     # ------------------------------------------------------------ looking
 
     def live(self) -> Iterator[NaiveMessage]:
-        """Messages by sequence (they are inserted in that order and never again)."""
+        """Yield messages by sequence (they are inserted in that order and never again)."""
         return iter(self.messages.values())
 
     def is_work_queue(self) -> bool:
         return self.config.retention is Retention.WORK_QUEUE
 
     def groups(self) -> list[NaiveGroup]:
-        """Each queue group once."""
+        """Return each queue group once."""
         found: list[NaiveGroup] = []
         for name in sorted(self.consumers):
             group = self.consumers[name].group
@@ -88,7 +88,7 @@ class NaiveStream:
     # ------------------------------------------------------------ appending and dropping
 
     def append(self, subject: str, body: bytes, size: int, time_ms: int) -> int:
-        """Store a message and drop what it pushes out."""
+        """Store a message and drop those that it pushes out."""
         self.last_seq += 1
         self.messages[self.last_seq] = NaiveMessage(self.last_seq, subject, body, size, time_ms)
         keep = self.config.max_msgs_per_subject
@@ -102,13 +102,13 @@ class NaiveStream:
         return self.last_seq
 
     def step_id(self, wall_ms: int) -> int:
-        """The server's time for the next message: never less than before, unless that was too far ahead."""
+        """Return the server's time for the next message: never less than before, unless that was too far ahead."""
         self.look_at_clock(wall_ms)
         self.server_ms = max(self.server_ms, wall_ms)
         return self.server_ms
 
     def look_at_clock(self, wall_ms: int) -> None:
-        """Take server time back if it is too far ahead."""
+        """Correct server time if it is too far ahead."""
         if self.server_ms > wall_ms + self.ahead_max_ms:
             self.taken_back.append((self.last_seq, wall_ms, self.server_ms))
             self.server_ms = wall_ms
@@ -128,7 +128,7 @@ class NaiveStream:
             group.pending.pop(seq, None)
 
     def prune(self) -> None:
-        """Count and byte limits, exactly: the oldest go."""
+        """Apply count and byte limits exactly: remove the oldest."""
         for seq in self.over_limits():
             self.drop(seq)
 
@@ -144,13 +144,13 @@ class NaiveStream:
         return going
 
     def expire(self, wall_ms: int) -> None:
-        """Age, exactly: expired messages go, but never a newer one at a subject while an older one stays."""
+        """Apply age exactly: remove expired messages, but never a newer one at a subject while an older one stays."""
         if not self.config.max_age_ms:
             return
         if self.messages:
             self.look_at_clock(wall_ms)
         if self.taken_back and 0 <= wall_ms - self.taken_back[-1][2] < self.config.max_age_ms:
-            return  # what was stored since may only seem old
+            return  # messages stored since may only seem old
         staying: set[str] = set()
         for message in list(self.live()):
             if self.is_old(message, wall_ms) and message.subject not in staying:
@@ -178,14 +178,14 @@ class NaiveStream:
                 self.drop(seq)
 
     def _whole_blocks(self, going: list[int]) -> list[int]:
-        """Those of the given sequences that lie before the first block with something to keep."""
+        """Return those of the given sequences that are in blocks before the first one with something to keep."""
         leaving = set(going)
         kept = [self.block_of(seq) for seq in self.messages if seq not in leaving]
         first_kept = min(kept, default=self.block_of(self.last_seq) + 1 if self.last_seq else 0)
         return [seq for seq in going if self.block_of(seq) < first_kept]
 
     def without_interest(self) -> set[int]:
-        """Interest: blocks that every consumer is done with, from the front."""
+        """Return the sequences in the front blocks that every consumer is done with (interest retention)."""
         if self.config.retention is not Retention.INTEREST:
             return set()
         done = [m.seq for m in self.live() if not any(holds(c, m.seq, m.subject) for c in self.consumers.values())]
@@ -194,7 +194,7 @@ class NaiveStream:
     # ------------------------------------------------------------ giving up
 
     def give_up(self, consumer: NaiveConsumer, seq: int) -> None:
-        """The last delivery failed: the consumer is done with the message, and owes a dead letter if it has where to."""
+        """Drop a message after its last attempt, and owe a dead letter if there is a subject for it."""
         group = consumer.group
         subject = consumer.config.dead_letter_subject
         message = self.messages[seq]

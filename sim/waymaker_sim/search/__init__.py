@@ -1,1 +1,1 @@
-"""Search for runs that fail, and for smaller ones that fail alike."""
+"""Search for runs that fail, and for smaller ones that fail in the same way."""

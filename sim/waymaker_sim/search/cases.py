@@ -35,7 +35,7 @@ class CaseRefused(Exception):
 
 @dataclass(slots=True)
 class Case:
-    """A saved run and what became of it when it was saved."""
+    """A saved run and its result when it was saved."""
 
     tracks: Saved
     seed: int = 0
@@ -50,7 +50,7 @@ class Case:
     """For people: the reason why the case is kept."""
 
     def run(self, *, mutant: str | None = None, digest: Digest | None = None) -> Report:
-        """Live through it, with the rule missing that was missing when it was saved, or with another one."""
+        """Run it, without the rule that was missing when it was saved, or without another one."""
         wanted = self.mutant if mutant is None else mutant
         return run_tape(Tape(self.seed, self.tracks), digest or Digest(), wanted)
 
@@ -65,7 +65,7 @@ def made(seed: int, tracks: Saved, mutant: str = "", about: str = "") -> Case:
 
 @cache
 def code_digest() -> str:
-    """The digest of all sources that a run depends on."""
+    """Return the digest of all sources that a run depends on."""
     found = blake2b(digest_size=8)
     for package in (waymaker_core, waymaker_sim):
         assert package.__file__ is not None
@@ -80,7 +80,7 @@ def code_digest() -> str:
 
 
 def to_text(case: Case) -> str:
-    """The file's content."""
+    """Return the file's content."""
     head = {"format": FORMAT, "version": VERSION, **_head(case)}
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
     tracks = ",\n".join(_track_lines(case.tracks))
@@ -116,7 +116,7 @@ def _packed(values: list[int]) -> Iterator[int]:
 
 
 def from_text(text: str) -> Case:
-    """The case in a file. Raises `CaseRefused`."""
+    """Read the case in a file. Raises `CaseRefused`."""
     try:
         content = json.loads(text)
     except ValueError as error:

@@ -26,7 +26,7 @@ RUNS_MAX = 200
 TURNS_MAX = 8_000
 """Turns of a world, at most."""
 OUTSIDE_RUNS = 20
-"""After a crash was seen: how many more seeds are tried for a check of the outside."""
+"""After a crash of the node: number of further seeds that are tried for a check that a client can notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
 
 
 def summary(falls: list[Fall]) -> str:
-    """One line about all of them."""
+    """Return one line about all of them."""
     fell = [fall for fall in falls if not fall.escaped()]
     inside = [fall.mutant for fall in fell if not fall.outside]
     escaped = [fall.mutant for fall in falls if fall.escaped()]

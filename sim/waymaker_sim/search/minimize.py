@@ -53,7 +53,7 @@ def _fault(place: Place) -> tuple[str, int] | None:
 
 
 def _who(track: str) -> str:
-    """The actor of a track; a machine and its disk keep step with the nemesis."""
+    """Return the actor of a track; a machine and its disk are shifted with the nemesis."""
     who = track.removeprefix("moments of ")
     return "nemesis" if numbered(who)[0] in FAULT_TRACKS else who
 
@@ -126,7 +126,7 @@ class Minimized:
     """True if no smaller tape is in reach; False if the budget ended the search."""
 
     def figures(self) -> str:
-        """For people."""
+        """Return the figures for people."""
         draws = flat(self.tracks)
         faults = sum(1 for place in draws if is_fault(place))
         return (
@@ -136,7 +136,7 @@ class Minimized:
 
 
 def operations(draws: Draws) -> set[tuple[str, int]]:
-    """The operations of clients in a tape, by track and span."""
+    """Return the operations of clients in a tape, by track and span."""
     return {(_who(place[0]), place[1]) for place in draws if is_operation(place)}
 
 
@@ -147,7 +147,7 @@ def minimize(
     may_go_on: Callable[[int], bool] = lambda runs: runs < RUNS_MAX,
     told: Callable[[Progress], None] = lambda progress: None,
 ) -> Minimized:
-    """Shrink a tape that fails, with `mutant` where a rule has to be missing for it."""
+    """Shrink a tape that fails, with `mutant` if it needs a missing rule."""
     first = Tape(0, start)
     wanted = run_tape(first, mutant=mutant)
     if wanted.clean():

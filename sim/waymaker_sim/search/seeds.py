@@ -15,7 +15,7 @@ from waymaker_sim.search import gate
 
 
 def load_seeds(path: Path) -> dict[str, int]:
-    """Read a file of known seeds, by mutant. A missing file knows none; ValueError: it is no such file."""
+    """Read a file of known seeds, by mutant. A missing file has none; ValueError if it is no such file."""
     if not path.exists():
         return {}
     known = json.loads(path.read_text())
@@ -25,7 +25,7 @@ def load_seeds(path: Path) -> dict[str, int]:
 
 
 def save_seeds(path: Path, falls: Iterable[gate.Fall], names: Iterable[str]) -> None:
-    """Write the seeds at which mutants fell; those of other mutants stay, and names without a mutant are removed."""
+    """Write the seeds that noticed mutants; those of other mutants stay, and names without a mutant are removed."""
     known = load_seeds(path) | {fall.mutant: fall.seed for fall in falls if not fall.escaped()}
     kept = {name: known[name] for name in sorted(names) if name in known}
     path.write_text(json.dumps(kept, indent=2) + "\n")

@@ -21,7 +21,7 @@ from typing import TypeVar
 from waymaker_sim.kernel.tape import Saved
 
 Place = tuple[str, int, str, int]
-"""Of a draw: track, span, label, and the how manieth of that label in that span."""
+"""The place of a draw: track, span, label, and its number under that label in that span."""
 Draws = dict[Place, int]
 """The draws of a tape that are not 0."""
 Grouping = Callable[[Place], Hashable | None]
@@ -33,7 +33,7 @@ LINEAR_MAX = 8
 
 
 def flat(saved: Saved) -> Draws:
-    """A tape as a set of draws."""
+    """Return a tape as a set of draws."""
     return {
         (track, span, label, place): value
         for track, spans in saved.items()
@@ -45,7 +45,7 @@ def flat(saved: Saved) -> Draws:
 
 
 def nested(draws: Draws) -> Saved:
-    """A set of draws as a tape."""
+    """Return a set of draws as a tape."""
     saved: Saved = {}
     for (track, span, label, place), value in sorted(draws.items()):
         values = saved.setdefault(track, {}).setdefault(span, {}).setdefault(label, [])
@@ -67,7 +67,7 @@ def size(draws: Draws) -> tuple[int, int, int, int, int]:
 
 
 def numbered(track: str) -> tuple[str, int]:
-    """An actor's role and number; 0 where it has none."""
+    """Return an actor's role and number; 0 where it has none."""
     role, _, number = track.rpartition(" ")
     return (role, int(number)) if number.isdecimal() else (track, 0)
 
@@ -100,7 +100,7 @@ class Progress:
 
 
 class OutOfBudget(Exception):
-    """Nothing more may be tried."""
+    """An error: the budget is spent."""
 
 
 class Shrinker:
@@ -127,7 +127,7 @@ class Shrinker:
         self._tried: set[int] = set()
 
     def shrink(self) -> Saved:
-        """Simplify until nothing gets simpler, or nothing more may be tried. The result has failed, or is the start."""
+        """Simplify until nothing gets smaller, or the budget is spent. The result has failed, or is the start."""
         try:
             while self._round():
                 pass
@@ -180,7 +180,7 @@ class Shrinker:
     # ------------------------------------------------------------ leaving out
 
     def _leave_out(self, groups: Grouping) -> None:
-        """All groups at once, then halves, quarters and so on down to each alone, the last ones first."""
+        """Leave out all groups at once, then halves, quarters and so on down to each alone, the last ones first."""
         parts = _in_order(groups(place) for place in sorted(self.draws))
         chunk = len(parts)
         while chunk:
@@ -204,7 +204,7 @@ class Shrinker:
     # ------------------------------------------------------------ numbers
 
     def _lower_alike(self) -> None:
-        """Draws of one label and value, all together: they may have to agree, as names do."""
+        """Lower draws of one label and value together: they may have to agree, as names do."""
         alike: dict[tuple[str, int], list[Place]] = {}
         for place in sorted(self.draws):
             alike.setdefault((place[2], self.draws[place]), []).append(place)
@@ -213,7 +213,7 @@ class Shrinker:
                 self._lower(places)
 
     def _lower(self, places: list[Place]) -> None:
-        """These draws, which have one value, to the lowest that does."""
+        """Lower these draws, which have one value, to the lowest that still fails."""
         value = self._value(places)
         if value is not None and value > LINEAR_MAX:
             self._halve(places, value)
@@ -244,7 +244,7 @@ class Shrinker:
     # ------------------------------------------------------------ gaps
 
     def _close_gaps(self) -> None:
-        """Operations of an actor follow each other at once, as far as that will do."""
+        """Move the operations of an actor next to each other, as far as the run still fails."""
         for actor in _in_order(self._actor(track) for track, _, _, _ in sorted(self.draws)):
             previous = 0
             for span in sorted({span for track, span, _, _ in self.draws if self._actor(track) == actor and span}):
@@ -254,7 +254,7 @@ class Shrinker:
                 previous = here
 
     def _close(self, actor: str, span: int, gap: int) -> int | None:
-        """Take as much as possible of the gap before this span away. Where the span is then; None: it was cut off."""
+        """Remove as much as possible of the gap before this span. Returns its new place; None: it was cut off."""
         by = gap
         while by > 0:
             if self._try(self._shifted(actor, span, by)):
@@ -267,14 +267,14 @@ class Shrinker:
         return span
 
     def _shifted(self, actor: str, start: int, by: int) -> Draws:
-        """An actor's draws from a span on, so many spans earlier."""
+        """Return an actor's draws with those from a span on so many spans earlier."""
         return {
             (track, span - by if span >= start and self._actor(track) == actor else span, label, place): value
             for (track, span, label, place), value in self.draws.items()
         }
 
     def _move_up(self) -> None:
-        """Draws to earlier places among those of their label."""
+        """Move draws to earlier places among those of their label."""
         for place in sorted(self.draws):
             by = place[3]
             while by > 0 and place in self.draws:

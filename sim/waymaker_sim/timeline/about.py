@@ -47,7 +47,7 @@ class About:
 
 
 def find_subjects(detail: str, view: ClientView) -> About:
-    """The subjects that a violation's text names."""
+    """Find the subjects that a violation's text names."""
     about = _find(detail, view)
     incarnation = view.streams[about.stream].incarnation if about.stream else None
     known = incarnation.at if incarnation is not None else {}
@@ -71,7 +71,7 @@ def _find(detail: str, view: ClientView) -> About:
 
 
 def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
-    """The consumers that are named, and with each all members of its group."""
+    """Find the consumers that are named, and with each all members of its group."""
     named = {name for name in {*stream.consumers, *stream.gone} if re.search(rf"\b{re.escape(name)}\b", detail)}
     groups = [
         group for group in (stream.incarnation.groups if stream.incarnation else []) if group.config.name in named
@@ -83,7 +83,7 @@ def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
 
 
 def _sequences(detail: str, stream: StreamName) -> frozenset[int]:
-    """Numbers that are called sequences; without any, those that are sequences of the stream."""
+    """Find the numbers that are called sequences; without any, those that are sequences of the stream."""
     named = {int(number) for numbers in NAMED.findall(detail) for number in numbers if number}
     if named or stream.incarnation is None:
         return frozenset(named)

@@ -22,7 +22,7 @@ SERVER = ("node", "journal", "background", "reads", "disk")
 ROLES = (*CLIENTS, *SERVER)
 WORLD = "world"
 BAR_ROWS_MIN = 0.5
-"""The shortest bar of a disk job."""
+"""The length of the shortest bar of a disk job, in rows."""
 
 
 class Row(NamedTuple):
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def rows_of(told: Sequence[Moment]) -> list[Row]:
-    """The rows of these moments."""
+    """Return the rows of these moments."""
     rows: list[Row] = []
     before: Moment | None = None
     for moment in told:
@@ -76,7 +76,7 @@ def group_of(moment: Moment) -> str:
 
 
 class Scale:
-    """Virtual time as a place among the rows."""
+    """The scale of virtual time: the vertical places of moments."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._places = {row.moment.index: place + 0.5 for place, row in enumerate(rows) if row.moment is not None}
@@ -196,7 +196,7 @@ class Diagram:
             draw.mark(x, end, "diamond", "fault", place)
 
     def _parts(self, work: Work, begin: float, end: float) -> Iterator[tuple[Part, float, float]]:
-        """Every operation with its piece of the bar; in short bars each has its share of the time."""
+        """Yield every operation with its part of the bar; in short bars each has its share of the time."""
         whole_ns = max(1, work.ended_ns - work.begun_ns)
         stretched = end - begin > BAR_ROWS_MIN
         since = begin

@@ -1,7 +1,7 @@
 """Lines, bars and marks of a page's diagram, each placed by lane (across) and by row (down).
 
-Rows may be hidden and resized while the page is looked at, so every element carries its place in rows beside the pixels that
-follow from it: the middle of row 7 is 7.5. Nothing here knows what the rows mean.
+Readers of the page may hide and resize rows, so every element carries its place in rows beside its pixels: the middle of
+row 7 is 7.5. Nothing here knows what the rows mean.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Drawing:
         self.parts: list[str] = []
 
     def line(self, x1: float, from_row: float, x2: float, to_row: float, css: str, row: int = -1) -> None:
-        """A straight line."""
+        """Draw a straight line."""
         self.parts.append(
             f'<line class="{css}"{_place(from_row, to_row, row)} x1="{x1:g}" x2="{x2:g}" '
             f'y1="{from_row * ROW_PX:.1f}" y2="{to_row * ROW_PX:.1f}"/>'
         )
 
     def bar(self, x: float, width: float, from_row: float, to_row: float, css: str, row: int = -1) -> None:
-        """A vertical bar, centred on x."""
+        """Draw a vertical bar, centred on x."""
         height = max(1.0, (to_row - from_row) * ROW_PX)
         self.parts.append(
             f'<rect class="{css}"{_place(from_row, to_row, row)} x="{x - width / 2:g}" width="{width:g}" '
@@ -44,7 +44,7 @@ class Drawing:
         )
 
     def mark(self, x: float, at_row: float, shape: str, css: str, row: int = -1) -> None:
-        """A shape of its own size."""
+        """Draw a shape of its own size."""
         self.parts.append(
             f'<path class="{css}"{_place(at_row, at_row, row)} data-x="{x:g}" d="{SHAPES[shape]}" '
             f'transform="translate({x:g},{at_row * ROW_PX:.1f})"/>'

@@ -12,11 +12,11 @@ from waymaker_sim.timeline.record import Kind, Moment
 WIDTH, LEFT, RIGHT = 1200, 112, 1188
 BIN_PX = 4
 TICKS = 12
-"""At most so many labelled times."""
+"""Number of labelled times, at most."""
 
 
 def draw_overview(moments: Sequence[Moment], told: Sequence[Moment]) -> str:
-    """An SVG image."""
+    """Return an SVG image."""
     end_ns = max(moments[-1].at_ns, 1)
     nodes = sorted({moment.lane for moment in moments if moment.kind is Kind.START})
     height = 84 + 16 * len(nodes)

@@ -164,7 +164,7 @@ def _row_class(moment: Moment, timeline: Timeline) -> str:
 
 
 def _link(exchange: Exchange | None, numbers: dict[int, int]) -> str:
-    """The number of a call, by which its rows find each other."""
+    """Return the number of a call, which its rows have in common."""
     if exchange is None:
         return ""
     return f' data-x="{numbers.setdefault(id(exchange), len(numbers))}"'

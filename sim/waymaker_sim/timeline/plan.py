@@ -1,4 +1,4 @@
-"""The world of a run in plain words: who is in it, how small its limits are, and what may go wrong there."""
+"""The world of a run in plain words: its actors, its limits, and its faults."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FAULTS = {
 """Faults from outside, by the field of the plan with their rate."""
 ERRORS = {"read_error": "reads", "write_error": "writes", "sync_error": "syncs"}
 PER_SECOND = 10
-"""The nemesis acts so often in a virtual second."""
+"""Number of times in a virtual second that the nemesis acts."""
 
 
 def tell_plan(plan: Plan) -> str:
-    """One paragraph."""
+    """Describe the world in one paragraph."""
     return " ".join([_clients(plan), _limits(plan), _faults(plan), _disk(plan.disk), _pace(plan)])
 
 

@@ -82,7 +82,7 @@ class Work:
 
 @dataclass(slots=True, eq=False)
 class Moment:
-    """Something that happened on one lane."""
+    """One event on one lane."""
 
     index: int
     at_ns: int

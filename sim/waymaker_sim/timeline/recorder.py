@@ -52,7 +52,7 @@ def actor_of(caller: Caller) -> str:
 
 
 class Recorder:
-    """All moments of one world. Made after the world and before it runs."""
+    """All moments of one world. Make it after the world and before it runs."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -115,7 +115,7 @@ class Recorder:
 
 
 class MachineRecorder:
-    """One machine's process and disk, and the calls to it: an `Observer`, and behind every hook."""
+    """Records one machine's process and disk, and the calls to it: an `Observer`, and behind every hook."""
 
     def __init__(self, recorder: Recorder, process: Process) -> None:
         self.recorder = recorder
@@ -162,7 +162,7 @@ class MachineRecorder:
     # ------------------------------------------------------------ calls
 
     def called(self, token: Token, request: Request, caller: Caller) -> Caller:
-        """Listen in on a call."""
+        """Record a call and its notifications."""
         stream, consumer = target_of(request)
         lane, now_ns = actor_of(caller), self.recorder.world.events.now_ns
         exchange = Exchange(lane, self.node, request, now_ns, self.process.run, stream, consumer)
@@ -192,7 +192,7 @@ class MachineRecorder:
         self._hear(exchange, Kind.ANSWER, tell_answer(answer, got), seqs)
 
     def delivered(self, exchange: Exchange, got: list[ReceivedMessage]) -> None:
-        """A subscriber is sent messages."""
+        """Record messages that a subscriber is sent."""
         self._hear(exchange, Kind.DELIVERY, tell_messages(got), [message.seq for message in got])
 
     def told(self, exchange: Exchange, event: Event) -> None:
@@ -201,12 +201,12 @@ class MachineRecorder:
         self._hear(exchange, Kind.NOTICE, f"{event.kind.name.lower().replace('_', ' ')} {name}", ())
 
     def ended(self, token: Token, exchange: Exchange, end: End) -> None:
-        """A subscription or watch is over."""
+        """Record the end of a subscription or watch."""
         self._waiting.pop(token, None)
         self._hear(exchange, Kind.END, f"ended: {end.reason or end.refusal!r}", ())
 
     def lost(self, token: Token, exchange: Exchange) -> None:
-        """A caller will never know."""
+        """Record that a caller never gets its answer."""
         self._waiting.pop(token, None)
         self._hear(exchange, Kind.LOST, "the connection breaks before an answer", ())
 
@@ -263,7 +263,7 @@ class MachineRecorder:
             work.parts.append(part)
 
     def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
-        """A disk operation of a job or of recovery is over."""
+        """Record that a disk operation of a job or of recovery ended."""
         part = self._running.pop(id(op), None)
         work = self._of.pop(id(op), None)
         if part is not None:
@@ -318,7 +318,7 @@ class MachineRecorder:
             self._interrupt()
 
     def close(self) -> None:
-        """The run is over; jobs may be under way."""
+        """Note that the run is over; jobs may be in flight."""
         self._leave("is still under way")
 
     def _leave(self, ending: str) -> None:
@@ -352,17 +352,17 @@ class Overheard:
         self.caller = caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """The answer."""
+        """Record and forward the answer."""
         self.machine.answered(self.token, self.exchange, answer, got)
         self.caller.replied(answer, got, step_id)
 
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
-        """Messages of a subscription."""
+        """Record and forward messages of a subscription."""
         self.machine.delivered(self.exchange, got)
         self.caller.delivered(got, step_id)
 
     def told(self, event: Event) -> None:
-        """An event of a watch."""
+        """Record and forward an event of a watch."""
         self.machine.told(self.exchange, event)
         self.caller.told(event)
 

@@ -125,7 +125,7 @@ def _resting_on(moments: list[Moment], jobs: list[Moment]) -> list[Moment]:
 
 
 def _touched(timeline: Timeline) -> Iterator[Moment]:
-    """Moments of the stream that have to do with the named consumers and sequences."""
+    """Yield the stream's moments that concern the named consumers and sequences."""
     about = timeline.about
     since, found = _beginning(timeline), False
     looks: dict[int, list[Moment]] = {}
@@ -198,7 +198,7 @@ def _beginning(timeline: Timeline) -> int:
 
 
 def _whole(moment: Moment) -> list[Moment]:
-    """A moment with the call that it belongs to and, save for subscriptions, with the answer."""
+    """Return a moment with the call that it belongs to and, except for subscriptions, with the answer."""
     exchange = moment.exchange
     if exchange is None:
         return [moment]
@@ -211,7 +211,7 @@ def _whole(moment: Moment) -> list[Moment]:
 
 
 def _durable(moments: list[Moment], told: Iterable[Moment]) -> list[Moment]:
-    """The journal jobs that answers to changes rest on."""
+    """Return the journal jobs that answers to changes depend on."""
     journal = [moment for moment in moments if moment.work is not None and moment.lane.startswith("journal")]
     works = {id(work) for moment in told if (work := _settler(moment, journal)) is not None}
     return [moment for moment in journal if id(moment.work) in works]

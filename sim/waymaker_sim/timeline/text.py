@@ -59,7 +59,7 @@ def pause_between(before: Moment, after: Moment) -> str:
 
 
 def head_of(timeline: Timeline) -> list[tuple[str, str]]:
-    """The summary, as names and texts."""
+    """Return the summary, as names and texts."""
     report = timeline.report
     name = f"seed {report.seed}" + (f", with the mutant {timeline.mutant}" if timeline.mutant else "")
     verdict = (
@@ -84,7 +84,7 @@ def told_of(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> st
 
 
 def tell(timeline: Timeline, told: Sequence[Moment]) -> Iterator[str]:
-    """All lines."""
+    """Yield all lines."""
     for name, text in [*head_of(timeline), ("told", told_of(timeline, told))]:
         yield from wrap(f"{name + ':':<9}{text}", HEAD_COLUMNS, subsequent_indent=" " * 9)
     yield ""

@@ -16,7 +16,7 @@ from waymaker_sim.world.world import World
 
 @dataclass(slots=True)
 class Timeline:
-    """All that is known of a run when it is over."""
+    """The facts about a run when it is over."""
 
     report: Report
     mutant: str
@@ -25,12 +25,12 @@ class Timeline:
     moments: list[Moment]
 
     def rule(self) -> str:
-        """The rule that was broken; empty where the run is clean."""
+        """Return the rule that was broken; empty if the run is clean."""
         return CHECKS[self.report.check][1] if self.report.check else ""
 
 
 def live(tape: Tape, mutant: str = "", about: str = "") -> Timeline:
-    """Live through a tape and write it down. `about` names the subjects where they are not the violation's."""
+    """Run a tape and record it. `about` names the subjects if they are not the violation's."""
     recorders: list[Recorder] = []
 
     def attend(world: World) -> None:

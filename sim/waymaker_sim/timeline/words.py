@@ -41,16 +41,16 @@ from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.machine.process import ReceivedMessage
 
 NAMED_MAX = 6
-"""So many subjects, sequences or names are listed one by one; the rest is counted."""
+"""Number of subjects, sequences or names that are listed one by one; the others are counted."""
 
 
 def seconds(at_ns: int) -> str:
-    """Virtual time to the microsecond."""
+    """Return virtual time to the microsecond."""
     return f"{at_ns // SECOND}.{at_ns % SECOND // 1000:06d}"
 
 
 def duration(ns: int) -> str:
-    """A span of time in a unit that fits."""
+    """Return a span of time in a unit that fits."""
     if ns >= SECOND:
         return f"{_short(ns / SECOND)} s"
     return f"{_short(ns / MS)} ms" if ns < 100 * MS else f"{ns / MS:.0f} ms"
@@ -61,7 +61,7 @@ def _short(number: float) -> str:
 
 
 def sequences(seqs: Iterable[int]) -> str:
-    """Sequences in order, runs drawn together."""
+    """Return sequences in order, runs joined."""
     runs: list[list[int]] = []
     for seq in seqs:
         if runs and seq == runs[-1][1] + 1:
@@ -78,7 +78,7 @@ def _listed(told: Sequence[str]) -> str:
 
 
 def target_of(request: Request) -> tuple[str, str]:
-    """Stream and consumer that a request names; empty where it names none."""
+    """Return the stream and consumer that a request names; empty where it names none."""
     if isinstance(request, CreateStream):
         return request.config.name, ""
     if isinstance(request, CreateConsumer):
@@ -88,7 +88,7 @@ def target_of(request: Request) -> tuple[str, str]:
 
 
 def tell_request(request: Request) -> str:
-    """One call in a few words."""
+    """Describe one call in a few words."""
     stream, consumer = target_of(request)
     name = f"{stream}/{consumer}" if consumer else stream
     match request:
@@ -120,7 +120,7 @@ def tell_request(request: Request) -> str:
 
 
 def brief_request(request: Request) -> str:
-    """A call by its verb and its target."""
+    """Describe a call by its verb and its target."""
     stream, consumer = target_of(request)
     name = f"{stream}/{consumer}" if consumer else stream
     match request:
@@ -140,7 +140,7 @@ def brief_request(request: Request) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from a run as it may be shown: whatever is not plainly visible is spelled out."""
+    """Return a text from a run as it may be shown: all that is not plainly visible is spelled out."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -187,7 +187,7 @@ def _settings(request: UpdateStream) -> str:
 
 
 def tell_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
-    """One answer in a few words."""
+    """Describe one answer in a few words."""
     if isinstance(answer, Refusal):
         fate = "it may have happened" if answer.outcome is Outcome.UNKNOWN else "not applied"
         return f"refused, {answer.status.name}: {answer.message} ({fate})"
@@ -240,7 +240,7 @@ def _entry(entry: object) -> str:
 
 
 def tell_op(op: DiskOp) -> str:
-    """One disk operation in a few words."""
+    """Describe one disk operation in a few words."""
     match op:
         case Write():
             return f"write {sum(len(part) for part in op.parts):,} bytes at {op.offset:,} of {op.path}"
@@ -265,7 +265,7 @@ def tell_op(op: DiskOp) -> str:
 
 
 def tell_ops(ops: Sequence[DiskOp]) -> str:
-    """A job: its operations, alike ones drawn together."""
+    """Describe a job: its operations, alike ones joined."""
     told: list[str] = []
     before: DiskOp | None = None
     alike = 0

@@ -33,7 +33,7 @@ class Nemesis:
         process.on_targeted_disk_full = partial(self._fill, 1_000, MS, 300 * MS)
 
     def act(self) -> None:
-        """Maybe something."""
+        """Draw a fault, and perform it if there is one."""
         self.track.begin()
         self.process.begin_span()
         plan, track, process = self.plan, self.track, self.process

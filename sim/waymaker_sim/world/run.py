@@ -38,14 +38,14 @@ class Report:
         return not self.check
 
     def kind(self) -> str:
-        """Safety, liveness or crash; empty where the run is clean."""
+        """Return safety, liveness or crash; empty if the run is clean."""
         return CHECKS[self.check][0] if self.check else ""
 
 
 def run_tape(
     tape: Tape, digest: Digest | None = None, mutant: str = "", attend: Callable[[World], None] | None = None
 ) -> Report:
-    """Live through one world. With `mutant` a rule of the core is missing meanwhile; `attend` sees the world before."""
+    """Run one world. With `mutant` the core has one rule less meanwhile; `attend` is called with the world before."""
     report = Report(tape.seed)
     with planted(mutant):
         world: World | None = None

@@ -47,7 +47,7 @@ from waymaker_sim.world.nemesis import Nemesis
 
 FAULT_TICK_NS = 100 * MS
 TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4, "guest": 2}
-"""After how many of the plan's pauses an actor of each role acts again."""
+"""Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
 """Time that recovery and progress may take once faults have stopped."""
 DRAIN_NS = 300 * SECOND
@@ -173,7 +173,7 @@ class World:
             process.start()
 
     def _recover_twice(self, process: Process) -> None:
-        """Two recoveries of one image, one after the other, must find the same state."""
+        """Require that two recoveries of one image, one after the other, find the same state."""
         twin = process.disk.copy(self.tape.track("twin"))
         now = Now(1, process.now().wall_ms)
         try:
@@ -193,7 +193,7 @@ class World:
     # ------------------------------------------------------------ the three acts
 
     def run(self) -> None:
-        """All three acts."""
+        """Run all three phases."""
         for machine in self.machines:
             machine.start()
         self._begin()
@@ -338,14 +338,14 @@ def turn_ns(who: str, plan: Plan) -> int:
 
 
 def check_counts(process: Process) -> None:
-    """The node counts every call once, however often it had to wait."""
+    """Require that the node counts every call once, however often it had to wait."""
     if process.node is not None:
         counted = process.node.stats.calls
         require(counted == process.calls, "limits hold", f"{counted} calls are counted, {process.calls} were made")
 
 
 def check_node(process: Process) -> None:
-    """The node's own invariants hold, if there is a node."""
+    """Check the node's own invariants, if there is a node."""
     try:
         if process.node is not None:
             process.node.check()
@@ -358,7 +358,7 @@ def check_node(process: Process) -> None:
 
 
 class PatientAsker(Asker):
-    """Asks the running process and lets the world go on until the answer is there."""
+    """Makes calls to the running process and lets the world continue until the answer is there."""
 
     def __init__(self, view: ClientView) -> None:
         self.view = view
