@@ -19,6 +19,10 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body
 from waymaker_core.model.records import DropRecord, PruneRecord, PublishRecord, StreamRecord
 from waymaker_core.model.types import ConsumerId, Now, StreamId
+from waymaker_core.stream import admission
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 from waymaker_core.stream.stream import Stream
 
 LIMITS = Limits(block_size_default=7)
@@ -80,7 +84,7 @@ class ConsumerWorld:
 
     def take_snapshot(self) -> None:
         """A checkpoint at what is committed."""
-        state = [self.stream.snapshot(), self.consumers.snapshot(self.now)]
+        state = [encode_snapshot(self.stream), self.consumers.snapshot(self.now)]
         self.snapshot = (len(self.log), cbor2.dumps(state))
 
     def restart(self, *, survives: int = 0, orderly: bool = False) -> None:
@@ -97,7 +101,7 @@ class ConsumerWorld:
         else:
             position, raw = self.snapshot
             stream_state, consumers_state = cbor2.loads(raw)
-            self.stream = Stream.restore(stream_state, self.limits)
+            self.stream = decode_snapshot(stream_state, self.limits)
             self.consumers = Consumers(self.stream, self.limits)
             self.consumers.restore(consumers_state)
         for index, (record, chunk) in enumerate(self.log[position:]):
@@ -116,7 +120,7 @@ class ConsumerWorld:
             [len(body) for body, _ in bodies],
             b"".join(body for body, _ in bodies),
         )
-        decision = self.stream.decide_publish(request, self.now_ms)
+        decision = admission.decide_publish(self.stream, request, self.now_ms)
         assert decision.record is not None and not decision.published.failures
         self.decide(decision.record, decision.parts)
         self.commit()
@@ -161,7 +165,7 @@ class ConsumerWorld:
         """Retention takes messages away, committed: all below a sequence (whole blocks in one go), and single ones."""
         whole = (below - 1) // self.config.block_size * self.config.block_size + 1 if below else 0
         singles = sorted({*range(max(whole, 1), below), *(seqs or [])})
-        drop_seqs, drop_sizes = self.stream.decide_drops([seq for seq in singles if seq >= whole])
+        drop_seqs, drop_sizes = retention.decide_drops(self.stream, [seq for seq in singles if seq >= whole])
         self.decide(PruneRecord(whole if whole > 1 else 0, drop_seqs, drop_sizes))
         self.commit()
 
@@ -192,7 +196,7 @@ class ConsumerWorld:
 
     def check(self) -> None:
         """Every invariant of both."""
-        self.stream.check()
+        check_stream(self.stream)
         self.consumers.check()
 
 

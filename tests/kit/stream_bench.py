@@ -8,7 +8,10 @@ from tests.kit.stream_model import ToyDisk, ack_record, relocate_blocks, residen
 from waymaker_core.api.requests import Publish
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.stream import PublishDecision, Stream, validate
+from waymaker_core.stream import PublishDecision, Stream, admission, reads, validate
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.relocation import relocation as relocating
+from waymaker_core.stream.retention import decisions as retention
 
 LIMITS = Limits()
 
@@ -27,14 +30,14 @@ class Bench:
     ) -> PublishDecision:  # fmt: skip
         count = len(subjects)
         request = Publish("s", list(subjects), [size] * count, [2] * count, b"xy" * count, times, expected, service)
-        return resident(self.stream, self.disk, lambda: self.stream.decide_publish(request, wall_ms))
+        return resident(self.stream, self.disk, lambda: admission.decide_publish(self.stream, request, wall_ms))
 
     def apply(self, decision: PublishDecision) -> PublishDecision:
         record = decision.record
         assert record is not None
         chunk = self.disk.append("journal/0000000000000001.seg", b"".join(decision.parts))
         self.stream.apply(self.stream.position + 1, record, chunk)
-        self.stream.check()
+        check_stream(self.stream)
         return decision
 
     def publish(self, *subjects: str, **how: object) -> PublishDecision:
@@ -42,21 +45,21 @@ class Bench:
 
     def prune(self, wall_ms: int) -> None:
         while (
-            record := resident(self.stream, self.disk, lambda: self.stream.decide_retention(wall_ms, None))
+            record := resident(self.stream, self.disk, lambda: retention.decide_retention(self.stream, wall_ms, None))
         ) is not None:
             self.stream.apply(self.stream.position + 1, record, None)
-            self.stream.check()
+            check_stream(self.stream)
 
     def drop(self, *seqs: int) -> None:
-        drops, sizes = resident(self.stream, self.disk, lambda: self.stream.decide_drops(seqs))
+        drops, sizes = resident(self.stream, self.disk, lambda: retention.decide_drops(self.stream, seqs))
         self.stream.apply(self.stream.position + 1, ack_record(drops, sizes), None)
-        self.stream.check()
+        check_stream(self.stream)
 
     def seal(self) -> None:
         """Complete blocks get files, and their indexes are given up."""
         relocate_blocks(self.stream, self.disk, lambda path: False, 10 * (len(self.disk.files) + 1))
         for number in list(self.stream.blocks):
-            self.stream.evict_index(number)
+            relocating.evict_index(self.stream, number)
 
     def seal_anew(self) -> None:
         """Sparse blocks are written anew."""
@@ -64,5 +67,5 @@ class Bench:
         resident(self.stream, self.disk, lambda: relocate_blocks(self.stream, self.disk, lambda path: False, number))
 
     def live(self) -> list[int]:
-        found = resident(self.stream, self.disk, lambda: self.stream.select(0, None, 10_000, 1 << 30))
+        found = resident(self.stream, self.disk, lambda: reads.select(self.stream, 0, None, 10_000, 1 << 30))
         return [seq for first, last in found.ranges for seq in range(first, last + 1)]

@@ -18,7 +18,8 @@ from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import NeedBlocks, Stream
+from waymaker_core.stream import NeedBlocks, Stream, reads
+from waymaker_core.stream.relocation import relocation as relocating
 
 T = TypeVar("T")
 
@@ -191,9 +192,9 @@ def resident(stream: Stream, disk: ToyDisk, ask: Callable[[], T]) -> T:
         except NeedBlocks as need:
             loaded = 0
             for number in need.blocks:
-                place = stream.index_location(number)
+                place = relocating.index_location(stream, number)
                 if place is not None:
-                    loaded += stream.load_index(number, place, disk.read(place))
+                    loaded += relocating.load_index(stream, number, place, disk.read(place))
             assert loaded, "what is asked for can be loaded"
     raise AssertionError("the same question asks for ever more indexes")
 
@@ -201,7 +202,7 @@ def resident(stream: Stream, disk: ToyDisk, ask: Callable[[], T]) -> T:
 def relocate_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool], file_number: int) -> int:
     """Move what should move, as a checkpoint would; how many blocks moved."""
     count = 0
-    for move in stream.blocks_to_relocate(leaving):
+    for move in relocating.blocks_to_relocate(stream, leaving):
         path = f"blocks/{stream.id}-{file_number}.blk" if move.sealed else f"tails/{file_number}.tail"
         file_number += 1
         copies = []
@@ -211,8 +212,8 @@ def relocate_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool
                 data = b"".join(data[start:end] for start, end in ranges)
             assert len(data) == length
             copies.append(disk.append(path, data))
-        index = disk.append(path, stream.encode_index(move, copies)) if move.sealed else None
-        assert stream.apply_relocation(move, copies, index)
+        index = disk.append(path, relocating.encode_sealed(stream, move, copies)) if move.sealed else None
+        assert relocating.apply_relocation(stream, move, copies, index)
         count += 1
     return count
 
@@ -220,10 +221,10 @@ def relocate_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool
 def view(stream: Stream, disk: ToyDisk) -> list[object]:
     """Everything committed about a stream that can be told from outside."""
     figures = stream.stats()
-    listed = resident(stream, disk, lambda: stream.read_range(1, 1 << 30, 1 << 40))
-    subjects = resident(stream, disk, lambda: stream.list_subjects("", "", 0))
+    listed = resident(stream, disk, lambda: reads.read_range(stream, 1, 1 << 30, 1 << 40))
+    subjects = resident(stream, disk, lambda: reads.list_subjects(stream, "", "", 0))
     latest = [
-        (subject, resident(stream, disk, lambda subject=subject: stream.latest_seq(subject)))  # type: ignore[misc]
+        (subject, resident(stream, disk, lambda subject=subject: stream.latest(subject)))  # type: ignore[misc]
         for subject in subjects.entries
     ]
     return [

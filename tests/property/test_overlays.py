@@ -17,7 +17,9 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamUpdated
 from waymaker_core.model.result_codes import CodeError
 from waymaker_core.model.types import ConsumerId
-from waymaker_core.stream import Stream
+from waymaker_core.stream import Stream, admission
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.retention import decisions as retention
 
 NAMES = "abcd"
 NAME_ACTS = st.lists(st.tuples(st.sampled_from(["create", "delete", "update"]), st.sampled_from(NAMES)), max_size=12)
@@ -89,18 +91,18 @@ def decide_changes(bench: Bench, acts: list[tuple[str, object]], *, apply: bool)
             if apply:
                 bench.drop(*value)  # type: ignore[misc]
             else:
-                stream.decide_drops(value)  # type: ignore[arg-type]
+                retention.decide_drops(stream, value)  # type: ignore[arg-type]
         elif act == "update":
             setting = str(value)
             config = replace(stream.settings, **{setting: max(5, getattr(stream.settings, setting) // 2)})
-            for pruned in stream.decide_update(config, wall_ms).records:
+            for pruned in retention.decide_update(stream, config, wall_ms).records:
                 if apply:
                     stream.apply(stream.position + 1, pruned, None)
             if apply:
                 stream.apply_config(config)
         else:
             floor = min(int(str(value)), stream.last_seq) if act == "interest" else None
-            record = stream.decide_retention(wall_ms if act == "interest" else int(str(value)), floor)
+            record = retention.decide_retention(stream, wall_ms if act == "interest" else int(str(value)), floor)
             if record is not None and apply:
                 stream.apply(stream.position + 1, record, None)
 
@@ -126,9 +128,9 @@ def test_a_stream_and_its_settings_are_those_committed_once_the_rest_is_discarde
     stream.discard_uncommitted()
     expected, live = overlay_of(stream), bench.live()
     decide_changes(bench, staged, apply=False)
-    stream.check()
+    check_stream(stream)
     stream.discard_uncommitted()
-    stream.check()
+    check_stream(stream)
     assert overlay_of(stream) == expected and bench.live() == live
     assert stream.is_settled() and stream.settings is stream.config
     bench.publish("x", "y", "z")
@@ -136,7 +138,7 @@ def test_a_stream_and_its_settings_are_those_committed_once_the_rest_is_discarde
 
 def test_an_import_that_is_discarded_gives_its_sequences_back() -> None:
     stream = Bench().stream
-    stream.decide_import(ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"), 1_000)
+    admission.decide_import(stream, ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"), 1_000)
     stream.discard_uncommitted()
     assert (stream.overlay.last_seq, stream.overlay.count, stream.overlay.clock_ms) == (0, 0, 0)
 

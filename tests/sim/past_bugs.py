@@ -11,7 +11,7 @@ from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.stream import admission
 from waymaker_core.stream.answers import CopyDecision
 from waymaker_core.stream.retention import decisions as retention
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 from waymaker_sim.mutants.planting import Mutant, nothing
 
 
@@ -19,7 +19,7 @@ def _in_two_decisions(original: Any) -> Any:
     """The originals' end is staged before their letters ask for an index, and stays staged when they do."""
 
     def decide_copies(
-        state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
+        state: Stream, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
     ) -> CopyDecision:
         drops = retention.decide_drops(state, seqs) if replace else None
         decided: CopyDecision = original(state, subject, seqs, bodies, wall_ms, False)

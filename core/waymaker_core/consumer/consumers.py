@@ -34,7 +34,6 @@ from waymaker_core.consumer.pending.pending import NS_PER_MS
 from waymaker_core.consumer.pending.states import Event
 from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.consumer.sequences import ascending
-from waymaker_core.consumer.stream_view import Source
 from waymaker_core.consumer.work_queue.claims import Claims
 from waymaker_core.model.config import ConsumerConfig, Retention
 from waymaker_core.model.limits import Limits
@@ -52,6 +51,8 @@ from waymaker_core.model.records import (
 from waymaker_core.model.result_codes import invalid, resource_exhausted
 from waymaker_core.model.types import ConsumerId, Now
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.stream import Stream
 
 DROPS_IN_VAIN_MAX = 8
 """Drops in a row of which nothing comes before a group pauses: what must be kept may stand before what need not."""
@@ -60,7 +61,7 @@ DROPS_IN_VAIN_MAX = 8
 class Consumers:
     """The consumers of one life of a stream."""
 
-    def __init__(self, stream: Source, limits: Limits) -> None:
+    def __init__(self, stream: Stream, limits: Limits) -> None:
         """No consumers yet, in the phase of replay: call `resume` before anything is delivered, for a new stream too."""
         self._stream = stream
         self._limits = limits
@@ -321,7 +322,7 @@ class Consumers:
         if found.total < len(wanted):
             done = sorted([*found.unknown_acks, *(seq for batch, mask in found.parts for seq in batch.seqs_of(mask))])
         if self._stream.config.retention is Retention.WORK_QUEUE and not term:
-            drop_seqs, drop_sizes = self._stream.decide_drops(done)
+            drop_seqs, drop_sizes = retention.decide_drops(self._stream, done)
             record = AckRecord(consumer_id, term, seq_array(done), drop_seqs, drop_sizes)
         else:
             record = AckRecord(consumer_id, term, seq_array(done))

@@ -19,11 +19,12 @@ from waymaker_core.consumer.pending.pending import NS_PER_MS, Pending
 from waymaker_core.consumer.pending.staged import Staged, StagedDone
 from waymaker_core.consumer.pending.states import Event, State
 from waymaker_core.consumer.sequences import SeqSet
-from waymaker_core.consumer.stream_view import Source
 from waymaker_core.consumer.work_queue.claims import Claims
 from waymaker_core.model.config import ConsumerConfig
 from waymaker_core.model.records import AckRecord, DropRecord
 from waymaker_core.model.subjects import Pattern
+from waymaker_core.stream import reads
+from waymaker_core.stream.stream import Stream
 
 
 class Member(NamedTuple):
@@ -100,23 +101,23 @@ class Group:
         """Every matching message up to here is acked, termed, dropped or gone."""
         return self.outstanding() - 1
 
-    def has_work(self, source: Source, pending_max: int) -> bool:
+    def has_work(self, stream: Stream, pending_max: int) -> bool:
         """Whether taking could find something."""
         room = self.pending.total < pending_max
-        if self.cursor <= source.last_seq and room:
+        if self.cursor <= stream.last_seq and room:
             return True
         if not self.pending.due and not (self.skipped and room):
             return False
         return self.claims is None or self.claims.serial != self.idle_serial
 
-    def interest_floor(self, source: Source) -> int:
+    def interest_floor(self, stream: Stream) -> int:
         """The last sequence this group does not hold any more, whether it considered what follows or not."""
         least = self.outstanding()
         if least < self.cursor:
             return least - 1
         at = max(self.cursor, self.no_match_below)
-        while at <= source.last_seq:
-            found = source.select(at, self.pattern, 1, 1)
+        while at <= stream.last_seq:
+            found = reads.select(stream, at, self.pattern, 1, 1)
             if found.ranges and found.ranges[0][0] not in self.acked_ahead:
                 at = found.ranges[0][0]
                 break
@@ -155,7 +156,7 @@ class Group:
 
     # ------------------------------------------------------------ answers
 
-    def find_settled(self, seqs: list[int], source: Source) -> Found:
+    def find_settled(self, seqs: list[int], stream: Stream) -> Found:
         """What of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
         parts = self.pending.find_parts(seqs)
         count = sum(mask.bit_count() for _, mask in parts)
@@ -163,19 +164,19 @@ class Group:
         if count < len(seqs) and self.uncertain_to and seqs[0] <= self.uncertain_to:
             out = {seq: True for batch, mask in parts for seq in batch.seqs_of(mask)}
             unknown_acks = [
-                seq for seq in seqs if seq <= self.uncertain_to and seq not in out and self._may_be_out(seq, source)
+                seq for seq in seqs if seq <= self.uncertain_to and seq not in out and self._may_be_out(seq, stream)
             ]
         return Found(parts, unknown_acks, count + len(unknown_acks))
 
-    def _may_be_out(self, seq: int, source: Source) -> bool:
+    def _may_be_out(self, seq: int, stream: Stream) -> bool:
         """Whether a delivery that no record tells of may have gone out before the server was last started."""
         if seq in self.skipped:
             return True
-        if seq < self.cursor or seq in self.acked_ahead or not source.is_live(seq):
+        if seq < self.cursor or seq in self.acked_ahead or not stream.is_live(seq):
             return False
         if self.pattern is None:
             return True
-        found = source.select(seq, self.pattern, 1, 1)
+        found = reads.select(stream, seq, self.pattern, 1, 1)
         return bool(found.ranges) and found.ranges[0][0] == seq
 
     def stage_done(self, found: Found, record: AckRecord | DropRecord) -> None:
@@ -270,7 +271,7 @@ class Group:
                     self.unlogged_skipped.append(seq)
         self.no_match_below = self.cursor
 
-    def check(self, source: Source, *, live: bool) -> None:
+    def check(self, stream: Stream, *, live: bool) -> None:
         """Assert what holds between the cursor, the sets and what is out."""
         self.pending.check()
         self.skipped.check()
@@ -280,8 +281,8 @@ class Group:
         for seq in out:
             assert seq not in self.skipped
             assert not live or seq < self.cursor or seq in self.acked_ahead
-            assert not live or source.is_live(seq), "what left the stream is not out"
+            assert not live or stream.is_live(seq), "what left the stream is not out"
         for seq in self.skipped.to_list():
             assert seq < self.cursor
-            assert not live or source.is_live(seq)
+            assert not live or stream.is_live(seq)
         assert not self.acked_ahead or self.acked_ahead.least() >= self.cursor

@@ -11,13 +11,14 @@ from bisect import bisect_right
 from waymaker_core.consumer.answers import CreateDecision
 from waymaker_core.consumer.config import check_agreement, check_letters_stay, validate
 from waymaker_core.consumer.group import Group, Member
-from waymaker_core.consumer.stream_view import Source
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import ConsumerCreated, ConsumerDeleted
 from waymaker_core.model.result_codes import ALREADY_EXISTS, NO_SUCH_CONSUMER, CodeError, resource_exhausted
 from waymaker_core.model.subjects import Pattern
 from waymaker_core.model.types import ConsumerId
+from waymaker_core.stream import reads
+from waymaker_core.stream.stream import Stream
 
 
 class ConsumerOverlay:
@@ -101,22 +102,22 @@ class ConsumerRegistry:
     # ------------------------------------------------------------ decisions
 
     def decide_create(
-        self, consumer_id: int, config: ConsumerConfig, wall_ms: int, source: Source, limits: Limits
+        self, consumer_id: int, config: ConsumerConfig, wall_ms: int, stream: Stream, limits: Limits
     ) -> CreateDecision:
         """Stage a creation; see `Consumers.decide_create`."""
-        config = validate(config, source.config, limits)
+        config = validate(config, stream.config, limits)
         existing = self._surviving(config.name)
         if existing is not None:
             if existing != config:
                 raise CodeError(ALREADY_EXISTS, f"a consumer {config.name!r} exists with another configuration")
             return CreateDecision(None, depends_on_uncommitted=config.name in self.overlay.names)
-        check_letters_stay(config, source.config)
+        check_letters_stay(config, stream.config)
         if self._surviving_count() >= limits.consumers_max:
             raise resource_exhausted(f"a stream has {limits.consumers_max} consumers at most")
         peer = self._peer(config.deliver_group)
         if peer is not None:
             check_agreement(config, peer)
-        record = ConsumerCreated(consumer_id, config, start_of(config, source), wall_ms)
+        record = ConsumerCreated(consumer_id, config, start_of(config, stream), wall_ms)
         self.overlay.stage(config.name, record)
         return CreateDecision(record, depends_on_uncommitted=True)
 
@@ -217,15 +218,15 @@ class ConsumerRegistry:
             assert self.groups[group.id] is group and group.config.deliver_group == name
 
 
-def start_of(config: ConsumerConfig, source: Source) -> int:
+def start_of(config: ConsumerConfig, stream: Stream) -> int:
     """Return the first sequence that a new consumer looks at. Raises `NeedBlocks`."""
     match config.policy:
         case DeliveryPolicy.ALL:
-            return source.first_seq
+            return stream.first_seq
         case DeliveryPolicy.LAST:
             pattern = Pattern(config.filter_subject) if config.filter_subject else None
-            return source.last_matching(pattern) or source.last_seq + 1
+            return reads.last_matching(stream, pattern) or stream.last_seq + 1
         case DeliveryPolicy.BY_START_SEQ:
-            return max(config.start_seq, source.first_seq)
+            return max(config.start_seq, stream.first_seq)
         case DeliveryPolicy.BY_START_TIME:
-            return source.first_seq_at_or_after_time(config.start_time_ms)
+            return reads.first_seq_at_or_after_time(stream, config.start_time_ms)

@@ -32,6 +32,7 @@ from waymaker_core.node.readers.watchers import Watchers
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
+from waymaker_core.stream.relocation import relocation as relocating
 from waymaker_core.stream.stream import Stream
 
 
@@ -208,5 +209,5 @@ class Applier:
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
         self._garbage.delete_later(
-            replica, [*replica.stream.take_released(), *replica.stream.files(), *replica.memory_ends]
+            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory_ends]
         )

@@ -23,6 +23,7 @@ from waymaker_core.model.limits import U64_MAX
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import NeedBlocks
+from waymaker_core.stream.relocation import relocation as relocating
 
 Key = tuple[int, int]
 """(stream id, block)."""
@@ -84,7 +85,7 @@ class Indexes:
                 self._loading[key].append(wait)
                 wait.missing += 1
                 continue
-            chunk = stream.index_location(block)
+            chunk = relocating.index_location(stream, block)
             if chunk is None:
                 continue
             self._loading[key] = [wait]
@@ -133,7 +134,7 @@ class Indexes:
         self._state.work.spend(1 + len(data) // BYTES_AN_ENTRY)
         try:
             if self._state.replicas.get(replica.id) is replica:
-                byte_count = replica.stream.load_index(block, chunk, data)
+                byte_count = relocating.load_index(replica.stream, block, chunk, data)
                 if byte_count:
                     self.admit(replica, block, byte_count)
         except ValueError as error:
@@ -145,7 +146,7 @@ class Indexes:
 
     def _lost(self, replica: StreamReplica, block: int, chunk: Chunk, failure: DiskFailure) -> None:
         """An index could not be read. Where the block lies elsewhere by now this harms nobody: askers ask again."""
-        stale = replica.stream.index_location(block) != chunk
+        stale = relocating.index_location(replica.stream, block) != chunk
         for wait in self._loading.pop((replica.id, block)):
             if not stale:
                 wait.failure = failure
@@ -208,7 +209,7 @@ class Indexes:
                     self._resident[key] = (replica, byte_count)
                     continue
                 self._bytes -= byte_count
-                if replica.stream.evict_index(key[1]):
+                if relocating.evict_index(replica.stream, key[1]):
                     state.stats.index_evictions += 1
                 if self._bytes <= bound:
                     break

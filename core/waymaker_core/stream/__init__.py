@@ -1,6 +1,7 @@
 """One stream: an ordered log of messages, its limits, its indexes and the decisions about both.
 
-`Stream` is the one door. Decisions read and stage, records change, reads see what is committed.
+`stream` holds the state and applies records. `admission` and `retention` decide and stage, `reads` see what is committed,
+`relocation` moves bytes between files, `snapshot` encodes it all.
 """
 
 from waymaker_core.stream.answers import BlockRelocation, CopyDecision, PublishDecision, Selection, UpdateDecision

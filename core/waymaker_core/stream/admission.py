@@ -22,7 +22,7 @@ from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.retention import decisions as retention
 from waymaker_core.stream.retention import limits as bounds
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 RESERVE_MIN = 64
 """With interval sync: sequences reserved at a time by a stream to which little is published."""
@@ -52,33 +52,37 @@ class _Batch:
         self.depends_on_uncommitted = False
 
 
-def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> PublishDecision:
-    """See `Stream.decide_publish`."""
+def decide_publish(stream: Stream, request: Publish, wall_ms: int) -> PublishDecision:
+    """Assign sequences and times, check every message, decide what limits push out; stage all of it.
+
+    Single messages fail on their own (`Published.failures`). Raises `NeedBlocks`, and `RefusedError`
+    (INVALID_ARGUMENT) for a negative time or columns that disagree.
+    """
     _check_columns(request)
     count = len(request.subjects)
-    if state.reserved and not request.service:
-        reason = f"only its service writes to {state.config.name!r}"
+    if stream.reserved and not request.service:
+        reason = f"only its service writes to {stream.config.name!r}"
         failures: Failures = dict.fromkeys(range(count), (SUBJECT_REJECTED, reason, 0))
         return PublishDecision(None, [], Published(0, 0, failures or None), False)
-    settings = state.settings
+    settings = stream.settings
     if settings.max_msgs_per_subject:
-        state.need_all()
-        state.caps.evict_oldest()
-    batch = _Batch(request, state.server_time(wall_ms))
+        stream.need_all()
+        stream.caps.evict_oldest()
+    batch = _Batch(request, stream.server_time(wall_ms))
     bounded = bool(settings.max_msgs or settings.max_bytes)
     one_by_one = (settings.max_msgs_per_subject > 0 and settings.max_bytes > 0) or (
         request.expected is not None and (bounded or settings.max_msgs_per_subject > 0)
     )
-    savepoint = state.overlay.savepoint()
+    savepoint = stream.overlay.savepoint()
     try:
         if one_by_one:
-            records = [record for entry in range(count) if (record := _decide_run(state, batch, entry, entry + 1))]
+            records = [record for entry in range(count) if (record := _decide_run(stream, batch, entry, entry + 1))]
             record = join_publishes(records) if records else None
         else:
-            record = _decide_run(state, batch, 0, count)
+            record = _decide_run(stream, batch, 0, count)
     except NeedBlocks:
-        state.overlay.rollback(savepoint)
-        state.caps.forget()
+        stream.overlay.rollback(savepoint)
+        stream.caps.forget()
         raise
     if record is None:
         return PublishDecision(None, [], Published(0, 0, batch.failures or None), batch.depends_on_uncommitted)
@@ -87,25 +91,25 @@ def decide_publish(state: StreamState, request: Publish, wall_ms: int) -> Publis
     return PublishDecision(record, parts, published, batch.depends_on_uncommitted)
 
 
-def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> PublishDecision:
-    """See `Stream.decide_import`."""
+def decide_import(stream: Stream, request: ImportBatch, wall_ms: int) -> PublishDecision:
+    """Take messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
     seqs, count = request.seqs, len(request.seqs)
     columns = (request.times_ms, request.subjects, request.sizes, request.lengths)
     if not count or any(len(column) != count for column in columns) or sum(request.lengths) != len(request.body):
         raise invalid("the columns of an import disagree")
-    previous = state.overlay.last_seq
+    previous = stream.overlay.last_seq
     for seq in seqs:
         if not previous < seq <= SEQ_MAX:
             raise invalid(f"sequence {seq} of an import does not follow {previous}")
         previous = seq
     if not 0 <= min(request.times_ms) <= max(request.times_ms) <= SEQ_MAX:
         raise invalid("a time of an import is out of range")
-    if min(request.sizes) < 0 or max(request.sizes) > state.limits.message_bytes_max:
+    if min(request.sizes) < 0 or max(request.sizes) > stream.limits.message_bytes_max:
         raise invalid("the size of an imported message is out of range")
-    lengths = [subject_bytes(subject, state.limits) for subject in request.subjects]
+    lengths = [subject_bytes(subject, stream.limits) for subject in request.subjects]
     if 0 in lengths:
         raise invalid(f"an imported message has the subject {request.subjects[lengths.index(0)][:80]!r}")
-    overlay = state.overlay
+    overlay = stream.overlay
     overlay.savepoint()
     times_ms = array("q", request.times_ms)
     sizes = array("I", map(add, request.sizes, lengths))
@@ -117,33 +121,38 @@ def decide_import(state: StreamState, request: ImportBatch, wall_ms: int) -> Pub
         seqs[0], times_ms, sizes, array("I", request.lengths), request.subjects, seqs=column, clock_ms=overlay.clock_ms
     )
     overlay.stage_publish(column, seqs[0], record.subjects, sizes, times_ms)
-    state.caps.forget()
+    stream.caps.forget()
     return PublishDecision(record, [request.body], Published(seqs[0], count, None), False)
 
 
 def decide_copies(
-    state: StreamState, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool
+    stream: Stream, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool = False
 ) -> CopyDecision:
-    """See `Stream.decide_copies`."""
+    """Stage copies of live messages under another subject: dead letters, with their new stored bodies.
+
+    They get sequences and server times like a publish, and push out what a publish would push out, but nothing is
+    refused. With `replace` the originals end with it, as one decision. Raises `NeedBlocks`, or `Displaced` where the
+    limits would remove one of the copies by this very decision; nothing is staged then.
+    """
     assert len(seqs) == len(bodies) > 0, "every copy has an original"
-    if state.settings.max_msgs_per_subject:
-        state.need_all()
-    absent = {state.block_of(seq) for seq in seqs if state.blocks[state.block_of(seq)].columns is None}
+    if stream.settings.max_msgs_per_subject:
+        stream.need_all()
+    absent = {stream.block_of(seq) for seq in seqs if stream.blocks[stream.block_of(seq)].columns is None}
     if absent:
         raise NeedBlocks(sorted(absent))
     sizes = array("I")
     for seq in seqs:
-        block = state.blocks[state.block_of(seq)]
+        block = stream.blocks[stream.block_of(seq)]
         columns = block.resident()
         entry = seq - block.first
         sizes.append(columns.sizes[entry] - len(columns.subject_at(entry).encode()) + len(subject.encode()))
-    now_ms = state.server_time(wall_ms)
-    savepoint = state.overlay.savepoint()
+    now_ms = stream.server_time(wall_ms)
+    savepoint = stream.overlay.savepoint()
     try:
         # Originals go first: a cap a subject must not count them beside their copies.
-        drops = retention.stage_drops(state, seqs) if replace else (array("Q"), array("Q"))
+        drops = retention.stage_drops(stream, seqs) if replace else (array("Q"), array("Q"))
         record = _append(
-            state,
+            stream,
             [subject] * len(seqs),
             sizes,
             array("I", map(len, bodies)),
@@ -155,8 +164,8 @@ def decide_copies(
             raise Displaced
         return CopyDecision(record, *drops)
     except (NeedBlocks, Displaced):
-        state.overlay.rollback(savepoint)
-        state.caps.forget()
+        stream.overlay.rollback(savepoint)
+        stream.caps.forget()
         raise
 
 
@@ -180,16 +189,16 @@ def _check_columns(request: Publish) -> None:
             raise invalid("an expected sequence is out of range")
 
 
-def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> PublishRecord | None:
+def _decide_run(stream: Stream, batch: _Batch, start: int, end: int) -> PublishRecord | None:
     """Decide entries `start` to `end` of a batch as one; None when none of them enters."""
     whole = start == 0 and end == len(batch.subjects)
     subjects = batch.subjects if whole else batch.subjects[start:end]
     given = batch.sizes if whole else batch.sizes[start:end]
-    known = list(map(state.accepted.get, subjects))
-    lengths: list[int] = _judge_subjects(state, subjects, known) if None in known else known  # type: ignore[assignment]
-    refused = _refused(state, batch, subjects, given, lengths, start)
+    known = list(map(stream.accepted.get, subjects))
+    lengths: list[int] = _judge_subjects(stream, subjects, known) if None in known else known  # type: ignore[assignment]
+    refused = _refused(stream, batch, subjects, given, lengths, start)
     if batch.expected is not None:
-        _compare(state, batch, subjects, batch.expected[start:end], refused, start)
+        _compare(stream, batch, subjects, batch.expected[start:end], refused, start)
     if not refused:
         sizes = array("I", map(add, given, lengths))
         body_lengths = array("I", batch.lengths if whole else batch.lengths[start:end])
@@ -204,19 +213,19 @@ def _decide_run(state: StreamState, batch: _Batch, start: int, end: int) -> Publ
         times_ms = _times(batch, [start + entry for entry in entries], False)
         subjects = [subjects[entry] for entry in entries]
         server_timed = batch.times_ms is None or any(not batch.times_ms[start + entry] for entry in entries)
-    return _append(state, subjects, sizes, body_lengths, times_ms, batch.now_ms, server_timed)
+    return _append(stream, subjects, sizes, body_lengths, times_ms, batch.now_ms, server_timed)
 
 
-def _judge_subjects(state: StreamState, subjects: list[str], known: list[int | None]) -> list[int]:
+def _judge_subjects(stream: Stream, subjects: list[str], known: list[int | None]) -> list[int]:
     """UTF-8 lengths of the subjects; 0 for one that cannot enter."""
-    accepted = state.accepted
+    accepted = stream.accepted
     if len(accepted) + len(subjects) > ACCEPTED_MAX:
         accepted.clear()
     lengths: list[int] = []
     for subject, length in zip(subjects, known, strict=True):
         if length is None:
-            length = subject_bytes(subject, state.limits)
-            if length and state.filter.accepts(subject):
+            length = subject_bytes(subject, stream.limits)
+            if length and stream.filter.accepts(subject):
                 accepted[subject] = length
             else:
                 length = 0
@@ -225,18 +234,18 @@ def _judge_subjects(state: StreamState, subjects: list[str], known: list[int | N
 
 
 def _refused(
-    state: StreamState, batch: _Batch, subjects: list[str], sizes: list[int], lengths: list[int], start: int
+    stream: Stream, batch: _Batch, subjects: list[str], sizes: list[int], lengths: list[int], start: int
 ) -> set[int]:
     """Entries that cannot enter for their subject or size; their failures are noted."""
-    settings = state.settings
-    size_max = min(settings.max_msg_bytes or state.limits.message_bytes_max, state.limits.message_bytes_max)
+    settings = stream.settings
+    size_max = min(settings.max_msg_bytes or stream.limits.message_bytes_max, stream.limits.message_bytes_max)
     stored_max = settings.max_bytes
     refused: set[int] = set()
     if 0 not in lengths and max(sizes) <= size_max and (not stored_max or max(map(add, sizes, lengths)) <= stored_max):
         return refused
     for entry, (subject, size, length) in enumerate(zip(subjects, sizes, lengths, strict=True)):
         if not length:
-            fault = subject_fault(subject, state.limits)
+            fault = subject_fault(subject, stream.limits)
             reason = (
                 f"{subject[:80]!r} is not a subject: {fault}"
                 if fault
@@ -256,20 +265,20 @@ def _refused(
 
 
 def _compare(
-    state: StreamState, batch: _Batch, subjects: list[str], expected: list[int], refused: set[int], start: int
+    stream: Stream, batch: _Batch, subjects: list[str], expected: list[int], refused: set[int], start: int
 ) -> None:
     """Compare what was expected with the newest sequence at each subject, each message seeing those before it."""
     newest: dict[str, int] = {}
-    seq = state.overlay.last_seq
+    seq = stream.overlay.last_seq
     for entry, (subject, wanted) in enumerate(zip(subjects, expected, strict=True)):
         if entry in refused:
             continue
         if wanted >= 0:
-            actual = newest.get(subject) or state.projected_latest(subject)
+            actual = newest.get(subject) or stream.projected_latest(subject)
             if actual != wanted:
                 text = f"the last sequence at {subject[:80]!r} is {actual}, not {wanted}"
                 batch.failures[start + entry] = (WRONG_REVISION, text, actual)
-                batch.depends_on_uncommitted = batch.depends_on_uncommitted or not state.is_settled()
+                batch.depends_on_uncommitted = batch.depends_on_uncommitted or not stream.is_settled()
                 refused.add(entry)
                 continue
         seq += 1
@@ -286,60 +295,60 @@ def _times(batch: _Batch, entries: Sequence[int], whole: bool) -> array[int]:
 
 
 def _append(
-    state: StreamState, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], now_ms: int,
+    stream: Stream, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], now_ms: int,
     server_timed: bool,
 ) -> PublishRecord:  # fmt: skip
     """Assign sequences, stage, and decide what goes. `server_timed`: a message has the server's time. `NeedBlocks`."""
-    overlay, settings = state.overlay, state.settings
+    overlay, settings = stream.overlay, stream.settings
     clock_ms = now_ms if server_timed else 0
     first_seq = overlay.last_seq + 1
     removal = bounds.Removal()
     if settings.max_msgs_per_subject:
-        _cap(state, subjects, sizes, first_seq, settings.max_msgs_per_subject, removal)
+        _cap(stream, subjects, sizes, first_seq, settings.max_msgs_per_subject, removal)
     overlay.stage_publish(None, first_seq, subjects, sizes, times_ms)
     if settings.max_msgs or settings.max_bytes:
-        bounds.enforce(state, settings, removal, settings.strict_limits)
+        bounds.enforce(stream, settings, removal, settings.strict_limits)
     corrects = 0 < clock_ms < overlay.clock_ms
     overlay.clock_ms = clock_ms or overlay.clock_ms
     return PublishRecord(
         first_seq, times_ms, sizes, lengths, subjects, truncate_to=removal.truncate_to, drop_seqs=removal.drop_seqs,
-        drop_sizes=removal.drop_sizes, reserved_to=_reserve(state, now_ms), clock_ms=clock_ms,
+        drop_sizes=removal.drop_sizes, reserved_to=_reserve(stream, now_ms), clock_ms=clock_ms,
         corrects=corrects,
     )  # fmt: skip
 
 
 def _cap(
-    state: StreamState, subjects: list[str], sizes: array[int], first_seq: int, cap: int, removal: bounds.Removal
+    stream: Stream, subjects: list[str], sizes: array[int], first_seq: int, cap: int, removal: bounds.Removal
 ) -> None:
     """Stage what the cap of each subject pushes out, this batch's own messages included."""
-    push, live_at, is_live = state.caps.push, state.projected_seqs_at, state.is_projected
+    push, live_at, is_live = stream.caps.push, stream.projected_seqs_at, stream.is_projected
     before = removal.count
     for entry, subject in enumerate(subjects):
         gone = push(subject, first_seq + entry, cap, live_at, is_live)
         if gone is not None:
             for seq in gone:
-                size = sizes[seq - first_seq] if seq >= first_seq else projection.size_of(state, seq)
-                bounds.drop(state, seq, size, removal)
+                size = sizes[seq - first_seq] if seq >= first_seq else projection.size_of(stream, seq)
+                bounds.drop(stream, seq, size, removal)
     if removal.count > before:
-        state.judge_age_anew()
+        stream.judge_age_anew()
 
 
-def _reserve(state: StreamState, now_ms: int) -> int:
+def _reserve(stream: Stream, now_ms: int) -> int:
     """A new reservation when less than half of the last one is left; 0 when none is wanted.
 
     An unclean stop skips what is reserved, so it is what the stream publishes between a few syncs, as it has done since
     the reservation before. Too little costs a sync ahead of its time, and the next reservation is larger.
     """
-    overlay = state.overlay
+    overlay = stream.overlay
     left = overlay.reserved_to - overlay.last_seq
-    if not state.reserve_interval_ms or 2 * left >= state.reserve_ahead:
+    if not stream.reserve_interval_ms or 2 * left >= stream.reserve_ahead:
         return 0
-    elapsed_ms = max(1, now_ms - state.reserve_noted_ms)
-    rate = (overlay.last_seq - state.reserve_noted_seq) * state.reserve_interval_ms // elapsed_ms
-    most = min(RESERVE_MAX, RESERVE_INTERVALS * state.reserve_ahead)
-    state.reserve_ahead = max(RESERVE_MIN, min(RESERVE_INTERVALS * rate, most))
-    state.reserve_noted_ms, state.reserve_noted_seq = now_ms, overlay.last_seq
-    overlay.reserved_to = max(overlay.reserved_to, overlay.last_seq + state.reserve_ahead)
+    elapsed_ms = max(1, now_ms - stream.reserve_noted_ms)
+    rate = (overlay.last_seq - stream.reserve_noted_seq) * stream.reserve_interval_ms // elapsed_ms
+    most = min(RESERVE_MAX, RESERVE_INTERVALS * stream.reserve_ahead)
+    stream.reserve_ahead = max(RESERVE_MIN, min(RESERVE_INTERVALS * rate, most))
+    stream.reserve_noted_ms, stream.reserve_noted_seq = now_ms, overlay.last_seq
+    overlay.reserved_to = max(overlay.reserved_to, overlay.last_seq + stream.reserve_ahead)
     return overlay.reserved_to
 
 

@@ -8,40 +8,40 @@ from __future__ import annotations
 
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import HOLE
-from waymaker_core.stream.state import SHARED_FILES, StreamState
+from waymaker_core.stream.stream import SHARED_FILES, Stream
 
 
-def check(state: StreamState) -> None:
+def check_stream(stream: Stream) -> None:
     """Assert every invariant of one stream."""
-    _check_figures(state)
-    for number, block in state.blocks.items():
-        assert number == block.number == state.block_of(block.first) == state.block_of(block.last)
-        _check_block(state, block)
-    _check_subjects(state)
-    _check_overlay(state)
+    _check_figures(stream)
+    for number, block in stream.blocks.items():
+        assert number == block.number == stream.block_of(block.first) == stream.block_of(block.last)
+        _check_block(stream, block)
+    _check_subjects(stream)
+    _check_overlay(stream)
 
 
-def _check_figures(state: StreamState) -> None:
-    blocks = list(state.blocks.values())
-    assert state.count == sum(block.alive for block in blocks)
-    assert state.bytes == sum(block.bytes for block in blocks)
-    assert 1 <= state.first_seq <= state.last_seq + 1
-    assert all(block.last <= state.last_seq for block in blocks)
-    assert state.absent == sum(block.columns is None for block in blocks)
+def _check_figures(stream: Stream) -> None:
+    blocks = list(stream.blocks.values())
+    assert stream.count == sum(block.alive for block in blocks)
+    assert stream.bytes == sum(block.bytes for block in blocks)
+    assert 1 <= stream.first_seq <= stream.last_seq + 1
+    assert all(block.last <= stream.last_seq for block in blocks)
+    assert stream.absent == sum(block.columns is None for block in blocks)
     uses: dict[str, int] = {}
     for block in blocks:
         for path in block.files:
             uses[path] = uses.get(path, 0) + 1
-    assert uses == state.file_uses
-    assert not set(uses) & set(state.released), "a file in use is not released"
-    if state.in_order:
+    assert uses == stream.file_uses
+    assert not set(uses) & set(stream.released), "a file in use is not released"
+    if stream.in_order:
         latest = 0
         for block in blocks:
             assert block.ordered and block.time_min >= latest
             latest = max(latest, block.time_max)
 
 
-def _check_block(state: StreamState, block: Block) -> None:
+def _check_block(stream: Stream, block: Block) -> None:
     assert block.alive > 0, "an empty block is released"
     assert block.alive == (block.size if block.dead is None else block.dead.count(0))
     assert block.dead is None or len(block.dead) == block.size
@@ -60,7 +60,7 @@ def _check_block(state: StreamState, block: Block) -> None:
     assert own <= set(block.files), "a block reads from files that it holds"
     assert columns.chunk_firsts[0] == 0
     assert list(columns.chunk_firsts) == sorted(set(columns.chunk_firsts))
-    dropped = {entry for entry in live if state.overlay.is_dropped(block.first + entry)}
+    dropped = {entry for entry in live if stream.overlay.is_dropped(block.first + entry)}
     assert all(block.time_min <= columns.times_ms[entry] <= block.time_max for entry in live)
     assert all(columns.times_ms[entry] <= block.newest_ms for entry in live if entry not in dropped)
     for subject, ident in columns.table.items():
@@ -69,10 +69,10 @@ def _check_block(state: StreamState, block: Block) -> None:
         assert list(columns.postings_of(subject)) == entries
 
 
-def _check_subjects(state: StreamState) -> None:
+def _check_subjects(stream: Stream) -> None:
     newest: dict[str, int] = {}
     places: dict[str, set[int]] = {}
-    for block in state.blocks.values():
+    for block in stream.blocks.values():
         columns = block.columns
         if columns is None:
             return
@@ -81,32 +81,32 @@ def _check_subjects(state: StreamState) -> None:
                 newest[columns.subject_at(entry)] = block.first + entry
                 places.setdefault(columns.subject_at(entry), set()).add(block.number)
     for subject, seq in newest.items():
-        assert state.subjects.last[subject] >= seq
-        assert places[subject] <= set(state.subjects.blocks_of(subject))
-        blocks = state.subjects.blocks_of(subject)
+        assert stream.subjects.last[subject] >= seq
+        assert places[subject] <= set(stream.subjects.blocks_of(subject))
+        blocks = stream.subjects.blocks_of(subject)
         assert blocks == sorted(set(blocks))
-    order = state.subjects.sorted_subjects()
+    order = stream.subjects.sorted_subjects()
     assert order == sorted(set(order))
-    assert set(state.subjects.last) <= set(order)
+    assert set(stream.subjects.last) <= set(order)
 
 
-def _check_overlay(state: StreamState) -> None:
-    overlay = state.overlay
-    assert overlay.last_seq >= state.last_seq
-    assert overlay.clock_ms == state.clock_ms or overlay.staged or overlay.corrections
-    assert all(0 < each.at_ms < each.was_ms for each in state.corrections)
+def _check_overlay(stream: Stream) -> None:
+    overlay = stream.overlay
+    assert overlay.last_seq >= stream.last_seq
+    assert overlay.clock_ms == stream.clock_ms or overlay.staged or overlay.corrections
+    assert all(0 < each.at_ms < each.was_ms for each in stream.corrections)
     assert all(delta != [0, 0] for delta in overlay.blocks.values())
-    if state.is_settled():
-        assert (overlay.count, overlay.bytes) == (state.count, state.bytes)
+    if stream.is_settled():
+        assert (overlay.count, overlay.bytes) == (stream.count, stream.bytes)
         assert not overlay.blocks
     for publish in overlay.staged:
-        assert state.last_seq < publish.first_seq <= publish.last_seq <= overlay.last_seq
-    absent = any(block.columns is None for block in state.blocks.values())
+        assert stream.last_seq < publish.first_seq <= publish.last_seq <= overlay.last_seq
+    absent = any(block.columns is None for block in stream.blocks.values())
     if absent:
         return
     sizes = {
         block.first + entry: block.resident().sizes[entry]
-        for block in state.blocks.values()
+        for block in stream.blocks.values()
         for entry in range(block.size)
         if block.is_live(block.first + entry)
     }

@@ -6,72 +6,72 @@ decided while another one is being synced leaves exactly what one after the othe
 
 from __future__ import annotations
 
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 
-def block_figures(state: StreamState, number: int) -> tuple[int, int]:
+def block_figures(stream: Stream, number: int) -> tuple[int, int]:
     """Messages and bytes that live in a block, in the projection."""
-    block = state.blocks.get(number)
-    delta = state.overlay.blocks.get(number)
+    block = stream.blocks.get(number)
+    delta = stream.overlay.blocks.get(number)
     if block is None:
         return (delta[0], delta[1]) if delta is not None else (0, 0)
     return (block.alive, block.bytes) if delta is None else (block.alive + delta[0], block.bytes + delta[1])
 
 
-def first_block(state: StreamState) -> int:
+def first_block(stream: Stream) -> int:
     """The first block with a live message in the projection, or -1. Also moves the front there."""
-    overlay = state.overlay
-    start = (max(overlay.front_seq, overlay.truncate_to, 1) - 1) // state.block_size
+    overlay = stream.overlay
+    start = (max(overlay.front_seq, overlay.truncate_to, 1) - 1) // stream.block_size
     found = -1
-    if state.blocks and state.blocks.peekitem(-1)[0] >= start:
-        for number in state.blocks.irange(start):
-            if block_figures(state, number)[0]:
+    if stream.blocks and stream.blocks.peekitem(-1)[0] >= start:
+        for number in stream.blocks.irange(start):
+            if block_figures(stream, number)[0]:
                 found = number
                 break
     if found < 0:
-        found = _first_staged_block(state, start)
+        found = _first_staged_block(stream, start)
     if found >= 0:
-        overlay.front_seq = max(overlay.front_seq, found * state.block_size + 1)
+        overlay.front_seq = max(overlay.front_seq, found * stream.block_size + 1)
     return found
 
 
-def _first_staged_block(state: StreamState, start: int) -> int:
-    overlay = state.overlay
-    for place in range(overlay.place_from(start * state.block_size + 1), len(overlay.staged)):
+def _first_staged_block(stream: Stream, start: int) -> int:
+    overlay = stream.overlay
+    for place in range(overlay.place_from(start * stream.block_size + 1), len(overlay.staged)):
         for number, _, _ in overlay.staged[place].parts:
-            if number >= start and block_figures(state, number)[0]:
+            if number >= start and block_figures(stream, number)[0]:
                 return number
     return -1
 
 
-def has_staged(state: StreamState, number: int) -> bool:
+def has_staged(stream: Stream, number: int) -> bool:
     """Whether messages that are not committed fall into a block."""
-    overlay = state.overlay
-    return bool(overlay.staged) and number >= state.block_of(overlay.staged[0].first_seq)
+    overlay = stream.overlay
+    return bool(overlay.staged) and number >= stream.block_of(overlay.staged[0].first_seq)
 
 
-def size_of(state: StreamState, seq: int) -> int:
+def size_of(stream: Stream, seq: int) -> int:
     """Size of a message that lives in the projection. `NeedBlocks`."""
-    if seq <= state.last_seq:
-        block = state.blocks[state.block_of(seq)]
+    if seq <= stream.last_seq:
+        block = stream.blocks[stream.block_of(seq)]
         return block.resident().sizes[seq - block.first]
-    found = state.overlay.find_staged(seq)
+    found = stream.overlay.find_staged(seq)
     assert found is not None, "a live sequence is committed or staged"
     return found[0].sizes[found[1]]
 
 
-def last_size(state: StreamState, number: int) -> int:
+def last_size(stream: Stream, number: int) -> int:
     """Size of the last message that lives in a block, in the projection; there is one. `NeedBlocks`."""
-    overlay, end = state.overlay, (number + 1) * state.block_size
-    for place in reversed(range(overlay.place_from(number * state.block_size + 1), len(overlay.staged))):
+    overlay, end = stream.overlay, (number + 1) * stream.block_size
+    for place in reversed(range(overlay.place_from(number * stream.block_size + 1), len(overlay.staged))):
         publish = overlay.staged[place]
         for entry in reversed(range(publish.entry_from(end + 1) if publish.last_seq > end else len(publish.sizes))):
             seq = publish.seq_of(entry)
-            if state.block_of(seq) < number:
+            if stream.block_of(seq) < number:
                 break
             if not overlay.is_dropped(seq):
                 return publish.sizes[entry]
-    block = state.blocks[number]
+    block = stream.blocks[number]
     if block.is_live(block.last) and not overlay.is_dropped(block.last):
         return block.last_size
     sizes = block.resident().sizes
@@ -82,13 +82,13 @@ def last_size(state: StreamState, number: int) -> int:
     raise AssertionError("the block holds a live message")
 
 
-def live_run(state: StreamState, number: int, seq: int, count_max: int) -> tuple[list[int], list[int]]:
+def live_run(stream: Stream, number: int, seq: int, count_max: int) -> tuple[list[int], list[int]]:
     """Sequences and sizes of the first live messages of a block at or behind `seq`, in the projection. `NeedBlocks`."""
     seqs: list[int] = []
     sizes: list[int] = []
-    overlay = state.overlay
+    overlay = stream.overlay
     drops, seq = overlay.drops, max(seq, overlay.truncate_to)
-    block = state.blocks.get(number)
+    block = stream.blocks.get(number)
     if block is not None and block.last >= seq:
         column = block.resident().sizes
         entry = block.next_live(max(0, seq - block.first))
@@ -97,10 +97,10 @@ def live_run(state: StreamState, number: int, seq: int, count_max: int) -> tuple
                 seqs.append(block.first + entry)
                 sizes.append(column[entry])
             entry = block.next_live(entry + 1)
-    end = (number + 1) * state.block_size
-    for place in range(overlay.place_from(max(seq, number * state.block_size + 1)), len(overlay.staged)):
+    end = (number + 1) * stream.block_size
+    for place in range(overlay.place_from(max(seq, number * stream.block_size + 1)), len(overlay.staged)):
         publish = overlay.staged[place]
-        for entry in range(publish.entry_from(max(seq, number * state.block_size + 1)), len(publish.sizes)):
+        for entry in range(publish.entry_from(max(seq, number * stream.block_size + 1)), len(publish.sizes)):
             staged_seq = publish.seq_of(entry)
             if len(seqs) == count_max or staged_seq > end:
                 return seqs, sizes

@@ -20,7 +20,7 @@ from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, Selection
 from waymaker_core.stream.blocks.block import SKIPS_MAX, Block
 from waymaker_core.stream.blocks.columns import Columns, first_at_or_after, within_bytes
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 AHEAD_BLOCKS_MAX = 64
 """Missing indexes a search asks for at once."""
@@ -73,58 +73,62 @@ class _Search:
             self.full = True
 
 
-def select(state: StreamState, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
-    """See `Stream.select`."""
+def select(stream: Stream, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
+    """Live messages from a cursor on that match, up to `limit` messages and `byte_max` bytes.
+
+    Bytes are stored bodies plus `MESSAGE_OVERHEAD_BYTES` each; the first message is taken whatever its size.
+    Raises `NeedBlocks`.
+    """
     search = _Search(limit, byte_max)
     start = max(from_seq, 1)
     if pattern is not None and pattern.everything:
         pattern = None
-    for number in _candidates(state, pattern, state.block_of(start)):
-        block = state.blocks[number]
+    for number in _candidates(stream, pattern, stream.block_of(start)):
+        block = stream.blocks[number]
         if pattern is not None and _skips(block, pattern):
             continue
         if block.columns is None and block.last >= start:
-            raise NeedBlocks(_ahead(state, pattern, start, search))
+            raise NeedBlocks(_ahead(stream, pattern, start, search))
         if pattern is not None:
-            _look(state, block, start, pattern)
+            _look(stream, block, start, pattern)
         if pattern is None:
             _take_ranges(search, block, start)
         else:
-            _take_hits(search, state, block, start, pattern)
+            _take_hits(search, stream, block, start, pattern)
         if search.full:
             break
-    next_seq = max(search.next_seq, start) if search.full else state.last_seq + 1
+    next_seq = max(search.next_seq, start) if search.full else stream.last_seq + 1
     return Selection(search.ranges, search.count, search.byte_count, next_seq)
 
 
-def _candidates(state: StreamState, pattern: Pattern | None, from_block: int) -> Iterable[int]:
+def _candidates(stream: Stream, pattern: Pattern | None, from_block: int) -> Iterable[int]:
     if pattern is None or not pattern.literal:
-        return state.blocks.irange(from_block)
-    numbers = state.subjects.blocks_of(pattern.text)
-    return [number for number in numbers[bisect_left(numbers, from_block) :] if number in state.blocks]
+        return stream.blocks.irange(from_block)
+    numbers = stream.subjects.blocks_of(pattern.text)
+    return [number for number in numbers[bisect_left(numbers, from_block) :] if number in stream.blocks]
 
 
-def _look(state: StreamState, block: Block, start: int, pattern: Pattern) -> None:
+def _look(stream: Stream, block: Block, start: int, pattern: Pattern) -> None:
     """Account for what a look at a block costs; `NeedBlocks` where this step's share of searching is spent."""
     if block.columns is None:
         return
-    work = state.work
+    work = stream.work
     if block.columns.unjudged(pattern) and work.left > 0:
         work.spend(block.columns.judge(pattern, work.left))
         if pattern.literal:
             return
     if block.columns.unjudged(pattern) > 0:
         # All that was looked at stays resident with this one, or the search would begin again.
-        visited = takewhile(lambda number: number <= block.number, _candidates(state, pattern, state.block_of(start)))
-        raise NeedBlocks([number for number in visited if not _skips(state.blocks[number], pattern)])
+        visited = takewhile(lambda number: number <= block.number, _candidates(stream, pattern, stream.block_of(start)))
+        raise NeedBlocks([number for number in visited if not _skips(stream.blocks[number], pattern)])
 
 
-def _ahead(state: StreamState, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
+def _ahead(stream: Stream, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
     """The blocks this search visits from its beginning, as far as can be foreseen: they must be resident together."""
     numbers: list[int] = []
     messages = entries = missing = 0
-    for number in _candidates(state, pattern, state.block_of(start)):
-        block = state.blocks[number]
+    for number in _candidates(stream, pattern, stream.block_of(start)):
+        block = stream.blocks[number]
         if block.last < start or (pattern is not None and _skips(block, pattern)):
             continue
         numbers.append(number)
@@ -162,10 +166,10 @@ def _take_ranges(search: _Search, block: Block, start: int) -> None:
         entry = block.next_live(end)
 
 
-def _take_hits(search: _Search, state: StreamState, block: Block, start: int, pattern: Pattern) -> None:
+def _take_hits(search: _Search, stream: Stream, block: Block, start: int, pattern: Pattern) -> None:
     columns = block.resident()
     hits = columns.hits_of(pattern)
-    if not hits and state.is_complete(block):
+    if not hits and stream.is_complete(block):
         # Sealed, so it will never match: next time its index need not be resident.
         if block.skips is None:
             block.skips = set()
@@ -201,18 +205,18 @@ SHORT = 8
 """Ranges of fewer messages than this share a run with their neighbours; longer ones have one of their own."""
 
 
-def messages_in(state: StreamState, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
-    """See `Stream.messages_in`."""
-    _need(state, ranges)
-    return _messages(_runs(state, ranges, deliver_count))
+def messages_in(stream: Stream, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
+    """The ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
+    _need(stream, ranges)
+    return _messages(_runs(stream, ranges, deliver_count))
 
 
-def messages_at(state: StreamState, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
-    """See `Stream.messages_at`."""
+def messages_at(stream: Stream, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
+    """Ascending sequences with their delivery counts as messages; what is not live is left out. Raises `NeedBlocks`."""
     groups: list[tuple[int, list[tuple[int, int]]]] = []
     needed: list[tuple[int, int]] = []
     for seq, deliver_count in zip(seqs, counts, strict=True):
-        if not state.is_live(seq):
+        if not stream.is_live(seq):
             continue
         if not groups or groups[-1][0] != deliver_count:
             groups.append((deliver_count, []))
@@ -223,8 +227,8 @@ def messages_at(state: StreamState, seqs: Sequence[int], counts: Sequence[int]) 
             ranges.append((seq, seq))
     for _, ranges in groups:
         needed += ranges
-    _need(state, needed)
-    return _messages([run for deliver_count, ranges in groups for run in _runs(state, ranges, deliver_count)])
+    _need(stream, needed)
+    return _messages([run for deliver_count, ranges in groups for run in _runs(stream, ranges, deliver_count)])
 
 
 def _messages(runs: list[Run]) -> Messages:
@@ -232,7 +236,7 @@ def _messages(runs: list[Run]) -> Messages:
     return Messages(runs, count, sum([sum(run.lengths) for run in runs]) + MESSAGE_OVERHEAD_BYTES * count)
 
 
-def _need(state: StreamState, ranges: Sequence[tuple[int, int]]) -> None:
+def _need(stream: Stream, ranges: Sequence[tuple[int, int]]) -> None:
     """`NeedBlocks`, naming all that is needed together, unless every block of the ranges is resident."""
     needed: list[int] = []
     resident = True
@@ -240,15 +244,15 @@ def _need(state: StreamState, ranges: Sequence[tuple[int, int]]) -> None:
     for first, last in ranges:
         if low <= first and last <= high:
             continue  # in the same block as the range before
-        for number in range(state.block_of(first), state.block_of(last) + 1):
+        for number in range(stream.block_of(first), stream.block_of(last) + 1):
             needed.append(number)
-            resident = resident and state.blocks[number].columns is not None
-            low, high = number * state.block_size + 1, (number + 1) * state.block_size
+            resident = resident and stream.blocks[number].columns is not None
+            low, high = number * stream.block_size + 1, (number + 1) * stream.block_size
     if not resident:
         raise NeedBlocks(list(dict.fromkeys(needed)))
 
 
-def _runs(state: StreamState, ranges: Sequence[tuple[int, int]], deliver_count: int) -> list[Run]:
+def _runs(stream: Stream, ranges: Sequence[tuple[int, int]], deliver_count: int) -> list[Run]:
     """The messages of ranges, all of them live, as few runs."""
     runs: list[Run] = []
     place, end = 0, len(ranges)
@@ -256,7 +260,7 @@ def _runs(state: StreamState, ranges: Sequence[tuple[int, int]], deliver_count: 
     while place < end:
         first, last = ranges[place]
         seq = seq or first
-        block = state.blocks[state.block_of(seq)]
+        block = stream.blocks[stream.block_of(seq)]
         columns = block.resident()
         index = columns.chunk_of(seq - block.first)
         behind = block.first + min(columns.chunk_end(index), block.size)
@@ -310,28 +314,28 @@ def _scattered_run(
     )  # fmt: skip
 
 
-def read_latest(state: StreamState, subject: str) -> Messages:
-    """See `Stream.read_latest`."""
-    seq = state.latest(subject)
-    return messages_in(state, [(seq, seq)], 0) if seq else Messages([], 0, 0)
+def read_latest(stream: Stream, subject: str) -> Messages:
+    """The newest live message at a literal subject: one message or none. Raises `NeedBlocks`."""
+    seq = stream.latest(subject)
+    return messages_in(stream, [(seq, seq)], 0) if seq else Messages([], 0, 0)
 
 
-def scan_subject(state: StreamState, subject: str, from_seq: int, limit: int, byte_max: int) -> Messages:
-    """See `Stream.scan_subject`."""
-    if subject not in state.subjects.last:
+def scan_subject(stream: Stream, subject: str, from_seq: int, limit: int, byte_max: int) -> Messages:
+    """Live messages at a literal subject in order; at least one if there is any, whatever its size."""
+    if subject not in stream.subjects.last:
         return Messages([], 0, 0)
-    found = select(state, from_seq, Pattern(subject), limit or state.limits.scan_default, byte_max)
-    return _page_of(state, found, state.latest(subject))
+    found = select(stream, from_seq, Pattern(subject), limit or stream.limits.scan_default, byte_max)
+    return _page_of(stream, found, stream.latest(subject))
 
 
-def read_range(state: StreamState, from_seq: int, limit: int, byte_max: int) -> Messages:
-    """See `Stream.read_range`."""
-    return _page_of(state, select(state, from_seq, None, limit, byte_max), last_matching(state, None))
+def read_range(stream: Stream, from_seq: int, limit: int, byte_max: int) -> Messages:
+    """Live messages in order; at least one if there is any, whatever its size. Raises `NeedBlocks`."""
+    return _page_of(stream, select(stream, from_seq, None, limit, byte_max), last_matching(stream, None))
 
 
-def _page_of(state: StreamState, found: Selection, last: int) -> Messages:
+def _page_of(stream: Stream, found: Selection, last: int) -> Messages:
     """A read's messages, and where it goes on if the last one that matches is not among them."""
-    messages = messages_in(state, found.ranges, 0)
+    messages = messages_in(stream, found.ranges, 0)
     if found.next_seq <= last:
         messages.next_seq = found.next_seq
     return messages
@@ -340,20 +344,20 @@ def _page_of(state: StreamState, found: Selection, last: int) -> Messages:
 # ---------------------------------------------------------------- subjects, times
 
 
-def list_subjects(state: StreamState, prefix: str, after: str, limit: int) -> Page:
-    """See `Stream.list_subjects`."""
-    most = min(limit, state.limits.page_entries_max) or state.limits.page_entries_max
-    order = state.subjects.sorted_subjects()
+def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page:
+    """Subjects with live messages that begin with `prefix` and sort behind `after`, sorted. Raises `NeedBlocks`."""
+    most = min(limit, stream.limits.page_entries_max) or stream.limits.page_entries_max
+    order = stream.subjects.sorted_subjects()
     found: list[object] = []
     byte_count = 0
-    for place in range(state.subjects.place_from(prefix, after), len(order)):
+    for place in range(stream.subjects.place_from(prefix, after), len(order)):
         subject = order[place]
         if not subject.startswith(prefix):
             break
-        if subject not in state.subjects.last or not state.latest(subject):
+        if subject not in stream.subjects.last or not stream.latest(subject):
             continue
         byte_count += len(subject.encode()) + ENTRY_OVERHEAD_BYTES
-        if len(found) == most or byte_count > state.limits.page_bytes_max:
+        if len(found) == most or byte_count > stream.limits.page_bytes_max:
             if not limit:
                 raise resource_exhausted(
                     f"more than {len(found)} subjects; ask page by page (wmkr-after, wmkr-limit) or for a longer prefix"
@@ -363,9 +367,9 @@ def list_subjects(state: StreamState, prefix: str, after: str, limit: int) -> Pa
     return Page(found, "")
 
 
-def first_seq_at_or_after_time(state: StreamState, time_ms: int) -> int:
-    """See `Stream.first_seq_at_or_after_time`."""
-    for block in state.blocks.values():
+def first_seq_at_or_after_time(stream: Stream, time_ms: int) -> int:
+    """The first live message in sequence order with that time or a later one; `last_seq + 1` when there is none."""
+    for block in stream.blocks.values():
         if block.time_max < time_ms:
             continue
         times_ms = block.resident().times_ms
@@ -374,26 +378,26 @@ def first_seq_at_or_after_time(state: StreamState, time_ms: int) -> int:
             if times_ms[entry] >= time_ms:
                 return block.first + entry
             entry = block.next_live(entry + 1)
-    return state.last_seq + 1
+    return stream.last_seq + 1
 
 
-def last_matching(state: StreamState, pattern: Pattern | None) -> int:
-    """See `Stream.last_matching`."""
+def last_matching(stream: Stream, pattern: Pattern | None) -> int:
+    """Sequence of the last live message that matches, or 0. Raises `NeedBlocks`."""
     if pattern is None or pattern.everything:
-        if not state.blocks:
+        if not stream.blocks:
             return 0
-        block = state.blocks.peekitem(-1)[1]
+        block = stream.blocks.peekitem(-1)[1]
         entry = block.size - 1 if block.dead is None else block.dead.rfind(0)
         return block.first + entry
     if pattern.literal:
-        return state.latest(pattern.text)
-    order = state.subjects.sorted_subjects()
+        return stream.latest(pattern.text)
+    order = stream.subjects.sorted_subjects()
     greatest = 0
-    for place in range(state.subjects.place_from(pattern.prefix, ""), len(order)):
+    for place in range(stream.subjects.place_from(pattern.prefix, ""), len(order)):
         subject = order[place]
         if not subject.startswith(pattern.prefix):
             break
         # Only what could win is looked at, for after deletions a look may need an index.
-        if state.subjects.last.get(subject, 0) > greatest and pattern.matches(subject):
-            greatest = max(greatest, state.latest(subject))
+        if stream.subjects.last.get(subject, 0) > greatest and pattern.matches(subject):
+            greatest = max(greatest, stream.latest(subject))
     return greatest

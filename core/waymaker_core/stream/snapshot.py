@@ -8,7 +8,6 @@ deletions as bits. What is staged is not in it, nor any note that can be made ag
 from __future__ import annotations
 
 from array import array
-from typing import TypeVar
 
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
@@ -17,66 +16,64 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import HOLE, Columns
 from waymaker_core.stream.clock import Correction
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 VERSION = 2
 """Newest layout. The first one lacks corrections of server time; a stream without any is still written in it."""
-
-S = TypeVar("S", bound=StreamState)
 
 _SWAP = array("H", [1]).tobytes() != b"\x01\x00"
 _TO_DIGITS = bytes([48, 49]) + bytes(254)
 _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 
-def encode(state: StreamState) -> object:
-    """See `Stream.snapshot`."""
-    corrections = [list(each) for each in state.corrections]
+def encode_snapshot(stream: Stream) -> object:
+    """Committed state as plain values for CBOR: all that replay of later records needs."""
+    corrections = [list(each) for each in stream.corrections]
     values: list[object] = [
         VERSION if corrections else 1,
-        state.id,
-        stream_config_list(state.config),
-        state.created_ms,
-        state.notice,
-        state.position,
-        state.last_seq,
-        state.clock_ms,
-        state.reserved_to,
-        [_encode_block(block) for block in state.blocks.values()],
-        _encode_subjects(state),
+        stream.id,
+        stream_config_list(stream.config),
+        stream.created_ms,
+        stream.notice,
+        stream.position,
+        stream.last_seq,
+        stream.clock_ms,
+        stream.reserved_to,
+        [_encode_block(block) for block in stream.blocks.values()],
+        _encode_subjects(stream),
     ]
     return [*values, corrections] if corrections else values
 
 
-def decode(snapshot: object, limits: Limits, into: type[S]) -> S:
-    """See `Stream.restore`."""
+def decode_snapshot(snapshot: object, limits: Limits) -> Stream:
+    """A stream as it was at a snapshot. ValueError (`CorruptRecord`, `UnknownVersion`) where that is not one."""
     try:
-        return _decode(snapshot, limits, into)
+        return _decode(snapshot, limits)
     except (CorruptRecord, UnknownVersion):
         raise
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, AssertionError) as problem:
         raise CorruptRecord(f"a stream's snapshot: {problem}") from problem
 
 
-def _decode(snapshot: object, limits: Limits, into: type[S]) -> S:
+def _decode(snapshot: object, limits: Limits) -> Stream:
     match snapshot:
         case [
             int(version), int(stream_id), list(config), int(created_ms), str(notice), int(position), int(last_seq),
             int(clock_ms), int(reserved_to), list(blocks), list(subjects), *rest,
         ] if version in (1, VERSION) and len(rest) == version - 1:  # fmt: skip
-            state = into(stream_id, stream_config(config), created_ms, limits)
-            state.notice = notice
-            state.position = position
-            state.last_seq = last_seq
-            state.clock_ms = clock_ms
-            state.corrections = _decode_corrections(rest)
-            state.reserved_to = reserved_to
+            stream = Stream(stream_id, stream_config(config), created_ms, limits)
+            stream.notice = notice
+            stream.position = position
+            stream.last_seq = last_seq
+            stream.clock_ms = clock_ms
+            stream.corrections = _decode_corrections(rest)
+            stream.reserved_to = reserved_to
             for value in blocks:
-                _add_block(state, _decode_block(value))
-            _decode_subjects(state, subjects)
-            _find_repaired(state)
-            state.overlay.discard(last_seq, state.count, state.bytes, clock_ms, reserved_to)
-            return state
+                _add_block(stream, _decode_block(value))
+            _decode_subjects(stream, subjects)
+            _find_repaired(stream)
+            stream.overlay.discard(last_seq, stream.count, stream.bytes, clock_ms, reserved_to)
+            return stream
         case [int(version), *_] if version not in (1, VERSION):
             raise UnknownVersion("a stream's snapshot", version, VERSION)
     raise CorruptRecord("not a stream's snapshot")
@@ -96,19 +93,19 @@ def _decode_corrections(rest: list[object]) -> list[Correction]:
     return corrections
 
 
-def _add_block(state: StreamState, block: Block) -> None:
-    if state.blocks and state.blocks.peekitem(-1)[0] >= block.number:
+def _add_block(stream: Stream, block: Block) -> None:
+    if stream.blocks and stream.blocks.peekitem(-1)[0] >= block.number:
         raise CorruptRecord("blocks of a snapshot are not in order")
-    if block.number != state.block_of(block.first) or block.number != state.block_of(block.last):
+    if block.number != stream.block_of(block.first) or block.number != stream.block_of(block.last):
         raise CorruptRecord(f"block {block.number} holds sequences {block.first} to {block.last}")
-    state.in_order = state.in_order and block.ordered and block.time_min >= state.time_max
-    state.time_max = max(state.time_max, block.time_max)
-    state.blocks[block.number] = block
-    state.absent += block.columns is None
-    state.count += block.alive
-    state.bytes += block.bytes
+    stream.in_order = stream.in_order and block.ordered and block.time_min >= stream.time_max
+    stream.time_max = max(stream.time_max, block.time_max)
+    stream.blocks[block.number] = block
+    stream.absent += block.columns is None
+    stream.count += block.alive
+    stream.bytes += block.bytes
     files, block.files = block.files, []
-    state.use_files(block, files)
+    stream.use_files(block, files)
 
 
 # ---------------------------------------------------------------- blocks
@@ -209,8 +206,8 @@ def _decode_columns(value: list[object]) -> Columns:
 # ---------------------------------------------------------------- subjects
 
 
-def _encode_subjects(state: StreamState) -> object:
-    table = state.subjects
+def _encode_subjects(stream: Stream) -> object:
+    table = stream.subjects
     several = [(place, subject) for place, subject in enumerate(table.last) if subject in table.earlier]
     flat = array("Q")
     for _, subject in several:
@@ -224,29 +221,29 @@ def _encode_subjects(state: StreamState) -> object:
     ]
 
 
-def _decode_subjects(state: StreamState, value: list[object]) -> None:
+def _decode_subjects(stream: Stream, value: list[object]) -> None:
     match value:
         case [str(text), bytes(last), bytes(places), bytes(counts), bytes(flat)]:
             names = text.split("\0") if text else []
-            state.subjects.last = dict(zip(names, _column(last, "Q"), strict=True))
-            state.subjects.fresh = names
+            stream.subjects.last = dict(zip(names, _column(last, "Q"), strict=True))
+            stream.subjects.fresh = names
             blocks = _column(flat, "Q").tolist()
             at = 0
             for place, count in zip(_column(places, "I"), _column(counts, "I"), strict=True):
-                state.subjects.earlier[names[place]] = blocks[at : at + count]
+                stream.subjects.earlier[names[place]] = blocks[at : at + count]
                 at += count
             return
     raise CorruptRecord("not a subject table")
 
 
-def _find_repaired(state: StreamState) -> None:
+def _find_repaired(stream: Stream) -> None:
     """The block that grows may know subjects whose newest live message is older, or gone."""
-    block = state.blocks.get(state.block_of(state.last_seq))
+    block = stream.blocks.get(stream.block_of(stream.last_seq))
     if block is None or block.columns is None:
         return
     for subject in block.columns.table:
-        if state.block_of(state.subjects.last.get(subject, 0)) != block.number:
-            state.subjects.repaired[subject] = None
+        if stream.block_of(stream.subjects.last.get(subject, 0)) != block.number:
+            stream.subjects.repaired[subject] = None
 
 
 # ---------------------------------------------------------------- raw columns

@@ -1,213 +1,491 @@
-"""The one door of a stream: every decision, every change and every read of it goes through `Stream`.
+"""A stream: what is committed, the overlay of what is not, and how records change it.
 
-A stream is a state machine over a log of records. `decide_*` read committed state and the tail of decisions that are not
-committed yet, and stage what they decide in that tail; they change nothing committed, and where they raise they have
-staged nothing. `apply*` change committed state and nothing else may: they are called with each record once, in log order,
-live and in replay alike. Reads see committed, live messages only.
+A stream is a state machine over a log of records. Decisions (`admission`, `retention`) read committed state and the
+overlay, and stage what they decide; one that raises has staged nothing. `Stream.apply` changes committed state, and nothing
+else may: it is called with each record once, in log order, live and in replay alike. `reads` see committed, live messages
+only. `relocation` knows where their bytes lie.
 
-It must never look at a clock, hold a payload, or decide anything while a record is applied.
+Applying asks no questions: a record says which sequence, which time, which drops. It needs no index of a sealed block,
+because a record never cuts through one: it truncates whole blocks, or names single messages with their sizes. It must never
+look at a clock, hold a payload, or decide anything.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from waymaker_core.api.requests import ImportBatch, Messages, Page, Publish, StreamStats
+from sortedcontainers import SortedDict
+
+from waymaker_core.api.requests import StreamStats
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import PruneRecord
-from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import admission, invariants, reads, snapshot
-from waymaker_core.stream.answers import BlockRelocation, CopyDecision, PublishDecision, Selection, UpdateDecision
-from waymaker_core.stream.relocation import relocation as moves
-from waymaker_core.stream.retention import decisions as retention
-from waymaker_core.stream.state import StreamState
+from waymaker_core.model.names import reserved_prefix
+from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.model.subjects import SubjectFilter
+from waymaker_core.stream.blocks.block import Block
+from waymaker_core.stream.blocks.columns import Columns
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
+from waymaker_core.stream.blocks.subject_caps import SubjectCaps
+from waymaker_core.stream.blocks.subject_table import SubjectTable
+from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
+from waymaker_core.stream.overlay import Overlay
+from waymaker_core.stream.work import Work
+
+SHARED_FILES = ("journal/", "tails/")
+"""Beginnings of the paths of files that do not belong to one block."""
 
 
-class Stream(StreamState):
-    """One life of a stream. What changes committed state is `StreamState`'s: `apply`, `apply_config`, `open_at`,
-    `discard_uncommitted`.
+class Stream:
+    """One incarnation of a stream. Committed state, the overlay over it, and notes that can be made anew.
 
-    Attributes: `id`, `config`, `created_ms`, `limits`; `first_seq` (of live messages; `last_seq + 1` when there is none),
-    `last_seq` (last committed, never goes back), `count` and `bytes` of live messages; `position` of the last applied
-    record; `clock_ms` (greatest server time given); `reserved_to`; `notice` for operators, or empty.
+    Figures of what is committed: `first_seq` of live messages (`last_seq + 1` when there is none), `last_seq` (never goes
+    back), `count` and `bytes` of live messages, `position` of the last applied record, `clock_ms` (greatest server time
+    given), `reserved_to`; `corrections` of server time, oldest first. `notice`: a text for operators, or empty.
 
-    `reserve_interval_ms` (0: off) is set by a node that syncs at intervals: publish records then carry a `reserved_to`
-    ahead of what they assign, by what the stream publishes in a few of these intervals.
+    `blocks`: by number, in order; a block without a live message is not there. `in_order`: no message is older than one
+    before it, since the stream was last empty. `shielded`: retention has met messages kept only because an older one at
+    their subject is kept. `absent`: how many blocks are not resident. `released`: files that no block uses any more.
     """
 
-    # ------------------------------------------------------------ decisions
+    def __init__(self, stream_id: int, config: StreamConfig, created_ms: int, limits: Limits) -> None:
+        assert config.block_size > 0, "a validated configuration has a block size"
+        self.id = stream_id
+        self.config = config
+        self.created_ms = created_ms
+        self.limits = limits
+        self.notice = ""
+        self.position = 0
+        self.last_seq = 0
+        self.count = 0
+        self.bytes = 0
+        self.clock_ms = 0
+        self.corrections: list[Correction] = []
+        self.reserved_to = 0
+        self.block_size = config.block_size
+        self.blocks: SortedDict[int, Block] = SortedDict()
+        self.subjects = SubjectTable(config.block_size)
+        self.overlay = Overlay(config.block_size)
+        self.time_max = 0
+        self.in_order = True
+        self.shielded = False
+        self.absent = 0
+        self.file_uses: dict[str, int] = {}
+        self.released: list[str] = []
+        self.reserve_ahead = 0
+        """How many sequences the last reservation was for."""
+        self.reserve_interval_ms = 0
+        """The interval between syncs, set by a node that syncs at intervals; 0: nothing is reserved.
 
-    def decide_publish(self, request: Publish, wall_ms: int) -> PublishDecision:
-        """Assign sequences and times, check every message, decide what limits push out; stage all of it.
-
-        Single messages fail on their own (`Published.failures`). Raises `NeedBlocks`, and `RefusedError`
-        (INVALID_ARGUMENT) for a negative time or columns that disagree.
+        With one, publish records carry a `reserved_to` ahead of what they assign, by what is published in a few intervals.
         """
-        return admission.decide_publish(self, request, wall_ms)
+        self.reserve_noted_ms = 0
+        self.reserve_noted_seq = 0
+        """When, and behind which sequence, the last reservation was made."""
+        self.reserved = bool(reserved_prefix(config.name))
+        self.filter = SubjectFilter(config.subjects_filter)
+        self.accepted: dict[str, int] = {}
+        self.caps = SubjectCaps()
+        self.work = Work()
+        """What searches may still spend; a node puts its own here, one for all its streams."""
 
-    def decide_import(self, request: ImportBatch, wall_ms: int) -> PublishDecision:
-        """Take messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
-        return admission.decide_import(self, request, wall_ms)
+    # ------------------------------------------------------------ figures
 
-    def decide_copies(
-        self, subject: str, seqs: Sequence[int], bodies: Sequence[bytes], wall_ms: int, replace: bool = False
-    ) -> CopyDecision:
-        """Stage copies of live messages under another subject: dead letters, with their new stored bodies.
+    @property
+    def first_seq(self) -> int:
+        """Sequence of the first live message; `last_seq + 1` when there is none."""
+        return self.blocks.peekitem(0)[1].first_live if self.blocks else self.last_seq + 1
 
-        They get sequences and server times like a publish, and push out what a publish would push out, but nothing is
-        refused. With `replace` the originals end with it, as one decision. Raises `NeedBlocks`, or `Displaced` where the
-        limits would remove one of the copies by this very decision; nothing is staged then.
-        """
-        return admission.decide_copies(self, subject, seqs, bodies, wall_ms, replace)
+    @property
+    def settings(self) -> StreamConfig:
+        """The settings that decisions are taken under: the newest ones, committed or staged."""
+        return self.overlay.configs[-1] if self.overlay.configs else self.config
 
-    def decide_drops(self, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
-        """Stage the end of single messages: the sequences among `seqs` that live and are not dropped in the tail already.
+    @property
+    def pinned(self) -> bool:
+        """Whether any publish may need any index, so that all of them stay resident."""
+        return self.config.max_msgs_per_subject > 0
 
-        Returns `(drop_seqs, drop_sizes)` for the record that carries them. Raises `NeedBlocks`.
-        """
-        return retention.decide_drops(self, seqs)
+    def is_complete(self, block: Block) -> bool:
+        """Whether nothing will ever be added to a block."""
+        return (block.number + 1) * self.block_size <= self.last_seq
 
-    def decide_retention(self, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
-        """The next piece of what age and interest take away, staged; None when nothing is due: call until then.
+    def need_all(self) -> None:
+        """`NeedBlocks` unless every index is resident."""
+        if not self.absent:
+            return
+        raise NeedBlocks([number for number, block in self.blocks.items() if block.columns is None])
 
-        `interest_floor` is the least ack floor of all consumers (`last_seq` when there are none), None on a stream whose
-        retention is not interest. A message's age ends it once `time + max_age_ms <= wall_ms`. Raises `NeedBlocks`.
-        """
-        return retention.decide_retention(self, wall_ms, interest_floor)
+    def block_of(self, seq: int) -> int:
+        """The number of the block a sequence falls into."""
+        return (seq - 1) // self.block_size
 
-    def decide_update(self, config: StreamConfig, wall_ms: int, dry_run: bool = False) -> UpdateDecision:
-        """What exact pruning under new settings removes, in either mode; staged with the settings unless `dry_run`.
+    def is_ahead(self, wall_ms: int) -> bool:
+        """Return True if server time, as decided, runs so far ahead of the wall clock that it has to be taken back."""
+        return is_ahead(self.overlay.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
 
-        The records go into the stream's log in one commit with the `StreamUpdated` of the catalogue, and later decisions
-        are taken under the new settings at once. Raises `NeedBlocks`.
-        """
-        return retention.decide_update(self, config, wall_ms, dry_run)
+    def server_time(self, wall_ms: int) -> int:
+        """Return the server's time for the next message."""
+        return server_time(self.overlay.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
 
-    def next_expiry_ms(self) -> int | None:
-        """Wall time before which `decide_retention` finds nothing aged; None when nothing ever ages."""
-        return retention.next_expiry_ms(self)
+    def is_live(self, seq: int) -> bool:
+        """Whether a committed message is still there. Needs no index."""
+        block = self.blocks.get((seq - 1) // self.block_size)
+        return block is not None and block.is_live(seq)
 
-    # ------------------------------------------------------------ reads: committed and live
+    def live_count_from(self, seq: int) -> int:
+        """How many live messages have this sequence or a later one."""
+        number = self.block_of(max(1, seq))
+        total = 0
+        for later in self.blocks.irange(number):
+            block = self.blocks[later]
+            total += block.alive if later > number else block.live_count_from(seq)
+        return total
 
     def stats(self) -> StreamStats:
-        """Figures of committed, live messages."""
+        """Return the figures of committed, live messages."""
         blocks = self.blocks
         return StreamStats(
             self.first_seq, self.last_seq, self.count, self.bytes, len(blocks), blocks.peekitem(0)[0] if blocks else 0
         )
 
-    def read_latest(self, subject: str) -> Messages:
-        """The newest live message at a literal subject: one message or none. Raises `NeedBlocks`."""
-        return reads.read_latest(self, subject)
-
-    def latest_seq(self, subject: str) -> int:
-        """Sequence of the newest live message at a literal subject, or 0. May raise `NeedBlocks`."""
-        return self.latest(subject)
-
-    def scan_subject(self, subject: str, from_seq: int, limit: int, byte_max: int) -> Messages:
-        """Live messages at a literal subject in order; at least one if there is any, whatever its size."""
-        return reads.scan_subject(self, subject, from_seq, limit, byte_max)
-
-    def read_range(self, from_seq: int, limit: int, byte_max: int) -> Messages:
-        """Live messages in order; at least one if there is any, whatever its size. Raises `NeedBlocks`."""
-        return reads.read_range(self, from_seq, limit, byte_max)
-
-    def messages_at(self, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
-        """Ascending sequences with their delivery counts as messages; what is not live is left out. Raises `NeedBlocks`."""
-        return reads.messages_at(self, seqs, counts)
-
-    def messages_in(self, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
-        """The ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
-        return reads.messages_in(self, ranges, deliver_count)
-
-    def select(self, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
-        """Live messages from a cursor on that match, up to `limit` messages and `byte_max` bytes.
-
-        Bytes are stored bodies plus `MESSAGE_OVERHEAD_BYTES` each; the first message is taken whatever its size.
-        Raises `NeedBlocks`.
-        """
-        return reads.select(self, from_seq, pattern, limit, byte_max)
-
-    def list_subjects(self, prefix: str, after: str, limit: int) -> Page:
-        """Subjects with live messages that begin with `prefix` and sort behind `after`, sorted. Raises `NeedBlocks`."""
-        return reads.list_subjects(self, prefix, after, limit)
-
-    def first_seq_at_or_after_time(self, time_ms: int) -> int:
-        """The first live message in sequence order with that time or a later one; `last_seq + 1` when there is none."""
-        return reads.first_seq_at_or_after_time(self, time_ms)
-
-    def last_matching(self, pattern: Pattern | None) -> int:
-        """Sequence of the last live message that matches, or 0. Raises `NeedBlocks`."""
-        return reads.last_matching(self, pattern)
-
-    # ------------------------------------------------------------ blocks and their indexes
-
-    def index_location(self, block: int) -> Chunk | None:
-        """Where a sealed block's index lies; None if there is none to load (resident, or gone)."""
-        return moves.index_location(self, block)
-
-    def load_index(self, block: int, place: Chunk, data: bytes) -> int:
-        """Make an index resident that was read at `place`; bytes it takes, 0 where the block is gone or moved meanwhile.
-
-        ValueError: not that index.
-        """
-        return moves.load_index(self, block, place, data)
-
-    def evict_index(self, block: int) -> int:
-        """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
-        return moves.evict_index(self, block)
-
-    def blocks_to_relocate(self, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockRelocation]:
-        """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names.
-
-        Without `seal` complete blocks are treated like the open one, so that as little as possible is copied.
-
-        Besides, sealed blocks in files of which little lives: as many as are bounded by their number of entries; when
-        these have moved there may be more. `NeedBlocks` where their indexes must be resident first.
-        """
-        return moves.blocks_to_relocate(self, leaving, seal)
-
-    def encode_index(self, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
-        """The index that closes a sealed block's file, given where its chunks are now."""
-        return moves.encode_sealed(self, relocation, copies)
-
-    def apply_relocation(
-        self, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None = None
-    ) -> bool:
-        """The copies are durable: read from there from now on. False if the block is gone meanwhile."""
-        return moves.apply_relocation(self, relocation, copies, index)
-
-    def files(self) -> dict[str, int]:
-        """Files outside the journal that this state names, with the bytes that live in its resident chunks in each."""
-        return moves.files(self)
-
-    def chunks(self) -> Iterator[Chunk]:
-        """The chunks of all blocks whose index is in no file: what an offline check must read besides the indexes."""
-        return moves.chunks(self)
-
-    def index_chunks(self) -> Iterator[Chunk]:
-        """Where the indexes lie that are in files."""
-        return moves.index_chunks(self)
-
     def take_released(self) -> list[str]:
-        """Files no block uses any more; replay never opens one, so they may go once what released them is durable."""
+        """Return the files that no block uses any more, once each.
+
+        Replay never opens one, so that they may be deleted as soon as the records that released them are durable.
+        """
         released, self.released = self.released, []
         return released
 
-    # ------------------------------------------------------------ snapshots
+    # ------------------------------------------------------------ changes
 
-    def snapshot(self) -> object:
-        """Committed state as plain values for CBOR: all that replay of later records needs."""
-        return snapshot.encode(self)
+    def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
+        """What any record of the stream's log means for its messages."""
+        assert position > self.position, "records are applied once and in order"
+        if isinstance(record, PublishRecord):
+            assert chunk is not None, "a publish has bodies"
+            self.apply_publish(record, chunk)
+        elif isinstance(record, PruneRecord):
+            self.apply_prune(record)
+        elif isinstance(record, AckRecord):
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+        elif isinstance(record, DropRecord):
+            if record.copies is not None:
+                assert chunk is not None, "copies have bodies"
+                self.apply_publish(record.copies, chunk)
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+        self.position = position
 
-    @classmethod
-    def restore(cls, value: object, limits: Limits) -> Stream:
-        """A stream as it was at a snapshot. ValueError (`CorruptRecord`, `UnknownVersion`) where that is not one."""
-        return snapshot.decode(value, limits, cls)
+    def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
+        """Messages are appended, then what they push out goes."""
+        overlay = self.overlay
+        last_seq = record.first_seq + len(record.subjects) - 1 if record.seqs is None else record.seqs[-1]
+        if last_seq > overlay.last_seq:
+            # Not decided here: replayed, or sent by a primary.
+            overlay.clock_ms = record.clock_ms or overlay.clock_ms
+            overlay.count += len(record.subjects)
+            overlay.bytes += sum(record.sizes)
+            overlay.last_seq = last_seq
+            self.caps.forget()
+        if record.seqs is None:
+            self._append(record, 0, len(record.subjects), record.first_seq, chunk)
+        else:
+            self._append_with_gaps(record, record.seqs, chunk)
+        if record.clock_ms:
+            self._set_clock(record.clock_ms)
+        self.last_seq = last_seq
+        self.reserved_to = max(self.reserved_to, record.reserved_to)
+        overlay.reserved_to = max(overlay.reserved_to, record.reserved_to)
+        overlay.commit_publishes(last_seq)
+        if record.truncate_to:
+            self._truncate(record.truncate_to)
+        if record.drop_seqs:
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
 
-    def check(self) -> None:
-        """Assert every invariant that can be seen from inside; for tests and simulations."""
-        invariants.check(self)
+    def apply_prune(self, record: PruneRecord) -> None:
+        """Retention's record."""
+        if record.clock_ms:
+            self.overlay.commit_correction(record.clock_ms)
+            self._set_clock(record.clock_ms)
+        if record.truncate_to:
+            self._truncate(record.truncate_to)
+        if record.drop_seqs:
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+
+    def _set_clock(self, clock_ms: int) -> None:
+        """Server time goes on, or back behind the last message."""
+        if clock_ms < self.clock_ms:
+            # Of corrections without a live message only the newest still matters.
+            self.corrections = [each for each in self.corrections if each.last_seq >= self.first_seq]
+            self.corrections.append(Correction(self.last_seq, clock_ms, self.clock_ms))
+            del self.corrections[:-CORRECTIONS_MAX]
+        self.clock_ms = clock_ms
+
+    def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
+        """Single messages end; one that is gone already stays gone."""
+        block_size = self.block_size
+        dropped = start = 0
+        while start < len(seqs):
+            number = (seqs[start] - 1) // block_size
+            low, high = number * block_size, (number + 1) * block_size
+            end = start + 1
+            while end < len(seqs) and low < seqs[end] <= high:
+                end += 1
+            dropped += self._drop_in_block(number, seqs[start:end], sizes[start:end])
+            start = end
+        if dropped:
+            self._after_drops(dropped)
+
+    def _drop_in_block(self, number: int, seqs: Sequence[int], sizes: Sequence[int]) -> int:
+        overlay, block = self.overlay, self.blocks.get(number)
+        foreign = overlay.commit_drops(number, seqs)
+        if block is None:
+            return 0
+        if foreign:
+            # Not decided here, or gone for another reason before this record was applied.
+            known = dict(zip(seqs, sizes, strict=True))
+            for seq in dict.fromkeys(foreign):
+                if block.is_live(seq) and not overlay.is_dropped(seq):
+                    overlay.count -= 1
+                    overlay.bytes -= known[seq]
+                    self.caps.forget()
+        gone = block.drop(seqs, sizes)
+        self.count -= len(gone)
+        self.bytes -= sum(gone)
+        if not block.alive:
+            self._release(block)
+        return len(gone)
+
+    def apply_config(self, config: StreamConfig) -> None:
+        """New settings, committed by the catalogue."""
+        self.overlay.commit_config(config)
+        self.config = config
+
+    def open_at(self, last_seq: int) -> None:
+        """An import is complete: sequences up to here are used, whether their messages were still there or not."""
+        assert self.overlay.is_empty(), "nothing is published to a stream being imported"
+        self.last_seq = max(self.last_seq, last_seq)
+        self.overlay.last_seq = max(self.overlay.last_seq, last_seq)
+
+    def skip_reserved(self) -> None:
+        """After a recovery: never assign what may have been assigned before the stop (`reserved_to`)."""
+        assert self.overlay.is_empty(), "only a stream that has just been recovered skips"
+        self.overlay.last_seq = max(self.overlay.last_seq, self.reserved_to)
+
+    def discard_uncommitted(self) -> None:
+        """Drop every decision that is not committed, and what retention noted on the strength of one."""
+        self.overlay.discard(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
+        self.caps.forget()
+        for block in self.blocks.values():
+            block.forget_notes()
+
+    # ------------------------------------------------------------ appending
+
+    def _append(self, record: PublishRecord, start: int, end: int, seq: int, chunk: Chunk, skip: int = 0) -> int:
+        """Entries `start` to `end` of a record, with consecutive sequences from `seq` on; the skip behind them."""
+        block_size = self.block_size
+        while start < end:
+            number = (seq - 1) // block_size
+            stop = min(end, start + (number + 1) * block_size - seq + 1)
+            lengths = record.lengths
+            if stop - start == len(record.subjects):
+                self._append_to_block(number, seq, record.subjects, record.times_ms, record.sizes, lengths, chunk, skip)
+                return skip
+            lengths = lengths[start:stop]
+            self._append_to_block(
+                number, seq, record.subjects[start:stop], record.times_ms[start:stop], record.sizes[start:stop], lengths,
+                chunk, skip,
+            )  # fmt: skip
+            skip += sum(lengths)
+            seq += stop - start
+            start = stop
+        return skip
+
+    def _append_with_gaps(self, record: PublishRecord, seqs: array[int], chunk: Chunk) -> None:
+        start = skip = 0
+        for entry in range(1, len(seqs) + 1):
+            if entry == len(seqs) or seqs[entry] != seqs[entry - 1] + 1:
+                skip = self._append(record, start, entry, seqs[start], chunk, skip)
+                start = entry
+
+    def _append_to_block(
+        self, number: int, seq: int, subjects: list[str], times_ms: array[int], sizes: array[int], lengths: array[int],
+        chunk: Chunk, skip: int,
+    ) -> None:  # fmt: skip
+        block = self.blocks.get(number)
+        if block is None:
+            block = self.blocks[number] = Block(number, seq, Columns())
+            self.subjects.repaired.clear()
+        columns = block.columns
+        assert columns is not None, "the block that grows is resident"
+        if self.subjects.repaired:
+            self.subjects.enter_again(subjects, number, self.blocks.peekitem(0)[0])
+        ids = list(map(columns.table.get, subjects))
+        known: list[int] = self._enter(number, columns, subjects, ids) if None in ids else ids  # type: ignore[assignment]
+        self.subjects.last.update(zip(subjects, range(seq, seq + len(subjects)), strict=True))
+        byte_count = sum(sizes)
+        if min(times_ms) < self.time_max:
+            self.in_order = False
+        block.append(seq, known, times_ms, sizes, lengths, chunk, skip, byte_count)
+        self.in_order = self.in_order and block.ordered
+        self.time_max = max(self.time_max, block.time_max)
+        self.count += len(subjects)
+        self.bytes += byte_count
+        if not chunk.path.startswith(SHARED_FILES) and chunk.path not in block.files:
+            self._use_file(block, chunk.path)
+
+    def _enter(self, number: int, columns: Columns, subjects: list[str], ids: list[int | None]) -> list[int]:
+        """Give ids to the subjects that are new in a block."""
+        table, names = columns.table, columns.subjects
+        first_block = self.blocks.peekitem(0)[0]
+        known: list[int] = []
+        for subject, ident in zip(subjects, ids, strict=True):
+            if ident is None:
+                ident = table.get(subject)
+                if ident is None:
+                    ident = table[subject] = len(names)
+                    names.append(subject)
+                    self.subjects.enter_block(subject, number, first_block)
+            known.append(ident)
+        return known
+
+    # ------------------------------------------------------------ deleting
+
+    def _truncate(self, truncate_to: int) -> None:
+        """Every message below goes; none of them shares a block with one that stays."""
+        dropped = byte_count = 0
+        while self.blocks:
+            _, block = self.blocks.peekitem(0)
+            if block.first_live >= truncate_to:
+                break
+            assert block.last < truncate_to, "a record truncates whole blocks"
+            dropped += block.alive
+            byte_count += block.bytes
+            self._release(block)
+        self.count -= dropped
+        self.bytes -= byte_count
+        if truncate_to > self.overlay.truncate_to:
+            # Not decided here. What is staged at this moment cannot be below, for a primary has no other's records.
+            self.overlay.count -= dropped
+            self.overlay.bytes -= byte_count
+            self.overlay.truncate_to = truncate_to
+            self.caps.forget()
+        self.overlay.commit_truncate(truncate_to)
+        if dropped:
+            self._after_drops(dropped)
+
+    def _release(self, block: Block) -> None:
+        """A block has no live message any more."""
+        del self.blocks[block.number]
+        self.absent -= block.columns is None
+        for path in block.files:
+            self.release_file(path)
+        block.files = []
+
+    def _use_file(self, block: Block, path: str) -> None:
+        block.files.append(path)
+        self.file_uses[path] = self.file_uses.get(path, 0) + 1
+
+    def use_files(self, block: Block, paths: Sequence[str]) -> None:
+        """Files a block has of its own; one may serve two blocks that a record crosses."""
+        for path in paths:
+            if path not in block.files:
+                self._use_file(block, path)
+
+    def release_file(self, path: str) -> None:
+        """A block no longer uses a file."""
+        self.file_uses[path] -= 1
+        if not self.file_uses[path]:
+            del self.file_uses[path]
+            self.released.append(path)
+
+    def _after_drops(self, dropped: int) -> None:
+        if not self.blocks:
+            self.in_order = True
+            self.shielded = False
+            self.time_max = 0
+        for subject in self.subjects.sweep_some(dropped):
+            if subject in self.subjects.last:
+                try:
+                    self.latest(subject)
+                except NeedBlocks:
+                    continue
+
+    def judge_age_anew(self) -> None:
+        """Something other than age deletes: it may take the message for whose sake retention spared others."""
+        if self.shielded:
+            self.shielded = False
+            for block in self.blocks.values():
+                block.forget_notes()
+
+    # ------------------------------------------------------------ subjects
+
+    def latest(self, subject: str) -> int:
+        """Newest live sequence at a subject, or 0; repairs the subject table. `NeedBlocks` only after deletions."""
+        seq = self.subjects.last.get(subject, 0)
+        if not seq or self.is_live(seq):
+            return seq
+        found = self._previous(subject, seq, None)
+        if found:
+            self.subjects.set_last(subject, found)
+        else:
+            self.subjects.remove(subject)
+        newest = self.blocks.get(self.block_of(self.last_seq))
+        if newest is not None and newest.columns is not None and newest.columns.knows(subject):
+            # Known to the block that grows: its next message there would not look new.
+            self.subjects.repaired[subject] = None
+        return found
+
+    def projected_latest(self, subject: str) -> int:
+        """Newest sequence at a subject once everything staged is applied, or 0."""
+        overlay = self.overlay
+        seq = overlay.latest_at(subject)
+        if seq > self.last_seq:
+            if not overlay.is_dropped(seq):
+                return seq
+            staged = overlay.seqs_at(subject)
+            if staged:
+                return staged[-1]
+        seq = self.latest(subject)
+        if not seq or not overlay.is_dropped(seq):
+            return seq
+        return 0 if seq < overlay.truncate_to else self._previous(subject, seq, overlay)
+
+    def _previous(self, subject: str, before: int, overlay: Overlay | None) -> int:
+        """The newest live sequence at a subject below another one (and not dropped in `overlay`), or 0."""
+        for number in reversed(self.subjects.blocks_of(subject)):
+            block = self.blocks.get(number)
+            if block is None or block.first_live >= before:
+                continue
+            if overlay is not None and block.last < overlay.truncate_to:
+                break
+            for entry in reversed(block.resident().postings_of(subject)):
+                seq = block.first + entry
+                if seq < before and block.is_live(seq) and (overlay is None or not overlay.is_dropped(seq)):
+                    return seq
+        return 0
+
+    def projected_seqs_at(self, subject: str) -> list[int]:
+        """Sequences at a subject that live in the projection, ascending. `NeedBlocks`."""
+        overlay = self.overlay
+        seqs: list[int] = []
+        for number in self.subjects.blocks_of(subject):
+            block = self.blocks.get(number)
+            if block is not None:
+                first = block.first
+                seqs += [
+                    first + entry
+                    for entry in block.resident().postings_of(subject)
+                    if block.is_live(first + entry) and not overlay.is_dropped(first + entry)
+                ]
+        return seqs + overlay.seqs_at(subject)
+
+    def is_projected(self, seq: int) -> bool:
+        """Whether a message, committed or staged, lives in the projection."""
+        return not self.overlay.is_dropped(seq) and (seq > self.last_seq or self.is_live(seq))
+
+    def is_settled(self) -> bool:
+        """Whether nothing staged changes what is committed, so that an answer may leave at once."""
+        overlay = self.overlay
+        return overlay.is_empty() and (not self.blocks or overlay.truncate_to <= self.first_seq)

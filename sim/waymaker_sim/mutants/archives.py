@@ -7,7 +7,7 @@ from typing import Any
 import waymaker_core.node.opening as opening
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.node.stream_registry import StreamRegistry
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
@@ -50,7 +50,7 @@ ARCHIVES = {
     ),
     "import-without-end": Mutant(
         "a stream that is put back goes on behind the last sequence of its archive", ("archives",),
-        StreamState, "open_at", nothing, _archives,
+        Stream, "open_at", nothing, _archives,
     ),
     "import-half-kept": Mutant(
         "an import that a crash interrupts leaves nothing", ("archives", "lives apart"),

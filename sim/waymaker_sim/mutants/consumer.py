@@ -8,6 +8,7 @@ import waymaker_core.consumer.consumers as consumers
 import waymaker_core.consumer.delivery.dispatch as taking
 import waymaker_core.consumer.pending.pending as pending
 import waymaker_core.consumer.registry as registry
+import waymaker_core.stream.reads as reads
 from waymaker_core.consumer.answers import AckDecision
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
@@ -355,15 +356,15 @@ CONSUMER = {
     ),
     "start-after-time": Mutant(
         "a consumer by time begins with what is of that very time", ("floor honest",),
-        Stream, "first_seq_at_or_after_time", _after_the_moment, _by_time,
+        reads, "first_seq_at_or_after_time", _after_the_moment, _by_time,
     ),
     "start-by-rising-times": Mutant(
         "the first message of a time is the first by sequence, though times may come in any order",
-        ("floor honest", "filter"), Stream, "first_seq_at_or_after_time", _as_if_times_rose, _by_time,
+        ("floor honest", "filter"), reads, "first_seq_at_or_after_time", _as_if_times_rose, _by_time,
     ),
     "start-with-block": Mutant(
         "a consumer by time passes over what is before it", ("filter",),
-        Stream, "first_seq_at_or_after_time", _with_its_block, _by_time,
+        reads, "first_seq_at_or_after_time", _with_its_block, _by_time,
     ),
     "pending-unbounded": Mutant(
         "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "dispatch", _without_bound,

@@ -6,6 +6,7 @@ from typing import Any
 
 import waymaker_core.consumer.dead_letter.letter as dead_letter
 import waymaker_core.node.delivery.expiry as deliveries
+import waymaker_core.stream.admission as admission
 from waymaker_core.consumer.dead_letter.letter import DeadLetterBuilder
 from waymaker_core.consumer.group import Group
 from waymaker_core.model.records import DropRecord
@@ -55,7 +56,7 @@ DEAD_LETTERS = {
     ),
     "keep-originals": Mutant(
         "in a work queue the original ends with its dead letter", ("dead letter once",),
-        Stream, "decide_copies", _keeping_originals,
+        admission, "decide_copies", _keeping_originals,
     ),
     "swap-letters": Mutant(
         "a dead letter is its own message's copy", ("bytes intact",), deliveries, "_bodies", _of_a_neighbour,

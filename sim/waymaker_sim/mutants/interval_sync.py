@@ -9,7 +9,7 @@ from waymaker_core.model.records import ConsumerCreated
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.group_commit import Commits
 from waymaker_core.storage.journal.writer import Journal
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
@@ -57,7 +57,7 @@ LATE_SYNCS = {
     ),
     "forget-reserved": Mutant(
         "sequences that were reserved are not assigned after a restart", ("one history", "late syncs", "nothing returns"),
-        StreamState, "skip_reserved", nothing, _losing,
+        Stream, "skip_reserved", nothing, _losing,
     ),
     "snapshot-before-journal": Mutant(
         "a snapshot comes into force once the journal up to it is synced", ("recovery honest", "late syncs"),

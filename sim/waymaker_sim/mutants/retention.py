@@ -17,7 +17,6 @@ from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.blocks.subject_caps import SubjectCaps
-from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
@@ -25,7 +24,7 @@ from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
 def _dropping_what_is_staged(original: Any) -> Any:
-    def apply_drops(self: StreamState, seqs: Any, sizes: Any) -> None:
+    def apply_drops(self: Stream, seqs: Any, sizes: Any) -> None:
         if self.overlay.drops:
             original(self, seqs, sizes)
 
@@ -37,14 +36,14 @@ def _by_count_only(_: Any) -> Any:
 
 
 def _by_block_only(original: Any) -> Any:
-    def enforce(state: StreamState, settings: Any, removal: Any, strict: bool, *rest: Any, **named: Any) -> None:
+    def enforce(state: Stream, settings: Any, removal: Any, strict: bool, *rest: Any, **named: Any) -> None:
         original(state, settings, removal, False, *rest, **named)
 
     return enforce
 
 
 def _too_much(original: Any) -> Any:
-    def by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Any) -> None:
+    def by_block(state: Stream, max_msgs: int, max_bytes: int, removal: Any) -> None:
         original(state, max_msgs // 2 + 1 if max_msgs else 0, max_bytes, removal)
 
     return by_block
@@ -55,7 +54,7 @@ def _one_byte_larger(original: Any) -> Any:
 
 
 def _too_soon(original: Any) -> Any:
-    def remove(state: StreamState, cutoff: int, strict: bool, removal: Any) -> None:
+    def remove(state: Stream, cutoff: int, strict: bool, removal: Any) -> None:
         original(state, cutoff + state.settings.max_age_ms // 2, strict, removal)
 
     return remove
@@ -139,7 +138,7 @@ RETENTION = {
     ),
     "keep-dropped": Mutant(
         "what a record drops is gone after a restart, too", ("nothing returns", "limits hold", "recovery twice"),
-        StreamState, "apply_drops", _dropping_what_is_staged,
+        Stream, "apply_drops", _dropping_what_is_staged,
     ),
     "keep-aged": Mutant(
         "what is as old as `max_age` goes", ("limits hold",), retention, "_remove_aged", nothing,
@@ -188,19 +187,19 @@ RETENTION = {
         Consumers, "interest_floor", giving(0),
     ),
     "keep-acked": Mutant(
-        "in a work queue a message that is acknowledged goes", ("limits hold",), Stream, "decide_drops", _dropping_nothing,
+        "in a work queue a message that is acknowledged goes", ("limits hold",), retention, "decide_drops", _dropping_nothing,
     ),
     "dry-run-by-age": Mutant(
-        "a dry run counts what is over all bounds", ("dry run",), Stream, "decide_update", _counting_age_only, _dry_runs,
+        "a dry run counts what is over all bounds", ("dry run",), retention, "decide_update", _counting_age_only, _dry_runs,
     ),
     "dry-run-without-age": Mutant(
-        "a dry run counts what is too old", ("dry run",), Stream, "decide_update", _counting_no_age, _dry_runs,
+        "a dry run counts what is too old", ("dry run",), retention, "decide_update", _counting_no_age, _dry_runs,
     ),
     "dry-run-in-earnest": Mutant(
         "a dry run changes nothing", ("acked survives", "answer allowed"),
         Streams, "update", _in_earnest, _dry_runs,
     ),
     "update-prunes-nothing": Mutant(
-        "new settings remove at once what is over them", ("limits hold",), Stream, "decide_update", _pruning_nothing,
+        "new settings remove at once what is over them", ("limits hold",), retention, "decide_update", _pruning_nothing,
     ),
 }  # fmt: skip

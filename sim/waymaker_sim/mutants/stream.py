@@ -15,7 +15,6 @@ from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
 from waymaker_core.stream.blocks.subject_table import SubjectTable
-from waymaker_core.stream.state import StreamState
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
@@ -33,13 +32,13 @@ def _as_committed(_: Any) -> Any:
 
 
 def _back_to_the_living(original: Any) -> Any:
-    def restore(cls: type[Stream], value: object, limits: Any) -> Stream:
-        stream: Stream = original.__func__(cls, value, limits)
+    def decode(value: object, limits: Any) -> Stream:
+        stream: Stream = original(value, limits)
         last = max((block.last for block in stream.blocks.values()), default=0)
         stream.last_seq = stream.overlay.last_seq = last
         return stream
 
-    return classmethod(restore)
+    return decode
 
 
 def _answering_ahead(original: Any) -> Any:
@@ -51,7 +50,7 @@ def _answering_ahead(original: Any) -> Any:
 
 
 def _at_any_hour(original: Any) -> Any:
-    def decide(state: StreamState, request: Any, wall_ms: int) -> Any:
+    def decide(state: Stream, request: Any, wall_ms: int) -> Any:
         state.overlay.clock_ms = min(state.overlay.clock_ms, wall_ms)
         return original(state, request, wall_ms)
 
@@ -67,7 +66,7 @@ def _wrong_clocks(plan: Plan) -> bool:
 
 
 def _one_behind(_: Any) -> Any:
-    def read_latest(state: StreamState, subject: str) -> Any:
+    def read_latest(state: Stream, subject: str) -> Any:
         seq = state.latest(subject)
         if seq and seq == state.last_seq:
             seq = state._previous(subject, seq, None) or seq
@@ -77,7 +76,7 @@ def _one_behind(_: Any) -> Any:
 
 
 def _cut_in_silence(original: Any) -> Any:
-    def page_of(state: StreamState, found: Any, last: int) -> Messages:
+    def page_of(state: Stream, found: Any, last: int) -> Messages:
         messages: Messages = original(state, found, last)
         messages.next_seq = 0
         return messages
@@ -97,7 +96,7 @@ def _beginning_so(original: Any) -> Any:
 
 
 def _reserving_ahead(original: Any) -> Any:
-    def reserve(state: StreamState, now_ms: int) -> Any:
+    def reserve(state: Stream, now_ms: int) -> Any:
         state.reserve_interval_ms = state.reserve_interval_ms or 500
         return original(state, now_ms)
 
@@ -118,7 +117,7 @@ def _counting_again(original: Any) -> Any:
 
 
 def _wherever_it_lay(original: Any) -> Any:
-    def load_index(state: StreamState, number: int, place: Any, data: bytes) -> int:
+    def load_index(state: Stream, number: int, place: Any, data: bytes) -> int:
         now = moves.index_location(state, number)
         return int(original(state, number, now, data)) if now is not None else 0
 
@@ -134,7 +133,7 @@ def _moved_under_searches(plan: Plan) -> bool:
 STREAM = {
     "reuse-sequences": Mutant(
         "a sequence whose message is gone is not given again after a restart",
-        ("one history", "ledger grows", "recovery twice"), Stream, "restore", _back_to_the_living,
+        ("one history", "ledger grows", "recovery twice"), snapshot, "decode_snapshot", _back_to_the_living,
     ),
     "reserve-always": Mutant(
         "sequences are reserved ahead only where answers do not wait for their sync", ("no gaps",),
@@ -149,7 +148,7 @@ STREAM = {
     ),
     "ignore-staged": Mutant(
         "an expectation is judged with what is staged", ("compare and set", "linearizable"),
-        StreamState, "projected_latest", _as_committed,
+        Stream, "projected_latest", _as_committed,
     ),
     "answer-ahead": Mutant(
         "a refusal that rests on a record leaves with that record", ("linearizable", "compare and set"),
@@ -168,7 +167,7 @@ STREAM = {
     ),
     "lose-latest": Mutant(
         "once the newest message at a subject is gone, the one before is found",
-        ("acked survives", "compare and set", "linearizable"), StreamState, "_previous", giving(0),
+        ("acked survives", "compare and set", "linearizable"), Stream, "_previous", giving(0),
     ),
     "forget-repairs": Mutant(
         "a subject whose entry was repaired is entered again with its next message",
@@ -197,7 +196,7 @@ STREAM = {
     ),
     "time-stays-ahead": Mutant(
         "server time that runs too far ahead of the wall clock is taken back", ("server time",),
-        StreamState, "server_time", _never_back, _wrong_clocks,
+        Stream, "server_time", _never_back, _wrong_clocks,
     ),
     "take-oversize": Mutant(
         "a message over `max_msg_bytes` is refused", ("limits hold",),

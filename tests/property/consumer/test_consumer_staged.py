@@ -16,6 +16,8 @@ from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention
 from waymaker_core.model.records import AckRecord, ConsumerDeleted, DeliveredRecord, Listed, PruneRecord
 from waymaker_core.model.result_codes import CodeError, RefusedError
 from waymaker_core.model.types import ConsumerId
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.retention import decisions as retention
 
 ACK, NAK, TERM = AckKind.ACK, AckKind.NAK, AckKind.TERM
 
@@ -82,11 +84,11 @@ def test_a_record_of_a_life_that_is_over_takes_only_its_messages() -> None:
     w = queue()
     c = w.create(consumer())
     w.fetch(c, 2)
-    drops, sizes = w.stream.decide_drops([1])
+    drops, sizes = retention.decide_drops(w.stream, [1])
     w.decide(AckRecord(99, False, array("Q", [1]), drops, sizes))
     w.decide(ConsumerDeleted(99))
     w.commit()
-    w.stream.check()
+    check_stream(w.stream)
     assert w.consumers.find_consumer_id("c") == c
 
 
@@ -140,7 +142,7 @@ def test_what_left_the_stream_meanwhile_does_not_come_back_with_a_tail_that_is_c
     w, c = uncertain()
     if logged:
         assert w.fetch(c, 4) == [(1, 1), (2, 1), (3, 1), (4, 1)]
-    drop_seqs, drop_sizes = w.stream.decide_drops([2])
+    drop_seqs, drop_sizes = retention.decide_drops(w.stream, [2])
     w.decide(PruneRecord(0, drop_seqs, drop_sizes))
     assert w.answer(c, ACK, [2, 3]) == 2
     w.commit(1)

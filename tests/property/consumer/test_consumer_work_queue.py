@@ -7,6 +7,7 @@ from waymaker_core.api.requests import AckKind
 from waymaker_core.model.config import Retention
 from waymaker_core.model.records import PruneRecord
 from waymaker_core.model.types import ConsumerId
+from waymaker_core.stream.retention import decisions as retention
 
 ACK = AckKind.ACK
 TERM = AckKind.TERM
@@ -153,7 +154,7 @@ def test_a_second_consumer_does_not_wait_for_what_was_pruned_under_an_ack_on_its
     w = queue()
     one = w.create(consumer("one"))
     w.fetch(one, 3)
-    w.decide(PruneRecord(0, *w.stream.decide_drops([2])))
+    w.decide(PruneRecord(0, *retention.decide_drops(w.stream, [2])))
     created = w.consumers.decide_create(ConsumerId(w.next_id), consumer("two"), w.now_ms).record
     assert created is not None
     w.decide(created)

@@ -18,7 +18,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream, encode_catalog
 from waymaker_core.storage.checkpoint.writer import encode_state
 from waymaker_core.storage.errors import CorruptRecord
-from waymaker_core.stream import Stream
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 Path = tuple[int, ...]
 
@@ -46,7 +46,7 @@ def stream_state() -> object:
     bench.publish(*"abcdaa")
     bench.drop(2)
     bench.seal()
-    return bench.stream.snapshot()
+    return encode_snapshot(bench.stream)
 
 
 def column(typecode: str, *values: int) -> bytes:
@@ -81,9 +81,9 @@ def column(typecode: str, *values: int) -> bytes:
 )
 def test_a_stream_whose_snapshot_contradicts_itself_is_refused(path: Path, new: object, problem: str) -> None:
     state = stream_state()
-    assert Stream.restore(cbor2.loads(cbor2.dumps(state)), LIMITS).last_seq == 6
+    assert decode_snapshot(cbor2.loads(cbor2.dumps(state)), LIMITS).last_seq == 6
     with pytest.raises(CorruptRecord, match=problem):
-        Stream.restore(changed(state, path, new), LIMITS)
+        decode_snapshot(changed(state, path, new), LIMITS)
 
 
 # ---------------------------------------------------------------- consumers

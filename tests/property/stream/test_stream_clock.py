@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tests.kit.stream_bench import LIMITS, Bench
 from waymaker_core.model.records import PruneRecord
 from waymaker_core.storage import record_codec
-from waymaker_core.stream import Stream
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction
+from waymaker_core.stream.invariants import check_stream
 from waymaker_core.stream.join import joinable
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 DAY = 24 * 3_600_000
 NOW = 20_000 * DAY
@@ -23,8 +25,8 @@ AHEAD = LIMITS.clock_ahead_max_ms
 
 
 def restart(bench: Bench) -> None:
-    bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
-    bench.stream.check()
+    bench.stream = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
+    check_stream(bench.stream)
 
 
 def stay(bench: Bench) -> None:
@@ -72,12 +74,12 @@ def test_a_jump_of_400_days_that_is_corrected(strict: bool, between: Callable[[B
 def test_a_stream_to_which_nothing_is_published_any_more(strict: bool, between: Callable[[Bench], None]) -> None:
     bench = Bench(max_age_ms=AGE, strict_limits=strict)
     bench.publish("a", "b", "a", "c", "a", wall_ms=NOW + 400 * DAY)
-    assert bench.stream.next_expiry_ms() == NOW + 400 * DAY + AGE
+    assert retention.next_expiry_ms(bench.stream) == NOW + 400 * DAY + AGE
     assert not bench.stream.is_ahead(NOW + 400 * DAY - AHEAD)
     assert bench.stream.is_ahead(NOW)
     bench.prune(NOW)
     between(bench)
-    assert bench.stream.next_expiry_ms() == NOW + AGE
+    assert retention.next_expiry_ms(bench.stream) == NOW + AGE
     bench.prune(NOW + AGE - 1)
     assert bench.live() == [1, 2, 3, 4, 5]
     bench.prune(NOW + AGE)
@@ -147,14 +149,14 @@ def test_a_correction_by_retention_survives_what_is_applied_before_it() -> None:
     bench = Bench(max_age_ms=AGE)
     bench.publish("a", wall_ms=NOW)
     ahead = bench.decide("a", wall_ms=NOW + 400 * DAY)
-    prune = bench.stream.decide_retention(NOW + 1, None)
+    prune = retention.decide_retention(bench.stream, NOW + 1, None)
     assert prune is not None and prune.clock_ms == NOW + 1
     bench.apply(ahead)
     assert bench.stream.server_time(NOW) == NOW + 1
     bench.stream.apply(bench.stream.position + 1, prune, None)
-    bench.stream.check()
+    check_stream(bench.stream)
     assert bench.stream.corrections == [Correction(2, NOW + 1, NOW + 400 * DAY)]
-    again = bench.stream.decide_retention(NOW + 1, None)
+    again = retention.decide_retention(bench.stream, NOW + 1, None)
     assert again is None
 
 
@@ -179,14 +181,14 @@ def test_replay_gives_the_same_and_stamps_stay_within_the_bound(moves: list[tupl
         bench.apply(decision)
         position = bench.stream.position
         twin.stream.apply(position, decision.record, chunk)
-        while (record := bench.stream.decide_retention(shown_ms, None)) is not None:
+        while (record := retention.decide_retention(bench.stream, shown_ms, None)) is not None:
             position += 1
             meta = record_codec.encode(record)
             again = record_codec.decode(PruneRecord.KIND, record_codec.version_of(record), meta)
             assert isinstance(again, PruneRecord)
             bench.stream.apply(position, record, None)
             twin.stream.apply(position, again, None)
-        twin.stream.check()
+        check_stream(twin.stream)
         assert twin.stream.corrections == bench.stream.corrections
         assert twin.stream.overlay.clock_ms == bench.stream.overlay.clock_ms == bench.stream.clock_ms
         assert twin.live() == bench.live()

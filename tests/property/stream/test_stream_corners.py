@@ -19,12 +19,13 @@ from waymaker_core.model.records import StreamDeleted
 from waymaker_core.model.result_codes import CodeError, RefusedError
 from waymaker_core.model.subjects import Pattern
 from waymaker_core.model.types import StreamId
-from waymaker_core.stream import NeedBlocks, Stream, admission, validate
+from waymaker_core.stream import NeedBlocks, Stream, admission, reads, validate
 from waymaker_core.stream.blocks import subject_caps
 from waymaker_core.stream.blocks.block import SKIPS_MAX, Block
 from waymaker_core.stream.blocks.columns import PATTERNS_MAX, Columns
 from waymaker_core.stream.blocks.subject_caps import SubjectCaps
 from waymaker_core.stream.blocks.subject_table import SubjectTable
+from waymaker_core.stream.invariants import check_stream
 from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.retention import decisions as retention
 
@@ -90,7 +91,7 @@ def test_a_dry_run_that_would_empty_the_open_block_leaves_nothing_behind() -> No
     stream = bench.stream
     config = replace(stream.config, max_age_ms=1)
     before = (stream.overlay.count, stream.overlay.bytes, dict(stream.overlay.blocks), stream.overlay.truncate_to)
-    assert stream.decide_update(config, 10**9, True).pruned == 6
+    assert retention.decide_update(stream, config, 10**9, True).pruned == 6
     assert (
         stream.overlay.count,
         stream.overlay.bytes,
@@ -183,20 +184,20 @@ def test_a_block_skips_more_patterns_than_it_remembers() -> None:
     bench.publish(*"abcd", "a")
     for _ in range(2):
         for number in range(SKIPS_MAX + 5):
-            assert bench.stream.select(1, Pattern(f"{number}.*"), 9, 1 << 20).ranges == []
+            assert reads.select(bench.stream, 1, Pattern(f"{number}.*"), 9, 1 << 20).ranges == []
             skips = bench.stream.blocks[0].skips
             assert skips is not None
             assert len(skips) <= SKIPS_MAX
-    assert bench.stream.select(1, Pattern("*"), 9, 1 << 20).ranges == [(1, 5)]
+    assert reads.select(bench.stream, 1, Pattern("*"), 9, 1 << 20).ranges == [(1, 5)]
 
 
 def test_a_start_by_time_passes_over_a_block_whose_young_messages_are_gone() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish(*"abcde", times=[10, 50, 10, 10, 60])
-    assert bench.stream.first_seq_at_or_after_time(40) == 2
+    assert reads.first_seq_at_or_after_time(bench.stream, 40) == 2
     bench.drop(2)
-    assert bench.stream.first_seq_at_or_after_time(40) == 5
-    assert bench.stream.first_seq_at_or_after_time(61) == 6
+    assert reads.first_seq_at_or_after_time(bench.stream, 40) == 5
+    assert reads.first_seq_at_or_after_time(bench.stream, 61) == 6
 
 
 def test_an_import_of_runs_and_gaps_lies_where_it_lay() -> None:
@@ -206,7 +207,7 @@ def test_an_import_of_runs_and_gaps_lies_where_it_lay() -> None:
     seqs = [2, 3, 4, 5, 9, 11, 12]
     count = len(seqs)
     request = ImportBatch(1, seqs, [5] * count, ["a"] * count, [1] * count, [2] * count, b"xy" * count)
-    bench.apply(stream.decide_import(request, 100))
+    bench.apply(admission.decide_import(stream, request, 100))
     assert bench.live() == seqs
 
 
@@ -232,10 +233,10 @@ def test_new_settings_that_prune_by_age_ask_for_the_indexes_they_need_and_leave_
     bench.seal()
     config = replace(bench.stream.config, max_age_ms=100)
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.decide_update(config, 500, False)
+        retention.decide_update(bench.stream, config, 500, False)
     assert need.value.blocks == [0, 1]
     assert bench.stream.is_settled()
-    decision = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 500, False))
+    decision = resident(bench.stream, bench.disk, lambda: retention.decide_update(bench.stream, config, 500, False))
     assert decision.pruned == 4
     for record in decision.records:
         bench.stream.apply(bench.stream.position + 1, record, None)
@@ -258,12 +259,12 @@ def test_what_a_staged_publish_pushes_out_does_not_expire_as_well() -> None:
     bench = Bench(max_age_ms=100, strict_limits=True, block_size=20, max_msgs_per_subject=1)
     bench.publish(*"abcdef", times=[1, 2, 3, 4, 900, 901])
     decision = bench.decide("b", "c", times=[902, 903])
-    record = bench.stream.decide_retention(500, None)
+    record = retention.decide_retention(bench.stream, 500, None)
     assert record is not None
     assert list(record.drop_seqs) == [1, 4]
     bench.apply(decision)
     bench.stream.apply(bench.stream.position + 1, record, None)
-    bench.stream.check()
+    check_stream(bench.stream)
     assert bench.live() == [5, 6, 7, 8]
 
 
@@ -279,10 +280,10 @@ def test_what_expires_at_once_goes_in_records_of_bounded_size(
     bench.publish("z", times=[5000])
     expired = [number + 1 for number, time_ms in enumerate(times) if time_ms <= 1010]
     largest = 0
-    while (record := bench.stream.decide_retention(1110, None)) is not None:
+    while (record := retention.decide_retention(bench.stream, 1110, None)) is not None:
         largest = max(largest, len(record.drop_seqs))
         bench.stream.apply(bench.stream.position + 1, record, None)
-        bench.stream.check()
+        check_stream(bench.stream)
     if strict:
         assert bench.live() == [seq for seq in range(1, 13) if seq not in expired]
         assert largest == 3
@@ -305,7 +306,7 @@ def test_an_import_whose_sizes_no_message_has_is_refused() -> None:
     stream = Stream(1, validate(StreamConfig("s"), LIMITS), 1, LIMITS)
     for size in (-1, LIMITS.message_bytes_max + 1):
         with pytest.raises(RefusedError, match="size"):
-            stream.decide_import(ImportBatch(1, [1], [5], ["a"], [size], [2], b"xy"), 100)
+            admission.decide_import(stream, ImportBatch(1, [1], [5], ["a"], [size], [2], b"xy"), 100)
     assert stream.is_settled()
 
 

@@ -17,7 +17,11 @@ from waymaker_core.model.config import Retention
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.result_codes import RefusedError
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import NeedBlocks, PublishDecision, Stream, updated
+from waymaker_core.stream import NeedBlocks, PublishDecision, admission, reads, updated
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.relocation import relocation as relocating
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 
 def revisions(decision: PublishDecision) -> dict[int, int]:
@@ -72,7 +76,7 @@ def test_a_refusal_that_rests_on_a_staged_deletion_waits_for_it() -> None:
 def test_a_refused_publish_leaves_the_others_of_its_batch_with_neighbouring_sequences() -> None:
     bench = Bench(max_msg_bytes=5, subjects_filter=("a", "b"))
     request = Publish("s", ["a", "c", "b", "a", "a b"], [1, 1, 9, 1, 1], [1, 2, 1, 1, 1], b"123456")
-    decision = bench.stream.decide_publish(request, 5)
+    decision = admission.decide_publish(bench.stream, request, 5)
     assert {entry: code for entry, (code, _, _) in (decision.published.failures or {}).items()} == {
         1: "subject_rejected",
         2: "oversize",
@@ -90,28 +94,28 @@ def test_a_subject_that_died_and_came_back_in_one_block_is_listed_again() -> Non
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
     bench.publish("a", "b")
     bench.drop(1)
-    assert bench.stream.list_subjects("", "", 0).entries == ["b"]
+    assert reads.list_subjects(bench.stream, "", "", 0).entries == ["b"]
     bench.publish("a")
-    assert bench.stream.list_subjects("", "", 0).entries == ["a", "b"]
+    assert reads.list_subjects(bench.stream, "", "", 0).entries == ["a", "b"]
 
 
 def test_a_subject_that_died_before_a_restart_is_listed_again_when_it_comes_back() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=100)
     bench.publish("a", "b")
     bench.drop(1)
-    assert bench.stream.list_subjects("", "", 0).entries == ["b"]
-    bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    assert reads.list_subjects(bench.stream, "", "", 0).entries == ["b"]
+    bench.stream = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
     bench.publish("a")
-    assert bench.stream.list_subjects("", "", 0).entries == ["a", "b"]
+    assert reads.list_subjects(bench.stream, "", "", 0).entries == ["a", "b"]
 
 
 def test_an_old_message_is_still_found_after_newer_ones_at_its_subject_were_acknowledged() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b", "b", "b", "b", "a")
     bench.drop(6)
-    assert bench.stream.latest_seq("a") == 1
+    assert bench.stream.latest("a") == 1
     bench.publish("a")
-    assert [first for first, _ in bench.stream.select(0, Pattern("a"), 9, 1 << 20).ranges] == [1, 7]
+    assert [first for first, _ in reads.select(bench.stream, 0, Pattern("a"), 9, 1 << 20).ranges] == [1, 7]
 
 
 # ---------------------------------------------------------------- work queue
@@ -120,13 +124,13 @@ def test_an_old_message_is_still_found_after_newer_ones_at_its_subject_were_ackn
 def test_a_message_acknowledged_twice_goes_once() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b", "c")
-    first = bench.stream.decide_drops([2, 2])
-    second = bench.stream.decide_drops([2, 3])
+    first = retention.decide_drops(bench.stream, [2, 2])
+    second = retention.decide_drops(bench.stream, [2, 3])
     assert (list(first[0]), list(second[0])) == ([2], [3])
     bench.stream.apply(2, ack_record(*first), None)
     bench.stream.apply(3, ack_record(*second), None)
     bench.stream.apply(4, ack_record(*first), None)
-    bench.stream.check()
+    check_stream(bench.stream)
     assert bench.live() == [1]
     assert (bench.stream.count, bench.stream.bytes) == (1, 4)
 
@@ -134,7 +138,7 @@ def test_a_message_acknowledged_twice_goes_once() -> None:
 def test_what_is_not_committed_cannot_be_acknowledged() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.decide("a")
-    assert list(bench.stream.decide_drops([1, 2, 99])[0]) == []
+    assert list(retention.decide_drops(bench.stream, [1, 2, 99])[0]) == []
 
 
 # ---------------------------------------------------------------- times
@@ -144,8 +148,8 @@ def test_server_times_never_go_back_not_even_over_a_restart() -> None:
     bench = Bench()
     bench.publish("a", wall_ms=500)
     bench.publish("b", times=[9_000_000], wall_ms=400)
-    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
-    decision = again.decide_publish(Publish("s", ["c"], [1], [1], b"x"), 300)
+    again = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
+    decision = admission.decide_publish(again, Publish("s", ["c"], [1], [1], b"x"), 300)
     assert decision.record is not None
     assert list(decision.record.times_ms) == [500], "and a client's time in the future does not drag them along"
 
@@ -204,10 +208,10 @@ def test_by_blocks_messages_in_order_are_judged_without_any_index() -> None:
     for wall_ms in range(1000, 1040):
         bench.publish("a", wall_ms=wall_ms)
     bench.seal()
-    record = bench.stream.decide_retention(1115, None)
+    record = retention.decide_retention(bench.stream, 1115, None)
     assert record is not None
     assert (record.truncate_to, len(record.drop_seqs)) == (17, 0)
-    assert bench.stream.decide_retention(1115, None) is None
+    assert retention.decide_retention(bench.stream, 1115, None) is None
 
 
 @given(
@@ -241,17 +245,17 @@ def test_an_update_prunes_exactly_in_block_aligned_mode_too_and_a_dry_run_change
     bench.seal()
     config = updated(bench.stream.config, UpdateStream("s", max_msgs=3), LIMITS)
     before = view(bench.stream, bench.disk)
-    dry = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 1000, True))
+    dry = resident(bench.stream, bench.disk, lambda: retention.decide_update(bench.stream, config, 1000, True))
     assert dry.pruned == 7
     assert view(bench.stream, bench.disk) == before
     assert bench.stream.is_settled()
     bench.seal()
-    decision = resident(bench.stream, bench.disk, lambda: bench.stream.decide_update(config, 1000))
+    decision = resident(bench.stream, bench.disk, lambda: retention.decide_update(bench.stream, config, 1000))
     assert decision.pruned == 7
     for record in decision.records:
         bench.stream.apply(bench.stream.position + 1, record, None)
     bench.stream.apply_config(config)
-    bench.stream.check()
+    check_stream(bench.stream)
     assert bench.live() == [8, 9, 10]
 
 
@@ -314,14 +318,14 @@ def test_only_its_service_writes_to_a_reserved_stream() -> None:
 )  # fmt: skip
 def test_columns_that_disagree_or_absurd_numbers_are_refused(request_: Publish) -> None:
     with pytest.raises(RefusedError):
-        Bench().stream.decide_publish(request_, 5)
+        admission.decide_publish(Bench().stream, request_, 5)
 
 
 def test_pruned_messages_are_left_out_of_redeliveries() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish(*"abcd")
     bench.drop(2)
-    messages = bench.stream.messages_at([1, 2, 3, 9], [1, 1, 1, 1])
+    messages = reads.messages_at(bench.stream, [1, 2, 3, 9], [1, 1, 1, 1])
     assert [seq for run in messages.runs for seq in run.sequences()] == [1, 3]
 
 
@@ -329,8 +333,8 @@ def test_scattered_messages_of_one_chunk_are_one_run() -> None:
     bench = Bench(block_size=100)
     bench.publish(*"abacabaabcab")
     bench.publish(*"baaaaaaaaaab")
-    selection = bench.stream.select(1, Pattern("a"), 100, 1 << 30)
-    messages = bench.stream.messages_in(selection.ranges, 1)
+    selection = reads.select(bench.stream, 1, Pattern("a"), 100, 1 << 30)
+    messages = reads.messages_in(bench.stream, selection.ranges, 1)
     assert [seq for run in messages.runs for seq in run.sequences()] == [1, 3, 5, 7, 8, 11, *range(14, 24)]
     assert [list(run.stretches()) for run in messages.runs] == [[(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)], [(0, 10)]]
     few = within(messages, messages.byte_count - 11 * (messages.byte_count // 16))
@@ -345,7 +349,7 @@ def test_scattered_messages_of_one_chunk_are_one_run() -> None:
 def test_copies_of_messages_are_as_large_as_their_originals_but_for_the_subject() -> None:
     bench = Bench()
     bench.publish("a.long.subject", size=7)
-    decision = bench.stream.decide_copies("d", [1], [b"body"], 50)
+    decision = admission.decide_copies(bench.stream, "d", [1], [b"body"], 50)
     record = decision.copies
     assert (list(record.sizes), list(record.lengths), record.first_seq) == ([8], [4], 2)
     assert list(record.times_ms) == [1000], "server times do not go back for copies either"
@@ -356,16 +360,16 @@ def test_a_burial_that_lacks_an_index_leaves_nothing_staged() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, max_msgs_per_subject=2, block_size=2)
     bench.publish(*"abcd")
     bench.seal()
-    stream = Stream.restore(bench.stream.snapshot(), LIMITS)
-    place = stream.index_location(0)
+    stream = decode_snapshot(encode_snapshot(bench.stream), LIMITS)
+    place = relocating.index_location(stream, 0)
     assert place is not None
-    stream.load_index(0, place, bench.disk.read(place))
+    relocating.load_index(stream, 0, place, bench.disk.read(place))
     with pytest.raises(NeedBlocks) as need:
-        stream.decide_copies("d", [1], [b"body"], 50, replace=True)
+        admission.decide_copies(stream, "d", [1], [b"body"], 50, replace=True)
     assert need.value.blocks == [1]
     assert stream.is_settled()
     assert stream.is_projected(1)
-    stream.check()
+    check_stream(stream)
 
 
 @pytest.mark.parametrize("subject", ["a", "c"])

@@ -15,9 +15,13 @@ from waymaker_core.model.config import Retention, StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import Stream, join_publishes, updated, validate
+from waymaker_core.stream import Stream, admission, join_publishes, reads, updated, validate
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_core.stream.invariants import check_stream
 from waymaker_core.stream.join import joinable
+from waymaker_core.stream.relocation import relocation as relocating
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 LIMITS = Limits()
 SUBJECTS = ["a", "b", "c.x", "c.y", "d.x.z"]
@@ -94,7 +98,9 @@ class StreamMachine(RuleBasedStateMachine):
             expected=expected if compare else None,
         )
         settled = self.stream.is_settled()
-        decision = resident(self.stream, self.disk, lambda: self.stream.decide_publish(request, self.wall_ms))
+        decision = resident(
+            self.stream, self.disk, lambda: admission.decide_publish(self.stream, request, self.wall_ms)
+        )
         answers = [
             self.model.publish(
                 subject, size, bodies[entry], times[entry] if own_times else 0, expected[entry] if compare else -1,
@@ -132,7 +138,7 @@ class StreamMachine(RuleBasedStateMachine):
     def acknowledge(self, seqs: list[int]) -> None:
         if self.config.retention is not Retention.WORK_QUEUE:
             return
-        drops, sizes = resident(self.stream, self.disk, lambda: self.stream.decide_drops(seqs))
+        drops, sizes = resident(self.stream, self.disk, lambda: retention.decide_drops(self.stream, seqs))
         decided = {message.seq: message for message in self.model.decided}
         committed = {message.seq for message in self.model.committed}
         expected = [seq for seq in dict.fromkeys(seqs) if seq in decided and seq in committed]
@@ -153,7 +159,7 @@ class StreamMachine(RuleBasedStateMachine):
         stream = self.stream
         replace = self.config.retention is Retention.WORK_QUEUE
         decision = resident(
-            stream, self.disk, lambda: stream.decide_copies("dead", seqs, bodies, self.wall_ms, replace)
+            stream, self.disk, lambda: admission.decide_copies(stream, "dead", seqs, bodies, self.wall_ms, replace)
         )
         assert list(decision.drop_seqs) == (seqs if replace else [])
         self.model.forget(set(decision.drop_seqs))
@@ -172,16 +178,18 @@ class StreamMachine(RuleBasedStateMachine):
     def time_passes(self, passed: int) -> None:
         self.wall_ms += passed
         if self.config.retention is not Retention.LIMITS or not self.config.max_age_ms:
-            assert self.stream.decide_retention(self.wall_ms, None) is None
+            assert retention.decide_retention(self.stream, self.wall_ms, None) is None
             return
         cutoff = self.wall_ms - self.config.max_age_ms
-        expiry = self.stream.next_expiry_ms()
+        expiry = retention.next_expiry_ms(self.stream)
         before = len(self.queue)
         committed = {message.seq for message in self.model.committed}
         exact = {message.seq for message in self.model.expired(self.model.decided, cutoff) if message.seq in committed}
         gone: set[int] = set()
         while True:
-            record = resident(self.stream, self.disk, lambda: self.stream.decide_retention(self.wall_ms, None))
+            record = resident(
+                self.stream, self.disk, lambda: retention.decide_retention(self.stream, self.wall_ms, None)
+            )
             if record is None:
                 break
             gone |= self._removed(record)
@@ -222,7 +230,7 @@ class StreamMachine(RuleBasedStateMachine):
         floor = max(0, self.stream.last_seq - behind)
         gone: set[int] = set()
         while True:
-            record = self.stream.decide_retention(self.wall_ms, floor)
+            record = retention.decide_retention(self.stream, self.wall_ms, floor)
             if record is None:
                 break
             gone |= self._removed(record)
@@ -255,7 +263,9 @@ class StreamMachine(RuleBasedStateMachine):
             UpdateStream("s", max_age_ms=age, max_msgs=msgs, max_bytes=octets, strict_limits=strict),
             LIMITS,
         )
-        decision = resident(self.stream, self.disk, lambda: self.stream.decide_update(config, self.wall_ms, dry))
+        decision = resident(
+            self.stream, self.disk, lambda: retention.decide_update(self.stream, config, self.wall_ms, dry)
+        )
         kept = list(self.model.decided)
         if config.max_age_ms:
             committed = {message.seq for message in self.model.committed}
@@ -287,7 +297,7 @@ class StreamMachine(RuleBasedStateMachine):
         request = ImportBatch(
             7, seqs, times, [subject] * len(seqs), [4] * len(seqs), [len(body) for body in bodies], b"".join(bodies)
         )
-        decision = self.stream.decide_import(request, self.wall_ms)
+        decision = admission.decide_import(self.stream, request, self.wall_ms)
         assert decision.record is not None
         for seq, body, time_ms in zip(seqs, bodies, times, strict=True):
             self.bodies[seq] = body
@@ -347,30 +357,30 @@ class StreamMachine(RuleBasedStateMachine):
     @rule()
     def evict(self) -> None:
         for number in list(self.stream.blocks):
-            self.stream.evict_index(number)
+            relocating.evict_index(self.stream, number)
 
     @rule()
     def take_snapshot(self) -> None:
-        self.snapshot = (cbor2.loads(cbor2.dumps(self.stream.snapshot())), self.stream.config)
+        self.snapshot = (cbor2.loads(cbor2.dumps(encode_snapshot(self.stream))), self.stream.config)
 
     @rule()
     def restart(self) -> None:
         """What is committed comes back from the log alone, and from the last snapshot with the rest of the log."""
         now = view(self.stream, self.disk)
         if self.snapshot is not None:
-            again = Stream.restore(self.snapshot[0], LIMITS)
+            again = decode_snapshot(self.snapshot[0], LIMITS)
             for position, record, chunk in self.log:
                 if position > again.position:
                     again.apply(position, record, chunk)  # type: ignore[arg-type]
             again.apply_config(self.stream.config)
-            again.check()
+            check_stream(again)
             assert view(again, self.disk) == now
-            again.check()
+            check_stream(again)
         replayed = Stream(7, self.first_config, 1, LIMITS)
         for position, record, chunk in self.log:
             replayed.apply(position, record, chunk)  # type: ignore[arg-type]
         replayed.apply_config(self.stream.config)
-        replayed.check()
+        check_stream(replayed)
         assert view(replayed, self.disk) == now
 
     @rule(back=st.booleans())
@@ -379,7 +389,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.queue.clear()
         reserve, config = self.stream.reserve_interval_ms, self.stream.config
         if back:
-            self.stream = Stream.restore(cbor2.loads(cbor2.dumps(self.stream.snapshot())), LIMITS)
+            self.stream = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(self.stream))), LIMITS)
             self.stream.reserve_interval_ms = reserve
         else:
             self.stream.discard_uncommitted()
@@ -397,7 +407,7 @@ class StreamMachine(RuleBasedStateMachine):
     )  # fmt: skip
     def select(self, from_seq: int, pattern: str | None, limit: int, byte_max: int) -> None:
         compiled = Pattern(pattern) if pattern is not None else None
-        found = resident(self.stream, self.disk, lambda: self.stream.select(from_seq, compiled, limit, byte_max))
+        found = resident(self.stream, self.disk, lambda: reads.select(self.stream, from_seq, compiled, limit, byte_max))
         lengths = {message.seq: len(message.body) + MESSAGE_OVERHEAD_BYTES for message in self.model.committed}
         expected: list[int] = []
         full = False
@@ -416,7 +426,7 @@ class StreamMachine(RuleBasedStateMachine):
             assert sum(map(lengths.__getitem__, expected)) >= byte_max or expected[-1] == self.stream.last_seq
         else:
             assert found.next_seq == self.stream.last_seq + 1
-        messages = resident(self.stream, self.disk, lambda: self.stream.messages_in(found.ranges, 3))
+        messages = resident(self.stream, self.disk, lambda: reads.messages_in(self.stream, found.ranges, 3))
         times = {message.seq: (message.time_ms, message.body) for message in self.model.committed}
         assert self.disk.bodies(messages) == [(seq, times[seq][0], 3, times[seq][1]) for seq in expected]
         assert messages.byte_count == found.byte_count
@@ -425,7 +435,7 @@ class StreamMachine(RuleBasedStateMachine):
     def redeliver(self, seqs: list[int]) -> None:
         seqs.sort()
         counts = [1 + seq % 3 for seq in seqs]
-        messages = resident(self.stream, self.disk, lambda: self.stream.messages_at(seqs, counts))
+        messages = resident(self.stream, self.disk, lambda: reads.messages_at(self.stream, seqs, counts))
         there = {message.seq: message for message in self.model.committed}
         assert self.disk.bodies(messages) == [
             (seq, there[seq].time_ms, count, there[seq].body)
@@ -438,19 +448,21 @@ class StreamMachine(RuleBasedStateMachine):
     def look_up(self, subject: str, prefix: str) -> None:
         stream, model = self.stream, self.model
         latest = model.latest(subject)
-        found = self.disk.bodies(resident(stream, self.disk, lambda: stream.read_latest(subject)))
+        found = self.disk.bodies(resident(stream, self.disk, lambda: reads.read_latest(stream, subject)))
         assert [seq for seq, _, _, _ in found] == ([latest] if latest else [])
-        scanned = self.disk.bodies(resident(stream, self.disk, lambda: stream.scan_subject(subject, 2, 5, 10**9)))
+        scanned = self.disk.bodies(
+            resident(stream, self.disk, lambda: reads.scan_subject(stream, subject, 2, 5, 10**9))
+        )
         assert [seq for seq, _, _, _ in scanned] == [
             m.seq for m in model.committed if m.subject == subject and m.seq > 1
         ][:5]
-        listed = resident(stream, self.disk, lambda: stream.list_subjects(prefix, "", 0))
+        listed = resident(stream, self.disk, lambda: reads.list_subjects(stream, prefix, "", 0))
         names = sorted({message.subject for message in model.committed if message.subject.startswith(prefix)})
         assert listed.entries == names
         paged: list[object] = []
         after = ""
         while True:
-            page = resident(stream, self.disk, lambda after=after: stream.list_subjects(prefix, after, 2))  # type: ignore[misc]
+            page = resident(stream, self.disk, lambda after=after: reads.list_subjects(stream, prefix, after, 2))  # type: ignore[misc]
             paged += page.entries
             after = page.next_after
             if not after:
@@ -461,11 +473,11 @@ class StreamMachine(RuleBasedStateMachine):
     def policies(self, pattern: str | None, time_ms: int, seq: int) -> None:
         stream, model = self.stream, self.model
         compiled = Pattern(pattern) if pattern is not None else None
-        assert resident(stream, self.disk, lambda: stream.last_matching(compiled)) == max(
+        assert resident(stream, self.disk, lambda: reads.last_matching(stream, compiled)) == max(
             model.select(0, pattern), default=0
         )
         first = next((m.seq for m in model.committed if m.time_ms >= time_ms), stream.last_seq + 1)
-        assert resident(stream, self.disk, lambda: stream.first_seq_at_or_after_time(time_ms)) == first
+        assert resident(stream, self.disk, lambda: reads.first_seq_at_or_after_time(stream, time_ms)) == first
         assert stream.live_count_from(seq) == len(model.select(seq, None))
 
     # ------------------------------------------------------------ always
@@ -485,16 +497,16 @@ class StreamMachine(RuleBasedStateMachine):
         assert (overlay.last_seq, overlay.count) == (self.model.last_decided, len(self.model.decided))
         assert overlay.bytes == sum(message.size for message in self.model.decided)
         assert overlay.clock_ms == self.model.clock_ms
-        self.stream.check()
+        check_stream(self.stream)
 
     @invariant()
     def notes_of_files_agree(self) -> None:
         if not hasattr(self, "stream"):
             return
-        for path in self.stream.files():
+        for path in relocating.files(self.stream):
             assert path in self.disk.files
         for path in self.stream.take_released():
-            assert path not in self.stream.files()
+            assert path not in relocating.files(self.stream)
 
 
 TestStream = StreamMachine.TestCase

@@ -14,8 +14,12 @@ from waymaker_core.model.config import Retention
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.result_codes import RefusedError
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import NeedBlocks, Stream
+from waymaker_core.stream import NeedBlocks, admission, reads
 from waymaker_core.stream.admission import RESERVE_MIN
+from waymaker_core.stream.invariants import check_stream
+from waymaker_core.stream.relocation import relocation as relocating
+from waymaker_core.stream.retention import decisions as retention
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 # ---------------------------------------------------------------- indexes
 
@@ -24,7 +28,7 @@ def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
     bench = Bench(max_msgs_per_subject=1)
     bench.publish(*"abcdefgh")
     bench.seal()
-    bench.stream = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    bench.stream = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
     overlay = bench.stream.overlay
     before = (
         overlay.last_seq,
@@ -36,7 +40,7 @@ def test_a_decision_that_misses_an_index_leaves_nothing_behind() -> None:
         dict(overlay.blocks),
     )
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.decide_publish(Publish("s", ["z", "a"], [1, 1], [1, 1], b"xy"), 10**9)
+        admission.decide_publish(bench.stream, Publish("s", ["z", "a"], [1, 1], [1, 1], b"xy"), 10**9)
     assert need.value.blocks == [0, 1]
     assert before == (
         overlay.last_seq,
@@ -55,7 +59,7 @@ def test_a_publish_whose_limit_reaches_into_a_missing_index_is_decided_once() ->
     bench.publish(*"abcdefgh")
     bench.seal()
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.decide_publish(Publish("s", ["z"], [1], [1], b"x"), 10**9)
+        admission.decide_publish(bench.stream, Publish("s", ["z"], [1], [1], b"x"), 10**9)
     assert need.value.blocks == [0]
     assert (bench.stream.overlay.last_seq, bench.stream.overlay.count, bench.stream.overlay.clock_ms) == (8, 8, 1000)
     assert bench.stream.is_settled()
@@ -68,22 +72,22 @@ def test_an_index_stays_while_any_publish_may_need_it_and_goes_otherwise() -> No
     for bench in (capped, plain):
         bench.publish(*"abcdefgh")
         relocate_blocks(bench.stream, bench.disk, lambda path: False, 1)
-    assert capped.stream.evict_index(0) == 0
-    assert plain.stream.evict_index(0) > 0
-    assert plain.stream.evict_index(0) == 0
-    assert plain.stream.index_location(0) is not None
-    assert plain.stream.index_location(2) is None
+    assert relocating.evict_index(capped.stream, 0) == 0
+    assert relocating.evict_index(plain.stream, 0) > 0
+    assert relocating.evict_index(plain.stream, 0) == 0
+    assert relocating.index_location(plain.stream, 0) is not None
+    assert relocating.index_location(plain.stream, 2) is None
 
 
 def test_a_pattern_that_matches_nothing_in_a_sealed_block_asks_for_its_index_once() -> None:
     bench = Bench()
     bench.publish(*["a.x"] * 8, "b.x")
     bench.seal()
-    found = resident(bench.stream, bench.disk, lambda: bench.stream.select(0, Pattern("b.*"), 5, 1 << 20))
+    found = resident(bench.stream, bench.disk, lambda: reads.select(bench.stream, 0, Pattern("b.*"), 5, 1 << 20))
     assert found.ranges == [(9, 9)]
     for number in list(bench.stream.blocks):
-        bench.stream.evict_index(number)
-    assert bench.stream.select(0, Pattern("b.*"), 5, 1 << 20).ranges == [(9, 9)], "without loading anything"
+        relocating.evict_index(bench.stream, number)
+    assert reads.select(bench.stream, 0, Pattern("b.*"), 5, 1 << 20).ranges == [(9, 9)], "without loading anything"
 
 
 def test_a_literal_subject_is_scanned_at_the_cost_of_the_blocks_it_is_in() -> None:
@@ -91,7 +95,7 @@ def test_a_literal_subject_is_scanned_at_the_cost_of_the_blocks_it_is_in() -> No
     bench.publish("a", *["b"] * 11, "a")
     bench.seal()
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.scan_subject("a", 0, 10, 1 << 20)
+        reads.scan_subject(bench.stream, "a", 0, 10, 1 << 20)
     assert need.value.blocks == [0, 3]
 
 
@@ -100,10 +104,10 @@ def test_a_search_asks_for_the_indexes_ahead_of_it_together() -> None:
     bench.publish(*["a.x"] * 100)
     bench.seal()
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.select(11, None, 30, 1 << 20)
+        reads.select(bench.stream, 11, None, 30, 1 << 20)
     assert need.value.blocks == list(range(10, 40))
     with pytest.raises(NeedBlocks) as need:
-        bench.stream.select(11, Pattern("*.y"), 30, 1 << 20)
+        reads.select(bench.stream, 11, Pattern("*.y"), 30, 1 << 20)
     assert need.value.blocks == list(range(10, 74))
 
 
@@ -111,11 +115,11 @@ def test_an_index_of_another_block_is_refused() -> None:
     bench = Bench()
     bench.publish(*"abcdefgh")
     bench.seal()
-    place, other = bench.stream.index_location(0), bench.stream.index_location(1)
+    place, other = relocating.index_location(bench.stream, 0), relocating.index_location(bench.stream, 1)
     assert place is not None
     assert other is not None
     with pytest.raises(ValueError, match="index"):
-        bench.stream.load_index(1, other, bench.disk.read(place))
+        relocating.load_index(bench.stream, 1, other, bench.disk.read(place))
 
 
 def test_an_index_that_was_read_where_the_block_does_not_lie_any_more_is_not_taken() -> None:
@@ -124,18 +128,18 @@ def test_an_index_that_was_read_where_the_block_does_not_lie_any_more_is_not_tak
     bench.publish(*"abcdefgh")
     bench.seal()
     bench.drop(1, 2, 3)
-    bench.stream.evict_index(0)
-    before = bench.stream.index_location(0)
+    relocating.evict_index(bench.stream, 0)
+    before = relocating.index_location(bench.stream, 0)
     assert before is not None
     data = bench.disk.read(before)
     bench.seal_anew()
-    after = bench.stream.index_location(0)
+    after = relocating.index_location(bench.stream, 0)
     assert after is not None
     assert after.path != before.path
-    assert bench.stream.load_index(0, before, data) == 0
-    assert bench.stream.index_location(0) == after, "still to be loaded"
+    assert relocating.load_index(bench.stream, 0, before, data) == 0
+    assert relocating.index_location(bench.stream, 0) == after, "still to be loaded"
     assert bench.live() == [4, 5, 6, 7, 8]
-    (run,) = bench.stream.messages_in([(4, 4)], 1).runs
+    (run,) = reads.messages_in(bench.stream, [(4, 4)], 1).runs
     assert run.chunk.path == after.path
 
 
@@ -143,18 +147,18 @@ def test_a_block_may_lie_in_several_files_and_all_of_them_are_released_with_it()
     bench = Bench(retention=Retention.WORK_QUEUE)
     for subject in "abcd":
         bench.publish(subject)
-    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
+    (move,) = relocating.blocks_to_relocate(bench.stream, lambda path: False)
     copies = [
         bench.disk.append(f"blocks/1-{place // 2}.blk", bench.disk.read(source))
         for place, source in enumerate(move.sources)
     ]
-    index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
-    assert bench.stream.apply_relocation(move, copies, index)
-    assert not bench.stream.apply_relocation(move, copies, index), "a move is reported once"
+    index = bench.disk.append("blocks/1-1.blk", relocating.encode_sealed(bench.stream, move, copies))
+    assert relocating.apply_relocation(bench.stream, move, copies, index)
+    assert not relocating.apply_relocation(bench.stream, move, copies, index), "a move is reported once"
     bench.seal()
-    messages = resident(bench.stream, bench.disk, lambda: bench.stream.read_range(0, 9, 1 << 20))
+    messages = resident(bench.stream, bench.disk, lambda: reads.read_range(bench.stream, 0, 9, 1 << 20))
     assert [seq for seq, _, _, _ in bench.disk.bodies(messages)] == [1, 2, 3, 4]
-    assert bench.stream.files() == {"blocks/1-0.blk": 4, "blocks/1-1.blk": 4}
+    assert relocating.files(bench.stream) == {"blocks/1-0.blk": 4, "blocks/1-1.blk": 4}
     bench.drop(1, 2, 3, 4)
     assert sorted(bench.stream.take_released()) == ["blocks/1-0.blk", "blocks/1-1.blk"]
     assert bench.stream.take_released() == []
@@ -165,38 +169,38 @@ def test_a_block_of_which_little_lives_is_written_anew_without_the_dead() -> Non
     for subjects in ("ab", "cd", "ef"):
         bench.publish(*subjects)
     bench.seal()
-    (old,) = bench.stream.files()
+    (old,) = relocating.files(bench.stream)
     bench.drop(1, 3, 4)
-    assert not bench.stream.blocks_to_relocate(lambda path: False), "half of it lives"
+    assert not relocating.blocks_to_relocate(bench.stream, lambda path: False), "half of it lives"
     bench.drop(6)
-    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
+    (move,) = relocating.blocks_to_relocate(bench.stream, lambda path: False)
     assert (move.lengths, move.entries) == ([2, 2], [0, 2]), "one chunk lost all it held, the others half"
     assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 77) == 1
-    bench.stream.check()
+    check_stream(bench.stream)
     assert bench.stream.take_released() == [old]
     del bench.disk.files[old]
-    again = Stream.restore(bench.stream.snapshot(), LIMITS)
+    again = decode_snapshot(encode_snapshot(bench.stream), LIMITS)
     for stream in (bench.stream, again):
-        messages = resident(stream, bench.disk, lambda stream=stream: stream.read_range(0, 9, 1 << 20))  # type: ignore[misc]
+        messages = resident(stream, bench.disk, lambda stream=stream: reads.read_range(stream, 0, 9, 1 << 20))  # type: ignore[misc]
         assert [(seq, body) for seq, _, _, body in bench.disk.bodies(messages)] == [(2, b"xy"), (5, b"xy")]
-        subjects = resident(stream, bench.disk, lambda stream=stream: stream.list_subjects("", "", 9))  # type: ignore[misc]
-        assert subjects.entries == ["b", "e"]
-        assert not stream.blocks_to_relocate(lambda path: False), "what lives is all that is left"
-        stream.check()
+        page = resident(stream, bench.disk, lambda stream=stream: reads.list_subjects(stream, "", "", 9))  # type: ignore[misc]
+        assert page.entries == ["b", "e"]
+        assert not relocating.blocks_to_relocate(stream, lambda path: False), "what lives is all that is left"
+        check_stream(stream)
     bench.drop(2, 5)
-    assert not bench.stream.files()
+    assert not relocating.files(bench.stream)
 
 
 def test_a_block_that_was_mostly_deleted_before_it_was_sealed_takes_only_the_living_along() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=6)
     bench.publish(*"abcdef")
     bench.drop(1, 2, 3, 5)
-    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
+    (move,) = relocating.blocks_to_relocate(bench.stream, lambda path: False)
     assert move.keep == [[(6, 8), (10, 12)]]
     bench.seal()
     assert bench.live() == [4, 6]
-    assert sum(bench.stream.files().values()) == 4
-    bench.stream.check()
+    assert sum(relocating.files(bench.stream).values()) == 4
+    check_stream(bench.stream)
 
 
 def test_a_block_is_written_anew_though_its_index_was_given_up_meanwhile() -> None:
@@ -204,12 +208,12 @@ def test_a_block_is_written_anew_though_its_index_was_given_up_meanwhile() -> No
     bench.publish(*"abcd")
     bench.seal()
     bench.drop(1, 2, 3)
-    (move,) = bench.stream.blocks_to_relocate(lambda path: False)
+    (move,) = relocating.blocks_to_relocate(bench.stream, lambda path: False)
     copies = [bench.disk.append("blocks/1-9.blk", b"xy")]
-    assert bench.stream.evict_index(0)
-    index = bench.disk.append("blocks/1-9.blk", bench.stream.encode_index(move, copies))
-    assert bench.stream.apply_relocation(move, copies, index)
-    bench.stream.check()
+    assert relocating.evict_index(bench.stream, 0)
+    index = bench.disk.append("blocks/1-9.blk", relocating.encode_sealed(bench.stream, move, copies))
+    assert relocating.apply_relocation(bench.stream, move, copies, index)
+    check_stream(bench.stream)
     assert bench.live() == [4]
 
 
@@ -218,18 +222,18 @@ def test_a_sparse_block_that_is_not_resident_asks_for_its_index_once() -> None:
     bench.publish(*"abcdefgh")
     bench.seal()
     bench.drop(1, 2, 3)
-    for number, again in enumerate([bench.stream, Stream.restore(bench.stream.snapshot(), LIMITS)], 50):
-        again.evict_index(0)
+    for number, again in enumerate([bench.stream, decode_snapshot(encode_snapshot(bench.stream), LIMITS)], 50):
+        relocating.evict_index(again, 0)
         with pytest.raises(NeedBlocks) as need:
-            again.blocks_to_relocate(lambda path: False)
+            relocating.blocks_to_relocate(again, lambda path: False)
         assert need.value.blocks == [0]
         for block in need.value.blocks:
-            place = again.index_location(block)
+            place = relocating.index_location(again, block)
             assert place is not None
-            again.load_index(block, place, bench.disk.read(place))
+            relocating.load_index(again, block, place, bench.disk.read(place))
         assert relocate_blocks(again, bench.disk, lambda path: False, number) == 1
-        assert not again.blocks_to_relocate(lambda path: False)
-        again.check()
+        assert not relocating.blocks_to_relocate(again, lambda path: False)
+        check_stream(again)
 
 
 def test_an_open_block_takes_only_the_living_along_and_forgets_chunks_without_any() -> None:
@@ -238,46 +242,46 @@ def test_an_open_block_takes_only_the_living_along_and_forgets_chunks_without_an
         bench.publish(*subjects)
     bench.drop(1, 2, 5, 8)
     assert relocate_blocks(bench.stream, bench.disk, lambda path: path.startswith("journal/"), 1) == 1
-    bench.stream.check()
-    assert bench.stream.files() == {"tails/1.tail": 8}
+    check_stream(bench.stream)
+    assert relocating.files(bench.stream) == {"tails/1.tail": 8}
     assert [len(data) for path, data in bench.disk.files.items() if path.startswith("tails/")] == [8]
     bench.publish("i", "j")
     bench.drop(6, 7)
-    assert bench.stream.files() == {"tails/1.tail": 4}, "what lives of it"
-    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    assert relocating.files(bench.stream) == {"tails/1.tail": 4}, "what lives of it"
+    again = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
     for stream in (bench.stream, again):
-        messages = resident(stream, bench.disk, lambda stream=stream: stream.read_range(0, 99, 1 << 20))  # type: ignore[misc]
+        messages = resident(stream, bench.disk, lambda stream=stream: reads.read_range(stream, 0, 99, 1 << 20))  # type: ignore[misc]
         assert [(seq, body) for seq, _, _, body in bench.disk.bodies(messages)] == [
             (seq, b"xy") for seq in (3, 4, 9, 10)
         ]
         assert resident(stream, bench.disk, lambda stream=stream: stream.latest("f")) == 0  # type: ignore[misc]
     assert relocate_blocks(bench.stream, bench.disk, lambda path: path == "tails/1.tail", 2) == 1
-    assert bench.stream.files() == {"tails/2.tail": 4}
+    assert relocating.files(bench.stream) == {"tails/2.tail": 4}
     bench.drop(3, 4)
     assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 3) == 1, (
         "chunks that hold nothing are forgotten"
     )
-    assert not bench.stream.files()
+    assert not relocating.files(bench.stream)
     assert bench.live() == [9, 10]
-    bench.stream.check()
+    check_stream(bench.stream)
 
 
 def test_blocks_that_share_a_file_leave_it_together() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=3)
     for subjects in ("abc", "def", "ghi", "jkl"):
         bench.publish(*subjects)
-    for move in bench.stream.blocks_to_relocate(lambda path: False):
+    for move in relocating.blocks_to_relocate(bench.stream, lambda path: False):
         copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
-        index = bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
-        assert bench.stream.apply_relocation(move, copies, index)
+        index = bench.disk.append("blocks/1-1.blk", relocating.encode_sealed(bench.stream, move, copies))
+        assert relocating.apply_relocation(bench.stream, move, copies, index)
     bench.drop(1, 2, 4, 5)
-    assert not bench.stream.blocks_to_relocate(lambda path: False), "eight of twelve live"
+    assert not relocating.blocks_to_relocate(bench.stream, lambda path: False), "eight of twelve live"
     bench.drop(6, 7)
-    assert not bench.stream.blocks_to_relocate(lambda path: False), (
+    assert not relocating.blocks_to_relocate(bench.stream, lambda path: False), (
         "six of twelve live, a block that is gone among them"
     )
     bench.drop(8, 10)
-    moves = bench.stream.blocks_to_relocate(lambda path: False)
+    moves = relocating.blocks_to_relocate(bench.stream, lambda path: False)
     assert [move.block for move in moves] == [0, 2, 3]
     assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 7) == 3
     assert bench.live() == [3, 9, 11, 12]
@@ -288,26 +292,29 @@ def test_a_block_without_any_dead_leaves_a_shared_file_as_it_is() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE, block_size=4)
     for start in range(4):
         bench.publish(*[f"s{start}{entry}" for entry in range(4)])
-    for move in bench.stream.blocks_to_relocate(lambda path: False):
+    for move in relocating.blocks_to_relocate(bench.stream, lambda path: False):
         copies = [bench.disk.append("blocks/1-1.blk", bench.disk.read(source)) for source in move.sources]
-        assert bench.stream.apply_relocation(
-            move, copies, bench.disk.append("blocks/1-1.blk", bench.stream.encode_index(move, copies))
+        assert relocating.apply_relocation(
+            bench.stream,
+            move,
+            copies,
+            bench.disk.append("blocks/1-1.blk", relocating.encode_sealed(bench.stream, move, copies)),
         )
     bench.drop(1, 2, 3, 5, 6, 7, 9, 10, 11)
     assert relocate_blocks(bench.stream, bench.disk, lambda path: False, 7) == 4
     assert bench.live() == [4, 8, 12, 13, 14, 15, 16]
-    bench.stream.check()
+    check_stream(bench.stream)
 
 
 def test_a_block_that_went_while_it_was_copied_ignores_the_copy() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish("a", "b")
-    (move,) = bench.stream.blocks_to_relocate(lambda path: True)
+    (move,) = relocating.blocks_to_relocate(bench.stream, lambda path: True)
     bench.drop(1, 2)
     bench.publish("c")
-    assert not bench.stream.apply_relocation(move, [Chunk("tails/1.tail", 0, 4, 0)])
-    bench.stream.check()
-    assert bench.stream.encode_index(move, []) == b""
+    assert not relocating.apply_relocation(bench.stream, move, [Chunk("tails/1.tail", 0, 4, 0)])
+    check_stream(bench.stream)
+    assert relocating.encode_sealed(bench.stream, move, []) == b""
 
 
 def test_an_ephemeral_record_across_a_block_boundary_keeps_its_file_until_both_blocks_are_gone() -> None:
@@ -329,13 +336,13 @@ def test_a_drop_of_a_sealed_blocks_message_replays_without_its_index() -> None:
     bench = Bench(retention=Retention.WORK_QUEUE)
     bench.publish(*"abcdefgh")
     bench.seal()
-    snapshot = cbor2.loads(cbor2.dumps(bench.stream.snapshot()))
-    drops, sizes = resident(bench.stream, bench.disk, lambda: bench.stream.decide_drops([2, 3]))
-    again = Stream.restore(snapshot, LIMITS)
+    snapshot = cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream)))
+    drops, sizes = resident(bench.stream, bench.disk, lambda: retention.decide_drops(bench.stream, [2, 3]))
+    again = decode_snapshot(snapshot, LIMITS)
     for stream in (bench.stream, again):
         stream.apply(stream.position + 1, ack_record(drops, sizes), None)
     assert again.blocks[0].columns is None
-    again.check()
+    check_stream(again)
     assert view(again, bench.disk) == view(bench.stream, bench.disk)
 
 
@@ -344,7 +351,7 @@ def test_reserved_sequences_are_passed_over_after_a_stop() -> None:
     bench.stream.reserve_interval_ms = 100
     bench.publish("a")
     assert bench.stream.reserved_to == 1 + RESERVE_MIN, "an idle stream reserves little"
-    again = Stream.restore(cbor2.loads(cbor2.dumps(bench.stream.snapshot())), LIMITS)
+    again = decode_snapshot(cbor2.loads(cbor2.dumps(encode_snapshot(bench.stream))), LIMITS)
     again.skip_reserved()
     bench.stream = again
     assert bench.publish("b").published.first_seq == 2 + RESERVE_MIN
@@ -398,9 +405,9 @@ def test_an_import_keeps_its_gaps_and_what_does_not_fit_is_refused() -> None:
         ImportBatch(1, [0, 1], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"),
     ]:
         with pytest.raises(RefusedError):
-            bench.stream.decide_import(bad, 100)
+            admission.decide_import(bench.stream, bad, 100)
     assert bench.stream.is_settled()
-    bench.apply(bench.stream.decide_import(good, 100))
+    bench.apply(admission.decide_import(bench.stream, good, 100))
     bench.stream.open_at(50)
     assert bench.live() == [3, 9]
     assert bench.publish("c").published.first_seq == 51
@@ -411,7 +418,7 @@ def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
     bench.publish(*"abcdef")
     bench.drop(2)
     bench.seal()
-    good = bench.stream.snapshot()
+    good = encode_snapshot(bench.stream)
     assert isinstance(good, list)
     foreigners: list[object] = [None, "x", -1, [], [[]], b"zz", [1, 2, 3]]
     for place in range(len(good)):
@@ -425,9 +432,9 @@ def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
             if isinstance(good[place], list) and foreign == [] and place == 9:
                 continue
             with pytest.raises(ValueError, match=r"."):
-                Stream.restore(value, LIMITS)
+                decode_snapshot(value, LIMITS)
     with pytest.raises(ValueError, match="version"):
-        Stream.restore([3, *good[1:]], LIMITS)
+        decode_snapshot([3, *good[1:]], LIMITS)
 
 
 def test_a_stream_emptied_beyond_its_last_message_has_nothing_staged() -> None:
@@ -435,10 +442,10 @@ def test_a_stream_emptied_beyond_its_last_message_has_nothing_staged() -> None:
     bench.publish(*"abcdefgh")
     bench.stream.reserved_to = 15
     bench.stream.skip_reserved()
-    record = bench.stream.decide_retention(1000, 8)
+    record = retention.decide_retention(bench.stream, 1000, 8)
     assert record is not None
     assert record.truncate_to == 11, "the block is complete, for its last numbers will never be used"
     assert not bench.stream.is_settled()
     bench.stream.apply(bench.stream.position + 1, record, None)
     assert bench.stream.is_settled()
-    bench.stream.check()
+    check_stream(bench.stream)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.kit.stream_bench import LIMITS, Bench
 from waymaker_core.api.requests import Publish
-from waymaker_core.stream import Stream
+from waymaker_core.stream import admission
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 ENTRIES = st.lists(
     st.tuples(st.sampled_from(["a", "b", "no"]), st.sampled_from([0, 0, 700, 5_000])), min_size=1, max_size=4
@@ -27,10 +28,10 @@ def test_server_times_never_decrease_behind_a_partly_refused_batch(
     for entries, wall_ms, restarted in batches:
         if restarted:
             # What is known after a restart comes from the records alone.
-            bench.stream = Stream.restore(bench.stream.snapshot(), LIMITS)
+            bench.stream = decode_snapshot(encode_snapshot(bench.stream), LIMITS)
         subjects, times = [subject for subject, _ in entries], [time_ms for _, time_ms in entries]
         request = Publish("s", subjects, [3] * len(entries), [2] * len(entries), b"xy" * len(entries), times, None)
-        decision = bench.stream.decide_publish(request, wall_ms)
+        decision = admission.decide_publish(bench.stream, request, wall_ms)
         accepted = [time_ms for subject, time_ms in entries if subject != "no"]
         refused = {at for at, (subject, _) in enumerate(entries) if subject == "no"}
         assert set(decision.published.failures or {}) == refused

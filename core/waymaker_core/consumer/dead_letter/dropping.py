@@ -20,14 +20,15 @@ from waymaker_core.consumer.delivery.dispatch import within
 from waymaker_core.consumer.group import Found, Group
 from waymaker_core.consumer.pending.batch import Part
 from waymaker_core.consumer.pending.states import Event, State
-from waymaker_core.consumer.stream_view import Source
 from waymaker_core.model.config import Retention
 from waymaker_core.model.records import DropRecord
+from waymaker_core.stream import admission, reads
 from waymaker_core.stream.answers import CopyDecision, Displaced
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
+from waymaker_core.stream.stream import Stream
 
 
-def begin_dead_lettering(group: Group, source: Source, max_messages: int, byte_max: int) -> ExhaustedMessages | None:
+def begin_dead_lettering(group: Group, stream: Stream, max_messages: int, byte_max: int) -> ExhaustedMessages | None:
     """Spent messages of a group, at least one if there is any. Raises `NeedBlocks` before any change."""
     parts = group.pending.exhausted(max_messages)
     if not parts:
@@ -35,12 +36,12 @@ def begin_dead_lettering(group: Group, source: Source, max_messages: int, byte_m
     seqs, counts = _columns(parts)
     messages: Messages | None = None
     if group.config.dead_letter_subject:
-        whole = source.messages_at(seqs, counts)
+        whole = reads.messages_at(stream, seqs, counts)
         assert whole.count == len(seqs), "what left the stream is not out"
         if whole.byte_count > byte_max and len(parts) > 1:
             # Not by sequence across batches, lest what was given back comes before what waits.
             seqs, counts = _columns(parts[:1])
-            whole = source.messages_at(seqs, counts)
+            whole = reads.messages_at(stream, seqs, counts)
         messages = within(whole, byte_max)
         del seqs[messages.count :], counts[messages.count :]
     group.pending.happen(group.pending.find_parts(seqs), Event.DROP_BEGUN)
@@ -74,7 +75,7 @@ def drop(
     members: list[int],
     exhausted: ExhaustedMessages,
     bodies: Sequence[bytes] | None,
-    source: Source,
+    stream: Stream,
     wall_ms: int,
     readers: Iterable[Group],
 ) -> list[tuple[DropRecord, list[bytes]]]:
@@ -88,7 +89,7 @@ def drop(
     if bodies is None:
         return _decided(group, member, sorted(left), [], None)
     builder = DeadLetterBuilder(
-        source.config.name,
+        stream.config.name,
         group.members[member].config.name,
         group.config.deliver_group,
         [each.config.name for each in group.members.values()],
@@ -105,8 +106,8 @@ def drop(
             else:
                 lettered.append(seq)
                 letters.append(letter)
-    burial = _Burial(group, member, source, builder.subject, wall_ms)
-    if source.config.retention is not Retention.INTEREST or any(_asks_for(each, builder.subject) for each in readers):
+    burial = _Burial(group, member, stream, builder.subject, wall_ms)
+    if stream.config.retention is not Retention.INTEREST or any(_asks_for(each, builder.subject) for each in readers):
         burial.bury(lettered, letters)
     decided = [*burial.decided, *_decided(group, member, dropped, [], None)]
     kept = group.pending.happen(
@@ -123,12 +124,12 @@ def _asks_for(group: Group, subject: str) -> bool:
 class _Burial:
     """Records of dead letters, as they are decided."""
 
-    __slots__ = ("group", "member", "source", "subject", "wall_ms", "decided")
+    __slots__ = ("group", "member", "stream", "subject", "wall_ms", "decided")
 
-    def __init__(self, group: Group, member: int, source: Source, subject: str, wall_ms: int) -> None:
+    def __init__(self, group: Group, member: int, stream: Stream, subject: str, wall_ms: int) -> None:
         self.group = group
         self.member = member
-        self.source = source
+        self.stream = stream
         self.subject = subject
         self.wall_ms = wall_ms
         self.decided: list[tuple[DropRecord, list[bytes]]] = []
@@ -140,9 +141,9 @@ class _Burial:
         """
         if not seqs:
             return
-        queue = self.source.config.retention is Retention.WORK_QUEUE
+        queue = self.stream.config.retention is Retention.WORK_QUEUE
         try:
-            copies = self.source.decide_copies(self.subject, seqs, letters, self.wall_ms, queue)
+            copies = admission.decide_copies(self.stream, self.subject, seqs, letters, self.wall_ms, queue)
         except Displaced:
             half = len(seqs) // 2
             if half:

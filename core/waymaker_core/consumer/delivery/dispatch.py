@@ -11,24 +11,25 @@ from waymaker_core.api.requests import Messages, Run
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.pending.states import Event
 from waymaker_core.consumer.sequences import ones, positions
-from waymaker_core.consumer.stream_view import Source
 from waymaker_core.consumer.work_queue.claims import Claims
 from waymaker_core.model.limits import U64_MAX
+from waymaker_core.stream import reads
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_core.stream.stream import Stream
 
 _LOOK_AHEAD_MAX = 256
 """How many messages a search is asked for at most, beyond the room, where others before them had to be passed over."""
 
 
 def dispatch(
-    group: Group, source: Source, member: int, now_ns: int, max_messages: int, byte_max: int, pending_max: int
+    group: Group, stream: Stream, member: int, now_ns: int, max_messages: int, byte_max: int, pending_max: int
 ) -> Messages | None:
     """Deliver to a member. None where there is nothing to deliver now. Raises `NeedBlocks` before any change."""
     held = group.claims.claimed if group.claims is not None else None
     due = group.pending.due.first(max_messages, held) if group.pending.due else []
     again: Messages | None = None
     if due:
-        whole = source.messages_at(due, _next_counts(group, due))
+        whole = reads.messages_at(stream, due, _next_counts(group, due))
         assert whole.count == len(due), "what left the stream is not out"
         again = within(whole, byte_max)
         bytes_left = byte_max - again.byte_count if again.count == len(due) else 0
@@ -39,9 +40,9 @@ def dispatch(
     fresh: Messages | None = None
     if room > 0 and bytes_left > 0:
         if held is None and not group.acked_ahead and not group.skipped:
-            fresh = _dispatch_new(group, source, member, now_ns, room, bytes_left, not due)
+            fresh = _dispatch_new(group, stream, member, now_ns, room, bytes_left, not due)
         else:
-            fresh = _dispatch_around(group, source, member, now_ns, room, bytes_left, not due)
+            fresh = _dispatch_around(group, stream, member, now_ns, room, bytes_left, not due)
     # Nothing below can fail.
     if due:
         _redeliver(group, due, member, now_ns)
@@ -81,30 +82,30 @@ def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
 
 
 def _dispatch_new(
-    group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
+    group: Group, stream: Stream, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
     """Messages from the cursor on, with nobody to make way for."""
-    selection = source.select(group.cursor, group.pattern, room, byte_max)
+    selection = reads.select(stream, group.cursor, group.pattern, room, byte_max)
     ranges = selection.ranges
     if not ranges or (selection.byte_count > byte_max and not at_least_one):
         if not ranges:
             # Everything was considered; a start beyond the end is waited for.
-            group.cursor = max(group.cursor, source.last_seq + 1)
+            group.cursor = max(group.cursor, stream.last_seq + 1)
         return None
-    messages = source.messages_in(ranges, 1)
+    messages = reads.messages_in(stream, ranges, 1)
     deadline_ns = now_ns + group.ack_wait_ns
     if len(ranges) == 1:
         group.pending.add_range(ranges[0][0], ranges[0][1], member, 1, deadline_ns, group.dispatches)
     else:
         group.pending.add(_listed(ranges), member, 1, deadline_ns, group.dispatches)
     # Never beyond the end: what is published next has not been considered.
-    group.cursor = min(selection.next_seq, source.last_seq + 1)
+    group.cursor = min(selection.next_seq, stream.last_seq + 1)
     group.last_delivered = max(group.last_delivered, ranges[-1][1])
     return messages
 
 
 def _dispatch_around(
-    group: Group, source: Source, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
+    group: Group, stream: Stream, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
     """Messages that were passed over and are free, then new ones, around what others hold and what is dealt with."""
     held = group.claims.claimed if group.claims is not None else None
@@ -114,8 +115,8 @@ def _dispatch_around(
     cursor = group.cursor
     # At first no more than there is room for: what a search finds beyond it, the next delivery has to find again.
     count_max = room - len(chosen)
-    while len(chosen) < room and cursor <= source.last_seq:
-        selection = source.select(cursor, group.pattern, count_max, U64_MAX)
+    while len(chosen) < room and cursor <= stream.last_seq:
+        selection = reads.select(stream, cursor, group.pattern, count_max, U64_MAX)
         count_max = max(count_max, min(2 * count_max, _LOOK_AHEAD_MAX))
         for first, last in selection.ranges:
             count = last - first + 1
@@ -124,12 +125,12 @@ def _dispatch_around(
             chosen.extend([first + index for index in positions(wanted & ~blocked)])
             if blocked:
                 skipped.extend([first + index for index in positions(blocked)])
-        cursor = min(selection.next_seq, source.last_seq + 1)
+        cursor = min(selection.next_seq, stream.last_seq + 1)
     full = len(chosen) >= room
     del chosen[room:]
     messages: Messages | None = None
     if chosen:
-        whole = source.messages_at(chosen, [1] * len(chosen))
+        whole = reads.messages_at(stream, chosen, [1] * len(chosen))
         assert whole.count == len(chosen), "what is selected is live"
         messages = within(whole, byte_max)
         if messages.count == 1 and messages.byte_count > byte_max and not at_least_one:

@@ -17,6 +17,7 @@ from waymaker_core.storage.blocks.block_file import PartPlan, finish_ops, index_
 from waymaker_core.storage.blocks.block_index import index_bytes_max
 from waymaker_core.storage.manifest import Manifest
 from waymaker_core.stream import BlockRelocation
+from waymaker_core.stream.relocation import relocation as relocating
 
 RELOCATION_FILE_BYTES_MAX = 1024 * 1024
 """Small blocks share a file up to this size: it goes when the last of them does."""
@@ -56,7 +57,7 @@ class RelocationFile:
         last, ops = self.parts[-1], list[DiskOp]()
         end = last.end
         for relocation in self.relocations:
-            data = relocation.replica.stream.encode_index(relocation.relocation, relocation.copies)
+            data = relocating.encode_sealed(relocation.replica.stream, relocation.relocation, relocation.copies)
             if data:
                 more, relocation.index = index_ops(last.path, end, data)
                 ops += more
@@ -110,7 +111,7 @@ class RelocationBatch:
 
         `NeedBlocks`, before anything is planned.
         """
-        relocations = replica.stream.blocks_to_relocate(leaving, seal) if replica.damage is None else []
+        relocations = relocating.blocks_to_relocate(replica.stream, leaving, seal) if replica.damage is None else []
         self.streams.append(replica)
         self.byte_count += sum(sum(relocation.lengths) for relocation in relocations)
         sealed = [relocation for relocation in relocations if relocation.sealed]
@@ -183,8 +184,8 @@ class RelocationBatch:
         serves: Callable[[StreamReplica], bool],
         indexed: Callable[[StreamReplica, int, int], None],
     ) -> bool:
-        if not serves(relocation.replica) or not relocation.replica.stream.apply_relocation(
-            relocation.relocation, relocation.copies, relocation.index
+        if not serves(relocation.replica) or not relocating.apply_relocation(
+            relocation.replica.stream, relocation.relocation, relocation.copies, relocation.index
         ):
             return False
         if relocation.index is not None and relocation.relocation.dead is None:

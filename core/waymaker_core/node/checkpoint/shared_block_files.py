@@ -7,6 +7,7 @@ from collections.abc import Container
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.paths import SHARED_BLOCKS
+from waymaker_core.stream.relocation import relocation as relocating
 
 COMPACT_BELOW = 2
 """A tail file less than one part in so many in use is left by the streams that use it."""
@@ -28,7 +29,9 @@ class SharedBlockFiles:
     def note(self, replica: StreamReplica) -> None:
         """A stream's chunks moved, or went: look which tail files it uses now."""
         self._forget(replica.id)
-        found = {path: used for path, used in replica.stream.files().items() if path.startswith(SHARED_BLOCKS)}
+        found = {
+            path: used for path, used in relocating.files(replica.stream).items() if path.startswith(SHARED_BLOCKS)
+        }
         for path, used in found.items():
             users = self._users.setdefault(path, {})
             users[replica.id] = used

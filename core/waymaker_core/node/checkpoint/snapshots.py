@@ -12,6 +12,7 @@ from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
 from waymaker_core.storage.errors import CorruptRecord
+from waymaker_core.stream.snapshot import encode_snapshot
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
@@ -39,7 +40,7 @@ def decode_catalog(meta: bytes, into: Catalog) -> None:
 
 def encode_stream(replica: StreamReplica, now: Now) -> bytes:
     """A stream and its consumers, at the stream's position."""
-    return encode_state([replica.stream.snapshot(), replica.consumers.snapshot(now)])
+    return encode_state([encode_snapshot(replica.stream), replica.consumers.snapshot(now)])
 
 
 def decode_stream(meta: bytes) -> tuple[object, object]:

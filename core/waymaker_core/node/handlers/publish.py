@@ -11,7 +11,7 @@ from waymaker_core.node.parking import RetryLater
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import frame_bytes_max
-from waymaker_core.stream import PublishDecision
+from waymaker_core.stream import PublishDecision, admission
 
 
 class Publishing:
@@ -28,7 +28,7 @@ class Publishing:
         assert isinstance(request, Publish)
         replica = self._registry.find_for_change(call.principal, request.stream)
         bound = self._admit(replica, len(request.subjects), len(request.body))
-        decision = replica.stream.decide_publish(request, self._state.now.wall_ms)
+        decision = admission.decide_publish(replica.stream, request, self._state.now.wall_ms)
         failures = decision.published.failures
         if failures:
             self._state.stats.publish_failures += len(failures)
@@ -40,7 +40,7 @@ class Publishing:
         assert isinstance(request, ImportBatch)
         replica = self._registry.find_import(request.stream_id)
         bound = self._admit(replica, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
-        decision = replica.stream.decide_import(request, self._state.now.wall_ms)
+        decision = admission.decide_import(replica.stream, request, self._state.now.wall_ms)
         self._commit(call, replica, decision, bound, len(request.body), Answer(OK))
 
     def _commit(

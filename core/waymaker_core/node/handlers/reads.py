@@ -9,6 +9,7 @@ from waymaker_core.model.subjects import subject_fault
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.handlers.streams import page_limit
 from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.stream import reads
 
 
 class Reading:
@@ -24,7 +25,7 @@ class Reading:
         assert isinstance(request, ReadLatest)
         replica = self._registry.find_replica(call.principal, request.stream)
         self._require_subject(request.subject)
-        self._state.reply_messages(call.token, replica, replica.stream.read_latest(request.subject))
+        self._state.reply_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
 
     def subjects(self, call: Call) -> None:
         """`requests.ListSubjects`."""
@@ -32,7 +33,7 @@ class Reading:
         assert isinstance(request, ListSubjects)
         replica = self._registry.find_replica(call.principal, request.stream)
         page_limit(request.limit, limits.page_entries_max)
-        page = replica.stream.list_subjects(request.prefix, request.after, request.limit)
+        page = reads.list_subjects(replica.stream, request.prefix, request.after, request.limit)
         self._state.reply(call.token, Answer(OK, "", page))
 
     def scan(self, call: Call) -> None:
@@ -42,7 +43,7 @@ class Reading:
         replica = self._registry.find_replica(call.principal, request.stream)
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
-        messages = replica.stream.scan_subject(request.subject, request.from_seq, limit, limits.page_bytes_max)
+        messages = reads.scan_subject(replica.stream, request.subject, request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, replica, messages)
 
     def range(self, call: Call) -> None:
@@ -51,7 +52,7 @@ class Reading:
         assert isinstance(request, ReadRange)
         replica = self._registry.find_replica(call.principal, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
-        messages = replica.stream.read_range(request.from_seq, limit, limits.page_bytes_max)
+        messages = reads.read_range(replica.stream, request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, replica, messages)
 
     def _require_subject(self, subject: str) -> None:

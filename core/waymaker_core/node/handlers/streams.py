@@ -24,6 +24,7 @@ from waymaker_core.node.parking import RetryLater
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.storage.archive import Head
 from waymaker_core.stream import updated, validate
+from waymaker_core.stream.retention import decisions as retention
 
 
 def page_limit(limit: int, entries_max: int) -> int:
@@ -92,7 +93,7 @@ class Streams:
         config = updated(replica.stream.settings, request, state.limits)
         record = StreamUpdated(replica.id, config)
         self._require_free_space(record_frame_bytes_max(record))
-        decision = replica.stream.decide_update(config, state.now.wall_ms, request.dry_run)
+        decision = retention.decide_update(replica.stream, config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
             self._commits.answer_with_last(call.token, answer)

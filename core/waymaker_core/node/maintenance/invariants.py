@@ -5,6 +5,7 @@ from __future__ import annotations
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.stream.invariants import check_stream
 
 
 def check(state: NodeState, commits: Commits) -> None:
@@ -20,7 +21,7 @@ def check(state: NodeState, commits: Commits) -> None:
 
 
 def _check_replica(replica: StreamReplica, in_flight: int, commits: Commits) -> None:
-    replica.stream.check()
+    check_stream(replica.stream)
     replica.consumers.check()
     assert replica.uncommitted == in_flight, f"{replica.name}: {replica.uncommitted} records, {in_flight} under way"
     assert replica.stream.position <= replica.position

@@ -19,6 +19,7 @@ from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream import NeedBlocks
+from waymaker_core.stream.retention import decisions as retention
 
 RECORDS_A_TURN = 8
 """Prune records of one stream decided in one step; what is left follows in the next."""
@@ -58,7 +59,7 @@ class Retention:
     def _arm_for_age(self, replica: StreamReplica) -> None:
         """Wake at the end of the oldest message, but not more often than the interval."""
         now, due = self._state.now, None
-        expiry_ms = replica.stream.next_expiry_ms() if replica.stream.config.max_age_ms else None
+        expiry_ms = retention.next_expiry_ms(replica.stream) if replica.stream.config.max_age_ms else None
         if expiry_ms is not None and replica.stream.is_ahead(now.wall_ms):
             due = now.mono_ns
         elif expiry_ms is not None:
@@ -88,7 +89,7 @@ class Retention:
             if not self._commits.has_free_space_for(bound, ordinary=False) and self._commits.last() is not None:
                 again_ns += self._interval_ns
                 break
-            record = replica.stream.decide_retention(state.now.wall_ms, floor)
+            record = retention.decide_retention(replica.stream, state.now.wall_ms, floor)
             if record is None:
                 if not interest:
                     self._arm_for_age(replica)

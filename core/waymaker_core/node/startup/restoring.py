@@ -27,6 +27,8 @@ from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
 from waymaker_core.storage.paths import CHECKPOINTS, JOURNAL
 from waymaker_core.storage.recovery.recovery import NONSENSE, Quarantine
+from waymaker_core.stream import snapshot as stream_snapshot
+from waymaker_core.stream.relocation import relocation as relocating
 from waymaker_core.stream.stream import Stream
 
 
@@ -91,19 +93,19 @@ class Restoring:
             except CorruptRecord as problem:
                 self._damage[stream_id] = Damage(CHECKPOINTS, 0, str(problem), at_start=True)
                 continue
-            for path in replica.stream.files():
+            for path in relocating.files(replica.stream):
                 yield stream_id, path
 
     def chunks(self) -> Iterator[tuple[int, Chunk]]:
         """Chunks of blocks that have no index of their own."""
         for replica in self._sound():
-            for chunk in replica.stream.chunks():
+            for chunk in relocating.chunks(replica.stream):
                 yield replica.id, chunk
 
     def indexes(self) -> Iterator[tuple[int, Chunk]]:
         """Where the indexes of sealed blocks lie."""
         for replica in self._sound():
-            for chunk in replica.stream.index_chunks():
+            for chunk in relocating.index_chunks(replica.stream):
                 yield replica.id, chunk
 
     def _sound(self) -> list[StreamReplica]:
@@ -126,7 +128,7 @@ class Restoring:
             if snapshot is None or stream_id in self._damage:
                 stream = Stream(stream_id, entry.config, entry.created_ms, self._limits)
                 return StreamReplica(entry, stream, Consumers(stream, self._limits))
-            stream = Stream.restore(snapshot[0], self._limits)
+            stream = stream_snapshot.decode_snapshot(snapshot[0], self._limits)
             consumers = Consumers(stream, self._limits)
             consumers.restore(snapshot[1])
         except NONSENSE as error:
@@ -180,7 +182,7 @@ class Restoring:
             replica.damage = damage
             if damage is None:
                 self._open_again(replica)
-            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in replica.stream.chunks()):
+            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in relocating.chunks(replica.stream)):
                 self.changes.replicas[stream_id] = replica
         self.replicas = {stream_id: self.replicas[stream_id] for stream_id in self.catalog.entries}
         return self.replicas

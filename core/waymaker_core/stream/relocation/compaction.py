@@ -15,7 +15,7 @@ from waymaker_core.storage.blocks.block_index import BlockIndex
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import HOLE, Columns
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 COMPACT_BELOW = 2
 """Files are written anew once less than one byte in so many of theirs lives."""
@@ -23,13 +23,13 @@ ENTRIES_AT_ONCE = 200_000
 """Entries of the blocks that are planned together, unless the blocks of one file have more: their indexes are in memory."""
 
 
-def sparse_blocks(state: StreamState) -> list[Block]:
+def sparse_blocks(stream: Stream) -> list[Block]:
     """Sealed blocks to write anew, in order; those that share a file all together. `NeedBlocks`.
 
     More of them than are given at once are left for the next time.
     """
     sharing: dict[str, list[Block]] = {}
-    for block in state.blocks.values():
+    for block in stream.blocks.values():
         if block.index is not None:
             sharing.setdefault(block.index.path, []).append(block)
     found: list[Block] = []

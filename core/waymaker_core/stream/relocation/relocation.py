@@ -15,17 +15,23 @@ from waymaker_core.stream.answers import BlockRelocation
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import Columns
 from waymaker_core.stream.relocation import compaction
-from waymaker_core.stream.state import SHARED_FILES, StreamState
+from waymaker_core.stream.stream import SHARED_FILES, Stream
 
 
-def blocks_to_relocate(state: StreamState, leaving: Callable[[str], bool], seal: bool) -> list[BlockRelocation]:
-    """See `Stream.blocks_to_relocate`."""
+def blocks_to_relocate(stream: Stream, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockRelocation]:
+    """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names.
+
+    Without `seal` complete blocks are treated like the open one, so that as little as possible is copied.
+
+    Besides, sealed blocks in files of which little lives: as many as are bounded by their number of entries; when
+    these have moved there may be more. `NeedBlocks` where their indexes must be resident first.
+    """
     moves: list[BlockRelocation] = []
-    for block in state.blocks.values():
+    for block in stream.blocks.values():
         columns = block.columns
         if columns is None or block.index is not None:
             continue
-        if seal and state.is_complete(block) and not state.config.ephemeral:
+        if seal and stream.is_complete(block) and not stream.config.ephemeral:
             moves.append(_seal(block, columns))
         else:
             relocation = _leave(block, columns, leaving)
@@ -33,7 +39,7 @@ def blocks_to_relocate(state: StreamState, leaving: Callable[[str], bool], seal:
                 moves.append(relocation)
     if not seal:
         return moves
-    return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(state)]
+    return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(stream)]
 
 
 def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockRelocation:
@@ -97,16 +103,16 @@ def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes
     return relocation
 
 
-def _target(state: StreamState, relocation: BlockRelocation) -> Block | None:
-    block = state.blocks.get(relocation.block)
+def _target(stream: Stream, relocation: BlockRelocation) -> Block | None:
+    block = stream.blocks.get(relocation.block)
     if block is None or block.first != relocation.first_seq or block.index is not relocation.replaces:
         return None
     return block
 
 
-def encode_sealed(state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
-    """See `Stream.encode_index`."""
-    block = _target(state, relocation)
+def encode_sealed(stream: Stream, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
+    """The index that closes a sealed block's file, given where its chunks are now."""
+    block = _target(stream, relocation)
     if block is None:
         return b""
     columns = relocation.columns
@@ -126,10 +132,10 @@ def encode_sealed(state: StreamState, relocation: BlockRelocation, copies: Seque
 
 
 def apply_relocation(
-    state: StreamState, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None
+    stream: Stream, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None = None
 ) -> bool:
-    """See `Stream.moved`."""
-    block = _target(state, relocation)
+    """The copies are durable: read from there from now on. False if the block is gone meanwhile."""
+    block = _target(stream, relocation)
     if block is None or (relocation.sealed and index is None):
         return False
     before, block.files = block.files, []
@@ -137,7 +143,7 @@ def apply_relocation(
         block.stored, block.stored_bytes = relocation.messages, sum(chunk.length for chunk in copies)
     if relocation.sealed and relocation.dead is not None:
         # Its index is another one now, and loaded when it is asked for.
-        state.absent += block.columns is not None
+        stream.absent += block.columns is not None
         block.columns = None
         block.last_size = 0 if relocation.dead[-1] else block.last_size
         paths = [chunk.path for chunk in copies] + ([index.path] if index is not None else [])
@@ -145,27 +151,30 @@ def apply_relocation(
         block.resident().replace_chunks(relocation.entries, copies, relocation.gone, relocation.dead)
         paths = block.resident().paths
     block.index = index
-    state.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
+    stream.use_files(block, sorted({path for path in paths if not path.startswith(SHARED_FILES)}))
     for path in before:
-        state.release_file(path)
+        stream.release_file(path)
     return True
 
 
 # ---------------------------------------------------------------- indexes
 
 
-def index_location(state: StreamState, number: int) -> Chunk | None:
-    """See `Stream.index_location`."""
-    block = state.blocks.get(number)
+def index_location(stream: Stream, number: int) -> Chunk | None:
+    """Where a sealed block's index lies; None if there is none to load (resident, or gone)."""
+    block = stream.blocks.get(number)
     return block.index if block is not None and block.columns is None else None
 
 
-def load_index(state: StreamState, number: int, place: Chunk, data: bytes) -> int:
-    """See `Stream.load_index`."""
-    if index_location(state, number) != place:
+def load_index(stream: Stream, number: int, place: Chunk, data: bytes) -> int:
+    """Make an index resident that was read at `place`; bytes it takes, 0 where the block is gone or moved meanwhile.
+
+    ValueError: not that index.
+    """
+    if index_location(stream, number) != place:
         # Written anew while this was read: it would lead to a file that may go at any time.
         return 0
-    block = state.blocks[number]
+    block = stream.blocks[number]
     index = open_index(data, block.size)
     if index.first_seq != block.first or len(index.ids) != block.size:
         raise ValueError(
@@ -174,30 +183,30 @@ def load_index(state: StreamState, number: int, place: Chunk, data: bytes) -> in
         )
     columns = Columns.loaded(index)
     block.columns = columns
-    state.absent -= 1
+    stream.absent -= 1
     return columns.resident_bytes()
 
 
-def evict_index(state: StreamState, number: int) -> int:
-    """See `Stream.evict_index`."""
-    block = state.blocks.get(number)
-    if block is None or block.columns is None or block.index is None or state.pinned:
+def evict_index(stream: Stream, number: int) -> int:
+    """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
+    block = stream.blocks.get(number)
+    if block is None or block.columns is None or block.index is None or stream.pinned:
         return 0
     size = block.columns.resident_bytes()
     block.columns = None
-    state.absent += 1
+    stream.absent += 1
     return size
 
 
 # ---------------------------------------------------------------- files
 
 
-def files(state: StreamState) -> dict[str, int]:
-    """See `Stream.files`."""
+def files(stream: Stream) -> dict[str, int]:
+    """Files outside the journal that this state names, with the bytes that live in its resident chunks in each."""
     used: dict[str, int] = {}
-    if not state.blocks:
+    if not stream.blocks:
         return used
-    for block in state.blocks.values():
+    for block in stream.blocks.values():
         for path in block.files:
             used.setdefault(path, 0)
         for path, length in _chunk_lengths(block):
@@ -205,18 +214,18 @@ def files(state: StreamState) -> dict[str, int]:
     return {path: length for path, length in used.items() if not path.startswith(("journal/", "memory/"))}
 
 
-def chunks(state: StreamState) -> Iterator[Chunk]:
-    """See `Stream.chunks`."""
-    for block in state.blocks.values():
+def chunks(stream: Stream) -> Iterator[Chunk]:
+    """The chunks of all blocks whose index is in no file: what an offline check must read besides the indexes."""
+    for block in stream.blocks.values():
         if block.index is None:
             columns = block.resident()
             for place in range(len(columns.chunk_firsts)):
                 yield columns.chunk(place)
 
 
-def index_chunks(state: StreamState) -> Iterator[Chunk]:
-    """See `Stream.index_chunks`."""
-    for block in state.blocks.values():
+def index_chunks(stream: Stream) -> Iterator[Chunk]:
+    """Where the indexes lie that are in files."""
+    for block in stream.blocks.values():
         if block.index is not None:
             yield block.index
 

@@ -27,54 +27,62 @@ from waymaker_core.stream.blocks.columns import Columns
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.clock import expired_to, spares_all
 from waymaker_core.stream.retention import limits as bounds
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 DROPS_MAX = 4096
 """Single messages that one record removes."""
 
 
-def decide_retention(state: StreamState, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
-    """See `Stream.decide_retention`."""
+def decide_retention(stream: Stream, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
+    """The next piece of what age and interest take away, staged; None when nothing is due: call until then.
+
+    `interest_floor` is the least ack floor of all consumers (`last_seq` when there are none), None on a stream whose
+    retention is not interest. A message's age ends it once `time + max_age_ms <= wall_ms`. Raises `NeedBlocks`.
+    """
     removal = bounds.Removal()
-    savepoint = state.overlay.savepoint()
-    settings = state.settings
+    savepoint = stream.overlay.savepoint()
+    settings = stream.settings
     if interest_floor is not None:
-        _truncate_front(state, removal, last_max=interest_floor)
-    elif settings.max_age_ms and state.is_ahead(wall_ms) and wall_ms > 0:
+        _truncate_front(stream, removal, last_max=interest_floor)
+    elif settings.max_age_ms and stream.is_ahead(wall_ms) and wall_ms > 0:
         # Noted even if nothing is published any more: what was stamped in the future expires `max_age` after this.
-        state.overlay.stage_correction(wall_ms)
+        stream.overlay.stage_correction(wall_ms)
         return PruneRecord(clock_ms=wall_ms)
-    elif _ages(state, settings, wall_ms):
+    elif _ages(stream, settings, wall_ms):
         try:
-            if not _remove_corrected(state, wall_ms, settings, removal):
-                _remove_aged(state, wall_ms - settings.max_age_ms, settings, removal)
+            if not _remove_corrected(stream, wall_ms, settings, removal):
+                _remove_aged(stream, wall_ms - settings.max_age_ms, settings, removal)
         except NeedBlocks:
-            state.overlay.rollback(savepoint)
+            stream.overlay.rollback(savepoint)
             raise
     if not removal.count:
         return None
     return PruneRecord(removal.truncate_to, removal.drop_seqs, removal.drop_sizes)
 
 
-def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_run: bool) -> UpdateDecision:
-    """See `Stream.decide_update`."""
+def decide_update(stream: Stream, config: StreamConfig, wall_ms: int, dry_run: bool = False) -> UpdateDecision:
+    """What exact pruning under new settings removes, in either mode; staged with the settings unless `dry_run`.
+
+    The records go into the stream's log in one commit with the `StreamUpdated` of the catalogue, and later decisions
+    are taken under the new settings at once. Raises `NeedBlocks`.
+    """
     removal = bounds.Removal()
-    savepoint = state.overlay.savepoint()
+    savepoint = stream.overlay.savepoint()
     try:
-        if _ages(state, config, wall_ms):
-            while _remove_corrected(state, wall_ms, config, removal):
+        if _ages(stream, config, wall_ms):
+            while _remove_corrected(stream, wall_ms, config, removal):
                 pass
-            _remove_aged_exactly(state, wall_ms - config.max_age_ms, removal)
-        bounds.enforce(state, config, removal, strict=True)
+            _remove_aged_exactly(stream, wall_ms - config.max_age_ms, removal)
+        bounds.enforce(stream, config, removal, strict=True)
     except NeedBlocks:
-        state.overlay.rollback(savepoint)
+        stream.overlay.rollback(savepoint)
         raise
     if dry_run:
-        state.overlay.rollback(savepoint)
+        stream.overlay.rollback(savepoint)
     else:
-        state.overlay.stage_config(config)
-        state.caps.forget()
-        for block in state.blocks.values():
+        stream.overlay.stage_config(config)
+        stream.caps.forget()
+        for block in stream.blocks.values():
             block.forget_notes()
     records: list[PruneRecord] = []
     if removal.truncate_to:
@@ -85,49 +93,52 @@ def decide_update(state: StreamState, config: StreamConfig, wall_ms: int, dry_ru
     return UpdateDecision(records, removal.count)
 
 
-def decide_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
-    """See `Stream.decide_drops`."""
-    state.overlay.savepoint()
-    return stage_drops(state, seqs)
+def decide_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
+    """Stage the end of single messages: the sequences among `seqs` that live and are not dropped in the tail already.
+
+    Returns `(drop_seqs, drop_sizes)` for the record that carries them. Raises `NeedBlocks`.
+    """
+    stream.overlay.savepoint()
+    return stage_drops(stream, seqs)
 
 
-def stage_drops(state: StreamState, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
+def stage_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
     """A part of a decision: stage the end of those that live in the projection. `NeedBlocks` before anything is staged."""
-    overlay, blocks, block_size = state.overlay, state.blocks, state.block_size
-    wanted = [seq for seq in seqs if state.is_live(seq) and not overlay.is_dropped(seq)]
+    overlay, blocks, block_size = stream.overlay, stream.blocks, stream.block_size
+    wanted = [seq for seq in seqs if stream.is_live(seq) and not overlay.is_dropped(seq)]
     absent = {number for seq in wanted if blocks[number := (seq - 1) // block_size].columns is None}
     if absent:
         raise NeedBlocks(sorted(absent))
     removal = bounds.Removal()
-    capped = bool(state.caps.queues)
+    capped = bool(stream.caps.queues)
     for seq in wanted:
         if seq in overlay.drops:
             continue
         block = blocks[(seq - 1) // block_size]
         columns = block.resident()
         if capped:
-            state.caps.dropped(columns.subject_at(seq - block.first), seq)
-        bounds.drop(state, seq, columns.sizes[seq - block.first], removal)
+            stream.caps.dropped(columns.subject_at(seq - block.first), seq)
+        bounds.drop(stream, seq, columns.sizes[seq - block.first], removal)
     if removal.count:
-        state.judge_age_anew()
+        stream.judge_age_anew()
     return removal.drop_seqs, removal.drop_sizes
 
 
-def next_expiry_ms(state: StreamState) -> int | None:
-    """See `Stream.next_expiry_ms`."""
-    settings = state.settings
-    if not settings.max_age_ms or not state.blocks:
+def next_expiry_ms(stream: Stream) -> int | None:
+    """Wall time before which `decide_retention` finds nothing aged; None when nothing ever ages."""
+    settings = stream.settings
+    if not settings.max_age_ms or not stream.blocks:
         return None
-    if _both_exact(state, settings) and bounds.is_over(state, settings):
+    if _both_exact(stream, settings) and bounds.is_over(stream, settings):
         return 0
-    if state.in_order:
-        front = state.blocks.peekitem(0)[1]
+    if stream.in_order:
+        front = stream.blocks.peekitem(0)[1]
         expiry_ms = settings.max_age_ms + (front.due_ms if settings.strict_limits else front.newest_ms)
     else:
-        expiry_ms = settings.max_age_ms + min(block.due_ms for block in state.blocks.values())
-    for correction in state.corrections:
+        expiry_ms = settings.max_age_ms + min(block.due_ms for block in stream.blocks.values())
+    for correction in stream.corrections:
         due_ms = correction.expires_ms(settings.max_age_ms)
-        if due_ms is not None and state.first_seq <= correction.last_seq:
+        if due_ms is not None and stream.first_seq <= correction.last_seq:
             expiry_ms = min(expiry_ms, due_ms)
     return expiry_ms
 
@@ -136,20 +147,25 @@ def next_expiry_ms(state: StreamState) -> int | None:
 
 
 def _truncate_front(
-    state: StreamState, removal: bounds.Removal, last_max: int = TIME_MAX_MS, time_max: int = TIME_MAX_MS
+    stream: Stream, removal: bounds.Removal, last_max: int = TIME_MAX_MS, time_max: int = TIME_MAX_MS
 ) -> None:
     """Stage the end of the first blocks as long as all their messages are within both bounds, the open block included."""
-    overlay = state.overlay
+    overlay = stream.overlay
     while True:
-        number = projection.first_block(state)
-        block = state.blocks.get(number)
-        if block is None or block.last > last_max or block.newest_ms > time_max or projection.has_staged(state, number):
+        number = projection.first_block(stream)
+        block = stream.blocks.get(number)
+        if (
+            block is None
+            or block.last > last_max
+            or block.newest_ms > time_max
+            or projection.has_staged(stream, number)
+        ):
             return
-        if (number + 1) * state.block_size <= overlay.last_seq:
-            bounds.truncate_block(state, number, removal)
+        if (number + 1) * stream.block_size <= overlay.last_seq:
+            bounds.truncate_block(stream, number, removal)
         else:
             assert not overlay.staged, "what is staged would lie in this block, the last one"
-            alive, byte_count = projection.block_figures(state, number)
+            alive, byte_count = projection.block_figures(stream, number)
             overlay.stage_truncate_open(number, alive, byte_count)
             removal.truncate_to = overlay.truncate_to
             removal.count += alive
@@ -158,33 +174,33 @@ def _truncate_front(
 # ---------------------------------------------------------------- age
 
 
-def _ages(state: StreamState, settings: StreamConfig, wall_ms: int) -> bool:
+def _ages(stream: Stream, settings: StreamConfig, wall_ms: int) -> bool:
     """Return True if messages expire by age at this time."""
     age_ms = settings.max_age_ms
-    return 0 < age_ms <= wall_ms and not spares_all(state.corrections, wall_ms, age_ms)
+    return 0 < age_ms <= wall_ms and not spares_all(stream.corrections, wall_ms, age_ms)
 
 
-def _remove_corrected(state: StreamState, wall_ms: int, settings: StreamConfig, removal: bounds.Removal) -> bool:
+def _remove_corrected(stream: Stream, wall_ms: int, settings: StreamConfig, removal: bounds.Removal) -> bool:
     """Stage a piece of what expired by a correction of server time; return True if there was any. `NeedBlocks`.
 
     All messages up to a sequence are deleted, the block that it lies in included: left there, they would look young for
     ever, and so keep later ones at their subjects.
     """
-    last = expired_to(state.corrections, wall_ms, settings.max_age_ms)
+    last = expired_to(stream.corrections, wall_ms, settings.max_age_ms)
     before = removal.count
-    if state.first_seq <= last:
+    if stream.first_seq <= last:
         # What is deleted may be what retention spared later messages for.
-        state.judge_age_anew()
-        _truncate_front(state, removal, last_max=last)
-        block = state.blocks.get(projection.first_block(state))
+        stream.judge_age_anew()
+        _truncate_front(stream, removal, last_max=last)
+        block = stream.blocks.get(projection.first_block(stream))
         if removal.count == before and block is not None and block.first <= last:
-            _drop_to(state, block, last, removal)
+            _drop_to(stream, block, last, removal)
     return removal.count > before
 
 
-def _drop_to(state: StreamState, block: Block, last: int, removal: bounds.Removal) -> None:
+def _drop_to(stream: Stream, block: Block, last: int, removal: bounds.Removal) -> None:
     """Stage the end of a block's messages up to a sequence, as much as fits a record, and note the times of the others."""
-    columns, overlay = block.resident(), state.overlay
+    columns, overlay = block.resident(), stream.overlay
     gone: list[tuple[int, int]] = []
     kept: list[int] = []
     entry = block.next_live(0)
@@ -197,59 +213,61 @@ def _drop_to(state: StreamState, block: Block, last: int, removal: bounds.Remova
                 kept.append(columns.times_ms[entry])
         entry = block.next_live(entry + 1)
     if gone:
-        bounds.drop_all(state, block.number, gone, removal)
+        bounds.drop_all(stream, block.number, gone, removal)
         block.due_ms, block.newest_ms, block.spared = min(kept, default=TIME_MAX_MS), max(kept, default=0), -1
 
 
-def _remove_aged(state: StreamState, cutoff: int, settings: StreamConfig, removal: bounds.Removal) -> None:
+def _remove_aged(stream: Stream, cutoff: int, settings: StreamConfig, removal: bounds.Removal) -> None:
     """Stage a piece of what is as old as `cutoff` or older: whole blocks at the front, or messages of one block."""
-    _truncate_front(state, removal, time_max=cutoff)
-    if removal.count or not state.blocks:
+    _truncate_front(stream, removal, time_max=cutoff)
+    if removal.count or not stream.blocks:
         return
-    if state.in_order:
-        block = state.blocks.get(projection.first_block(state))
+    if stream.in_order:
+        block = stream.blocks.get(projection.first_block(stream))
         if settings.strict_limits and block is not None and block.due_ms <= cutoff:
-            _scan(state, block, cutoff, removal, spare=1)
-    elif _both_exact(state, settings):
-        bounds.enforce(state, settings, removal, strict=True, count_max=DROPS_MAX)
+            _scan(stream, block, cutoff, removal, spare=1)
+    elif _both_exact(stream, settings):
+        bounds.enforce(stream, settings, removal, strict=True, count_max=DROPS_MAX)
         if not removal.count:
-            _scan_due(state, cutoff, removal, strict=True)
+            _scan_due(stream, cutoff, removal, strict=True)
     else:
-        _scan_due(state, cutoff, removal, settings.strict_limits)
+        _scan_due(stream, cutoff, removal, settings.strict_limits)
 
 
-def _both_exact(state: StreamState, settings: StreamConfig) -> bool:
+def _both_exact(stream: Stream, settings: StreamConfig) -> bool:
     """Out of order, expired messages lie anywhere: besides what another limit keeps too much there is no room for them."""
-    return not state.in_order and (settings.max_msgs > 0 or settings.max_bytes > 0)
+    return not stream.in_order and (settings.max_msgs > 0 or settings.max_bytes > 0)
 
 
-def _scan_due(state: StreamState, cutoff: int, removal: bounds.Removal, strict: bool) -> None:
+def _scan_due(stream: Stream, cutoff: int, removal: bounds.Removal, strict: bool) -> None:
     """Stage what the first block has to lose that has anything."""
-    due = [block for block in state.blocks.values() if block.due_ms <= cutoff]
-    if not due or (not strict and _few_enough(state, due, cutoff)):
+    due = [block for block in stream.blocks.values() if block.due_ms <= cutoff]
+    if not due or (not strict and _few_enough(stream, due, cutoff)):
         return
-    spare = 1 if strict else max(1, state.block_size // (2 * len(state.blocks)))
+    spare = 1 if strict else max(1, stream.block_size // (2 * len(stream.blocks)))
     for block in due:
-        if _scan(state, block, cutoff, removal, spare):
+        if _scan(stream, block, cutoff, removal, spare):
             return
 
 
-def _few_enough(state: StreamState, due: list[Block], cutoff: int) -> bool:
+def _few_enough(stream: Stream, due: list[Block], cutoff: int) -> bool:
     """Whether the expired messages are surely fewer than one block holds, and no block is wholly expired."""
-    most = sum(max(block.spared, 0) for block in state.blocks.values() if block.due_ms > cutoff)
+    most = sum(max(block.spared, 0) for block in stream.blocks.values() if block.due_ms > cutoff)
     for block in due:
         # After a restart `newest_ms` may be of a message that a correction deleted, so a block with one is scanned.
-        if block.newest_ms <= cutoff or any(block.first <= each.last_seq <= block.last for each in state.corrections):
+        if block.newest_ms <= cutoff or any(block.first <= each.last_seq <= block.last for each in stream.corrections):
             return False
-        most += min(block.alive, state.block_size - 1)
-    return most < state.block_size
+        most += min(block.alive, stream.block_size - 1)
+    return most < stream.block_size
 
 
-def _remove_aged_exactly(state: StreamState, cutoff: int, removal: bounds.Removal) -> None:
+def _remove_aged_exactly(stream: Stream, cutoff: int, removal: bounds.Removal) -> None:
     """Stage everything that is as old as `cutoff` or older. `NeedBlocks`."""
-    _truncate_front(state, removal, time_max=cutoff)
+    _truncate_front(stream, removal, time_max=cutoff)
     aged = [
-        block for block in state.blocks.values() if block.time_min <= cutoff and block.last >= state.overlay.truncate_to
+        block
+        for block in stream.blocks.values()
+        if block.time_min <= cutoff and block.last >= stream.overlay.truncate_to
     ]
     absent = [block.number for block in aged if block.columns is None]
     if absent:
@@ -257,28 +275,28 @@ def _remove_aged_exactly(state: StreamState, cutoff: int, removal: bounds.Remova
     for block in aged:
         more = True
         while more:
-            found = _expired(state, block, cutoff)
-            _drop(state, block, found, removal)
+            found = _expired(stream, block, cutoff)
+            _drop(stream, block, found, removal)
             more = len(found.gone) > DROPS_MAX
 
 
-def _drop(state: StreamState, block: Block, found: _Expired, removal: bounds.Removal) -> None:
+def _drop(stream: Stream, block: Block, found: _Expired, removal: bounds.Removal) -> None:
     """Stage the end of what a scan found, as much as fits a record."""
     gone = found.gone[:DROPS_MAX]
-    front = block.ordered and not found.shielded and block.number == projection.first_block(state)
-    bounds.drop_all(state, block.number, gone, removal)
+    front = block.ordered and not found.shielded and block.number == projection.first_block(stream)
+    bounds.drop_all(stream, block.number, gone, removal)
     if front and gone:
         # All before went with it: the next scan begins here.
-        state.overlay.front_seq = gone[-1][0] + 1
+        stream.overlay.front_seq = gone[-1][0] + 1
 
 
-def _scan(state: StreamState, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
+def _scan(stream: Stream, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
     """Stage what one block has to lose, as much as fits a record, and note when to look again; whether anything goes."""
-    found = _expired(state, block, cutoff)
-    _drop(state, block, found, removal)
+    found = _expired(stream, block, cutoff)
+    _drop(stream, block, found, removal)
     if len(found.gone) > DROPS_MAX:
         return True
-    state.shielded = state.shielded or found.shielded
+    stream.shielded = stream.shielded or found.shielded
     kept = found.kept
     if len(kept) > spare > 1:
         kept.sort()
@@ -308,24 +326,24 @@ class _Expired:
         self.cut_short = False
 
 
-def _expired(state: StreamState, block: Block, cutoff: int) -> _Expired:
+def _expired(stream: Stream, block: Block, cutoff: int) -> _Expired:
     """Which messages of a block exact pruning removes, in the projection. `NeedBlocks` before anything is staged."""
     columns = block.resident()
-    shields = _Shields(state, block, columns, cutoff)
-    overlay = state.overlay
+    shields = _Shields(stream, block, columns, cutoff)
+    overlay = stream.overlay
     start = block.next_live(max(0, max(overlay.truncate_to, overlay.front_seq) - block.first))
     if block.ordered:
-        found = _expired_in_order(state, block, columns, shields, start)
+        found = _expired_in_order(stream, block, columns, shields, start)
     else:
-        found = _expired_anywhere(state, block, columns, shields, start)
+        found = _expired_anywhere(stream, block, columns, shields, start)
     if shields.absent:
         raise NeedBlocks(sorted(shields.absent))
     return found
 
 
-def _expired_in_order(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
+def _expired_in_order(stream: Stream, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
     """The same where times rise: only the expired beginning of the block is looked at."""
-    times_ms, sizes, drops, found = columns.times_ms, columns.sizes, state.overlay.drops, _Expired()
+    times_ms, sizes, drops, found = columns.times_ms, columns.sizes, stream.overlay.drops, _Expired()
     entry = start
     while entry < block.size:
         if block.first + entry not in drops:
@@ -346,10 +364,10 @@ def _expired_in_order(state: StreamState, block: Block, columns: Columns, shield
     return found
 
 
-def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
+def _expired_anywhere(stream: Stream, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
     """The same where times come in any order: passes over whole columns, a closer look at what is old enough."""
     times_ms, sizes, ids, cutoff, first = columns.times_ms, columns.sizes, columns.ids, shields.cutoff, block.first
-    drops, dead, found = state.overlay.drops, block.dead, _Expired()
+    drops, dead, found = stream.overlay.drops, block.dead, _Expired()
     rest = times_ms[start:]
     if dead is None:
         found.kept = list(filter(cutoff.__lt__, rest))
@@ -367,7 +385,7 @@ def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shield
         ident = ids[entry]
         shield = young.get(ident, -1)
         if shield < 0:
-            shield = young[ident] = _first_young(state, block, columns, ident, cutoff)
+            shield = young[ident] = _first_young(stream, block, columns, ident, cutoff)
         held = times_ms[shield] if shield < entry else shields.of(ident)
         if held:
             # At least so long: the shield may have one itself.
@@ -379,9 +397,9 @@ def _expired_anywhere(state: StreamState, block: Block, columns: Columns, shield
     return found
 
 
-def _first_young(state: StreamState, block: Block, columns: Columns, ident: int, cutoff: int) -> int:
+def _first_young(stream: Stream, block: Block, columns: Columns, ident: int, cutoff: int) -> int:
     """The first live entry at a subject with a time above the cutoff; the block's size where there is none."""
-    times_ms, overlay = columns.times_ms, state.overlay
+    times_ms, overlay = columns.times_ms, stream.overlay
     for entry in columns.postings_of(columns.subjects[ident]):
         if (
             times_ms[entry] > cutoff
@@ -395,18 +413,18 @@ def _first_young(state: StreamState, block: Block, columns: Columns, ident: int,
 class _Shields:
     """The greatest time of live messages at a subject in the blocks before one, as far as it is above the cutoff."""
 
-    __slots__ = ("state", "block", "columns", "cutoff", "earlier", "absent", "known")
+    __slots__ = ("stream", "block", "columns", "cutoff", "earlier", "absent", "known")
 
-    def __init__(self, state: StreamState, block: Block, columns: Columns, cutoff: int) -> None:
-        self.state = state
+    def __init__(self, stream: Stream, block: Block, columns: Columns, cutoff: int) -> None:
+        self.stream = stream
         self.block = block
         self.columns = columns
         self.cutoff = cutoff
-        front = max(state.overlay.truncate_to, 1)
+        front = max(stream.overlay.truncate_to, 1)
         self.earlier = {
             number
-            for number in state.blocks.irange(state.block_of(front), block.number - 1)
-            if state.blocks[number].newest_ms > cutoff
+            for number in stream.blocks.irange(stream.block_of(front), block.number - 1)
+            if stream.blocks[number].newest_ms > cutoff
         }
         self.absent: set[int] = set()
         self.known: dict[int, int] = {}
@@ -421,17 +439,17 @@ class _Shields:
         return time_ms
 
     def _find(self, subject: str) -> int:
-        state, greatest = self.state, 0
-        for number in state.subjects.blocks_of(subject):
+        stream, greatest = self.stream, 0
+        for number in stream.subjects.blocks_of(subject):
             if number not in self.earlier:
                 continue
-            block = state.blocks[number]
+            block = stream.blocks[number]
             if block.columns is None:
                 self.absent.add(number)
                 continue
             times_ms = block.columns.times_ms
             for entry in block.columns.postings_of(subject):
                 seq = block.first + entry
-                if times_ms[entry] > greatest and block.is_live(seq) and not state.overlay.is_dropped(seq):
+                if times_ms[entry] > greatest and block.is_live(seq) and not stream.overlay.is_dropped(seq):
                     greatest = times_ms[entry]
         return greatest if greatest > self.cutoff else 0

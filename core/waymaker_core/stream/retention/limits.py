@@ -12,7 +12,7 @@ from array import array
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import SEQ_MAX
 from waymaker_core.stream import projection
-from waymaker_core.stream.state import StreamState
+from waymaker_core.stream.stream import Stream
 
 
 class Removal:
@@ -27,87 +27,85 @@ class Removal:
         self.count = 0
 
 
-def truncate_block(state: StreamState, number: int, removal: Removal) -> None:
+def truncate_block(stream: Stream, number: int, removal: Removal) -> None:
     """Stage the end of everything up to the end of the first block, to which nothing will be added."""
-    alive, byte_count = projection.block_figures(state, number)
-    removal.truncate_to = (number + 1) * state.block_size + 1
+    alive, byte_count = projection.block_figures(stream, number)
+    removal.truncate_to = (number + 1) * stream.block_size + 1
     removal.count += alive
-    state.overlay.stage_truncate(removal.truncate_to, alive, byte_count)
+    stream.overlay.stage_truncate(removal.truncate_to, alive, byte_count)
 
 
-def drop(state: StreamState, seq: int, size: int, removal: Removal) -> None:
+def drop(stream: Stream, seq: int, size: int, removal: Removal) -> None:
     """Stage the end of one live message."""
-    state.overlay.stage_drop(seq, size)
+    stream.overlay.stage_drop(seq, size)
     removal.drop_seqs.append(seq)
     removal.drop_sizes.append(size)
     removal.count += 1
 
 
-def drop_all(state: StreamState, number: int, gone: list[tuple[int, int]], removal: Removal) -> None:
+def drop_all(stream: Stream, number: int, gone: list[tuple[int, int]], removal: Removal) -> None:
     """Stage the end of live messages of one block, given as (sequence, size)."""
     if gone:
         seqs, sizes = [seq for seq, _ in gone], [size for _, size in gone]
-        state.overlay.stage_drops(number, seqs, sizes)
+        stream.overlay.stage_drops(number, seqs, sizes)
         removal.drop_seqs.extend(seqs)
         removal.drop_sizes.extend(sizes)
         removal.count += len(gone)
 
 
-def is_over(state: StreamState, settings: StreamConfig) -> bool:
+def is_over(stream: Stream, settings: StreamConfig) -> bool:
     """Whether the projection holds more messages or bytes than the limits say."""
-    overlay = state.overlay
+    overlay = stream.overlay
     return 0 < settings.max_msgs < overlay.count or 0 < settings.max_bytes < overlay.bytes
 
 
-def enforce(
-    state: StreamState, settings: StreamConfig, removal: Removal, strict: bool, count_max: int = SEQ_MAX
-) -> None:
+def enforce(stream: Stream, settings: StreamConfig, removal: Removal, strict: bool, count_max: int = SEQ_MAX) -> None:
     """Stage what the limits of count and bytes remove from the projection, about `count_max` at most. `NeedBlocks`."""
-    if not is_over(state, settings):
+    if not is_over(stream, settings):
         return
     before = removal.count
     if strict:
-        _enforce_exactly(state, settings.max_msgs, settings.max_bytes, removal, before + count_max)
+        _enforce_exactly(stream, settings.max_msgs, settings.max_bytes, removal, before + count_max)
     else:
-        _enforce_by_block(state, settings.max_msgs, settings.max_bytes, removal)
+        _enforce_by_block(stream, settings.max_msgs, settings.max_bytes, removal)
     if removal.count > before:
-        state.judge_age_anew()
+        stream.judge_age_anew()
 
 
-def _enforce_by_block(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal) -> None:
-    overlay = state.overlay
-    newest = state.block_of(overlay.last_seq)
+def _enforce_by_block(stream: Stream, max_msgs: int, max_bytes: int, removal: Removal) -> None:
+    overlay = stream.overlay
+    newest = stream.block_of(overlay.last_seq)
     while (max_msgs and overlay.count > max_msgs) or (max_bytes and overlay.bytes > max_bytes):
-        number = projection.first_block(state)
+        number = projection.first_block(stream)
         if number == newest:
             return
-        alive, byte_count = projection.block_figures(state, number)
+        alive, byte_count = projection.block_figures(stream, number)
         # Exact pruning removes the block's last message only when it does not fit together with all behind the block.
         if not (max_msgs and overlay.count - alive >= max_msgs):
             rest = overlay.bytes - byte_count
             if not max_bytes or rest + byte_count <= max_bytes:
                 return
-            if rest < max_bytes and rest + projection.last_size(state, number) <= max_bytes:
+            if rest < max_bytes and rest + projection.last_size(stream, number) <= max_bytes:
                 return
-        truncate_block(state, number, removal)
+        truncate_block(stream, number, removal)
 
 
-def _enforce_exactly(state: StreamState, max_msgs: int, max_bytes: int, removal: Removal, count_max: int) -> None:
-    overlay = state.overlay
-    newest = state.block_of(overlay.last_seq)
+def _enforce_exactly(stream: Stream, max_msgs: int, max_bytes: int, removal: Removal, count_max: int) -> None:
+    overlay = stream.overlay
+    newest = stream.block_of(overlay.last_seq)
     while removal.count < count_max and (
         (max_msgs and overlay.count > max_msgs) or (max_bytes and overlay.bytes > max_bytes)
     ):
-        number = projection.first_block(state)
-        alive, byte_count = projection.block_figures(state, number)
+        number = projection.first_block(stream)
+        alive, byte_count = projection.block_figures(stream, number)
         if number < newest and (
             (max_msgs and overlay.count - alive >= max_msgs) or (max_bytes and overlay.bytes - byte_count >= max_bytes)
         ):
-            truncate_block(state, number, removal)
+            truncate_block(stream, number, removal)
             continue
         # Few go at a time while a stream is full, many when it was filled by one batch.
         wanted = min(max(overlay.count - max_msgs, 1) if max_msgs else 64, count_max - removal.count)
-        seqs, sizes = projection.live_run(state, number, overlay.front_seq, wanted)
+        seqs, sizes = projection.live_run(stream, number, overlay.front_seq, wanted)
         count, octets = overlay.count, overlay.bytes
         going = 0
         for size in sizes:

@@ -18,6 +18,7 @@ from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncDir, Sync
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.model.types import ANYONE, Token
+from waymaker_core.stream.relocation import relocation as relocating
 
 TINY = replace(
     SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, block_bytes_max=2 * KIB, index_cache_bytes=256,
@@ -74,7 +75,9 @@ def test_a_tail_file_goes_with_the_last_stream_that_used_it() -> None:
     for number in range(6):
         server.ok(rq.DeleteStream(f"small{number}"))
     fill(server, "busy", 300)
-    used = set(server.node._state.replicas[server.node._state.catalog.find("", "busy").stream_id].stream.files())  # type: ignore[union-attr]
+    entry = server.node._state.catalog.find("", "busy")
+    assert entry is not None
+    used = set(relocating.files(server.node._state.replicas[entry.stream_id].stream))
     assert {path for path in server.disk.names if path.startswith("tails/")} <= used
 
 

@@ -15,6 +15,7 @@ from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.stream.relocation import relocation as relocating
 
 PLAIN = replace(TINY, checkpoint_journal_bytes=32 * KIB, block_bytes_max=64 * KIB, index_cache_bytes=64 * KIB)
 ROOMY = replace(PLAIN, segment_bytes=64 * KIB, checkpoint_journal_bytes=128 * KIB)
@@ -178,7 +179,7 @@ def test_a_checkpoint_that_needs_more_indexes_than_the_cache_holds_loads_each_on
         assert len(waits) == 1, "the wait adds to what it holds"
         load(self, running, replica, blocks)
         for number in replica.stream.blocks.keys() - set(blocks):
-            replica.stream.evict_index(number)
+            relocating.evict_index(replica.stream, number)
 
     monkeypatch.setattr(Checkpoints, "_load", others_push_out)
     loads, checkpoints = stats.index_loads, stats.checkpoints

@@ -14,6 +14,7 @@ from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_core.model.types import Token
 from waymaker_core.storage.errors import CorruptStore
+from waymaker_core.stream.relocation import relocation as relocating
 
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, index_cache_bytes=256)
 
@@ -142,7 +143,7 @@ def test_what_is_damaged_in_the_journal_keeps_no_neighbour_from_the_checkpoint(r
         server.publish("busy", b"x" * 160)
     assert server.node.stats.checkpoint_failures == 0
     assert server.node.quarantined() == [names[rotten]]
-    used = {path for replica in server.node._state.replicas.values() for path in replica.stream.files()}
+    used = {path for replica in server.node._state.replicas.values() for path in relocating.files(replica.stream)}
     kept = {path for path in server.disk.names if path.startswith(("blocks/", "tails/"))}
     assert kept <= used, "what the failed attempt wrote is given up"
     for begin in (None, server.kill):
@@ -196,7 +197,7 @@ def test_a_damaged_index_quarantines_its_stream() -> None:
     server.kill()
     replica = server.node._state.replicas
     stream = next(iter(replica.values())).stream
-    chunk = stream.index_location(2)
+    chunk = relocating.index_location(stream, 2)
     assert chunk is not None
     server.disk.flip(chunk.path, 8 * (chunk.offset + chunk.length // 2))
     refusal = damaged(server.call(rq.ScanSubject("s", "s.1", 0, 100)))
