@@ -84,84 +84,63 @@ class Calls:
         if refusal is not None:
             self._parking.refuse(call, refusal)
         elif isinstance(request, ORDERED):
-            self._attempt_in_order(self._stream_of(call), call)
+            self._attempt_in_order(call)
         else:
             self._attempt(call)
 
-    # ------------------------------------------------------------------ asking
+    # ------------------------------------------------------------------ attempts
 
     def _attempt(self, call: Call) -> None:
-        """Hand a call to its handler; park it where that must wait."""
-        try:
-            self._handle(call)
-        except NeedBlocks as need:
-            replica = self._stream_of(call)
-            assert replica is not None
-            if self._parking.may_park(call):
-                retry, lost = partial(self._reattempt, call), partial(self._unreadable, call, replica)
-                self._indexes.load(replica, need.blocks, retry, lost)
-        except RetryLater:
-            if self._parking.may_park(call):
-                self._parking.add_later(call)
+        """Hand a call to its handler, at once or when the indexes that it needs are resident."""
+        replica, attempt = self._stream_of(call), partial(self._attempt_now, call)
+        if replica is None:
+            attempt()
+        else:
+            self._indexes.when_resident(replica, attempt, partial(self._unreadable, call, replica))
 
-    def _reattempt(self, call: Call) -> None:
-        """A parked call's index is there. `NeedBlocks` passes through: it then waits for more."""
-        self._parking.unpark(call)
-        try:
-            self._handle(call)
-        except NeedBlocks:
-            self._parking.park(call)
-            raise
-        except RetryLater:
-            self._parking.park(call)
+    def _attempt_now(self, call: Call) -> None:
+        if not self._handled(call):
             self._parking.add_later(call)
 
-    def _attempt_in_order(self, replica: StreamReplica | None, call: Call) -> None:
-        """Hand over a change that must not overtake the ones of its stream that wait."""
+    def _attempt_in_order(self, call: Call) -> None:
+        """Hand over a change that must not overtake those of its stream that wait."""
+        replica = self._stream_of(call)
         if replica is None:
             self._handle(call)
-            return
-        if replica.queue:
-            if self._parking.may_park(call):
-                replica.queue.append(call)
-            return
-        try:
-            self._handle(call)
-        except NeedBlocks as need:
-            if self._parking.may_park(call):
-                replica.queue.append(call)
-                self._load_for_head(replica, need)
-        except RetryLater:
-            if self._parking.may_park(call):
-                replica.queue.append(call)
-                self._parking.add_queue(replica)
+        elif not replica.queue:
+            replica.queue.append(call)
+            self._attempt_queue(replica)
+        elif self._parking.park(call, again=False):
+            replica.queue.append(call)
 
-    def _attempt_queue_head(self, replica: StreamReplica) -> None:
-        """Hand over a queue from its head on, as far as it goes. `NeedBlocks` passes through."""
+    def _attempt_queue(self, replica: StreamReplica) -> None:
+        """Hand over a queue from its head on, and go on when the indexes that its head needs are resident."""
+        attempt, lost = partial(self._attempt_queue_now, replica), partial(self._head_unreadable, replica)
+        self._indexes.when_resident(replica, attempt, lost)
+
+    def _attempt_queue_now(self, replica: StreamReplica) -> None:
         queue = replica.queue
         while queue:
-            call = queue[0]
-            self._parking.unpark(call)
-            try:
-                self._handle(call)
-            except NeedBlocks:
-                self._parking.park(call)
-                raise
-            except RetryLater:
-                self._parking.park(call)
+            if not self._handled(queue[0]):
                 self._parking.add_queue(replica)
                 return
             queue.popleft()
 
-    def _attempt_queue(self, replica: StreamReplica) -> None:
-        try:
-            self._attempt_queue_head(replica)
-        except NeedBlocks as need:
-            self._load_for_head(replica, need)
+    def _handled(self, call: Call) -> bool:
+        """Hand a call to its handler; return False if it must be tried again later.
 
-    def _load_for_head(self, replica: StreamReplica, need: NeedBlocks) -> None:
-        ask, lost = partial(self._attempt_queue_head, replica), partial(self._head_unreadable, replica)
-        self._indexes.load(replica, need.blocks, ask, lost)
+        While its handler runs a call has no place among those that wait, for its own bytes must not count against it.
+        `NeedBlocks` passes through once it has one. A call for which there is no place is refused, and that is all.
+        """
+        again = self._parking.unpark(call)
+        try:
+            self._handle(call)
+        except NeedBlocks:
+            if self._parking.park(call, again=again):
+                raise
+        except RetryLater:
+            return not self._parking.park(call, again=again)
+        return True
 
     def retry_parked(self) -> None:
         """There may be room now: ask again for what waits for it, in the order in which it came."""

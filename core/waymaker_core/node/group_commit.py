@@ -222,7 +222,7 @@ class Commits:
             self._pending_largest = 0
         self._joining.clear()
         if self._in_flight:
-            self.capacity_changes += 1
+            self.note_capacity()
         if self._in_flight or self._sync_due:
             self._write()
 
@@ -356,6 +356,10 @@ class Commits:
             self._state.timers.arm(Timer.COMMIT_RETRY, 0, self._state.now.mono_ns + retry_ns)
             return
         self.failed = failure
+
+    def note_capacity(self) -> None:
+        """Note that there may be more free space, so that what was parked is tried again."""
+        self.capacity_changes += 1
 
     # ------------------------------------------------------------------ timers
 

@@ -32,26 +32,33 @@ BYTES_AN_ENTRY = 512
 ROUNDS_SPARE = 16
 
 
+Action = Callable[[], object]
+"""What needs indexes. It raises `NeedBlocks`, having changed nothing, where one is missing."""
+OnLost = Callable[[DiskFailure], None]
+"""What to do in place of the action where an index cannot be read."""
+
+
 class Wait:
-    """One asker: what it holds, how many reads it waits for, how to ask again, and what to do if a read failed."""
+    """One suspended action: what it holds, how many reads it waits for, and what follows."""
 
-    __slots__ = ("replica", "held", "loaded", "missing", "rounds", "ask", "failed", "failure")
+    __slots__ = ("replica", "held", "loaded", "missing", "rounds", "action", "on_lost", "after", "failure")
 
-    def __init__(self, replica: StreamReplica, ask: Callable[[], None], failed: Callable[[DiskFailure], None]) -> None:
+    def __init__(self, replica: StreamReplica, action: Action, on_lost: OnLost, after: Action | None) -> None:
         self.replica = replica
         self.held: dict[Key, None] = {}
-        """Blocks that stay resident for it, each once however often it asks for them."""
+        """Blocks that stay resident for it, each once however often it needs them."""
         self.loaded: list[int] = []
         """Blocks that were read for it."""
         self.missing = 0
         self.rounds = 0
-        self.ask = ask
-        self.failed = failed
+        self.action = action
+        self.on_lost = on_lost
+        self.after = after
         self.failure: DiskFailure | None = None
 
 
 class Indexes:
-    """The resident indexes of all streams, and the askers that wait for more."""
+    """The resident indexes of all streams, and the actions that wait for more."""
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
@@ -64,13 +71,21 @@ class Indexes:
         self._arrivals: deque[tuple[StreamReplica, int, Chunk, bytes]] = deque()
         """What was read and is not opened yet."""
         self._ready: deque[Wait] = deque()
-        """Askers that lack nothing but a share of the work."""
+        """Actions that lack nothing but a share of the work."""
 
-    def load(
-        self, replica: StreamReplica, blocks: list[int], ask: Callable[[], None], failed: Callable[[DiskFailure], None]
-    ) -> None:
-        """Read what is missing, then call `ask` once. It may raise `NeedBlocks` to wait for more."""
-        self._fill(Wait(replica, ask, failed), blocks)
+    def when_resident(
+        self, replica: StreamReplica, action: Action, on_lost: OnLost, after: Action | None = None
+    ) -> bool:
+        """Run an action; where it raises `NeedBlocks`, read what is missing and run it again, until it is done.
+
+        True if it is done already. Else `after` follows the action when it is done, or `on_lost` takes the place of both.
+        """
+        try:
+            action()
+        except NeedBlocks as need:
+            self._fill(Wait(replica, action, on_lost, after), need.blocks)
+            return False
+        return True
 
     def _fill(self, wait: Wait, blocks: list[int]) -> None:
         state, stream = self._state, wait.replica.stream
@@ -158,13 +173,15 @@ class Indexes:
             return
         if wait.failure is not None:
             self._release(wait)
-            wait.failed(wait.failure)
+            wait.on_lost(wait.failure)
             return
         try:
-            wait.ask()
+            wait.action()
         except NeedBlocks as need:
             self._fill(wait, need.blocks)
             return
+        if wait.after is not None:
+            wait.after()
         self._release(wait)
 
     def _release(self, wait: Wait) -> None:

@@ -13,7 +13,7 @@ from waymaker_core.api.effects import End
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import ImportBatch, Publish, Subscribe, WatchStreams
 from waymaker_core.model.result_codes import OK, Answer, Refusal, resource_exhausted
-from waymaker_core.model.types import StreamId
+from waymaker_core.model.types import StreamId, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.stream_replica import StreamReplica
@@ -29,32 +29,36 @@ class Parking:
     def __init__(self, state: NodeState, commits: Commits) -> None:
         self._state = state
         self._commits = commits
+        self._parked: dict[Token, None] = {}
+        """Calls that have a place."""
         self._later: list[Call] = []
         self._queued: dict[StreamId, StreamReplica] = {}
         """Streams whose queue waits for free space."""
 
     # ------------------------------------------------------------------ places
 
-    def may_park(self, call: Call) -> bool:
-        """Give a call a place to wait; refuse it and return False if too much waits already."""
+    def park(self, call: Call, *, again: bool) -> bool:
+        """Give a call a place to wait; refuse it and return False if too much waits. One that waits `again` gets its place."""
         state, size = self._state, parked_bytes(call)
-        if state.stats.parked_calls >= state.limits.parked_calls_max or (
-            state.stats.inflight_bytes + size > state.limits.inflight_bytes_max
+        if not again and (
+            state.stats.parked_calls >= state.limits.parked_calls_max
+            or state.stats.inflight_bytes + size > state.limits.inflight_bytes_max
         ):
             self.refuse(call, resource_exhausted("too many calls are waiting for the disk; try again later").refusal)
             return False
-        self.park(call)
+        self._parked[call.token] = None
+        state.stats.parked_calls += 1
+        state.stats.inflight_bytes += size
         return True
 
-    def park(self, call: Call) -> None:
-        """Count a call as waiting."""
-        self._state.stats.parked_calls += 1
-        self._state.stats.inflight_bytes += parked_bytes(call)
-
-    def unpark(self, call: Call) -> None:
-        """Count a call as waiting no more."""
+    def unpark(self, call: Call) -> bool:
+        """Free the place of a call; return False if it has none."""
+        if call.token not in self._parked:
+            return False
+        del self._parked[call.token]
         self._state.stats.parked_calls -= 1
         self._state.stats.inflight_bytes -= parked_bytes(call)
+        return True
 
     # ------------------------------------------------------------------ waiting for free space
 
@@ -72,7 +76,7 @@ class Parking:
         return list(queued.values())
 
     def take_later(self) -> list[Call]:
-        """Take out the calls that wait by themselves, oldest first. They lose their places."""
+        """Take out the calls that wait by themselves, oldest first. They keep their places."""
         later, self._later = self._later, []
         return later
 

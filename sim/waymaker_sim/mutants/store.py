@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import waymaker_core.node.checkpoint.checkpoints as checkpoints
@@ -14,11 +15,13 @@ from waymaker_core.model.limits import KIB
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.relocations import RelocationBatch
 from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.index_cache import Wait
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.checkpoint.writer import CheckpointWriter
 from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.manifest import encode_manifest
+from waymaker_core.stream import NeedBlocks
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving
@@ -59,10 +62,14 @@ def _failing_syncs(plan: Plan) -> bool:
 
 
 def _waiting_anew(original: Any) -> Any:
-    def next_batch(self: Checkpoints, running: Any, _waiting: Any = None) -> None:
-        original(self, running)
+    def copy_batch(self: Checkpoints, running: Any, first: Any) -> None:
+        try:
+            original(self, running, first)
+        except NeedBlocks as need:
+            again, lost = partial(copy_batch, self, running, first), partial(self._no_index, running, first)
+            self._indexes._fill(Wait(first, again, lost, None), need.blocks)
 
-    return next_batch
+    return copy_batch
 
 
 def _without_syncs(original: Any) -> Any:
@@ -263,7 +270,7 @@ STORE = {
     ),
     "load-anew": Mutant(
         "a checkpoint keeps the indexes that it waited for until it has all", ("progress",),
-        Checkpoints, "_next_batch", _waiting_anew, _little_index_memory,
+        Checkpoints, "_copy_batch", _waiting_anew, _little_index_memory,
     ),
     "unsynced-checkpoint": Mutant(
         "a checkpoint is synced before a manifest names it", ("recovery honest",),

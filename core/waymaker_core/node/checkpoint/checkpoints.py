@@ -224,12 +224,27 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ streams
 
-    def _next_batch(self, running: Running, waiting: StreamReplica | None = None) -> None:
-        """Copy the next streams. `NeedBlocks` passes through for the stream whose indexes are being waited for.
+    def _next_batch(self, running: Running) -> None:
+        """Copy the next streams, as soon as the indexes of the first of them are resident; end where none is left."""
+        work = running.work
+        while work and (not self._serves(work[-1]) or work[-1].stream.config.ephemeral):
+            work.pop()
+        if not work:
+            self._finish(running)
+            return
+        first = work[-1]
+        copy, lost = partial(self._copy_batch, running, first), partial(self._no_index, running, first)
+        self._indexes.when_resident(first, copy, lost)
 
-        The wait then adds to what it holds. One that began anew would let go of them, and where they are larger than
-        the cache each would push out the others for ever.
+    def _copy_batch(self, running: Running, first: StreamReplica) -> None:
+        """Copy some streams, as many as need no index, but for the first. `NeedBlocks` passes through for that one.
+
+        Its wait then adds to what it holds. A wait that began anew would let go of it, and where the indexes are larger
+        than the cache each would push out the others for ever.
         """
+        if not self._serves(first):
+            self._next_batch(running)
+            return
         batch = RelocationBatch(self._key, self._manifest, self._state.limits.block_bytes_max)
         while running.work and len(batch.streams) < STREAMS_A_BATCH and batch.byte_count < COPY_BYTES_A_BATCH:
             replica = running.work.pop()
@@ -237,26 +252,16 @@ class Checkpoints:
                 continue
             try:
                 batch.add_stream(replica, running.leaves, not running.partial)
-            except NeedBlocks as need:
+            except NeedBlocks:
                 running.work.append(replica)
-                if batch.streams:
-                    break
-                if replica is waiting:
+                if replica is first:
                     raise
-                self._load(running, replica, need.blocks)
-                return
+                break
         batch.plan_shared_file()
-        if not batch.streams:
-            self._finish(running)
-        elif batch.ops:
+        if batch.ops:
             self._start(batch.ops, partial(self._copied, running, batch), partial(self._not_copied, running, batch))
         else:
             self._moved(running, batch, [])
-
-    def _load(self, running: Running, replica: StreamReplica, blocks: list[int]) -> None:
-        """Go on when indexes are resident; without the stream where they cannot be read."""
-        again, lost = partial(self._next_batch, running, replica), partial(self._no_index, running, replica)
-        self._indexes.load(replica, blocks, again, lost)
 
     def _no_index(self, running: Running, replica: StreamReplica, failure: DiskFailure) -> None:
         if self._serves(replica):

@@ -21,7 +21,6 @@ from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import frame_bytes_max
-from waymaker_core.stream import NeedBlocks
 
 DROPS_AT_ONCE = 64
 """Messages whose bodies are read together; each may lie in a chunk of its own."""
@@ -98,21 +97,17 @@ class Deliveries:
     # ------------------------------------------------------------------ giving up
 
     def _give_up(self, replica: StreamReplica) -> None:
-        try:
-            self._hand_out(replica)
-        except NeedBlocks as need:
+        hand_out, lost = partial(self._hand_out, replica), partial(self._no_index, replica)
+        if not self._indexes.when_resident(replica, hand_out, lost, partial(self._handed_out, replica)):
             replica.dropping += 1
-            self._indexes.load(
-                replica, need.blocks, partial(self._hand_out_after, replica), partial(self._no_index, replica)
-            )
 
-    def _hand_out_after(self, replica: StreamReplica) -> None:
-        if self._serves(replica):
-            self._hand_out(replica)
+    def _handed_out(self, replica: StreamReplica) -> None:
         replica.dropping -= 1
         self._state.mark_dirty(replica)
 
     def _hand_out(self, replica: StreamReplica) -> None:
+        if not self._serves(replica):
+            return
         limits = self._state.limits
         share = limits.segment_bytes // SEGMENT_SHARE
         at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
@@ -138,22 +133,16 @@ class Deliveries:
 
     def _drop(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
         """Decide about what was handed out, once everything it needs is there."""
+        decide, lost = partial(self._decide, replica, exhausted, bodies), partial(self._not_read, replica, exhausted)
+        self._indexes.when_resident(replica, decide, lost)
+
+    def _decide(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
         if not self._serves(replica):
             replica.dropping -= 1
             return
-        try:
-            self._decide(replica, exhausted, bodies)
-        except NeedBlocks as need:
-            ask = partial(self._decide, replica, exhausted, bodies)
-            self._indexes.load(replica, need.blocks, ask, partial(self._not_read, replica, exhausted))
-
-    def _decide(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
         count = len(exhausted.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
-        if not self._serves(replica):
-            replica.dropping -= 1
-            return
         if self._commits.stalled or not self._commits.has_free_space_for(bound, ordinary=bodies is not None):
             self._put_off(replica, exhausted)
             self._no_free_space[replica.id] = None

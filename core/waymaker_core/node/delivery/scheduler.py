@@ -23,7 +23,6 @@ from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.subscriptions import Subscriptions, advance
 from waymaker_core.node.stream_replica import StreamReplica, Subscription
-from waymaker_core.stream import NeedBlocks
 
 UNREPORTED_MAX = 65_536
 """Messages that a reader may leave unreported before it is sent no more."""
@@ -131,30 +130,16 @@ class DeliveryScheduler:
             turns -= 1
             replica, consumer_id = self._ready.popleft()
             del self._in_ready[(replica.id, consumer_id)]
-            subscribers = replica.subscribers.get(consumer_id)
-            if subscribers:
-                self._serve(replica, consumer_id, subscribers)
+            key = (replica.id, consumer_id)
+            if key in self._loading or consumer_id not in replica.subscribers:
+                continue
+            deliver, lost = partial(self._deliver, replica, consumer_id), partial(self._lost, replica, consumer_id)
+            if not self._indexes.when_resident(replica, deliver, lost, partial(self._loading.pop, key)):
+                self._loading[key] = True
 
-    def _serve(self, replica: StreamReplica, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
-        key = (replica.id, consumer_id)
-        if key in self._loading:
-            return
-        try:
-            self._deliver(replica, consumer_id, subscribers)
-        except NeedBlocks as need:
-            self._loading[key] = True
-            again = partial(self._serve_again, replica, consumer_id)
-            self._indexes.load(replica, need.blocks, again, partial(self._lost, replica, consumer_id))
-
-    def _serve_again(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
-        """The indexes asked for are there. What it needs further adds to them, so that it comes to an end."""
+    def _deliver(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         subscribers = replica.subscribers.get(consumer_id)
-        if subscribers:
-            self._deliver(replica, consumer_id, subscribers)
-        del self._loading[(replica.id, consumer_id)]
-
-    def _deliver(self, replica: StreamReplica, consumer_id: ConsumerId, subscribers: deque[Subscription]) -> None:
-        subscription = self._next_with_room(subscribers)
+        subscription = self._next_with_room(subscribers) if subscribers else None
         if subscription is None:
             return
         state = self._state

@@ -72,7 +72,7 @@ class DiskSpace:
 
     def _made(self, job: SpareJob, _results: list[object]) -> None:
         self._commits.journal.spare_done(job)
-        self._commits.capacity_changes += 1
+        self._commits.note_capacity()
         self._state.no_room_because = DISK_FULL
         self._no_spare = False
 

@@ -18,7 +18,6 @@ from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
-from waymaker_core.stream import NeedBlocks
 from waymaker_core.stream.retention import decisions as retention
 
 RECORDS_A_TURN = 8
@@ -72,10 +71,7 @@ class Retention:
         if replica is None or replica.damage is not None or replica.entry.importing:
             return
         replica.judged_ns = self._state.now.mono_ns
-        try:
-            self._decide(replica)
-        except NeedBlocks as need:
-            self._indexes.load(replica, need.blocks, partial(self._decide, replica), partial(self._lost, replica))
+        self._indexes.when_resident(replica, partial(self._decide, replica), partial(self._lost, replica))
 
     def _decide(self, replica: StreamReplica) -> None:
         state = self._state

@@ -14,6 +14,7 @@ from waymaker_core.api import requests as rq
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
+from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream.relocation import relocation as relocating
 
@@ -172,16 +173,19 @@ def test_a_checkpoint_that_needs_more_indexes_than_the_cache_holds_loads_each_on
     server.messages(rq.ReadRange("s", 1, 60))
     stats = server.node.stats
     waits: list[int] = []
-    load = Checkpoints._load
+    when_resident = Indexes.when_resident
 
-    def others_push_out(self: Checkpoints, running: Any, replica: StreamReplica, blocks: list[int]) -> None:
-        waits.append(len(blocks))
-        assert len(waits) == 1, "the wait adds to what it holds"
-        load(self, running, replica, blocks)
-        for number in replica.stream.blocks.keys() - set(blocks):
-            relocating.evict_index(replica.stream, number)
+    def others_push_out(self: Indexes, replica: StreamReplica, action: Any, *rest: Any) -> bool:
+        done = when_resident(self, replica, action, *rest)
+        if not done and action.func.__func__ is Checkpoints._copy_batch:
+            held = {block for waiting in self._loading.values() for wait in waiting for _, block in wait.held}
+            waits.append(len(held))
+            assert len(waits) == 1, "the wait adds to what it holds"
+            for number in replica.stream.blocks.keys() - held:
+                relocating.evict_index(replica.stream, number)
+        return done
 
-    monkeypatch.setattr(Checkpoints, "_load", others_push_out)
+    monkeypatch.setattr(Indexes, "when_resident", others_push_out)
     loads, checkpoints = stats.index_loads, stats.checkpoints
     fill_other(server, 2 * 512 * KIB, "another")
     assert stats.checkpoints > checkpoints
