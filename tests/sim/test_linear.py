@@ -8,7 +8,7 @@ from itertools import permutations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from waymaker_sim.checkers.linear import ANY, NEVER, NOTHING, Kind, Operation, Verdict, judge
+from waymaker_sim.checkers.linear import ANY, NEVER, NOTHING, Kind, Operation, Verdict, check_register
 
 
 def write(value: int, asked: int, answered: int = NEVER, expected: int = ANY) -> Operation:
@@ -24,7 +24,7 @@ def refused(actual: int, asked: int, answered: int, expected: int) -> Operation:
 
 
 def verdict(*operations: Operation, vanishing: bool = False) -> Verdict:
-    return judge(operations, vanishing=vanishing).verdict
+    return check_register(operations, vanishing=vanishing).verdict
 
 
 # ---------------------------------------------------------------- known histories
@@ -78,13 +78,13 @@ def test_a_register_may_vanish_where_it_may_and_never_comes_back() -> None:
 def test_a_search_beyond_its_budget_decides_nothing() -> None:
     crowd = [write(n, 0, 100) for n in range(1, 13)]
     impossible = [*crowd, read(99, 101, 102)]
-    assert judge(impossible, budget=50).verdict is Verdict.UNDECIDED
-    assert judge(impossible).verdict is Verdict.VIOLATED
+    assert check_register(impossible, budget=50).verdict is Verdict.UNDECIDED
+    assert check_register(impossible).verdict is Verdict.VIOLATED
 
 
 def test_a_violation_names_what_nothing_could_go_on_with() -> None:
     stale = read(NOTHING, 2, 3)
-    assert judge([write(1, 0, 1), stale]).stuck == (stale,)
+    assert check_register([write(1, 0, 1), stale]).stuck == (stale,)
 
 
 def test_a_long_history_costs_about_what_it_is_long() -> None:
@@ -95,9 +95,9 @@ def test_a_long_history_costs_about_what_it_is_long() -> None:
             read(n, 10 * n + 26, 10 * n + 27) if n == 399 else write(1000 + n, 10 * n),
         ]
     history = [op for op in history if op.answered != NEVER or op.value % 40 == 0]
-    found = judge(history)
+    found = check_register(history)
     assert found.verdict is Verdict.LINEARIZABLE
-    assert found.looked_at < 3 * len(history)
+    assert found.examined < 3 * len(history)
 
 
 # ---------------------------------------------------------------- against trying everything
@@ -156,5 +156,5 @@ def operation(draw: st.DrawFn) -> Operation:
 @example([write(1, 0, 1), read(NOTHING, 2, 3)], True)
 def test_the_search_agrees_with_trying_every_order(operations: list[Operation], vanishing: bool) -> None:
     possible = any(can_happen(order, NOTHING, vanishing) for order in orders(operations))
-    found = judge(operations, vanishing=vanishing)
+    found = check_register(operations, vanishing=vanishing)
     assert found.verdict is (Verdict.LINEARIZABLE if possible else Verdict.VIOLATED), (operations, found)

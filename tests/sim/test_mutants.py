@@ -13,8 +13,8 @@ import pytest
 from waymaker_sim.kernel.checks import CHECKS, CRASH
 from waymaker_sim.mutants import MUTANTS, planted
 from waymaker_sim.search import gate
-from waymaker_sim.search.gate import Fall, blindfold, clean, hunt, summary
-from waymaker_sim.search.seeds import hunt_from, load_seeds, save_seeds
+from waymaker_sim.search.gate import GateResult, clean, find_seed, summary, without_invariants
+from waymaker_sim.search.seeds import find_seed_from, load_seeds, save_seeds
 from waymaker_sim.world import world
 from waymaker_sim.world.run import Report, run_seed
 
@@ -69,12 +69,12 @@ def test_the_gate_looks_on_from_a_crash_to_what_a_client_notices(monkeypatch: py
     monkeypatch.setattr(gate, "run_seed", run)
     monkeypatch.setattr(gate, "clean", lambda seed: True)
     monkeypatch.setattr(gate, "TURNS_MAX", 1 << 62)
-    fall = hunt("skip-sync", range(1, 10))
+    fall = find_seed("skip-sync", range(1, 10))
     assert (fall.seed, fall.check, fall.outside, fall.inside, fall.runs) == (4, "monotone", True, "invariant", 4)
     assert lived == [(1, True), (2, True), (3, False), (4, False)], "invariants are left alone once one has broken"
-    assert not hunt("skip-sync", [2, 3]).outside
-    assert hunt("skip-sync", [1]).escaped()
-    assert hunt("skip-sync", range(1, 10), runs_max=1).escaped()
+    assert not find_seed("skip-sync", [2, 3]).outside
+    assert find_seed("skip-sync", [1]).escaped()
+    assert find_seed("skip-sync", range(1, 10), runs_max=1).escaped()
     assert world.check_node is unblinded
 
 
@@ -82,8 +82,8 @@ def test_a_seed_that_is_not_clean_by_itself_proves_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(gate, "run_seed", lambda seed, mutant: broken("monotone"))
     monkeypatch.setattr(gate, "clean", lambda seed: seed == 9)
     monkeypatch.setattr(gate, "TURNS_MAX", 1 << 62)
-    assert hunt("skip-sync", [7, 8, 9]).seed == 9
-    assert hunt("skip-sync", [7, 8]).escaped()
+    assert find_seed("skip-sync", [7, 8, 9]).seed == 9
+    assert find_seed("skip-sync", [7, 8]).escaped()
 
 
 def test_worlds_that_cannot_come_to_a_rule_are_not_lived_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,17 +94,17 @@ def test_worlds_that_cannot_come_to_a_rule_are_not_lived_through(monkeypatch: py
         return Report(seed)
 
     monkeypatch.setattr(gate, "run_seed", run)
-    hunt("pass-over-damage", range(1, 1000), runs_max=1000)
+    find_seed("pass-over-damage", range(1, 1000), runs_max=1000)
     some, lived = lived, []
-    hunt("forget-acks", range(1, 1000), runs_max=1000)
+    find_seed("forget-acks", range(1, 1000), runs_max=1000)
     assert 0 < len(some) < len(lived) < 999, "neither every world nor every small one"
 
 
 def test_a_report_tells_who_noticed_and_at_what_cost() -> None:
     falls = [
-        Fall("skip-sync", 3, "acked survives", "gone", True, "", 1, 0.5),
-        Fall("forget-acks", 4, "invariant", "assert", False, "invariant", 21, 2.0),
-        Fall("ignore-caps", 0, "", "", False, "", 80, 9.0),
+        GateResult("skip-sync", 3, "acked survives", "gone", True, "", 1, 0.5),
+        GateResult("forget-acks", 4, "invariant", "assert", False, "invariant", 21, 2.0),
+        GateResult("ignore-caps", 0, "", "", False, "", 80, 9.0),
     ]
     assert str(falls[0]) == "skip-sync: seed 3, 1 runs, 0.5 CPU seconds: acked survives: gone"
     assert "seen from the inside only" in str(falls[1]) and "expected: no redelivery after ack" in str(falls[1])
@@ -116,9 +116,9 @@ def test_a_report_tells_who_noticed_and_at_what_cost() -> None:
 
 def test_a_blindfold_comes_off() -> None:
     before = world.check_node
-    with blindfold(True):
+    with without_invariants(True):
         assert world.check_node is not before
-    with blindfold(False):
+    with without_invariants(False):
         assert world.check_node is before
     assert world.check_node is before
 
@@ -133,13 +133,15 @@ def test_known_seeds_are_tried_first_and_written_anew(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gate, "run_seed", run)
     monkeypatch.setattr(gate, "clean", lambda seed: True)
     monkeypatch.setattr(gate, "TURNS_MAX", 1 << 62)
-    fall = hunt_from("skip-sync", {"ack-by-name": 9, "skip-sync": 5}, range(7, 20), 100)
+    fall = find_seed_from("skip-sync", {"ack-by-name": 9, "skip-sync": 5}, range(7, 20), 100)
     assert lived == [5, 9, 7]
     path = tmp_path / "seeds.json"
     assert load_seeds(path) == {}
     path.write_text('{"skip-sync": 5, "ack-by-name": 9, "gone": 4}')
     save_seeds(
-        path, [fall, Fall("ignore-caps", 0, "", "", False, "", 80, 9.0)], ["skip-sync", "ack-by-name", "ignore-caps"]
+        path,
+        [fall, GateResult("ignore-caps", 0, "", "", False, "", 80, 9.0)],
+        ["skip-sync", "ack-by-name", "ignore-caps"],
     )
     assert load_seeds(path) == {"ack-by-name": 9, "skip-sync": 7}
     path.write_text('["skip-sync"]')

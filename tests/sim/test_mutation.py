@@ -20,7 +20,7 @@ from waymaker_sim.mutation.equivalent import EQUIVALENT, reason_for
 from waymaker_sim.mutation.report import Report, ReportRefused, read, summary
 from waymaker_sim.mutation.sites import mark, mutations
 from waymaker_sim.mutation.survey import Seen, Survey, child, small_seeds, survey
-from waymaker_sim.mutation.verdict import Bounds, Fate, Verdict, judge
+from waymaker_sim.mutation.verdict import Bounds, Verdict, VerdictKind, try_mutant
 from waymaker_sim.world.run import run_tape
 
 SEED = 7
@@ -113,13 +113,13 @@ def test_telling_what_a_mutation_does_leaves_the_tree_alone_and_applying_it_comp
     assert [one.number for one in found] == list(range(len(found)))
     for one in found[::29]:
         mutant = ast.parse(text)
-        same = mutations(mutant, told=False)[one.number]
+        same = mutations(mutant, with_texts=False)[one.number]
         assert (same.function, same.operator, same.line) == (one.function, one.operator, one.line)
         same.apply()
         assert ast.dump(mutant) != ast.dump(tree)
         compile(ast.fix_missing_locations(mutant), name, "exec")
         marked = ast.parse(text)
-        mark(mutations(marked, told=False)[one.number], "reached", 5)
+        mark(mutations(marked, with_texts=False)[one.number], "reached", 5)
         assert ast.dump(marked).count("Name(id='reached'") == 1
         compile(ast.fix_missing_locations(marked), name, "exec")
 
@@ -138,14 +138,14 @@ def test_a_draw_depends_on_its_seed_alone_and_a_longer_one_goes_on() -> None:
 
 def test_an_obvious_mutant_is_killed_and_an_unnoticeable_one_survives() -> None:
     seen = Survey(seeds=[seen_seed()])
-    killed = judge(0, wrong_length(), seen, BOUNDS, None)
-    assert (killed.fate, killed.runs) == (Fate.KILLED, 1)
+    killed = try_mutant(0, wrong_length(), seen, BOUNDS, None)
+    assert (killed.kind, killed.runs) == (VerdictKind.KILLED, 1)
     assert killed.by.startswith(f"seed {SEED}: node raised")
-    survived = judge(0, unnoticeable(), seen, BOUNDS, None)
-    assert (survived.fate, survived.runs, survived.differed, survived.tests) == (Fate.SURVIVED, 1, 0, 0)
+    survived = try_mutant(0, unnoticeable(), seen, BOUNDS, None)
+    assert (survived.kind, survived.runs, survived.differed, survived.tests) == (VerdictKind.SURVIVED, 1, 0, 0)
     other = Survey(seeds=[replace(seen_seed(), digest="of another run")])
-    assert judge(0, unnoticeable(), other, BOUNDS, None).differed == 1
-    assert judge(0, wrong_length(), Survey(), BOUNDS, None).fate is Fate.NOT_REACHED
+    assert try_mutant(0, unnoticeable(), other, BOUNDS, None).differed == 1
+    assert try_mutant(0, wrong_length(), Survey(), BOUNDS, None).kind is VerdictKind.NOT_REACHED
 
 
 def test_a_survey_finds_what_reaches_a_mutant_and_tests_kill_what_simulation_does_not(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_a_survey_finds_what_reaches_a_mutant_and_tests_kill_what_simulation_doe
         ("test_other", []),
     ]
     assert seen.seeds[0].digest == seen_seed().digest, "markers change nothing"
-    verdict = judge(1, drawn[1], Survey(tests=seen.tests), BOUNDS, folder)
-    assert verdict.fate is Fate.KILLED
+    verdict = try_mutant(1, drawn[1], Survey(tests=seen.tests), BOUNDS, folder)
+    assert verdict.kind is VerdictKind.KILLED
     assert (verdict.runs, verdict.tests) == (0, 1)
     assert "test_toy.py::test_it: E" in verdict.by
 
@@ -199,9 +199,9 @@ def test_the_command_goes_on_from_its_report(tmp_path: Path, monkeypatch: pytest
         judged.append(index)
         if len(judged) == 3:
             raise KeyboardInterrupt
-        return Verdict(drawn, Fate.SURVIVED if index == 1 else Fate.KILLED, "seed 1: one history", 1)
+        return Verdict(drawn, VerdictKind.SURVIVED if index == 1 else VerdictKind.KILLED, "seed 1: one history", 1)
 
-    monkeypatch.setattr(command, "judge", judging)
+    monkeypatch.setattr(command, "try_mutant", judging)
     monkeypatch.setattr(command, "survey", lambda *arguments: Survey())
     monkeypatch.setattr(command, "small_seeds", lambda *arguments: [])
     options = [
@@ -256,13 +256,13 @@ def test_equivalent_mutants_are_those_of_the_core_as_it_is() -> None:
     assert len({each[:4] for each in EQUIVALENT}) == len(EQUIVALENT)
 
 
-def test_a_summary_counts_fates() -> None:
+def test_a_summary_counts_verdicts() -> None:
     drawn = wrong_length()
     verdicts = [
-        Verdict(drawn, Fate.KILLED, "seed 3: one history: twice"),
-        Verdict(drawn, Fate.KILLED, "tests/property/test_x.py::test_y: E assert"),
-        Verdict(drawn, Fate.NOT_REACHED),
-        Verdict(drawn, Fate.EQUIVALENT, "as said"),
+        Verdict(drawn, VerdictKind.KILLED, "seed 3: one history: twice"),
+        Verdict(drawn, VerdictKind.KILLED, "tests/property/test_x.py::test_y: E assert"),
+        Verdict(drawn, VerdictKind.NOT_REACHED),
+        Verdict(drawn, VerdictKind.EQUIVALENT, "as said"),
     ]
     assert summary(verdicts).startswith(
         "4 mutants: 2 killed, 1 of them in simulation; 0 survived, 1 not reached, 1 equ"

@@ -34,9 +34,9 @@ from waymaker_sim.timeline.page import page
 from waymaker_sim.timeline.record import Exchange, Kind, Moment
 from waymaker_sim.timeline.recorder import Recorder
 from waymaker_sim.timeline.selection import select
-from waymaker_sim.timeline.text import parts_of, tell
-from waymaker_sim.timeline.timeline import Timeline, live
-from waymaker_sim.timeline.words import printable, sequences, tell_request
+from waymaker_sim.timeline.text import lines_of, parts_of
+from waymaker_sim.timeline.timeline import Timeline, record_run
+from waymaker_sim.timeline.words import describe_request, printable, sequences
 from waymaker_sim.world.run import run_tape
 
 TIMELINES = Path(__file__).parent / "timelines"
@@ -48,13 +48,13 @@ EVENTFUL_SEED = 4
 
 def timeline_of(path: Path) -> Timeline:
     case = from_text(path.read_text())
-    timeline = live(Tape(case.seed, case.tracks), case.mutant)
+    timeline = record_run(Tape(case.seed, case.tracks), case.mutant)
     assert timeline.report.check == case.check, f"{path.name} shows something else now: {timeline.report}"
     return timeline
 
 
 def text_of(timeline: Timeline, everything: bool = False) -> str:
-    return "\n".join(tell(timeline, timeline.moments if everything else select(timeline)))
+    return "\n".join(lines_of(timeline, timeline.moments if everything else select(timeline)))
 
 
 def assert_in_order(text: str, *patterns: str) -> None:
@@ -78,7 +78,7 @@ def gone() -> Timeline:
 
 @pytest.fixture(scope="module")
 def eventful() -> Timeline:
-    return live(Tape(EVENTFUL_SEED))
+    return record_run(Tape(EVENTFUL_SEED))
 
 
 # ---------------------------------------------------------------- what is told
@@ -153,7 +153,7 @@ def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: T
 
 def test_subjects_can_be_asked_for() -> None:
     case = from_text(GONE.read_text())
-    timeline = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    timeline = record_run(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
     assert timeline.about == About("s0", seqs=frozenset({80}), subjects=frozenset({(80, "a.x")}))
     assert re.search(r"publisher \d +< ok: 80 ", text_of(timeline))
     assert not re.search(r"publisher \d +< ok: 85 ", text_of(timeline))
@@ -196,13 +196,13 @@ def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Timeline)
         assert exchange is not None
         work = exchange.settled_by
         assert work is not None
-        assert exchange.taken_ns <= work.submitted_ns <= work.begun_ns < work.ended_ns <= moment.at_ns
+        assert exchange.received_ns <= work.submitted_ns <= work.begun_ns < work.ended_ns <= moment.at_ns
 
 
 @pytest.mark.parametrize(("seen", "told"), [({79, 81}, True), (set(), True), ({79, 80, 81}, True), ({78, 79}, False)])
 def test_a_read_that_misses_a_message_is_told(seen: set[int], told: bool) -> None:
     case = from_text(GONE.read_text())
-    timeline = live(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
+    timeline = record_run(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
     end_ns, index = timeline.moments[-1].at_ns, len(timeline.moments) - 1
     read = Exchange("reader 0", "node 1", ReadRange("s0", 70, 20), end_ns, 1, "s0")
     answer = Moment(index, end_ns, "reader 0", Kind.ANSWER, "ok", read, None, frozenset(seen))
@@ -239,7 +239,7 @@ def test_a_run_is_the_same_whether_somebody_looks_or_not(seed: int) -> None:
     alone, watched = Digest(), Digest()
     one = run_tape(Tape(seed), alone)
     recorders: list[Recorder] = []
-    other = run_tape(Tape(seed), watched, attend=lambda world: recorders.append(Recorder(world)))
+    other = run_tape(Tape(seed), watched, on_world=lambda world: recorders.append(Recorder(world)))
     assert recorders[0].moments
     assert alone.steps == watched.steps
     assert one == other
@@ -387,7 +387,7 @@ def test_nothing_of_a_run_becomes_markup(hostile: str) -> None:
     assert [(tag, sorted(a)) for tag, a in reading.elements] == [(tag, sorted(a)) for tag, a in plain.elements]
     shown = "".join(reading.words["span"])
     assert shown.count(printable(hostile)) > len(timeline.moments)
-    lines = "\n".join(tell(timeline, timeline.moments))
+    lines = "\n".join(lines_of(timeline, timeline.moments))
     assert all(char.isprintable() or char == "\n" for char in lines)
 
 
@@ -448,7 +448,7 @@ def test_words() -> None:
     assert sequences([1, 2, 3, 7, 9, 10]) == "1..3, 7, 9..10"
     assert sequences(range(1, 30, 2)) == "1, 3, 5, 7, 9, 11 and 9 more"
     request = Publish("s0", ["a", "b"], [1, 1], [1, 1], b"xy", None, [-1, 4])
-    assert tell_request(request) == "publish to s0: a, b (expects 4)"
+    assert describe_request(request) == "publish to s0: a, b (expects 4)"
     assert printable("a\nb\x1b") == "a\\nb\\x1b"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from waymaker_core.model.config import DeliveryPolicy, Retention, StreamConfig
-from waymaker_sim.checkers.linear import NOTHING, Kind, Operation, Verdict, judge
+from waymaker_sim.checkers.linear import NOTHING, Kind, Operation, Verdict, check_register
 from waymaker_sim.checkers.registers import histories, may_vanish
 from waymaker_sim.clients.client_view import ClientView
 from waymaker_sim.clients.publisher import Refused
@@ -37,7 +37,7 @@ class Audit:
         self.refusals = refusals
         self.now_ns = view.events.now_ns
 
-    def judge(self, seen: Seen, drained: bool) -> None:
+    def check(self, seen: Seen, drained: bool) -> None:
         """Compare everything that was read with the history. `drained`: consumers had time to reach the end."""
         for name, stream in self.view.streams.items():
             there = seen.get(name)
@@ -63,9 +63,9 @@ class Audit:
         for name, copy in self.view.copies.items():
             there = seen.get(name)
             if isinstance(there, SeenStream):
-                copy.judge_figures(there.config, *there.stats[1:])
-                copy.judge_messages(there.messages, whole=True)
-                copy.judge_consumers((each.config, each.floor, each.dropped) for each in there.consumers.values())
+                copy.check_figures(there.config, *there.stats[1:])
+                copy.check_messages(there.messages, whole=True)
+                copy.check_consumers((each.config, each.floor, each.dropped) for each in there.consumers.values())
                 self.view.mark("copy audited")
             elif there is not None:
                 require(bool(self.view.process.disk.rotten), "recovery honest", f"{name} quarantined: {there}")
@@ -82,12 +82,12 @@ class Audit:
         for subject, operations in histories(incarnation, self.refusals).items():
             if stream.incarnation is incarnation and isinstance(there, SeenStream):
                 operations.append(Operation(Kind.READ, newest.get(subject, NOTHING), self.now_ns, self.now_ns))
-            judgement = judge(operations, vanishing=vanishing)
-            if judgement.verdict is Verdict.UNDECIDED:
+            finding = check_register(operations, vanishing=vanishing)
+            if finding.verdict is Verdict.UNDECIDED:
                 self.view.mark("linearizable undecided")
-            elif judgement.verdict is Verdict.VIOLATED:
+            elif finding.verdict is Verdict.VIOLATED:
                 violated(
-                    "linearizable", f"{incarnation.name} (life {incarnation.number}) at {subject}: {judgement.stuck}"
+                    "linearizable", f"{incarnation.name} (life {incarnation.number}) at {subject}: {finding.stuck}"
                 )
             else:
                 self.view.mark("linearizable")
@@ -333,9 +333,9 @@ class Audit:
             if seq in incarnation.unsynced or attempt.seq in incarnation.unsynced:
                 continue
             if other.subject == attempt.subject and attempt.expected < seq < attempt.seq:
-                gone = attempt.expected == 0 and seq not in incarnation.live
+                removed = attempt.expected == 0 and seq not in incarnation.live
                 require(
-                    gone,
+                    removed,
                     "compare and set",
                     f"{incarnation.name} {attempt.seq} expected {attempt.expected}, found {seq}",
                 )
@@ -361,8 +361,8 @@ class Audit:
             )
         for seq, message in incarnation.live.items():
             if seq > actual and message.subject == refused.subject and message.confirmed_ns < refused.asked_ns:
-                gone = incarnation.ended and incarnation.may_be_gone(seq, self.view.process.wall_max_ms)
-                require(gone, "compare and set", f"{what}, but {seq} had been confirmed")
+                removed = incarnation.ended and incarnation.may_be_removed(seq, self.view.process.wall_max_ms)
+                require(removed, "compare and set", f"{what}, but {seq} had been confirmed")
 
     # ------------------------------------------------------------ consumers
 

@@ -88,11 +88,11 @@ class IntervalSync:
         waiting, self._waiting = self._waiting, []
         for _, lost in waiting:
             lost()
-        seen = self._what_is_left()
+        seen = self._read_image()
         self._view.mark("looked at what a loss of power left")
         for name, stream in self._view.streams.items():
             if stream.steady() and stream.doubt is None:
-                self._judge(name, stream.incarnation, seen, since_ns)
+                self._check_stream(name, stream.incarnation, seen, since_ns)
             for incarnation in self._view.history.incarnations:
                 if incarnation.name == name and not incarnation.ended and not incarnation.config.ephemeral:
                     self._roll_back(incarnation, since_ns)
@@ -101,7 +101,7 @@ class IntervalSync:
                 self._learn(stream.incarnation, there)
             stream.seen_ns = now_ns
 
-    def _what_is_left(self) -> Seen:
+    def _read_image(self) -> Seen:
         twin = self._process.disk.copy(self._twins)
         try:
             return observe(InstantNode(self._process.config, twin, Now(1, self._process.now().wall_ms)))
@@ -112,7 +112,7 @@ class IntervalSync:
         except Exception as error:
             violated("node raised", f"after a loss of power: {type(error).__name__}: {error}")
 
-    def _judge(self, name: str, incarnation: StreamIncarnation | None, seen: Seen, since_ns: int) -> None:
+    def _check_stream(self, name: str, incarnation: StreamIncarnation | None, seen: Seen, since_ns: int) -> None:
         """Compare what is left of a stream with what had to be durable."""
         there = seen.get(name)
         if incarnation is None:
@@ -128,7 +128,7 @@ class IntervalSync:
             gone_ns = incarnation.gone_ns.get(seq)
             require(gone_ns is None or gone_ns > since_ns, "nothing returns", f"{name} seq {seq} was gone and is back")
         for seq, attempt in incarnation.live.items():
-            if seq in found or incarnation.may_be_gone(seq, wall_max_ms):
+            if seq in found or incarnation.may_be_removed(seq, wall_max_ms):
                 continue
             what = f"{name} seq {seq}, confirmed at {attempt.confirmed_ns}, synced at {since_ns}"
             require(attempt.confirmed_ns > since_ns, "late syncs", f"{what}, is gone")
@@ -178,5 +178,5 @@ class IntervalSync:
             if isinstance(attempt, Attempt) and attempt.confirmed_ns >= 0:
                 incarnation.live[message.seq] = attempt
         for seq in incarnation.unsynced:
-            if not incarnation.may_be_gone(seq, self._process.wall_max_ms):
+            if not incarnation.may_be_removed(seq, self._process.wall_max_ms):
                 incarnation.gone_ns.setdefault(seq, now_ns)

@@ -65,15 +65,15 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict. `looked_at`: configurations; `stuck`: for a violation, the operations that fit after no order."""
+class Finding:
+    """A verdict. `examined`: configurations; `stuck`: for a violation, the operations that fit after no order."""
 
     verdict: Verdict
-    looked_at: int
+    examined: int
     stuck: tuple[Operation, ...] = ()
 
 
-def judge(operations: Sequence[Operation], *, vanishing: bool = False, budget: int = BUDGET) -> Judgement:
+def check_register(operations: Sequence[Operation], *, vanishing: bool = False, budget: int = BUDGET) -> Finding:
     """Decide if these operations on one register, which begins as `NOTHING`, are linearizable.
 
     `vanishing`: at any moment the register may become `NOTHING` without an operation.
@@ -109,13 +109,13 @@ class _Search:
         self.furthest = -1
         self.stuck: tuple[Operation, ...] = ()
 
-    def run(self) -> Judgement:
+    def run(self) -> Finding:
         """Search depth first."""
         path = [self._place(0, NOTHING, 0)]
         while path:
             place = path[-1]
             if place.low == self.answered:
-                return Judgement(Verdict.LINEARIZABLE, len(self.seen))
+                return Finding(Verdict.LINEARIZABLE, len(self.seen))
             if not place.choices:
                 path.pop()
                 continue
@@ -124,10 +124,10 @@ class _Search:
             if (done, value) in self.seen:
                 continue
             if len(self.seen) >= self.budget:
-                return Judgement(Verdict.UNDECIDED, len(self.seen))
+                return Finding(Verdict.UNDECIDED, len(self.seen))
             self.seen.add((done, value))
             path.append(self._place(done, value, place.low))
-        return Judgement(Verdict.VIOLATED, len(self.seen), self.stuck)
+        return Finding(Verdict.VIOLATED, len(self.seen), self.stuck)
 
     def _place(self, done: int, value: int, low: int) -> _Place:
         while True:

@@ -36,11 +36,11 @@ def histories(incarnation: StreamIncarnation, refusals: list[Refused]) -> dict[s
             expected = message.expected if message.expected in at[message.subject] else ANY
             write = Operation(Kind.WRITE, seq, message.asked_ns, answered, expected)
             found.setdefault(message.subject, []).append(write)
-    for look in incarnation.looks:
+    for look in incarnation.latest_reads:
         read = Operation(Kind.READ, look.seq, look.asked_ns, look.answered_ns)
         found.setdefault(look.subject, []).append(read)
     for refused in refusals:
         if refused.incarnation is incarnation and refused.actual in at.get(refused.subject, {NOTHING}):
-            told = Operation(Kind.REFUSED, refused.actual, refused.asked_ns, refused.answered_ns, refused.expected)
-            found.setdefault(refused.subject, []).append(told)
+            operation = Operation(Kind.REFUSED, refused.actual, refused.asked_ns, refused.answered_ns, refused.expected)
+            found.setdefault(refused.subject, []).append(operation)
     return found

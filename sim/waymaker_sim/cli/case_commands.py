@@ -63,7 +63,7 @@ def replay(case: Path, mutant: str | None) -> None:
     click.echo(f"{'clean' if report.clean() else f'{report.check!r} violated'}; when it was saved: {before}")
     code = "the same code" if same_code else "other code than it was saved with"
     click.echo(f"{'the same steps, byte for byte' if same_steps else 'other steps'}, with {code}; {report.digest}")
-    tally.tell_sum()
+    tally.print_sum()
     sys.exit(tally.worst)
 
 
@@ -94,9 +94,9 @@ def shrink(
     tracks = tape.saved()
     click.echo(f"{violation(found)}\nfrom {len(flat(tracks))} draws, {found.asked} calls", err=True)
     begun = time.process_time()
-    with shrinking_shown() as told:
+    with shrinking_shown() as on_progress:
         result = minimize(
-            tracks, start.mutant, told=told,
+            tracks, start.mutant, on_progress=on_progress,
             may_go_on=lambda made: made < runs and time.process_time() - begun < budget,
         )  # fmt: skip
     end = "" if result.finished else "; the budget was spent, more may go"

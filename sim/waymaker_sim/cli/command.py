@@ -98,7 +98,7 @@ def run(
     else:
         wanted = range(seed, seed + 1) if seed is not None else seeds or range(0)
         tally.take(_run_all(wanted, jobs, double, mutant), len(wanted))
-    tally.tell_sum()
+    tally.print_sum()
     sys.exit(tally.worst)
 
 
@@ -158,12 +158,12 @@ def twice(seed: int) -> None:
 def compare(steps: int, seed: int) -> None:
     """Compare the node with the naive broker, answer by answer."""
     from waymaker_sim.cli.reporting import EXIT_CODES
-    from waymaker_sim.compare.compare import converse
+    from waymaker_sim.compare.compare import compare_brokers
     from waymaker_sim.compare.pair import Disagreement
     from waymaker_sim.kernel.checks import SAFETY
 
     try:
-        conversation = converse(seed, steps)
+        conversation = compare_brokers(seed, steps)
     except Disagreement as error:
         click.echo(str(error))
         sys.exit(EXIT_CODES[SAFETY])
@@ -197,7 +197,7 @@ def campaign(minutes: float, jobs: int, first: int | None, save: Path | None) ->
     click.echo(f"seeds from {start}", err=True)
     tally = Tally(save=_saver(save))
     tally.take(_in_batches(seeds(), jobs))
-    tally.tell_sum()
+    tally.print_sum()
     total = tally.total
     click.echo(f"{total.virtual_ns / NS / YEAR_SECONDS:.4f} virtual years; marks:")
     for line in marks.report(total.marks):
@@ -240,14 +240,16 @@ def mutants(seeds: range, runs: int, only: str, jobs: int, known: Path | None) -
 
     from waymaker_sim.mutants import MUTANTS
     from waymaker_sim.search import gate
-    from waymaker_sim.search.seeds import hunt_from, load_seeds, save_seeds
+    from waymaker_sim.search.seeds import find_seed_from, load_seeds, save_seeds
 
     if only and only not in MUTANTS:
         raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
-    falls: list[gate.Fall] = []
-    hunt = partial(hunt_from, known=load_seeds(known) if known is not None else {}, seeds=seeds, runs_max=runs)
+    falls: list[gate.GateResult] = []
+    find_seed = partial(
+        find_seed_from, known=load_seeds(known) if known is not None else {}, seeds=seeds, runs_max=runs
+    )
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for fall in pool.imap(hunt, [only] if only else MUTANTS, chunksize=1):
+        for fall in pool.imap(find_seed, [only] if only else MUTANTS, chunksize=1):
             falls.append(fall)
             click.echo(str(fall))
     if known is not None:

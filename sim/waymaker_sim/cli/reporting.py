@@ -68,7 +68,7 @@ class Tally:
     def _virtual(self) -> float:
         return self.total.virtual_ns / NS
 
-    def tell_sum(self) -> None:
+    def print_sum(self) -> None:
         """Print the sum of all runs."""
         total, seconds, virtual = self.total, self.seconds(), self._virtual()
         click.echo(
@@ -126,10 +126,10 @@ def shrinking_shown() -> Iterator[Callable[[Progress], None]]:
         return
     last = ""
 
-    def told(at: Progress) -> None:
+    def show(at: Progress) -> None:
         nonlocal last
         if at.step != last:
             last = at.step
             click.echo(f"{at.draws} draws after {at.runs} runs: {at.step}", err=True)
 
-    yield told
+    yield show

@@ -139,13 +139,13 @@ class Administrator:
         refuses."""
         if answer.code == outcomes.INVALID_CONFIG and isinstance(request, CreateConsumer):
             assert isinstance(thing, ConsumerName)
-            if not self._takes_letters(self.view.streams[request.stream], request.config):
+            if not self._accepts_letters(self.view.streams[request.stream], request.config):
                 self.view.mark("dead letters not taken")
                 return
         violated("answer allowed", f"{type(request).__name__} ended with {answer!r}")
 
     @staticmethod
-    def _takes_letters(stream: StreamName, config: ConsumerConfig) -> bool:
+    def _accepts_letters(stream: StreamName, config: ConsumerConfig) -> bool:
         """Return True if the dead letters of a consumer, if it has any, may be written to its stream."""
         subject = config.dead_letter_subject
         if not subject or stream.incarnation is None:
@@ -227,12 +227,14 @@ class Administrator:
             incarnation.end()
 
     def _delete_stream(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
-        def gone(_: object = None) -> None:
+        def deleted(_: object = None) -> None:
             stream.renew(None, self.view.events.now_ns)
             incarnation.end()
             self.view.mark("stream deleted")
 
-        self._ask(stream, DeleteStream(stream.name), gone, lambda: None, lambda exists: None if exists else gone())
+        self._ask(
+            stream, DeleteStream(stream.name), deleted, lambda: None, lambda exists: None if exists else deleted()
+        )
 
     def _update(self, stream: StreamName, incarnation: StreamIncarnation) -> None:
         track, old = self.track, incarnation.config
@@ -371,13 +373,15 @@ class Administrator:
         consumer.group = group
         group.members += 1
         require(
-            self._takes_letters(stream, group.config), "subjects", f"{stream.name} takes no letters of {consumer.name}"
+            self._accepts_letters(stream, group.config),
+            "subjects",
+            f"{stream.name} takes no letters of {consumer.name}",
         )
         if not group.certain:
             group.certain = True
             group.certain_ns = self.view.events.now_ns
             incarnation = group.incarnation
-            incarnation.lonely_until_ns = min(incarnation.lonely_until_ns, self.view.events.now_ns)
+            incarnation.no_consumer_until_ns = min(incarnation.no_consumer_until_ns, self.view.events.now_ns)
         self.view.mark("consumer created")
 
     def _not_joined(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
@@ -392,11 +396,11 @@ class Administrator:
         if group.members == 1:
             group.leaving = True
             if not any(g.certain and not g.ended and not g.leaving for g in incarnation.groups):
-                incarnation.lonely_until_ns = FOREVER_NS
+                incarnation.no_consumer_until_ns = FOREVER_NS
 
-        def gone(_: object = None) -> None:
+        def deleted(_: object = None) -> None:
             stream.forget(consumer.name, self.view.events.now_ns)
-            group.due.left(consumer.name, self.view.events.now_ns)
+            group.due.member_deleted(consumer.name, self.view.events.now_ns)
             group.members -= 1
             if not group.members:
                 group.ended = True
@@ -407,7 +411,7 @@ class Administrator:
 
         def stays() -> None:
             group.leaving = False
-            incarnation.lonely_until_ns = min(incarnation.lonely_until_ns, self.view.events.now_ns)
+            incarnation.no_consumer_until_ns = min(incarnation.no_consumer_until_ns, self.view.events.now_ns)
 
         request = DeleteConsumer(stream.name, consumer.name)
-        self._ask(consumer, request, gone, stays, lambda exists: stays() if exists else gone(), may_wait=True)
+        self._ask(consumer, request, deleted, stays, lambda exists: stays() if exists else deleted(), may_wait=True)

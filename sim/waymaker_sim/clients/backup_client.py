@@ -70,7 +70,7 @@ class BackupClient:
         elif kind in ("look", "delete") and view.copies:
             copy = view.copies[track.pick("which copy", sorted(view.copies))]
             if kind == "look":
-                self._look(copy)
+                self._read_copy(copy)
             elif copy.must_exist:
                 copy.must_exist = False
                 self._ask(DeleteStream(copy.name), partial(self._deleted, copy))
@@ -214,7 +214,7 @@ class BackupClient:
         if commit:
             copy.must_exist = True
             self.view.mark("archive put back")
-            self._look(copy)
+            self._read_copy(copy)
         else:
             self.view.mark("import given up")
 
@@ -235,7 +235,7 @@ class BackupClient:
 
     # ------------------------------------------------------------ looking
 
-    def _look(self, copy: Copy) -> None:
+    def _read_copy(self, copy: Copy) -> None:
         """Read a copy in all its parts."""
         view = self.view
         view.ask(GetStreamInfo(copy.name), partial(self._figures, copy, copy.must_exist), _nothing)
@@ -265,14 +265,14 @@ class BackupClient:
         require(info.stream_id == copy.stream_id, "archives", f"{copy.name} is {info.stream_id}, not {copy.stream_id}")
         if info.stream_id in self.view.history.stream_ids:
             violated("lives apart", f"id {info.stream_id} of {copy.name} names a stream that was created")
-        copy.judge_figures(info.config, info.stats.last_seq, info.stats.msg_count, info.stats.bytes)
+        copy.check_figures(info.config, info.stats.last_seq, info.stats.msg_count, info.stats.bytes)
 
     def _consumers(
         self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
     ) -> None:
         if isinstance(answer, Answer) and isinstance(answer.value, Page):
             infos = [info for info in answer.value.entries if isinstance(info, ConsumerInfo)]
-            copy.judge_consumers((info.config, info.ack_floor, info.redelivered_dropped) for info in infos)
+            copy.check_consumers((info.config, info.ack_floor, info.redelivered_dropped) for info in infos)
 
     def _messages(
         self,
@@ -284,7 +284,7 @@ class BackupClient:
         step_id: StepId,
     ) -> None:
         if got is not None:
-            copy.judge_messages(got, from_seq, whole=False)
+            copy.check_messages(got, from_seq, whole=False)
 
     def _deleted(
         self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId

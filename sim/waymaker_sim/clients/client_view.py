@@ -85,12 +85,12 @@ class ConsumerName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     """Called, where an outcome is unknown, once it is known if the consumer exists."""
-    gone_ns: int = -1
+    deleted_ns: int = -1
     """Time when its deletion was known; this object is never used again."""
 
     def steady(self) -> bool:
         """Return True if it is known which incarnation the name means."""
-        return self.version % 2 == 0 and self.gone_ns < 0
+        return self.version % 2 == 0 and self.deleted_ns < 0
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +102,7 @@ class StreamName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
-    gone: dict[str, int] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
     """Time when the deletion of each consumer name of this incarnation was last known."""
     seen_ns: int = 0
 
@@ -110,13 +110,13 @@ class StreamName:
         """Note that a consumer is deleted."""
         consumer = self.consumers.pop(name, None)
         if consumer is not None:
-            consumer.gone_ns = self.gone[name] = now_ns
+            consumer.deleted_ns = self.deleted[name] = now_ns
 
     def renew(self, incarnation: StreamIncarnation | None, now_ns: int) -> None:
         """Note that another incarnation has this name, or none."""
         for name in list(self.consumers):
             self.forget(name, now_ns)
-        self.gone = {}
+        self.deleted = {}
         self.incarnation = incarnation
 
     def steady(self) -> bool:
@@ -124,7 +124,7 @@ class StreamName:
         return self.version % 2 == 0
 
 
-class Handed(NamedTuple):
+class Reached(NamedTuple):
     """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it."""
 
     group: Group | None
@@ -188,7 +188,7 @@ class Ask:
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         violated("answer allowed", f"{type(self.request).__name__} was sent deliveries")
 
-    def told(self, event: Event) -> None:
+    def notified(self, event: Event) -> None:
         violated("answer allowed", f"{type(self.request).__name__} was sent events")
 
     def ended(self, end: End) -> None:
@@ -210,7 +210,7 @@ class ClientView:
         """Streams that were restored from archives, or that a restore has begun."""
         self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
         """The consumer that an id named first; for consumers of ephemeral streams, by process run too."""
-        self.handed: dict[Token, list[Handed]] = {}
+        self.reached: dict[Token, list[Reached]] = {}
         """Messages that reached programs, in the order of delivery, by the token of their call, until the node
         receives the report."""
         self.incarnations: dict[str, ConsumerName] = {}
@@ -244,19 +244,19 @@ class ClientView:
         """Return True if a stream of this name may exist."""
         return name in self.streams or (name in self.copies and self.copies[name].may_exist)
 
-    def hand_out(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
+    def reached_program(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
         """Note that a message reached the program; its report to the node follows."""
         if group is not None:
-            group.incarnation.hand_out(group, message)
-        self.handed.setdefault(token, []).append(Handed(group, message, due_ns, self.history.abrupt_stops))
+            group.incarnation.reached_program(group, message)
+        self.reached.setdefault(token, []).append(Reached(group, message, due_ns, self.history.abrupt_stops))
 
     def reported(self, token: Token) -> None:
         """Note that the node received the reports of a call: deliveries that still wait then certainly count as
         attempts."""
-        for handed in self.handed.pop(token, []):
-            group = handed.group
-            if group is not None and handed.due_ns > self.events.now_ns and handed.stops == self.history.abrupt_stops:
-                group.incarnation.count(group, handed.message)
+        for reached in self.reached.pop(token, []):
+            group = reached.group
+            if group is not None and reached.due_ns > self.events.now_ns and reached.stops == self.history.abrupt_stops:
+                group.incarnation.count(group, reached.message)
 
     def named(self, incarnation: str, consumer: ConsumerName) -> None:
         """Note that deliveries of a certain consumer carried this incarnation word."""
@@ -268,7 +268,7 @@ class ClientView:
         """Return True if an incarnation word certainly names another consumer than this one."""
         return incarnation in self.incarnations and self.incarnations[incarnation] is not consumer
 
-    def process_gone(self) -> None:
+    def process_stopped(self) -> None:
         """Note that the process stopped: ephemeral streams lose messages and consumers, and keep their
         configuration."""
         for stream in self.streams.values():

@@ -43,7 +43,7 @@ def check_fetch(
         )
 
 
-def judge_waiting(view: ClientView, ask: Ask) -> None:
+def check_waiting(view: ClientView, ask: Ask) -> None:
     """Require that a subscription with credit received what was due long ago."""
     process, group = view.process, ask.group()
     by_ns = view.events.now_ns - WAKES_WITHIN_NS
@@ -57,7 +57,7 @@ def judge_waiting(view: ClientView, ask: Ask) -> None:
         )
 
 
-def judge_passed_over(view: ClientView, group: Group, got: list[ReceivedMessage], step_id: StepId) -> None:
+def check_fetched(view: ClientView, group: Group, got: list[ReceivedMessage], step_id: StepId) -> None:
     """Require that a fetch got nothing that a subscription with credit should have received long before. Call it before
     `got` is noted."""
     process = view.process
@@ -76,7 +76,7 @@ def judge_passed_over(view: ClientView, group: Group, got: list[ReceivedMessage]
             violated("given when due", f"{what} went to a fetch, a subscription had waited since {since_ns}")
 
 
-def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int) -> None:
+def check_dropped(view: ClientView, group: Group, before_ns: int, dropped: int) -> None:
     """Require that all messages whose nak of a last attempt was confirmed by then are dropped."""
     process, incarnation = view.process, group.incarnation
     if not view.drops_at_once or incarnation.damaged or incarnation.may_keep(group) or not group.last_naks:
@@ -88,7 +88,7 @@ def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int)
         if step_id.run == process.run
         and step_id.time_ns < before_ns
         and seq in incarnation.live
-        and not incarnation.may_be_gone(seq, process.wall_max_ms)
+        and not incarnation.may_be_removed(seq, process.wall_max_ms)
     ]
     what = f"{incarnation.name}/{group.config.name}: {listed(owed[:9])} were handed back for the last time"
     if len(owed) > dropped:
@@ -97,7 +97,7 @@ def judge_given_up(view: ClientView, group: Group, before_ns: int, dropped: int)
         view.mark("last nak dropped")
 
 
-def judge_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage], from_seq: int) -> None:
+def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage], from_seq: int) -> None:
     """Require that a page read from `from_seq` has no message that expired long ago. Call it once `got` is noted.
 
     A message stays behind an older one at its subject, and with block-aligned limits fewer than a block holds may stay.
@@ -147,6 +147,6 @@ def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> in
     for seq, out in group.due.by(process_run, by_ns):
         if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
             continue
-        if seq in incarnation.live and not incarnation.may_be_gone(seq, view.process.wall_max_ms):
+        if seq in incarnation.live and not incarnation.may_be_removed(seq, view.process.wall_max_ms):
             return seq
     return 0

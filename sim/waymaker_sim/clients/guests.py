@@ -21,7 +21,7 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 
 
 @dataclass(slots=True)
-class _Stay:
+class _ConsumerInUse:
     """The consumer that the guest uses now, and the time of the last call that the server confirmed."""
 
     stream: StreamName
@@ -37,7 +37,7 @@ class Guest:
         self.view = view
         self.track = track
         self.busy = False
-        self._stay: _Stay | None = None
+        self._in_use: _ConsumerInUse | None = None
         self._made = 0
 
     def act(self) -> None:
@@ -45,17 +45,17 @@ class Guest:
         self.track.begin()
         if self.busy:
             return
-        if self._stay is None:
+        if self._in_use is None:
             self._arrive(self.view.streams[self.track.pick("stream", sorted(self.view.streams))])
             return
         kind = self.track.weighted("visit", ((6, "rest"), (4, "fetch"), (2, "ack"), (1, "leave")))
-        name, consumer = self._stay.stream.name, self._stay.config.name
+        name, consumer = self._in_use.stream.name, self._in_use.config.name
         if kind == "fetch":
-            self._ask(Fetch(name, consumer, 3), self._stay.stream)
+            self._ask(Fetch(name, consumer, 3), self._in_use.stream)
         elif kind == "ack":
-            self._ask(Ack(name, consumer, AckKind.ACK, [1 + self.track.draw("sequence", 20)], 0), self._stay.stream)
+            self._ask(Ack(name, consumer, AckKind.ACK, [1 + self.track.draw("sequence", 20)], 0), self._in_use.stream)
         elif kind == "leave":
-            self._stay = None
+            self._in_use = None
 
     def _arrive(self, stream: StreamName) -> None:
         incarnation = stream.incarnation
@@ -73,7 +73,7 @@ class Guest:
         def made(ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
             self.busy = False
             if isinstance(answer, Answer) and answer.code == outcomes.OK and ask.incarnation() is incarnation:
-                self._stay = _Stay(stream, incarnation, config, ask.asked_ns)
+                self._in_use = _ConsumerInUse(stream, incarnation, config, ask.asked_ns)
 
         self.busy = self.view.ask(CreateConsumer(stream.name, config), made, self._lost, stream) is not None
 
@@ -82,14 +82,14 @@ class Guest:
 
     def _used(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         self.busy = False
-        stay = self._stay
+        stay = self._in_use
         assert stay is not None
         if isinstance(answer, Refusal):
             return
         if answer.code == outcomes.OK:
             stay.used_ns = ask.asked_ns
             return
-        self._stay = None
+        self._in_use = None
         if ask.incarnation() is stay.incarnation and answer.code == outcomes.NO_SUCH_CONSUMER:
             idle_ms = (step_id.time_ns - stay.used_ns) // MS
             require(

@@ -27,7 +27,7 @@ from waymaker_core.model.config import DeliveryPolicy
 from waymaker_core.model.message_codec import header_field, payload_field, subject_field
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal
 from waymaker_sim.clients.client_view import Ask, ClientView, StreamName
-from waymaker_sim.clients.delivery_liveness import judge_ages, judge_given_up
+from waymaker_sim.clients.delivery_liveness import check_ages, check_dropped
 from waymaker_sim.history.history import Attempt, LatestRead, StreamIncarnation
 from waymaker_sim.history.subjects import STRAYS, SUBJECTS, accepts
 from waymaker_sim.kernel.checks import listed, require, violated
@@ -199,10 +199,10 @@ class Publisher:
     ) -> None:
         code, _, actual = failure
         taken = accepts(incarnation.config.subjects_filter, attempt.subject) if incarnation is not None else None
-        told = (
+        detail = (
             f"{attempt.subject!r}, {incarnation.config.subjects_filter if incarnation is not None else '?'}: {failure}"
         )
-        require(taken is None or taken == (code != outcomes.SUBJECT_REJECTED), "subjects", told)
+        require(taken is None or taken == (code != outcomes.SUBJECT_REJECTED), "subjects", detail)
         if code == outcomes.WRONG_REVISION:
             require(actual != attempt.expected, "compare and set", f"{actual} was expected and is there, yet refused")
             require(attempt.expected >= 0, "compare and set", "a publish without a condition was refused for it")
@@ -318,7 +318,7 @@ class Reader:
         self._missing(
             incarnation, ask, [seq for seq in incarnation.live if request.from_seq <= seq < end and seq not in there]
         )
-        judge_ages(self.view, incarnation, got, request.from_seq)
+        check_ages(self.view, incarnation, got, request.from_seq)
 
     def _latest(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         incarnation = self._incarnation(ask, answer)
@@ -333,7 +333,7 @@ class Reader:
             require(
                 incarnation.at[last].subject == request.subject, "filter", f"latest at {request.subject} is of another"
             )
-        incarnation.looks.append(LatestRead(request.subject, last, ask.asked_ns, self.view.events.now_ns))
+        incarnation.latest_reads.append(LatestRead(request.subject, last, ask.asked_ns, self.view.events.now_ns))
         newer = [seq for seq, message in incarnation.live.items() if seq > last and message.subject == request.subject]
         self._missing(incarnation, ask, newer)
 
@@ -444,7 +444,7 @@ class Reader:
             name = info.config.name
             if info.config.inactive_ms:
                 continue
-            there = name in ask.stream.consumers or ask.stream.gone.get(name, -1) >= ask.asked_ns
+            there = name in ask.stream.consumers or ask.stream.deleted.get(name, -1) >= ask.asked_ns
             require(there, "lives apart", f"{ask.stream.name} lists {name}, which does not exist")
 
     def _floor(self, ask: Ask, info: ConsumerInfo) -> None:
@@ -460,14 +460,14 @@ class Reader:
             require(info.ack_floor >= group.floor, "monotone", f"{what} floor {group.floor} went to {info.ack_floor}")
             require(info.redelivered_dropped >= group.dropped, "monotone", f"{what} dropped {group.dropped} went back")
             group.floor_ns = self.view.events.now_ns
-        judge_given_up(self.view, group, ask.asked_ns, info.redelivered_dropped)
+        check_dropped(self.view, group, ask.asked_ns, info.redelivered_dropped)
         if group.config.policy is DeliveryPolicy.BY_START_TIME:
             self.view.process.now()
             passed = group.incarnation.passed_by_time(group, info.ack_floor, self.view.process.wall_max_ms)
             require(
                 not passed, "floor honest", f"{what} floor {info.ack_floor} passed {listed(passed[:9])}, never answered"
             )
-        group.told(info.ack_floor, info.redelivered_dropped, self.view.events.now_ns)
+        group.note_figures(info.ack_floor, info.redelivered_dropped, self.view.events.now_ns)
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.process import ReceivedMessage, StepId
 
-ROOM_BYTES = 64 * 1024
+CREDIT_BYTES = 64 * 1024
 
 
 class Watcher:
@@ -34,8 +34,8 @@ class Watcher:
             self.hang_up()
         elif self.track.draw("room", 2):
             assert self.watch.token is not None
-            self.watch.room += 5
-            self.view.process.credit(self.watch.token, 5, ROOM_BYTES)
+            self.watch.credit += 5
+            self.view.process.credit(self.watch.token, 5, CREDIT_BYTES)
 
     def hang_up(self) -> None:
         """Cancel the watch."""
@@ -50,7 +50,7 @@ class Watch:
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.token: Token | None = None
-        self.room = 0
+        self.credit = 0
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         violated("answer allowed", f"a watch was answered with {answer!r}")
@@ -58,9 +58,9 @@ class Watch:
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         violated("answer allowed", "a watch was sent messages")
 
-    def told(self, event: Event) -> None:
-        self.room -= 1
-        require(self.room >= 0, "within credit", "a watcher was told more than it has room for")
+    def notified(self, event: Event) -> None:
+        self.credit -= 1
+        require(self.credit >= 0, "within credit", "a watcher was told more than it has room for")
         require(self.watcher.view.known(event.stream), "lives apart", f"nobody knows {event.stream}")
         if event.lagged:
             self.watcher.view.mark("watcher lagged")

@@ -13,16 +13,16 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.clients.client_view import Ask, ClientView, ConsumerName, StreamName
-from waymaker_sim.clients.delivery_liveness import check_fetch, judge_given_up, judge_passed_over, judge_waiting
-from waymaker_sim.history.groups import FOREVER_NS, Hold
+from waymaker_sim.clients.delivery_liveness import check_dropped, check_fetch, check_fetched, check_waiting
+from waymaker_sim.history.groups import FOREVER_NS, PendingDelivery
 from waymaker_sim.history.history import Group
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.process import ReceivedMessage, StepId
 
-ROOM_BYTES = 64 * 1024
-LITTLE_ROOM_BYTES = 200
+CREDIT_BYTES = 64 * 1024
+LITTLE_CREDIT_BYTES = 200
 """Bytes of credit for each message, where bytes are the credit that runs out first."""
 HEARD_NS = 1 * SECOND
 """Time within which readers learn that a consumer is deleted; the news is sent before the deletion is confirmed."""
@@ -66,14 +66,14 @@ class Worker:
         """Fetch messages."""
         request = Fetch(stream.name, consumer.name, batch)
         asked = Ask(self.view, request, self._fetched, lambda: None, stream, consumer)
-        self.view.ask(request, self._fetched, partial(blind, asked), stream, consumer)
+        self.view.ask(request, self._fetched, partial(note_lost_deliveries, asked), stream, consumer)
 
     def _fetched(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         assert isinstance(ask.request, Fetch) and ask.stream is not None and ask.consumer is not None
         group = ask.group()
         if isinstance(answer, Refusal):
             if answer.outcome is not Outcome.NOT_APPLIED:
-                blind(ask)
+                note_lost_deliveries(ask)
             return
         if answer.code != outcomes.OK:
             if group is not None:
@@ -85,13 +85,13 @@ class Worker:
         self.fetched += len(got)
         for message in got:
             wait_ns = group.config.ack_wait_ms * MS if group is not None else 0
-            self.view.hand_out(ask.token, group, message, step_id.time_ns + wait_ns)
+            self.view.reached_program(ask.token, group, message, step_id.time_ns + wait_ns)
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
-            blind(ask, got)
+            note_lost_deliveries(ask, got)
         else:
-            judge_passed_over(self.view, group, got, step_id)
+            check_fetched(self.view, group, got, step_id)
             group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, step_id.run)
             group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
             check_fetch(self.view, group, got, wanted, ask.asked_ns, step_id)
@@ -108,9 +108,9 @@ class Worker:
         track = self.track
         word = got[0].incarnation if self.tags.draw("incarnation", 2) else ""
         if self.tags.draw("stale", 6) == 5:
-            self._say_stale(stream, consumer, [message.seq for message in got])
+            self._send_stale_answer(stream, consumer, [message.seq for message in got])
         if self.diligent:
-            self._say(AckKind.ACK, stream, consumer, word, [message.seq for message in got], 0)
+            self._send_answer(AckKind.ACK, stream, consumer, word, [message.seq for message in got], 0)
             return
         manner = track.draw("answers", 4)
         if manner < 2:
@@ -129,11 +129,11 @@ class Worker:
         delay_ns = self.track.magnitude("work time", 3 * SECOND) if self.track.draw("slow work", 4) == 3 else 0
         delay_ms = self.track.magnitude("nak delay", 2_000) if kind is AckKind.NAK else 0
         if delay_ns:
-            self.view.events.after(delay_ns, partial(self._say, kind, stream, consumer, word, seqs, delay_ms))
+            self.view.events.after(delay_ns, partial(self._send_answer, kind, stream, consumer, word, seqs, delay_ms))
         else:
-            self._say(kind, stream, consumer, word, seqs, delay_ms)
+            self._send_answer(kind, stream, consumer, word, seqs, delay_ms)
 
-    def _say(
+    def _send_answer(
         self, kind: AckKind, stream: StreamName, consumer: ConsumerName, word: str, seqs: list[int], delay_ms: int
     ) -> None:
         # By now the name may mean another incarnation: these sequences then count for that one.
@@ -155,13 +155,13 @@ class Worker:
         if ask is not None:
             answering.sent(kind, seqs)
 
-    def _say_stale(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
+    def _send_stale_answer(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
         """Send an answer to another consumer's deliveries that names the same sequences."""
         kinds = ((2, AckKind.ACK), (1, AckKind.TERM), (1, AckKind.NAK))
         others = [word for word, other in self.view.incarnations.items() if other is not consumer]
         if others:
             kind = self.tags.weighted("stale answer", kinds)
-            self._say(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
+            self._send_answer(kind, stream, consumer, self.tags.pick("whose", others), seqs, 0)
 
     def _unheeded(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         if isinstance(answer, Answer) and answer.code != outcomes.OK and ask.group() is not None:
@@ -178,7 +178,7 @@ class Worker:
         request = ask.request
         assert isinstance(request, Ack)
         group = ask.group()
-        alone = answering.heard(request.kind, request.seqs)
+        alone = answering.resolved(request.kind, request.seqs)
         if isinstance(answer, Refusal) or group is None:
             return
         if answer.code != outcomes.OK:
@@ -200,19 +200,21 @@ class Worker:
                 if request.kind is AckKind.IN_PROGRESS:
                     self.view.mark("wait extended")
                 if seq in group.last_naks and self.view.drops_at_once:
-                    self._look_at_once(ask)
+                    self._read_at_once(ask)
 
-    def _look_at_once(self, ask: Ask) -> None:
+    def _read_at_once(self, ask: Ask) -> None:
         """Read after the nak of a last attempt was confirmed: its drop must be visible."""
         assert ask.stream is not None and ask.consumer is not None
         request = GetConsumerInfo(ask.stream.name, ask.consumer.name)
-        self.view.ask(request, self._looked, _lost, ask.stream, ask.consumer)
+        self.view.ask(request, self._info_read, _lost, ask.stream, ask.consumer)
 
-    def _looked(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+    def _info_read(
+        self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
+    ) -> None:
         group = ask.group()
         if group is not None and isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo):
             # Called in the very moment in which the nak was confirmed, and after it.
-            judge_given_up(self.view, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
+            check_dropped(self.view, group, ask.asked_ns + 1, answer.value.redelivered_dropped)
 
     # ------------------------------------------------------------ subscriptions
 
@@ -235,8 +237,8 @@ class Subscription:
         self.ask = Ask(self.view, request, self._no_reply, lambda: None, stream, consumer)
         self.stream = stream
         self.consumer = consumer
-        self.room = 0
-        self.room_bytes = 0
+        self.credit = 0
+        self.credit_bytes = 0
         self.buffer: deque[Buffered] = deque()
         """Messages that were not yet given to the program, in the order of delivery."""
         self.dealt_with = 0
@@ -252,21 +254,21 @@ class Subscription:
         if self.ask.token is None:
             return False
         self.view.asked += 1
-        room = 1 + self.worker.track.draw("room", 20)
-        self._give(room, ROOM_BYTES if room % 2 else room * LITTLE_ROOM_BYTES)
+        credit = 1 + self.worker.track.draw("room", 20)
+        self._grant(credit, CREDIT_BYTES if credit % 2 else credit * LITTLE_CREDIT_BYTES)
         return True
 
-    def _give(self, messages: int, byte_count: int) -> None:
+    def _grant(self, messages: int, byte_count: int) -> None:
         assert self.ask.token is not None
         if not self.over:
-            self.room += messages
-            self.room_bytes += byte_count
+            self.credit += messages
+            self.credit_bytes += byte_count
             self.view.process.credit(self.ask.token, messages, byte_count)
-            self._note_room()
+            self._note_credit()
 
-    def _note_room(self) -> None:
+    def _note_credit(self) -> None:
         assert isinstance(self.ask.request, Subscribe)
-        if self.over or self.room <= 0 or self.room_bytes <= 0 or self.ask.request.window:
+        if self.over or self.credit <= 0 or self.credit_bytes <= 0 or self.ask.request.window:
             self.view.waiting.pop(self.ask, None)
         else:
             self.view.waiting.setdefault(self.ask, self.view.events.now_ns)
@@ -274,21 +276,21 @@ class Subscription:
     def cancel(self) -> None:
         """Cancel the subscription."""
         if not self.over and self.ask.token is not None:
-            judge_waiting(self.view, self.ask)
+            check_waiting(self.view, self.ask)
             self.view.process.cancel(self.ask.token)
-            blind(self.ask)
+            note_lost_deliveries(self.ask)
             self._close()
 
     def check(self) -> None:
         """Require that a reader of a consumer that is known to be deleted has received its end by now."""
-        gone_ns = self.consumer.gone_ns
-        late = self.attached and 0 <= gone_ns < self.view.events.now_ns - HEARD_NS
+        deleted_ns = self.consumer.deleted_ns
+        late = self.attached and 0 <= deleted_ns < self.view.events.now_ns - HEARD_NS
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
-        judge_waiting(self.view, self.ask)
+        check_waiting(self.view, self.ask)
 
     def _close(self) -> None:
         self.over = True
-        self._note_room()
+        self._note_credit()
         assert self.ask.token is not None
         now_ns = self.view.events.now_ns
         # Deliveries that wait here never reach the program: they are due at once.
@@ -299,8 +301,8 @@ class Subscription:
                 group.holds[message.seq].free = True
                 group.due.returned([message.seq], now_ns)
         # Also those that the node has no report of, and those sent over a window and not answered.
-        unheard = self.view.handed.get(self.ask.token, [])
-        for message, group in [*self.windowed, *((handed.message, handed.group) for handed in unheard)]:
+        unreported = self.view.reached.get(self.ask.token, [])
+        for message, group in [*self.windowed, *((reached.message, reached.group) for reached in unreported)]:
             if group is not None and message.seq in group.holds:
                 group.holds[message.seq].free = True
         self.windowed.clear()
@@ -331,12 +333,12 @@ class Subscription:
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Receive messages."""
         byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
-        had_room = self.room_bytes > 0
-        self.room -= len(got)
-        self.room_bytes -= byte_count
-        self._note_room()
-        if self.room < 0 or not had_room or (self.room_bytes < 0 and len(got) > 1):
-            violated("within credit", f"{len(got)} messages leave a room of {self.room}, {self.room_bytes} bytes")
+        had_room = self.credit_bytes > 0
+        self.credit -= len(got)
+        self.credit_bytes -= byte_count
+        self._note_credit()
+        if self.credit < 0 or not had_room or (self.credit_bytes < 0 and len(got) > 1):
+            violated("within credit", f"{len(got)} messages leave a room of {self.credit}, {self.credit_bytes} bytes")
         group = self.ask.group()
         if group is not None:
             self.attached = True
@@ -344,15 +346,15 @@ class Subscription:
             group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
             self.view.named(got[0].incarnation, self.consumer)
         else:
-            blind(self.ask, got)
+            note_lost_deliveries(self.ask, got)
         due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
         self.buffer.extend(Buffered(message, group, due_ns) for message in got)
-        self._hand_out()
+        self._give_to_program()
         pause_ns = self.worker.track.magnitude("reading", 200) * MS
-        self.view.events.after(pause_ns, partial(self._give, len(got), byte_count))
+        self.view.events.after(pause_ns, partial(self._grant, len(got), byte_count))
         self.view.mark("subscription delivered")
 
-    def _hand_out(self) -> None:
+    def _give_to_program(self) -> None:
         """Give the program the buffered messages, or a part of them now and the rest later."""
         if self.over or not self.buffer:
             return
@@ -374,26 +376,26 @@ class Subscription:
                 if self.ask.request.window:
                     self.windowed.append((message, group))
                 counts_ns = -1 if self.ask.request.window else due_ns
-                self.view.hand_out(self.ask.token, group, message, counts_ns)
+                self.view.reached_program(self.ask.token, group, message, counts_ns)
         self.view.process.report(self.ask.token, self.dealt_with, back)
         self.worker.answer(self.stream, self.consumer, given)
         if self.buffer:
             self.view.mark("messages wait in a buffer")
-            self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._hand_out)
+            self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._give_to_program)
 
-    def told(self, event: Event) -> None:
+    def notified(self, event: Event) -> None:
         violated("answer allowed", "a subscription was sent an event")
 
     def ended(self, end: End) -> None:
         """Receive the end of the subscription from the server."""
         self._close()
         assert self.ask.token is not None
-        self.view.handed.pop(self.ask.token, None)
+        self.view.reached.pop(self.ask.token, None)
         request = self.ask.request
         assert isinstance(request, Subscribe)
         if end.refusal is not None:
             # Unreadable messages were delivered all the same.
-            blind(self.ask)
+            note_lost_deliveries(self.ask)
             self._refused(end.refusal)
             return
         self.view.mark(f"subscription ended: {end.reason}")
@@ -412,10 +414,10 @@ class Subscription:
 
     def lost(self) -> None:
         """Note that the process stopped."""
-        blind(self.ask)
+        note_lost_deliveries(self.ask)
         self._close()
         assert self.ask.token is not None
-        self.view.handed.pop(self.ask.token, None)
+        self.view.reached.pop(self.ask.token, None)
 
 
 class Buffered(NamedTuple):
@@ -439,7 +441,7 @@ class Answering:
     def __init__(self, group: Group | None, delivered: list[int]) -> None:
         self.group = group
         self.delivered = delivered
-        self.out: dict[int, Hold] = {}
+        self.out: dict[int, PendingDelivery] = {}
         self._in_flight = False
 
     def sent(self, kind: AckKind, seqs: list[int]) -> None:
@@ -448,19 +450,19 @@ class Answering:
             self._in_flight = True
             self.out = self.group.answering(kind, seqs)
 
-    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
+    def resolved(self, kind: AckKind, seqs: list[int]) -> list[int]:
         """Note that it was answered or got lost. Returns the sequences that no other answer in flight names."""
         if self.group is None or not self._in_flight:
             return []
         self._in_flight = False
-        return self.group.heard(kind, seqs)
+        return self.group.resolved(kind, seqs)
 
     def lost(self, kind: AckKind, seqs: list[int]) -> None:
         """Note that its outcome is unknown."""
-        self.heard(kind, seqs)
+        self.resolved(kind, seqs)
 
 
-def blind(ask: Ask, got: list[ReceivedMessage] | None = None) -> None:
+def note_lost_deliveries(ask: Ask, got: list[ReceivedMessage] | None = None) -> None:
     """Note that deliveries may have been lost in flight, each message at most once; of any group, if it is unknown
     which.
 

@@ -46,7 +46,7 @@ ODD_NAMES = ("", "a.b", "a b", "*", "a/b", "n" * 256, "tab\t")
 FILTERS = ("", "a", "a.>", "*.b", ">", "b.*.y", "dead.*")
 
 
-class Conversation:
+class RandomCalls:
     """Draws requests and sends them to a pair."""
 
     def __init__(self, track: Track, limits: Limits = PAIR_LIMITS) -> None:
@@ -59,7 +59,7 @@ class Conversation:
             (30, self.publish),
             (25, self.fetch),
             (25, self.answer),
-            (10, self.look),
+            (10, self.read),
             (8, self.pass_time),
             (4, self.create_consumer),
             (3, self.create_stream),
@@ -154,7 +154,7 @@ class Conversation:
         delay_ms = track.magnitude("delay", 3_000) if kind is AckKind.NAK and track.draw("delayed", 2) else 0
         self.pair.ask(Ack(name, consumer_name, kind, sorted(set(some)), delay_ms))
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Make one kind of read."""
         track, name = self.track, self._stream()
         match track.draw("look", 8):
@@ -278,7 +278,7 @@ class Conversation:
         elif track.draw("hang up", 3) == 2:
             pair.hang_up(track.pick("subscription", tokens))
         else:
-            pair.give_room(track.pick("subscription", tokens), 1 + track.draw("room", 20))
+            pair.grant_credit(track.pick("subscription", tokens), 1 + track.draw("room", 20))
 
     def restart(self) -> None:
         """Restart the node where no client would notice."""
@@ -286,9 +286,9 @@ class Conversation:
             self.pair.restart(clean=self.track.draw("clean", 2) == 0)
 
 
-def converse(seed: int, steps: int, progress: Callable[[int], None] | None = None) -> Conversation:
+def compare_brokers(seed: int, steps: int, progress: Callable[[int], None] | None = None) -> RandomCalls:
     """Make so many calls. Raises `Disagreement` with the number of the step."""
-    conversation = Conversation(Tape(seed).track("conversation"))
+    conversation = RandomCalls(Tape(seed).track("conversation"))
     for number in range(1, steps + 1):
         try:
             conversation.step()
@@ -305,7 +305,7 @@ def converse(seed: int, steps: int, progress: Callable[[int], None] | None = Non
 def main(steps: int, seed: int) -> None:
     """Compare the node with the naive broker, answer by answer."""
     try:
-        conversation = converse(seed, steps, lambda number: click.echo(f"{number} steps", err=True))
+        conversation = compare_brokers(seed, steps, lambda number: click.echo(f"{number} steps", err=True))
     except Disagreement as error:
         click.echo(str(error))
         sys.exit(1)

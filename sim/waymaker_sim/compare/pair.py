@@ -34,12 +34,12 @@ from waymaker_sim.machine.disk import DiskFaults, SimDisk
 from waymaker_sim.machine.instant import InstantNode
 from waymaker_sim.machine.process import ReceivedMessage
 from waymaker_sim.reference.naive import NaiveBroker
-from waymaker_sim.reference.naive_consumer import Taken
+from waymaker_sim.reference.naive_consumer import DeliveredMessage
 from waymaker_sim.reference.naive_delivery import deliver, eligible, unfinished, unseen
 from waymaker_sim.reference.naive_stream import DeadLetter, NaiveStream
 
 MS = 1_000_000
-ROOM_BYTES = 1 << 30
+CREDIT_BYTES = 1 << 30
 
 PAIR_LIMITS = Limits(
     block_size_default=20,
@@ -69,7 +69,7 @@ class Open:
 
     stream: str
     consumer: str
-    room: int
+    credit: int
     stop_when_empty: bool
     incarnation: NaiveStream
 
@@ -99,7 +99,7 @@ class Pair:
         self.compared += 1
         found = disagreement(wanted, answer, got)
         if found:
-            raise Disagreement(f"{tell(request)}: {found}")
+            raise Disagreement(f"{describe(request)}: {found}")
         self._happened()
         self.settle()
         return wanted
@@ -252,7 +252,7 @@ class Pair:
 
     # ------------------------------------------------------------ subscriptions
 
-    def subscribe(self, request: Subscribe, room: int) -> None:
+    def subscribe(self, request: Subscribe, credit: int) -> None:
         """Open a subscription on the node; the naive broker checks its deliveries."""
         token = self.node.begin(request)
         stream = self.naive.streams.get(request.stream)
@@ -262,16 +262,16 @@ class Pair:
             if end is None or end.refusal is None or end.refusal.code != wanted:
                 raise Disagreement(f"a subscription to nothing ended with {end!r}")
             return
-        self.open[token] = Open(request.stream, request.consumer, room, request.stop_when_empty, stream)
-        self.node.credit(token, room, ROOM_BYTES)
+        self.open[token] = Open(request.stream, request.consumer, credit, request.stop_when_empty, stream)
+        self.node.credit(token, credit, CREDIT_BYTES)
         self._happened()
         self.settle()
 
-    def give_room(self, token: Token, room: int) -> None:
+    def grant_credit(self, token: Token, credit: int) -> None:
         """Grant more credit."""
         if token in self.open:
-            self.open[token].room += room
-            self.node.credit(token, room, ROOM_BYTES)
+            self.open[token].credit += credit
+            self.node.credit(token, credit, CREDIT_BYTES)
             self._happened()
             self.settle()
 
@@ -285,14 +285,16 @@ class Pair:
         """Require that each delivery was due, and that each due message with credit was delivered."""
         for token in sorted(self.open):
             got = self.node.delivered.pop(token, [])
-            left = self._judge(self.open[token], got, before_letters)
+            left = self._check_deliveries(self.open[token], got, before_letters)
             if left:
                 self.node.delivered[token] = left
         if not before_letters:
             for token in sorted(self.open):
                 self._complete(token, self.open[token])
 
-    def _judge(self, opened: Open, got: list[ReceivedMessage], before_letters: bool) -> list[ReceivedMessage]:
+    def _check_deliveries(
+        self, opened: Open, got: list[ReceivedMessage], before_letters: bool
+    ) -> list[ReceivedMessage]:
         """Check deliveries in order; with `before_letters` as many as are due, and the rest is returned."""
         stream = opened.incarnation
         consumer = stream.consumers.get(opened.consumer)
@@ -305,12 +307,12 @@ class Pair:
                     return got[index:]
                 raise Disagreement(f"seq {message.seq} was delivered to {opened.consumer}; due are {due[:20]}")
             wanted = deliver(stream, consumer, message.seq, self.now.mono_ns)
-            if _told(wanted) != plain(message):
+            if _delivered(wanted) != plain(message):
                 raise Disagreement(f"{opened.consumer} was delivered {message}, wanted {wanted}")
-            opened.room -= 1
+            opened.credit -= 1
             self.compared += 1
-        if opened.room < 0:
-            raise Disagreement(f"{opened.consumer} was sent {-opened.room} messages more than it has room for")
+        if opened.credit < 0:
+            raise Disagreement(f"{opened.consumer} was sent {-opened.credit} messages more than it has room for")
         return []
 
     def _complete(self, token: Token, opened: Open) -> None:
@@ -326,10 +328,10 @@ class Pair:
             raise Disagreement(f"a subscription of {opened.consumer} should have ended: {reason}")
         consumer = stream.consumers[opened.consumer]
         due = eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max)
-        if opened.room > 0 and not due and len(consumer.group.pending) < self.limits.pending_max:
+        if opened.credit > 0 and not due and len(consumer.group.pending) < self.limits.pending_max:
             consumer.group.considered = max(consumer.group.considered, stream.last_seq)
-        if opened.room > 0 and due:
-            raise Disagreement(f"{opened.consumer} has room for {opened.room} and was not sent {due[:20]}")
+        if opened.credit > 0 and due:
+            raise Disagreement(f"{opened.consumer} has room for {opened.credit} and was not sent {due[:20]}")
 
     def _reason(self, opened: Open) -> str:
         """Return the reason why a subscription must have ended, if it must."""
@@ -339,7 +341,7 @@ class Pair:
         consumer = stream.consumers.get(opened.consumer)
         if consumer is None:
             return "consumer_deleted"
-        if opened.stop_when_empty and opened.room > 0:
+        if opened.stop_when_empty and opened.credit > 0:
             if not eligible(stream, consumer, self.now.mono_ns, self.limits.pending_max):
                 return "empty"
         return ""
@@ -405,8 +407,8 @@ def plain(value: object) -> object:
             return (value.config, value.ack_floor, value.pending, value.redelivered_dropped, value.created_ms)
         case Page():
             return ([plain(entry) for entry in value.entries], bool(value.next_after))
-        case Taken():
-            return _told(value)
+        case DeliveredMessage():
+            return _delivered(value)
         case ReceivedMessage():
             return value.seq, value.time_ms, value.delivery, value.body
         case list():
@@ -417,11 +419,11 @@ def plain(value: object) -> object:
             return value
 
 
-def _told(taken: Taken) -> tuple[int, int, int, bytes]:
+def _delivered(taken: DeliveredMessage) -> tuple[int, int, int, bytes]:
     return taken.seq, taken.time_ms, taken.count, taken.body
 
 
-def tell(request: Request) -> str:
+def describe(request: Request) -> str:
     """Describe a request for people."""
     fields = {name: getattr(request, name) for name in type(request).__slots__}
     fields.pop("body", None)

@@ -43,7 +43,7 @@ class Archive:
                     found[member.config.name] = Position(member.config, group.floor, group.dropped, idle)
         return found
 
-    def calm(self) -> bool:
+    def is_static(self) -> bool:
         """Return True if the messages of a copy never change: no age, no interest, no dead letters of pending
         deliveries."""
         config = self.head.config
@@ -66,14 +66,14 @@ class Copy:
     must_exist: bool = False
     """True if its completion was confirmed, and its deletion not sent."""
 
-    def judge_figures(self, config: object, last_seq: int, count: int, byte_count: int) -> None:
+    def check_figures(self, config: object, last_seq: int, count: int, byte_count: int) -> None:
         """Check the figures of its info."""
         archive, head = self.archive, self.archive.head
         wanted = replace(head.config, name=self.name)
         require(config == wanted, "archives", f"{self.name} has {config}, its archive {wanted}")
         ends = last_seq >= head.last_seq if archive.may_write() else last_seq == head.last_seq
         require(ends, "archives", f"{self.name} ends at {last_seq}, its archive at {head.last_seq}")
-        if archive.calm():
+        if archive.is_static():
             whole = len(archive.messages)
             require(count == whole, "archives", f"{self.name} has {count} messages, its archive {whole}")
             if whole == head.count:
@@ -81,7 +81,7 @@ class Copy:
                     byte_count == head.byte_count, "archives", f"{self.name}: {byte_count} bytes of {head.byte_count}"
                 )
 
-    def judge_messages(self, got: list[ReceivedMessage], from_seq: int = 1, *, whole: bool) -> None:
+    def check_messages(self, got: list[ReceivedMessage], from_seq: int = 1, *, whole: bool) -> None:
         """Check the messages from a sequence on, up to the last of them or, if `whole`, all."""
         wanted = {message.seq: message for message in self.archive.messages}
         for message in got:
@@ -91,13 +91,13 @@ class Copy:
                 continue
             require(same is not None and message[:2] == same[:2], "archives", f"{what} is {message}, was {same}")
             require(same is not None and message.body == same.body, "archives", f"{what} has other bytes")
-        if self.archive.calm():
+        if self.archive.is_static():
             end = 1 << 62 if whole or not got else got[-1].seq
             there = {message.seq for message in got}
             missing = [seq for seq in wanted if from_seq <= seq <= end and seq not in there]
             require(not missing, "archives", f"{self.name} lacks {listed(missing[:20])} of its archive")
 
-    def judge_consumers(self, found: Iterable[tuple[ConsumerConfig, int, int]]) -> None:
+    def check_consumers(self, found: Iterable[tuple[ConsumerConfig, int, int]]) -> None:
         """Check configuration, floor and count of dropped messages of every consumer."""
         there = {config.name: (config, floor, dropped) for config, floor, dropped in found}
         positions = self.archive.positions()

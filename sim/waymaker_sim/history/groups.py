@@ -22,7 +22,7 @@ FOREVER_NS = 1 << 62
 
 
 @dataclass(slots=True)
-class Hold:
+class PendingDelivery:
     """A pending delivery: its consumer, its process run, and how long it is certain."""
 
     process_run: int
@@ -41,7 +41,7 @@ class Stored(Protocol):
     def asked_ns(self) -> int: ...
 
 
-class Lived(Protocol):
+class IncarnationLike(Protocol):
     """The part of a stream's incarnation that a group needs."""
 
     @property
@@ -51,7 +51,7 @@ class Lived(Protocol):
     def ends_in_order(self) -> bool: ...
 
 
-L = TypeVar("L", bound=Lived)
+L = TypeVar("L", bound=IncarnationLike)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,8 +79,8 @@ class GroupOf(Generic[L]):
     """Deliveries whose ack was confirmed: a work queue has dropped them."""
     done_ns: dict[int, int] = field(default_factory=dict)
     """Time when the confirmation of an ack or term left the node."""
-    holds: dict[int, Hold] = field(default_factory=dict)
-    put_off: dict[int, Hold] = field(default_factory=dict)
+    holds: dict[int, PendingDelivery] = field(default_factory=dict)
+    put_off: dict[int, PendingDelivery] = field(default_factory=dict)
     """Deliveries with a nak delay or an extension: not due before its end, also after a restart."""
     last_naks: dict[int, StepId] = field(default_factory=dict)
     """By sequence, the step that confirmed the nak of a last attempt that has no other answer."""
@@ -158,7 +158,7 @@ class GroupOf(Generic[L]):
             hold.free = True
         self.freed_ns = now_ns
 
-    def told(self, floor: int, dropped: int, now_ns: int) -> None:
+    def note_figures(self, floor: int, dropped: int, now_ns: int) -> None:
         """Note figures that a client read."""
         if floor > self.floor or dropped > self.dropped:
             self.floor = max(self.floor, floor)
@@ -183,10 +183,10 @@ class GroupOf(Generic[L]):
 
     # ------------------------------------------------------------ answers
 
-    def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, Hold]:
+    def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, PendingDelivery]:
         """Note an answer in flight. Returns the deliveries that were certainly pending when it was sent."""
         out = {
-            seq: Hold(hold.process_run, hold.until_ns)
+            seq: PendingDelivery(hold.process_run, hold.until_ns)
             for seq in seqs
             if (hold := self.holds.get(seq)) and not hold.free
         }
@@ -206,7 +206,7 @@ class GroupOf(Generic[L]):
             self.termed.update(seqs)
         return out
 
-    def heard(self, kind: AckKind, seqs: list[int]) -> list[int]:
+    def resolved(self, kind: AckKind, seqs: list[int]) -> list[int]:
         """Note that an answer was answered or got lost. Returns its sequences that no other answer in flight names."""
         alone: list[int] = []
         if kind not in (AckKind.NAK, AckKind.IN_PROGRESS):
@@ -217,12 +217,14 @@ class GroupOf(Generic[L]):
                 alone.append(seq)
         return alone
 
-    def took_effect(self, kind: AckKind, seq: int, out: Hold, asked_ns: int, delay_ms: int, step_id: StepId) -> None:
+    def took_effect(
+        self, kind: AckKind, seq: int, out: PendingDelivery, asked_ns: int, delay_ms: int, step_id: StepId
+    ) -> None:
         """Note that a nak or in-progress was confirmed while the delivery `out` was certainly still pending."""
         if out.process_run != step_id.run or step_id.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
             return
         if kind is AckKind.NAK:
-            self.put_off[seq] = Hold(step_id.run, asked_ns + delay_ms * MS, since_ns=asked_ns)
+            self.put_off[seq] = PendingDelivery(step_id.run, asked_ns + delay_ms * MS, since_ns=asked_ns)
             if self.due.deliveries(seq, step_id.run) == self.config.max_deliver:
                 self.put_off[seq].until_ns = FOREVER_NS
                 if seq not in self.answered:
@@ -233,5 +235,5 @@ class GroupOf(Generic[L]):
             if hold.process_run == step_id.run:
                 hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
                 until_ns = asked_ns + self.config.ack_wait_ms * MS
-                self.put_off[seq] = Hold(step_id.run, until_ns, since_ns=asked_ns)
+                self.put_off[seq] = PendingDelivery(step_id.run, until_ns, since_ns=asked_ns)
                 self.due.put_off(seq, step_id, self.config.ack_wait_ms * MS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from waymaker_core.model.config import DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import decode_body
-from waymaker_sim.history.groups import FOREVER_NS, GroupOf, Hold
+from waymaker_sim.history.groups import FOREVER_NS, GroupOf, PendingDelivery
 from waymaker_sim.history.subjects import DLQ, _origin_of, accepts
 from waymaker_sim.kernel.checks import listed, require, violated
 from waymaker_sim.machine.process import ReceivedMessage, StepId
@@ -124,12 +124,12 @@ class StreamIncarnation:
         one for age."""
         self.first_seq = 0
         self.groups: list[Group] = []
-        self.lonely_until_ns = 1 << 62
+        self.no_consumer_until_ns = 1 << 62
         """The last moment at which there may have been no consumer (interest retention)."""
         self.damaged = False
         self.unsure = False
         """True if messages of an unknown consumer were delivered and answered."""
-        self.looks: list[LatestRead] = []
+        self.latest_reads: list[LatestRead] = []
         self.rolled_back = False
         """True if a loss of power may have lost what was confirmed, because of interval sync."""
         self.unsynced: set[int] = set()
@@ -272,7 +272,7 @@ class StreamIncarnation:
 
     # ------------------------------------------------------------ whether something may be gone
 
-    def may_be_gone(self, seq: int, wall_max_ms: int, owed: int = -1) -> bool:
+    def may_be_removed(self, seq: int, wall_max_ms: int, owed: int = -1) -> bool:
         """Return True if any rule that was in force allows this message to be missing. When in doubt, return True.
 
         `owed`: dead letters that may exist without having been read, if known already.
@@ -284,7 +284,7 @@ class StreamIncarnation:
                     return True
             case Retention.INTEREST:
                 message = self.at[seq]
-                if isinstance(message, Letter) or message.asked_ns <= self.lonely_until_ns:
+                if isinstance(message, Letter) or message.asked_ns <= self.no_consumer_until_ns:
                     return True
                 if all(self.may_be_done(group, seq) for group in self.groups if not (group.ended or group.leaving)):
                     return True
@@ -394,7 +394,7 @@ class StreamIncarnation:
             and self.times[seq] >= group.config.start_time_ms
             and matches(group.config.filter_subject, message.subject)
             and not self.may_be_settled(group, seq)
-            and not self.may_be_gone(seq, wall_max_ms)
+            and not self.may_be_removed(seq, wall_max_ms)
         ]
 
     def may_begin_by(self, group: Group, seq: int) -> bool:
@@ -436,7 +436,7 @@ class StreamIncarnation:
             if attempt is None or attempt.confirmed_ns > asked_ns:
                 continue
             owed = self.owed() if owed < 0 else owed
-            if not self.damaged and not self.may_be_gone(seq, wall_max_ms, owed):
+            if not self.damaged and not self.may_be_removed(seq, wall_max_ms, owed):
                 violated("acked survives", f"{self.name} (life {self.number}) seq {seq} was confirmed and is not there")
             del self.live[seq]
             self.gone_ns[seq] = now_ns
@@ -479,7 +479,7 @@ class StreamIncarnation:
             if seq in group.holds and group.holds[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
             until = asked_ns + config.ack_wait_ms * MS
-            group.holds[seq] = Hold(process_run, until)
+            group.holds[seq] = PendingDelivery(process_run, until)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""
@@ -524,7 +524,7 @@ class StreamIncarnation:
         require(1 <= message.delivery <= group.config.max_deliver, "delivery count", f"{where} out of range")
 
     @staticmethod
-    def hand_out(group: Group, message: ReceivedMessage) -> None:
+    def reached_program(group: Group, message: ReceivedMessage) -> None:
         """Note that a message reached the program: it may count as an attempt from now on."""
         group.most[message.seq] = max(group.most.get(message.seq, 0), message.delivery)
 

@@ -20,7 +20,7 @@ class Out:
     """A pending delivery: its process run, its consumer, its time, and its deadline."""
 
     process_run: int
-    holder: str
+    consumer: str
     left_ns: int
     delivery: int
     due_ns: int
@@ -34,11 +34,11 @@ class RedeliveryDeadlines:
     def __init__(self) -> None:
         self._out: dict[int, Out] = {}
 
-    def delivered(self, got: Iterable[ReceivedMessage], holder: str, step_id: StepId, wait_ns: int) -> None:
+    def delivered(self, got: Iterable[ReceivedMessage], consumer: str, step_id: StepId, wait_ns: int) -> None:
         """Note messages that were sent to a consumer."""
         for message in got:
             due_ns = step_id.time_ns + wait_ns
-            self._out[message.seq] = Out(step_id.run, holder, step_id.time_ns, message.delivery, due_ns)
+            self._out[message.seq] = Out(step_id.run, consumer, step_id.time_ns, message.delivery, due_ns)
 
     def unknown(self, seqs: Iterable[int]) -> None:
         """Forget the deadlines of these messages: an answer is in flight."""
@@ -63,10 +63,10 @@ class RedeliveryDeadlines:
             return 0
         return out.delivery
 
-    def left(self, holder: str, now_ns: int) -> None:
+    def member_deleted(self, consumer: str, now_ns: int) -> None:
         """Note that a member of the group is deleted: its pending deliveries are due at once."""
         for out in self._out.values():
-            if out.holder == holder and out.due_ns != UNKNOWN_NS:
+            if out.consumer == consumer and out.due_ns != UNKNOWN_NS:
                 out.due_ns = min(out.due_ns, now_ns)
 
     def returned(self, seqs: Iterable[int], now_ns: int) -> None:

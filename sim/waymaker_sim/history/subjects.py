@@ -33,5 +33,5 @@ DLQ = "x-waymaker-dlq-"
 def _origin_of(headers: list[tuple[str, str]]) -> dict[str, str]:
     """Return the origin headers that a dead letter of a message with these headers must have."""
     marks = {key.removeprefix(DLQ): value for key, value in headers if key.startswith(DLQ)}
-    told = {key: value for key, value in marks.items() if key.startswith("origin-")}
-    return told or {f"origin-{key}": value for key, value in marks.items() if key != "via"}
+    origin = {key: value for key, value in marks.items() if key.startswith("origin-")}
+    return origin or {f"origin-{key}": value for key, value in marks.items() if key != "via"}

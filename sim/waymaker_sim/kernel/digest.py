@@ -30,8 +30,8 @@ class Digest:
 
     def step(self, node: int, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         """Add one step of one node."""
-        came = "; ".join(tell_input(item) for item in inputs)
-        went = "; ".join(tell_effect(effect) for effect in effects)
+        came = "; ".join(describe_input(item) for item in inputs)
+        went = "; ".join(describe_effect(effect) for effect in effects)
         self.add(f"{now.mono_ns} {now.wall_ms} node {node}: {came} => {went}")
 
     def add(self, line: str) -> None:
@@ -55,7 +55,7 @@ def first_difference(one: Sequence[str], other: Sequence[str]) -> str:
     return f"one run has {len(one)} steps, the other {len(other)}"
 
 
-def tell_input(item: Input) -> str:
+def describe_input(item: Input) -> str:
     """Describe one input in a few words."""
     match item:
         case Call():
@@ -76,15 +76,15 @@ def tell_input(item: Input) -> str:
             return "drain"
 
 
-def tell_effect(effect: Effect) -> str:
+def describe_effect(effect: Effect) -> str:
     """Describe one effect in a few words."""
     match effect:
         case Job():
-            return f"job {effect.id} {effect.lane.name} [{', '.join(tell_op(op) for op in effect.ops)}]"
+            return f"job {effect.id} {effect.lane.name} [{', '.join(describe_op(op) for op in effect.ops)}]"
         case Reply():
-            return f"reply {effect.token} {_tell_answer(effect)}"
+            return f"reply {effect.token} {_describe_answer(effect)}"
         case Deliver():
-            return f"deliver {effect.token} {_tell_messages(effect.messages)}"
+            return f"deliver {effect.token} {_describe_messages(effect.messages)}"
         case Event():
             return f"event {effect.token} {effect.kind.name} {effect.stream} {effect.consumer} {effect.lagged}"
         case End():
@@ -95,7 +95,7 @@ def tell_effect(effect: Effect) -> str:
             return f"halt {effect.reason} {effect.clean}"
 
 
-def tell_op(op: DiskOp) -> str:
+def describe_op(op: DiskOp) -> str:
     """Describe one disk operation in a few words."""
     if isinstance(op, Write):
         data = b"".join(op.parts)
@@ -106,19 +106,19 @@ def tell_op(op: DiskOp) -> str:
     return f"{type(op).__name__} {fields}"
 
 
-def _tell_answer(reply: Reply) -> str:
+def _describe_answer(reply: Reply) -> str:
     answer = reply.answer
     if not isinstance(answer, Answer):
         return f"{answer.status.name} {answer.outcome}"
     value = answer.value
     if isinstance(value, Messages):
-        return f"{answer.code} {_tell_messages(value)}"
+        return f"{answer.code} {_describe_messages(value)}"
     if isinstance(value, Published):
         return f"{answer.code} {value.first_seq}+{value.count} {value.failures or ''}"
     return answer.code
 
 
-def _tell_messages(messages: Messages) -> str:
+def _describe_messages(messages: Messages) -> str:
     return " ".join(
         f"{run.sequences()[begin]}+{end - begin}x{run.deliver_count}@{run.chunk.path}"
         for run in messages.runs

@@ -367,16 +367,16 @@ class SimDisk:
     def kill(self) -> list[str]:
         """Kill the process. The page cache stays, except pages that a failed sync dropped. Returns what is lost."""
         self._memory.clear()
-        gone: list[str] = []
+        lost: list[str] = []
         for path, file in self._names.items():
             if file.ghost:
-                gone.append(f"{path}: the pages of the failed sync are gone")
+                lost.append(f"{path}: the pages of the failed sync are gone")
                 file.content = bytearray(file.durable)
                 for offset, data in file.unsynced:
                     _patch(file.content, offset, data)
                 file.ghost = False
                 self.losses += 1
-        return gone
+        return lost
 
     def forget_unsynced(self) -> None:
         """Forget what was not synced: it is lost, or durable by chance."""
@@ -386,31 +386,31 @@ class SimDisk:
         """Keep, lose or tear everything that was not durable, as `track` draws it. Returns what is lost, in words."""
         self._memory.clear()
         self.losses += 1
-        gone = self._lose_names(track)
+        lost = self._lose_names(track)
         for path in sorted(self._durable_names):
             file = self._durable_names[path]
             if file.unsynced:
                 fate = self._lose_writes(file, track)
                 if fate:
-                    gone.append(f"{path}: {fate}")
+                    lost.append(f"{path}: {fate}")
             elif file.ghost or len(file.content) != len(file.durable):
                 file.content = bytearray(file.durable)
             file.ghost = False
         self._names = dict(self._durable_names)
-        return gone
+        return lost
 
     def _lose_names(self, track: Track) -> list[str]:
         mode = track.draw("unsynced names", 3) if self._pending and self.faults.lose_names else 0
         count = len(self._pending)
         upto = count - track.draw("names lost", count + 1) if mode == 1 else count
-        gone: list[str] = []
+        lost: list[str] = []
         for index, pending in enumerate(self._pending):
             if index < upto and (mode != 2 or track.draw("name lost", 2) == 0):
                 self._settle(pending)
             else:
-                gone.append(f"{pending.change.name.lower()} of {pending.path}")
+                lost.append(f"{pending.change.name.lower()} of {pending.path}")
         self._pending = []
-        return [f"{len(gone)} unsynced changes of names lost: {', '.join(gone)}"] if gone else []
+        return [f"{len(lost)} unsynced changes of names lost: {', '.join(lost)}"] if lost else []
 
     def _lose_writes(self, file: _File, track: Track) -> str:
         mode, count = track.draw("unsynced writes", 4), len(file.unsynced)

@@ -33,7 +33,7 @@ class LivelockDetector:
     def __init__(self) -> None:
         self._second = 0
         self._own = 0
-        self._said = 0
+        self._inputs = 0
         self._read = 0
         self._reads_of: Counter[tuple[str, int]] = Counter()
 
@@ -42,25 +42,25 @@ class LivelockDetector:
         self._read += 1
         for place in places:
             self._reads_of[place] += 1
-            if self._reads_of[place] > READS_OF_ONE_MAX + STEPS_OF_A_CALL * self._said:
+            if self._reads_of[place] > READS_OF_ONE_MAX + STEPS_OF_A_CALL * self._inputs:
                 violated(
                     "progress",
                     f"{place[0]} at {place[1]} was read {self._reads_of[place]} times in one virtual second"
-                    f" in which clients said {self._said} things",
+                    f" in which clients said {self._inputs} things",
                 )
 
     def stepped(self, at_ns: int, inputs: Sequence[Input]) -> None:
         """Note one step with these inputs. Violation (`progress`) if too many steps had no cause outside the node."""
         second = at_ns // SECOND
         if second != self._second:
-            self._second, self._own, self._said, self._read = second, 0, 0, 0
+            self._second, self._own, self._inputs, self._read = second, 0, 0, 0
             self._reads_of.clear()
-        said = sum(not isinstance(one, _OWN) for one in inputs)
-        self._said += said
-        self._own += not said
-        if self._own > OWN_STEPS_MAX + STEPS_OF_A_CALL * self._said + self._read:
+        inputs_seen = sum(not isinstance(one, _OWN) for one in inputs)
+        self._inputs += inputs_seen
+        self._own += not inputs_seen
+        if self._own > OWN_STEPS_MAX + STEPS_OF_A_CALL * self._inputs + self._read:
             violated(
                 "progress",
-                f"{self._own} steps in one virtual second in which clients said {self._said} things and {self._read} reads"
+                f"{self._own} steps in one virtual second in which clients said {self._inputs} things and {self._read} reads"
                 f" were done; this one takes {listed(type(one).__name__ for one in inputs)}",
             )

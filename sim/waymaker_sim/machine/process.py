@@ -70,7 +70,7 @@ class Caller(Protocol):
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Receive messages of a subscription."""
 
-    def told(self, event: Event) -> None:
+    def notified(self, event: Event) -> None:
         """Receive an event of a watch."""
 
     def ended(self, end: End) -> None:
@@ -235,7 +235,7 @@ class Process:
                 return
             if not isinstance(op, _QUICK):
                 self._running[0] = op
-                self.events.after(self._takes(op), partial(self._boot_op, incarnation, steps, op))
+                self.events.after(self._duration(op), partial(self._boot_op, incarnation, steps, op))
                 return
             result, failure = self._try(op)
 
@@ -318,24 +318,24 @@ class Process:
         token = Token(self._next_token)
         self._next_token += 1
         self._callers[token] = caller if self.observer is None else self.observer.called(token, request, caller)
-        self._take(Call(token, ANYONE, request))
+        self._add_input(Call(token, ANYONE, request))
         return token
 
     def cancel(self, token: Token) -> None:
         """Cancel a caller, which then gets no more notifications."""
         if self._callers.pop(token, None) is not None:
             self._cancelled.add(token)
-            self._take(Cancel(token))
+            self._add_input(Cancel(token))
 
     def credit(self, token: Token, messages: int, byte_count: int) -> None:
         """Grant a subscriber's credit."""
         if token in self._callers:
-            self._take(Credit(token, messages, byte_count))
+            self._add_input(Credit(token, messages, byte_count))
 
     def report(self, token: Token, count: int, back: list[tuple[int, int]]) -> None:
         """Report how many of the messages that it was sent a subscriber is done with."""
         if token in self._callers:
-            self._take(Report(token, count, back))
+            self._add_input(Report(token, count, back))
 
     def pause(self, for_ns: int) -> None:
         """Pause the process (SIGSTOP and SIGCONT): no step for a while; disk jobs in flight continue."""
@@ -349,7 +349,7 @@ class Process:
     def drain(self) -> None:
         """Drain, as on SIGTERM."""
         self.fault("drain", "the process is asked to shut down")
-        self._take(Drain())
+        self._add_input(Drain())
 
     def waiting(self) -> int:
         """Return the number of callers without their last notification."""
@@ -361,7 +361,7 @@ class Process:
 
     # ------------------------------------------------------------ stepping
 
-    def _take(self, item: Input) -> None:
+    def _add_input(self, item: Input) -> None:
         self._inputs.append(item)
         self._wake(0)
 
@@ -413,10 +413,10 @@ class Process:
                 case Deliver():
                     self._deliver(effect, step_id)
                 case Event():
-                    if self._hears(effect.token):
-                        self._callers[effect.token].told(effect)
+                    if self._has_caller(effect.token):
+                        self._callers[effect.token].notified(effect)
                 case End():
-                    if self._hears(effect.token):
+                    if self._has_caller(effect.token):
                         self._callers.pop(effect.token).ended(effect)
                 case Log():
                     self.on_log(effect)
@@ -424,7 +424,7 @@ class Process:
                     self.halted = effect
                     self.kill()
 
-    def _hears(self, token: Token) -> bool:
+    def _has_caller(self, token: Token) -> bool:
         """Return True if a caller waits for this token; effects without one are allowed only after a cancel."""
         if token in self._callers:
             return True
@@ -435,25 +435,25 @@ class Process:
     def _reply(self, effect: Reply, step_id: StepId) -> None:
         answer = effect.answer
         got: list[ReceivedMessage] | None = None
-        if not self._hears(effect.token):
-            self._take(Cancel(effect.token))
+        if not self._has_caller(effect.token):
+            self._add_input(Cancel(effect.token))
             return
         if isinstance(answer, Answer) and isinstance(answer.value, Messages):
             found = self.read(answer.value)
             if isinstance(found, DiskFailure):
-                self._take(Unreadable(effect.token, found, [answer.value]))
+                self._add_input(Unreadable(effect.token, found, [answer.value]))
                 return
             got = found
             if answer.value.fetched is not None:
-                self._take(Report(effect.token, len(got)))
+                self._add_input(Report(effect.token, len(got)))
         self._callers.pop(effect.token).replied(answer, got, step_id)
 
     def _deliver(self, effect: Deliver, step_id: StepId) -> None:
-        if not self._hears(effect.token):
+        if not self._has_caller(effect.token):
             return
         found = self.read(effect.messages)
         if isinstance(found, DiskFailure):
-            self._take(Unreadable(effect.token, found, [effect.messages]))
+            self._add_input(Unreadable(effect.token, found, [effect.messages]))
         else:
             self._callers[effect.token].delivered(found, step_id)
 
@@ -503,7 +503,7 @@ class Process:
             if not passing:
                 self.on_targeted_disk_full()
         self._running[job.id] = op
-        self.events.after(self._takes(op), partial(self._op, self.run, job, index, results))
+        self.events.after(self._duration(op), partial(self._op, self.run, job, index, results))
 
     def _op(self, incarnation: int, job: Job, index: int, results: list[object]) -> None:
         if incarnation != self.run:
@@ -524,7 +524,7 @@ class Process:
     def _end(self, incarnation: int, job: Job, end: JobDone | JobFailed) -> None:
         if incarnation != self.run:
             return
-        self._take(end)
+        self._add_input(end)
         if job.lane is Lane.READ:
             self._livelock.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
             for path in _read_paths(job):
@@ -537,7 +537,7 @@ class Process:
             if lane:
                 self._begin(lane[0], 0, [])
 
-    def _takes(self, op: DiskOp) -> int:
+    def _duration(self, op: DiskOp) -> int:
         pace, track = self.pace, self.track
         if self.observer is not None:
             self.observer.op_begun(op)

@@ -1,6 +1,6 @@
 """Mutants: rules of the core, each of which can be removed, to prove that the checks notice.
 
-One file for each area of the core. The gate (`hunt`) runs each through as many seeds as it needs, and fails when one
+One file for each area of the core. The gate (`find_seed`) runs each through as many seeds as it needs, and fails when one
 escapes.
 """
 

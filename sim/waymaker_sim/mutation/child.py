@@ -26,7 +26,7 @@ from waymaker_sim.mutation.sites import mark, mutations
 
 MEMORY_BYTES_MAX = 3 << 30
 """Memory, at most; a mutant that needs more is noticed by that."""
-Tell = Callable[[dict[str, Any]], None]
+Emit = Callable[[dict[str, Any]], None]
 
 
 class Order(TypedDict):
@@ -51,13 +51,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     signal.signal(signal.SIGPROF, _out_of_time)
 
-    def tell(line: dict[str, Any]) -> None:
+    def emit(line: dict[str, Any]) -> None:
         out.write(json.dumps(line) + "\n")
 
     reached: set[int] = set()
     plant(_changes(order), reached.add)
-    if _simulate(order, reached, tell):
-        _test(order, reached, tell)
+    if _simulate(order, reached, emit):
+        _test(order, reached, emit)
 
 
 def _changes(order: Order) -> dict[str, Change]:
@@ -69,13 +69,13 @@ def _changes(order: Order) -> dict[str, Change]:
 
 
 def _with_markers(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
-    found = mutations(tree, told=False)
+    found = mutations(tree, with_texts=False)
     for index, number in numbers:
         mark(found[number], MARKER, index)
 
 
 def _with_mutants(numbers: list[tuple[int, int]], tree: ast.Module) -> None:
-    found = mutations(tree, told=False)
+    found = mutations(tree, with_texts=False)
     for _, number in numbers:
         found[number].apply()
 
@@ -97,13 +97,13 @@ def _limit(cpu_seconds: float) -> Iterator[None]:
 # ---------------------------------------------------------------- simulation
 
 
-def _simulate(order: Order, reached: set[int], tell: Tell) -> bool:
+def _simulate(order: Order, reached: set[int], emit: Emit) -> bool:
     """Run the seeds. Returns False if one noticed, and the rest need not run."""
     for seed, cpu_seconds in order["seeds"]:
         reached.clear()
         begun = time.process_time()
-        check, detail, digest = _live(seed, cpu_seconds)
-        tell(
+        check, detail, digest = _run_seed(seed, cpu_seconds)
+        emit(
             {
                 "seed": seed,
                 "check": check,
@@ -118,7 +118,7 @@ def _simulate(order: Order, reached: set[int], tell: Tell) -> bool:
     return True
 
 
-def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
+def _run_seed(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
     """Run one seed: the check, the detail and the digest. An error in the simulator itself counts as noticed."""
     try:
         with _limit(cpu_seconds):
@@ -140,9 +140,9 @@ def _live(seed: int, cpu_seconds: float) -> tuple[str, str, str]:
 class _Plugin:
     """Collects pytest's report on each test: its outcome, its CPU time, and the markers that it reached."""
 
-    def __init__(self, reached: set[int], tell: Tell) -> None:
+    def __init__(self, reached: set[int], emit: Emit) -> None:
         self._reached = reached
-        self._tell = tell
+        self._emit = emit
         self._failed = ""
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
@@ -160,15 +160,15 @@ class _Plugin:
     def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
         """Note that a test is over."""
         cpu = round(time.process_time() - self._begun, 3)
-        self._tell({"test": nodeid, "detail": self._failed, "cpu": cpu, "reached": sorted(self._reached)})
+        self._emit({"test": nodeid, "detail": self._failed, "cpu": cpu, "reached": sorted(self._reached)})
 
     def pytest_collectreport(self, report: Any) -> None:
         """Note a file that was read, or could not be."""
         if report.failed:
-            self._tell({"test": report.nodeid, "detail": "cannot be collected", "cpu": 0, "reached": []})
+            self._emit({"test": report.nodeid, "detail": "cannot be collected", "cpu": 0, "reached": []})
 
 
-def _test(order: Order, reached: set[int], tell: Tell) -> None:
+def _test(order: Order, reached: set[int], emit: Emit) -> None:
     """Run the tests; with a mutant in place, until one fails."""
     if not order["tests"]:
         return
@@ -178,11 +178,11 @@ def _test(order: Order, reached: set[int], tell: Tell) -> None:
     try:
         with _limit(order["tests_limit"]):
             code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *stop, *order["tests"]],
-                               plugins=[_Plugin(reached, tell)])  # fmt: skip
+                               plugins=[_Plugin(reached, emit)])  # fmt: skip
     except OutOfTime:
-        tell({"test": "property tests", "detail": "time limit", "cpu": order["tests_limit"], "reached": []})
+        emit({"test": "property tests", "detail": "time limit", "cpu": order["tests_limit"], "reached": []})
         return
-    tell({"ended": int(code)})
+    emit({"ended": int(code)})
 
 
 if __name__ == "__main__":

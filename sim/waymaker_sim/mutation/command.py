@@ -11,7 +11,7 @@ import click
 from waymaker_sim.mutation import report as reports
 from waymaker_sim.mutation.drawing import Drawn, code_digest, draw, modules
 from waymaker_sim.mutation.survey import Survey, small_seeds, survey
-from waymaker_sim.mutation.verdict import Bounds, Fate, Verdict, judge
+from waymaker_sim.mutation.verdict import Bounds, Verdict, VerdictKind, try_mutant
 
 EXIT_SURVIVED = 6
 TESTS = Path("tests/property")
@@ -71,9 +71,9 @@ def mutate(
         click.echo(f"looking what {worlds} worlds and the tests come to", err=True)
         found.survey = survey(drawn, small_seeds(range(first, first + 100 * worlds), worlds), folder)
         _keep(found, report)
-    verdicts = _judge_all(drawn, found, found.survey, Bounds(runs, tests_seconds), folder, jobs, report)
+    verdicts = _try_all(drawn, found, found.survey, Bounds(runs, tests_seconds), folder, jobs, report)
     click.echo(reports.summary(verdicts))
-    sys.exit(EXIT_SURVIVED if any(verdict.fate is Fate.SURVIVED for verdict in verdicts) else 0)
+    sys.exit(EXIT_SURVIVED if any(verdict.kind is VerdictKind.SURVIVED for verdict in verdicts) else 0)
 
 
 def _keep(found: reports.Report, path: Path | None) -> None:
@@ -81,7 +81,7 @@ def _keep(found: reports.Report, path: Path | None) -> None:
         found.write(path)
 
 
-def _judge_all(
+def _try_all(
     drawn: list[Drawn], found: reports.Report, seen: Survey, bounds: Bounds, tests: Path | None, jobs: int,
     path: Path | None,
 ) -> list[Verdict]:  # fmt: skip
@@ -89,7 +89,7 @@ def _judge_all(
 
     def verdict(index: int) -> Verdict:
         known = found.verdicts.get(drawn[index].key())
-        return known if known is not None else judge(index, drawn[index], seen, bounds, tests)
+        return known if known is not None else try_mutant(index, drawn[index], seen, bounds, tests)
 
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(jobs) as pool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from waymaker_sim.mutation.survey import Survey
-from waymaker_sim.mutation.verdict import Fate, Verdict
+from waymaker_sim.mutation.verdict import Verdict, VerdictKind
 
 FORMAT = "waymaker random mutants"
 VERSION = 1
@@ -59,10 +59,11 @@ def read(path: Path, about: dict[str, str | int]) -> Report:
 
 def summary(verdicts: list[Verdict]) -> str:
     """Return one line about all of them."""
-    count = {fate: sum(verdict.fate is fate for verdict in verdicts) for fate in Fate}
-    simulated = sum(verdict.fate is Fate.KILLED and verdict.by.startswith("seed ") for verdict in verdicts)
+    count = {kind: sum(verdict.kind is kind for verdict in verdicts) for kind in VerdictKind}
+    simulated = sum(verdict.kind is VerdictKind.KILLED and verdict.by.startswith("seed ") for verdict in verdicts)
     return (
-        f"{len(verdicts)} mutants: {count[Fate.KILLED]} killed, {simulated} of them in simulation; "
-        f"{count[Fate.SURVIVED]} survived, {count[Fate.NOT_REACHED]} not reached, {count[Fate.EQUIVALENT]} equivalent; "
+        f"{len(verdicts)} mutants: {count[VerdictKind.KILLED]} killed, {simulated} of them in simulation; "
+        f"{count[VerdictKind.SURVIVED]} survived, {count[VerdictKind.NOT_REACHED]} not reached, "
+        f"{count[VerdictKind.EQUIVALENT]} equivalent; "
         f"{sum(verdict.cpu for verdict in verdicts):.0f} CPU seconds"
     )

@@ -84,13 +84,13 @@ class Mutation:
         return id(self.parent), self.field, self.item
 
 
-def mutations(tree: ast.Module, *, told: bool = True) -> list[Mutation]:
-    """Return every mutation of a module, in the order of its text. `told`: with the texts before and after, which
+def mutations(tree: ast.Module, *, with_texts: bool = True) -> list[Mutation]:
+    """Return every mutation of a module, in the order of its text. `with_texts`: with the texts before and after, which
     cost most."""
     found: list[Mutation] = []
     for one in _in_scope(tree, ""):
         one.number = len(found)
-        if told:
+        if with_texts:
             _describe(one)
         found.append(one)
     return found

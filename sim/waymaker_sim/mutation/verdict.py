@@ -19,7 +19,7 @@ WALL = 10
 """Seconds that one CPU second may take on a busy machine."""
 
 
-class Fate(StrEnum):
+class VerdictKind(StrEnum):
     """The result of trying a mutant."""
 
     KILLED = "killed"
@@ -33,7 +33,7 @@ class Verdict:
     """One mutant and its result."""
 
     drawn: Drawn
-    fate: Fate
+    kind: VerdictKind
     by: str = ""
     """The seed or the test that noticed, with its detail; for an equivalent one the reason."""
     runs: int = 0
@@ -49,16 +49,16 @@ class Verdict:
     @staticmethod
     def from_json(value: dict[str, Any]) -> Verdict:
         """Read what `as_json` returned."""
-        return Verdict(**{**value, "drawn": Drawn(**value["drawn"]), "fate": Fate(value["fate"])})
+        return Verdict(**{**value, "drawn": Drawn(**value["drawn"]), "kind": VerdictKind(value["kind"])})
 
     def __str__(self) -> str:
         notes = {
-            Fate.KILLED: self.by,
-            Fate.SURVIVED: f"{self.runs} runs, {self.differed} of them took other steps; {self.tests} tests",
-            Fate.NOT_REACHED: "no seed and no test came to it",
-            Fate.EQUIVALENT: self.by,
+            VerdictKind.KILLED: self.by,
+            VerdictKind.SURVIVED: f"{self.runs} runs, {self.differed} of them took other steps; {self.tests} tests",
+            VerdictKind.NOT_REACHED: "no seed and no test came to it",
+            VerdictKind.EQUIVALENT: self.by,
         }
-        return f"{self.fate.upper()} [{self.drawn.operator}] {self.drawn}: {notes[self.fate]}"
+        return f"{self.kind.upper()} [{self.drawn.operator}] {self.drawn}: {notes[self.kind]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ class Bounds:
     tests_seconds: float
 
 
-def judge(index: int, drawn: Drawn, survey: Survey, bounds: Bounds, tests: Path | None) -> Verdict:
+def try_mutant(index: int, drawn: Drawn, survey: Survey, bounds: Bounds, tests: Path | None) -> Verdict:
     """Plant one mutant in a child and find out if a run or a test notices."""
     reason = reason_for(drawn)
     if reason:
-        return Verdict(drawn, Fate.EQUIVALENT, reason)
+        return Verdict(drawn, VerdictKind.EQUIVALENT, reason)
     seeds, chosen = survey.seeds_for(index, bounds.runs), survey.tests_for(index, bounds.tests_seconds)
     if not seeds and not chosen:
-        return Verdict(drawn, Fate.NOT_REACHED)
+        return Verdict(drawn, VerdictKind.NOT_REACHED)
     tests_cpu = sum(each.cpu for each in chosen)
     order = Order(
         marked=[],
@@ -110,4 +110,4 @@ def _read(drawn: Drawn, seeds: list[Seen], lines: list[dict[str, Any]], died: st
         elif line["ended"]:
             by = by or f"pytest ended with {line['ended']}"
     by = by or died
-    return Verdict(drawn, Fate.KILLED if by else Fate.SURVIVED, by, runs, differed, tests, round(cpu, 1))
+    return Verdict(drawn, VerdictKind.KILLED if by else VerdictKind.SURVIVED, by, runs, differed, tests, round(cpu, 1))

@@ -40,7 +40,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_core.model.types import Now
 from waymaker_sim.reference import naive_delivery
-from waymaker_sim.reference.naive_consumer import MS, NaiveConsumer, NaiveGroup, Taken, matches
+from waymaker_sim.reference.naive_consumer import MS, DeliveredMessage, NaiveConsumer, NaiveGroup, matches
 from waymaker_sim.reference.naive_names import good_filter, good_name, good_pattern, good_subject
 from waymaker_sim.reference.naive_stream import NaiveMessage, NaiveStream
 
@@ -75,7 +75,7 @@ class NaiveBroker:
         }
 
     def call(self, request: Request, now: Now) -> Answer | Refusal:
-        """Answer a request; deliveries and reads have lists of `Taken` as their value."""
+        """Answer a request; deliveries and reads have lists of `DeliveredMessage` as their value."""
         return self._calls[type(request)](request, now)
 
     def sweep(self, now: Now) -> None:
@@ -86,12 +86,12 @@ class NaiveBroker:
             if not stream.is_loose():
                 stream.expire(now.wall_ms)
             elif stream.config.max_age_ms and stream.messages:
-                stream.look_at_clock(now.wall_ms)
+                stream.check_clock(now.wall_ms)
             for consumer in self._one_a_group(stream):
                 for seq in sorted(consumer.group.pending):
                     pending = consumer.group.pending.get(seq)
                     if pending and pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
-                        stream.give_up(stream.consumers[pending.member], seq)
+                        stream.drop_exhausted(stream.consumers[pending.member], seq)
 
     @staticmethod
     def _one_a_group(stream: NaiveStream) -> list[NaiveConsumer]:
@@ -280,9 +280,9 @@ class NaiveBroker:
             pending = group.pending[seq]
             pending.due_ns = min(pending.due_ns, now.mono_ns)
             pending.member = group.members[0]
-            pending.holding = False
+            pending.claimed = False
             if pending.count >= consumer.config.max_deliver:
-                stream.give_up(stream.consumers[pending.member], seq)
+                stream.drop_exhausted(stream.consumers[pending.member], seq)
         return Answer(outcomes.OK)
 
     def _find(self, stream_name: str, consumer_name: str) -> Answer | tuple[NaiveStream, NaiveConsumer]:
@@ -357,22 +357,22 @@ class NaiveBroker:
             case AckKind.NAK:
                 pending.member = consumer.config.name
                 if pending.count >= consumer.config.max_deliver:
-                    pending.due_ns, pending.holding = min(pending.due_ns, now.mono_ns), False
-                    stream.give_up(consumer, seq)
+                    pending.due_ns, pending.claimed = min(pending.due_ns, now.mono_ns), False
+                    stream.drop_exhausted(consumer, seq)
                 else:
                     pending.due_ns = now.mono_ns + request.delay_ms * MS
-                    pending.holding = False
+                    pending.claimed = False
             case AckKind.IN_PROGRESS if pending.due_ns <= now.mono_ns and pending.count >= consumer.config.max_deliver:
                 pass  # it is dropped from delivery, and kept since its dead letter would not stay
             case AckKind.IN_PROGRESS:
                 pending.member = consumer.config.name
                 pending.due_ns = now.mono_ns + consumer.config.ack_wait_ms * MS
-                pending.holding = True
+                pending.claimed = True
 
     # ------------------------------------------------------------ reading
 
     def _messages(self, messages: list[NaiveMessage]) -> Answer:
-        return Answer(outcomes.OK, "", [Taken(m.seq, m.time_ms, 0, m.body) for m in messages])
+        return Answer(outcomes.OK, "", [DeliveredMessage(m.seq, m.time_ms, 0, m.body) for m in messages])
 
     def _page_of(self, messages: list[NaiveMessage], limit: int) -> Answer:
         """Return the first messages that fit into a page, one at least, and the next sequence if there are more."""

@@ -16,12 +16,12 @@ class Pending:
     count: int
     due_ns: int
     member: str
-    holding: bool = True
+    claimed: bool = True
     """True while it has the claim against other groups of a work queue: until a nak or the deadline."""
 
 
 @dataclass(slots=True)
-class Taken:
+class DeliveredMessage:
     """One delivered message."""
 
     seq: int
@@ -69,7 +69,7 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(tokens)
 
 
-def holds(consumer: NaiveConsumer, seq: int, subject: str) -> bool:
+def needed_by(consumer: NaiveConsumer, seq: int, subject: str) -> bool:
     """Return True if interest retention must keep a message for this consumer."""
     group = consumer.group
     return seq >= group.start and seq not in group.done and matches(consumer.config.filter_subject, subject)

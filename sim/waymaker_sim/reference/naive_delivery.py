@@ -6,18 +6,18 @@ all messages each time. It shares only the value classes with the core.
 
 from __future__ import annotations
 
-from waymaker_sim.reference.naive_consumer import MS, NaiveConsumer, NaiveGroup, Pending, Taken, matches
+from waymaker_sim.reference.naive_consumer import MS, DeliveredMessage, NaiveConsumer, NaiveGroup, Pending, matches
 from waymaker_sim.reference.naive_stream import NaiveMessage, NaiveStream
 
 
-def withheld(stream: NaiveStream, group: NaiveGroup, seq: int, now_ns: int) -> bool:
+def claimed_elsewhere(stream: NaiveStream, group: NaiveGroup, seq: int, now_ns: int) -> bool:
     """Return True if another group of a work queue has the claim to this message."""
     if not stream.is_work_queue():
         return False
     for other in stream.groups():
         if other is not group and seq in other.pending:
             held = other.pending[seq]
-            if held.holding and held.due_ns > now_ns:
+            if held.claimed and held.due_ns > now_ns:
                 return True
     return False
 
@@ -29,7 +29,7 @@ def due_again(stream: NaiveStream, group: NaiveGroup, now_ns: int) -> list[int]:
         for seq in sorted(group.pending)
         if group.pending[seq].due_ns <= now_ns
         and group.pending[seq].count < group.max_deliver
-        and not withheld(stream, group, seq, now_ns)
+        and not claimed_elsewhere(stream, group, seq, now_ns)
     ]
 
 
@@ -51,12 +51,12 @@ def eligible(stream: NaiveStream, consumer: NaiveConsumer, now_ns: int, pending_
     new = [
         message.seq
         for message in unseen(stream, group, consumer.config.filter_subject)
-        if not withheld(stream, group, message.seq, now_ns)
+        if not claimed_elsewhere(stream, group, message.seq, now_ns)
     ]
     return due_again(stream, group, now_ns) + new[: max(0, pending_max - len(group.pending))]
 
 
-def deliver(stream: NaiveStream, consumer: NaiveConsumer, seq: int, now_ns: int) -> Taken:
+def deliver(stream: NaiveStream, consumer: NaiveConsumer, seq: int, now_ns: int) -> DeliveredMessage:
     """Deliver one message to a consumer."""
     group = consumer.group
     before = group.pending.get(seq)
@@ -65,16 +65,16 @@ def deliver(stream: NaiveStream, consumer: NaiveConsumer, seq: int, now_ns: int)
     group.considered = max(group.considered, seq)
     group.last_delivered = max(group.last_delivered, seq)
     message = stream.messages[seq]
-    return Taken(seq, message.time_ms, count, message.body)
+    return DeliveredMessage(seq, message.time_ms, count, message.body)
 
 
 def take(
     stream: NaiveStream, consumer: NaiveConsumer, wanted: int, byte_max: int, now_ns: int, pending_max: int
-) -> list[Taken]:
+) -> list[DeliveredMessage]:
     """Deliver the messages of a fetch."""
     group = consumer.group
     candidates = eligible(stream, consumer, now_ns, pending_max)
-    taken: list[Taken] = []
+    taken: list[DeliveredMessage] = []
     size = 0
     for seq in candidates[:wanted]:
         length = len(stream.messages[seq].body)

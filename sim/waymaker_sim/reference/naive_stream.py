@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from waymaker_core.model.config import Retention, StreamConfig
 from waymaker_core.model.message_codec import decode_body, readdress
-from waymaker_sim.reference.naive_consumer import NaiveConsumer, NaiveGroup, holds, matches
+from waymaker_sim.reference.naive_consumer import NaiveConsumer, NaiveGroup, matches, needed_by
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class NaiveStream:
         self.server_ms = 0
         self.ahead_max_ms = ahead_max_ms
         """Milliseconds that `server_ms` may be ahead of the wall clock; past it, it is corrected."""
-        self.taken_back: list[tuple[int, int, int]] = []
+        self.corrections: list[tuple[int, int, int]] = []
         """The corrections: last sequence, the time from then on, the time before."""
         self.consumers: dict[str, NaiveConsumer] = {}
         self.owed: list[DeadLetter] = []
@@ -103,20 +103,20 @@ class NaiveStream:
 
     def step_id(self, wall_ms: int) -> int:
         """Return the server's time for the next message: never less than before, unless that was too far ahead."""
-        self.look_at_clock(wall_ms)
+        self.check_clock(wall_ms)
         self.server_ms = max(self.server_ms, wall_ms)
         return self.server_ms
 
-    def look_at_clock(self, wall_ms: int) -> None:
+    def check_clock(self, wall_ms: int) -> None:
         """Correct server time if it is too far ahead."""
         if self.server_ms > wall_ms + self.ahead_max_ms:
-            self.taken_back.append((self.last_seq, wall_ms, self.server_ms))
+            self.corrections.append((self.last_seq, wall_ms, self.server_ms))
             self.server_ms = wall_ms
 
     def is_old(self, message: NaiveMessage, wall_ms: int) -> bool:
         """Return True if age alone would remove a message."""
         age_ms = self.config.max_age_ms
-        for last_seq, at_ms, was_ms in self.taken_back:
+        for last_seq, at_ms, was_ms in self.corrections:
             if message.seq <= last_seq and at_ms + age_ms <= wall_ms < was_ms:
                 return True
         return wall_ms - message.time_ms >= age_ms
@@ -148,8 +148,8 @@ class NaiveStream:
         if not self.config.max_age_ms:
             return
         if self.messages:
-            self.look_at_clock(wall_ms)
-        if self.taken_back and 0 <= wall_ms - self.taken_back[-1][2] < self.config.max_age_ms:
+            self.check_clock(wall_ms)
+        if self.corrections and 0 <= wall_ms - self.corrections[-1][2] < self.config.max_age_ms:
             return  # messages stored since may only seem old
         staying: set[str] = set()
         for message in list(self.live()):
@@ -188,12 +188,12 @@ class NaiveStream:
         """Return the sequences in the front blocks that every consumer is done with (interest retention)."""
         if self.config.retention is not Retention.INTEREST:
             return set()
-        done = [m.seq for m in self.live() if not any(holds(c, m.seq, m.subject) for c in self.consumers.values())]
+        done = [m.seq for m in self.live() if not any(needed_by(c, m.seq, m.subject) for c in self.consumers.values())]
         return set(self._whole_blocks(done))
 
     # ------------------------------------------------------------ giving up
 
-    def give_up(self, consumer: NaiveConsumer, seq: int) -> None:
+    def drop_exhausted(self, consumer: NaiveConsumer, seq: int) -> None:
         """Drop a message after its last attempt, and owe a dead letter if there is a subject for it."""
         group = consumer.group
         subject = consumer.config.dead_letter_subject

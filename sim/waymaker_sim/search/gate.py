@@ -30,7 +30,7 @@ OUTSIDE_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
+class GateResult:
     """The result for one mutant: the seed and the check that noticed it; all empty if it escaped."""
 
     mutant: str
@@ -70,7 +70,7 @@ def clean(seed: int) -> bool:
 
 
 @contextmanager
-def blindfold(wanted: bool) -> Iterator[None]:
+def without_invariants(wanted: bool) -> Iterator[None]:
     """Turn the node's invariants off, so that a run continues until a client notices."""
     if not wanted:
         yield
@@ -89,7 +89,7 @@ def turns(plan: Plan) -> int:
     return plan.faults_ns // plan.think_ns * actors
 
 
-def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
+def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> GateResult:
     """Run small worlds that can reach the rule, without it, until a check notices."""
     begun = time.process_time()
     runs, last = 0, runs_max
@@ -101,22 +101,22 @@ def hunt(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Fall:
         if turns(plan) > TURNS_MAX or not MUTANTS[name].needs(plan):
             continue
         runs += 1
-        with blindfold(found is not None):
+        with without_invariants(found is not None):
             report = run_seed(seed, mutant=name)
         if report.clean() or (found is not None and report.kind() == CRASH) or not clean(seed):
             continue
         inside = found[1] if found is not None else ""
         found = (seed, report.check, report.detail, inside)
         if report.kind() != CRASH:
-            return Fall(name, *found[:3], True, inside, runs, time.process_time() - begun)
+            return GateResult(name, *found[:3], True, inside, runs, time.process_time() - begun)
         last = min(runs_max, runs + OUTSIDE_RUNS)
     cpu_seconds = time.process_time() - begun
     if found is None:
-        return Fall(name, 0, "", "", False, "", runs, cpu_seconds)
-    return Fall(name, *found[:3], False, found[1], runs, cpu_seconds)
+        return GateResult(name, 0, "", "", False, "", runs, cpu_seconds)
+    return GateResult(name, *found[:3], False, found[1], runs, cpu_seconds)
 
 
-def summary(falls: list[Fall]) -> str:
+def summary(falls: list[GateResult]) -> str:
     """Return one line about all of them."""
     fell = [fall for fall in falls if not fall.escaped()]
     inside = [fall.mutant for fall in fell if not fall.outside]

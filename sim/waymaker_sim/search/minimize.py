@@ -145,7 +145,7 @@ def minimize(
     mutant: str = "",
     *,
     may_go_on: Callable[[int], bool] = lambda runs: runs < RUNS_MAX,
-    told: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Minimized:
     """Shrink a tape that fails, with `mutant` if it needs a missing rule."""
     first = Tape(0, start)
@@ -158,7 +158,7 @@ def minimize(
         report = run_tape(tape, mutant=mutant)
         return tape.saved() if same_way(report, wanted) else None
 
-    shrinker = Shrinker(first.saved(), attempt, STEPS, may_go_on, told, _who)
+    shrinker = Shrinker(first.saved(), attempt, STEPS, may_go_on, on_progress, _who)
     tracks = shrinker.shrink()
     report = run_tape(Tape(0, tracks), mutant=mutant)
     assert same_way(report, wanted), f"shrunk from {wanted.check!r} to {report.check!r}"

@@ -24,15 +24,15 @@ def load_seeds(path: Path) -> dict[str, int]:
     return {str(name): seed for name, seed in known.items()}
 
 
-def save_seeds(path: Path, falls: Iterable[gate.Fall], names: Iterable[str]) -> None:
+def save_seeds(path: Path, falls: Iterable[gate.GateResult], names: Iterable[str]) -> None:
     """Write the seeds that noticed mutants; those of other mutants stay, and names without a mutant are removed."""
     known = load_seeds(path) | {fall.mutant: fall.seed for fall in falls if not fall.escaped()}
     kept = {name: known[name] for name in sorted(names) if name in known}
     path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def hunt_from(name: str, known: dict[str, int], seeds: range, runs_max: int) -> gate.Fall:
-    """Search as `gate.hunt` does, beginning with the mutant's own known seed and then those of the others."""
-    return gate.hunt(
+def find_seed_from(name: str, known: dict[str, int], seeds: range, runs_max: int) -> gate.GateResult:
+    """Search as `gate.find_seed` does, beginning with the mutant's own known seed and then those of the others."""
+    return gate.find_seed(
         name, dict.fromkeys(chain([known[name]] if name in known else [], known.values(), seeds)), runs_max
     )

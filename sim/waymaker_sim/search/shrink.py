@@ -112,7 +112,7 @@ class Shrinker:
         attempt: Callable[[Saved], Saved | None],
         steps: Sequence[Step | Rewriting],
         may_go_on: Callable[[int], bool],
-        told: Callable[[Progress], None] = lambda progress: None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
         actor: Callable[[str], str] = lambda track: track,
     ) -> None:
         """`attempt` runs a tape and returns its draws, if it fails in the same way. `may_go_on` is called before
@@ -122,7 +122,7 @@ class Shrinker:
         self._attempt = attempt
         self._steps = steps
         self._may_go_on = may_go_on
-        self._told = told
+        self._on_progress = on_progress
         self._actor = actor
         self._tried: set[int] = set()
 
@@ -134,7 +134,7 @@ class Shrinker:
             self.progress.finished = True
         except OutOfBudget:
             pass
-        self._told(self.progress)
+        self._on_progress(self.progress)
         return nested(self.draws)
 
     def _round(self) -> bool:
@@ -174,7 +174,7 @@ class Shrinker:
         if smaller:
             self.draws = draws
             self.progress.draws = len(draws)
-        self._told(self.progress)
+        self._on_progress(self.progress)
         return smaller
 
     # ------------------------------------------------------------ leaving out

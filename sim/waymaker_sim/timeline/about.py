@@ -37,13 +37,13 @@ class About:
     """Sequences with the subjects of their messages, as far as they are known."""
 
     def __str__(self) -> str:
-        told = [self.stream] if self.stream else []
+        texts = [self.stream] if self.stream else []
         if self.consumers:
-            told.append("consumer " + ", ".join(sorted(self.consumers)))
+            texts.append("consumer " + ", ".join(sorted(self.consumers)))
         if self.seqs:
-            told.append("sequence " + ", ".join(str(seq) for seq in sorted(self.seqs)))
-        told += sorted(self.paths)
-        return ", ".join(told)
+            texts.append("sequence " + ", ".join(str(seq) for seq in sorted(self.seqs)))
+        texts += sorted(self.paths)
+        return ", ".join(texts)
 
 
 def find_subjects(detail: str, view: ClientView) -> About:
@@ -72,7 +72,7 @@ def _find(detail: str, view: ClientView) -> About:
 
 def _consumers(detail: str, stream: StreamName) -> frozenset[str]:
     """Find the consumers that are named, and with each all members of its group."""
-    named = {name for name in {*stream.consumers, *stream.gone} if re.search(rf"\b{re.escape(name)}\b", detail)}
+    named = {name for name in {*stream.consumers, *stream.deleted} if re.search(rf"\b{re.escape(name)}\b", detail)}
     groups = [
         group for group in (stream.incarnation.groups if stream.incarnation else []) if group.config.name in named
     ]

@@ -11,8 +11,8 @@ from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.search.cases import CaseRefused, from_text
 from waymaker_sim.timeline.page import page
 from waymaker_sim.timeline.selection import select
-from waymaker_sim.timeline.text import tell, told_of
-from waymaker_sim.timeline.timeline import Timeline, live
+from waymaker_sim.timeline.text import extent_of, lines_of
+from waymaker_sim.timeline.timeline import Timeline, record_run
 
 EVENTS_MAX = 1_500
 """Rows of a page, at most; a longer one is slow to scroll."""
@@ -42,22 +42,22 @@ def timeline(
         raise click.UsageError("give either a saved case or --seed N")
     if mutant and mutant not in MUTANTS:
         raise click.UsageError(f"there is no mutant {mutant!r}; known are {', '.join(sorted(MUTANTS))}")
-    found = _live(case, seed, mutant, about)
-    told = found.moments if everything else select(found)
+    found = _recorded(case, seed, mutant, about)
+    selected = found.moments if everything else select(found)
     if html is not None:
-        shown = told[-events:]
-        html.write_text(page(found, shown, len(told) - len(shown)), encoding="utf-8")
-        click.echo(f"{html}: {told_of(found, shown, len(told) - len(shown))}")
+        shown = selected[-events:]
+        html.write_text(page(found, shown, len(selected) - len(shown)), encoding="utf-8")
+        click.echo(f"{html}: {extent_of(found, shown, len(selected) - len(shown))}")
         return
-    for line in tell(found, told):
+    for line in lines_of(found, selected):
         click.echo(line)
 
 
-def _live(path: Path | None, seed: int | None, mutant: str, about: str) -> Timeline:
+def _recorded(path: Path | None, seed: int | None, mutant: str, about: str) -> Timeline:
     if path is None:
-        return live(Tape(seed or 0), mutant, about)
+        return record_run(Tape(seed or 0), mutant, about)
     try:
         case = from_text(path.read_text())
     except CaseRefused as error:
         raise click.UsageError(f"{path}: {error}") from error
-    return live(Tape(case.seed, case.tracks), mutant or case.mutant, about)
+    return record_run(Tape(case.seed, case.tracks), mutant or case.mutant, about)

@@ -32,11 +32,11 @@ class Row(NamedTuple):
     pause: str = ""
 
 
-def rows_of(told: Sequence[Moment]) -> list[Row]:
+def rows_of(selected: Sequence[Moment]) -> list[Row]:
     """Return the rows of these moments."""
     rows: list[Row] = []
     before: Moment | None = None
-    for moment in told:
+    for moment in selected:
         pause = pause_between(before, moment) if before is not None else ""
         if pause:
             rows.append(Row(None, pause))
@@ -45,11 +45,11 @@ def rows_of(told: Sequence[Moment]) -> list[Row]:
     return rows
 
 
-def lanes_of(told: Sequence[Moment]) -> list[str]:
+def lanes_of(selected: Sequence[Moment]) -> list[str]:
     """Return the lanes that have moments, clients first, then each machine's. A client's call needs its node."""
-    named = {moment.lane for moment in told if moment.lane != WORLD}
-    named |= {moment.exchange.node for moment in told if moment.exchange is not None}
-    named |= {moment.work.node for moment in told if moment.work is not None}
+    named = {moment.lane for moment in selected if moment.lane != WORLD}
+    named |= {moment.exchange.node for moment in selected if moment.exchange is not None}
+    named |= {moment.work.node for moment in selected if moment.work is not None}
     return sorted(named, key=_lane_order)
 
 
@@ -105,13 +105,13 @@ class Diagram:
 
     def __init__(self, moments: Sequence[Moment], rows: Sequence[Row], lane_px: int) -> None:
         self.rows = rows
-        told = [row.moment for row in rows if row.moment is not None]
-        self.lanes = lanes_of(told)
+        selected = [row.moment for row in rows if row.moment is not None]
+        self.lanes = lanes_of(selected)
         self.x = {lane: lane_px * (index + 0.5) for index, lane in enumerate(self.lanes)}
         self.width = lane_px * len(self.lanes)
         self.scale = Scale(rows)
         self.drawing = Drawing()
-        self._told = {moment.index for moment in told}
+        self._selected = {moment.index for moment in selected}
         for lane in self.lanes:
             self._lifeline(lane, moments)
         for place, row in enumerate(rows):
@@ -165,19 +165,19 @@ class Diagram:
         draw, at = self.drawing, place + 0.5
         here, node = self.x[moment.lane], self.x[exchange.node]
         last = exchange.moments[-1]
-        if exchange.taken_ns < 0:
+        if exchange.received_ns < 0:
             middle = (here + node) / 2
             draw.line(here, at, middle, at, "call", place)
             draw.mark(middle, at, "cross", "lost", place)
         else:
-            later = self.scale.at(exchange.taken_ns) if exchange.taken_ns > exchange.asked_ns else at
+            later = self.scale.at(exchange.received_ns) if exchange.received_ns > exchange.asked_ns else at
             end = max(at, min(later, self.scale.of(last), at + 1.4))
             draw.arrow(here, at, node, end, "call", place)
         draw.mark(here, at, "ring", "asks", place)
 
     def _waited(self, place: int, exchange: Exchange) -> None:
         call = exchange.moments[0]
-        if call.index in self._told:
+        if call.index in self._selected:
             self.drawing.bar(self.x[exchange.lane], 4, self.scale.of(call), place + 0.5, "waits", place)
 
     def _work(self, place: int, moment: Moment, work: Work) -> None:

@@ -15,7 +15,7 @@ TICKS = 12
 """Number of labelled times, at most."""
 
 
-def draw_overview(moments: Sequence[Moment], told: Sequence[Moment]) -> str:
+def draw_overview(moments: Sequence[Moment], selected: Sequence[Moment]) -> str:
     """Return an SVG image."""
     end_ns = max(moments[-1].at_ns, 1)
     nodes = sorted({moment.lane for moment in moments if moment.kind is Kind.START})
@@ -24,7 +24,7 @@ def draw_overview(moments: Sequence[Moment], told: Sequence[Moment]) -> str:
     def x(at_ns: float) -> float:
         return LEFT + (RIGHT - LEFT) * at_ns / end_ns
 
-    begin = x(told[0].at_ns)
+    begin = x(selected[0].at_ns)
     parts = [
         f'<svg class="overview" viewBox="0 0 {WIDTH} {height}" data-end="{end_ns}" data-left="{LEFT}" data-right="{RIGHT}">',
         f'<rect class="window" x="{begin:.1f}" y="4" width="{RIGHT - begin + 2:.1f}" height="{height - 22}"/>',

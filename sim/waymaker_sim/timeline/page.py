@@ -14,7 +14,7 @@ from waymaker_sim.timeline.diagram import Diagram, Row, group_of, rows_of
 from waymaker_sim.timeline.drawing import ROW_PX, SHAPES
 from waymaker_sim.timeline.overview import draw_overview
 from waymaker_sim.timeline.record import Exchange, Kind, Moment
-from waymaker_sim.timeline.text import head_of, parts_of, told_of
+from waymaker_sim.timeline.text import extent_of, head_of, parts_of
 from waymaker_sim.timeline.timeline import Timeline
 from waymaker_sim.timeline.words import seconds
 
@@ -37,18 +37,18 @@ LEGEND = (
 )
 
 
-def page(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
+def page(timeline: Timeline, selected: Sequence[Moment], left_out: int = 0) -> str:
     """Return the whole document. `left_out` moments before the first one were left out because there are too many."""
-    return "\n".join(_document(timeline, told, left_out)) + "\n"
+    return "\n".join(_document(timeline, selected, left_out)) + "\n"
 
 
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-def _document(timeline: Timeline, told: Sequence[Moment], left_out: int) -> Iterator[str]:
-    rows = rows_of(told)
-    many = len({moment.lane for moment in told}) > MANY_LANES
+def _document(timeline: Timeline, selected: Sequence[Moment], left_out: int) -> Iterator[str]:
+    rows = rows_of(selected)
+    many = len({moment.lane for moment in selected}) > MANY_LANES
     diagram = Diagram(timeline.moments, rows, LANE_PX_MANY if many else LANE_PX)
     head = dict(head_of(timeline))
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
@@ -59,10 +59,10 @@ def _document(timeline: Timeline, told: Sequence[Moment], left_out: int) -> Iter
     yield f"<h1>{escape(head['run'])}</h1>"
     yield from _verdict(head)
     yield f'<p class="world">{escape(head["world"])}</p>'
-    yield draw_overview(timeline.moments, told)
+    yield draw_overview(timeline.moments, selected)
     yield _legend()
     yield "</div>"
-    yield from _controls(told, timeline, left_out)
+    yield from _controls(selected, timeline, left_out)
     yield f'<div class="board" style="--lanes: {diagram.width}px; --text: {_text_width(rows)}ch">\n{_lanes(diagram)}'
     state = "" if timeline.report.check else " clean"
     yield f'<svg class="space{state}" width="{diagram.width}" height="{len(rows) * ROW_PX}">'
@@ -100,8 +100,8 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-def _controls(told: Sequence[Moment], timeline: Timeline, left_out: int) -> Iterator[str]:
-    there = {group_of(moment) for moment in told if moment.kind not in (Kind.ACT, Kind.VERDICT)}
+def _controls(selected: Sequence[Moment], timeline: Timeline, left_out: int) -> Iterator[str]:
+    there = {group_of(moment) for moment in selected if moment.kind not in (Kind.ACT, Kind.VERDICT)}
     yield '<div class="controls">'
     for group in GROUPS:
         if group in there:
@@ -110,7 +110,7 @@ def _controls(told: Sequence[Moment], timeline: Timeline, left_out: int) -> Iter
     yield '<button type="button" data-zoom="4" title="Larger rows">+</button></span>'
     yield '<input id="search" type="search" placeholder="Find, Enter for the next" aria-label="Find"><span id="found"></span>'
     yield '<button type="button" id="last">To the end</button>'
-    note = f"Told: {told_of(timeline, told, left_out)}."
+    note = f"Told: {extent_of(timeline, selected, left_out)}."
     if left_out:
         note += " With --events 0 nothing is left out."
     yield f'<p class="note">{escape(note)}</p>\n</div>'

@@ -25,7 +25,7 @@ PER_SECOND = 10
 """Number of times in a virtual second that the nemesis acts."""
 
 
-def tell_plan(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
     """Describe the world in one paragraph."""
     return " ".join([_clients(plan), _limits(plan), _faults(plan), _disk(plan.disk), _pace(plan)])
 
@@ -62,8 +62,8 @@ def _limits(plan: Plan) -> str:
 
 def _faults(plan: Plan) -> str:
     odds = [(getattr(plan, name), words) for name, words in FAULTS.items()]
-    told = [f"{words} ({_rate(per_million * PER_SECOND, plan)})" for per_million, words in odds if per_million]
-    outside = ": " + ", ".join(told) if told else ", though nothing from outside"
+    texts = [f"{words} ({_rate(per_million * PER_SECOND, plan)})" for per_million, words in odds if per_million]
+    outside = ": " + ", ".join(texts) if texts else ", though nothing from outside"
     return f"For {plan.faults_ns / SECOND:g} s things may go wrong{outside}."
 
 
@@ -77,13 +77,13 @@ def _disk(disk: DiskFaults) -> str:
     failing = [
         f"{getattr(disk, name) / 10_000:.3g} % of {words}" for name, words in ERRORS.items() if getattr(disk, name)
     ]
-    told = f"Meanwhile the disk fails {', '.join(failing)}." if failing else "No operation of the disk fails."
+    texts = f"Meanwhile the disk fails {', '.join(failing)}." if failing else "No operation of the disk fails."
     ways = [
         words
         for name, words in (("lose", "unsynced writes"), ("lose_names", "unsynced names"), ("tear", "parts of sectors"))
         if getattr(disk, name)
     ]
-    return told + (
+    return texts + (
         f" Until faults end a loss of power may cost {', '.join(ways)}."
         if ways
         else " Until faults end a loss of power costs nothing."
@@ -92,5 +92,5 @@ def _disk(disk: DiskFaults) -> str:
 
 def _pace(plan: Plan) -> str:
     slow = plan.pace.slow_per_million
-    told = f"A sync takes {duration(plan.pace.sync_ns)} to {duration(2 * plan.pace.sync_ns)}"
-    return told + (f", and {slow / 10_000:.3g} % of operations a thousand times as long." if slow else ".")
+    texts = f"A sync takes {duration(plan.pace.sync_ns)} to {duration(2 * plan.pace.sync_ns)}"
+    return texts + (f", and {slow / 10_000:.3g} % of operations a thousand times as long." if slow else ".")

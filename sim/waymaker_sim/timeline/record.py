@@ -45,7 +45,7 @@ class Exchange:
     process_run: int
     stream: str = ""
     consumer: str = ""
-    taken_ns: int = -1
+    received_ns: int = -1
     """Time when the node received it; -1: never."""
     settled_by: Work | None = None
     """The disk job whose end let the answer leave."""
@@ -72,7 +72,7 @@ class Work:
     ops: list[DiskOp]
     parts: list[Part] = field(default_factory=list)
     ended_ns: int = -1
-    taken_ns: int = -1
+    received_ns: int = -1
     """Time when the node received its end; -1: never."""
 
     @property

@@ -18,13 +18,13 @@ from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.process import Caller, Process, ReceivedMessage, State, StepId
 from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.words import (
+    describe_answer,
+    describe_messages,
+    describe_ops,
+    describe_request,
     duration,
     sequences,
     target_of,
-    tell_answer,
-    tell_messages,
-    tell_ops,
-    tell_request,
 )
 from waymaker_sim.world.world import World
 
@@ -169,8 +169,8 @@ class MachineRecorder:
         self.recorder.exchanges.append(exchange)
         self._waiting[token] = exchange
         seqs = request.seqs if isinstance(request, Ack) else ()
-        self.recorder.add(lane, Kind.CALL, tell_request(request), exchange, seqs=seqs)
-        return Overheard(self, token, exchange, caller)
+        self.recorder.add(lane, Kind.CALL, describe_request(request), exchange, seqs=seqs)
+        return RecordedCaller(self, token, exchange, caller)
 
     def answered(
         self, token: Token, exchange: Exchange, answer: Answer | Refusal, got: list[ReceivedMessage] | None
@@ -189,28 +189,28 @@ class MachineRecorder:
             seqs = exchange.request.seqs
         elif isinstance(value, StreamInfo):
             seqs = [value.stats.last_seq]
-        self._hear(exchange, Kind.ANSWER, tell_answer(answer, got), seqs)
+        self._record_notice(exchange, Kind.ANSWER, describe_answer(answer, got), seqs)
 
     def delivered(self, exchange: Exchange, got: list[ReceivedMessage]) -> None:
         """Record messages that a subscriber is sent."""
-        self._hear(exchange, Kind.DELIVERY, tell_messages(got), [message.seq for message in got])
+        self._record_notice(exchange, Kind.DELIVERY, describe_messages(got), [message.seq for message in got])
 
-    def told(self, exchange: Exchange, event: Event) -> None:
+    def notified(self, exchange: Exchange, event: Event) -> None:
         """Record an event that a watcher received."""
         name = f"{event.stream}/{event.consumer}" if event.consumer else event.stream
-        self._hear(exchange, Kind.NOTICE, f"{event.kind.name.lower().replace('_', ' ')} {name}", ())
+        self._record_notice(exchange, Kind.NOTICE, f"{event.kind.name.lower().replace('_', ' ')} {name}", ())
 
     def ended(self, token: Token, exchange: Exchange, end: End) -> None:
         """Record the end of a subscription or watch."""
         self._waiting.pop(token, None)
-        self._hear(exchange, Kind.END, f"ended: {end.reason or end.refusal!r}", ())
+        self._record_notice(exchange, Kind.END, f"ended: {end.reason or end.refusal!r}", ())
 
     def lost(self, token: Token, exchange: Exchange) -> None:
         """Record that a caller never gets its answer."""
         self._waiting.pop(token, None)
-        self._hear(exchange, Kind.LOST, "the connection breaks before an answer", ())
+        self._record_notice(exchange, Kind.LOST, "the connection breaks before an answer", ())
 
-    def _hear(self, exchange: Exchange, kind: Kind, text: str, seqs: Sequence[int]) -> None:
+    def _record_notice(self, exchange: Exchange, kind: Kind, text: str, seqs: Sequence[int]) -> None:
         self.recorder.add(exchange.lane, kind, text, exchange, seqs=seqs)
 
     # ------------------------------------------------------------ steps
@@ -222,21 +222,21 @@ class MachineRecorder:
             if isinstance(item, Call):
                 exchange = self._waiting.get(item.token)
                 if exchange is not None:
-                    exchange.taken_ns = now_ns
+                    exchange.received_ns = now_ns
             elif isinstance(item, JobDone | JobFailed):
                 work = self._jobs.pop(item.id, None)
                 if work is not None:
-                    work.taken_ns = now_ns
+                    work.received_ns = now_ns
                     if work.lane == self._lanes[Lane.JOURNAL]:
                         self._settling = work
             elif isinstance(item, Cancel):
                 exchange = self._waiting.pop(item.token, None)
                 if exchange is not None:
-                    self._hear(exchange, Kind.CANCEL, "gives up", ())
+                    self._record_notice(exchange, Kind.CANCEL, "gives up", ())
             elif isinstance(item, Credit):
                 exchange = self._waiting.get(item.token)
                 if exchange is not None:
-                    self._hear(exchange, Kind.CREDIT, f"has room for {item.messages} more", ())
+                    self._record_notice(exchange, Kind.CREDIT, f"has room for {item.messages} more", ())
             elif isinstance(item, Unreadable):
                 self.recorder.add(self.disk, Kind.FAILURE, f"a read for an answer fails: {item.failure}")
         for effect in effects:
@@ -287,7 +287,7 @@ class MachineRecorder:
     def _finish(self, work: Work, kind: Kind, ending: str = "") -> None:
         work.ended_ns = self.recorder.world.events.now_ns
         took = duration(work.ended_ns - work.begun_ns)
-        text = f"{tell_ops([part.op for part in work.parts])} ({took})"
+        text = f"{describe_ops([part.op for part in work.parts])} ({took})"
         self.recorder.add(work.lane, kind, f"{text} {ending}".strip(), work=work)
 
     # ------------------------------------------------------------ starting and dying
@@ -340,7 +340,7 @@ class MachineRecorder:
             self._running.clear()
 
 
-class Overheard:
+class RecordedCaller:
     """Replaces a caller: records its notifications, and forwards them."""
 
     __slots__ = ("machine", "token", "exchange", "caller")
@@ -361,10 +361,10 @@ class Overheard:
         self.machine.delivered(self.exchange, got)
         self.caller.delivered(got, step_id)
 
-    def told(self, event: Event) -> None:
+    def notified(self, event: Event) -> None:
         """Record and forward an event of a watch."""
-        self.machine.told(self.exchange, event)
-        self.caller.told(event)
+        self.machine.notified(self.exchange, event)
+        self.caller.notified(event)
 
     def ended(self, end: End) -> None:
         """Record and forward the end of a subscription or watch."""

@@ -74,9 +74,9 @@ def select(timeline: Timeline) -> list[Moment]:
     first = min(chosen, default=0)
     chosen.update(moment.index for moment in _durable(moments, [moments[index] for index in chosen]))
     around = [moment for moment in moments[first:] if moment.kind in OUTSIDE]
-    told = _bounded(around, {_incarnation(moments, index) for index in chosen}, moments)
-    chosen.update(moment.index for moment in told)
-    chosen.update(moment.index for moment in _checkpoints(moments, first, told))
+    selected = _bounded(around, {_incarnation(moments, index) for index in chosen}, moments)
+    chosen.update(moment.index for moment in selected)
+    chosen.update(moment.index for moment in _checkpoints(moments, first, selected))
     chosen.add(moments[-1].index)
     return [moments[index] for index in sorted(chosen)]
 
@@ -155,7 +155,7 @@ def _touched(timeline: Timeline) -> Iterator[Moment]:
                 yield moment
             else:
                 looks.setdefault(exchange.process_run, []).append(moment)
-        elif found and _looks_past(moment, about):
+        elif found and _missed_by(moment, about):
             missed.append(moment)
     yield from updates[-UPDATES_MAX:]
     yield from missed[:1]
@@ -166,7 +166,7 @@ def _touched(timeline: Timeline) -> Iterator[Moment]:
     yield from wanted[-OF_SUBJECT:]
 
 
-def _looks_past(moment: Moment, about: About) -> bool:
+def _missed_by(moment: Moment, about: About) -> bool:
     """Return True if a read covered one of the sequences without finding it."""
     request = moment.exchange.request if moment.exchange is not None else None
     if moment.kind is not Kind.ANSWER or not moment.text.startswith("ok"):
@@ -210,10 +210,10 @@ def _whole(moment: Moment) -> list[Moment]:
 # ---------------------------------------------------------------- what goes with them
 
 
-def _durable(moments: list[Moment], told: Iterable[Moment]) -> list[Moment]:
+def _durable(moments: list[Moment], selected: Iterable[Moment]) -> list[Moment]:
     """Return the journal jobs that answers to changes depend on."""
     journal = [moment for moment in moments if moment.work is not None and moment.lane.startswith("journal")]
-    works = {id(work) for moment in told if (work := _settler(moment, journal)) is not None}
+    works = {id(work) for moment in selected if (work := _settler(moment, journal)) is not None}
     return [moment for moment in journal if id(moment.work) in works]
 
 
@@ -227,7 +227,7 @@ def _settler(moment: Moment, journal: list[Moment]) -> Work | None:
         return exchange.settled_by
     if moment.kind is not Kind.ANSWER or isinstance(exchange.request, Ack) or not moment.text.startswith("ok"):
         return None
-    return next((m.work for m in journal if m.work is not None and m.work.submitted_ns >= exchange.taken_ns), None)
+    return next((m.work for m in journal if m.work is not None and m.work.submitted_ns >= exchange.received_ns), None)
 
 
 def _incarnation(moments: list[Moment], index: int) -> int:
@@ -265,9 +265,9 @@ def _installs(op: DiskOp) -> bool:
     return isinstance(op, Rename) and op.target == MANIFEST
 
 
-def _checkpoints(moments: list[Moment], first: int, told: list[Moment]) -> list[Moment]:
+def _checkpoints(moments: list[Moment], first: int, selected: list[Moment]) -> list[Moment]:
     """Return the last change of the manifest before each selected start."""
-    starts = {moment.index for moment in told if moment.kind is Kind.START}
+    starts = {moment.index for moment in selected if moment.kind is Kind.START}
     found: list[Moment] = []
     last: Moment | None = None
     for moment in moments[first:]:

@@ -71,26 +71,26 @@ def head_of(timeline: Timeline) -> list[tuple[str, str]]:
     return [(name, printable(text)) for name, text in [*head, ("world", timeline.plan)]]
 
 
-def told_of(timeline: Timeline, told: Sequence[Moment], left_out: int = 0) -> str:
+def extent_of(timeline: Timeline, selected: Sequence[Moment], left_out: int = 0) -> str:
     """Say how much of the run is shown; `left_out` moments before the first one were left out."""
     whole = len(timeline.moments)
-    if len(told) + left_out == whole:
-        return f"the last {len(told):,} of {whole:,} events" if left_out else f"all {whole:,} events"
+    if len(selected) + left_out == whole:
+        return f"the last {len(selected):,} of {whole:,} events" if left_out else f"all {whole:,} events"
     what = str(timeline.about) or (
         "what came last" if timeline.report.check else "what was created, changed and deleted"
     )
-    most = f", the last {len(told):,} of {len(told) + left_out:,}" if left_out else f": {len(told):,}"
+    most = f", the last {len(selected):,} of {len(selected) + left_out:,}" if left_out else f": {len(selected):,}"
     return f"{what}, and the faults around{most} of {whole:,} events"
 
 
-def tell(timeline: Timeline, told: Sequence[Moment]) -> Iterator[str]:
+def lines_of(timeline: Timeline, selected: Sequence[Moment]) -> Iterator[str]:
     """Yield all lines."""
-    for name, text in [*head_of(timeline), ("told", told_of(timeline, told))]:
+    for name, text in [*head_of(timeline), ("told", extent_of(timeline, selected))]:
         yield from wrap(f"{name + ':':<9}{text}", HEAD_COLUMNS, subsequent_indent=" " * 9)
     yield ""
-    width = max((len(moment.lane) for moment in told), default=0)
+    width = max((len(moment.lane) for moment in selected), default=0)
     before: Moment | None = None
-    for moment in told:
+    for moment in selected:
         if before is not None and (pause := pause_between(before, moment)):
             yield f"{'...':>12}  {'':<{width}}    {pause}"
         line = " ".join(part for part in parts_of(moment) if part)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from waymaker_sim.kernel.checks import CHECKS
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.timeline.about import About, find_subjects
-from waymaker_sim.timeline.plan import tell_plan
+from waymaker_sim.timeline.plan import describe_plan
 from waymaker_sim.timeline.record import Moment
 from waymaker_sim.timeline.recorder import Recorder
 from waymaker_sim.world.run import Report, run_tape
@@ -29,16 +29,16 @@ class Timeline:
         return CHECKS[self.report.check][1] if self.report.check else ""
 
 
-def live(tape: Tape, mutant: str = "", about: str = "") -> Timeline:
+def record_run(tape: Tape, mutant: str = "", about: str = "") -> Timeline:
     """Run a tape and record it. `about` names the subjects if they are not the violation's."""
     recorders: list[Recorder] = []
 
-    def attend(world: World) -> None:
+    def on_world(world: World) -> None:
         recorders.append(Recorder(world))
 
-    report = run_tape(tape, mutant=mutant, attend=attend)
+    report = run_tape(tape, mutant=mutant, on_world=on_world)
     (recorder,) = recorders
     recorder.close(report.check, report.detail)
     world = recorder.world
     subjects = find_subjects(about or report.detail, world.view)
-    return Timeline(report, mutant, tell_plan(world.plan), subjects, recorder.moments)
+    return Timeline(report, mutant, describe_plan(world.plan), subjects, recorder.moments)

@@ -68,13 +68,13 @@ def sequences(seqs: Iterable[int]) -> str:
             runs[-1][1] = seq
         else:
             runs.append([seq, seq])
-    told = [str(first) if first == last else f"{first}..{last}" for first, last in runs]
-    return _listed(told)
+    texts = [str(first) if first == last else f"{first}..{last}" for first, last in runs]
+    return _listed(texts)
 
 
-def _listed(told: Sequence[str]) -> str:
-    more = f" and {len(told) - NAMED_MAX} more" if len(told) > NAMED_MAX else ""
-    return ", ".join(told[:NAMED_MAX]) + more
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - NAMED_MAX} more" if len(texts) > NAMED_MAX else ""
+    return ", ".join(texts[:NAMED_MAX]) + more
 
 
 def target_of(request: Request) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def target_of(request: Request) -> tuple[str, str]:
     return str(stream), str(getattr(request, "consumer", ""))
 
 
-def tell_request(request: Request) -> str:
+def describe_request(request: Request) -> str:
     """Describe one call in a few words."""
     stream, consumer = target_of(request)
     name = f"{stream}/{consumer}" if consumer else stream
@@ -156,26 +156,26 @@ def _one(request: Publish, index: int) -> str:
 
 
 def _stream(config: StreamConfig) -> str:
-    told = [config.retention.name.lower().replace("_", " ")]
+    texts = [config.retention.name.lower().replace("_", " ")]
     for name in ("max_msgs", "max_bytes", "max_age_ms", "max_msgs_per_subject", "max_msg_bytes", "block_size"):
         if getattr(config, name):
-            told.append(f"{name} {getattr(config, name)}")
-    told += [name.replace("_", " ") for name in ("strict_limits", "ephemeral") if getattr(config, name)]
+            texts.append(f"{name} {getattr(config, name)}")
+    texts += [name.replace("_", " ") for name in ("strict_limits", "ephemeral") if getattr(config, name)]
     if config.subjects_filter:
-        told.append("subjects " + " ".join(config.subjects_filter))
-    return ", ".join(told)
+        texts.append("subjects " + " ".join(config.subjects_filter))
+    return ", ".join(texts)
 
 
 def _consumer(config: ConsumerConfig) -> str:
-    told = [f"ack wait {config.ack_wait_ms} ms", f"{config.max_deliver} deliveries at most"]
+    texts = [f"ack wait {config.ack_wait_ms} ms", f"{config.max_deliver} deliveries at most"]
     if config.policy is DeliveryPolicy.BY_START_SEQ:
-        told.append(f"from {config.start_seq}")
+        texts.append(f"from {config.start_seq}")
     elif config.policy is not DeliveryPolicy.ALL:
-        told.append(f"from the {config.policy.name.lower()}")
+        texts.append(f"from the {config.policy.name.lower()}")
     for name in ("filter_subject", "deliver_group", "dead_letter_subject"):
         if getattr(config, name):
-            told.append(f"{name.replace('_', ' ')} {getattr(config, name)}")
-    return ", ".join(told)
+            texts.append(f"{name.replace('_', ' ')} {getattr(config, name)}")
+    return ", ".join(texts)
 
 
 def _settings(request: UpdateStream) -> str:
@@ -186,13 +186,13 @@ def _settings(request: UpdateStream) -> str:
 # ---------------------------------------------------------------- answers
 
 
-def tell_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
+def describe_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
     """Describe one answer in a few words."""
     if isinstance(answer, Refusal):
         fate = "it may have happened" if answer.outcome is Outcome.UNKNOWN else "not applied"
         return f"refused, {answer.status.name}: {answer.message} ({fate})"
     if got is not None:
-        return f"{answer.code}: {tell_messages(got)}"
+        return f"{answer.code}: {describe_messages(got)}"
     value = answer.value
     if isinstance(value, Published):
         return f"{answer.code}: {_published(value)}"
@@ -209,7 +209,7 @@ def tell_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> 
     return answer.code + (f": {answer.message}" if answer.message else "")
 
 
-def tell_messages(got: list[ReceivedMessage]) -> str:
+def describe_messages(got: list[ReceivedMessage]) -> str:
     """Describe messages by sequence; repeated deliveries are marked."""
     if not got:
         return "nothing"
@@ -219,10 +219,10 @@ def tell_messages(got: list[ReceivedMessage]) -> str:
 
 
 def _published(value: Published) -> str:
-    told = [sequences(range(value.first_seq, value.first_seq + value.count))] if value.count else []
+    texts = [sequences(range(value.first_seq, value.first_seq + value.count))] if value.count else []
     for index, (code, _, actual) in (value.failures or {}).items():
-        told.append(f"message {index + 1}: {code}" + (f", the last there is {actual}" if actual else ""))
-    return _listed(told) or "nothing placed"
+        texts.append(f"message {index + 1}: {code}" + (f", the last there is {actual}" if actual else ""))
+    return _listed(texts) or "nothing placed"
 
 
 def _consumer_info(info: ConsumerInfo) -> str:
@@ -239,7 +239,7 @@ def _entry(entry: object) -> str:
 # ---------------------------------------------------------------- the disk
 
 
-def tell_op(op: DiskOp) -> str:
+def describe_op(op: DiskOp) -> str:
     """Describe one disk operation in a few words."""
     match op:
         case Write():
@@ -264,23 +264,23 @@ def tell_op(op: DiskOp) -> str:
             return f"sync {op.path}"
 
 
-def tell_ops(ops: Sequence[DiskOp]) -> str:
+def describe_ops(ops: Sequence[DiskOp]) -> str:
     """Describe a job: its operations, alike ones joined."""
-    told: list[str] = []
+    texts: list[str] = []
     before: DiskOp | None = None
     alike = 0
     for op in ops:
         if type(op) is type(before) and not isinstance(op, Rename):
             alike += 1
             continue
-        _add_alike(told, alike)
+        _add_alike(texts, alike)
         same = isinstance(op, SyncFile) and not alike and op.path == getattr(before, "path", "")
-        told.append("sync it" if same else tell_op(op))
+        texts.append("sync it" if same else describe_op(op))
         before, alike = op, 0
-    _add_alike(told, alike)
-    return _listed(told)
+    _add_alike(texts, alike)
+    return _listed(texts)
 
 
-def _add_alike(told: list[str], alike: int) -> None:
+def _add_alike(texts: list[str], alike: int) -> None:
     if alike:
-        told[-1] += f" and {alike} alike"
+        texts[-1] += f" and {alike} alike"

@@ -81,14 +81,14 @@ class Nemesis:
             self.view.mark("pause")
             process.pause(track.magnitude("pause for", 3 * SECOND))
 
-    def _fill(self, room_max: int, least_ns: int, more_ns: int) -> None:
-        disk, room = self.process.disk, self.track.magnitude("room left", room_max)
-        disk.faults.capacity = disk.used_bytes() + room
+    def _fill(self, free_bytes_max: int, least_ns: int, more_ns: int) -> None:
+        disk, free_bytes = self.process.disk, self.track.magnitude("room left", free_bytes_max)
+        disk.faults.capacity = disk.used_bytes() + free_bytes
         self._full_until = self.process.events.now_ns + least_ns + self.track.magnitude("full for", more_ns)
         self.view.disturbed_ns = max(self.view.disturbed_ns, self._full_until)
         self.process.events.at(self._full_until, partial(self._free, self._full_until))
         self.view.mark("disk full")
-        self.process.fault("disk full", f"the disk has room for {room:,} bytes more")
+        self.process.fault("disk full", f"the disk has room for {free_bytes:,} bytes more")
 
     def _free(self, since: int) -> None:
         if since == self._full_until and self.process.disk.faults.capacity != PLENTY:
@@ -122,6 +122,6 @@ class Nemesis:
         self._set_right()
         self._free(self._full_until)
 
-    def looks_twice(self) -> bool:
+    def recovers_twice(self) -> bool:
         """Return True if the image of this crash is recovered twice, beside the run."""
         return self.track.draw("look twice", 4) == 3

@@ -43,16 +43,16 @@ class Report:
 
 
 def run_tape(
-    tape: Tape, digest: Digest | None = None, mutant: str = "", attend: Callable[[World], None] | None = None
+    tape: Tape, digest: Digest | None = None, mutant: str = "", on_world: Callable[[World], None] | None = None
 ) -> Report:
-    """Run one world. With `mutant` the core has one rule less meanwhile; `attend` is called with the world before."""
+    """Run one world. With `mutant` the core has one rule less meanwhile; `on_world` is called with the world before."""
     report = Report(tape.seed)
     with planted(mutant):
         world: World | None = None
         try:
             world = World(tape, digest)
-            if attend is not None:
-                attend(world)
+            if on_world is not None:
+                on_world(world)
             world.run()
         except Violation as violation:
             report.check, report.detail = violation.check, violation.detail

@@ -139,7 +139,7 @@ class World:
         """Note that a process crashed or did not start, and schedule its next start."""
         refusal = process.refusal
         self.crashes += 1
-        self.view.process_gone()
+        self.view.process_stopped()
         if self.interval_sync is not None:
             self.interval_sync.down()
         self.lookout.stopped()
@@ -168,7 +168,7 @@ class World:
 
     def _restart(self, process: Process, incarnation: int) -> None:
         if process.run == incarnation and not self.lost():
-            if self.nemesis.looks_twice():
+            if self.nemesis.recovers_twice():
                 self._recover_twice(process)
             process.start()
 
@@ -288,7 +288,7 @@ class World:
         if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
         seen = observe(PatientAsker(self.view))
-        Audit(self.view, self.history, self.refusals).judge(seen, drained)
+        Audit(self.view, self.history, self.refusals).check(seen, drained)
         for crash in (process.kill, process.lose_power):
             if not self.lost():
                 self._again(process, crash, seen)

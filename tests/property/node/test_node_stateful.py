@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from waymaker_sim.compare.compare import Conversation, converse
+from waymaker_sim.compare.compare import RandomCalls, compare_brokers
 from waymaker_sim.kernel.tape import Tape, Track
 
 
@@ -34,7 +34,7 @@ class NodeAgainstNaive(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.track = DrawnTrack()
-        self.talk = Conversation(self.track)
+        self.talk = RandomCalls(self.track)
 
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
@@ -60,7 +60,7 @@ class NodeAgainstNaive(RuleBasedStateMachine):
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
         self.track.data = data
-        self.talk.look()
+        self.talk.read()
 
     @rule(data=st.data())
     def pass_time(self, data: st.DataObject) -> None:
@@ -93,7 +93,7 @@ TestNodeAgainstNaive = NodeAgainstNaive.TestCase
 
 
 def test_a_long_conversation_finds_no_difference() -> None:
-    conversation = converse(seed=1, steps=1_500)
+    conversation = compare_brokers(seed=1, steps=1_500)
     assert conversation.pair.compared > 1_000
     assert set(conversation.counts) == {act.__name__ for _, act in conversation._acts}, "every act was met"
 
@@ -101,7 +101,7 @@ def test_a_long_conversation_finds_no_difference() -> None:
 def test_a_conversation_is_the_same_twice() -> None:
     tapes = [Tape(3), Tape(3)]
     for tape in tapes:
-        talk = Conversation(tape.track("conversation"))
+        talk = RandomCalls(tape.track("conversation"))
         for _ in range(100):
             talk.step()
     assert tapes[0].saved() == tapes[1].saved()
