@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks import scenarios
+from tests import state_machines
 from tests.module_map import PAGE, first_sentence, module_map
 from waymaker_core.model import records
 from waymaker_core.model.limits import KIB, MIB, Limits
@@ -102,6 +103,10 @@ def test_every_check_of_the_simulator_is_documented_with_its_rule() -> None:
         for name, kind, rule in re.findall(r"^\| ([a-z ]+) \| (safety|liveness|crash) \| (.+) \|$", page, re.MULTILINE)
     }
     assert documented == CHECKS
+
+
+def test_the_state_machines_are_drawn_from_their_tables() -> None:
+    assert state_machines.PAGE.read_text() == state_machines.page(), "run `python -m tests.state_machines`"
 
 
 def test_the_module_map_is_that_of_the_tree() -> None:

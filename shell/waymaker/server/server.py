@@ -27,7 +27,9 @@ from waymaker.server.grpc.session import Sessions
 from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.listener import Condition, OperatorsListener, application
 from waymaker.server.http.metrics import Figures, Metrics
+from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
 from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
+from waymaker.state_machine import StateMachine
 from waymaker.wire.protocol import ADMIN_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
@@ -117,14 +119,20 @@ class Server:
         self.authenticator = Authenticator(tokens)
         self._node = node
         self._version = version
-        self._draining = False
+        self._lifecycle = StateMachine(State.STARTING, TRANSITIONS)
         self._gate = Gate()
         self._health = _Health()
         self.metrics = Metrics(node, lambda: len(self.sessions))
         self.runner = NodeRunner(node, disk, self.metrics)
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
-            self.runner, serving, config.session_window_bytes, version, self.metrics.observe, self._gate.arrived
+            self.runner,
+            serving,
+            config.session_window_bytes,
+            version,
+            self.metrics.observe,
+            self._gate.arrived,
+            self._lifecycle,
         )
         calls = Calls(self.runner, serving, self.metrics.observe)
         streaming = Streaming(self.runner, serving)
@@ -157,7 +165,7 @@ class Server:
         response.sync = self.config.sync
         response.streams = stats.streams
         response.consumers = stats.consumers
-        response.draining = self._draining
+        response.draining = self._lifecycle.state in STOPPING
         response.quarantined.extend(self._node.quarantined())
 
     # ------------------------------------------------------------ life
@@ -168,13 +176,14 @@ class Server:
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self.listeners.grpc.start()
+        self._lifecycle.on(Event.START)
         self.listeners.condition.not_ready = ""
 
     async def drain(self, grace_s: float) -> Halt | None:
         """Stop serving in good order. What the node said at its end, or None if it did not come to one in time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
-        self._draining = True
+        self._lifecycle.on(Event.DRAIN)
         self.listeners.condition.not_ready = "draining"
         await self._health.enter_graceful_shutdown()
         self.sessions.drain()
@@ -194,12 +203,14 @@ class Server:
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
         self._gate.hold()
         await self._gate.quiet(min(_QUIET_S, grace_s / 3))
+        self._lifecycle.on(Event.FINISH)
         self.sessions.finish()
         self._health.end_watches()
         stopping = asyncio.create_task(self.listeners.grpc.stop(grace_s))
         await asyncio.sleep(0)
         self._gate.release()
         await stopping
+        self._lifecycle.on(Event.CLOSE)
         self.runner.close()
         if self.listeners.operators is not None:
             await self.listeners.operators.stop()

@@ -19,6 +19,7 @@ from tests.kit.client_fake_server import (
     publishing_frames,
     until,
 )
+from waymaker.client.connection.states import IN_SESSION
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -65,7 +66,7 @@ async def test_waiting_for_a_server_ends(server: FakeServer) -> None:
 async def test_what_waited_through_a_restart_is_sent_after_it(server: FakeServer, wm: waymaker.Client) -> None:
     port = server.port
     await server.stop()
-    await until(lambda: not wm._connection._ready.is_set())
+    await until(lambda: wm._connection.state not in IN_SESSION)
     publishing = asyncio.ensure_future(wm.publish("s", "a"))
     listing = asyncio.ensure_future(wm.list_streams())
     await asyncio.sleep(0.1)
@@ -146,7 +147,7 @@ async def test_the_reason_of_an_end_is_told_whatever_write_it_meets(
     """Many writes are under way when the session ends; the transport has words of its own for that."""
     for _ in range(20):
         waiting = [asyncio.ensure_future(wm.publish("s", "a", b"x" * 50_000)) for _ in range(20)]
-        await until(wm._connection._ready.is_set)
+        await until(lambda: wm._connection.state in IN_SESSION)
         session = server.sessions[-1]
         session.stop_in_order() if closing else session.break_off()
         await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import pytest
 
 import waymaker
 from tests.kit.client_fake_server import FakeServer, FakeStream, Session, break_once, publishing_frames, until
+from waymaker.client.connection.states import IN_SESSION
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -271,7 +272,7 @@ async def test_a_publish_without_an_answer_in_time_may_have_happened(server: Fak
 
 async def test_a_publish_that_never_left_did_not_happen(server: FakeServer, wm: waymaker.Client) -> None:
     await server.stop()
-    await until(lambda: not wm._connection._ready.is_set())
+    await until(lambda: wm._connection.state not in IN_SESSION)
     with pytest.raises(waymaker.DeadlineExceededError) as caught:
         await wm.publish("s", "a", timeout=0.1)
     assert caught.value.outcome == waymaker.NOT_APPLIED

@@ -9,6 +9,7 @@ import pytest
 
 import waymaker
 from tests.kit.client_fake_server import FakeConsumer, FakeServer, FakeStream, Session, until
+from waymaker.client.connection.states import State
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -289,7 +290,7 @@ async def test_a_draining_server_is_left_and_found_again(server: FakeServer, wm:
     session.send(pl.Frame(closing=pl.Closing(reason="server_shutdown")))
     session.send(pl.Frame(ended=[pl.Ended(subscription=subscription.id, reason="server_shutdown")]))
     server.leave(session, subscription.id)
-    await until(lambda: wm._connection._closing)
+    await until(lambda: wm._connection.state is State.DRAINING)
     publishing = asyncio.ensure_future(wm.publish("s", "x.9"))
     await asyncio.sleep(0.05)
     assert not publishing.done(), "nothing is sent to a server that is closing"

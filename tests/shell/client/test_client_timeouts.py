@@ -20,6 +20,7 @@ import waymaker
 from tests.kit.client_fake_server import FakeConsumer, FakeServer, FakeStream, run_beside, threaded_server, until
 from waymaker.cli import exits, main
 from waymaker.client.client import Client
+from waymaker.client.connection.states import IN_SESSION
 from waymaker.client.sync import SyncClient
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -129,7 +130,7 @@ async def server() -> AsyncIterator[FakeServer]:
 @contextlib.asynccontextmanager
 async def absent(server: FakeServer, wm: Client) -> AsyncIterator[None]:
     await server.stop()
-    await until(lambda: not wm._connection._ready.is_set())
+    await until(lambda: wm._connection.state not in IN_SESSION)
     yield
 
 
@@ -137,7 +138,7 @@ async def absent(server: FakeServer, wm: Client) -> AsyncIterator[None]:
 async def silent(server: FakeServer, wm: Client) -> AsyncIterator[None]:
     """Takes connections and says nothing."""
     await server.stop()
-    await until(lambda: not wm._connection._ready.is_set())
+    await until(lambda: wm._connection.state not in IN_SESSION)
     held = []
     async with await asyncio.start_server(lambda *both: held.append(both), "127.0.0.1", server.port):
         await until(lambda: held)

@@ -13,13 +13,15 @@ import contextlib
 import logging
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from waymaker.client.connection.failures import end_of_session, error_of, unsent
 from waymaker.client.connection.process import inherited, this_process
+from waymaker.client.connection.states import ENDED, IN_SESSION, TAKES_WORK, TRANSITIONS, Event, State
+from waymaker.client.connection.subscribers import Subscriber, Subscribers
 from waymaker.client.connection.transport import Call, CallEnded, begin, send
 from waymaker.client.connection.work import timed_out
 from waymaker.client.errors import (
@@ -37,6 +39,7 @@ from waymaker.client.errors import (
     WaymakerError,
 )
 from waymaker.client.options import Options
+from waymaker.state_machine import StateMachine
 from waymaker.wire.protocol import FRAME_ITEMS_TARGET, PIPELINE_SERVICE, PIPELINE_VERSION
 from waymaker_proto import pipeline_pb2 as pl
 
@@ -54,17 +57,6 @@ FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageE
 """Ends of a session that trying again does not mend: whoever waits is told."""
 
 
-class Subscriber(Protocol):
-    """A subscription, as the connection sees it."""
-
-    id: int
-
-    def subscribe(self, frame: pl.Frame) -> None: ...
-    def deliver(self, batch: pl.DeliveryBatch) -> None: ...
-    def session_lost(self) -> None: ...
-    def ended(self, reason: str, error: WaymakerError | None) -> None: ...
-
-
 class Connection:
     """Work in, frames out, and back. Belongs to one event loop."""
 
@@ -80,33 +72,36 @@ class Connection:
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
-        self._closed = False
-        self._closing = False
-        self._welcomed = False
+        self._machine = StateMachine(State.IDLE, TRANSITIONS)
         self._over: WaymakerError | None = None
         """Why there will be no other session."""
         self._last_error: WaymakerError | None = None
         self._diagnosis: asyncio.Task[HandshakeError | None] | None = None
-        self._ready = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Set in a session and at the end of all sessions: callers that wait for a session look again."""
         self._next_id = 0
         self._outbox: deque[Work] = deque()
         self._inflight: dict[int, Work] = {}
         self._inflight_bytes = 0
-        self._paused = False
         self._pause_s = 0.0
         self._wake: asyncio.Event = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
-        self._subscribers: dict[int, Subscriber] = {}
-        self._new_subscribers: list[Subscriber] = []
-        self._received: list[int] = []
-        self._cancels: list[int] = []
-        self._waiters: list[asyncio.Future[bool]] = []
-        """Who waits until what is said of subscriptions is sent."""
-        self._unsent_waiters: list[asyncio.Future[bool]] = []
-        """The same, once it is in the frame that is being sent."""
-        """Subscriptions of this session that were left: deliveries may have been under way to them."""
-        self._credits: dict[int, pl.Credit] = {}
-        self._unsubscribes: list[int] = []
+        self._subscribers = Subscribers()
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self._machine.state
+
+    def _on(self, event: Event) -> bool:
+        """Follow an event; return False where it has no effect."""
+        if not self._machine.on(event):
+            return False
+        if self.state in IN_SESSION or self.state in ENDED:
+            self._settled.set()
+        else:
+            self._settled.clear()
+        return True
 
     # ------------------------------------------------------------------------------------ open and close
 
@@ -116,6 +111,7 @@ class Connection:
         loop = self.loop = asyncio.get_running_loop()
         self._forks = this_process.forks
         self._opened = loop.create_future()
+        self._on(Event.OPEN)
         self._task = loop.create_task(self._run(), name="waymaker-connection")
         patience = loop.call_later(self.options.connect_timeout / 3, self._diagnose)
         try:
@@ -149,19 +145,15 @@ class Connection:
 
     async def close(self) -> None:
         """Ends the session; whatever is still waiting fails."""
-        if self._closed:
-            return
-        self._closed = True
-        if self.is_inherited:
+        if not self._on(Event.CLOSE) or self.is_inherited:
             return
         this_process.closed(self)
-        self._ready.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._hang_up()
-        self._lose(ClosedError("the client was closed"), again=False)
+        self._lose(ClosedError("the client was closed"), again=False, announced=False)
         self._fail_all(ClosedError("the client was closed", outcome=NOT_APPLIED))
         if self._sweep is not None:
             self._sweep.cancel()
@@ -181,28 +173,28 @@ class Connection:
     @property
     def channel(self) -> grpc.aio.Channel:
         """The present channel, for calls outside the session."""
-        if self._channel is None or self._closed:
+        if self._channel is None or self.state is State.CLOSED:
             raise ClosedError("the client is closed")
         return self._channel
 
     @property
     def ended(self) -> bool:
         """Whether there will be no session any more."""
-        return self._closed or self._over is not None
+        return self.state in ENDED
 
     async def connected(self, deadline: float | None = None) -> None:
         """Waits until there is a session; DeadlineExceededError where there is none by `deadline`, in the loop's time."""
         self._check_open()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._ready.wait()
+                await self._settled.wait()
         except TimeoutError:
             raise timed_out(False, self._absence()) from None
         self._check_open()
 
     def _absence(self) -> str:
         """Why nothing can be sent at the moment; empty where there is a session."""
-        if self._ready.is_set() and not self._closing:
+        if self.state in TAKES_WORK:
             return ""
         return f"no connection to {self.options.target}" + (f" ({self._last_error})" if self._last_error else "")
 
@@ -234,15 +226,14 @@ class Connection:
         self._check_open()
         self._next_id += 1
         subscriber.id = self._next_id
-        self._subscribers[subscriber.id] = subscriber
-        self._new_subscribers.append(subscriber)
+        self._subscribers.add(subscriber)
         self._wake.set()
 
     def retry_subscriber(self, subscriber: Subscriber) -> None:
         """Subscribes again after a pause, unless the client ends first."""
 
         def again() -> None:
-            if self._closed or self._over is not None:
+            if self.ended:
                 subscriber.ended("", self._over or ClosedError("the client was closed"))
             else:
                 self.add_subscriber(subscriber)
@@ -251,42 +242,19 @@ class Connection:
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Forgets a subscription and tells the server."""
-        if self._subscribers.pop(subscriber.id, None) is None:
-            return
-        if subscriber in self._new_subscribers:
-            self._new_subscribers.remove(subscriber)
-        elif self._ready.is_set():
-            self._unsubscribes.append(subscriber.id)
+        if self._subscribers.remove(subscriber, self.state in IN_SESSION):
             self._wake.set()
 
     def credit(
         self, subscriber: Subscriber, messages: int, bytes_: int, handed_out: int, back: list[tuple[int, int]]
     ) -> None:
         """Room for more of a subscription, and how far it handed out. Lost with the session, in which both begin anew."""
-        if self._ready.is_set() and subscriber.id in self._subscribers:
-            credit = self._credits.setdefault(subscriber.id, pl.Credit(subscription=subscriber.id))
-            credit.messages += messages
-            credit.bytes += bytes_
-            credit.handed_out = handed_out
-            for first, last in back:
-                credit.handed_back.add(first=first, last=last)
+        if self.state in IN_SESSION and self._subscribers.credit(subscriber, messages, bytes_, handed_out, back):
             self._wake.set()
 
     async def flushed(self) -> bool:
         """Waits until what was said of subscriptions and fetches is sent; False where the session ended before."""
-        if not self._ready.is_set():
-            return False
-        if not (self._credits or self._unsubscribes or self._received or self._unsent_waiters):
-            return True
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        return await waiter
-
-    def _release(self, waiters: list[asyncio.Future[bool]], sent: bool) -> None:
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(sent)
-        waiters.clear()
+        return self.state in IN_SESSION and await self._subscribers.flushed()
 
     # --------------------------------------------------------------------------------------- the session
 
@@ -294,9 +262,11 @@ class Connection:
         """Opens sessions until the client is closed."""
         backoff = self.options.backoff_first
         while True:
+            before = self.sessions
             error = await self._session()
             self._last_error = error
-            if self._welcomed:
+            was_welcome = self.sessions > before
+            if was_welcome:
                 backoff = self.options.backoff_first
             await self._hang_up()
             assert self._opened is not None
@@ -308,23 +278,24 @@ class Connection:
                     return
             elif not self.options.reconnect:
                 self._over = error
+                self._on(Event.GIVE_UP)
                 self._fail_all(error)
-                self._ready.set()
                 return
             elif isinstance(error, FINAL):
                 self._fail_all(error)
-            if self._welcomed:
+            if was_welcome:
                 log.warning("connection lost (%s); trying again", error)
             await asyncio.sleep(backoff * (0.5 + random.random() / 2))
             backoff = min(backoff * 2, self.options.backoff_max)
+            self._on(Event.RETRY)
 
     async def _session(self) -> WaymakerError:
         """One session from its opening to its end; returns why it ended."""
-        self._welcomed = self._closing = False
         options = self.options
         try:
             credentials = options.credentials()
         except UsageError as unreadable:
+            self._on(Event.SESSION_ENDED)
             return unreadable
         arguments = options.channel_arguments()
         if credentials is None:
@@ -353,27 +324,23 @@ class Connection:
         except grpc.aio.AioRpcError:
             error = await end_of_session(call, options.target)
         finally:
-            self._ready.clear()
+            announced = self.state is State.DRAINING
+            self._on(Event.SESSION_ENDED)
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await writer
-        self._lose(error)
+        self._lose(error, again=True, announced=announced)
         return error
 
     def _begin(self, welcome: pl.Welcome) -> None:
-        self._welcomed = True
         if self.sessions:
             log.info("connected to %s again", self.options.target)
         self.welcome = welcome
         self.sessions += 1
-        self._closing, self._paused, self._pause_s = False, False, 0.0
-        self._credits.clear()
-        self._unsubscribes.clear()
-        self._received.clear()
-        self._cancels.clear()
-        self._new_subscribers = list(self._subscribers.values())
-        self._ready.set()
+        self._pause_s = 0.0
+        self._subscribers.session_began()
+        self._on(Event.WELCOME)
         self._wake.set()
         assert self._opened is not None
         if not self._opened.done():
@@ -388,22 +355,22 @@ class Connection:
                 while (data := self._pack()) is not None:
                     self.frames_sent += 1
                     await send(call, data)
-                    self._release(self._unsent_waiters, True)
+                    self._subscribers.sent()
         except CallEnded:
             pass  # the reader sees the same end, with its reason
 
     def _pack(self) -> bytes | None:
         """The next frame, or None where nothing may be sent now."""
-        if self._closing:
+        if self.state not in TAKES_WORK:
             return None
         frame = pl.Frame()
-        subscriptions = self._pack_subscriptions(frame)
+        subscriptions = self._subscribers.pack(frame)
         outbox = self._outbox
         window = self.welcome.window_bytes or FRAME_BYTES_TARGET
         packed: list[Work] = []
         packed_bytes = packed_messages = 0
         messages_max = self.welcome.publish_batch_max or FRAME_ITEMS_TARGET
-        while outbox and not self._paused:
+        while outbox and self.state is State.READY:
             work = outbox[0]
             if self._inflight_bytes and self._inflight_bytes + work.size > window:
                 break
@@ -430,30 +397,9 @@ class Connection:
             self._inflight_bytes += work.size
         return frame.SerializeToString() if subscriptions is not None or packed else None
 
-    def _pack_subscriptions(self, frame: pl.Frame) -> bytes | None:
-        """Adds what is to be said of subscriptions, and returns it once more; None where there is nothing."""
-        if not (self._new_subscribers or self._credits or self._unsubscribes or self._received or self._cancels):
-            return None
-        for subscriber in self._new_subscribers:
-            subscriber.subscribe(frame)
-        frame.credits.extend(self._credits.values())
-        frame.unsubscribes.extend(self._unsubscribes)
-        frame.received.extend(self._received)
-        frame.cancels.extend(self._cancels)
-        self._unsent_waiters += self._waiters
-        self._waiters.clear()
-        self._received.clear()
-        self._cancels.clear()
-        self._new_subscribers.clear()
-        self._credits.clear()
-        self._unsubscribes.clear()
-        return frame.SerializeToString()
-
     def _receive(self, frame: pl.Frame) -> None:
         for batch in frame.deliveries:
-            subscriber = self._subscribers.get(batch.subscription)
-            if subscriber is not None:
-                subscriber.deliver(batch)
+            self._subscribers.deliver(batch)
         for replies in (frame.published, frame.acked, frame.results):
             for reply in replies:
                 work = self._inflight.pop(reply.id, None)
@@ -465,17 +411,13 @@ class Connection:
                 else:
                     self._pause_s = 0.0
                     if work.reports:
-                        (self._received if work.is_awaited else self._cancels).append(work.id)
+                        self._subscribers.answered(work.id, work.is_awaited)
                         self._wake.set()
                     work.answer(reply)
         for ended in frame.ended:
-            subscriber = self._subscribers.pop(ended.subscription, None)
-            if subscriber is None:
-                continue
-            refused = ended.refused if ended.HasField("refused") else None
-            subscriber.ended(ended.reason, None if refused is None else error_of(refused))
+            self._subscribers.end(ended)
         if frame.HasField("closing"):
-            self._closing = True
+            self._on(Event.CLOSING)
         elif self._outbox:
             self._wake.set()
 
@@ -487,13 +429,12 @@ class Connection:
             return
         self._put_back([work])
         self._last_error = error
-        if not self._paused:
-            self._paused = True
+        if self._on(Event.REFUSED):
             self._pause_s = min(max(self._pause_s * 2, self.options.backoff_first), self.options.backoff_max)
             asyncio.get_running_loop().call_later(self._pause_s, self._resume)
 
     def _resume(self) -> None:
-        self._paused = False
+        self._on(Event.RESUME)
         self._wake.set()
 
     def _put_back(self, works: list[Work]) -> None:
@@ -503,16 +444,13 @@ class Connection:
         merged = sorted([*works, *self._outbox], key=lambda work: work.id)
         self._outbox = deque(merged)
 
-    def _lose(self, error: WaymakerError, again: bool = True) -> None:
-        """Settles what was under way when a session ended."""
-        self._release(self._waiters, False)
-        self._release(self._unsent_waiters, False)
-        for subscriber in list(self._subscribers.values()):
-            subscriber.session_lost()
+    def _lose(self, error: WaymakerError, again: bool, announced: bool) -> None:
+        """Settle what was in flight when a session ended; `announced`: the server had said that it stops."""
+        self._subscribers.session_lost()
         works = sorted(self._inflight.values(), key=lambda work: work.id)
         self._inflight.clear()
         self._inflight_bytes = 0
-        if self._closing and isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED:
+        if announced and isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED:
             # A server that stops in order answers all that it has read before it says this.
             self._put_back(works)
             return
@@ -537,11 +475,7 @@ class Connection:
         self._outbox.clear()
         for work in works:
             work.fail(unsent(error))
-        subscribers = list(self._subscribers.values())
-        self._subscribers.clear()
-        self._new_subscribers.clear()
-        for subscriber in subscribers:
-            subscriber.ended("", error)
+        self._subscribers.fail(error)
 
     def _expire(self) -> None:
         """Ends work whose time is over and sets the timer for the next."""
@@ -573,8 +507,10 @@ class Connection:
             raise inherited()
         if self._over is not None:
             raise unsent(self._over)
-        if self._closed or self._task is None:
-            raise ClosedError("the client is closed" if self._closed else "the client is not open; use `async with`")
+        if self.state is State.CLOSED:
+            raise ClosedError("the client is closed")
+        if self.state is State.IDLE:
+            raise ClosedError("the client is not open; use `async with`")
 
 
 def _repacked(subscriptions: bytes | None, packed: list[Work]) -> pl.Frame:

@@ -26,8 +26,11 @@ from waymaker.server.grpc.calls import Context, SessionCall
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
 from waymaker.server.incidents import internal_error
+from waymaker.server.lifecycle import STOPPING, State
+from waymaker.server.lifecycle import Event as LifeEvent
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.refusals import NOT_OFFERED, abort
+from waymaker.state_machine import StateMachine
 from waymaker.storage.store import Bodies
 from waymaker.wire import frames
 from waymaker.wire.batches import ack_request, publish_request, spans
@@ -75,7 +78,7 @@ class Sessions:
 
     def __init__(
         self, runner: NodeRunner, serving: Serving, window_bytes: int, version: str,
-        observe: Callable[[str, str, float], None], arrived: Callable[[], None],
+        observe: Callable[[str, str, float], None], arrived: Callable[[], None], lifecycle: StateMachine[State, LifeEvent],
     ) -> None:  # fmt: skip
         self.runner = runner
         self.arrived = arrived
@@ -83,8 +86,7 @@ class Sessions:
         self.serving = serving
         self.window_bytes = window_bytes
         self.version = version
-        self.draining = False
-        self.finished = False
+        self.lifecycle = lifecycle
         self._open: set[Session] = set()
 
     def methods(self) -> dict[str, SessionCall]:
@@ -93,7 +95,7 @@ class Sessions:
 
     async def serve(self, principal: Principal, requests: object, context: Context) -> None:
         """One session from its first frame to its end."""
-        if self.finished:
+        if self.lifecycle.state in (State.FINISHING, State.CLOSED):
             await abort(context, OVER)
         session = Session(self, principal, context)
         self._open.add(session)
@@ -111,14 +113,12 @@ class Sessions:
             await abort(context, refusal)
 
     def drain(self) -> None:
-        """Tell every client that the server is about to go."""
-        self.draining = True
+        """Tell every client that the server stops."""
         for session in self._open:
             session.say_closing()
 
     def finish(self) -> None:
-        """End every session once what it has to say is sent, and refuse further ones."""
-        self.finished = True
+        """End every session once what it has to say is sent."""
         for session in self._open:
             session.finish()
 
@@ -391,7 +391,7 @@ class Session:
             subscriptions_max=SUBSCRIPTIONS_MAX,
         )
         self.send(_Outgoing(frames.welcome(message)))
-        if self._sessions.draining:
+        if self._sessions.lifecycle.state in STOPPING:
             self.say_closing()
 
     def _take(self, frame: Any, size: int) -> None:
