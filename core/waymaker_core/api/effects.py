@@ -6,6 +6,7 @@ executor may perform it at once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from waymaker_core.api.requests import Messages
@@ -26,38 +27,32 @@ class Lane(Enum):
     READ = 3
 
 
+@dataclass(slots=True, eq=False)
 class Job:
     """Disk operations, in order. Answered by `JobDone` or `JobFailed`."""
 
-    __slots__ = ("id", "lane", "ops")
-
-    def __init__(self, id_: JobId, lane: Lane, ops: list[DiskOp]) -> None:
-        self.id = id_
-        self.lane = lane
-        self.ops = ops
+    id: JobId
+    lane: Lane
+    ops: list[DiskOp]
 
     def __repr__(self) -> str:
         return f"Job({self.id}, {self.lane.name}, {[type(op).__name__ for op in self.ops]})"
 
 
+@dataclass(slots=True, eq=False)
 class Reply:
     """The one answer to a `Call`. A value of type `Messages` is read first; if that fails, `Unreadable` comes back."""
 
-    __slots__ = ("token", "answer")
-
-    def __init__(self, token: Token, answer: Answer | Refusal) -> None:
-        self.token = token
-        self.answer = answer
+    token: Token
+    answer: Answer | Refusal
 
 
+@dataclass(slots=True, eq=False)
 class Deliver:
     """Messages for a subscription, within its credit. `Unreadable` comes back if they cannot be read."""
 
-    __slots__ = ("token", "messages")
-
-    def __init__(self, token: Token, messages: Messages) -> None:
-        self.token = token
-        self.messages = messages
+    token: Token
+    messages: Messages
 
 
 class EventKind(Enum):
@@ -70,50 +65,42 @@ class EventKind(Enum):
     CONSUMER_DELETED = 5
 
 
+@dataclass(slots=True, eq=False)
 class Event:
     """One change for a watcher, within its credit. `lagged` counts the events it missed before this one."""
 
-    __slots__ = ("token", "kind", "stream", "consumer", "wall_ms", "lagged")
-
-    def __init__(self, token: Token, kind: EventKind, stream: str, consumer: str, wall_ms: int, lagged: int) -> None:
-        self.token = token
-        self.kind = kind
-        self.stream = stream
-        self.consumer = consumer
-        self.wall_ms = wall_ms
-        self.lagged = lagged
+    token: Token
+    kind: EventKind
+    stream: str
+    consumer: str
+    wall_ms: int
+    lagged: int
 
 
+@dataclass(slots=True, eq=False)
 class End:
     """A subscription or watch is over: `reason` is the contract's word, or `refusal` says what went wrong."""
 
-    __slots__ = ("token", "reason", "refusal")
-
-    def __init__(self, token: Token, reason: str, refusal: Refusal | None = None) -> None:
-        self.token = token
-        self.reason = reason
-        self.refusal = refusal
+    token: Token
+    reason: str
+    refusal: Refusal | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Log:
     """Something an operator should read: `event` is a stable name, `fields` plain values."""
 
-    __slots__ = ("level", "event", "fields")
-
-    def __init__(self, level: str, event: str, fields: dict[str, str | int | bool]) -> None:
-        self.level = level
-        self.event = event
-        self.fields = fields
+    level: str
+    event: str
+    fields: dict[str, str | int | bool]
 
 
+@dataclass(slots=True, eq=False)
 class Halt:
     """Nothing more will be done: drained (`clean`), or durability can no longer be promised."""
 
-    __slots__ = ("reason", "clean")
-
-    def __init__(self, reason: str, clean: bool) -> None:
-        self.reason = reason
-        self.clean = clean
+    reason: str
+    clean: bool
 
 
 Effect = Job | Reply | Deliver | Event | End | Log | Halt

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
@@ -17,6 +18,7 @@ from waymaker_core.model.types import ConsumerId, Token
 # ---------------------------------------------------------------- values
 
 
+@dataclass(slots=True, eq=False)
 class Run:
     """Messages whose stored bodies lie in one chunk, in the order of the stream, delivered as often.
 
@@ -25,20 +27,14 @@ class Run:
     sequence and `start` the first body's offset inside the chunk. Else `seqs` and `starts` (arrays 'Q') say it for each.
     """
 
-    __slots__ = ("chunk", "start", "lengths", "first_seq", "times_ms", "deliver_count", "seqs", "starts")
-
-    def __init__(
-        self, chunk: Chunk, start: int, lengths: array[int], first_seq: int, times_ms: array[int], deliver_count: int,
-        seqs: array[int] | None = None, starts: array[int] | None = None,
-    ) -> None:  # fmt: skip
-        self.chunk = chunk
-        self.start = start
-        self.lengths = lengths
-        self.first_seq = first_seq
-        self.times_ms = times_ms
-        self.deliver_count = deliver_count
-        self.seqs = seqs
-        self.starts = starts
+    chunk: Chunk
+    start: int
+    lengths: array[int]
+    first_seq: int
+    times_ms: array[int]
+    deliver_count: int
+    seqs: array[int] | None = None
+    starts: array[int] | None = None
 
     def sequences(self) -> Sequence[int]:
         """Return the sequence of each message, ascending."""
@@ -73,6 +69,7 @@ class Run:
         return f"Run(first_seq={self.first_seq}, n={len(self.lengths)}, count={self.deliver_count}, {self.chunk!r})"
 
 
+@dataclass(slots=True, eq=False)
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
@@ -82,86 +79,67 @@ class Messages:
     `next_seq`: where a read goes on that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
-    __slots__ = (
-        "runs", "count", "byte_count", "taken_by", "incarnation", "dispatch_id", "ack_wait_ms", "fetched", "next_seq",
-    )  # fmt: skip
-
-    def __init__(self, runs: list[Run], count: int, byte_count: int) -> None:
-        self.runs = runs
-        self.count = count
-        self.byte_count = byte_count
-        self.taken_by: ConsumerId | None = None
-        self.incarnation = ""
-        self.dispatch_id = 0
-        self.ack_wait_ms = 0
-        self.fetched: Token | None = None
-        self.next_seq = 0
+    runs: list[Run]
+    count: int
+    byte_count: int
+    taken_by: ConsumerId | None = None
+    incarnation: str = ""
+    dispatch_id: int = 0
+    ack_wait_ms: int = 0
+    fetched: Token | None = None
+    next_seq: int = 0
 
 
 ENTRY_OVERHEAD_BYTES = 4
 """What an entry of a list takes on the wire besides its text."""
 
 
+@dataclass(slots=True, eq=False)
 class Page:
     """One page of a sorted list; `next_after` is the cursor of the next page, or empty at the end."""
 
-    __slots__ = ("entries", "next_after")
-
-    def __init__(self, entries: list[object], next_after: str = "") -> None:
-        self.entries = entries
-        self.next_after = next_after
+    entries: list[object]
+    next_after: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class StreamStats:
     """A stream's figures. Bytes count payload, headers and subject of live messages."""
 
-    __slots__ = ("first_seq", "last_seq", "msg_count", "bytes", "block_count", "first_block")
-
-    def __init__(
-        self, first_seq: int, last_seq: int, msg_count: int, bytes_: int, block_count: int, first_block: int
-    ) -> None:
-        self.first_seq = first_seq
-        self.last_seq = last_seq
-        self.msg_count = msg_count
-        self.bytes = bytes_
-        self.block_count = block_count
-        self.first_block = first_block
+    first_seq: int
+    last_seq: int
+    msg_count: int
+    bytes: int
+    block_count: int
+    first_block: int
 
 
+@dataclass(slots=True, eq=False)
 class StreamInfo:
     """Value of `GetStreamInfo`. `notice` says what an operator should know (a new, empty life), or is empty."""
 
-    __slots__ = ("config", "stats", "stream_id", "created_ms", "notice")
-
-    def __init__(self, config: StreamConfig, stats: StreamStats, stream_id: int, created_ms: int, notice: str) -> None:
-        self.config = config
-        self.stats = stats
-        self.stream_id = stream_id
-        self.created_ms = created_ms
-        self.notice = notice
+    config: StreamConfig
+    stats: StreamStats
+    stream_id: int
+    created_ms: int
+    notice: str
 
 
+@dataclass(slots=True, eq=False)
 class ConsumerInfo:
     """A consumer's figures; members of one queue group share all but the configuration's name."""
 
-    __slots__ = (
-        "config", "consumer_id", "ack_floor", "last_delivered", "created_ms", "redelivered_dropped", "pending", "lag",
-    )  # fmt: skip
-
-    def __init__(
-        self, config: ConsumerConfig, consumer_id: int, ack_floor: int, last_delivered: int, created_ms: int,
-        redelivered_dropped: int, pending: int, lag: int,
-    ) -> None:  # fmt: skip
-        self.config = config
-        self.consumer_id = consumer_id
-        self.ack_floor = ack_floor
-        self.last_delivered = last_delivered
-        self.created_ms = created_ms
-        self.redelivered_dropped = redelivered_dropped
-        self.pending = pending
-        self.lag = lag
+    config: ConsumerConfig
+    consumer_id: int
+    ack_floor: int
+    last_delivered: int
+    created_ms: int
+    redelivered_dropped: int
+    pending: int
+    lag: int
 
 
+@dataclass(slots=True, eq=False)
 class Published:
     """Value of `Publish`: the accepted messages have consecutive sequences from `first_seq`, in order.
 
@@ -169,17 +147,15 @@ class Published:
     last one for `wrong_revision`, else 0.
     """
 
-    __slots__ = ("first_seq", "count", "failures")
-
-    def __init__(self, first_seq: int, count: int, failures: dict[int, tuple[str, str, int]] | None) -> None:
-        self.first_seq = first_seq
-        self.count = count
-        self.failures = failures
+    first_seq: int
+    count: int
+    failures: dict[int, tuple[str, str, int]] | None
 
 
 # ---------------------------------------------------------------- messages
 
 
+@dataclass(slots=True, eq=False)
 class Publish:
     """Append messages to one stream, in order. Value `Published`; codes `no_such_stream`.
 
@@ -190,31 +166,23 @@ class Publish:
     Failures of single messages (`subject_rejected`, `oversize`, `wrong_revision`) leave the others standing.
     """
 
-    __slots__ = ("stream", "subjects", "sizes", "lengths", "body", "times_ms", "expected", "service")
-
-    def __init__(
-        self, stream: str, subjects: list[str], sizes: list[int], lengths: list[int], body: bytes,
-        times_ms: list[int] | None = None, expected: list[int] | None = None, service: bool = False,
-    ) -> None:  # fmt: skip
-        self.stream = stream
-        self.subjects = subjects
-        self.sizes = sizes
-        self.lengths = lengths
-        self.body = body
-        self.times_ms = times_ms
-        self.expected = expected
-        self.service = service
+    stream: str
+    subjects: list[str]
+    sizes: list[int]
+    lengths: list[int]
+    body: bytes
+    times_ms: list[int] | None = None
+    expected: list[int] | None = None
+    service: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Fetch:
     """Deliver up to `batch_size` messages now (0: the default). Value `Messages`; `no_such_stream`, `no_such_consumer`."""
 
-    __slots__ = ("stream", "consumer", "batch_size")
-
-    def __init__(self, stream: str, consumer: str, batch_size: int = 0) -> None:
-        self.stream = stream
-        self.consumer = consumer
-        self.batch_size = batch_size
+    stream: str
+    consumer: str
+    batch_size: int = 0
 
 
 class AckKind(Enum):
@@ -226,6 +194,7 @@ class AckKind(Enum):
     IN_PROGRESS = 4
 
 
+@dataclass(slots=True, eq=False)
 class Ack:
     """Ack, term, nak or extend deliveries of one consumer. No value; `no_such_stream`, `no_such_consumer`.
 
@@ -233,19 +202,15 @@ class Ack:
     now, the answer is `ok` and nothing happens. Empty: whatever the name means.
     """
 
-    __slots__ = ("stream", "consumer", "kind", "seqs", "delay_ms", "incarnation")
-
-    def __init__(
-        self, stream: str, consumer: str, kind: AckKind, seqs: list[int], delay_ms: int = 0, incarnation: str = ""
-    ) -> None:
-        self.stream = stream
-        self.consumer = consumer
-        self.kind = kind
-        self.seqs = seqs
-        self.delay_ms = delay_ms
-        self.incarnation = incarnation
+    stream: str
+    consumer: str
+    kind: AckKind
+    seqs: list[int]
+    delay_ms: int = 0
+    incarnation: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class Subscribe:
     """Deliver as long as there is credit (`inputs.Credit`). No reply on success: `Deliver` effects, then one `End`.
 
@@ -254,112 +219,91 @@ class Subscribe:
     Fails with a `Refusal` NOT_FOUND whose code is `no_such_stream` or `no_such_consumer`.
     """
 
-    __slots__ = ("stream", "consumer", "batch_size", "stop_when_empty", "window")
-
-    def __init__(
-        self, stream: str, consumer: str, batch_size: int = 0, stop_when_empty: bool = False, window: int = 0
-    ) -> None:
-        self.stream = stream
-        self.consumer = consumer
-        self.batch_size = batch_size
-        self.stop_when_empty = stop_when_empty
-        self.window = window
+    stream: str
+    consumer: str
+    batch_size: int = 0
+    stop_when_empty: bool = False
+    window: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class WatchStreams:
     """Tell of every creation, deletion and update on this node as `Event` effects, while there is credit."""
 
-    __slots__ = ()
 
-
+@dataclass(slots=True, eq=False)
 class ReadLatest:
     """The newest live message at a subject. Value `Messages` with one or none; `no_such_stream`."""
 
-    __slots__ = ("stream", "subject")
-
-    def __init__(self, stream: str, subject: str) -> None:
-        self.stream = stream
-        self.subject = subject
+    stream: str
+    subject: str
 
 
+@dataclass(slots=True, eq=False)
 class ListSubjects:
     """Subjects with live messages that start with `prefix`, sorted. Value `Page` of str; `no_such_stream`.
 
     `limit` 0: all, and RESOURCE_EXHAUSTED where that is over the page limits.
     """
 
-    __slots__ = ("stream", "prefix", "after", "limit")
-
-    def __init__(self, stream: str, prefix: str = "", after: str = "", limit: int = 0) -> None:
-        self.stream = stream
-        self.prefix = prefix
-        self.after = after
-        self.limit = limit
+    stream: str
+    prefix: str = ""
+    after: str = ""
+    limit: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ScanSubject:
     """Messages at one subject in order from `from_seq`; `limit` 0: the default. Value `Messages`; `no_such_stream`."""
 
-    __slots__ = ("stream", "subject", "from_seq", "limit")
-
-    def __init__(self, stream: str, subject: str, from_seq: int = 0, limit: int = 0) -> None:
-        self.stream = stream
-        self.subject = subject
-        self.from_seq = from_seq
-        self.limit = limit
+    stream: str
+    subject: str
+    from_seq: int = 0
+    limit: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ReadRange:
     """All live messages in order from `from_seq`, up to `limit` and the page bytes: for backup. Value `Messages`."""
 
-    __slots__ = ("stream", "from_seq", "limit")
-
-    def __init__(self, stream: str, from_seq: int, limit: int) -> None:
-        self.stream = stream
-        self.from_seq = from_seq
-        self.limit = limit
+    stream: str
+    from_seq: int
+    limit: int
 
 
 # ---------------------------------------------------------------- streams
 
 
+@dataclass(slots=True, eq=False)
 class CreateStream:
     """No value; `already_exists`, `invalid_config`."""
 
-    __slots__ = ("config",)
-
-    def __init__(self, config: StreamConfig) -> None:
-        self.config = config
+    config: StreamConfig
 
 
+@dataclass(slots=True, eq=False)
 class DeleteStream:
     """No value; `no_such_stream`."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(slots=True, eq=False)
 class GetStreamInfo:
     """Value `StreamInfo`; `no_such_stream`."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(slots=True, eq=False)
 class ListStreams:
     """Value `Page` of names, sorted. `limit` 0: all, and RESOURCE_EXHAUSTED where that is over the page limits."""
 
-    __slots__ = ("after", "limit")
-
-    def __init__(self, after: str = "", limit: int = 0) -> None:
-        self.after = after
-        self.limit = limit
+    after: str = ""
+    limit: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class UpdateStream:
     """Change what may change; None leaves a setting alone, 0 clears a bound. With `dry_run` nothing changes.
 
@@ -367,119 +311,94 @@ class UpdateStream:
     `immutable_field`.
     """
 
-    __slots__ = ("name", "max_age_ms", "max_msgs", "max_bytes", "max_msg_bytes", "strict_limits", "dry_run")
-
-    def __init__(
-        self, name: str, max_age_ms: int | None = None, max_msgs: int | None = None, max_bytes: int | None = None,
-        max_msg_bytes: int | None = None, strict_limits: bool | None = None, dry_run: bool = False,
-    ) -> None:  # fmt: skip
-        self.name = name
-        self.max_age_ms = max_age_ms
-        self.max_msgs = max_msgs
-        self.max_bytes = max_bytes
-        self.max_msg_bytes = max_msg_bytes
-        self.strict_limits = strict_limits
-        self.dry_run = dry_run
+    name: str
+    max_age_ms: int | None = None
+    max_msgs: int | None = None
+    max_bytes: int | None = None
+    max_msg_bytes: int | None = None
+    strict_limits: bool | None = None
+    dry_run: bool = False
 
 
 # ---------------------------------------------------------------- consumers
 
 
+@dataclass(slots=True, eq=False)
 class CreateConsumer:
     """No value; `no_such_stream`, `already_exists`, `invalid_config`."""
 
-    __slots__ = ("stream", "config")
-
-    def __init__(self, stream: str, config: ConsumerConfig) -> None:
-        self.stream = stream
-        self.config = config
+    stream: str
+    config: ConsumerConfig
 
 
+@dataclass(slots=True, eq=False)
 class DeleteConsumer:
     """No value; `no_such_stream`, `no_such_consumer`."""
 
-    __slots__ = ("stream", "consumer")
-
-    def __init__(self, stream: str, consumer: str) -> None:
-        self.stream = stream
-        self.consumer = consumer
+    stream: str
+    consumer: str
 
 
+@dataclass(slots=True, eq=False)
 class ListConsumers:
     """Value `Page` of `ConsumerInfo`, sorted by name; `no_such_stream`. `limit` as in `ListStreams`."""
 
-    __slots__ = ("stream", "after", "limit")
-
-    def __init__(self, stream: str, after: str = "", limit: int = 0) -> None:
-        self.stream = stream
-        self.after = after
-        self.limit = limit
+    stream: str
+    after: str = ""
+    limit: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class GetConsumerInfo:
     """Value `ConsumerInfo`; `no_such_stream`, `no_such_consumer`."""
 
-    __slots__ = ("stream", "consumer")
-
-    def __init__(self, stream: str, consumer: str) -> None:
-        self.stream = stream
-        self.consumer = consumer
+    stream: str
+    consumer: str
 
 
 # ---------------------------------------------------------------- archives
 
 
+@dataclass(slots=True, eq=False)
 class ExportStream:
     """What an archive holds besides the messages, at one moment. Value: the archive's head (`store.archive.Head`).
 
     The messages follow by `ReadRange` from the head's first sequence to its last; `no_such_stream`.
     """
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(slots=True, eq=False)
 class ImportBegin:
     """Reserve a name for a stream being restored; it serves nobody before `ImportEnd`. Value: its stream id (int).
 
     `head` is a `store.archive.Head`. `already_exists`, `invalid_config`.
     """
 
-    __slots__ = ("name", "head")
-
-    def __init__(self, name: str, head: object) -> None:
-        self.name = name
-        self.head = head
+    name: str
+    head: object
 
 
+@dataclass(slots=True, eq=False)
 class ImportBatch:
     """Messages with the sequences and times they had. Value None. The stream id is `ImportBegin`'s."""
 
-    __slots__ = ("stream_id", "seqs", "times_ms", "subjects", "sizes", "lengths", "body")
-
-    def __init__(
-        self, stream_id: int, seqs: list[int], times_ms: list[int], subjects: list[str], sizes: list[int],
-        lengths: list[int], body: bytes,
-    ) -> None:  # fmt: skip
-        self.stream_id = stream_id
-        self.seqs = seqs
-        self.times_ms = times_ms
-        self.subjects = subjects
-        self.sizes = sizes
-        self.lengths = lengths
-        self.body = body
+    stream_id: int
+    seqs: list[int]
+    times_ms: list[int]
+    subjects: list[str]
+    sizes: list[int]
+    lengths: list[int]
+    body: bytes
 
 
+@dataclass(slots=True, eq=False)
 class ImportEnd:
     """Open a restored stream (`commit`), or give it up. Value None."""
 
-    __slots__ = ("stream_id", "commit")
-
-    def __init__(self, stream_id: int, commit: bool) -> None:
-        self.stream_id = stream_id
-        self.commit = commit
+    stream_id: int
+    commit: bool
 
 
 Request = (

@@ -9,6 +9,8 @@ It must never hold a stream's messages or consumers, and never let an id of an e
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sortedcontainers import SortedDict
 
 from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, Page
@@ -22,22 +24,18 @@ Name = tuple[str, str]
 """(account, name): what a name is looked up by. The only account today is the empty one."""
 
 
+@dataclass(slots=True, eq=False)
 class CatalogEntry:
     """One stream as the catalog knows it. Plain data; `config` is replaced, never changed."""
 
-    __slots__ = ("stream_id", "account", "config", "created_ms", "importing", "last_seq")
-
-    def __init__(
-        self, stream_id: StreamId, account: str, config: StreamConfig, created_ms: int, importing: bool, last_seq: int
-    ) -> None:
-        self.stream_id = stream_id
-        self.account = account
-        self.config = config
-        self.created_ms = created_ms
-        self.importing = importing
-        """The stream is being restored from an archive: its name is taken, and it serves no client."""
-        self.last_seq = last_seq
-        """The sequence it was created or opened at; afterwards the stream itself counts on."""
+    stream_id: StreamId
+    account: str
+    config: StreamConfig
+    created_ms: int
+    importing: bool
+    """The stream is being restored from an archive: its name is taken, and it serves no client."""
+    last_seq: int
+    """The sequence it was created or opened at; afterwards the stream itself counts on."""
 
     def key(self) -> Name:
         """Return what it is found by."""

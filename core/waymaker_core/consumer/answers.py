@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.records import AckRecord, ConsumerCreated, DeliveredRecord
 
 
+@dataclass(slots=True, eq=False)
 class AckDecision:
     """What an ack, term, nak or in-progress came to.
 
@@ -17,31 +19,24 @@ class AckDecision:
     without another attempt, and that are not decided to be dropped yet.
     """
 
-    __slots__ = ("record", "depends_on_uncommitted", "count", "given_up")
-
-    def __init__(
-        self, record: AckRecord | DeliveredRecord | None, *, depends_on_uncommitted: bool, count: int,
-        given_up: list[int] | None = None,
-    ) -> None:  # fmt: skip
-        self.record = record
-        self.depends_on_uncommitted = depends_on_uncommitted
-        self.count = count
-        self.given_up = given_up or []
+    record: AckRecord | DeliveredRecord | None
+    depends_on_uncommitted: bool = field(kw_only=True)
+    count: int = field(kw_only=True)
+    given_up: list[int] = field(default_factory=list, kw_only=True)
 
 
+@dataclass(slots=True, eq=False)
 class CreateDecision:
     """What a creation came to: a record to commit, or None where the very same consumer exists already.
 
     `depends_on_uncommitted`: the existing one is not committed yet, and `ok` must wait for it.
     """
 
-    __slots__ = ("record", "depends_on_uncommitted")
-
-    def __init__(self, record: ConsumerCreated | None, *, depends_on_uncommitted: bool) -> None:
-        self.record = record
-        self.depends_on_uncommitted = depends_on_uncommitted
+    record: ConsumerCreated | None
+    depends_on_uncommitted: bool = field(kw_only=True)
 
 
+@dataclass(slots=True, eq=False)
 class ExhaustedMessages:
     """Messages of one queue group whose last delivery failed, handed out to be dropped.
 
@@ -51,14 +46,11 @@ class ExhaustedMessages:
     `kept`: how many `decide_drop` gave back, since their dead letters would be lost as soon as they are written.
     """
 
-    __slots__ = ("group_id", "seqs", "counts", "messages", "kept")
-
-    def __init__(self, group_id: int, seqs: array[int], counts: array[int], messages: Messages | None) -> None:
-        self.group_id = group_id
-        self.seqs = seqs
-        self.counts = counts
-        self.messages = messages
-        self.kept = 0
+    group_id: int
+    seqs: array[int]
+    counts: array[int]
+    messages: Messages | None
+    kept: int = 0
 
     def __repr__(self) -> str:
-        return f"Spent({self.group_id}, {self.seqs.tolist()}, bodies={self.messages is not None})"
+        return f"ExhaustedMessages({self.group_id}, {self.seqs.tolist()}, bodies={self.messages is not None})"

@@ -7,6 +7,7 @@ group is created with its first member and removed with its last; its id is its 
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass, field
 
 from waymaker_core.consumer.answers import CreateDecision
 from waymaker_core.consumer.config import check_agreement, check_letters_stay, validate
@@ -21,6 +22,7 @@ from waymaker_core.stream import reads
 from waymaker_core.stream.stream import Stream
 
 
+@dataclass(slots=True, eq=False)
 class ConsumerOverlay:
     """Creations and deletions of consumers that are decided and not committed: an overlay (docs/architecture.md).
 
@@ -28,12 +30,9 @@ class ConsumerOverlay:
     staged deletion ends. `deletes`: ids of consumers, committed or staged, that a staged deletion ends.
     """
 
-    __slots__ = ("names", "creates", "deletes")
-
-    def __init__(self) -> None:
-        self.names: dict[str, ConsumerCreated | ConsumerDeleted] = {}
-        self.creates: dict[int, ConsumerCreated] = {}
-        self.deletes: dict[int, ConsumerDeleted] = {}
+    names: dict[str, ConsumerCreated | ConsumerDeleted] = field(default_factory=dict)
+    creates: dict[int, ConsumerCreated] = field(default_factory=dict)
+    deletes: dict[int, ConsumerDeleted] = field(default_factory=dict)
 
     def stage(self, name: str, record: ConsumerCreated | ConsumerDeleted) -> None:
         """Stage a decided record about a name."""

@@ -8,73 +8,55 @@ them in memory (written by `Write`, dropped by `Delete`, `CreateFile`/`SyncFile`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 
+@dataclass(slots=True)
 class Chunk:
     """A run of stored bytes with its CRC32C: the unit that is read, verified and copied whole."""
 
-    __slots__ = ("path", "offset", "length", "crc")
-
-    def __init__(self, path: str, offset: int, length: int, crc: int) -> None:
-        self.path = path
-        self.offset = offset
-        self.length = length
-        self.crc = crc
+    path: str
+    offset: int
+    length: int
+    crc: int
 
     def __repr__(self) -> str:
         return f"Chunk({self.path!r}, {self.offset}, {self.length}, {self.crc:#010x})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Chunk) and (self.path, self.offset, self.length, self.crc) == (
-            other.path,
-            other.offset,
-            other.length,
-            other.crc,
-        )
 
-    __hash__ = None  # type: ignore[assignment]
-
-
+@dataclass(slots=True, eq=False)
 class ListDir:
     """Names and sizes in a folder, sorted: result `list[tuple[str, int]]`; a missing folder is empty."""
 
-    __slots__ = ("folder",)
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    folder: str
 
 
+@dataclass(slots=True, eq=False)
 class Read:
     """Bytes of a file: result `bytes`, shorter at its end. A missing file fails as MISSING."""
 
-    __slots__ = ("path", "offset", "length")
-
-    def __init__(self, path: str, offset: int, length: int) -> None:
-        self.path = path
-        self.offset = offset
-        self.length = length
+    path: str
+    offset: int
+    length: int
 
 
+@dataclass(slots=True, eq=False)
 class ReadChunk:
     """One chunk, verified: result `bytes`; a wrong checksum or a short file fails as CORRUPT."""
 
-    __slots__ = ("chunk",)
-
-    def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
+    chunk: Chunk
 
 
+@dataclass(slots=True, eq=False)
 class CreateFile:
     """A file of `size` zero bytes, really allocated (written, not only reserved), with its folder. Result None."""
 
-    __slots__ = ("path", "size")
-
-    def __init__(self, path: str, size: int) -> None:
-        self.path = path
-        self.size = size
+    path: str
+    size: int
 
 
+@dataclass(slots=True, eq=False)
 class Write:
     """Bytes at an offset, the parts joined; extends the file where needed, creates it where missing. Result None.
 
@@ -82,17 +64,13 @@ class Write:
     executor may keep them in its cache.
     """
 
-    __slots__ = ("path", "offset", "parts", "bodies")
-
-    def __init__(
-        self, path: str, offset: int, parts: list[bytes], bodies: list[tuple[int, bytes]] | None = None
-    ) -> None:
-        self.path = path
-        self.offset = offset
-        self.parts = parts
-        self.bodies = bodies
+    path: str
+    offset: int
+    parts: list[bytes]
+    bodies: list[tuple[int, bytes]] | None = None
 
 
+@dataclass(slots=True, eq=False)
 class CopyChunks:
     """Copy chunks one after the other to an offset, each verified on the way. Result: `list[int]`, each copy's CRC32C.
 
@@ -100,52 +78,39 @@ class CopyChunks:
     A source that fails its checksum fails the job as CORRUPT and names the source.
     """
 
-    __slots__ = ("path", "offset", "sources", "keep")
-
-    def __init__(
-        self, path: str, offset: int, sources: list[Chunk], keep: list[list[tuple[int, int]] | None] | None = None
-    ) -> None:
-        self.path = path
-        self.offset = offset
-        self.sources = sources
-        self.keep = keep
+    path: str
+    offset: int
+    sources: list[Chunk]
+    keep: list[list[tuple[int, int]] | None] | None = None
 
 
+@dataclass(slots=True, eq=False)
 class SyncFile:
     """Make what was written to a file durable (`fdatasync`). Result None."""
 
-    __slots__ = ("path",)
-
-    def __init__(self, path: str) -> None:
-        self.path = path
+    path: str
 
 
+@dataclass(slots=True, eq=False)
 class SyncDir:
     """Make the names in a folder durable. Result None."""
 
-    __slots__ = ("folder",)
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    folder: str
 
 
+@dataclass(slots=True, eq=False)
 class Rename:
     """Rename, replacing the target atomically. Waits for reads already handed out on the source. Result None."""
 
-    __slots__ = ("source", "target")
-
-    def __init__(self, source: str, target: str) -> None:
-        self.source = source
-        self.target = target
+    source: str
+    target: str
 
 
+@dataclass(slots=True, eq=False)
 class Delete:
     """Remove a file; a missing one is fine. Waits for reads already handed out on it. Result None."""
 
-    __slots__ = ("path",)
-
-    def __init__(self, path: str) -> None:
-        self.path = path
+    path: str
 
 
 DiskOp = ListDir | Read | ReadChunk | CreateFile | Write | CopyChunks | SyncFile | SyncDir | Rename | Delete

@@ -11,6 +11,7 @@ a new record version.
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
@@ -20,6 +21,7 @@ def seq_array(values: list[int] | None = None) -> array[int]:
     return array("Q", values or [])
 
 
+@dataclass(slots=True, eq=False)
 class PublishRecord:
     """Messages appended by one commit, with what they push out.
 
@@ -33,34 +35,25 @@ class PublishRecord:
     """
 
     KIND = 1
-    __slots__ = (
-        "first_seq", "seqs", "times_ms", "sizes", "lengths", "subjects", "truncate_to", "drop_seqs", "drop_sizes",
-        "reserved_to", "clock_ms", "producer_id", "producer_epoch", "producer_number", "corrects",
-    )  # fmt: skip
 
-    def __init__(
-        self, first_seq: int, times_ms: array[int], sizes: array[int], lengths: array[int], subjects: list[str],
-        seqs: array[int] | None = None, truncate_to: int = 0, drop_seqs: array[int] | None = None,
-        drop_sizes: array[int] | None = None, reserved_to: int = 0, clock_ms: int = 0, producer_id: int = 0,
-        producer_epoch: int = 0, producer_number: int = 0, corrects: bool = False,
-    ) -> None:  # fmt: skip
-        self.first_seq = first_seq
-        self.times_ms = times_ms
-        self.sizes = sizes
-        self.lengths = lengths
-        self.subjects = subjects
-        self.seqs = seqs
-        self.truncate_to = truncate_to
-        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
-        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
-        self.reserved_to = reserved_to
-        self.clock_ms = clock_ms
-        self.producer_id = producer_id
-        self.producer_epoch = producer_epoch
-        self.producer_number = producer_number
-        self.corrects = corrects
+    first_seq: int
+    times_ms: array[int]
+    sizes: array[int]
+    lengths: array[int]
+    subjects: list[str]
+    seqs: array[int] | None = None
+    truncate_to: int = 0
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
+    reserved_to: int = 0
+    clock_ms: int = 0
+    producer_id: int = 0
+    producer_epoch: int = 0
+    producer_number: int = 0
+    corrects: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class PruneRecord:
     """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`.
 
@@ -68,58 +61,48 @@ class PruneRecord:
     """
 
     KIND = 2
-    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes", "clock_ms")
 
-    def __init__(
-        self, truncate_to: int = 0, drop_seqs: array[int] | None = None, drop_sizes: array[int] | None = None,
-        clock_ms: int = 0,
-    ) -> None:  # fmt: skip
-        self.clock_ms = clock_ms
-        self.truncate_to = truncate_to
-        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
-        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+    truncate_to: int = 0
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
+    clock_ms: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ConsumerCreated:
     """A consumer begins. `start_seq` is the decided first sequence it considers; its floor is one less."""
 
     KIND = 3
-    __slots__ = ("consumer_id", "config", "start_seq", "created_ms")
 
-    def __init__(self, consumer_id: int, config: ConsumerConfig, start_seq: int, created_ms: int) -> None:
-        self.consumer_id = consumer_id
-        self.config = config
-        self.start_seq = start_seq
-        self.created_ms = created_ms
+    consumer_id: int
+    config: ConsumerConfig
+    start_seq: int
+    created_ms: int
 
 
+@dataclass(slots=True, eq=False)
 class ConsumerDeleted:
     """A consumer's life ends."""
 
     KIND = 4
-    __slots__ = ("consumer_id",)
 
-    def __init__(self, consumer_id: int) -> None:
-        self.consumer_id = consumer_id
+    consumer_id: int
 
 
+@dataclass(slots=True, eq=False)
 class AckRecord:
     """Messages a consumer is done with (`term`: without having processed them). A work queue's originals go with it."""
 
     KIND = 5
-    __slots__ = ("consumer_id", "term", "seqs", "drop_seqs", "drop_sizes")
 
-    def __init__(
-        self, consumer_id: int, term: bool, seqs: array[int], drop_seqs: array[int] | None = None,
-        drop_sizes: array[int] | None = None,
-    ) -> None:  # fmt: skip
-        self.consumer_id = consumer_id
-        self.term = term
-        self.seqs = seqs
-        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
-        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+    consumer_id: int
+    term: bool
+    seqs: array[int]
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
 
 
+@dataclass(slots=True, eq=False)
 class DropRecord:
     """Messages a consumer gives up after their last delivery, and their dead letters, in one.
 
@@ -128,19 +111,15 @@ class DropRecord:
     """
 
     KIND = 6
-    __slots__ = ("consumer_id", "seqs", "copies", "drop_seqs", "drop_sizes")
 
-    def __init__(
-        self, consumer_id: int, seqs: array[int], copies: PublishRecord | None, drop_seqs: array[int] | None = None,
-        drop_sizes: array[int] | None = None,
-    ) -> None:  # fmt: skip
-        self.consumer_id = consumer_id
-        self.seqs = seqs
-        self.copies = copies
-        self.drop_seqs = drop_seqs if drop_seqs is not None else seq_array()
-        self.drop_sizes = drop_sizes if drop_sizes is not None else seq_array()
+    consumer_id: int
+    seqs: array[int]
+    copies: PublishRecord | None
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
 
 
+@dataclass(slots=True, eq=False)
 class Listed:
     """Messages that are out alike: `seqs` ascend and were delivered `deliver_count` times.
 
@@ -151,18 +130,14 @@ class Listed:
     from other consumers until then.
     """
 
-    __slots__ = ("deliver_count", "seqs", "deadline_ms", "rest_ms", "holding")
-
-    def __init__(
-        self, deliver_count: int, seqs: array[int], deadline_ms: int = 0, rest_ms: int = 0, holding: bool = True
-    ) -> None:
-        self.deliver_count = deliver_count
-        self.seqs = seqs
-        self.deadline_ms = deadline_ms
-        self.rest_ms = rest_ms
-        self.holding = holding
+    deliver_count: int
+    seqs: array[int]
+    deadline_ms: int = 0
+    rest_ms: int = 0
+    holding: bool = True
 
 
+@dataclass(slots=True, eq=False)
 class DeliveredRecord:
     """Deliveries that are out: how often each was delivered, and when it is due.
 
@@ -176,69 +151,58 @@ class DeliveredRecord:
     """
 
     KIND = 7
-    __slots__ = ("consumer_id", "scanned_to", "last_delivered", "dropped", "uncertain_to", "listed")
 
-    def __init__(
-        self, consumer_id: int, scanned_to: int, last_delivered: int, dropped: int, uncertain_to: int,
-        listed: list[Listed],
-    ) -> None:  # fmt: skip
-        self.consumer_id = consumer_id
-        self.scanned_to = scanned_to
-        self.last_delivered = last_delivered
-        self.dropped = dropped
-        self.uncertain_to = uncertain_to
-        self.listed = listed
+    consumer_id: int
+    scanned_to: int
+    last_delivered: int
+    dropped: int
+    uncertain_to: int
+    listed: list[Listed]
 
 
 # ---------------------------------------------------------------- catalogue records (stream id 0)
 
 
+@dataclass(slots=True, eq=False)
 class StreamCreated:
     """A stream's life begins; `importing` keeps it from being served before `StreamOpened`."""
 
     KIND = 32
-    __slots__ = ("stream_id", "config", "created_ms", "importing", "last_seq")
 
-    def __init__(
-        self, stream_id: int, config: StreamConfig, created_ms: int, importing: bool = False, last_seq: int = 0
-    ) -> None:
-        self.stream_id = stream_id
-        self.config = config
-        self.created_ms = created_ms
-        self.importing = importing
-        self.last_seq = last_seq
+    stream_id: int
+    config: StreamConfig
+    created_ms: int
+    importing: bool = False
+    last_seq: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class StreamDeleted:
     """A stream's life ends; its log and messages go."""
 
     KIND = 33
-    __slots__ = ("stream_id",)
 
-    def __init__(self, stream_id: int) -> None:
-        self.stream_id = stream_id
+    stream_id: int
 
 
+@dataclass(slots=True, eq=False)
 class StreamUpdated:
     """New settings; what they prune is a `PruneRecord` in the stream's own log, in the same commit."""
 
     KIND = 34
-    __slots__ = ("stream_id", "config")
 
-    def __init__(self, stream_id: int, config: StreamConfig) -> None:
-        self.stream_id = stream_id
-        self.config = config
+    stream_id: int
+    config: StreamConfig
 
 
+@dataclass(slots=True, eq=False)
 class StreamOpened:
     """An import is complete: the stream is served from now on, at least at `last_seq`."""
 
     KIND = 35
-    __slots__ = ("stream_id", "last_seq")
 
-    def __init__(self, stream_id: int, last_seq: int) -> None:
-        self.stream_id = stream_id
-        self.last_seq = last_seq
+    stream_id: int
+    last_seq: int
 
 
 StreamRecord = (

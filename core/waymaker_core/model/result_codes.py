@@ -6,6 +6,7 @@ an RPC that did not: malformed, over a limit, not now. `Refusal.outcome` tells a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -44,32 +45,26 @@ class Outcome(Enum):
     """It may have happened."""
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
     """A call that ran. `value` is what the request's docstring in `requests` says, or None where the code is not `ok`."""
 
-    __slots__ = ("code", "message", "value")
-
-    def __init__(self, code: str, message: str = "", value: object = None) -> None:
-        self.code = code
-        self.message = message
-        self.value = value
+    code: str
+    message: str = ""
+    value: object = None
 
     def __repr__(self) -> str:
         return f"Answer({self.code!r}, {self.message!r}, {self.value!r})"
 
 
+@dataclass(slots=True, eq=False)
 class Refusal:
     """A call that did not run. `code` is a result code for transports that carry one in a trailer, or empty."""
 
-    __slots__ = ("status", "message", "outcome", "code")
-
-    def __init__(
-        self, status: Status, message: str, outcome: Outcome | None = Outcome.NOT_APPLIED, code: str = ""
-    ) -> None:
-        self.status = status
-        self.message = message
-        self.outcome = outcome
-        self.code = code
+    status: Status
+    message: str
+    outcome: Outcome | None = Outcome.NOT_APPLIED
+    code: str = ""
 
     def __repr__(self) -> str:
         return f"Refusal({self.status.name}, {self.message!r}, {self.outcome}, {self.code!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from waymaker_core.api.requests import Published
@@ -16,6 +17,7 @@ MESSAGE_OVERHEAD_BYTES = 33
 """What a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
 
 
+@dataclass(slots=True, eq=False)
 class PublishDecision:
     """What a publish came to, already staged in the tail.
 
@@ -24,42 +26,34 @@ class PublishDecision:
     a record of its own it leaves with that record anyway.
     """
 
-    __slots__ = ("record", "parts", "published", "depends_on_uncommitted")
-
-    def __init__(
-        self, record: PublishRecord | None, parts: list[bytes], published: Published, depends_on_uncommitted: bool
-    ) -> None:
-        self.record = record
-        self.parts = parts
-        self.published = published
-        self.depends_on_uncommitted = depends_on_uncommitted
+    record: PublishRecord | None
+    parts: list[bytes]
+    published: Published
+    depends_on_uncommitted: bool
 
 
+@dataclass(slots=True, eq=False)
 class CopyDecision:
     """Copies of messages, and the originals that end with them (`drop_seqs`, `drop_sizes`): columns of a `DropRecord`."""
 
-    __slots__ = ("copies", "drop_seqs", "drop_sizes")
-
-    def __init__(self, copies: PublishRecord, drop_seqs: array[int], drop_sizes: array[int]) -> None:
-        self.copies = copies
-        self.drop_seqs = drop_seqs
-        self.drop_sizes = drop_sizes
+    copies: PublishRecord
+    drop_seqs: array[int]
+    drop_sizes: array[int]
 
 
 class Displaced(Exception):
     """Copies would not outlive the commit that writes them, for want of room under the stream's limits; nothing is staged."""
 
 
+@dataclass(slots=True, eq=False)
 class UpdateDecision:
     """What new settings prune: `records` go into the stream's log in this order; `pruned` counts their messages."""
 
-    __slots__ = ("records", "pruned")
-
-    def __init__(self, records: list[PruneRecord], pruned: int) -> None:
-        self.records = records
-        self.pruned = pruned
+    records: list[PruneRecord]
+    pruned: int
 
 
+@dataclass(slots=True, eq=False)
 class Selection:
     """Live messages found from a cursor on, as ascending inclusive ranges of sequences, all of them live.
 
@@ -68,18 +62,16 @@ class Selection:
     `MESSAGE_OVERHEAD_BYTES` for each.
     """
 
-    __slots__ = ("ranges", "count", "byte_count", "next_seq")
-
-    def __init__(self, ranges: list[tuple[int, int]], count: int, byte_count: int, next_seq: int) -> None:
-        self.ranges = ranges
-        self.count = count
-        self.byte_count = byte_count
-        self.next_seq = next_seq
+    ranges: list[tuple[int, int]]
+    count: int
+    byte_count: int
+    next_seq: int
 
     def __repr__(self) -> str:
         return f"Selection({self.ranges}, count={self.count}, bytes={self.byte_count}, next={self.next_seq})"
 
 
+@dataclass(slots=True, eq=False)
 class BlockRelocation:
     """Chunks of one block that should be copied to another file, and what to say when they are there.
 
@@ -92,24 +84,15 @@ class BlockRelocation:
     when the move was planned; the cache may give it up before the new one is made.
     """
 
-    __slots__ = (
-        "block", "first_seq", "messages", "entries", "sealed", "sources", "keep", "lengths", "dead", "replaces", "gone",
-        "columns",
-    )  # fmt: skip
-
-    def __init__(
-        self, block: int, first_seq: int, messages: int, entries: list[int], sources: list[Chunk],
-        keep: list[list[tuple[int, int]] | None], lengths: list[int], columns: Columns,
-    ) -> None:  # fmt: skip
-        self.block = block
-        self.first_seq = first_seq
-        self.messages = messages
-        self.entries = entries
-        self.sealed = False
-        self.sources = sources
-        self.keep = keep
-        self.lengths = lengths
-        self.dead: bytes | None = None
-        self.replaces: Chunk | None = None
-        self.gone: list[int] = []
-        self.columns = columns
+    block: int
+    first_seq: int
+    messages: int
+    entries: list[int]
+    sources: list[Chunk]
+    keep: list[list[tuple[int, int]] | None]
+    lengths: list[int]
+    columns: Columns
+    sealed: bool = False
+    dead: bytes | None = None
+    replaces: Chunk | None = None
+    gone: list[int] = field(default_factory=list)

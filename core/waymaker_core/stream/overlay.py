@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from waymaker_core.model.config import StreamConfig
 
@@ -21,22 +22,17 @@ LATEST_MAX = 1 << 16
 """Subjects of staged messages remembered before those committed meanwhile are forgotten."""
 
 
+@dataclass(slots=True, eq=False)
 class Staged:
     """One publish that waits: columns as in its record; `parts` says how many messages and bytes fall into which block."""
 
-    __slots__ = ("first_seq", "last_seq", "seqs", "subjects", "sizes", "times_ms", "parts")
-
-    def __init__(
-        self, first_seq: int, last_seq: int, seqs: array[int] | None, subjects: list[str], sizes: array[int],
-        times_ms: array[int], parts: list[tuple[int, int, int]],
-    ) -> None:  # fmt: skip
-        self.first_seq = first_seq
-        self.last_seq = last_seq
-        self.seqs = seqs
-        self.subjects = subjects
-        self.sizes = sizes
-        self.times_ms = times_ms
-        self.parts = parts
+    first_seq: int
+    last_seq: int
+    seqs: array[int] | None
+    subjects: list[str]
+    sizes: array[int]
+    times_ms: array[int]
+    parts: list[tuple[int, int, int]]
 
     def entry_of(self, seq: int) -> int:
         """The column entry of a sequence, or -1."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.answers import ExhaustedMessages
@@ -121,18 +122,16 @@ def _asks_for(group: Group, subject: str) -> bool:
     return group.pattern is None or group.pattern.matches(subject)
 
 
+@dataclass(slots=True, eq=False)
 class _Burial:
     """Records of dead letters, as they are decided."""
 
-    __slots__ = ("group", "member", "stream", "subject", "wall_ms", "decided")
-
-    def __init__(self, group: Group, member: int, stream: Stream, subject: str, wall_ms: int) -> None:
-        self.group = group
-        self.member = member
-        self.stream = stream
-        self.subject = subject
-        self.wall_ms = wall_ms
-        self.decided: list[tuple[DropRecord, list[bytes]]] = []
+    group: Group
+    member: int
+    stream: Stream
+    subject: str
+    wall_ms: int
+    decided: list[tuple[DropRecord, list[bytes]]] = field(default_factory=list)
 
     def bury(self, seqs: list[int], letters: list[bytes]) -> None:
         """Decide one record for all, or several where the letters would push each other out; what cannot stay is left.

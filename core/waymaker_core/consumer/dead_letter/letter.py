@@ -11,6 +11,8 @@ message up in between is listed under `via`, so that nobody's mark is lost.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from waymaker_core.model.message_codec import DEAD_LETTER_PREFIX, decode_body, readdress
 
 STREAM = DEAD_LETTER_PREFIX + "stream"
@@ -26,17 +28,15 @@ VIA = DEAD_LETTER_PREFIX + "via"
 """Each as `stream/consumer`, or `stream/consumer/group`, the latest first, with `%` and `,` escaped, separated by `, `."""
 
 
+@dataclass(slots=True, eq=False)
 class DeadLetterBuilder:
     """Makes the dead letters of one queue group. `group` is empty for a consumer by itself."""
 
-    __slots__ = ("stream", "consumer", "group", "members", "subject")
-
-    def __init__(self, stream: str, consumer: str, group: str, members: list[str], subject: str) -> None:
-        self.stream = stream
-        self.consumer = consumer
-        self.group = group
-        self.members = members
-        self.subject = subject
+    stream: str
+    consumer: str
+    group: str
+    members: list[str]
+    subject: str
 
     def letter(self, seq: int, deliver_count: int, body: bytes) -> bytes | None:
         """The stored body of a message's dead letter; None where the message is already one of this group's own."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.pending.batch import Batch, Part
@@ -96,13 +97,11 @@ def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
     return max(1, now.wall_ms + rest_ms), rest_ms
 
 
+@dataclass(slots=True, eq=False)
 class Listing:
     """What is out at one member."""
 
-    __slots__ = ("entries",)
-
-    def __init__(self) -> None:
-        self.entries: list[Listed] = []
+    entries: list[Listed] = field(default_factory=list)
 
     def add_entries(self, *entries: Listed) -> None:
         """Messages of one batch."""

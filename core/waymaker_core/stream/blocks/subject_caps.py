@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 SUBJECTS_MAX = 100_000
 """Subjects remembered at once."""
 
 
+@dataclass(slots=True, eq=False)
 class SubjectCaps:
     """Live sequences of the projection by subject."""
 
-    __slots__ = ("queues",)
-
-    def __init__(self) -> None:
-        self.queues: dict[str, deque[int]] = {}
+    queues: dict[str, deque[int]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Something changed that was not told here."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.records import PruneRecord
@@ -309,6 +310,7 @@ def _scan(stream: Stream, block: Block, cutoff: int, removal: bounds.Removal, sp
     return bool(found.gone)
 
 
+@dataclass(slots=True, eq=False)
 class _Expired:
     """What a scan found: `gone` (sequence, size); effective times of the `kept`; the greatest of their own times.
 
@@ -316,14 +318,11 @@ class _Expired:
     message.
     """
 
-    __slots__ = ("gone", "kept", "newest_ms", "shielded", "cut_short")
-
-    def __init__(self) -> None:
-        self.gone: list[tuple[int, int]] = []
-        self.kept: list[int] = []
-        self.newest_ms = 0
-        self.shielded = False
-        self.cut_short = False
+    gone: list[tuple[int, int]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    newest_ms: int = 0
+    shielded: bool = False
+    cut_short: bool = False
 
 
 def _expired(stream: Stream, block: Block, cutoff: int) -> _Expired:

@@ -8,23 +8,23 @@ What goes is staged at once; the record names it as a truncation where whole blo
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import SEQ_MAX
+from waymaker_core.model.records import seq_array
 from waymaker_core.stream import projection
 from waymaker_core.stream.stream import Stream
 
 
+@dataclass(slots=True, eq=False)
 class Removal:
     """What a record removes, as it is being decided."""
 
-    __slots__ = ("truncate_to", "drop_seqs", "drop_sizes", "count")
-
-    def __init__(self) -> None:
-        self.truncate_to = 0
-        self.drop_seqs = array("Q")
-        self.drop_sizes = array("Q")
-        self.count = 0
+    truncate_to: int = 0
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
+    count: int = 0
 
 
 def truncate_block(stream: Stream, number: int, removal: Removal) -> None:
