@@ -125,6 +125,7 @@ class ToyNode:
         self.confirmed: list[tuple[int, int]] = []
         """(stream, position) of what is durable, in order."""
         self.submitted: list[tuple[int, int, Record]] = []
+        self.pending: list[tuple[int, int, Record, Chunk | None]] = []
         self.synced = 0
         """How many of `confirmed` a loss of power may not take."""
         self.began_alive = dict(self.history.alive)
@@ -135,7 +136,8 @@ class ToyNode:
 
     def append(self, stream_id: int, record: Record, body: bytes = b"") -> None:
         position = self.positions.get(stream_id, 0) + 1
-        self.journal.append(stream_id, position, record, [body] if body else None)
+        chunk = self.journal.append(stream_id, position, record, [body] if body else None)
+        self.pending.append((stream_id, position, record, chunk))
         self.positions[stream_id] = position
         self.submitted.append((stream_id, position, record))
 
@@ -179,10 +181,11 @@ class ToyNode:
 
     def apply(self, flush: Flush) -> None:
         self.journal.done(flush)
-        for entry in flush.entries:
-            if self.history.exists(entry.stream_id) or entry.stream_id == 0:
-                self.history.record(entry.stream_id, entry.position, entry.record, entry.chunk)
-            self.confirmed.append((entry.stream_id, entry.position))
+        for stream_id, position, record, chunk in self.pending:
+            if self.history.exists(stream_id) or stream_id == 0:
+                self.history.record(stream_id, position, record, chunk)
+            self.confirmed.append((stream_id, position))
+        self.pending = []
         if flush.synced:
             self.synced = len(self.confirmed)
 

@@ -209,5 +209,5 @@ class Applier:
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
         self._garbage.delete_later(
-            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory_ends]
+            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
         )

@@ -19,7 +19,7 @@ from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.jobs import Done, Failed, Jobs
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.node.timers import Timers
+from waymaker_core.node.timers import Timer, Timers
 from waymaker_core.stream.work import Work
 
 REPLIES_REMEMBERED = 8_192
@@ -96,6 +96,10 @@ class NodeState:
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""
         self.jobs.start(self.effects, lane, ops, done, failed)
+
+    def retry_disk_by(self, timer: Timer) -> None:
+        """Set a timer to the end of the pause after which a full disk is tried again."""
+        self.timers.arm(timer, 0, self.now.mono_ns + self.limits.disk_retry_ms * 1_000_000)
 
     def log(self, level: str, event: str, **fields: str | int | bool) -> None:
         """Tell the operator."""

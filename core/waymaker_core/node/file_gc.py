@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.jobs import ignore
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import SHARED_BLOCKS
@@ -34,11 +35,9 @@ class Garbage:
         """
         end = self._state.committed_end
         for path in paths:
-            if path.startswith(SHARED_BLOCKS) or path in replica.memory_writes:
+            if path.startswith(SHARED_BLOCKS) or replica.memory.is_written_to(path):
                 continue
-            if replica.memory_open is not None and replica.memory_open[1] == path:
-                replica.memory_open = None
-            self._state.stats.ephemeral_bytes -= replica.memory_ends.pop(path, 0)
+            self._state.stats.ephemeral_bytes -= replica.memory.remove(path)
             self._waiting.append((end, path))
 
     def delete_shared_later(self, path: str) -> None:
@@ -52,12 +51,11 @@ class Garbage:
             ops: list[DiskOp] = []
             while waiting and waiting[0][0] <= durable and len(ops) < FILES_A_JOB:
                 ops.append(Delete(waiting.popleft()[1]))
-            self._state.start(Lane.BACKGROUND, ops, _deleted, self._not_deleted)
+            self.delete(ops)
+
+    def delete(self, ops: list[DiskOp]) -> None:
+        """Run operations that delete files which nothing names. A file that stays is an orphan at the next start."""
+        self._state.start(Lane.BACKGROUND, ops, ignore, self._not_deleted)
 
     def _not_deleted(self, failure: DiskFailure) -> None:
-        """The file stays, named by nobody; the next start finds it among the orphans."""
         self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
-
-
-def _deleted(_results: list[object]) -> None:
-    pass

@@ -32,10 +32,8 @@ from waymaker_core.model.types import CATALOG, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
-from waymaker_core.storage.checksum import crc32c
 from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
-from waymaker_core.storage.paths import memory_path
 from waymaker_core.stream.join import join_publishes, joinable
 
 WATERMARK_DELAY_NS = 1_000_000_000
@@ -181,6 +179,17 @@ class Commits:
             return self._pending[-1]
         return self._in_flight[-1] if self._in_flight else None
 
+    def answer(
+        self, token: Token, answer: Answer, item: PendingRecord | None, *, depends_on_uncommitted: bool = False
+    ) -> None:
+        """Give an answer with the commit of its record; without one, with what it depends on, or now."""
+        if item is not None:
+            item.replies.append((token, answer))
+        elif depends_on_uncommitted:
+            self.answer_with_last(token, answer)
+        else:
+            self._state.reply(token, answer)
+
     def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
         """Give an answer as soon as everything decided so far is committed; now, if nothing is under way."""
         last = self.last()
@@ -254,10 +263,9 @@ class Commits:
         else:
             try:
                 # Room was judged when it was admitted; by now even a publish may dip into the reserve, lest it hold up acks.
-                entry = self.journal.append(stream_id, position, record, item.parts)
+                item.chunk = self.journal.append(stream_id, position, record, item.parts)
             except JournalFull:
                 return False
-            item.chunk = entry.chunk
         item.position = position
         if replica is None:
             self.catalog_position = position
@@ -273,17 +281,10 @@ class Commits:
             return
         first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
         block = (first_seq - 1) // replica.stream.config.block_size
-        if replica.memory_open is None or replica.memory_open[0] != block:
-            replica.memory_files += 1
-            replica.memory_open = (block, memory_path(replica.id, replica.memory_files))
-        path = replica.memory_open[1]
-        replica.memory_writes[path] = replica.memory_writes.get(path, 0) + 1
         body = b"".join(item.parts)
-        offset = replica.memory_ends.get(path, 0)
-        replica.memory_ends[path] = offset + len(body)
         self._state.stats.ephemeral_bytes += len(body)
-        item.chunk = Chunk(path, offset, len(body), crc32c(body))
-        ops.append(Write(path, offset, [body], [(offset, body)]))
+        item.chunk, write = replica.memory.append(block, body)
+        ops.append(write)
 
     def _write(self) -> None:
         sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
@@ -329,8 +330,8 @@ class Commits:
             replica = item.replica
             if replica is not None:
                 replica.uncommitted -= 1
-                if replica.memory_writes and item.chunk is not None:
-                    _wrote_memory(replica, item.chunk.path)
+                if item.chunk is not None:
+                    replica.memory.written(item.chunk.path)
             yield item
             if self._committed_synced and replica is not None and isinstance(item.record, PublishRecord):
                 replica.reserved_synced = max(replica.reserved_synced, item.record.reserved_to)
@@ -352,8 +353,7 @@ class Commits:
         if failure.kind is FailureKind.NO_SPACE and isinstance(failed_op, Write):
             self.stalled = True
             self._state.stats.commit_retries += 1
-            retry_ns = self._state.limits.disk_retry_ms * 1_000_000
-            self._state.timers.arm(Timer.COMMIT_RETRY, 0, self._state.now.mono_ns + retry_ns)
+            self._state.retry_disk_by(Timer.COMMIT_RETRY)
             return
         self.failed = failure
 
@@ -398,15 +398,6 @@ def _must_sync(item: PendingRecord) -> bool:
         return False
     last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
     return last > replica.reserved_synced
-
-
-def _wrote_memory(replica: StreamReplica, path: str) -> None:
-    """A record arrived in a file in memory."""
-    left = replica.memory_writes[path] - 1
-    if left:
-        replica.memory_writes[path] = left
-    else:
-        del replica.memory_writes[path]
 
 
 def record_frame_bytes_max(record: Record) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from waymaker_core.api import inputs as events
 from waymaker_core.api import requests as rq
-from waymaker_core.api.effects import Effect, Halt, Lane
+from waymaker_core.api.effects import Effect, Halt
 from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, StreamStats
-from waymaker_core.model.disk_ops import Delete, DiskFailure
+from waymaker_core.model.disk_ops import Delete
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.types import Now
 from waymaker_core.node.apply import Applier
@@ -259,10 +259,7 @@ class Node:
         """Files that the start found and nobody names."""
         while self._orphans:
             some, self._orphans = self._orphans[:ORPHANS_A_JOB], self._orphans[ORPHANS_A_JOB:]
-            self._state.start(Lane.BACKGROUND, [Delete(path) for path in some], _deleted, self._not_deleted)
-
-    def _not_deleted(self, failure: DiskFailure) -> None:
-        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
+            self._garbage.delete([Delete(path) for path in some])
 
     def _gauge(self) -> None:
         stats, journal = self.stats, self._commits.journal
@@ -315,7 +312,3 @@ class Node:
             if replica.damage is None and not replica.entry.importing
         ]
         return sorted(sound, key=lambda replica: replica.name)
-
-
-def _deleted(_results: list[object]) -> None:
-    pass

@@ -9,9 +9,9 @@ from waymaker_core.api.inputs import Call
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.delivery.unreported import Unreported
-from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ConsumerId, StreamId, Token
+from waymaker_core.node.memory_files import MemoryFiles
 from waymaker_core.stream.stream import Stream
 
 
@@ -83,18 +83,12 @@ class Damage:
         )
 
 
-def damage_of(failure: DiskFailure) -> Damage:
-    """The damage that a failed read shows."""
-    return Damage(failure.path, failure.offset, failure.detail or failure.kind.value, at_start=False)
-
-
 class StreamReplica:
     """One life of a stream on this node. Plain data; the parts of the node act on it."""
 
     __slots__ = (
         "entry", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "last_naks", "letters_kept_back", "judged_ns", "memory_ends",
-        "memory_files", "memory_open", "memory_writes",
+        "dropping", "last_naks", "letters_kept_back", "judged_ns", "memory",
     )  # fmt: skip
 
     def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers) -> None:
@@ -120,14 +114,7 @@ class StreamReplica:
         """Whether the log says that a dead letter would be lost, so that its message is kept."""
         self.judged_ns = 0
         """When its age and interest were last judged."""
-        self.memory_ends: dict[str, int] = {}
-        """Of an ephemeral stream: the files that hold its messages in memory, with their lengths."""
-        self.memory_files = 0
-        """How many such files there have been."""
-        self.memory_open: tuple[int, str] | None = None
-        """The block whose file is being written, and that file. A path is never used again once it was given up."""
-        self.memory_writes: dict[str, int] = {}
-        """Records on their way to each of the files."""
+        self.memory = MemoryFiles(entry.stream_id)
 
     @property
     def name(self) -> str:

@@ -13,14 +13,14 @@ from tests.kit.store_toy import LIMITS
 from waymaker_core.model.disk_ops import CreateFile, Delete, Rename, SyncDir, SyncFile, Write
 from waymaker_core.model.records import AckRecord, PublishRecord
 from waymaker_core.storage.errors import JournalFull
-from waymaker_core.storage.frame import HEADER_BYTES, frame_bytes
+from waymaker_core.storage.frame import HEADER_BYTES, decode_header, frame_bytes
 from waymaker_core.storage.journal.segment import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
     decode_segment_header,
     encode_segment_header,
 )
-from waymaker_core.storage.journal.writer import Journal, JournalState, Segment, frame_bytes_max
+from waymaker_core.storage.journal.writer import Flush, Journal, JournalState, Segment, frame_bytes_max
 from waymaker_core.storage.paths import segment_path
 from waymaker_core.storage.record_codec import encode
 
@@ -44,6 +44,12 @@ def append(writer: Journal, position: int, size: int, ordinary: bool = False) ->
     writer.append(1, position, publish(body), [body], ordinary)
 
 
+def positions(flush: Flush) -> list[int]:
+    """Positions of the records that a flush writes, in order."""
+    found = [decode_header(9, part) for op in flush.ops if isinstance(op, Write) for part in op.parts]
+    return [header.position for header in found if header is not None]
+
+
 def written(ops: list[object]) -> list[tuple[str, int, int]]:
     return [(op.path, op.offset, sum(map(len, op.parts))) for op in ops if isinstance(op, Write)]
 
@@ -56,23 +62,22 @@ def test_a_flush_writes_all_that_gathered_in_one_piece_and_syncs_once() -> None:
     assert flush is not None
     assert [type(op) for op in flush.ops] == [Write, SyncFile]
     assert written(list(flush.ops)) == [(segment_path(5), SEGMENT_HEADER_BYTES, flush.byte_count)]
-    assert [entry.position for entry in flush.entries] == [1, 2, 3]
+    assert positions(flush) == [1, 2, 3]
     assert flush.end_lsn == 1000 + SEGMENT_HEADER_BYTES + flush.byte_count == writer.end_lsn
 
 
-def test_an_entry_says_where_its_bodies_lie_and_the_write_offers_them_to_a_cache() -> None:
+def test_an_append_returns_where_its_bodies_lie_and_the_write_offers_them_to_a_cache() -> None:
     writer = journal()
-    entry = writer.append(1, 1, publish(b"abcdef"), [b"abc", b"def"])
+    chunk = writer.append(1, 1, publish(b"abcdef"), [b"abc", b"def"])
     flush = writer.flush()
     assert flush is not None
     write = flush.ops[0]
     assert isinstance(write, Write)
-    chunk = entry.chunk
     assert chunk is not None
     at = chunk.offset - write.offset
     assert b"".join(write.parts)[at : at + chunk.length] == b"abcdef"
     assert write.bodies == [(chunk.offset, b"abcdef")]
-    assert writer.append(1, 2, ACK).chunk is None
+    assert writer.append(1, 2, ACK) is None
 
 
 def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
@@ -85,7 +90,7 @@ def test_what_gathers_during_a_sync_waits_for_the_next_flush() -> None:
     assert writer.durable_lsn == first.end_lsn
     second = writer.flush()
     assert second is not None
-    assert [entry.position for entry in second.entries] == [2]
+    assert positions(second) == [2]
     assert second.advertises_lsn == first.end_lsn
     writer.done(second)
     assert writer.flush() is None
@@ -205,7 +210,6 @@ def test_a_mark_is_wanted_once_for_what_was_made_durable() -> None:
     writer.watermark()
     mark = writer.flush(sync=False)
     assert mark is not None
-    assert mark.entries == []
     assert mark.byte_count == HEADER_BYTES
     writer.done(mark)
     assert not writer.watermark_wanted()
@@ -271,8 +275,7 @@ def test_a_release_keeps_the_first_segment_that_is_needed() -> None:
     writer.done(flush)
     writer.release(6)
     assert writer.free == [5]
-    assert writer.segment_of(segment_path(6)) is not None
-    assert writer.segment_of(segment_path(5)) is None
+    assert writer.oldest_segment() == 6
 
 
 def test_a_released_segment_is_not_synced_any_more() -> None:

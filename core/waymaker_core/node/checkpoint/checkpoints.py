@@ -220,7 +220,7 @@ class Checkpoints:
         if not ops and self.full and enough and dead_bytes != self._reserve_used_at:
             ops, self._reserve_used_at = self._reserve.take(), dead_bytes
         if ops:
-            self._start(ops, _nothing, self._not_deleted)
+            self._garbage.delete(ops)
 
     # ------------------------------------------------------------------ streams
 
@@ -355,7 +355,7 @@ class Checkpoints:
         gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
         ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
         if ops:
-            self._start(ops, _nothing, self._not_deleted)
+            self._garbage.delete(ops)
         self._shared_files.keep_only(state.replicas)
         for path in [*running.garbage, *self._shared_files.take_unused()]:
             self._garbage.delete_shared_later(path)
@@ -368,9 +368,6 @@ class Checkpoints:
             self._scope = None
         state.stats.checkpoints += 1
         state.stats.checkpoint_ns_last = state.now.mono_ns - running.begun_ns
-
-    def _not_deleted(self, failure: DiskFailure) -> None:
-        self._state.log("warning", "file_not_deleted", path=failure.path, detail=failure.detail)
 
     # ------------------------------------------------------------------ failure
 
@@ -410,12 +407,8 @@ class Checkpoints:
         self._covered = min(self._covered, self._commits.journal.end_lsn - self._commits.journal.journal_bytes())
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]
-        self._start([Delete(path) for path in paths], _nothing, self._not_deleted)
-        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
+        self._garbage.delete([Delete(path) for path in paths])
+        state.retry_disk_by(Timer.DISK_RETRY)
 
     def _start(self, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         self._state.start(Lane.BACKGROUND, ops, done, failed)
-
-
-def _nothing(_results: list[object]) -> None:
-    pass

@@ -10,6 +10,7 @@ from __future__ import annotations
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import CreateFile, Delete, DiskFailure, DiskOp, SyncFile
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.jobs import ignore
 from waymaker_core.storage.paths import RESERVE
 
 SEGMENT_SHARE = 2
@@ -51,12 +52,4 @@ class Reserve:
     def _not_made(self, _failure: DiskFailure) -> None:
         """It is missed only on a full disk; a failed sync of zeros loses nothing."""
         self._making, self._refused = False, True
-        self._state.start(Lane.BACKGROUND, [Delete(RESERVE)], _nothing, _nothing_failed)
-
-
-def _nothing(_results: list[object]) -> None:
-    pass
-
-
-def _nothing_failed(_failure: DiskFailure) -> None:
-    pass
+        self._state.start(Lane.BACKGROUND, [Delete(RESERVE)], ignore, ignore)

@@ -15,13 +15,12 @@ from waymaker_core.api.requests import (
     Subscribe,
 )
 from waymaker_core.model.records import ConsumerCreated
-from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
+from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.model.types import ConsumerId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
-from waymaker_core.node.handlers.streams import page_limit, require_whole
-from waymaker_core.node.parking import RetryLater
+from waymaker_core.node.handlers.checks import page_limit, require_free_space, require_whole
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -48,14 +47,6 @@ class Consuming:
         self._fetches = fetches
         self._scheduler = scheduler
 
-    def _require_free_space(self, bound: int) -> None:
-        if not self._commits.has_free_space_for(bound, ordinary=False):
-            if self._state.stats.disk_full:
-                raise resource_exhausted(
-                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
-                )
-            raise RetryLater
-
     # ------------------------------------------------------------------ coming and going
 
     def create(self, call: Call) -> None:
@@ -64,25 +55,23 @@ class Consuming:
         assert isinstance(request, CreateConsumer)
         replica = self._registry.find_for_change(call.principal, request.stream)
         bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
-        self._require_free_space(bound)
+        require_free_space(self._state, self._commits, bound)
         consumer_id = ConsumerId(state.catalog.next_id)
         decision = replica.consumers.decide_create(consumer_id, request.config, state.now.wall_ms)
-        answer = Answer(OK)
+        item = None
         if decision.record is not None:
             state.catalog.draw_id()
-            self._commits.add_record(replica, decision.record, [], bound, 0).replies.append((call.token, answer))
-        elif decision.depends_on_uncommitted:
-            self._commits.answer_with_last(call.token, answer)
-        else:
+            item = self._commits.add_record(replica, decision.record, [], bound, 0)
+        elif not decision.depends_on_uncommitted:
             replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)
-            state.reply(call.token, answer)
+        self._commits.answer(call.token, Answer(OK), item, depends_on_uncommitted=decision.depends_on_uncommitted)
 
     def delete(self, call: Call) -> None:
         """`requests.DeleteConsumer`."""
         request = call.request
         assert isinstance(request, DeleteConsumer)
         replica = self._registry.find_for_change(call.principal, request.stream)
-        self._require_free_space(frame_bytes_max(0, 0, 0))
+        require_free_space(self._state, self._commits, frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
         item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         item.replies.append((call.token, Answer(OK)))
@@ -111,7 +100,7 @@ class Consuming:
 
     def _log(self, replica: StreamReplica) -> None:
         if replica.consumers.unlogged():
-            self._require_free_space(frame_bytes_max(0, 0, 0))
+            require_free_space(self._state, self._commits, frame_bytes_max(0, 0, 0))
             self._commits.log_deliveries(replica)
 
     # ------------------------------------------------------------------ delivering
@@ -162,23 +151,19 @@ class Consuming:
         replica = self._registry.find_for_change(call.principal, request.stream)
         consumers = replica.consumers
         if not replica.stream.config.ephemeral:
-            self._require_free_space(frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
+            require_free_space(self._state, self._commits, frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
         consumer_id = consumers.find_consumer_id(request.consumer)
         consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(
             consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )
-        answer, item = Answer(OK), None
+        item = None
         if decision.record is not None:
             item = self._commits.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
         if decision.given_up:
             replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
-        elif item is not None:
-            item.replies.append((call.token, answer))
-        elif decision.depends_on_uncommitted:
-            self._commits.answer_with_last(call.token, answer)
         else:
-            state.reply(call.token, answer)
+            self._commits.answer(call.token, Answer(OK), item, depends_on_uncommitted=decision.depends_on_uncommitted)
         if request.kind in {AckKind.NAK, AckKind.IN_PROGRESS}:
             if request.kind is AckKind.NAK:
                 state.stats.naked_messages += decision.count

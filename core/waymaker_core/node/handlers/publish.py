@@ -7,7 +7,7 @@ from waymaker_core.api.requests import ImportBatch, Publish
 from waymaker_core.model.result_codes import OK, Answer, resource_exhausted
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
-from waymaker_core.node.parking import RetryLater
+from waymaker_core.node.handlers.checks import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import frame_bytes_max
@@ -46,15 +46,11 @@ class Publishing:
     def _commit(
         self, call: Call, replica: StreamReplica, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
     ) -> None:
-        record = decision.record
+        record, item = decision.record, None
         if record is not None:
             bound += 16 * len(record.drop_seqs)
             item = self._commits.add_record(replica, record, decision.parts, bound, body_bytes)
-            item.replies.append((call.token, answer))
-        elif decision.depends_on_uncommitted:
-            self._commits.answer_with_last(call.token, answer)
-        else:
-            self._state.reply(call.token, answer)
+        self._commits.answer(call.token, answer, item, depends_on_uncommitted=decision.depends_on_uncommitted)
 
     def _admit(self, replica: StreamReplica, messages: int, body_bytes: int) -> int:
         """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
@@ -74,8 +70,6 @@ class Publishing:
                 )
         elif commits.stalled:
             raise resource_exhausted("the disk is full; nothing was stored")
-        elif not commits.has_free_space_for(bound, ordinary=True):
-            if state.stats.disk_full:
-                raise resource_exhausted(f"{state.no_room_because}; nothing was stored")
-            raise RetryLater
+        else:
+            require_free_space(state, commits, bound, ordinary=True)
         return bound

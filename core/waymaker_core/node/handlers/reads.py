@@ -7,7 +7,7 @@ from waymaker_core.api.requests import ListSubjects, ReadLatest, ReadRange, Scan
 from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.model.subjects import subject_fault
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.handlers.streams import page_limit
+from waymaker_core.node.handlers.checks import page_limit
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.stream import reads
 

@@ -17,29 +17,14 @@ from waymaker_core.api.requests import (
     UpdateStream,
 )
 from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
-from waymaker_core.model.result_codes import OK, Answer, invalid, resource_exhausted
+from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame_bytes_max
-from waymaker_core.node.parking import RetryLater
+from waymaker_core.node.handlers.checks import page_limit, require_free_space, require_whole
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.storage.archive import Head
 from waymaker_core.stream import updated, validate
 from waymaker_core.stream.retention import decisions as retention
-
-
-def page_limit(limit: int, entries_max: int) -> int:
-    """How many entries a list may hold: what was asked for, or all that fit."""
-    if not 0 <= limit <= entries_max:
-        raise invalid(f"a page of {limit} entries; at most {entries_max} are given at once")
-    return limit or entries_max
-
-
-def require_whole(limit: int, next_after: str) -> None:
-    """Refuse a list that was asked for whole and is too long; it is never cut in silence."""
-    if not limit and next_after:
-        raise resource_exhausted(
-            "the list is too long for one answer; ask for pages (wmkr-limit, and wmkr-after for the next)"
-        )
 
 
 class Streams:
@@ -55,15 +40,6 @@ class Streams:
         self._state.catalog.stage(record, account)
         return self._commits.add_to_catalog(account, record)
 
-    def _require_free_space(self, bound: int) -> None:
-        """Refuse or put off what even the journal's reserve has no room for."""
-        if not self._commits.has_free_space_for(bound, ordinary=False):
-            if self._state.stats.disk_full:
-                raise resource_exhausted(
-                    f"{self._state.no_room_because}; the reserve is used up too, and nothing was changed"
-                )
-            raise RetryLater
-
     # ------------------------------------------------------------------ lifecycle
 
     def create(self, call: Call) -> None:
@@ -72,17 +48,17 @@ class Streams:
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
         account = call.principal.account
-        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._commits, record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._decide(account, record).replies.append((call.token, Answer(OK)))
 
     def delete(self, call: Call) -> None:
         """`requests.DeleteStream`: also of a stream in quarantine."""
-        request = call.request
+        request, state = call.request, self._state
         assert isinstance(request, DeleteStream)
         replica = self._registry.find_for_deletion(call.principal, request.name)
         record = StreamDeleted(replica.id)
-        self._require_free_space(record_frame_bytes_max(record))
+        require_free_space(state, self._commits, record_frame_bytes_max(record))
         self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
 
     def update(self, call: Call) -> None:
@@ -92,7 +68,7 @@ class Streams:
         replica = self._registry.find_for_change(call.principal, request.name)
         config = updated(replica.stream.settings, request, state.limits)
         record = StreamUpdated(replica.id, config)
-        self._require_free_space(record_frame_bytes_max(record))
+        require_free_space(state, self._commits, record_frame_bytes_max(record))
         decision = retention.decide_update(replica.stream, config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
@@ -144,7 +120,7 @@ class Streams:
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
         account = call.principal.account
-        self._require_free_space(record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._commits, record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
         self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
@@ -163,7 +139,7 @@ class Streams:
             records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
-        self._require_free_space(sum(map(record_frame_bytes_max, records)))
+        require_free_space(state, self._commits, sum(map(record_frame_bytes_max, records)))
         for record in records:
             if isinstance(record, ConsumerCreated):
                 state.catalog.draw_id()

@@ -15,6 +15,7 @@ from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.context import DISK_FULL, NodeState
 from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.jobs import ignore
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import SpareJob
 
@@ -82,17 +83,9 @@ class DiskSpace:
             self.failed = failure
             return
         ops = self._commits.journal.spare_failed(job)
-        self._state.start(Lane.BACKGROUND, ops, _nothing, _nothing_failed)
+        self._state.start(Lane.BACKGROUND, ops, ignore, ignore)
         self._no_spare = True
         state = self._state
         full = failure.kind is FailureKind.NO_SPACE
         state.no_room_because = DISK_FULL if full else f"{failure.path} cannot be made: {failure.detail}"
-        state.timers.arm(Timer.DISK_RETRY, 0, state.now.mono_ns + state.limits.disk_retry_ms * 1_000_000)
-
-
-def _nothing(_results: list[object]) -> None:
-    pass
-
-
-def _nothing_failed(_failure: DiskFailure) -> None:
-    pass
+        state.retry_disk_by(Timer.DISK_RETRY)

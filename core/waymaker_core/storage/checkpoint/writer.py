@@ -158,11 +158,6 @@ class CheckpointWriter:
         """The stream is damaged there."""
         self._add(QUARANTINED, stream_id, 0, encode_damage(path, offset, detail))
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes added and not yet taken."""
-        return self._length - self._taken
-
     def take(self) -> list[DiskOp]:
         """Writes for what was added since the last time (for the BACKGROUND lane, in order)."""
         if not self._parts:

@@ -70,33 +70,18 @@ class JournalState:
         self.advertised_lsn = advertised_lsn
 
 
-class Entry:
-    """A record on its way: `chunk` is where its stored bodies will lie (None: it has none)."""
-
-    __slots__ = ("stream_id", "position", "record", "chunk")
-
-    def __init__(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
-        self.stream_id = stream_id
-        self.position = position
-        self.record = record
-        self.chunk = chunk
-
-
 class Flush:
-    """A gather as a job: `ops` for the JOURNAL lane and the entries they make durable, in order.
+    """The pending frames as one job: `ops` for the JOURNAL lane, up to `end_lsn`.
 
-    With `synced` the job ends in a sync and its entries are durable when it is done; else they are only written. `end` is
-    the address behind it. A job that failed for want of space is run again with the very same `ops`, until it succeeds:
-    other bytes at the same place could later be taken for a continuation. Any other failure is the end of the node.
+    With `synced` the job ends in a sync, and its records are durable when it is done; else they are only written. A job that
+    failed for want of space is run again with the very same `ops`, until it succeeds: other bytes at the same place could
+    later be taken for a continuation. After any other failure the node halts.
     """
 
-    __slots__ = ("ops", "entries", "end_lsn", "byte_count", "synced", "advertises_lsn")
+    __slots__ = ("ops", "end_lsn", "byte_count", "synced", "advertises_lsn")
 
-    def __init__(
-        self, ops: list[DiskOp], entries: list[Entry], end: int, byte_count: int, synced: bool, stamp: int
-    ) -> None:
+    def __init__(self, ops: list[DiskOp], end: int, byte_count: int, synced: bool, stamp: int) -> None:
         self.ops = ops
-        self.entries = entries
         self.end_lsn = end
         self.byte_count = byte_count
         self.synced = synced
@@ -116,26 +101,43 @@ class SpareJob:
         self.recycled = recycled
 
 
-class _Placed:
-    """A frame with its place, waiting for its header: `entry` is None for a watermark, `opens` if it begins a segment."""
+class _Frame:
+    """A frame with its place in a segment; its header is written by the flush."""
 
-    __slots__ = ("segment", "offset", "flags", "meta", "body", "entry", "opens")
+    __slots__ = (
+        "segment",
+        "offset",
+        "opens",
+        "flags",
+        "kind",
+        "version",
+        "stream_id",
+        "position",
+        "meta",
+        "body",
+        "body_crc",
+    )
 
     def __init__(
-        self, segment: Segment, offset: int, flags: int, meta: bytes, body: bytes, entry: Entry | None, opens: int
-    ) -> None:
+        self, flags: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, body: bytes, body_crc: int,
+        segment: Segment, opens: int,
+    ) -> None:  # fmt: skip
         self.segment = segment
-        self.offset = offset
+        self.offset = segment.end
+        self.opens = opens
+        """LSN where the segment before ends, if this frame is the first of its segment; else -1."""
         self.flags = flags
+        self.kind = kind
+        self.version = version
+        self.stream_id = stream_id
+        self.position = position
         self.meta = meta
         self.body = body
-        self.entry = entry
-        self.opens = opens
-        """Address where the segment before ends, if this frame is the first of its segment; else -1."""
+        self.body_crc = body_crc
 
 
 class Journal:
-    """The writer. For reading: `pending_bytes`, `pending_count`, `durable` and `end` (addresses), `spares`, `free`."""
+    """The writer. For reading: `pending_count`, `durable_lsn`, `end_lsn`, `spares`, `free`."""
 
     def __init__(self, state: JournalState, limits: Limits) -> None:
         assert state.segments, "a journal has a segment to write to"
@@ -149,8 +151,7 @@ class Journal:
         self._advertised_lsn = state.advertised_lsn
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
         self._free_max = free_segments_max(limits)
-        self._gather: list[_Placed] = []
-        self.pending_bytes = 0
+        self._gather: list[_Frame] = []
         self._data_end = self.end_lsn
         self._dirty: list[Segment] = []
         self._flush: Flush | None = None
@@ -204,32 +205,38 @@ class Journal:
         record: Record,
         body_parts: list[bytes] | None = None,
         ordinary: bool = False,
-    ) -> Entry:
-        """Gather one record; returns its entry, with its chunk. Raises `JournalFull` (nothing changed) without room."""
+    ) -> Chunk | None:
+        """Add one record; return where its stored bodies will lie, or None if it has none.
+
+        `JournalFull`, before anything is changed, if there is no free space for it.
+        """
         meta = record_codec.encode(record)
         body = b""
         if body_parts:
             body = body_parts[0] if len(body_parts) == 1 else b"".join(body_parts)
         assert record_codec.body_bytes(record) == len(body), "a record says how long its bodies are"
-        entry = Entry(stream_id, position, record, None)
-        placed = self._place(meta, body, entry, 0, ordinary)
-        if body:
-            body_at = placed.offset + HEADER_BYTES + padded(len(meta))
-            entry.chunk = Chunk(placed.segment.path, body_at, len(body), crc32c(body))
+        body_crc = crc32c(body) if body else 0
+        version = record_codec.version_of(record)
+        frame = self._place(0, record.KIND, version, stream_id, position, meta, body, body_crc, ordinary=ordinary)
         self._data_end = self.end_lsn
-        return entry
+        if not body:
+            return None
+        return Chunk(frame.segment.path, frame.offset + HEADER_BYTES + padded(len(meta)), len(body), body_crc)
 
     def watermark(self, clean: bool = False, complete: bool = False) -> None:
         """Gather a watermark. Left out where there is no room for it. `complete`: records tell of every delivery."""
         if self.fits(HEADER_BYTES, ordinary=False):
             flags = (CLEAN if clean else 0) | (COMPLETE if complete else 0)
-            self._place(b"", b"", None, flags, ordinary=False)
+            self._place(flags, WATERMARK, 1, 0, 0, b"", b"", 0, ordinary=False)
 
     def watermark_wanted(self) -> bool:
         """Whether a record is durable and no frame says so yet: worth a mark when there is nothing else to write."""
         return not self._gather and self._flush is None and min(self.durable_lsn, self._data_end) > self._advertised_lsn
 
-    def _place(self, meta: bytes, body: bytes, entry: Entry | None, flags: int, ordinary: bool) -> _Placed:
+    def _place(
+        self, flags: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, body: bytes, body_crc: int,
+        *, ordinary: bool,
+    ) -> _Frame:  # fmt: skip
         size = frame_bytes(len(meta), len(body))
         if not self.fits(size, ordinary):
             raise JournalFull(f"no room for a record of {size} bytes")
@@ -237,12 +244,11 @@ class Journal:
         if size > segment.size - segment.end:
             opens = segment.base + segment.end
             segment = self._roll()
-        placed = _Placed(segment, segment.end, flags, meta, body, entry, opens)
+        frame = _Frame(flags, kind, version, stream_id, position, meta, body, body_crc, segment, opens)
         segment.end += size
         segment.size = max(segment.size, segment.end)
-        self._gather.append(placed)
-        self.pending_bytes += size
-        return placed
+        self._gather.append(frame)
+        return frame
 
     def _roll(self) -> Segment:
         """Go on in the first spare."""
@@ -261,11 +267,10 @@ class Journal:
         With `sync` it also syncs what earlier flushes left unsynced, even if nothing gathered.
         """
         assert self._flush is None, "one flush at a time"
-        taken, self._gather, self.pending_bytes = self._gather, [], 0
+        taken, self._gather = self._gather, []
         if not taken and not (sync and self._dirty):
             return None
         ops: list[DiskOp] = []
-        entries: list[Entry] = []
         byte_count = 0
         start = 0
         while start < len(taken):
@@ -273,7 +278,7 @@ class Journal:
             stop = start + 1
             while stop < len(taken) and taken[stop].segment is segment:
                 stop += 1
-            write = self._write(segment, taken[start:stop], entries)
+            write = self._write(segment, taken[start:stop])
             byte_count += sum(map(len, write.parts))
             ops.append(write)
             if segment not in self._dirty:
@@ -283,10 +288,10 @@ class Journal:
             ops += [SyncFile(segment.path) for segment in self._dirty]
             self._dirty = []
         self._flush_first = taken[0].segment if taken else None
-        self._flush = Flush(ops, entries, self.end_lsn, byte_count, sync, self.durable_lsn if taken else -1)
+        self._flush = Flush(ops, self.end_lsn, byte_count, sync, self.durable_lsn if taken else -1)
         return self._flush
 
-    def _write(self, segment: Segment, frames: list[_Placed], entries: list[Entry]) -> Write:
+    def _write(self, segment: Segment, frames: list[_Frame]) -> Write:
         """One write of neighbouring frames, the segment's header before its first."""
         parts: list[bytes] = []
         bodies: list[tuple[int, bytes]] = []
@@ -295,33 +300,25 @@ class Journal:
             header = SegmentHeader(self._open_epoch, segment.number, segment.base, frames[0].opens, self.durable_lsn)
             parts.append(encode_segment_header(self._key, header))
             offset = 0
-        for placed in frames:
-            meta, body, entry = placed.meta, placed.body, placed.entry
-            kind = version = stream_id = position = body_crc = 0
-            if entry is None:
-                kind, version = WATERMARK, 1
-            else:
-                kind, version = entry.record.KIND, record_codec.version_of(entry.record)
-                stream_id, position = entry.stream_id, entry.position
-                entries.append(entry)
-                if entry.chunk is not None:
-                    body_crc = entry.chunk.crc
-                    bodies.append((entry.chunk.offset, body))
+        for frame in frames:
+            meta, body = frame.meta, frame.body
+            if body:
+                bodies.append((frame.offset + HEADER_BYTES + padded(len(meta)), body))
             parts.append(
                 encode_header(
                     self._key,
-                    kind,
-                    version,
-                    placed.flags,
+                    frame.kind,
+                    frame.version,
+                    frame.flags,
                     segment.number,
-                    stream_id,
-                    position,
+                    frame.stream_id,
+                    frame.position,
                     self.durable_lsn,
                     self._open_epoch,
                     len(meta),
                     len(body),
                     crc32c(meta),
-                    body_crc,
+                    frame.body_crc,
                 )
             )
             parts += (meta, PADDING[-len(meta) & 7], body, PADDING[-len(body) & 7])
@@ -391,13 +388,6 @@ class Journal:
     def segment_count(self) -> int:
         """Segments that hold records, spares not counted."""
         return len(self._segments)
-
-    def segment_of(self, path: str) -> Segment | None:
-        """The segment in use with this path, or None."""
-        for segment in self._segments:
-            if segment.path == path:
-                return segment
-        return None
 
     def journal_bytes(self) -> int:
         """Bytes from the first frame of the oldest segment kept to the end."""
