@@ -54,6 +54,15 @@ RETIRED = {
         "simplest",
         "lying",
         "promptness",
+        "tell",
+        "told",
+        "judge",
+        "attend",
+        "hear",
+        "heard",
+        "fate",
+        "blindfold",
+        "lonely",
     ],
 }
 """Words that have given way to the glossary's, by source tree, as parts of identifiers and file names."""

@@ -46,7 +46,7 @@ def save_into(folder: Path, report: Report, mutant: str) -> None:
 
 @click.command()
 @click.argument("case", type=CASE_FILE)
-@click.option("--mutant", help="Take another rule out of the core than the case says; '' for none.")
+@click.option("--mutant", help="Remove another rule from the core than the case says; '' for none.")
 def replay(case: Path, mutant: str | None) -> None:
     """Replay a saved case, twice, and compare it with its saved result."""
     saved = opened(case)
@@ -69,12 +69,12 @@ def replay(case: Path, mutant: str | None) -> None:
 
 @click.command()
 @click.argument("case", required=False, type=CASE_FILE)
-@click.option("--seed", type=int, help="The run of this seed, where no saved case is given.")
-@click.option("--mutant", default="", help="Take one rule out of the core first; a case knows its own.")
+@click.option("--seed", type=int, help="The run of this seed, if no saved case is given.")
+@click.option("--mutant", default="", help="Remove one rule from the core first; a case names its own.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Save the result here, not print it.")
 @click.option("--budget", default=60.0, show_default=True, help="Seconds of CPU time to spend.")
 @click.option("--runs", default=RUNS_MAX, show_default=True, help="Runs to spend.")
-@click.option("--about", default="", help="What the case is kept for, in words.")
+@click.option("--about", default="", help="The reason to keep the case, in words.")
 def shrink(
     case: Path | None, seed: int | None, mutant: str, save: Path | None, budget: float, runs: int, about: str
 ) -> None:

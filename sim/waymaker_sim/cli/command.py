@@ -65,11 +65,11 @@ class SeedRange(click.ParamType[range]):
 
 
 @sim.command()
-@click.option("--seed", type=int, help="Run one seed and tell what happened.")
+@click.option("--seed", type=int, help="Run one seed and print its result.")
 @click.option("--seeds", type=SeedRange(), help="Run every seed of a range, both ends included.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run seeds in.")
-@click.option("--double", is_flag=True, help="Live every run twice and compare the digests.")
-@click.option("--mutant", default="", help="Take one rule out of the core first; see `waymaker sim mutants`.")
+@click.option("--double", is_flag=True, help="Run every seed twice and compare the digests.")
+@click.option("--mutant", default="", help="Remove one rule from the core first; see `waymaker sim mutants`.")
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every step of the run to a file.")
 @click.option(
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Save the tape of each failing run here."
@@ -153,7 +153,7 @@ def twice(seed: int) -> None:
 
 
 @sim.command()
-@click.option("--steps", default=10_000, show_default=True, help="Exchanges with both brokers.")
+@click.option("--steps", default=10_000, show_default=True, help="Calls to both brokers.")
 @click.option("--seed", default=1, show_default=True)
 def compare(steps: int, seed: int) -> None:
     """Compare the node with the naive broker, answer by answer."""
@@ -171,9 +171,9 @@ def compare(steps: int, seed: int) -> None:
 
 
 @sim.command()
-@click.option("--minutes", default=10.0, show_default=True, help="How long to hunt.")
+@click.option("--minutes", default=10.0, show_default=True, help="Minutes to search.")
 @click.option("--jobs", default=lambda: os.cpu_count() or 1, show_default="all cores")
-@click.option("--first", type=int, help="First seed; drawn where it is not given.")
+@click.option("--first", type=int, help="First seed; drawn if it is not given.")
 @click.option(
     "--save", type=click.Path(file_okay=False, path_type=Path), help="Save the tape of each failing run here."
 )
@@ -227,8 +227,8 @@ def checks() -> None:
 
 
 @sim.command()
-@click.option("--seeds", type=SeedRange(), default="1..20000", show_default=True, help="Seeds to take, in order.")
-@click.option("--runs", default=200, show_default=True, help="How many runs a mutant may survive.")
+@click.option("--seeds", type=SeedRange(), default="1..20000", show_default=True, help="Seeds to try, in order.")
+@click.option("--runs", default=200, show_default=True, help="Runs that a mutant may survive.")
 @click.option("--only", default="", help="One mutant.")
 @click.option("--jobs", default=1, show_default=True, help="Processes to run mutants in.")
 @click.option(
@@ -244,16 +244,16 @@ def mutants(seeds: range, runs: int, only: str, jobs: int, known: Path | None) -
 
     if only and only not in MUTANTS:
         raise click.UsageError(f"there is no mutant {only!r}; known are {', '.join(sorted(MUTANTS))}")
-    falls: list[gate.GateResult] = []
+    results: list[gate.GateResult] = []
     find_seed = partial(
         find_seed_from, known=load_seeds(known) if known is not None else {}, seeds=seeds, runs_max=runs
     )
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for fall in pool.imap(find_seed, [only] if only else MUTANTS, chunksize=1):
-            falls.append(fall)
-            click.echo(str(fall))
+        for result in pool.imap(find_seed, [only] if only else MUTANTS, chunksize=1):
+            results.append(result)
+            click.echo(str(result))
     if known is not None:
-        save_seeds(known, falls, MUTANTS)
-    click.echo(gate.summary(falls))
-    escaped = any(fall.escaped() for fall in falls)
+        save_seeds(known, results, MUTANTS)
+    click.echo(gate.summary(results))
+    escaped = any(result.escaped() for result in results)
     sys.exit(EXIT_ESCAPED if escaped else 0)

@@ -390,7 +390,7 @@ class Administrator:
             group.ended = True
 
     def _delete_consumer(self, stream: StreamName, consumer: ConsumerName, group: Group) -> None:
-        left_out = group.members > 1 and any(not hold.free for hold in group.holds.values())
+        left_out = group.members > 1 and any(not delivery.free for delivery in group.pending.values())
         group.free_all(self.view.events.now_ns)
         incarnation = group.incarnation
         if group.members == 1:

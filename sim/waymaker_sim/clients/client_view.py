@@ -133,25 +133,23 @@ class Reached(NamedTuple):
     stops: int
 
 
+@dataclass(slots=True, eq=False)
 class Ask:
     """One call and the facts to check its answer: when it was made, and to which incarnations."""
 
-    __slots__ = (
-        "view", "request", "on_reply", "on_lost", "asked_ns", "token", "stream", "consumer", "_versions",
-    )  # fmt: skip
+    view: ClientView
+    request: Request
+    on_reply: OnReply
+    on_lost: Callable[[], None]
+    stream: StreamName | None
+    consumer: ConsumerName | None
+    token: Token | None = field(default=None, init=False)
+    asked_ns: int = field(init=False)
+    _versions: tuple[int, int] = field(init=False)
 
-    def __init__(
-        self, view: ClientView, request: Request, on_reply: OnReply, on_lost: Callable[[], None],
-        stream: StreamName | None, consumer: ConsumerName | None,
-    ) -> None:  # fmt: skip
-        self.view = view
-        self.request = request
-        self.on_reply = on_reply
-        self.on_lost = on_lost
-        self.asked_ns = view.events.now_ns
-        self.token: Token | None = None
-        self.stream = stream
-        self.consumer = consumer
+    def __post_init__(self) -> None:
+        """Note the time of the call and the versions of the names."""
+        self.asked_ns = self.view.events.now_ns
         self._versions = self._now()
 
     def _now(self) -> tuple[int, int]:

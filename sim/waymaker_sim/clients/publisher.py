@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -41,20 +42,16 @@ ENOUGH = 4_000
 """Messages after which a world is large enough: from then on little is added."""
 
 
+@dataclass(slots=True, eq=False)
 class Refused:
     """A conditional publish that was refused, with the sequence that the server named."""
 
-    __slots__ = ("incarnation", "subject", "expected", "actual", "asked_ns", "answered_ns")
-
-    def __init__(
-        self, incarnation: StreamIncarnation, subject: str, expected: int, actual: int, asked_ns: int, answered_ns: int
-    ) -> None:
-        self.incarnation = incarnation
-        self.subject = subject
-        self.expected = expected
-        self.actual = actual
-        self.asked_ns = asked_ns
-        self.answered_ns = answered_ns
+    incarnation: StreamIncarnation
+    subject: str
+    expected: int
+    actual: int
+    asked_ns: int
+    answered_ns: int
 
 
 class Publisher:

@@ -24,7 +24,7 @@ from waymaker_sim.machine.process import ReceivedMessage, StepId
 CREDIT_BYTES = 64 * 1024
 LITTLE_CREDIT_BYTES = 200
 """Bytes of credit for each message, where bytes are the credit that runs out first."""
-HEARD_NS = 1 * SECOND
+NOTICE_NS = 1 * SECOND
 """Time within which readers learn that a consumer is deleted; the news is sent before the deletion is confirmed."""
 
 
@@ -187,7 +187,7 @@ class Worker:
             )
         if request.kind in (AckKind.ACK, AckKind.TERM):
             for seq in answering.delivered:
-                if seq in group.holds and group.holds[seq].process_run != step_id.run:
+                if seq in group.pending and group.pending[seq].process_run != step_id.run:
                     self.view.mark("ack of an earlier life's delivery")
                 group.done_ns.setdefault(seq, step_id.time_ns)
                 if request.kind is AckKind.ACK:
@@ -284,7 +284,7 @@ class Subscription:
     def check(self) -> None:
         """Require that a reader of a consumer that is known to be deleted has received its end by now."""
         deleted_ns = self.consumer.deleted_ns
-        late = self.attached and 0 <= deleted_ns < self.view.events.now_ns - HEARD_NS
+        late = self.attached and 0 <= deleted_ns < self.view.events.now_ns - NOTICE_NS
         require(not late, "answered", f"{self.consumer.name} is gone, its subscription was never told")
         check_waiting(self.view, self.ask)
 
@@ -297,14 +297,14 @@ class Subscription:
         while self.buffer:
             message, group, _ = self.buffer.popleft()
             self.view.mark("buffered message given back")
-            if group is not None and message.seq in group.holds:
-                group.holds[message.seq].free = True
+            if group is not None and message.seq in group.pending:
+                group.pending[message.seq].free = True
                 group.due.returned([message.seq], now_ns)
         # Also those that the node has no report of, and those sent over a window and not answered.
         unreported = self.view.reached.get(self.ask.token, [])
         for message, group in [*self.windowed, *((reached.message, reached.group) for reached in unreported)]:
-            if group is not None and message.seq in group.holds:
-                group.holds[message.seq].free = True
+            if group is not None and message.seq in group.pending:
+                group.pending[message.seq].free = True
         self.windowed.clear()
         if self.worker.subscription is self:
             self.worker.subscription = None
@@ -333,11 +333,11 @@ class Subscription:
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
         """Receive messages."""
         byte_count = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
-        had_room = self.credit_bytes > 0
+        had_credit = self.credit_bytes > 0
         self.credit -= len(got)
         self.credit_bytes -= byte_count
         self._note_credit()
-        if self.credit < 0 or not had_room or (self.credit_bytes < 0 and len(got) > 1):
+        if self.credit < 0 or not had_credit or (self.credit_bytes < 0 and len(got) > 1):
             violated("within credit", f"{len(got)} messages leave a room of {self.credit}, {self.credit_bytes} bytes")
         group = self.ask.group()
         if group is not None:

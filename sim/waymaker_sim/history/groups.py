@@ -79,7 +79,7 @@ class GroupOf(Generic[L]):
     """Deliveries whose ack was confirmed: a work queue has dropped them."""
     done_ns: dict[int, int] = field(default_factory=dict)
     """Time when the confirmation of an ack or term left the node."""
-    holds: dict[int, PendingDelivery] = field(default_factory=dict)
+    pending: dict[int, PendingDelivery] = field(default_factory=dict)
     put_off: dict[int, PendingDelivery] = field(default_factory=dict)
     """Deliveries with a nak delay or an extension: not due before its end, also after a restart."""
     last_naks: dict[int, StepId] = field(default_factory=dict)
@@ -154,8 +154,8 @@ class GroupOf(Generic[L]):
 
     def free_all(self, now_ns: int) -> None:
         """Note that no delivery is certainly pending any longer."""
-        for hold in (*self.holds.values(), *self.put_off.values()):
-            hold.free = True
+        for delivery in (*self.pending.values(), *self.put_off.values()):
+            delivery.free = True
         self.freed_ns = now_ns
 
     def note_figures(self, floor: int, dropped: int, now_ns: int) -> None:
@@ -167,7 +167,7 @@ class GroupOf(Generic[L]):
 
     def risen_by(self, time_ns: int) -> tuple[int, int]:
         """Return the greatest floor and count of dropped messages that clients had read by then."""
-        known = [(floor, dropped) for told_ns, floor, dropped in self.risen if told_ns <= time_ns]
+        known = [(floor, dropped) for read_ns, floor, dropped in self.risen if read_ns <= time_ns]
         return known[-1] if known else (0, 0)
 
     def roll_back(self, time_ns: int) -> None:
@@ -186,13 +186,13 @@ class GroupOf(Generic[L]):
     def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, PendingDelivery]:
         """Note an answer in flight. Returns the deliveries that were certainly pending when it was sent."""
         out = {
-            seq: PendingDelivery(hold.process_run, hold.until_ns)
+            seq: PendingDelivery(delivery.process_run, delivery.until_ns)
             for seq in seqs
-            if (hold := self.holds.get(seq)) and not hold.free
+            if (delivery := self.pending.get(seq)) and not delivery.free
         }
         for seq in seqs:
-            if kind is not AckKind.IN_PROGRESS and seq in self.holds:
-                self.holds[seq].free = True
+            if kind is not AckKind.IN_PROGRESS and seq in self.pending:
+                self.pending[seq].free = True
             if kind in (AckKind.NAK, AckKind.IN_PROGRESS):
                 # The order of several answers in flight is unknown.
                 self.put_off.pop(seq, None)
@@ -230,10 +230,10 @@ class GroupOf(Generic[L]):
                 if seq not in self.answered:
                     self.last_naks[seq] = step_id
             self.due.put_off(seq, step_id, delay_ms * MS)
-        elif kind is AckKind.IN_PROGRESS and seq in self.holds:
-            hold = self.holds[seq]
-            if hold.process_run == step_id.run:
-                hold.until_ns = max(hold.until_ns, asked_ns + self.config.ack_wait_ms * MS)
+        elif kind is AckKind.IN_PROGRESS and seq in self.pending:
+            delivery = self.pending[seq]
+            if delivery.process_run == step_id.run:
+                delivery.until_ns = max(delivery.until_ns, asked_ns + self.config.ack_wait_ms * MS)
                 until_ns = asked_ns + self.config.ack_wait_ms * MS
                 self.put_off[seq] = PendingDelivery(step_id.run, until_ns, since_ns=asked_ns)
                 self.due.put_off(seq, step_id, self.config.ack_wait_ms * MS)

@@ -24,45 +24,28 @@ AHEAD_MS = Limits().clock_ahead_max_ms
 """Message times further ahead of a corrected clock are ignored for age."""
 
 
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One message that a client tried to publish. `seq` is 0 until a client has read it."""
 
-    __slots__ = (
-        "number", "stream", "incarnation", "subject", "body", "size", "expected", "born_ms", "server_timed", "asked_ns", "seq",
-        "confirmed_ns", "refused", "counted_in",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        number: int,
-        stream: str,
-        incarnation: StreamIncarnation | None,
-        subject: str,
-        body: bytes,
-        size: int,
-        expected: int,
-        born_ms: int,
-        server_timed: bool,
-        asked_ns: int,
-    ) -> None:
-        self.number = number
-        self.stream = stream
-        self.incarnation = incarnation
-        self.subject = subject
-        self.body = body
-        self.size = size
-        """Bytes of payload, headers and subject, as statistics count them."""
-        self.expected = expected
-        self.born_ms = born_ms
-        """The least time that the message can have."""
-        self.server_timed = server_timed
-        """True if the server assigns its time."""
-        self.asked_ns = asked_ns
-        self.seq = 0
-        self.confirmed_ns = -1
-        self.refused = False
-        self.counted_in: StreamIncarnation | None = None
-        """The incarnation that counts it as `unplaced`: its own, or the one that most likely has it."""
+    number: int
+    stream: str
+    incarnation: StreamIncarnation | None
+    subject: str
+    body: bytes
+    size: int
+    """Bytes of payload, headers and subject, as statistics count them."""
+    expected: int
+    born_ms: int
+    """The least time that the message can have."""
+    server_timed: bool
+    """True if the server assigns its time."""
+    asked_ns: int
+    seq: int = 0
+    confirmed_ns: int = -1
+    refused: bool = False
+    counted_in: StreamIncarnation | None = None
+    """The incarnation that counts it as `unplaced`: its own, or the one that most likely has it."""
 
     def place(self, incarnation: StreamIncarnation | None, seq: int) -> None:
         """Note its sequence, or (0) that it was certainly not stored: it may not appear elsewhere any more."""
@@ -72,17 +55,15 @@ class Attempt:
         self.incarnation, self.seq = incarnation, seq
 
 
+@dataclass(slots=True, eq=False)
 class Letter:
     """One dead letter as a client read it."""
 
-    __slots__ = ("group", "of_seq", "subject", "body", "size")
-
-    def __init__(self, group: Group | None, of_seq: int, subject: str, body: bytes, size: int) -> None:
-        self.group = group
-        self.of_seq = of_seq
-        self.subject = subject
-        self.body = body
-        self.size = size
+    group: Group | None
+    of_seq: int
+    subject: str
+    body: bytes
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +312,7 @@ class StreamIncarnation:
         return max(0, sum(1 for most in group.most.values() if most >= last) - len(group.letters))
 
     def _over_limits(self, seq: int, wall_max_ms: int, owed: int) -> bool:
-        age, most, room = self.least("max_age_ms"), self.least("max_msgs"), self.least("max_bytes")
+        age, most, max_bytes = self.least("max_age_ms"), self.least("max_msgs"), self.least("max_bytes")
         if age:
             time_ms, message = self.times[seq], self.at[seq]
             if time_ms < 0 and isinstance(message, Attempt):
@@ -343,9 +324,9 @@ class StreamIncarnation:
         newer = self.last_seq - seq + max(0, self.unplaced) + owed
         if most and newer >= most:
             return True
-        if room:
+        if max_bytes:
             size = sum(message.size for other, message in self.at.items() if other >= seq)
-            return size + (max(0, self.unplaced) + owed) * 100_000 > room
+            return size + (max(0, self.unplaced) + owed) * 100_000 > max_bytes
         return False
 
     def _may_be_a_letter(self, group: Group, seq: int) -> bool:
@@ -473,13 +454,13 @@ class StreamIncarnation:
                 history.mark("begun by time")
                 if not self.may_begin_by(group, seq):
                     violated("filter", f"{self.name}/{config.name}: {seq} is of before {config.start_time_ms} ms")
-            self._check_holders(group, seq, step_id)
+            self._check_other_consumers(group, seq, step_id)
             self._check_put_off(history, group, seq, step_id)
             self._check_count(group, message)
-            if seq in group.holds and group.holds[seq].process_run != step_id.run:
+            if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
             until = asked_ns + config.ack_wait_ms * MS
-            group.holds[seq] = PendingDelivery(process_run, until)
+            group.pending[seq] = PendingDelivery(process_run, until)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""
@@ -491,16 +472,16 @@ class StreamIncarnation:
                 violated("in order", f"{self.name}: {listed(f'{m.seq} ({m.delivery}. time)' for m in got[:30])}")
             last = message.seq
 
-    def _check_holders(self, group: Group, seq: int, step_id: StepId) -> None:
+    def _check_other_consumers(self, group: Group, seq: int, step_id: StepId) -> None:
         rivals = self.groups if self.config.retention is Retention.WORK_QUEUE else (group,)
         for rival in rivals:
-            hold = rival.holds.get(seq)
-            if hold is None or hold.free or rival.ended or hold.process_run != step_id.run:
+            delivery = rival.pending.get(seq)
+            if delivery is None or delivery.free or rival.ended or delivery.process_run != step_id.run:
                 continue
-            if step_id.time_ns < hold.until_ns:
+            if step_id.time_ns < delivery.until_ns:
                 who = "itself" if rival is group else rival.config.name
                 violated(
-                    "one holder", f"{self.name}/{group.config.name} seq {seq} is out at {who} until {hold.until_ns}"
+                    "one holder", f"{self.name}/{group.config.name} seq {seq} is out at {who} until {delivery.until_ns}"
                 )
 
     def _check_put_off(self, history: History, group: Group, seq: int, step_id: StepId) -> None:

@@ -30,9 +30,9 @@ class Digest:
 
     def step(self, node: int, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         """Add one step of one node."""
-        came = "; ".join(describe_input(item) for item in inputs)
-        went = "; ".join(describe_effect(effect) for effect in effects)
-        self.add(f"{now.mono_ns} {now.wall_ms} node {node}: {came} => {went}")
+        received = "; ".join(describe_input(item) for item in inputs)
+        emitted = "; ".join(describe_effect(effect) for effect in effects)
+        self.add(f"{now.mono_ns} {now.wall_ms} node {node}: {received} => {emitted}")
 
     def add(self, line: str) -> None:
         """Add any other line that must be the same."""

@@ -198,10 +198,10 @@ class SimDisk:
         file = self._names.get(path)
         grows = len(data) if self.faults.copy_on_write else offset + len(data) - (len(file.content) if file else 0)
         if grows > 0 and self.faults.capacity != PLENTY:
-            room = self.faults.capacity - self.used_bytes()
-            if grows > room:
-                if file is not None and room > 0:  # the part that fits is written, as a real file system does
-                    self._store(file, offset, data[: max(0, len(data) - (grows - room))])
+            free_bytes = self.faults.capacity - self.used_bytes()
+            if grows > free_bytes:
+                if file is not None and free_bytes > 0:  # the part that fits is written, as a real file system does
+                    self._store(file, offset, data[: max(0, len(data) - (grows - free_bytes))])
                 raise DiskFailure(FailureKind.NO_SPACE, path, offset, f"{grows} bytes more do not fit")
         if file is None:
             file = self._link(path, _File())
@@ -390,9 +390,9 @@ class SimDisk:
         for path in sorted(self._durable_names):
             file = self._durable_names[path]
             if file.unsynced:
-                fate = self._lose_writes(file, track)
-                if fate:
-                    lost.append(f"{path}: {fate}")
+                loss = self._lose_writes(file, track)
+                if loss:
+                    lost.append(f"{path}: {loss}")
             elif file.ghost or len(file.content) != len(file.durable):
                 file.content = bytearray(file.durable)
             file.ghost = False

@@ -273,16 +273,16 @@ class Process:
         """Kill the process as SIGKILL does; the machine and its page cache stay."""
         self.fault("kill", "the process is killed")
         self._die()
-        for fate in self.disk.kill():
-            self.fault("lost", fate)
+        for loss in self.disk.kill():
+            self.fault("lost", loss)
         self.on_down()
 
     def lose_power(self) -> None:
         """Stop the machine: the tape decides what is left of unsynced data."""
         self.fault("power loss", "the machine loses power")
         self._die()
-        for fate in self.disk.lose_power(self.track):
-            self.fault("lost", fate)
+        for loss in self.disk.lose_power(self.track):
+            self.fault("lost", loss)
         self.on_down()
 
     def fault(self, kind: str, detail: str) -> None:

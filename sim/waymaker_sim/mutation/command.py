@@ -18,8 +18,8 @@ TESTS = Path("tests/property")
 
 
 @click.command()
-@click.option("--count", default=30, show_default=True, help="How many mutants to draw.")
-@click.option("--seed", default=1, show_default=True, help="What they are drawn from.")
+@click.option("--count", default=30, show_default=True, help="Number of mutants to draw.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the draw.")
 @click.option("--only", default="", metavar="MODULE", help="Draw from one module, such as stream.admission.")
 @click.option("--runs", default=8, show_default=True, help="Simulated runs that a mutant must survive.")
 @click.option("--worlds", default=60, show_default=True, help="Small worlds that the runs are chosen from.")
@@ -27,14 +27,14 @@ TESTS = Path("tests/property")
 @click.option("--tests-seconds", default=60.0, show_default=True, help="CPU seconds of property tests for each mutant.")
 @click.option(
     "--tests", type=click.Path(file_okay=False, path_type=Path), default=TESTS, show_default=True,
-    help="Folder of the property tests; without it, simulation alone judges.",
+    help="Folder of the property tests; without it, simulation alone tries the mutants.",
 )  # fmt: skip
-@click.option("--jobs", default=1, show_default=True, help="Mutants to judge at a time.")
+@click.option("--jobs", default=1, show_default=True, help="Mutants to try at a time.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path),
-    help="Write verdicts to this file as JSON, and go on from those that it holds.",
+    help="Write verdicts to this file as JSON, and continue from those that it holds.",
 )  # fmt: skip
-@click.option("--list", "list_only", is_flag=True, help="Print what is drawn, and stop.")
+@click.option("--list", "list_only", is_flag=True, help="Print the drawn mutants, and stop.")
 def mutate(
     count: int,
     seed: int,

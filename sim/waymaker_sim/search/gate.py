@@ -116,13 +116,13 @@ def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Gate
     return GateResult(name, *found[:3], False, found[1], runs, cpu_seconds)
 
 
-def summary(falls: list[GateResult]) -> str:
+def summary(results: list[GateResult]) -> str:
     """Return one line about all of them."""
-    fell = [fall for fall in falls if not fall.escaped()]
-    inside = [fall.mutant for fall in fell if not fall.outside]
-    escaped = [fall.mutant for fall in falls if fall.escaped()]
+    fell = [result for result in results if not result.escaped()]
+    inside = [result.mutant for result in fell if not result.outside]
+    escaped = [result.mutant for result in results if result.escaped()]
     return (
-        f"{len(falls)} mutants: {len(fell)} fell, {len(fell) - len(inside)} of them by what clients can notice; "
+        f"{len(results)} mutants: {len(fell)} fell, {len(fell) - len(inside)} of them by what clients can notice; "
         f"from the inside only: {', '.join(inside) or 'none'}; escaped: {', '.join(escaped) or 'none'}; "
-        f"{sum(fall.runs for fall in falls)} runs, {sum(fall.cpu_seconds for fall in falls):.0f} CPU seconds"
+        f"{sum(result.runs for result in results)} runs, {sum(result.cpu_seconds for result in results):.0f} CPU seconds"
     )

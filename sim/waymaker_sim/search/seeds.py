@@ -24,9 +24,9 @@ def load_seeds(path: Path) -> dict[str, int]:
     return {str(name): seed for name, seed in known.items()}
 
 
-def save_seeds(path: Path, falls: Iterable[gate.GateResult], names: Iterable[str]) -> None:
+def save_seeds(path: Path, results: Iterable[gate.GateResult], names: Iterable[str]) -> None:
     """Write the seeds that noticed mutants; those of other mutants stay, and names without a mutant are removed."""
-    known = load_seeds(path) | {fall.mutant: fall.seed for fall in falls if not fall.escaped()}
+    known = load_seeds(path) | {result.mutant: result.seed for result in results if not result.escaped()}
     kept = {name: known[name] for name in sorted(names) if name in known}
     path.write_text(json.dumps(kept, indent=2) + "\n")
 

@@ -20,10 +20,12 @@ EVENTS_MAX = 1_500
 
 @click.command("story")
 @click.argument("case", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--seed", type=int, help="The run of this seed, where no saved case is given.")
-@click.option("--mutant", default="", help="Take one rule out of the core first; see `waymaker sim mutants`.")
-@click.option("--about", default="", help="Tell of this, written as in `s0/c1 seq 5`, and not of what was violated.")
-@click.option("--all", "everything", is_flag=True, help="Tell every event.")
+@click.option("--seed", type=int, help="The run of this seed, if no saved case is given.")
+@click.option("--mutant", default="", help="Remove one rule from the core first; see `waymaker sim mutants`.")
+@click.option(
+    "--about", default="", help="Show this, written as in `s0/c1 seq 5`, instead of the subjects of the violation."
+)
+@click.option("--all", "everything", is_flag=True, help="Show every event.")
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page with a diagram to a file."
 )
@@ -32,7 +34,7 @@ EVENTS_MAX = 1_500
     type=click.IntRange(min=0),
     default=EVENTS_MAX,
     show_default=True,
-    help="At most so many, the last, in a page; 0: all.",
+    help="Number of last events on a page; 0: all.",
 )
 def timeline(
     case: Path | None, seed: int | None, mutant: str, about: str, everything: bool, html: Path | None, events: int

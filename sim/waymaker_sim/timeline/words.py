@@ -189,8 +189,8 @@ def _settings(request: UpdateStream) -> str:
 def describe_answer(answer: Answer | Refusal, got: list[ReceivedMessage] | None) -> str:
     """Describe one answer in a few words."""
     if isinstance(answer, Refusal):
-        fate = "it may have happened" if answer.outcome is Outcome.UNKNOWN else "not applied"
-        return f"refused, {answer.status.name}: {answer.message} ({fate})"
+        outcome = "it may have happened" if answer.outcome is Outcome.UNKNOWN else "not applied"
+        return f"refused, {answer.status.name}: {answer.message} ({outcome})"
     if got is not None:
         return f"{answer.code}: {describe_messages(got)}"
     value = answer.value
