@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; `exits` lists them."""
+    """Run one command and return its exit code; `exits` lists them."""
     from waymaker.cli.root import run
 
     return run(arguments)

@@ -63,7 +63,7 @@ async def _save(archive: AsyncIterator[bytes], path: Path) -> None:
 
 @contextlib.contextmanager
 def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when everything in it is on disk, and leaves nothing behind otherwise."""
+    """Open a file that takes its name when all of it is on disk, and leaves nothing behind otherwise."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as out:
@@ -128,7 +128,7 @@ async def _counted(source: BinaryIO, count: Callable[[int], None]) -> AsyncItera
 
 @contextlib.contextmanager
 def _counter(name: str, size: int) -> Iterator[Callable[[int], None]]:
-    """Progress on standard error, where a person can see it."""
+    """Show progress on standard error, where a person can see it."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""`waymaker check`: reads a data directory that no server uses and tells of every damage it finds."""
+"""`waymaker check`: reads a data directory that no server uses and reports every damage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _told(finding: Finding) -> dict[str, Any]:
 
 
 def _verified(directory: Path) -> tuple[Report, int, int]:
-    """The report, and how many streams and messages the directory holds."""
+    """Return the report, and how many streams and messages the directory holds."""
     from waymaker.storage.lock import DirectoryLocked
     from waymaker.storage.store import FileStore
     from waymaker_core.model.disk_ops import DiskFailure

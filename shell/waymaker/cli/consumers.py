@@ -35,14 +35,14 @@ def consumer() -> None:
 
 
 def with_start(function: Any) -> Any:
-    """Adds the options that say where a new consumer begins."""
+    """Add the options that say where a new consumer begins."""
     for option in reversed(start_options):
         function = option(function)
     return function
 
 
 def start_of(deliver: str, start_seq: int | None, start_time: int | None) -> ConsumerSettings:
-    """The settings of a consumer that those options are."""
+    """Return the settings of a consumer that those options are."""
     ctx = click.get_current_context(silent=True)
     if start_seq is not None and start_time is not None:
         raise click.UsageError("--start-seq and --start-time exclude one another", ctx)

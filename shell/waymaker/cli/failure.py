@@ -40,7 +40,7 @@ class CommandError(Exception):
 
 
 def say(error: Exception) -> int:
-    """Tells of an exception and returns the exit code."""
+    """Print what an exception means and return the exit code."""
     from waymaker.client.errors import WaymakerError
 
     if isinstance(error, CommandError):
@@ -65,7 +65,7 @@ def say(error: Exception) -> int:
 
 
 def say_usage(error: click.ClickException) -> None:
-    """A wrong command line, with where to read on."""
+    """Print what is wrong with a command line, and where to read on."""
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.command_path} --help"
@@ -73,7 +73,7 @@ def say_usage(error: click.ClickException) -> None:
 
 
 def exit_code_of(error: WaymakerError) -> int:
-    """The exit code of a client's exception."""
+    """Return the exit code of a client's exception."""
     from waymaker.client import errors as e
 
     if isinstance(error, e.NotFoundError | e.NotFoundStatusError):
@@ -96,7 +96,7 @@ def exit_code_of(error: WaymakerError) -> int:
 
 
 def hint_of(error: WaymakerError) -> str:
-    """What to type next, or to look at."""
+    """Return what to type next, or to look at."""
     from waymaker.client import errors as e
 
     server = _parameter("server") or "127.0.0.1:7411"
@@ -125,7 +125,7 @@ def hint_of(error: WaymakerError) -> str:
 
 
 def _oversize_hint(message: str, stream: str) -> str:
-    """What to do about a message that is too large: it depends on whose bound it is, which the message names."""
+    """Return what to do about a message that is too large. It depends on whose bound it is, which the message names."""
     if "message_bytes_max" in message:
         return "cut it into several; the server's operator can raise limits.message_bytes_max"
     name = "max-msg-bytes" if "max_msg_bytes" in message else "max-bytes"
@@ -155,12 +155,12 @@ def _write(message: str, *, code: str, hint: str = "", outcome: str | None = Non
 
 
 def _tells(code: str, message: str) -> bool:
-    """Whether the code adds something."""
+    """Return True if the code adds something."""
     return code not in {"usage", "failed", "no_such_file", "os_error", "bug"} and code not in message
 
 
 def _wants_json() -> bool:
-    """The failed command's own --json where it was understood; the bare word where it was not."""
+    """Return True if the failed command was given --json, understood as its option or not."""
     return bool(_parameter("as_json")) or "--json" in sys.argv
 
 
@@ -168,7 +168,7 @@ _last: dict[str, object] = {}
 
 
 def remember(parameters: dict[str, object]) -> None:
-    """Keeps what a command was called with, for the words of a failure: click's context is gone by then."""
+    """Keep what a command was called with, for the words of a failure: by then click has dropped its context."""
     _last.clear()
     _last.update(parameters)
 

@@ -31,7 +31,7 @@ class BadLine(Exception):
 
 
 class LineMessages:
-    """Asynchronous iterator of the messages of lines, from line `first` on. `stopped` tells why it ended early."""
+    """Asynchronous iterator of the messages of lines, from line `first` on. `stopped` says why it ended early."""
 
     def __init__(self, read: AsyncIterator[bytes], make: Callable[[bytes], Many], first: int, skip_blank: bool) -> None:
         self._read = read
@@ -66,7 +66,7 @@ class LineMessages:
         self._count += 1
 
     def line_of(self, index: int) -> int:
-        """The line of the message with this index, counted from 1."""
+        """Return the line of the message with this index, counted from 1."""
         run = bisect_right(self._starts, index) - 1
         return self._lines[run] + index - self._starts[run]
 
@@ -75,12 +75,12 @@ class LineMessages:
 
 
 def plain(subject: str, headers: Pairs, ts_ms: int) -> Callable[[bytes], Many]:
-    """Every line is a payload."""
+    """Return a maker of messages that takes every line as a payload."""
     return _maker(headers, ts_ms, lambda line: subject)
 
 
 def ndjson(subject: str, headers: Pairs, ts_ms: int, many_tokens: bool) -> Callable[[bytes], Many]:
-    """JSON values, stored as they stand. Fields named in the subject are filled in from each value."""
+    """Return a maker of messages from JSON values, stored as they stand. Fields named in the subject are filled in."""
     filled = bool(FIELD.search(subject))
 
     def subject_of(line: bytes) -> str:
@@ -91,7 +91,7 @@ def ndjson(subject: str, headers: Pairs, ts_ms: int, many_tokens: bool) -> Calla
 
 
 def envelopes(subject: str | None, headers: Pairs) -> Callable[[bytes], Many]:
-    """Messages as `sub --json` prints them."""
+    """Return a maker of messages from what `sub --json` prints."""
     return lambda line: _envelope(_json(line), subject, headers)
 
 
@@ -149,7 +149,7 @@ def _json(line: bytes) -> Any:
 
 
 def _filled(subject: str, value: Any, many_tokens: bool) -> str:
-    """A template with its fields filled in: in one pass, so that no value is read as a template again."""
+    """Fill in a template's fields in one pass, so that no value is read as a template again."""
     return FIELD.sub(lambda match: _token(subject, match[1], value, many_tokens), subject)
 
 

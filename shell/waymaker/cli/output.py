@@ -1,4 +1,4 @@
-"""What commands print. Data goes to standard output: JSON lines with --json, a table on a terminal, else tab-separated."""
+"""Output of commands. Standard output has the data: JSON lines with --json, a table on a terminal, else tab-separated."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def to_json(value: Any) -> str:
 
 
 def note(text: str) -> None:
-    """Something for the person at the terminal: on standard error."""
+    """Print for the person at the terminal, on standard error."""
     click.echo(text, err=True)
 
 
 def record(value: Mapping[str, Any], as_json: bool, said: Mapping[str, str] | None = None) -> None:
-    """One thing with its properties; `said` holds those that people read in another form."""
+    """Print one thing with its properties; `said` holds those that people read in another form."""
     if as_json:
         click.echo(to_json(value))
         return
@@ -37,7 +37,7 @@ def record(value: Mapping[str, Any], as_json: bool, said: Mapping[str, str] | No
 
 
 def rows(columns: Sequence[str], values: Iterable[Sequence[Any]], as_json: bool, numbers: Sequence[str] = ()) -> None:
-    """A list of things. `numbers` names the columns that stand on the right."""
+    """Print a list of things. `numbers` names the columns that stand on the right."""
     if as_json:
         for row in values:
             click.echo(to_json(dict(zip(columns, row, strict=True))))
@@ -78,7 +78,7 @@ def _plain(item: Any) -> str:
 
 
 def message_object(message: Message) -> dict[str, Any]:
-    """A message as JSON: the payload as text where it is UTF-8, else as `payload_base64`."""
+    """Return a message as JSON: the payload as text where it is UTF-8, else as `payload_base64`."""
     out: dict[str, Any] = {"seq": message.seq, "subject": message.subject, "ts_ms": message.ts_ms}
     if message.deliver_count:
         out["deliver_count"] = message.deliver_count
@@ -94,7 +94,7 @@ def message_object(message: Message) -> dict[str, Any]:
 
 
 def message_lines(messages: Iterable[Message], form: str) -> bytes:
-    """Messages, a line each: `json`, `raw` (the payload alone), or sequence, subject and payload.
+    """Return messages, a line each: `json`, `raw` (the payload alone), or sequence, subject and payload.
 
     JSON is msgspec's here, several times faster than the standard library's and the same to the byte.
     """
@@ -112,7 +112,7 @@ def _line(message: Message) -> bytes:
 
 
 def _one_line(payload: bytes) -> bytes:
-    """A payload that cannot break the line, nor do anything to a terminal."""
+    """Return a payload so that it neither breaks the line nor controls the terminal."""
     if payload.isascii() and payload.decode("ascii").isprintable():
         return payload
     text = payload.decode("utf-8", "backslashreplace")
@@ -120,7 +120,7 @@ def _one_line(payload: bytes) -> bytes:
 
 
 def write(data: bytes) -> None:
-    """Data to standard output, at once: what was printed may be acknowledged."""
+    """Write data to standard output, at once: what was printed may be acknowledged."""
     out = standard.data_output()
     out.write(data)
     out.flush()

@@ -152,7 +152,7 @@ def _check_usage(
 
 @contextlib.contextmanager
 def _source(path: str | None, payload: str | None) -> Iterator[tuple[BinaryIO, int]]:
-    """Where to read, and how many bytes there are (0: unknown)."""
+    """Return where to read, and how many bytes there are (0: unknown)."""
     if payload is not None:
         yield io.BytesIO(payload.encode("utf-8", "surrogateescape")), 0
         return
@@ -181,7 +181,7 @@ async def _whole(source: BinaryIO) -> bytes:
 def _progress(
     path: str | None, size: int
 ) -> Iterator[tuple[Callable[[int], None] | None, Callable[[int], None] | None]]:
-    """A bar on standard error while a file is published, where a person can see it."""
+    """Show a bar on standard error while a file is published, where a person can see it."""
     if not size or not sys.stderr.isatty():
         yield None, None
         return

@@ -35,7 +35,7 @@ class Report:
 
     @property
     def next_line(self) -> int:
-        """The line behind the last one that was stored: where to go on."""
+        """Return the line behind the last one that was stored: where to go on."""
         last = len(self.results) - 1
         while last >= 0 and last in self.failures:
             last -= 1
@@ -62,7 +62,7 @@ class Report:
             output.note(f"... and {len(groups) - GROUPS_SHOWN:,} more; --json names them all")
 
     def _groups(self) -> list[tuple[int, int, WaymakerError]]:
-        """Runs of messages that failed alike: first line, last line, error."""
+        """Group messages that failed alike: first line, last line, error."""
         groups: list[tuple[int, int, WaymakerError]] = []
         previous = -2
         for index in sorted(self.failures):

@@ -2,7 +2,7 @@
 
 Standard input is read on a daemon thread, a bounded number of pieces ahead: a terminal or a pipe that gives nothing must
 neither hold up the connection nor the end of the program. (Asking the loop itself to read it would make the descriptor
-non-blocking for everybody who shares it, such as the terminal's other programs.)
+non-blocking for every process that shares it, such as the terminal's other programs.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LineTooLong(ValueError):
 
 
 async def pieces(source: BinaryIO) -> AsyncIterator[bytes]:
-    """What a stream gives, as it comes."""
+    """Yield what a stream gives, as it comes."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | Exception] = asyncio.Queue()
     room = threading.Semaphore(PIECES_AHEAD)
@@ -40,7 +40,7 @@ async def pieces(source: BinaryIO) -> AsyncIterator[bytes]:
                 item = error
             try:
                 loop.call_soon_threadsafe(queue.put_nowait, item)
-            except RuntimeError:  # the loop is gone, and so is whoever asked
+            except RuntimeError:  # the loop is closed, and the caller has left
                 return
             if not item or isinstance(item, Exception):
                 return
@@ -57,7 +57,7 @@ async def pieces(source: BinaryIO) -> AsyncIterator[bytes]:
 
 
 def _reader(source: BinaryIO) -> Callable[[int], bytes]:
-    """Reads past the stream's own buffer where there is a descriptor: a thread that waits inside the buffer holds its
+    """Read past the stream's own buffer where there is a descriptor: a thread that waits inside the buffer holds its
     lock, and the interpreter cannot end."""
     try:
         descriptor = source.fileno()
@@ -67,7 +67,7 @@ def _reader(source: BinaryIO) -> Callable[[int], bytes]:
 
 
 async def lines(source: BinaryIO, on_bytes: Callable[[int], None] | None = None) -> AsyncIterator[bytes]:
-    """Lines without their ends; a last line without one counts. `on_bytes` is told of what was read."""
+    """Yield lines without their ends; a last line without one counts. `on_bytes` receives the bytes that were read."""
     rest = b""
     async for piece in pieces(source):
         if on_bytes is not None:

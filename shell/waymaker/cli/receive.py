@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _form(as_json: bool, raw: bool) -> str:
-    """How messages are printed; a mistake where two ways are asked for."""
+    """Return how messages are printed; two ways at once are a mistake."""
     if as_json and raw:
         raise click.UsageError("--json and --raw exclude one another", click.get_current_context(silent=True))
     return "json" if as_json else "raw" if raw else "line"
@@ -73,7 +73,7 @@ async def sub(
 
 
 async def _refuse_work_queue(client: Client, stream: str) -> None:
-    """A look at a work queue must not take its messages out, nor withhold them from those who work on them."""
+    """Refuse a look at a work queue: it would take messages out, or withhold them from those who work on them."""
     from waymaker.client.values import Retention
 
     if (await client.stream_info(stream)).config.retention is Retention.WORK_QUEUE:
@@ -98,7 +98,7 @@ async def _print(
 
 
 async def _remove(client: Client, stream: str, name: str) -> None:
-    """Removes a temporary consumer, also while the program is being ended."""
+    """Remove a temporary consumer, also while the program is being ended."""
     import asyncio
 
     from waymaker.client.errors import WaymakerError

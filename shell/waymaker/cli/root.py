@@ -42,14 +42,14 @@ COMMANDS = {
 
 
 class _ReaderGone(Exception):
-    """Whoever read our output has gone."""
+    """The reader of our output has left."""
 
 
 class Root(click.Group):
     """A group that imports a sub-command when it is used."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Keeps two ends from click, which would print at one and choose its own exit code at the other."""
+        """Keep two ends from click, which would print at one and choose its own exit code at the other."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -132,7 +132,7 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Runs a command line; the one place where exceptions become messages and exit codes."""
+    """Run a command line; here alone exceptions become messages and exit codes."""
     from waymaker.cli import failure, standard
 
     standard.occupy()
@@ -156,7 +156,7 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _broken_pipe() -> int:
-    """Whoever read our output has gone: leave without a word, and keep the interpreter from trying again at its exit."""
+    """Leave without a word when the reader of our output has left, and keep the interpreter from writing at its exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

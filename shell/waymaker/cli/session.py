@@ -24,7 +24,7 @@ def _stack(function: Any, options: list[Callable[[F], F]]) -> Any:
 
 
 def json_option(function: F) -> F:
-    """--json alone, for commands without a server."""
+    """Add --json alone, for commands without a server."""
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")
 
     @functools.wraps(function)
@@ -54,7 +54,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 
 
 def connected(function: Command) -> Callable[..., Any]:
-    """Makes a coroutine `f(client, **parameters)` a command body with the connection's options."""
+    """Make a coroutine `f(client, **parameters)` a command body with the connection's options."""
 
     @functools.wraps(function)
     def body(
@@ -84,7 +84,7 @@ def connected(function: Command) -> Callable[..., Any]:
 
 
 def _note_misspelt_variables(environment: Mapping[str, str]) -> None:
-    """Names variables that are nearly the command line's own. Others with the prefix may belong to another program."""
+    """Name variables that are nearly the command line's own. Others with the prefix may belong to another program."""
     from waymaker.environment import unknown_variables
 
     if not any(unknown_variables(environment, ()).values()):
@@ -97,7 +97,7 @@ def _note_misspelt_variables(environment: Mapping[str, str]) -> None:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged.
+    """Run a command's coroutine; Ctrl-C and SIGTERM end it in order, with what was received acknowledged.
 
     A second one is not answered by us but by the system, so it ends the process whatever it is doing.
     """
@@ -137,7 +137,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM end a question: the loop, which waits for it, could only note them."""
+    """Let the first Ctrl-C or SIGTERM end a question: the loop, which waits for it, could only note them."""
     import signal
     import threading
 
@@ -158,7 +158,7 @@ def interruptible() -> Iterator[None]:
 
 
 def complete_streams(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of streams for the shell; quiet and quick where no server answers."""
+    """Return names of streams for the shell; be quiet and quick where no server answers."""
 
     import asyncio
 

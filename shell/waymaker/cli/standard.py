@@ -31,14 +31,14 @@ def occupy() -> None:
 
 
 def data_input() -> BinaryIO:
-    """Standard input, to be read for its data."""
+    """Return standard input, to be read for its data."""
     if "stdin" in _missing:
         raise CommandError("standard input is closed", exits.USAGE, "give the data in a file or through a pipe")
     return sys.stdin.buffer
 
 
 def data_output() -> BinaryIO:
-    """Standard output, to be written with data that must arrive. BrokenPipeError: nobody can read it."""
+    """Return standard output for data that must arrive; BrokenPipeError where it was closed before the start."""
     if "stdout" in _missing:
         raise BrokenPipeError("standard output is closed")
     return sys.stdout.buffer

@@ -184,7 +184,7 @@ async def rm(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
 
 
 def _ask(question: str, flag: str) -> None:
-    """Asks on standard error; refuses where nobody can answer."""
+    """Ask on standard error; refuse where no person can answer."""
     if not sys.stdin.isatty():
         raise CommandError(
             f"not done: this needs a yes, and standard input is no terminal ({question})",
@@ -217,7 +217,7 @@ def _config(config: StreamConfig) -> dict[str, Any]:
 
 
 def _said(config: StreamConfig) -> dict[str, str]:
-    """Settings as people read them."""
+    """Return settings as people read them."""
     return {
         "subjects": ", ".join(config.subjects_filter) or "> (every subject)",
         "max_age_ms": say_duration(config.max_age_ms) if config.max_age_ms else UNLIMITED,

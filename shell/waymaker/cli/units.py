@@ -18,7 +18,7 @@ U64_MAX = (1 << 64) - 1
 
 
 def duration_ms(text: str) -> int:
-    """`90s`, `1h30m`, `250ms`, `7d`; `0` is none. ValueError otherwise."""
+    """Parse `90s`, `1h30m`, `250ms`, `7d`; `0` is none. ValueError otherwise."""
     if text.strip() == "0":
         return 0
     parts = re.findall(r"([0-9][0-9_]*(?:\.[0-9]+)?)(ms|[smhdw])", text.strip().lower())
@@ -28,7 +28,7 @@ def duration_ms(text: str) -> int:
 
 
 def size_bytes(text: str) -> int:
-    """`64MiB`, `10GB`, `1500`; `0` is none. ValueError otherwise."""
+    """Parse `64MiB`, `10GB`, `1500`; `0` is none. ValueError otherwise."""
     match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _SIZE:
         raise ValueError(f"{text!r} is not a size; write for example 1500, 64KiB, 10GiB or 5MB")
@@ -37,7 +37,7 @@ def size_bytes(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """`1000000`, `1_000_000`, `1M`; ValueError otherwise."""
+    """Parse `1000000`, `1_000_000`, `1M`; ValueError otherwise."""
     match = re.fullmatch(r"([0-9][0-9_]*)\s*([kmg]?)", text.strip().lower())
     if match is None:
         raise ValueError(f"{text!r} is not a number; write for example 1000000, 1_000_000 or 1M")
@@ -45,7 +45,7 @@ def count(text: str) -> int:
 
 
 def moment_ms(text: str) -> int:
-    """Milliseconds since 1970 from themselves, an ISO date with or without a time, or an age such as `2h` ago."""
+    """Parse milliseconds since 1970, an ISO date with or without a time, or an age such as `2h` ago."""
     text = text.strip()
     if text.isdigit():
         return int(text)
@@ -91,7 +91,7 @@ UNLIMITED = "unlimited"
 
 
 def _bound(parse: Callable[[str], int]) -> Callable[[str], int | str]:
-    """The parser of a bound: a value, or the word for none."""
+    """Return the parser of a bound: a value, or the word for none."""
 
     def parsed(text: str) -> int | str:
         if text.strip().lower() == UNLIMITED:
@@ -119,7 +119,7 @@ COUNT_BOUND = _Unit("count", _bound(count))
 
 
 def say_duration(ms: int) -> str:
-    """A duration as short as it is exact."""
+    """Return a duration as short as it is exact."""
     if not ms:
         return "0"
     out = ""
@@ -131,7 +131,7 @@ def say_duration(ms: int) -> str:
 
 
 def say_size(size: int) -> str:
-    """A size for people: three figures and a unit."""
+    """Return a size for people: three figures and a unit."""
     if size < 1024:
         return f"{size} B"
     units = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -141,7 +141,7 @@ def say_size(size: int) -> str:
 
 
 def say_moment(ms: int) -> str:
-    """A moment in the local time zone, to the millisecond."""
+    """Return a moment in the local time zone, to the millisecond."""
     if not ms:
         return "-"
     return datetime.fromtimestamp(ms / 1000, tz=UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")

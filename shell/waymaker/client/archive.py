@@ -23,7 +23,7 @@ JUDGED_BYTES_PER_S = 16 * 1024 * 1024
 async def read_backup(
     call: Call, on_summary: Callable[[BackupSummary], None] | None, piece_s: float | None
 ) -> AsyncIterator[bytes]:
-    """The archive's bytes; TransferCorruptedError where the summary is missing or tells of another length.
+    """Yield the archive's bytes; TransferCorruptedError where the summary is missing or states another length.
 
     Each piece may take `piece_s` to arrive.
     """
@@ -50,7 +50,7 @@ async def read_backup(
 async def send_archive(
     call: Call, archive: Iterable[bytes] | AsyncIterable[bytes], name: str, step_s: float | None
 ) -> admin.RestoreResponse:
-    """Sends an archive in pieces of the transport's size and returns the server's word on it. Each step may take `step_s`.
+    """Send an archive in pieces of the transport's size and return the server's word on it. Each step may take `step_s`.
 
     The server may judge before it has seen everything, and reads no further then. So the call is made as a bidirectional
     one: its answer can be read while a write waits, which it could not be in the transport's client-streaming shape.
@@ -91,7 +91,7 @@ async def send_archive(
 
 @contextlib.asynccontextmanager
 async def _within(seconds: float | None, problem: str, outcome: str | None) -> AsyncIterator[None]:
-    """Bounds one step of a transfer."""
+    """Bound one step of a transfer."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -103,7 +103,7 @@ class Client:
         await self.close()
 
     async def close(self, timeout: float | None = 5.0) -> None:
-        """Confirms acknowledgements under way, then ends the connection. What else is waiting fails."""
+        """Confirm acknowledgements in flight, then end the connection. What else is waiting fails."""
         try:
             if not (self._connection.ended or self._connection.is_inherited):
                 async with asyncio.timeout(timeout):
@@ -118,7 +118,7 @@ class Client:
 
     @property
     def server_version(self) -> str:
-        """The version of the server, as it said when the session began."""
+        """Return the version of the server, as it said when the session began."""
         return self._connection.welcome.server
 
     # ---------------------------------------------------------------------------------------- messages
@@ -127,10 +127,10 @@ class Client:
         self, stream: str, subject: str, payload: bytes = b"", *, headers: Headers | None = None, ts_ms: Moment = 0,
         expected_last_seq: Whole | None = None, timeout: Timeout = UNSET,
     ) -> int:  # fmt: skip
-        """Stores one message and returns its sequence, once it is on disk.
+        """Store one message and return its sequence, once it is on disk.
 
         What many tasks publish in one turn of the loop travels together. With `expected_last_seq`, the message is stored
-        only if that is the last sequence at the subject (0: nothing yet), else WrongRevisionError tells the actual one.
+        only if that is the last sequence at the subject (0: nothing yet), else WrongRevisionError holds the actual one.
         """
         deadline = self._deadline(timeout)
         return await self._publisher.add(stream, subject, payload, headers, ts_ms, expected_last_seq, deadline)
@@ -139,7 +139,7 @@ class Client:
         self, stream: str, messages: Iterable[Many] | AsyncIterable[Many], *, subject: str | None = None,
         timeout: Timeout = UNSET, on_progress: Callable[[int], None] | None = None,
     ) -> PublishResults:  # fmt: skip
-        """Stores messages in the order given, in batches, several under way at a time; returns one outcome a message.
+        """Store messages in the order given, in batches, several in flight at a time; return one outcome a message.
 
         `messages` are payloads (with `subject`), tuples `(subject, payload[, headers])` or `Outgoing`. `timeout` bounds each
         batch. A message that is refused by itself, here or by the server, is an exception in the results and the others go
@@ -152,7 +152,7 @@ class Client:
         self, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None, timeout: Timeout,
         on_progress: Callable[[int], None] | None, begun: bool,
     ) -> PublishResults:  # fmt: skip
-        """`publish_many`, of all or of a part; `begun`: parts went before."""
+        """Publish all of `publish_many`'s messages or a part; `begun`: parts were published before."""
         text("stream", stream)
         if subject is not None:
             text("subject", subject)
@@ -180,7 +180,7 @@ class Client:
     async def fetch(
         self, stream: str, consumer: str, batch_size: int = 0, *, timeout: Timeout = UNSET
     ) -> list[Message]:
-        """What a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
+        """Fetch what a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
         request = contract.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
         response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
@@ -192,7 +192,7 @@ class Client:
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
         stop_when_empty: bool = False, limit: int | None = None,
     ) -> Subscription:  # fmt: skip
-        """A consumer's messages as they come: `async for message in client.subscribe(...)`.
+        """Subscribe to a consumer: `async for message in client.subscribe(...)`.
 
         At most `prefetch` messages wait on this side, and no more than can be worked on before half their `ack_wait` is over.
         It ends by itself after `limit` messages, and no more than those are taken from the consumer. Leave it early with
@@ -212,7 +212,7 @@ class Client:
         return subscription
 
     async def get(self, stream: str, subject: str, *, timeout: Timeout = UNSET) -> Message | None:
-        """The newest message at a subject; None where there is none."""
+        """Return the newest message at a subject; None where there is none."""
         request = contract.request(pb.ReadLatestAtSubjectRequest, stream=stream, subject=subject)
         response, _ = await self._call("ReadLatestAtSubject", request, pb.ReadLatestAtSubjectResponse, timeout)
         return _read(response.latest) if response.HasField("latest") else None
@@ -220,7 +220,7 @@ class Client:
     async def scan(
         self, stream: str, subject: str, *, from_seq: int = 0, limit: int | None = None, timeout: Timeout = UNSET
     ) -> AsyncIterator[Message]:
-        """The messages at one subject in order; `limit` None: all. `timeout` bounds each page."""
+        """Yield the messages at one subject in order; `limit` None: all. `timeout` bounds each page."""
         limit = None if limit is None else whole("limit", limit)
         while limit is None or limit > 0:
             page = SCAN_PAGE if limit is None else min(limit, SCAN_PAGE)
@@ -238,7 +238,7 @@ class Client:
                 limit -= len(response.messages)
 
     async def subjects(self, stream: str, prefix: str = "", *, timeout: Timeout = UNSET) -> list[str]:
-        """Subjects with live messages that start with `prefix`, sorted."""
+        """Yield subjects with live messages that start with `prefix`, sorted."""
         request = contract.request(pb.ListSubjectsByPrefixRequest, stream=stream, prefix=prefix)
         out: list[str] = []
         async for response in self._pages("ListSubjectsByPrefix", request, pb.ListSubjectsByPrefixResponse, timeout):
@@ -250,13 +250,13 @@ class Client:
     async def create_stream(
         self, config: StreamConfig | str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamSettings]
     ) -> None:
-        """Makes a stream from a `StreamConfig`, or from a name and settings by keyword."""
+        """Make a stream from a `StreamConfig`, or from a name and settings by keyword."""
         made = stream_config(config, settings)
         request = contract.request(pb.CreateStreamRequest, config=configs.stream_config_pb(made))
         await self._call("CreateStream", request, pb.CreateStreamResponse, timeout, repeatable=False)
 
     async def delete_stream(self, name: str, *, timeout: Timeout = UNSET) -> None:
-        """Deletes a stream with its messages and consumers."""
+        """Delete a stream with its messages and consumers."""
         request = contract.request(pb.DeleteStreamRequest, name=name)
         await self._call("DeleteStream", request, pb.DeleteStreamResponse, timeout, repeatable=False)
 
@@ -266,7 +266,7 @@ class Client:
         return contract.stream_info(response)
 
     async def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
-        """Names of all streams, sorted."""
+        """Return the names of all streams, sorted."""
         out: list[str] = []
         async for response in self._pages("ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse, timeout):
             out.extend(response.names)
@@ -275,7 +275,7 @@ class Client:
     async def update_stream(
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
     ) -> StreamUpdate:
-        """Changes settings; None leaves one alone, 0 clears a bound. What the new bounds exclude goes within the call."""
+        """Change settings; None leaves one alone, 0 clears a bound. The call prunes what the new bounds exclude."""
         request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response, _ = await self._call("UpdateStream", request, pb.UpdateStreamResponse, timeout, repeatable=False)
         return StreamUpdate(configs.stream_config(response.config), response.pruned)
@@ -283,7 +283,7 @@ class Client:
     async def preview_update(
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]
     ) -> StreamUpdate:
-        """What `update_stream` would do; nothing changes."""
+        """Return what `update_stream` would do; nothing changes."""
         request = contract.request(pb.UpdateStreamRequest, name=name, **stream_update(settings))
         response = await self._unary(ADMIN + "PreviewUpdate", request, pb.UpdateStreamResponse, timeout)
         check_result(response)
@@ -295,7 +295,7 @@ class Client:
         self, stream: str, config: ConsumerConfig | str, *, timeout: Timeout = UNSET,
         **settings: Unpack[ConsumerSettings],
     ) -> None:  # fmt: skip
-        """Makes a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine.
+        """Make a consumer from a `ConsumerConfig`, or from a name and settings by keyword. The same again is fine.
 
         With `policy="new"` it begins behind the stream's last message, as it is when the call begins. With `inactive_ms`
         the server deletes it once no client used it for so long.
@@ -319,7 +319,7 @@ class Client:
                 raise
 
     async def _is_the_same_but_older(self, stream: str, config: ConsumerConfig, timeout: Timeout) -> bool:
-        """True where a consumer that was made with policy "new" before differs in its first sequence alone."""
+        """Return True if a consumer made with policy "new" before differs in its first sequence alone."""
         there = (await self.consumer_info(stream, config.name, timeout=timeout)).config
         same = replace(
             config,
@@ -339,7 +339,7 @@ class Client:
         return contract.consumer_infos([response.consumer], result.inactive_ms)[0]
 
     async def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
-        """All consumers of a stream, by name."""
+        """Return all consumers of a stream, by name."""
         out: list[ConsumerInfo] = []
         request = contract.request(pb.ListConsumersRequest, stream=stream)
         async for response, result in self._answers("ListConsumers", request, pb.ListConsumersResponse, timeout):
@@ -353,7 +353,7 @@ class Client:
         return contract.server_info(response)
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
-        """Creations, deletions and updates of streams and consumers on this server, as they happen.
+        """Yield creations, deletions and updates of streams and consumers on this server, as they happen.
 
         A lost connection is renewed and told of by an event of kind RESUMED: list again what must not be missed. The client's
         timeout bounds the wait for a connection to begin with; events may be as far apart as they are.
@@ -383,7 +383,7 @@ class Client:
     async def backup(
         self, stream: str, on_summary: Callable[[BackupSummary], None] | None = None, *, timeout: Timeout = UNSET
     ) -> AsyncIterator[bytes]:
-        """A stream as an archive, in pieces. It is complete only when the iteration ends without an exception.
+        """Yield a stream as an archive, in pieces. It is complete only when the iteration ends without an exception.
 
         `timeout` bounds the wait for each piece.
         """
@@ -405,7 +405,7 @@ class Client:
     async def restore(
         self, archive: Iterable[bytes] | AsyncIterable[bytes], name: str = "", *, timeout: Timeout = UNSET
     ) -> RestoreResult:
-        """Makes a stream from an archive, under its own name or another. Serves nobody before all of it is verified.
+        """Make a stream from an archive, under its own name or another. It is served once all of it is verified.
 
         `timeout` bounds the taking of each piece by the server, and the wait for its word in the end, where a large archive is
         given more.
@@ -448,7 +448,7 @@ class Client:
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
         after: str = "", limit: int = 0, reports: bool = False, inactive_ms: int = 0,
     ) -> tuple[Response, pl.CallResult]:  # fmt: skip
-        """One call of the contract through the session: its checked response, and what came beside it."""
+        """Call the contract through the session; return its checked response, and what came beside it."""
         future: asyncio.Future[pl.CallResult] = asyncio.get_running_loop().create_future()
         self._connection.submit(
             CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports, inactive_ms)
@@ -465,14 +465,14 @@ class Client:
     async def _pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
-        """The pages of a list; `timeout` bounds all of them together."""
+        """Yield the pages of a list; `timeout` bounds all of them together."""
         async for response, _ in self._answers(method, request, kind, timeout):
             yield response
 
     async def _answers(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[tuple[Response, pl.CallResult]]:
-        """The same, with what came beside each page."""
+        """Yield the same, with what came beside each page."""
         after = ""
         deadline = self._deadline(timeout)
         while True:
@@ -484,7 +484,7 @@ class Client:
             after = result.next
 
     async def _unary(self, path: str, request: Proto, kind: type[Response], timeout: Timeout) -> Response:
-        """One call outside the session."""
+        """Call outside the session; return the response."""
         deadline = self._deadline(timeout)
         await self._connection.connected(deadline)
         call: Any = self._connection.channel.unary_unary(path, response_deserializer=kind.FromString)

@@ -21,7 +21,7 @@ def connect(
     target: str = DEFAULT_TARGET, *, token: str | None = None, tls: TLS | bool | None = None,
     timeout: Seconds | None = 30.0, **options: Unpack[MoreOptions],
 ) -> Client:  # fmt: skip
-    """A client for the server at HOST:PORT, opened by `async with`.
+    """Return a client for the server at HOST:PORT, opened by `async with`.
 
     `tls=True` trusts the system's authorities; `TLS(ca=...)` names others. `timeout` (seconds) holds for every call that
     names none. Everything else in `Options` may be given by keyword.
@@ -33,7 +33,7 @@ def connect_sync(
     target: str = DEFAULT_TARGET, *, token: str | None = None, tls: TLS | bool | None = None,
     timeout: Seconds | None = 30.0, **options: Unpack[MoreOptions],
 ) -> SyncClient:  # fmt: skip
-    """The same without asyncio: a client for scripts, opened by `with`."""
+    """Return a client for scripts, without asyncio, opened by `with`."""
     from waymaker.client.sync import SyncClient
 
     return SyncClient(_options(target, token, tls, timeout, options))

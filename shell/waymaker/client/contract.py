@@ -37,7 +37,7 @@ _WHOLE: Final = {
 
 
 def request(kind: type[Request], **fields: object) -> Request:
-    """A request from its fields; UsageError where one of them does not fit, by its name."""
+    """Return a request from its fields; UsageError where one of them does not fit, by its name."""
     by_name = kind.DESCRIPTOR.fields_by_name
     return kind(**{name: _scalar(by_name[name], value) for name, value in fields.items()})
 
@@ -65,7 +65,7 @@ def stream_info(response: pb.GetStreamInfoResponse) -> StreamInfo:
 
 
 def consumer_infos(states: Sequence[pb.ConsumerStatePb], inactive_ms: Sequence[int]) -> list[ConsumerInfo]:
-    """Consumers of an answer, with the inactivity timeouts beside it; it has none where no consumer has one."""
+    """Return an answer's consumers with the inactivity timeouts beside it; it has none where no consumer has one."""
     if inactive_ms and len(inactive_ms) != len(states):
         raise DataLossError(
             f"the server's answer has {len(inactive_ms)} inactivity timeouts for {len(states)} consumers"
@@ -85,7 +85,7 @@ def consumer_info(state: pb.ConsumerStatePb, inactive_ms: int = 0) -> ConsumerIn
 
 
 def header_pairs(headers: Headers) -> list[tuple[str, str]]:
-    """Headers as pairs, checked: strings on both sides."""
+    """Return headers as pairs, checked: strings on both sides."""
     given: object = headers
     if isinstance(given, Mapping):
         pairs: Iterable[object] = given.items()

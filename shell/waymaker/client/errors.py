@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 
 
 class Outcomes(Protocol):
-    """What `publish_many` tells of its messages; `results.PublishResults` is one."""
+    """The outcomes of `publish_many`; `results.PublishResults` is one."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> int | WaymakerError: ...
@@ -46,7 +46,7 @@ class WaymakerError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened, in a sentence."""
+        """Return what happened, in a sentence."""
         return str(self.args[0])
 
 
@@ -208,7 +208,7 @@ class UnimplementedError(StatusError):
 
 
 class InternalError(StatusError):
-    """A bug of the server; the message holds the id under which its log tells more."""
+    """A bug of the server; the message holds the id under which its log says more."""
 
     code = "internal"
     status = 13
@@ -226,9 +226,9 @@ class ConnectionLostError(UnavailableError):
 
 
 class HandshakeError(UnavailableError):
-    """Somebody answered, and cannot be spoken with: TLS on one side only, a certificate, another kind of server.
+    """A peer that answered and cannot be spoken with: TLS on one side only, a certificate, another kind of server.
 
-    `code` tells which, `what` describes it, and `advice` says what to do about it.
+    `code` names the reason, `what` describes it, and `advice` says what to do about it.
     """
 
     code = "handshake"
@@ -298,14 +298,14 @@ STATUSES: dict[int, type[StatusError]] = {
 
 
 def from_result(code: str, message: str, seq: int = 0) -> WaymakerError:
-    """The exception of a result code; a code this client does not know is a plain `ResultCodeError` that carries it."""
+    """Return the exception of a result code; a code this client does not know is a plain `ResultCodeError` that carries it."""
     if code == WrongRevisionError.code:
         return WrongRevisionError(message, seq=seq)
     return RESULT_CODES.get(code, ResultCodeError)(message, code=code or "internal")
 
 
 def from_status(status: int, message: str, outcome: str = "", code: str = "") -> WaymakerError:
-    """The exception of a status. A result code in the trailers (`code`) decides the class."""
+    """Return the exception of a status. A result code in the trailers (`code`) decides the class."""
     if code:
         error = RESULT_CODES.get(code, ResultCodeError)(message, code=code)
         error.outcome = outcome or error.outcome

@@ -48,7 +48,7 @@ class LoopThread:
 
     @classmethod
     def acquire(cls, user: Closable) -> LoopThread:
-        """Returns the loop of this process for one more user, and starts it for the first."""
+        """Return the loop of this process for one more user, and start it for the first."""
         with cls._lock:
             present = cls._present
             if present is None or not present.runs:
@@ -58,7 +58,7 @@ class LoopThread:
             return present
 
     def release(self, user: Closable) -> None:
-        """Takes back one `acquire`; the last one ends the thread."""
+        """Take back one `acquire`; the last one ends the thread."""
         with self._lock:
             self._users.discard(user)
             self._count -= 1
@@ -84,7 +84,7 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Begins a coroutine on the loop."""
+        """Begin a coroutine on the loop."""
         try:
             self._check()
             return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
@@ -93,14 +93,14 @@ class LoopThread:
             raise
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the loop and returns its result."""
+        """Run a coroutine on the loop and return its result."""
         if self.is_current:
             coroutine.close()
             raise UsageError("called on the synchronous clients' own thread, which cannot wait for itself")
         return self.result(self.submit(coroutine))
 
     def result(self, future: concurrent.futures.Future[T]) -> T:
-        """Waits for what `submit` began; cancels it where the wait is interrupted."""
+        """Wait for what `submit` began; cancel it where the wait is interrupted."""
         try:
             while not future.done():
                 concurrent.futures.wait([future], LOOK_S)
@@ -127,13 +127,13 @@ class LoopThread:
 
     @classmethod
     def forget(cls) -> None:
-        """Makes a forked child begin anew; the thread, and whoever held the lock, stayed with the parent."""
+        """Make a forked child begin anew; the thread, and the lock's holder, stayed with the parent."""
         cls._lock = threading.Lock()
         cls._present = None
 
     @classmethod
     def close_all(cls) -> None:
-        """Closes every client that is still open, so that what it has acknowledged is confirmed."""
+        """Close every client that is still open, so that what it has acknowledged is confirmed."""
         present = cls._present
         if present is None or not present.runs:
             return
@@ -143,7 +143,7 @@ class LoopThread:
 
 
 async def _wind_up() -> None:
-    """Cancels what a client that was closed in haste left behind."""
+    """Cancel what a client that was closed in haste left behind."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()

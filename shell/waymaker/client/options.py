@@ -55,7 +55,7 @@ class Options:
     backoff_first: float = 0.05
     backoff_max: float = 3.0
     window_bytes: int = 8 * MIB
-    """Bytes of `publish_many` under way at a time, beside the window that the server grants."""
+    """Bytes of `publish_many` in flight at a time, beside the window that the server grants."""
     plaintext_token: bool = False
     """Allow a token over an unencrypted connection to another machine."""
 
@@ -92,7 +92,7 @@ class Options:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials, read from the files named; UsageError where one cannot be used."""
+        """Return the channel's credentials, read from the files named; UsageError where one cannot be used."""
         if self.tls is None:
             return None
         import grpc
@@ -118,7 +118,7 @@ class Options:
 
 
 def host_and_port(target: str) -> tuple[str, int]:
-    """The parts of an address; no host where it is not one of TCP."""
+    """Return the parts of an address; no host where it is not one of TCP."""
     if target.startswith("unix:"):
         return "", 0
     host, _, port = target.rpartition(":")

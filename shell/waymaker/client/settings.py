@@ -37,7 +37,7 @@ MAX_DELIVER_UNLIMITED: Final = UINT32_MAX
 
 
 class StreamUpdateSettings(TypedDict, total=False):
-    """What may change during the life of a stream. None leaves a setting alone; 0 and "unlimited" lift a bound."""
+    """Settings that may change while a stream exists. None leaves a setting alone; 0 and "unlimited" lift a bound."""
 
     max_age_ms: Milliseconds | Unlimited | None
     max_msgs: Whole | Unlimited | None
@@ -196,7 +196,7 @@ _ELSEWHERE: Final = {
 
 
 def stream_config(config: StreamConfig | str, given: Mapping[str, object]) -> StreamConfig:
-    """The configuration of a new stream, from a name or a configuration and settings by keyword."""
+    """Return the configuration of a new stream, from a name or a configuration and settings by keyword."""
     values = _converted("a stream", StreamConfig, config, given, _STREAM)
     made = StreamConfig(**values)
     if made.retention is not Retention.LIMITS:
@@ -207,7 +207,7 @@ def stream_config(config: StreamConfig | str, given: Mapping[str, object]) -> St
 
 
 def consumer_config(config: ConsumerConfig | str, given: Mapping[str, object]) -> tuple[ConsumerConfig, bool]:
-    """The configuration of a new consumer; True where it is to begin with the next message and lacks its sequence."""
+    """Return the configuration of a new consumer; True where it is to begin with the next message and lacks its sequence."""
     named = {name for name, value in given.items() if value is not None}
     if isinstance(config, ConsumerConfig) and named & set(_STARTS):
         # A start by keyword takes the place of the whole start of the configuration.
@@ -225,7 +225,7 @@ def consumer_config(config: ConsumerConfig | str, given: Mapping[str, object]) -
 
 
 def stream_update(given: Mapping[str, object]) -> dict[str, Any]:
-    """The settings that an update changes; UsageError for one that is fixed."""
+    """Return the settings that an update changes; UsageError for one that is fixed."""
     for name in given:
         if name in _STREAM and name not in _UPDATE:
             raise UsageError(f"{name} is fixed for the life of a stream; an update changes {', '.join(_UPDATE)}")
@@ -270,7 +270,7 @@ def _by_name(what: str, given: Mapping[str, object], table: Mapping[str, Convert
 
 
 def _start(policy: object, seq: int, timed: bool, stated: bool) -> tuple[DeliveryPolicy, bool]:
-    """Where a consumer begins. A start implies its policy; a policy without its start, or with another's, is refused."""
+    """Return where a consumer begins. A start implies its policy; a policy without its start, or with another's, is refused."""
     if seq and timed:
         raise UsageError("start_seq and start_time_ms exclude one another")
     implied = DeliveryPolicy.BY_START_SEQ if seq else DeliveryPolicy.BY_START_TIME if timed else None

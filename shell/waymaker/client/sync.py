@@ -75,7 +75,7 @@ class SyncClient:
         self.close()
 
     def close(self, timeout: float | None = 5.0) -> None:
-        """Confirms acknowledgements under way, then ends the connection. A forked child's copy is only forgotten."""
+        """Confirm acknowledgements in flight, then end the connection. A forked child's copy is only forgotten."""
         if self._thread is None or self._closed:
             return
         self._closed = True
@@ -153,7 +153,7 @@ class SyncClient:
         self, stream: str, messages: Iterable[Many], *, subject: str | None = None, timeout: Timeout = UNSET,
         on_progress: Callable[[int], None] | None = None,
     ) -> PublishResults:  # fmt: skip
-        """As the asynchronous one; parts of the iterable are sent one after the other, in order."""
+        """Publish as the asynchronous client does; parts of the iterable are sent one after the other, in order."""
         check_source(messages)
         results = PublishResults()
         under_way: deque[concurrent.futures.Future[PublishResults]] = deque()
@@ -199,7 +199,7 @@ class SyncClient:
         self, stream: str, consumer: str, *, prefetch: int = 512, prefetch_bytes: int = 8 << 20, batch_size: int = 0,
         stop_when_empty: bool = False, limit: int | None = None,
     ) -> SyncSubscription:  # fmt: skip
-        """A consumer's messages as they come: `for message in client.subscribe(...)`."""
+        """Subscribe to a consumer: `for message in client.subscribe(...)`."""
 
         async def make() -> Subscription:
             return self._client.subscribe(
@@ -282,7 +282,7 @@ class SyncClient:
                 on_summary(summary)
 
     def restore(self, archive: Iterable[bytes], name: str = "", *, timeout: Timeout = UNSET) -> RestoreResult:
-        """As the asynchronous one; the archive is read on the caller's thread."""
+        """Restore as the asynchronous client does; the archive is read on the caller's thread."""
         thread = self._opened()
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=PIECES_WAITING)
 
@@ -305,7 +305,7 @@ class SyncClient:
         return thread.result(restoring)
 
     def acknowledge(self, say: Callable[[], Any]) -> None:
-        """Runs a queued word on the loop's thread, without waiting for it."""
+        """Run a queued acknowledgement on the loop's thread, without waiting for it."""
         thread = self._opened()
         if thread.is_inherited:
             raise inherited()
@@ -373,7 +373,7 @@ class SyncSubscription:
         return message
 
     def next(self, timeout: float | None) -> SyncMessage | None:
-        """The next message; None at the end, TimeoutError where none came within `timeout` seconds."""
+        """Return the next message; None at the end, TimeoutError where none came within `timeout` seconds."""
         if not self._messages:
             self._messages.extend(self._client._wait(self._some(timeout)))
             if not self._messages:
@@ -389,7 +389,7 @@ class SyncSubscription:
                 return []
 
     def close(self) -> None:
-        """Ends it; messages that nobody took go back to the consumer."""
+        """End it; messages that were not taken return to the consumer."""
         self._messages.clear()
         self._client._wait(self._subscription.close())
 
@@ -403,7 +403,7 @@ class SyncSubscription:
 
 
 def _parts(messages: Iterable[Many]) -> Iterator[list[Many]]:
-    """Cuts an iterable by number and by bytes."""
+    """Cut an iterable by number and by bytes."""
     if isinstance(messages, list):
         yield from _sliced(messages)
         return
@@ -427,6 +427,6 @@ def _sliced(messages: Sequence[Many]) -> Iterator[list[Many]]:
 
 
 def _size(item: object) -> int:
-    """About the bytes of an item; 0 for one that will be refused."""
+    """Return about the bytes of an item; 0 for one that will be refused."""
     payload = item[1] if isinstance(item, tuple) and len(item) > 1 else getattr(item, "payload", item)
     return len(payload) if isinstance(payload, bytes | bytearray | memoryview) else 0

@@ -57,7 +57,7 @@ class StreamInfo:
     block_count: int
     first_block: int
     notice: str = ""
-    """What an operator should know, such as that an ephemeral stream began a new, empty life."""
+    """What an operator should know, such as that an ephemeral stream began anew, empty."""
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamUpdate:
-    """What an update did, or would do: the settings after it and how many messages went."""
+    """The outcome of an update, done or previewed: the settings after it and how many messages it prunes."""
 
     config: StreamConfig
     pruned: int
@@ -88,7 +88,7 @@ class ConsumerInfo:
 
 
 class WatchKind(Enum):
-    """What a watcher is told of; values are the contract's, `RESUMED` is the client's own."""
+    """The kinds of changes that a watcher sees; values are the contract's, `RESUMED` is the client's own."""
 
     RESUMED = 0
     """The connection was lost and is back: what happened meanwhile was not seen."""

@@ -42,7 +42,7 @@ class ConfigError(Exception):
 
 
 class Address(NamedTuple):
-    """Where to listen. Port 0 lets the system choose."""
+    """An address to listen on. Port 0 lets the system choose."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name other than localhost is not believed to be."""
+        """Return True if only this machine can reach it. A name other than localhost is not believed to be loopback."""
         if self.host == "localhost":
             return True
         try:
@@ -142,12 +142,12 @@ class Setting(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """The command line's name for it."""
+        """Return the command line's name for it."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """The environment's name for it."""
+        """Return the environment's name for it."""
         return variables.PREFIX + self.name.upper()
 
 
@@ -287,7 +287,7 @@ def load_config(
     config_file: Path | None = None,
     defaults: Mapping[str, object] | None = None,
 ) -> ServerConfig:
-    """The configuration that flags, environment, file and defaults give together.
+    """Return the configuration that flags, environment, file and defaults give together.
 
     `flags` holds what was given on the command line by setting name, None meaning not given; `limits` in it is a mapping
     or a sequence of NAME=VALUE. `defaults` replaces built-in ones (a development server has its own data directory).
@@ -356,7 +356,7 @@ def _read_file(path: Path, values: dict[str, object], limits: dict[str, int]) ->
 
 
 def _beside(file: Path, value: object) -> object:
-    """A value of a file; a relative path counts from the file's folder, wherever the server is started."""
+    """Return a value of a file; a relative path counts from the file's folder, wherever the server is started."""
     return file.parent / value if isinstance(value, Path) else value
 
 
@@ -398,7 +398,7 @@ def _limits(values: dict[str, int]) -> Limits:
 
 
 def reference() -> str:
-    """The table of settings as it stands in the documentation."""
+    """Return the table of settings as it stands in the documentation."""
     lines = ["| Flag | Environment and file | Default | Meaning |", "|---|---|---|---|"]
     for setting in SETTINGS:
         flag = f"{setting.flag} {setting.metavar}".strip()
@@ -408,7 +408,7 @@ def reference() -> str:
 
 
 def limits_reference() -> str:
-    """The table of limits as it stands in the documentation."""
+    """Return the table of limits as it stands in the documentation."""
     lines = ["| Limit | Default |", "|---|---|"]
     lines += [f"| `{field.name}` | {getattr(Limits(), field.name):,} |" for field in dataclasses.fields(Limits)]
     return "\n".join(lines) + "\n"

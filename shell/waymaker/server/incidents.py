@@ -1,7 +1,7 @@
 """Incidents: what becomes of a bug, and a log call that never raises.
 
-A bug is told to the caller as INTERNAL with an opaque id, and to the operator as a log line with the same id and the
-traceback. The text of an exception never leaves the process: it may quote what belongs to somebody else.
+The caller of a bug receives INTERNAL with an opaque id, the operator a log line with the same id and the
+traceback. The text of an exception never leaves the process: it may quote what belongs to another client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def logged(write: Callable[..., Any], event: str, **fields: Any) -> None:
 
 
 def internal_error(error: BaseException, where: str, principal: Principal, admitted: bool) -> Refusal:
-    """Logs what happened, and gives the refusal that says nothing of it. Want of memory is no bug."""
+    """Log what happened, and return the refusal that says nothing of it. Want of memory is no bug."""
     outcome = None if admitted else Outcome.NOT_APPLIED
     if isinstance(error, MemoryError):
         logged(log.error, "out_of_memory", where=where, principal=principal.name)

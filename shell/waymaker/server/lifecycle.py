@@ -11,7 +11,7 @@ from typing import Final
 
 
 class State(Enum):
-    """Where a server stands."""
+    """The state of a server."""
 
     STARTING = 1
     """Ports are open, no call is served."""
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What can happen to a server."""
+    """An event of a server."""
 
     START = 1
     """The node has recovered."""

@@ -1,7 +1,7 @@
 """Logs: one event a line on standard error, JSON for machines or coloured text for people.
 
 Events have stable names (`server_ready`, `drained`, `internal_error`) and plain fields. The libraries below us log through
-the same door. Payloads, subjects and tokens are never logged.
+the same writer. Payloads, subjects and tokens are never logged.
 
 Writing a line never fails and never waits: a thread of its own writes to the descriptor, and a line that cannot be rendered,
 queued or written is dropped and counted. A closed pipe, a full disk or a reader that stopped reading costs log lines and
@@ -30,13 +30,13 @@ _FLUSH_S: Final = 1.0
 
 
 class Lost:
-    """The count of log lines that nobody will read, for the metrics."""
+    """The count of log lines that were dropped, for the metrics."""
 
     def __init__(self) -> None:
         self.lines = 0
 
     def count(self, lines: int = 1) -> None:
-        """Some more were dropped."""
+        """Count dropped lines."""
         self.lines += lines
 
 
@@ -59,7 +59,7 @@ class LogWriter:
             threading.Thread(target=self._work, name="log", daemon=True).start()
 
     def isatty(self) -> bool:
-        """Whether people read along."""
+        """Return True if people read along."""
         try:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):
@@ -79,7 +79,7 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: the thread writes as fast as it can."""
+        """Do nothing: the thread writes as fast as it can."""
 
     def wait_until_written(self, within_s: float = _FLUSH_S) -> None:
         """Wait for the queued lines, at the end of the process, as long as a reader may reasonably take."""
@@ -124,7 +124,7 @@ def _write_all(fd: int, data: bytes) -> None:
     while written < len(data):
         try:
             written += os.write(fd, memoryview(data)[written:])
-        except BlockingIOError:  # somebody else made the descriptor so
+        except BlockingIOError:  # another process made the descriptor so
             time.sleep(0.01)
 
 
@@ -148,10 +148,10 @@ class _Guarded:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Takes the events of the libraries, save gRPC's account of a caller that went while its answer was being sent."""
+    """The handler of the libraries' events, save gRPC's account of a caller that left while its answer was being sent."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the event is one."""
+        """Return True if the event is one."""
         kind = record.exc_info[0] if record.exc_info else None
         return (kind is None or kind.__name__ != "ExecuteBatchError") and bool(super().filter(record))
 

@@ -1,7 +1,7 @@
 """The node runner, between an event loop and a node: inputs in, one step a loop turn, effects out.
 
 Everything that arrived since the last turn enters one step together, so that calls of many clients share a record and a
-sync without anybody waiting for a timer. Effects are performed in order. Answers whose bodies lie in memory leave in the
+sync without a caller waiting for a timer. Effects are performed in order. Answers whose bodies lie in memory leave in the
 same turn; others are read on a thread, and whatever follows for the same subscription waits behind them.
 
 Effects stand alone: whatever one of them raises, the others of its step are performed, the next deadline is set, and every
@@ -52,7 +52,7 @@ class Channel(Protocol):
 
 
 class CoreNode(Protocol):
-    """What the runner needs of a node."""
+    """The part of a node that the runner needs."""
 
     def step(self, now: Now, inputs: list[Input]) -> list[Effect]: ...
 
@@ -60,7 +60,7 @@ class CoreNode(Protocol):
 
 
 class Disk(Protocol):
-    """What the runner needs of a data directory; `waymaker.storage.store.FileStore` is the real one."""
+    """The part of a data directory that the runner needs; `waymaker.storage.store.FileStore` is the real one."""
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None: ...
 
@@ -75,12 +75,12 @@ class Disk(Protocol):
         ...
 
     def problem(self) -> str:
-        """Why the end of a job may never be told; empty while all is well."""
+        """Return why the end of a job may never be reported; empty while all is well."""
         ...
 
 
 class Observer(Protocol):
-    """What measures the runner. All times are seconds."""
+    """The measurer of the runner. All times are seconds."""
 
     def step_took(self, seconds: float, inputs: int) -> None: ...
 
@@ -110,7 +110,7 @@ class _Line:
 
 
 class NodeRunner:
-    """Runs one node on the running event loop."""
+    """The runner of one node on the running event loop."""
 
     def __init__(self, node: CoreNode, disk: Disk, observer: Observer | None = None) -> None:
         self._node = node
@@ -141,7 +141,7 @@ class NodeRunner:
         self._watch(self._loop.time())
 
     def call(self, principal: Principal, request: Request, on_answer: OnAnswer) -> Token:
-        """One call; `on_answer` is called once, unless the call is cancelled first."""
+        """Begin a call; `on_answer` is called once, unless the call is cancelled first."""
         token = self._token()
         if self._halt is not None:
             self._loop.call_soon(on_answer, self._halted_refusal(admitted=False), None)
@@ -151,7 +151,7 @@ class NodeRunner:
         return token
 
     async def ask(self, principal: Principal, request: Request) -> tuple[Answer | Refusal, Bodies | None]:
-        """One call, awaited; cancelling the task cancels the call."""
+        """Call and await the answer; cancelling the task cancels the call."""
         future: asyncio.Future[tuple[Answer | Refusal, Bodies | None]] = self._loop.create_future()
 
         def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
@@ -166,7 +166,7 @@ class NodeRunner:
             raise
 
     def open(self, principal: Principal, request: Request, channel: Channel) -> Token:
-        """A subscription or a watch; it moves once `credit` is given."""
+        """Open a subscription or a watch; it moves once `credit` is given."""
         token = self._token()
         if self._halt is not None:
             self._loop.call_soon(channel.ended, End(token, "", self._halted_refusal(admitted=False)))
@@ -176,27 +176,27 @@ class NodeRunner:
         return token
 
     def credit(self, token: Token, messages: int, bytes_: int) -> None:
-        """Room for more on a channel."""
+        """Grant more to a channel."""
         if token in self._lines:
             self.push(Credit(token, messages, bytes_))
 
     def report(self, token: Token, count: int, back: Sequence[tuple[int, int]] = ()) -> None:
-        """Of the messages for a channel, so many were dealt with, those that go `back` included."""
+        """Report how many of a channel's messages were dealt with, those that go `back` included."""
         if token in self._lines:
             self.push(Report(token, count, back))
 
     def arrived(self, messages: Messages) -> None:
-        """The answer to a fetch reached its caller."""
+        """Report that the answer to a fetch reached its caller."""
         if messages.fetched is not None:
             self.push(Report(messages.fetched, messages.count))
 
     def did_not_arrive(self, messages: Messages) -> None:
-        """The answer to a fetch found nobody."""
+        """Report that the answer to a fetch reached no caller."""
         if messages.fetched is not None:
             self.push(Cancel(messages.fetched))
 
     def cancel(self, token: Token) -> None:
-        """Nobody waits any more: no callback comes after this."""
+        """Cancel a call or channel: no callback comes after this."""
         line = self._lines.pop(token, None)
         if line is not None:
             line.forget_waiting()
@@ -208,23 +208,23 @@ class NodeRunner:
         self.push(Drain())
 
     def fail(self, reason: str) -> None:
-        """Halt: something that the node rests on is gone."""
+        """Halt: the node has lost something that it rests on."""
         self._stop(Halt(reason, clean=False))
 
     def push(self, item: Input) -> None:
-        """An input for the next step."""
+        """Add an input for the next step."""
         if self._halt is None:
             self._inputs.append(item)
             self._schedule()
 
     @property
     def open_calls(self) -> int:
-        """Calls without an answer."""
+        """Return the number of calls without an answer."""
         return len(self._calls)
 
     @property
     def open_channels(self) -> int:
-        """Subscriptions and watches."""
+        """Return the number of subscriptions and watches."""
         return len(self._lines)
 
     def close(self) -> None:
@@ -275,7 +275,7 @@ class NodeRunner:
             self._inputs.append(self._job_done(inline, result))
 
     def _perform(self, effects: list[Effect]) -> Job | None:
-        """Everything a step asks for, in order. Returns a job that is better done right here than on a thread."""
+        """Perform what a step asks for, in order. Return a job that is better run right here than on a thread."""
         inline: Job | None = None
         for effect in effects:
             kind = type(effect)
@@ -305,7 +305,7 @@ class NodeRunner:
             self.push(self._job_done(job, _not_done(error)))
 
     def _alone(self) -> bool:
-        """One caller and nobody else to keep waiting: its sync is quickest without a thread."""
+        """Return True if one caller alone waits: its sync is quickest without a thread."""
         return len(self._calls) == 1 and not self._inputs and self._sync_s < INLINE_SYNC_MAX_S
 
     def _arm(self) -> None:
@@ -396,7 +396,7 @@ class NodeRunner:
             self._break(effect.token, error)
 
     def _bodies(self, line: _Line, effect: Deliver) -> Bodies | None:
-        """The bodies of a delivery if they lie in memory; else it goes on when they have been read."""
+        """Return the bodies of a delivery if they lie in memory; else read them and deliver then."""
         try:
             bodies = self._disk.cached_bodies(effect.messages)
             if bodies is None:
@@ -448,7 +448,7 @@ class NodeRunner:
             self._failed(error, "end")
 
     def _job_finished(self, job: Job, result: JobResult) -> None:
-        """On a disk thread: hand the result over; one wake-up serves all that finish meanwhile."""
+        """Hand a result over from a disk thread; one wake-up serves all jobs that finish meanwhile."""
         self._finished.append((job, result))
         self._soon(self._collect)
 
@@ -464,7 +464,7 @@ class NodeRunner:
         return JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result)
 
     def _soon(self, function: Callable[..., None], *arguments: object) -> None:
-        """From any thread; a loop that is closed already has nobody waiting."""
+        """Call on the loop, from any thread; on a closed loop no caller waits."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
@@ -472,7 +472,7 @@ class NodeRunner:
         logged(getattr(log, effect.level, log.warning), effect.event, **effect.fields)
 
     def _failed(self, error: Exception, where: str | None) -> None:
-        """Count what an effect raised, and say it where nobody else does."""
+        """Count what an effect raised, and log it where no other place does."""
         if self._observer is not None:
             with contextlib.suppress(Exception):
                 self._observer.effect_failed()
@@ -517,9 +517,9 @@ class NodeRunner:
 
 
 def _nothing() -> None:
-    """No file is held."""
+    """Do nothing: no file is held."""
 
 
 def _not_done(error: Exception) -> DiskFailure:
-    """An operation that raised what no disk raises."""
+    """Return the failure of an operation that raised what no disk raises."""
     return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}")

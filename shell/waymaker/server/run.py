@@ -1,7 +1,7 @@
 """A server as a process: from its configuration to its exit code.
 
 Start: credentials and ports first, because they are the quickest to be wrong; then the data directory, its lock and its
-recovery, off the event loop; then the doors open. Stop: on SIGTERM or SIGINT the server drains within its grace period; a
+recovery, off the event loop; then calls are served. Stop: on SIGTERM or SIGINT the server drains within its grace period; a
 second signal ends the process at once, which loses nothing that was confirmed.
 """
 
@@ -116,7 +116,7 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | Non
         if on_ready is not None:
             try:
                 on_ready(running)
-            except OSError as error:  # whoever wanted to know does not read any more
+            except OSError as error:  # the reader of the announcement has left
                 log.warning("not_announced", problem=error.strerror)
                 _give_up_broken_outputs()
         watching = asyncio.create_task(_watch_directory(store, server.runner))
@@ -132,7 +132,7 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Running], None] | Non
 
 
 def version() -> str:
-    """The version of this distribution."""
+    """Return the version of this distribution."""
     try:
         return distribution_version("waymaker-streams")
     except PackageNotFoundError:
@@ -152,7 +152,7 @@ def _load_tokens(config: ServerConfig) -> Tokens | None:
 
 
 def _reload_tokens(config: ServerConfig, server: Server) -> None:
-    """A file that cannot be used changes nothing: better yesterday's tokens than none."""
+    """Reload the token file. One that cannot be used changes nothing: better yesterday's tokens than none."""
     if config.tokens is None:
         return
     try:
@@ -174,7 +174,7 @@ def _open_store(config: ServerConfig) -> FileStore:
 
 
 async def _recover(config: ServerConfig, store: FileStore) -> Node:
-    """The node that the directory holds. Recovery reads a lot, so it runs beside the loop."""
+    """Return the node that the directory holds. Recovery reads a lot, so it runs beside the loop."""
     settings = NodeConfig(
         node_id=config.node_id,
         identity=os.urandom(16),
@@ -245,7 +245,7 @@ class _Stop:
         os.kill(os.getpid(), number)
 
     def on_reload(self, function: Callable[[], None]) -> None:
-        """What SIGHUP does."""
+        """Set what SIGHUP does."""
         self._loop.add_signal_handler(signal.SIGHUP, function)
 
     def restore(self) -> None:

@@ -39,7 +39,7 @@ SERVICES: Final = (STREAMS_SERVICE, PIPELINE_SERVICE, ADMIN_SERVICE)
 _QUIET_S: Final = 1.0
 """How long a closing server waits for calls to stop coming."""
 _FLUSH_S: Final = 3.0
-"""How long answers that are on their way may take to leave, once the node has nothing more to say."""
+"""How long answers that are in flight may take to leave, once the node has nothing more to say."""
 
 log = structlog.get_logger("waymaker.server")
 
@@ -52,7 +52,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]
         self._over = asyncio.Event()
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """Tell of changes until the client has enough, or the server goes."""
+        """Report changes until the client has enough, or the server stops."""
         watching = asyncio.ensure_future(super().Watch(request, Caller(context)))
         over = asyncio.ensure_future(self._over.wait())
         try:
@@ -62,7 +62,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]
             over.cancel()
 
     def end_watches(self) -> None:
-        """The last word has been said."""
+        """End every watch."""
         self._over.set()
 
 
@@ -94,14 +94,14 @@ class Listeners:
             self.operators.start()
 
     def measure(self, metrics: Metrics) -> None:
-        """From now on there is something to scrape."""
+        """Serve these metrics from now on."""
         self._metrics = metrics
 
     def _scrape(self) -> bytes:
         return self._metrics.text() if self._metrics is not None else b""
 
     async def close(self) -> None:
-        """Close whatever is still open."""
+        """Close what is still open."""
         await self.grpc.stop(None)
         if self.operators is not None:
             await self.operators.stop()
@@ -149,7 +149,7 @@ class Server:
         listeners.measure(self.metrics)
 
     def _borrowed(self) -> list[grpc.GenericRpcHandler]:
-        """The standard services. Health answers probes without credentials; reflection is for those who may call."""
+        """Return the standard services. Health answers probes without credentials; reflection is for authenticated callers."""
         found = _Handlers()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, found)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -171,7 +171,7 @@ class Server:
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Open the doors."""
+        """Serve calls from now on."""
         self.runner.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -180,7 +180,7 @@ class Server:
         self.listeners.condition.not_ready = ""
 
     async def drain(self, grace_s: float) -> Halt | None:
-        """Stop serving in good order. What the node said at its end, or None if it did not come to one in time."""
+        """Stop serving in good order. Return how the node halted, or None if it did not within the grace period."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         self._lifecycle.on(Event.DRAIN)
@@ -196,9 +196,9 @@ class Server:
         return halt
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Close the doors; calls still open have this long to end by themselves.
+        """Close the ports; calls still open have this long to end by themselves.
 
-        Who comes while the doors close is held until gRPC turns away whoever comes later, and refused then.
+        A call that comes while the ports close is held until gRPC turns further ones away, and refused then.
         """
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
         self._gate.hold()
@@ -217,14 +217,14 @@ class Server:
 
 
 class _Handlers:
-    """Takes the handlers that a generated function would add to a server."""
+    """A receiver of the handlers that a generated function would add to a server."""
 
     def __init__(self) -> None:
         self.handlers: list[grpc.GenericRpcHandler] = []
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """Called by generated code."""
+        """Keep handlers; generated code calls it."""
         self.handlers.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """Called by generated code; the generic handlers are enough."""
+        """Do nothing: generated code calls it, and the generic handlers are enough."""

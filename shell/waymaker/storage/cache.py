@@ -1,7 +1,7 @@
 """Recently written and recently read chunks, kept by bytes, least recently used out first.
 
 Readers that follow a stream's end are served from here without a system call. Entries are immutable and named by file and
-offset; whoever renames, overwrites or deletes a file forgets its entries.
+offset; a caller that renames, overwrites or deletes a file forgets its entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ChunkCache:
         self._lock = threading.Lock()
 
     def get(self, path: str, offset: int, length: int) -> bytes | None:
-        """The chunk, or None; one of another length is not it."""
+        """Return the chunk, or None; one of another length is not it."""
         key = (path, offset)
         with self._lock:
             data = self._entries.get(key)
@@ -58,5 +58,5 @@ class ChunkCache:
 
     @property
     def byte_count(self) -> int:
-        """Bytes held now."""
+        """Return the bytes held now."""
         return self._bytes

@@ -53,7 +53,7 @@ _ERRORS: dict[int, tuple[FailureKind, str]] = {
 
 
 class _Handle:
-    """An open file; closed once nobody uses it and it has left the table."""
+    """An open file; closed once it is unused and has left the table."""
 
     __slots__ = ("fd", "users", "detached")
 
@@ -64,7 +64,7 @@ class _Handle:
 
 
 class Files:
-    """Performs operations below `root`. `cache` learns what is written and read."""
+    """The performer of operations below `root`. `cache` learns what is written and read."""
 
     def __init__(self, root: Path, cache: ChunkCache) -> None:
         self._root = str(root)
@@ -81,7 +81,7 @@ class Files:
     # ------------------------------------------------------------ operations
 
     def perform(self, op: DiskOp) -> object:
-        """One operation; the result is what its docstring says. Raises `DiskFailure`."""
+        """Perform one operation; the result is what its docstring says. Raises `DiskFailure`."""
         try:
             match op:
                 case Write():
@@ -130,7 +130,7 @@ class Files:
             self._require_named(path, fd)
 
     def _require_named(self, path: str, fd: int) -> None:
-        """What was synced must be what a start will find under its name: a file that was removed takes writes as before."""
+        """Check that what was synced is what a start finds under its name: a removed file takes writes as before."""
         open_file = os.fstat(fd)
         try:
             found = os.stat(self._full(path))
@@ -153,7 +153,7 @@ class Files:
             return _pread_all(fd, length, offset)
 
     def read_chunk(self, chunk: Chunk) -> bytes:
-        """A chunk's bytes, verified unless they come from memory. Raises `DiskFailure` CORRUPT, MISSING or IO."""
+        """Return a chunk's bytes, verified unless they come from memory. Raises `DiskFailure` CORRUPT, MISSING or IO."""
         data = self._cache.get(chunk.path, chunk.offset, chunk.length)
         if data is not None:
             return data
@@ -219,7 +219,7 @@ class Files:
             os.close(fd)
 
     def _sync_dir(self, folder: str) -> None:
-        """The folder's own name counts among what must be found again, so its parents are synced with it."""
+        """Sync a folder, and its parents with it: the folder's own name must be found again too."""
         if (folder + "/").startswith(_MEMORY):
             return
         while True:
@@ -265,12 +265,12 @@ class Files:
     # ------------------------------------------------------------ reads handed out
 
     def pin(self, path: str) -> None:
-        """A read of this file is under way: renaming and deleting it wait for `unpin`."""
+        """Mark a file as being read: renaming and deleting it wait for `unpin`."""
         with self._lock:
             self._pins[path] = self._pins.get(path, 0) + 1
 
     def unpin(self, path: str) -> None:
-        """The read is over."""
+        """Mark a read as over."""
         with self._idle:
             left = self._pins[path] - 1
             if left:
@@ -411,7 +411,7 @@ class _Borrowed:
 
 
 class _Window:
-    """Reads neighbouring chunks of one file with one system call."""
+    """A reader of neighbouring chunks of one file with one system call."""
 
     def __init__(self, files: Files) -> None:
         self._files = files

@@ -1,9 +1,9 @@
 """One process a data directory: an advisory lock that names its holder, and the watch that it is still this directory.
 
 The locks are the kernel's (`flock`), so they end with the process however that ends. One is on the directory itself, which
-nobody can remove and put back unseen, one on the file `LOCK`, whose content is for the message that the next process prints.
+no process can remove and put back unseen. The other is on the file `LOCK`, whose content the next process prints.
 A lock is on a file and not on a name. `lost` therefore compares what the names mean now with what was locked: a directory
-that was moved away, removed or replaced goes on taking writes that nobody will find.
+that was moved away, removed or replaced takes further writes that no reader will find.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DirectoryLocked(Exception):
 
 
 class DirectoryLock:
-    """Holds the locks from construction to `release`. Raises `DirectoryLocked`."""
+    """The locks of a data directory, held from construction to `release`. Raises `DirectoryLocked`."""
 
     def __init__(self, root: Path) -> None:
         self._root = str(root.absolute())
@@ -58,7 +58,7 @@ class DirectoryLock:
         return _identity(os.fstat(fd))
 
     def lost(self) -> str:
-        """Why this is not the locked directory any more; empty while it is. Two system calls."""
+        """Return why this is not the locked directory any more; empty while it is. Two system calls."""
         try:
             if _identity(os.stat(self._root)) != self._folder:
                 return f"data directory {self._root} was replaced by another one while it was served"
@@ -79,7 +79,7 @@ class DirectoryLock:
 
 
 class _Taken(Exception):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _holder(path: str) -> int:
-    """Who wrote its number into the file; 0 where that cannot be told."""
+    """Return the process number in the file; 0 where it cannot be read."""
     try:
         with open(path, "rb") as file:
             text = file.read(32).decode("ascii", "replace").strip()

@@ -56,17 +56,17 @@ class FileStore:
         while (task := queue.get()) is not None:
             try:
                 task()
-            except BaseException as error:  # whoever waits for the task's end would wait for ever
+            except BaseException as error:  # a caller that waits for the task's end would wait for ever
                 self._problem = f"the end of a disk operation was lost: {type(error).__name__}"
 
     def problem(self) -> str:
-        """Why the end of a job may never be told; empty while all is well."""
+        """Return why the end of a job may never be reported; empty while all is well."""
         if not self._problem and not all(thread.is_alive() for thread in self._threads):
             return "a thread that serves the disk has ended"
         return self._problem
 
     def lost(self) -> str:
-        """Why this is not the directory any more that was opened; empty while it is."""
+        """Return why this is not the directory any more that was opened; empty while it is."""
         return self._lock.lost()
 
     def drive(self, steps: Generator[DiskOp, object, T]) -> T:
@@ -119,7 +119,7 @@ class FileStore:
         return DiskFailure(FailureKind.IO, "the journal", 0, lost, failure.op_index if failure else len(job.ops) - 1)
 
     def cached_bodies(self, messages: Messages) -> Bodies | None:
-        """The bodies if every chunk is in memory, else None: never waits for a disk."""
+        """Return the bodies if every chunk is in memory, else None: never waits for a disk."""
         bodies: Bodies = []
         for run in messages.runs:
             chunk = run.chunk
@@ -154,7 +154,7 @@ class FileStore:
         return unpin
 
     def _read_later(self, paths: list[str], read: Callable[[], T], done: Callable[[T], None]) -> None:
-        """On a reader's thread. From now on until it is done nothing else happens to the files' names."""
+        """Read on a reader's thread. Until it is done the files keep their names."""
         unpin = self._hold(paths)
 
         def task() -> None:

@@ -44,7 +44,7 @@ class _Heads(dict[int, bytes]):
 
 
 def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malformed]:
-    """A batch of publishes without its malformed messages, and those by index. None: every message is malformed.
+    """Return a batch of publishes without its malformed messages, and those by index. None: every message is malformed.
 
     A message is malformed where its own call would be refused. Raises `RefusedError` where the columns do not fit together
     or the batch is over a limit.
@@ -132,7 +132,7 @@ def _insert_headers(
 
 
 def _index_of(data: bytes, limits: Limits) -> int:
-    """Which message headers belong to, read without parsing them. Raises `RefusedError` where there are too many to walk."""
+    """Return the index of the message that headers belong to, without parsing them. Raises `RefusedError`."""
     index = at = 0
     try:
         for _ in range(_HEADERS_WALKED_MAX):
@@ -152,7 +152,7 @@ def _index_of(data: bytes, limits: Limits) -> int:
 
 
 def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:
-    """One message's headers. They are parsed one message at a time, and not at all if they cannot be within bounds."""
+    """Parse one message's headers, and only if they can be within bounds."""
     if len(data) > limits.header_bytes_max + _HEADERS_SLACK_BYTES:
         raise resource_exhausted(f"headers of more than {limits.header_bytes_max} bytes")
     try:
@@ -162,7 +162,7 @@ def _headers_at(data: bytes, limits: Limits) -> pipe.HeadersAt:
 
 
 def spans(ranges: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Ranges of sequences, first and last of each. Raises `RefusedError`."""
+    """Return ranges of sequences, first and last of each. Raises `RefusedError`."""
     found: list[tuple[int, int]] = []
     for data in ranges:
         try:
@@ -176,7 +176,7 @@ def spans(ranges: Iterable[bytes]) -> list[tuple[int, int]]:
 
 
 def ack_request(batch: Any, limits: Limits) -> Ack:
-    """A batch of acknowledgements. Raises `RefusedError`."""
+    """Return a batch of acknowledgements. Raises `RefusedError`."""
     kind = _ACK_KINDS.get(batch.kind)
     if kind is None:
         raise invalid(f"an acknowledgement of kind {int(batch.kind)}")

@@ -52,19 +52,19 @@ def _framed(tag: bytes, data: bytes) -> bytes:
 
 
 def welcome(message: pipe.Welcome) -> bytes:
-    """The first frame's field."""
+    """Encode the first frame."""
     return pipe.Frame(welcome=message).SerializeToString()
 
 
 def closing(reason: str) -> bytes:
-    """The last frame's field."""
+    """Encode the announcement that the server stops."""
     return pipe.Frame(closing=pipe.Closing(reason=reason)).SerializeToString()
 
 
 def call_result(
     call_id: int, response: bytes, next_after: str, incarnation: str = "", inactive_ms: Sequence[int] = ()
 ) -> bytes:
-    """A call that ran."""
+    """Encode the result of a call that ran."""
     data = [b"\x08", varint(call_id), b"\x12", varint(len(response)), response]
     for tag, text in ((b"\x22", next_after), (b"\x2a", incarnation)):
         if text:
@@ -77,12 +77,12 @@ def call_result(
 
 
 def call_refused(call_id: int, refusal: Refusal) -> bytes:
-    """A call that did not."""
+    """Encode the refusal of a call."""
     return _framed(_RESULTS, pipe.CallResult(id=call_id, refused=refused(refusal)).SerializeToString())
 
 
 def published(batch_id: int, answer: Answer | Refusal, malformed: Mapping[int, Refusal] | None = None) -> bytes:
-    """What became of a publish batch. `malformed`: its messages that never reached the core."""
+    """Encode the outcome of a publish batch. `malformed`: its messages that never reached the core."""
     if isinstance(answer, Refusal):
         message = pipe.Published(id=batch_id, refused=refused(answer))
     elif answer.code != OK:
@@ -99,7 +99,7 @@ def published(batch_id: int, answer: Answer | Refusal, malformed: Mapping[int, R
 
 
 def _failures(value: Published, malformed: Mapping[int, Refusal]) -> list[pipe.PublishFailure]:
-    """The messages that were not accepted, by their index in the client's batch."""
+    """Return the messages that were not accepted, by their index in the client's batch."""
     failures = [
         pipe.PublishFailure(index=index, status=refusal.status.value, message=refusal.message)
         for index, refusal in malformed.items()
@@ -115,7 +115,7 @@ def _failures(value: Published, malformed: Mapping[int, Refusal]) -> list[pipe.P
 
 
 def acked(batch_id: int, answer: Answer | Refusal) -> bytes:
-    """What became of a batch of acknowledgements."""
+    """Encode the outcome of a batch of acknowledgements."""
     if isinstance(answer, Refusal):
         message = pipe.Acked(id=batch_id, refused=refused(answer))
         return _framed(_ACKED, message.SerializeToString())
@@ -126,7 +126,7 @@ def acked(batch_id: int, answer: Answer | Refusal) -> bytes:
 
 
 def ended(subscription: int, reason: str, refusal: Refusal | None) -> bytes:
-    """A subscription's last word."""
+    """Encode the end of a subscription."""
     message = pipe.Ended(subscription=subscription, reason=reason)
     if refusal is not None:
         message.refused.CopyFrom(refused(refusal))
@@ -134,7 +134,7 @@ def ended(subscription: int, reason: str, refusal: Refusal | None) -> bytes:
 
 
 def delivery(subscription: int, messages: Messages, bodies: list[bytes]) -> bytes:
-    """Messages for a subscription: columns and joined bodies."""
+    """Encode messages for a subscription: columns and joined bodies."""
     parts: list[bytes] = [b"\x08", varint(subscription)]
     size = len(parts[1]) + 1
     for first_seq, deliver_count, times_ms, sizes, body in _consecutive(messages, bodies):
@@ -158,7 +158,7 @@ def delivery(subscription: int, messages: Messages, bodies: list[bytes]) -> byte
 
 
 def _consecutive(messages: Messages, bodies: list[bytes]) -> Iterator[tuple[int, int, array[int], array[int], bytes]]:
-    """First sequence, count, times, lengths, and joined bodies of each stretch of consecutive sequences."""
+    """Yield first sequence, count, times, lengths, and joined bodies of each stretch of consecutive sequences."""
     for run, body in zip(messages.runs, bodies, strict=True):
         if run.seqs is None:
             yield run.first_seq, run.deliver_count, run.times_ms, run.lengths, body
@@ -172,7 +172,7 @@ def _consecutive(messages: Messages, bodies: list[bytes]) -> Iterator[tuple[int,
 
 
 def _fixed(tag: bytes, column: array[int], width: int) -> bytes:
-    """A packed fixed-width field is the array's own memory."""
+    """Encode a packed fixed-width field: it is the array's own memory."""
     assert column.itemsize == width
     data = column.tobytes()
     return tag + varint(len(data)) + data

@@ -34,7 +34,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 def within(data: bytes, descriptor: Any, fields_max: int = FIELDS_MAX) -> bool:
-    """Whether a message has at most this many fields, those of nested messages included.
+    """Return True if a message has at most this many fields, those of nested messages included.
 
     False also for what is no message at all and for groups, which the contract has none of.
     """
@@ -42,7 +42,7 @@ def within(data: bytes, descriptor: Any, fields_max: int = FIELDS_MAX) -> bool:
 
 
 def _walk(data: bytes, at: int, end: int, name: str, descriptor: Any, left: int, depth: int) -> int:
-    """Fields left after this message, or -1."""
+    """Return the fields left after this message, or -1."""
     nested = _nested(name, descriptor)
     while at < end:
         left -= 1
@@ -74,7 +74,7 @@ def _walk(data: bytes, at: int, end: int, name: str, descriptor: Any, left: int,
 
 @cache
 def _nested(name: str, descriptor: Any) -> dict[int, Any]:
-    """The fields of a message that are messages."""
+    """Return the fields of a message that are messages."""
     return {
         field.number: field.message_type
         for field in descriptor.fields
@@ -87,7 +87,7 @@ class _TooMuch(Exception):
 
 
 class _Budget:
-    """What may still come. `spend` raises `_TooMuch` once there is more."""
+    """The rest of a bound. `spend` raises `_TooMuch` once there is more."""
 
     __slots__ = ("left",)
 
@@ -132,7 +132,7 @@ def _count_parts(data: bytes, at: int, end: int, columns: frozenset[int], fields
 
 
 def _items(data: bytes, items: _Budget) -> Iterator[tuple[int, int, int]]:
-    """Number, start and length of the length-delimited fields of a frame. ValueError where it is none."""
+    """Yield number, start and length of the length-delimited fields of a frame. ValueError where it is none."""
     at, end = 0, len(data)
     while at < end:
         items.spend(1)
@@ -155,7 +155,7 @@ def _items(data: bytes, items: _Budget) -> Iterator[tuple[int, int, int]]:
 def parse_frame(
     data: bytes, items_max: int, messages_max: int = 65_536, walked_bytes_min: int = WALKED_FRAME_BYTES_MIN
 ) -> Any:
-    """A frame from a client, as `LazyFrame`, or None where it holds too much. ValueError where it is not one.
+    """Parse a client's frame as `LazyFrame`; None where it holds too much, ValueError where it is no frame.
 
     `messages_max`: messages, or sequences, in one frame. What is in the batches of a smaller frame is not counted here.
     """
@@ -193,7 +193,7 @@ _FROM_CLIENTS: Final = (
 
 
 def _lazy_frame() -> Any:
-    """The class of frames with the changes above, in a pool of its own."""
+    """Return the class of frames with the changes above, in a pool of its own."""
     pool = descriptor_pool.DescriptorPool()
     for file in (waymaker_streams_pb2.DESCRIPTOR, pipeline_pb2.DESCRIPTOR):
         proto = descriptor_pb2.FileDescriptorProto()

@@ -39,7 +39,7 @@ def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_
 
 
 def watch_event_pb(event: Event, node_id: int) -> pb.WatchEvent:
-    """Return the message that tells a watcher of one change."""
+    """Return the message by which a watcher learns of one change."""
     message = pb.WatchEvent(
         type=event.kind.value,  # type: ignore[arg-type]
         ts_ms=event.wall_ms,

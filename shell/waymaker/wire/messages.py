@@ -10,7 +10,7 @@ _COUNT_TAG = b"\x30"
 
 
 def wire_messages(messages: Messages, bodies: list[bytes]) -> list[bytes]:
-    """Each message as the contract's `MessagePb`, encoded, in order.
+    """Return each message as the contract's `MessagePb`, encoded, in order.
 
     The same encoding as `message.wire_message`, with what a run has in common computed once.
     """

@@ -54,7 +54,7 @@ FRAME_BYTES_TARGET = 512 * 1024
 LOSSES_MAX = 5
 """How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
-"""Ends of a session that trying again does not mend: whoever waits is told."""
+"""Ends of a session that trying again does not mend: every waiting caller receives them."""
 
 
 class Connection:
@@ -90,7 +90,7 @@ class Connection:
 
     @property
     def state(self) -> State:
-        """The present state."""
+        """Return the present state."""
         return self._machine.state
 
     def _on(self, event: Event) -> bool:
@@ -106,7 +106,7 @@ class Connection:
     # ------------------------------------------------------------------------------------ open and close
 
     async def open(self) -> None:
-        """Connects; raises UnavailableError where nobody answers within `connect_timeout`."""
+        """Connect; UnavailableError where no server answers within `connect_timeout`."""
         this_process.opened(self)
         loop = self.loop = asyncio.get_running_loop()
         self._forks = this_process.forks
@@ -135,7 +135,7 @@ class Connection:
                 self._diagnosis.cancel()
 
     def _diagnose(self) -> asyncio.Task[HandshakeError | None]:
-        """Begins to find out why the opening takes long, or has failed."""
+        """Begin to find out why the opening takes long, or has failed."""
         if self._diagnosis is None:
             from waymaker.client.connection.diagnosis import diagnose
 
@@ -144,7 +144,7 @@ class Connection:
         return self._diagnosis
 
     async def close(self) -> None:
-        """Ends the session; whatever is still waiting fails."""
+        """End the session; whatever is still waiting fails."""
         if not self._on(Event.CLOSE) or self.is_inherited:
             return
         this_process.closed(self)
@@ -158,11 +158,11 @@ class Connection:
         if self._sweep is not None:
             self._sweep.cancel()
         if self._opened is not None and self._opened.done() and not self._opened.cancelled():
-            self._opened.exception()  # seen: `open` reported it, or nobody waits for it
+            self._opened.exception()  # seen: `open` reported it, or no caller waits for it
 
     @property
     def transport(self) -> tuple[object, ...]:
-        """gRPC's objects that hold the socket."""
+        """Return gRPC's objects that hold the socket."""
         return (self._channel, self._call)
 
     @property
@@ -172,18 +172,18 @@ class Connection:
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """The present channel, for calls outside the session."""
+        """Return the present channel, for calls outside the session."""
         if self._channel is None or self.state is State.CLOSED:
             raise ClosedError("the client is closed")
         return self._channel
 
     @property
     def ended(self) -> bool:
-        """Whether there will be no session any more."""
+        """Return True if there will be no other session."""
         return self.state in ENDED
 
     async def connected(self, deadline: float | None = None) -> None:
-        """Waits until there is a session; DeadlineExceededError where there is none by `deadline`, in the loop's time."""
+        """Wait until there is a session; DeadlineExceededError where there is none by `deadline`, in the loop's time."""
         self._check_open()
         try:
             async with asyncio.timeout_at(deadline):
@@ -193,7 +193,7 @@ class Connection:
         self._check_open()
 
     def _absence(self) -> str:
-        """Why nothing can be sent at the moment; empty where there is a session."""
+        """Return why nothing can be sent at the moment; empty where there is a session."""
         if self.state in TAKES_WORK:
             return ""
         return f"no connection to {self.options.target}" + (f" ({self._last_error})" if self._last_error else "")
@@ -201,7 +201,7 @@ class Connection:
     # -------------------------------------------------------------------------------------------- work
 
     def submit(self, work: Work) -> None:
-        """Queues work. It is sent in order, after what was queued before."""
+        """Queue work. It is sent in order, after what was queued before."""
         self._check_open()
         if self.welcome.frame_bytes_max and work.size > self.welcome.frame_bytes_max:
             raise ResourceExhaustedError(
@@ -216,7 +216,7 @@ class Connection:
             self.watch_deadline(work.deadline)
 
     def watch_deadline(self, deadline: float) -> None:
-        """Makes sure that somebody looks at this deadline; one timer serves all work."""
+        """Set the timer so that it fires at this deadline at the latest; one timer serves all work."""
         if self._sweep is None or deadline < self._sweep.when():
             if self._sweep is not None:
                 self._sweep.cancel()
@@ -230,7 +230,7 @@ class Connection:
         self._wake.set()
 
     def retry_subscriber(self, subscriber: Subscriber) -> None:
-        """Subscribes again after a pause, unless the client ends first."""
+        """Subscribe again after a pause, unless the client ends first."""
 
         def again() -> None:
             if self.ended:
@@ -241,25 +241,25 @@ class Connection:
         asyncio.get_running_loop().call_later(self.options.backoff_first, again)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
-        """Forgets a subscription and tells the server."""
+        """Forget a subscription; unsubscribe where the server knows of it."""
         if self._subscribers.remove(subscriber, self.state in IN_SESSION):
             self._wake.set()
 
     def credit(
         self, subscriber: Subscriber, messages: int, bytes_: int, handed_out: int, back: list[tuple[int, int]]
     ) -> None:
-        """Room for more of a subscription, and how far it handed out. Lost with the session, in which both begin anew."""
+        """Grant more to a subscription and report how far it handed out. A session that is lost takes both with it."""
         if self.state in IN_SESSION and self._subscribers.credit(subscriber, messages, bytes_, handed_out, back):
             self._wake.set()
 
     async def flushed(self) -> bool:
-        """Waits until what was said of subscriptions and fetches is sent; False where the session ended before."""
+        """Wait until news of subscriptions and fetches is sent; return False where the session ended before."""
         return self.state in IN_SESSION and await self._subscribers.flushed()
 
     # --------------------------------------------------------------------------------------- the session
 
     async def _run(self) -> None:
-        """Opens sessions until the client is closed."""
+        """Open sessions until the client is closed."""
         backoff = self.options.backoff_first
         while True:
             before = self.sessions
@@ -290,7 +290,7 @@ class Connection:
             self._on(Event.RETRY)
 
     async def _session(self) -> WaymakerError:
-        """One session from its opening to its end; returns why it ended."""
+        """Run one session from its opening to its end; return why it ended."""
         options = self.options
         try:
             credentials = options.credentials()
@@ -307,7 +307,7 @@ class Connection:
         writer: asyncio.Task[None] | None = None
         error: WaymakerError = ConnectionLostError(f"{options.target} ended the session", outcome=UNKNOWN)
         try:
-            with contextlib.suppress(CallEnded):  # reading tells why
+            with contextlib.suppress(CallEnded):  # reading says why
                 await begin(call)
                 await send(
                     call,
@@ -347,7 +347,7 @@ class Connection:
             self._opened.set_result(None)
 
     async def _write(self, call: Call) -> None:
-        """Packs and sends frames until the session ends."""
+        """Pack and send frames until the session ends."""
         try:
             while True:
                 await self._wake.wait()
@@ -360,7 +360,7 @@ class Connection:
             pass  # the reader sees the same end, with its reason
 
     def _pack(self) -> bytes | None:
-        """The next frame, or None where nothing may be sent now."""
+        """Return the next frame, or None where nothing may be sent now."""
         if self.state not in TAKES_WORK:
             return None
         frame = pl.Frame()
@@ -422,7 +422,7 @@ class Connection:
             self._wake.set()
 
     def _refused(self, work: Work, refused: pl.Refused) -> None:
-        """Ends refused work, or puts it back where the server cannot serve for the moment and did nothing."""
+        """End refused work, or put it back where the server cannot serve for the moment and did nothing."""
         error = error_of(refused)
         if not (isinstance(error, UnavailableError) and error.outcome == NOT_APPLIED and self.options.reconnect):
             work.fail(error)
@@ -438,7 +438,7 @@ class Connection:
         self._wake.set()
 
     def _put_back(self, works: list[Work]) -> None:
-        """Returns work to the queue at its old place: order within a stream survives."""
+        """Return work to the queue at its old place: order within a stream survives."""
         for work in works:
             work.sent = False
         merged = sorted([*works, *self._outbox], key=lambda work: work.id)
@@ -462,7 +462,7 @@ class Connection:
                 work.fail(lost)
 
     def _again(self, work: Work, error: WaymakerError, lost: ConnectionLostError) -> bool:
-        """Whether lost work is sent again: it must be safe, and must not be what ends the sessions."""
+        """Return True if lost work is sent again: it must be safe, and must not be what ends the sessions."""
         work.losses += not isinstance(error, UnavailableError)
         if work.losses >= LOSSES_MAX:
             work.fail(error)
@@ -478,7 +478,7 @@ class Connection:
         self._subscribers.fail(error)
 
     def _expire(self) -> None:
-        """Ends work whose time is over and sets the timer for the next."""
+        """End work whose time is over and set the timer for the next."""
         self._sweep = None
         now = asyncio.get_running_loop().time()
         # Answers to what expires after it was sent still come; its bytes stay counted until then.
@@ -514,7 +514,7 @@ class Connection:
 
 
 def _repacked(subscriptions: bytes | None, packed: list[Work]) -> pl.Frame:
-    """A frame without the item that could not be encoded. Rare: values are checked where callers give them."""
+    """Return a frame without the item that could not be encoded. Rare: values are checked where callers give them."""
     frame = pl.Frame.FromString(subscriptions or b"")
     for work in packed:
         work.fill(frame)

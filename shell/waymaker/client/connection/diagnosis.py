@@ -1,8 +1,8 @@
 """Why a connection cannot be made, learnt by trying it once more with the standard library.
 
-Responsible for telling the mistakes of configuration apart that gRPC tells in OpenSSL's words, in C++ log lines, or as "the
+Responsible for telling the mistakes of configuration apart that gRPC reports in OpenSSL's words, in C++ log lines, or as "the
 connection was closed": TLS on one side only, a certificate that is not trusted, expired or for another name, a client
-certificate that is missing, another kind of server. It tells what it saw and never decides whether a client connects. It runs
+certificate that is missing, another kind of server. It reports what it saw and never decides whether a client connects. It runs
 on a thread of its own that is not waited for, since the resolver of names cannot be interrupted.
 """
 
@@ -32,7 +32,7 @@ WRONG_NAME: Final = frozenset({62, 64})
 
 
 async def diagnose(options: Options, within_s: float) -> HandshakeError | None:
-    """Returns what keeps this client and the server apart, or None where nothing was found in time."""
+    """Return what keeps this client and the server apart, or None where nothing was found in time."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[HandshakeError | None] = loop.create_future()
 
@@ -159,7 +159,7 @@ class _Probe:
         )
 
     def _names(self, tls: TLS) -> str:
-        """The names in the server's certificate, which is trusted apart from its name."""
+        """Return the names in the server's certificate, which is trusted apart from its name."""
         names: list[str] = []
 
         def look(connection: ssl.SSLSocket) -> bytes:
@@ -172,7 +172,7 @@ class _Probe:
         return ", ".join(names[:8]) or "another name"
 
     def _client_certificate(self, tls: TLS, reason: str) -> HandshakeError | None:
-        """What an alert of the server says of this client's certificate. The text has no other source than OpenSSL's names."""
+        """Return what the server's alert says of this client's certificate. OpenSSL's names are the text's only source."""
         if tls.cert is None and ("CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason):
             return self._error(
                 "client_certificate",
@@ -204,7 +204,7 @@ class _Probe:
 
 
 def _greet(connection: socket.socket) -> bytes | None:
-    """What a server says to the greeting of HTTP/2: empty where it hangs up, None where it says nothing in time."""
+    """Return what a server says to the greeting of HTTP/2: empty where it hangs up, None where it says nothing in time."""
     try:
         connection.sendall(HTTP2_GREETING)
         return connection.recv(FRAME_HEADER_BYTES)

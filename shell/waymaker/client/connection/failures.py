@@ -22,12 +22,12 @@ from waymaker_proto import pipeline_pb2 as pl
 
 
 def error_of(refused: pl.Refused) -> WaymakerError:
-    """The exception of a refusal inside a frame."""
+    """Return the exception of a refusal inside a frame."""
     return from_status(refused.status, refused.message, refused.outcome, refused.code)
 
 
 def status_error(code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadata | None) -> WaymakerError:
-    """The exception of a gRPC status with its trailers."""
+    """Return the exception of a gRPC status with its trailers."""
     pairs = {key: value for key, value in trailers or () if isinstance(value, str)}
     status = code.value[0]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -38,12 +38,12 @@ def status_error(code: grpc.StatusCode, details: str, trailers: grpc.aio.Metadat
 
 
 def call_error(failure: grpc.aio.AioRpcError) -> WaymakerError:
-    """The exception of a call outside the session."""
+    """Return the exception of a call outside the session."""
     return status_error(failure.code(), failure.details() or "", failure.trailing_metadata())
 
 
 async def end_of_session(call: Any, target: str) -> WaymakerError:
-    """Why a session ended."""
+    """Return why a session ended."""
     details = await call.details() or ""
     error = status_error(await call.code(), details, await call.trailing_metadata())
     if isinstance(error, UnavailableError):
@@ -54,7 +54,7 @@ async def end_of_session(call: Any, target: str) -> WaymakerError:
 
 
 def of_a_read(error: WaymakerError) -> WaymakerError:
-    """The end of a call that changes nothing: there is nothing that may have happened."""
+    """Return the end of a call that changes nothing as one without an outcome: nothing may have happened."""
     if error.outcome != UNKNOWN:
         return error
     told = copy(error)
@@ -63,7 +63,7 @@ def of_a_read(error: WaymakerError) -> WaymakerError:
 
 
 def unsent(error: WaymakerError) -> WaymakerError:
-    """The end of a connection, as it is told to work that never left: nothing was changed."""
+    """Return the end of a connection for work that never left: nothing was changed."""
     told = copy(error)
     told.outcome = NOT_APPLIED
     told.__traceback__ = None
@@ -71,7 +71,7 @@ def unsent(error: WaymakerError) -> WaymakerError:
 
 
 def _plainly(details: str) -> str:
-    """The transport's account of a failed connection, without its inner workings."""
+    """Return the transport's account of a failed connection, without its inner workings."""
     for sign, meaning in (
         ("Connection refused", "cannot reach it: connection refused, nobody listens there"),
         ("DNS resolution failed", "cannot reach it: no such host"),

@@ -50,11 +50,11 @@ class _Process:
         self._forgetting: list[Callable[[], None]] = []
 
     def on_fork_in_child(self, forget: Callable[[], None]) -> None:
-        """Calls a function in every forked child."""
+        """Call a function in every forked child."""
         self._forgetting.append(forget)
 
     def before_fork(self) -> None:
-        """Learns whether gRPC is at work. The remains of closed clients, which hold it up, are collected first."""
+        """Note whether gRPC is at work. The remains of closed clients, which hold it up, are collected first."""
         if not self.open and _poller_runs():
             gc.collect()
         self._at_work = bool(self.open) or _poller_runs()
@@ -72,7 +72,7 @@ class _Process:
             forget()
 
     def opened(self, connection: OpenConnection) -> None:
-        """Notes a connection that is about to be opened; ForkedError where none can be."""
+        """Note a connection that is about to be opened; ForkedError where none can be."""
         if self.grpc_lost:
             raise ForkedError(
                 "this process was forked while its parent had a client open, and gRPC does not work in such a process; "
@@ -94,7 +94,7 @@ class _Process:
 
 
 def inherited() -> ForkedError:
-    """The exception of a client that was opened before the process was forked off."""
+    """Return the exception of a client that was opened before the process was forked off."""
     return ForkedError(
         "this client was opened by the process that this one was forked from, and works only there; "
         "open clients after forking, or start processes with the method 'spawn' or 'forkserver'"

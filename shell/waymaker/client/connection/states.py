@@ -11,7 +11,7 @@ from typing import Final
 
 
 class State(Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     IDLE = 1
     """Not opened yet."""
@@ -32,7 +32,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What can happen to a connection."""
+    """An event of a connection."""
 
     OPEN = 1
     """The program opens the client."""

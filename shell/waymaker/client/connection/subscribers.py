@@ -25,7 +25,7 @@ class Subscriber(Protocol):
 
 
 class Subscribers:
-    """Subscriptions by their number, and what is to be said of them and of fetches."""
+    """Subscriptions by their number, and the news of them and of fetches."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, Subscriber] = {}

@@ -23,12 +23,12 @@ Call = Any
 
 
 class CallEnded(Exception):
-    """The call ended before the message was taken; reading from it tells the status."""
+    """The call ended before the message was taken; reading from it gives the status."""
 
 
 @contextlib.contextmanager
 def ends_told(changes: bool = False) -> Iterator[None]:
-    """Raises the client's exceptions for the ends of a call outside the session, which `changes` something or only reads."""
+    """Raise the client's exceptions for the ends of a call outside the session, which `changes` something or only reads."""
     end: WaymakerError
     try:
         yield
@@ -45,7 +45,7 @@ def ends_told(changes: bool = False) -> Iterator[None]:
 
 
 async def begin(call: Call) -> None:
-    """Waits until messages can be written to a call; CallEnded where it never came to that."""
+    """Wait until messages can be written to a call; CallEnded where the call ended first."""
     try:
         await call.wait_for_connection()
     except grpc.aio.AioRpcError:
@@ -53,7 +53,7 @@ async def begin(call: Call) -> None:
 
 
 async def send(call: Call, data: bytes) -> None:
-    """Writes a message; CallEnded where the call is over."""
+    """Write a message; CallEnded where the call is over."""
     if call.done():
         raise CallEnded
     try:

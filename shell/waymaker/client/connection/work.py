@@ -41,36 +41,36 @@ class Work:
         self.losses = 0
 
     reports = False
-    """Whether the server is told that the answer reached its caller, or that it found nobody."""
+    """True if the server hears whether the answer reached its caller."""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for the answer still."""
+        """Return True if a caller still waits for the answer."""
         return True
 
     @property
     def messages(self) -> int:
-        """Messages to be published: their number in a frame is bounded."""
+        """Return the number of messages to be published: it is bounded in a frame."""
         return 0
 
     def fill(self, frame: pl.Frame) -> bool:
-        """Adds this to a frame; False where nothing is left to be sent (every caller went away)."""
+        """Add this to a frame; return False where nothing is left to be sent (every caller has left)."""
         raise NotImplementedError
 
     def answer(self, reply: Any) -> None:
-        """The server's answer, of this kind's message and not refused."""
+        """Take the server's answer, of this kind's message and not refused."""
         raise NotImplementedError
 
     def fail(self, error: WaymakerError) -> None:
-        """Ends in an exception."""
+        """End in an exception."""
         raise NotImplementedError
 
     def lost(self, error: ConnectionLostError) -> bool:
-        """The connection ended after this was sent. True: send it again; False: it has ended."""
+        """Decide after a lost connection: True to send this again, False where it has ended."""
         raise NotImplementedError
 
     def expire(self, now: float, absence: str = "") -> bool:
-        """Ends what waited too long; True where nothing is left waiting. Sets the next `deadline` otherwise.
+        """End what waited too long; return True where nothing is left waiting. Set the next `deadline` otherwise.
 
         `absence` says why nothing could be sent, where there is no connection.
         """
@@ -140,6 +140,6 @@ class CallWork(Work):
 
 
 def check_result(response: Any) -> None:
-    """Raises the exception of a contract's answer that is not `ok`."""
+    """Raise the exception of a contract's answer that is not `ok`."""
     if not response.success or response.result_code not in {"ok", ""}:
         raise from_result(response.result_code, response.message)

@@ -1,7 +1,7 @@
 """Messages as they reach a caller, and the acknowledgements that go back.
 
-A message holds its stored body and parses it when somebody looks. Acknowledging queues: what a loop turn acknowledges
-travels in one batch, and the awaitable that comes back tells when the server has it on disk. Acknowledgements survive a lost
+A message holds its stored body and parses it when the program looks. Acknowledging queues: what a loop turn acknowledges
+travels in one batch, and the awaitable that comes back ends when the server has it on disk. Acknowledgements survive a lost
 connection: saying them twice changes nothing, so they are sent again.
 """
 
@@ -62,7 +62,7 @@ class Message:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers by key; of a key that occurs twice, the last. `header_pairs` has all."""
+        """Return headers by key; of a key that occurs twice, the last. `header_pairs` has all."""
         return {header.key: header.value for header in self._parsed().headers}
 
     @property
@@ -70,19 +70,19 @@ class Message:
         return [(header.key, header.value) for header in self._parsed().headers]
 
     def ack(self) -> Confirmation:
-        """Settles the message. Queued at once; await the result to know that it is on disk."""
+        """Settle the message. Queued at once; await the result to know that it is on disk."""
         return self._say(pl.ACK)
 
     def term(self) -> Confirmation:
-        """Gives the message up for this consumer, whatever its `max_deliver`."""
+        """Give the message up for this consumer, whatever its `max_deliver`."""
         return self._say(pl.TERM)
 
     def nak(self, delay: Seconds = 0.0) -> Confirmation:
-        """Asks for the message again, after `delay` seconds."""
+        """Ask for the message again, after `delay` seconds."""
         return self._say(pl.NAK, round(seconds("delay", delay, most=NAK_DELAY_S_MAX) * 1000))
 
     def in_progress(self) -> Confirmation:
-        """Starts `ack_wait` anew: the work goes on."""
+        """Start `ack_wait` anew while the work continues."""
         return self._say(pl.IN_PROGRESS)
 
     def _say(self, kind: pl.AckKind.ValueType, delay_ms: int = 0) -> Confirmation:
@@ -145,7 +145,7 @@ class Batch(Sequence[Message]):
         return Message(seq, ts_ms, self.deliver_count, body, self._acker, self._incarnation)
 
     def payloads(self) -> list[bytes]:
-        """All payloads, without an object a message."""
+        """Return all payloads, without an object a message."""
         bodies, start, out = self.bodies, 0, []
         for length in self.lengths:
             end = start + length
@@ -154,7 +154,7 @@ class Batch(Sequence[Message]):
         return out
 
     def ack(self) -> Confirmation:
-        """Settles all of them."""
+        """Settle all of them."""
         if self._acker is None:
             raise UsageError("these messages were read, not delivered to a consumer: there is nothing to acknowledge")
         return self._acker.say_range(pl.ACK, self.first_seq, self.last_seq, self._incarnation)
@@ -164,7 +164,7 @@ class Batch(Sequence[Message]):
 
 
 def check_run(run: pl.DeliveryRun) -> bool:
-    """Whether a run's columns agree with one another."""
+    """Return True if a run's columns agree with one another."""
     return len(run.ts_ms) == len(run.lengths) and sum(run.lengths) == len(run.bodies)
 
 
@@ -172,7 +172,7 @@ def check_run(run: pl.DeliveryRun) -> bool:
 
 
 class Confirmation(Work):
-    """Acknowledgements of one kind on their way. Awaiting it waits for the server's word, or raises what came instead."""
+    """Acknowledgements of one kind in flight. Awaiting it waits for the server's answer, or raises what came instead."""
 
     __slots__ = ("acker", "kind", "delay_ms", "incarnation", "seqs", "ranges", "sealed", "done", "error", "_waiters")
 
@@ -193,7 +193,7 @@ class Confirmation(Work):
         return self.wait().__await__()
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Waits for the confirmation; `timeout` in seconds, None: the client's."""
+        """Wait for the confirmation; `timeout` in seconds, None: the client's."""
         if not self.done:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
@@ -306,7 +306,7 @@ class Acker:
                 other.fail(error)
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Waits until everything said so far is confirmed, or has failed."""
+        """Wait until every acknowledgement given so far is confirmed, or has failed."""
         async with asyncio.timeout(timeout):
             while batches := [*self._in_flight, *self._waiting]:
                 for batch in batches:

@@ -26,11 +26,11 @@ class Pace:
         self._given = 0
 
     def begin(self, now: float, count: int) -> None:
-        """The program is given messages."""
+        """Note that the program is given messages."""
         self._given_at, self._given = now, count
 
     def end(self, now: float) -> None:
-        """It asks for more. Slower work is believed sooner than faster."""
+        """Note that the program asks for more. Slower work is believed sooner than faster."""
         if not self._given:
             return
         took = (now - self._given_at) / self._given
@@ -41,7 +41,7 @@ class Pace:
             self.work_s += (took - self.work_s) / (2 if took > self.work_s else 4)
 
     def room(self, most: int) -> int:
-        """How many messages may wait, `most` at most."""
+        """Return how many messages may wait, `most` at most."""
         if self.work_s is None:
             return min(most, FIRST)
         if not self.ack_wait_s or not self.work_s:
@@ -49,7 +49,7 @@ class Pace:
         return max(1, min(most, int(SHARE * self.ack_wait_s / self.work_s)))
 
     def fresh_s(self) -> float:
-        """How long ago a message may have come to be begun with now; it has `ack_wait` less that for its work."""
+        """Return how long ago a message may have come to be begun with now; it has `ack_wait` less that for its work."""
         if not self.ack_wait_s:
             return float("inf")
         share = 1 - 2 * (self.work_s or 0.0) / self.ack_wait_s

@@ -7,8 +7,8 @@ program can work on in time (`pace`). The server is told how far messages were h
   subscription and for those that were delivered before. A program that dies of a message has thus been counted.
 - else a few milliseconds later. What a fast program was given in them when it dies comes first in the next session.
 
-What is not handed out goes back when this is closed, when the session is lost, and when it waited too long to be worked on in
-time. A lost connection is survived by subscribing again; the buffer belongs to the session that is lost.
+What is not handed out returns to the consumer when this is closed, when the session is lost, and when it waited too long to
+be worked on in time. A lost connection is survived by subscribing again; the buffer belongs to the session that is lost.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Subscription:
         )
 
     def _room(self) -> int:
-        """Messages that there is room for, and that are still wanted."""
+        """Return for how many messages there is room, as far as they are still wanted."""
         most = self._pace.room(self._prefetch)
         if self._wanted is not None:
             most = min(most, self._wanted)
@@ -142,7 +142,7 @@ class Subscription:
         self._arrived.set()
 
     def session_lost(self) -> None:
-        """What was not handed out is somebody else's from now on."""
+        """Forget what was not handed out: the server delivers it again, to any member of the group."""
         self._batches.clear()
         self._run = None
         if self._chunk_unsaid:
@@ -153,7 +153,7 @@ class Subscription:
         self._queued = self._queued_bytes = self._granted = self._granted_bytes = 0
 
     def _drop_chunk(self) -> None:
-        """What of the chunk was not handed out will not be, and the server does not count it."""
+        """Drop what of the chunk was not handed out: the server does not count it."""
         if self._wanted is not None:
             self._wanted += self._chunk_left
         self._chunk.clear()
@@ -197,7 +197,7 @@ class Subscription:
         return self._chunk.popleft()
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Whole runs instead of single messages: the cheapest way to read much. Do not mix with iteration by message."""
+        """Return whole runs instead of single messages: the cheapest way to read much. Do not mix with iteration by message."""
         while True:
             try:
                 batch = await self.take()
@@ -206,12 +206,12 @@ class Subscription:
             yield batch
 
     async def next(self, timeout: float | None = None) -> Message:
-        """The next message; TimeoutError where none came in time, StopAsyncIteration at the end."""
+        """Return the next message; TimeoutError where none came in time, StopAsyncIteration at the end."""
         async with asyncio.timeout(timeout):
             return await self.__anext__()
 
     async def take(self) -> Batch:
-        """The next run of messages, all of them handed out with it; StopAsyncIteration at the end."""
+        """Return the next run of messages, all of them handed out with it; StopAsyncIteration at the end."""
         while True:
             run = await self._next_run()
             self._run = None
@@ -221,7 +221,7 @@ class Subscription:
                 return run
 
     async def some(self) -> list[Message]:
-        """The next messages, for a program that takes them on another thread and tells by `given`."""
+        """Return the next messages, for a program that takes them on another thread and reports them by `given`."""
         if not self._chunk:
             await self._fill()
         messages = list(self._chunk)
@@ -229,7 +229,7 @@ class Subscription:
         return messages
 
     def given(self) -> None:
-        """One message of the chunk is the program's."""
+        """Count one message of the chunk as handed out."""
         if self._chunk_left:
             self._chunk_left -= 1
 
@@ -258,14 +258,14 @@ class Subscription:
         self._pace.begin(time.monotonic(), len(self._chunk))
 
     def _careless(self, run: Batch) -> int:
-        """How many messages may be handed out before the server hears of it; 0: none."""
+        """Return how many messages may be handed out before they are reported; 0: none."""
         work_s = self._pace.work_s
         if work_s is None or work_s >= CAREFUL_S or run.deliver_count > 1 or self._given_out < CAREFUL_FIRST:
             return 0
         return min(len(run) - self._run_at, max(1, int(TURN_S / max(work_s, 1e-7))))
 
     async def _next_run(self) -> Batch:
-        """The run to be handed out from; what waited too long to be worked on in time goes back instead."""
+        """Return the run to be handed out from; hand back what waited too long to be worked on in time."""
         self._settle_chunk()
         self._pace.end(time.monotonic())
         while True:
@@ -313,7 +313,7 @@ class Subscription:
             self._wanted = max(self._wanted - count, 0)
 
     async def _wait(self) -> None:
-        """Waits for what comes next. A server that is asked to stop when empty owes an answer, within the client's timeout."""
+        """Wait for what comes next. A server that is asked to stop when empty owes an answer, within the client's timeout."""
         try:
             async with asyncio.timeout(self._connection.options.timeout if self._stop_when_empty else None):
                 await self._arrived.wait()
@@ -388,7 +388,7 @@ class Subscription:
         self._arrived.set()
 
     async def close(self, timeout: float | None = 5.0) -> None:
-        """Ends it. Messages that nobody took go back to the consumer at once; acknowledgements given are confirmed first."""
+        """End it. Messages that were not taken return to the consumer at once; acknowledgements given are confirmed first."""
         self._leave("closed")
         self.session_lost()
         if self._connection.ended:

@@ -1,4 +1,4 @@
-"""The flow of a `publish_many`: messages are cut into batches, several of which are under way, bounded in bytes.
+"""The flow of a `publish_many`: messages are cut into batches, several of which are in flight, bounded in bytes.
 
 Order is the source's. A message that cannot be sent has an outcome of its own and holds nothing up. Where the source fails,
 what it gave before that is published.
@@ -19,13 +19,13 @@ _END = object()
 
 
 def check_source(messages: object) -> None:
-    """Refuses what gives no messages, and a single payload, whose bytes would pass for numbers."""
+    """Refuse what gives no messages, and a single payload, whose bytes would pass for numbers."""
     if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | bytearray | memoryview):
         raise WrongTypeError(f"messages are an iterable of messages, not {type(messages).__name__}")
 
 
 class Flow:
-    """Batches under way, answered in order."""
+    """Batches in flight, answered in order."""
 
     def __init__(self, connection: Connection, on_progress: Callable[[int], None] | None) -> None:
         self.results = PublishResults()
@@ -35,7 +35,7 @@ class Flow:
         self._in_flight: deque[Bulk] = deque()
 
     async def add(self, part: Bulk) -> None:
-        """Takes a batch that was submitted, and waits while too much is under way; raises once one has failed."""
+        """Take a submitted batch, and wait while too much is in flight; raise once one has failed."""
         self._in_flight.append(part)
         while self._in_flight:
             first = self._in_flight[0]
@@ -61,16 +61,16 @@ class Flow:
             self._on_progress(segment.count)
 
     async def settle(self) -> None:
-        """Waits for everything under way."""
+        """Wait for everything in flight."""
         while self._in_flight:
             await self._next()
 
     def fail(self, error: WaymakerError) -> None:
-        """Remembers what ends the flow; the first failure counts."""
+        """Remember what ends the flow; the first failure counts."""
         self.error = self.error or error
 
     def abandon(self) -> None:
-        """The caller went away: what was not sent will not be, the rest is not waited for."""
+        """Drop what is not sent and wait for nothing: the caller has left."""
         for part in self._in_flight:
             part.future.cancel()
 
@@ -79,7 +79,7 @@ async def cut(
     connection: Connection, stream: str, messages: Iterable[Many] | AsyncIterable[Many], subject: str | None,
     deadline: Callable[[], float | None], begun: bool = False,
 ) -> AsyncIterator[Bulk]:  # fmt: skip
-    """Cuts messages into batches and submits each. `begun`: earlier messages of the same call were cut before."""
+    """Cut messages into batches and submit each. `begun`: earlier messages of the same call were cut before."""
     if isinstance(messages, AsyncIterable):
         parts = _as_they_come(connection, stream, messages, subject, deadline)
     elif subject is not None and isinstance(messages, list | tuple) and messages and isinstance(messages[0], bytes):
@@ -94,7 +94,7 @@ async def cut(
 async def _slices(
     connection: Connection, stream: str, payloads: Sequence[object], subject: str, deadline: Callable[[], float | None]
 ) -> AsyncIterator[Bulk]:
-    """Payloads of one subject that are all there: whole slices become columns."""
+    """Cut payloads of one subject that are all there: whole slices become columns."""
     welcome = connection.welcome
     at = 0
     while at < len(payloads):
@@ -144,7 +144,7 @@ async def _as_they_come(
     connection: Connection, stream: str, messages: AsyncIterable[Many], subject: str | None,
     deadline: Callable[[], float | None],
 ) -> AsyncIterator[Bulk]:  # fmt: skip
-    """Messages that arrive over time: a batch is submitted with its first one and grows until it is sent."""
+    """Submit a batch with its first message; it grows until it is sent."""
     welcome = connection.welcome
     bulk: Bulk | None = None
     begun = False

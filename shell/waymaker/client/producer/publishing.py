@@ -46,7 +46,7 @@ Many = bytes | tuple[str, bytes] | tuple[str, bytes, Headers] | Outgoing
 
 
 def conditions(ts_ms: Moment, expected: Whole | None) -> tuple[int, int | None]:
-    """A message's time and expected sequence as the wire carries them."""
+    """Return a message's time and expected sequence as the wire carries them."""
     return moment_ms("ts_ms", ts_ms), None if expected is None else whole("expected_last_seq", expected)
 
 
@@ -215,7 +215,7 @@ class PendingBatch(_Columns):
         return True
 
     def _keep(self, places: list[int]) -> None:
-        """Forgets all messages but these."""
+        """Forget all messages but these."""
         assert isinstance(self.subjects, list)
         new_at = {old: new for new, old in enumerate(places)}
         self.subjects = [self.subjects[at] for at in places]
@@ -230,7 +230,7 @@ class PendingBatch(_Columns):
 
 
 class Publisher:
-    """Keeps the open gather of each stream."""
+    """The open batch of each stream."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -244,7 +244,7 @@ class Publisher:
         self, stream: str, subject: str, payload: bytes, headers: Headers | None, ts_ms: Moment, expected: Whole | None,
         deadline: float | None,
     ) -> asyncio.Future[int]:  # fmt: skip
-        """Queues one message; the future gives its sequence."""
+        """Queue one message; the future gives its sequence."""
         if type(payload) is not bytes:
             payload = as_bytes(payload)
         text("stream", stream)
@@ -269,13 +269,13 @@ class Publisher:
         return future
 
     def close_batch(self, gather: PendingBatch) -> None:
-        """No further message joins this one."""
+        """Close a batch: no further message joins it."""
         if self._open.get(gather.stream) is gather:
             del self._open[gather.stream]
 
 
 def as_bytes(payload: object) -> bytes:
-    """A payload as bytes; text is refused, since its encoding is the caller's to choose."""
+    """Return a payload as bytes; text is refused, since its encoding is the caller's to choose."""
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
     hint = "; encode it first" if isinstance(payload, str) else ""
@@ -283,7 +283,7 @@ def as_bytes(payload: object) -> bytes:
 
 
 def message_size(subject: str, payload: bytes, headers: list[tuple[str, str]] | None, bytes_max: int) -> int:
-    """About the message's bytes in a frame; OversizeError or SubjectRejectedError where no stream of this server takes it.
+    """Return about the message's bytes in a frame; OversizeError or SubjectRejectedError where no stream takes it.
 
     Such a message must not enter a batch: it would make a frame that the server refuses with everything in it.
     """
@@ -319,7 +319,7 @@ class Bulk(_Columns):
 
     @property
     def taken(self) -> int:
-        """Messages of the caller that this part stands for."""
+        """Return how many messages of the caller this part stands for."""
         return len(self.payloads) + len(self.refused)
 
     @property
@@ -327,7 +327,7 @@ class Bulk(_Columns):
         return super().full or self.taken >= self.messages_max
 
     def refuse(self, error: WaymakerError) -> None:
-        """Takes a message that is not sent, because of `error`."""
+        """Take a message that is not sent, because of `error`."""
         self.refused[self.taken] = error
 
     def fill(self, frame: pl.Frame) -> bool:
@@ -346,7 +346,7 @@ class Bulk(_Columns):
             self.future.set_result(self._segment(reply.first_seq, failures))
 
     def answer_unsent(self) -> None:
-        """Ends a part that has nothing to be sent."""
+        """End a part that has nothing to be sent."""
         assert not self.payloads
         self.future.set_result(self._segment(0, {}))
 
@@ -369,7 +369,7 @@ class Bulk(_Columns):
 
 
 def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:
-    """Moves payloads of one subject from `at` into a batch, as a slice, until it is full; returns where it stopped."""
+    """Move payloads of one subject from `at` into a batch, as a slice, until it is full; return where it stopped."""
     part = payloads[at : at + bulk.messages_max]
     message_size(subject, b"", None, 0)
     for place, payload in enumerate(part):
@@ -395,7 +395,7 @@ def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int,
 
 
 def _convertible(part: Sequence[object], place: int) -> list[bytes]:
-    """The payloads of a slice as bytes, up to the first that is none; WrongTypeError where that stands in front."""
+    """Return the payloads of a slice as bytes, up to the first that is none; WrongTypeError where that stands in front."""
     out: list[bytes] = list(part[:place])  # type: ignore[arg-type]
     for payload in part[place:]:
         try:
@@ -408,12 +408,12 @@ def _convertible(part: Sequence[object], place: int) -> list[bytes]:
 
 
 def is_nowhere(item: object, subject: str | None) -> bool:
-    """Whether an item is a payload of no subject. At the head of a call, that is a mistake of the whole call."""
+    """Return True if an item is a payload of no subject. At the head of a call, that is a mistake of the whole call."""
     return subject is None and not isinstance(item, tuple | Outgoing)
 
 
 def put_one(bulk: Bulk, item: Many, subject: str | None, bytes_max: int) -> None:
-    """Adds one item of `publish_many` to a batch; WaymakerError where it can be sent to no stream."""
+    """Add one item of `publish_many` to a batch; WaymakerError where it can be sent to no stream."""
     ts_ms, expected, headers = 0, None, None
     if isinstance(item, tuple):
         if not 2 <= len(item) <= 3:

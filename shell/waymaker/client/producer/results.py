@@ -91,12 +91,12 @@ class PublishResults(Sequence["int | WaymakerError"]):
 
     @property
     def stored(self) -> int:
-        """How many messages have a sequence."""
+        """Return how many messages have a sequence."""
         return sum(s.count - len(s.failures) for s in self._segments if s.failure is None)
 
     @property
     def last_seq(self) -> int:
-        """The greatest sequence given, or 0."""
+        """Return the greatest sequence given, or 0."""
         return max(
             (
                 s.first_seq + s.count - len(s.failures) - 1
@@ -108,7 +108,7 @@ class PublishResults(Sequence["int | WaymakerError"]):
 
     @property
     def failures(self) -> dict[int, WaymakerError]:
-        """The messages without a sequence, by index."""
+        """Return the errors of messages without a sequence, by index."""
         out: dict[int, WaymakerError] = {}
         for start, segment in zip(self._starts, self._segments, strict=True):
             if segment.failure is not None:
@@ -117,7 +117,7 @@ class PublishResults(Sequence["int | WaymakerError"]):
         return out
 
     def raise_first(self) -> None:
-        """Raises the first failure, if there is one."""
+        """Raise the first failure, if there is one."""
         for segment in self._segments:
             if segment.failure is not None:
                 raise segment.failure

@@ -32,7 +32,7 @@ class Material(NamedTuple):
 
 
 def read_material(tls: TLS) -> Material:
-    """Reads the files of `tls`; UsageError where one cannot be used."""
+    """Read the files of `tls`; UsageError where one cannot be used."""
     roots = _system_roots() if tls.ca is None else _read(tls.ca)
     if tls.ca is not None:
         _check_authorities(tls.ca)
@@ -44,7 +44,7 @@ def read_material(tls: TLS) -> Material:
 
 
 def context_of(tls: TLS) -> ssl.SSLContext:
-    """Returns the same trust as a context of the standard library."""
+    """Return the same trust as a context of the standard library."""
     roots = str(tls.ca) if tls.ca is not None else system_roots_file()
     context = ssl.create_default_context(cafile=roots)
     context.set_alpn_protocols(["h2"])
@@ -54,7 +54,7 @@ def context_of(tls: TLS) -> ssl.SSLContext:
 
 
 def system_roots_file() -> str | None:
-    """Returns the file of the authorities that this system trusts, where it has one."""
+    """Return the file of the authorities that this system trusts, where it has one."""
     if os.environ.get(GRPC_ROOTS_VARIABLE):
         return None  # gRPC reads it itself
     known = (ssl.get_default_verify_paths().cafile, *SYSTEM_ROOTS)

@@ -1,4 +1,4 @@
-"""Who calls, and for how long: tokens are judged when a call begins, and long calls again when the tokens change."""
+"""Authentication of calls: tokens are judged when a call begins, and long calls again when the tokens change."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from waymaker_core.model.types import ANYONE, Principal
 
 
 class Authenticator:
-    """Tells who calls. Without tokens everybody may, which configuration allows on loopback only."""
+    """The judge of callers. Without tokens every caller is welcome, which configuration allows on loopback only."""
 
     def __init__(self, tokens: Tokens | None) -> None:
         self.tokens = tokens
         self._inside: dict[asyncio.Future[None], tuple[Principal, Any]] = {}
-        """Long calls: what tells each of them to leave, and who makes it with which metadata."""
+        """Long calls: the future that ends each of them, its principal and its metadata."""
 
     def principal(self, metadata: Any) -> Principal | None:
-        """The caller, or None for a stranger."""
+        """Return the caller's principal, or None where it is unauthenticated."""
         return ANYONE if self.tokens is None else self.tokens.principal(metadata)
 
     def change_tokens(self, tokens: Tokens) -> None:
-        """Other tokens are good from now on. Long calls made with one that is not any more end as UNAUTHENTICATED."""
+        """Replace the tokens. Long calls made with one that is not valid any more end as UNAUTHENTICATED."""
         self.tokens = tokens
         for leave, (principal, metadata) in list(self._inside.items()):
             if self.principal(metadata) != principal and not leave.done():

@@ -28,7 +28,7 @@ class TokensError(Exception):
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A fresh token, to be given to its user and to nobody else, and the line that lets it in."""
+    """Return a fresh token, to be given to its user alone, and the line that admits it."""
     if not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
         raise ValueError(f"a token's name is printable and has no white space and no #: {name!r}")
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -50,7 +50,7 @@ class Tokens:
 
     @classmethod
     def load(cls, path: Path) -> Tokens:
-        """Reads a token file. Raises `TokensError`; an empty file is an error too, for it lets nobody in."""
+        """Read a token file. Raises `TokensError`; an empty file is an error too, for it admits no caller."""
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
@@ -73,7 +73,7 @@ class Tokens:
         return cls(principals)
 
     def principal(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal | None:
-        """Who calls with this metadata, or None. Exactly one authorization header is believed."""
+        """Return the principal that calls with this metadata, or None. Exactly one authorization header is believed."""
         given = [value for key, value in metadata if key == "authorization"]
         if len(given) != 1 or not isinstance(given[0], str):
             return None
@@ -99,7 +99,7 @@ def _read_hash(word: str) -> bytes | None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m waymaker.server.auth.tokens NAME`: the token on the first line, the line for the file on the second."""
+    """Run `python -m waymaker.server.auth.tokens NAME`: print the token, then the line for the file."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m waymaker.server.auth.tokens NAME\n")
         return 2

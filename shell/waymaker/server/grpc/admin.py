@@ -59,7 +59,7 @@ class RestoreFailed(Exception):
 
 
 class Admin:
-    """Serves the operator's calls. `facts` fills in what the server knows of itself."""
+    """The operator's calls. `facts` fills in what the server knows of itself."""
 
     def __init__(
         self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
@@ -71,19 +71,19 @@ class Admin:
         self._restores = 0
 
     def unary(self) -> dict[str, UnaryCall]:
-        """Calls with one message each way."""
+        """Return calls with one message each way."""
         return {"ServerInfo": self.server_info, "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE)}
 
     def streams(self) -> dict[str, StreamCall]:
-        """Calls with many messages out."""
+        """Return calls with many messages out."""
         return {"Backup": self.backup}
 
     def sessions(self) -> dict[str, SessionCall]:
-        """Calls with many messages in."""
+        """Return calls with many messages in."""
         return {"Restore": self.restore}
 
     async def server_info(self, principal: Principal, data: bytes, context: Context) -> bytes:
-        """Facts about this process."""
+        """Return facts about this process."""
         response = admin_pb2.ServerInfoResponse(uptime_ms=int((time.monotonic() - self._started) * 1000))
         self._facts(response)
         return response.SerializeToString()
@@ -137,7 +137,7 @@ class Admin:
         await context.write(admin_pb2.ArchiveChunk(summary=summary).SerializeToString())
 
     async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:
-        """An answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
+        """Return an answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
         answer, bodies = await self._runner.ask(principal, request)
         if isinstance(answer, Refusal):
             raise RefusedError(answer)
@@ -255,14 +255,14 @@ class _Upload:
         return answer
 
     def give_up(self) -> None:
-        """Whatever is left of an unfinished restore goes; nobody waits for that."""
+        """Delete what is left of an unfinished restore, without waiting for it."""
         if self._stream_id is not None:
             stream_id, self._stream_id = self._stream_id, None
             self._runner.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
 
 
 def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
-    """Messages read from a stream as an archive carries them; what lies above `last_seq` is left out."""
+    """Return messages read from a stream as an archive carries them, without those above `last_seq`."""
     seqs, times, sizes, lengths = array("Q"), array("q"), array("I"), array("I")
     subjects: list[str] = []
     parts: list[bytes] = []
@@ -284,6 +284,6 @@ def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
 
 
 def _counted(headers: list[tuple[str, str]], payload: bytes) -> int:
-    """The size that a client's publish would have: payload and headers, without those that the server added."""
+    """Return the size that a client's publish would have: payload and headers, without those that the server added."""
     own = (len(k.encode()) + len(v.encode()) for k, v in headers if not k.startswith(_SERVER_KEYS))
     return len(payload) + sum(own)

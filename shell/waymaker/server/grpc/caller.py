@@ -1,7 +1,7 @@
-"""The caller's end of one call: gRPC's context, with one word for a caller that is gone.
+"""The caller's end of one call: gRPC's context, with one exception for a caller that has left.
 
 A caller may cancel, lose its connection or run out of time at any moment, and gRPC then raises what it happens to raise at the
-operation under way: a failed batch, a finished call, a stopped server. None of that is a bug, and nobody is left to be told.
+operation in progress: a failed batch, a finished call, a stopped server. None of that is a bug, and no caller is left.
 All of it becomes the cancellation that handlers already know, so that nothing else is ever taken for a failure of ours.
 """
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Caller:
-    """A call's context whose operations raise `CancelledError` once the caller is gone."""
+    """A call's context whose operations raise `CancelledError` once the caller has left."""
 
     __slots__ = ("_context",)
 
@@ -26,7 +26,7 @@ class Caller:
         self._context = context
 
     async def read(self) -> Any:
-        """The next message, or `grpc.aio.EOF`."""
+        """Return the next message, or `grpc.aio.EOF`."""
         return await _reaching(self._context.read())
 
     async def write(self, message: Any) -> None:

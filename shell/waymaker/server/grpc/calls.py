@@ -73,7 +73,7 @@ class _Turns:
 
 
 class Calls:
-    """Answers unary calls through a node runner, and counts them."""
+    """Unary calls, answered through a node runner and counted."""
 
     def __init__(self, runner: NodeRunner, serving: Serving, observe: Callable[[str, str, float], None]) -> None:
         self._runner = runner
@@ -82,11 +82,11 @@ class Calls:
         self._large_response = _Turns(_LARGE_RESPONSES_MAX)
 
     def methods(self) -> dict[str, UnaryCall]:
-        """The handlers by the RPC's name."""
+        """Return the handlers by the RPC's name."""
         return {name: partial(self.serve, rpc) for name, rpc in UNARY.items()}
 
     async def serve(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes:
-        """One call, from its bytes to its answer's."""
+        """Serve one call, from its bytes to its answer's."""
         started = time.perf_counter()
         outcome = self._parse(rpc, principal, data, context)
         del (
@@ -107,7 +107,7 @@ class Calls:
         return outcome
 
     def _parse(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> Request | bytes | Refusal:
-        """The core's request; the answer or the refusal of one that does not get that far."""
+        """Return the core's request; the answer or the refusal of one that does not get that far."""
         try:
             beside = metadata_of(context.invocation_metadata() or ()) if rpc.paged or rpc.asides else Metadata()
             return rpc.parse(data, beside, self._serving)
@@ -134,7 +134,7 @@ class Calls:
             return internal_error(error, rpc.name, principal, admitted=True)
 
     def _fetched(self, messages: Messages, context: Any) -> None:
-        """A fetch's call is over: done, or given up by its caller before the answer left."""
+        """Report a fetch's call as done, or as given up by its caller before the answer left."""
         if context.done():
             self._runner.arrived(messages)
         else:
@@ -142,7 +142,7 @@ class Calls:
 
 
 class Router(grpc.GenericRpcHandler):
-    """Finds the handler of a call and lets strangers in nowhere."""
+    """The table of handlers. It refuses unauthenticated callers."""
 
     def __init__(self, authenticator: Authenticator, gate: Gate) -> None:
         self._authenticator = authenticator
@@ -152,15 +152,15 @@ class Router(grpc.GenericRpcHandler):
         self._sessions: dict[str, SessionCall] = {}
 
     def add_unary(self, service: str, methods: dict[str, UnaryCall]) -> None:
-        """Calls with one message each way."""
+        """Add calls with one message each way."""
         self._unary |= {f"/{service}/{name}": handler for name, handler in methods.items()}
 
     def add_streams(self, service: str, methods: dict[str, StreamCall]) -> None:
-        """Calls with one message in and many out."""
+        """Add calls with one message in and many out."""
         self._streams |= {f"/{service}/{name}": handler for name, handler in methods.items()}
 
     def add_sessions(self, service: str, methods: dict[str, SessionCall]) -> None:
-        """Calls with many messages both ways."""
+        """Add calls with many messages both ways."""
         self._sessions |= {f"/{service}/{name}": handler for name, handler in methods.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -220,7 +220,7 @@ async def _request(context: Context) -> bytes:
 
 
 async def not_offered(principal: Principal, requests: object, context: Context) -> None:
-    """The handler of a call of the contract that this server does not have, whatever its kind."""
+    """Refuse a call of the contract that this server does not have, whatever its kind."""
     await abort(context, NOT_OFFERED)
 
 
@@ -234,7 +234,7 @@ REFUSE_UNAUTHENTICATED: Final[grpc.RpcMethodHandler[Any, Any]] = grpc.stream_str
 
 
 class Guarded(grpc.GenericRpcHandler):
-    """Somebody else's service, behind our door."""
+    """A service of another package, behind our authentication."""
 
     def __init__(self, authenticator: Authenticator, inner: grpc.GenericRpcHandler) -> None:
         self._authenticator = authenticator

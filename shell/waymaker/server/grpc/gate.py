@@ -1,8 +1,8 @@
 """The gate that calls pass, for the last moments of a server.
 
 gRPC closes a listener by cancelling whatever it has taken in and not handed over yet, without a word to the caller. A server
-therefore holds its callers at the gate first: who waits for an answer sends nothing more. Once nobody comes any more it tells
-gRPC to close, which turns connections away from then on, and then lets the held ones go on to their refusals.
+therefore holds its callers at the gate first: a caller that waits for an answer sends nothing more. Once no call comes any
+more, it asks gRPC to close, which turns connections away from then on. Then it lets the held calls pass to their refusals.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _QUIET_TIMES: Final = 2
 
 
 class Gate:
-    """Counts calls as they come, and can hold them."""
+    """A counter of calls as they come, which can hold them."""
 
     def __init__(self) -> None:
         self._arrivals = 0
@@ -23,24 +23,24 @@ class Gate:
         self._passing.set()
 
     def arrived(self) -> None:
-        """A call is here, or a frame of one."""
+        """Count a call, or a frame of one."""
         self._arrivals += 1
 
     async def enter(self) -> None:
-        """Go on, or wait until held calls may."""
+        """Wait while calls are held."""
         if not self._passing.is_set():
             await self._passing.wait()
 
     def hold(self) -> None:
-        """Let nobody through from now on."""
+        """Hold every call from now on."""
         self._passing.clear()
 
     def release(self) -> None:
-        """Let everybody through."""
+        """Release the held calls."""
         self._passing.set()
 
     async def quiet(self, within_s: float) -> None:
-        """Wait until nobody has come for a moment, or for as long as that may take."""
+        """Wait until no call has come for a moment, at most as long as given."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         times, seen = 0, self._arrivals

@@ -24,7 +24,7 @@ class StartError(Exception):
 
 
 def new_server(config: ServerConfig) -> grpc.aio.Server:
-    """A server without services. Needs a running event loop."""
+    """Return a server without services. Needs a running event loop."""
     options: list[tuple[str, Any]] = [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
@@ -73,7 +73,7 @@ def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
 
 
 def why_not(address: Address) -> str:
-    """gRPC does not say why; the system does when it is asked the same."""
+    """Ask the system why an address cannot be bound, for gRPC does not say it."""
     try:
         family, kind, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:

@@ -16,7 +16,7 @@ INACTIVE_METADATA: Final = "wmkr-inactive-ms"
 
 
 class Metadata(NamedTuple):
-    """What a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
+    """Metadata that a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
     `wmkr-inactive-ms` of a new consumer."""
 
     after: str = ""
@@ -26,7 +26,7 @@ class Metadata(NamedTuple):
 
 
 def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
-    """What a call carries beside its request. gRPC's metadata is ASCII, so a list's cursor travels percent-encoded.
+    """Parse what a call carries beside its request. A list's cursor is percent-encoded, as gRPC's metadata is ASCII.
 
     Raises `RefusedError`.
     """
@@ -44,7 +44,7 @@ def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
 
 
 def next_trailer(cursor: str) -> tuple[tuple[str, str], ...]:
-    """The cursor of the following page, as it travels."""
+    """Return the cursor of the following page, as it travels."""
     return ((NEXT_TRAILER, quote(cursor, safe="")),)
 
 

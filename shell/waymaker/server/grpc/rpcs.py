@@ -38,7 +38,7 @@ _OK: Final = b"\x08\x01\x12\x02ok"
 
 
 class Serving(NamedTuple):
-    """What a row may need to know of the server."""
+    """Facts of the server that a row may need."""
 
     limits: Limits
     node_id: int
@@ -56,7 +56,7 @@ class Rpc(NamedTuple):
     asides: bool = False
 
     def parse(self, data: bytes, metadata: Metadata, serving: Serving) -> core.Request:
-        """The core's request. Raises `RefusedError`, or `CodeError` for what is answered by a code."""
+        """Return the core's request. Raises `RefusedError`, or `CodeError` for what is answered by a code."""
         name = self.request.DESCRIPTOR.name
         if len(data) > WALKED_BYTES_MIN and not within(data, self.request.DESCRIPTOR):
             raise invalid(f"the request is not a valid {name}, or has more than {FIELDS_MAX} fields")
@@ -68,26 +68,26 @@ class Rpc(NamedTuple):
 
 
 def coded(code: str, text: str) -> bytes:
-    """A response that carries a code and nothing else: the same bytes for every RPC."""
+    """Return a response that carries a code and nothing else: the same bytes for every RPC."""
     if code == OK and not text:
         return _OK
     return pb.AckResponse(success=code == OK, result_code=code, message=text).SerializeToString()
 
 
 def incarnation_of(answer: Answer) -> str:
-    """The consumer's incarnation that a fetch tells, or empty."""
+    """Return the consumer's incarnation that a fetch's answer carries, or empty."""
     return answer.value.incarnation if isinstance(answer.value, core.Messages) else ""
 
 
 def inactive_of(answer: Answer) -> list[int]:
-    """The inactivity timeouts of the consumers that an answer tells of, in its order."""
+    """Return the inactivity timeouts of the consumers in an answer, in its order."""
     value = answer.value
     found = value.entries if isinstance(value, core.Page) else [value]
     return [info.config.inactive_ms for info in found if isinstance(info, core.ConsumerInfo)]
 
 
 def next_page(answer: Answer) -> str:
-    """The cursor of the page that follows, or empty."""
+    """Return the cursor of the page that follows, or empty."""
     if isinstance(answer.value, core.Page):
         return answer.value.next_after
     if isinstance(answer.value, core.Messages) and answer.value.next_seq:
@@ -105,7 +105,7 @@ def _plain(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
 def _filled(
     response: type[Message], fill: Callable[[Any, Any, Serving], None]
 ) -> Callable[[Answer, Bodies | None, Serving], bytes]:
-    """A response with fields of its own where the call was good."""
+    """Encode a response with fields of its own where the call was good."""
 
     def encode(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
         if answer.code != OK:
@@ -122,7 +122,7 @@ def _filled(
 
 
 def _with_messages(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
-    """Field 4 of FetchResponse and its siblings is the messages, joined without parsing any."""
+    """Join messages as field 4 of FetchResponse and its siblings, without parsing any."""
     if answer.code != OK or not isinstance(answer.value, core.Messages):
         return coded(answer.code, answer.message)
     assert bodies is not None
@@ -166,7 +166,7 @@ def _subjects(value: core.Page, response: pb.ListSubjectsByPrefixResponse, servi
 
 
 def _streams(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
-    """The one response without a code."""
+    """Encode the one response without a code."""
     assert isinstance(answer.value, core.Page)
     return pb.ListStreamsResponse(names=[str(entry) for entry in answer.value.entries]).SerializeToString()
 
@@ -204,7 +204,7 @@ def _create_consumer(r: pb.CreateConsumerRequest, metadata: Metadata, serving: S
 
 
 def _update(dry_run: bool) -> Callable[[Any, Metadata, Serving], core.UpdateStream]:
-    """Settings that are absent stay None."""
+    """Decode an update; settings that are absent stay None."""
 
     def decode(r: pb.UpdateStreamRequest, metadata: Metadata, serving: Serving) -> core.UpdateStream:
         def given(name: str) -> int | None:
@@ -224,7 +224,7 @@ def _update(dry_run: bool) -> Callable[[Any, Metadata, Serving], core.UpdateStre
 
 
 def _scan(r: pb.ScanExactAtSubjectRequest, metadata: Metadata, serving: Serving) -> core.ScanSubject:
-    """A scan's cursor is a sequence; where metadata gives one, or a limit, it stands for the field."""
+    """Decode a scan. Its cursor is a sequence; where metadata gives one, or a limit, it stands for the field."""
     from_seq = r.from_seq
     if metadata.after:
         if not (metadata.after.isascii() and metadata.after.isdigit() and len(metadata.after) <= 20):
@@ -295,5 +295,5 @@ LATER: Final[tuple[str, ...]] = tuple(
 
 
 def judged(error: CodeError) -> bytes:
-    """The response to a request that was judged before it reached the core."""
+    """Return the response to a request that was judged before it reached the core."""
     return coded(error.code, error.message)

@@ -1,13 +1,13 @@
 """One pipeline session: many calls, batches and subscriptions over one stream, with flow control both ways.
 
-Everything goes through the same admission as unary calls. A session holds a bounded amount whatever its client does:
+Everything passes the same admission as unary calls. A session holds a bounded amount whatever its client does:
 
 - towards the server, work is paid for from a window from its arrival until its answer has been taken over by gRPC for
   sending; with the window used up nothing more is read, and the transport pushes back;
 - towards the client, each subscription has credit from its client and a slice of its own in the core's hands; the slice is
   filled up again only by what has been sent, so that no generosity of a client's credit makes the server hold more.
 
-The protocol is told in `pipeline.proto`. A client that breaks it ends its own session and nobody else's.
+`pipeline.proto` defines the protocol. A client that breaks it ends its own session and no other.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _CREDIT_MAX: Final = 1 << 40
 
 
 class Sessions:
-    """Serves the pipeline."""
+    """The open sessions of the pipeline."""
 
     def __init__(
         self, runner: NodeRunner, serving: Serving, window_bytes: int, version: str,
@@ -90,11 +90,11 @@ class Sessions:
         self._open: set[Session] = set()
 
     def methods(self) -> dict[str, SessionCall]:
-        """The handlers by the RPC's name."""
+        """Return the handlers by the RPC's name."""
         return {"Session": self.serve}
 
     async def serve(self, principal: Principal, requests: object, context: Context) -> None:
-        """One session from its first frame to its end."""
+        """Serve one session from its first frame to its end."""
         if self.lifecycle.state in (State.FINISHING, State.CLOSED):
             await abort(context, OVER)
         session = Session(self, principal, context)
@@ -168,13 +168,13 @@ class _Subscription:
         self._lent_bytes = 0
 
     def grant(self, messages: int, bytes_: int) -> None:
-        """The client has room for more."""
+        """Take more credit from the client."""
         self._client_messages = min(self._client_messages + messages, _CREDIT_MAX)
         self._client_bytes = min(self._client_bytes + bytes_, _CREDIT_MAX)
         self._replenish_credit()
 
     def sent(self, messages: int, bytes_: int) -> None:
-        """gRPC has taken this over."""
+        """Note what gRPC has taken over, and replenish credit."""
         self._lent_messages -= messages
         self._lent_bytes -= bytes_
         if not self.reports and self.token is not None:
@@ -183,12 +183,12 @@ class _Subscription:
         self._replenish_credit()
 
     def handed_out(self, count: int, back: list[tuple[int, int]]) -> None:
-        """The client says how far it has dealt with messages."""
+        """Pass on how far the client has dealt with messages."""
         if self.reports and self.token is not None:
             self._session.runner.report(self.token, count, back)
 
     def _replenish_credit(self) -> None:
-        """Pass credit on to the core, at most a slice, and not in crumbs."""
+        """Pass credit on to the core, at most a slice, and no less than a minimum grant."""
         slice_bytes = self._session.slice_bytes
         messages = min(self._client_messages, _SLICE_MESSAGES - self._lent_messages)
         bytes_ = min(self._client_bytes, slice_bytes - self._lent_bytes)
@@ -209,18 +209,18 @@ class _Subscription:
     # ---- the node runner's channel
 
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
-        """From the node runner."""
+        """Send a delivery of the node runner."""
         data = frames.delivery(self.id, messages, bodies)
         # The core counts something for each message; the client's credit is about bodies alone.
         self._client_bytes += messages.byte_count - sum(map(len, bodies))
         self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
 
     def event(self, event: Event) -> None:
-        """Watches do not run over sessions."""
+        """Refuse: watches do not run over sessions."""
         raise AssertionError("an event for a subscription")
 
     def ended(self, end: End) -> None:
-        """From the node runner."""
+        """Send the end of the subscription."""
         self._session.subscription_ended(self, end)
 
 
@@ -253,7 +253,7 @@ class Session:
 
     @property
     def slice_bytes(self) -> int:
-        """Bytes of one subscription that may be under way from the core to gRPC."""
+        """Return the bytes of one subscription that may be in flight from the core to gRPC."""
         return max(_SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
 
     # ------------------------------------------------------------ life
@@ -276,7 +276,7 @@ class Session:
                 await self._wake
 
     def close(self) -> None:
-        """Forget everything; what was admitted goes on in the core."""
+        """Forget everything; the core finishes what was admitted."""
         self._closed = True
         if self._reader is not None:
             self._reader.cancel()
@@ -301,7 +301,7 @@ class Session:
         self._outgoing.clear()
 
     def say_closing(self) -> None:
-        """The server is about to go."""
+        """Announce to the client that the server stops."""
         self.send(_Outgoing(frames.closing("server_shutdown")))
 
     def finish(self) -> None:
@@ -395,7 +395,7 @@ class Session:
             self.say_closing()
 
     def _take(self, frame: Any, size: int) -> None:
-        """Everything in a frame enters the same step."""
+        """Hand everything in a frame to the same step."""
         work = len(frame.calls) + len(frame.publishes) + len(frame.acks)
         messages = sum([len(batch.payloads) for batch in frame.publishes])
         if messages > self._serving.limits.publish_batch_max:
@@ -532,7 +532,7 @@ class Session:
         self.send(_Outgoing(data, load, fetched=fetched))
 
     def _cancel(self, id_: int) -> None:
-        """Nobody waits for a call any more: what it takes from a consumer goes back."""
+        """Cancel a call that the client gave up: what it takes from a consumer returns to it."""
         fetched = self._fetched.pop(id_, None)
         if fetched is not None:
             self.runner.did_not_arrive(fetched)
@@ -589,6 +589,6 @@ class Session:
             self._unsubscribe(subscription_id)
 
     def subscription_ended(self, subscription: _Subscription, end: End) -> None:
-        """The core has nothing more for it."""
+        """Forget a subscription that has ended in the core."""
         if self._subscriptions.pop(subscription.id, None) is not None:
             self.send(_Outgoing(frames.ended(subscription.id, end.reason, end.refusal)))

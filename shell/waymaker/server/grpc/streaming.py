@@ -38,22 +38,22 @@ later, or not at all, gets them; no more, for what a transport holds for a reade
 
 
 class Inbox:
-    """What the node runner hands over for one stream, taken out by the task that sends."""
+    """The queue of one stream, filled by the node runner and emptied by the task that sends."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[Messages, Bodies] | Event | End] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def deliver(self, messages: Messages, bodies: Bodies) -> None:
-        """From the node runner."""
+        """Queue a delivery of the node runner."""
         self._add((messages, bodies))
 
     def event(self, event: Event) -> None:
-        """From the node runner."""
+        """Queue a change."""
         self._add(event)
 
     def ended(self, end: End) -> None:
-        """From the node runner."""
+        """Queue the end."""
         self._add(end)
 
     def _add(self, item: tuple[Messages, Bodies] | Event | End) -> None:
@@ -62,7 +62,7 @@ class Inbox:
             self._waiter.set_result(None)
 
     async def take(self) -> tuple[Messages, Bodies] | Event | End:
-        """The next item, awaited."""
+        """Wait for the next item."""
         while not self._items:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -70,14 +70,14 @@ class Inbox:
 
 
 class Streaming:
-    """Serves the streaming calls of the contract."""
+    """The streaming calls of the contract."""
 
     def __init__(self, runner: NodeRunner, serving: Serving) -> None:
         self._runner = runner
         self._serving = serving
 
     def methods(self) -> dict[str, StreamCall]:
-        """The handlers by the RPC's name."""
+        """Return the handlers by the RPC's name."""
         return {"Subscribe": self.subscribe, "WatchStreams": self.watch}
 
     async def subscribe(self, principal: Principal, data: bytes, context: Context) -> None:
@@ -90,11 +90,11 @@ class Streaming:
         unanswered = max(batch, UNANSWERED_MIN)
         request = Subscribe(message.stream, message.consumer, message.batch_size, message.stop_when_empty, unanswered)
         window = min(batch, _WINDOW_MESSAGES_MAX)
-        del data, message  # a subscription lasts; the fields that nobody knows, which may be megabytes, need not
+        del data, message  # a subscription lasts; unknown fields, which may be megabytes, need not
         await self._run("Subscribe", principal, request, window, context)
 
     async def watch(self, principal: Principal, data: bytes, context: Context) -> None:
-        """Tell of changes until something ends it."""
+        """Send changes until the call ends."""
         del data
         await self._run("WatchStreams", principal, WatchStreams(), _WATCH_WINDOW, context)
 
@@ -138,7 +138,7 @@ class Streaming:
 
 
 def _interrupted(request: Request, end: End) -> Refusal | None:
-    """A subscription's end is an event that gives the reason; a watch has no such event, and never ends by itself."""
+    """Return the refusal that ends a watch; None for a subscription, whose end is an event with the reason."""
     if isinstance(request, WatchStreams):
         return Refusal(Status.UNAVAILABLE, f"the watch is over: {end.reason}", None)
     return None

@@ -22,7 +22,7 @@ from waymaker.server.config import Address
 
 
 class Condition:
-    """What the two probes say. Empty `not_ready` means ready; empty `not_alive` means alive."""
+    """The answers of the two probes. Empty `not_ready` means ready; empty `not_alive` means alive."""
 
     def __init__(self) -> None:
         self.not_ready = "starting"
@@ -30,7 +30,7 @@ class Condition:
 
 
 def application(condition: Condition, scrape: Callable[[], bytes]) -> Starlette:
-    """The three pages."""
+    """Return the three pages."""
 
     async def metrics(request: Request) -> Response:
         return Response(scrape(), media_type=CONTENT_TYPE_LATEST)
@@ -49,7 +49,7 @@ def _probe(problem: str) -> Response:
 
 
 class _Quiet(uvicorn.Server):
-    """Signals belong to the process, not to this listener."""
+    """An HTTP server that leaves signals to the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -57,7 +57,7 @@ class _Quiet(uvicorn.Server):
 
 
 class OperatorsListener:
-    """Serves an application on one address. Raises `OSError` where the address cannot be had."""
+    """The listener of an application on one address. Raises `OSError` where the address cannot be had."""
 
     def __init__(self, address: Address, app: Starlette) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -1,7 +1,7 @@
 """Metrics: what the node and its shell count, in Prometheus' words.
 
 Names and meanings stand in the tables below and nowhere else; the reference in `docs/operations.md` is generated from them.
-The node counts for itself in plain integers, and the single streams and consumers are asked for their figures when somebody
+The node counts for itself in plain integers, and the single streams and consumers are asked for their figures when a scraper
 looks, so that counting costs nothing on the hot paths. A server with more streams than a scrape should carry leaves the
 single ones out and says how many.
 """
@@ -161,7 +161,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def observe(self, method: str, status: str, seconds: float) -> None:
-        """One call was answered."""
+        """Count an answered call."""
         child = self._children.get((method, status))
         if child is None:
             child = self._children[method, status] = self._calls.labels(method, status)
@@ -170,31 +170,31 @@ class Metrics:
         self._timers[method].observe(seconds)
 
     def step_took(self, seconds: float, inputs: int) -> None:
-        """One step of the node."""
+        """Count one step of the node."""
         self._step_seconds.observe(seconds)
         self._step_inputs.inc(inputs)
 
     def loop_lagged(self, seconds: float) -> None:
-        """How late a timer came."""
+        """Observe how late a timer came."""
         self._lag.observe(seconds)
 
     def effect_failed(self) -> None:
-        """What the node asked for raised where it was performed."""
+        """Count an effect that raised where it was performed."""
         self._effect_failures.inc()
 
     def text(self) -> bytes:
-        """A scrape."""
+        """Return a scrape."""
         return generate_latest(self.registry)
 
 
 class NodeCollector(Collector):
-    """Turns the node's figures into samples when a scrape asks."""
+    """A collector that turns the node's figures into samples at a scrape."""
 
     def __init__(self, node: Figures) -> None:
         self._node = node
 
     def collect(self) -> Iterable[Metric]:
-        """Every sample of the node, its streams and its consumers."""
+        """Yield every sample of the node, its streams and its consumers."""
         stats = self._node.stats
         for described in NODE_METRICS:
             family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
@@ -207,7 +207,7 @@ class NodeCollector(Collector):
         yield from _families(CONSUMER_METRICS, ("stream", "consumer"), _consumer_rows(self._node))
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: names are not checked against others by asking the node."""
+        """Return nothing: names are not checked against others by asking the node."""
         return ()
 
 
@@ -244,7 +244,7 @@ def _families(
 
 
 def reference() -> str:
-    """The table of metrics as it stands in the documentation."""
+    """Return the table of metrics as it stands in the documentation."""
     lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
     for table in (NODE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SHELL_METRICS):
         for described in table:
