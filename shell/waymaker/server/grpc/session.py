@@ -164,8 +164,8 @@ class _Subscription:
         self._session = session
         self._client_messages = 0
         self._client_bytes = 0
-        self._lent_messages = 0
-        self._lent_bytes = 0
+        self._outstanding_messages = 0
+        self._outstanding_bytes = 0
 
     def grant(self, messages: int, bytes_: int) -> None:
         """Take more credit from the client."""
@@ -175,8 +175,8 @@ class _Subscription:
 
     def sent(self, messages: int, bytes_: int) -> None:
         """Note what gRPC has taken over, and replenish credit."""
-        self._lent_messages -= messages
-        self._lent_bytes -= bytes_
+        self._outstanding_messages -= messages
+        self._outstanding_bytes -= bytes_
         if not self.reports and self.token is not None:
             self._written += messages
             self._session.runner.report(self.token, self._written)
@@ -190,8 +190,8 @@ class _Subscription:
     def _replenish_credit(self) -> None:
         """Pass credit on to the core, at most a slice, and no less than a minimum grant."""
         slice_bytes = self._session.slice_bytes
-        messages = min(self._client_messages, _SLICE_MESSAGES - self._lent_messages)
-        bytes_ = min(self._client_bytes, slice_bytes - self._lent_bytes)
+        messages = min(self._client_messages, _SLICE_MESSAGES - self._outstanding_messages)
+        bytes_ = min(self._client_bytes, slice_bytes - self._outstanding_bytes)
         if (
             messages < min(self._client_messages, _SLICE_MESSAGES // 2)
             and bytes_ < min(self._client_bytes, slice_bytes // 2)
@@ -202,8 +202,8 @@ class _Subscription:
             return
         self._client_messages -= messages
         self._client_bytes -= bytes_
-        self._lent_messages += messages
-        self._lent_bytes += bytes_
+        self._outstanding_messages += messages
+        self._outstanding_bytes += bytes_
         self._session.runner.credit(self.token, messages, bytes_)
 
     # ---- the node runner's channel
