@@ -1,4 +1,4 @@
-"""One node: the deterministic state machine behind `Node.step`, and how it begins from what a directory holds."""
+"""One node: the deterministic state machine behind `Node.step`, and its recovery from a data directory."""
 
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.node import Node

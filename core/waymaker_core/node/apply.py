@@ -191,7 +191,7 @@ class Applier:
         state.dirty[stream_id] = replica
 
     def _ended(self, replica: StreamReplica) -> None:
-        """Remove a deleted stream: end its readers, answer its calls, delete its files."""
+        """Remove a deleted stream: end its readers, admit its waiting calls anew, delete its files."""
         state = self._state
         del state.replicas[replica.id]
         self._notify_watchers(replica, EventKind.STREAM_DELETED)

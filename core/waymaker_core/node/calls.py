@@ -1,9 +1,9 @@
-"""Calls: admitted by the authorize hook, given to their handler, answered with what the handler says or raises.
+"""Calls: the authorize hook admits them, a handler decides them, and what the handler raises becomes an answer.
 
 A handler that cannot decide yet changes nothing and raises: `NeedBlocks` where an index must be read first, `RetryLater`
-where a commit or a spare journal segment must come first. The call is then parked and handed to its handler again. Changes
-that must keep their order (publishes of one stream above all) wait in their stream's queue, behind one another; everything
-else waits for itself alone.
+where a commit or a spare journal segment must come first. The call is then parked and tried again. Changes
+that must keep their order (publishes of one stream above all) wait in their stream's queue, behind one another. Every other
+call waits by itself.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream)
 """Changes of one stream that are decided in the order in which they came."""
 
 CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
-"""Calls whose failure may rest on what is decided and not committed."""
+"""Calls whose failure may depend on what is decided and not committed."""
 
 
 class Calls:
-    """The node's desk: every call comes in here, and leaves with an answer or a place to wait."""
+    """Every call on its way from admission to its answer."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Calls:
     # ------------------------------------------------------------------ coming in
 
     def admit(self, call: Call) -> None:
-        """A client asks."""
+        """Admit or refuse a client's call, and attempt it."""
         state, request = self._state, call.request
         state.stats.calls += 1
         refusal = state.config.authorize(call.principal, ACTIONS[type(request)], stream_of(request))
@@ -91,7 +91,7 @@ class Calls:
     # ------------------------------------------------------------------ attempts
 
     def _attempt(self, call: Call) -> None:
-        """Hand a call to its handler, at once or when the indexes that it needs are resident."""
+        """Try a call at once, and again when the indexes that it needs are resident."""
         replica, attempt = self._stream_of(call), partial(self._attempt_now, call)
         if replica is None:
             attempt()
@@ -103,7 +103,7 @@ class Calls:
             self._parking.add_later(call)
 
     def _attempt_in_order(self, call: Call) -> None:
-        """Hand over a change that must not overtake those of its stream that wait."""
+        """Try a change, unless others of its stream wait: it must not overtake them."""
         replica = self._stream_of(call)
         if replica is None:
             self._handle(call)
@@ -114,7 +114,7 @@ class Calls:
             replica.queue.append(call)
 
     def _attempt_queue(self, replica: StreamReplica) -> None:
-        """Hand over a queue from its head on, and go on when the indexes that its head needs are resident."""
+        """Try the calls of a queue from its head on, and go on when the indexes that the head needs are resident."""
         attempt, lost = partial(self._attempt_queue_now, replica), partial(self._head_unreadable, replica)
         self._indexes.when_resident(replica, attempt, lost)
 
@@ -127,10 +127,10 @@ class Calls:
             queue.popleft()
 
     def _handled(self, call: Call) -> bool:
-        """Hand a call to its handler; return False if it must be tried again later.
+        """Let a call's handler decide it; return False if it must be tried again later.
 
-        While its handler runs a call has no place among those that wait, for its own bytes must not count against it.
-        `NeedBlocks` passes through once it has one. A call for which there is no place is refused, and that is all.
+        While its handler runs a call has no place among those that wait: its own bytes must not count against it.
+        `NeedBlocks` passes through when the call has its place again. A call that gets no place is refused.
         """
         again = self._parking.unpark(call)
         try:
@@ -143,7 +143,7 @@ class Calls:
         return True
 
     def retry_parked(self) -> None:
-        """There may be room now: ask again for what waits for it, in the order in which it came."""
+        """Try the calls again that wait for free space, in the order in which they came."""
         for replica in self._parking.take_queues():
             self._attempt_queue(replica)
         for call in self._parking.take_later():
@@ -158,7 +158,7 @@ class Calls:
     # ------------------------------------------------------------------ answering
 
     def _handle(self, call: Call) -> None:
-        """The one place where what a handler raises becomes an answer."""
+        """Run a call's handler, and turn what it raises into an answer."""
         try:
             self._handlers[type(call.request)](call)
         except CodeError as error:
@@ -189,7 +189,7 @@ class Calls:
             self._attempt_queue(replica)
 
     def _stream_of(self, call: Call) -> StreamReplica | None:
-        """The stream a call means now, whatever its state."""
+        """Return the stream that a call means now, whatever its state."""
         request, state = call.request, self._state
         if isinstance(request, ImportBatch | ImportEnd):
             return state.replicas.get(StreamId(request.stream_id))

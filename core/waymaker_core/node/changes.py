@@ -1,4 +1,4 @@
-"""What differs from the last checkpoint: the streams and catalog entries that the next one must write.
+"""Changes since the last checkpoint: the streams and catalog entries that the next one must write.
 
 Filled by recovery and by every record that is applied; emptied by checkpoints.
 """
@@ -10,7 +10,7 @@ from waymaker_core.node.stream_replica import StreamReplica
 
 
 class Changes:
-    """What the last checkpoint does not hold."""
+    """Everything that the last checkpoint does not hold."""
 
     __slots__ = ("replicas", "ended", "catalog", "dead_bytes")
 
@@ -20,6 +20,6 @@ class Changes:
         self.ended: dict[StreamId, None] = {}
         """Streams that were deleted."""
         self.catalog = False
-        """Whether the catalog has changed."""
+        """True if the catalog has changed."""
         self.dead_bytes = 0
         """Bytes of the messages that were removed; until the next checkpoint they may take space on the disk."""

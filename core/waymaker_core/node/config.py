@@ -1,4 +1,4 @@
-"""What a node is told before it begins; nothing in it changes during the node's life."""
+"""The settings of a node, fixed when it is opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waymaker_core.model.limits import Limits
 class NodeConfig:
     """Settings of one node.
 
-    `identity` is 16 random bytes: the only randomness a node uses, drawn by whoever starts it. It names the data directory
+    `identity` is 16 random bytes: the only randomness a node uses, drawn by the shell. It names the data directory
     when the directory is new and is ignored afterwards. `sync_interval_ms` 0 syncs before every confirmation; a positive
     value confirms after the write and syncs that often, so that a loss of power may forget the last interval.
     """

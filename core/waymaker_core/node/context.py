@@ -1,4 +1,4 @@
-"""What the parts of a node share: the clocks of this step, the effects it has decided, the streams, timers, jobs, counters.
+"""The state that the parts of a node share: clocks, the effects of this step, streams, timers, jobs, counters.
 
 Plain data with the few verbs that every part needs. It must never decide anything.
 """
@@ -23,8 +23,9 @@ from waymaker_core.node.timers import Timer, Timers
 from waymaker_core.stream.work import Work
 
 REPLIES_REMEMBERED = 8_192
-"""Latest replies with messages, and latest readers that ended, whose stream is remembered by its id: what turns out to be
-unreadable is put down to it."""
+"""How many of the latest replies with messages, and of the latest readers that ended, have their stream's id remembered.
+
+Where their messages cannot be read, the damage is that stream's."""
 
 
 DISK_FULL: Final = "the disk is full"
@@ -45,7 +46,7 @@ class NodeState:
         self.limits: Limits = config.limits
         self.stats = NodeStats()
         self.no_room_because = DISK_FULL
-        """What keeps the journal from growing, where something does: for callers who are refused."""
+        """The reason why the journal cannot grow, for the callers that are refused."""
         self.now = Now(0, 0)
         self.effects: list[Effect] = []
         self.catalog = catalog
@@ -65,13 +66,13 @@ class NodeState:
         self._ended: dict[Token, StreamId] = {}
 
     def reply(self, token: Token, answer: Answer | Refusal) -> None:
-        """The one answer to a call."""
+        """Send the one answer to a call."""
         if isinstance(answer, Refusal):
             self.stats.calls_refused += 1
         self.effects.append(Reply(token, answer))
 
     def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
-        """An answer whose bodies are still to be read; remembers whose they are."""
+        """Send an answer whose bodies are still to be read, and remember their stream."""
         _remember(self._read_for, token, replica.id)
         self.effects.append(Reply(token, Answer("ok", "", messages)))
 
@@ -81,7 +82,7 @@ class NodeState:
         return None if stream_id is None else self.replicas.get(stream_id)
 
     def remember_ended(self, token: Token, replica: StreamReplica) -> None:
-        """A reader heard its last word; deliveries on their way to it may still turn out unreadable."""
+        """Remember the stream of a reader that ended: deliveries in flight to it may still turn out unreadable."""
         _remember(self._ended, token, replica.id)
 
     def has_ended(self, token: Token) -> bool:
@@ -102,15 +103,15 @@ class NodeState:
         self.timers.arm(timer, 0, self.now.mono_ns + self.limits.disk_retry_ms * 1_000_000)
 
     def log(self, level: str, event: str, **fields: str | int | bool) -> None:
-        """Tell the operator."""
+        """Write a log event for the operator."""
         self.effects.append(Log(level, event, fields))
 
     def mark_dirty(self, replica: StreamReplica) -> None:
-        """Something of this stream changed."""
+        """Note that this stream changed: it is processed before the step ends."""
         self.dirty[replica.id] = replica
 
     def count_delivery(self, messages: Messages) -> None:
-        """Messages left for a reader."""
+        """Count messages that are sent to a reader."""
         stats = self.stats
         stats.delivered_messages += messages.count
         stats.delivered_bytes += messages.byte_count

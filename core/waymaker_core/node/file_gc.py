@@ -1,7 +1,7 @@
-"""Files that nobody needs any more, deleted as soon as that can no longer be undone.
+"""Deletion of files that nothing names any more, as soon as a crash cannot bring their names back.
 
-A file may go once the record that made it garbage is durable: a restart then replays that record, and never looks into the
-file. With interval sync a record counts before it is durable, so its files wait for the sync.
+A file is deleted when the record that made it garbage is durable: a restart then replays that record, and never reads the
+file. With interval sync a record commits before it is durable, so its files wait for the sync.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILES_A_JOB = 64
 
 
 class Garbage:
-    """Paths with the journal address that must be durable before they go."""
+    """Paths to delete, each with the LSN that must be durable first."""
 
     def __init__(self, state: NodeState, journal: Journal) -> None:
         self._state = state
@@ -29,9 +29,9 @@ class Garbage:
         self._waiting: deque[tuple[int, str]] = deque()
 
     def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
-        """Nothing committed of this stream names these files any more.
+        """Delete files that nothing committed of this stream names any more.
 
-        Tail files are shared, and not its to give up; a file in memory that more is on its way to is needed again at once.
+        Shared block files are not this stream's to delete. A file in memory with records in flight is needed at once.
         """
         end = self._state.committed_end
         for path in paths:
@@ -41,11 +41,11 @@ class Garbage:
             self._waiting.append((end, path))
 
     def delete_shared_later(self, path: str) -> None:
-        """A file that is no stream's own is garbage."""
+        """Delete a file that is no stream's own."""
         self._waiting.append((self._state.committed_end, path))
 
     def collect(self) -> None:
-        """Delete what may go."""
+        """Delete the files whose records are durable."""
         waiting, durable = self._waiting, self._journal.durable_lsn
         while waiting and waiting[0][0] <= durable:
             ops: list[DiskOp] = []

@@ -1,11 +1,11 @@
-"""Group commit: records of all streams gather, are written and synced as one job, and are applied when it is done.
+"""Group commit: pending records of all streams are written and synced as one job, and applied when it is done.
 
-While a job runs the next batch gathers. Consecutive publishes of one stream in a gather become one record. A record's
-answers leave with it, in the step that applies it, and so does every answer that rests on a record that is under way: an
-answer given earlier could speak of something that a crash takes back.
+While a job runs, the next records become pending. Consecutive pending publishes of one stream become one record. A record's
+answers leave in the step that applies it. So does every answer that depends on an uncommitted record: an answer given
+earlier could speak of something that a crash takes back.
 
-A sync that fails ends the node, for a second one that succeeds would prove nothing. A write that found no room is written
-again, the very same bytes, until there is room; nothing was synced, so nothing is known to be lost.
+A sync that fails halts the node, for a second one that succeeds would prove nothing. A write that found no free space is
+written again, the very same bytes, until there is some: nothing was synced, so nothing is known to be lost.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
 from waymaker_core.stream.join import join_publishes, joinable
 
 WATERMARK_DELAY_NS = 1_000_000_000
-"""How long after the last commit a node that has nothing to write says what is durable."""
+"""How long after the last commit an idle node writes a watermark."""
 
 
 class PendingRecord:
-    """One record on its way (or several publishes that become one): whose, its bodies, and the answers that wait for it.
+    """One decided record (or several publishes that become one), its bodies, and the answers that wait for it.
 
-    `replica` is None for the catalogue, whose records belong to an `account`.
+    `replica` is None for the catalog, whose records belong to an `account`.
     """
 
     __slots__ = ("replica", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
@@ -79,42 +79,42 @@ class Commits:
         self._state = state
         self.journal = journal
         self.catalog_position = state.catalog_position
-        """The last position given to a record of the catalogue."""
+        """The last position given to a record of the catalog."""
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
         self._pending: deque[PendingRecord] = deque()
         self._pending_bytes_max = 0
         self._pending_largest = 0
-        """The greatest bound of a record since nothing had gathered."""
+        """The greatest bound of a record since none was pending."""
         self._joining: dict[int, PendingRecord] = {}
-        """The last gathered record of a stream, where it is a publish that the next one may join."""
+        """The last pending record of a stream, where it is a publish that the next one may join."""
         self._logging: dict[int, StreamReplica] = {}
-        """Streams with gathered acks, drops or deletions: their deliveries are logged behind them."""
+        """Streams with pending acks, drops or deletions: their deliveries are logged behind them."""
         self._in_flight: list[PendingRecord] = []
         self._committed: deque[PendingRecord] = deque()
         self._committed_synced = False
-        """Whether the committed records are synced too."""
+        """True if the committed records are synced too."""
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
         self._sync_due = False
         self.stalled = False
-        """Whether the batch under way waits for room on the disk."""
+        """True while the group commit in flight waits for free space on the disk."""
         self.failed: DiskFailure | None = None
-        """Why durability can no longer be promised."""
+        """The failure after which durability can no longer be promised."""
         state.committed_end = journal.end_lsn
         self.capacity_changes = 0
-        """Times that there may have come room: what had gathered went on to be written, or a spare segment was made."""
+        """How often there may be more free space: pending records were written, or a spare segment was made."""
 
-    # ------------------------------------------------------------------ gathering
+    # ------------------------------------------------------------------ pending records
 
     def has_free_space_for(self, bound: int, *, ordinary: bool) -> bool:
-        """Whether a record of at most `bound` bytes would still find allocated room behind what has gathered."""
+        """Return True if a record of at most `bound` bytes fits allocated segments, behind the pending ones."""
         return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
 
     def add_record(
         self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
     ) -> PendingRecord:
-        """Gather a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
+        """Add a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
         if type(record) is PublishRecord:
             joined = self._join(replica, record, parts, bound, body_bytes)
             if joined is not None:
@@ -131,7 +131,7 @@ class Commits:
         return item
 
     def add_to_catalog(self, account: str, record: Record) -> PendingRecord:
-        """Gather a record of the catalogue's log."""
+        """Add a record of the catalog's log."""
         item = PendingRecord(None, account, record, [], record_frame_bytes_max(record), 0)
         if isinstance(record, StreamUpdated):
             # What is decided under the new settings stands behind them in the journal.
@@ -174,7 +174,7 @@ class Commits:
     # ------------------------------------------------------------------ answers that wait
 
     def last(self) -> PendingRecord | None:
-        """The youngest record under way: what rests on any of them may leave with it."""
+        """Return the youngest uncommitted record: an answer that depends on any of them may leave with it."""
         if self._pending:
             return self._pending[-1]
         return self._in_flight[-1] if self._in_flight else None
@@ -191,7 +191,7 @@ class Commits:
             self._state.reply(token, answer)
 
     def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
-        """Give an answer as soon as everything decided so far is committed; now, if nothing is under way."""
+        """Give an answer as soon as everything decided so far is committed; now, if all of it is."""
         last = self.last()
         if last is None:
             self._state.reply(token, answer)
@@ -199,22 +199,22 @@ class Commits:
             last.replies.append((token, answer))
 
     def in_flight_records(self) -> list[PendingRecord]:
-        """Every record that is decided and not applied, in order."""
+        """Return every record that is decided and not committed, in order."""
         return [*self._in_flight, *self._pending]
 
     def idle(self) -> bool:
-        """Whether nothing has gathered and nothing is being written."""
+        """Return True if no record is pending and none is in flight."""
         return not self._ops and not self._pending and not self._sync_due
 
     @property
     def wants_flush(self) -> bool:
-        """Whether something could be written at once, and waits only to be asked for."""
+        """Return True if a sync is due and could start at once."""
         return self._sync_due and not self._ops
 
     # ------------------------------------------------------------------ writing
 
     def flush(self) -> None:
-        """Write what has gathered, unless a batch is being written."""
+        """Write the pending records, unless a group commit is in flight."""
         if self._ops or self.failed is not None or not (self._pending or self._sync_due):
             return
         self._log_deliveries()
@@ -241,13 +241,13 @@ class Commits:
         self._logging.clear()
 
     def log_deliveries(self, replica: StreamReplica) -> None:
-        """Gather what a stream's consumers delivered since it was last logged."""
+        """Add records of what a stream's consumers delivered since they were last logged."""
         if self._state.replicas.get(replica.id) is replica:
             for record in replica.consumers.delivered_records(self._state.now):
                 self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
-        """Give a record its position and its place; False where the journal has no room for it yet."""
+        """Give a record its position and its place; return False if the journal has no free space for it yet."""
         record = item.records[0]
         if len(item.records) > 1:
             record = join_publishes([one for one in item.records if isinstance(one, PublishRecord)])
@@ -262,7 +262,7 @@ class Commits:
             self._place_in_memory(replica, item, ops)
         else:
             try:
-                # Room was judged when it was admitted; by now even a publish may dip into the reserve, lest it hold up acks.
+                # Admission checked for free space. A publish may use the reserve by now, so that it never delays acks.
                 item.chunk = self.journal.append(stream_id, position, record, item.parts)
             except JournalFull:
                 return False
@@ -274,7 +274,7 @@ class Commits:
         return True
 
     def _place_in_memory(self, replica: StreamReplica, item: PendingRecord, ops: list[DiskOp]) -> None:
-        """An ephemeral stream's bodies go to memory; its records go nowhere."""
+        """Write an ephemeral stream's bodies to memory. Its records are written nowhere."""
         record = item.record
         messages = record.copies if isinstance(record, DropRecord) else record
         if not isinstance(messages, PublishRecord) or not item.parts:
@@ -364,31 +364,30 @@ class Commits:
     # ------------------------------------------------------------------ timers
 
     def retry_write(self) -> None:
-        """Write the batch that found no room again."""
+        """Write the group commit again that found no free space."""
         assert self.stalled, "no other job of it is under way"
         self._start()
 
     def sync_due(self) -> None:
-        """The interval between two syncs is over."""
+        """Sync with the next flush: the interval between two syncs is over."""
         self._sync_due = True
 
     def watermark_due(self) -> None:
-        """Nothing has been written for a while: say what is durable, if nobody else did."""
+        """Write a watermark, unless a frame advertises the durable LSN already."""
         if self.idle() and self.journal.watermark_wanted():
             self.journal.watermark()
             self._sync_due = True
 
     def watermark_clean(self, complete: bool) -> None:
-        """Say that this is the end, and that nothing confirmed lies behind it, nor (`complete`) any delivery."""
+        """Write the watermark of an orderly stop: nothing confirmed lies behind it, nor (`complete`) any delivery."""
         self.journal.watermark(clean=True, complete=complete)
         self._sync_due = True
 
 
 def _must_sync(item: PendingRecord) -> bool:
-    """Whether a record does not wait for the interval: a change of the catalogue, a consumer's creation, or sequences that no
-    synced record has reserved.
+    """Return True if a record must not wait for the sync interval: a catalog change, a new consumer, unreserved sequences.
 
-    Else an id or a sequence might be given out twice, had the machine lost its power in between.
+    Otherwise a loss of power in between could let an id or a sequence be assigned twice.
     """
     record, replica = item.record, item.replica
     if replica is None or (isinstance(record, ConsumerCreated) and not replica.stream.config.ephemeral):
@@ -401,7 +400,7 @@ def _must_sync(item: PendingRecord) -> bool:
 
 
 def record_frame_bytes_max(record: Record) -> int:
-    """What the frame of a record without bodies takes at most: its columns of sequences, and the text of its settings."""
+    """Return what the frame of a record without bodies takes at most: columns of sequences, and the text of settings."""
     columns = drops = text = 0
     match record:
         case AckRecord() | DropRecord():

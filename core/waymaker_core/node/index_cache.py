@@ -1,14 +1,14 @@
-"""Indexes of sealed blocks: loaded when a search needs them, kept while there is room, never more than a bound.
+"""Indexes of sealed blocks: loaded when a search needs them, and kept up to a bound of bytes.
 
-A decision or read that meets a missing index changes nothing and says which blocks it needs (`NeedBlocks`). They are read,
-kept until the asker has tried again, and given up later. An asker that needs further blocks keeps the ones it has, so that it
-always comes to an end, even if it needs more than the cache holds.
+An action that meets a missing index changes nothing and raises `NeedBlocks`. `when_resident` reads the blocks and runs the
+action again. A waiting action holds the blocks it has while it waits for further ones. So it always ends, even if it needs
+more than the cache holds.
 
 Opening indexes and searching them is bounded in each step by `limits.search_entries_max`. What came from the disk beyond that
-waits encoded, and an asker whose blocks are all resident is asked again in the next step, behind that step's inputs.
+waits encoded. An action whose blocks are all resident runs again in the next step, behind that step's inputs.
 
-The cache is a clock: an index that was used since it was last looked at gets another round, one that served a single search
-does not, so that one long scan leaves alone what others use all the time.
+Eviction is a clock (second chance). An index that was used since the last round stays for another; one that served a single
+search does not. So one long scan does not evict what others use all the time.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ROUNDS_SPARE = 16
 
 
 Action = Callable[[], object]
-"""What needs indexes. It raises `NeedBlocks`, having changed nothing, where one is missing."""
+"""A function that needs indexes. It raises `NeedBlocks`, having changed nothing, where one is missing."""
 OnLost = Callable[[DiskFailure], None]
-"""What to do in place of the action where an index cannot be read."""
+"""The substitute for an action whose indexes cannot be read."""
 
 
 class Wait:
-    """One suspended action: what it holds, how many reads it waits for, and what follows."""
+    """One suspended action: the blocks it holds, the reads it waits for, and what follows it."""
 
     __slots__ = ("replica", "held", "loaded", "missing", "rounds", "action", "on_lost", "after", "failure")
 
@@ -65,11 +65,11 @@ class Indexes:
         self._resident: OrderedDict[Key, tuple[StreamReplica, int]] = OrderedDict()
         self._bytes = 0
         self._all_held = False
-        """Whether everything resident is held, as far as it was seen: there is nothing to give up."""
+        """True if everything resident was seen to be held: there is nothing to evict."""
         self._held: dict[Key, int] = {}
         self._loading: dict[Key, list[Wait]] = {}
         self._arrivals: deque[tuple[StreamReplica, int, Chunk, bytes]] = deque()
-        """What was read and is not opened yet."""
+        """Indexes that were read and are not opened yet."""
         self._ready: deque[Wait] = deque()
         """Actions that lack nothing but a share of the work."""
 
@@ -115,11 +115,11 @@ class Indexes:
             self._arrived(wait)
 
     def has_ready(self) -> bool:
-        """Return True if a step has something to go on with at once."""
+        """Return True if a step could resume an action or open an index at once."""
         return bool(self._ready or self._arrivals)
 
     def resume(self) -> None:
-        """Go on with what earlier steps left, for a share of its own, so that new calls never starve what waits."""
+        """Resume what earlier steps left, with a share of its own, so that new calls never starve waiting ones."""
         if not self.has_ready():
             return
         work, share = self._state.work, self._state.limits.search_entries_max
@@ -131,7 +131,7 @@ class Indexes:
                 break
             wait = self._ready.popleft()
             if wait.rounds > _rounds_max(wait.replica, share):
-                # Others took from it what it had found, again and again: let it come to its end.
+                # Others evicted what it had found, again and again: let it end.
                 work.left = U64_MAX
             self._arrived(wait)
             work.left = share - work.exhausted
@@ -160,7 +160,7 @@ class Indexes:
             self._arrived(wait)
 
     def _lost(self, replica: StreamReplica, block: int, chunk: Chunk, failure: DiskFailure) -> None:
-        """An index could not be read. Where the block lies elsewhere by now this harms nobody: askers ask again."""
+        """Fail the actions that wait for an index, unless the block lies elsewhere by now: then they run again."""
         stale = relocating.index_location(replica.stream, block) != chunk
         for wait in self._loading.pop((replica.id, block)):
             if not stale:
@@ -201,16 +201,16 @@ class Indexes:
     # ------------------------------------------------------------------ what is resident
 
     def admit(self, replica: StreamReplica, block: int, byte_count: int) -> None:
-        """An index is resident and may be given up later."""
+        """Note that an index is resident, and may be evicted later."""
         key = (replica.id, block)
         self._bytes += byte_count - self._resident.pop(key, (replica, 0))[1]
         self._resident[key] = (replica, byte_count)
         self._all_held = False
 
     def trim(self) -> None:
-        """Give up what is over the bound: the oldest that was not used since it was looked at last, and is not held.
+        """Evict indexes over the bound: the oldest that was not used since the last round, and is not held.
 
-        What askers hold comes on top of the bound: giving up others' indexes for a scan larger than the cache gains nothing.
+        What waiting actions hold comes on top of the bound: evicting others for a scan larger than the cache gains nothing.
         """
         state = self._state
         bound = state.limits.index_cache_bytes
@@ -234,12 +234,12 @@ class Indexes:
         state.stats.index_cache_bytes = self._bytes
 
     def forget(self, replica: StreamReplica) -> None:
-        """A stream is gone."""
+        """Forget the indexes of a deleted stream."""
         for key in [key for key in self._resident if key[0] == replica.id]:
             self._bytes -= self._resident.pop(key)[1]
 
 
 def _rounds_max(replica: StreamReplica, share: int) -> int:
-    """Return how often a search may be asked again before something else than its own length must be the reason."""
+    """Return how often a search may run again before something else than its own length must be the reason."""
     stream = replica.stream
     return ROUNDS_SPARE + 2 * len(stream.blocks) + 4 * len(stream.blocks) * stream.block_size // share

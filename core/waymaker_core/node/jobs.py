@@ -1,4 +1,4 @@
-"""Disk jobs under way, and who wants to hear of their end."""
+"""Disk jobs in flight, and what follows the end of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Failed = Callable[[DiskFailure], None]
 
 
 class Jobs:
-    """Gives out job ids and remembers, by id, what follows each job. An end is heard once; an unknown id is a bug."""
+    """Jobs in flight by their id, with what follows each. Every job ends once; an unknown id is a bug."""
 
     def __init__(self) -> None:
         self._next = 1
@@ -21,7 +21,7 @@ class Jobs:
         self._in_lane = {Lane.JOURNAL: 0, Lane.BACKGROUND: 0, Lane.READ: 0}
 
     def start(self, effects: list[Effect], lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> JobId:
-        """Emit one job; exactly one of the two callables hears of its end."""
+        """Emit one job; exactly one of the two callables is called at its end."""
         job_id = JobId(self._next)
         self._next += 1
         self._waiting[job_id] = (lane, done, failed)
@@ -30,17 +30,17 @@ class Jobs:
         return job_id
 
     def in_flight(self, lane: Lane) -> int:
-        """How many jobs of a lane have not ended."""
+        """Return how many jobs of a lane have not ended."""
         return self._in_lane[lane]
 
     def done(self, job_id: JobId, results: list[object]) -> None:
-        """A job was performed."""
+        """Run what follows a job that was performed."""
         lane, done, _ = self._waiting.pop(job_id)
         self._in_lane[lane] -= 1
         done(results)
 
     def failed(self, job_id: JobId, failure: DiskFailure) -> None:
-        """A job stopped."""
+        """Run what follows a job that failed."""
         lane, _, failed = self._waiting.pop(job_id)
         self._in_lane[lane] -= 1
         failed(failure)

@@ -1,4 +1,4 @@
-"""The node: one object, two clocks, inputs in, effects out. This file is the table of contents of what a node does.
+"""The node: one object, two clocks, inputs in, effects out. This file is the table of contents of a node.
 
 It must never do anything itself: no file, no socket, no clock. What it decides leaves as effects, what happened comes back
 as inputs, and the same inputs in the same order always give the same effects.
@@ -90,7 +90,7 @@ class Node:
                 state.mark_dirty(replica)
 
     def _handlers(self) -> dict[type, Handler]:
-        """Which part answers which call."""
+        """Return the handler of every kind of call."""
         state, commits, registry = self._state, self._commits, self._registry
         publishing = Publishing(state, commits, registry)
         streams = Streams(state, commits, registry)
@@ -124,7 +124,7 @@ class Node:
     # ------------------------------------------------------------------ the door
 
     def step(self, now: Now, inputs: Sequence[Input]) -> list[Effect]:
-        """Take what happened, in order, run the timers that are due, and say what must be done, in order.
+        """Process inputs in order, run the timers that are due, and return the effects in order.
 
         `now.mono_ns` never goes back. A step without inputs is a tick. After `Halt` the node answers nothing more.
         """
@@ -159,9 +159,9 @@ class Node:
         return effects
 
     def next_deadline(self) -> int | None:
-        """The monotonic nanosecond at which `step` wants to be called at the latest, even without inputs; None: never.
+        """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs; None: never.
 
-        It may lie in the past: then the node has work left over and wants to be called again at once.
+        It may lie in the past: then the node has work left over and must be called again at once.
         """
         if self._halted:
             return None
@@ -172,7 +172,7 @@ class Node:
     # ------------------------------------------------------------------ what happened
 
     def _process_input(self, event: Input) -> None:
-        """One input to the part that it is for."""
+        """Pass one input to its part."""
         kind = type(event)
         if kind is Call:
             assert isinstance(event, Call)
@@ -196,19 +196,19 @@ class Node:
             self._drain.begin()
 
     def _apply_committed(self) -> None:
-        """Apply what a job made durable, or what needed no write, before anything else happens."""
+        """Apply the committed records, before anything else happens."""
         for item in self._commits.take_committed():
             self._applier.apply(item)
 
     def _credit(self, event: events.Credit) -> None:
-        """Credit for a reader that is gone is late, and means nothing."""
+        """Pass credit to its reader; that of a reader that has ended is late, and ignored."""
         if event.token in self._subscriptions:
             self._scheduler.credit(event.token, event.messages, event.bytes)
         elif event.token in self._watchers:
             self._watchers.credit(event.token, event.messages, self._state.effects)
 
     def _report(self, event: events.Report) -> None:
-        """A report of a reader that is gone is late: what it had was given back."""
+        """Pass a report to its reader; that of a reader that has ended is late: its messages were returned."""
         if event.token in self._subscriptions:
             self._scheduler.report(event.token, event.count, event.back)
         else:
@@ -219,7 +219,7 @@ class Node:
         self._watchers.add_watcher(call.token)
 
     def _fire_timer(self, timer: Timer, key: int) -> None:
-        """One timer to the part that set it."""
+        """Pass a timer to the part that set it."""
         rings: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire_due,
             Timer.AGE: self._retention.judge,
@@ -236,7 +236,7 @@ class Node:
     # ------------------------------------------------------------------ what follows
 
     def _process_dirty(self) -> None:
-        """Look once at every stream that changed: what it gives up, who it wakes, when it is to be looked at again."""
+        """Process each changed stream once: drops, wake-ups of readers, and its timers."""
         state = self._state
         while state.dirty:
             touched, state.dirty = state.dirty, {}
@@ -248,7 +248,7 @@ class Node:
                     self._scheduler.wake_subscribers(replica)
 
     def _retry_on_capacity(self) -> None:
-        """What waits for room in the journal asks again where there may be some."""
+        """Try again what waits for free space in the journal, where there may be some."""
         changes = self._commits.capacity_changes
         if changes != self._capacity_changes:
             self._capacity_changes = changes
@@ -256,7 +256,7 @@ class Node:
             self._deliveries.try_again()
 
     def _delete_orphans(self) -> None:
-        """Files that the start found and nobody names."""
+        """Delete files that recovery found and nothing names."""
         while self._orphans:
             some, self._orphans = self._orphans[:ORPHANS_A_JOB], self._orphans[ORPHANS_A_JOB:]
             self._garbage.delete([Delete(path) for path in some])
@@ -270,7 +270,7 @@ class Node:
         stats.journal_segments = journal.segment_count
 
     def _halt_if_lost(self, effects: list[Effect]) -> list[Effect]:
-        """End the node where it is not known any more what is durable, or where it is drained."""
+        """Halt the node if it is unknown what is durable, or if it is drained."""
         failure = self._commits.failed or self._checkpoints.failed or self._space.failed
         if failure is not None:
             self._halted = True
@@ -290,19 +290,19 @@ class Node:
     # ------------------------------------------------------------------ figures
 
     def stream_figures(self) -> Iterator[tuple[str, StreamStats]]:
-        """Name and figures of every stream served, sorted by name: for metrics, on demand."""
+        """Yield name and figures of every stream served, sorted by name: for metrics, on demand."""
         for replica in self._served():
             yield replica.name, replica.stream.stats()
 
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]:
-        """Stream name and figures of every consumer, sorted: for metrics, on demand."""
+        """Yield stream name and figures of every consumer, sorted: for metrics, on demand."""
         for replica in self._served():
             for info in replica.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
                 assert isinstance(info, ConsumerInfo)
                 yield replica.name, info
 
     def quarantined(self) -> list[str]:
-        """Names of the streams that are not served because their data is damaged, sorted."""
+        """Return the names of the streams in quarantine, sorted."""
         return sorted(replica.name for replica in self._state.replicas.values() if replica.damage is not None)
 
     def _served(self) -> list[StreamReplica]:

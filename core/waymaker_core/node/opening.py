@@ -1,7 +1,7 @@
-"""How a node begins: recovery of the directory, state from its records, lives that end with a restart.
+"""Opening a node: recovery of the directory, state from its records, and streams that a restart deletes.
 
-Ephemeral streams kept their messages in memory only, so each begins a new life, under a new id, before anybody is served.
-A restore that was interrupted left a stream that nobody was served from; it goes.
+Ephemeral streams kept their messages in memory only. So each begins a new incarnation, under a new id, before any client is
+served. A restore that was interrupted left a stream that no client was served from; it is deleted.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
 
 
 def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
-    """End what cannot outlive a restart, and begin the ephemeral streams anew, in one commit.
+    """Delete streams that cannot outlive a restart, and create the ephemeral ones anew, in one commit.
 
-    Where even the journal's reserve has no room for that, the rest of them is not served until the next start.
+    Streams for which even the journal's reserve has no space are not served until the next start.
     """
     passing = [entry for entry in restoring.catalog.entries.values() if entry.importing or entry.config.ephemeral]
     if not passing:
@@ -86,7 +86,7 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
 
 
 def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
-    """One spare segment, if one is wanted and the disk has room for it."""
+    """Make one spare segment, if one is wanted and the disk has space for it."""
     job = journal.spare_job()
     if job is None:
         return
@@ -101,7 +101,7 @@ def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
 
 
 def _orphans(state: NodeState, recovered: Recovered) -> list[str]:
-    """Files that nobody names and that may go. A damaged stream's are evidence, and stay until it is deleted."""
+    """Return the unnamed files to delete. Those of a damaged stream are evidence, and stay until it is deleted."""
     damaged = [replica.id for replica in state.replicas.values() if replica.damage is not None]
     orphans: list[str] = []
     for path in recovered.orphans:
@@ -112,7 +112,7 @@ def _orphans(state: NodeState, recovered: Recovered) -> list[str]:
 
 
 def _report(state: NodeState, recovered: Recovered) -> None:
-    """What the operator should know of the start."""
+    """Count and log the findings of recovery for the operator."""
     stats = state.stats
     stats.recovered_records = recovered.replayed
     stats.recovered_bytes_cut = recovered.cut_bytes

@@ -1,7 +1,7 @@
 """Quarantine: a stream whose data turned out damaged is not served, by name of file and offset, until it is deleted.
 
 Damage is never passed over in silence and never served; it is never a reason to delete anything either. A read that failed
-for another reason (the disk said no) fails that call alone: the next one tries again.
+for another reason (an error of the disk) fails that call alone: the next one tries again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from waymaker_core.node.timers import OF_STREAMS
 
 
 class Quarantine:
-    """Puts streams into quarantine, and answers what could not be read."""
+    """Puts damaged streams into quarantine, and refuses calls whose data could not be read."""
 
     def __init__(self, state: NodeState, parking: Parking, subscriptions: Subscriptions, fetches: Fetches) -> None:
         self._state = state
@@ -61,7 +61,7 @@ class Quarantine:
         self._parking.answer_last_naks(replica)
 
     def unreadable(self, event: Unreadable) -> None:
-        """Messages of a reply or a delivery could not be read; nothing of them was sent."""
+        """Refuse a reply or end a reader whose messages could not be read; nothing of them was sent."""
         token, failure = event.token, event.failure
         subscription = self._subscriptions.get(token)
         if subscription is not None:
@@ -71,7 +71,7 @@ class Quarantine:
                 self._subscriptions.end(subscription, "", refusal)
             return
         if self._state.has_ended(token):
-            # It had its last word; what it missed is still pending, and comes again.
+            # The reader has ended. What it missed is still pending, and is delivered again.
             ended = self._state.ended(token)
             if ended is not None:
                 self._give_back(ended, event)
@@ -94,7 +94,7 @@ class Quarantine:
         )
 
     def _give_back(self, replica: StreamReplica, event: Unreadable) -> None:
-        """Nobody got these deliveries."""
+        """Return deliveries that were never sent to their consumer."""
         for messages in event.unsent:
             replica.consumers.not_sent(messages)
         self._state.mark_dirty(replica)

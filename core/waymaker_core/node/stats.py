@@ -1,6 +1,6 @@
-"""What a node counts. Plain integers that only grow, and gauges that are set; metrics read them whenever they like.
+"""Counters of a node, which only grow, and gauges, which are set. Metrics read them at any time.
 
-Figures of single streams and consumers are not kept here: they are asked for when somebody looks (`Node.stream_figures`,
+Figures of single streams and consumers are not kept here. They are computed on demand (`Node.stream_figures`,
 `Node.consumer_figures`), so that counting costs nothing on the hot paths.
 """
 
@@ -45,7 +45,7 @@ class NodeStats:
         self.termed_messages = 0
         self.naked_messages = 0
         self.dropped_messages = 0
-        """Messages consumers gave up after their last delivery."""
+        """Messages that consumers dropped after their last delivery."""
         self.dead_letters = 0
         """Those of them that were copied to a dead-letter subject."""
         self.dead_letters_kept_back = 0
@@ -60,7 +60,7 @@ class NodeStats:
         self.journal_bytes_written = 0
         self.syncs = 0
         self.sync_ns_total = 0
-        """Time from asking for a write with its sync to hearing that it is done."""
+        """Time from the start of a write with its sync to its end."""
         self.sync_buckets = [0] * (len(SYNC_LATENCY_BOUNDS_US) + 1)
         """Not cumulative: each sync in exactly one bucket of `SYNC_LATENCY_BOUNDS_US`."""
         self.commit_retries = 0
@@ -97,7 +97,7 @@ class NodeStats:
         self.recovered_orphans = 0
 
     def count_sync(self, elapsed_ns: int) -> None:
-        """One sync took this long."""
+        """Count one sync that took this long."""
         self.syncs += 1
         self.sync_ns_total += elapsed_ns
         elapsed_us = elapsed_ns // 1000

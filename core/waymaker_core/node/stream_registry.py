@@ -21,7 +21,7 @@ class StreamRegistry:
         """Of streams being restored: what their archives hold besides the messages."""
 
     def find_replica(self, principal: Principal, name: str) -> StreamReplica:
-        """The stream a name means, as far as it is committed. CodeError (`no_such_stream`); refused in quarantine."""
+        """Return the committed stream of a name. CodeError (`no_such_stream`); refused in quarantine."""
         entry = self._state.catalog.find(principal.account, name)
         if entry is None or entry.importing:
             raise no_such_stream(name)
@@ -31,21 +31,21 @@ class StreamRegistry:
         return replica
 
     def find_for_change(self, principal: Principal, name: str) -> StreamReplica:
-        """The same, and its end is not decided yet."""
+        """Return the stream of a name, unless its deletion is decided."""
         replica = self.find_replica(principal, name)
         if self._state.catalog.is_deletion_staged(replica.entry):
             raise no_such_stream(name)
         return replica
 
     def find_for_deletion(self, principal: Principal, name: str) -> StreamReplica:
-        """The same, in quarantine too."""
+        """Return the stream of a name, even in quarantine, unless its deletion is decided."""
         entry = self._state.catalog.find(principal.account, name)
         if entry is None or entry.importing or self._state.catalog.is_deletion_staged(entry):
             raise no_such_stream(name)
         return self._state.replicas[entry.stream_id]
 
     def find_import(self, stream_id: int) -> StreamReplica:
-        """A stream being restored, by the id that its restorer was told."""
+        """Return a stream that is being restored, by the id that `ImportBegin` answered."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is None or not replica.entry.importing or self._state.catalog.is_deletion_staged(replica.entry):
             raise CodeError(NO_SUCH_STREAM, f"no stream with id {stream_id} is being restored here")
@@ -53,5 +53,5 @@ class StreamRegistry:
 
 
 def no_such_stream(name: str) -> CodeError:
-    """The answer about a name that means nothing."""
+    """Return the error for a name without a stream."""
     return CodeError(NO_SUCH_STREAM, f"no stream is called {name[:300]!r}")

@@ -1,4 +1,4 @@
-"""A stream in service: its messages, its consumers, and what of it is under way."""
+"""A stream on this node: its messages, its consumers, its readers, and its waiting calls."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from waymaker_core.stream.stream import Stream
 
 
 class Subscription:
-    """One reader of one consumer: its credit, how much it wants at a time, and what of it is not known to have arrived.
+    """One reader of one consumer: its credit, its batch size, and messages that are not known to have arrived.
 
-    `window` (0: none): how much may be unanswered at a time. `unanswered` is then what was sent and may still be so: by
-    sequence, the number of its delivery and its place among all that was sent. `answered` counts the others.
+    `window` (0: none): how many messages may be unanswered at a time. `unanswered` holds those that were sent: by sequence,
+    the number of the delivery and its place among all that were sent. `answered` counts the others.
     """
 
     __slots__ = (
@@ -60,9 +60,9 @@ class LastNak(NamedTuple):
 
 
 class Damage:
-    """Why a stream is not served: which file, where, and what is wrong there. It says nothing of other streams.
+    """The reason why a stream is not served: a file, an offset, and what is wrong there.
 
-    `at_start` tells damage that recovery found, so that the stream's state is unknown, from a read that failed later.
+    `at_start`: recovery found it, so that the stream's state is unknown; else a read failed later.
     """
 
     __slots__ = ("path", "offset", "detail", "at_start")
@@ -74,7 +74,7 @@ class Damage:
         self.at_start = at_start
 
     def refusal(self, name: str) -> Refusal:
-        """What every call to the stream is answered, its deletion apart."""
+        """Return the answer to every call to the stream but its deletion."""
         return Refusal(
             Status.DATA_LOSS,
             f"stream {name!r} is quarantined: {self.path} is damaged at offset {self.offset} ({self.detail}); "
@@ -84,7 +84,7 @@ class Damage:
 
 
 class StreamReplica:
-    """One life of a stream on this node. Plain data; the parts of the node act on it."""
+    """One incarnation of a stream on this node. Plain data; the parts of the node act on it."""
 
     __slots__ = (
         "entry", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
@@ -101,22 +101,22 @@ class StreamReplica:
         self.uncommitted = 0
         """Records decided and not yet applied."""
         self.queue: deque[Call] = deque()
-        """Changes that wait for their turn: behind one that needs an index, or behind a commit. They keep their order."""
+        """Changes that wait in order: behind one that needs an index, or for a commit."""
         self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
         self.damage: Damage | None = None
         self.reserved_synced = stream.reserved_to
         """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
         self.dropping = 0
-        """Handed out messages whose last delivery failed, and whose bodies are being read."""
+        """Drops in progress: the bodies of their messages are being read, or an index is."""
         self.last_naks: deque[LastNak] = deque()
         """Naks whose answers wait for drops, oldest first."""
         self.letters_kept_back = False
-        """Whether the log says that a dead letter would be lost, so that its message is kept."""
+        """True if it was logged that a dead letter would be lost, so that its message is kept."""
         self.judged_ns = 0
-        """When its age and interest were last judged."""
+        """Time at which its age and interest were last judged."""
         self.memory = MemoryFiles(entry.stream_id)
 
     @property
     def name(self) -> str:
-        """Its name, for messages and events."""
+        """Return its name, for messages and events."""
         return self.entry.config.name

@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Timer(IntEnum):
-    """What a deadline is for; the key is a stream id, or 0."""
+    """The purpose of a deadline; its key is a stream id, or 0."""
 
     DELIVERIES = 1
     """A delivery of one of the stream's consumers becomes due again."""
@@ -23,9 +23,9 @@ class Timer(IntEnum):
     SYNC = 4
     """The interval between two syncs ends."""
     WATERMARK = 5
-    """An idle node says what is durable."""
+    """An idle node writes a watermark."""
     COMMIT_RETRY = 6
-    """A batch that found no room is written again."""
+    """A group commit that found no free space is written again."""
     DEAD_LETTERS = 7
     """Bodies of dead letters that could not be read are tried again."""
     KEPT_LETTERS = 8
@@ -60,15 +60,15 @@ class Timers:
             heapify(self._heap)
 
     def deadline(self, kind: Timer, key: int) -> int | None:
-        """When this timer is due."""
+        """Return the time at which this timer is due."""
         return self._armed.get((int(kind), key))
 
     def armed(self, kind: Timer) -> list[int]:
-        """Keys of all armed timers of a kind. Costs all timers: for rare occasions."""
+        """Return the keys of all armed timers of a kind. Costs all timers: for rare occasions."""
         return [key for other, key in self._armed if other == kind]
 
     def next_deadline(self) -> int | None:
-        """When the first of all timers is due."""
+        """Return the time at which the first of all timers is due."""
         heap = self._heap
         while heap:
             deadline_ns, kind, key = heap[0]

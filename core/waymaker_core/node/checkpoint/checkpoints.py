@@ -1,15 +1,15 @@
-"""Checkpoints: messages move out of the journal, states are written down, and the journal before them is given up.
+"""Checkpoints: messages move out of the journal, states are written down, and the journal before them is deleted.
 
-One runs at a time, a few streams a job, while the node serves: when the journal has grown, when enough messages have ended
-whose bytes it can leave behind, and on a full disk when it may make room.
+One runs at a time, a few streams a job, while the node serves. It begins when the journal has grown, when enough bytes of
+removed messages can be left behind, and on a full disk when it may free space.
 
 It may stop at any point, by a crash or a full disk: until a manifest names the new checkpoint the old one holds, and the
 journal behind it is still there. The order is what makes it safe: chunks are copied and synced; only then does the stream
-read from there; its snapshot is written and synced; the manifest takes the old one's place; only then do journal segments
-and files of the state before go.
+read from there; its snapshot is written and synced; the manifest takes the old one's place; only then are journal segments
+and files of the earlier state deleted.
 
 A snapshot is exact for its own stream at its own position; those of different streams need not be of one moment, and the
-catalogue's is the last.
+catalog's is the last.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COPY_BYTES_A_BATCH = 8 * 1024 * 1024
 
 
 class Running:
-    """One checkpoint under way: what is left to do, and what is to be given up when it is in force."""
+    """One checkpoint in progress: the streams left to write, and the files to delete when it is in force."""
 
     __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written", "dead_bytes", "partial")
 
@@ -64,13 +64,13 @@ class Running:
         self.garbage: list[str] = []
         self.written: dict[StreamId, None] = {}
         self.dead_bytes = 0
-        """What it leaves behind, about."""
+        """Bytes of removed messages that it leaves behind, about."""
 
         self.partial = False
-        """Whether part of the journal stays, for want of room to copy what lives there."""
+        """True if part of the journal stays, since there is no space to copy its live messages."""
 
     def leaves(self, path: str) -> bool:
-        """Whether chunks in this file are to move."""
+        """Return True if the chunks in this file are to move."""
         if path.startswith(JOURNAL):
             return not self.partial or (segment_number(path.rpartition("/")[2]) or 0) < self.cut
         return path in self.sparse
@@ -102,37 +102,37 @@ class Checkpoints:
         self._chain = chain
         self._key = directory_key(manifest.directory_id)
         self._covered = commits.journal.end_lsn - commits.journal.journal_bytes()
-        """Journal address that the last checkpoint covers, about."""
+        """LSN up to which the last checkpoint covers the journal, about."""
         self._running: Running | None = None
         self._unsynced: tuple[Running, int] | None = None
         """A finished file that waits for the journal to be synced up to there."""
         self._left_garbage: list[str] = []
         """Files that the next manifest makes garbage."""
         self.full = False
-        """Whether the last attempt found no room, and none has succeeded since."""
+        """True if the last attempt found no free space, and none has succeeded since."""
         self._paused = False
-        """Whether the last attempt failed, for whatever reason; another follows when the disk is tried again."""
+        """True if the last attempt failed, for whatever reason; another follows when the disk is tried again."""
         self._scope: int | None = None
         """How many of the oldest journal segments the next attempt tries to release; None: all that it may."""
         self._looked = False
-        """Whether a checkpoint has been made since the start, and what was dead before is left behind."""
+        """True if a checkpoint has been made since the start, so that what was dead before is left behind."""
         self._cramped = False
-        """Whether the attempt that runs, or the last one, had to do with what room a full disk had."""
+        """True if the attempt that runs, or the last one, began on a full disk."""
         self._reserve_used_at = -1
-        """How much was dead when the reserve was last given up for an attempt."""
+        """Dead bytes at the moment when the reserve was last deleted for an attempt."""
         self._tried_ns = 0
-        """When a checkpoint was last begun for the sake of room."""
+        """Time at which a checkpoint was last begun to free space."""
         self.failed: DiskFailure | None = None
-        """Why it is not known any more what is durable."""
+        """The failure after which it is unknown what is durable."""
 
     @property
     def cramped(self) -> bool:
-        """Whether one is under way that needs every byte a full disk has left."""
+        """True while one runs that needs every byte a full disk has left."""
         return self._running is not None and self._cramped
 
     @property
     def running(self) -> bool:
-        """Whether one is under way."""
+        """True while one runs."""
         return self._running is not None
 
     def advance(self) -> None:
@@ -144,9 +144,9 @@ class Checkpoints:
             self.begin()
 
     def _is_due(self) -> bool:
-        """Return True if the journal has grown enough, enough has died, or a full disk may get room by it.
+        """Return True if the journal has grown enough, enough has died, or it may free space on a full disk.
 
-        On a full disk everything that was committed may be what makes room; one attempt a pause is made.
+        On a full disk any commit may be the one that lets a checkpoint free space; one attempt a pause is made.
         """
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
@@ -165,7 +165,7 @@ class Checkpoints:
         return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
     def retry_checkpoint(self) -> None:
-        """The pause is over: there may be room again."""
+        """End the pause after a failed attempt: there may be free space again."""
         self._paused = False
 
     def begin(self) -> None:
@@ -190,7 +190,7 @@ class Checkpoints:
     def _limit_scope(self, running: Running) -> None:
         """On a full disk begin without releasing a segment, leaving behind what is dead; then release more and more.
 
-        What lives in the segments that stay is not copied; the streams' snapshots name it there.
+        Live messages in the segments that stay are not copied; the streams' snapshots name them there.
         """
         journal = self._commits.journal
         oldest = journal.oldest_segment()
@@ -204,11 +204,11 @@ class Checkpoints:
             running.sparse = {}
 
     def _smallest_scope(self) -> int:
-        """With nothing dead a checkpoint that releases no segment gains nothing."""
+        """Return how many segments the first attempt releases: with nothing dead, releasing none would gain nothing."""
         return 0 if self._may_leave_dead() else 1
 
     def _make_room(self) -> None:
-        """Give up an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
+        """Delete an unused segment for an attempt on a full disk, or the reserve, if enough has died to make it again."""
         state, dead_bytes = self._state, self._state.changes.dead_bytes
         self._cramped = state.stats.disk_full
         if not self._cramped:
@@ -239,8 +239,8 @@ class Checkpoints:
     def _copy_batch(self, running: Running, first: StreamReplica) -> None:
         """Copy some streams, as many as need no index, but for the first. `NeedBlocks` passes through for that one.
 
-        Its wait then adds to what it holds. A wait that began anew would let go of it, and where the indexes are larger
-        than the cache each would push out the others for ever.
+        Its wait then keeps the blocks that it holds. A wait that began anew would release them, and indexes larger than the
+        cache would push each other out for ever.
         """
         if not self._serves(first):
             self._next_batch(running)
@@ -278,7 +278,7 @@ class Checkpoints:
         self._index(running, batch, [])
 
     def _index(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
-        """One file's indexes a step."""
+        """Write one file's indexes a step, then sync."""
         ops = batch.index_next()
         if ops is not None:
             self._start(ops, partial(self._index, running, batch), partial(self._failed, running, batch, ops))
@@ -287,7 +287,7 @@ class Checkpoints:
         self._start(ops, partial(self._moved, running, batch), partial(self._failed, running, batch, ops))
 
     def _moved(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
-        """The copies are durable: read from there, and write the snapshots down."""
+        """Let streams read from the durable copies, and write their snapshots."""
         unused = batch.settle(self._serves, self._indexes.admit)
         running.garbage += unused
         writer = running.writer
@@ -332,7 +332,10 @@ class Checkpoints:
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
     def _file_written(self, running: Running, _results: list[object]) -> None:
-        """A snapshot must not outlive the bodies it names: with interval sync some of them may not be durable yet."""
+        """Name the finished file in a manifest when every body that its snapshots name is durable.
+
+        With interval sync some bodies may not be durable yet, and a snapshot must not outlive them.
+        """
         if self._commits.journal.durable_lsn < self._state.committed_end:
             self._commits.sync_due()
             self._unsynced = (running, self._state.committed_end)
@@ -362,7 +365,7 @@ class Checkpoints:
         self.full, self._looked = False, True
         self._reserve.retry()
         if running.partial:
-            # It made some room: go on at once, with more.
+            # It freed some space: go on at once, with more segments.
             self._scope, self._tried_ns = 2 * (self._scope or 0) + 1, 0
         else:
             self._scope = None
@@ -382,7 +385,7 @@ class Checkpoints:
         self._next_batch(running)
 
     def _failed(self, running: Running, batch: RelocationBatch | None, ops: list[DiskOp], failure: DiskFailure) -> None:
-        """Give this attempt up: everything it was to cover is still to be covered."""
+        """Abandon this attempt: the next one must cover all that this one was to cover."""
         failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
         no_free_space = failure.kind is FailureKind.NO_SPACE
         if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_free_space):

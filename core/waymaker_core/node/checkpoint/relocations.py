@@ -1,7 +1,7 @@
 """Moving messages between files: the chunks of some streams, copied, indexed and synced, then read from their new place.
 
 Sealed blocks get files of their own, each closed by its index; small ones share a file with their neighbours, so that it is
-bytes that are synced and not blocks. Chunks of open blocks go to one tail file together.
+bytes that are synced and not blocks. Chunks of open blocks are copied to one shared block file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from waymaker_core.stream import BlockRelocation
 from waymaker_core.stream.relocation import relocation as relocating
 
 RELOCATION_FILE_BYTES_MAX = 1024 * 1024
-"""Small blocks share a file up to this size: it goes when the last of them does."""
+"""Small blocks share a file up to this size: it is deleted with the last of them."""
 RELOCATION_FILE_BLOCKS_MAX = 128
 """Blocks that share a file at most: their indexes are made in one step."""
 
 
 class Relocation:
-    """One block's move, and what came of it."""
+    """One block's relocation, and where its copies lie."""
 
     __slots__ = ("replica", "relocation", "copies", "index")
 
@@ -47,13 +47,13 @@ class RelocationFile:
         self.parts = parts
 
     def copied(self, copies: dict[str, list[Chunk]]) -> None:
-        """Each block's copies, in the order in which they were asked for."""
+        """Give each block its copies, in the order of its sources."""
         made = (chunk for plan in self.parts for chunk in copies[plan.path])
         for relocation in self.relocations:
             relocation.copies = [next(made) for _ in relocation.relocation.sources]
 
     def index(self) -> list[DiskOp]:
-        """Operations that close the file with the blocks' indexes, one behind the other."""
+        """Return operations that close the file with the blocks' indexes, one behind the other."""
         last, ops = self.parts[-1], list[DiskOp]()
         end = last.end
         for relocation in self.relocations:
@@ -66,7 +66,7 @@ class RelocationFile:
 
 
 def relocation_files(relocations: list[BlockRelocation], part_bytes: int) -> list[list[BlockRelocation]]:
-    """Blocks of one stream, in order, as they share files: neighbours whose bodies fit one part and that are small together."""
+    """Group blocks of one stream, in order, into files: neighbours whose bodies fit one part and that are small together."""
     found: list[list[BlockRelocation]] = []
     bodies = total = 0
     for relocation in relocations:
@@ -86,7 +86,7 @@ def relocation_files(relocations: list[BlockRelocation], part_bytes: int) -> lis
 
 
 class RelocationBatch:
-    """The moves of a few streams. `ops` copy; then `index_next` until it gives None; then `sync_ops`; then `settle`."""
+    """The relocations of a few streams. `ops` copy; then `index_next` until it gives None; then `sync_ops`; then `settle`."""
 
     def __init__(self, key: int, manifest: Manifest, part_bytes: int) -> None:
         self._key = key
@@ -98,7 +98,7 @@ class RelocationBatch:
         self.byte_count = 0
         self.ops: list[DiskOp] = []
         self.paths: list[str] = []
-        """New files, the tail included."""
+        """New files, the shared one included."""
         self.shared_file: PartPlan | None = None
         self._files: list[RelocationFile] = []
         self._open: list[Relocation] = []
@@ -107,7 +107,7 @@ class RelocationBatch:
         self._unindexed: deque[RelocationFile] = deque()
 
     def add_stream(self, replica: StreamReplica, leaving: Callable[[str], bool], seal: bool) -> None:
-        """Plan the moves of one stream; a quarantined one keeps everything where it is.
+        """Plan the relocations of one stream; a quarantined one keeps everything where it is.
 
         `NeedBlocks`, before anything is planned.
         """
@@ -135,7 +135,7 @@ class RelocationBatch:
         self.paths.append(plan.path)
 
     def plan_shared_file(self) -> None:
-        """Close the plan: the open blocks' chunks go to one file."""
+        """Close the plan: the open blocks' chunks are copied to one file."""
         sources = [chunk for relocation in self._open for chunk in relocation.relocation.sources]
         keep = [ranges for relocation in self._open for ranges in relocation.relocation.keep]
         if sources:
@@ -145,7 +145,7 @@ class RelocationBatch:
     # ------------------------------------------------------------------ the copies are made
 
     def copied(self, results: list[object]) -> None:
-        """Take over where everything lies now."""
+        """Note where every copy lies."""
         copies: dict[str, list[Chunk]] = {}
         for first, plan in self._plans:
             copies[plan.path] = plan.copied(cast("list[int]", results[first + len(plan.ops) - 1]))
@@ -158,17 +158,17 @@ class RelocationBatch:
         self._unindexed.extend(self._files)
 
     def index_next(self) -> list[DiskOp] | None:
-        """Operations that close the next file of sealed blocks with their indexes; None when all have theirs."""
+        """Return operations that close the next file of sealed blocks with their indexes; None when all have theirs."""
         return self._unindexed.popleft().index() if self._unindexed else None
 
     def sync_ops(self) -> list[DiskOp]:
-        """Syncs of all new files and their names."""
+        """Return the syncs of all new files and their names."""
         return finish_ops(self.paths) if self.paths else []
 
     def settle(
         self, serves: Callable[[StreamReplica], bool], indexed: Callable[[StreamReplica, int, int], None]
     ) -> list[str]:
-        """Read from the copies from now on. Returns the files that turned out to be needed by nobody."""
+        """Let streams read from the copies from now on. Return the new files that no stream needs."""
         unused: list[str] = []
         for file in self._files:
             accepted = [self._settle(relocation, serves, indexed) for relocation in file.relocations]
@@ -195,7 +195,7 @@ class RelocationBatch:
         return True
 
     def owner_of(self, failure: DiskFailure) -> StreamReplica | None:
-        """The stream one of whose chunks could not be copied."""
+        """Return the stream one of whose chunks could not be copied."""
         for relocation in [*(relocation for file in self._files for relocation in file.relocations), *self._open]:
             for chunk in relocation.relocation.sources:
                 if chunk.path == failure.path and chunk.offset <= failure.offset < chunk.offset + max(1, chunk.length):

@@ -1,8 +1,8 @@
-"""The reserve: a file of zeros that a checkpoint may have the room of when a full disk leaves it none.
+"""The reserve: a file of zeros, deleted to give a checkpoint space on a full disk.
 
-A checkpoint is what gives room back, and needs some first: for the messages it copies and for its own file. The journal's
-spare segments are no help, for acks and deletions go on with them. The file is made anew when there is room again; it never
-holds data, and a start on a full disk gives it up as well.
+A checkpoint frees space, and needs some first: for the messages it copies and for its own file. The journal's spare
+segments are no help, for acks and deletions go on with them. The file is made anew when there is free space again. It never
+holds data; a start on a full disk deletes it as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEGMENT_SHARE = 2
 
 
 class Reserve:
-    """Whether the file is there, and the jobs that make it."""
+    """The state of the file, and the jobs that make it."""
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
@@ -28,7 +28,7 @@ class Reserve:
         self._refused = False
 
     def wake(self) -> None:
-        """Make the file, unless it is there or there was no room for it the last time."""
+        """Make the file, unless it exists or there was no space for it the last time."""
         if self._there or self._making or self._refused:
             return
         self._making = True
@@ -36,11 +36,11 @@ class Reserve:
         self._state.start(Lane.BACKGROUND, ops, self._made, self._not_made)
 
     def retry(self) -> None:
-        """There may be room again."""
+        """Allow another attempt: there may be free space again."""
         self._refused = False
 
     def take(self) -> list[DiskOp]:
-        """Operations that give its room back; none where it is not there."""
+        """Return operations that delete the file; none where it does not exist."""
         if not self._there:
             return []
         self._there = False
@@ -50,6 +50,6 @@ class Reserve:
         self._making, self._there = False, True
 
     def _not_made(self, _failure: DiskFailure) -> None:
-        """It is missed only on a full disk; a failed sync of zeros loses nothing."""
+        """Delete what was made of it: it is missed only on a full disk, and a failed sync of zeros loses nothing."""
         self._making, self._refused = False, True
         self._state.start(Lane.BACKGROUND, [Delete(RESERVE)], ignore, ignore)

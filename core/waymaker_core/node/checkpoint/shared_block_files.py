@@ -1,4 +1,4 @@
-"""Who uses which tail file: when nobody does it is garbage, when little of it is used the rest moves on."""
+"""Shared block files and the streams that use each: an unused file is garbage, a sparse one is relocated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from waymaker_core.storage.paths import SHARED_BLOCKS
 from waymaker_core.stream.relocation import relocation as relocating
 
 COMPACT_BELOW = 2
-"""A tail file less than one part in so many in use is left by the streams that use it."""
+"""A file less than one part in so many in use is sparse: its streams relocate their chunks."""
 
 
 class SharedBlockFiles:
-    """The tail files in force, with the bytes of each that each stream still uses."""
+    """The shared block files in force, with the bytes of each that each stream still uses."""
 
     def __init__(self) -> None:
         self._users: dict[str, dict[StreamId, int]] = {}
@@ -22,12 +22,12 @@ class SharedBlockFiles:
         self._of: dict[StreamId, list[str]] = {}
 
     def created(self, path: str, byte_count: int) -> None:
-        """A new tail file of that length."""
+        """Note a new file of that length."""
         self._users.setdefault(path, {})
         self._bytes[path] = byte_count
 
     def note(self, replica: StreamReplica) -> None:
-        """A stream's chunks moved, or went: look which tail files it uses now."""
+        """Note which files a stream uses now that its chunks have moved or were dropped."""
         self._forget(replica.id)
         found = {
             path: used for path, used in relocating.files(replica.stream).items() if path.startswith(SHARED_BLOCKS)
@@ -40,7 +40,7 @@ class SharedBlockFiles:
             self._of[replica.id] = list(found)
 
     def keep_only(self, alive: Container[StreamId]) -> None:
-        """Streams that are gone use none."""
+        """Forget the streams that were deleted."""
         for stream_id in [stream_id for stream_id in self._of if stream_id not in alive]:
             self._forget(stream_id)
 
@@ -49,7 +49,7 @@ class SharedBlockFiles:
             self._users[path].pop(stream_id, None)
 
     def take_unused(self) -> list[str]:
-        """Files that nobody uses any more; each is told once."""
+        """Return the files that no stream uses any more, each once."""
         unused = [path for path, users in self._users.items() if not users]
         for path in unused:
             del self._users[path]
@@ -57,7 +57,7 @@ class SharedBlockFiles:
         return unused
 
     def sparse(self) -> dict[str, list[StreamId]]:
-        """Files of which little is used, with the streams that use them."""
+        """Return the files of which little is used, with the streams that use them."""
         return {
             path: list(users)
             for path, users in self._users.items()

@@ -1,6 +1,6 @@
-"""Snapshots: the catalogue's and a stream's whole state as the meta of a checkpoint's frame, and back.
+"""Snapshots: the whole state of the catalog and of a stream as the meta of a checkpoint's frame, and back.
 
-The catalogue's state is the records that would make its lives, in the one encoding that records have.
+The catalog's state is the records that would create its entries, in the one encoding that records have.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from waymaker_core.stream.snapshot import encode_snapshot
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
-    """Committed lives, and the next id of one."""
+    """Encode the committed entries, and the next id."""
     registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
     return encode_state([catalog.next_id, record_codec.VERSION, registry])
 
 
 def decode_catalog(meta: bytes, into: Catalog) -> None:
-    """Fill an empty catalogue. `CorruptRecord` where the bytes are no such state."""
+    """Fill an empty catalog. `CorruptRecord` where the bytes are no such state."""
     match decode_state(meta):
         case [int(next_id), int(version), list(registry)]:
             for entry in registry:
@@ -39,12 +39,12 @@ def decode_catalog(meta: bytes, into: Catalog) -> None:
 
 
 def encode_stream(replica: StreamReplica, now: Now) -> bytes:
-    """A stream and its consumers, at the stream's position."""
+    """Encode a stream and its consumers, at the stream's position."""
     return encode_state([encode_snapshot(replica.stream), replica.consumers.snapshot(now)])
 
 
 def decode_stream(meta: bytes) -> tuple[object, object]:
-    """The snapshots of a stream and of its consumers; `CorruptRecord` where the bytes are no such state."""
+    """Return the snapshots of a stream and of its consumers; `CorruptRecord` where the bytes are no such state."""
     match decode_state(meta):
         case [stream, consumers]:
             return stream, consumers

@@ -1,1 +1,1 @@
-"""What leaves without a call: turns of subscribers, expired deliveries, dead letters."""
+"""Deliveries without a call: turns of subscribers, expiry, dead letters."""

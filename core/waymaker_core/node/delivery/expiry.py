@@ -1,7 +1,7 @@
-"""Deliveries that run out: due again after their wait, or given up after the last one, with a dead letter where asked for.
+"""Expired deliveries: due again after their wait, or dropped after the last attempt, with a dead letter where configured.
 
-One timer a stream, at the first expiry of all its consumers. A message given up needs its stored body only for its dead
-letter: the body is read, the copy and the drop are one record, and an ack that came in between wins.
+One timer a stream, at the first expiry of all its consumers. Only a dead letter needs the message's stored body: the body is
+read, then the copy and the drop are one record. An ack that arrives in between wins.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ DROPS_AT_ONCE = 64
 LETTER_BYTES = 512
 """What a dead letter's headers add to its body, about."""
 SEGMENT_SHARE = 4
-"""A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never finds room."""
+"""A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never fits."""
 KEPT_BACK = (
     "messages are kept with the consumer that gave up on them, since their dead letters would not stay in the stream: "
     "one alone exceeds max_bytes, or by interest retention no consumer reads the dead-letter subject"
 )
 RETRY_NS = 1_000_000_000
-"""Pause before bodies that could not be read, or records without room, are tried again."""
+"""Pause before bodies that could not be read, or records without free space, are tried again."""
 
 
 class Deliveries:
@@ -48,30 +48,30 @@ class Deliveries:
         self._parking = parking
         self._quarantine = quarantine
         self._no_free_space: dict[StreamId, None] = {}
-        """Ids of streams that could not give up what is spent, for lack of room."""
+        """Ids of streams that could not drop exhausted messages, for lack of free space."""
 
     def expire_due(self, stream_id: int) -> None:
-        """A stream's first expiry is due."""
+        """Expire the deliveries of a stream that are due."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             replica.consumers.expire(self._state.now)
             self._state.mark_dirty(replica)
 
     def retry_dead_letters(self, stream_id: int) -> None:
-        """Dead letters that had to wait are tried again."""
+        """Try the dead letters of a stream again."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             self._state.mark_dirty(replica)
 
     def retry_kept(self, stream_id: int) -> None:
-        """What was kept, since its dead letters would not have stayed, is tried again."""
+        """Try messages again that were kept because their dead letters would not have stayed."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is not None and replica.damage is None:
             replica.consumers.retry_kept()
             self._state.mark_dirty(replica)
 
     def try_again(self) -> None:
-        """There may be room now."""
+        """Try streams again that lacked free space."""
         waiting, self._no_free_space = self._no_free_space, {}
         for stream_id in waiting:
             replica = self._state.replicas.get(stream_id)
@@ -80,7 +80,7 @@ class Deliveries:
                 self._state.mark_dirty(replica)
 
     def process_dirty(self, replica: StreamReplica) -> None:
-        """Something of a stream changed: give up what is spent, and wake at its next expiry."""
+        """Drop a stream's exhausted messages, answer its last naks, and set the timer of its next expiry."""
         consumers, timers = replica.consumers, self._state.timers
         if (
             consumers.has_exhausted()
@@ -90,7 +90,7 @@ class Deliveries:
             self._give_up(replica)
         timers.arm(Timer.DELIVERIES, replica.id, consumers.next_deadline())
         if replica.last_naks:
-            # A drop that must be tried again later keeps nobody waiting.
+            # No client waits for a drop that must be tried again later.
             put_off = timers.deadline(Timer.DEAD_LETTERS, replica.id) is not None
             self._parking.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
 
@@ -132,7 +132,7 @@ class Deliveries:
         self._drop(replica, exhausted, _bodies(exhausted.messages, chunks, results))
 
     def _drop(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
-        """Decide about what was handed out, once everything it needs is there."""
+        """Decide the drop of exhausted messages, as soon as the indexes that it needs are resident."""
         decide, lost = partial(self._decide, replica, exhausted, bodies), partial(self._not_read, replica, exhausted)
         self._indexes.when_resident(replica, decide, lost)
 
@@ -190,12 +190,12 @@ class Deliveries:
 
 
 def _column_bytes(count: int) -> int:
-    """What the columns of a drop take at most: what goes, the letters, and the originals."""
+    """Return the bytes that the columns of a drop take at most: dropped sequences, letters, originals."""
     return frame_bytes_max(3 * count, 0, 0, count) - frame_bytes_max(0, 0, 0)
 
 
 def _chunks(messages: Messages) -> list[Chunk]:
-    """The chunks of some messages, each once, in order of first use."""
+    """Return the chunks of some messages, each once, in order of first use."""
     found: dict[tuple[str, int], Chunk] = {}
     for run in messages.runs:
         found.setdefault((run.chunk.path, run.chunk.offset), run.chunk)
@@ -203,7 +203,7 @@ def _chunks(messages: Messages) -> list[Chunk]:
 
 
 def _bodies(messages: Messages, chunks: list[Chunk], results: list[object]) -> list[bytes]:
-    """One stored body a message, cut from the chunks that were read."""
+    """Cut one stored body a message from the chunks that were read."""
     data: dict[tuple[str, int], bytes] = {}
     for chunk, result in zip(chunks, results, strict=True):
         assert isinstance(result, bytes)

@@ -1,10 +1,10 @@
 """Turns of subscribers: deliveries that leave without a call, while their reader has credit.
 
 A ready list of consumers, served in turn (round-robin), each turn one batch to one of the consumer's subscribers, which
-then goes behind the others. A consumer becomes ready when something could have given it work (a commit, a nak, an expiry, a
-new subscriber, new credit) and leaves the list when a turn finds nothing: nothing polls, and nothing is looked at twice.
+then moves behind the others. A consumer becomes ready when something could have given it work: a commit, a nak, an expiry, a
+new subscriber, new credit. It is removed from the list when a turn finds nothing. Nothing polls.
 
-Credit is counted in messages and bytes; while both are positive at least one message goes, however large, and the bytes may
+Credit is counted in messages and bytes. While both are positive at least one message is sent, however large. The bytes may
 become negative until the reader has caught up.
 """
 
@@ -27,11 +27,11 @@ from waymaker_core.node.stream_replica import StreamReplica, Subscription
 UNREPORTED_MAX = 65_536
 """Messages that a reader may leave unreported before it is sent no more."""
 TURNS_A_STEP = 64
-"""Batches handed out in one step; what remains ready goes on in the next, which is asked for at once."""
+"""Batches sent in one step; what remains ready is served in the next, which follows at once."""
 
 
 class DeliveryScheduler:
-    """Whose turn it is among the consumers that have subscribers."""
+    """The turns of consumers that have subscribers."""
 
     def __init__(
         self, state: NodeState, indexes: Indexes, subscriptions: Subscriptions, quarantine: Quarantine
@@ -46,13 +46,13 @@ class DeliveryScheduler:
         """Consumers whose turn waits for block indexes; they get no other turn meanwhile."""
 
     def has_ready(self) -> bool:
-        """Whether another step would find a turn to give."""
+        """Return True if another step would serve a turn."""
         return bool(self._ready)
 
     # ------------------------------------------------------------------ waking
 
     def credit(self, token: Token, messages: int, bytes_: int) -> None:
-        """A reader has room for more."""
+        """Add to a reader's credit."""
         subscription = self._subscriptions[token]
         subscription.messages += messages
         subscription.bytes += bytes_
@@ -63,7 +63,7 @@ class DeliveryScheduler:
             self._end_empty(replica, consumer_id)
 
     def report(self, token: Token, count: int, back: Sequence[tuple[int, int]]) -> None:
-        """A reader has dealt with so many messages, those that it gives back included."""
+        """Note that a reader has dealt with so many messages, those that it returns included."""
         subscription = self._subscriptions[token]
         replica, consumer_id = subscription.replica, subscription.consumer_id
         for sent in subscription.unreported.take(count):
@@ -85,7 +85,7 @@ class DeliveryScheduler:
             self._end_empty(replica, consumer_id)
 
     def answered(self, replica: StreamReplica, seqs: Sequence[int]) -> None:
-        """Deliveries of a stream were answered: readers with a window may have room, and what comes next there counts."""
+        """Free the windows of readers whose deliveries were answered, and wake their consumers."""
         for consumer_id, subscribers in replica.subscribers.items():
             windowed = [subscription for subscription in subscribers if subscription.window]
             for subscription in windowed:
@@ -98,7 +98,7 @@ class DeliveryScheduler:
                 self._wake_consumer(replica, consumer_id)
 
     def _room(self, subscription: Subscription) -> int:
-        """How many messages more a reader may be sent, its credit in bytes aside."""
+        """Return how many messages more a reader may be sent, its credit in bytes aside."""
         room = min(subscription.messages, UNREPORTED_MAX - len(subscription.unreported))
         if subscription.window and room > 0:
             advance(subscription)
@@ -106,7 +106,7 @@ class DeliveryScheduler:
         return room
 
     def wake_subscribers(self, replica: StreamReplica) -> None:
-        """Something about this stream changed: whoever has work now becomes ready."""
+        """Make those consumers of a changed stream ready that have work now."""
         for consumer_id in replica.subscribers:
             self._wake_consumer(replica, consumer_id)
 
@@ -124,7 +124,7 @@ class DeliveryScheduler:
     # ------------------------------------------------------------------ serving
 
     def serve(self) -> None:
-        """Give turns to who is ready."""
+        """Serve the ready consumers in turn."""
         turns = TURNS_A_STEP
         while self._ready and turns:
             turns -= 1
@@ -162,16 +162,16 @@ class DeliveryScheduler:
         self._subscriptions.end_stream(replica, "", self._quarantine.found(replica, failure))
 
     def _end_empty(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
-        """Nothing is there for a consumer: end the readers that wanted no more, and had the credit to find out.
+        """End the readers of a consumer without messages that are to stop when it is empty, and that have credit.
 
-        Not before they have dealt with what they were sent: it may come back.
+        A reader with unreported messages stays: they may be returned.
         """
         for subscription in list(replica.subscribers.get(consumer_id, ())):
             if subscription.stop_when_empty and has_credit(subscription) and not len(subscription.unreported):
                 self._subscriptions.end(subscription, "empty")
 
     def _next_with_room(self, subscribers: deque[Subscription]) -> Subscription | None:
-        """The first subscriber that may be sent something, moved behind the others."""
+        """Return the first subscriber that may be sent something, moved behind the others."""
         for _ in range(len(subscribers)):
             subscription = subscribers[0]
             subscribers.rotate(-1)
@@ -181,5 +181,5 @@ class DeliveryScheduler:
 
 
 def has_credit(subscription: Subscription) -> bool:
-    """Return True if a reader has room for a message, and for some bytes."""
+    """Return True if a reader has credit for a message, and for some bytes."""
     return subscription.messages > 0 and subscription.bytes > 0

@@ -1,1 +1,1 @@
-"""One handler a request: it decides, or says what it must wait for."""
+"""One handler a request: it decides the call, or raises what the call must wait for."""

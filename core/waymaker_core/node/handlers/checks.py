@@ -1,4 +1,4 @@
-"""What several handlers check before they decide."""
+"""Checks that several handlers make before they decide."""
 
 from __future__ import annotations
 

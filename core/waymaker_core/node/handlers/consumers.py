@@ -1,4 +1,4 @@
-"""Calls about consumers: created, deleted, told about, fetched from, subscribed to, and told what became of deliveries."""
+"""Calls about consumers: create, delete, list, fetch, subscribe, and the answers to deliveries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Consuming:
         self._fetches = fetches
         self._scheduler = scheduler
 
-    # ------------------------------------------------------------------ coming and going
+    # ------------------------------------------------------------------ creation and deletion
 
     def create(self, call: Call) -> None:
         """`requests.CreateConsumer`."""
@@ -76,10 +76,10 @@ class Consuming:
         item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         item.replies.append((call.token, Answer(OK)))
 
-    # ------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------ infos
 
     def info(self, call: Call) -> None:
-        """`requests.GetConsumerInfo`. A floor that is told must not go back, so what it rests on is logged first."""
+        """`requests.GetConsumerInfo`. A floor that a client has seen must not go back, so its deliveries are logged first."""
         request = call.request
         assert isinstance(request, GetConsumerInfo)
         replica = self._registry.find_replica(call.principal, request.stream)

@@ -1,4 +1,4 @@
-"""Publishes and archive batches: admitted, decided against what is committed and under way, and sent on to be committed."""
+"""Publishes and archive batches: admitted, decided against committed state and overlay, and added to the next commit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Publishing:
         self._commits.answer(call.token, answer, item, depends_on_uncommitted=decision.depends_on_uncommitted)
 
     def _admit(self, replica: StreamReplica, messages: int, body_bytes: int) -> int:
-        """The bytes these messages take in the journal at most; refused or put off where there is no room for them."""
+        """Return the bytes these messages take in the journal at most; refuse or put them off if there is no space."""
         state, commits, limits = self._state, self._commits, self._state.limits
         if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
             raise resource_exhausted(

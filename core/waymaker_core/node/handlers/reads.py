@@ -1,4 +1,4 @@
-"""Reads: of what is committed and live, never of what is under way. They change nothing and wait for nothing but an index."""
+"""Reads of committed, live messages, never of the overlay. They change nothing and wait for nothing but an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls about streams as a whole: created, deleted, changed, listed, told about, taken out and put back as archives."""
+"""Calls about streams as a whole: create, delete, update, list, export and import."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Streams:
         self._registry = registry
 
     def _decide(self, account: str, record: CatalogRecord) -> PendingRecord:
-        """Stage a record of the catalogue and send it on to be committed."""
+        """Stage a record of the catalog, and add it to the next commit."""
         self._state.catalog.stage(record, account)
         return self._commits.add_to_catalog(account, record)
 
@@ -78,7 +78,7 @@ class Streams:
             self._commits.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
         self._decide(call.principal.account, record).replies.append((call.token, answer))
 
-    # ------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------ infos
 
     def info(self, call: Call) -> None:
         """`requests.GetStreamInfo`."""
@@ -126,7 +126,7 @@ class Streams:
         self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
 
     def import_end(self, call: Call) -> None:
-        """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or everything goes."""
+        """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
         request, state = call.request, self._state
         assert isinstance(request, ImportEnd)
         replica = self._registry.find_import(request.stream_id)

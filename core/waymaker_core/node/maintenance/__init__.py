@@ -1,1 +1,1 @@
-"""What the node does by itself: retention, inactivity, free space, drain, self-checks."""
+"""Work that no call asks for: retention, inactivity, free space, drain, self-checks."""

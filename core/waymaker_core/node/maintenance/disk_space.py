@@ -1,7 +1,7 @@
-"""Room on the disk: spare journal segments and the reserve made ahead of need, and a full disk tried again after a pause.
+"""Free space on the disk: spare segments and the reserve, made ahead of need, and retries while the disk is full.
 
-A full disk is an answer, not an end. Publishes are refused once the room that is allocated is used up, except for a reserve
-that acks, deletes and settings go on with; what frees room (retention, deletes, a checkpoint) is tried again by timer.
+A full disk is an answer, not an end. Publishes are refused once the allocated space is used up, except for a reserve that
+acks, deletes and settings may use. What frees space (retention, deletes, a checkpoint) is tried again by timer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from waymaker_core.storage.journal.writer import SpareJob
 
 
 class DiskSpace:
-    """Spare segments, and whether the disk is full."""
+    """Spare segments, and the state of a full disk."""
 
     def __init__(
         self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints, reserve: Reserve
@@ -32,17 +32,17 @@ class DiskSpace:
         self._checkpoints = checkpoints
         self._reserve = reserve
         self._no_spare = False
-        """Whether there was no room for the last spare segment."""
+        """True if there was no space for the last spare segment."""
         self._trying = False
-        """Whether the pause after that is over."""
+        """True if the pause after that is over."""
         self.failed: DiskFailure | None = None
-        """Why it is not known any more what is durable."""
+        """The failure after which it is unknown what is durable."""
 
     def make_spares(self) -> None:
-        """Make the next spare segment, if one is wanted, and say how full the disk is."""
+        """Make the next spare segment, if one is wanted, and note whether the disk is full."""
         journal = self._commits.journal
         if journal.free or not (self._checkpoints.cramped or (self._no_spare and not self._trying)):
-            # A segment that is used again needs no room.
+            # A segment that is used again needs no free space.
             job = journal.spare_job()
             if job is not None:
                 self._trying = False
@@ -52,7 +52,7 @@ class DiskSpace:
         self.note()
 
     def note(self) -> None:
-        """Set the gauge, and tell the operator when it turns."""
+        """Set the gauge, and log when it changes."""
         stats = self._state.stats
         full = self._no_spare or self._commits.stalled or self._checkpoints.full or self._checkpoints.cramped
         if full != stats.disk_full:
@@ -66,7 +66,7 @@ class DiskSpace:
             self._calls.retry_parked()
 
     def retry_spare(self) -> None:
-        """The pause is over."""
+        """Try again what lacked free space: the pause is over."""
         self._trying = True
         self._reserve.retry()
         self._checkpoints.retry_checkpoint()

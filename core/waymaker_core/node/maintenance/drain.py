@@ -1,7 +1,7 @@
 """Drain: the way to stop that loses nothing and leaves no caller without an answer.
 
-Nothing new is admitted and readers are told; what is decided is committed and answered; what was delivered is logged; a
-last mark says that this is the end. Then the node halts, clean.
+No call is admitted and the readers end. What is decided is committed and answered; what was delivered is logged; a last
+watermark marks a clean stop. Then the node halts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Drain:
         self.done = False
 
     def begin(self) -> None:
-        """Stop admitting, and tell the readers."""
+        """Stop admitting calls, and end the readers."""
         state = self._state
         if state.stats.draining:
             return
@@ -45,7 +45,7 @@ class Drain:
             self._parking.answer_last_naks(replica)
 
     def advance(self) -> None:
-        """Go on as far as what is under way allows."""
+        """Take the next steps that need no job in flight."""
         state, commits = self._state, self._commits
         if not state.stats.draining or not commits.idle() or state.stats.parked_calls:
             return

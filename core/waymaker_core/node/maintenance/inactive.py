@@ -26,11 +26,11 @@ class Inactive:
         self._commits = commits
 
     def settle(self, replica: StreamReplica) -> None:
-        """Something of a stream changed: wake at its first deadline."""
+        """Set the timer of a changed stream to its first deadline."""
         self._state.timers.arm(Timer.INACTIVE, replica.id, replica.consumers.inactivity.next_deadline())
 
     def delete_inactive(self, stream_id: int) -> None:
-        """A stream's first deadline is due."""
+        """Judge the consumers of a stream whose deadline has come."""
         state = self._state
         replica = state.replicas.get(StreamId(stream_id))
         if replica is None or replica.damage is not None or replica.entry.importing:

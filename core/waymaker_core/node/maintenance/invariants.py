@@ -1,4 +1,4 @@
-"""What always holds between a node's parts when a step is over: for tests and simulations, never on a path that serves."""
+"""Invariants between a node's parts after each step: for tests and simulations, never on a path that serves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from waymaker_core.stream.invariants import check_stream
 
 
 def check(state: NodeState, commits: Commits) -> None:
-    """Assert every invariant of every stream in service, and that nothing stays decided without a record under way."""
+    """Assert every invariant of every stream in service, and that nothing stays decided without an uncommitted record."""
     in_flight: dict[int, int] = {}
     for item in commits.in_flight_records():
         if item.replica is not None:

@@ -1,6 +1,6 @@
 """Retention: age and interest judged when something may be due, stream by stream, never by walking over all of them.
 
-A stream with an age limit has a timer at the moment its oldest message ends, but not more often than the sweep interval;
+A stream with an age limit has a timer at the moment its oldest message expires, but not more often than the sweep interval;
 one with interest retention is judged an interval after something about it changed. Ages are measured on the wall clock and
 timers run on the monotonic one, so a jump of the wall clock moves the timers of the streams that age.
 """
@@ -23,11 +23,11 @@ from waymaker_core.stream.retention import decisions as retention
 RECORDS_A_TURN = 8
 """Prune records of one stream decided in one step; what is left follows in the next."""
 PRUNE_BOUND = 64 * 1024
-"""Journal room asked for before a prune is decided: a record of several thousand single drops."""
+"""Journal space required before a prune is decided: a record of several thousand single drops."""
 
 
 class Retention:
-    """When each stream is judged, and what comes of it."""
+    """Judges streams by age and interest, and prunes them."""
 
     def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, quarantine: Quarantine) -> None:
         self._state = state
@@ -38,7 +38,7 @@ class Retention:
         self._skew_ms: int | None = None
 
     def look_at_clock(self, now: Now) -> None:
-        """Notice a jump of the wall clock, and set the timers anew that rest on it."""
+        """Notice a jump of the wall clock, and set the timers anew that depend on it."""
         skew_ms = now.wall_ms - now.mono_ns // 1_000_000
         if self._skew_ms is None:
             self._skew_ms = skew_ms
@@ -48,7 +48,7 @@ class Retention:
                 self.process_dirty(self._state.replicas[StreamId(key)])
 
     def process_dirty(self, replica: StreamReplica) -> None:
-        """Something of a stream changed: when is it to be judged?"""
+        """Set the time at which a changed stream is judged."""
         if replica.stream.config.retention is RetentionKind.INTEREST:
             if replica.stream.count and self._state.timers.deadline(Timer.AGE, replica.id) is None:
                 self._state.timers.arm(Timer.AGE, replica.id, self._state.now.mono_ns + self._interval_ns)
@@ -56,7 +56,7 @@ class Retention:
             self._arm_for_age(replica)
 
     def _arm_for_age(self, replica: StreamReplica) -> None:
-        """Wake at the end of the oldest message, but not more often than the interval."""
+        """Set the timer to the expiry of the oldest message, but not more often than the interval."""
         now, due = self._state.now, None
         expiry_ms = retention.next_expiry_ms(replica.stream) if replica.stream.config.max_age_ms else None
         if expiry_ms is not None and replica.stream.is_ahead(now.wall_ms):
@@ -66,7 +66,7 @@ class Retention:
         self._state.timers.arm(Timer.AGE, replica.id, due)
 
     def judge(self, stream_id: int) -> None:
-        """A stream's timer went off."""
+        """Judge a stream whose timer has fired."""
         replica = self._state.replicas.get(StreamId(stream_id))
         if replica is None or replica.damage is not None or replica.entry.importing:
             return

@@ -1,1 +1,1 @@
-"""Readers of this node and what each of them was sent: subscriptions, fetches that wait for a report, watchers."""
+"""Readers of this node and the messages sent to each: subscriptions, fetches that wait for a report, watchers."""

@@ -1,7 +1,7 @@
 """Answers to fetches, until it is known whether they reached their callers.
 
-A fetch counts as an attempt where its answer left to a caller that was still there. The executor says so for each that
-carries messages, or cancels it; then they were none and are due at once.
+A fetch counts as an attempt if its answer was sent to a caller that was still connected. The executor reports each fetch
+that carries messages, or cancels it. A cancelled one counts for nothing: its messages are due at once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Fetches:
         return len(self._open)
 
     def add_fetch(self, token: Token, replica: StreamReplica, consumer_id: ConsumerId, messages: Messages) -> None:
-        """An answer leaves."""
+        """Note an answer that is sent."""
         sent = Unreported()
         sent.add_messages(messages)
         messages.fetched = token
         self._open[token] = (replica, consumer_id, sent)
 
     def report(self, token: Token) -> None:
-        """It reached its caller."""
+        """Count the messages of a fetch that reached its caller."""
         found = self._open.pop(token, None)
         if found is not None:
             replica, consumer_id, unreported = found
@@ -41,7 +41,7 @@ class Fetches:
             self._state.mark_dirty(replica)
 
     def cancel(self, token: Token) -> None:
-        """It did not, and will not."""
+        """Return the messages of a fetch that never reaches its caller."""
         found = self._open.pop(token, None)
         if found is not None:
             replica, consumer_id, unreported = found
@@ -50,5 +50,5 @@ class Fetches:
             self._state.mark_dirty(replica)
 
     def forget_call(self, token: Token) -> None:
-        """It could not be read, and was given back already."""
+        """Forget a fetch that could not be read: its messages were returned already."""
         self._open.pop(token, None)

@@ -1,4 +1,4 @@
-"""Subscriptions: which readers there are, and what of each reader's messages is not known to have arrived.
+"""Subscriptions: the readers of this node, and the messages of each that are not known to have arrived.
 
 A reader reports how far its messages reached the program. Only then a delivery counts as an attempt. When the reader leaves,
 what it did not report is returned to its consumer, uncounted and due at once.
@@ -35,18 +35,18 @@ class Subscriptions:
         return token in self._by_token
 
     def add_subscription(self, subscription: Subscription) -> None:
-        """A reader begins, without credit."""
+        """Add a reader, without credit."""
         self._by_token[subscription.token] = subscription
         subscription.replica.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
 
     def remove_subscription(self, token: Token) -> None:
-        """A reader went away by itself."""
+        """Remove a reader that its client has ended."""
         subscription = self._by_token.pop(token, None)
         if subscription is not None:
             self._forget(subscription)
 
     def end(self, subscription: Subscription, reason: str, refusal: Refusal | None = None) -> None:
-        """A reader is told that nothing more will come."""
+        """End a reader, with the reason for its client."""
         del self._by_token[subscription.token]
         if reason == "empty":
             # It read to the end, so all of it arrived.
@@ -56,23 +56,23 @@ class Subscriptions:
         self._state.effects.append(End(subscription.token, reason, refusal))
 
     def end_consumer(self, replica: StreamReplica, consumer_id: ConsumerId, reason: str) -> None:
-        """A consumer is gone."""
+        """End the readers of a deleted consumer."""
         for subscription in list(replica.subscribers.get(consumer_id, ())):
             self.end(subscription, reason)
 
     def end_stream(self, replica: StreamReplica, reason: str, refusal: Refusal | None = None) -> None:
-        """A stream is gone, or cannot be served."""
+        """End the readers of a stream that was deleted, or cannot be served."""
         for subscribers in list(replica.subscribers.values()):
             for subscription in list(subscribers):
                 self.end(subscription, reason, refusal)
 
     def end_all(self, reason: str) -> None:
-        """The node stops."""
+        """End every reader: the node stops."""
         for subscription in list(self._by_token.values()):
             self.end(subscription, reason)
 
     def get(self, token: Token) -> Subscription | None:
-        """The subscription of a token, if it still runs."""
+        """Return the subscription of a token, if it has not ended."""
         return self._by_token.get(token)
 
     def _forget(self, subscription: Subscription) -> None:
@@ -93,7 +93,7 @@ class Subscriptions:
 
 
 def advance(subscription: Subscription) -> None:
-    """Count what a reader with a window has come to by its answers; forget what went out again meanwhile."""
+    """Count the attempts that a windowed reader's answers prove; forget messages that were delivered again meanwhile."""
     if not subscription.window:
         return
     consumers, consumer_id = subscription.replica.consumers, subscription.consumer_id

@@ -1,7 +1,7 @@
-"""Watchers: clients that want to hear of every stream and consumer that comes, goes or changes on this node.
+"""Watchers: clients that receive an event for every stream and consumer created, changed or deleted on this node.
 
-Each has a buffer of bounded length, a ring: when it is full the oldest event makes room, and the next event sent says how
-many were lost before it. An event leaves only while its watcher has credit.
+Each has a ring buffer: when it is full the oldest event is dropped, and the next event sent carries the number lost before
+it. An event is sent only while its watcher has credit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from waymaker_core.model.types import Token
 
 
 class Watcher:
-    """One watcher's credit and what waits for it: (kind, stream, consumer, wall_ms)."""
+    """One watcher's credit and its waiting events: (kind, stream, consumer, wall_ms)."""
 
     __slots__ = ("credit", "lagged", "events")
 
@@ -37,21 +37,21 @@ class Watchers:
         return token in self._watchers
 
     def add_watcher(self, token: Token) -> None:
-        """A watcher begins; it hears of what happens from now on."""
+        """Add a watcher; it receives what happens from now on."""
         self._watchers[token] = Watcher(self._events_max)
 
     def remove_watcher(self, token: Token) -> None:
-        """A watcher no longer listens."""
+        """Remove a watcher that its client has ended."""
         self._watchers.pop(token, None)
 
     def credit(self, token: Token, messages: int, effects: list[Effect]) -> None:
-        """A watcher has room for more events."""
+        """Add to a watcher's credit."""
         watcher = self._watchers[token]
         watcher.credit += messages
         self._send(token, watcher, effects)
 
     def notify(self, kind: EventKind, stream: str, consumer: str, wall_ms: int, effects: list[Effect]) -> None:
-        """Something happened, and is committed."""
+        """Send or buffer an event about a committed change."""
         for token, watcher in self._watchers.items():
             if len(watcher.events) == self._events_max:
                 watcher.lagged += 1
@@ -59,7 +59,7 @@ class Watchers:
             self._send(token, watcher, effects)
 
     def end_all(self, reason: str, effects: list[Effect]) -> None:
-        """Nothing more will happen here."""
+        """End every watcher: the node stops."""
         effects.extend(End(token, reason) for token in self._watchers)
         self._watchers.clear()
 

@@ -1,1 +1,1 @@
-"""How a node begins: recovery of its directory and replicas made from it."""
+"""The start of a node: replicas made from what recovery finds in its directory."""

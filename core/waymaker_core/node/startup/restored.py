@@ -1,4 +1,4 @@
-"""What a node is made of when it begins."""
+"""The parts of a node that recovery has made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from waymaker_core.storage.recovery.recovery import Recovered
 
 
 class Restored:
-    """State, the journal to go on with, what recovery says, and files that nobody names."""
+    """The state, the journal, the findings of recovery, and files that nothing names."""
 
     __slots__ = ("state", "journal", "recovered", "orphans")
 

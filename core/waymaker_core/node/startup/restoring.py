@@ -1,7 +1,7 @@
 """From what recovery finds to the streams of a node: snapshots first, then every record behind them.
 
-The target of `store.recovery`. Records go through the very `apply` that a live commit uses, so that a restart cannot come
-to another state. It decides nothing and reads no clock.
+The target of `storage.recovery`. Records take the very `apply` of a stream that a live commit uses, so that a restart cannot
+reach another state. It decides nothing and reads no clock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from waymaker_core.stream.stream import Stream
 
 
 class Restoring:
-    """State in the making. When recovery is done, `finish` gives the streams."""
+    """The state during recovery. `finish_restore` returns its streams."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -41,14 +41,14 @@ class Restoring:
         self.catalog_position = 0
         self.replicas: dict[StreamId, StreamReplica] = {}
         self.changes = Changes()
-        """What the next checkpoint must write."""
+        """Everything that the next checkpoint must write."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
         self._damage: dict[StreamId, Damage] = {}
 
     # ------------------------------------------------------------------ what recovery calls
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
-        """A state from a checkpoint. One of a stream waits until the stream is known to live."""
+        """Take a state from a checkpoint. That of a stream waits until the stream is known to exist."""
         if stream_id == CATALOG:
             decode_catalog(meta, self.catalog)
             self.catalog_position = position
@@ -56,11 +56,11 @@ class Restoring:
             self._snapshots[StreamId(stream_id)] = decode_stream(meta)
 
     def exists(self, stream_id: int) -> bool:
-        """Whether a stream is alive as far as the records say."""
+        """Return True if a stream exists after the records so far."""
         return stream_id in self.catalog.entries
 
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
-        """A committed record."""
+        """Apply a committed record."""
         if stream_id == CATALOG:
             self._apply_to_catalog(position, record)
             return
@@ -74,17 +74,17 @@ class Restoring:
         self.changes.replicas[replica.id] = replica
 
     def quarantine(self, quarantine: Quarantine) -> None:
-        """A stream's data are damaged."""
+        """Note that a stream's data are damaged."""
         self._damage[StreamId(quarantine.stream_id)] = Damage(
             quarantine.path, quarantine.offset, quarantine.detail, at_start=True
         )
 
     def id_used(self, consumer_id: int | None) -> None:
-        """A consumer was created in a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
+        """Skip the id of a consumer of a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
         self._draw_past(self.catalog.next_id if consumer_id is None else consumer_id)
 
     def files(self) -> Iterator[tuple[int, str]]:
-        """Block and tail files that live streams name."""
+        """Yield the block files and shared block files that streams name."""
         for stream_id in list(self.catalog.entries):
             if stream_id in self._damage:
                 continue
@@ -97,13 +97,13 @@ class Restoring:
                 yield stream_id, path
 
     def chunks(self) -> Iterator[tuple[int, Chunk]]:
-        """Chunks of blocks that have no index of their own."""
+        """Yield the chunks of blocks that have no index of their own."""
         for replica in self._sound():
             for chunk in relocating.chunks(replica.stream):
                 yield replica.id, chunk
 
     def indexes(self) -> Iterator[tuple[int, Chunk]]:
-        """Where the indexes of sealed blocks lie."""
+        """Yield the places of the indexes of sealed blocks."""
         for replica in self._sound():
             for chunk in relocating.index_chunks(replica.stream):
                 yield replica.id, chunk
@@ -114,7 +114,7 @@ class Restoring:
     # ------------------------------------------------------------------ state
 
     def _serve(self, stream_id: StreamId) -> StreamReplica:
-        """The stream of a life, made from its snapshot when it is first needed. `CorruptRecord` where that fails."""
+        """Return a stream, made from its snapshot when it is first needed. `CorruptRecord` where that fails."""
         replica = self.replicas.get(stream_id)
         if replica is None:
             replica = self._make(stream_id)
@@ -139,7 +139,7 @@ class Restoring:
         return StreamReplica(entry, stream, consumers)
 
     def _draw_past(self, used_id: int) -> None:
-        """An id is in use, or was: the catalogue draws behind it, and its next snapshot has to say so."""
+        """Let the catalog draw ids behind one that is in use, or was; its next snapshot must hold that."""
         if used_id >= self.catalog.next_id:
             self.catalog.next_id = used_id + 1
             self.changes.catalog = True
@@ -160,11 +160,11 @@ class Restoring:
         elif isinstance(record, StreamOpened):
             replica = self._serve(stream_id)
             replica.stream.open_at(record.last_seq)
-            # It may have no record of its own that would say so.
+            # It may have no record of its own that would mark it as changed.
             self.changes.replicas[stream_id] = replica
 
     def _forget(self, stream_id: StreamId) -> None:
-        """A life is over."""
+        """Forget a deleted stream."""
         self.changes.ended[stream_id] = None
         self.replicas.pop(stream_id, None)
         self.changes.replicas.pop(stream_id, None)
@@ -172,7 +172,7 @@ class Restoring:
         self._damage.pop(stream_id, None)
 
     def finish_restore(self) -> dict[StreamId, StreamReplica]:
-        """Every living stream, the damaged ones with their damage."""
+        """Return every stream, the damaged ones with their damage."""
         for stream_id in self.catalog.entries:
             damage = self._damage.get(stream_id)
             if damage is not None:
@@ -188,7 +188,7 @@ class Restoring:
         return self.replicas
 
     def _open_again(self, replica: StreamReplica) -> None:
-        """A checkpoint may hold the catalogue from behind the end of an import, and the stream from before it or not."""
+        """Open an imported stream whose snapshot is older than the end of its import in the catalog's snapshot."""
         entry = replica.entry
         if not entry.importing and replica.stream.last_seq < entry.last_seq:
             replica.stream.open_at(entry.last_seq)
