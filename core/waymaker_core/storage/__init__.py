@@ -1,6 +1,6 @@
-"""Formats and recovery: how what a node knows lies in files, and how it comes back from them.
+"""Formats and recovery: the files that hold a node's state, and the way from them back to that state.
 
-Responsible for every byte of a data directory: records, frames, the journal, the manifest, checkpoints, blocks, tails and
+Responsible for every byte of a data directory: records, frames, the journal, the manifest, checkpoints, block files and
 archives. It must never perform I/O: writers give `disk` operations, readers are generators that yield them and are sent
 their results, so that a real disk and a simulated one run the very same requests.
 

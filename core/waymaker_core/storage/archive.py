@@ -11,8 +11,8 @@ truncated, damaged, reordered or foreign archive ends in an `ArchiveError` that 
 
 A batch's meta is a publish record (`record_codec`) with sequences, its body the stored bodies.
 
-Checksums say that an archive is what somebody wrote, not that this was a node. So a reader believes nothing: every body
-must be a message at the subject that its batch names, and every number one that a stream may go on from.
+Checksums prove that an archive is what its writer wrote, not that a node was the writer. So a reader believes nothing: every
+body must be a message at the subject that its batch names, and every number one from which a stream may continue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ META_BYTES_MAX: Final = 256 << 20
 BATCH_BYTES_MAX: Final = 64 << 20
 """Stored bodies in one batch, at most."""
 LAST_SEQ_MAX: Final = SEQ_MAX >> 1
-"""The greatest sequence in an archive: the stream must be able to go on behind it."""
+"""The greatest sequence in an archive: the stream must be able to assign more behind it."""
 
 _HEAD: Final = 1
 _BATCH: Final = 2
@@ -128,7 +128,7 @@ class ArchiveWriter:
         return b"".join((head, _CRC.pack(crc32c(head)), meta, body))
 
     def head(self, head: Head) -> bytes:
-        """The archive's beginning."""
+        """Return the archive's beginning."""
         assert self._head is None
         self._head = head
         start = _FILE.pack(MAGIC, ARCHIVE_VERSION)
@@ -146,7 +146,7 @@ class ArchiveWriter:
         return start + _CRC.pack(crc32c(start)) + self._piece(_HEAD, meta)
 
     def batch(self, batch: Batch) -> bytes:
-        """One batch of messages, above all sequences before (at most `BATCH_BYTES_MAX` of bodies)."""
+        """Encode one batch of messages, above all sequences before (at most `BATCH_BYTES_MAX` of bodies)."""
         assert self._head is not None
         problem = _batch_problem(batch, self._last_seq)
         if problem:
@@ -160,7 +160,7 @@ class ArchiveWriter:
         return self._piece(_BATCH, record_codec.encode(record), batch.body)
 
     def finish(self, last_seq: int) -> bytes:
-        """The summary; nothing may follow. `last_seq`: the stream's, at least the last message's."""
+        """Encode the summary; nothing may follow. `last_seq`: the stream's, at least the last message's."""
         assert self._head is not None
         assert last_seq >= self._last_seq
         data = self._piece(_SUMMARY, encode_plain([self._count, self._body_bytes, last_seq]))
@@ -173,7 +173,7 @@ def _seqs_unless_dense(seqs: array[int]) -> array[int] | None:
 
 
 def _batch_problem(batch: Batch, last_seq: int) -> str:
-    """What is wrong with a batch that follows `last_seq`, or an empty text."""
+    """Return the fault of a batch that follows `last_seq`, or an empty text."""
     seqs = batch.seqs
     if not seqs:
         return "a batch without messages"
@@ -222,7 +222,7 @@ class ArchiveReader:
         self._broken = False
 
     def feed(self, data: bytes) -> list[Head | Batch | Summary]:
-        """The pieces that these bytes complete. Raises `ArchiveError`, after which the reader is of no more use."""
+        """Return the pieces that these bytes complete. After an `ArchiveError` the reader is of no more use."""
         assert not self._broken, "an archive that was refused is not read on"
         self._buffer += data
         pieces: list[Head | Batch | Summary] = []

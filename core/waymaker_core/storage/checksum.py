@@ -1,6 +1,6 @@
 """CRC32C, the one checksum of every format (Castagnoli's polynomial; hardware computes it).
 
-`crc32c(data)` of whole bytes, `extend(crc, data)` to go on with more. Both take `bytes` only.
+`crc32c(data)` of whole bytes, `extend(crc, data)` to continue with more. Both take `bytes` only.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def decode_plain(data: bytes) -> object:
 
 
 def _fields(meta: bytes, kinds: tuple[type, ...]) -> list[object]:
-    """A list whose entries have exactly these types."""
+    """Return a list whose entries have exactly these types."""
     value = decode_plain(meta)
     if not isinstance(value, list) or len(value) != len(kinds):
         raise CorruptRecord(f"not a list of {len(kinds)} fields")
@@ -64,7 +64,7 @@ def _fields(meta: bytes, kinds: tuple[type, ...]) -> list[object]:
 
 
 def stream_config_list(config: StreamConfig) -> list[object]:
-    """A stream's settings as a list of plain values."""
+    """Encode a stream's settings as a list of plain values."""
     return [
         config.name,
         list(config.subjects_filter),
@@ -81,7 +81,7 @@ def stream_config_list(config: StreamConfig) -> list[object]:
 
 
 def stream_config(value: object) -> StreamConfig:
-    """The settings in such a list."""
+    """Decode a stream's settings from such a list."""
     match value:
         case [
             str(name), list(subjects), int(retention), int(max_age_ms), int(max_msgs), int(max_bytes), bool(strict),
@@ -104,7 +104,7 @@ def stream_config(value: object) -> StreamConfig:
 
 
 def consumer_config_list(config: ConsumerConfig) -> list[object]:
-    """A consumer's settings as a list of plain values."""
+    """Encode a consumer's settings as a list of plain values."""
     return [
         config.name,
         config.filter_subject,
@@ -120,7 +120,7 @@ def consumer_config_list(config: ConsumerConfig) -> list[object]:
 
 
 def consumer_config(value: list[object]) -> ConsumerConfig:
-    """The settings in such a list; one entry less of a record's version 1, which had no inactivity timeout."""
+    """Decode a consumer's settings; a record of version 1 has one entry less: it had no inactivity timeout."""
     match value if len(value) > FIELDS_1 else [*value, 0]:
         case [
             str(name), str(subject), int(policy), int(start_seq), int(start_time_ms), int(ack_wait_ms), int(max_deliver),
@@ -141,7 +141,7 @@ def consumer_config(value: list[object]) -> ConsumerConfig:
 
 
 def encode_record(record: ConfigRecord) -> bytes:
-    """The meta part of a record that carries settings, or ends a life."""
+    """Encode the meta part of a record that carries settings, or deletes a stream or consumer."""
     match record:
         case ConsumerCreated():
             config = consumer_config_list(record.config)

@@ -9,7 +9,7 @@ from waymaker_core.model.disk_ops import DiskOp, ListDir, Read
 
 Steps = Generator[DiskOp, object, None]
 READ_BYTES: Final = 1 << 20
-"""Bytes asked for at once by readers that go through a file."""
+"""Bytes read at once by readers that walk through a file."""
 
 
 def read(path: str, offset: int, length: int) -> Generator[DiskOp, object, bytes]:

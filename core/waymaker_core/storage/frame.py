@@ -8,10 +8,10 @@ it lies.
 The header's checksum starts from the directory's key (`directory_key`), 32 bits that no client ever sees: bytes inside a
 message can therefore not pass for a frame when damage forces a reader to search for the next one.
 
-What tells a frame apart from older bytes at the same place: `segment` is the number of the file it was written for (a
+Two fields distinguish a frame from older bytes at the same place: `segment` is the number of the file it was written for (a
 recycled file has a new number), `open_epoch` counts the directory's openings (a tail cut by one recovery is older than all that
-is written after it). `durable` is the journal offset below which everything was synced when the frame was written: whoever
-reads the frame knows that whatever is missing below was lost afterwards.
+is written after it). `durable` is the LSN below which everything was synced when the frame was written: a reader of the frame
+knows that whatever is missing below was lost afterwards.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class FrameHeader(NamedTuple):
 
 
 def directory_key(directory_id: bytes) -> int:
-    """The key that seeds header checksums, from the directory's random id."""
+    """Return the key that seeds header checksums, from the directory's random id."""
     return crc32c(b"waymaker frame key" + directory_id)
 
 
 def padded(length: int) -> int:
-    """A length rounded up to the alignment."""
+    """Round a length up to the alignment."""
     return (length + 7) & ~7
 
 
@@ -85,7 +85,7 @@ def encode_header(
     key: int, kind: int, version: int, flags: int, segment: int, stream_id: int, position: int, durable: int, open_epoch: int,
     meta_length: int, body_length: int, meta_crc: int, body_crc: int,
 ) -> bytes:  # fmt: skip
-    """The 64 bytes of a header."""
+    """Encode the 64 bytes of a header."""
     head = _HEADER.pack(
         MAGIC,
         kind,
@@ -105,7 +105,7 @@ def encode_header(
 
 
 def decode_header(key: int, data: bytes, at: int = 0) -> FrameHeader | None:
-    """The header at `at`, or None where there is no valid one (too few bytes included)."""
+    """Decode the header at `at`; None where there is no valid one (too few bytes included)."""
     if data[at : at + 4] != MAGIC or len(data) - at < HEADER_BYTES:
         return None
     if extend(key, data[at : at + 60]) != _CRC.unpack_from(data, at + 60)[0]:
@@ -116,7 +116,7 @@ def decode_header(key: int, data: bytes, at: int = 0) -> FrameHeader | None:
 def encode_frame(
     key: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, segment: int = 0, open_epoch: int = 0
 ) -> bytes:
-    """A whole frame without a body, as checkpoints hold it."""
+    """Encode a whole frame without a body, as checkpoints hold it."""
     head = encode_header(
         key, kind, version, 0, segment, stream_id, position, 0, open_epoch, len(meta), 0, crc32c(meta), 0
     )
@@ -128,7 +128,7 @@ PADDING: Final = tuple(bytes(n) for n in range(ALIGNMENT))
 
 
 def content_problem(header: FrameHeader, content: bytes) -> str:
-    """What is wrong with the bytes behind a header (`frame_bytes` of them, less the header), or an empty text.
+    """Return the fault of the bytes behind a header (`frame_bytes` of them, less the header), or an empty text.
 
     The padding is judged too: a flipped bit there is damage like any other.
     """

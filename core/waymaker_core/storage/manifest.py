@@ -1,7 +1,7 @@
 """The manifest: the one small file that names what exists. Replaced atomically, never edited.
 
 What it does not name is not there: a checkpoint counts once a manifest that lists it has taken the old one's place, and a
-journal segment is gone once `first_segment` has passed it.
+journal segment is released once `first_segment` has passed it.
 
     magic word (8) | version u32 | length of the rest without the checksum u32 | CBOR list | CRC32C u32 over all before
 """
@@ -20,7 +20,7 @@ from waymaker_core.storage.paths import MANIFEST, MANIFEST_NEW
 MAGIC: Final = b"WMmanifs"
 MANIFEST_VERSION: Final = 1
 MANIFEST_BYTES_MAX: Final = 1 << 20
-"""More than any manifest has; what a reader asks for."""
+"""More bytes than any manifest has: the size of a read."""
 ID_BYTES: Final = 16
 
 _HEAD: Final = Struct("<8sII")
@@ -39,9 +39,11 @@ class CheckpointFile:
 
 
 class Manifest:
-    """What exists. `chain`: checkpoint files, oldest first. `open_epoch`: how often the directory was opened (0: being made).
+    """The files that exist.
 
-    `next_file` is the next number for checkpoints, blocks and tails. Numbers drawn and lost in a crash are not drawn
+    `chain`: checkpoint files, oldest first. `open_epoch`: how often the directory was opened (0: being made).
+
+    `next_file` is the next number for checkpoints, block files and shared ones. Numbers drawn and lost in a crash are not drawn
     again: recovery raises it above every file found.
     """
 
@@ -65,14 +67,14 @@ class Manifest:
         self.chain = chain
 
     def draw_file(self) -> int:
-        """A new file number."""
+        """Draw a new file number."""
         number = self.next_file
         self.next_file += 1
         return number
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The file's bytes."""
+    """Encode the file's bytes."""
     content = encode_plain(
         [
             manifest.directory_id,
@@ -89,7 +91,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """The manifest in a file's bytes; `CorruptRecord` or `UnknownVersion` where there is none."""
+    """Decode the manifest in a file's bytes; `CorruptRecord` or `UnknownVersion` where there is none."""
     if len(data) < _HEAD.size + _CRC.size:
         raise CorruptRecord("the manifest is cut short")
     magic, version, length = _HEAD.unpack_from(data)

@@ -30,22 +30,22 @@ FOLDERS: Final = (JOURNAL, CHECKPOINTS, BLOCKS, SHARED_BLOCKS)
 
 
 def segment_path(number: int) -> str:
-    """A journal segment."""
+    """Return the path of a journal segment."""
     return f"journal/{number:016d}.seg"
 
 
 def checkpoint_path(number: int) -> str:
-    """A checkpoint file."""
+    """Return the path of a checkpoint file."""
     return f"checkpoints/{number}.ckpt"
 
 
 def block_path(stream_id: int, number: int) -> str:
-    """One file of a block of one stream's life."""
+    """Return the path of one file of a stream's block."""
     return f"blocks/{stream_id}-{number}.blk"
 
 
 def shared_block_path(number: int) -> str:
-    """A tail file."""
+    """Return the path of a shared block file."""
     return f"tails/{number}.tail"
 
 
@@ -55,7 +55,7 @@ def memory_path(stream_id: int, number: int) -> str:
 
 
 def _digits(text: str) -> int | None:
-    """The number that `text` spells in plain ASCII digits, or None."""
+    """Return the number that `text` spells in plain ASCII digits, or None."""
     return int(text) if text.isascii() and text.isdigit() else None
 
 

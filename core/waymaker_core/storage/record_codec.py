@@ -44,7 +44,7 @@ assert array("I").itemsize == 4 and array("Q").itemsize == 8 and array("H").item
 
 
 def _raw(column: array[int], typecode: str) -> bytes:
-    """A column's little-endian bytes in the given item type (OverflowError where a value does not fit)."""
+    """Encode a column as little-endian bytes of the given item type (OverflowError where a value does not fit)."""
     if column.typecode != typecode:
         column = array(typecode, column)
     if not _LITTLE_ENDIAN:
@@ -68,7 +68,7 @@ class _Cursor:
         return values
 
     def column(self, typecode: str, count: int, constant: bool = False) -> array[int]:
-        """A column of `count` entries; with `constant` only one value is stored."""
+        """Read a column of `count` entries; with `constant` only one value is stored."""
         column = array(typecode)
         size = column.itemsize if constant else column.itemsize * count
         raw = self.data[self.at : self.at + size]
@@ -130,12 +130,12 @@ _FLAGS_KNOWN: Final = 1023
 
 
 def _id_type(subject_count: int) -> str:
-    """The narrowest item type that holds the ids of so many subjects."""
+    """Return the narrowest item type that holds the ids of so many subjects."""
     return "B" if subject_count <= 1 << 8 else "H" if subject_count <= 1 << 16 else "I"
 
 
 def _column_or_constant(raw: bytes, width: int) -> tuple[bytes, bool]:
-    """One value instead of a column of equal ones."""
+    """Write one value instead of a column of equal ones."""
     first = raw[:width]
     if len(raw) > width and raw == first * (len(raw) // width):
         return first, True
@@ -227,7 +227,7 @@ def _decode_publish(meta: bytes) -> PublishRecord:
 
 
 def _subjects(text: bytes, count: int, subject_count: int, ids: array[int] | None) -> list[str]:
-    """The subjects column from the table at the end of a publish record."""
+    """Decode the subjects column from the table at the end of a publish record."""
     table = text.decode().split("\0") if subject_count else []
     if len(table) != subject_count or (text and not subject_count):
         raise CorruptRecord("the subject table does not have its length")
@@ -357,7 +357,7 @@ def _flag(value: int) -> bool:
 
 
 def encode(record: Record) -> bytes:
-    """The meta part of a record. ValueError where its columns disagree in length (a bug of the caller)."""
+    """Encode the meta part of a record. ValueError where its columns disagree in length (a bug of the caller)."""
     if isinstance(record, PublishRecord):
         return _encode_publish(record)
     if isinstance(record, AckRecord):
@@ -372,7 +372,7 @@ def encode(record: Record) -> bytes:
 
 
 def version_of(record: Record) -> int:
-    """The version that `encode` writes of a record's kind."""
+    """Return the version that `encode` writes of a record's kind."""
     if type(record) is PruneRecord and record.clock_ms:
         return 2
     return _NEWER.get(record.KIND, VERSION)
@@ -395,7 +395,7 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
 
 
 def decode(kind: int, version: int, meta: bytes) -> Record:
-    """The record of a kind from its meta part. Raises `CorruptRecord`, or `UnknownVersion` for a kind or version to come."""
+    """Decode the record of a kind from its meta part. `CorruptRecord`, or `UnknownVersion` for a kind or version to come."""
     decoders = _DECODERS.get(kind)
     if decoders is None:
         raise UnknownVersion("record kind", kind, max(_DECODERS))

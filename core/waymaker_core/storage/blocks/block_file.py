@@ -2,7 +2,7 @@
 
 A block's messages lie in one or more part files of about `block_bytes_max`: a header of 64 bytes, then the stored bodies in
 chunks copied verbatim, without gaps. A sealed block's last part ends in its index; small neighbours share a part, which ends
-in their indexes (the block number in the header is the first one's). A tail file is the same without an
+in their indexes (the block number in the header is the first one's). A shared block file is the same without an
 index: chunks of many streams' open blocks, named by the streams' snapshots. Neither is ever changed once a snapshot in
 force names it.
 
@@ -51,7 +51,7 @@ Keep = list[list[tuple[int, int]] | None]
 
 
 def encode_file_header(key: int, magic: bytes, stream_id: int, number: int, block_no: int) -> bytes:
-    """The first 64 bytes of a block file (`BLOCK_MAGIC`) or a tail (`SHARED_BLOCK_MAGIC`, with stream and block 0)."""
+    """Encode the first 64 bytes of a block file (`BLOCK_MAGIC`) or a shared one (`SHARED_BLOCK_MAGIC`, stream and block 0)."""
     head = _HEADER.pack(magic, FILE_VERSION, stream_id, number, block_no)
     return head + _CRC.pack(extend(key, head))
 
@@ -87,7 +87,7 @@ class PartPlan:
         """A `Write` of the header and one `CopyChunks`, in this order."""
 
     def copied(self, crcs: list[int]) -> list[Chunk]:
-        """The chunks as they lie in the new file, in the order of the sources. `crcs`: the `CopyChunks`' result."""
+        """Return the chunks as they lie in the new file, in the order of the sources. `crcs`: the `CopyChunks`' result."""
         chunks: list[Chunk] = []
         offset = FILE_HEADER_BYTES
         for length, crc in zip(self.lengths, crcs, strict=True):
@@ -132,7 +132,7 @@ def plan_block(
 
 
 def plan_shared_file(key: int, number: int, sources: list[Chunk], keep: Keep | None = None) -> PartPlan:
-    """Copy chunks of any streams into the tail file `number`."""
+    """Copy chunks of any streams into the shared block file `number`."""
     return _plan(
         shared_block_path(number), number, encode_file_header(key, SHARED_BLOCK_MAGIC, 0, number, 0), sources, keep
     )

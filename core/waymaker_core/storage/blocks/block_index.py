@@ -84,7 +84,7 @@ class SubjectTable:
         self.last_entries = last_entries
 
     def find(self, subject: str) -> int:
-        """The subject's place in the table, or -1."""
+        """Return the subject's place in the table, or -1."""
         place = bisect_left(self.subjects, subject)
         return place if place < len(self.subjects) and self.subjects[place] == subject else -1
 
@@ -209,14 +209,14 @@ def _runs(ids: array[int]) -> array[int]:
 
 
 def _next_hole(raw: bytes, hole: bytes, start: int) -> int:
-    """The first entry at or behind `start` that is a hole, or the number of entries."""
+    """Return the first entry at or behind `start` that is a hole, or the number of entries."""
     at = raw.find(hole, 4 * start)
     assert at < 0 or at % 4 == 0, "no id is so great that a hole could begin inside it"
     return at // 4 if at >= 0 else len(raw) // 4
 
 
 def _picked(column: array[int], runs: array[int]) -> array[int]:
-    """The entries of a column that lie in the runs."""
+    """Return the entries of a column that lie in the runs."""
     if len(runs) == 2 and runs[0] == 0 and runs[1] == len(column):
         return column
     picked = array(column.typecode)
@@ -226,7 +226,7 @@ def _picked(column: array[int], runs: array[int]) -> array[int]:
 
 
 def _group(ids: array[int], count: int) -> list[array[int]]:
-    """The entries at each subject id."""
+    """Return the entries at each subject id."""
     groups = [array("I") for _ in range(count)]
     adders = [group.append for group in groups]
     for entry, ident in enumerate(ids):
@@ -236,7 +236,7 @@ def _group(ids: array[int], count: int) -> list[array[int]]:
 
 
 def encode_index(index: BlockIndex) -> bytes:
-    """The index as it closes a block's last file; its chunks must already say where they will be read.
+    """Encode the index that closes a block's last file; its chunks must already name the place where they will be read.
 
     ValueError where columns disagree or a subject of the table has no entry (a bug of the caller).
     """
@@ -287,7 +287,7 @@ def encode_index(index: BlockIndex) -> bytes:
 
 
 def index_bytes_max(entries: int, chunks: int) -> int:
-    """About what the index of a block takes, its subjects short: to plan files by, before it is made."""
+    """Estimate the bytes of a block index whose subjects are short: to plan files before it is made."""
     return INDEX_HEAD_BYTES + 56 * entries + (_CHUNK.size + 32) * chunks
 
 
@@ -336,7 +336,7 @@ def _column(raw: bytes, typecode: str, count: int) -> array[int]:
 
 
 def _spread(column: array[int], runs: array[int], entries: int, hole: int) -> array[int]:
-    """A column with its holes again."""
+    """Put the holes back into a column."""
     if len(column) == entries:
         return column
     spread = array(column.typecode, [hole]) * entries
@@ -349,9 +349,9 @@ def _spread(column: array[int], runs: array[int], entries: int, hole: int) -> ar
 
 
 def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
-    """The index from its bytes; `CorruptRecord` or `UnknownVersion` where it is damaged.
+    """Decode an index; `CorruptRecord` or `UnknownVersion` where it is damaged.
 
-    Holes take no bytes, so the bytes say nothing of what the columns will: who knows how many entries there can be says so.
+    Holes take no bytes, so the bytes do not bound the columns' size: the caller gives the most entries there can be.
     """
     opened = open_index(data, entries_max)
     starts = array("I", accumulate(opened.counts, initial=0))
@@ -375,7 +375,7 @@ def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
 
 
 def open_index(data: bytes, entries_max: int = HOLE - 1) -> OpenIndex:
-    """The same without an object for each subject and chunk: its cost is a few passes in C over the bytes.
+    """Decode an index without an object for each subject and chunk, at the cost of a few passes in C over the bytes.
 
     What the checksums vouch for is believed here; whether the columns fit each other entry by entry, `decode_index` judges.
     """
@@ -461,13 +461,13 @@ def subject_section(data: bytes) -> tuple[int, int]:
 
 
 def decode_subjects(data: bytes) -> SubjectTable:
-    """The subject table from its bytes alone (they carry their own checksum)."""
+    """Decode the subject table from its bytes alone (they carry their own checksum)."""
     subjects, counts, last_entries = _open_subjects(data)
     return SubjectTable(subjects.listed(), counts, last_entries)
 
 
 def _open_subjects(data: bytes) -> tuple[EncodedSubjects, array[int], array[int]]:
-    """The subjects, and the number of entries and the last entry of each."""
+    """Return the subjects, and the number of entries and the last entry of each."""
     if len(data) < _COUNTS.size + _CRC.size or crc32c(data[: -_CRC.size]) != _CRC.unpack(data[-_CRC.size :])[0]:
         raise CorruptRecord("a block's subject table does not match its checksum")
     count, text_bytes = _COUNTS.unpack_from(data)

@@ -57,7 +57,7 @@ class ChainReader:
         self.bytes_read = 0
 
     def walk(self) -> Steps:
-        """Read everything. Raises `StoreRefused` at damage that is nobody's."""
+        """Read everything. Raises `StoreRefused` at damage that belongs to no stream."""
         for file in self._files:
             yield from self._file(file)
             self.chain.files.append(file)
@@ -105,7 +105,7 @@ class ChainReader:
             raise CorruptStore(path, 0, "the checkpoint's checksum does not match")
 
     def _frame(self, path: str, offset: int, header: FrameHeader, frame: bytes) -> bool:
-        """Note one stream's frame; whether it is damaged."""
+        """Note one stream's frame; return True if it is damaged."""
         stream_id = header.stream_id
         problem = content_problem(header, frame[HEADER_BYTES:])
         damaged = problem != ""

@@ -1,8 +1,8 @@
-"""Checkpoints: files that hold streams' states, so that the journal before them can go.
+"""Checkpoints: files that hold streams' states, so that the journal before them can be deleted.
 
 A checkpoint file holds a frame for each stream that changed since the file before it: `SNAPSHOT` (the state at a position
-in its log), `TOMBSTONE` (the stream is gone) or `QUARANTINED` (it is damaged, and must stay refused after the journal that
-shows so is gone). The files in force form a chain that the manifest lists; a stream's latest frame in the chain holds.
+in its log), `TOMBSTONE` (the stream was deleted) or `QUARANTINED` (it is damaged, and must stay refused after the journal
+that shows so was deleted). The files in force form a chain that the manifest lists; a stream's latest frame in the chain holds.
 Streams' snapshots need not be of one moment: each is exact for its own log, and replay passes over the records it covers.
 
 When most of the chain is superseded frames, the next checkpoint should be full (all streams) and begins a new chain.
@@ -40,17 +40,17 @@ assert _HEADER.size + _CRC.size == CHECKPOINT_HEADER_BYTES
 
 
 def encode_state(state: object) -> bytes:
-    """A snapshot's meta from plain values (lists, tuples, dicts, ints, str, bytes, bool, None)."""
+    """Encode a snapshot's meta from plain values (lists, tuples, dicts, ints, str, bytes, bool, None)."""
     return encode_plain(state)
 
 
 def decode_state(meta: bytes) -> object:
-    """The plain values of a snapshot's meta (tuples come back as lists); `CorruptRecord` where it is not one."""
+    """Decode the plain values of a snapshot's meta (tuples come back as lists); `CorruptRecord` where it is not one."""
     return decode_plain(meta)
 
 
 def encode_checkpoint_header(key: int, number: int, full: bool) -> bytes:
-    """The first 64 bytes of a checkpoint file."""
+    """Encode the first 64 bytes of a checkpoint file."""
     head = _HEADER.pack(MAGIC, CHECKPOINT_VERSION, full, number)
     return head + _CRC.pack(extend(key, head))
 
@@ -70,7 +70,7 @@ def check_checkpoint_header(key: int, number: int, data: bytes) -> None:
 
 
 def encode_damage(path: str, offset: int, detail: str) -> bytes:
-    """The meta of a `QUARANTINED` frame."""
+    """Encode the meta of a `QUARANTINED` frame."""
     return encode_plain([path, offset, detail])
 
 
@@ -94,7 +94,7 @@ class Chain:
         self.live_bytes = 0
 
     def copy(self) -> Chain:
-        """A chain of its own with the same content."""
+        """Return a chain of its own with the same content."""
         twin = Chain()
         twin.files = list(self.files)
         twin.latest = dict(self.latest)
@@ -102,13 +102,13 @@ class Chain:
         return twin
 
     def note(self, stream_id: int, frame_bytes: int) -> None:
-        """A stream's latest frame has these bytes (0: it is gone)."""
+        """Note the bytes of a stream's latest frame (0: it was deleted)."""
         self.live_bytes += frame_bytes - self.latest.pop(stream_id, 0)
         if frame_bytes:
             self.latest[stream_id] = frame_bytes
 
     def full_wanted(self) -> bool:
-        """Whether the next checkpoint should hold all streams and begin a new chain."""
+        """Return True if the next checkpoint should hold all streams and begin a new chain."""
         total = sum(file.length for file in self.files)
         garbage = total - self.live_bytes
         return len(self.files) >= CHAIN_FILES_MAX or (garbage > self.live_bytes and total > GARBAGE_MIN_BYTES)
@@ -146,16 +146,16 @@ class CheckpointWriter:
             self._frames.append((stream_id, 0 if kind == TOMBSTONE else len(frame)))
 
     def add_snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
-        """A stream's state (`encode_state`) at a position of its log. The catalogue is stream 0."""
+        """Add a stream's state (`encode_state`) at a position of its log. The catalog is stream 0."""
         self._add(SNAPSHOT, stream_id, position, meta)
 
     def add_tombstone(self, stream_id: int) -> None:
-        """The stream was deleted. Left out of a full checkpoint, which says so by its silence."""
+        """Add that a stream was deleted. A full checkpoint leaves it out: there, absence means deletion."""
         if not self.full:
             self._add(TOMBSTONE, stream_id, 0, b"")
 
     def add_quarantine(self, stream_id: int, path: str, offset: int, detail: str) -> None:
-        """The stream is damaged there."""
+        """Add that a stream is damaged there."""
         self._add(QUARANTINED, stream_id, 0, encode_damage(path, offset, detail))
 
     def take(self) -> list[DiskOp]:
@@ -168,13 +168,13 @@ class CheckpointWriter:
         return [write]
 
     def finish(self) -> list[DiskOp]:
-        """The remaining writes and the syncs. Nothing may be added afterwards."""
+        """Return the remaining writes and the syncs. Nothing may be added afterwards."""
         self._add(FINISHED, 0, len(self._frames), b"")
         self._finished = True
         return [*self.take(), SyncFile(self.path), SyncDir(CHECKPOINTS)]
 
     def chain_after(self, chain: Chain) -> Chain:
-        """The chain once this finished file is in force; its `files` belong into the next manifest."""
+        """Return the chain once this finished file is in force; its `files` belong into the next manifest."""
         assert self._finished
         after = Chain() if self.full else chain.copy()
         after.files.append(CheckpointFile(self.number, self._length, self._crc))

@@ -38,15 +38,15 @@ class Sink(Protocol):
     """What the reader reports to."""
 
     def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
-        """A valid frame of a record."""
+        """Take a valid frame of a record."""
         ...
 
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
-        """A frame whose header is intact and whose content is not. Proven to have been durable."""
+        """Take a frame whose header is intact and whose content is not. It is proven to have been durable."""
         ...
 
     def lost(self, path: str, offset: int, detail: str) -> None:
-        """Damage whose extent is unknown. If this returns, the walk goes on at the next valid frame."""
+        """Take damage whose extent is unknown. If this returns, the walk continues at the next valid frame."""
         ...
 
 
@@ -61,7 +61,7 @@ class Remnant:
 
 
 class JournalReader:
-    """One walk. Afterwards: `segments` (the last is where writing goes on), `proven`, `clean`, `remnants`, `torn_bytes`."""
+    """One walk. Afterwards: `segments` (the last is where writing continues), `proven`, `clean`, `remnants`, `torn_bytes`."""
 
     def __init__(self, key: int, open_epoch: int, first_segment: int, sizes: dict[int, int], sink: Sink) -> None:
         self._key = key
@@ -78,7 +78,7 @@ class JournalReader:
         self.clean = False
         """Whether the latest opening of the directory ended in an orderly stop."""
         self.complete = False
-        """Whether the last frame, where it is such a stop's, says that records tell of every delivery."""
+        """True if the last frame is that of an orderly stop at which records held every delivery."""
         self.remnants: list[Remnant] = []
         self.torn_bytes = 0
         self.bytes_read = 0
@@ -181,7 +181,7 @@ class JournalReader:
             segment.end += size
 
     def _successor(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
-        """The next segment if it begins exactly where this one stopped."""
+        """Return the next segment if it begins exactly where this one stopped."""
         number = segment.number + 1
         header = yield from self._header(number)
         if header is None or header.open_epoch < self._open_epoch:
@@ -208,7 +208,7 @@ class JournalReader:
         return None
 
     def _header(self, number: int) -> Generator[DiskOp, object, SegmentHeader | None]:
-        """A segment's header, None where the file is missing, a spare, or damaged there."""
+        """Read a segment's header; None where the file is missing, a spare, or damaged there."""
         if number not in self._sizes:
             return None
         data = yield from read(segment_path(number), 0, SEGMENT_HEADER_BYTES)

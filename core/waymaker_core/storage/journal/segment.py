@@ -1,9 +1,9 @@
-"""The header of a journal segment: what tells a segment in use from a spare, and links it to the one before.
+"""The header of a journal segment: it distinguishes a segment in use from a spare, and links it to the one before.
 
-64 bytes: magic word, version, boot, number, base, previous end, durable, zeros, checksum (seeded like frames' headers). A
-file whose header does not name the number that its path says was made ready and never written to. `previous_end` is the
-address where the frames of the segment before end: a reader goes on here only from exactly there, so that a lost end of one
-segment cannot be passed over.
+64 bytes: magic word, version, open epoch, number, base, previous end, durable, zeros, checksum (seeded like frames' headers).
+A file whose header names another number than its path was made ready and never written to. `previous_end` is the LSN where
+the frames of the segment before end. A reader continues here only from exactly there, so that a lost end of one segment
+cannot be skipped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class SegmentHeader(NamedTuple):
 
 
 def encode_segment_header(key: int, header: SegmentHeader) -> bytes:
-    """The 64 bytes at the beginning of a segment."""
+    """Encode the 64 bytes at the beginning of a segment."""
     head = _HEADER.pack(MAGIC, SEGMENT_VERSION, *header)
     return head + _CRC.pack(extend(key, head))
 
 
 def decode_segment_header(key: int, data: bytes) -> SegmentHeader | None:
-    """The header in a file's first bytes, None where there is no valid one; `UnknownVersion` for one to come."""
+    """Decode the header in a file's first bytes; None where there is no valid one, `UnknownVersion` for one to come."""
     if len(data) < SEGMENT_HEADER_BYTES or data[:8] != MAGIC:
         return None
     head = data[: _HEADER.size]

@@ -1,15 +1,15 @@
 """The journal's writer: one sequence of frames for all streams of a node, over numbered segments. Sans-I/O.
 
-Records gather by `append`, which gives each its place at once; `flush` turns the gather into disk operations that the caller
-runs as one job. One job at a time: the next flush is asked for when the one before is done. Every frame says what was
-durable when it was written (`durable`); a `mark` says so when there is nothing else to write.
+`append` gives each record its place at once; `flush` turns the pending frames into disk operations that the caller runs as one
+job. One job runs at a time: the next flush follows when the one before is done. Every frame advertises the durable LSN of the
+moment when it was written; a watermark does so when there is nothing else to write.
 
 Segments are zero-filled before use and used again when released, for a file that need not grow syncs faster. A few are kept
-ahead as spares; room for `segments_spare` whole segments is a reserve that ordinary records (publishes) may not touch, so
-that acks, deletes and settings go on when the disk is full. A record never spans segments; one that is longer than a segment
+ahead as spares; space for `segments_spare` whole segments is a reserve that ordinary records (publishes) may not touch, so
+that acks, deletes and settings continue when the disk is full. A record never spans segments; one that is longer than a segment
 makes its segment longer.
 
-An address in the journal is a number that grows without end: the segment's `base` + the offset in its file.
+An LSN grows without end: the segment's `base` + the offset in its file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from waymaker_core.storage.paths import JOURNAL, segment_path
 
 
 class Segment:
-    """A segment in use: its number, the address of its first byte, where its frames end (file offset), its size."""
+    """A segment in use: its number, the LSN of its first byte, the file offset where its frames end, its size."""
 
     __slots__ = ("number", "base", "end", "size", "path")
 
@@ -48,11 +48,11 @@ class Segment:
 
 
 class JournalState:
-    """Where to go on, as recovery found it.
+    """The state of a journal, as recovery found it.
 
     `segments`: those that hold records, oldest first; the last one is written to. `spares`: (number, size) of the ones
-    ready after it. `free`: released files by number, to be used again. `durable`: address below which all is synced;
-    `advertised_lsn`: the greatest `durable` that a frame on disk says.
+    ready after it. `free`: released files by number, to be used again. `durable_lsn`: all below it is synced;
+    `advertised_lsn`: the greatest durable LSN in a frame on disk.
     """
 
     __slots__ = ("key", "open_epoch", "segments", "spares", "free", "durable_lsn", "advertised_lsn")
@@ -86,7 +86,7 @@ class Flush:
         self.byte_count = byte_count
         self.synced = synced
         self.advertises_lsn = stamp
-        """The `durable` that its frames say, or -1 without frames."""
+        """The durable LSN in its frames, or -1 without frames."""
 
 
 class SpareJob:
@@ -158,25 +158,25 @@ class Journal:
         self._flush_first: Segment | None = None
         self._spare: SpareJob | None = None
 
-    # ------------------------------------------------------------ gathering
+    # ------------------------------------------------------------ pending frames
 
     @property
     def end_lsn(self) -> int:
-        """Address behind the last frame that has its place."""
+        """Return the LSN behind the last frame that has its place."""
         last = self._segments[-1]
         return last.base + last.end
 
     @property
     def pending_count(self) -> int:
-        """Records and marks that wait for a flush."""
+        """Return how many records and watermarks wait for a flush."""
         return len(self._gather)
 
     def fits(self, frame_bytes: int, ordinary: bool, ahead_bytes: int = 0, ahead_largest: int = 0) -> bool:
-        """Whether a record whose frame takes at most `frame_bytes` has allocated room now; `ordinary` leaves the reserve.
+        """Return True if a frame of at most `frame_bytes` fits allocated segments now; `ordinary` leaves the reserve.
 
-        `ahead_bytes`: what the caller means to append before it, in frames of at most `ahead_largest` bytes. With those
-        the answer may be no where a yes would do, since it is not known how they fill the segments. A record longer than
-        a segment needs a spare and lengthens it.
+        `ahead_bytes`: what the caller will append before it, in frames of at most `ahead_largest` bytes. With those the
+        answer is conservative, since it is not known how they fill the segments. A record longer than a segment needs a
+        spare and lengthens it.
         """
         last = self._segments[-1]
         left, spares = last.size - last.end, 0
@@ -185,7 +185,7 @@ class Journal:
             if spares == len(self.spares):
                 return False
             if ahead_bytes:
-                # Before it goes on to the next segment a writer fills this one up to less than its largest frame.
+                # Before it begins the next segment a writer fills this one up to less than its largest frame.
                 need -= max(0, left - largest + 1)
             left = self.spares[spares][1] - SEGMENT_HEADER_BYTES
             spares += 1
@@ -224,13 +224,13 @@ class Journal:
         return Chunk(frame.segment.path, frame.offset + HEADER_BYTES + padded(len(meta)), len(body), body_crc)
 
     def watermark(self, clean: bool = False, complete: bool = False) -> None:
-        """Gather a watermark. Left out where there is no room for it. `complete`: records tell of every delivery."""
+        """Add a watermark, if there is free space for it. `complete`: records hold every delivery."""
         if self.fits(HEADER_BYTES, ordinary=False):
             flags = (CLEAN if clean else 0) | (COMPLETE if complete else 0)
             self._place(flags, WATERMARK, 1, 0, 0, b"", b"", 0, ordinary=False)
 
     def watermark_wanted(self) -> bool:
-        """Whether a record is durable and no frame says so yet: worth a mark when there is nothing else to write."""
+        """Return True if a record is durable and no frame advertises it yet: an idle node then writes a watermark."""
         return not self._gather and self._flush is None and min(self.durable_lsn, self._data_end) > self._advertised_lsn
 
     def _place(
@@ -251,7 +251,7 @@ class Journal:
         return frame
 
     def _roll(self) -> Segment:
-        """Go on in the first spare."""
+        """Begin the first spare segment."""
         last = self._segments[-1]
         number, size = self.spares.pop(0)
         assert number == last.number + 1
@@ -262,9 +262,9 @@ class Journal:
     # ------------------------------------------------------------ jobs
 
     def flush(self, sync: bool = True) -> Flush | None:
-        """All that gathered as one job, or None where there is nothing to do. The caller bounds what it lets gather.
+        """Return all pending frames as one job, or None where there is nothing to do. The caller bounds what it appends.
 
-        With `sync` it also syncs what earlier flushes left unsynced, even if nothing gathered.
+        With `sync` it also syncs what earlier flushes left unsynced, even if no frame is pending.
         """
         assert self._flush is None, "one flush at a time"
         taken, self._gather = self._gather, []
@@ -292,7 +292,7 @@ class Journal:
         return self._flush
 
     def _write(self, segment: Segment, frames: list[_Frame]) -> Write:
-        """One write of neighbouring frames, the segment's header before its first."""
+        """Return one write of neighbouring frames, the segment's header before its first."""
         parts: list[bytes] = []
         bodies: list[tuple[int, bytes]] = []
         offset = frames[0].offset
@@ -325,7 +325,7 @@ class Journal:
         return Write(segment.path, offset, parts, bodies or None)
 
     def done(self, flush: Flush) -> None:
-        """The flush's job succeeded."""
+        """Note that the flush's job succeeded."""
         assert flush is self._flush
         self._flush = None
         if flush.synced:
@@ -333,7 +333,7 @@ class Journal:
         self._advertised_lsn = max(self._advertised_lsn, flush.advertises_lsn)
 
     def spare_job(self) -> SpareJob | None:
-        """The next spare segment to make ready, or None: there are enough, or one is being made."""
+        """Return the job of the next spare segment, or None: there are enough, or one is being made."""
         if self._spare is not None or len(self.spares) > self._limits.segments_spare:
             return None
         number = (self.spares[-1][0] if self.spares else self._segments[-1].number) + 1
@@ -349,25 +349,25 @@ class Journal:
         return self._spare
 
     def spare_done(self, job: SpareJob) -> None:
-        """The spare is ready."""
+        """Note that the spare is ready."""
         assert job is self._spare
         self._spare = None
         self.spares.append((job.number, job.size))
 
     def spare_failed(self, job: SpareJob) -> list[DiskOp]:
-        """The spare could not be made (no space). Returns what clears its remains; `spare_job` may be asked again later."""
+        """Note that the spare could not be made (no space). Return what clears its remains; `spare_job` may be called again."""
         assert job is self._spare
         self._spare = None
         return [Delete(segment_path(job.number))]
 
     def give_up_segment(self) -> list[DiskOp]:
-        """Delete one of the segments kept to be used again, if there is one: the disk is full."""
+        """Return the deletion of a segment that was kept to be used again, if there is one: the disk is full."""
         return [Delete(segment_path(self.free.pop()))] if self.free else []
 
     # ------------------------------------------------------------ release
 
     def current_segment(self) -> int:
-        """Number of the oldest segment with a record that is not done yet: the cut of a checkpoint that begins now.
+        """Return the number of the oldest segment with a record that is not done yet: the cut of a checkpoint that begins now.
 
         All that lies in older segments is done (durable, or written where syncs are lazy). A checkpoint whose snapshots are
         taken from now on, of every stream with records there, may release the segments below this number.
@@ -377,24 +377,24 @@ class Journal:
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
     def oldest_segment(self) -> int:
-        """Number of the oldest segment that is kept."""
+        """Return the number of the oldest segment that is kept."""
         return self._segments[0].number
 
     def bytes_from(self, number: int) -> int:
-        """Address where a segment begins that is in use."""
+        """Return the LSN where a segment begins that is in use."""
         return next(segment.base for segment in self._segments if segment.number == number)
 
     @property
     def segment_count(self) -> int:
-        """Segments that hold records, spares not counted."""
+        """Return how many segments hold records, spares not counted."""
         return len(self._segments)
 
     def journal_bytes(self) -> int:
-        """Bytes from the first frame of the oldest segment kept to the end."""
+        """Return the bytes from the first frame of the oldest segment kept to the end."""
         return sum(segment.end - SEGMENT_HEADER_BYTES for segment in self._segments)
 
     def release(self, first_needed: int) -> list[DiskOp]:
-        """Give up segments below `first_needed`, once a manifest that begins there is durable and no chunk points there.
+        """Release segments below `first_needed`, once a manifest that begins there is durable and no chunk points there.
 
         Some are kept to be used again; the rest is deleted by the operations returned (none: nothing to do).
         """
@@ -411,13 +411,13 @@ class Journal:
 
 
 def frame_bytes_max(message_count: int, subject_bytes: int, body_bytes: int, drops: int = 0) -> int:
-    """An upper bound of the bytes a publish record takes in the journal, before it is encoded.
+    """Return an upper bound of the bytes a publish record takes in the journal, before it is encoded.
 
-    `drops` counts the single messages that go with it.
+    `drops` counts the single messages that it drops.
     """
     return HEADER_BYTES + 96 + 30 * message_count + subject_bytes + 16 * drops + padded(body_bytes) + 8
 
 
 def free_segments_max(limits: Limits) -> int:
-    """Released segments that are kept to be used again: about what is written between two checkpoints."""
+    """Return how many released segments are kept to be used again: about what is written between two checkpoints."""
     return limits.checkpoint_journal_bytes // limits.segment_bytes + 2

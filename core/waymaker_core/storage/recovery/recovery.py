@@ -1,16 +1,16 @@
 """Recovery: from the files of a data directory to the state they hold, or to a clear refusal. Sans-I/O.
 
 A generator yields `disk` operations and is sent their results; a failed operation is thrown into it as `DiskFailure`. It
-reads the manifest, the checkpoint chain and then the journal, and hands what it finds to a `Target`.
+reads the manifest, the checkpoint chain and then the journal, and passes what it finds to a `Target`.
 
-Where the journal's frames end is a judgement (`journal_reader`). Damage below is put down to its stream if a header is
-intact (`Quarantine`), else to the node (`CorruptStore`); it is never the end. A torn tail is cut, and cutting is safe to
+The end of the journal's frames is a judgement (`journal/reader`). Damage below belongs to its stream if a header is intact
+(`Quarantine`), else to the node (`CorruptStore`); it is never the end. A torn tail is cut, and cutting is safe to
 repeat: the headers found behind the cut are erased, and were they not, they would still have an older `open_epoch` than
 whatever is written next, so what was cut never comes back. What was accepted without proof that it was durable is written once
-more and synced before anything rests on it: a file system that failed to write it may still show it.
+more and synced before anything depends on it: a file system that failed to write it may still show it.
 
-Of what holds data recovery deletes nothing: it lists what nobody names as `orphans`. Only spare segments that a crash left
-unfinished go, for their numbers are used again; and on a full disk something that can be spared (`reopening`).
+Recovery deletes no file that holds data: it lists the files that nothing names as `orphans`. It deletes only unfinished spare
+segments, for their numbers are used again, and on a full disk something that can be spared (`reopening`).
 Interrupted at any operation or done twice, it gives the same state.
 """
 
@@ -76,40 +76,40 @@ class Target(Protocol):
     """What recovery fills. The first two may raise `CorruptRecord`, or any of `NONSENSE`: the stream is then quarantined."""
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
-        """A stream's state at a position of its log. The catalogue (0) comes first, then ascending ids.
+        """Take a stream's state at a position of its log. The catalog (0) comes first, then ascending ids.
 
-        A stream that the catalogue's state does not know (yet) may be created by a record still to come, or be gone.
+        A stream that the catalog's state does not hold may be created by a record still to come, or have been deleted.
         """
         ...
 
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
-        """A committed record, in order and without gaps for each stream; `chunk` holds its stored bodies."""
+        """Take a committed record, in order and without gaps for each stream; `chunk` holds its stored bodies."""
         ...
 
     def exists(self, stream_id: int) -> bool:
-        """Whether the stream is alive as far as the records handed over say; records of others are passed over."""
+        """Return True if the stream exists after the records so far; records of others are skipped."""
         ...
 
     def quarantine(self, quarantine: Quarantine) -> None:
-        """The stream's data are damaged; nothing more of it follows. Never the catalogue's.
+        """Note that a stream's data are damaged; nothing more of it follows. It is never the catalog.
 
-        As with `snapshot`, the stream may not be known yet, or be gone.
+        As with `snapshot`, the stream may not be known yet, or have been deleted.
         """
         ...
 
     def id_used(self, consumer_id: int | None) -> None:
-        """A consumer was created in a stream that is quarantined; None where its record is damaged. The id stays used."""
+        """Note the id of a consumer created in a quarantined stream; None where its record is damaged. The id stays used."""
         ...
 
     def files(self) -> Iterable[tuple[int, str]]:
-        """Stream id and path of all block and tail files that the streams' states name, asked at the end."""
+        """Yield stream id and path of all block files and shared ones that the streams' states name; called at the end."""
         ...
 
 
 class Recovered:
-    """What recovery found.
+    """The findings of recovery.
 
-    `clean`: the last stop was a drain; `complete`: and records tell of every delivery. `orphans`: files that nobody names,
+    `clean`: the last stop was a drain; `complete`: and records hold every delivery. `orphans`: files that nothing names,
     to be deleted at leisure. `warnings`: damage that takes nothing away (a superseded snapshot, a frame of a deleted
     stream), in words. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
     """
@@ -185,7 +185,7 @@ def list_store() -> Generator[DiskOp, object, dict[str, dict[str, int]]]:
 
 
 def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, object, Manifest | None]:
-    """The manifest, or None in an empty directory. Refuses what is neither."""
+    """Read the manifest; None in an empty directory. Refuse what is neither."""
     if MANIFEST in folders[""]:
         data = yield from read(MANIFEST, 0, MANIFEST_BYTES_MAX)
         try:
@@ -265,7 +265,7 @@ class Replay:
             self._target.quarantine(self.quarantined[stream_id])
 
     def state(self, stream_id: int, position: int, meta: bytes, path: str, offset: int) -> None:
-        """A stream's snapshot."""
+        """Take a stream's snapshot."""
         self._covered[stream_id] = position
         try:
             self._target.snapshot(stream_id, position, meta)
@@ -275,7 +275,7 @@ class Replay:
             self.blame(stream_id, path, offset, f"its snapshot: {problem}")
 
     def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
-        """A record, unless a snapshot covers it or its stream is gone or damaged."""
+        """Take a record, unless a snapshot covers it or its stream was deleted or is damaged."""
         stream_id, position = header.stream_id, header.position
         covered = self._covered.get(stream_id, 0)
         if position <= covered or not self._alive(stream_id):
@@ -307,7 +307,7 @@ class Replay:
         self.replayed += 1
 
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
-        """A frame that names its stream and is damaged behind that."""
+        """Take a frame that names its stream and is damaged behind that."""
         stream_id = header.stream_id
         if header.position <= self._covered.get(stream_id, 0):
             self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}; a snapshot covers the record)")
@@ -318,7 +318,7 @@ class Replay:
             self._pass_over(header, b"")
 
     def _pass_over(self, header: FrameHeader, meta: bytes) -> None:
-        """A record that its damaged stream is not given."""
+        """Take a record that its damaged stream does not get."""
         if header.kind != ConsumerCreated.KIND:
             return
         try:
@@ -330,14 +330,14 @@ class Replay:
             self._target.id_used(record.consumer_id)
 
     def lost(self, path: str, offset: int, detail: str) -> None:
-        """A frame that does not even name its stream."""
+        """Take a frame that does not even name its stream."""
         raise CorruptStore(path, offset, detail)
 
     def _alive(self, stream_id: int) -> bool:
         return stream_id == CATALOG or self._target.exists(stream_id)
 
     def judge_quarantines(self) -> list[Quarantine]:
-        """The quarantines of streams that live; the others become warnings."""
+        """Return the quarantines of streams that exist; the others become warnings."""
         living: list[Quarantine] = []
         for found in self.quarantined.values():
             if self._alive(found.stream_id):
@@ -348,9 +348,10 @@ class Replay:
         return living
 
     def check_files(self, manifest: Manifest, folders: dict[str, dict[str, int]]) -> list[str]:
-        """Blame missing files on their streams; list the files that nobody names.
+        """Blame missing files on their streams; list the files that nothing names.
 
-        What a quarantined stream may still hold is kept: its block files, and all tails, which say nothing of owners.
+        What a quarantined stream may still hold is kept: its block files, and all shared ones, which do not name their
+        owners.
         """
         named = {checkpoint_path(file.number) for file in manifest.chain}
         for stream_id, path in self._target.files():

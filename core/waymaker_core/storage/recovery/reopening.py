@@ -21,7 +21,7 @@ from waymaker_core.storage.paths import JOURNAL, RESERVE, segment_path
 
 
 def perform(ops: list[DiskOp]) -> Steps:
-    """Operations whose results nobody needs."""
+    """Yield operations whose results are not needed."""
     for op in ops:  # noqa: UP028 (a list cannot be sent the results)
         yield op
 
@@ -111,7 +111,7 @@ def _keep_free(journal: JournalState, sizes: dict[int, int], first_segment: int,
 def _count_opening(manifest: Manifest, journal: JournalState, orphans: list[str]) -> Steps:
     """Replace the manifest. On a full disk, give up what can be spared until there is room for it.
 
-    The manifest that was read may not be durable yet; nothing that only an older one names may go before it is.
+    The manifest that was read may not be durable yet; nothing that only an older one names may be deleted before it is.
     """
     reserve = [RESERVE]
     while True:

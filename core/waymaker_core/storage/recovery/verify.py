@@ -1,9 +1,9 @@
 """Verification of a data directory at rest: everything is read and nothing is changed. Sans-I/O.
 
-Goes the way of recovery (manifest, checkpoint chain, journal), then reads every block and tail file that the streams'
-states name: each chunk against its checksum, each index against its own and against its chunks. Where recovery stops at
-damage that it cannot put down to a stream, verification goes on as far as it can and reports all it finds. Damage that
-recovery would pass over because nothing is lost by it is a finding too, a harmless one.
+It follows the order of recovery (manifest, checkpoint chain, journal), then reads every block file and shared one that the
+streams' states name: each chunk against its checksum, each index against its own and against its chunks. Where recovery
+stops at damage that belongs to no stream, verification continues as far as it can and reports all it finds. Damage by
+which nothing is lost is a finding too, a harmless one.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class VerifyTarget(Target, Protocol):
     """A recovery target that can also say which chunks and indexes its streams name."""
 
     def chunks(self) -> Iterable[tuple[int, Chunk]]:
-        """(stream id, chunk) of all open blocks, and of blocks without an index of their own."""
+        """Yield (stream id, chunk) of all open blocks, and of blocks without an index of their own."""
         ...
 
     def indexes(self) -> Iterable[tuple[int, Chunk]]:
-        """(stream id, where its index lies) of all sealed blocks."""
+        """Yield (stream id, where its index lies) of all sealed blocks."""
         ...
 
 
@@ -78,12 +78,12 @@ class Report:
 
     @property
     def has_damage(self) -> bool:
-        """Whether anything is wrong that takes something away."""
+        """Return True if there is damage by which something is lost."""
         return any(not finding.harmless for finding in self.findings)
 
 
 class _Watch(Replay):
-    """A replay that reports what recovery would stop at or only mention, and goes on."""
+    """A replay that reports what recovery would stop at or only mention, and continues."""
 
     def __init__(self, target: Target, report: Report) -> None:
         super().__init__(target)
@@ -195,7 +195,7 @@ class _Blocks:
             self._found(path, 0, owner, str(problem))
 
     def _chunk(self, stream_id: int, chunk: Chunk) -> Generator[DiskOp, object, bytes | None]:
-        """One chunk's bytes, or None with a finding."""
+        """Read one chunk's bytes; None with a finding."""
         try:
             data = yield ReadChunk(chunk)
         except DiskFailure as failure:
@@ -230,7 +230,7 @@ class _Blocks:
 
 
 def _chunk_table_problem(index: BlockIndex) -> str:
-    """Whether each chunk is as long as the bodies it holds, or what is wrong."""
+    """Check that each chunk is as long as the bodies it holds; return the fault, or an empty text."""
     firsts = [*index.chunk_firsts, len(index.lengths)]
     if index.chunk_firsts and any(ident != HOLE for ident in index.ids[: firsts[0]]):
         return "messages before the first chunk"
