@@ -117,6 +117,31 @@ def test_a_public_method_of_the_core_has_few_homes() -> None:
     assert not crowded
 
 
+def docstrings(path: Path) -> Iterator[str]:
+    """Yield every docstring of a module, those of attributes included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        for each in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+            if (
+                isinstance(each, ast.Expr)
+                and isinstance(each.value, ast.Constant)
+                and isinstance(each.value.value, str)
+            ):
+                yield each.value.value
+
+
+@pytest.mark.parametrize("tree", ["sim/waymaker_sim"])
+def test_a_docstring_answers_and_names_the_actor(tree: str) -> None:
+    asking = re.compile(r"(What|Who|Whose|Whether|Where|How)\b")
+    unnamed = re.compile(r"\b(nobody|somebody|anybody|whoever)\b")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {text[:80]}"
+        for path in modules(tree)
+        for text in docstrings(path)
+        if asking.match(text) or unnamed.search(text)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("name", ["glossary.md", "life-of-a-publish.md", "life-of-a-delivery.md"])
 def test_every_place_in_the_last_column_exists(name: str) -> None:
     page = (ROOT / "docs" / name).read_text()

@@ -121,7 +121,7 @@ class Pace:
     read_ns: int = 30 * US
     step_ns: int = 50 * US
     slow_per_million: int = 0
-    """How often (per million) an operation takes a thousand times as long."""
+    """Operations (per million) that take a thousand times as long."""
 
 
 class NodeRaised(Exception):

@@ -46,7 +46,7 @@ class Plan:
     """Per million calls."""
     sync_interval_ms: int = 0
     churn: int = 50_000
-    """How often (per million actions of the administrator) a stream is deleted."""
+    """Deletions of streams (per million actions of the administrator)."""
     selective: bool = False
     """True if streams accept only some subjects, and clients publish to others, too."""
     other_starts: bool = False
