@@ -1,6 +1,6 @@
-"""Consumers of a stream: where each stands, what it has out, and what becomes of what is never answered.
+"""Consumers of a stream: how far each has read, what is pending, and what becomes of messages that are never acked.
 
-`consumers` is the door; behind it `group` holds one position, made of `pending` deliveries (`batch`, `sequences`);
-`claims` keeps overlapping consumers of a work queue apart; `dead_letter` composes what is stored of a message given
-up; `config` says what a consumer may be; `snapshot` is its state as plain values.
+`consumers` is the way in. Behind it `group` is one position, made of `pending` deliveries. `delivery` dispatches and
+logs, `work_queue` keeps overlapping consumers apart by claims, `dead_letter` composes what is stored of dropped
+messages. `config` validates, `snapshot` encodes it all as plain values.
 """

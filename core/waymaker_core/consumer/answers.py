@@ -1,4 +1,4 @@
-"""What consumers answer the node: decisions on acknowledgements, and messages whose last delivery failed."""
+"""The results of consumer decisions: on acks, on creations, and messages whose last delivery failed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from waymaker_core.model.records import AckRecord, ConsumerCreated, DeliveredRec
 
 @dataclass(slots=True, eq=False)
 class AckDecision:
-    """What an ack, term, nak or in-progress came to.
+    """The result of an ack, term, nak or in-progress.
 
-    `record` is to be committed before the caller hears `ok`; None where nothing changes, since nothing was pending.
-    `depends_on_uncommitted`: some of it is already answered by a record that is not committed yet, so that `ok` must not leave
-    before that one is. `count`: messages it touched. `given_up`: those, ascending, that a nak found or left
-    without another attempt, and that are not decided to be dropped yet.
+    `record` is to be committed before the caller gets `ok`; None where nothing changes, since nothing was pending.
+    `depends_on_uncommitted`: some of it is already answered by a record that is not committed yet, so that `ok` must
+    not leave before that one is. `count`: messages it settled or changed. `given_up`: the exhausted ones among the
+    messages of a nak, ascending, that are not decided to be dropped yet.
     """
 
     record: AckRecord | DeliveredRecord | None
@@ -27,7 +27,7 @@ class AckDecision:
 
 @dataclass(slots=True, eq=False)
 class CreateDecision:
-    """What a creation came to: a record to commit, or None where the very same consumer exists already.
+    """The result of a creation: a record to commit, or None where the very same consumer exists already.
 
     `depends_on_uncommitted`: the existing one is not committed yet, and `ok` must wait for it.
     """
@@ -38,12 +38,12 @@ class CreateDecision:
 
 @dataclass(slots=True, eq=False)
 class ExhaustedMessages:
-    """Messages of one queue group whose last delivery failed, handed out to be dropped.
+    """Messages of one queue group whose last delivery failed and whose drop has begun.
 
-    With a dead-letter subject `messages` says where their bodies lie: one for each of `seqs`, in the same order. The node
-    reads them and hands the bodies back with `Consumers.decide_drop`. Without one `messages` is None and there is nothing
-    to read. Until then, and until the record is committed, nobody gets these messages; an ack meanwhile still counts.
-    `kept`: how many `decide_drop` gave back, since their dead letters would be lost as soon as they are written.
+    With a dead-letter subject `messages` says where their bodies lie: one for each of `seqs`, in the same order. The
+    node reads the bodies and passes them to `Consumers.decide_drop`. Without one `messages` is None and there is
+    nothing to read. Until the record is committed, no client gets these messages; an ack meanwhile still counts.
+    `kept`: how many `decide_drop` did not drop, since their dead letters would be lost as soon as they are written.
     """
 
     group_id: int

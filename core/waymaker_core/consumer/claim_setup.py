@@ -1,7 +1,7 @@
-"""Where keeping groups apart begins: who holds what among groups that were not kept apart so far.
+"""Building claims: which group has which claim among groups that had none so far.
 
-That is when a second group joins a work queue, when a tail was cut off, and after a restart. Only then can two groups have
-the same message out, since what a record tells of may have been over when the server stopped.
+Claims are built when a second group joins a work queue, when decisions were discarded, and after a restart. Only then can
+two groups have the same message pending: a delivery that the log lists may have been over when the server stopped.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from waymaker_core.consumer.work_queue.claims import Claims
 
 
 def claims_over(groups: list[Group], is_live: Callable[[int], bool]) -> Claims:
-    """What these groups hold. Of two that have the same message out one keeps it, the one on its last attempt before
-    others; at the other it is due.
+    """Return the claims of these groups.
 
-    What a staged record took may have left the stream for another reason meanwhile; nobody holds it any more.
+    Of two groups with the same message pending one keeps it, the one on its last attempt before others; at the other it is due.
+    A message that a staged record settles may have been deleted for another reason meanwhile; then no group has a claim to it.
     """
     claims = Claims()
     held, shared = claims.claimed, claims.contended
@@ -36,14 +36,14 @@ def claims_over(groups: list[Group], is_live: Callable[[int], bool]) -> Claims:
                     mine = batch.bits ^ taken
                     if taken:
                         batch.add_to(shared, taken)
-                        group.pending.lose_hold(batch, taken)
+                        group.pending.lose_claim(batch, taken)
                     if mine:
                         batch.add_to(held, mine)
     return claims
 
 
 def check_claims(claims: Claims, groups: list[Group], is_live: Callable[[int], bool]) -> None:
-    """Assert that each message is held by one group at most, and that every eye on a message is known."""
+    """Assert that one group at most has the claim to each message, and that each contended message is known."""
     claimants: dict[int, int] = {}
     for group in groups:
         parts = [(batch, batch.bits) for batch in group.pending.batches() if batch.claiming]

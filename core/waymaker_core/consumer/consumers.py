@@ -1,17 +1,17 @@
-"""All consumers of one stream: the door through which the node reaches them.
+"""All consumers of one stream: the way in for the node.
 
-Two kinds of state live here. *Committed* state is what records made it: which consumers exist, what each is done with, its
-floor. *Soft* state is the present primary's alone: what is out, until when, how far each group has looked. Soft state
-changes at once. What a delivery changed is logged lazily (`delivered_records`); what a nak or an in-progress changed has a
-record of its own, which is committed before the answer. Committed state changes in `apply` only. A decision (`decide_*`)
-reads both and stages what it decides: a staged ack is no longer delivered, dropped or acked again, but the floor waits
-for its commit.
+Two kinds of state are kept here. *Committed* state is what records made it: which consumers exist, what each is done
+with, its floor. *Soft* state belongs to the primary alone: what is pending, until when, how far each group has scanned.
+Soft state changes at once. What a delivery changed is logged lazily (`delivered_records`); what a nak or an in-progress
+changed has a record of its own, which is committed before the answer. Committed state changes in `apply` only. A
+decision (`decide_*`) reads both and stages what it decides: a staged ack is no longer delivered, dropped or acked
+again, but the floor waits for its commit.
 
-A life has two phases. Until `resume` records are replayed: nothing is delivered and no clock runs. From `resume` on what
-was out is out again, for the rest of its wait. Records are applied in log order in both.
+There are two phases. Until `resume` records are replayed: nothing is delivered and no deadline passes. From `resume` on
+what was pending is pending again, for the rest of its wait. Records are applied in log order in both.
 
-It must never look at a clock (`now` is an argument) or at a body (but for the headers of a dead letter), and never
-loop over what is pending to find what is due.
+It must never look at a clock (`now` is an argument) or at a body (but for the headers of a dead letter), and never loop
+over what is pending to find what is due.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from waymaker_core.stream.retention import decisions as retention
 from waymaker_core.stream.stream import Stream
 
 DROPS_IN_VAIN_MAX = 8
-"""Drops in a row of which nothing comes before a group pauses: what must be kept may stand before what need not."""
+"""Fruitless drops in a row before a group pauses: what must be kept may stand before what need not."""
 
 
 class Consumers:
-    """The consumers of one life of a stream."""
+    """The consumers of one incarnation of a stream."""
 
     def __init__(self, stream: Stream, limits: Limits) -> None:
-        """No consumers yet, in the phase of replay: call `resume` before anything is delivered, for a new stream too."""
+        """Begin without consumers, in the phase of replay: call `resume` before any delivery, for a new stream too."""
         self._stream = stream
         self._limits = limits
         self._registry = ConsumerRegistry()
@@ -74,17 +74,17 @@ class Consumers:
         self._changed: dict[int, Group] = {}
         """Groups that may have something to log."""
         self._exhausted: dict[int, Group] = {}
-        """Groups that may have something to give up."""
+        """Groups that may have something to drop."""
         self._kept: dict[int, Group] = {}
-        """Groups that cannot give up what they have to for now, since no dead letter would stay."""
+        """Groups that cannot drop what they have to for now, since no dead letter would stay."""
 
     def resume(self, now: Now, *, complete: bool = False) -> None:
-        """End of replay: what was out is out again for the rest of its wait; what is no longer live is forgotten.
+        """End the replay: what was pending is pending again for the rest of its wait; deleted messages are forgotten.
 
-        `complete`: records tell of every delivery that went out since the replayed `uncertain_to` was noted (an orderly
-        stop, a new stream, an import). Otherwise deliveries may have gone out that no record tells of, and for messages
-        that were committed before this moment an ack counts even though they are not known to be pending: the client
-        that got one before the crash may still say so.
+        `complete`: records list every delivery since the replayed `uncertain_to` was noted (an orderly stop, a new
+        stream, an import). Otherwise there may have been deliveries that no record lists. Then an ack counts for
+        messages committed before this moment even though they are not known to be pending: a client that got one before
+        the crash may still ack it.
         """
         assert not self._live
         self._live = True
@@ -95,7 +95,7 @@ class Consumers:
             for batch in group.pending.batches():
                 batch.add_to(group.acked_ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
             group.acked_ahead.drop_below(group.cursor)
-            # All of it came from the log, so the log tells of it.
+            # All of it came from the log, so it is logged.
             group.pending.take_unlogged()
             group.logged_cursor = group.cursor
             group.unlogged_skipped = []
@@ -106,35 +106,35 @@ class Consumers:
             self._look_after(group)
         self.inactivity.resume(now)
 
-    # ------------------------------------------------------------ who there is
+    # ------------------------------------------------------------ finding
 
     def __len__(self) -> int:
-        """Committed consumers."""
+        """Return the number of committed consumers."""
         return len(self._registry.groups_by_consumer)
 
     def find_consumer_id(self, name: str) -> ConsumerId:
-        """The life of a name. CodeError (`no_such_consumer`), also while its deletion is decided and not committed."""
+        """Return the id of a name. CodeError (`no_such_consumer`), also while its deletion is staged."""
         return self._registry.find_consumer(name)
 
     def exists(self, consumer_id: ConsumerId) -> bool:
-        """Whether this life is committed and not ended."""
+        """Return True if this consumer is committed and not deleted."""
         return consumer_id in self._registry.groups_by_consumer
 
     def name_of(self, consumer_id: ConsumerId) -> str:
-        """The name of an existing life, for events."""
+        """Return the name of an existing consumer, for events."""
         return self._registry.groups_by_consumer[consumer_id].members[consumer_id].config.name
 
     def incarnation(self, consumer_id: ConsumerId) -> str:
-        """The word that names an existing consumer for good: no later one of the same name has it.
+        """Return the word that names an existing consumer for good: no later one of the same name has it.
 
-        An id is given again only where its first owner was lost with a machine's memory (an ephemeral stream, late
-        syncs); the time of creation tells those two apart.
+        An id is given again only where its first owner was lost with a machine's memory (an ephemeral stream, interval
+        sync); the time of creation sets those two apart.
         """
         created_ms = self._registry.groups_by_consumer[consumer_id].members[consumer_id].created_ms
         return f"{self._stream.id:x}-{consumer_id:x}-{created_ms:x}"
 
     def info(self, consumer_id: ConsumerId) -> ConsumerInfo:
-        """Figures at this moment. A floor told to a client must not go back through a crash: see `unlogged`."""
+        """Return figures at this moment. A floor that a client has seen must not decrease through a crash: see `unlogged`."""
         group = self._registry.groups_by_consumer[consumer_id]
         member = group.members[consumer_id]
         lag = self._stream.live_count_from(group.cursor) + len(group.skipped)
@@ -144,7 +144,7 @@ class Consumers:
         )  # fmt: skip
 
     def page(self, after: str, limit: int, byte_max: int) -> Page:
-        """`ConsumerInfo` of consumers whose names sort behind `after`, sorted by name: up to `limit`, and about `byte_max`."""
+        """Return `ConsumerInfo` of consumers whose names sort behind `after`, sorted: up to `limit`, and about `byte_max`."""
         names = self._registry.names
         found: list[object] = []
         byte_count = 0
@@ -159,30 +159,31 @@ class Consumers:
         return Page(found)
 
     def unlogged(self) -> bool:
-        """Whether `delivered_records` has something to log.
+        """Return True if `delivered_records` has something to log.
 
         Before an `info` or a `page` leaves for a client, append `delivered_records` and let the answer leave with that
-        commit (with the commit of the tail, if there is one, in any case).
+        commit (with the commit of the last pending record, if there is one, in any case).
         """
         return any(logged.has_unlogged(group) for group in self._changed.values())
 
-    # ------------------------------------------------------------ coming and going
+    # ------------------------------------------------------------ creating and deleting
 
     def decide_create(self, consumer_id: ConsumerId, config: ConsumerConfig, wall_ms: int) -> CreateDecision:
-        """A new consumer under a fresh id, staged; or the one that exists, if it is the same after defaults.
+        """Stage a new consumer under a fresh id; or accept the one that exists, if it is the same after defaults.
 
         CodeError (`invalid_config`, `already_exists`), RefusedError (too many), `NeedBlocks`.
         """
         return self._registry.decide_create(consumer_id, config, wall_ms, self._stream, self._limits)
 
     def decide_delete(self, name: str) -> ConsumerDeleted:
-        """The end of a consumer, staged. CodeError (`no_such_consumer`)."""
+        """Stage the deletion of a consumer. CodeError (`no_such_consumer`)."""
         return self._registry.decide_delete(name)
 
     # ------------------------------------------------------------ delivering
 
     def dispatch(self, consumer_id: ConsumerId, now: Now, max_messages: int, byte_max: int) -> Messages | None:
-        """Deliver: due redeliveries first, by sequence, then what was passed over and what is new. None: nothing now.
+        """Deliver: due redeliveries first, by sequence, then what was skipped and what is new. Return None if there is
+        nothing now.
 
         At least one message whatever its size, if there is one. At the limit of pending deliveries only redeliveries.
         Raises `NeedBlocks` before anything is changed.
@@ -203,13 +204,13 @@ class Consumers:
         return messages
 
     def not_sent(self, messages: Messages) -> None:
-        """Deliveries could not be read: they were no attempts, and come again when they would have been due."""
+        """Undo deliveries that could not be read: they were no attempts, and come again when they would have been due."""
         if messages.taken_by is not None:
             for run in messages.runs:
                 self._give_back(messages.taken_by, messages.dispatch_id, list(run.sequences()), Event.NOT_SENT)
 
     def reported(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
-        """Messages (ascending) of a delivery reached the program: it counts as an attempt."""
+        """Count a delivery of messages (ascending) as an attempt, because they reached the program."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None:
             group.pending.report(seqs, dispatch_id)
@@ -217,7 +218,7 @@ class Consumers:
             self._look_after(group)
 
     def returned(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
-        """Messages (ascending) of a delivery will not reach the program: they do not count, and are due at once."""
+        """Undo the delivery of messages (ascending) that will not reach the program: no attempt, and due at once."""
         self._give_back(consumer_id, dispatch_id, seqs, Event.RETURNED)
 
     def _give_back(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int], event: Event) -> None:
@@ -228,17 +229,19 @@ class Consumers:
             self._look_after(group)
 
     def waiting(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> list[int]:
-        """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
+        """Return those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         return group.waiting(seqs, dispatch_id) if group is not None else []
 
     def has_work(self, consumer_id: ConsumerId, now: Now) -> bool:
-        """Whether `take` could deliver something. Cheap; may say yes where only non-matching messages follow, once."""
+        """Return True if `dispatch` could deliver something. Cheap; may be wrong once, where only non-matching messages
+        follow.
+        """
         self.expire(now)
         return self._registry.groups_by_consumer[consumer_id].has_work(self._stream, self._limits.pending_max)
 
     def next_deadline(self) -> int | None:
-        """The monotonic nanosecond of the next expiry of any delivery; None when nothing is out."""
+        """Return the monotonic nanosecond of the next expiry of any delivery; None when nothing waits."""
         timers, groups = self._timers, self._registry.groups
         while timers:
             deadline_ns, group_id = timers[0]
@@ -257,7 +260,7 @@ class Consumers:
         return None
 
     def expire(self, now: Now) -> bool:
-        """Let pass what has waited too long: due again, or spent. True if anything was. Costs what is due."""
+        """Let deliveries whose deadline passed become due or exhausted. Return True if any did. Costs what is due."""
         timers = self._timers
         skipped = False
         while timers and timers[0][0] <= now.mono_ns:
@@ -281,13 +284,12 @@ class Consumers:
         now: Now,
         incarnation: str = "",
     ) -> AckDecision:
-        """An answer to deliveries, in any order, repeats allowed; what is not pending is passed over.
+        """Decide an answer to deliveries, in any order, repeats allowed; sequences that are not pending are ignored.
 
-        So is everything where the answer names another `incarnation`: it is about deliveries of a consumer that is gone.
-
-        ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at once
-        and give one that says so.
-        RefusedError: too many sequences, a delay out of range. `NeedBlocks` before anything is changed.
+        So is everything where the answer names another `incarnation`: its deliveries were those of a deleted consumer.
+        ACK and TERM are staged and give a record (with a work queue's originals); NAK and IN_PROGRESS take effect at
+        once and give one that says so. RefusedError: too many sequences, a delay out of range. `NeedBlocks` before
+        anything is changed.
         """
         if len(seqs) > self._limits.ack_batch_max:
             raise resource_exhausted(f"{len(seqs)} acknowledgements at once; at most {self._limits.ack_batch_max}")
@@ -330,10 +332,10 @@ class Consumers:
         self._changed[group.id] = group
         return AckDecision(record, depends_on_uncommitted=True, count=found.total)
 
-    # ------------------------------------------------------------ giving up
+    # ------------------------------------------------------------ dropping
 
     def has_exhausted(self) -> bool:
-        """Whether `to_drop` has something to hand out."""
+        """Return True if `begin_dead_lettering` has something to begin."""
         for group_id, group in list(self._exhausted.items()):
             if not group.pending.has_exhausted():
                 del self._exhausted[group_id]
@@ -342,10 +344,7 @@ class Consumers:
         return False
 
     def begin_dead_lettering(self, max_messages: int, byte_max: int) -> list[ExhaustedMessages]:
-        """Hand out messages whose last delivery failed; each is handed out once. At least one, whatever its size.
-
-        Raises `NeedBlocks` before anything is handed out.
-        """
+        """Begin to drop exhausted messages, each once; at least one. Raises `NeedBlocks` before any is begun."""
         handed: list[ExhaustedMessages] = []
         for group_id, group in list(self._exhausted.items()):
             if max_messages <= 0 or byte_max <= 0:
@@ -368,18 +367,18 @@ class Consumers:
     def decide_drop(
         self, exhausted: ExhaustedMessages, bodies: Sequence[bytes] | None, wall_ms: int
     ) -> list[tuple[DropRecord, list[bytes]]]:
-        """Drop what was handed out, staged: records with the stored bodies of their dead letters, to commit in order.
+        """Stage the drop of `exhausted`: records with the stored bodies of their dead letters, to commit in order.
 
-        `bodies`: one for each of `exhausted.seqs`, or None where none were asked for. What was acked or pruned meanwhile is
-        left out; all of it gone, or the group gone: an empty list. What must be kept is given back and counted in
-        `exhausted.kept`. `NeedBlocks` before anything is staged.
+        `bodies`: one for each of `exhausted.seqs`, or None where none were asked for. What was acked or deleted
+        meanwhile is left out; without any message or without the group the list is empty. What must be kept is
+        exhausted again and counted in `exhausted.kept`. `NeedBlocks` before anything is staged.
         """
         group = self._registry.groups.get(exhausted.group_id)
         if group is None:
             return []
         members = self._registry.surviving_members(group)
         if not members:
-            # The group is ending; should its end be cut off, this is taken up again.
+            # The deletion of the group is staged; should it be discarded, this is taken up again.
             self.abort_dead_lettering(exhausted)
             return []
         self._changed[group.id] = group
@@ -395,20 +394,20 @@ class Consumers:
         return decided
 
     def retry_kept(self) -> None:
-        """What was kept may be given up by now: `to_drop` will hand it out again."""
+        """Let `begin_dead_lettering` try again what was kept."""
         kept, self._kept = self._kept, {}
         for group in kept.values():
             self._look_after(group)
 
     def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
-        """Whether some of these (ascending) have had their last attempt and are about to be dropped."""
+        """Return True if some of these (ascending) had their last attempt and are about to be dropped."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is None or group.id in self._kept:
             return False
         return bool(dead_lettering.without_attempts(group.pending.find_parts(seqs)))
 
     def abort_dead_lettering(self, exhausted: ExhaustedMessages) -> None:
-        """The bodies could not be read for now: `to_drop` will hand the messages out again."""
+        """Abort a drop whose bodies could not be read for now: its messages are exhausted again."""
         group = self._registry.groups.get(exhausted.group_id)
         if group is not None:
             dead_lettering.abort_dead_lettering(group, exhausted)
@@ -417,10 +416,11 @@ class Consumers:
     # ------------------------------------------------------------ the log
 
     def delivered_records(self, now: Now) -> list[DeliveredRecord]:
-        """What was delivered since the last call, to be appended to the log behind every record decided so far.
+        """Return records of what was delivered since the last call, to be appended to the log behind every record decided
+        so far.
 
-        Call it when a batch is gathered anyway that holds acks, drops or deletions of this stream, and before figures are
-        told to a client. Each record must be appended; nothing is staged.
+        Call it when a commit is prepared anyway that holds acks, drops or deletions of this stream, and before a client
+        sees figures. Each record must be appended; nothing is staged.
         """
         records: list[DeliveredRecord] = []
         for group in self._changed.values():
@@ -431,9 +431,9 @@ class Consumers:
         return records
 
     def apply(self, record: StreamRecord) -> None:
-        """The consumers' part of any committed record of the stream, after the stream's own `apply` of it.
+        """Apply the consumers' part of any committed record of the stream, after the stream's own `apply` of it.
 
-        Live and in replay alike; what the stream loses leaves whatever is pending. Unknown consumers are passed over.
+        Live and in replay alike; what the stream deletes is pending no more. Records of unknown consumers are ignored.
         """
         if isinstance(record, PublishRecord):
             if record.truncate_to or record.drop_seqs:
@@ -484,7 +484,7 @@ class Consumers:
         self._regroup()
 
     def _gone(self, truncate_to: int, drop_seqs: array[int], *, settled: bool = False) -> None:
-        """Messages left the stream: whoever had an eye on them forgets them. `settled`: their holder did already."""
+        """Forget deleted messages in every group. `settled`: the group that had the claim did already."""
         groups = self._registry.groups.values()
         if truncate_to:
             for group in groups:
@@ -511,10 +511,10 @@ class Consumers:
         self._regroup()
 
     def interest_floor(self) -> int:
-        """The last sequence that no consumer holds any more; the stream's last without consumers.
+        """Return the last sequence that no consumer needs any more; the stream's last without consumers.
 
-        Messages that a filter excludes hold nothing, considered or not. A consumer that is decided and not committed holds
-        all from its start on: what is decided now stands behind it in the log. Raises `NeedBlocks`.
+        Messages that a filter excludes need not be kept, scanned or not. A consumer whose creation is staged needs all
+        from its start on: what is decided now stands behind it in the log. Raises `NeedBlocks`.
         """
         floors = [record.start_seq - 1 for record in self._registry.overlay.surviving_creations()]
         floors += [group.interest_floor(self._stream) for group in self._registry.groups.values()]
@@ -523,29 +523,29 @@ class Consumers:
     # ------------------------------------------------------------ whole state
 
     def snapshot(self, now: Now) -> object:
-        """State as plain values for CBOR, at the stream's last applied record: committed and soft together."""
+        """Return state as plain values for CBOR, at the stream's last applied record: committed and soft together."""
         return snapshot.of_groups(list(self._registry.groups.values()), now)
 
     def restore(self, snapshot_: object) -> None:
-        """Into a new object, before `resume`: state as it was at that snapshot. ValueError where that is not one."""
+        """Load the state of a snapshot into a new object, before `resume`. ValueError where it is none."""
         assert not self._live and not self._registry.groups_by_consumer
         for group in sorted(snapshot.to_groups(snapshot_), key=lambda each: each.id):
             self._registry.add_group(group)
 
     def import_records(self, snapshot_: object, next_id: int) -> list[StreamRecord]:
-        """Records that give this stream's log the consumers of a snapshot, under new lives `next_id` and up.
+        """Return records that give this stream's log the consumers of a snapshot, under new ids from `next_id` on.
 
-        Consumers as they stood: what was out is out again. ValueError where that is not a snapshot.
+        Consumers as they stood: what was pending is pending again. ValueError where it is not a snapshot.
         """
         trial = Consumers(self._stream, self._limits)
         return importing.records_of(snapshot_, self._stream.config, next_id, self._limits, trial)
 
     def newest_id(self) -> int:
-        """The greatest id of a committed life; 0 without consumers."""
+        """Return the greatest id of a committed consumer; 0 without any."""
         return max(self._registry.groups_by_consumer, default=0)
 
     def has_staged(self) -> bool:
-        """Whether an acknowledgement or a drop is decided and not committed."""
+        """Return True if an ack or a drop is decided and not committed."""
         return any(group.staged for group in self._registry.groups.values())
 
     def check(self) -> None:
@@ -567,7 +567,7 @@ class Consumers:
     # ------------------------------------------------------------ inside
 
     def _look_after(self, group: Group) -> None:
-        """Something happened to a group's deliveries: set its timer, and remember what it may have to give up."""
+        """Set a group's timer after a change of its deliveries, and note what it may have to drop."""
         deadline_ns = group.pending.next_deadline()
         if deadline_ns is not None and (group.scheduled_ns is None or deadline_ns < group.scheduled_ns):
             group.scheduled_ns = deadline_ns
@@ -576,7 +576,7 @@ class Consumers:
             self._exhausted[group.id] = group
 
     def _forget_dead(self, group: Group) -> None:
-        """A delivery may have been logged behind the record that ended its message."""
+        """Forget deleted messages: a delivery may have been logged behind the record that deleted its message."""
         is_live = self._stream.is_live
         for batch in group.pending.batches():
             dead = [seq for seq in batch.seqs_of(batch.bits) if not is_live(seq)]
@@ -585,7 +585,7 @@ class Consumers:
         group.gone([seq for seq in group.skipped.to_list() if not is_live(seq)])
 
     def _regroup(self) -> None:
-        """Groups came or went: keep them apart, if that is needed."""
+        """Build or end the claims after groups came or were removed."""
         groups = self._registry.groups
         needed = self._live and self._stream.config.retention is Retention.WORK_QUEUE and len(groups) > 1
         if not needed:
@@ -595,4 +595,4 @@ class Consumers:
         for group in groups.values():
             if group.claims is not self._claims:
                 group.claims = self._claims
-                group.idle_serial = 0  # serials begin anew with each withholding
+                group.idle_serial = 0  # serials begin anew with each set of claims

@@ -1,13 +1,13 @@
-"""One position in a stream: a queue group, or a consumer by itself, which is a group of one.
+"""A queue group: one position in a stream. A consumer by itself is a group of one.
 
-Below the cursor every sequence was *considered*: it is out (`pending`), decided and not committed (`staged`), passed over
-because another group of a work queue held it (`skipped`), or done with (acked, given up, gone from the stream, not
-matching). The floor is the last sequence below the first three, and so can only rise. At and beyond the cursor nothing was
-considered; but after a crash the log may tell of messages there that were acked or are out all the same: they are
-`ahead`, and the cursor steps over them.
+Below the cursor every sequence was *scanned*. It is pending (`pending`), settled by a record that is not committed
+(`staged`), skipped because another group of a work queue had the claim (`skipped`), or done with: acked, dropped,
+deleted, not matching. The floor is the last sequence below the first three, and so can only rise. At and beyond the
+cursor nothing was scanned. But after a crash the log may list messages there that were acked or are pending all the
+same: they are acked ahead, and the cursor steps over them.
 
-It must never call anything that can raise `NeedBlocks` after it began to change; taking is in `taking`, the log in
-`logged`.
+It must never call anything that can raise `NeedBlocks` after it began to change; dispatch is in `delivery/dispatch`,
+the log in `delivery/delivery_log`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What of an ack's sequences is there to be settled: parts of batches, and messages not known to be out."""
+    """The sequences of an ack that can be settled: parts of batches, and messages not known to be pending."""
 
     parts: list[Part]
     unknown_acks: list[int]
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Group:
-    """State of one position. `id` is the life of the member that began it."""
+    """The state of one position. `id` is the id of its first member."""
 
     __slots__ = (
         "id", "config", "pattern", "members", "cursor", "last_delivered", "dropped", "pending", "skipped", "acked_ahead",
@@ -57,7 +57,7 @@ class Group:
         self.pattern = Pattern(config.filter_subject) if config.filter_subject not in {"", ">"} else None
         self.members: dict[int, Member] = {}
         self.cursor = start_seq
-        """The next sequence to consider."""
+        """The next sequence to look at."""
         self.last_delivered = 0
         self.dropped = 0
         self.pending = Pending(config.max_deliver)
@@ -65,18 +65,18 @@ class Group:
         self.acked_ahead = SeqSet()
         self.staged = Staged()
         self.uncertain_to = 0
-        """Up to here a delivery may have gone out before a crash of the server without a record of it."""
+        """Up to here messages may have been delivered before a crash of the server without a record of it."""
         self.logged_uncertain_to = 0
-        """What records say of that."""
+        """The same, as logged."""
         self.claims: Claims | None = None
         self.idle_serial = 0
-        """The state of the withholding at which everything that could go out was held by others."""
+        """The serial of the claims at which everything that could be dispatched was claimed by other groups."""
         self.logged_cursor = start_seq
         self.unlogged_skipped: list[int] = []
         self.no_match_below = start_seq
         """Nothing at or beyond the cursor and below here matches."""
         self.scheduled_ns: int | None = None
-        """When the stream's timer looks at this group next."""
+        """The deadline at which the stream looks at this group next."""
         self.drops_in_vain = 0
         """Drops that ended with keeping every message, since one did not."""
         self.ack_wait_ns = config.ack_wait_ms * NS_PER_MS
@@ -86,7 +86,7 @@ class Group:
     # ------------------------------------------------------------ figures
 
     def outstanding(self) -> int:
-        """The least sequence the floor waits for; the cursor where there is none."""
+        """Return the least sequence that the floor waits for; the cursor where there is none."""
         least = self.cursor
         if self.pending.total:
             least = min(least, self.pending.least())
@@ -98,11 +98,11 @@ class Group:
 
     @property
     def floor(self) -> int:
-        """Every matching message up to here is acked, termed, dropped or gone."""
+        """The last sequence up to which every matching message is acked, termed, dropped or deleted."""
         return self.outstanding() - 1
 
     def has_work(self, stream: Stream, pending_max: int) -> bool:
-        """Whether taking could find something."""
+        """Return True if a dispatch could find something."""
         room = self.pending.total < pending_max
         if self.cursor <= stream.last_seq and room:
             return True
@@ -111,7 +111,7 @@ class Group:
         return self.claims is None or self.claims.serial != self.idle_serial
 
     def interest_floor(self, stream: Stream) -> int:
-        """The last sequence this group does not hold any more, whether it considered what follows or not."""
+        """Return the last sequence that this group needs no more, whether it scanned what follows or not."""
         least = self.outstanding()
         if least < self.cursor:
             return least - 1
@@ -129,26 +129,26 @@ class Group:
     # ------------------------------------------------------------ time and membership
 
     def expire(self, now_ns: int) -> bool:
-        """Let deadlines pass. True if any did."""
+        """Let deadlines pass. Return True if any did."""
         expired, released = self.pending.expire(now_ns)
         if expired and self.claims is not None:
             self.claims.release(released)
         return expired
 
     def give_back(self, seqs: list[int], dispatch_id: int, event: Event) -> None:
-        """Messages of a delivery never left the server (NOT_SENT), or never reached the program (RETURNED)."""
+        """Undo deliveries of messages that were not sent (NOT_SENT), or never reached the program (RETURNED)."""
         released = self.pending.give_back(self.pending.unreported(seqs, dispatch_id), event)
         if self.claims is not None:
             self.claims.release(released)
 
     def waiting(self, seqs: list[int], dispatch_id: int) -> list[int]:
-        """Those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
+        """Return those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
         parts = self.pending.find_parts(seqs)
         still = [part for part in parts if part[0].dispatch_id == dispatch_id and part[0].state is State.WAITING]
         return sorted(seq for batch, mask in still for seq in batch.seqs_of(mask))
 
     def leave(self, consumer_id: int) -> None:
-        """A member is gone; what it had is due at once."""
+        """Remove a deleted member; what it had is due at once."""
         del self.members[consumer_id]
         released = self.pending.leave(consumer_id)
         if self.claims is not None:
@@ -157,7 +157,7 @@ class Group:
     # ------------------------------------------------------------ answers
 
     def find_settled(self, seqs: list[int], stream: Stream) -> Found:
-        """What of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
+        """Find what of ascending, distinct sequences an ack would settle. May raise `NeedBlocks`; changes nothing."""
         parts = self.pending.find_parts(seqs)
         count = sum(mask.bit_count() for _, mask in parts)
         unknown_acks: list[int] = []
@@ -169,7 +169,7 @@ class Group:
         return Found(parts, unknown_acks, count + len(unknown_acks))
 
     def _may_be_out(self, seq: int, stream: Stream) -> bool:
-        """Whether a delivery that no record tells of may have gone out before the server was last started."""
+        """Return True if an unlogged delivery of this message may have left before the server was last started."""
         if seq in self.skipped:
             return True
         if seq < self.cursor or seq in self.acked_ahead or not stream.is_live(seq):
@@ -186,13 +186,13 @@ class Group:
             if seq >= self.cursor:
                 self.acked_ahead.add(seq)
             if self.claims is not None:
-                # Somebody else may hold it, and must hear of its end.
+                # Another group may have the claim, and must be told of its end.
                 self.claims.contended.add(seq)
         self.pending.remove(found.parts)
         self.staged.stage(StagedDone(record, found.parts, found.unknown_acks))
 
     def nak(self, parts: list[Part], member: int, deadline_ns: int, now_ns: int) -> list[Part]:
-        """Deliveries are handed back by a member, to be due at a deadline. Those that were, as they are now."""
+        """Give deliveries of a member back, to be due at a deadline. Return those that were changed, as they are now."""
         claims = self.claims
         if claims is not None:
             claims.release([part for part in parts if part[0].claiming and self._returns(part[0])])
@@ -205,7 +205,7 @@ class Group:
         return batch.state is State.WAITING and batch.deliver_count < self.config.max_deliver
 
     def extend(self, parts: list[Part], member: int, deadline_ns: int) -> list[Part]:
-        """A member is still at it: deadlines start over, but for what another group holds by now. Those that did."""
+        """Start the deadlines of a member anew, except where another group has the claim by now. Return what was changed."""
         claims = self.claims
         if claims is not None:
             parts = [
@@ -220,7 +220,7 @@ class Group:
 
     @staticmethod
     def _mine(batch: Batch, mask: int, claims: Claims) -> int:
-        """What of a part is held by this group or by nobody."""
+        """Return what of a part no other group has claimed."""
         return mask if batch.claiming else mask & ~batch.mask_in(claims.claimed, mask)
 
     # ------------------------------------------------------------ commits
@@ -235,7 +235,7 @@ class Group:
         return sorted(seq for batch, mask in held for seq in batch.seqs_of(mask))
 
     def replayed(self, record: AckRecord | DropRecord) -> None:
-        """A record of the log, before `resume`: done is done, considered or not."""
+        """Apply a record of the log, before `resume`: done is done, scanned or not."""
         seqs = record.seqs.tolist()
         parts = self.pending.find_parts(seqs)
         self.pending.remove(parts)
@@ -247,12 +247,12 @@ class Group:
             self.dropped += len(seqs)
 
     def gone(self, seqs: list[int]) -> None:
-        """Messages (ascending) left the stream."""
+        """Forget deleted messages (ascending)."""
         self.pending.remove(self.pending.find_parts(seqs))
         self.skipped.discard_all(seqs)
 
     def gone_below(self, seq: int) -> None:
-        """Every message below a sequence left the stream."""
+        """Forget every message below a sequence."""
         if self.pending.total and self.pending.least() < seq:
             self.pending.remove(self.pending.find_below(seq))
         if self.skipped and self.skipped.least() < seq:
@@ -272,7 +272,7 @@ class Group:
         self.no_match_below = self.cursor
 
     def check(self, stream: Stream, *, live: bool) -> None:
-        """Assert what holds between the cursor, the sets and what is out."""
+        """Assert what holds between the cursor, the sets and what is pending."""
         self.pending.check()
         self.skipped.check()
         self.acked_ahead.check()
@@ -281,7 +281,7 @@ class Group:
         for seq in out:
             assert seq not in self.skipped
             assert not live or seq < self.cursor or seq in self.acked_ahead
-            assert not live or stream.is_live(seq), "what left the stream is not out"
+            assert not live or stream.is_live(seq), "a deleted message is not pending"
         for seq in self.skipped.to_list():
             assert seq < self.cursor
             assert not live or stream.is_live(seq)

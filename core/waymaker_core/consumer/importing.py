@@ -1,8 +1,8 @@
 """Consumers out of an archive: judged before anything of them enters a log.
 
-An archive comes from outside. What its snapshot says of consumers becomes records only if it is no more than a client could
-have brought about: settings that could have been created, numbers that a record holds, no more out than may be. That
-the records make sense together is not reasoned about but tried, on consumers that nobody else sees.
+An archive comes from outside. What its snapshot says of consumers becomes records only if it is no more than a client
+could have brought about: settings that could have been created, numbers that a record holds, no more pending than may
+be. That the records make sense together is not proved but tried, on consumers that only this trial sees.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from waymaker_core.model.result_codes import CodeError
 from waymaker_core.storage import record_codec
 
 BITMAP_BYTES_MAX = BATCH_MESSAGES_MAX * SPAN_PER_MESSAGE_MAX // 8
-"""A longer bitmap was never written: what is a few bytes here becomes a list when it is read."""
+"""The longest bitmap that was ever written: what is a few bytes here becomes a list when it is read."""
 TIME_MAX_MS = (1 << 63) - 1
 OUT_MAX = 16_000_000
-"""Deliveries out in a whole archive, about 12 bytes each. No multiple of `pending_max`: what was acked and not yet durable is
-out again after a crash, whatever went out in its place."""
+"""Deliveries pending in a whole archive, about 12 bytes each. No multiple of `pending_max`: what was acked and not yet
+durable is pending again after a crash, whatever was dispatched in its place."""
 
 
 class Trial(Protocol):
-    """Consumers of the same stream that are thrown away afterwards."""
+    """Consumers of the same stream that are discarded after the trial."""
 
     def apply(self, record: StreamRecord) -> None: ...
 
@@ -40,7 +40,9 @@ class Trial(Protocol):
 def records_of(
     snapshot_: object, stream: StreamConfig, next_id: int, limits: Limits, trial: Trial
 ) -> list[StreamRecord]:
-    """Records that give a log the consumers of a snapshot, under new lives from `next_id` on. ValueError: they cannot be."""
+    """Return records that give a log the consumers of a snapshot, under new ids from `next_id` on. ValueError: not
+    possible.
+    """
     _check_bitmaps(snapshot_)
     records: list[StreamRecord] = []
     names: dict[str, None] = {}

@@ -26,24 +26,24 @@ class Inactivity:
         """One entry for each consumer, not later than its deadline. Entries of deleted consumers stay until they surface."""
 
     def resume(self, now: Now) -> None:
-        """The server starts: every consumer's time begins, for no client could use one while it was down."""
+        """Begin every consumer's time at the start of the server, because no client could use one while it was down."""
         for consumer_id in self._registry.groups_by_consumer:
             self.used(ConsumerId(consumer_id), now)
 
     def used(self, consumer_id: ConsumerId, now: Now) -> None:
-        """A client used a consumer, or it begins: its time starts anew. Means nothing where it was deleted."""
+        """Start a consumer's time anew: a client used it, or it was created. A deleted consumer has none."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is not None and (inactive_ms := group.members[consumer_id].config.inactive_ms):
             self.put_off(consumer_id, now.mono_ns + inactive_ms * NS_PER_MS)
 
     def put_off(self, consumer_id: ConsumerId, deadline_ns: int) -> None:
-        """Set a consumer's deadline. It never becomes earlier while the consumer lives."""
+        """Set a consumer's deadline. It never becomes earlier."""
         if consumer_id not in self._deadlines:
             heappush(self._heap, (deadline_ns, consumer_id))
         self._deadlines[consumer_id] = max(deadline_ns, self._deadlines.get(consumer_id, deadline_ns))
 
     def forget(self, consumer_id: int) -> None:
-        """A consumer was deleted."""
+        """Forget a deleted consumer."""
         self._deadlines.pop(consumer_id, None)
         if len(self._heap) > 64 + 2 * len(self._deadlines):
             self._heap = [(deadline_ns, other) for other, deadline_ns in self._deadlines.items()]

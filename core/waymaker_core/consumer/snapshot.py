@@ -1,8 +1,8 @@
 """The state of all consumers of a stream as plain values for CBOR, and back.
 
-A snapshot is taken at the stream's last applied record. What is staged is therefore still out in it: the records that
-settle it follow in the log. Soft state goes in as it is, ahead of the log if need be: replaying older delivery records
-on top of it takes nothing back.
+A snapshot is taken at the stream's last applied record. What is staged is therefore still pending in it: the records that
+settle it follow in the log. Soft state is in it as it is, ahead of the log if need be: replaying older delivery records
+on top of it changes nothing.
 
 Layout: `[3, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead, uncertain
 to]`, a member `[id, created, config fields...]`, an entry of `out` `[member, deliver count, deadline, rest, holding, first,
@@ -29,7 +29,7 @@ VERSION = 3
 
 
 def of_groups(groups: list[Group], now: Now) -> object:
-    """The snapshot of these groups, in the order of their ids."""
+    """Encode these groups, in the order of their ids."""
     return [VERSION, [_of_group(group, now) for group in groups]]
 
 
@@ -82,7 +82,7 @@ def _column(seqs: list[int]) -> bytes:
 
 
 def to_groups(snapshot: object) -> list[Group]:
-    """The groups of a snapshot. ValueError where it is none."""
+    """Decode the groups of a snapshot. ValueError where it is none."""
     try:
         version, groups = _items(snapshot, 2)
         if version not in (1, 2, VERSION):
@@ -112,13 +112,13 @@ def _to_group(value: object, version: int) -> Group:
             group.skipped.add(seq)
     for seq in _to_column(ahead):
         group.acked_ahead.add(seq)
-    # The snapshot tells of all of it; what it does not tell of comes later.
+    # The snapshot has logged all of it; what is not in it comes later.
     group.pending.take_unlogged()
     return group
 
 
 def _to_listed(fields: list[object], version: int) -> tuple[int, Listed]:
-    """An entry of `out`, and whose it is."""
+    """Decode an entry of `out` and the member that has it."""
     member, deliver_count, *rest = fields
     entry = Listed(_int(deliver_count), array("Q"))
     if version > 1:

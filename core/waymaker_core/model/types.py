@@ -7,12 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, NewType
 
-Seq = NewType("Seq", int)
-"""Number of a message in its stream: starts at 1, never repeats, never goes back."""
-
-Position = NewType("Position", int)
-"""Number of a record in its stream's log: starts at 1, without gaps."""
-
 StreamId = NewType("StreamId", int)
 """Id of one life of a stream; 0 is the catalogue's own log. Never reused, so a name created anew is another stream."""
 

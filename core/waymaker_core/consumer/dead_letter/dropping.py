@@ -1,8 +1,8 @@
-"""Giving messages up: from the last failed attempt to the record that drops them, with their dead letters if there are any.
+"""Dropping messages: from the last failed attempt to the record that drops them, with their dead letters if there are any.
 
-Two halves, because bodies have to be read in between: `hand_out` says which messages and where they lie, `drop`
-decides with the bodies at hand. In between the messages are nobody's; who acks one of them still wins. Drop, dead letters
-and, on a work queue, the originals' end are one record, so that each happens exactly once or not at all.
+Two halves, because bodies have to be read in between. `begin_dead_lettering` says which messages and where they lie; `drop`
+decides with the bodies at hand. In between no group delivers these messages, and an ack of one still counts. The drop, the
+dead letters and, on a work queue, the deletion of the originals are one record: all of it happens exactly once or not at all.
 
 Nothing is dropped without a trace: no record removes a dead letter that it writes (many of them may have to become several
 records), and a message whose dead letter could not stay is kept, for as long as that is so.
@@ -30,7 +30,7 @@ from waymaker_core.stream.stream import Stream
 
 
 def begin_dead_lettering(group: Group, stream: Stream, max_messages: int, byte_max: int) -> ExhaustedMessages | None:
-    """Spent messages of a group, at least one if there is any. Raises `NeedBlocks` before any change."""
+    """Begin to drop exhausted messages, at least one if there is any. Raises `NeedBlocks` before any change."""
     parts = group.pending.exhausted(max_messages)
     if not parts:
         return None
@@ -38,9 +38,9 @@ def begin_dead_lettering(group: Group, stream: Stream, max_messages: int, byte_m
     messages: Messages | None = None
     if group.config.dead_letter_subject:
         whole = reads.messages_at(stream, seqs, counts)
-        assert whole.count == len(seqs), "what left the stream is not out"
+        assert whole.count == len(seqs), "what left the stream is not pending"
         if whole.byte_count > byte_max and len(parts) > 1:
-            # Not by sequence across batches, lest what was given back comes before what waits.
+            # Not by sequence across batches, lest what was aborted comes before what waits.
             seqs, counts = _columns(parts[:1])
             whole = reads.messages_at(stream, seqs, counts)
         messages = within(whole, byte_max)
@@ -50,7 +50,7 @@ def begin_dead_lettering(group: Group, stream: Stream, max_messages: int, byte_m
 
 
 def without_attempts(parts: list[Part]) -> list[int]:
-    """The sequences, ascending, of what is out and has had its last attempt."""
+    """Return the sequences, ascending, of pending messages that had their last attempt."""
     seqs = [
         seq
         for batch, mask in parts
@@ -61,13 +61,13 @@ def without_attempts(parts: list[Part]) -> list[int]:
 
 
 def _columns(parts: list[Part]) -> tuple[list[int], list[int]]:
-    """Sequences, ascending, and delivery counts of some messages."""
+    """Return the sequences, ascending, and the delivery counts of some messages."""
     entries = sorted((seq, batch.deliver_count) for batch, mask in parts for seq in batch.seqs_of(mask))
     return [seq for seq, _ in entries], [count for _, count in entries]
 
 
 def abort_dead_lettering(group: Group, exhausted: ExhaustedMessages) -> None:
-    """The drop could not go on: what is left of it will be handed out again."""
+    """Abort a drop: what is left of it is exhausted again."""
     group.pending.happen(group.pending.find_parts(exhausted.seqs.tolist()), Event.DROP_ABORTED)
 
 
@@ -80,9 +80,10 @@ def drop(
     wall_ms: int,
     readers: Iterable[Group],
 ) -> list[tuple[DropRecord, list[bytes]]]:
-    """Records for what is left of what was handed out, staged. `members`: who stands, at least one; by id.
+    """Stage the drop of what is left of `exhausted`; return the records.
 
-    `readers`: the groups of the stream; by interest no dead letter stays that none of them asks for.
+    `members`: ids of the surviving members, at least one. `readers`: the groups of the stream; by interest no dead letter stays
+    that none of them asks for.
     """
     parts = [part for part in group.pending.find_parts(exhausted.seqs.tolist()) if part[0].state is State.DROPPING]
     member = next((batch.member for batch, _ in parts if batch.member in members), members[0])
@@ -107,10 +108,10 @@ def drop(
             else:
                 lettered.append(seq)
                 letters.append(letter)
-    burial = _Burial(group, member, stream, builder.subject, wall_ms)
+    dead_letters = _DeadLetters(group, member, stream, builder.subject, wall_ms)
     if stream.config.retention is not Retention.INTEREST or any(_asks_for(each, builder.subject) for each in readers):
-        burial.bury(lettered, letters)
-    decided = [*burial.decided, *_decided(group, member, dropped, [], None)]
+        dead_letters.write(lettered, letters)
+    decided = [*dead_letters.decided, *_decided(group, member, dropped, [], None)]
     kept = group.pending.happen(
         [part for part in group.pending.find_parts(lettered) if part[0].state is State.DROPPING], Event.DROP_ABORTED
     )
@@ -123,7 +124,7 @@ def _asks_for(group: Group, subject: str) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class _Burial:
+class _DeadLetters:
     """Records of dead letters, as they are decided."""
 
     group: Group
@@ -133,7 +134,7 @@ class _Burial:
     wall_ms: int
     decided: list[tuple[DropRecord, list[bytes]]] = field(default_factory=list)
 
-    def bury(self, seqs: list[int], letters: list[bytes]) -> None:
+    def write(self, seqs: list[int], letters: list[bytes]) -> None:
         """Decide one record for all, or several where the letters would push each other out; what cannot stay is left.
 
         `NeedBlocks` as long as nothing is staged.
@@ -146,8 +147,8 @@ class _Burial:
         except Displaced:
             half = len(seqs) // 2
             if half:
-                self.bury(seqs[:half], letters[:half])
-                self.bury(seqs[half:], letters[half:])
+                self.write(seqs[:half], letters[:half])
+                self.write(seqs[half:], letters[half:])
         except NeedBlocks:
             if not self.decided:
                 raise

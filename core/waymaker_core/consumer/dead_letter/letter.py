@@ -6,7 +6,7 @@ consumer's own mark is never made a dead letter by it again, however it came bac
 dead-letter subject, or another consumer's dead letters may lead back to it).
 
 A dead letter of a dead letter has one set of them, the newest. The first set is kept under `origin-`, and who gave the
-message up in between is listed under `via`, so that nobody's mark is lost.
+message up in between is listed under `via`, so that no mark is lost.
 """
 
 from __future__ import annotations

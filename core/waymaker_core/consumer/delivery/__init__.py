@@ -1,1 +1,1 @@
-"""Dispatch of messages to members, and the records of the log that tell of it."""
+"""Dispatch of messages to members, and the records of it in the log."""

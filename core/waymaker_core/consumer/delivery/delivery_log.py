@@ -1,6 +1,6 @@
-"""The soft state of a group as records, and back: what was out when the server stopped is out when it starts again.
+"""The soft state of a group as records, and back: what was pending when the server stopped is pending when it starts again.
 
-A lazy record lists what is out and no record tells of yet, and then says how far the group has considered the stream. It is
+A lazy record lists what is pending and not logged yet, and then says how far the group has scanned the stream. It is
 made when it is appended to the log, so everything decided before it stands before it: what a staged ack took is
 not listed, and what is listed is settled only by later records. Replaying is putting what is listed, then moving the
 cursor. A record that was never written loses deliveries of which only the clients know; the messages go out again.
@@ -23,11 +23,11 @@ from waymaker_core.model.records import AckRecord, DeliveredRecord, Listed, Stre
 from waymaker_core.model.types import Now
 
 ENTRIES_MAX = 16_384
-"""Messages one record lists at most, about."""
+"""Messages that one record lists at most, about."""
 
 
 def has_unlogged(group: Group) -> bool:
-    """Whether `delivered_records` would make any."""
+    """Return True if `delivered_records` would make any."""
     return (
         group.cursor != group.logged_cursor
         or group.uncertain_to != group.logged_uncertain_to
@@ -37,7 +37,7 @@ def has_unlogged(group: Group) -> bool:
 
 
 def delivered_records(group: Group, members: list[int], now: Now) -> list[DeliveredRecord]:
-    """What no record tells of yet. `members`: those that no decided deletion ends; there is one at least."""
+    """Return records of what is not logged yet. `members`: ids of the surviving members, at least one."""
     if not has_unlogged(group):
         return []
     listed: dict[int, Listing] = {member: Listing() for member in members}
@@ -45,7 +45,7 @@ def delivered_records(group: Group, members: list[int], now: Now) -> list[Delive
     anyone.add_skipped([seq for seq in group.unlogged_skipped if seq in group.skipped])
     group.unlogged_skipped = []
     for batch in group.pending.take_unlogged():
-        # What a member had that is gone by now is anyone's.
+        # What a deleted member had is listed with any member.
         listed.get(batch.member, anyone).add_entries(*listed_of(batch, batch.bits, now))
     records: list[DeliveredRecord] = []
     scanned_to = group.logged_cursor - 1
@@ -61,7 +61,7 @@ def delivered_records(group: Group, members: list[int], now: Now) -> list[Delive
 
 
 def changed_record(group: Group, consumer_id: int, changed: list[Part], now: Now) -> DeliveredRecord:
-    """What a nak or an in-progress changed: whole batches, of which the log tells with this record."""
+    """Return the record of what a nak or an in-progress changed: whole batches, which are logged with it."""
     for batch, mask in changed:
         assert batch.bits == mask
         batch.logged = True
@@ -70,10 +70,10 @@ def changed_record(group: Group, consumer_id: int, changed: list[Part], now: Now
 
 
 def listed_of(batch: Batch, mask: int, now: Now | None) -> list[Listed]:
-    """Entries of a record for some messages of a batch; without a time, as the record that they came from had it.
+    """Return entries of a record for some messages of a batch; without a time, as the record that they came from had it.
 
-    What nobody reported has the count that it had before, and is due at once: a server that was started again has none of
-    the sessions that could tell.
+    A message that no reader reported has the count that it had before, and is due at once: a server that was started again has
+    none of the sessions that could report it.
     """
     if now is None:
         seqs = array("Q", batch.seqs_of(mask))
@@ -91,7 +91,7 @@ def listed_of(batch: Batch, mask: int, now: Now | None) -> list[Listed]:
 
 
 def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
-    """When a batch is due by the wall clock, and how far off that is; both rounded up, for nothing is due early."""
+    """Return when a batch is due by the wall clock, and how far off that is; both rounded up, so that nothing is due early."""
     rest_ns = max(0, batch.deadline_ns - now.mono_ns) if batch.state is State.WAITING else 0
     rest_ms = -(-rest_ns // NS_PER_MS)
     return max(1, now.wall_ms + rest_ms), rest_ms
@@ -99,21 +99,21 @@ def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
 
 @dataclass(slots=True, eq=False)
 class Listing:
-    """What is out at one member."""
+    """What is pending at one member."""
 
     entries: list[Listed] = field(default_factory=list)
 
     def add_entries(self, *entries: Listed) -> None:
-        """Messages of one batch."""
+        """Add messages of one batch."""
         self.entries.extend(entries)
 
     def add_skipped(self, seqs: list[int]) -> None:
-        """Messages that the group passed over, in any order, repeats allowed."""
+        """Add messages that the group skipped, in any order, repeats allowed."""
         column = array("Q", sorted(dict.fromkeys(seqs)))
         self.entries += [Listed(0, column[start : start + ENTRIES_MAX]) for start in range(0, len(column), ENTRIES_MAX)]
 
     def pieces(self) -> Iterator[list[Listed]]:
-        """The entries, parted to the size of a record."""
+        """Yield the entries, parted to the size of a record."""
         piece: list[Listed] = []
         count = 0
         for entry in self.entries:
@@ -131,7 +131,7 @@ def _record(group: Group, member: int, scanned_to: int, entries: list[Listed]) -
 
 
 def whole(group: Group, new_ids: dict[int, int]) -> list[StreamRecord]:
-    """Records that make another log know this group as it stands before `resume`, its members under new lives."""
+    """Return records that make another log know this group as it is before `resume`, its members under new ids."""
     first = new_ids[min(new_ids)]
     listed: dict[int, Listing] = {entry: Listing() for entry in new_ids.values()}
     for batch in group.pending.batches():
@@ -148,7 +148,7 @@ def whole(group: Group, new_ids: dict[int, int]) -> list[StreamRecord]:
 
 
 def replay_delivered(group: Group, record: DeliveredRecord) -> None:
-    """Put what a record lists, before `resume`."""
+    """Apply what a record lists, before `resume`."""
     for entry in record.listed:
         if entry.deliver_count or entry.deadline_ms:
             put_out(group, entry, record.consumer_id)
@@ -165,7 +165,7 @@ def replay_delivered(group: Group, record: DeliveredRecord) -> None:
 
 
 def put_out(group: Group, entry: Listed, member: int) -> None:
-    """Messages are out as an entry says, whatever they were; a count never goes back."""
+    """Make messages pending as an entry says, whatever they were; a count never decreases."""
     seqs = entry.seqs.tolist()
     known = group.pending.find_parts(seqs)
     if known:

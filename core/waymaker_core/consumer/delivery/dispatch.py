@@ -1,8 +1,8 @@
-"""Delivering: what a group hands out next, in two halves, so that an index which is not resident changes nothing.
+"""Dispatch: choosing what a group delivers next, in two halves, so that an index which is not resident changes nothing.
 
-First everything is looked up, which may raise `NeedBlocks`; then everything is changed, which cannot fail. Due
-redeliveries go first, by sequence; then what was passed over and is free again; then what is new. The bytes of an answer
-are bounded, but for its first message.
+The first half looks everything up, which may raise `NeedBlocks`; the second changes everything, which cannot fail. Due
+redeliveries come first, by sequence; then what was skipped and is not claimed any more; then what is new. The bytes of an
+answer are bounded, but for its first message.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_core.stream.stream import Stream
 
 _LOOK_AHEAD_MAX = 256
-"""How many messages a search is asked for at most, beyond the room, where others before them had to be passed over."""
+"""How many messages a search is asked for at most, beyond the room, where others before them had to be skipped."""
 
 
 def dispatch(
     group: Group, stream: Stream, member: int, now_ns: int, max_messages: int, byte_max: int, pending_max: int
 ) -> Messages | None:
-    """Deliver to a member. None where there is nothing to deliver now. Raises `NeedBlocks` before any change."""
+    """Deliver to a member. Return None where there is nothing to deliver now. Raises `NeedBlocks` before any change."""
     held = group.claims.claimed if group.claims is not None else None
     due = group.pending.due.first(max_messages, held) if group.pending.due else []
     again: Messages | None = None
@@ -54,12 +54,12 @@ def dispatch(
 
 
 def _anything_free(group: Group, claims: Claims) -> bool:
-    """Whether something considered before could go out, held by nobody."""
+    """Return True if a message that is due or skipped has no claim on it."""
     return bool(group.pending.due.first(1, claims.claimed) or group.skipped.first(1, claims.claimed))
 
 
 def _next_counts(group: Group, due: list[int]) -> list[int]:
-    """The delivery count each due message goes out with."""
+    """Return the delivery count that each due message has once it is dispatched."""
     parts = group.pending.find_parts(due)
     counts = {batch.deliver_count: True for batch, _ in parts}
     if len(counts) == 1:
@@ -84,12 +84,12 @@ def _redeliver(group: Group, due: list[int], member: int, now_ns: int) -> None:
 def _dispatch_new(
     group: Group, stream: Stream, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
-    """Messages from the cursor on, with nobody to make way for."""
+    """Dispatch messages from the cursor on, with no claims to respect."""
     selection = reads.select(stream, group.cursor, group.pattern, room, byte_max)
     ranges = selection.ranges
     if not ranges or (selection.byte_count > byte_max and not at_least_one):
         if not ranges:
-            # Everything was considered; a start beyond the end is waited for.
+            # Everything was scanned; a start beyond the end is waited for.
             group.cursor = max(group.cursor, stream.last_seq + 1)
         return None
     messages = reads.messages_in(stream, ranges, 1)
@@ -98,7 +98,7 @@ def _dispatch_new(
         group.pending.add_range(ranges[0][0], ranges[0][1], member, 1, deadline_ns, group.dispatches)
     else:
         group.pending.add(_listed(ranges), member, 1, deadline_ns, group.dispatches)
-    # Never beyond the end: what is published next has not been considered.
+    # Never beyond the end: what is published next was not scanned.
     group.cursor = min(selection.next_seq, stream.last_seq + 1)
     group.last_delivered = max(group.last_delivered, ranges[-1][1])
     return messages
@@ -107,7 +107,7 @@ def _dispatch_new(
 def _dispatch_around(
     group: Group, stream: Stream, member: int, now_ns: int, room: int, byte_max: int, at_least_one: bool
 ) -> Messages | None:
-    """Messages that were passed over and are free, then new ones, around what others hold and what is dealt with."""
+    """Dispatch skipped messages without a claim, then new ones, around what is claimed or acked ahead."""
     held = group.claims.claimed if group.claims is not None else None
     back = group.skipped.first(room, held) if group.skipped else []
     chosen = list(back)
@@ -138,7 +138,7 @@ def _dispatch_around(
         full = full or messages.count < len(chosen)
         del chosen[messages.count :]
     if full:
-        # Considered is what was chosen, and not what lies behind it.
+        # Scanned is what was chosen, and not what lies behind it.
         cursor = max(group.cursor, chosen[-1] + 1) if chosen else group.cursor
     _note_scanned(group, cursor, skipped)
     if not chosen or messages is None:

@@ -31,19 +31,19 @@ class Sent:
 
 
 class Unreported:
-    """What left for one reader and was not reported, oldest first."""
+    """What was sent to one reader and was not reported, oldest first."""
 
     __slots__ = ("left", "reported", "_runs")
 
     def __init__(self) -> None:
         self.left = 0
-        """Messages that left so far."""
+        """Messages that were sent so far."""
         self.reported = 0
         """Those of them that were reported, or given back."""
         self._runs: deque[Sent] = deque()
 
     def add_messages(self, messages: Messages) -> None:
-        """Messages leave."""
+        """Add messages that are sent."""
         for run in messages.runs:
             seqs = run.sequences()
             for begin, end in run.stretches():

@@ -1,7 +1,8 @@
-"""A batch of deliveries that share their fate so far: one member, one delivery count, one deadline, one state.
+"""A batch of deliveries that are alike so far: one member, one delivery count, one deadline, one state.
 
-What is out of it is a bitmap over its sequences: over the stretch that begins at `first`, or, where the sequences are far
-apart, over the columns of an array. Settling a whole batch is one comparison, settling a part of it two integer operations.
+What is pending of it is a bitmap over its sequences: over the stretch that begins at `first`, or, where the sequences
+are far apart, over the columns of an array. Settling a whole batch is one comparison, settling a part of it two integer
+operations.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ SPAN_PER_MESSAGE_MAX = 8
 
 
 class Batch:
-    """One batch. `bits` are the messages still out; a batch without any is dead. `scattered`: see `pending`.
+    """One batch. `bits` are the messages still pending; a batch without any is dead. `scattered`: see `pending`.
 
-    `dispatch_id` is the number of the delivery that it went out with, `unreported` the part of it of which nobody has told that
-    it reached the program: `deliver_count` counts that delivery already, and one less is what holds should nobody tell.
-    `returned`: it came back so. `holding`: on a work queue, the batch keeps its messages from other consumers. `logged`: a
-    record (or snapshot) tells of all its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that
-    record said of the deadline (see `records.Listed`); they count until `Pending.restart` only, as the other clock does
-    afterwards.
+    `dispatch_id` is the number of the delivery. `unreported`: the part of it that no reader has reported;
+    `deliver_count` counts that delivery already, and one less is true if no report comes. `returned`: it was returned
+    so. `claiming`: on a work queue, the group has the claim to its messages. `logged`: a record (or snapshot) lists all
+    its messages with this count and deadline. `deadline_ms` and `rest_ms` are what that record said of the deadline
+    (see `records.Listed`); they count until `Pending.restart` only, as the other clock does afterwards.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Batch:
         )
 
     def seqs_of(self, mask: int) -> list[int]:
-        """The sequences of a mask over this batch, ascending."""
+        """Return the sequences of a mask over this batch, ascending."""
         if self.seqs is None:
             first = self.first
             return [first + index for index in positions(mask)]
@@ -73,7 +73,7 @@ class Batch:
         return [seqs[index] for index in positions(mask)]
 
     def mask_of(self, wanted: list[int]) -> int:
-        """The mask of ascending sequences that all lie between `first` and `last`; those of no bit are left out."""
+        """Return the mask of ascending sequences between `first` and `last`; those without a bit are left out."""
         seqs = self.seqs
         if seqs is None:
             first = self.first
@@ -94,7 +94,7 @@ class Batch:
         return mask
 
     def mask_between(self, low: int, high: int) -> int:
-        """The mask of every sequence of this batch from `low` to `high`, both included."""
+        """Return the mask of every sequence of this batch from `low` to `high`, both included."""
         if self.seqs is None:
             start = max(low, self.first) - self.first
             end = min(high, self.last) - self.first + 1
@@ -104,7 +104,7 @@ class Batch:
         return ones(end - start) << start if end > start else 0
 
     def least_seq(self) -> int:
-        """The least sequence still out; the batch must not be dead."""
+        """Return the least sequence still pending; the batch must not be dead."""
         index = (self.bits & -self.bits).bit_length() - 1
         return self.first + index if self.seqs is None else self.seqs[index]
 
@@ -125,7 +125,7 @@ class Batch:
                 target.discard(seq)
 
     def mask_in(self, members: SeqSet, mask: int) -> int:
-        """The part of a mask whose sequences are members of a set."""
+        """Return the part of a mask whose sequences are members of a set."""
         if self.seqs is None:
             return mask & members.mask_of(self.first, self.last - self.first + 1)
         found = 0
@@ -143,7 +143,7 @@ Shape: TypeAlias = "tuple[int, int, array[int] | None, int]"
 
 
 def shapes_of_range(first: int, last: int) -> list[Shape]:
-    """How a stretch without gaps is divided into batches."""
+    """Return how a stretch without gaps is divided into batches."""
     return [
         (start, min(last, start + BATCH_MESSAGES_MAX - 1), None, ones(min(last - start + 1, BATCH_MESSAGES_MAX)))
         for start in range(first, last + 1, BATCH_MESSAGES_MAX)
@@ -151,7 +151,7 @@ def shapes_of_range(first: int, last: int) -> list[Shape]:
 
 
 def shapes_of(seqs: list[int]) -> list[Shape]:
-    """How ascending, distinct sequences are divided into batches."""
+    """Return how ascending, distinct sequences are divided into batches."""
     if not seqs:
         return []
     if is_run(seqs):

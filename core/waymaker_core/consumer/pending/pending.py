@@ -1,16 +1,16 @@
-"""Deliveries that are out, kept by batch: a million of them cost what their batches cost.
+"""Pending deliveries, kept by batch: a million of them cost what their batches cost.
 
-Two layers hold the batches. *Runs* are first deliveries: they come in the order of the stream, never overlap, and lie in
-one sorted list. *Scattered* batches hold what was singled out of a run since (handed back, extended, delivered again in
-part) or came out of order; a dictionary leads from each of their sequences to its batch. A sequence is out in at most one
-batch, and whatever happens to a whole batch happens to it in place, so that consumers that work by batches never leave
-the first layer.
+Two layers hold the batches. *Runs* are first deliveries: they come in the order of the stream, never overlap, and lie
+in one sorted list. *Scattered* batches hold what was singled out of a run since (given back, extended, delivered again
+in part) or came out of order; a dictionary leads from each of their sequences to its batch. A sequence is pending in at
+most one batch, and whatever happens to a whole batch happens to it in place, so that consumers that work by batches
+stay in the first layer.
 
 Deadlines are a heap with one entry a batch; entries that a later change made void are dropped when they come up, or
-when they outnumber the batches. What is due is a set of sequences, so that redelivery goes by sequence whatever batches
+when they outnumber the batches. What is due is a set of sequences, so that redelivery is by sequence whatever batches
 it comes from.
 
-It must never loop over what is out, except where told to (`restart`, `leave`, `batches`). Durations: nanoseconds.
+It must never loop over what is pending, except in `restart`, `leave` and `batches`. Durations: nanoseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SLACK = 64
 
 
 class Pending:
-    """What one queue group has out."""
+    """The pending deliveries of one queue group."""
 
     __slots__ = (
         "max_deliver", "total", "due", "unlogged", "_serial", "_batches", "_firsts", "_runs", "_head", "_dead",
@@ -42,11 +42,11 @@ class Pending:
     def __init__(self, max_deliver: int) -> None:
         self.max_deliver = max_deliver
         self.total = 0
-        """Messages out, in any state."""
+        """Pending messages, in any state."""
         self.due = SeqSet()
-        """Those that may go out again."""
+        """Those to be dispatched again."""
         self.unlogged: list[Batch] = []
-        """Batches of which no record tells yet as they are now; among them may be dead ones, and some that one tells of."""
+        """Batches that may not be logged as they are now; among them may be dead ones, and some that are logged."""
         self._serial = 0
         self._batches = 0
         self._firsts: list[int] = []
@@ -63,15 +63,15 @@ class Pending:
     def add_range(
         self, first: int, last: int, member: int, deliver_count: int, deadline_ns: int, dispatch_id: int = 0
     ) -> None:
-        """Messages without a gap go out; none of them is out."""
+        """Add dispatched messages without a gap; none of them is pending."""
         self._add(shapes_of_range(first, last), member, deliver_count, deadline_ns, dispatch_id)
 
     def add(
         self, seqs: list[int], member: int, deliver_count: int, deadline_ns: int, dispatch_id: int = 0
     ) -> list[Batch]:
-        """Messages go out, ascending and distinct; none of them is out. Their batches.
+        """Add dispatched messages, ascending and distinct; none of them is pending. Return their batches.
 
-        With a `dispatch_id` nobody has told yet that they reached the program.
+        With a `dispatch_id` no reader has reported them yet.
         """
         return self._add(shapes_of(seqs), member, deliver_count, deadline_ns, dispatch_id)
 
@@ -100,7 +100,7 @@ class Pending:
         return Batch(self._serial, first, last, seqs, bits, member, deliver_count)
 
     def _log_later(self, batch: Batch) -> None:
-        """No record tells of a batch as it is now."""
+        """Note a batch that is not logged as it is now."""
         batch.logged = False
         self.unlogged.append(batch)
         if len(self.unlogged) > 2 * self._batches + _SLACK:
@@ -121,7 +121,7 @@ class Pending:
     # ------------------------------------------------------------ finding
 
     def find_parts(self, seqs: list[int]) -> list[Part]:
-        """Where ascending, distinct sequences are out, by batch; those that are not out are left out."""
+        """Return where ascending, distinct sequences are pending, by batch; those that are not pending are left out."""
         parts: list[Part] = []
         if not seqs or not self.total:
             return parts
@@ -135,7 +135,7 @@ class Pending:
         return parts
 
     def find_below(self, seq: int) -> list[Part]:
-        """Everything that is out below a sequence."""
+        """Return everything that is pending below a sequence."""
         parts: list[Part] = []
         self._find_range(0, seq - 1, parts)
         if self._scattered:
@@ -186,7 +186,7 @@ class Pending:
             at = stop
 
     def _find_scattered(self, seqs: list[int], parts: list[Part]) -> None:
-        """`seqs`: ascending, each in the second layer."""
+        """Return the parts of sequences that are ascending and in the second layer."""
         wanted: dict[int, tuple[Batch, list[int]]] = {}
         for seq in seqs:
             batch = self._scattered[seq]
@@ -201,7 +201,7 @@ class Pending:
             parts.append((batch, mask))
 
     def least(self) -> int:
-        """The least sequence out; something must be out."""
+        """Return the least pending sequence; there must be one."""
         runs = self._runs
         while self._head < len(runs) and not runs[self._head].bits:
             self._head += 1
@@ -214,7 +214,7 @@ class Pending:
         return order[0]
 
     def batches(self) -> list[Batch]:
-        """Every batch with something out, in the order they came into being."""
+        """Return every batch with something pending, in the order of creation."""
         found = [batch for batch in self._runs if batch.bits]
         seen: dict[int, Batch] = {}
         for batch in self._scattered.values():
@@ -226,7 +226,7 @@ class Pending:
     # ------------------------------------------------------------ leaving
 
     def remove(self, parts: list[Part]) -> None:
-        """Messages are no longer out."""
+        """Remove messages."""
         for batch, mask in parts:
             assert mask and mask & batch.bits == mask
             self.total -= mask.bit_count()
@@ -237,7 +237,7 @@ class Pending:
             self._lose(batch, mask)
 
     def _lose(self, batch: Batch, mask: int) -> None:
-        """Clear bits of a batch, which dies with its last one."""
+        """Clear bits of a batch, and remove it with its last one."""
         if batch.state is State.DUE:
             batch.discard_from(self.due, mask)
         batch.bits ^= mask
@@ -260,10 +260,11 @@ class Pending:
         self, parts: list[Part], event: Event, deadline_ns: int = 0, member: int = 0, *, holding: bool = True,
         dispatch_id: int = 0,
     ) -> list[Part]:  # fmt: skip
-        """Let an event happen to deliveries; gives them back as they are now, without those it has no effect on.
+        """Let an event happen to deliveries; return them as they are now, without those on which it has no effect.
 
-        `deadline_ns` is when those that wait now are due; `member` (if not 0) has them now. `holding` is what those that
-        wait or are due are from now on; spent ones stay what they were. `dispatch_id` (TAKEN) is the number of the delivery.
+        `deadline_ns` is when those that wait now are due; `member` (if not 0) has them now. `holding`: whether those
+        that wait or are due have a claim from now on; exhausted ones stay as they were. `dispatch_id` (DISPATCHED) is
+        the number of the delivery.
         """
         changed: list[Part] = []
         for batch, mask in parts:
@@ -301,7 +302,7 @@ class Pending:
         return changed
 
     def _tell_apart(self, batch: Batch, event: Event) -> None:
-        """Something happens to a delivery that nobody reported: either it shows that it was one, or that it was none."""
+        """Settle for unreported deliveries that an event happens to whether they were attempts: the event shows it."""
         batch.unreported = 0
         if event is Event.RETURNED or event is Event.NOT_SENT:
             batch.deliver_count -= 1
@@ -310,7 +311,7 @@ class Pending:
             self._log_later(batch)
 
     def _single_out(self, batch: Batch, mask: int) -> Batch:
-        """A part of a batch as a batch of its own, over the same columns and in the same state."""
+        """Make a part of a batch a batch of its own, over the same columns and in the same state."""
         single = self._new(batch.first, batch.last, batch.seqs, mask, batch.member, batch.deliver_count)
         # The sequences stay in the set of what is due, if they are there: they change batches, not state.
         single.state = batch.state
@@ -338,7 +339,7 @@ class Pending:
             heapify(self._deadlines)
 
     def next_deadline(self) -> int | None:
-        """When the next delivery expires."""
+        """Return when the next delivery expires; None where none is waiting."""
         deadlines = self._deadlines
         while deadlines:
             if _stands(deadlines[0]):
@@ -347,7 +348,7 @@ class Pending:
         return None
 
     def expire(self, now_ns: int) -> tuple[bool, list[Part]]:
-        """What has waited until now becomes due or spent. Whether anything did, and what holders let go of thereby."""
+        """Let what waited until now become due or exhausted. Return True if any did, and the parts whose claims ended."""
         expired: list[Batch] = []
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now_ns:
@@ -359,9 +360,11 @@ class Pending:
         return bool(expired), self._pass(expired)
 
     def report(self, seqs: list[int], dispatch_id: int) -> bool:
-        """Messages of a delivery reached the program, so that it counts for them. True if some have had their last one.
+        """Count a delivery of messages as an attempt, because they reached the program. Return True if some had their last
+        one.
 
-        Those that were answered, or went out again, stay as they are. What came back meanwhile as never reported counts.
+        Messages that were answered, or dispatched again, stay as they are. One that was returned as never reported
+        counts.
         """
         late: list[Part] = []
         for batch, mask in self.find_parts(seqs):
@@ -376,7 +379,7 @@ class Pending:
         return any(batch.state is State.EXHAUSTED for batch, _ in self.happen(late, Event.REPORTED, holding=False))
 
     def unreported(self, seqs: list[int], dispatch_id: int) -> list[Part]:
-        """Messages of a delivery that are out, and of which nobody told that they reached the program."""
+        """Return the pending messages of a delivery that no reader has reported."""
         found = [
             (batch, mask & batch.unreported)
             for batch, mask in self.find_parts(seqs)
@@ -385,7 +388,9 @@ class Pending:
         return [part for part in found if part[1]]
 
     def give_back(self, parts: list[Part], event: Event) -> list[Part]:
-        """Deliveries that were none (RETURNED, NOT_SENT), as `unreported` gives them. What holders let go of thereby."""
+        """Undo deliveries that were no attempts (RETURNED, NOT_SENT), as `unreported` gives them. Return the parts whose
+        claims ended.
+        """
         released: list[Part] = []
         for batch, mask in parts:
             held = batch.claiming
@@ -397,7 +402,7 @@ class Pending:
         return released
 
     def leave(self, member: int) -> list[Part]:
-        """A member is gone: what it has out passes its deadline now. What it let go of thereby."""
+        """Let everything of a deleted member expire now. Return the parts whose claims ended."""
         left = [entry[2] for entry in self._deadlines if _stands(entry) and entry[2].member == member]
         for batch in left:
             batch.deadline_ns = -1
@@ -414,25 +419,25 @@ class Pending:
         return released
 
     def _expire_rest(self, batch: Batch) -> list[Part]:
-        """What waits in a batch without being unreported passes its deadline."""
+        """Let what waits in a batch without being unreported expire."""
         if batch.state is not State.WAITING:
             return []
         held = batch.claiming
         self.happen([(batch, batch.bits)], Event.EXPIRED, holding=False)
         return [(batch, batch.bits)] if held and not batch.claiming else []
 
-    def lose_hold(self, batch: Batch, mask: int) -> None:
-        """Another group has some messages of a batch: their wait is over here."""
+    def lose_claim(self, batch: Batch, mask: int) -> None:
+        """Make some messages of a batch due, because another group has the claim to them."""
         never = mask & batch.unreported
         self.give_back([(batch, never)] if never else [], Event.RETURNED)
         if mask ^ never:
             self.happen([(batch, mask ^ never)], Event.EXPIRED, holding=False)
 
     def restart(self, now: Now, wait_ms: int) -> None:
-        """Everything that is out waits for the rest of its time, and so long where no record says how much that is.
+        """Let everything pending wait for the rest of its time, and the whole time where no record says how much is left.
 
-        The monotonic clock began anew, so the rest is measured by the wall clock. Should that have been set back, nobody
-        waits longer than was left when the record was made; set forward, deliveries are due early.
+        The monotonic clock began anew, so the rest is measured by the wall clock. Where that was set back, no delivery
+        waits longer than was left when the record was made; where it was set forward, deliveries are due early.
         """
         self.due = SeqSet()
         self._exhausted.clear()
@@ -449,14 +454,14 @@ class Pending:
     # ------------------------------------------------------------ giving up
 
     def has_exhausted(self) -> bool:
-        """Whether a last attempt failed and nobody deals with it yet."""
+        """Return True if a last attempt failed and no drop of it has begun."""
         exhausted = self._exhausted
         while exhausted and not (exhausted[0].bits and exhausted[0].state is State.EXHAUSTED):
             exhausted.popleft()
         return bool(exhausted)
 
     def exhausted(self, limit: int) -> list[Part]:
-        """Up to `limit` spent messages, in the order in which their batches were."""
+        """Return up to `limit` exhausted messages, in the order of their batches."""
         parts: list[Part] = []
         room = limit
         if not self.has_exhausted():
@@ -475,7 +480,7 @@ class Pending:
     # ------------------------------------------------------------ logging
 
     def take_unlogged(self) -> list[Batch]:
-        """Batches of which no record tells yet as they are now; from here on one does."""
+        """Return the batches that are not logged as they are now, and count them as logged."""
         batches: list[Batch] = []
         for batch in self.unlogged:
             if batch.bits and not batch.logged:
@@ -485,7 +490,7 @@ class Pending:
         return batches
 
     def has_unlogged(self) -> bool:
-        """Whether `take_unlogged` would find anything."""
+        """Return True if `take_unlogged` would return any."""
         unlogged = self.unlogged
         while unlogged and (unlogged[-1].logged or not unlogged[-1].bits):
             unlogged.pop()
@@ -529,6 +534,6 @@ class Pending:
 
 
 def _stands(entry: tuple[int, int, Batch]) -> bool:
-    """Whether an entry of the deadline heap still tells when its batch is due."""
+    """Return True if an entry of the deadline heap still says when its batch is due."""
     batch = entry[2]
     return batch.bits != 0 and batch.state is State.WAITING and batch.deadline_ns == entry[0]

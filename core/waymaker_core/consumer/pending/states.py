@@ -1,11 +1,11 @@
-"""The life of a delivery, as a table.
+"""The states of a delivery, as a table.
 
 A delivery is *waiting* for its answer until a deadline; then it is *due*, to be dispatched again, or, after its last attempt,
 *exhausted*: to be dropped. An exhausted delivery is *dropping* while its dead letter is composed. An ack or a term ends a
 delivery from every state: the message is staged with a record and done at its commit.
 
-`TRANSITIONS` is the whole truth; what it does not list has no effect. Deliveries move in batches: the table is asked
-once a batch.
+`TRANSITIONS` is complete; an event that it does not list has no effect. The states of a batch's deliveries are one: the
+table is asked once a batch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final
 
 
 class State(Enum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     WAITING = 1
-    """Out, its clock runs."""
+    """Dispatched; its deadline is ahead."""
     DUE = 2
-    """May go out again."""
+    """To be dispatched again."""
     EXHAUSTED = 3
     """Its last attempt failed: to be dropped."""
     DROPPING = 4
@@ -28,26 +28,26 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What can happen to a delivery, acks and terms apart."""
+    """An event of a delivery, acks and terms apart."""
 
     EXPIRED = 1
-    """Its deadline passed, or the member that had it left the group."""
+    """Its deadline passed, or the member that had it was deleted."""
     NAK = 2
-    """Handed back, to go out again after a delay."""
+    """The client gave it back, to have it again after a delay."""
     EXTENDED = 3
-    """The client is still at it."""
+    """The client asked for more time."""
     DISPATCHED = 4
-    """Goes out again."""
+    """It is dispatched again."""
     DROP_BEGUN = 5
     """Its drop begins."""
     DROP_ABORTED = 6
-    """Its drop could not go on."""
+    """Its drop was aborted."""
     NOT_SENT = 7
-    """It could not be read, so nobody got it: that was no attempt."""
+    """It could not be read, so no client got it: that was no attempt."""
     RETURNED = 8
-    """It never reached the program (handed back, never reported, or its wait ran out first): that was no attempt."""
+    """It never reached the program (returned, never reported, or it expired first): that was no attempt."""
     REPORTED = 9
-    """It had come back as never reported, and now the report arrives after all: that was an attempt."""
+    """It was returned as never reported, and now the report arrives: that was an attempt."""
 
 
 TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
@@ -73,5 +73,5 @@ TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
 
 
 def after(state: State, event: Event, attempts_left: bool) -> State | None:
-    """The state an event leads to, or None where it has no effect."""
+    """Return the state that an event leads to, or None where it has no effect."""
     return TRANSITIONS.get((state, event, attempts_left))
