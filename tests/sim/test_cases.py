@@ -32,7 +32,7 @@ TRACKS = st.dictionaries(PLACES, st.integers(1, 1 << 45), max_size=20).map(neste
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_a_bug_that_is_gone_stays_gone(path: Path) -> None:
+def test_a_fixed_bug_stays_fixed(path: Path) -> None:
     case = from_text(path.read_text())
     report = case.run(mutant="")
     assert report.clean(), f"{report.check}: {report.detail}"

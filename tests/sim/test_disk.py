@@ -57,7 +57,7 @@ def test_what_was_synced_survives_any_loss_of_power() -> None:
         assert content(disk, "a/f") == b"x" * 2000
 
 
-def test_every_fate_of_an_unsynced_write_is_met() -> None:
+def test_every_outcome_of_an_unsynced_write_occurs() -> None:
     old, new = b"o" * 2048, b"n" * 2048
     fates = set()
     for seed in range(200):

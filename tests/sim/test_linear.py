@@ -1,4 +1,4 @@
-"""The judge of registers: known histories, and every small one against trying all orders."""
+"""The check of registers: known histories, and every small one against trying all orders."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def steps(circles: LivelockDetector, at_ns: int, inputs: list[Input], count: int
 
 
 @pytest.mark.parametrize("inputs", [[], OWN])
-def test_too_many_steps_that_nobody_asked_for_are_a_violation(inputs: list[Input]) -> None:
+def test_too_many_steps_without_a_cause_are_a_violation(inputs: list[Input]) -> None:
     circles = LivelockDetector()
     steps(circles, 7, inputs, OWN_STEPS_MAX)
     with pytest.raises(Violation, match=f"{OWN_STEPS_MAX + 1} steps"):

@@ -86,7 +86,7 @@ def test_a_seed_that_is_not_clean_by_itself_proves_nothing(monkeypatch: pytest.M
     assert find_seed("skip-sync", [7, 8]).escaped()
 
 
-def test_worlds_that_cannot_come_to_a_rule_are_not_lived_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worlds_that_cannot_reach_a_rule_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     lived: list[int] = []
 
     def run(seed: int, mutant: str) -> Report:

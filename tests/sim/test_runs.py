@@ -1,4 +1,4 @@
-"""Whole simulated worlds: a few seeds are clean, a seed is the same life every time, and the command says what it found."""
+"""Whole simulated worlds: a few seeds are clean, a seed is the same run every time, and the command says what it found."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CLEAN_SEEDS = range(1, 13)
 
 
 @pytest.mark.parametrize("seed", CLEAN_SEEDS)
-def test_a_seed_is_lived_through_without_a_violation(seed: int) -> None:
+def test_a_seed_runs_without_a_violation(seed: int) -> None:
     report = run_seed(seed)
     assert report.clean(), f"seed {seed}: {report.check}: {report.detail}"
     assert report.asked > 0
 
 
-def test_a_seed_is_the_same_life_twice() -> None:
+def test_a_seed_is_the_same_run_twice() -> None:
     first, second = run_seed(3, double=True), run_seed(3, double=True)
     assert first.clean(), first
     assert first.digest == second.digest != ""

@@ -1,5 +1,5 @@
-"""Stories of runs: the decisive events in order, the same bytes every time, nothing of a run that becomes markup, and a run
-that is the same whether somebody looks or not.
+"""Timelines of runs: the decisive events in order, the same bytes every time, nothing of a run that becomes markup, and a run
+that is the same with and without an observer.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def eventful() -> Timeline:
 # ---------------------------------------------------------------- what is told
 
 
-def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(redelivered: Timeline) -> None:
+def test_a_redelivered_message_is_shown_from_its_publish_to_its_redelivery(redelivered: Timeline) -> None:
     assert_in_order(
         text_of(redelivered),
         r"^verdict: safety violated after .*: no redelivery after ack$",
@@ -111,7 +111,7 @@ def test_a_message_that_comes_back_is_told_from_its_publish_to_its_redelivery(re
     )
 
 
-def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: Timeline) -> None:
+def test_a_lost_stream_is_shown_with_the_checkpoint_that_forgot_it(gone: Timeline) -> None:
     assert_in_order(
         text_of(gone),
         r"^told: +s0, and the faults around",
@@ -128,7 +128,7 @@ def test_a_stream_that_is_gone_is_told_with_the_checkpoint_that_forgot_it(gone: 
     )
 
 
-def test_only_what_matters_is_told_and_everything_on_demand(gone: Timeline) -> None:
+def test_only_what_matters_is_shown_and_everything_on_demand(gone: Timeline) -> None:
     told = select(gone)
     assert len(told) < len(gone.moments) / 3
     assert [moment.index for moment in told] == sorted({moment.index for moment in told})
@@ -138,7 +138,7 @@ def test_only_what_matters_is_told_and_everything_on_demand(gone: Timeline) -> N
     assert sum(bool(re.match(r" *\d+\.\d{6}  ", line)) for line in lines) == len(gone.moments)
 
 
-def test_a_clean_run_is_told_by_what_was_created_and_what_went_wrong(eventful: Timeline) -> None:
+def test_a_clean_run_is_shown_by_what_was_created_and_what_failed(eventful: Timeline) -> None:
     assert eventful.report.clean(), eventful.report
     text = text_of(eventful)
     assert "verdict: clean" in text
@@ -174,7 +174,7 @@ def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Timeline) ->
     } <= lanes
 
 
-def test_every_call_is_told_once_with_its_last_word(eventful: Timeline) -> None:
+def test_every_call_is_shown_once_with_its_last_notification(eventful: Timeline) -> None:
     calls = [moment.exchange for moment in eventful.moments if moment.kind is Kind.CALL]
     assert len(calls) == len({id(exchange) for exchange in calls}) > 100
     last = {Kind.ANSWER, Kind.LOST, Kind.END, Kind.CANCEL}
@@ -200,7 +200,7 @@ def test_syncs_lie_between_a_publish_and_its_confirmation(redelivered: Timeline)
 
 
 @pytest.mark.parametrize(("seen", "told"), [({79, 81}, True), (set(), True), ({79, 80, 81}, True), ({78, 79}, False)])
-def test_a_read_that_misses_a_message_is_told(seen: set[int], told: bool) -> None:
+def test_a_read_that_misses_a_message_is_shown(seen: set[int], told: bool) -> None:
     case = from_text(GONE.read_text())
     timeline = record_run(Tape(case.seed, case.tracks), case.mutant, "s0 seq 80")
     end_ns, index = timeline.moments[-1].at_ns, len(timeline.moments) - 1
@@ -215,14 +215,14 @@ def test_a_read_that_misses_a_message_is_told(seen: set[int], told: bool) -> Non
 # ---------------------------------------------------------------- the same every time
 
 
-def test_the_same_run_gives_the_same_story_to_the_byte(redelivered: Timeline) -> None:
+def test_the_same_run_gives_the_same_timeline_to_the_byte(redelivered: Timeline) -> None:
     again = timeline_of(REDELIVERED)
     assert text_of(again) == text_of(redelivered)
     assert text_of(again, everything=True) == text_of(redelivered, everything=True)
     assert page(again, select(again)) == page(redelivered, select(redelivered))
 
 
-def test_the_order_of_hashes_changes_no_story() -> None:
+def test_the_order_of_hashes_changes_no_timeline() -> None:
     told = {
         subprocess.run(
             [sys.executable, "-m", "waymaker.cli", "sim", "story", str(REDELIVERED)],
@@ -235,7 +235,7 @@ def test_the_order_of_hashes_changes_no_story() -> None:
 
 
 @pytest.mark.parametrize("seed", [3, EVENTFUL_SEED])
-def test_a_run_is_the_same_whether_somebody_looks_or_not(seed: int) -> None:
+def test_a_run_is_the_same_with_and_without_an_observer(seed: int) -> None:
     alone, watched = Digest(), Digest()
     one = run_tape(Tape(seed), alone)
     recorders: list[Recorder] = []
@@ -321,7 +321,7 @@ def test_a_page_is_as_wide_as_its_longest_row_and_cuts_none(redelivered: Timelin
     assert "min-width: calc(var(--lanes) + 236px + var(--text))" in text
 
 
-def test_lists_in_a_violation_are_told_in_words() -> None:
+def test_lists_in_a_violation_are_shown_in_words() -> None:
     assert listed([]) == "none"
     assert listed(["a", 5]) == "a, 5"
     package = Path(checks.__file__).parent
@@ -366,7 +366,7 @@ HOSTILE = (
 
 
 def saying(words: str) -> Timeline:
-    """A story with these words wherever words of a run can be."""
+    """Return a timeline with these words in every place for words of a run."""
     timeline = timeline_of(REDELIVERED)
     timeline.report.detail = timeline.plan = timeline.mutant = words
     for moment in timeline.moments:
@@ -455,7 +455,7 @@ def test_words() -> None:
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command_tells_a_case_and_writes_a_page(tmp_path: Path) -> None:
+def test_the_command_prints_a_case_and_writes_a_page(tmp_path: Path) -> None:
     result = CliRunner().invoke(sim, ["story", str(REDELIVERED)])
     assert result.exit_code == 0, result.output
     assert "no redelivery after ack" in result.output
@@ -474,7 +474,7 @@ def test_the_command_tells_a_case_and_writes_a_page(tmp_path: Path) -> None:
         (["story", __file__], "not a case"),
     ],
 )
-def test_a_wrong_order_for_a_story_is_refused_in_words(words: list[str], problem: str) -> None:
+def test_a_wrong_order_for_a_timeline_is_refused_in_words(words: list[str], problem: str) -> None:
     result = CliRunner().invoke(sim, words)
     assert result.exit_code == 2
     assert problem in result.output

@@ -42,14 +42,14 @@ def _half_a_stream(original: Any) -> Any:
 
 ARCHIVES = {
     "import-seen-early": Mutant(
-        "a stream that is being put back serves nobody before its end", ("archives",),
+        "a stream that is being restored serves no client before its end", ("archives",),
         StreamRegistry, "find_replica", _before_its_end, _archives,
     ),
     "import-without-consumers": Mutant(
         "consumers are put back with their stream", ("archives",), Consumers, "import_records", giving([]), _archives,
     ),
     "import-without-end": Mutant(
-        "a stream that is put back goes on behind the last sequence of its archive", ("archives",),
+        "a restored stream continues after the last sequence of its archive", ("archives",),
         Stream, "open_at", nothing, _archives,
     ),
     "import-half-kept": Mutant(

@@ -58,11 +58,11 @@ def _still_there(_: Any) -> Any:
 
 CATALOG = {
     "reuse-ids": Mutant(
-        "an id of a life is drawn once", ("recovery honest", "lives apart", "one history"),
+        "an id of an incarnation is given once", ("recovery honest", "lives apart", "one history"),
         Catalog, "draw_id", _in_flight_twice,
     ),
     "forget-deletions": Mutant(
-        "a stream that was deleted stays so after a restart", ("lives apart", "acked survives", "recovery honest"),
+        "a deleted stream stays deleted after a restart", ("lives apart", "acked survives", "recovery honest"),
         Restoring, "_apply_to_catalog", _without(StreamDeleted),
     ),
     "forget-updates": Mutant(
@@ -70,7 +70,7 @@ CATALOG = {
         Restoring, "_apply_to_catalog", _without(StreamUpdated),
     ),
     "consumer-comes-back": Mutant(
-        "a consumer that was deleted stays so after a restart", ("lives apart", "recovery twice"),
+        "a deleted consumer stays deleted after a restart", ("lives apart", "recovery twice"),
         Consumers, "_apply_deleted", _never_gone,
     ),
     "forget-consumers": Mutant(
@@ -81,6 +81,6 @@ CATALOG = {
         "a name that is taken is not given again", ("answer allowed", "acked survives"), Catalog, "projected_id", _still_there,
     ),
     "delete-nobody": Mutant(
-        "a consumer whose deletion is confirmed is gone", ("lives apart",), ConsumerRegistry, "deleted", giving(None),
+        "a consumer whose deletion is confirmed is deleted", ("lives apart",), ConsumerRegistry, "deleted", giving(None),
     ),
 }  # fmt: skip

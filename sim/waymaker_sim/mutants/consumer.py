@@ -305,7 +305,7 @@ CONSUMER = {
         ("floor honest", "acked survives", "progress"), Consumers, "resume", _after_any_stop, _orderly,
     ),
     "expire-early": Mutant(
-        "a delivery is out until its wait is over", ("one holder", "handed back"), Consumers, "expire", _ahead_of_time,
+        "a delivery is pending until its wait is over", ("one holder", "handed back"), Consumers, "expire", _ahead_of_time,
     ),
     "expire-nothing": Mutant(
         "an unanswered delivery is due again", ("progress",), Consumers, "expire", _never,
@@ -321,19 +321,19 @@ CONSUMER = {
         Consumers, "delivered_records", giving([]),
     ),
     "ignore-filter": Mutant(
-        "a consumer is given only what its filter accepts", ("filter",), Group, "__init__", _matching_all,
+        "a consumer gets only messages that its filter accepts", ("filter",), Group, "__init__", _matching_all,
     ),
     "floor-too-high": Mutant(
-        "the floor waits for what is out", ("floor honest", "acked survives"), Group, "outstanding", _past_what_is_out,
+        "the floor waits for pending messages", ("floor honest", "acked survives"), Group, "outstanding", _past_what_is_out,
     ),
     "nak-at-once": Mutant(
-        "what is handed back with a delay is due after it", ("handed back",), Group, "nak", _at_once,
+        "a nak with a delay is due after it", ("handed back",), Group, "nak", _at_once,
     ),
     "nak-too-late": Mutant(
-        "what is handed back goes out again once its delay is over", ("given when due",), Group, "nak", _much_later,
+        "after a nak a message is delivered again once the delay is over", ("given when due",), Group, "nak", _much_later,
     ),
     "leave-nothing-due": Mutant(
-        "what a member had that leaves its group is due at once", ("given when due",), Pending, "leave", giving([]),
+        "the deliveries of a deleted group member are due at once", ("given when due",), Pending, "leave", giving([]),
         _closely_watched,
     ),
     "answer-any-size": Mutant(
@@ -341,7 +341,7 @@ CONSUMER = {
         Consumers, "dispatch", _of_any_size,
     ),
     "ignore-progress": Mutant(
-        "a client that is still at it has its wait anew", ("one holder", "handed back"), Group, "extend", giving([]),
+        "an in-progress begins the wait anew", ("one holder", "handed back"), Group, "extend", giving([]),
     ),
     "each-member-alone": Mutant(
         "the members of a queue group share one position", ("one holder", "delivery count", "no redelivery after ack"),
@@ -367,14 +367,14 @@ CONSUMER = {
         reads, "first_seq_at_or_after_time", _with_its_block, _by_time,
     ),
     "pending-unbounded": Mutant(
-        "at the limit of what may be out nothing new goes out", ("limits hold",), consumers, "dispatch", _without_bound,
+        "at the limit of pending deliveries nothing new is delivered", ("limits hold",), consumers, "dispatch", _without_bound,
     ),
     "ignore-credit": Mutant(
         "a subscription is sent what it has room for", ("within credit",),
         DeliveryScheduler, "_next_with_room", _anybody,
     ),
     "silent-end": Mutant(
-        "a reader hears that its consumer or its stream is gone", ("answered",), Subscriptions, "end", _silently,
+        "a reader learns that its consumer or its stream is deleted", ("answered",), Subscriptions, "end", _silently,
     ),
     "count-at-departure": Mutant(
         "a delivery counts as an attempt only where it is reported", ("acked survives", "floor honest", "delivery count"),
@@ -384,7 +384,7 @@ CONSUMER = {
         "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,
     ),
     "inactive-for-ever": Mutant(
-        "a consumer that nobody used for its time is deleted", ("inactive consumers go",), Inactive, "_delete", nothing,
+        "a consumer unused for its inactivity timeout is deleted", ("inactive consumers go",), Inactive, "_delete", nothing,
         _with_guests,
     ),
     "inactive-though-used": Mutant(

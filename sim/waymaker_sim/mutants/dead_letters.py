@@ -47,11 +47,11 @@ def _always_own(_: Any) -> Any:
 
 DEAD_LETTERS = {
     "lose-letters": Mutant(
-        "what is given up leaves a dead letter where one is asked for", ("dead letter once",),
+        "a dropped message has a dead letter if the consumer has a subject for it", ("dead letter once",),
         DeadLetterBuilder, "letter", giving(None),
     ),
     "double-letters": Mutant(
-        "what is given up stays so after a restart", ("dead letter once", "monotone", "recovery twice"),
+        "a dropped message stays dropped after a restart", ("dead letter once", "monotone", "recovery twice"),
         Group, "replayed", _without_drops,
     ),
     "keep-originals": Mutant(

@@ -60,7 +60,7 @@ LATE_SYNCS = {
         Stream, "skip_reserved", nothing, _losing,
     ),
     "snapshot-before-journal": Mutant(
-        "a snapshot comes into force once the journal up to it is synced", ("recovery honest", "late syncs"),
+        "a snapshot is in force once the journal up to it is synced", ("recovery honest", "late syncs"),
         Checkpoints, "_file_written", _at_once, _losing,
     ),
     "sync-last-segment": Mutant(

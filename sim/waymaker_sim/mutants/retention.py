@@ -137,14 +137,14 @@ RETENTION = {
         "what left a subject takes no room there any more", ("acked survives",), SubjectCaps, "dropped", nothing,
     ),
     "keep-dropped": Mutant(
-        "what a record drops is gone after a restart, too", ("nothing returns", "limits hold", "recovery twice"),
+        "messages that a record drops stay dropped after a restart", ("nothing returns", "limits hold", "recovery twice"),
         Stream, "apply_drops", _dropping_what_is_staged,
     ),
     "keep-aged": Mutant(
-        "what is as old as `max_age` goes", ("limits hold",), retention, "_remove_aged", nothing,
+        "messages as old as `max_age` expire", ("limits hold",), retention, "_remove_aged", nothing,
     ),
     "age-late": Mutant(
-        "what is too old goes within an interval of retention", ("aged in time",),
+        "expired messages are removed within an interval of retention", ("aged in time",),
         Retention, "_arm_for_age", _later, _looks_at_ages,
     ),
     "keep-corrected": Mutant(
@@ -164,7 +164,7 @@ RETENTION = {
         "strict limits go message by message", ("limits hold",), bounds, "enforce", _by_block_only,
     ),
     "prune-too-much": Mutant(
-        "a block goes only when exact pruning would remove all of it", ("acked survives",),
+        "a block is removed only when exact pruning would remove all of it", ("acked survives",),
         bounds, "_enforce_by_block", _too_much,
     ),
     "full-to-the-byte": Mutant(
@@ -183,11 +183,11 @@ RETENTION = {
         ConsumerOverlay, "surviving_creations", giving([]), _slow_syncs,
     ),
     "interest-never": Mutant(
-        "with interest retention a message goes once every consumer is done with it", ("limits hold",),
+        "with interest retention a message is removed once every consumer is done with it", ("limits hold",),
         Consumers, "interest_floor", giving(0),
     ),
     "keep-acked": Mutant(
-        "in a work queue a message that is acknowledged goes", ("limits hold",), retention, "decide_drops", _dropping_nothing,
+        "in a work queue an acknowledgement drops the message", ("limits hold",), retention, "decide_drops", _dropping_nothing,
     ),
     "dry-run-by-age": Mutant(
         "a dry run counts what is over all bounds", ("dry run",), retention, "decide_update", _counting_age_only, _dry_runs,

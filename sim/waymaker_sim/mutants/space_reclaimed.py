@@ -43,29 +43,29 @@ def _copying_the_dead(_: Any) -> Any:
 
 ROOM = {
     "forget-tails-at-start": Mutant(
-        "a start counts who uses which tail file", ("room given back",), SharedBlockFiles, "note", _knowing_only_its_own,
+        "a start counts the users of shared block files", ("room given back",), SharedBlockFiles, "note", _knowing_only_its_own,
     ),
     "keep-unused-tails": Mutant(
-        "a tail file that nobody uses is garbage", ("room given back",), SharedBlockFiles, "take_unused", giving([]),
+        "an unused shared block file is garbage", ("room given back",), SharedBlockFiles, "take_unused", giving([]),
     ),
     "keep-garbage": Mutant(
-        "garbage leaves the disk", ("room given back",), Garbage, "collect", nothing,
+        "garbage is deleted from the disk", ("room given back",), Garbage, "collect", nothing,
     ),
     "remember-streams": Mutant(
         "replies are remembered by the id of their stream", ("memory given back",), NodeState, "reply_messages",
         _remembering_streams,
     ),
     "copy-the-dead": Mutant(
-        "what is dead in the block that grows is not copied", ("room given back",), moves, "_leave", _copying_the_dead,
+        "dead messages of the open block are not copied", ("room given back",), moves, "_leave", _copying_the_dead,
     ),
     "copy-all-on-a-full-disk": Mutant(
-        "on a full disk a checkpoint begins with what needs no room", ("room given back",), Checkpoints, "_limit_scope",
+        "on a full disk a checkpoint begins with what needs no space", ("room given back",), Checkpoints, "_limit_scope",
         nothing,
     ),
     "keep-the-reserve": Mutant(
-        "a checkpoint has the room of the reserve on a full disk", ("room given back",), Reserve, "take", giving([]),
+        "a checkpoint may use the space of the reserve on a full disk", ("room given back",), Reserve, "take", giving([]),
     ),
     "keep-segments": Mutant(
-        "segments before a checkpoint's cut are given up", ("room given back",), Journal, "release", giving([]),
+        "segments before a checkpoint's cut are released", ("room given back",), Journal, "release", giving([]),
     ),
 }  # fmt: skip

@@ -260,7 +260,7 @@ STORE = {
         CheckpointWriter, "add_quarantine", _forgetting_damage, _rotten,
     ),
     "reuse-orphans": Mutant(
-        "the number of a file that nobody names is not used again", ("recovery honest", "answer allowed", "answered"),
+        "the number of an orphaned file is not used again", ("recovery honest", "answer allowed", "answered"),
         recovery, "_file_numbers", giving(()), _crashing,
     ),
     "unsynced-move": Mutant(

@@ -132,7 +132,7 @@ def _moved_under_searches(plan: Plan) -> bool:
 
 STREAM = {
     "reuse-sequences": Mutant(
-        "a sequence whose message is gone is not given again after a restart",
+        "the sequence of a removed message is not given again after a restart",
         ("one history", "ledger grows", "recovery twice"), snapshot, "decode_snapshot", _back_to_the_living,
     ),
     "reserve-always": Mutant(
@@ -166,7 +166,7 @@ STREAM = {
         reads, "read_latest", _one_behind,
     ),
     "lose-latest": Mutant(
-        "once the newest message at a subject is gone, the one before is found",
+        "once the newest message at a subject is removed, the one before is found",
         ("acked survives", "compare and set", "linearizable"), Stream, "_previous", giving(0),
     ),
     "forget-repairs": Mutant(
@@ -179,10 +179,10 @@ STREAM = {
         _restarted_in_blocks,
     ),
     "cut-in-silence": Mutant(
-        "a read that was cut says where it goes on", ("acked survives",), reads, "_page_of", _cut_in_silence,
+        "a read that was cut names the next sequence", ("acked survives",), reads, "_page_of", _cut_in_silence,
     ),
     "forget-searches": Mutant(
-        "a search whose share of a step is spent goes on in the next one",
+        "a search that used its share of a step continues in the next one",
         ("answered", "given when due", "progress"), Indexes, "resume", nothing,
         lambda plan: plan.limits.search_entries_max <= 20,
     ),
@@ -195,7 +195,7 @@ STREAM = {
         admission, "decide_publish", _at_any_hour, lambda plan: plan.wall_jump > 5_000,
     ),
     "time-stays-ahead": Mutant(
-        "server time that runs too far ahead of the wall clock is taken back", ("server time",),
+        "server time too far ahead of the wall clock is corrected", ("server time",),
         Stream, "server_time", _never_back, _wrong_clocks,
     ),
     "take-oversize": Mutant(
