@@ -37,7 +37,7 @@ COMMANDS = {
     "version": ("about", "Print the versions of this program and its parts."),
     "completion": ("about", "Print the script that completes commands."),
 }
-"""Command to the module of this package that defines it under the same name, and what the list of commands says of it
+"""Command to the module of `commands` that defines it under the same name, and what the list of commands says of it
 (its module is not imported for that), in the order of a newcomer's day."""
 
 
@@ -65,7 +65,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module, _ = COMMANDS[cmd_name]
-            command: click.Command = getattr(import_module(f"waymaker.cli.{module}"), cmd_name)
+            command: click.Command = getattr(import_module(f"waymaker.cli.commands.{module}"), cmd_name)
             return command
         entry = _found().get(cmd_name)
         if entry is None:

@@ -15,7 +15,7 @@ import pytest
 import waymaker
 from tests.kit.real_server import RealServer
 from tests.kit.waiting import wait_for
-from waymaker.cli import receive
+from waymaker.cli.commands import receive
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto import waymaker_streams_pb2_grpc as pb_grpc
 

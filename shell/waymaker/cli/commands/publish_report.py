@@ -14,7 +14,7 @@ from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError, exit_code_of
 
 if TYPE_CHECKING:
-    from waymaker.cli.line_messages import LineMessages
+    from waymaker.cli.input.line_messages import LineMessages
     from waymaker.client.errors import WaymakerError
     from waymaker.client.producer.results import PublishResults
 

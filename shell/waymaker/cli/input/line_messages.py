@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from waymaker.cli import exits
 from waymaker.cli.failure import CommandError
-from waymaker.cli.reading import LineTooLong
+from waymaker.cli.input.reading import LineTooLong
 
 if TYPE_CHECKING:
     from waymaker.client.producer.publishing import Many

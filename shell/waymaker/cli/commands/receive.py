@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waymaker.cli import exits, output
-from waymaker.cli.consumers import start_of, with_start
+from waymaker.cli.commands.consumers import start_of, with_start
 from waymaker.cli.failure import CommandError
 from waymaker.cli.session import connected, stream_argument
 

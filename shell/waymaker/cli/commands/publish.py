@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from waymaker.cli import exits, line_messages, output, standard
+from waymaker.cli import exits, output, standard
 from waymaker.cli.failure import CommandError, exit_code_of, hint_of
-from waymaker.cli.line_messages import LineMessages
-from waymaker.cli.reading import lines, pieces
+from waymaker.cli.input import line_messages
+from waymaker.cli.input.line_messages import LineMessages
+from waymaker.cli.input.reading import lines, pieces
 from waymaker.cli.session import connected, stream_argument
 from waymaker.cli.units import MOMENT
 
 if TYPE_CHECKING:
-    from waymaker.cli.publish_report import Report
+    from waymaker.cli.commands.publish_report import Report
     from waymaker.client.client import Client
 
 PAYLOAD_BYTES_MAX = 64 << 20
@@ -207,7 +208,7 @@ def _progress(
 async def _publish_lines(
     client: Client, stream: str, source: LineMessages, on_messages: Callable[[int], None] | None
 ) -> Report:
-    from waymaker.cli.publish_report import Report
+    from waymaker.cli.commands.publish_report import Report
     from waymaker.client.errors import WaymakerError
     from waymaker.client.producer.results import PublishResults
 

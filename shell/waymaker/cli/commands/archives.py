@@ -13,7 +13,7 @@ import click
 
 from waymaker.cli import exits, output, standard
 from waymaker.cli.failure import CommandError, exit_code_of
-from waymaker.cli.reading import pieces
+from waymaker.cli.input.reading import pieces
 from waymaker.cli.session import connected, stream_argument
 from waymaker.cli.units import say_size
 

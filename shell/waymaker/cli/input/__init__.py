@@ -1,0 +1,1 @@
+"""Input of commands: lines of a stream, and the messages that they are."""
