@@ -24,11 +24,9 @@ SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
 TOO_RARE = {"pass-over-damage"}
 """Noticed by few and large worlds only: left to the gate."""
-UNSEEDED = {"load-anew"}
-"""No seed is known that notices these since the worlds moved with the core: a debt, to be paid by a hunt of the gate."""
 
 
-@pytest.mark.parametrize("name", sorted(MUTANTS.keys() - TOO_RARE - UNSEEDED))
+@pytest.mark.parametrize("name", sorted(MUTANTS.keys() - TOO_RARE))
 def test_a_missing_rule_is_noticed(name: str) -> None:
     seeds = dict.fromkeys([SEEDS[name], *SPARE_SEEDS])
     for seed in seeds:
@@ -51,7 +49,7 @@ def test_every_mutant_names_the_checks_that_are_to_notice() -> None:
     for name, mutant in MUTANTS.items():
         assert mutant.caught_by and set(mutant.caught_by) <= CHECKS.keys(), name
         assert any(CHECKS[check][0] != CRASH for check in mutant.caught_by), f"{name}: a client notices, not the node"
-    assert SEEDS.keys() == MUTANTS.keys() - TOO_RARE - UNSEEDED
+    assert SEEDS.keys() == MUTANTS.keys() - TOO_RARE
 
 
 def broken(check: str) -> Report:
