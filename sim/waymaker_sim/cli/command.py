@@ -26,6 +26,7 @@ ELSEWHERE = {
     "story": "waymaker_sim.timeline.command:timeline",
     "shrink": "waymaker_sim.cli.case_commands:shrink",
     "replay": "waymaker_sim.cli.case_commands:replay",
+    "model": "waymaker_sim.replication_model.command:model",
     "mutate": "waymaker_sim.mutation.command:mutate",
 }
 """Command to the module that defines it, and its name there."""
