@@ -1,1 +1,3 @@
-"""The one door of the core: what comes in (inputs, requests), what goes out (effects), and who may ask for what."""
+"""The interface of the core: inputs with requests come in, effects with replies leave; `authorize` says who may ask for
+what.
+"""

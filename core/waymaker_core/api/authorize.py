@@ -1,7 +1,7 @@
-"""Who may do what: the one hook that sees every call before anything else does.
+"""Authorization: the one hook that sees every call before anything else does.
 
 A hook is a pure function of principal, action and stream name. It answers None to admit or the refusal to send. It must not
-look at state: a name that does not exist is as forbidden as one that does, so that refusals tell nothing.
+look at state: a name that does not exist is as forbidden as one that does, so that refusals reveal nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Action(Enum):
     PUBLISH = "publish"
     """Append messages."""
     CONSUME = "consume"
-    """Take deliveries and say what became of them."""
+    """Receive deliveries and answer them."""
     MANAGE = "manage"
     """Create, change and delete streams and consumers, import archives."""
 
@@ -58,7 +58,7 @@ Authorize = Callable[[Principal, Action, str], Refusal | None]
 
 
 def stream_of(request: rq.Request) -> str:
-    """The name of the stream a request is about, or "" where it is about none or all."""
+    """Return the name of the stream that a request is about, or "" where it is about none or all."""
     match request:
         case rq.CreateStream():
             return request.config.name
@@ -71,7 +71,7 @@ def stream_of(request: rq.Request) -> str:
 
 
 def allow_known_accounts(principal: Principal, action: Action, stream: str) -> Refusal | None:
-    """Admit everybody in the one account that exists, nobody else."""
+    """Admit every principal of the one account that exists, and no other."""
     if principal.account == "":
         return None
     return Refusal(

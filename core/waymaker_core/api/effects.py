@@ -1,6 +1,6 @@
 """Everything a node can want done. The mirror of `inputs`: each docstring names the input that answers it.
 
-Effects of one step are performed in order. A `Reply` or `Deliver` is only emitted when what it rests on is durable, so an
+Effects of one step are performed in order. A `Reply` or `Deliver` is only emitted when what it depends on is durable, so an
 executor may perform it at once.
 """
 
@@ -56,7 +56,7 @@ class Deliver:
 
 
 class EventKind(Enum):
-    """What a watcher is told of; values are the contract's."""
+    """The changes that a watcher is notified of; values are the contract's."""
 
     STREAM_CREATED = 1
     STREAM_DELETED = 2
@@ -79,7 +79,7 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class End:
-    """A subscription or watch is over: `reason` is the contract's word, or `refusal` says what went wrong."""
+    """The end of a subscription or watch: `reason` is the contract's word, or `refusal` says what went wrong."""
 
     token: Token
     reason: str
@@ -88,7 +88,7 @@ class End:
 
 @dataclass(slots=True, eq=False)
 class Log:
-    """Something an operator should read: `event` is a stable name, `fields` plain values."""
+    """An event that an operator should read: `event` is a stable name, `fields` plain values."""
 
     level: str
     event: str
@@ -97,7 +97,7 @@ class Log:
 
 @dataclass(slots=True, eq=False)
 class Halt:
-    """Nothing more will be done: drained (`clean`), or durability can no longer be promised."""
+    """The last effect: the node has drained (`clean`), or can no longer promise durability."""
 
     reason: str
     clean: bool

@@ -15,7 +15,7 @@ from waymaker_core.model.types import JobId, Principal, Token
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A client asks. Answered by exactly one `Reply`, or for subscriptions and watches by `Deliver`/`Event` and one `End`."""
+    """A call of a client. Answered by one `Reply`, or for subscriptions and watches by `Deliver`/`Event` and one `End`."""
 
     token: Token
     principal: Principal
@@ -24,9 +24,9 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Cancel:
-    """A client no longer waits. Ends a subscription or watch without an `End`; what was admitted goes on.
+    """The end of a client's waiting. Ends a subscription or watch without an `End`; what was admitted is carried out.
 
-    Deliveries to this token that nobody reported are given back. Comes also for a `Fetch` whose answer found nobody.
+    Unreported deliveries to this token are undone. Comes also for a `Fetch` whose answer found no client.
     """
 
     token: Token
@@ -48,7 +48,7 @@ class Report:
 
 @dataclass(slots=True, eq=False)
 class Credit:
-    """A subscriber or watcher has room for this many more messages and bytes; allows `Deliver` and `Event`."""
+    """Room of a subscriber or watcher for this many more messages and bytes; allows `Deliver` and `Event`."""
 
     token: Token
     messages: int
@@ -57,7 +57,7 @@ class Credit:
 
 @dataclass(slots=True, eq=False)
 class JobDone:
-    """A `Job` is done; `results` has one entry an operation, as `disk` says."""
+    """The end of a `Job`; `results` has one entry an operation, as `disk_ops` says."""
 
     id: JobId
     results: list[object]
@@ -65,7 +65,7 @@ class JobDone:
 
 @dataclass(slots=True, eq=False)
 class JobFailed:
-    """A `Job` stopped at a failed operation; the ones before it were performed."""
+    """The failure of a `Job` at one operation; the ones before it were performed."""
 
     id: JobId
     failure: DiskFailure
@@ -73,7 +73,7 @@ class JobFailed:
 
 @dataclass(slots=True, eq=False)
 class Unreadable:
-    """Messages of a `Reply` or `Deliver` could not be read. Nothing of that effect was sent: the core answers anew.
+    """Messages of a `Reply` or `Deliver` that could not be read. Nothing of that effect was sent: the core answers anew.
 
     `unsent`: the messages of that effect, and of those for the same token that were held back behind it and dropped.
     """

@@ -73,10 +73,10 @@ class Run:
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    `taken_by`: the consumer they were taken for, if they are deliveries, and `incarnation` the word that names it;
+    `taken_by`: the consumer they were dispatched for, if they are deliveries, and `incarnation` the word that names it;
     `dispatch_id` is the number of that delivery, `ack_wait_ms` how long each may stay unanswered, and `fetched` the call that
     they answer, of which the executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
-    `next_seq`: where a read goes on that was cut by its limit or by bytes; 0 where nothing was left out.
+    `next_seq`: where a read continues that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
     runs: list[Run]
@@ -116,7 +116,7 @@ class StreamStats:
 
 @dataclass(slots=True, eq=False)
 class StreamInfo:
-    """Value of `GetStreamInfo`. `notice` says what an operator should know (a new, empty life), or is empty."""
+    """Value of `GetStreamInfo`. `notice` says what an operator should know (a new, empty incarnation), or is empty."""
 
     config: StreamConfig
     stats: StreamStats
@@ -186,7 +186,7 @@ class Fetch:
 
 
 class AckKind(Enum):
-    """What a client says of deliveries; the value is stored."""
+    """A client's answer to deliveries; the value is stored."""
 
     ACK = 1
     TERM = 2
@@ -198,7 +198,7 @@ class AckKind(Enum):
 class Ack:
     """Ack, term, nak or extend deliveries of one consumer. No value; `no_such_stream`, `no_such_consumer`.
 
-    `incarnation`: that of the consumer which delivered them, as `Messages` told it. Where the name means another one by
+    `incarnation`: that of the consumer which delivered them, as `Messages` named it. Where the name means another one by
     now, the answer is `ok` and nothing happens. Empty: whatever the name means.
     """
 
@@ -214,7 +214,7 @@ class Ack:
 class Subscribe:
     """Deliver as long as there is credit (`inputs.Credit`). No reply on success: `Deliver` effects, then one `End`.
 
-    `inputs.Report` tells how far they reached the program; what is never reported was no attempt. `window` (0: none): at
+    `inputs.Report` says how far they reached the program; what is never reported was no attempt. `window` (0: none): at
     most so many are unanswered at a time, and of those reported only the oldest `batch_size` count as attempts.
     Fails with a `Refusal` NOT_FOUND whose code is `no_such_stream` or `no_such_consumer`.
     """
@@ -228,7 +228,7 @@ class Subscribe:
 
 @dataclass(slots=True, eq=False)
 class WatchStreams:
-    """Tell of every creation, deletion and update on this node as `Event` effects, while there is credit."""
+    """Send every creation, deletion and update on this node as `Event` effects, while there is credit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -361,7 +361,7 @@ class GetConsumerInfo:
 
 @dataclass(slots=True, eq=False)
 class ExportStream:
-    """What an archive holds besides the messages, at one moment. Value: the archive's head (`store.archive.Head`).
+    """What an archive holds besides the messages, at one moment. Value: the archive's head (`storage.archive.Head`).
 
     The messages follow by `ReadRange` from the head's first sequence to its last; `no_such_stream`.
     """
@@ -371,9 +371,9 @@ class ExportStream:
 
 @dataclass(slots=True, eq=False)
 class ImportBegin:
-    """Reserve a name for a stream being restored; it serves nobody before `ImportEnd`. Value: its stream id (int).
+    """Reserve a name for a stream being restored; it is not served before `ImportEnd`. Value: its stream id (int).
 
-    `head` is a `store.archive.Head`. `already_exists`, `invalid_config`.
+    `head` is a `storage.archive.Head`. `already_exists`, `invalid_config`.
     """
 
     name: str
@@ -395,7 +395,7 @@ class ImportBatch:
 
 @dataclass(slots=True, eq=False)
 class ImportEnd:
-    """Open a restored stream (`commit`), or give it up. Value None."""
+    """Open a restored stream (`commit`), or discard it. Value None."""
 
     stream_id: int
     commit: bool

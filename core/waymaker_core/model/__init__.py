@@ -1,1 +1,1 @@
-"""Values that every other room speaks of. They import nothing but each other."""
+"""Values that all other packages speak of. They import nothing but each other."""

@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Retention(Enum):
-    """What makes a message go."""
+    """What makes a stream delete messages."""
 
     LIMITS = 1
     WORK_QUEUE = 2
@@ -46,7 +46,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerConfig:
-    """One consumer's settings, immutable for its life."""
+    """One consumer's settings; they never change."""
 
     name: str
     filter_subject: str = ""

@@ -100,7 +100,7 @@ class SyncDir:
 
 @dataclass(slots=True, eq=False)
 class Rename:
-    """Rename, replacing the target atomically. Waits for reads already handed out on the source. Result None."""
+    """Rename, replacing the target atomically. Waits for reads already begun on the source. Result None."""
 
     source: str
     target: str
@@ -108,7 +108,7 @@ class Rename:
 
 @dataclass(slots=True, eq=False)
 class Delete:
-    """Remove a file; a missing one is fine. Waits for reads already handed out on it. Result None."""
+    """Delete a file; a missing one is fine. Waits for reads already begun on it. Result None."""
 
     path: str
 
@@ -117,7 +117,7 @@ DiskOp = ListDir | Read | ReadChunk | CreateFile | Write | CopyChunks | SyncFile
 
 
 class FailureKind(Enum):
-    """Why a disk operation failed, as far as anybody must tell them apart."""
+    """Why a disk operation failed, as far as the core acts on it."""
 
     NO_SPACE = "no_space"
     """No room: nothing is wrong with what is there, and the operation may be tried again later."""

@@ -12,7 +12,7 @@ KIB = 1024
 MIB = 1024 * KIB
 U64_MAX = (1 << 64) - 1
 SEQ_MAX = (1 << 63) - 1
-"""Greatest sequence: signed columns hold it, and nobody gets there."""
+"""Greatest sequence: signed columns hold it, and no stream gets there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Limits:
     fetch_max: int = 10_000
     fetch_bytes_max: int = 8 * MIB
     pending_max: int = 1_000_000
-    """Unacknowledged deliveries of one consumer; past it only redeliveries go out."""
+    """Unacknowledged deliveries of one consumer; past it only redeliveries are dispatched."""
     ack_batch_max: int = 65_536
     ack_wait_default_ms: int = 30_000
     ack_wait_max_ms: int = 7 * 24 * 3_600_000
@@ -77,7 +77,7 @@ class Limits:
     # Store
     segment_bytes: int = 32 * MIB
     segments_spare: int = 1
-    """Journal segments allocated ahead: the reserve that keeps acks and deletes going on a full disk."""
+    """Journal segments allocated ahead: the reserve that lets acks and deletes through on a full disk."""
     checkpoint_journal_bytes: int = 64 * MIB
     """Journal bytes since the last checkpoint that start the next one."""
     record_messages_max: int = 4_096
@@ -88,7 +88,7 @@ class Limits:
     index_cache_bytes: int = 64 * MIB
     """Indexes of sealed blocks kept resident."""
     search_entries_max: int = 10_000
-    """Index entries that searches look at in one step; past it they go on in later ones, with other work in between."""
+    """Index entries that searches look at in one step; past it they continue in later ones, with other work in between."""
     ephemeral_bytes_max: int = 256 * MIB
     """Bytes all ephemeral streams of a node may hold together."""
     retention_interval_ms: int = 500

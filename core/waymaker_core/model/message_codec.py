@@ -22,7 +22,7 @@ _VARINT_1 = [bytes([n]) for n in range(128)]
 
 
 def varint(value: int) -> bytes:
-    """A non-negative integer in Protobuf's base-128 encoding."""
+    """Encode a non-negative integer in Protobuf's base-128 encoding."""
     if value < 128:
         return _VARINT_1[value]
     out = bytearray()
@@ -34,7 +34,7 @@ def varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The integer at `at` and the offset behind it; ValueError where there is none."""
+    """Return the integer at `at` and the offset behind it; ValueError where there is none."""
     value = shift = 0
     while at < len(data) and shift < 64:
         byte = data[at]
@@ -47,28 +47,28 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def subject_field(subject: str) -> bytes:
-    """A subject as it begins every stored body."""
+    """Encode a subject as it begins every stored body."""
     raw = subject.encode()
     return _SUBJECT_TAG + varint(len(raw)) + raw
 
 
 def header_field(key: str, value: str) -> bytes:
-    """One header as it stands in a stored body."""
+    """Encode one header as it stands in a stored body."""
     raw_key, raw_value = key.encode(), value.encode()
     entry = b"\x0a" + varint(len(raw_key)) + raw_key + b"\x12" + varint(len(raw_value)) + raw_value
     return _HEADER_TAG + varint(len(entry)) + entry
 
 
 def payload_field(payload: bytes) -> bytes:
-    """A payload as it ends a stored body; nothing at all for an empty one."""
+    """Encode a payload as it ends a stored body; nothing at all for an empty one."""
     return _PAYLOAD_TAG + varint(len(payload)) + payload if payload else b""
 
 
 def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[bytes, int]:
-    """A client's headers: their fields and their size (keys and values).
+    """Encode a client's headers: their fields and their size (keys and values).
 
     The server's own keys are refused, dead-letter keys are left out so that a dead letter can be published again as it is;
-    both in any case of letters, for many readers of headers do not tell cases apart.
+    both in any case of letters, because many readers of headers ignore case.
     """
     fields: list[bytes] = []
     size = 0
@@ -90,13 +90,13 @@ def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[
 
 
 def encode_body(subject: str, headers: Iterable[tuple[str, str]], payload: bytes, limits: Limits) -> tuple[bytes, int]:
-    """A client's message: its stored body, and its size (payload, header keys and values)."""
+    """Encode a client's message: its stored body, and its size (payload, header keys and values)."""
     fields, size = encode_headers(headers, limits)
     return subject_field(subject) + fields + payload_field(payload), size + len(payload)
 
 
 def readdress(body: bytes, subject: str, extra_headers: list[tuple[str, str]], drop_prefix: str = "") -> bytes:
-    """A stored body under another subject with headers added: what a dead letter or a sourced message is.
+    """Encode a stored body under another subject with headers added: what a dead letter or a sourced message is.
 
     The payload and the old headers are carried over byte for byte, headers whose keys begin with `drop_prefix` left out.
     """
@@ -110,7 +110,7 @@ def readdress(body: bytes, subject: str, extra_headers: list[tuple[str, str]], d
 
 
 def _without_headers(fields: bytes, prefix: str) -> bytes:
-    """Headers and payload without the headers whose keys begin so."""
+    """Return headers and payload without the headers whose keys begin so."""
     kept: list[bytes] = []
     at = 0
     while at < len(fields):
@@ -123,7 +123,7 @@ def _without_headers(fields: bytes, prefix: str) -> bytes:
 
 
 def decode_body(body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Subject, headers and payload of a stored body; ValueError where it is not one."""
+    """Return subject, headers and payload of a stored body; ValueError where it is not one."""
     subject, headers, payload = "", [], b""
     at = 0
     while at < len(body):
@@ -162,7 +162,7 @@ def _decode_header(entry: bytes) -> tuple[str, str]:
 
 
 def wire_message(seq: int, time_ms: int, body: bytes, deliver_count: int) -> bytes:
-    """A whole contract message from its stored body. `time_ms` is not negative."""
+    """Encode a whole contract message from its stored body. `time_ms` is not negative."""
     parts = [b"\x08", varint(seq)]
     if time_ms:
         parts += [b"\x18", varint(time_ms)]

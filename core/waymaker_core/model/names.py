@@ -18,7 +18,7 @@ _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff.*>/\\]+")
 
 
 def is_name(name: str, limits: Limits) -> bool:
-    """Whether anything can have this name; a look-up by another one finds nothing."""
+    """Return True if this can be a name; a look-up by another text finds nothing."""
     return _NAME.fullmatch(name) is not None and len(name.encode()) <= limits.name_bytes_max
 
 
@@ -36,7 +36,7 @@ def check_name(name: str, what: str, limits: Limits) -> None:
 
 
 def reserved_prefix(stream: str) -> str:
-    """The service prefix a stream's name begins with, or an empty string."""
+    """Return the service prefix that a stream's name begins with, or an empty string."""
     for prefix in RESERVED_PREFIXES:
         if stream.startswith(prefix):
             return prefix

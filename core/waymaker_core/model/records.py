@@ -2,9 +2,9 @@
 
 A record holds decisions (this sequence, this time, these drops), never a question to be answered again on replay, so that
 applying one needs neither a clock nor a block that is not resident. Applying is idempotent where two decisions could
-overlap: a drop of what is already gone changes nothing.
+overlap: a drop of a deleted message changes nothing.
 
-Each class has a `KIND`, which is stored. Encoding is `store.record_codec`'s. Kinds are never reused; a changed layout is
+Each class has a `KIND`, which is stored. Encoding is `storage.record_codec`'s. Kinds are never reused; a changed layout is
 a new record version.
 """
 
@@ -17,7 +17,7 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
 
 def seq_array(values: list[int] | None = None) -> array[int]:
-    """A column of sequences, sizes or positions: unsigned 64-bit."""
+    """Return a column of sequences, sizes or positions: unsigned 64-bit."""
     return array("Q", values or [])
 
 
@@ -27,9 +27,9 @@ class PublishRecord:
 
     Columns, one entry a message: `times_ms` ('q'), `sizes` ('I': payload + headers + subject, what statistics count),
     `lengths` ('I': stored body bytes), `subjects`. Sequences run from `first_seq` unless `seqs` ('Q', an import with gaps)
-    gives each. `truncate_to`: every message below goes (0: none). `drop_seqs`/`drop_sizes`: single messages that go.
+    gives each. `truncate_to`: every message below is deleted (0: none). `drop_seqs`/`drop_sizes`: single deleted messages.
     `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
-    `clock_ms`: the stream's server time from here on, below which no later one goes (0: unchanged). Less than before it is
+    `clock_ms`: the stream's server time from here on, below which no later one is (0: unchanged). Less than before it is
     a correction (see `stream.clock`). `corrects` says so while the record is not joined with others; it is not stored.
     The stored bodies travel beside the record, in the frame's body.
     """
@@ -55,7 +55,7 @@ class PublishRecord:
 
 @dataclass(slots=True, eq=False)
 class PruneRecord:
-    """Retention: every message below `truncate_to` goes (0: none), and each of `drop_seqs`.
+    """Retention: every message below `truncate_to` is deleted (0: none), and each of `drop_seqs`.
 
     `clock_ms`: server time is taken back to it (0: unchanged), see `stream.clock`.
     """
@@ -70,7 +70,7 @@ class PruneRecord:
 
 @dataclass(slots=True, eq=False)
 class ConsumerCreated:
-    """A consumer begins. `start_seq` is the decided first sequence it considers; its floor is one less."""
+    """The creation of a consumer. `start_seq` is the decided first sequence that it looks at; its floor is one less."""
 
     KIND = 3
 
@@ -82,7 +82,7 @@ class ConsumerCreated:
 
 @dataclass(slots=True, eq=False)
 class ConsumerDeleted:
-    """A consumer's life ends."""
+    """The deletion of a consumer."""
 
     KIND = 4
 
@@ -91,7 +91,9 @@ class ConsumerDeleted:
 
 @dataclass(slots=True, eq=False)
 class AckRecord:
-    """Messages a consumer is done with (`term`: without having processed them). A work queue's originals go with it."""
+    """Messages that a consumer acked or (`term`) gave up without having processed them, with the originals that a work
+    queue deletes.
+    """
 
     KIND = 5
 
@@ -104,7 +106,7 @@ class AckRecord:
 
 @dataclass(slots=True, eq=False)
 class DropRecord:
-    """Messages a consumer gives up after their last delivery, and their dead letters, in one.
+    """Messages that a consumer drops after their last delivery, and their dead letters, in one.
 
     `copies` is None without a dead-letter subject, else one message for each of `seqs`, its bodies in the frame's body.
     `drop_seqs` are a work queue's originals.
@@ -121,13 +123,13 @@ class DropRecord:
 
 @dataclass(slots=True, eq=False)
 class Listed:
-    """Messages that are out alike: `seqs` ascend and were delivered `deliver_count` times.
+    """Messages that are pending alike: `seqs` ascend and were delivered `deliver_count` times.
 
-    A count of 0: with a deadline, they were sent and nobody told that they reached a program; without one, the consumer's
-    queue group passed them over because another consumer held them, and will come back.
+    A count of 0 has two meanings. With a deadline: they were sent, and no reader reported that they reached a program.
+    Without one: the consumer's queue group skipped them because another group had the claim, and will come back.
     `deadline_ms`: the wall-clock time at which they are due (0: not known). `rest_ms`: how far off that was when it was
-    recorded; no restart makes it longer, whatever became of the wall clock. `holding`: on a work queue, they are kept
-    from other consumers until then.
+    recorded; no restart makes it longer, whatever became of the wall clock. `holding`: on a work queue, the group has
+    the claim to them until then.
     """
 
     deliver_count: int
@@ -139,15 +141,15 @@ class Listed:
 
 @dataclass(slots=True, eq=False)
 class DeliveredRecord:
-    """Deliveries that are out: how often each was delivered, and when it is due.
+    """Pending deliveries: how often each was delivered, and when it is due.
 
-    Logged lazily after deliveries, never synced for its own sake, so that a restart knows what was out. Logged and synced
-    before its answer for a nak or an in-progress, with what those changed.
+    Logged lazily after deliveries, never synced for its own sake, so that a restart knows what was pending. Logged and
+    synced before its answer for a nak or an in-progress, with what those changed.
 
-    `scanned_to`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is done
-    or does not match. `last_delivered` is the greatest sequence handed out, `dropped` the messages given up so far (none of
-    them ever goes back; 0 says nothing). `uncertain_to`: up to here deliveries may be out that no record tells of, since
-    the server crashed.
+    `scanned_to`: every sequence up to here was looked at, and what is neither listed here nor in an earlier record is
+    done or does not match. `last_delivered` is the greatest sequence delivered, `dropped` the messages dropped so far
+    (neither ever decreases; 0 says nothing). `uncertain_to`: up to here deliveries may be pending that no record lists,
+    since the server crashed.
     """
 
     KIND = 7
@@ -160,12 +162,12 @@ class DeliveredRecord:
     listed: list[Listed]
 
 
-# ---------------------------------------------------------------- catalogue records (stream id 0)
+# ---------------------------------------------------------------- catalog records (stream id 0)
 
 
 @dataclass(slots=True, eq=False)
 class StreamCreated:
-    """A stream's life begins; `importing` keeps it from being served before `StreamOpened`."""
+    """The creation of a stream; `importing` keeps it from being served before `StreamOpened`."""
 
     KIND = 32
 
@@ -178,7 +180,7 @@ class StreamCreated:
 
 @dataclass(slots=True, eq=False)
 class StreamDeleted:
-    """A stream's life ends; its log and messages go."""
+    """The deletion of a stream, with its log and messages."""
 
     KIND = 33
 

@@ -1,7 +1,7 @@
 """How a call ends: the contract's result codes, or a refusal that a transport turns into its own status.
 
 The one place that names result codes and statuses. An `Answer` is an RPC that ran and says what came of it; a `Refusal` is
-an RPC that did not: malformed, over a limit, not now. `Refusal.outcome` tells a caller whether repeating a change is safe.
+an RPC that did not: malformed, over a limit, not now. `Refusal.outcome` says whether repeating a change is safe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Status(Enum):
 
 
 class Outcome(Enum):
-    """What became of a change whose call failed."""
+    """The fate of a change whose call failed."""
 
     NOT_APPLIED = "not-applied"
     """It did not happen and will not: repeating it is safe."""
@@ -71,7 +71,7 @@ class Refusal:
 
 
 class RefusedError(Exception):
-    """Raised inside the core where a call must be refused; the node turns it into the reply."""
+    """A refusal raised inside the core; the node turns it into the reply."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -79,7 +79,7 @@ class RefusedError(Exception):
 
 
 class CodeError(Exception):
-    """Raised inside the core where a call ends with a result code other than `ok`."""
+    """A result code other than `ok`, raised inside the core."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -88,10 +88,10 @@ class CodeError(Exception):
 
 
 def invalid(message: str) -> RefusedError:
-    """The refusal of a malformed or out-of-range argument."""
+    """Make the refusal of a malformed or out-of-range argument."""
     return RefusedError(Refusal(Status.INVALID_ARGUMENT, message))
 
 
 def resource_exhausted(message: str) -> RefusedError:
-    """The refusal of a call over a limit."""
+    """Make the refusal of a call over a limit."""
     return RefusedError(Refusal(Status.RESOURCE_EXHAUSTED, message))

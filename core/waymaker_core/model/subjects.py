@@ -18,7 +18,7 @@ _PATTERN = re.compile(rf"(?:(?:{_TOKEN}|\*)\.)*(?:{_TOKEN}|\*|>)")
 
 
 def subject_bytes(subject: str, limits: Limits) -> int:
-    """Length in UTF-8 of a literal subject, or 0 where it cannot be one."""
+    """Return the length in UTF-8 of a literal subject, or 0 where it cannot be one."""
     if _LITERAL.fullmatch(subject) is None:
         return 0
     length = len(subject) if subject.isascii() else len(subject.encode())
@@ -26,7 +26,7 @@ def subject_bytes(subject: str, limits: Limits) -> int:
 
 
 def subject_fault(subject: str, limits: Limits) -> str:
-    """Say why a text cannot be a literal subject; empty where it can be one."""
+    """Return why a text cannot be a literal subject; empty where it can be one."""
     if subject_bytes(subject, limits):
         return ""
     if not subject:
@@ -42,7 +42,7 @@ def subject_fault(subject: str, limits: Limits) -> str:
 
 
 def is_pattern(pattern: str, limits: Limits) -> bool:
-    """Whether this can select subjects; every literal subject can."""
+    """Return True if this can select subjects; every literal subject can."""
     return _PATTERN.fullmatch(pattern) is not None and len(pattern.encode()) <= limits.subject_bytes_max
 
 
@@ -66,7 +66,7 @@ class Pattern:
         self._regex: re.Pattern[str] | None = None
 
     def matches(self, subject: str) -> bool:
-        """Whether a literal subject is selected."""
+        """Return True if a literal subject is selected."""
         if self.literal:
             return subject == self.text
         if not subject.startswith(self.prefix):
@@ -92,7 +92,7 @@ def _literal_prefix(tokens: list[str]) -> str:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Whether some literal subject matches both patterns."""
+    """Return True if some literal subject matches both patterns."""
     left, right = first.split("."), second.split(".")
     for a, b in zip(left, right, strict=False):
         if ">" in (a, b):
@@ -103,7 +103,7 @@ def overlap(first: str, second: str) -> bool:
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every subject that `narrow` matches is matched by `wide`."""
+    """Return True if every subject that `narrow` matches is matched by `wide`."""
     left, right = wide.split("."), narrow.split(".")
     for position, token in enumerate(left):
         if token == ">":
@@ -124,14 +124,14 @@ class SubjectFilter:
         self.patterns = [pattern for pattern in compiled if not pattern.literal]
 
     def accepts(self, subject: str) -> bool:
-        """Whether a message at a literal subject may enter."""
+        """Return True if a message at a literal subject may enter."""
         if not self.patterns and not self._literals:
             return True
         return subject in self._literals or any(pattern.matches(subject) for pattern in self.patterns)
 
 
 def first_overlap(patterns: list[str]) -> tuple[str, str] | None:
-    """Two patterns of a list that select a common subject, or None.
+    """Return two patterns of a list that select a common subject, or None.
 
     Literal patterns are looked up, so that a long list of them costs its length; only wildcards are compared pairwise.
     """

@@ -1,6 +1,6 @@
 """Names for the integers that the system passes around, so that a type checker keeps them apart.
 
-Sequences, positions and ids are all plain integers at run time; nothing here costs anything on a hot path.
+Ids and tokens are plain integers at run time; nothing here costs anything on a hot path.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple, NewType
 
 StreamId = NewType("StreamId", int)
-"""Id of one life of a stream; 0 is the catalogue's own log. Never reused, so a name created anew is another stream."""
+"""Id of one incarnation of a stream; 0 is the catalog's own log. Never reused: a name created anew is another stream."""
 
 ConsumerId = NewType("ConsumerId", int)
-"""Id of one life of a consumer (drawn from the same counter as stream ids). Never reused."""
+"""Id of one incarnation of a consumer (drawn from the same counter as stream ids). Never reused."""
 
 Token = NewType("Token", int)
-"""The shell's name for one outstanding call or subscription; the core only hands it back."""
+"""The shell's name for one outstanding call or subscription; the core only returns it."""
 
 JobId = NewType("JobId", int)
 """The core's name for one disk job; the answer carries it back."""
