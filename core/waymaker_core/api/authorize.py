@@ -15,7 +15,7 @@ from waymaker_core.model.types import Principal
 
 
 class Action(Enum):
-    """What a call needs to be allowed."""
+    """The kind of a call, for which a principal needs permission."""
 
     READ = "read"
     """See names, settings, figures and messages."""

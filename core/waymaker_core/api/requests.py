@@ -1,4 +1,4 @@
-"""What a client can ask: the contract's calls as plain objects, and what each is answered with.
+"""Requests and their answers: the contract's calls as plain objects.
 
 A transport builds these from its own messages and turns the `Answer.value` back. Every docstring names the value of an `ok`
 answer and the codes beside it; a `Refusal` is possible for each. The hot ones (`Publish`, `Ack`, `Fetch`) are batches.
@@ -91,7 +91,7 @@ class Messages:
 
 
 ENTRY_OVERHEAD_BYTES = 4
-"""What an entry of a list takes on the wire besides its text."""
+"""Bytes that an entry of a list takes on the wire besides its text."""
 
 
 @dataclass(slots=True, eq=False)

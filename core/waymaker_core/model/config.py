@@ -19,7 +19,7 @@ class Retention(Enum):
 
 
 class DeliveryPolicy(Enum):
-    """Where a new consumer begins; values are the contract's."""
+    """The first message of a new consumer; values are the contract's."""
 
     ALL = 0
     LAST = 1

@@ -28,7 +28,7 @@ class Now(NamedTuple):
 
 
 class Principal(NamedTuple):
-    """Who calls. `account` is the namespace of names (only the empty one exists today); `name` is for messages and logs."""
+    """The caller. `account` is the namespace of names (only the empty one exists today); `name` is for messages and logs."""
 
     account: str = ""
     name: str = ""

@@ -1,7 +1,7 @@
 """Admission: which messages of a batch enter, with which sequences and times, and what they push out.
 
 The one place that assigns sequences. A batch is decided as one wherever that gives what deciding message by message would
-give; where a later message's fate can hang on an earlier one's deletions (a compare-and-set beside a limit, bytes beside a
+give; where an earlier message's deletions can decide a later one (a compare-and-set beside a limit, bytes beside a
 cap a subject), it is decided message by message, and the records are joined.
 """
 
@@ -37,7 +37,7 @@ Failures = dict[int, tuple[str, str, int]]
 
 
 class _Batch:
-    """A publish under decision: its columns, and what has become of them so far."""
+    """A publish that is being decided: its columns, and the result so far."""
 
     __slots__ = ("subjects", "sizes", "lengths", "times_ms", "expected", "now_ms", "failures", "depends_on_uncommitted")
 
@@ -92,7 +92,7 @@ def decide_publish(stream: Stream, request: Publish, wall_ms: int) -> PublishDec
 
 
 def decide_import(stream: Stream, request: ImportBatch, wall_ms: int) -> PublishDecision:
-    """Take messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
+    """Stage messages with the sequences and times they had; limits prune nothing. RefusedError where they do not fit."""
     seqs, count = request.seqs, len(request.seqs)
     columns = (request.times_ms, request.subjects, request.sizes, request.lengths)
     if not count or any(len(column) != count for column in columns) or sum(request.lengths) != len(request.body):
@@ -149,7 +149,7 @@ def decide_copies(
     now_ms = stream.server_time(wall_ms)
     savepoint = stream.overlay.savepoint()
     try:
-        # Originals go first: a cap a subject must not count them beside their copies.
+        # Originals are dropped first: a cap a subject must not count them beside their copies.
         drops = retention.stage_drops(stream, seqs) if replace else (array("Q"), array("Q"))
         record = _append(
             stream,
@@ -217,7 +217,7 @@ def _decide_run(stream: Stream, batch: _Batch, start: int, end: int) -> PublishR
 
 
 def _judge_subjects(stream: Stream, subjects: list[str], known: list[int | None]) -> list[int]:
-    """UTF-8 lengths of the subjects; 0 for one that cannot enter."""
+    """Return the UTF-8 lengths of the subjects; 0 for one that cannot enter."""
     accepted = stream.accepted
     if len(accepted) + len(subjects) > ACCEPTED_MAX:
         accepted.clear()
@@ -236,7 +236,7 @@ def _judge_subjects(stream: Stream, subjects: list[str], known: list[int | None]
 def _refused(
     stream: Stream, batch: _Batch, subjects: list[str], sizes: list[int], lengths: list[int], start: int
 ) -> set[int]:
-    """Entries that cannot enter for their subject or size; their failures are noted."""
+    """Return the entries that cannot enter for their subject or size; their failures are noted."""
     settings = stream.settings
     size_max = min(settings.max_msg_bytes or stream.limits.message_bytes_max, stream.limits.message_bytes_max)
     stored_max = settings.max_bytes
@@ -298,7 +298,7 @@ def _append(
     stream: Stream, subjects: list[str], sizes: array[int], lengths: array[int], times_ms: array[int], now_ms: int,
     server_timed: bool,
 ) -> PublishRecord:  # fmt: skip
-    """Assign sequences, stage, and decide what goes. `server_timed`: a message has the server's time. `NeedBlocks`."""
+    """Assign sequences, stage, and decide what is pushed out. `server_timed`: a message has server time. `NeedBlocks`."""
     overlay, settings = stream.overlay, stream.settings
     clock_ms = now_ms if server_timed else 0
     first_seq = overlay.last_seq + 1
@@ -334,7 +334,7 @@ def _cap(
 
 
 def _reserve(stream: Stream, now_ms: int) -> int:
-    """A new reservation when less than half of the last one is left; 0 when none is wanted.
+    """Return a new reservation when less than half of the last one is left; 0 when none is wanted.
 
     An unclean stop skips what is reserved, so it is what the stream publishes between a few syncs, as it has done since
     the reservation before. Too little costs a sync ahead of its time, and the next reservation is larger.
@@ -353,7 +353,7 @@ def _reserve(stream: Stream, now_ms: int) -> int:
 
 
 def _accepted_bodies(request: Publish, failures: Failures) -> list[bytes]:
-    """The stored bodies of the messages that entered, neighbours together."""
+    """Return the stored bodies of the messages that entered, neighbours together."""
     parts: list[bytes] = []
     at = begin = 0
     for entry, length in enumerate(request.lengths):

@@ -1,4 +1,4 @@
-"""What a stream answers its callers inside the core: decisions, selections, and the work it wants done on its blocks."""
+"""The answers of a stream inside the core: decisions, selections, and the work to be done on its blocks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from waymaker_core.stream.blocks.columns import Columns
 
 MESSAGE_OVERHEAD_BYTES = 33
-"""What a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
+"""The most that a message can take on the wire besides its stored body: sequence, time, count and lengths, at their longest."""
 
 
 @dataclass(slots=True, eq=False)
 class PublishDecision:
-    """What a publish came to, already staged in the tail.
+    """The result of a publish, already staged in the overlay.
 
     `record` is None when every message was refused. `parts` are the stored bodies of the accepted messages, in order.
-    `depends_on_uncommitted`: the answer depends on records that are not committed yet and must not leave before they are; with
-    a record of its own it leaves with that record anyway.
+    `depends_on_uncommitted`: the answer depends on records that are not committed yet and must not leave before they
+    are; with a record of its own it leaves with that record anyway.
     """
 
     record: PublishRecord | None
@@ -34,7 +34,7 @@ class PublishDecision:
 
 @dataclass(slots=True, eq=False)
 class CopyDecision:
-    """Copies of messages, and the originals that end with them (`drop_seqs`, `drop_sizes`): columns of a `DropRecord`."""
+    """Copies of messages, and the originals deleted with them (`drop_seqs`, `drop_sizes`): columns of a `DropRecord`."""
 
     copies: PublishRecord
     drop_seqs: array[int]
@@ -42,12 +42,12 @@ class CopyDecision:
 
 
 class Displaced(Exception):
-    """Copies would not outlive the commit that writes them, for want of room under the stream's limits; nothing is staged."""
+    """Copies that would not outlive the commit that writes them, because of the stream's limits; nothing is staged."""
 
 
 @dataclass(slots=True, eq=False)
 class UpdateDecision:
-    """What new settings prune: `records` go into the stream's log in this order; `pruned` counts their messages."""
+    """The messages that new settings prune: `records` for the stream's log in this order; `pruned` counts their messages."""
 
     records: list[PruneRecord]
     pruned: int
@@ -57,7 +57,7 @@ class UpdateDecision:
 class Selection:
     """Live messages found from a cursor on, as ascending inclusive ranges of sequences, all of them live.
 
-    Everything from the cursor up to (not including) `next_seq` was considered: selected, not matching or gone.
+    Everything from the cursor up to (not including) `next_seq` was looked at: selected, not matching or deleted.
     `next_seq` beyond the stream's last sequence means there is nothing more. `byte_count` counts stored bodies and
     `MESSAGE_OVERHEAD_BYTES` for each.
     """
@@ -73,15 +73,15 @@ class Selection:
 
 @dataclass(slots=True, eq=False)
 class BlockRelocation:
-    """Chunks of one block that should be copied to another file, and what to say when they are there.
+    """Chunks of one block to be copied to another file, and what the stream needs to know once they are there.
 
-    `sources` and `keep` are as in `disk.CopyChunks`; `lengths` are the bytes each copy takes. `sealed`: the block is
-    complete and every chunk of it is listed, so it gets files of its own and an index; otherwise it is the open block
-    (or a part of it), which goes to a shared tail file. `block`, `first_seq` and `entries` say which chunks these are; a
-    move whose block is gone meanwhile is simply not accepted by `Stream.moved`. `messages`: about how many its index lists.
+    `block`, `first_seq` and `entries` say which chunks these are; a relocation whose block was deleted meanwhile is not
+    applied. `sources` and `keep` are as in `disk_ops.CopyChunks`; `lengths` are the bytes each copy takes. `sealed`:
+    the block is complete and every chunk of it is listed, so it gets files of its own and an index; otherwise it is the
+    open block (or a part of it), which is copied to a shared block file. `messages`: about how many its index lists.
     `dead`: flags of the entries that are left behind, or None to take all along; `replaces`: the index it had before.
-    `gone`: chunks of the open block that hold nothing live and are forgotten. `columns`: the block's index, as it was
-    when the move was planned; the cache may give it up before the new one is made.
+    `gone`: chunks of the open block that hold nothing live and are forgotten. `columns`: the block's index when the
+    relocation was planned; the cache may evict it before the new one is made.
     """
 
     block: int

@@ -1,7 +1,7 @@
 """Server time of a stream: how far it may run ahead of the wall clock, and what follows when it ran too far.
 
 Server times never decrease in a stream as long as the wall clock is at most `clock_ahead_max_ms` behind the greatest of them.
-A larger lead means that the wall clock was wrong once, or is wrong now. Nobody can tell which from inside, so the stream
+A larger lead means that the wall clock was wrong once, or is wrong now. The stream cannot find out which, so it
 follows the wall clock as it is, and no message may be deleted too early in either case:
 
 - The clock was ahead. Messages up to a correction may bear times that never seem old. For age they count as published at the

@@ -1,4 +1,4 @@
-"""Settings of a stream: what may be asked for, the defaults, and what may change later.
+"""Settings of a stream: what a client may ask for, the defaults, and what may change later.
 
 What is stored is always a configuration after defaults, so that two are the same exactly when they compare equal.
 """
@@ -21,7 +21,7 @@ _BUCKET_SUBJECTS = {"obj:": ("objm.>", "objc.>", "obj_chunk.>")}
 
 
 def validate(config: StreamConfig, limits: Limits) -> StreamConfig:
-    """The configuration with its defaults filled in, or `CodeError` (`invalid_config`)."""
+    """Return the configuration with its defaults filled in. CodeError (`invalid_config`)."""
     check_name(config.name, "a stream", limits)
     _check_numbers(config, limits)
     _check_filter(config, limits)
@@ -34,7 +34,7 @@ def validate(config: StreamConfig, limits: Limits) -> StreamConfig:
 
 
 def updated(config: StreamConfig, update: UpdateStream, limits: Limits) -> StreamConfig:
-    """The configuration after an update. `CodeError`: `immutable_field`, `invalid_config`."""
+    """Return the configuration after an update. CodeError (`immutable_field`, `invalid_config`)."""
     if config.retention is not Retention.LIMITS and (
         update.max_age_ms or update.max_msgs or update.max_bytes or update.strict_limits
     ):

@@ -1,7 +1,7 @@
-"""What always holds, checked from scratch: for tests and simulations, never on a path that serves.
+"""The invariants of a stream, checked from scratch: for tests and simulations, never on a path that serves.
 
-Each relation is stated once, over the committed state, the tail and the notes; those over columns hold where the columns
-are resident.
+Each relation is stated once, over the committed state, the overlay and the notes; those over columns hold where the
+columns are resident.
 """
 
 from __future__ import annotations

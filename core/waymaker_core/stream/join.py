@@ -13,7 +13,7 @@ from waymaker_core.model.records import PublishRecord
 
 
 def joinable(first: PublishRecord, second: PublishRecord) -> bool:
-    """Whether `second`, decided right after `first`, may share its record."""
+    """Return True if `second`, decided right after `first`, may share its record."""
     return (
         first.seqs is None
         and second.seqs is None
@@ -26,7 +26,7 @@ def joinable(first: PublishRecord, second: PublishRecord) -> bool:
 
 
 def join_publishes(records: Sequence[PublishRecord]) -> PublishRecord:
-    """One record for several, each `joinable` to the one before; they are not used any more afterwards."""
+    """Join several records, each `joinable` to the one before, into one; they are not used any more afterwards."""
     if len(records) == 1:
         return records[0]
     times_ms, sizes, lengths = array("q"), array("I"), array("I")

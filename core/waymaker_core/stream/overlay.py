@@ -55,7 +55,7 @@ class Staged:
 
 
 class Savepoint:
-    """Where a decision began, so that one that cannot be finished leaves nothing behind."""
+    """The place in the overlay where a decision began, so that one that cannot be finished leaves nothing behind."""
 
     __slots__ = ("last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "undo")
 
@@ -72,7 +72,7 @@ class Savepoint:
 
 
 class Overlay:
-    """Projected figures: `last_seq`, `count`, `bytes`, `clock_ms`, `reserved_to`; `truncate_to` (everything below goes);
+    """Projected figures: `last_seq`, `count`, `bytes`, `clock_ms`, `reserved_to`; `truncate_to` (all below is deleted);
     `front_seq`: nothing below it is live in the projection.
 
     `staged`: publishes that wait, in order. `drops`: sizes of single messages whose end waits. `blocks`: for each block,

@@ -1,6 +1,6 @@
-"""The stream as it will be when everything staged is applied: look-ups that decisions are taken on.
+"""The stream as it will be when everything staged is applied: look-ups on which decisions are taken.
 
-All of it reads committed state with the tail laid over; what limits push out is decided against this, so that a batch
+All of it reads committed state with the overlay over it. What limits push out is decided against this, so that a batch
 decided while another one is being synced leaves exactly what one after the other would have left.
 """
 
@@ -10,7 +10,7 @@ from waymaker_core.stream.stream import Stream
 
 
 def block_figures(stream: Stream, number: int) -> tuple[int, int]:
-    """Messages and bytes that live in a block, in the projection."""
+    """Return the messages and bytes that are live in a block, in the projection."""
     block = stream.blocks.get(number)
     delta = stream.overlay.blocks.get(number)
     if block is None:
@@ -19,7 +19,7 @@ def block_figures(stream: Stream, number: int) -> tuple[int, int]:
 
 
 def first_block(stream: Stream) -> int:
-    """The first block with a live message in the projection, or -1. Also moves the front there."""
+    """Return the first block with a live message in the projection, or -1. Also moves the front there."""
     overlay = stream.overlay
     start = (max(overlay.front_seq, overlay.truncate_to, 1) - 1) // stream.block_size
     found = -1
@@ -45,13 +45,13 @@ def _first_staged_block(stream: Stream, start: int) -> int:
 
 
 def has_staged(stream: Stream, number: int) -> bool:
-    """Whether messages that are not committed fall into a block."""
+    """Return True if messages that are not committed fall into a block."""
     overlay = stream.overlay
     return bool(overlay.staged) and number >= stream.block_of(overlay.staged[0].first_seq)
 
 
 def size_of(stream: Stream, seq: int) -> int:
-    """Size of a message that lives in the projection. `NeedBlocks`."""
+    """Return the size of a message that is live in the projection. `NeedBlocks`."""
     if seq <= stream.last_seq:
         block = stream.blocks[stream.block_of(seq)]
         return block.resident().sizes[seq - block.first]
@@ -61,7 +61,7 @@ def size_of(stream: Stream, seq: int) -> int:
 
 
 def last_size(stream: Stream, number: int) -> int:
-    """Size of the last message that lives in a block, in the projection; there is one. `NeedBlocks`."""
+    """Return the size of the last message that is live in a block, in the projection; there is one. `NeedBlocks`."""
     overlay, end = stream.overlay, (number + 1) * stream.block_size
     for place in reversed(range(overlay.place_from(number * stream.block_size + 1), len(overlay.staged))):
         publish = overlay.staged[place]
@@ -83,7 +83,7 @@ def last_size(stream: Stream, number: int) -> int:
 
 
 def live_run(stream: Stream, number: int, seq: int, count_max: int) -> tuple[list[int], list[int]]:
-    """Sequences and sizes of the first live messages of a block at or behind `seq`, in the projection. `NeedBlocks`."""
+    """Return sequences and sizes of the first live messages of a block from `seq` on, in the projection. `NeedBlocks`."""
     seqs: list[int] = []
     sizes: list[int] = []
     overlay = stream.overlay

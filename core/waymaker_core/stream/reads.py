@@ -1,7 +1,7 @@
 """Reads: committed, live messages by reference, found at the cost of what matches.
 
-A literal subject goes through its postings in the blocks where it occurs; a pattern through the hits of each block; no
-filter through ranges, which cost the same whatever their length. Nothing here changes state; the notes it leaves (postings,
+A literal subject is found by its postings in the blocks where it occurs, a pattern by the hits of each block, no
+filter by ranges, which cost the same whatever their length. Nothing here changes state; the notes it leaves (postings,
 hits, blocks known to match nothing) can be made again.
 """
 
@@ -74,7 +74,7 @@ class _Search:
 
 
 def select(stream: Stream, from_seq: int, pattern: Pattern | None, limit: int, byte_max: int) -> Selection:
-    """Live messages from a cursor on that match, up to `limit` messages and `byte_max` bytes.
+    """Select live messages from a cursor on that match, up to `limit` messages and `byte_max` bytes.
 
     Bytes are stored bodies plus `MESSAGE_OVERHEAD_BYTES` each; the first message is taken whatever its size.
     Raises `NeedBlocks`.
@@ -109,7 +109,7 @@ def _candidates(stream: Stream, pattern: Pattern | None, from_block: int) -> Ite
 
 
 def _look(stream: Stream, block: Block, start: int, pattern: Pattern) -> None:
-    """Account for what a look at a block costs; `NeedBlocks` where this step's share of searching is spent."""
+    """Account for what a look at a block costs. `NeedBlocks` where this step's share of searching is used up."""
     if block.columns is None:
         return
     work = stream.work
@@ -124,7 +124,7 @@ def _look(stream: Stream, block: Block, start: int, pattern: Pattern) -> None:
 
 
 def _ahead(stream: Stream, pattern: Pattern | None, start: int, search: _Search) -> list[int]:
-    """The blocks this search visits from its beginning, as far as can be foreseen: they must be resident together."""
+    """Return the blocks that this search visits first, as far as can be foreseen: they must be resident together."""
     numbers: list[int] = []
     messages = entries = missing = 0
     for number in _candidates(stream, pattern, stream.block_of(start)):
@@ -206,13 +206,15 @@ SHORT = 8
 
 
 def messages_in(stream: Stream, ranges: Sequence[tuple[int, int]], deliver_count: int) -> Messages:
-    """The ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
+    """Return the ranges of a `Selection` as messages, one delivery count for all. Raises `NeedBlocks`."""
     _need(stream, ranges)
     return _messages(_runs(stream, ranges, deliver_count))
 
 
 def messages_at(stream: Stream, seqs: Sequence[int], counts: Sequence[int]) -> Messages:
-    """Ascending sequences with their delivery counts as messages; what is not live is left out. Raises `NeedBlocks`."""
+    """Return ascending sequences with their delivery counts as messages; what is not live is left out. Raises
+    `NeedBlocks`.
+    """
     groups: list[tuple[int, list[tuple[int, int]]]] = []
     needed: list[tuple[int, int]] = []
     for seq, deliver_count in zip(seqs, counts, strict=True):
@@ -237,7 +239,7 @@ def _messages(runs: list[Run]) -> Messages:
 
 
 def _need(stream: Stream, ranges: Sequence[tuple[int, int]]) -> None:
-    """`NeedBlocks`, naming all that is needed together, unless every block of the ranges is resident."""
+    """Raise `NeedBlocks`, naming all that is needed together, unless every block of the ranges is resident."""
     needed: list[int] = []
     resident = True
     low = high = 0
@@ -253,7 +255,7 @@ def _need(stream: Stream, ranges: Sequence[tuple[int, int]]) -> None:
 
 
 def _runs(stream: Stream, ranges: Sequence[tuple[int, int]], deliver_count: int) -> list[Run]:
-    """The messages of ranges, all of them live, as few runs."""
+    """Return the messages of ranges, all of them live, as few runs."""
     runs: list[Run] = []
     place, end = 0, len(ranges)
     seq = 0  # of a range that was begun in the chunk before
@@ -285,7 +287,7 @@ def _runs(stream: Stream, ranges: Sequence[tuple[int, int]], deliver_count: int)
 
 
 def _run(block: Block, columns: Columns, index: int, first: int, last: int, deliver_count: int) -> Run:
-    """A range within one chunk."""
+    """Return a range within one chunk as a run."""
     entry, stop = first - block.first, last - block.first + 1
     return Run(
         columns.chunk(index), columns.body_start(index, entry), columns.lengths[entry:stop], first,
@@ -296,7 +298,7 @@ def _run(block: Block, columns: Columns, index: int, first: int, last: int, deli
 def _scattered_run(
     block: Block, columns: Columns, index: int, ranges: list[tuple[int, int]], deliver_count: int
 ) -> Run:
-    """Several ranges within one chunk, ascending."""
+    """Return several ranges within one chunk, ascending, as a run."""
     base = block.first
     entries: list[int] = []
     for first, last in ranges:
@@ -315,13 +317,13 @@ def _scattered_run(
 
 
 def read_latest(stream: Stream, subject: str) -> Messages:
-    """The newest live message at a literal subject: one message or none. Raises `NeedBlocks`."""
+    """Return the newest live message at a literal subject, or none. Raises `NeedBlocks`."""
     seq = stream.latest(subject)
     return messages_in(stream, [(seq, seq)], 0) if seq else Messages([], 0, 0)
 
 
 def scan_subject(stream: Stream, subject: str, from_seq: int, limit: int, byte_max: int) -> Messages:
-    """Live messages at a literal subject in order; at least one if there is any, whatever its size."""
+    """Return live messages at a literal subject in order; at least one if there is any, whatever its size."""
     if subject not in stream.subjects.last:
         return Messages([], 0, 0)
     found = select(stream, from_seq, Pattern(subject), limit or stream.limits.scan_default, byte_max)
@@ -329,12 +331,12 @@ def scan_subject(stream: Stream, subject: str, from_seq: int, limit: int, byte_m
 
 
 def read_range(stream: Stream, from_seq: int, limit: int, byte_max: int) -> Messages:
-    """Live messages in order; at least one if there is any, whatever its size. Raises `NeedBlocks`."""
+    """Return live messages in order; at least one if there is any, whatever its size. Raises `NeedBlocks`."""
     return _page_of(stream, select(stream, from_seq, None, limit, byte_max), last_matching(stream, None))
 
 
 def _page_of(stream: Stream, found: Selection, last: int) -> Messages:
-    """A read's messages, and where it goes on if the last one that matches is not among them."""
+    """Return a read's messages, and where it continues if the last one that matches is not among them."""
     messages = messages_in(stream, found.ranges, 0)
     if found.next_seq <= last:
         messages.next_seq = found.next_seq
@@ -345,7 +347,7 @@ def _page_of(stream: Stream, found: Selection, last: int) -> Messages:
 
 
 def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page:
-    """Subjects with live messages that begin with `prefix` and sort behind `after`, sorted. Raises `NeedBlocks`."""
+    """Return the subjects with live messages that begin with `prefix` and sort behind `after`. Raises `NeedBlocks`."""
     most = min(limit, stream.limits.page_entries_max) or stream.limits.page_entries_max
     order = stream.subjects.sorted_subjects()
     found: list[object] = []
@@ -368,7 +370,7 @@ def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page:
 
 
 def first_seq_at_or_after_time(stream: Stream, time_ms: int) -> int:
-    """The first live message in sequence order with that time or a later one; `last_seq + 1` when there is none."""
+    """Return the first live message in sequence order with that time or a later one; else `last_seq + 1`."""
     for block in stream.blocks.values():
         if block.time_max < time_ms:
             continue
@@ -382,7 +384,7 @@ def first_seq_at_or_after_time(stream: Stream, time_ms: int) -> int:
 
 
 def last_matching(stream: Stream, pattern: Pattern | None) -> int:
-    """Sequence of the last live message that matches, or 0. Raises `NeedBlocks`."""
+    """Return the sequence of the last live message that matches, or 0. Raises `NeedBlocks`."""
     if pattern is None or pattern.everything:
         if not stream.blocks:
             return 0

@@ -27,7 +27,7 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 
 def encode_snapshot(stream: Stream) -> object:
-    """Committed state as plain values for CBOR: all that replay of later records needs."""
+    """Encode committed state as plain values for CBOR: all that replay of later records needs."""
     corrections = [list(each) for each in stream.corrections]
     values: list[object] = [
         VERSION if corrections else 1,
@@ -46,7 +46,7 @@ def encode_snapshot(stream: Stream) -> object:
 
 
 def decode_snapshot(snapshot: object, limits: Limits) -> Stream:
-    """A stream as it was at a snapshot. ValueError (`CorruptRecord`, `UnknownVersion`) where that is not one."""
+    """Make a stream as it was at a snapshot. ValueError (`CorruptRecord`, `UnknownVersion`) where it is none."""
     try:
         return _decode(snapshot, limits)
     except (CorruptRecord, UnknownVersion):
@@ -237,7 +237,7 @@ def _decode_subjects(stream: Stream, value: list[object]) -> None:
 
 
 def _find_repaired(stream: Stream) -> None:
-    """The block that grows may know subjects whose newest live message is older, or gone."""
+    """Note subjects that the growing block knows and whose newest live message is older, or deleted."""
     block = stream.blocks.get(stream.block_of(stream.last_seq))
     if block is None or block.columns is None:
         return

@@ -40,8 +40,8 @@ SHARED_FILES = ("journal/", "tails/")
 class Stream:
     """One incarnation of a stream. Committed state, the overlay over it, and notes that can be made anew.
 
-    Figures of what is committed: `first_seq` of live messages (`last_seq + 1` when there is none), `last_seq` (never goes
-    back), `count` and `bytes` of live messages, `position` of the last applied record, `clock_ms` (greatest server time
+    Figures of what is committed: `first_seq` of live messages (`last_seq + 1` when there is none), `last_seq` (never
+    decreases), `count` and `bytes` of live messages, `position` of the last applied record, `clock_ms` (greatest server time
     given), `reserved_to`; `corrections` of server time, oldest first. `notice`: a text for operators, or empty.
 
     `blocks`: by number, in order; a block without a live message is not there. `in_order`: no message is older than one
@@ -94,31 +94,31 @@ class Stream:
 
     @property
     def first_seq(self) -> int:
-        """Sequence of the first live message; `last_seq + 1` when there is none."""
+        """The sequence of the first live message; `last_seq + 1` when there is none."""
         return self.blocks.peekitem(0)[1].first_live if self.blocks else self.last_seq + 1
 
     @property
     def settings(self) -> StreamConfig:
-        """The settings that decisions are taken under: the newest ones, committed or staged."""
+        """The settings under which decisions are taken: the newest ones, committed or staged."""
         return self.overlay.configs[-1] if self.overlay.configs else self.config
 
     @property
     def pinned(self) -> bool:
-        """Whether any publish may need any index, so that all of them stay resident."""
+        """True if any publish may need any index, so that all of them stay resident."""
         return self.config.max_msgs_per_subject > 0
 
     def is_complete(self, block: Block) -> bool:
-        """Whether nothing will ever be added to a block."""
+        """Return True if nothing will ever be added to a block."""
         return (block.number + 1) * self.block_size <= self.last_seq
 
     def need_all(self) -> None:
-        """`NeedBlocks` unless every index is resident."""
+        """Raise `NeedBlocks` unless every index is resident."""
         if not self.absent:
             return
         raise NeedBlocks([number for number, block in self.blocks.items() if block.columns is None])
 
     def block_of(self, seq: int) -> int:
-        """The number of the block a sequence falls into."""
+        """Return the number of the block of a sequence."""
         return (seq - 1) // self.block_size
 
     def is_ahead(self, wall_ms: int) -> bool:
@@ -130,12 +130,12 @@ class Stream:
         return server_time(self.overlay.clock_ms, wall_ms, self.limits.clock_ahead_max_ms)
 
     def is_live(self, seq: int) -> bool:
-        """Whether a committed message is still there. Needs no index."""
+        """Return True if a committed message was not deleted. Needs no index."""
         block = self.blocks.get((seq - 1) // self.block_size)
         return block is not None and block.is_live(seq)
 
     def live_count_from(self, seq: int) -> int:
-        """How many live messages have this sequence or a later one."""
+        """Return how many live messages have this sequence or a later one."""
         number = self.block_of(max(1, seq))
         total = 0
         for later in self.blocks.irange(number):
@@ -161,7 +161,7 @@ class Stream:
     # ------------------------------------------------------------ changes
 
     def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
-        """What any record of the stream's log means for its messages."""
+        """Apply any record of the stream's log to its messages."""
         assert position > self.position, "records are applied once and in order"
         if isinstance(record, PublishRecord):
             assert chunk is not None, "a publish has bodies"
@@ -178,7 +178,7 @@ class Stream:
         self.position = position
 
     def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
-        """Messages are appended, then what they push out goes."""
+        """Append messages, then delete what they push out."""
         overlay = self.overlay
         last_seq = record.first_seq + len(record.subjects) - 1 if record.seqs is None else record.seqs[-1]
         if last_seq > overlay.last_seq:
@@ -204,7 +204,7 @@ class Stream:
             self.apply_drops(record.drop_seqs, record.drop_sizes)
 
     def apply_prune(self, record: PruneRecord) -> None:
-        """Retention's record."""
+        """Apply a record of retention."""
         if record.clock_ms:
             self.overlay.commit_correction(record.clock_ms)
             self._set_clock(record.clock_ms)
@@ -214,7 +214,7 @@ class Stream:
             self.apply_drops(record.drop_seqs, record.drop_sizes)
 
     def _set_clock(self, clock_ms: int) -> None:
-        """Server time goes on, or back behind the last message."""
+        """Move server time on, or back behind the last message."""
         if clock_ms < self.clock_ms:
             # Of corrections without a live message only the newest still matters.
             self.corrections = [each for each in self.corrections if each.last_seq >= self.first_seq]
@@ -223,7 +223,7 @@ class Stream:
         self.clock_ms = clock_ms
 
     def apply_drops(self, seqs: Sequence[int], sizes: Sequence[int]) -> None:
-        """Single messages end; one that is gone already stays gone."""
+        """Delete single messages; one that is deleted already changes nothing."""
         block_size = self.block_size
         dropped = start = 0
         while start < len(seqs):
@@ -243,7 +243,7 @@ class Stream:
         if block is None:
             return 0
         if foreign:
-            # Not decided here, or gone for another reason before this record was applied.
+            # Not decided here, or deleted for another reason before this record was applied.
             known = dict(zip(seqs, sizes, strict=True))
             for seq in dict.fromkeys(foreign):
                 if block.is_live(seq) and not overlay.is_dropped(seq):
@@ -258,18 +258,18 @@ class Stream:
         return len(gone)
 
     def apply_config(self, config: StreamConfig) -> None:
-        """New settings, committed by the catalogue."""
+        """Apply new settings, committed by the catalog."""
         self.overlay.commit_config(config)
         self.config = config
 
     def open_at(self, last_seq: int) -> None:
-        """An import is complete: sequences up to here are used, whether their messages were still there or not."""
+        """End an import: sequences up to here are used, whether their messages still existed or not."""
         assert self.overlay.is_empty(), "nothing is published to a stream being imported"
         self.last_seq = max(self.last_seq, last_seq)
         self.overlay.last_seq = max(self.overlay.last_seq, last_seq)
 
     def skip_reserved(self) -> None:
-        """After a recovery: never assign what may have been assigned before the stop (`reserved_to`)."""
+        """Skip, after a recovery, what may have been assigned before the stop (`reserved_to`)."""
         assert self.overlay.is_empty(), "only a stream that has just been recovered skips"
         self.overlay.last_seq = max(self.overlay.last_seq, self.reserved_to)
 
@@ -283,7 +283,9 @@ class Stream:
     # ------------------------------------------------------------ appending
 
     def _append(self, record: PublishRecord, start: int, end: int, seq: int, chunk: Chunk, skip: int = 0) -> int:
-        """Entries `start` to `end` of a record, with consecutive sequences from `seq` on; the skip behind them."""
+        """Append entries `start` to `end` of a record, with consecutive sequences from `seq` on; return the skip behind
+        them.
+        """
         block_size = self.block_size
         while start < end:
             number = (seq - 1) // block_size
@@ -353,7 +355,7 @@ class Stream:
     # ------------------------------------------------------------ deleting
 
     def _truncate(self, truncate_to: int) -> None:
-        """Every message below goes; none of them shares a block with one that stays."""
+        """Delete every message below; none of them shares a block with one that stays."""
         dropped = byte_count = 0
         while self.blocks:
             _, block = self.blocks.peekitem(0)
@@ -376,7 +378,7 @@ class Stream:
             self._after_drops(dropped)
 
     def _release(self, block: Block) -> None:
-        """A block has no live message any more."""
+        """Remove a block that has no live message any more."""
         del self.blocks[block.number]
         self.absent -= block.columns is None
         for path in block.files:
@@ -388,13 +390,13 @@ class Stream:
         self.file_uses[path] = self.file_uses.get(path, 0) + 1
 
     def use_files(self, block: Block, paths: Sequence[str]) -> None:
-        """Files a block has of its own; one may serve two blocks that a record crosses."""
+        """Count the files that a block has of its own; one may serve two blocks that a record crosses."""
         for path in paths:
             if path not in block.files:
                 self._use_file(block, path)
 
     def release_file(self, path: str) -> None:
-        """A block no longer uses a file."""
+        """End the use of a file by a block."""
         self.file_uses[path] -= 1
         if not self.file_uses[path]:
             del self.file_uses[path]
@@ -413,7 +415,7 @@ class Stream:
                     continue
 
     def judge_age_anew(self) -> None:
-        """Something other than age deletes: it may take the message for whose sake retention spared others."""
+        """Forget notes of age after another deletion: it may take the message for whose sake retention spared others."""
         if self.shielded:
             self.shielded = False
             for block in self.blocks.values():
@@ -422,7 +424,9 @@ class Stream:
     # ------------------------------------------------------------ subjects
 
     def latest(self, subject: str) -> int:
-        """Newest live sequence at a subject, or 0; repairs the subject table. `NeedBlocks` only after deletions."""
+        """Return the newest live sequence at a subject, or 0; repairs the subject table. `NeedBlocks` only after
+        deletions.
+        """
         seq = self.subjects.last.get(subject, 0)
         if not seq or self.is_live(seq):
             return seq
@@ -438,7 +442,7 @@ class Stream:
         return found
 
     def projected_latest(self, subject: str) -> int:
-        """Newest sequence at a subject once everything staged is applied, or 0."""
+        """Return the newest sequence at a subject once everything staged is applied, or 0."""
         overlay = self.overlay
         seq = overlay.latest_at(subject)
         if seq > self.last_seq:
@@ -453,7 +457,7 @@ class Stream:
         return 0 if seq < overlay.truncate_to else self._previous(subject, seq, overlay)
 
     def _previous(self, subject: str, before: int, overlay: Overlay | None) -> int:
-        """The newest live sequence at a subject below another one (and not dropped in `overlay`), or 0."""
+        """Return the newest live sequence at a subject below another one (and not dropped in `overlay`), or 0."""
         for number in reversed(self.subjects.blocks_of(subject)):
             block = self.blocks.get(number)
             if block is None or block.first_live >= before:
@@ -467,7 +471,7 @@ class Stream:
         return 0
 
     def projected_seqs_at(self, subject: str) -> list[int]:
-        """Sequences at a subject that live in the projection, ascending. `NeedBlocks`."""
+        """Return the sequences at a subject that are live in the projection, ascending. `NeedBlocks`."""
         overlay = self.overlay
         seqs: list[int] = []
         for number in self.subjects.blocks_of(subject):
@@ -482,10 +486,10 @@ class Stream:
         return seqs + overlay.seqs_at(subject)
 
     def is_projected(self, seq: int) -> bool:
-        """Whether a message, committed or staged, lives in the projection."""
+        """Return True if a message, committed or staged, is live in the projection."""
         return not self.overlay.is_dropped(seq) and (seq > self.last_seq or self.is_live(seq))
 
     def is_settled(self) -> bool:
-        """Whether nothing staged changes what is committed, so that an answer may leave at once."""
+        """Return True if nothing staged changes what is committed, so that an answer may leave at once."""
         overlay = self.overlay
         return overlay.is_empty() and (not self.blocks or overlay.truncate_to <= self.first_seq)

@@ -1,6 +1,6 @@
-"""The work that one step of a node may spend on searching indexes, so that a cold search does not hold up everybody else.
+"""The work that one step of a node may spend on searching indexes, so that a cold search does not delay all others.
 
-A search that finds its share spent raises `NeedBlocks` for blocks that are resident: the asker then asks again in a later
+A search that finds its share used up raises `NeedBlocks` for blocks that are resident: the asker then asks again in a later
 step, and finds what it has looked at already (hits, blocks known to match nothing) where it left it.
 """
 

@@ -1,1 +1,1 @@
-"""Blocks of a stream: columns of their messages, and which subjects live where."""
+"""Blocks of a stream: columns of their messages, and which subjects occur where."""

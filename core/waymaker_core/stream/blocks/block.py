@@ -1,6 +1,6 @@
 """A block: the messages of one range of sequences, `(seq - 1) // block_size`, as one unit of retention and storage.
 
-The summary (who lives, how many, how many bytes, between which times) is always resident and is committed state; it is
+The summary (which messages are live, how many, their bytes and times) is always resident and is committed state; it is
 all that replay needs. The columns are an index over the same messages: resident while the block is open or pinned or in
 use, loaded from the block's file otherwise.
 """
@@ -24,7 +24,7 @@ class Block:
 
     `alive` and `bytes` count live messages. `time_min`, `time_max`: bounds of all its times. `last_size`: size of the
     last entry. `ordered`: no entry's time is below an earlier one's. `dead`: one byte an entry, 1 where no
-    live message is, or None while every entry lives. `files`: its own files; `index`: where its index can be loaded.
+    live message is, or None while every entry is live. `files`: its own files; `index`: where its index can be loaded.
     `stored` and `stored_bytes`: messages whose bodies its own files hold, the deleted ones included, and their bytes; 0
     until they are known. `due_ms`, `newest_ms`, `spared`: notes on the projection (see `retention`). `skips`: patterns that
     match nothing here, once sealed. `used`: its columns were asked for since the cache looked last.
@@ -60,28 +60,28 @@ class Block:
 
     @property
     def last(self) -> int:
-        """Sequence of the last entry."""
+        """The sequence of the last entry."""
         return self.first + self.size - 1
 
     @property
     def first_live(self) -> int:
-        """Sequence of the first live message; there is one."""
+        """The sequence of the first live message; there is one."""
         return self.first + self.head
 
     def resident(self) -> Columns:
-        """The columns, or `NeedBlocks`."""
+        """Return the columns, or raise `NeedBlocks`."""
         if self.columns is None:
             raise NeedBlocks([self.number])
         self.used = True
         return self.columns
 
     def is_live(self, seq: int) -> bool:
-        """Whether the message is there. Needs no index."""
+        """Return True if the message was not deleted. Needs no index."""
         entry = seq - self.first
         return 0 <= entry < self.size and (self.dead is None or not self.dead[entry])
 
     def next_live(self, entry: int) -> int:
-        """The first live entry at or behind one; `size` where there is none."""
+        """Return the first live entry at or behind one; `size` where there is none."""
         entry = max(entry, self.head)
         if self.dead is None or entry >= self.size:
             return min(entry, self.size)
@@ -89,14 +89,14 @@ class Block:
         return found if found >= 0 else self.size
 
     def live_end(self, entry: int) -> int:
-        """The entry behind the run of live ones that begins at a live entry."""
+        """Return the entry behind the run of live ones that begins at a live entry."""
         if self.dead is None:
             return self.size
         found = self.dead.find(1, entry)
         return found if found >= 0 else self.size
 
     def live_count_from(self, seq: int) -> int:
-        """How many live messages have this sequence or a later one."""
+        """Return how many live messages have this sequence or a later one."""
         entry = max(0, seq - self.first)
         if entry == 0:
             return self.alive
@@ -114,7 +114,7 @@ class Block:
         self, seq: int, ids: list[int], times_ms: array[int], sizes: array[int], lengths: array[int], chunk: Chunk,
         skip: int, byte_count: int,
     ) -> None:  # fmt: skip
-        """Messages with consecutive sequences from `seq` on; what lies between is a hole."""
+        """Append messages with consecutive sequences from `seq` on; what lies between is a hole."""
         columns = self.columns
         assert columns is not None, "the block that grows is resident"
         gap = seq - self.first - self.size
@@ -148,7 +148,7 @@ class Block:
         self.size += gap
 
     def drop(self, seqs: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        """Messages of this block end; sizes of those that were still there."""
+        """Delete messages of this block. Return the sizes of those that were live."""
         first, size_now = self.first, self.size
         dead = self.dead
         if dead is None:

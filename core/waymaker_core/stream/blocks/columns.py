@@ -171,7 +171,7 @@ class Columns:
     def replace_chunks(
         self, entries: Sequence[int], copies: Sequence[Chunk], gone: Sequence[int] = (), dead: bytes | None = None
     ) -> None:
-        """Read some chunks (places in the table, ascending) from copies, and forget those that are `gone`.
+        """Read some chunks (places in the table, ascending) from copies, and forget those in `gone`.
 
         The copies hold exactly the bodies of the chunks' entries, without those flagged in `dead`, which lose their body.
         """

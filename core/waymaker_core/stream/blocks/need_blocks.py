@@ -1,4 +1,4 @@
-"""A search or decision that meets an index that is not resident says which blocks it needs."""
+"""The exception of a search or decision that needs an index which is not resident."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class NeedBlocks(Exception):
     """Some sealed blocks' indexes must be resident before this can be answered; nothing was changed or staged.
 
-    The caller loads every one of `blocks` that is not resident (`Stream.index_location`, `Stream.load_index`), keeps all
+    The caller loads every one of `blocks` that is not resident (`index_location`, `load_index`), keeps all
     of them resident until it has asked again, and asks again: it may then need further ones beside these.
     """
 

@@ -1,7 +1,7 @@
-"""`max_msgs_per_subject`: which message goes when a subject has one too many.
+"""`max_msgs_per_subject`: which message is deleted when a subject has one too many.
 
-For the subjects in use it remembers the live sequences of the projection, oldest first. That is a cache: it is made anew
-from postings and tail, and forgotten whenever something it was not told of changes.
+For the subjects in use it remembers the live sequences of the projection, oldest first. That is a cache: it is made
+anew from postings and overlay, and forgotten whenever something changes that it does not follow.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class SubjectCaps:
     queues: dict[str, deque[int]] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Something changed that was not told here."""
+        """Forget everything after a change that the cache does not follow."""
         if self.queues:
             self.queues = {}
 
     def evict_oldest(self) -> None:
-        """Called between decisions."""
+        """Evict the oldest subjects; called between decisions."""
         if len(self.queues) > SUBJECTS_MAX:
             self.queues = {}
 
     def push(
         self, subject: str, seq: int, cap: int, live_at: Callable[[str], list[int]], is_live: Callable[[int], bool]
     ) -> list[int] | None:
-        """A message is appended: the sequences it pushes out, oldest first, or None.
+        """Add an appended message. Return the sequences that it pushes out, oldest first, or None.
 
-        `live_at` lists what lives at a subject, without this message; `is_live` judges one of those.
+        `live_at` lists what is live at a subject, without this message; `is_live` judges one of those.
         """
         queue = self.queues.get(subject)
         if queue is None:
@@ -49,7 +49,7 @@ class SubjectCaps:
         return [queue.popleft() for _ in range(len(queue) - cap)]
 
     def dropped(self, subject: str, seq: int) -> None:
-        """A message was deleted out of order (a work queue's)."""
+        """Remove a message that was deleted out of order (a work queue's)."""
         queue = self.queues.get(subject)
         if queue is not None and seq in queue:
             queue.remove(seq)

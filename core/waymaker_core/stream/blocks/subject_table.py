@@ -1,8 +1,8 @@
 """The subject table of a stream: every subject that may have live messages, its newest sequence and its blocks.
 
-Publishing updates it in bulk, deleting not at all: a deletion only makes an entry stale. Whoever looks a subject up checks
-whether its newest sequence lives and repairs the entry where it does not, and a sweep, paid for by deletions, removes the
-subjects that nobody looks up. So replay needs no index, and the table stays about as large as what lives.
+Publishing updates it in bulk, deleting not at all: a deletion only makes an entry stale. A look-up checks
+whether the newest sequence is live and repairs the entry where it is not. A sweep, paid for by deletions, removes the
+subjects that are not looked up. So replay needs no index, and the table stays about as large as what is live.
 
 The sorted list for prefixes is brought up to date when it is asked for; appending to a dictionary costs a twentieth of
 keeping a sorted one.
@@ -17,7 +17,7 @@ SWEEP_SLACK = 16
 
 
 class SubjectTable:
-    """`last`: newest stored sequence at each subject, perhaps gone. `earlier`: the blocks before that one's where the
+    """`last`: newest stored sequence at each subject, perhaps deleted. `earlier`: the blocks before that one's where the
     subject may occur too, ascending; most subjects have none. `repaired`: subjects of the block that grows whose entry was
     repaired since they entered it.
     """
@@ -36,7 +36,7 @@ class SubjectTable:
         self.sweeping: list[str] = []
 
     def enter_block(self, subject: str, block: int, first_block: int) -> None:
-        """A subject is about to be stored in a block for the first time; `first_block` is the stream's first."""
+        """Note a subject that is about to be stored in a block for the first time; `first_block` is the stream's first."""
         last = self.last.get(subject)
         if last is None:
             self.fresh.append(subject)
@@ -54,21 +54,21 @@ class SubjectTable:
             blocks.append(previous)
 
     def enter_again(self, subjects: list[str], block: int, first_block: int) -> None:
-        """Messages come to a block that knows their subjects; the table may not any more."""
+        """Note messages of a block that knows their subjects; the table may not any more."""
         for subject in subjects:
             if subject in self.repaired:
                 del self.repaired[subject]
                 self.enter_block(subject, block, first_block)
 
     def blocks_of(self, subject: str) -> list[int]:
-        """Blocks in which a subject may occur, ascending; some of them may be gone."""
+        """Return the blocks in which a subject may occur, ascending; some of them may be deleted."""
         last = self.last.get(subject)
         if last is None:
             return []
         return [*self.earlier.get(subject, ()), (last - 1) // self.block_size]
 
     def set_last(self, subject: str, seq: int) -> None:
-        """Repair: the newest live message is this older one."""
+        """Repair an entry: the newest live message is this older one."""
         self.last[subject] = seq
         blocks = self.earlier.get(subject)
         if blocks is not None:
@@ -77,18 +77,18 @@ class SubjectTable:
                 del self.earlier[subject]
 
     def remove(self, subject: str) -> None:
-        """Repair: nothing lives at this subject."""
+        """Repair an entry: nothing is live at this subject."""
         del self.last[subject]
         self.earlier.pop(subject, None)
         self.removed += 1
 
     def sorted_subjects(self) -> list[str]:
-        """Every subject of the table, sorted by code point; not to be changed."""
+        """Return every subject of the table, sorted by code point; not to be changed."""
         if self.removed:
             self.order = [subject for subject in self.order if subject in self.last]
             self.fresh = [subject for subject in self.fresh if subject in self.last]
         if self.fresh:
-            # Two sorted runs: the sort merges them in one pass. A subject may have gone and come back, hence the dict.
+            # Two sorted runs: the sort merges them in one pass. A subject may have been entered again, hence the dict.
             self.fresh.sort()
             self.order += self.fresh
             self.order.sort()
@@ -99,12 +99,12 @@ class SubjectTable:
         return self.order
 
     def place_from(self, prefix: str, after: str) -> int:
-        """Where, in `sorted_subjects`, those begin that could start with `prefix` and sort behind `after`."""
+        """Return where, in `sorted_subjects`, those begin that could start with `prefix` and sort behind `after`."""
         order = self.sorted_subjects()
         return bisect_right(order, after) if after and after >= prefix else bisect_left(order, prefix)
 
     def sweep_some(self, dropped: int) -> list[str]:
-        """Subjects to check because this many messages were deleted: two for each, once a whole round is paid for."""
+        """Return subjects to check because this many messages were deleted: two for each, once a whole round is paid for."""
         self.owed += dropped
         if not self.sweeping:
             if self.owed < len(self.last) + SWEEP_SLACK:

@@ -1,8 +1,8 @@
-"""Leaving the dead behind: sealed blocks of which little lives are copied without what was deleted.
+"""Compaction: sealed blocks with few live messages are copied without what was deleted.
 
-A sealed block keeps its entries, for its sequences do not change; what was deleted becomes a hole, without a body, in its new
-index. Half of a file must be gone, so a message is copied a few times at most however slowly its neighbours go, and what the
-disk holds stays in proportion to what lives.
+A sealed block keeps its entries, because its sequences do not change; what was deleted becomes a hole, without a body,
+in its new index. A file is rewritten once half of it is dead. So a message is copied a few times at most, and what the
+disk holds stays in proportion to what is live.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.stream import Stream
 
 COMPACT_BELOW = 2
-"""Files are written anew once less than one byte in so many of theirs lives."""
+"""Files are written anew once less than one byte in so many of theirs is live."""
 ENTRIES_AT_ONCE = 200_000
 """Entries of the blocks that are planned together, unless the blocks of one file have more: their indexes are in memory."""
 
 
 def sparse_blocks(stream: Stream) -> list[Block]:
-    """Sealed blocks to write anew, in order; those that share a file all together. `NeedBlocks`.
+    """Return sealed blocks to write anew, in order; those that share a file all together. `NeedBlocks`.
 
     More of them than are given at once are left for the next time.
     """
@@ -47,7 +47,7 @@ def sparse_blocks(stream: Stream) -> list[Block]:
 
 
 def _is_sparse(blocks: list[Block]) -> bool:
-    """Return True if little of the file lives that holds the indexes of these blocks, and no others' any more."""
+    """Return True if little is live in the file that holds the indexes of these blocks, and no others' any more."""
     for block in blocks:
         if not block.stored and block.columns is not None:
             block.stored = block.size - block.columns.ids.count(HOLE)
@@ -58,14 +58,14 @@ def _is_sparse(blocks: list[Block]) -> bool:
     live = sum(block.stored_bytes * block.alive // block.stored for block in blocks)
     total = sum(block.stored_bytes for block in blocks)
     if all(len(block.files) == 1 for block in blocks):
-        # Bodies come first in a shared file, then the indexes: so much there was, with the blocks that are gone.
+        # Bodies come first in a shared file, then the indexes: so much there was, with the deleted blocks.
         first_index = min(block.index.offset for block in blocks if block.index is not None)
         total = max(total, first_index - FILE_HEADER_BYTES)
     return live * COMPACT_BELOW < total
 
 
 def live_ranges(columns: Columns, place: int, dead: bytes) -> list[tuple[int, int]]:
-    """The bytes of a chunk that hold bodies of live messages."""
+    """Return the bytes of a chunk that hold bodies of live messages."""
     ranges: list[tuple[int, int]] = []
     at = columns.chunk_skips[place]
     for entry in range(columns.chunk_firsts[place], columns.chunk_end(place)):
@@ -80,7 +80,7 @@ def live_ranges(columns: Columns, place: int, dead: bytes) -> list[tuple[int, in
 
 
 def without_dead(first_seq: int, columns: Columns, dead: bytes, places: list[int], copies: list[Chunk]) -> BlockIndex:
-    """A block's index with holes for its dead. `copies`: the chunks of the live ones, by place in the chunk table."""
+    """Return a block's index with holes for its dead. `copies`: the chunks of the live ones, by place in the chunk table."""
     gone = [entry for entry, flag in enumerate(dead) if flag]
     lengths, sizes, times_ms, ids = columns.lengths[:], columns.sizes[:], columns.times_ms[:], columns.ids[:]
     for entry in gone:

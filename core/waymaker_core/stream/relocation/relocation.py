@@ -1,8 +1,8 @@
-"""Where a block's bytes lie: chunks that move out of the journal, and indexes that come and go.
+"""Relocation: a block's chunks are copied to another file, and its index is loaded and evicted.
 
-A complete block moves into files of its own, closed by an index; the open block's chunks move into shared tail files when
-the journal behind them shall be released. Only what lives is copied. Until a move is reported done, reads go to the old
-place; a block that is gone by then simply ignores the report.
+A complete block is copied into files of its own, closed by an index. The open block's chunks are copied into shared
+block files when the journal behind them shall be deleted. Only live messages are copied. Until a relocation is applied,
+reads use the old place; where the block was deleted meanwhile, the relocation is ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from waymaker_core.stream.stream import SHARED_FILES, Stream
 
 
 def blocks_to_relocate(stream: Stream, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockRelocation]:
-    """Chunks to copy: of every complete block without files of its own, and others in files that `leaving` names.
+    """Return the chunks to copy: of every complete block without files of its own, and others in files that `leaving`
+    names.
 
     Without `seal` complete blocks are treated like the open one, so that as little as possible is copied.
 
-    Besides, sealed blocks in files of which little lives: as many as are bounded by their number of entries; when
-    these have moved there may be more. `NeedBlocks` where their indexes must be resident first.
+    Besides, sealed blocks in files of which little is live: as many as are bounded by their number of entries; when
+    these are relocated there may be more. `NeedBlocks` where their indexes must be resident first.
     """
     moves: list[BlockRelocation] = []
     for block in stream.blocks.values():
@@ -43,7 +44,7 @@ def blocks_to_relocate(stream: Stream, leaving: Callable[[str], bool], seal: boo
 
 
 def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockRelocation:
-    """What an open block has to copy out of the files that are being left, and the chunks it can forget."""
+    """Return what an open block has to copy out of the files that are being left, and the chunks that it can forget."""
     chosen = [leaving(path) for path in columns.paths]
     if block.dead is None:
         return _move(block, columns, [place for place, path in enumerate(columns.chunk_paths) if chosen[path]])
@@ -81,7 +82,7 @@ def _seal(block: Block, columns: Columns) -> BlockRelocation:
 
 
 def _compact(block: Block, columns: Columns) -> BlockRelocation:
-    # Nothing may be gone from a block whose file is left for the sake of others.
+    # Nothing may be deleted from a block whose file is left for the sake of others.
     dead = bytes(block.dead if block.dead is not None else block.size)
     relocation = _copy_live(block, columns, range(len(columns.chunk_firsts)), dead)
     relocation.sealed, relocation.replaces = True, block.index
@@ -89,7 +90,7 @@ def _compact(block: Block, columns: Columns) -> BlockRelocation:
 
 
 def _copy_live(block: Block, columns: Columns, among: Iterable[int], dead: bytes) -> BlockRelocation:
-    """A move of what lives in some chunks; those that hold nothing live are left out."""
+    """Return a relocation of what is live in some chunks; those without any are left out."""
     ranges = {place: compaction.live_ranges(columns, place, dead) for place in among}
     places = [place for place, kept in ranges.items() if kept]
     whole = [[(0, columns.chunk_lengths[place])] for place in places]
@@ -111,7 +112,7 @@ def _target(stream: Stream, relocation: BlockRelocation) -> Block | None:
 
 
 def encode_sealed(stream: Stream, relocation: BlockRelocation, copies: Sequence[Chunk]) -> bytes:
-    """The index that closes a sealed block's file, given where its chunks are now."""
+    """Encode the index that closes a sealed block's file, given where its chunks are now."""
     block = _target(stream, relocation)
     if block is None:
         return b""
@@ -134,7 +135,7 @@ def encode_sealed(stream: Stream, relocation: BlockRelocation, copies: Sequence[
 def apply_relocation(
     stream: Stream, relocation: BlockRelocation, copies: Sequence[Chunk], index: Chunk | None = None
 ) -> bool:
-    """The copies are durable: read from there from now on. False if the block is gone meanwhile."""
+    """Read from the copies, which are durable, from now on. Return False if the block was deleted meanwhile."""
     block = _target(stream, relocation)
     if block is None or (relocation.sealed and index is None):
         return False
@@ -161,13 +162,14 @@ def apply_relocation(
 
 
 def index_location(stream: Stream, number: int) -> Chunk | None:
-    """Where a sealed block's index lies; None if there is none to load (resident, or gone)."""
+    """Return where a sealed block's index lies; None if there is none to load (resident, or deleted)."""
     block = stream.blocks.get(number)
     return block.index if block is not None and block.columns is None else None
 
 
 def load_index(stream: Stream, number: int, place: Chunk, data: bytes) -> int:
-    """Make an index resident that was read at `place`; bytes it takes, 0 where the block is gone or moved meanwhile.
+    """Make an index resident that was read at `place`. Return its bytes; 0 where the block was deleted or relocated
+    meanwhile.
 
     ValueError: not that index.
     """
@@ -188,7 +190,7 @@ def load_index(stream: Stream, number: int, place: Chunk, data: bytes) -> int:
 
 
 def evict_index(stream: Stream, number: int) -> int:
-    """Give up a resident index that can be loaded again; bytes freed, 0 where it must stay."""
+    """Evict a resident index that can be loaded again. Return the bytes freed, 0 where it must stay."""
     block = stream.blocks.get(number)
     if block is None or block.columns is None or block.index is None or stream.pinned:
         return 0
@@ -202,7 +204,7 @@ def evict_index(stream: Stream, number: int) -> int:
 
 
 def files(stream: Stream) -> dict[str, int]:
-    """Files outside the journal that this state names, with the bytes that live in its resident chunks in each."""
+    """Return the files outside the journal that this stream uses, with the live bytes of its resident chunks in each."""
     used: dict[str, int] = {}
     if not stream.blocks:
         return used
@@ -215,7 +217,7 @@ def files(stream: Stream) -> dict[str, int]:
 
 
 def chunks(stream: Stream) -> Iterator[Chunk]:
-    """The chunks of all blocks whose index is in no file: what an offline check must read besides the indexes."""
+    """Yield the chunks of all blocks whose index is in no file: what an offline check must read besides the indexes."""
     for block in stream.blocks.values():
         if block.index is None:
             columns = block.resident()
@@ -224,7 +226,7 @@ def chunks(stream: Stream) -> Iterator[Chunk]:
 
 
 def index_chunks(stream: Stream) -> Iterator[Chunk]:
-    """Where the indexes lie that are in files."""
+    """Yield where the indexes lie that are in files."""
     for block in stream.blocks.values():
         if block.index is not None:
             yield block.index

@@ -1,12 +1,12 @@
-"""Retention: what age and interest take away, what new settings remove, and single deletions.
+"""Retention: what age and interest delete, what new settings prune, and single deletions.
 
 A message is expired once its age reaches `max_age_ms`. Exact pruning removes every expired message except those behind an
-older message of their subject that stays: the newer one never goes first. Put as one number, a message's effective time is
-the greatest time among the live messages at its subject up to itself, and exact pruning removes what has an expired
+older message of their subject that stays: the newer one is never deleted first. Put as one number, a message's effective time
+is the greatest time among the live messages at its subject up to itself, and exact pruning removes what has an expired
 effective time. Times given by clients may come in any order, so a young message does not protect old ones behind it.
 
 In order of time, as server times are, the expired ones are the front of the stream: summaries decide, no index is needed.
-Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more can go before that
+Out of order, blocks are scanned. What a scan found is noted in the block (`due_ms`: nothing more is due before that
 effective time expires; `newest_ms`: no time is above it; `spared`: how many may have expired by then), so that each tick
 looks only where something is due.
 In block-aligned mode a block may keep some expired messages, as long as all together are fewer than one block holds. Where
@@ -35,10 +35,10 @@ DROPS_MAX = 4096
 
 
 def decide_retention(stream: Stream, wall_ms: int, interest_floor: int | None) -> PruneRecord | None:
-    """The next piece of what age and interest take away, staged; None when nothing is due: call until then.
+    """Stage the next piece of what age and interest delete; None when nothing is due: call until then.
 
     `interest_floor` is the least ack floor of all consumers (`last_seq` when there are none), None on a stream whose
-    retention is not interest. A message's age ends it once `time + max_age_ms <= wall_ms`. Raises `NeedBlocks`.
+    retention is not interest. A message expires once `time + max_age_ms <= wall_ms`. Raises `NeedBlocks`.
     """
     removal = bounds.Removal()
     savepoint = stream.overlay.savepoint()
@@ -62,10 +62,10 @@ def decide_retention(stream: Stream, wall_ms: int, interest_floor: int | None) -
 
 
 def decide_update(stream: Stream, config: StreamConfig, wall_ms: int, dry_run: bool = False) -> UpdateDecision:
-    """What exact pruning under new settings removes, in either mode; staged with the settings unless `dry_run`.
+    """Stage what exact pruning under new settings deletes, in either mode, and the settings; with `dry_run` only count it.
 
-    The records go into the stream's log in one commit with the `StreamUpdated` of the catalogue, and later decisions
-    are taken under the new settings at once. Raises `NeedBlocks`.
+    The records enter the stream's log in one commit with the `StreamUpdated` of the catalog, and later decisions are
+    taken under the new settings at once. Raises `NeedBlocks`.
     """
     removal = bounds.Removal()
     savepoint = stream.overlay.savepoint()
@@ -95,7 +95,7 @@ def decide_update(stream: Stream, config: StreamConfig, wall_ms: int, dry_run: b
 
 
 def decide_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
-    """Stage the end of single messages: the sequences among `seqs` that live and are not dropped in the tail already.
+    """Stage the deletion of single messages: those among `seqs` that are live and whose deletion is not staged already.
 
     Returns `(drop_seqs, drop_sizes)` for the record that carries them. Raises `NeedBlocks`.
     """
@@ -104,7 +104,9 @@ def decide_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array
 
 
 def stage_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array[int]]:
-    """A part of a decision: stage the end of those that live in the projection. `NeedBlocks` before anything is staged."""
+    """Stage the deletion of those that are live in the projection, as a part of a decision. `NeedBlocks` before any
+    change.
+    """
     overlay, blocks, block_size = stream.overlay, stream.blocks, stream.block_size
     wanted = [seq for seq in seqs if stream.is_live(seq) and not overlay.is_dropped(seq)]
     absent = {number for seq in wanted if blocks[number := (seq - 1) // block_size].columns is None}
@@ -126,7 +128,7 @@ def stage_drops(stream: Stream, seqs: Iterable[int]) -> tuple[array[int], array[
 
 
 def next_expiry_ms(stream: Stream) -> int | None:
-    """Wall time before which `decide_retention` finds nothing aged; None when nothing ever ages."""
+    """Return the wall time before which `decide_retention` finds nothing aged; None when nothing ever ages."""
     settings = stream.settings
     if not settings.max_age_ms or not stream.blocks:
         return None
@@ -252,7 +254,7 @@ def _scan_due(stream: Stream, cutoff: int, removal: bounds.Removal, strict: bool
 
 
 def _few_enough(stream: Stream, due: list[Block], cutoff: int) -> bool:
-    """Whether the expired messages are surely fewer than one block holds, and no block is wholly expired."""
+    """Return True if the expired messages are surely fewer than one block holds, and no block is wholly expired."""
     most = sum(max(block.spared, 0) for block in stream.blocks.values() if block.due_ms > cutoff)
     for block in due:
         # After a restart `newest_ms` may be of a message that a correction deleted, so a block with one is scanned.
@@ -292,7 +294,7 @@ def _drop(stream: Stream, block: Block, found: _Expired, removal: bounds.Removal
 
 
 def _scan(stream: Stream, block: Block, cutoff: int, removal: bounds.Removal, spare: int) -> bool:
-    """Stage what one block has to lose, as much as fits a record, and note when to look again; whether anything goes."""
+    """Stage what one block has to lose, as much as fits a record, and note when to look again. Return True if any is."""
     found = _expired(stream, block, cutoff)
     _drop(stream, block, found, removal)
     if len(found.gone) > DROPS_MAX:
@@ -312,10 +314,10 @@ def _scan(stream: Stream, block: Block, cutoff: int, removal: bounds.Removal, sp
 
 @dataclass(slots=True, eq=False)
 class _Expired:
-    """What a scan found: `gone` (sequence, size); effective times of the `kept`; the greatest of their own times.
+    """The result of a scan: `gone` (sequence, size); effective times of the `kept`; the greatest of their own times.
 
-    `shielded`: some are kept only for an older one's sake. `cut_short`: times rise, so the scan ended at the first young
-    message.
+    `shielded`: some are kept only for an older one's sake. `cut_short`: times rise, so the scan ended at the first
+    young message.
     """
 
     gone: list[tuple[int, int]] = field(default_factory=list)
@@ -326,7 +328,7 @@ class _Expired:
 
 
 def _expired(stream: Stream, block: Block, cutoff: int) -> _Expired:
-    """Which messages of a block exact pruning removes, in the projection. `NeedBlocks` before anything is staged."""
+    """Return which messages of a block exact pruning deletes, in the projection. `NeedBlocks` before anything is staged."""
     columns = block.resident()
     shields = _Shields(stream, block, columns, cutoff)
     overlay = stream.overlay
@@ -397,7 +399,7 @@ def _expired_anywhere(stream: Stream, block: Block, columns: Columns, shields: _
 
 
 def _first_young(stream: Stream, block: Block, columns: Columns, ident: int, cutoff: int) -> int:
-    """The first live entry at a subject with a time above the cutoff; the block's size where there is none."""
+    """Return the first live entry at a subject with a time above the cutoff; the block's size where there is none."""
     times_ms, overlay = columns.times_ms, stream.overlay
     for entry in columns.postings_of(columns.subjects[ident]):
         if (

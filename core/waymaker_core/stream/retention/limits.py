@@ -1,8 +1,9 @@
 """Limits of count and bytes: what an append pushes out, and what exact pruning under new settings removes.
 
-Block-aligned (the default): the first block goes as soon as exact pruning would have removed all of it, which needs its
-summary alone and leaves less than one block too much. Strict: messages go one by one from the front until the rest fits.
-What goes is staged at once; the record names it as a truncation where whole blocks go, else message by message.
+Block-aligned (the default): the first block is deleted as soon as exact pruning would have deleted all of it, which
+needs its summary alone and leaves less than one block too much. Strict: messages are deleted one by one from the front
+until the rest fits. Each deletion is staged at once; the record names it as a truncation for whole blocks, else message
+by message.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from waymaker_core.stream.stream import Stream
 
 @dataclass(slots=True, eq=False)
 class Removal:
-    """What a record removes, as it is being decided."""
+    """The deletions of a record, while it is being decided."""
 
     truncate_to: int = 0
     drop_seqs: array[int] = field(default_factory=seq_array)
@@ -54,7 +55,7 @@ def drop_all(stream: Stream, number: int, gone: list[tuple[int, int]], removal: 
 
 
 def is_over(stream: Stream, settings: StreamConfig) -> bool:
-    """Whether the projection holds more messages or bytes than the limits say."""
+    """Return True if the projection holds more messages or bytes than the limits allow."""
     overlay = stream.overlay
     return 0 < settings.max_msgs < overlay.count or 0 < settings.max_bytes < overlay.bytes
 
