@@ -22,7 +22,7 @@ EXIT_BROKEN = 6
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of some schedules: `broken` says what the first that broke a promise did, and is empty otherwise."""
+    """The result of some schedules: `broken` describes the first violation, and is empty without one."""
 
     runs: int = 0
     committed: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Lost(Exception):
-    """A promise to a client was broken; the text says which."""
+    """An error: a promise to a client was broken; the text names it."""
 
 
 class CommittedLog:
@@ -16,7 +16,7 @@ class CommittedLog:
         self.committed: list[int] = []
 
     def commit(self, log: list[int], begin: int, end: int, who: str) -> None:
-        """Take note that records `begin..end` of a log are committed. `Lost` if others were at their positions."""
+        """Note that records `begin..end` of a log are committed. `Lost` if others were at their positions."""
         committed = self.committed
         for position in range(begin, end):
             if position < len(committed):
@@ -40,9 +40,9 @@ class CommittedLog:
             raise Lost(f"{who} is open and lacks what was committed")
 
     def answer(self, log: list[int], end: int, committed_when_asked: int, who: str) -> None:
-        """Hold an answer that rests on `log[:end]` against what is committed.
+        """Compare an answer that depends on `log[:end]` with what is committed.
 
-        `Lost` if it rests on what is not committed, or does not know what was committed before the question.
+        `Lost` if it depends on uncommitted records, or lacks records that were committed before the question.
         """
         if end < committed_when_asked:
             raise Lost(

@@ -16,7 +16,7 @@ Message = tuple[int, ...] | tuple[object, ...]
 
 
 class Fact(IntEnum):
-    """What a frame of the journal says."""
+    """The content of a frame of the journal."""
 
     RECORD = 1
     CUT = 2
@@ -28,7 +28,7 @@ class Fact(IntEnum):
 
 
 class Phase(IntEnum):
-    """How far a primary has come with its epoch."""
+    """The progress of a primary with its epoch."""
 
     NONE = 0
     FENCING = 1
@@ -59,7 +59,7 @@ class Replica:
         self.synced = 0
         """Facts that survive every stop."""
         self.batch = 0
-        """Where the last sync began: what a tear can take."""
+        """Number of facts before the last sync; a tear can remove the later ones."""
         self.waiting: list[tuple[int, Message]] = []
         """(receiver, message) that leave with the next sync."""
         self.doubt = 0
@@ -87,7 +87,7 @@ class Replica:
         self.confirmed: dict[int, int] = {}
         """By replica: the newest moment whose message it has answered in this epoch."""
         self.questions: list[tuple[int, int, int]] = []
-        """(moment of the question, records that it rests on, records committed by anybody at that moment)."""
+        """(moment of the question, records that it depends on, records committed by any replica at that moment)."""
 
     def note(self, fact: int, value: int) -> None:
         """Append a fact to the journal; it is durable after the next sync."""

@@ -130,7 +130,7 @@ class Schedule:
         self._bound(self._late, LATE_MAX)
 
     def _begin_episode(self) -> None:
-        """Let a random group hear each other and nobody else, and one of them claim."""
+        """Begin an episode: only a random group of replicas hear each other, and one of them claims."""
         random, replicas = self._random, self.protocol.replicas
         group = random.sample(range(len(replicas)), random.choice((2, 2, 3, len(replicas))))
         self._deaf = {each.id for each in replicas} - set(group)
@@ -141,7 +141,7 @@ class Schedule:
             self._claim_one(replicas[group[0]])
 
     def _lead(self, replica: Replica, chance: float) -> None:
-        """A primary does something: it takes a record, answers a question, sends a piece of its log, or repeats itself."""
+        """Let a primary take a record, answer a question, send a piece of its log, or repeat itself."""
         protocol, draw = self.protocol, self._draw
         if replica.phase < Phase.VERIFYING:
             protocol.go_on(replica)
@@ -211,7 +211,7 @@ class Schedule:
         replica.stop(kept)
 
     def _damage(self, replica: Replica) -> None:
-        """Take away what was durable, the directory or the last sync, where good copies are left."""
+        """Remove durable data, the directory or the last sync, where good copies are left."""
         if self._draw() < 0.3 and self._can_do_without(replica, whole=True):
             replica.lose_directory()
             self._led.pop(replica.id, None)
