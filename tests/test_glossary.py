@@ -129,7 +129,14 @@ def docstrings(path: Path) -> Iterator[str]:
                 yield each.value.value
 
 
-@pytest.mark.parametrize("tree", ["sim/waymaker_sim"])
+ANSWERING = [
+    "sim/waymaker_sim",
+    *(f"core/waymaker_core/{each}" for each in ("api", "catalog", "consumer", "model", "stream")),
+]
+"""Trees whose docstrings begin with a verb or a definition, and name the actor."""
+
+
+@pytest.mark.parametrize("tree", ANSWERING)
 def test_a_docstring_answers_and_names_the_actor(tree: str) -> None:
     asking = re.compile(r"(What|Who|Whose|Whether|Where|How)\b")
     unnamed = re.compile(r"\b(nobody|somebody|anybody|whoever)\b")

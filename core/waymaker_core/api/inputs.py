@@ -34,7 +34,7 @@ class Cancel:
 
 @dataclass(slots=True, eq=False)
 class Report:
-    """How far messages reached the program: of a subscription, or of a `Fetch` by the token of its call.
+    """The progress of messages to the program: of a subscription, or of a `Fetch` by the token of its call.
 
     `count`: of the messages of this token, in the order delivered, so many were dealt with, from the first on. `back`:
     stretches of places in that order, from 1, among those newly counted, that did not reach it and never will. A delivery

@@ -361,7 +361,7 @@ class GetConsumerInfo:
 
 @dataclass(slots=True, eq=False)
 class ExportStream:
-    """What an archive holds besides the messages, at one moment. Value: the archive's head (`storage.archive.Head`).
+    """Read what an archive holds besides the messages, at one moment. Value: the archive's head (`storage.archive.Head`).
 
     The messages follow by `ReadRange` from the head's first sequence to its last; `no_such_stream`.
     """

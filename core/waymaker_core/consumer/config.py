@@ -1,4 +1,4 @@
-"""What a consumer may be: defaults, bounds, and what the members of a queue group must agree on."""
+"""Settings of a consumer: defaults, bounds, and what the members of a queue group must agree on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
 from waymaker_core.model.subjects import SubjectFilter, is_pattern, subject_fault
 
 MAX_DELIVER_MAX = (1 << 32) - 1
-"""What the contract's field can carry."""
+"""The greatest number that the contract's field can carry."""
 TIME_MS_MAX = (1 << 63) - 1
 
 
@@ -100,7 +100,7 @@ def check_agreement(config: ConsumerConfig, member: ConsumerConfig) -> None:
 
 
 LISTED_FIGURES_BYTES = 128
-"""What a consumer's figures and field tags take in a list, at their longest."""
+"""Bytes that a consumer's figures and field tags take in a list, at their longest."""
 
 
 def _listed_bytes(config: ConsumerConfig) -> int:

@@ -56,7 +56,7 @@ def lowest(mask: int, count: int) -> int:
 
 
 def is_run(seqs: list[int]) -> bool:
-    """Whether ascending, distinct sequences follow one another without a gap."""
+    """Return True if ascending, distinct sequences follow one another without a gap."""
     return seqs[-1] - seqs[0] == len(seqs) - 1
 
 

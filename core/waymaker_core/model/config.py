@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Retention(Enum):
-    """What makes a stream delete messages."""
+    """The reason for which a stream deletes messages."""
 
     LIMITS = 1
     WORK_QUEUE = 2

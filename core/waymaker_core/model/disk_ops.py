@@ -122,7 +122,7 @@ class FailureKind(Enum):
     NO_SPACE = "no_space"
     """No room: nothing is wrong with what is there, and the operation may be tried again later."""
     CORRUPT = "corrupt"
-    """What was read is not what was written."""
+    """The bytes that were read are not those that were written."""
     MISSING = "missing"
     IO = "io"
     """Anything else. A sync that failed so is never tried again: a second one that succeeds proves nothing."""

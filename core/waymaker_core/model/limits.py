@@ -72,7 +72,7 @@ class Limits:
 
     # Time
     clock_ahead_max_ms: int = 3_600_000
-    """How far a stream's server time may run ahead of a wall clock that was set back; past it, it is taken back, too."""
+    """The lead of a stream's server time over a wall clock that was set back; past it, it is taken back, too."""
 
     # Store
     segment_bytes: int = 32 * MIB
@@ -92,7 +92,7 @@ class Limits:
     ephemeral_bytes_max: int = 256 * MIB
     """Bytes all ephemeral streams of a node may hold together."""
     retention_interval_ms: int = 500
-    """How often age is judged."""
+    """The interval at which age is judged."""
     disk_retry_ms: int = 1_000
     """Pause before a full disk is tried again."""
 

@@ -1,4 +1,4 @@
-"""How a call ends: the contract's result codes, or a refusal that a transport turns into its own status.
+"""The ends of a call: the contract's result codes, or a refusal that a transport turns into its own status.
 
 The one place that names result codes and statuses. An `Answer` is an RPC that ran and says what came of it; a `Refusal` is
 an RPC that did not: malformed, over a limit, not now. `Refusal.outcome` says whether repeating a change is safe.

@@ -74,7 +74,7 @@ class Stream:
         self.file_uses: dict[str, int] = {}
         self.released: list[str] = []
         self.reserve_ahead = 0
-        """How many sequences the last reservation was for."""
+        """Sequences that the last reservation was for."""
         self.reserve_interval_ms = 0
         """The interval between syncs, set by a node that syncs at intervals; 0: nothing is reserved.
 
@@ -88,7 +88,7 @@ class Stream:
         self.accepted: dict[str, int] = {}
         self.caps = SubjectCaps()
         self.work = Work()
-        """What searches may still spend; a node puts its own here, one for all its streams."""
+        """The work that searches may still spend; a node puts its own here, one for all its streams."""
 
     # ------------------------------------------------------------ figures
 

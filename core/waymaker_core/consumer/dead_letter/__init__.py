@@ -1,1 +1,1 @@
-"""What becomes of messages whose attempts are exhausted: dropped, with a dead letter where one is wanted."""
+"""The end of messages whose attempts are exhausted: dropped, with a dead letter where one is wanted."""

@@ -1,4 +1,4 @@
-"""What is stored of a message that a consumer gives up: its dead letter.
+"""A dead letter: the copy that is stored of a message that a consumer drops.
 
 A dead letter is the message under another subject, with headers that say where it came from; payload and old headers are
 carried over byte for byte. Clients cannot set those headers, so they prove provenance: a message that carries a
@@ -63,7 +63,7 @@ class DeadLetterBuilder:
         return readdress(body, self.subject, marks, drop_prefix=DEAD_LETTER_PREFIX if headers else "")
 
     def _is_own(self, marks: Marks) -> bool:
-        """Whether some earlier dead-lettering was this group's."""
+        """Return True if some earlier dead-lettering was this group's."""
         return marks.get(STREAM) == self.stream and (
             marks.get(CONSUMER) in self.members or (GROUP in marks and marks[GROUP] == self.group)
         )

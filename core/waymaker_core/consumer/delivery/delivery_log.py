@@ -99,7 +99,7 @@ def wall_deadline(batch: Batch, now: Now) -> tuple[int, int]:
 
 @dataclass(slots=True, eq=False)
 class Listing:
-    """What is pending at one member."""
+    """Entries of what is pending at one member."""
 
     entries: list[Listed] = field(default_factory=list)
 

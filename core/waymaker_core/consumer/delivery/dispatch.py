@@ -18,7 +18,7 @@ from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_core.stream.stream import Stream
 
 _LOOK_AHEAD_MAX = 256
-"""How many messages a search is asked for at most, beyond the room, where others before them had to be skipped."""
+"""Messages that a search is asked for at most, beyond the room, where others before them had to be skipped."""
 
 
 def dispatch(

@@ -31,7 +31,7 @@ class Sent:
 
 
 class Unreported:
-    """What was sent to one reader and was not reported, oldest first."""
+    """Messages that were sent to one reader and not reported, oldest first."""
 
     __slots__ = ("left", "reported", "_runs")
 

@@ -338,7 +338,7 @@ class Columns:
 
 
 def within_bytes(lengths: array[int], byte_max: int, overhead: int) -> int:
-    """How many entries from the first on stay within a number of bytes, counting `overhead` for each."""
+    """Return how many entries from the first on stay within a number of bytes, counting `overhead` for each."""
     total = sum(lengths) + overhead * len(lengths)
     if total <= byte_max:
         return len(lengths)
