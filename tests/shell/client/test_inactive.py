@@ -25,7 +25,7 @@ def test_a_killed_tail_leaves_nothing_behind_and_the_interest_stream_lets_go(
 ) -> None:
     wm.create_stream("s", retention="interest")
     program = (
-        "import sys; from waymaker.cli import receive; receive.TEMPORARY_MS = 1_500;"
+        "import sys; from waymaker.cli.commands import receive; receive.TEMPORARY_MS = 1_500;"
         "from waymaker.cli import main; sys.argv = ['waymaker', *sys.argv[1:]]; main()"
     )
     command = [sys.executable, "-c", program, "sub", "s", "--no-ack", "--server", server.address]
