@@ -76,35 +76,34 @@ class Calls:
 
     def admit(self, call: Call) -> None:
         """Admit or refuse a client's call, and attempt it."""
-        state, request = self._state, call.request
+        state, request, name = self._state, call.request, stream_of(call.request)
         state.stats.calls += 1
-        refusal = state.config.authorize(call.principal, ACTIONS[type(request)], stream_of(request))
+        refusal = state.config.authorize(call.principal, ACTIONS[type(request)], name)
         if refusal is None and state.stats.draining:
             refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
         if refusal is not None:
             self._parking.refuse(call, refusal)
         elif isinstance(request, ORDERED):
-            self._attempt_in_order(call)
+            self._attempt_in_order(call, self._find_replica(call, name))
         else:
-            self._attempt(call)
+            self._attempt(call, self._find_replica(call, name))
 
     # ------------------------------------------------------------------ attempts
 
-    def _attempt(self, call: Call) -> None:
+    def _attempt(self, call: Call, replica: StreamReplica | None) -> None:
         """Try a call at once, and again when the indexes that it needs are resident."""
-        replica, attempt = self._stream_of(call), partial(self._attempt_now, call)
         if replica is None:
-            attempt()
+            self._attempt_now(call)
         else:
-            self._indexes.when_resident(replica, attempt, partial(self._unreadable, call, replica))
+            lost = partial(self._unreadable, call, replica)
+            self._indexes.when_resident(replica, partial(self._attempt_now, call), lost)
 
     def _attempt_now(self, call: Call) -> None:
         if not self._handled(call):
             self._parking.add_later(call)
 
-    def _attempt_in_order(self, call: Call) -> None:
+    def _attempt_in_order(self, call: Call, replica: StreamReplica | None) -> None:
         """Try a change, unless others of its stream wait: it must not overtake them."""
-        replica = self._stream_of(call)
         if replica is None:
             self._handle(call)
         elif not replica.queue:
@@ -148,7 +147,7 @@ class Calls:
             self._attempt_queue(replica)
         for call in self._parking.take_later():
             self._parking.unpark(call)
-            self._attempt(call)
+            self._attempt(call, self._find_replica(call, stream_of(call.request)))
 
     def readmit_queue(self, replica: StreamReplica) -> None:
         """Admit the calls in the queue of a deleted stream anew: by now its name may mean another stream."""
@@ -188,10 +187,10 @@ class Calls:
             self._parking.refuse(call, refusal)
             self._attempt_queue(replica)
 
-    def _stream_of(self, call: Call) -> StreamReplica | None:
-        """Return the stream that a call means now, whatever its state."""
+    def _find_replica(self, call: Call, name: str) -> StreamReplica | None:
+        """Return the stream that a call means now by name or id, whatever its state."""
         request, state = call.request, self._state
         if isinstance(request, ImportBatch | ImportEnd):
             return state.replicas.get(StreamId(request.stream_id))
-        entry = state.catalog.find(call.principal.account, stream_of(request))
+        entry = state.catalog.find(call.principal.account, name)
         return None if entry is None else state.replicas[entry.stream_id]
