@@ -163,7 +163,7 @@ def use(server: Server) -> None:
     server.restart()
     again = server.stats(NAME)
     if info.config.ephemeral:
-        assert (again.last_seq, again.msg_count) == (0, 0), "a new, empty life"
+        assert (again.last_seq, again.msg_count) == (0, 0), "a new, empty incarnation"
         return
     assert (again.last_seq, again.msg_count, again.bytes) == (stats.last_seq, stats.msg_count, stats.bytes)
     assert held(server) == kept

@@ -66,7 +66,7 @@ def segment_number(name: str) -> int | None:
 
 
 def file_number(folder: str, name: str) -> int | None:
-    """Number, drawn from the manifest's counter, of a file in `checkpoints`, `blocks` or `shared_files`; None for another's."""
+    """Number, drawn from the manifest's counter, of a file in `checkpoints`, `blocks` or `tails`; None for another's."""
     if folder == BLOCKS:
         stream, _, number = name.removesuffix(".blk").partition("-")
         stream_id, value = _digits(stream), _digits(number)

@@ -18,5 +18,5 @@ def test_the_documented_transitions_are_the_real_ones() -> None:
         for (state, event, left), target in TRANSITIONS.items()
     ]
     assert rows[: len(real)] == real
-    table, _, _ = behind.partition("### Giving up")
+    table, _, _ = behind.partition("### Dead letters")
     assert sum(line.startswith("|") for line in table.splitlines()) == len(real) + 2

@@ -279,7 +279,8 @@ def move_directory_away(data: Path) -> None:
 
 def replace_directory(data: Path) -> None:
     data.rename(data.with_name("moved"))
-    shutil.copytree(data.with_name("moved"), data)
+    # The server may be quicker with a folder below the new root, before it notices whose it is.
+    shutil.copytree(data.with_name("moved"), data, dirs_exist_ok=True)
 
 
 def remove_lock(data: Path) -> None:
