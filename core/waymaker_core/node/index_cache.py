@@ -134,7 +134,7 @@ class Indexes:
                 # Others evicted what it had found, again and again: let it end.
                 work.left = U64_MAX
             self._arrived(wait)
-            work.left = share - work.exhausted
+            work.left = share - work.used
 
     def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[object]) -> None:
         data = results[0]

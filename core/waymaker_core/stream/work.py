@@ -12,19 +12,19 @@ from waymaker_core.model.limits import U64_MAX
 class Work:
     """A share of index entries to look at. `left` may fall below zero by the last block that was looked at."""
 
-    __slots__ = ("left", "exhausted")
+    __slots__ = ("left", "used")
 
     def __init__(self, share: int = U64_MAX) -> None:
         self.left = share
-        self.exhausted = 0
+        self.used = 0
         """Since the share was given."""
 
     def renew(self, share: int) -> None:
         """Begin a step with a share of its own."""
         self.left = share
-        self.exhausted = 0
+        self.used = 0
 
     def spend(self, entries: int) -> None:
         """Account for entries that were looked at."""
         self.left -= entries
-        self.exhausted += entries
+        self.used += entries
