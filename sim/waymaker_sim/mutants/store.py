@@ -54,7 +54,7 @@ def _failing_checkpoints(plan: Plan) -> bool:
 
 def _little_index_memory(plan: Plan) -> bool:
     """Return True for worlds with many blocks, and indexes that evict each other."""
-    return plan.limits.index_cache_bytes <= 16 * KIB and plan.limits.block_size_default <= 2
+    return plan.limits.index_cache_bytes <= 16 * KIB and plan.limits.block_size_default <= 3
 
 
 def _failing_syncs(plan: Plan) -> bool:
