@@ -5,7 +5,8 @@ skips it and comes back for it. Two sets of sequences are enough. `claimed` does
 meets its own deliveries as new. `contended` has the messages that other groups have skipped. It only saves work: the end of
 a message that is not contended needs no look at the other groups.
 
-Claims exist only while a work queue has at least two groups.
+Claims exist only while a work queue has at least two groups. `delivery/dispatch` skips what is claimed, and claims what it
+dispatches.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from waymaker_core.model.types import ConsumerId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
-from waymaker_core.node.handlers.checks import page_limit, require_free_space, require_whole
+from waymaker_core.node.handlers.checks import page_limit, require_whole
+from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_registry import StreamRegistry

@@ -7,7 +7,7 @@ from waymaker_core.api.requests import ImportBatch, Publish
 from waymaker_core.model.result_codes import OK, Answer, resource_exhausted
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
-from waymaker_core.node.handlers.checks import require_free_space
+from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import frame_bytes_max

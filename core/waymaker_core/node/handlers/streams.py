@@ -20,7 +20,8 @@ from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDe
 from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame_bytes_max
-from waymaker_core.node.handlers.checks import page_limit, require_free_space, require_whole
+from waymaker_core.node.handlers.checks import page_limit, require_whole
+from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.storage.archive import Head
 from waymaker_core.stream import updated, validate

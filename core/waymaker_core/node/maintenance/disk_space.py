@@ -1,7 +1,8 @@
 """Free space on the disk: spare segments and the reserve, made ahead of need, and retries while the disk is full.
 
 A full disk is an answer, not an end. Publishes are refused once the allocated space is used up, except for a reserve that
-acks, deletes and settings may use. What frees space (retention, deletes, a checkpoint) is tried again by timer.
+acks, deletes and settings may use. What frees space (retention, deletes, a checkpoint) is tried again by timer. When the disk
+turns out to be full, parked calls are attempted again, and their handlers refuse them (`handlers/free_space`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The states of a client's connection, as a table.
 
 A connection opens one session of the pipeline after the other until the program closes it. Whether work is sent, whether
-callers wait, and whether they are refused follows from the state alone.
+callers wait, and whether they are refused follows from the state alone. Whether and when a connection is tried again is
+decided in `connection.Connection._run`.
 """
 
 from __future__ import annotations
