@@ -70,7 +70,7 @@ def test_a_seed_is_the_same_schedule_twice() -> None:
     ]
 
 
-def test_the_judge_sees_each_kind_of_loss() -> None:
+def test_the_committed_log_sees_each_kind_of_loss() -> None:
     log = CommittedLog()
     log.commit([1, 2], 0, 2, "a")
     log.apply([1, 2, 3], 0, 2, "b")

@@ -345,7 +345,7 @@ class Consumers:
 
     def begin_dead_lettering(self, max_messages: int, byte_max: int) -> list[ExhaustedMessages]:
         """Begin to drop exhausted messages, each once; at least one. Raises `NeedBlocks` before any is begun."""
-        handed: list[ExhaustedMessages] = []
+        begun: list[ExhaustedMessages] = []
         for group_id, group in list(self._exhausted.items()):
             if max_messages <= 0 or byte_max <= 0:
                 break
@@ -353,16 +353,16 @@ class Consumers:
                 try:
                     exhausted = dead_lettering.begin_dead_lettering(group, self._stream, max_messages, byte_max)
                 except NeedBlocks:
-                    if handed:
+                    if begun:
                         break
                     raise
                 if exhausted is not None:
-                    handed.append(exhausted)
+                    begun.append(exhausted)
                     max_messages -= len(exhausted.seqs)
                     byte_max -= exhausted.messages.byte_count if exhausted.messages is not None else 0
             if not group.pending.has_exhausted():
                 del self._exhausted[group_id]
-        return handed
+        return begun
 
     def decide_drop(
         self, exhausted: ExhaustedMessages, bodies: Sequence[bytes] | None, wall_ms: int
@@ -399,7 +399,7 @@ class Consumers:
         for group in kept.values():
             self._look_after(group)
 
-    def is_giving_up(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
+    def is_dropping(self, consumer_id: ConsumerId, seqs: list[int]) -> bool:
         """Return True if some of these (ascending) had their last attempt and are about to be dropped."""
         group = self._registry.groups_by_consumer.get(consumer_id)
         if group is None or group.id in self._kept:

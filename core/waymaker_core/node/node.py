@@ -220,7 +220,7 @@ class Node:
 
     def _fire_timer(self, timer: Timer, key: int) -> None:
         """Pass a timer to the part that set it."""
-        rings: dict[Timer, Callable[[int], None]] = {
+        parts: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire_due,
             Timer.AGE: self._retention.judge,
             Timer.DISK_RETRY: lambda _: self._space.retry_spare(),
@@ -231,7 +231,7 @@ class Node:
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
         }
-        rings[timer](key)
+        parts[timer](key)
 
     # ------------------------------------------------------------------ what follows
 

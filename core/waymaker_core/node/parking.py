@@ -119,7 +119,7 @@ class Parking:
         """
         naks = replica.last_naks
         while naks:
-            if dropped_only and replica.consumers.is_giving_up(naks[0].consumer_id, naks[0].seqs):
+            if dropped_only and replica.consumers.is_dropping(naks[0].consumer_id, naks[0].seqs):
                 return
             self._commits.answer_with_last(naks.popleft().token, Answer(OK))
 

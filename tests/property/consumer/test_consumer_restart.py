@@ -89,13 +89,13 @@ def test_the_nak_of_the_last_attempt_gives_up_after_a_crash_too() -> None:
     w.fetch(c, 1)
     assert w.consumers.decide_ack(c, NAK, [9], 0, w.now).given_up == []
     decision = w.consumers.decide_ack(c, NAK, [1], 50_000, w.now)
-    assert decision.given_up == [1] and w.consumers.is_giving_up(c, [1])
+    assert decision.given_up == [1] and w.consumers.is_dropping(c, [1])
     assert decision.record is not None
     w.decide(decision.record)
     w.restart(survives=1)
     assert w.fetch(c, 1) == [(2, 1)], "no second delivery"
     w.give_up()
-    assert w.consumers.info(c).redelivered_dropped == 1 and not w.consumers.is_giving_up(c, [1])
+    assert w.consumers.info(c).redelivered_dropped == 1 and not w.consumers.is_dropping(c, [1])
     assert w.stream.count == 3
     w.restart()
     w.give_up()
