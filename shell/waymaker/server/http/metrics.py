@@ -82,7 +82,7 @@ NODE_METRICS: Final = (
     Described("waymaker_index_cache_bytes", "gauge", "Block indexes in memory.", "index_cache_bytes"),
     Described("waymaker_ephemeral_bytes", "gauge", "Messages of ephemeral streams in memory.", "ephemeral_bytes"),
     Described("waymaker_quarantined_streams", "gauge", "Streams not served because of damage.", "quarantined_streams"),
-    Described("waymaker_disk_full", "gauge", "1 while publishes are refused for lack of room.", "disk_full"),
+    Described("waymaker_disk_full", "gauge", "1 while the disk lacks room for new publishes or a checkpoint.", "disk_full"),
     Described("waymaker_draining", "gauge", "1 from the request to stop on.", "draining"),
     Described("waymaker_recovered_records", "gauge", "Records replayed at the start.", "recovered_records"),
     Described("waymaker_recovered_cut_bytes", "gauge", "Torn bytes cut off at the start.", "recovered_bytes_cut"),
