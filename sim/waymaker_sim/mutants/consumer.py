@@ -14,6 +14,7 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending.pending import Pending
+from waymaker_core.consumer.pending.states import Event
 from waymaker_core.consumer.registry import ConsumerRegistry
 from waymaker_core.consumer.work_queue.claims import Claims
 from waymaker_core.model.config import DeliveryPolicy
@@ -382,6 +383,10 @@ CONSUMER = {
     ),
     "count-no-report": Mutant(
         "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,
+    ),
+    "late-answer-uncounted": Mutant(
+        "a late answer counts the delivery that was returned as not reported", ("handed back", "redelivery on time"),
+        pending, "_SHOWS_ARRIVAL", lambda shows: shows - {Event.NAK}, _fails_to_arrive,
     ),
     "inactive-for-ever": Mutant(
         "a consumer unused for its inactivity timeout is deleted", ("inactive consumers go",), Inactive, "_delete", nothing,

@@ -28,8 +28,10 @@ class Entry:
         self.returned = False
 
     def shows_itself(self) -> None:
-        """It was answered, so it had arrived."""
+        """It was answered, so it had arrived, also where it was returned before."""
         self.unreported = False
+        self.count += self.returned
+        self.returned = False
 
     def goes_back(self, returned: bool) -> None:
         """It never arrived."""
@@ -135,7 +137,7 @@ class PendingAgainstEntries(RuleBasedStateMachine):
             entry = self.model.get(seq)
             if entry is None:
                 continue
-            state = TRANSITIONS.get((entry.state, event, entry.count < self.max_deliver))
+            state = TRANSITIONS.get((entry.state, event, entry.count + entry.returned < self.max_deliver))
             if state is None:
                 continue
             expected.append(seq)
@@ -330,6 +332,19 @@ def test_extending_for_ever_costs_no_memory() -> None:
         pending.happen(pending.find_parts([3, 5]), Event.EXTENDED, 1_000 + beat)
     assert len(pending._deadlines) < 300
     assert len(pending.unlogged) < 300
+    pending.check()
+
+
+@pytest.mark.parametrize(("event", "state"), [(Event.NAK, State.EXHAUSTED), (Event.EXTENDED, State.WAITING)])
+def test_a_late_answer_counts_the_delivery_that_was_returned_unreported(event: Event, state: State) -> None:
+    pending = Pending(1)
+    pending.add([7], 1, 1, 100, dispatch_id=3)
+    pending.give_back(pending.unreported([7], 3), Event.RETURNED)
+    assert pending.due.first(1) == [7]
+    ((batch, _),) = pending.happen(pending.find_parts([7]), event, 200, 1)
+    assert (batch.state, batch.deliver_count) == (state, 1)
+    assert pending.due.first(1) == []
+    assert pending.happen([(batch, batch.bits)], Event.REPORTED) == []
     pending.check()
 
 

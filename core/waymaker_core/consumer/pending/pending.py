@@ -29,6 +29,8 @@ from waymaker_core.model.types import Now
 NS_PER_MS = 1_000_000
 _SLACK = 64
 """Void entries that a heap or list may hold beyond the live ones before it is rebuilt."""
+_SHOWS_ARRIVAL = frozenset({Event.REPORTED, Event.NAK, Event.EXTENDED})
+"""Events that show that their message had reached the program, also where its delivery was returned before."""
 
 
 class Pending:
@@ -268,8 +270,9 @@ class Pending:
         """
         changed: list[Part] = []
         for batch, mask in parts:
-            left = self.max_deliver - batch.deliver_count
-            state = after(batch.state, event, left > (1 if event is Event.REPORTED else 0))
+            # A late answer shows as well as a late report that what was returned had reached the program.
+            counts_late = batch.returned and event in _SHOWS_ARRIVAL
+            state = after(batch.state, event, self.max_deliver - batch.deliver_count > counts_late)
             if state is None:
                 continue
             target = batch if mask == batch.bits else self._single_out(batch, mask)
@@ -282,7 +285,7 @@ class Pending:
                 target.dispatch_id, target.unreported, target.returned = dispatch_id, mask if dispatch_id else 0, False
                 if target.logged:
                     self._log_later(target)
-            elif event is Event.REPORTED:
+            elif counts_late:
                 target.deliver_count += 1
                 target.returned = False
                 if target.logged:

@@ -4,6 +4,9 @@ A delivery is *waiting* for its answer until a deadline; then it is *due*, to be
 *exhausted*: to be dropped. An exhausted delivery is *dropping* while its dead letter is composed. An ack or a term ends a
 delivery from every state: the message is staged with a record and done at its commit.
 
+A report, a nak or a request for more time may arrive after its delivery was returned as never reported. It shows that the
+message had reached the program, so the returned delivery counts as an attempt after all.
+
 `TRANSITIONS` is complete; an event that it does not list has no effect. The states of a batch's deliveries are one: the
 table is asked once a batch.
 """
@@ -59,7 +62,9 @@ TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (State.WAITING, Event.EXTENDED, True): State.WAITING,
     (State.WAITING, Event.EXTENDED, False): State.WAITING,
     (State.DUE, Event.NAK, True): State.WAITING,
+    (State.DUE, Event.NAK, False): State.EXHAUSTED,
     (State.DUE, Event.EXTENDED, True): State.WAITING,
+    (State.DUE, Event.EXTENDED, False): State.WAITING,
     (State.DUE, Event.DISPATCHED, True): State.WAITING,
     (State.EXHAUSTED, Event.DROP_BEGUN, False): State.DROPPING,
     (State.DROPPING, Event.DROP_ABORTED, False): State.EXHAUSTED,
