@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks import scenarios
-from tests import state_machines
+from tests import checks_table, state_machines
 from tests.module_map import PAGE, first_sentence, module_map
 from waymaker_core.model import records
 from waymaker_core.model.limits import KIB, MIB, Limits
@@ -96,13 +96,14 @@ def test_the_documented_targets_are_those_that_are_measured() -> None:
     }
 
 
-def test_every_check_of_the_simulator_is_documented_with_its_rule() -> None:
-    page = (ROOT / "docs" / "simulation.md").read_text()
-    documented = {
-        name: (kind, rule)
-        for name, kind, rule in re.findall(r"^\| ([a-z ]+) \| (safety|liveness|crash) \| (.+) \|$", page, re.MULTILINE)
-    }
-    assert documented == CHECKS
+def test_the_table_of_checks_is_that_of_the_simulator() -> None:
+    page = checks_table.PAGE.read_text()
+    assert page.count(checks_table.BEGIN) == page.count(checks_table.END) == 1
+    assert page == checks_table.written(page), "run `python -m tests.checks_table`"
+
+
+def test_every_check_is_judged_somewhere_and_no_other() -> None:
+    assert checks_table.places().keys() == CHECKS.keys()
 
 
 def test_the_state_machines_are_drawn_from_their_tables() -> None:
