@@ -385,7 +385,7 @@ CONSUMER = {
         "a delivery that is reported counts as an attempt", ("delivery count",), Consumers, "reported", nothing,
     ),
     "late-answer-uncounted": Mutant(
-        "a late answer counts the delivery that was returned as not reported", ("handed back", "redelivery on time"),
+        "a late answer counts the delivery that was returned as not reported", ("handed back",),
         pending, "_SHOWS_ARRIVAL", lambda shows: shows - {Event.NAK}, _fails_to_arrive,
     ),
     "inactive-for-ever": Mutant(
