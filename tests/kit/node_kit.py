@@ -14,7 +14,7 @@ from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lo
 from waymaker_core.api.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import AckKind, Messages, Published, Request
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
-from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, ReadChunk, Write
+from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, OpResult, ReadChunk, Write
 from waymaker_core.model.limits import KIB, Limits
 from waymaker_core.model.message_codec import decode_body, encode_body
 from waymaker_core.model.result_codes import Answer, Refusal
@@ -166,7 +166,7 @@ class Server:
 
     def do(self, job: Job) -> Input:
         """Perform one job."""
-        results: list[object] = []
+        results: list[OpResult] = []
         for index, op in enumerate(job.ops):
             if isinstance(op, Delete):
                 self.deleted.add(op.path)

@@ -19,6 +19,7 @@ from waymaker_core.model.disk_ops import (
     DiskOp,
     FailureKind,
     ListDir,
+    OpResult,
     Read,
     ReadChunk,
     Rename,
@@ -76,7 +77,7 @@ class MemoryDisk:
 
     # ------------------------------------------------------------ operations
 
-    def perform(self, op: DiskOp) -> object:
+    def perform(self, op: DiskOp) -> OpResult:
         if not isinstance(op, Read | ReadChunk | ListDir):
             self.written_ops += 1
             if self.crash_in is not None:
@@ -135,14 +136,14 @@ class MemoryDisk:
             self.changes.append((path, None, present))
         present.write(offset, data)
 
-    def _list(self, folder: str) -> list[tuple[str, int]]:
+    def _list(self, folder: str) -> dict[str, int]:
         found: dict[str, int] = {}
         prefix = f"{folder}/" if folder else ""
         for path, inode in self.names.items():
             if path.startswith(prefix):
                 name, slash, _ = path[len(prefix) :].partition("/")
                 found[name] = 0 if slash else len(inode.content)
-        return sorted(found.items())
+        return found
 
     def _chunk(self, chunk: Chunk) -> bytes:
         data = bytes(self._file(chunk.path, chunk.offset).content[chunk.offset : chunk.offset + chunk.length])
@@ -180,10 +181,10 @@ class MemoryDisk:
 
     # ------------------------------------------------------------ driving and failing
 
-    def run(self, ops: list[DiskOp]) -> list[object]:
+    def run(self, ops: list[DiskOp]) -> list[OpResult]:
         return [self.perform(op) for op in ops]
 
-    def drive(self, steps: Generator[DiskOp, object, T]) -> T:
+    def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
         try:
             op = next(steps)
             while True:

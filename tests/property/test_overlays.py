@@ -181,7 +181,7 @@ def test_the_consumers_are_those_committed_once_the_rest_is_discarded(
     w.overlay = []
     w.check()
     assert w.consumers.snapshot(w.now) == there
-    names = [info.config.name for info in w.consumers.page("", 10, 10**6).entries]  # type: ignore[attr-defined]
+    names = [info.config.name for info in w.consumers.page("", 10, 10**6).entries]
     for name in NAMES:
         if name in names:
             w.consumers.decide_delete(name)

@@ -203,9 +203,9 @@ def test_folders_list_files_and_folders_sorted() -> None:
     disk = new_disk()
     for path in ("b/2", "b/1", "c/d/e", "a"):
         disk.perform(Write(path, 0, [b"xyz"]))
-    assert disk.perform(ListDir("")) == [("a", 3), ("b", 0), ("c", 0)]
-    assert disk.perform(ListDir("b")) == [("1", 3), ("2", 3)]
-    assert disk.perform(ListDir("nowhere")) == []
+    assert disk.perform(ListDir("")) == {"a": 3, "b": 0, "c": 0}
+    assert disk.perform(ListDir("b")) == {"1": 3, "2": 3}
+    assert disk.perform(ListDir("nowhere")) == {}
 
 
 @given(st.lists(st.tuples(st.integers(0, 1500), st.binary(min_size=1, max_size=900)), max_size=6), st.integers(0, 99))

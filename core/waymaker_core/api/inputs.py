@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from waymaker_core.api.requests import Messages, Request
-from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.disk_ops import DiskFailure, OpResult
 from waymaker_core.model.types import JobId, Principal, Token
 
 
@@ -60,7 +60,7 @@ class JobDone:
     """The end of a `Job`; `results` has one entry an operation, as `disk_ops` says."""
 
     id: JobId
-    results: list[object]
+    results: list[OpResult]
 
 
 @dataclass(slots=True, eq=False)

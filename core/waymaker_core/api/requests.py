@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.model.disk_ops import Chunk
@@ -94,11 +95,14 @@ ENTRY_OVERHEAD_BYTES = 4
 """Bytes that an entry of a list takes on the wire besides its text."""
 
 
+Entry = TypeVar("Entry")
+
+
 @dataclass(slots=True, eq=False)
-class Page:
+class Page(Generic[Entry]):
     """One page of a sorted list; `next_after` is the cursor of the next page, or empty at the end."""
 
-    entries: list[object]
+    entries: list[Entry]
     next_after: str = ""
 
 

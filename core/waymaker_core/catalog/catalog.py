@@ -71,9 +71,9 @@ class Catalog:
         """Return True if the deletion of this stream is decided and not committed."""
         return bool(self._staged) and self.projected_id(*entry.key()) != entry.stream_id
 
-    def page(self, account: str, after: str, limit: int, byte_max: int) -> Page:
+    def page(self, account: str, after: str, limit: int, byte_max: int) -> Page[str]:
         """Return the names in service that sort behind `after`: up to `limit` of them, and about `byte_max` bytes."""
-        found: list[object] = []
+        found: list[str] = []
         byte_count = 0
         last = ""
         for key in self._names.irange((account, after), inclusive=(False, False)):

@@ -143,10 +143,10 @@ class Consumers:
             group.pending.total, lag,
         )  # fmt: skip
 
-    def page(self, after: str, limit: int, byte_max: int) -> Page:
+    def page(self, after: str, limit: int, byte_max: int) -> Page[ConsumerInfo]:
         """Return `ConsumerInfo` of consumers whose names sort behind `after`, sorted: up to `limit`, and about `byte_max`."""
         names = self._registry.names
-        found: list[object] = []
+        found: list[ConsumerInfo] = []
         byte_count = 0
         last = ""
         for name in self._registry.names_after(after):

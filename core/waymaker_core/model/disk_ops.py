@@ -27,7 +27,7 @@ class Chunk:
 
 @dataclass(slots=True, eq=False)
 class ListDir:
-    """Names and sizes in a folder, sorted: result `list[tuple[str, int]]`; a missing folder is empty."""
+    """Sizes by name of what lies in a folder (0 for a folder): result `dict[str, int]`; a missing folder is empty."""
 
     folder: str
 
@@ -114,6 +114,7 @@ class Delete:
 
 
 DiskOp = ListDir | Read | ReadChunk | CreateFile | Write | CopyChunks | SyncFile | SyncDir | Rename | Delete
+OpResult = bytes | list[int] | dict[str, int] | None
 
 
 class FailureKind(Enum):

@@ -35,16 +35,17 @@ from waymaker_core.model.result_codes import (
     RefusedError,
     Status,
 )
-from waymaker_core.model.types import StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking, RetryLater
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import NeedBlocks
 
-Handler = Callable[[Call], None]
+Handler = Callable[[Call, StreamReplica | None], None]
+"""A function that decides a call about the stream that was found for it, if there is one."""
 
 ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream)
 """Changes of one stream that are decided in the order in which they came."""
@@ -63,6 +64,7 @@ class Calls:
         indexes: Indexes,
         parking: Parking,
         quarantine: Quarantine,
+        registry: StreamRegistry,
         handlers: dict[type, Handler],
     ) -> None:
         self._state = state
@@ -70,6 +72,7 @@ class Calls:
         self._indexes = indexes
         self._parking = parking
         self._quarantine = quarantine
+        self._registry = registry
         self._handlers = handlers
 
     # ------------------------------------------------------------------ coming in
@@ -84,28 +87,31 @@ class Calls:
         if refusal is not None:
             self._parking.refuse(call, refusal)
         elif isinstance(request, ORDERED):
-            self._attempt_in_order(call, self._find_replica(call, name))
+            self._attempt_in_order(call, self._registry.find_replica(call, name))
         else:
-            self._attempt(call, self._find_replica(call, name))
+            self._attempt(call, self._registry.find_replica(call, name))
 
     # ------------------------------------------------------------------ attempts
 
     def _attempt(self, call: Call, replica: StreamReplica | None) -> None:
         """Try a call at once, and again when the indexes that it needs are resident."""
         if replica is None:
-            self._attempt_now(call)
+            self._attempt_now(call, None)
         else:
-            lost = partial(self._unreadable, call, replica)
-            self._indexes.when_resident(replica, partial(self._attempt_now, call), lost)
+            attempt, lost = partial(self._attempt_now, call, replica), partial(self._unreadable, call, replica)
+            self._indexes.when_resident(replica, attempt, lost)
 
-    def _attempt_now(self, call: Call) -> None:
-        if not self._handled(call):
+    def _attempt_now(self, call: Call, replica: StreamReplica | None) -> None:
+        if replica is not None and self._state.replicas.get(replica.id) is not replica:
+            # It was deleted while the call waited for an index: by now its name may mean another stream.
+            replica = self._registry.find_replica(call, stream_of(call.request))
+        if not self._handled(call, replica):
             self._parking.add_later(call)
 
     def _attempt_in_order(self, call: Call, replica: StreamReplica | None) -> None:
         """Try a change, unless others of its stream wait: it must not overtake them."""
         if replica is None:
-            self._handle(call)
+            self._handle(call, None)
         elif not replica.queue:
             replica.queue.append(call)
             self._attempt_queue(replica)
@@ -120,12 +126,12 @@ class Calls:
     def _attempt_queue_now(self, replica: StreamReplica) -> None:
         queue = replica.queue
         while queue:
-            if not self._handled(queue[0]):
+            if not self._handled(queue[0], replica):
                 self._parking.add_queue(replica)
                 return
             queue.popleft()
 
-    def _handled(self, call: Call) -> bool:
+    def _handled(self, call: Call, replica: StreamReplica | None) -> bool:
         """Let a call's handler decide it; return False if it must be tried again later.
 
         While its handler runs a call has no place among those that wait: its own bytes must not count against it.
@@ -133,7 +139,7 @@ class Calls:
         """
         again = self._parking.unpark(call)
         try:
-            self._handle(call)
+            self._handle(call, replica)
         except NeedBlocks:
             if self._parking.park(call, again=again):
                 raise
@@ -147,7 +153,7 @@ class Calls:
             self._attempt_queue(replica)
         for call in self._parking.take_later():
             self._parking.unpark(call)
-            self._attempt(call, self._find_replica(call, stream_of(call.request)))
+            self._attempt(call, self._registry.find_replica(call, stream_of(call.request)))
 
     def readmit_queue(self, replica: StreamReplica) -> None:
         """Admit the calls in the queue of a deleted stream anew: by now its name may mean another stream."""
@@ -156,10 +162,10 @@ class Calls:
 
     # ------------------------------------------------------------------ answering
 
-    def _handle(self, call: Call) -> None:
+    def _handle(self, call: Call, replica: StreamReplica | None) -> None:
         """Run a call's handler, and turn what it raises into an answer."""
         try:
-            self._handlers[type(call.request)](call)
+            self._handlers[type(call.request)](call, replica)
         except CodeError as error:
             self._answer_code(call, error)
         except RefusedError as error:
@@ -186,11 +192,3 @@ class Calls:
             self._parking.unpark(call)
             self._parking.refuse(call, refusal)
             self._attempt_queue(replica)
-
-    def _find_replica(self, call: Call, name: str) -> StreamReplica | None:
-        """Return the stream that a call means now by name or id, whatever its state."""
-        request, state = call.request, self._state
-        if isinstance(request, ImportBatch | ImportEnd):
-            return state.replicas.get(StreamId(request.stream_id))
-        entry = state.catalog.find(call.principal.account, name)
-        return None if entry is None else state.replicas[entry.stream_id]

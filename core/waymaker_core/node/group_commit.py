@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, Write
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
@@ -303,7 +303,7 @@ class Commits:
 
     # ------------------------------------------------------------------ written
 
-    def _written(self, _results: list[object]) -> None:
+    def _written(self, _results: list[OpResult]) -> None:
         state, stats, flush, in_flight = self._state, self._state.stats, self._flush, self._in_flight
         self.stalled = False
         self._ops, self._flush, self._in_flight = [], None, []

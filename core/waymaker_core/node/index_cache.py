@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, FailureKind, ReadChunk
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, FailureKind, OpResult, ReadChunk
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
@@ -136,7 +136,7 @@ class Indexes:
             self._arrived(wait)
             work.left = share - work.used
 
-    def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[object]) -> None:
+    def _loaded(self, replica: StreamReplica, block: int, chunk: Chunk, results: list[OpResult]) -> None:
         data = results[0]
         assert isinstance(data, bytes)
         if self._arrivals or self._state.work.left <= 0:

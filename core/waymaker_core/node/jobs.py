@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from waymaker_core.api.effects import Effect, Job, Lane
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult
 from waymaker_core.model.types import JobId
 
-Done = Callable[[list[object]], None]
+Done = Callable[[list[OpResult]], None]
 Failed = Callable[[DiskFailure], None]
 
 
@@ -33,7 +33,7 @@ class Jobs:
         """Return how many jobs of a lane have not ended."""
         return self._in_lane[lane]
 
-    def done(self, job_id: JobId, results: list[object]) -> None:
+    def done(self, job_id: JobId, results: list[OpResult]) -> None:
         """Run what follows a job that was performed."""
         lane, done, _ = self._waiting.pop(job_id)
         self._in_lane[lane] -= 1

@@ -69,7 +69,7 @@ class Node:
         quarantine = self._quarantine = Quarantine(state, parking, subscriptions, fetches)
         self._scheduler = DeliveryScheduler(state, indexes, subscriptions, quarantine)
         self._deliveries = Deliveries(state, commits, indexes, parking, quarantine)
-        calls = self._calls = Calls(state, commits, indexes, parking, quarantine, self._handlers())
+        calls = self._calls = Calls(state, commits, indexes, parking, quarantine, registry, self._handlers())
         self._applier = Applier(state, garbage, indexes, registry, watchers, subscriptions, parking, calls)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
@@ -79,6 +79,17 @@ class Node:
         self._retention = Retention(state, commits, indexes, quarantine)
         self._space = DiskSpace(state, commits, calls, checkpoints, reserve)
         self._drain = Drain(state, commits, parking, subscriptions, watchers)
+        self._on_timer: dict[Timer, Callable[[int], None]] = {
+            Timer.DELIVERIES: self._deliveries.expire_due,
+            Timer.AGE: self._retention.judge,
+            Timer.DISK_RETRY: lambda _: self._space.retry_spare(),
+            Timer.SYNC: lambda _: commits.sync_due(),
+            Timer.WATERMARK: lambda _: commits.watermark_due(),
+            Timer.COMMIT_RETRY: lambda _: commits.retry_write(),
+            Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
+            Timer.KEPT_LETTERS: self._deliveries.retry_kept,
+            Timer.INACTIVE: self._inactive.delete_inactive,
+        }
         self._halted = False
         self._capacity_changes = 0
         self._orphans = restored.orphans
@@ -138,7 +149,7 @@ class Node:
         for event in inputs:
             self._process_input(event)
         for timer, key in state.timers.take_due(now.mono_ns):
-            self._fire_timer(timer, key)
+            self._on_timer[timer](key)
         self._indexes.resume()
         self._process_dirty()
         self._scheduler.serve()
@@ -214,24 +225,9 @@ class Node:
         else:
             self._fetches.report(event.token)
 
-    def _watch(self, call: Call) -> None:
+    def _watch(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.WatchStreams`."""
         self._watchers.add_watcher(call.token)
-
-    def _fire_timer(self, timer: Timer, key: int) -> None:
-        """Pass a timer to the part that set it."""
-        parts: dict[Timer, Callable[[int], None]] = {
-            Timer.DELIVERIES: self._deliveries.expire_due,
-            Timer.AGE: self._retention.judge,
-            Timer.DISK_RETRY: lambda _: self._space.retry_spare(),
-            Timer.SYNC: lambda _: self._commits.sync_due(),
-            Timer.WATERMARK: lambda _: self._commits.watermark_due(),
-            Timer.COMMIT_RETRY: lambda _: self._commits.retry_write(),
-            Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
-            Timer.KEPT_LETTERS: self._deliveries.retry_kept,
-            Timer.INACTIVE: self._inactive.delete_inactive,
-        }
-        parts[timer](key)
 
     # ------------------------------------------------------------------ what follows
 
@@ -298,7 +294,6 @@ class Node:
         """Yield stream name and figures of every consumer, sorted: for metrics, on demand."""
         for replica in self._served():
             for info in replica.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
-                assert isinstance(info, ConsumerInfo)
                 yield replica.name, info
 
     def quarantined(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult
 from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.apply import start_replica
@@ -26,7 +26,7 @@ EMPTIED = "the messages of this ephemeral stream ended with the server's restart
 NO_FREE_SPACE = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
 
 
-def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
+def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]:
     """Recover the directory and return the node that serves it.
 
     A generator of disk operations: perform each that it yields and send back the operation's result, or throw the
@@ -51,7 +51,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, object, Node]:
     return Node(Restored(state, journal, recovered, _orphans(state, recovered)))
 
 
-def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, object, None]:
+def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, OpResult, None]:
     """Delete streams that cannot outlive a restart, and create the ephemeral ones anew, in one commit.
 
     Streams for which even the journal's reserve has no space are not served until the next start.
@@ -85,7 +85,7 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
         restoring.replicas[stream_id].stream.notice = EMPTIED
 
 
-def _make_spare(journal: Journal) -> Generator[DiskOp, object, None]:
+def _make_spare(journal: Journal) -> Generator[DiskOp, OpResult, None]:
     """Make one spare segment, if one is wanted and the disk has space for it."""
     job = journal.spare_job()
     if job is None:

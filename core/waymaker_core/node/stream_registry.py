@@ -1,12 +1,14 @@
-"""Finding streams by their names and ids, for calls.
+"""Finding streams by their names and ids, for calls, and checking that a call may have what was found.
 
 It must never change a stream: records do that, in `apply`.
 """
 
 from __future__ import annotations
 
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import ImportBatch, ImportEnd
 from waymaker_core.model.result_codes import NO_SUCH_STREAM, CodeError, RefusedError
-from waymaker_core.model.types import Principal, StreamId
+from waymaker_core.model.types import StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.archive import Head
@@ -20,36 +22,42 @@ class StreamRegistry:
         self.import_heads: dict[int, Head] = {}
         """Of streams being restored: what their archives hold besides the messages."""
 
-    def find_replica(self, principal: Principal, name: str) -> StreamReplica:
-        """Return the committed stream of a name. CodeError (`no_such_stream`); refused in quarantine."""
-        entry = self._state.catalog.find(principal.account, name)
-        if entry is None or entry.importing:
-            raise no_such_stream(name)
-        replica = self._state.replicas[entry.stream_id]
-        if replica.damage is not None:
-            raise RefusedError(replica.damage.refusal(replica.name))
-        return replica
+    def find_replica(self, call: Call, name: str) -> StreamReplica | None:
+        """Return the stream that a call means now by name or id, whatever its state."""
+        request, state = call.request, self._state
+        if isinstance(request, ImportBatch | ImportEnd):
+            return state.replicas.get(StreamId(request.stream_id))
+        entry = state.catalog.find(call.principal.account, name)
+        return None if entry is None else state.replicas[entry.stream_id]
 
-    def find_for_change(self, principal: Principal, name: str) -> StreamReplica:
-        """Return the stream of a name, unless its deletion is decided."""
-        replica = self.find_replica(principal, name)
+    # ------------------------------------------------------------------ checks on what was found
+
+    def require_served(self, found: StreamReplica | None, name: str) -> StreamReplica:
+        """Return the committed stream that was found. CodeError (`no_such_stream`); refused in quarantine."""
+        if found is None or found.entry.importing:
+            raise no_such_stream(name)
+        if found.damage is not None:
+            raise RefusedError(found.damage.refusal(found.name))
+        return found
+
+    def require_changeable(self, found: StreamReplica | None, name: str) -> StreamReplica:
+        """Return the stream that was found, unless its deletion is decided."""
+        replica = self.require_served(found, name)
         if self._state.catalog.is_deletion_staged(replica.entry):
             raise no_such_stream(name)
         return replica
 
-    def find_for_deletion(self, principal: Principal, name: str) -> StreamReplica:
-        """Return the stream of a name, even in quarantine, unless its deletion is decided."""
-        entry = self._state.catalog.find(principal.account, name)
-        if entry is None or entry.importing or self._state.catalog.is_deletion_staged(entry):
+    def require_deletable(self, found: StreamReplica | None, name: str) -> StreamReplica:
+        """Return the stream that was found, even in quarantine, unless its deletion is decided."""
+        if found is None or found.entry.importing or self._state.catalog.is_deletion_staged(found.entry):
             raise no_such_stream(name)
-        return self._state.replicas[entry.stream_id]
+        return found
 
-    def find_import(self, stream_id: int) -> StreamReplica:
-        """Return a stream that is being restored, by the id that `ImportBegin` answered."""
-        replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is None or not replica.entry.importing or self._state.catalog.is_deletion_staged(replica.entry):
+    def require_importing(self, found: StreamReplica | None, stream_id: int) -> StreamReplica:
+        """Return the stream that was found by the id that `ImportBegin` answered, while it is being restored."""
+        if found is None or not found.entry.importing or self._state.catalog.is_deletion_staged(found.entry):
             raise CodeError(NO_SUCH_STREAM, f"no stream with id {stream_id} is being restored here")
-        return replica
+        return found
 
 
 def no_such_stream(name: str) -> CodeError:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
-from waymaker_core.model.disk_ops import DiskOp, ListDir, Read
+from waymaker_core.model.disk_ops import DiskOp, ListDir, OpResult, Read
 
-Steps = Generator[DiskOp, object, None]
+Steps = Generator[DiskOp, OpResult, None]
 READ_BYTES: Final = 1 << 20
 """Bytes read at once by readers that walk through a file."""
 
 
-def read(path: str, offset: int, length: int) -> Generator[DiskOp, object, bytes]:
-    """Bytes of a file, fewer at its end."""
+def read(path: str, offset: int, length: int) -> Generator[DiskOp, OpResult, bytes]:
+    """Read bytes of a file, fewer at its end."""
     result = yield Read(path, offset, length)
     assert isinstance(result, bytes)
     return result
 
 
-def list_folder(folder: str) -> Generator[DiskOp, object, dict[str, int]]:
-    """Sizes by name, sorted by name."""
+def list_folder(folder: str) -> Generator[DiskOp, OpResult, dict[str, int]]:
+    """Read the sizes of the files in a folder, sorted by name."""
     result = yield ListDir(folder)
-    assert isinstance(result, list)
-    return dict(sorted(result))
+    assert isinstance(result, dict)
+    return dict(sorted(result.items()))

@@ -346,11 +346,11 @@ def _page_of(stream: Stream, found: Selection, last: int) -> Messages:
 # ---------------------------------------------------------------- subjects, times
 
 
-def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page:
+def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page[str]:
     """Return the subjects with live messages that begin with `prefix` and sort behind `after`. Raises `NeedBlocks`."""
     most = min(limit, stream.limits.page_entries_max) or stream.limits.page_entries_max
     order = stream.subjects.sorted_subjects()
-    found: list[object] = []
+    found: list[str] = []
     byte_count = 0
     for place in range(stream.subjects.place_from(prefix, after), len(order)):
         subject = order[place]
@@ -364,7 +364,7 @@ def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page:
                 raise resource_exhausted(
                     f"more than {len(found)} subjects; ask page by page (wmkr-after, wmkr-limit) or for a longer prefix"
                 )
-            return Page(found, str(found[-1]))
+            return Page(found, found[-1])
         found.append(subject)
     return Page(found, "")
 

@@ -29,7 +29,7 @@ from waymaker.server.server import Listeners, Server
 from waymaker.storage.lock import DirectoryLocked
 from waymaker.storage.store import FileStore
 from waymaker_core.api.effects import Halt
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult
 from waymaker_core.model.types import Now
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_core.storage.errors import StoreRefused
@@ -181,7 +181,9 @@ async def _recover(config: ServerConfig, store: FileStore) -> Node:
         limits=config.limits,
         sync_interval_ms=config.sync_interval_ms if config.sync == "interval" else 0,
     )
-    steps: Generator[DiskOp, object, Node] = open_node(settings, Now(time.monotonic_ns(), time.time_ns() // 1_000_000))
+    steps: Generator[DiskOp, OpResult, Node] = open_node(
+        settings, Now(time.monotonic_ns(), time.time_ns() // 1_000_000)
+    )
     started = time.monotonic()
     try:
         node = await asyncio.get_running_loop().run_in_executor(None, store.drive, steps)

@@ -24,6 +24,7 @@ from waymaker_core.model.disk_ops import (
     DiskOp,
     FailureKind,
     ListDir,
+    OpResult,
     Read,
     ReadChunk,
     Rename,
@@ -80,7 +81,7 @@ class Files:
 
     # ------------------------------------------------------------ operations
 
-    def perform(self, op: DiskOp) -> object:
+    def perform(self, op: DiskOp) -> OpResult:
         """Perform one operation; the result is what its docstring says. Raises `DiskFailure`."""
         try:
             match op:
@@ -188,16 +189,16 @@ class Files:
             _pwrite_all(fd, bytes(buffer), at)
         return crcs
 
-    def _list(self, folder: str) -> list[tuple[str, int]]:
+    def _list(self, folder: str) -> dict[str, int]:
         if (folder + "/").startswith(_MEMORY):
             with self._lock:
                 prefix = folder + "/"
-                return sorted((p[len(prefix) :], len(c)) for p, c in self._memory.items() if p.startswith(prefix))
+                return {p[len(prefix) :]: len(c) for p, c in self._memory.items() if p.startswith(prefix)}
         try:
             with os.scandir(self._full(folder)) as entries:
-                return sorted((e.name, e.stat().st_size if e.is_file() else 0) for e in entries)
+                return {e.name: e.stat().st_size if e.is_file() else 0 for e in entries}
         except FileNotFoundError:
-            return []
+            return {}
 
     def _create(self, path: str, size: int) -> None:
         if path.startswith(_MEMORY):

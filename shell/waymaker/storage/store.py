@@ -20,10 +20,10 @@ from waymaker.storage.files import Files
 from waymaker.storage.lock import DirectoryLock
 from waymaker_core.api.effects import Job, Lane
 from waymaker_core.api.requests import Messages
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
 
 T = TypeVar("T")
-JobResult = list[object] | DiskFailure
+JobResult = list[OpResult] | DiskFailure
 Bodies = list[bytes]
 """The bodies of each run of a `Messages`, joined: one entry a run."""
 
@@ -69,7 +69,7 @@ class FileStore:
         """Return why this is not the directory any more that was opened; empty while it is."""
         return self._lock.lost()
 
-    def drive(self, steps: Generator[DiskOp, object, T]) -> T:
+    def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
         """Run a generator of disk operations (a recovery, a verification) to its end, blocking; its return value.
 
         A failed operation is thrown into the generator as `DiskFailure`.
@@ -98,7 +98,7 @@ class FileStore:
 
     def run(self, job: Job) -> JobResult:
         """Perform a job here and now: its results, or its failure with the failed operation's index."""
-        results: list[object] = []
+        results: list[OpResult] = []
         try:
             for op in job.ops:
                 results.append(self._files.perform(op))

@@ -271,7 +271,7 @@ class BackupClient:
         self, copy: Copy, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId
     ) -> None:
         if isinstance(answer, Answer) and isinstance(answer.value, Page):
-            infos = [info for info in answer.value.entries if isinstance(info, ConsumerInfo)]
+            infos: list[ConsumerInfo] = answer.value.entries
             copy.check_consumers((info.config, info.ack_floor, info.redelivered_dropped) for info in infos)
 
     def _messages(

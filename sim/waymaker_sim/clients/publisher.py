@@ -358,7 +358,7 @@ class Reader:
             return
         request = ask.request
         assert isinstance(request, ListSubjects) and isinstance(answer, Answer) and isinstance(answer.value, Page)
-        entries = [str(entry) for entry in answer.value.entries]
+        entries: list[str] = answer.value.entries
         require(entries == sorted(set(entries)), "in order", f"subjects are not sorted: {listed(entries)}")
         require(
             all(e.startswith(request.prefix) for e in entries),
@@ -375,7 +375,7 @@ class Reader:
         if isinstance(answer, Refusal):
             return
         assert isinstance(answer.value, Page)
-        names = [str(entry) for entry in answer.value.entries]
+        names: list[str] = answer.value.entries
         require(names == sorted(set(names)), "in order", f"streams are not sorted: {listed(names)}")
         require(all(self.view.known(name) for name in names), "lives apart", f"nobody created all of {listed(names)}")
 

@@ -25,6 +25,7 @@ from waymaker_core.model.disk_ops import (
     DiskOp,
     FailureKind,
     ListDir,
+    OpResult,
     Read,
     ReadChunk,
     Rename,
@@ -135,7 +136,7 @@ class SimDisk:
 
     # ------------------------------------------------------------ operations
 
-    def perform(self, op: DiskOp) -> object:
+    def perform(self, op: DiskOp) -> OpResult:
         """Perform one operation; its docstring in `waymaker_core.model.disk_ops` defines the result."""
         match op:
             case Write():
@@ -231,17 +232,17 @@ class SimDisk:
         self._write(op.path, op.offset, b"".join(pieces))
         return crcs
 
-    def _list(self, folder: str) -> list[tuple[str, int]]:
+    def _list(self, folder: str) -> dict[str, int]:
         if (folder + "/").startswith(MEMORY):
             prefix = folder + "/"
-            return sorted((p[len(prefix) :], len(c)) for p, c in self._memory.items() if p.startswith(prefix))
+            return {p[len(prefix) :]: len(c) for p, c in self._memory.items() if p.startswith(prefix)}
         prefix = folder + "/" if folder else ""
         found: dict[str, int] = {}
         for path, file in self._names.items():
             if path.startswith(prefix):
                 name, slash, _ = path[len(prefix) :].partition("/")
                 found[name] = 0 if slash else len(file.content)
-        return sorted(found.items())
+        return found
 
     def _create(self, path: str, size: int) -> None:
         if path.startswith(MEMORY):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
-from waymaker_core.model.disk_ops import DiskFailure, ReadChunk
+from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
@@ -138,7 +138,7 @@ class InstantNode(Asker):
         return back
 
     def _run(self, job: Job) -> JobDone | JobFailed:
-        results: list[object] = []
+        results: list[OpResult] = []
         try:
             for op in job.ops:
                 results.append(self.disk.perform(op))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from waymaker_core.api.requests import (
     ConsumerInfo,
@@ -72,12 +73,12 @@ def _names(asker: Asker) -> list[str]:
     names: list[str] = []
     while True:
         page = _page(asker, ListStreams(names[-1] if names else "", 3))
-        names += [str(entry) for entry in page.entries]
+        names += page.entries
         if not page.next_after:
             return names
 
 
-def _page(asker: Asker, request: Request) -> Page:
+def _page(asker: Asker, request: Request) -> Page[Any]:
     answer, _ = asker.ask(request)
     if not isinstance(answer, Answer) or not isinstance(answer.value, Page):
         violated("progress", f"at rest {type(request).__name__} ended with {answer!r}")
@@ -108,8 +109,8 @@ def _observe_stream(asker: Asker, name: str) -> SeenStream | str:
     after = ""
     while True:
         page2 = _page(asker, ListConsumers(name, after, 4))
+        entry: ConsumerInfo
         for entry in page2.entries:
-            assert isinstance(entry, ConsumerInfo)
             seen.consumers[entry.config.name] = SeenConsumer(
                 entry.config, entry.ack_floor, entry.redelivered_dropped, entry.pending
             )
@@ -122,7 +123,7 @@ def _subjects(asker: Asker, name: str) -> list[str]:
     subjects: list[str] = []
     while True:
         page = _page(asker, ListSubjects(name, "", subjects[-1] if subjects else "", 3))
-        subjects += [str(entry) for entry in page.entries]
+        subjects += page.entries
         if not page.next_after:
             return subjects
 

@@ -24,6 +24,7 @@ from waymaker_core.model.disk_ops import (
     DiskFailure,
     DiskOp,
     ListDir,
+    OpResult,
     Read,
     ReadChunk,
     Rename,
@@ -219,7 +220,7 @@ class Process:
         self._boot(self.run, open_node(self.config, self.now()), None, None)
 
     def _boot(
-        self, incarnation: int, steps: Generator[DiskOp, object, Node], result: object, failure: DiskFailure | None
+        self, incarnation: int, steps: Generator[DiskOp, OpResult, Node], result: OpResult, failure: DiskFailure | None
     ) -> None:
         """Drive recovery: reads at once, every other operation with time in which the process can crash."""
         if incarnation != self.run:
@@ -239,13 +240,13 @@ class Process:
                 return
             result, failure = self._try(op)
 
-    def _boot_op(self, incarnation: int, steps: Generator[DiskOp, object, Node], op: DiskOp) -> None:
+    def _boot_op(self, incarnation: int, steps: Generator[DiskOp, OpResult, Node], op: DiskOp) -> None:
         if incarnation == self.run:
             del self._running[0]
             self._boot(incarnation, steps, *self._try(op))
 
-    def _try(self, op: DiskOp) -> tuple[object, DiskFailure | None]:
-        result: object = None
+    def _try(self, op: DiskOp) -> tuple[OpResult, DiskFailure | None]:
+        result: OpResult = None
         failure: DiskFailure | None = None
         try:
             result = self.disk.perform(op)
@@ -488,7 +489,7 @@ class Process:
         if len(lane) == 1:
             self._begin(job, 0, [])
 
-    def _begin(self, job: Job, index: int, results: list[object]) -> None:
+    def _begin(self, job: Job, index: int, results: list[OpResult]) -> None:
         if index == len(job.ops):
             self.events.after(0, partial(self._end, self.run, job, JobDone(job.id, results)))
             return
@@ -505,7 +506,7 @@ class Process:
         self._running[job.id] = op
         self.events.after(self._duration(op), partial(self._op, self.run, job, index, results))
 
-    def _op(self, incarnation: int, job: Job, index: int, results: list[object]) -> None:
+    def _op(self, incarnation: int, job: Job, index: int, results: list[OpResult]) -> None:
         if incarnation != self.run:
             return
         op = job.ops[index]

@@ -22,13 +22,10 @@ def _interrupting(plan: Plan) -> bool:
 
 
 def _before_its_end(original: Any) -> Any:
-    def find(self: StreamRegistry, principal: Any, name: str) -> Any:
-        incarnation = self._state.catalog.find(principal.account, name)
-        if incarnation is not None and incarnation.importing:
-            return self._state.replicas[incarnation.stream_id]
-        return original(self, principal, name)
+    def require(self: StreamRegistry, found: Any, name: str) -> Any:
+        return found if found is not None and found.entry.importing else original(self, found, name)
 
-    return find
+    return require
 
 
 def _half_a_stream(original: Any) -> Any:
@@ -43,7 +40,7 @@ def _half_a_stream(original: Any) -> Any:
 ARCHIVES = {
     "import-seen-early": Mutant(
         "a stream that is being restored serves no client before its end", ("archives",),
-        StreamRegistry, "find_replica", _before_its_end, _archives,
+        StreamRegistry, "require_served", _before_its_end, _archives,
     ),
     "import-without-consumers": Mutant(
         "consumers are put back with their stream", ("archives",), Consumers, "import_records", giving([]), _archives,

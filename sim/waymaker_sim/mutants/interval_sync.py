@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import waymaker_core.node.group_commit as commits
+from waymaker_core.model.disk_ops import OpResult
 from waymaker_core.model.records import ConsumerCreated
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.group_commit import Commits
@@ -20,7 +21,7 @@ def _losing(plan: Plan) -> bool:
 
 
 def _at_once(_: Any) -> Any:
-    def written(self: Checkpoints, running: Any, _results: list[object]) -> None:
+    def written(self: Checkpoints, running: Any, _results: list[OpResult]) -> None:
         self._replace_manifest(running)
 
     return written

@@ -149,8 +149,8 @@ def test_consumers_are_listed_by_name_in_pages() -> None:
     for name in ("b", "d", "a", "c"):
         w.create(consumer(name))
 
-    def names(entries: list[object]) -> list[str]:
-        return [entry.config.name for entry in entries if isinstance(entry, ConsumerInfo)]
+    def names(entries: list[ConsumerInfo]) -> list[str]:
+        return [entry.config.name for entry in entries]
 
     page = w.consumers.page("", 3, 1 << 20)
     assert names(page.entries) == ["a", "b", "c"] and page.next_after == "c"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.kit.store_disk import MemoryDisk
 from tests.kit.store_toy import LIMITS, History, ToyNode, bodies, open_directory
 from waymaker_core.model.config import StreamConfig
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, FailureKind, Read
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Read
 from waymaker_core.model.records import PruneRecord, Record, StreamCreated, StreamDeleted
 from waymaker_core.storage.errors import CorruptStore, NotAStore, StoreRefused, UnknownStoreVersion, UnknownVersion
 from waymaker_core.storage.frame import WATERMARK, directory_key, encode_header
@@ -341,10 +341,10 @@ def test_a_read_error_is_not_taken_for_damage() -> None:
     disk, _, _, ends = stopped(9)
 
     class Failing(MemoryDisk):
-        def perform(self, op: object) -> object:
+        def perform(self, op: DiskOp) -> OpResult:
             if isinstance(op, Read) and op.path == ends[0][0]:
                 raise DiskFailure(FailureKind.IO, op.path, op.offset)
-            return super().perform(op)  # type: ignore[arg-type]
+            return super().perform(op)
 
     failing = Failing()
     failing.names = disk.names

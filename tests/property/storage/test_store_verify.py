@@ -13,7 +13,17 @@ from tests.fuzz.mending import mend_header
 from tests.kit.store_disk import MemoryDisk
 from tests.kit.store_toy import LIMITS, History, ToyNode, open_directory
 from waymaker_core.model.config import StreamConfig
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, Read, ReadChunk, Rename, Write
+from waymaker_core.model.disk_ops import (
+    Chunk,
+    DiskFailure,
+    DiskOp,
+    FailureKind,
+    OpResult,
+    Read,
+    ReadChunk,
+    Rename,
+    Write,
+)
 from waymaker_core.model.records import PruneRecord, PublishRecord, StreamCreated, StreamDeleted
 from waymaker_core.storage.blocks.block_index import HOLE, BlockIndex, encode_index
 from waymaker_core.storage.checksum import crc32c
@@ -334,7 +344,7 @@ class FailsOnce(MemoryDisk):
         self.names = names.names
         self.kind = kind
 
-    def perform(self, op: DiskOp) -> object:
+    def perform(self, op: DiskOp) -> OpResult:
         if isinstance(op, self.kind):
             raise DiskFailure(FailureKind.IO, getattr(op, "path", ""), 0)
         return super().perform(op)

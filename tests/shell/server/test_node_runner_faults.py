@@ -31,7 +31,7 @@ from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import End, Event, Halt, Job
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, ReadChunk
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import decode_body, encode_body
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal
@@ -71,7 +71,7 @@ class FaultyDisk:
         self.faults = faults
         self.died = ""
 
-    def drive(self, steps: Generator[DiskOp, object, T]) -> T:
+    def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
         try:
             op = next(steps)
             while True:
@@ -119,7 +119,7 @@ class FaultyDisk:
             loop.call_soon(done, *arguments)
 
     def _execute(self, job: Job) -> JobResult:
-        results: list[object] = []
+        results: list[OpResult] = []
         try:
             for op in job.ops:
                 results.append(self.disk.perform(op))

@@ -36,6 +36,7 @@ from waymaker_core.model.disk_ops import (
     DiskOp,
     FailureKind,
     ListDir,
+    OpResult,
     Read,
     ReadChunk,
     Rename,
@@ -70,8 +71,8 @@ def test_what_is_written_is_read_and_listed(files: Files) -> None:
     assert files.perform(Read("a/b", 8, 5)) == b"\0\0one"
     assert files.perform(Read("a/b", 13, 100)) == b"two"
     assert files.perform(Read("a/b", 99, 5)) == b""
-    assert files.perform(ListDir("a")) == [("b", 16)]
-    assert files.perform(ListDir("nothing")) == []
+    assert files.perform(ListDir("a")) == {"b": 16}
+    assert files.perform(ListDir("nothing")) == {}
 
 
 def test_a_missing_file_is_missing_and_deleting_it_is_fine(files: Files) -> None:
@@ -369,7 +370,7 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> Non
 def test_no_collector_walks_through_what_a_recovery_builds(tmp_path: Path, fails: bool) -> None:
     built: list[list[int]] = []
 
-    def steps() -> Generator[DiskOp, object, int]:
+    def steps() -> Generator[DiskOp, OpResult, int]:
         for number in range(20_000):
             built.append([number])
         yield Read("missing", 0, 1) if fails else ListDir("")

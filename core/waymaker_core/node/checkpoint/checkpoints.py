@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import partial
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp, FailureKind, Rename, SyncDir, SyncFile
+from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp, FailureKind, OpResult, Rename, SyncDir, SyncFile
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.checkpoint.relocations import RelocationBatch
 from waymaker_core.node.checkpoint.reserve import Reserve
@@ -271,13 +271,13 @@ class Checkpoints:
                 return
         self._next_batch(running)
 
-    def _copied(self, running: Running, batch: RelocationBatch, results: list[object]) -> None:
+    def _copied(self, running: Running, batch: RelocationBatch, results: list[OpResult]) -> None:
         batch.copied(results)
         if batch.shared_file is not None:
             self._shared_files.created(batch.shared_file.path, batch.shared_file.end)
         self._index(running, batch, [])
 
-    def _index(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
+    def _index(self, running: Running, batch: RelocationBatch, _results: list[OpResult]) -> None:
         """Write one file's indexes a step, then sync."""
         ops = batch.index_next()
         if ops is not None:
@@ -286,7 +286,7 @@ class Checkpoints:
         ops = batch.sync_ops()
         self._start(ops, partial(self._moved, running, batch), partial(self._failed, running, batch, ops))
 
-    def _moved(self, running: Running, batch: RelocationBatch, _results: list[object]) -> None:
+    def _moved(self, running: Running, batch: RelocationBatch, _results: list[OpResult]) -> None:
         """Let streams read from the durable copies, and write their snapshots."""
         unused = batch.settle(self._serves, self._indexes.admit)
         running.garbage += unused
@@ -310,7 +310,7 @@ class Checkpoints:
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
 
-    def _written(self, running: Running, _results: list[object]) -> None:
+    def _written(self, running: Running, _results: list[OpResult]) -> None:
         self._next_batch(running)
 
     def _serves(self, replica: StreamReplica) -> bool:
@@ -331,7 +331,7 @@ class Checkpoints:
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
-    def _file_written(self, running: Running, _results: list[object]) -> None:
+    def _file_written(self, running: Running, _results: list[OpResult]) -> None:
         """Name the finished file in a manifest when every body that its snapshots name is durable.
 
         With interval sync some bodies may not be durable yet, and a snapshot must not outlive them.
@@ -351,7 +351,7 @@ class Checkpoints:
         done, failed = partial(self._in_force, running, chain, successor), partial(self._failed, running, None, ops)
         self._start(ops, done, failed)
 
-    def _in_force(self, running: Running, chain: Chain, manifest: Manifest, _results: list[object]) -> None:
+    def _in_force(self, running: Running, chain: Chain, manifest: Manifest, _results: list[OpResult]) -> None:
         state, before = self._state, self._chain
         self._manifest, self._chain, self._running = manifest, chain, None
         kept = {file.number for file in chain.files}

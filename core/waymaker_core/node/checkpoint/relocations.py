@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, OpResult
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.blocks.block_file import PartPlan, finish_ops, index_ops, plan_block, plan_shared_file
@@ -144,11 +143,13 @@ class RelocationBatch:
 
     # ------------------------------------------------------------------ the copies are made
 
-    def copied(self, results: list[object]) -> None:
+    def copied(self, results: list[OpResult]) -> None:
         """Note where every copy lies."""
         copies: dict[str, list[Chunk]] = {}
         for first, plan in self._plans:
-            copies[plan.path] = plan.copied(cast("list[int]", results[first + len(plan.ops) - 1]))
+            crcs = results[first + len(plan.ops) - 1]
+            assert isinstance(crcs, list)
+            copies[plan.path] = plan.copied(crcs)
         for file in self._files:
             file.copied(copies)
         if self.shared_file is not None:

@@ -8,7 +8,7 @@ holds data; a start on a full disk deletes it as well.
 from __future__ import annotations
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import CreateFile, Delete, DiskFailure, DiskOp, SyncFile
+from waymaker_core.model.disk_ops import CreateFile, Delete, DiskFailure, DiskOp, OpResult, SyncFile
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.jobs import ignore
 from waymaker_core.storage.paths import RESERVE
@@ -46,7 +46,7 @@ class Reserve:
         self._there = False
         return [Delete(RESERVE)]
 
-    def _made(self, _results: list[object]) -> None:
+    def _made(self, _results: list[OpResult]) -> None:
         self._making, self._there = False, True
 
     def _not_made(self, _failure: DiskFailure) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from waymaker_core.api.effects import Lane
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.answers import ExhaustedMessages
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, ReadChunk
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, OpResult, ReadChunk
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
@@ -126,7 +126,7 @@ class Deliveries:
             )
 
     def _read(
-        self, replica: StreamReplica, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[object]
+        self, replica: StreamReplica, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[OpResult]
     ) -> None:
         assert exhausted.messages is not None
         self._drop(replica, exhausted, _bodies(exhausted.messages, chunks, results))
@@ -202,7 +202,7 @@ def _chunks(messages: Messages) -> list[Chunk]:
     return list(found.values())
 
 
-def _bodies(messages: Messages, chunks: list[Chunk], results: list[object]) -> list[bytes]:
+def _bodies(messages: Messages, chunks: list[Chunk], results: list[OpResult]) -> list[bytes]:
     """Cut one stored body a message from the chunks that were read."""
     data: dict[tuple[str, int], bytes] = {}
     for chunk, result in zip(chunks, results, strict=True):

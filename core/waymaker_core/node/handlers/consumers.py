@@ -50,11 +50,11 @@ class Consuming:
 
     # ------------------------------------------------------------------ creation and deletion
 
-    def create(self, call: Call) -> None:
+    def create(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.CreateConsumer`."""
         request, state = call.request, self._state
         assert isinstance(request, CreateConsumer)
-        replica = self._registry.find_for_change(call.principal, request.stream)
+        replica = self._registry.require_changeable(found, request.stream)
         bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
         require_free_space(self._state, self._commits, bound)
         consumer_id = ConsumerId(state.catalog.next_id)
@@ -67,11 +67,11 @@ class Consuming:
             replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)
         self._commits.answer(call.token, Answer(OK), item, depends_on_uncommitted=decision.depends_on_uncommitted)
 
-    def delete(self, call: Call) -> None:
+    def delete(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.DeleteConsumer`."""
         request = call.request
         assert isinstance(request, DeleteConsumer)
-        replica = self._registry.find_for_change(call.principal, request.stream)
+        replica = self._registry.require_changeable(found, request.stream)
         require_free_space(self._state, self._commits, frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
         item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
@@ -79,20 +79,20 @@ class Consuming:
 
     # ------------------------------------------------------------------ infos
 
-    def info(self, call: Call) -> None:
+    def info(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.GetConsumerInfo`. A floor that a client has seen must not go back, so its deliveries are logged first."""
         request = call.request
         assert isinstance(request, GetConsumerInfo)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         answer = Answer(OK, "", replica.consumers.info(replica.consumers.find_consumer_id(request.consumer)))
         self._log(replica)
         self._commits.answer_with_last(call.token, answer)
 
-    def list_infos(self, call: Call) -> None:
+    def list_infos(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ListConsumers`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListConsumers)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         limit = page_limit(request.limit, limits.page_entries_max)
         page = replica.consumers.page(request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
@@ -106,11 +106,11 @@ class Consuming:
 
     # ------------------------------------------------------------------ delivering
 
-    def fetch(self, call: Call) -> None:
+    def fetch(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.Fetch`."""
         request, state = call.request, self._state
         assert isinstance(request, Fetch)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         batch = self._batch(request.batch_size, state.limits.fetch_default)
         consumer_id = replica.consumers.find_consumer_id(request.consumer)
         replica.consumers.inactivity.used(consumer_id, state.now)
@@ -125,11 +125,11 @@ class Consuming:
         self._fetches.add_fetch(call.token, replica, consumer_id, messages)
         state.reply_messages(call.token, replica, messages)
 
-    def subscribe(self, call: Call) -> None:
+    def subscribe(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.Subscribe`."""
         request, state = call.request, self._state
         assert isinstance(request, Subscribe)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         batch = self._batch(request.batch_size, state.limits.subscription_default)
         consumer_id = replica.consumers.find_consumer_id(request.consumer)
         self._subscriptions.add_subscription(
@@ -145,11 +145,11 @@ class Consuming:
 
     # ------------------------------------------------------------------ what became of deliveries
 
-    def ack(self, call: Call) -> None:
+    def ack(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.Ack`: the answer leaves with the commit; one about a last attempt, with the commit of its drop."""
         request, state = call.request, self._state
         assert isinstance(request, Ack)
-        replica = self._registry.find_for_change(call.principal, request.stream)
+        replica = self._registry.require_changeable(found, request.stream)
         consumers = replica.consumers
         if not replica.stream.config.ephemeral:
             require_free_space(self._state, self._commits, frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))

@@ -22,11 +22,11 @@ class Publishing:
         self._commits = commits
         self._registry = registry
 
-    def publish(self, call: Call) -> None:
+    def publish(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.Publish`."""
         request = call.request
         assert isinstance(request, Publish)
-        replica = self._registry.find_for_change(call.principal, request.stream)
+        replica = self._registry.require_changeable(found, request.stream)
         bound = self._admit(replica, len(request.subjects), len(request.body))
         decision = admission.decide_publish(replica.stream, request, self._state.now.wall_ms)
         failures = decision.published.failures
@@ -34,11 +34,11 @@ class Publishing:
             self._state.stats.publish_failures += len(failures)
         self._commit(call, replica, decision, bound, len(request.body), Answer(OK, "", decision.published))
 
-    def import_batch(self, call: Call) -> None:
+    def import_batch(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ImportBatch`."""
         request = call.request
         assert isinstance(request, ImportBatch)
-        replica = self._registry.find_import(request.stream_id)
+        replica = self._registry.require_importing(found, request.stream_id)
         bound = self._admit(replica, len(request.subjects), len(request.body)) + 8 * len(request.seqs)
         decision = admission.decide_import(replica.stream, request, self._state.now.wall_ms)
         self._commit(call, replica, decision, bound, len(request.body), Answer(OK))

@@ -9,6 +9,7 @@ from waymaker_core.model.subjects import subject_fault
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.handlers.checks import page_limit
 from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import reads
 
 
@@ -19,38 +20,38 @@ class Reading:
         self._state = state
         self._registry = registry
 
-    def latest(self, call: Call) -> None:
+    def latest(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ReadLatest`."""
         request = call.request
         assert isinstance(request, ReadLatest)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         self._require_subject(request.subject)
         self._state.reply_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
 
-    def subjects(self, call: Call) -> None:
+    def subjects(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ListSubjects`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListSubjects)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         page_limit(request.limit, limits.page_entries_max)
         page = reads.list_subjects(replica.stream, request.prefix, request.after, request.limit)
         self._state.reply(call.token, Answer(OK, "", page))
 
-    def scan(self, call: Call) -> None:
+    def scan(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ScanSubject`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ScanSubject)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
         messages = reads.scan_subject(replica.stream, request.subject, request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, replica, messages)
 
-    def range(self, call: Call) -> None:
+    def range(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ReadRange`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ReadRange)
-        replica = self._registry.find_replica(call.principal, request.stream)
+        replica = self._registry.require_served(found, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
         messages = reads.read_range(replica.stream, request.from_seq, limit, limits.page_bytes_max)
         self._state.reply_messages(call.token, replica, messages)

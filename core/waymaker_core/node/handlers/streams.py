@@ -23,6 +23,7 @@ from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.archive import Head
 from waymaker_core.stream import updated, validate
 from waymaker_core.stream.retention import decisions as retention
@@ -43,7 +44,7 @@ class Streams:
 
     # ------------------------------------------------------------------ lifecycle
 
-    def create(self, call: Call) -> None:
+    def create(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.CreateStream`."""
         request, state = call.request, self._state
         assert isinstance(request, CreateStream)
@@ -53,20 +54,20 @@ class Streams:
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._decide(account, record).replies.append((call.token, Answer(OK)))
 
-    def delete(self, call: Call) -> None:
+    def delete(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.DeleteStream`: also of a stream in quarantine."""
         request, state = call.request, self._state
         assert isinstance(request, DeleteStream)
-        replica = self._registry.find_for_deletion(call.principal, request.name)
+        replica = self._registry.require_deletable(found, request.name)
         record = StreamDeleted(replica.id)
         require_free_space(state, self._commits, record_frame_bytes_max(record))
         self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
 
-    def update(self, call: Call) -> None:
+    def update(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.UpdateStream`: the settings and what they prune, in one commit."""
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
-        replica = self._registry.find_for_change(call.principal, request.name)
+        replica = self._registry.require_changeable(found, request.name)
         config = updated(replica.stream.settings, request, state.limits)
         record = StreamUpdated(replica.id, config)
         require_free_space(state, self._commits, record_frame_bytes_max(record))
@@ -81,16 +82,16 @@ class Streams:
 
     # ------------------------------------------------------------------ infos
 
-    def info(self, call: Call) -> None:
+    def info(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.GetStreamInfo`."""
         request = call.request
         assert isinstance(request, GetStreamInfo)
-        replica = self._registry.find_replica(call.principal, request.name)
+        replica = self._registry.require_served(found, request.name)
         stream = replica.stream
         info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
         self._state.reply(call.token, Answer(OK, "", info))
 
-    def list_names(self, call: Call) -> None:
+    def list_names(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.ListStreams`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListStreams)
@@ -101,11 +102,11 @@ class Streams:
 
     # ------------------------------------------------------------------ archives
 
-    def export(self, call: Call) -> None:
+    def export(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ExportStream`."""
         request = call.request
         assert isinstance(request, ExportStream)
-        replica = self._registry.find_replica(call.principal, request.name)
+        replica = self._registry.require_served(found, request.name)
         stream = replica.stream
         consumers = replica.consumers.snapshot(self._state.now)
         head = Head(
@@ -113,7 +114,7 @@ class Streams:
         )
         self._state.reply(call.token, Answer(OK, "", head))
 
-    def import_begin(self, call: Call) -> None:
+    def import_begin(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.ImportBegin`."""
         request, state = call.request, self._state
         assert isinstance(request, ImportBegin)
@@ -126,11 +127,11 @@ class Streams:
         self._registry.import_heads[record.stream_id] = request.head
         self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
 
-    def import_end(self, call: Call) -> None:
+    def import_end(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
         request, state = call.request, self._state
         assert isinstance(request, ImportEnd)
-        replica = self._registry.find_import(request.stream_id)
+        replica = self._registry.require_importing(found, request.stream_id)
         account = call.principal.account
         if not request.commit:
             self._decide(account, StreamDeleted(replica.id)).replies.append((call.token, Answer(OK)))

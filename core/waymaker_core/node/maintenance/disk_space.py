@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncDir, SyncFile
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind, OpResult, SyncDir, SyncFile
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
@@ -72,7 +72,7 @@ class DiskSpace:
         self._reserve.retry()
         self._checkpoints.retry_checkpoint()
 
-    def _made(self, job: SpareJob, _results: list[object]) -> None:
+    def _made(self, job: SpareJob, _results: list[OpResult]) -> None:
         self._commits.journal.spare_done(job)
         self._commits.note_capacity()
         self._state.no_room_because = DISK_FULL

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Protocol
 
-from waymaker_core.model.disk_ops import Chunk, DiskOp
+from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
 from waymaker_core.storage.disk_steps import READ_BYTES, Steps, read
 from waymaker_core.storage.errors import CorruptStore, UnknownStoreVersion, UnknownVersion
 from waymaker_core.storage.frame import (
@@ -115,7 +115,7 @@ class JournalReader:
             )
             raise CorruptStore(path, offset, detail)
 
-    def _segment(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
+    def _segment(self, segment: Segment) -> Generator[DiskOp, OpResult, tuple[int, SegmentHeader] | None]:
         """Walk one segment; the next one with its header, or None at the journal's end."""
         while True:
             broken, problem = yield from self._frames(segment)
@@ -141,7 +141,7 @@ class JournalReader:
             self._sink.lost(segment.path, segment.end, "a frame that was durable is not there")
             segment.end = place
 
-    def _frames(self, segment: Segment) -> Generator[DiskOp, object, tuple[FrameHeader | None, str]]:
+    def _frames(self, segment: Segment) -> Generator[DiskOp, OpResult, tuple[FrameHeader | None, str]]:
         """Walk valid frames from `segment.end` on; the header of the one that is not whole (or None) and what is wrong."""
         key, path, number = self._key, segment.path, segment.number
         window, start = b"", segment.end
@@ -180,7 +180,7 @@ class JournalReader:
                 self._sink.frame(path, segment.end, header, content[: header.meta_length], chunk)
             segment.end += size
 
-    def _successor(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
+    def _successor(self, segment: Segment) -> Generator[DiskOp, OpResult, tuple[int, SegmentHeader] | None]:
         """Return the next segment if it begins exactly where this one stopped."""
         number = segment.number + 1
         header = yield from self._header(number)
@@ -193,7 +193,7 @@ class JournalReader:
             raise CorruptStore(segment_path(number), 0, f"the segment follows {header.previous_end}, not {lsn}")
         return None
 
-    def _skip(self, segment: Segment) -> Generator[DiskOp, object, tuple[int, SegmentHeader] | None]:
+    def _skip(self, segment: Segment) -> Generator[DiskOp, OpResult, tuple[int, SegmentHeader] | None]:
         """From a segment whose end is lost, or whose successor's header is, to the next one; after `lost`."""
         number = segment.number + 1
         if number in self._sizes and (yield from self._header(number)) is None:
@@ -207,7 +207,7 @@ class JournalReader:
                 return later, header
         return None
 
-    def _header(self, number: int) -> Generator[DiskOp, object, SegmentHeader | None]:
+    def _header(self, number: int) -> Generator[DiskOp, OpResult, SegmentHeader | None]:
         """Read a segment's header; None where the file is missing, a spare, or damaged there."""
         if number not in self._sizes:
             return None
@@ -231,7 +231,7 @@ class JournalReader:
                 self.remnants.append(Remnant(number, 0))
             yield from self._scan(number, SEGMENT_HEADER_BYTES)
 
-    def _scan(self, number: int, offset: int, first_only: bool = False) -> Generator[DiskOp, object, int | None]:
+    def _scan(self, number: int, offset: int, first_only: bool = False) -> Generator[DiskOp, OpResult, int | None]:
         """Collect valid frame headers of a segment from an offset on (see `_gather_evidence`); the first one's offset."""
         path = segment_path(number)
         first: int | None = None

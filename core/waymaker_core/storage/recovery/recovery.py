@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Final, Protocol
 
-from waymaker_core.model.disk_ops import Chunk, DiskOp
+from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import ConsumerCreated, Record
 from waymaker_core.storage import record_codec
@@ -135,7 +135,9 @@ class Recovered:
         self.cut_at: tuple[str, int] | None = None
 
 
-def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -> Generator[DiskOp, object, Recovered]:
+def recover(
+    target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1
+) -> Generator[DiskOp, OpResult, Recovered]:
     """Open a data directory. `fresh_id`: 16 random bytes, the id of the directory if it turns out to be new.
 
     Raises `StoreRefused` (`CorruptStore`, `UnknownStoreVersion`, `NotAStore`), naming file and offset, before anything was
@@ -176,7 +178,7 @@ def recover(target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1) -
 # ---------------------------------------------------------------- what is there
 
 
-def list_store() -> Generator[DiskOp, object, dict[str, dict[str, int]]]:
+def list_store() -> Generator[DiskOp, OpResult, dict[str, dict[str, int]]]:
     """Names and sizes in the root ("") and each folder."""
     folders = {"": (yield from list_folder(""))}
     for folder in FOLDERS:
@@ -184,7 +186,7 @@ def list_store() -> Generator[DiskOp, object, dict[str, dict[str, int]]]:
     return folders
 
 
-def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, object, Manifest | None]:
+def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, OpResult, Manifest | None]:
     """Read the manifest; None in an empty directory. Refuse what is neither."""
     if MANIFEST in folders[""]:
         data = yield from read(MANIFEST, 0, MANIFEST_BYTES_MAX)
@@ -221,7 +223,7 @@ def _file_numbers(folders: dict[str, dict[str, int]]) -> list[int]:
 
 def read_chain(
     manifest: Manifest, folders: dict[str, dict[str, int]], replay: Replay
-) -> Generator[DiskOp, object, Chain]:
+) -> Generator[DiskOp, OpResult, Chain]:
     """Read the checkpoint chain and hand the streams' states over."""
     sizes: dict[int, int] = {}
     for name, size in folders["checkpoints"].items():

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from waymaker_core.model.disk_ops import CreateFile, Delete, DiskFailure, DiskOp, FailureKind, SyncDir, SyncFile, Write
+from waymaker_core.model.disk_ops import (
+    CreateFile,
+    Delete,
+    DiskFailure,
+    DiskOp,
+    FailureKind,
+    OpResult,
+    SyncDir,
+    SyncFile,
+    Write,
+)
 from waymaker_core.model.limits import Limits
 from waymaker_core.storage.disk_steps import READ_BYTES, Steps, read
 from waymaker_core.storage.errors import CorruptStore
@@ -26,7 +36,7 @@ def perform(ops: list[DiskOp]) -> Steps:
         yield op
 
 
-def create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, object, JournalState]:
+def create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, OpResult, JournalState]:
     """Make the journal's first segment; the directory is made once a manifest says that it was opened."""
     key = directory_key(manifest.directory_id)
     manifest.open_epoch = 1
@@ -44,7 +54,7 @@ def create(manifest: Manifest, limits: Limits) -> Generator[DiskOp, object, Jour
 
 def reopen(
     manifest: Manifest, reader: JournalReader, sizes: dict[int, int], limits: Limits, orphans: list[str]
-) -> Generator[DiskOp, object, JournalState]:
+) -> Generator[DiskOp, OpResult, JournalState]:
     """Erase what is behind the journal's end, write anew what is unproven before it, sort the segments, count the opening.
 
     Adds the released segments that are not worth keeping to `orphans`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Final, Protocol
 
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, ReadChunk
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.storage.blocks.block_file import FILE_HEADER_BYTES, check_file_header
 from waymaker_core.storage.blocks.block_index import HOLE, BlockIndex, decode_index
@@ -109,7 +109,7 @@ class _Watch(Replay):
             self._report.findings.append(Finding(path, offset, header.stream_id, problem))
 
 
-def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, object, Report]:
+def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, Report]:
     """Read everything. Driven like `recover`; only yields `ListDir`, `Read` and `ReadChunk`.
 
     Raises `StoreRefused` where there is no readable manifest to begin with, `DiskFailure` where the disk itself fails.
@@ -194,7 +194,7 @@ class _Blocks:
         except (CorruptRecord, UnknownVersion) as problem:
             self._found(path, 0, owner, str(problem))
 
-    def _chunk(self, stream_id: int, chunk: Chunk) -> Generator[DiskOp, object, bytes | None]:
+    def _chunk(self, stream_id: int, chunk: Chunk) -> Generator[DiskOp, OpResult, bytes | None]:
         """Read one chunk's bytes; None with a finding."""
         try:
             data = yield ReadChunk(chunk)

@@ -153,22 +153,22 @@ def _updated(value: Any, response: pb.UpdateStreamResponse, serving: Serving) ->
     response.pruned = pruned
 
 
-def _consumers(value: core.Page, response: pb.ListConsumersResponse, serving: Serving) -> None:
-    response.consumers.extend(consumer_state_pb(info) for info in value.entries if isinstance(info, core.ConsumerInfo))
+def _consumers(value: core.Page[core.ConsumerInfo], response: pb.ListConsumersResponse, serving: Serving) -> None:
+    response.consumers.extend(map(consumer_state_pb, value.entries))
 
 
 def _consumer(value: core.ConsumerInfo, response: pb.GetConsumerInfoResponse, serving: Serving) -> None:
     response.consumer.CopyFrom(consumer_state_pb(value))
 
 
-def _subjects(value: core.Page, response: pb.ListSubjectsByPrefixResponse, serving: Serving) -> None:
-    response.subjects.extend(str(entry) for entry in value.entries)
+def _subjects(value: core.Page[str], response: pb.ListSubjectsByPrefixResponse, serving: Serving) -> None:
+    response.subjects.extend(value.entries)
 
 
 def _streams(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
     """Encode the one response without a code."""
     assert isinstance(answer.value, core.Page)
-    return pb.ListStreamsResponse(names=[str(entry) for entry in answer.value.entries]).SerializeToString()
+    return pb.ListStreamsResponse(names=answer.value.entries).SerializeToString()
 
 
 # ---------------------------------------------------------------- requests
