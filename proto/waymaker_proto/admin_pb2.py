@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from waymaker_proto import waymaker_streams_pb2 as waymaker__proto_dot_waymaker__streams__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1awaymaker_proto/admin.proto\x12\x0ewaymaker.admin\x1a%waymaker_proto/waymaker_streams.proto\"\x1f\n\rBackupRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"Y\n\x0c\x41rchiveChunk\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x31\n\x07summary\x18\x02 \x01(\x0b\x32\x1e.waymaker.admin.ArchiveSummaryH\x00\x42\x06\n\x04\x62ody\"I\n\x0e\x41rchiveSummary\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x01(\x04\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\"U\n\x0cRestoreFrame\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.waymaker.admin.RestoreStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04\x62ody\"\x1c\n\x0cRestoreStart\x12\x0c\n\x04name\x18\x01 \x01(\t\"z\n\x0fRestoreResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bresult_code\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x10\n\x08messages\x18\x05 \x01(\x04\x12\x10\n\x08last_seq\x18\x06 \x01(\x04\"\x13\n\x11ServerInfoRequest\"\xb8\x01\n\x12ServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\t\x12\x0c\n\x04sync\x18\x04 \x01(\t\x12\x11\n\tuptime_ms\x18\x05 \x01(\x04\x12\x0f\n\x07streams\x18\x06 \x01(\x04\x12\x11\n\tconsumers\x18\x07 \x01(\x04\x12\x13\n\x0bquarantined\x18\x08 \x03(\t\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x32\xe0\x02\n\x14WaymakerAdminService\x12G\n\x06\x42\x61\x63kup\x12\x1d.waymaker.admin.BackupRequest\x1a\x1c.waymaker.admin.ArchiveChunk0\x01\x12J\n\x07Restore\x12\x1c.waymaker.admin.RestoreFrame\x1a\x1f.waymaker.admin.RestoreResponse(\x01\x12S\n\nServerInfo\x12!.waymaker.admin.ServerInfoRequest\x1a\".waymaker.admin.ServerInfoResponse\x12^\n\rPreviewUpdate\x12%.waymaker.streams.UpdateStreamRequest\x1a&.waymaker.streams.UpdateStreamResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1awaymaker_proto/admin.proto\x12\x0ewaymaker.admin\x1a%waymaker_proto/waymaker_streams.proto\"\x1f\n\rBackupRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"Y\n\x0c\x41rchiveChunk\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x31\n\x07summary\x18\x02 \x01(\x0b\x32\x1e.waymaker.admin.ArchiveSummaryH\x00\x42\x06\n\x04\x62ody\"o\n\x0e\x41rchiveSummary\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x01(\x04\x12\x10\n\x08last_seq\x18\x03 \x01(\x04\x12\x11\n\tstream_id\x18\x04 \x01(\x04\x12\x11\n\tfirst_seq\x18\x05 \x01(\x04\"U\n\x0cRestoreFrame\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.waymaker.admin.RestoreStartH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04\x62ody\"\x1c\n\x0cRestoreStart\x12\x0c\n\x04name\x18\x01 \x01(\t\"z\n\x0fRestoreResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bresult_code\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x10\n\x08messages\x18\x05 \x01(\x04\x12\x10\n\x08last_seq\x18\x06 \x01(\x04\"\x13\n\x11ServerInfoRequest\"\xb8\x01\n\x12ServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\t\x12\x0c\n\x04sync\x18\x04 \x01(\t\x12\x11\n\tuptime_ms\x18\x05 \x01(\x04\x12\x0f\n\x07streams\x18\x06 \x01(\x04\x12\x11\n\tconsumers\x18\x07 \x01(\x04\x12\x13\n\x0bquarantined\x18\x08 \x03(\t\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x32\xe0\x02\n\x14WaymakerAdminService\x12G\n\x06\x42\x61\x63kup\x12\x1d.waymaker.admin.BackupRequest\x1a\x1c.waymaker.admin.ArchiveChunk0\x01\x12J\n\x07Restore\x12\x1c.waymaker.admin.RestoreFrame\x1a\x1f.waymaker.admin.RestoreResponse(\x01\x12S\n\nServerInfo\x12!.waymaker.admin.ServerInfoRequest\x1a\".waymaker.admin.ServerInfoResponse\x12^\n\rPreviewUpdate\x12%.waymaker.streams.UpdateStreamRequest\x1a&.waymaker.streams.UpdateStreamResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARCHIVECHUNK']._serialized_start=118
   _globals['_ARCHIVECHUNK']._serialized_end=207
   _globals['_ARCHIVESUMMARY']._serialized_start=209
-  _globals['_ARCHIVESUMMARY']._serialized_end=282
-  _globals['_RESTOREFRAME']._serialized_start=284
-  _globals['_RESTOREFRAME']._serialized_end=369
-  _globals['_RESTORESTART']._serialized_start=371
-  _globals['_RESTORESTART']._serialized_end=399
-  _globals['_RESTORERESPONSE']._serialized_start=401
-  _globals['_RESTORERESPONSE']._serialized_end=523
-  _globals['_SERVERINFOREQUEST']._serialized_start=525
-  _globals['_SERVERINFOREQUEST']._serialized_end=544
-  _globals['_SERVERINFORESPONSE']._serialized_start=547
-  _globals['_SERVERINFORESPONSE']._serialized_end=731
-  _globals['_WAYMAKERADMINSERVICE']._serialized_start=734
-  _globals['_WAYMAKERADMINSERVICE']._serialized_end=1086
+  _globals['_ARCHIVESUMMARY']._serialized_end=320
+  _globals['_RESTOREFRAME']._serialized_start=322
+  _globals['_RESTOREFRAME']._serialized_end=407
+  _globals['_RESTORESTART']._serialized_start=409
+  _globals['_RESTORESTART']._serialized_end=437
+  _globals['_RESTORERESPONSE']._serialized_start=439
+  _globals['_RESTORERESPONSE']._serialized_end=561
+  _globals['_SERVERINFOREQUEST']._serialized_start=563
+  _globals['_SERVERINFOREQUEST']._serialized_end=582
+  _globals['_SERVERINFORESPONSE']._serialized_start=585
+  _globals['_SERVERINFORESPONSE']._serialized_end=769
+  _globals['_WAYMAKERADMINSERVICE']._serialized_start=772
+  _globals['_WAYMAKERADMINSERVICE']._serialized_end=1124
 # @@protoc_insertion_point(module_scope)

@@ -76,21 +76,29 @@ class ArchiveSummary(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
     """The length of the archive."""
     messages: _builtins.int
     last_seq: _builtins.int
     """The stream's last sequence when the copy was begun."""
+    stream_id: _builtins.int
+    """The stream's id on this server. A stream that is made later under the same name has another one."""
+    first_seq: _builtins.int
+    """The first message's sequence; 0 without messages."""
     def __init__(
         self,
         *,
         total_bytes: _builtins.int = ...,
         messages: _builtins.int = ...,
         last_seq: _builtins.int = ...,
+        stream_id: _builtins.int = ...,
+        first_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_seq", b"last_seq", "messages", b"messages", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seq", b"first_seq", "last_seq", b"last_seq", "messages", b"messages", "stream_id", b"stream_id", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,8 +64,9 @@ class WaymakerAdminServiceServicer:
 
     def Backup(self, request, context):
         """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
-        publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`. An
-        archive is complete only with its `summary`.
+        publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`, and so
+        is one that is deleted before its last message was sent, whatever has its name then. An archive is
+        complete only with its `summary`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

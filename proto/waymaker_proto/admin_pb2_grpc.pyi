@@ -40,8 +40,9 @@ class WaymakerAdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WaymakerAdminServiceAsyncStub: ...
     Backup: _grpc.UnaryStreamMultiCallable[_admin_pb2.BackupRequest, _admin_pb2.ArchiveChunk]
     """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
-    publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`. An
-    archive is complete only with its `summary`.
+    publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`, and so
+    is one that is deleted before its last message was sent, whatever has its name then. An archive is
+    complete only with its `summary`.
     """
     Restore: _grpc.StreamUnaryMultiCallable[_admin_pb2.RestoreFrame, _admin_pb2.RestoreResponse]
     """Makes a stream from an archive. The first frame carries `start`, the following ones `data`. The stream
@@ -60,8 +61,9 @@ class WaymakerAdminServiceAsyncStub(WaymakerAdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Backup: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupRequest, _admin_pb2.ArchiveChunk]  # type: ignore[assignment]
     """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
-    publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`. An
-    archive is complete only with its `summary`.
+    publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`, and so
+    is one that is deleted before its last message was sent, whatever has its name then. An archive is
+    complete only with its `summary`.
     """
     Restore: _aio.StreamUnaryMultiCallable[_admin_pb2.RestoreFrame, _admin_pb2.RestoreResponse]  # type: ignore[assignment]
     """Makes a stream from an archive. The first frame carries `start`, the following ones `data`. The stream
@@ -83,8 +85,9 @@ class WaymakerAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ArchiveChunk], _abc.AsyncIterator[_admin_pb2.ArchiveChunk]]:
         """Sends a stream, its consumers and its messages as an archive in the project's versioned format. Later
-        publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`. An
-        archive is complete only with its `summary`.
+        publishes are not in it. A missing stream is NOT_FOUND with trailer `wmkr-code: no_such_stream`, and so
+        is one that is deleted before its last message was sent, whatever has its name then. An archive is
+        complete only with its `summary`.
         """
 
     @_abc_1.abstractmethod

@@ -129,7 +129,9 @@ def server_info(info: admin.ServerInfoResponse) -> ServerInfo:
 
 
 def backup_summary(summary: admin.ArchiveSummary) -> BackupSummary:
-    return BackupSummary(summary.total_bytes, summary.messages, summary.last_seq)
+    return BackupSummary(
+        summary.total_bytes, summary.messages, summary.last_seq, summary.stream_id, summary.first_seq
+    )  # fmt: skip
 
 
 def restore_result(response: admin.RestoreResponse) -> RestoreResult:

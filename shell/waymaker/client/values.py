@@ -133,6 +133,10 @@ class BackupSummary:
     total_bytes: int
     messages: int
     last_seq: int
+    stream_id: int = 0
+    """Of the stream on its server; 0 from one that does not say. A stream made later under the name has another."""
+    first_seq: int = 0
+    """Of the first message; 0 without messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,33 @@ async def test_a_backup_restores_to_the_same_stream(wm: waymaker.Client) -> None
     assert await wm.list_streams() == ["copy", "s"]
 
 
+async def test_a_stream_made_anew_under_its_name_ends_the_backup_of_the_one_before(wm: waymaker.Client) -> None:
+    """The copy must not begin with messages of one stream and end with those of another."""
+    payload = bytes(100_000)
+
+    async def fill() -> None:
+        await wm.create_stream("s")
+        for _ in range(4):
+            await wm.publish_many("s", [("a", payload)] * 150)
+
+    await fill()
+    summaries: list[waymaker.BackupSummary] = []
+    whole = [piece async for piece in wm.backup("s", summaries.append)]
+    assert sum(map(len, whole)) == summaries[0].total_bytes
+    assert (summaries[0].first_seq, summaries[0].last_seq, summaries[0].messages) == (1, 600, 600)
+    before = summaries[0].stream_id
+    backup = wm.backup("s", summaries.append)
+    await anext(backup)
+    await wm.delete_stream("s")
+    await fill()
+    with pytest.raises(waymaker.NoSuchStreamError, match="made anew"):
+        while True:
+            await anext(backup)
+    assert len(summaries) == 1
+    _ = [piece async for piece in wm.backup("s", summaries.append)]
+    assert summaries[1].stream_id > before > 0
+
+
 async def test_a_watch_tells_of_what_happens(wm: waymaker.Client) -> None:
     events: list[waymaker.WatchEvent] = []
 

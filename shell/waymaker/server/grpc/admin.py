@@ -1,6 +1,8 @@
 """The operator's service: archives out and in, facts about the server, a change tried without making it.
 
-An archive is made from one moment's head and a walk over the messages up to the last sequence of that moment. A restore
+An archive is made from one moment's head and a walk over the messages up to the last sequence of that moment. The walk asks
+by name, so the stream's id is compared before and after it: ids are never used twice, and the same id at both ends is the same
+stream in between. A restore
 reserves the name, takes batches in as ordinary durable work, and opens the stream only once the archive's own summary has
 been verified; whatever breaks it off gives the reservation up.
 """
@@ -26,6 +28,7 @@ from waymaker.storage.store import Bodies
 from waymaker_core.api import requests as core
 from waymaker_core.model.message_codec import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
 from waymaker_core.model.result_codes import (
+    NO_SUCH_STREAM,
     OK,
     Answer,
     Outcome,
@@ -107,11 +110,12 @@ class Admin:
             await abort(context, refusal)
 
     async def _send_archive(self, principal: Principal, stream: str, context: Context) -> None:
+        stream_id = await self._stream_id(principal, stream)
         answer, _ = await self._ask(principal, core.ExportStream(stream))
         head = answer.value
         assert isinstance(head, Head)
         writer = ArchiveWriter()
-        total = messages = 0
+        total = messages = first_seq = 0
 
         async def send(piece: bytes) -> None:
             nonlocal total
@@ -130,11 +134,23 @@ class Admin:
                 break
             batch = archive_batch(page, bodies or [], head.last_seq)
             messages += len(batch.seqs)
+            first_seq = first_seq or batch.seqs[0]
             next_seq = batch.seqs[-1] + 1
             await send(writer.batch(batch))
+        if await self._stream_id(principal, stream) != stream_id:
+            text = f"stream {stream} was deleted while it was copied, and made anew"
+            raise RefusedError(Refusal(Status.NOT_FOUND, text, Outcome.NOT_APPLIED, NO_SUCH_STREAM))
         await send(writer.finish(head.last_seq))
-        summary = admin_pb2.ArchiveSummary(total_bytes=total, messages=messages, last_seq=head.last_seq)
+        summary = admin_pb2.ArchiveSummary(
+            total_bytes=total, messages=messages, last_seq=head.last_seq, stream_id=stream_id, first_seq=first_seq
+        )
         await context.write(admin_pb2.ArchiveChunk(summary=summary).SerializeToString())
+
+    async def _stream_id(self, principal: Principal, stream: str) -> int:
+        """Return the id of the stream that has this name now."""
+        answer, _ = await self._ask(principal, core.GetStreamInfo(stream))
+        assert isinstance(answer.value, core.StreamInfo)
+        return answer.value.stream_id
 
     async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:
         """Return an answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
