@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from benchmarks import scenarios
 from tests import checks_table, state_machines
 from tests.module_map import PAGE, first_sentence, module_map
@@ -18,6 +20,7 @@ from waymaker_core.storage.checkpoint import writer as checkpoint
 from waymaker_core.storage.journal import segment
 from waymaker_sim.cli.command import sim
 from waymaker_sim.kernel.checks import CHECKS
+from waymaker_sim.mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
@@ -122,3 +125,52 @@ def test_a_first_sentence_ends_at_its_full_stop() -> None:
 def test_every_command_of_the_simulator_is_documented() -> None:
     page = (ROOT / "docs" / "simulation.md").read_text()
     assert [name for name in sorted(sim.commands) if f"sim {name}" not in page] == []
+
+
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+TREES = [ROOT, *(ROOT / tree for tree in ("core/waymaker_core", "shell/waymaker", "sim/waymaker_sim"))]
+
+
+def evidence(page: str, kind: str) -> list[str]:
+    """Return the names that a decision's page lists as its checks, mutants, tests or code."""
+    listed = re.search(rf"^{kind}: ([^.]+(?:\.(?!\n)[^.]*)*)\.$", page, re.MULTILINE)
+    return re.findall(r"`([^`]+)`", listed[1]) if listed else []
+
+
+def unknown_evidence(page: str) -> list[str]:
+    """Return what a decision's page names and the tree does not have."""
+    missing = [f"check {name}" for name in evidence(page, "Checks") if name not in CHECKS]
+    missing += [f"mutant {name}" for name in evidence(page, "Mutants") if name not in MUTANTS]
+    for named in evidence(page, "Tests"):
+        path, _, test = named.partition("::")
+        if not (ROOT / path).is_file() or (test and not re.search(rf"def {test}\(", (ROOT / path).read_text())):
+            missing.append(named)
+    paths = [name for name in re.findall(r"`([\w./-]+)`", page) if re.search(r"\.(py|md|toml)$", name)]
+    for name in [*evidence(page, "Code"), *paths]:
+        if not any((tree / name).is_file() or (tree / f"{name}.py").is_file() for tree in TREES):
+            missing.append(name)
+    return missing
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_has_its_sections_and_names_what_exists(path: Path) -> None:
+    page = path.read_text()
+    assert page.startswith(f"# {path.stem[:4]}. ")
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == ["Context", "Decision", "Consequences", "Evidence"]
+    assert evidence(page, "Tests") and evidence(page, "Code")
+    assert unknown_evidence(page) == []
+
+
+def test_the_index_of_decisions_lists_each_with_its_title() -> None:
+    index = (ROOT / "docs" / "decisions" / "index.md").read_text()
+    listed = re.findall(r"^\| \[(.+)\]\((.+)\) \| .+ \|$", index, re.MULTILINE)
+    assert listed == [(path.read_text().splitlines()[0].removeprefix("# "), path.name) for path in DECISIONS]
+
+
+def test_evidence_that_does_not_exist_is_seen() -> None:
+    page = (
+        "Tests: `tests/test_docs.py::test_none`,\n`tests/test_docs.py`.\nChecks: `no`.\nMutants: `skip-sync`, `yes`.\n"
+    )
+    assert unknown_evidence(page + "Code: `node/node`, `node/nothing`.\n") == [
+        "check no", "mutant yes", "tests/test_docs.py::test_none", "node/nothing",
+    ]  # fmt: skip
