@@ -131,7 +131,10 @@ def docstrings(path: Path) -> Iterator[str]:
 
 ANSWERING = [
     "sim/waymaker_sim",
-    *(f"core/waymaker_core/{each}" for each in ("api", "catalog", "consumer", "model", "stream")),
+    *(
+        f"core/waymaker_core/{each}"
+        for each in ("api", "catalog", "consumer", "kv", "model", "sketches", "sources", "stream")
+    ),
 ]
 """Trees whose docstrings begin with a verb or a definition, and name the actor."""
 

@@ -19,6 +19,7 @@ NO_SUCH_CONSUMER: Final = "no_such_consumer"
 SUBJECT_REJECTED: Final = "subject_rejected"
 OVERSIZE: Final = "oversize"
 WRONG_REVISION: Final = "wrong_revision"
+INVALID_KEY: Final = "invalid_key"
 
 
 class Status(Enum):
