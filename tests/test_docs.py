@@ -167,6 +167,16 @@ def test_the_index_of_decisions_lists_each_with_its_title() -> None:
     assert listed == [(path.read_text().splitlines()[0].removeprefix("# "), path.name) for path in DECISIONS]
 
 
+def test_every_decision_that_the_code_refers_to_exists() -> None:
+    named = {
+        name
+        for tree in ("core", "shell", "sim")
+        for path in (ROOT / tree).rglob("*.py")
+        for name in re.findall(r"docs/decisions/([\w-]+\.md)", path.read_text())
+    }
+    assert named and named <= {path.name for path in DECISIONS}
+
+
 def test_evidence_that_does_not_exist_is_seen() -> None:
     page = (
         "Tests: `tests/test_docs.py::test_none`,\n`tests/test_docs.py`.\nChecks: `no`.\nMutants: `skip-sync`, `yes`.\n"

@@ -5,7 +5,8 @@ answers leave in the step that applies it. So does every answer that depends on 
 earlier could speak of something that a crash takes back.
 
 A sync that fails halts the node, for a second one that succeeds would prove nothing. A write that found no free space is
-written again, the very same bytes, until there is some: nothing was synced, so nothing is known to be lost.
+written again, the very same bytes, until there is some: nothing was synced, so nothing is known to be lost. See
+docs/decisions/0005-failed-sync-full-disk.md.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ class Commits:
         if type(record) is PublishRecord:
             self._joining[replica.id] = item
         else:
+            # A later publish was decided behind this record, and must stand behind it in the log.
             self._joining.pop(replica.id, None)
             if isinstance(record, AckRecord | DropRecord | ConsumerDeleted):
                 self._logging[replica.id] = replica
@@ -217,10 +219,12 @@ class Commits:
         """Write the pending records, unless a group commit is in flight."""
         if self._ops or self.failed is not None or not (self._pending or self._sync_due):
             return
+        # Last of all decisions, so that no delivery is listed that a pending ack has settled.
         self._log_deliveries()
         limits, ops, taken = self._state.limits, self._ops, 0
         while self._pending:
             item = self._pending[0]
+            # The first one is placed whatever its size, or it would wait for ever.
             if (self._in_flight and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
                 break
             taken += item.bound
@@ -229,6 +233,7 @@ class Commits:
             self._in_flight.append(item)
         if not self._pending:
             self._pending_largest = 0
+        # A record that has its place in the journal cannot grow any more.
         self._joining.clear()
         if self._in_flight:
             self.note_capacity()

@@ -8,7 +8,7 @@ Opening indexes and searching them is bounded in each step by `limits.search_ent
 waits encoded. An action whose blocks are all resident runs again in the next step, behind that step's inputs.
 
 Eviction is a clock (second chance). An index that was used since the last round stays for another; one that served a single
-search does not. So one long scan does not evict what others use all the time.
+search does not. So one long scan does not evict what others use all the time. See docs/decisions/0026-suspended-decisions.md.
 """
 
 from __future__ import annotations

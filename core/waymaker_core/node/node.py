@@ -1,7 +1,7 @@
 """The node: one object, two clocks, inputs in, effects out. This file is the table of contents of a node.
 
 It must never do anything itself: no file, no socket, no clock. What it decides leaves as effects, what happened comes back
-as inputs, and the same inputs in the same order always give the same effects.
+as inputs, and the same inputs in the same order always give the same effects. See docs/decisions/0001-deterministic-core.md.
 """
 
 from __future__ import annotations
@@ -148,13 +148,16 @@ class Node:
         self._retention.look_at_clock(now)
         for event in inputs:
             self._process_input(event)
+        # After the inputs: an answer that came in this step counts before a timer expires its delivery.
         for timer, key in state.timers.take_due(now.mono_ns):
             self._on_timer[timer](key)
         self._indexes.resume()
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
+        # After all decisions of the step, so that they share one write.
         self._commits.flush()
+        # A flush without a disk operation has committed already: its answers leave in this step.
         self._apply_committed()
         self._retry_on_capacity()
         self._process_dirty()

@@ -8,6 +8,8 @@ follows the wall clock as it is, and no message may be deleted too early in eith
   correction at the latest, so all of them expire once `max_age` has passed since.
 - The clock is behind. Messages after the correction bear times that seem far too old once the clock is right again. When the
   wall clock is back at the time that the correction left, nothing expires for one `max_age`.
+
+See docs/decisions/0015-server-time-bounded.md.
 """
 
 from __future__ import annotations

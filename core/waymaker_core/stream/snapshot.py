@@ -22,6 +22,7 @@ VERSION = 2
 """Newest layout. The first one lacks corrections of server time; a stream without any is still written in it."""
 
 _SWAP = array("H", [1]).tobytes() != b"\x01\x00"
+# `int(digits, 2)` and its way back are one call each, where a loop would look at every entry of a block.
 _TO_DIGITS = bytes([48, 49]) + bytes(254)
 _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 

@@ -32,7 +32,7 @@ from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
 INLINE_SYNC_MAX_S = 0.001
-"""A disk slower than this is never waited for on the loop itself."""
+"""A disk slower than this is never waited for on the loop itself. See docs/decisions/0004-inline-sync.md."""
 LAG_INTERVAL_S = 0.25
 
 log = structlog.get_logger("waymaker.engine")
@@ -128,6 +128,7 @@ class NodeRunner:
         self._finished: deque[tuple[Job, JobResult]] = deque()
         self._sync_job: Job | None = None
         self._sync_started = 0.0
+        # Not known yet: an unknown disk counts as fast, and a slow one shows with its first syncs.
         self._sync_s = INLINE_SYNC_MAX_S / 2
         self._halt: Halt | None = None
         self.halted: asyncio.Future[Halt] = self._loop.create_future()
@@ -287,6 +288,7 @@ class NodeRunner:
                 job: Job = effect  # type: ignore[assignment]
                 if job.lane is Lane.JOURNAL and any(type(op) is SyncFile for op in job.ops):
                     self._sync_job, self._sync_started = job, time.perf_counter()
+                # It runs behind the step's other effects, so that no answer waits for its sync.
                 if inline is None and job.lane is Lane.JOURNAL and self._alone():
                     inline = job
                 else:

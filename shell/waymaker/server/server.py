@@ -188,6 +188,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self.sessions.drain()
         self.runner.drain()
+        # The rest of the grace period is for the answers: once the node is drained, they still have to leave.
         await asyncio.wait([self.runner.halted], timeout=max(0.0, grace_s - min(_FLUSH_S, grace_s / 4)))
         halt = self.runner.halted.result() if self.runner.halted.done() else None
         if halt is None:
@@ -207,6 +208,7 @@ class Server:
         self.sessions.finish()
         self._health.end_watches()
         stopping = asyncio.create_task(self.listeners.grpc.stop(grace_s))
+        # One turn of the loop: gRPC turns new calls away before the held ones pass.
         await asyncio.sleep(0)
         self._gate.release()
         await stopping

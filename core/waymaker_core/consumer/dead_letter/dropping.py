@@ -5,7 +5,8 @@ decides with the bodies at hand. In between no group delivers these messages, an
 dead letters and, on a work queue, the deletion of the originals are one record: all of it happens exactly once or not at all.
 
 Nothing is dropped without a trace: no record removes a dead letter that it writes (many of them may have to become several
-records), and a message whose dead letter could not stay is kept, for as long as that is so.
+records), and a message whose dead letter could not stay is kept, for as long as that is so. See
+docs/decisions/0013-dead-letter-in-one-record.md.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ def dispatch(
         _redeliver(group, due, member, now_ns)
     if group.claims is not None:
         count = len(due) + (fresh.count if fresh is not None else 0)
+        # Until a claim ends, another dispatch would find the same claimed messages: `has_work` compares the serial.
         if count < max_messages and not _anything_free(group, group.claims):
             group.idle_serial = group.claims.serial
     return _joined(again, fresh)

@@ -1,7 +1,8 @@
 """Deliveries to one reader of which it is not known yet that they reached the program, in the order in which they left.
 
 A reader reports how many it has dealt with, counted from the first. It must never hold more than a reader may leave
-unreported; what it costs is one entry for each stretch of consecutive sequences.
+unreported; what it costs is one entry for each stretch of consecutive sequences. See
+docs/decisions/0010-what-counts-as-an-attempt.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ Deadlines are a heap with one entry a batch; entries that a later change made vo
 when they outnumber the batches. What is due is a set of sequences, so that redelivery is by sequence whatever batches
 it comes from.
 
-It must never loop over what is pending, except in `restart`, `leave` and `batches`. Durations: nanoseconds.
+It must never loop over what is pending, except in `restart`, `leave` and `batches`. Durations: nanoseconds. See
+docs/decisions/0011-pending-by-batch.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ meets its own deliveries as new. `contended` has the messages that other groups 
 a message that is not contended needs no look at the other groups.
 
 Claims exist only while a work queue has at least two groups. `delivery/dispatch` skips what is claimed, and claims what it
-dispatches.
+dispatches. See docs/decisions/0012-work-queue-claims.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ read from there; its snapshot is written and synced; the manifest takes the old 
 and files of the earlier state deleted.
 
 A snapshot is exact for its own stream at its own position; those of different streams need not be of one moment, and the
-catalog's is the last.
+catalog's is the last. See docs/decisions/0008-checkpoints-copy-live.md.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from waymaker_core.storage.paths import JOURNAL, SHARED_BLOCKS, checkpoint_path,
 from waymaker_core.stream import NeedBlocks
 
 STREAMS_A_BATCH = 32
-"""Streams looked at in one step."""
+"""Streams whose snapshots are encoded in one step: the calls of that step wait for them."""
 COPY_BYTES_A_BATCH = 8 * 1024 * 1024
-"""Message bytes copied by one job, about."""
+"""Message bytes copied by one job, about: new spare segments wait behind it on the same lane."""
 
 
 class Running:
@@ -388,6 +388,7 @@ class Checkpoints:
         """Abandon this attempt: the next one must cover all that this one was to cover."""
         failed_op = ops[failure.op_index] if failure.op_index < len(ops) else None
         no_free_space = failure.kind is FailureKind.NO_SPACE
+        # From the rename on a start may find either manifest, and after a failed sync nothing proves what is durable.
         if isinstance(failed_op, Rename) or (isinstance(failed_op, SyncFile | SyncDir) and not no_free_space):
             self.failed = failure
             return

@@ -1,11 +1,11 @@
 """The journal's reader: walks the frames of all segments and judges where they end. Sans-I/O, and it changes nothing.
 
 Frames follow one another without gaps; a segment's successor says where the frames before it end. So there is one place
-where the walk stops: the first that does not hold a whole valid frame of this segment and of a boot not older than the one
-before. What that place is, is judged by evidence further on: a valid header anywhere behind it whose `durable` lies above
+where the walk stops: the first that does not hold a whole valid frame of this segment and of an open epoch not older than the
+one before. The reader judges that place by evidence further on. A valid header anywhere behind it whose durable LSN lies above
 the place proves that what was there had been synced, so that it was damaged since. Without such evidence it is the end of
 what was written, whatever else was torn off with it: valid frames behind it belong to the same unsynced batches and were
-never confirmed.
+never confirmed. See docs/decisions/0023-torn-end-is-cut.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ ahead as spares; space for `segments_spare` whole segments is a reserve that ord
 that acks, deletes and settings continue when the disk is full. A record never spans segments; one that is longer than a segment
 makes its segment longer.
 
-An LSN grows without end: the segment's `base` + the offset in its file.
+An LSN grows without end: the segment's `base` + the offset in its file. See docs/decisions/0003-one-journal.md.
 """
 
 from __future__ import annotations
@@ -334,6 +334,7 @@ class Journal:
 
     def spare_job(self) -> SpareJob | None:
         """Return the job of the next spare segment, or None: there are enough, or one is being made."""
+        # One more than the reserve, so that publishes have a next segment that they may use.
         if self._spare is not None or len(self.spares) > self._limits.segments_spare:
             return None
         number = (self.spares[-1][0] if self.spares else self._segments[-1].number) + 1
@@ -403,6 +404,7 @@ class Journal:
             segment = self._segments.pop(0)
             if segment in self._dirty:
                 self._dirty.remove(segment)
+            # It is to be a spare, and spares have one size: one that a long record made longer is deleted.
             if segment.size == self._limits.segment_bytes and len(self.free) < self._free_max:
                 self.free.append(segment.number)
             else:
@@ -415,6 +417,7 @@ def frame_bytes_max(message_count: int, subject_bytes: int, body_bytes: int, dro
 
     `drops` counts the single messages that it drops.
     """
+    # 30 a message: five columns at their widest (28 bytes), and a NUL between subjects. 96: the fields that a record has once.
     return HEADER_BYTES + 96 + 30 * message_count + subject_bytes + 16 * drops + padded(body_bytes) + 8
 
 

@@ -130,6 +130,7 @@ def _count_opening(manifest: Manifest, journal: JournalState, orphans: list[str]
         except DiskFailure as failure:
             if failure.kind is not FailureKind.NO_SPACE:
                 raise
+            # First what is missed least: commits wait for free segments and spares.
             if reserve:
                 spared = reserve.pop()
             elif orphans:

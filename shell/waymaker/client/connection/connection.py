@@ -372,6 +372,7 @@ class Connection:
         messages_max = self.welcome.publish_batch_max or FRAME_ITEMS_TARGET
         while outbox and self.state is State.READY:
             work = outbox[0]
+            # With nothing in flight, work larger than the window is sent too: it would never fit better.
             if self._inflight_bytes and self._inflight_bytes + work.size > window:
                 break
             if packed and (

@@ -190,6 +190,7 @@ class _Subscription:
     def _replenish_credit(self) -> None:
         """Pass credit on to the core, at most a slice, and no less than a minimum grant."""
         slice_bytes = self._session.slice_bytes
+        # Each grant costs the node a step, so none is made below half a slice, unless it is all that the client gave.
         messages = min(self._client_messages, _SLICE_MESSAGES - self._outstanding_messages)
         bytes_ = min(self._client_bytes, slice_bytes - self._outstanding_bytes)
         if (
@@ -331,6 +332,7 @@ class Session:
         while self._outgoing and (not items or size + len(self._outgoing[0].data) <= _FRAME_TARGET_BYTES):
             items.append(self._outgoing.popleft())
             size += len(items[-1].data)
+        # Protobuf merges messages that follow one another, so fragments joined are one frame.
         await self._context.write(b"".join([item.data for item in items]) if len(items) > 1 else items[0].data)
         self._unsent_bytes -= size
         for item in items:
