@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
@@ -41,36 +42,25 @@ WATERMARK_DELAY_NS = 1_000_000_000
 """How long after the last commit an idle node writes a watermark."""
 
 
+@dataclass(slots=True, eq=False)
 class PendingRecord:
-    """One decided record (or several publishes that become one), its bodies, and the answers that wait for it.
+    """One decided record, its bodies, and the answers that wait for it.
 
     `replica` is None for the catalog, whose records belong to an `account`.
     """
 
-    __slots__ = ("replica", "account", "records", "parts", "bound", "body_bytes", "messages", "replies", "record",
-                 "position", "chunk")  # fmt: skip
-
-    def __init__(
-        self,
-        replica: StreamReplica | None,
-        account: str,
-        record: Record,
-        parts: list[bytes],
-        bound: int,
-        body_bytes: int,
-    ) -> None:
-        self.replica = replica
-        self.account = account
-        self.records: list[Record] = [record]
-        self.parts = parts
-        self.bound = bound
-        self.body_bytes = body_bytes
-        self.messages = len(record.subjects) if isinstance(record, PublishRecord) else 0
-        self.replies: list[tuple[Token, Answer | Refusal]] = []
-        self.record = record
-        """The one record, once it has been written."""
-        self.position = 0
-        self.chunk: Chunk | None = None
+    replica: StreamReplica | None
+    account: str
+    record: Record
+    parts: list[bytes]
+    bound: int
+    body_bytes: int
+    messages: int = 0
+    joined: list[PublishRecord] = field(default_factory=list)
+    """Publishes decided after this one, which become one record with it."""
+    replies: list[tuple[Token, Answer | Refusal]] = field(default_factory=list)
+    position: int = 0
+    chunk: Chunk | None = None
 
 
 class Commits:
@@ -124,6 +114,7 @@ class Commits:
         self._enqueue(item)
         replica.uncommitted += 1
         if type(record) is PublishRecord:
+            item.messages = len(record.subjects)
             self._joining[replica.id] = item
         else:
             # A later publish was decided behind this record, and must stand behind it in the log.
@@ -155,7 +146,7 @@ class Commits:
         if item is None:
             return None
         limits = self._state.limits
-        last = item.records[-1]
+        last = item.joined[-1] if item.joined else item.record
         if (
             item.messages + len(record.subjects) > limits.record_messages_max
             or item.body_bytes + body_bytes > limits.record_bytes_max
@@ -163,7 +154,7 @@ class Commits:
             or not joinable(last, record)
         ):
             return None
-        item.records.append(record)
+        item.joined.append(record)
         item.parts += parts
         item.messages += len(record.subjects)
         item.body_bytes += body_bytes
@@ -253,12 +244,11 @@ class Commits:
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
         """Give a record its position and its place; return False if the journal has no free space for it yet."""
-        record = item.records[0]
-        if len(item.records) > 1:
-            record = join_publishes([one for one in item.records if isinstance(one, PublishRecord)])
-            item.records = [record]
-        item.record = record
-        replica = item.replica
+        record, replica = item.record, item.replica
+        if item.joined:
+            assert isinstance(record, PublishRecord)
+            item.record = record = join_publishes([record, *item.joined])
+            item.joined.clear()
         if replica is None:
             stream_id, position = int(CATALOG), self.catalog_position + 1
         else:

@@ -32,7 +32,7 @@ from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.maintenance import invariants
 from waymaker_core.node.maintenance.disk_space import DiskSpace
-from waymaker_core.node.maintenance.drain import Drain
+from waymaker_core.node.maintenance.drain import Drain, Stage
 from waymaker_core.node.maintenance.inactive import Inactive
 from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.parking import Parking
@@ -276,7 +276,7 @@ class Node:
             effects.append(
                 Halt(f"{failure.path} could not be made durable: {failure.detail or failure.kind.value}", False)
             )
-        elif self._drain.done:
+        elif self._drain.stage is Stage.DRAINED:
             self._halted = True
             effects.append(Halt("drained", True))
         return effects

@@ -6,6 +6,8 @@ watermark marks a clean stop. Then the node halts.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import Commits
@@ -14,6 +16,21 @@ from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
 
 REASON = "server_shutdown"
+
+
+class Stage(Enum):
+    """A stage of a node's end. Each one follows the one above it."""
+
+    SERVING = 1
+    """No drain has begun."""
+    ENDING = 2
+    """The readers have ended, no call is admitted; what was admitted is being committed."""
+    LOGGED = 3
+    """The records of deliveries are being committed."""
+    MARKED = 4
+    """The watermark of a clean stop is being synced."""
+    DRAINED = 5
+    """Everything is on disk: the node halts."""
 
 
 class Drain:
@@ -27,16 +44,14 @@ class Drain:
         self._parking = parking
         self._subscriptions = subscriptions
         self._watchers = watchers
-        self._logged = False
-        self._marked = False
-        self.done = False
+        self.stage = Stage.SERVING
 
     def begin(self) -> None:
         """Stop admitting calls, and end the readers."""
         state = self._state
-        if state.stats.draining:
+        if self.stage is not Stage.SERVING:
             return
-        state.stats.draining = True
+        self.stage, state.stats.draining = Stage.ENDING, True
         self._subscriptions.end_all(REASON)
         self._watchers.end_all(REASON, state.effects)
         refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
@@ -47,18 +62,18 @@ class Drain:
     def advance(self) -> None:
         """Take the next steps that need no job in flight."""
         state, commits = self._state, self._commits
-        if not state.stats.draining or not commits.idle() or state.stats.parked_calls:
+        if self.stage is Stage.SERVING or not commits.idle() or state.stats.parked_calls:
             return
-        if not self._logged:
-            self._logged = True
+        if self.stage is Stage.ENDING:
+            self.stage = Stage.LOGGED
             for replica in state.replicas.values():
                 if replica.damage is None and not replica.stream.config.ephemeral:
                     commits.log_deliveries(replica)
             commits.flush()
-        if commits.idle() and not self._marked:
-            self._marked = True
+        if self.stage is Stage.LOGGED and commits.idle():
+            self.stage = Stage.MARKED
             # Of a damaged stream nothing was logged.
             commits.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
             commits.flush()
-        if self._marked:
-            self.done = commits.idle()
+        if self.stage is Stage.MARKED and commits.idle():
+            self.stage = Stage.DRAINED

@@ -14,6 +14,8 @@ An LSN grows without end: the segment's `base` + the offset in its file. See doc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from waymaker_core.model.disk_ops import Chunk, CreateFile, Delete, DiskOp, Rename, SyncDir, SyncFile, Write
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import Record
@@ -47,6 +49,7 @@ class Segment:
         self.path = segment_path(number)
 
 
+@dataclass(slots=True, eq=False)
 class JournalState:
     """The state of a journal, as recovery found it.
 
@@ -55,21 +58,16 @@ class JournalState:
     `advertised_lsn`: the greatest durable LSN in a frame on disk.
     """
 
-    __slots__ = ("key", "open_epoch", "segments", "spares", "free", "durable_lsn", "advertised_lsn")
-
-    def __init__(
-        self, key: int, open_epoch: int, segments: list[Segment], spares: list[tuple[int, int]], free: list[int], durable: int,
-        advertised_lsn: int,
-    ) -> None:  # fmt: skip
-        self.key = key
-        self.open_epoch = open_epoch
-        self.segments = segments
-        self.spares = spares
-        self.free = free
-        self.durable_lsn = durable
-        self.advertised_lsn = advertised_lsn
+    key: int
+    open_epoch: int
+    segments: list[Segment]
+    spares: list[tuple[int, int]]
+    free: list[int]
+    durable_lsn: int
+    advertised_lsn: int
 
 
+@dataclass(slots=True, eq=False)
 class Flush:
     """The pending frames as one job: `ops` for the JOURNAL lane, up to `end_lsn`.
 
@@ -78,62 +76,40 @@ class Flush:
     later be taken for a continuation. After any other failure the node halts.
     """
 
-    __slots__ = ("ops", "end_lsn", "byte_count", "synced", "advertises_lsn")
-
-    def __init__(self, ops: list[DiskOp], end: int, byte_count: int, synced: bool, stamp: int) -> None:
-        self.ops = ops
-        self.end_lsn = end
-        self.byte_count = byte_count
-        self.synced = synced
-        self.advertises_lsn = stamp
-        """The durable LSN in its frames, or -1 without frames."""
+    ops: list[DiskOp]
+    end_lsn: int
+    byte_count: int
+    synced: bool
+    advertises_lsn: int
+    """The durable LSN in its frames, or -1 without frames."""
 
 
+@dataclass(slots=True, eq=False)
 class SpareJob:
     """A spare segment in the making: `ops` for the BACKGROUND lane; `recycled` is the number of the file it was, or 0."""
 
-    __slots__ = ("number", "size", "ops", "recycled")
-
-    def __init__(self, number: int, size: int, ops: list[DiskOp], recycled: int) -> None:
-        self.number = number
-        self.size = size
-        self.ops = ops
-        self.recycled = recycled
+    number: int
+    size: int
+    ops: list[DiskOp]
+    recycled: int
 
 
+@dataclass(slots=True, eq=False)
 class _Frame:
     """A frame with its place in a segment; its header is written by the flush."""
 
-    __slots__ = (
-        "segment",
-        "offset",
-        "opens",
-        "flags",
-        "kind",
-        "version",
-        "stream_id",
-        "position",
-        "meta",
-        "body",
-        "body_crc",
-    )
-
-    def __init__(
-        self, flags: int, kind: int, version: int, stream_id: int, position: int, meta: bytes, body: bytes, body_crc: int,
-        segment: Segment, opens: int,
-    ) -> None:  # fmt: skip
-        self.segment = segment
-        self.offset = segment.end
-        self.opens = opens
-        """LSN where the segment before ends, if this frame is the first of its segment; else -1."""
-        self.flags = flags
-        self.kind = kind
-        self.version = version
-        self.stream_id = stream_id
-        self.position = position
-        self.meta = meta
-        self.body = body
-        self.body_crc = body_crc
+    segment: Segment
+    offset: int
+    opens: int
+    """LSN where the segment before ends, if this frame is the first of its segment; else -1."""
+    flags: int
+    kind: int
+    version: int
+    stream_id: int
+    position: int
+    meta: bytes
+    body: bytes
+    body_crc: int
 
 
 class Journal:
@@ -244,7 +220,7 @@ class Journal:
         if size > segment.size - segment.end:
             opens = segment.base + segment.end
             segment = self._roll()
-        frame = _Frame(flags, kind, version, stream_id, position, meta, body, body_crc, segment, opens)
+        frame = _Frame(segment, segment.end, opens, flags, kind, version, stream_id, position, meta, body, body_crc)
         segment.end += size
         segment.size = max(segment.size, segment.end)
         self._gather.append(frame)
