@@ -1,6 +1,6 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v3` wrote the latest. A released format's files are never written anew: they show
+`python -m tests.golden.build tests/golden/v4` wrote the latest. A released format's files are never written anew: they show
 that today's program opens what an earlier one left. A new format gets a folder of its own.
 """
 
@@ -37,6 +37,7 @@ def live(server: Server) -> None:
     server.create("quiet", max_age_ms=7 * 24 * 3_600_000, max_msg_bytes=1_000)
     server.create("gone")
     server.publish("quiet", b"the only message", subject="a.b")
+    server.ok(numbered("quiet", 1, b"first of a producer", b"second"))
     server.consumer("parcels", "reader", filter_subject="parcel.>", max_deliver=2, ack_wait_ms=60_000,
                     dead_letter_subject="lost.letters")  # fmt: skip
     server.consumer("parcels", "late", policy="BY_START_SEQ", start_seq=60)
@@ -59,7 +60,15 @@ def live(server: Server) -> None:
     server.ack(*[seq for seq, _, _ in server.fetch("parcels", "late", 5)], stream="parcels", consumer="late")
     server.ok(rq.DeleteStream("gone"))
     server.ok(rq.UpdateStream("quiet", max_msgs=10))
+    server.ok(numbered("quiet", 3, b"third", b"fourth"))
     server.pass_ms(3_000)
+
+
+def numbered(stream: str, first: int, *payloads: bytes, resent: bool = False) -> rq.Publish:
+    """A publish of a producer, its messages numbered from `first` on."""
+    request = publish(stream, *[("a.b", payload) for payload in payloads])
+    request.producer = rq.Producer(77, 3, range(first, first + len(payloads)), resent)
+    return request
 
 
 def story(server: Server) -> dict[str, object]:

@@ -14,6 +14,7 @@ from waymaker_core.model.records import (
     DeliveredRecord,
     DropRecord,
     Listed,
+    ProducerSpan,
     PruneRecord,
     PublishRecord,
     Record,
@@ -52,7 +53,7 @@ def drops(draw: st.DrawFn) -> tuple[array[int], array[int]]:
 
 
 @st.composite
-def publish_records(draw: st.DrawFn) -> PublishRecord:
+def publish_records(draw: st.DrawFn, numbered: bool = True) -> PublishRecord:
     count = draw(st.integers(0, 12))
 
     def fixed(values: st.SearchStrategy[int]) -> list[int]:
@@ -67,8 +68,21 @@ def publish_records(draw: st.DrawFn) -> PublishRecord:
         [draw(st.sampled_from(names)) for _ in range(count)],
         array("Q", fixed(U64)) if draw(st.booleans()) else None,
         draw(st.just(0) | U64), drop_seqs, drop_sizes, draw(st.just(0) | U64), draw(st.just(0) | U64),
-        draw(st.just(0) | U64), draw(st.just(0) | U64), draw(st.just(0) | U64),
+        draw(producer_spans(count)) if numbered else [],
     )  # fmt: skip
+
+
+@st.composite
+def producer_spans(draw: st.DrawFn, messages: int) -> list[ProducerSpan]:
+    """Spans of producers that lie in a record of so many messages, in order and apart."""
+    spans: list[ProducerSpan] = []
+    start = draw(st.integers(0, messages))
+    while start < messages and draw(st.booleans()):
+        count = draw(st.integers(1, messages - start))
+        first_number = draw(st.integers(1, (1 << 63) - 1))
+        spans.append(ProducerSpan(draw(st.integers(1, (1 << 64) - 1)), draw(U32), first_number, start, count))
+        start += count + draw(st.integers(0, 2))
+    return spans
 
 
 STREAM_CONFIGS = st.builds(
@@ -101,7 +115,7 @@ def records() -> st.SearchStrategy[Record]:
             lambda c, s, copies, d: DropRecord(c, s, copies, *d),
             U64,
             column("Q", U64),
-            st.none() | publish_records(),
+            st.none() | publish_records(numbered=False),
             drops(),
         ),
         delivered_records(),

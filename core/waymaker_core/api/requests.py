@@ -147,6 +147,7 @@ class ConsumerInfo:
 class Published:
     """Value of `Publish`: the accepted messages have consecutive sequences from `first_seq`, in order.
 
+    `seqs` (None: as just said) gives the sequence of each accepted message where some were stored before.
     `failures` maps the index of each refused message to (result code, text, sequence): the sequence is the subject's actual
     last one for `wrong_revision`, else 0.
     """
@@ -154,9 +155,24 @@ class Published:
     first_seq: int
     count: int
     failures: dict[int, tuple[str, str, int]] | None
+    seqs: array[int] | None = None
 
 
 # ---------------------------------------------------------------- messages
+
+
+@dataclass(slots=True, eq=False)
+class Producer:
+    """The sender of a publish, so that a message that is sent again is stored once.
+
+    `numbers` has one entry a message, ascending, from 1; the same number always means the same message. `resent`: some of
+    the messages may have been sent before. A stream refuses an `epoch` lower than the newest that it stored of this id.
+    """
+
+    id: int
+    epoch: int
+    numbers: Sequence[int]
+    resent: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -167,7 +183,9 @@ class Publish:
     `lengths` (bytes of its stored body inside `body`, as made by `message.encode_body`), `times_ms` (None: all server time;
     0: server time), `expected` (None: no checks; -1: no check, else the expected last sequence at the subject).
     `body` holds the stored bodies one after the other. `service` marks the writer of a reserved stream.
-    Failures of single messages (`subject_rejected`, `oversize`, `wrong_revision`) leave the others standing.
+    With a `producer`, a message whose number is stored is answered with the sequence that it has.
+    Failures of single messages (`subject_rejected`, `oversize`, `wrong_revision`; with a producer `outcome_unknown` and
+    `producer_fenced` too) leave the others standing.
     """
 
     stream: str
@@ -178,6 +196,7 @@ class Publish:
     times_ms: list[int] | None = None
     expected: list[int] | None = None
     service: bool = False
+    producer: Producer | None = None
 
 
 @dataclass(slots=True, eq=False)

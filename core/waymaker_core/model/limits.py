@@ -41,6 +41,12 @@ class Limits:
     block_bytes_max: int = 64 * MIB
     """A block's file is split into parts of about this size."""
 
+    # Producers
+    producers_max: int = 1_024
+    """Producers that one stream remembers: past it, it forgets the one that stored nothing for longest."""
+    producer_spans_max: int = 256
+    """Spans of consecutive numbers that a stream remembers of one producer: past it, it forgets the lowest numbers."""
+
     # Delivery
     fetch_default: int = 16
     fetch_max: int = 10_000
@@ -100,6 +106,7 @@ class Limits:
         assert 0 < self.fetch_default <= self.fetch_max
         assert 0 < self.block_size_default <= self.block_size_max
         assert self.record_bytes_max <= self.flush_bytes_max
+        assert self.producers_max > 0 and self.producer_spans_max > 1
         assert self.message_bytes_max <= self.publish_batch_bytes_max <= self.inflight_bytes_max
         assert self.header_bytes_max <= self.message_bytes_max
         assert 0 < self.ack_wait_default_ms <= self.ack_wait_max_ms

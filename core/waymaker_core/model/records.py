@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
@@ -19,6 +20,16 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 def seq_array(values: list[int] | None = None) -> array[int]:
     """Return a column of sequences, sizes or positions: unsigned 64-bit."""
     return array("Q", values or [])
+
+
+class ProducerSpan(NamedTuple):
+    """Neighbours in a record that one producer numbered: `length` messages from entry `start` on, from `first_number` on."""
+
+    producer_id: int
+    epoch: int
+    first_number: int
+    start: int
+    length: int
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +42,7 @@ class PublishRecord:
     `reserved_to` (sync = interval): sequences up to here are never assigned again after an unclean stop.
     `clock_ms`: the stream's server time from here on, below which no later one is (0: unchanged). Less than before it is
     a correction (see `stream.clock`). `corrects` says so while the record is not joined with others; it is not stored.
+    `spans`: the messages that producers numbered, in the record's order; the others have no number.
     The stored bodies travel beside the record, in the frame's body.
     """
 
@@ -47,9 +59,7 @@ class PublishRecord:
     drop_sizes: array[int] = field(default_factory=seq_array)
     reserved_to: int = 0
     clock_ms: int = 0
-    producer_id: int = 0
-    producer_epoch: int = 0
-    producer_number: int = 0
+    spans: list[ProducerSpan] = field(default_factory=list)
     corrects: bool = False
 
 

@@ -20,6 +20,10 @@ SUBJECT_REJECTED: Final = "subject_rejected"
 OVERSIZE: Final = "oversize"
 WRONG_REVISION: Final = "wrong_revision"
 INVALID_KEY: Final = "invalid_key"
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
+"""Of a message with a number that the stream has forgotten: it may have been stored, and is not stored now."""
+PRODUCER_FENCED: Final = "producer_fenced"
+"""Of a message whose producer has a newer epoch."""
 
 
 class Status(Enum):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from struct import Struct, error
 from typing import Final
 
+from waymaker_core.model.limits import SEQ_MAX
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
@@ -22,6 +23,7 @@ from waymaker_core.model.records import (
     DeliveredRecord,
     DropRecord,
     Listed,
+    ProducerSpan,
     PruneRecord,
     PublishRecord,
     Record,
@@ -34,7 +36,8 @@ from waymaker_core.storage import config_codec
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
-"""The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock is of version 2."""
+"""The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock, and a
+publish with numbers of producers, are of version 2."""
 _NEWER: Final[dict[int, int]] = {ConsumerCreated.KIND: 2, DeliveredRecord.KIND: 2}
 
 _LITTLE_ENDIAN: Final = array("H", [1]).tobytes() == b"\x01\x00"
@@ -113,7 +116,6 @@ COUNT_MAX: Final = 1 << 20
 _PUBLISH: Final = Struct("<QIIH")
 """First sequence, messages, distinct subjects, flags."""
 _U64: Final = Struct("<Q")
-_PRODUCER: Final = Struct("<QQQ")
 
 _TIME_CONSTANT: Final = 1
 _SIZE_CONSTANT: Final = 2
@@ -125,8 +127,10 @@ _TRUNCATE: Final = 32
 _DROPS: Final = 64
 _RESERVED: Final = 128
 _CLOCK: Final = 256
-_PRODUCED: Final = 512
-_FLAGS_KNOWN: Final = 1023
+_FLAGS_KNOWN: Final = 511
+_SPANS: Final = 512
+"""Version 2: producers numbered messages."""
+_FLAGS_KNOWN_2: Final = 1023
 
 
 def _id_type(subject_count: int) -> str:
@@ -182,9 +186,9 @@ def _encode_publish(record: PublishRecord) -> bytes:
     if record.clock_ms:
         flags |= _CLOCK
         parts.append(_U64.pack(record.clock_ms))
-    if record.producer_id or record.producer_epoch or record.producer_number:
-        flags |= _PRODUCED
-        parts.append(_PRODUCER.pack(record.producer_id, record.producer_epoch, record.producer_number))
+    if record.spans:
+        flags |= _SPANS
+        parts.append(_encode_spans(record.spans))
     text = "\0".join(table).encode()
     if text.count(0) != max(0, len(table) - 1):
         raise ValueError("a subject holds a NUL")
@@ -193,10 +197,35 @@ def _encode_publish(record: PublishRecord) -> bytes:
     return b"".join(parts)
 
 
-def _decode_publish(meta: bytes) -> PublishRecord:
+def _encode_spans(spans: list[ProducerSpan]) -> bytes:
+    columns = zip("QIQII", zip(*spans, strict=True), strict=True)
+    return b"".join([_COUNT.pack(len(spans)), *(_raw(array(code, column), code) for code, column in columns)])
+
+
+def _read_spans(cursor: _Cursor, messages: int) -> list[ProducerSpan]:
+    (count,) = cursor.fields(_COUNT)
+    if not 0 < count <= messages:
+        raise CorruptRecord(f"{count} spans of producers in {messages} messages")
+    columns = [cursor.column(code, count) for code in "QIQII"]
+    spans = list(map(ProducerSpan, *columns))
+    end = 0
+    for span in spans:
+        if span.start < end or not span.length or not span.producer_id or not 0 < span.first_number <= SEQ_MAX:
+            raise CorruptRecord("a span of a producer that is none")
+        end = span.start + span.length
+    if end > messages:
+        raise CorruptRecord("a span of a producer runs past the messages")
+    return spans
+
+
+def _decode_publish_2(meta: bytes) -> PublishRecord:
+    return _decode_publish(meta, _FLAGS_KNOWN_2)
+
+
+def _decode_publish(meta: bytes, known: int = _FLAGS_KNOWN) -> PublishRecord:
     cursor = _Cursor(meta)
     first_seq, count, subject_count, flags = cursor.fields(_PUBLISH)
-    if flags & ~_FLAGS_KNOWN:
+    if flags & ~known:
         raise CorruptRecord(f"unknown flags {flags:#x}")
     if count > len(meta) and not flags & _TIME_CONSTANT:
         raise CorruptRecord("more messages than bytes")
@@ -220,8 +249,8 @@ def _decode_publish(meta: bytes) -> PublishRecord:
         (record.reserved_to,) = cursor.fields(_U64)
     if flags & _CLOCK:
         (record.clock_ms,) = cursor.fields(_U64)
-    if flags & _PRODUCED:
-        record.producer_id, record.producer_epoch, record.producer_number = cursor.fields(_PRODUCER)
+    if flags & _SPANS:
+        record.spans = _read_spans(cursor, count)
     record.subjects = _subjects(meta[cursor.at :], count, subject_count, ids)
     return record
 
@@ -373,14 +402,14 @@ def encode(record: Record) -> bytes:
 
 def version_of(record: Record) -> int:
     """Return the version that `encode` writes of a record's kind."""
-    if type(record) is PruneRecord and record.clock_ms:
+    if (type(record) is PruneRecord and record.clock_ms) or (type(record) is PublishRecord and record.spans):
         return 2
     return _NEWER.get(record.KIND, VERSION)
 
 
 _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     # kind -> decoders of version 1, 2, ...
-    PublishRecord.KIND: (_decode_publish,),
+    PublishRecord.KIND: (_decode_publish, _decode_publish_2),
     PruneRecord.KIND: (_decode_prune, _decode_prune_2),
     ConsumerCreated.KIND: (config_codec.decode_consumer_created_1, config_codec.decode_consumer_created),
     ConsumerDeleted.KIND: (config_codec.decode_consumer_deleted,),

@@ -16,7 +16,7 @@ from waymaker_core.model.limits import SEQ_MAX, U64_MAX
 from waymaker_core.model.records import PublishRecord
 from waymaker_core.model.result_codes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
 from waymaker_core.model.subjects import subject_bytes, subject_fault
-from waymaker_core.stream import projection
+from waymaker_core.stream import deduplication, projection
 from waymaker_core.stream.answers import CopyDecision, Displaced, PublishDecision
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.join import join_publishes
@@ -59,6 +59,20 @@ def decide_publish(stream: Stream, request: Publish, wall_ms: int) -> PublishDec
     (INVALID_ARGUMENT) for a negative time or columns that disagree.
     """
     _check_columns(request)
+    known = None if request.producer is None else deduplication.look_up(stream.producers, request.producer)
+    if known is None:
+        return _decide_new(stream, request, wall_ms)
+    if known.fresh:
+        decision = _decide_new(stream, deduplication.only(request, known.fresh), wall_ms)
+    else:
+        decision = PublishDecision(None, [], Published(0, 0, None), False)
+    decision.published = deduplication.merge(known, decision.published, len(request.subjects))
+    decision.depends_on_uncommitted = decision.depends_on_uncommitted or known.depends_on_uncommitted
+    return decision
+
+
+def _decide_new(stream: Stream, request: Publish, wall_ms: int) -> PublishDecision:
+    """Decide a publish of which nothing was stored before."""
     count = len(request.subjects)
     if stream.reserved and not request.service:
         reason = f"only its service writes to {stream.config.name!r}"
@@ -86,6 +100,9 @@ def decide_publish(stream: Stream, request: Publish, wall_ms: int) -> PublishDec
         raise
     if record is None:
         return PublishDecision(None, [], Published(0, 0, batch.failures or None), batch.depends_on_uncommitted)
+    if request.producer is not None:
+        record.spans = deduplication.spans_of(request.producer, batch.failures)
+        stream.producers.stage(record.spans, record.first_seq)
     parts = [request.body] if not batch.failures else _accepted_bodies(request, batch.failures)
     published = Published(record.first_seq, len(record.subjects), batch.failures or None)
     return PublishDecision(record, parts, published, batch.depends_on_uncommitted)
@@ -187,6 +204,8 @@ def _check_columns(request: Publish) -> None:
             raise invalid("the columns of a publish disagree")
         if min(request.expected) < -1 or max(request.expected) > U64_MAX:
             raise invalid("an expected sequence is out of range")
+    if request.producer is not None:
+        deduplication.check_producer(request.producer, count)
 
 
 def _decide_run(stream: Stream, batch: _Batch, start: int, end: int) -> PublishRecord | None:

@@ -19,6 +19,7 @@ def check_stream(stream: Stream) -> None:
         _check_block(stream, block)
     _check_subjects(stream)
     _check_overlay(stream)
+    _check_producers(stream)
 
 
 def _check_figures(stream: Stream) -> None:
@@ -88,6 +89,18 @@ def _check_subjects(stream: Stream) -> None:
     order = stream.subjects.sorted_subjects()
     assert order == sorted(set(order))
     assert set(stream.subjects.last) <= set(order)
+
+
+def _check_producers(stream: Stream) -> None:
+    producers, limits = stream.producers, stream.limits
+    assert len(producers.known) <= limits.producers_max
+    for known in producers.known.values():
+        assert known.is_sound(stream.last_seq) and len(known.numbers) <= limits.producer_spans_max
+    before = stream.last_seq
+    for span in producers.staged:
+        assert before < span.first_seq <= span.first_seq + span.length - 1 <= stream.overlay.last_seq
+        before = span.first_seq + span.length - 1
+        assert producers.is_staged(span.producer_id)
 
 
 def _check_overlay(stream: Stream) -> None:

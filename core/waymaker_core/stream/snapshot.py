@@ -16,10 +16,12 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import HOLE, Columns
 from waymaker_core.stream.clock import Correction
+from waymaker_core.stream.producers import KnownProducer, Producers
 from waymaker_core.stream.stream import Stream
 
-VERSION = 2
-"""Newest layout. The first one lacks corrections of server time; a stream without any is still written in it."""
+VERSION = 3
+"""Newest layout. The second one lacks producers, the first one corrections of server time too; a stream is written in the
+lowest layout that holds all of it."""
 
 _SWAP = array("H", [1]).tobytes() != b"\x01\x00"
 # `int(digits, 2)` and its way back are one call each, where a loop would look at every entry of a block.
@@ -30,8 +32,10 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 def encode_snapshot(stream: Stream) -> object:
     """Encode committed state as plain values for CBOR: all that replay of later records needs."""
     corrections = [list(each) for each in stream.corrections]
+    producers = _encode_producers(stream.producers)
+    rest: list[object] = [corrections, producers] if producers is not None else [corrections] if corrections else []
     values: list[object] = [
-        VERSION if corrections else 1,
+        1 + len(rest),
         stream.id,
         stream_config_list(stream.config),
         stream.created_ms,
@@ -43,7 +47,7 @@ def encode_snapshot(stream: Stream) -> object:
         [_encode_block(block) for block in stream.blocks.values()],
         _encode_subjects(stream),
     ]
-    return [*values, corrections] if corrections else values
+    return [*values, *rest]
 
 
 def decode_snapshot(snapshot: object, limits: Limits) -> Stream:
@@ -61,21 +65,23 @@ def _decode(snapshot: object, limits: Limits) -> Stream:
         case [
             int(version), int(stream_id), list(config), int(created_ms), str(notice), int(position), int(last_seq),
             int(clock_ms), int(reserved_to), list(blocks), list(subjects), *rest,
-        ] if version in (1, VERSION) and len(rest) == version - 1:  # fmt: skip
+        ] if 1 <= version <= VERSION and len(rest) == version - 1:  # fmt: skip
             stream = Stream(stream_id, stream_config(config), created_ms, limits)
             stream.notice = notice
             stream.position = position
             stream.last_seq = last_seq
             stream.clock_ms = clock_ms
-            stream.corrections = _decode_corrections(rest)
+            stream.corrections = _decode_corrections(rest[:1])
             stream.reserved_to = reserved_to
             for value in blocks:
                 _add_block(stream, _decode_block(value))
             _decode_subjects(stream, subjects)
             _find_repaired(stream)
+            if version == VERSION:
+                _decode_producers(stream.producers, rest[1], last_seq)
             stream.overlay.discard(last_seq, stream.count, stream.bytes, clock_ms, reserved_to)
             return stream
-        case [int(version), *_] if version not in (1, VERSION):
+        case [int(version), *_] if not 1 <= version <= VERSION:
             raise UnknownVersion("a stream's snapshot", version, VERSION)
     raise CorruptRecord("not a stream's snapshot")
 
@@ -92,6 +98,54 @@ def _decode_corrections(rest: list[object]) -> list[Correction]:
                 case _:
                     raise CorruptRecord("not a correction of server time")
     return corrections
+
+
+def _encode_producers(producers: Producers) -> object:
+    """Encode the dedupe table; None where nothing was ever put into it."""
+    known = producers.known
+    if not known:
+        return None
+    each = list(known.values())
+    numbers, seqs, counts = array("Q"), array("Q"), array("Q")
+    for producer in each:
+        numbers += producer.numbers
+        seqs += producer.seqs
+        counts += producer.counts
+    return [
+        producers.forgot,
+        _raw(array("Q", known)),
+        _raw(array("I", [producer.epoch for producer in each])),
+        _raw(array("Q", [producer.floor for producer in each])),
+        _raw(array("I", [len(producer.numbers) for producer in each])),
+        _raw(numbers),
+        _raw(seqs),
+        _raw(counts),
+    ]
+
+
+def _decode_producers(producers: Producers, value: object, last_seq: int) -> None:
+    match value:
+        case [
+            bool(forgot), bytes(ids), bytes(epochs), bytes(floors), bytes(lengths), bytes(numbers), bytes(seqs),
+            bytes(counts),
+        ]:  # fmt: skip
+            producers.forgot = forgot
+            columns = (_column(numbers, "Q"), _column(seqs, "Q"), _column(counts, "Q"))
+            at = 0
+            heads = zip(
+                _column(ids, "Q"), _column(epochs, "I"), _column(floors, "Q"), _column(lengths, "I"), strict=True
+            )
+            for producer_id, epoch, floor, length in heads:
+                known = KnownProducer(epoch, floor)
+                known.numbers, known.seqs, known.counts = (column[at : at + length] for column in columns)
+                at += length
+                if producer_id in producers.known or not known.is_sound(last_seq):
+                    raise CorruptRecord(f"what is remembered of producer {producer_id} cannot be")
+                producers.known[producer_id] = known
+            if any(len(column) != at for column in columns):
+                raise CorruptRecord("columns of producers differ in length")
+        case _:
+            raise CorruptRecord("not a table of producers")
 
 
 def _add_block(stream: Stream, block: Block) -> None:

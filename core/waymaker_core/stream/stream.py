@@ -31,6 +31,7 @@ from waymaker_core.stream.blocks.subject_caps import SubjectCaps
 from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
 from waymaker_core.stream.overlay import Overlay
+from waymaker_core.stream.producers import Producers
 from waymaker_core.stream.work import Work
 
 SHARED_FILES = ("journal/", "tails/")
@@ -67,6 +68,7 @@ class Stream:
         self.blocks: SortedDict[int, Block] = SortedDict()
         self.subjects = SubjectTable(config.block_size)
         self.overlay = Overlay(config.block_size)
+        self.producers = Producers(limits)
         self.time_max = 0
         self.in_order = True
         self.shielded = False
@@ -198,6 +200,8 @@ class Stream:
         self.reserved_to = max(self.reserved_to, record.reserved_to)
         overlay.reserved_to = max(overlay.reserved_to, record.reserved_to)
         overlay.commit_publishes(last_seq)
+        if record.spans or self.producers.staged:
+            self.producers.apply(record.spans, record.first_seq, last_seq)
         if record.truncate_to:
             self._truncate(record.truncate_to)
         if record.drop_seqs:
@@ -276,6 +280,7 @@ class Stream:
     def discard_uncommitted(self) -> None:
         """Drop every decision that is not committed, and what retention noted on the strength of one."""
         self.overlay.discard(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
+        self.producers.discard()
         self.caps.forget()
         for block in self.blocks.values():
             block.forget_notes()

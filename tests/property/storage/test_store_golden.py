@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.build import LIMITS, STREAMS, story
+from tests.golden.build import LIMITS, STREAMS, numbered, story
 from tests.kit.node_kit import Server
 from tests.kit.store_disk import MemoryDisk
+from waymaker_core.api.requests import Published
 from waymaker_core.model.disk_ops import SyncDir, SyncFile, Write
 from waymaker_core.model.limits import Limits
 from waymaker_core.node.startup.restoring import Restoring
@@ -37,7 +38,7 @@ def check(disk: MemoryDisk) -> Report:
 
 
 def test_the_present_format_has_its_golden_directory() -> None:
-    assert [path.name for path in RELEASED] == ["v1", "v2", "v3"]
+    assert [path.name for path in RELEASED] == ["v1", "v2", "v3", "v4"]
 
 
 @pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
@@ -86,3 +87,17 @@ def test_a_consumer_keeps_its_inactivity_timeout_since_version_3() -> None:
     for kind in ("clean", "torn"):
         assert Server(LIMITS, load(GOLDEN / "v3" / kind)).info("quiet", "guest").config.inactive_ms == 24 * 3_600_000
         assert Server(LIMITS, load(GOLDEN / "v2" / kind)).info("parcels", "late").config.inactive_ms == 0
+
+
+@pytest.mark.parametrize("kind", ["clean", "torn"])
+def test_a_producer_is_remembered_since_version_4(kind: str) -> None:
+    server = Server(LIMITS, load(GOLDEN / "v4" / kind))
+    last = server.stats("quiet").last_seq
+    resent = numbered("quiet", 1, b"first of a producer", b"second", b"third", b"fourth", b"fifth", resent=True)
+    answer = server.ok(resent)
+    assert isinstance(answer, Published)
+    assert (answer.first_seq, answer.count, answer.failures) == (2, 5, None)
+    assert server.stats("quiet").last_seq == last + 1
+    older = Server(LIMITS, load(GOLDEN / "v3" / kind)).ok(numbered("quiet", 1, b"new", resent=True))
+    assert isinstance(older, Published)
+    assert older.first_seq == 2, "a directory of before remembers none"

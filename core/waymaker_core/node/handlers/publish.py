@@ -10,7 +10,7 @@ from waymaker_core.node.group_commit import Commits
 from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
-from waymaker_core.storage.journal.writer import frame_bytes_max
+from waymaker_core.storage.journal.writer import PRODUCER_SPAN_BYTES, frame_bytes_max
 from waymaker_core.stream import PublishDecision, admission
 
 
@@ -48,7 +48,7 @@ class Publishing:
     ) -> None:
         record, item = decision.record, None
         if record is not None:
-            bound += 16 * len(record.drop_seqs)
+            bound += 16 * len(record.drop_seqs) + PRODUCER_SPAN_BYTES * len(record.spans)
             item = self._commits.add_record(replica, record, decision.parts, bound, body_bytes)
         self._commits.answer(call.token, answer, item, depends_on_uncommitted=decision.depends_on_uncommitted)
 

@@ -388,6 +388,10 @@ class Journal:
         return ops
 
 
+PRODUCER_SPAN_BYTES = 28
+"""Bytes that a span of a producer takes in a publish record, beside what `frame_bytes_max` counts."""
+
+
 def frame_bytes_max(message_count: int, subject_bytes: int, body_bytes: int, drops: int = 0) -> int:
     """Return an upper bound of the bytes a publish record takes in the journal, before it is encoded.
 
