@@ -20,15 +20,17 @@ from waymaker_core.model.records import (
     StreamOpened,
     StreamUpdated,
 )
-from waymaker_core.model.types import ConsumerId, StreamId
+from waymaker_core.model.types import CATALOG, ConsumerId, StreamId
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.file_gc import Garbage
-from waymaker_core.node.group_commit import PendingRecord
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
+from waymaker_core.node.stream_log import PendingRecord
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
@@ -59,6 +61,8 @@ class Applier:
     def __init__(
         self,
         state: NodeState,
+        group_commit: GroupCommit,
+        gate: Gate,
         garbage: Garbage,
         indexes: Indexes,
         registry: StreamRegistry,
@@ -68,6 +72,8 @@ class Applier:
         calls: Calls,
     ) -> None:
         self._state = state
+        self._group_commit = group_commit
+        self._gate = gate
         self._garbage = garbage
         self._indexes = indexes
         self._registry = registry
@@ -76,12 +82,31 @@ class Applier:
         self._parking = parking
         self._calls = calls
 
-    def apply(self, item: PendingRecord) -> None:
-        """Apply one committed record."""
-        if item.replica is None:
+    def advance(self) -> None:
+        """Apply what is committed, and let the answers leave that rest on it."""
+        for written in self._group_commit.take_written():
+            log = written.log
+            # Records of different logs are applied in the order of the journal.
+            log.committed = written.position
+            item = log.take_applicable()
+            while item is not None:
+                self._apply(item)
+                self._gate.open(log)
+                item = log.take_applicable()
+
+    def _apply(self, item: PendingRecord) -> None:
+        """Apply one committed record; one of a deleted stream changes nothing."""
+        stats, log = self._state.stats, item.log
+        stats.inflight_bytes -= item.body_bytes
+        stats.pending_records -= 1
+        if log.memory is not None and item.chunk is not None:
+            log.memory.written(item.chunk.path)
+        if log.stream_id == CATALOG:
             self._apply_to_catalog(item)
-        elif self._state.replicas.get(item.replica.id) is item.replica:
-            self._apply_to_stream(item.replica, item)
+            return
+        replica = self._state.replicas.get(StreamId(log.stream_id))
+        if replica is not None:
+            self._apply_to_stream(replica, item)
 
     def _apply_to_stream(self, replica: StreamReplica, item: PendingRecord) -> None:
         state, record, chunk = self._state, item.record, item.chunk
@@ -165,7 +190,6 @@ class Applier:
         assert isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
         catalog = state.catalog
         state.changes.catalog = True
-        state.catalog_position = item.position
         stream_id = StreamId(record.stream_id)
         replica = state.replicas.get(stream_id)
         catalog.apply(record, item.account)

@@ -36,7 +36,7 @@ from waymaker_core.model.result_codes import (
     Status,
 )
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking, RetryLater
 from waymaker_core.node.quarantine import Quarantine
@@ -60,7 +60,7 @@ class Calls:
     def __init__(
         self,
         state: NodeState,
-        commits: Commits,
+        gate: Gate,
         indexes: Indexes,
         parking: Parking,
         quarantine: Quarantine,
@@ -68,7 +68,7 @@ class Calls:
         handlers: dict[type, Handler],
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._gate = gate
         self._indexes = indexes
         self._parking = parking
         self._quarantine = quarantine
@@ -167,19 +167,22 @@ class Calls:
         try:
             self._handlers[type(call.request)](call, replica)
         except CodeError as error:
-            self._answer_code(call, error)
+            self._answer_code(call, replica, error)
         except RefusedError as error:
             self._parking.refuse(call, error.refusal)
 
-    def _answer_code(self, call: Call, error: CodeError) -> None:
-        request = call.request
+    def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
+        request, catalog = call.request, self._state.catalog_log
+        answer = Answer(error.code, error.message)
         if isinstance(request, Subscribe):
             refusal = Refusal(Status.NOT_FOUND, error.message, Outcome.NOT_APPLIED, error.code)
             self._parking.refuse(call, refusal)
-        elif isinstance(request, CHANGES):
-            self._commits.answer_with_last(call.token, Answer(error.code, error.message))
+        elif not isinstance(request, CHANGES):
+            self._gate.answer_read(call.token, catalog if replica is None else replica.log, answer)
+        elif replica is None:
+            self._gate.answer(call.token, answer, catalog.last)
         else:
-            self._state.reply(call.token, Answer(error.code, error.message))
+            self._gate.answer(call.token, answer, replica.log.last, catalog.last)
 
     def _unreadable(self, call: Call, replica: StreamReplica, failure: DiskFailure) -> None:
         self._parking.unpark(call)

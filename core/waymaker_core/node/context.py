@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from waymaker_core.api.effects import Effect, Lane, Log, Reply
+from waymaker_core.api.effects import Effect, Lane, Log
 from waymaker_core.api.requests import Messages
 from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.model.disk_ops import DiskOp
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.result_codes import Answer, Refusal
-from waymaker_core.model.types import Now, StreamId, Token
+from waymaker_core.model.types import CATALOG, Now, StreamId, Token
 from waymaker_core.node.changes import Changes
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.jobs import Done, Failed, Jobs
 from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer, Timers
 from waymaker_core.stream.work import Work
@@ -50,40 +50,22 @@ class NodeState:
         self.now = Now(0, 0)
         self.effects: list[Effect] = []
         self.catalog = catalog
-        self.catalog_position = catalog_position
-        """The last record of the catalog that is applied."""
+        self.catalog_log = StreamLog(CATALOG, catalog_position)
         self.replicas = replicas
         """Every stream in the catalog, by its id."""
         self.changes = changes
-        self.committed_end = 0
-        """LSN behind the last record that was applied."""
+        self.written_lsn = 0
+        """LSN behind the last record that was written."""
         self.timers = Timers()
         self.jobs = Jobs()
         self.work = Work(self.limits.search_entries_max)
         self.dirty: dict[StreamId, StreamReplica] = {}
         """Streams that changed in this step: their timers and subscribers are looked at before it ends."""
-        self._read_for: dict[Token, StreamId] = {}
         self._ended: dict[Token, StreamId] = {}
-
-    def reply(self, token: Token, answer: Answer | Refusal) -> None:
-        """Send the one answer to a call."""
-        if isinstance(answer, Refusal):
-            self.stats.calls_refused += 1
-        self.effects.append(Reply(token, answer))
-
-    def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
-        """Send an answer whose bodies are still to be read, and remember their stream."""
-        _remember(self._read_for, token, replica.id)
-        self.effects.append(Reply(token, Answer("ok", "", messages)))
-
-    def read_for(self, token: Token) -> StreamReplica | None:
-        """Return the stream whose messages a reply carried, if it is remembered and still served; forget it."""
-        stream_id = self._read_for.pop(token, None)
-        return None if stream_id is None else self.replicas.get(stream_id)
 
     def remember_ended(self, token: Token, replica: StreamReplica) -> None:
         """Remember the stream of a reader that ended: deliveries in flight to it may still turn out unreadable."""
-        _remember(self._ended, token, replica.id)
+        remember(self._ended, token, replica.id)
 
     def has_ended(self, token: Token) -> bool:
         """Return True for one of the latest readers that ended."""
@@ -120,7 +102,7 @@ class NodeState:
                 stats.redelivered_messages += len(run.lengths)
 
 
-def _remember(of: dict[Token, StreamId], token: Token, stream_id: StreamId) -> None:
+def remember(of: dict[Token, StreamId], token: Token, stream_id: StreamId) -> None:
     """Note an id, never the stream itself: it would stay in memory long after its deletion."""
     if len(of) >= REPLIES_REMEMBERED:
         del of[next(iter(of))]

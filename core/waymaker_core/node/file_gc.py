@@ -33,7 +33,7 @@ class Garbage:
 
         Shared block files are not this stream's to delete. A file in memory with records in flight is needed at once.
         """
-        end = self._state.committed_end
+        end = self._state.written_lsn
         for path in paths:
             if path.startswith(SHARED_BLOCKS) or replica.memory.is_written_to(path):
                 continue
@@ -42,7 +42,7 @@ class Garbage:
 
     def delete_shared_later(self, path: str) -> None:
         """Delete a file that is no stream's own."""
-        self._waiting.append((self._state.committed_end, path))
+        self._waiting.append((self._state.written_lsn, path))
 
     def collect(self) -> None:
         """Delete the files whose records are durable."""

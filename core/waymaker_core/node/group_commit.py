@@ -1,8 +1,7 @@
-"""Group commit: pending records of all streams are written and synced as one job, and applied when it is done.
+"""Group commit: pending records of all streams are written and synced as one job, and are durable when it is done.
 
-While a job runs, the next records become pending. Consecutive pending publishes of one stream become one record. A record's
-answers leave in the step that applies it. So does every answer that depends on an uncommitted record: an answer given
-earlier could speak of something that a crash takes back.
+While a job runs, the next records become pending. Consecutive pending publishes of one stream become one record. What is
+durable is told to its log (`stream_log`), which says what may be applied.
 
 A sync that fails halts the node, for a second one that succeeds would prove nothing. A write that found no free space is
 written again, the very same bytes, until there is some: nothing was synced, so nothing is known to be lost. See
@@ -12,11 +11,9 @@ docs/decisions/0005-failed-sync-full-disk.md.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from waymaker_core.api.effects import Lane
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
@@ -29,9 +26,10 @@ from waymaker_core.model.records import (
     StreamCreated,
     StreamUpdated,
 )
-from waymaker_core.model.result_codes import Answer, Refusal
-from waymaker_core.model.types import CATALOG, Token
+from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.memory_files import MemoryFiles
+from waymaker_core.node.stream_log import PendingRecord, Rest
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.errors import JournalFull
@@ -42,35 +40,12 @@ WATERMARK_DELAY_NS = 1_000_000_000
 """How long after the last commit an idle node writes a watermark."""
 
 
-@dataclass(slots=True, eq=False)
-class PendingRecord:
-    """One decided record, its bodies, and the answers that wait for it.
-
-    `replica` is None for the catalog, whose records belong to an `account`.
-    """
-
-    replica: StreamReplica | None
-    account: str
-    record: Record
-    parts: list[bytes]
-    bound: int
-    body_bytes: int
-    messages: int = 0
-    joined: list[PublishRecord] = field(default_factory=list)
-    """Publishes decided after this one, which become one record with it."""
-    replies: list[tuple[Token, Answer | Refusal]] = field(default_factory=list)
-    position: int = 0
-    chunk: Chunk | None = None
-
-
-class Commits:
-    """The pending records, the group commit in flight, and the committed records that are still to be applied."""
+class GroupCommit:
+    """The pending records of a node, and those in flight."""
 
     def __init__(self, state: NodeState, journal: Journal) -> None:
         self._state = state
         self.journal = journal
-        self.catalog_position = state.catalog_position
-        """The last position given to a record of the catalog."""
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
         self._pending: deque[PendingRecord] = deque()
         self._pending_bytes_max = 0
@@ -81,9 +56,8 @@ class Commits:
         self._logging: dict[int, StreamReplica] = {}
         """Streams with pending acks, drops or deletions: their deliveries are logged behind them."""
         self._in_flight: list[PendingRecord] = []
-        self._committed: deque[PendingRecord] = deque()
-        self._committed_synced = False
-        """True if the committed records are synced too."""
+        self._written_records: list[PendingRecord] = []
+        """Records written by the last job, whose logs have not been told."""
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -92,7 +66,7 @@ class Commits:
         """True while the group commit in flight waits for free space on the disk."""
         self.failed: DiskFailure | None = None
         """The failure after which durability can no longer be promised."""
-        state.committed_end = journal.end_lsn
+        state.written_lsn = journal.end_lsn
         self.capacity_changes = 0
         """How often there may be more free space: pending records were written, or a spare segment was made."""
 
@@ -104,15 +78,14 @@ class Commits:
 
     def add_record(
         self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
-    ) -> PendingRecord:
-        """Add a stream's record. `bound` is what its frame takes at most; `parts` are its stored bodies."""
+    ) -> Rest:
+        """Add a stream's record; return its position. `bound` is what its frame takes at most; `parts` are its bodies."""
         if type(record) is PublishRecord:
             joined = self._join(replica, record, parts, bound, body_bytes)
             if joined is not None:
-                return joined
-        item = PendingRecord(replica, "", record, parts, bound, body_bytes)
+                return joined.log, joined.position
+        item = replica.log.decide("", record, parts, bound, body_bytes)
         self._enqueue(item)
-        replica.uncommitted += 1
         if type(record) is PublishRecord:
             item.messages = len(record.subjects)
             self._joining[replica.id] = item
@@ -121,16 +94,16 @@ class Commits:
             self._joining.pop(replica.id, None)
             if isinstance(record, AckRecord | DropRecord | ConsumerDeleted):
                 self._logging[replica.id] = replica
-        return item
+        return item.log, item.position
 
-    def add_to_catalog(self, account: str, record: Record) -> PendingRecord:
-        """Add a record of the catalog's log."""
-        item = PendingRecord(None, account, record, [], record_frame_bytes_max(record), 0)
+    def add_to_catalog(self, account: str, record: Record) -> Rest:
+        """Add a record of the catalog's log; return its position."""
+        item = self._state.catalog_log.decide(account, record, [], record_frame_bytes_max(record), 0)
         if isinstance(record, StreamUpdated):
             # What is decided under the new settings stands behind them in the journal.
             self._joining.pop(record.stream_id, None)
         self._enqueue(item)
-        return item
+        return item.log, item.position
 
     def _enqueue(self, item: PendingRecord) -> None:
         self._pending.append(item)
@@ -164,36 +137,9 @@ class Commits:
         self._state.stats.inflight_bytes += body_bytes
         return item
 
-    # ------------------------------------------------------------------ answers that wait
-
-    def last(self) -> PendingRecord | None:
-        """Return the youngest uncommitted record: an answer that depends on any of them may leave with it."""
-        if self._pending:
-            return self._pending[-1]
-        return self._in_flight[-1] if self._in_flight else None
-
-    def answer(
-        self, token: Token, answer: Answer, item: PendingRecord | None, *, depends_on_uncommitted: bool = False
-    ) -> None:
-        """Give an answer with the commit of its record; without one, with what it depends on, or now."""
-        if item is not None:
-            item.replies.append((token, answer))
-        elif depends_on_uncommitted:
-            self.answer_with_last(token, answer)
-        else:
-            self._state.reply(token, answer)
-
-    def answer_with_last(self, token: Token, answer: Answer | Refusal) -> None:
-        """Give an answer as soon as everything decided so far is committed; now, if all of it is."""
-        last = self.last()
-        if last is None:
-            self._state.reply(token, answer)
-        else:
-            last.replies.append((token, answer))
-
-    def in_flight_records(self) -> list[PendingRecord]:
-        """Return every record that is decided and not committed, in order."""
-        return [*self._in_flight, *self._pending]
+    def has_undurable(self) -> bool:
+        """Return True if a record is decided and not durable."""
+        return bool(self._pending or self._in_flight)
 
     def idle(self) -> bool:
         """Return True if no record is pending and none is in flight."""
@@ -243,42 +189,31 @@ class Commits:
                 self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
-        """Give a record its position and its place; return False if the journal has no free space for it yet."""
-        record, replica = item.record, item.replica
+        """Give a record its place; return False if the journal has no free space for it yet."""
+        record = item.record
         if item.joined:
             assert isinstance(record, PublishRecord)
             item.record = record = join_publishes([record, *item.joined])
             item.joined.clear()
-        if replica is None:
-            stream_id, position = int(CATALOG), self.catalog_position + 1
-        else:
-            stream_id, position = int(replica.id), replica.position + 1
-        if replica is not None and replica.stream.config.ephemeral:
-            self._place_in_memory(replica, item, ops)
-        else:
-            try:
-                # Admission checked for free space. A publish may use the reserve by now, so that it never delays acks.
-                item.chunk = self.journal.append(stream_id, position, record, item.parts)
-            except JournalFull:
-                return False
-        item.position = position
-        if replica is None:
-            self.catalog_position = position
-        else:
-            replica.position = position
+        if item.log.memory is not None:
+            self._place_in_memory(item.log.memory, item, ops)
+            return True
+        try:
+            # Admission checked for free space. A publish may use the reserve by now, so that it never delays acks.
+            item.chunk = self.journal.append(item.log.stream_id, item.position, record, item.parts)
+        except JournalFull:
+            return False
         return True
 
-    def _place_in_memory(self, replica: StreamReplica, item: PendingRecord, ops: list[DiskOp]) -> None:
+    def _place_in_memory(self, memory: MemoryFiles, item: PendingRecord, ops: list[DiskOp]) -> None:
         """Write an ephemeral stream's bodies to memory. Its records are written nowhere."""
         record = item.record
         messages = record.copies if isinstance(record, DropRecord) else record
         if not isinstance(messages, PublishRecord) or not item.parts:
             return
-        first_seq = messages.first_seq if messages.seqs is None else messages.seqs[0]
-        block = (first_seq - 1) // replica.stream.config.block_size
         body = b"".join(item.parts)
         self._state.stats.ephemeral_bytes += len(body)
-        item.chunk, write = replica.memory.append(block, body)
+        item.chunk, write = memory.append(messages.first_seq if messages.seqs is None else messages.seqs[0], body)
         ops.append(write)
 
     def _write(self) -> None:
@@ -304,7 +239,7 @@ class Commits:
         self._ops, self._flush, self._in_flight = [], None, []
         if flush is not None:
             self.journal.done(flush)
-            state.committed_end = flush.end_lsn
+            state.written_lsn = flush.end_lsn
             stats.journal_bytes_written += flush.byte_count
             if flush.synced:
                 stats.count_sync(state.now.mono_ns - self._started_ns)
@@ -312,26 +247,17 @@ class Commits:
         if in_flight:
             stats.commits += 1
             stats.records_committed += len(in_flight)
-        self._committed.extend(in_flight)
-        self._committed_synced = flush is not None and flush.synced
+        synced = flush is not None and flush.synced
+        for item in in_flight:
+            item.log.made_durable(item)
+            if synced and isinstance(item.record, PublishRecord):
+                item.log.reserved_synced = max(item.log.reserved_synced, item.record.reserved_to)
+        self._written_records.extend(in_flight)
 
-    def take_committed(self) -> Iterator[PendingRecord]:
-        """Yield each committed record in order. The caller applies it; then its answers leave, and the next one follows."""
-        state, stats = self._state, self._state.stats
-        while self._committed:
-            item = self._committed.popleft()
-            stats.inflight_bytes -= item.body_bytes
-            stats.pending_records -= 1
-            replica = item.replica
-            if replica is not None:
-                replica.uncommitted -= 1
-                if item.chunk is not None:
-                    replica.memory.written(item.chunk.path)
-            yield item
-            if self._committed_synced and replica is not None and isinstance(item.record, PublishRecord):
-                replica.reserved_synced = max(replica.reserved_synced, item.record.reserved_to)
-            for token, answer in item.replies:
-                state.reply(token, answer)
+    def take_written(self) -> list[PendingRecord]:
+        """Take out the records that became durable since the last call, in order."""
+        written, self._written_records = self._written_records, []
+        return written
 
     def _arm_sync(self, synced: bool) -> None:
         timers, now_ns = self._state.timers, self._state.now.mono_ns
@@ -384,14 +310,16 @@ def _must_sync(item: PendingRecord) -> bool:
 
     Otherwise a loss of power in between could let an id or a sequence be assigned twice.
     """
-    record, replica = item.record, item.replica
-    if replica is None or (isinstance(record, ConsumerCreated) and not replica.stream.config.ephemeral):
+    record, log = item.record, item.log
+    if log.memory is not None:
+        return False
+    if log.stream_id == CATALOG or isinstance(record, ConsumerCreated):
         return True
     copies = record.copies if isinstance(record, DropRecord) else record
-    if not isinstance(copies, PublishRecord) or replica.stream.config.ephemeral:
+    if not isinstance(copies, PublishRecord):
         return False
     last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
-    return last > replica.reserved_synced
+    return last > log.reserved_synced
 
 
 def record_frame_bytes_max(record: Record) -> int:

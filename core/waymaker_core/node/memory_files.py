@@ -13,10 +13,11 @@ from waymaker_core.storage.paths import memory_path
 class MemoryFiles:
     """One stream's files in memory. A path is never used again once its file was deleted."""
 
-    __slots__ = ("_stream_id", "_ends", "_made", "_open", "_writes")
+    __slots__ = ("_stream_id", "_block_size", "_ends", "_made", "_open", "_writes")
 
-    def __init__(self, stream_id: StreamId) -> None:
+    def __init__(self, stream_id: StreamId, block_size: int) -> None:
         self._stream_id = stream_id
+        self._block_size = block_size
         self._ends: dict[str, int] = {}
         """By path: the length of each file."""
         self._made = 0
@@ -30,8 +31,9 @@ class MemoryFiles:
         """Return the path of every file."""
         return self._ends.keys()
 
-    def append(self, block: int, body: bytes) -> tuple[Chunk, Write]:
-        """Give bodies their place behind the last ones of their block."""
+    def append(self, first_seq: int, body: bytes) -> tuple[Chunk, Write]:
+        """Give the bodies of messages from a sequence on their place, behind the last ones of their block."""
+        block = (first_seq - 1) // self._block_size
         if self._open is None or self._open[0] != block:
             self._made += 1
             self._open = (block, memory_path(self._stream_id, self._made))

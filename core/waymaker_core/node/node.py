@@ -24,7 +24,8 @@ from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.delivery.expiry import Deliveries
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.file_gc import Garbage
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.handlers.consumers import Consuming
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
@@ -59,33 +60,44 @@ class Node:
         self.stats: NodeStats = state.stats
         journal, recovered = restored.journal, restored.recovered
         garbage = self._garbage = Garbage(state, journal)
-        commits = self._commits = Commits(state, journal)
+        group_commit = self._group_commit = GroupCommit(state, journal)
+        gate = self._gate = Gate(state)
         indexes = self._indexes = Indexes(state)
         registry = self._registry = StreamRegistry(state)
-        watchers = self._watchers = Watchers(state.limits.watch_events_max)
-        subscriptions = self._subscriptions = Subscriptions(state)
+        watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
+        subscriptions = self._subscriptions = Subscriptions(state, gate)
         fetches = self._fetches = Fetches(state)
-        parking = Parking(state, commits)
-        quarantine = self._quarantine = Quarantine(state, parking, subscriptions, fetches)
-        self._scheduler = DeliveryScheduler(state, indexes, subscriptions, quarantine)
-        self._deliveries = Deliveries(state, commits, indexes, parking, quarantine)
-        calls = self._calls = Calls(state, commits, indexes, parking, quarantine, registry, self._handlers())
-        self._applier = Applier(state, garbage, indexes, registry, watchers, subscriptions, parking, calls)
+        parking = Parking(state, gate)
+        quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches)
+        self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
+        self._deliveries = Deliveries(state, group_commit, indexes, parking, quarantine)
+        calls = self._calls = Calls(state, gate, indexes, parking, quarantine, registry, self._handlers())
+        self._applier = Applier(
+            state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls
+        )
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
-            state, commits, garbage, indexes, quarantine, shared_files, reserve, recovered.manifest, recovered.chain
+            state,
+            group_commit,
+            garbage,
+            indexes,
+            quarantine,
+            shared_files,
+            reserve,
+            recovered.manifest,
+            recovered.chain,
         )
-        self._inactive = Inactive(state, commits)
-        self._retention = Retention(state, commits, indexes, quarantine)
-        self._space = DiskSpace(state, commits, calls, checkpoints, reserve)
-        self._drain = Drain(state, commits, parking, subscriptions, watchers)
+        self._inactive = Inactive(state, group_commit)
+        self._retention = Retention(state, group_commit, indexes, quarantine)
+        self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
+        self._drain = Drain(state, group_commit, parking, subscriptions, watchers)
         self._on_timer: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire_due,
             Timer.AGE: self._retention.judge,
             Timer.DISK_RETRY: lambda _: self._space.retry_spare(),
-            Timer.SYNC: lambda _: commits.sync_due(),
-            Timer.WATERMARK: lambda _: commits.watermark_due(),
-            Timer.COMMIT_RETRY: lambda _: commits.retry_write(),
+            Timer.SYNC: lambda _: group_commit.sync_due(),
+            Timer.WATERMARK: lambda _: group_commit.watermark_due(),
+            Timer.COMMIT_RETRY: lambda _: group_commit.retry_write(),
             Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
@@ -102,11 +114,11 @@ class Node:
 
     def _handlers(self) -> dict[type, Handler]:
         """Return the handler of every kind of call."""
-        state, commits, registry = self._state, self._commits, self._registry
-        publishing = Publishing(state, commits, registry)
-        streams = Streams(state, commits, registry)
-        consuming = Consuming(state, commits, registry, self._subscriptions, self._fetches, self._scheduler)
-        reading = Reading(state, registry)
+        state, group_commit, gate, registry = self._state, self._group_commit, self._gate, self._registry
+        publishing = Publishing(state, group_commit, gate, registry)
+        streams = Streams(state, group_commit, gate, registry)
+        consuming = Consuming(state, group_commit, gate, registry, self._subscriptions, self._fetches, self._scheduler)
+        reading = Reading(state, gate, registry)
         return {
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
@@ -156,9 +168,9 @@ class Node:
         self._scheduler.serve()
         self._process_dirty()
         # After all decisions of the step, so that they share one write.
-        self._commits.flush()
+        self._group_commit.flush()
         # A flush without a disk operation has committed already: its answers leave in this step.
-        self._apply_committed()
+        self._applier.advance()
         self._retry_on_capacity()
         self._process_dirty()
         self._checkpoints.advance()
@@ -179,7 +191,7 @@ class Node:
         """
         if self._halted:
             return None
-        if self._scheduler.has_ready() or self._commits.wants_flush or self._indexes.has_ready():
+        if self._scheduler.has_ready() or self._group_commit.wants_flush or self._indexes.has_ready():
             return self._state.now.mono_ns
         return self._state.timers.next_deadline()
 
@@ -193,7 +205,7 @@ class Node:
             self._calls.admit(event)
         elif isinstance(event, events.JobDone):
             self._state.jobs.done(event.id, event.results)
-            self._apply_committed()
+            self._applier.advance()
         elif isinstance(event, events.JobFailed):
             self._state.jobs.failed(event.id, event.failure)
         elif isinstance(event, events.Credit):
@@ -208,11 +220,6 @@ class Node:
             self._quarantine.unreadable(event)
         else:
             self._drain.begin()
-
-    def _apply_committed(self) -> None:
-        """Apply the committed records, before anything else happens."""
-        for item in self._commits.take_committed():
-            self._applier.apply(item)
 
     def _credit(self, event: events.Credit) -> None:
         """Pass credit to its reader; that of a reader that has ended is late, and ignored."""
@@ -248,7 +255,7 @@ class Node:
 
     def _retry_on_capacity(self) -> None:
         """Try again what waits for free space in the journal, where there may be some."""
-        changes = self._commits.capacity_changes
+        changes = self._group_commit.capacity_changes
         if changes != self._capacity_changes:
             self._capacity_changes = changes
             self._calls.retry_parked()
@@ -261,7 +268,7 @@ class Node:
             self._garbage.delete([Delete(path) for path in some])
 
     def _gauge(self) -> None:
-        stats, journal = self.stats, self._commits.journal
+        stats, journal = self.stats, self._group_commit.journal
         stats.streams = len(self._state.replicas)
         stats.subscriptions = len(self._subscriptions)
         stats.watchers = len(self._watchers)
@@ -270,7 +277,7 @@ class Node:
 
     def _halt_if_lost(self, effects: list[Effect]) -> list[Effect]:
         """Halt the node if it is unknown what is durable, or if it is drained."""
-        failure = self._commits.failed or self._checkpoints.failed or self._space.failed
+        failure = self._group_commit.failed or self._checkpoints.failed or self._space.failed
         if failure is not None:
             self._halted = True
             effects.append(
@@ -284,7 +291,7 @@ class Node:
     def check(self) -> None:
         """Assert every invariant between steps, at the cost of looking at everything; for tests and simulations."""
         if not self._halted:
-            invariants.check(self._state, self._commits)
+            invariants.check(self._state)
 
     # ------------------------------------------------------------------ figures
 

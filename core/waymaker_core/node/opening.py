@@ -18,6 +18,7 @@ from waymaker_core.node.group_commit import record_frame_bytes_max
 from waymaker_core.node.node import Node
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
 from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
@@ -42,9 +43,9 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
     state.now = now
     for replica in restoring.replicas.values():
-        replica.position = replica.stream.position
         replica.stream.skip_reserved()
-        replica.reserved_synced = replica.stream.reserved_to
+        replica.log = StreamLog(replica.id, replica.stream.position, replica.log.memory)
+        replica.log.reserved_synced = replica.stream.reserved_to
         replica.consumers.resume(now, complete=recovered.complete)
         start_replica(replica, state)
     _report(state, recovered)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waymaker_core.api.effects import End
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import ImportBatch, Publish, Subscribe, WatchStreams
 from waymaker_core.model.result_codes import OK, Answer, Refusal, resource_exhausted
 from waymaker_core.model.types import StreamId, Token
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.stream_replica import StreamReplica
 
 
@@ -26,9 +25,9 @@ class RetryLater(Exception):
 class Parking:
     """The waiting calls and naks of a node."""
 
-    def __init__(self, state: NodeState, commits: Commits) -> None:
+    def __init__(self, state: NodeState, gate: Gate) -> None:
         self._state = state
-        self._commits = commits
+        self._gate = gate
         self._parked: dict[Token, None] = {}
         """Calls that have a place."""
         self._later: list[Call] = []
@@ -86,9 +85,9 @@ class Parking:
         """Answer a call with a refusal."""
         if isinstance(call.request, Subscribe | WatchStreams):
             self._state.stats.calls_refused += 1
-            self._state.effects.append(End(call.token, "", refusal))
+            self._gate.end(call.token, "", refusal)
         else:
-            self._state.reply(call.token, refusal)
+            self._gate.refuse(call.token, refusal)
 
     def take_queue(self, replica: StreamReplica) -> Iterator[Call]:
         """Take the calls out of a stream's queue, one after the other."""
@@ -121,7 +120,7 @@ class Parking:
         while naks:
             if dropped_only and replica.consumers.is_dropping(naks[0].consumer_id, naks[0].seqs):
                 return
-            self._commits.answer_with_last(naks.popleft().token, Answer(OK))
+            self._gate.answer(naks.popleft().token, Answer(OK), replica.log.last)
 
 
 def parked_bytes(call: Call) -> int:

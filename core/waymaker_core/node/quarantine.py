@@ -10,6 +10,7 @@ from waymaker_core.api.inputs import Unreadable
 from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
@@ -20,8 +21,11 @@ from waymaker_core.node.timers import OF_STREAMS
 class Quarantine:
     """Puts damaged streams into quarantine, and refuses calls whose data could not be read."""
 
-    def __init__(self, state: NodeState, parking: Parking, subscriptions: Subscriptions, fetches: Fetches) -> None:
+    def __init__(
+        self, state: NodeState, gate: Gate, parking: Parking, subscriptions: Subscriptions, fetches: Fetches
+    ) -> None:
         self._state = state
+        self._gate = gate
         self._parking = parking
         self._subscriptions = subscriptions
         self._fetches = fetches
@@ -78,13 +82,13 @@ class Quarantine:
                 self.found(ended, failure)
             return
         self._fetches.forget_call(token)
-        replica = self._state.read_for(token)
+        replica = self._gate.read_for(token)
         if replica is not None:
             self._give_back(replica, event)
-            self._state.reply(token, self.found(replica, failure))
+            self._gate.refuse(token, self.found(replica, failure))
             return
         self._state.stats.unreadable += 1
-        self._state.reply(
+        self._gate.refuse(
             token,
             Refusal(
                 Status.DATA_LOSS,

@@ -12,6 +12,7 @@ from waymaker_core.consumer.delivery.unreported import Unreported
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ConsumerId, StreamId, Token
 from waymaker_core.node.memory_files import MemoryFiles
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.stream.stream import Stream
 
 
@@ -87,8 +88,8 @@ class StreamReplica:
     """One incarnation of a stream on this node. Plain data; the parts of the node act on it."""
 
     __slots__ = (
-        "entry", "id", "stream", "consumers", "position", "uncommitted", "queue", "subscribers", "damage", "reserved_synced",
-        "dropping", "last_naks", "letters_kept_back", "judged_ns", "memory",
+        "entry", "id", "stream", "consumers", "memory", "log", "queue", "subscribers", "damage", "dropping", "last_naks",
+        "letters_kept_back", "judged_ns",
     )  # fmt: skip
 
     def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers) -> None:
@@ -96,16 +97,13 @@ class StreamReplica:
         self.id: StreamId = entry.stream_id
         self.stream = stream
         self.consumers = consumers
-        self.position = stream.position
-        """The last position given to a record, committed or not."""
-        self.uncommitted = 0
-        """Records decided and not yet applied."""
+        self.memory = MemoryFiles(entry.stream_id, entry.config.block_size)
+        self.log = StreamLog(entry.stream_id, stream.position, self.memory if entry.config.ephemeral else None)
+        self.log.reserved_synced = stream.reserved_to
         self.queue: deque[Call] = deque()
         """Changes that wait in order: behind one that needs an index, or for a commit."""
         self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
         self.damage: Damage | None = None
-        self.reserved_synced = stream.reserved_to
-        """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
         self.dropping = 0
         """Drops in progress: the bodies of their messages are being read, or an index is."""
         self.last_naks: deque[LastNak] = deque()
@@ -114,7 +112,6 @@ class StreamReplica:
         """True if it was logged that a dead letter would be lost, so that its message is kept."""
         self.judged_ns = 0
         """Time at which its age and interest were last judged."""
-        self.memory = MemoryFiles(entry.stream_id)
 
     @property
     def name(self) -> str:

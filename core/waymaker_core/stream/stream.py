@@ -164,7 +164,7 @@ class Stream:
 
     def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
         """Apply any record of the stream's log to its messages."""
-        assert position > self.position, "records are applied once and in order"
+        assert position == self.position + 1, "records are applied once, in order and without a gap"
         if isinstance(record, PublishRecord):
             assert chunk is not None, "a publish has bodies"
             self.apply_publish(record, chunk)

@@ -8,7 +8,7 @@ import waymaker_core.node.group_commit as commits
 from waymaker_core.model.disk_ops import OpResult
 from waymaker_core.model.records import ConsumerCreated
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.machine.swarm import Plan
@@ -50,7 +50,8 @@ LATE_SYNCS = {
         commits, "_must_sync", _creating_late, _losing,
     ),
     "never-sync-late": Mutant(
-        "what was written is synced within the interval", ("late syncs", "progress"), Commits, "_arm_sync", nothing, _losing,
+        "what was written is synced within the interval", ("late syncs", "progress"), GroupCommit, "_arm_sync", nothing,
+        _losing,
     ),
     "give-unsynced-again": Mutant(
         "a sequence is assigned once a synced record has reserved it", ("one history", "late syncs", "nothing returns"),

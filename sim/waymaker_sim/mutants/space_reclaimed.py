@@ -7,8 +7,8 @@ from typing import Any
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
-from waymaker_core.node.context import NodeState
 from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.gate import Gate
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.stream.relocation import relocation as moves
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
@@ -25,11 +25,11 @@ def _knowing_only_its_own(original: Any) -> Any:
 
 
 def _remembering_streams(original: Any) -> Any:
-    def reply_messages(self: NodeState, token: Any, replica: Any, messages: Any) -> None:
+    def answer_messages(self: Gate, token: Any, replica: Any, messages: Any) -> None:
         original(self, token, replica, messages)
         vars(self).setdefault("remembered", []).append(replica)
 
-    return reply_messages
+    return answer_messages
 
 
 def _copying_the_dead(_: Any) -> Any:
@@ -52,7 +52,7 @@ ROOM = {
         "garbage is deleted from the disk", ("room given back",), Garbage, "collect", nothing,
     ),
     "remember-streams": Mutant(
-        "replies are remembered by the id of their stream", ("memory given back",), NodeState, "reply_messages",
+        "replies are remembered by the id of their stream", ("memory given back",), Gate, "answer_messages",
         _remembering_streams,
     ),
     "copy-the-dead": Mutant(

@@ -14,7 +14,8 @@ from waymaker_core.model.disk_ops import FailureKind, SyncDir, SyncFile, Write
 from waymaker_core.model.limits import KIB
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.relocations import RelocationBatch
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.index_cache import Wait
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.checkpoint.writer import CheckpointWriter
@@ -82,15 +83,8 @@ def _without_syncs(original: Any) -> Any:
     return flush
 
 
-def _answering_first(original: Any) -> Any:
-    def start(self: Any) -> None:
-        for item in self._in_flight:
-            for token, answer in item.replies:
-                self._state.reply(token, answer)
-            item.replies = []
-        original(self)
-
-    return start
+def _past_the_gate(original: Any) -> Any:
+    return lambda self, token, answer, *rests_on: original(self, token, answer)
 
 
 def _gathering_nothing(_: Any) -> Any:
@@ -154,7 +148,7 @@ def _spare_without_name(original: Any) -> Any:
 def _releasing_first(original: Any) -> Any:
     def begin(self: Any) -> None:
         original(self)
-        ops = self._commits.journal.release(self._running.cut)
+        ops = self._group_commit.journal.release(self._running.cut)
         if ops:
             self._start(ops, lambda _: None, lambda _: None)
 
@@ -209,7 +203,7 @@ def _forgetting_damage(_: Any) -> Any:
 
 
 def _writing_once(original: Any) -> Any:
-    def not_written(self: Commits, failure: Any) -> None:
+    def not_written(self: GroupCommit, failure: Any) -> None:
         original(self, failure)
         self._state.timers.arm(Timer.COMMIT_RETRY, 0, None)
 
@@ -227,13 +221,13 @@ STORE = {
         Journal, "flush", _without_syncs,
     ),
     "answer-early": Mutant(
-        "an answer leaves after its record is durable", ("ledger grows", "acked survives", "one history"),
-        Commits, "_start", _answering_first,
+        "an answer leaves after all that it rests on is committed", ("ledger grows", "acked survives", "one history"),
+        Gate, "answer", _past_the_gate,
     ),
     "retry-failed-sync": Mutant(
         "a sync that failed is never tried again",
         ("recovery honest", "answer allowed", "ledger grows", "acked survives"),
-        Commits, "_not_written", _trying_again, _failing_syncs,
+        GroupCommit, "_not_written", _trying_again, _failing_syncs,
     ),
     "cut-damage": Mutant(
         "damage below what was durable is not the end", ("ledger grows", "acked survives", "one history"),
@@ -303,7 +297,7 @@ STORE = {
     ),
     "write-once": Mutant(
         "a write of the journal that found no room is tried again", ("progress", "answered"),
-        Commits, "_not_written", _writing_once, _full_when_writing_over,
+        GroupCommit, "_not_written", _writing_once, _full_when_writing_over,
     ),
     "forget-failed-catalogue": Mutant(
         "the catalogue that a failed checkpoint was to hold is in the next one",

@@ -25,7 +25,7 @@ from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.checkpoint.snapshots import encode_catalog, encode_stream
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.file_gc import Garbage
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.jobs import Done, Failed
 from waymaker_core.node.quarantine import Quarantine
@@ -82,7 +82,7 @@ class Checkpoints:
     def __init__(
         self,
         state: NodeState,
-        commits: Commits,
+        group_commit: GroupCommit,
         garbage: Garbage,
         indexes: Indexes,
         quarantine: Quarantine,
@@ -92,7 +92,7 @@ class Checkpoints:
         chain: Chain,
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
         self._garbage = garbage
         self._indexes = indexes
         self._quarantine = quarantine
@@ -101,7 +101,7 @@ class Checkpoints:
         self._manifest = manifest
         self._chain = chain
         self._key = directory_key(manifest.directory_id)
-        self._covered = commits.journal.end_lsn - commits.journal.journal_bytes()
+        self._covered = group_commit.journal.end_lsn - group_commit.journal.journal_bytes()
         """LSN up to which the last checkpoint covers the journal, about."""
         self._running: Running | None = None
         self._unsynced: tuple[Running, int] | None = None
@@ -137,7 +137,7 @@ class Checkpoints:
 
     def advance(self) -> None:
         """Begin one if the journal has grown enough; go on with one that waits for a sync."""
-        if self._unsynced is not None and self._commits.journal.durable_lsn >= self._unsynced[1]:
+        if self._unsynced is not None and self._group_commit.journal.durable_lsn >= self._unsynced[1]:
             running, self._unsynced = self._unsynced[0], None
             self._replace_manifest(running)
         if self._running is None and not self._paused and self._is_due():
@@ -150,7 +150,7 @@ class Checkpoints:
         """
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
-        grown = self._commits.journal.end_lsn - self._covered
+        grown = self._group_commit.journal.end_lsn - self._covered
         if grown >= bound or self._state.changes.dead_bytes >= bound:
             return True
         pause_ns = state.limits.disk_retry_ms * 1_000_000
@@ -162,7 +162,7 @@ class Checkpoints:
         """Return True if something has died since the last checkpoint; what died before the start is not known."""
         if self._state.changes.dead_bytes > 0 or self._looked:
             return self._state.changes.dead_bytes > 0
-        return self._commits.journal.segment_count > 1 or bool(self._shared_files.sparse())
+        return self._group_commit.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
     def retry_checkpoint(self) -> None:
         """End the pause after a failed attempt: there may be free space again."""
@@ -170,7 +170,7 @@ class Checkpoints:
 
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
-        state, changes, journal = self._state, self._state.changes, self._commits.journal
+        state, changes, journal = self._state, self._state.changes, self._group_commit.journal
         full = self._chain.full_wanted()
         sparse = self._shared_files.sparse()
         work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(changes.replicas)
@@ -192,7 +192,7 @@ class Checkpoints:
 
         Live messages in the segments that stay are not copied; the streams' snapshots name them there.
         """
-        journal = self._commits.journal
+        journal = self._group_commit.journal
         oldest = journal.oldest_segment()
         if self._scope is None and self._state.stats.disk_full:
             self._scope = self._smallest_scope()
@@ -215,7 +215,7 @@ class Checkpoints:
             self._reserve_used_at = -1
             return
         self._tried_ns = state.now.mono_ns
-        ops = self._commits.journal.give_up_segment()
+        ops = self._group_commit.journal.give_up_segment()
         enough = dead_bytes >= self._reserve.size or not self._looked
         if not ops and self.full and enough and dead_bytes != self._reserve_used_at:
             ops, self._reserve_used_at = self._reserve.take(), dead_bytes
@@ -327,7 +327,7 @@ class Checkpoints:
                     writer.add_tombstone(stream_id)
         if changes.catalog or writer.full:
             changes.catalog = False
-            writer.add_snapshot(CATALOG, self._state.catalog_position, encode_catalog(self._state.catalog))
+            writer.add_snapshot(CATALOG, self._state.catalog_log.applied, encode_catalog(self._state.catalog))
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
@@ -336,9 +336,9 @@ class Checkpoints:
 
         With interval sync some bodies may not be durable yet, and a snapshot must not outlive them.
         """
-        if self._commits.journal.durable_lsn < self._state.committed_end:
-            self._commits.sync_due()
-            self._unsynced = (running, self._state.committed_end)
+        if self._group_commit.journal.durable_lsn < self._state.written_lsn:
+            self._group_commit.sync_due()
+            self._unsynced = (running, self._state.written_lsn)
         else:
             self._replace_manifest(running)
 
@@ -356,7 +356,7 @@ class Checkpoints:
         self._manifest, self._chain, self._running = manifest, chain, None
         kept = {file.number for file in chain.files}
         gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
-        ops = [*self._commits.journal.release(running.cut), *map(Delete, gone)]
+        ops = [*self._group_commit.journal.release(running.cut), *map(Delete, gone)]
         if ops:
             self._garbage.delete(ops)
         self._shared_files.keep_only(state.replicas)
@@ -408,7 +408,9 @@ class Checkpoints:
             if self._serves(replica):
                 changes.replicas.setdefault(replica.id, replica)
         changes.catalog = True
-        self._covered = min(self._covered, self._commits.journal.end_lsn - self._commits.journal.journal_bytes())
+        self._covered = min(
+            self._covered, self._group_commit.journal.end_lsn - self._group_commit.journal.journal_bytes()
+        )
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]
         self._garbage.delete([Delete(path) for path in paths])

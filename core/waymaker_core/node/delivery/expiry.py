@@ -14,7 +14,7 @@ from waymaker_core.consumer.answers import ExhaustedMessages
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, OpResult, ReadChunk
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
@@ -40,10 +40,10 @@ class Deliveries:
     """Expiry and dead letters of all streams."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, indexes: Indexes, parking: Parking, quarantine: Quarantine
+        self, state: NodeState, group_commit: GroupCommit, indexes: Indexes, parking: Parking, quarantine: Quarantine
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
         self._indexes = indexes
         self._parking = parking
         self._quarantine = quarantine
@@ -143,14 +143,14 @@ class Deliveries:
         count = len(exhausted.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
-        if self._commits.stalled or not self._commits.has_free_space_for(bound, ordinary=bodies is not None):
+        if self._group_commit.stalled or not self._group_commit.has_free_space_for(bound, ordinary=bodies is not None):
             self._put_off(replica, exhausted)
             self._no_free_space[replica.id] = None
             return
         decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
-            self._commits.add_record(replica, record, parts, bound + record_frame_bytes_max(record), size)
+            self._group_commit.add_record(replica, record, parts, bound + record_frame_bytes_max(record), size)
         replica.dropping -= 1
         if exhausted.kept:
             self._note_kept(replica, exhausted.kept)

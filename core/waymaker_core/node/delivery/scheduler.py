@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from waymaker_core.api.effects import Deliver
 from waymaker_core.consumer.delivery.unreported import without
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.subscriptions import Subscriptions, advance
@@ -34,9 +34,10 @@ class DeliveryScheduler:
     """The turns of consumers that have subscribers."""
 
     def __init__(
-        self, state: NodeState, indexes: Indexes, subscriptions: Subscriptions, quarantine: Quarantine
+        self, state: NodeState, gate: Gate, indexes: Indexes, subscriptions: Subscriptions, quarantine: Quarantine
     ) -> None:
         self._state = state
+        self._gate = gate
         self._indexes = indexes
         self._subscriptions = subscriptions
         self._quarantine = quarantine
@@ -153,7 +154,7 @@ class DeliveryScheduler:
         subscription.bytes -= messages.byte_count
         subscription.unreported.add_messages(messages)
         state.count_delivery(messages)
-        state.effects.append(Deliver(subscription.token, messages))
+        self._gate.deliver(subscription.token, replica, messages)
         state.mark_dirty(replica)
         self._make_ready(replica, consumer_id)
 

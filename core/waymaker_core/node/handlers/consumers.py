@@ -19,7 +19,8 @@ from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.model.types import ConsumerId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
-from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.readers.fetches import Fetches
@@ -35,14 +36,16 @@ class Consuming:
     def __init__(
         self,
         state: NodeState,
-        commits: Commits,
+        group_commit: GroupCommit,
+        gate: Gate,
         registry: StreamRegistry,
         subscriptions: Subscriptions,
         fetches: Fetches,
         scheduler: DeliveryScheduler,
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
+        self._gate = gate
         self._registry = registry
         self._subscriptions = subscriptions
         self._fetches = fetches
@@ -56,26 +59,27 @@ class Consuming:
         assert isinstance(request, CreateConsumer)
         replica = self._registry.require_changeable(found, request.stream)
         bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
-        require_free_space(self._state, self._commits, bound)
+        require_free_space(self._state, self._group_commit, bound)
         consumer_id = ConsumerId(state.catalog.next_id)
         decision = replica.consumers.decide_create(consumer_id, request.config, state.now.wall_ms)
-        item = None
         if decision.record is not None:
             state.catalog.draw_id()
-            item = self._commits.add_record(replica, decision.record, [], bound, 0)
+            self._group_commit.add_record(replica, decision.record, [], bound, 0)
         elif not decision.depends_on_uncommitted:
             replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)
-        self._commits.answer(call.token, Answer(OK), item, depends_on_uncommitted=decision.depends_on_uncommitted)
+            self._gate.answer_read(call.token, replica.log, Answer(OK))
+            return
+        self._gate.answer(call.token, Answer(OK), replica.log.last)
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.DeleteConsumer`."""
         request = call.request
         assert isinstance(request, DeleteConsumer)
         replica = self._registry.require_changeable(found, request.stream)
-        require_free_space(self._state, self._commits, frame_bytes_max(0, 0, 0))
+        require_free_space(self._state, self._group_commit, frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
-        item = self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
-        item.replies.append((call.token, Answer(OK)))
+        rest = self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        self._gate.answer(call.token, Answer(OK), rest)
 
     # ------------------------------------------------------------------ infos
 
@@ -86,7 +90,7 @@ class Consuming:
         replica = self._registry.require_served(found, request.stream)
         answer = Answer(OK, "", replica.consumers.info(replica.consumers.find_consumer_id(request.consumer)))
         self._log(replica)
-        self._commits.answer_with_last(call.token, answer)
+        self._gate.answer(call.token, answer, replica.log.last)
 
     def list_infos(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ListConsumers`."""
@@ -97,12 +101,12 @@ class Consuming:
         page = replica.consumers.page(request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
         self._log(replica)
-        self._commits.answer_with_last(call.token, Answer(OK, "", page))
+        self._gate.answer(call.token, Answer(OK, "", page), replica.log.last)
 
     def _log(self, replica: StreamReplica) -> None:
         if replica.consumers.unlogged():
-            require_free_space(self._state, self._commits, frame_bytes_max(0, 0, 0))
-            self._commits.log_deliveries(replica)
+            require_free_space(self._state, self._group_commit, frame_bytes_max(0, 0, 0))
+            self._group_commit.log_deliveries(replica)
 
     # ------------------------------------------------------------------ delivering
 
@@ -118,12 +122,12 @@ class Consuming:
         if messages is None:
             nothing = Messages([], 0, 0)
             nothing.incarnation = replica.consumers.incarnation(consumer_id)
-            state.reply(call.token, Answer(OK, "", nothing))
+            self._gate.answer_read(call.token, replica.log, Answer(OK, "", nothing))
             return
         state.count_delivery(messages)
         state.mark_dirty(replica)
         self._fetches.add_fetch(call.token, replica, consumer_id, messages)
-        state.reply_messages(call.token, replica, messages)
+        self._gate.answer_messages(call.token, replica, messages)
 
     def subscribe(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.Subscribe`."""
@@ -152,19 +156,22 @@ class Consuming:
         replica = self._registry.require_changeable(found, request.stream)
         consumers = replica.consumers
         if not replica.stream.config.ephemeral:
-            require_free_space(self._state, self._commits, frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs)))
+            require_free_space(
+                self._state, self._group_commit, frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs))
+            )
         consumer_id = consumers.find_consumer_id(request.consumer)
         consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(
             consumer_id, request.kind, request.seqs, request.delay_ms, state.now, request.incarnation
         )
-        item = None
         if decision.record is not None:
-            item = self._commits.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
+            self._group_commit.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
         if decision.given_up:
             replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
+        elif decision.record is not None or decision.depends_on_uncommitted:
+            self._gate.answer(call.token, Answer(OK), replica.log.last)
         else:
-            self._commits.answer(call.token, Answer(OK), item, depends_on_uncommitted=decision.depends_on_uncommitted)
+            self._gate.answer_read(call.token, replica.log, Answer(OK))
         if request.kind in {AckKind.NAK, AckKind.IN_PROGRESS}:
             if request.kind is AckKind.NAK:
                 state.stats.naked_messages += decision.count

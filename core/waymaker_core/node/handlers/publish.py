@@ -6,7 +6,8 @@ from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import ImportBatch, Publish
 from waymaker_core.model.result_codes import OK, Answer, resource_exhausted
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.handlers.free_space import require_free_space
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
@@ -17,9 +18,10 @@ from waymaker_core.stream import PublishDecision, admission
 class Publishing:
     """Handlers of the calls that append messages."""
 
-    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
+    def __init__(self, state: NodeState, group_commit: GroupCommit, gate: Gate, registry: StreamRegistry) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
+        self._gate = gate
         self._registry = registry
 
     def publish(self, call: Call, found: StreamReplica | None) -> None:
@@ -46,15 +48,19 @@ class Publishing:
     def _commit(
         self, call: Call, replica: StreamReplica, decision: PublishDecision, bound: int, body_bytes: int, answer: Answer
     ) -> None:
-        record, item = decision.record, None
+        record = decision.record
         if record is not None:
             bound += 16 * len(record.drop_seqs) + PRODUCER_SPAN_BYTES * len(record.spans)
-            item = self._commits.add_record(replica, record, decision.parts, bound, body_bytes)
-        self._commits.answer(call.token, answer, item, depends_on_uncommitted=decision.depends_on_uncommitted)
+            rest = self._group_commit.add_record(replica, record, decision.parts, bound, body_bytes)
+            self._gate.answer(call.token, answer, rest)
+        elif decision.depends_on_uncommitted:
+            self._gate.answer(call.token, answer, replica.log.last)
+        else:
+            self._gate.answer_read(call.token, replica.log, answer)
 
     def _admit(self, replica: StreamReplica, messages: int, body_bytes: int) -> int:
         """Return the bytes these messages take in the journal at most; refuse or put them off if there is no space."""
-        state, commits, limits = self._state, self._commits, self._state.limits
+        state, limits = self._state, self._state.limits
         if messages > limits.publish_batch_max or body_bytes > limits.publish_batch_bytes_max:
             raise resource_exhausted(
                 f"a batch of {messages} messages and {body_bytes} bytes; at most {limits.publish_batch_max} messages "
@@ -68,8 +74,8 @@ class Publishing:
                 raise resource_exhausted(
                     f"ephemeral streams hold {limits.ephemeral_bytes_max} bytes together, and that is full"
                 )
-        elif commits.stalled:
+        elif self._group_commit.stalled:
             raise resource_exhausted("the disk is full; nothing was stored")
         else:
-            require_free_space(state, commits, bound, ordinary=True)
+            require_free_space(state, self._group_commit, bound, ordinary=True)
         return bound

@@ -7,6 +7,7 @@ from waymaker_core.api.requests import ListSubjects, ReadLatest, ReadRange, Scan
 from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.model.subjects import subject_fault
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.handlers.checks import page_limit
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
@@ -16,8 +17,9 @@ from waymaker_core.stream import reads
 class Reading:
     """Handlers of the calls that read messages and subjects."""
 
-    def __init__(self, state: NodeState, registry: StreamRegistry) -> None:
+    def __init__(self, state: NodeState, gate: Gate, registry: StreamRegistry) -> None:
         self._state = state
+        self._gate = gate
         self._registry = registry
 
     def latest(self, call: Call, found: StreamReplica | None) -> None:
@@ -26,7 +28,7 @@ class Reading:
         assert isinstance(request, ReadLatest)
         replica = self._registry.require_served(found, request.stream)
         self._require_subject(request.subject)
-        self._state.reply_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
+        self._gate.answer_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
 
     def subjects(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ListSubjects`."""
@@ -35,7 +37,7 @@ class Reading:
         replica = self._registry.require_served(found, request.stream)
         page_limit(request.limit, limits.page_entries_max)
         page = reads.list_subjects(replica.stream, request.prefix, request.after, request.limit)
-        self._state.reply(call.token, Answer(OK, "", page))
+        self._gate.answer_read(call.token, replica.log, Answer(OK, "", page))
 
     def scan(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ScanSubject`."""
@@ -45,7 +47,7 @@ class Reading:
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
         messages = reads.scan_subject(replica.stream, request.subject, request.from_seq, limit, limits.page_bytes_max)
-        self._state.reply_messages(call.token, replica, messages)
+        self._gate.answer_messages(call.token, replica, messages)
 
     def range(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ReadRange`."""
@@ -54,7 +56,7 @@ class Reading:
         replica = self._registry.require_served(found, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
         messages = reads.read_range(replica.stream, request.from_seq, limit, limits.page_bytes_max)
-        self._state.reply_messages(call.token, replica, messages)
+        self._gate.answer_messages(call.token, replica, messages)
 
     def _require_subject(self, subject: str) -> None:
         """Refuse a subject at which no message can be: an empty answer would hide the caller's mistake."""

@@ -19,9 +19,11 @@ from waymaker_core.api.requests import (
 from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
 from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits, PendingRecord, record_frame_bytes_max
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.archive import Head
@@ -32,15 +34,16 @@ from waymaker_core.stream.retention import decisions as retention
 class Streams:
     """Handlers of the calls about streams."""
 
-    def __init__(self, state: NodeState, commits: Commits, registry: StreamRegistry) -> None:
+    def __init__(self, state: NodeState, group_commit: GroupCommit, gate: Gate, registry: StreamRegistry) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
+        self._gate = gate
         self._registry = registry
 
-    def _decide(self, account: str, record: CatalogRecord) -> PendingRecord:
-        """Stage a record of the catalog, and add it to the next commit."""
+    def _decide(self, account: str, record: CatalogRecord) -> Rest:
+        """Stage a record of the catalog, and add it to the next commit; return its position."""
         self._state.catalog.stage(record, account)
-        return self._commits.add_to_catalog(account, record)
+        return self._group_commit.add_to_catalog(account, record)
 
     # ------------------------------------------------------------------ lifecycle
 
@@ -50,9 +53,9 @@ class Streams:
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
         account = call.principal.account
-        require_free_space(state, self._commits, record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
-        self._decide(account, record).replies.append((call.token, Answer(OK)))
+        self._gate.answer(call.token, Answer(OK), self._decide(account, record))
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.DeleteStream`: also of a stream in quarantine."""
@@ -60,8 +63,8 @@ class Streams:
         assert isinstance(request, DeleteStream)
         replica = self._registry.require_deletable(found, request.name)
         record = StreamDeleted(replica.id)
-        require_free_space(state, self._commits, record_frame_bytes_max(record))
-        self._decide(call.principal.account, record).replies.append((call.token, Answer(OK)))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(record))
+        self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.UpdateStream`: the settings and what they prune, in one commit."""
@@ -70,15 +73,15 @@ class Streams:
         replica = self._registry.require_changeable(found, request.name)
         config = updated(replica.stream.settings, request, state.limits)
         record = StreamUpdated(replica.id, config)
-        require_free_space(state, self._commits, record_frame_bytes_max(record))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(record))
         decision = retention.decide_update(replica.stream, config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
-            self._commits.answer_with_last(call.token, answer)
+            self._gate.answer(call.token, answer, replica.log.last, state.catalog_log.last)
             return
         for pruned in decision.records:
-            self._commits.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
-        self._decide(call.principal.account, record).replies.append((call.token, answer))
+            self._group_commit.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
+        self._gate.answer(call.token, answer, replica.log.last, self._decide(call.principal.account, record))
 
     # ------------------------------------------------------------------ infos
 
@@ -89,7 +92,7 @@ class Streams:
         replica = self._registry.require_served(found, request.name)
         stream = replica.stream
         info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
-        self._state.reply(call.token, Answer(OK, "", info))
+        self._gate.answer_read(call.token, replica.log, Answer(OK, "", info))
 
     def list_names(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.ListStreams`."""
@@ -98,7 +101,7 @@ class Streams:
         limit = page_limit(request.limit, limits.page_entries_max)
         page = self._state.catalog.page(call.principal.account, request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
-        self._state.reply(call.token, Answer(OK, "", page))
+        self._gate.answer_read(call.token, self._state.catalog_log, Answer(OK, "", page))
 
     # ------------------------------------------------------------------ archives
 
@@ -112,7 +115,7 @@ class Streams:
         head = Head(
             stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
         )
-        self._state.reply(call.token, Answer(OK, "", head))
+        self._gate.answer_read(call.token, replica.log, Answer(OK, "", head))
 
     def import_begin(self, call: Call, _found: StreamReplica | None) -> None:
         """`requests.ImportBegin`."""
@@ -122,10 +125,10 @@ class Streams:
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
         account = call.principal.account
-        require_free_space(state, self._commits, record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(StreamUpdated(0, config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
-        self._decide(account, record).replies.append((call.token, Answer(OK, "", record.stream_id)))
+        self._gate.answer(call.token, Answer(OK, "", record.stream_id), self._decide(account, record))
 
     def import_end(self, call: Call, found: StreamReplica | None) -> None:
         """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
@@ -134,17 +137,17 @@ class Streams:
         replica = self._registry.require_importing(found, request.stream_id)
         account = call.principal.account
         if not request.commit:
-            self._decide(account, StreamDeleted(replica.id)).replies.append((call.token, Answer(OK)))
+            self._gate.answer(call.token, Answer(OK), self._decide(account, StreamDeleted(replica.id)))
             return
         head = self._registry.import_heads[replica.id]
         try:
             records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
-        require_free_space(state, self._commits, sum(map(record_frame_bytes_max, records)))
+        require_free_space(state, self._group_commit, sum(map(record_frame_bytes_max, records)))
         for record in records:
             if isinstance(record, ConsumerCreated):
                 state.catalog.draw_id()
-            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+            self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
-        self._decide(account, opened).replies.append((call.token, Answer(OK)))
+        self._gate.answer(call.token, Answer(OK), replica.log.last, self._decide(account, opened))

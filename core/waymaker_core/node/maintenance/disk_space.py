@@ -15,7 +15,7 @@ from waymaker_core.node.calls import Calls
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.context import DISK_FULL, NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.jobs import ignore
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import SpareJob
@@ -25,10 +25,10 @@ class DiskSpace:
     """Spare segments, and the state of a full disk."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, calls: Calls, checkpoints: Checkpoints, reserve: Reserve
+        self, state: NodeState, group_commit: GroupCommit, calls: Calls, checkpoints: Checkpoints, reserve: Reserve
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
         self._calls = calls
         self._checkpoints = checkpoints
         self._reserve = reserve
@@ -41,7 +41,7 @@ class DiskSpace:
 
     def make_spares(self) -> None:
         """Make the next spare segment, if one is wanted, and note whether the disk is full."""
-        journal = self._commits.journal
+        journal = self._group_commit.journal
         if journal.free or not (self._checkpoints.cramped or (self._no_spare and not self._trying)):
             # A segment that is used again needs no free space.
             job = journal.spare_job()
@@ -55,7 +55,7 @@ class DiskSpace:
     def note(self) -> None:
         """Set the gauge, and log when it changes."""
         stats = self._state.stats
-        full = self._no_spare or self._commits.stalled or self._checkpoints.full or self._checkpoints.cramped
+        full = self._no_spare or self._group_commit.stalled or self._checkpoints.full or self._checkpoints.cramped
         if full != stats.disk_full:
             stats.disk_full = full
             if full and self._state.no_room_because != DISK_FULL:
@@ -73,8 +73,8 @@ class DiskSpace:
         self._checkpoints.retry_checkpoint()
 
     def _made(self, job: SpareJob, _results: list[OpResult]) -> None:
-        self._commits.journal.spare_done(job)
-        self._commits.note_capacity()
+        self._group_commit.journal.spare_done(job)
+        self._group_commit.note_capacity()
         self._state.no_room_because = DISK_FULL
         self._no_spare = False
 
@@ -83,7 +83,7 @@ class DiskSpace:
         if isinstance(failed_op, SyncFile | SyncDir) and failure.kind is not FailureKind.NO_SPACE:
             self.failed = failure
             return
-        ops = self._commits.journal.spare_failed(job)
+        ops = self._group_commit.journal.spare_failed(job)
         self._state.start(Lane.BACKGROUND, ops, ignore, ignore)
         self._no_spare = True
         state = self._state

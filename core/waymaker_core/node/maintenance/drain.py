@@ -10,7 +10,7 @@ from enum import Enum
 
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
@@ -37,10 +37,15 @@ class Drain:
     """The steps to the end, one after the other as each is done."""
 
     def __init__(
-        self, state: NodeState, commits: Commits, parking: Parking, subscriptions: Subscriptions, watchers: Watchers
+        self,
+        state: NodeState,
+        group_commit: GroupCommit,
+        parking: Parking,
+        subscriptions: Subscriptions,
+        watchers: Watchers,
     ) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
         self._parking = parking
         self._subscriptions = subscriptions
         self._watchers = watchers
@@ -53,7 +58,7 @@ class Drain:
             return
         self.stage, state.stats.draining = Stage.ENDING, True
         self._subscriptions.end_all(REASON)
-        self._watchers.end_all(REASON, state.effects)
+        self._watchers.end_all(REASON)
         refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
         self._parking.refuse_waiting(refusal)
         for replica in state.replicas.values():
@@ -61,19 +66,19 @@ class Drain:
 
     def advance(self) -> None:
         """Take the next steps that need no job in flight."""
-        state, commits = self._state, self._commits
-        if self.stage is Stage.SERVING or not commits.idle() or state.stats.parked_calls:
+        state, group_commit = self._state, self._group_commit
+        if self.stage is Stage.SERVING or not group_commit.idle() or state.stats.parked_calls:
             return
         if self.stage is Stage.ENDING:
             self.stage = Stage.LOGGED
             for replica in state.replicas.values():
                 if replica.damage is None and not replica.stream.config.ephemeral:
-                    commits.log_deliveries(replica)
-            commits.flush()
-        if self.stage is Stage.LOGGED and commits.idle():
+                    group_commit.log_deliveries(replica)
+            group_commit.flush()
+        if self.stage is Stage.LOGGED and group_commit.idle():
             self.stage = Stage.MARKED
             # Of a damaged stream nothing was logged.
-            commits.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
-            commits.flush()
-        if self.stage is Stage.MARKED and commits.idle():
+            group_commit.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
+            group_commit.flush()
+        if self.stage is Stage.MARKED and group_commit.idle():
             self.stage = Stage.DRAINED

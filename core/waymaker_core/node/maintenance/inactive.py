@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from waymaker_core.model.types import ConsumerId, StreamId
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import frame_bytes_max
@@ -21,9 +21,9 @@ RETRY_NS = 1_000_000_000
 class Inactive:
     """Inactivity timeouts of the consumers of all streams."""
 
-    def __init__(self, state: NodeState, commits: Commits) -> None:
+    def __init__(self, state: NodeState, group_commit: GroupCommit) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
 
     def settle(self, replica: StreamReplica) -> None:
         """Set the timer of a changed stream to its first deadline."""
@@ -50,13 +50,13 @@ class Inactive:
             bool(replica.queue)
             or replica.consumers.inactivity.has_uncommitted_answer(consumer_id)
             or self._state.stats.draining
-            or self._commits.stalled
+            or self._group_commit.stalled
             or self._state.catalog.is_deletion_staged(replica.entry)
-            or not self._commits.has_free_space_for(frame_bytes_max(0, 0, 0), ordinary=False)
+            or not self._group_commit.has_free_space_for(frame_bytes_max(0, 0, 0), ordinary=False)
         )
 
     def _delete(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         name = replica.consumers.name_of(consumer_id)
         record = replica.consumers.decide_delete(name)
-        self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         self._state.log("info", "inactive_consumer_deleted", stream=replica.name, stream_id=replica.id, consumer=name)

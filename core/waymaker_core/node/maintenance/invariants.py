@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream.invariants import check_stream
 
 
-def check(state: NodeState, commits: Commits) -> None:
+def check(state: NodeState) -> None:
     """Assert every invariant of every stream in service, and that nothing stays decided without an uncommitted record."""
-    in_flight: dict[int, int] = {}
-    for item in commits.in_flight_records():
-        if item.replica is not None:
-            in_flight[item.replica.id] = in_flight.get(item.replica.id, 0) + 1
+    _check_log(state.catalog_log)
     for stream_id, replica in state.replicas.items():
         assert replica.id == stream_id
+        _check_log(replica.log)
         if replica.damage is None:
-            _check_replica(replica, in_flight.get(stream_id, 0), commits)
+            _check_replica(replica, state)
 
 
-def _check_replica(replica: StreamReplica, in_flight: int, commits: Commits) -> None:
+def _check_log(log: StreamLog) -> None:
+    assert log.applied == log.committed <= log.durable <= log.end
+    assert [entry.position for entry in log.entries] == list(range(log.applied + 1, log.end + 1))
+
+
+def _check_replica(replica: StreamReplica, state: NodeState) -> None:
     check_stream(replica.stream)
     replica.consumers.check()
-    assert replica.uncommitted == in_flight, f"{replica.name}: {replica.uncommitted} records, {in_flight} under way"
-    assert replica.stream.position <= replica.position
-    if not in_flight:
+    assert replica.stream.position == replica.log.applied
+    if not replica.log.entries:
         assert replica.stream.is_settled(), f"{replica.name}: messages or deletions are staged without a record"
         assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"
-    if commits.last() is None:
+    if not state.catalog_log.entries:
         assert not replica.stream.overlay.configs, f"{replica.name}: settings staged without a record"

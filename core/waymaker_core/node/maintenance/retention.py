@@ -13,7 +13,7 @@ from waymaker_core.model.config import Retention as RetentionKind
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.types import Now, StreamId
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.group_commit import Commits, record_frame_bytes_max
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import StreamReplica
@@ -29,9 +29,9 @@ PRUNE_BOUND = 64 * 1024
 class Retention:
     """Judges streams by age and interest, and prunes them."""
 
-    def __init__(self, state: NodeState, commits: Commits, indexes: Indexes, quarantine: Quarantine) -> None:
+    def __init__(self, state: NodeState, group_commit: GroupCommit, indexes: Indexes, quarantine: Quarantine) -> None:
         self._state = state
-        self._commits = commits
+        self._group_commit = group_commit
         self._indexes = indexes
         self._quarantine = quarantine
         self._interval_ns = state.limits.retention_interval_ms * 1_000_000
@@ -82,7 +82,7 @@ class Retention:
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
-            if not self._commits.has_free_space_for(bound, ordinary=False) and self._commits.last() is not None:
+            if not self._group_commit.has_free_space_for(bound, ordinary=False) and self._group_commit.has_undurable():
                 again_ns += self._interval_ns
                 break
             record = retention.decide_retention(replica.stream, state.now.wall_ms, floor)
@@ -90,7 +90,7 @@ class Retention:
                 if not interest:
                     self._arm_for_age(replica)
                 return
-            self._commits.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+            self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         state.timers.arm(Timer.AGE, replica.id, again_ns)
 
     def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:

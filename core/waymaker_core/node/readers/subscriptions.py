@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from collections import deque
 
-from waymaker_core.api.effects import End
 from waymaker_core.model.result_codes import Refusal
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.stream_replica import StreamReplica, Subscription
 
 
 class Subscriptions:
     """All subscriptions of a node by their token."""
 
-    def __init__(self, state: NodeState) -> None:
+    def __init__(self, state: NodeState, gate: Gate) -> None:
         self._state = state
+        self._gate = gate
         self._by_token: dict[Token, Subscription] = {}
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Subscriptions:
             subscription.answered = subscription.sent
             advance(subscription)
         self._forget(subscription)
-        self._state.effects.append(End(subscription.token, reason, refusal))
+        self._gate.end(subscription.token, reason, refusal)
 
     def end_consumer(self, replica: StreamReplica, consumer_id: ConsumerId, reason: str) -> None:
         """End the readers of a deleted consumer."""

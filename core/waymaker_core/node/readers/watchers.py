@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from waymaker_core.api.effects import Effect, End, Event, EventKind
+from waymaker_core.api.effects import Effect, Event, EventKind
 from waymaker_core.model.types import Token
+from waymaker_core.node.gate import Gate
 
 
 class Watcher:
@@ -26,8 +27,9 @@ class Watcher:
 class Watchers:
     """All watchers of a node, in the order in which they came."""
 
-    def __init__(self, events_max: int) -> None:
+    def __init__(self, events_max: int, gate: Gate) -> None:
         self._events_max = events_max
+        self._gate = gate
         self._watchers: dict[Token, Watcher] = {}
 
     def __len__(self) -> int:
@@ -58,9 +60,10 @@ class Watchers:
             watcher.events.append((kind, stream, consumer, wall_ms))
             self._send(token, watcher, effects)
 
-    def end_all(self, reason: str, effects: list[Effect]) -> None:
+    def end_all(self, reason: str) -> None:
         """End every watcher: the node stops."""
-        effects.extend(End(token, reason) for token in self._watchers)
+        for token in self._watchers:
+            self._gate.end(token, reason)
         self._watchers.clear()
 
     @staticmethod

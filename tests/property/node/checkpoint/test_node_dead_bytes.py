@@ -78,10 +78,10 @@ def test_what_dies_is_left_behind_before_the_journal_has_grown() -> None:
     for _ in range(300):
         server.publish("s", bytes(2_000))
     before = server.node.stats.checkpoints
-    journal = server.node._commits.journal.end_lsn
+    journal = server.node._group_commit.journal.end_lsn
     for _ in range(3):
         server.ack(*[seq for seq, _, _ in server.fetch(batch=100) if seq % 10])
-    assert server.node._commits.journal.end_lsn - journal < 16 * KIB
+    assert server.node._group_commit.journal.end_lsn - journal < 16 * KIB
     assert server.node.stats.checkpoints > before
     assert used(server, "blocks", "tails") < 300 * 2_000 // 2, "a tenth lives"
     assert len(server.all()) == 30
