@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def synced_appends_a_second(folder: Path, batch: bytes, messages_a_batch: int, seconds: float) -> float:
-    """Messages a second of a loop that writes a batch into a zero-filled file and syncs it, one after the other."""
+    """Return the messages a second of a loop that writes a batch into a zero-filled file and syncs it, one after the other."""
     file_bytes = 32 * 1024 * 1024
     path = folder / "peer"
     with path.open("wb") as file:
@@ -31,7 +31,7 @@ def synced_appends_a_second(folder: Path, batch: bytes, messages_a_batch: int, s
 
 
 def read_bytes_a_second(folder: Path, total_bytes: int = 256 * 1024 * 1024) -> float:
-    """Bytes a second of reading a warm file from its beginning to its end."""
+    """Return the bytes a second of reading a warm file from its beginning to its end."""
     path = folder / "peer"
     block = b"\1" * (1024 * 1024)
     with path.open("wb") as written:

@@ -1,4 +1,4 @@
-"""What a cold search costs others: publishes of another client while indexes are loaded and searched."""
+"""The cost of a cold search to others: publishes of another client while indexes are loaded and searched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 5
 
 
 async def scanning(folder: Path, subjects: int) -> list[Figure]:
-    """A scan at one of many subjects and a filter that matches next to nothing, each the first after a start."""
+    """Measure a scan at one of many subjects and a filter that matches next to nothing, each the first after a start."""
     async with fresh_server(folder) as server:
         async with waymaker.connect(server.address) as wm:
             await wm.create_stream(OTHER)
@@ -63,7 +63,7 @@ async def _fetch(wm: waymaker.Client) -> int:
 
 
 async def _publishes(wm: waymaker.Client, meanwhile: asyncio.Task[object]) -> tuple[float, float]:
-    """Median and slowest, in milliseconds, of publishes one after the other until something else is done."""
+    """Return median and slowest, in milliseconds, of publishes one after the other until something else is done."""
     took: list[float] = []
     while not meanwhile.done() or not took:
         began = time.perf_counter()

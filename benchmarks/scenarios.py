@@ -1,4 +1,4 @@
-"""What is measured: publishing, one call at a time, replay, and a restart with many messages.
+"""The scenarios that are measured: publishing, one call at a time, replay, and a restart with many messages.
 
 Each scenario runs on a server of its own, in a directory of its own, and returns figures. Targets are those the
 project sets itself for two cores shared with the client. Beside a small load the warm-up and the bare peers are short too.
@@ -36,7 +36,7 @@ RESTART_TARGET_S = 10
 
 
 def batch_of(messages: int, subjects: int) -> pl.PublishBatch:
-    """A batch over so many subjects in turn."""
+    """Make a batch over so many subjects in turn."""
     names = [f"{STREAM}.sensor.{number}" for number in range(min(subjects, messages))]
     return pl.PublishBatch(
         stream=STREAM,
@@ -69,7 +69,7 @@ async def session_with(server: RealServer) -> AsyncIterator[Session]:
 
 
 async def publishing(folder: Path, messages: int) -> list[Figure]:
-    """Pipelined publishes of 128 bytes, each confirmed after its sync."""
+    """Measure pipelined publishes of 128 bytes, each confirmed after its sync."""
     batch = batch_of(BATCH_MESSAGES, subjects=16)
     async with fresh_server(folder) as server, session_with(server) as session:
         batches = messages // BATCH_MESSAGES
@@ -88,7 +88,7 @@ async def publishing(folder: Path, messages: int) -> list[Figure]:
 
 
 async def one_at_a_time(folder: Path, calls: int) -> list[Figure]:
-    """A unary publish that waits for its answer before the next one leaves."""
+    """Measure unary publishes, each of which waits for its answer before the next one leaves."""
     async with fresh_server(folder) as server, grpc.aio.insecure_channel(server.address) as channel:
         stub: WaymakerStreamsServiceAsyncStub = WaymakerStreamsServiceStub(channel)
         request = pb.PublishRequest(stream=STREAM, subject=f"{STREAM}.one", payload=PAYLOAD)
@@ -108,7 +108,7 @@ async def one_at_a_time(folder: Path, calls: int) -> list[Figure]:
 
 
 async def replaying(folder: Path, messages: int) -> list[Figure]:
-    """A consumer that reads a stored stream from its beginning and acknowledges everything."""
+    """Measure a consumer that reads a stored stream from its beginning and acknowledges everything."""
     batch = batch_of(BATCH_MESSAGES, subjects=16)
     batches = messages // BATCH_MESSAGES
     async with fresh_server(folder) as server:
@@ -135,7 +135,7 @@ async def replaying(folder: Path, messages: int) -> list[Figure]:
 
 
 async def restarting(folder: Path, messages: int) -> list[Figure]:
-    """From the start of the process to the first answer, after a kill, with so many messages in one stream."""
+    """Measure the time from start to first answer, after a kill, with so many messages in one stream."""
     batch = batch_of(4 * BATCH_MESSAGES, subjects=1_000)
     batches = messages // (4 * BATCH_MESSAGES)
     async with fresh_server(folder) as server:
@@ -163,7 +163,7 @@ async def restarting(folder: Path, messages: int) -> list[Figure]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is really there, from the kernel; 0 where it does not say."""
+    """Return the resident memory of a process, from the kernel; 0 where it does not say."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:

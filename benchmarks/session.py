@@ -56,7 +56,7 @@ class Session:
 
 
 async def publish(session: Session, batch: pl.PublishBatch, batches: int, in_flight: int) -> None:
-    """Sends ``batch`` so many times, ``in_flight`` of them unanswered, and returns when all are confirmed."""
+    """Send ``batch`` so many times, ``in_flight`` of them unanswered, and return when all are confirmed."""
     ids = itertools.count(1)
     count = len(batch.payloads)
 
@@ -79,7 +79,7 @@ async def publish(session: Session, batch: pl.PublishBatch, batches: int, in_fli
 
 
 async def replay(session: Session, stream: str, consumer: str, messages: int) -> int:
-    """Takes ``messages`` deliveries, acknowledges them as they come, and returns the bytes of their bodies."""
+    """Take ``messages`` deliveries, acknowledge them as they come, and return the bytes of their bodies."""
     session.send(
         pl.Frame(
             subscribes=[

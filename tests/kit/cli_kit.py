@@ -40,7 +40,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def waymaker(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a command line with nothing of the surroundings; a str or bytes `input` is standard input.
+    """Run a command line with nothing of the surroundings; a str or bytes `input` is standard input.
 
     It runs on the fake server's loop: gRPC now and then forgets a process of two loops.
     """
@@ -58,7 +58,7 @@ def waymaker(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def orders(server: FakeServer, waymaker: Command) -> FakeServer:
-    """A stream with three messages and a consumer."""
+    """Make a stream with three messages and a consumer."""
     assert waymaker("stream", "add", "orders", "-s", "orders.>").code == 0
     for n in range(3):
         assert waymaker("pub", "orders", f"orders.{n}", f"payload {n}").code == 0

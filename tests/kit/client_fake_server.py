@@ -22,7 +22,7 @@ from waymaker_proto import waymaker_streams_pb2 as pb
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Waits for what another task brings about."""
+    """Wait for what another task brings about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (conditions are of all kinds, few of them have an event)
             await asyncio.sleep(0.005)
@@ -76,7 +76,7 @@ class Session:
         self.out.put_nowait((code, outcome))
 
     def stop_in_order(self) -> None:
-        """As a server that drains: what it has not answered by now did not happen."""
+        """Stop as a server that drains: what it has not answered by now did not happen."""
         self.send(pl.Frame(closing=pl.Closing(reason="server_shutdown")))
         self.break_off(outcome="not-applied")
 
@@ -208,7 +208,7 @@ class FakeServer:
                 other.send(other_frame)
 
     def leave(self, session: Session, id_: int) -> None:
-        """A subscription is over: what was not reported goes back, uncounted."""
+        """End a subscription: what was not reported is returned, uncounted."""
         subscribe = session.subscriptions.pop(id_, None)
         if subscribe is not None:
             self.give_back(subscribe, session.sent[id_][session.dealt[id_] :])
@@ -430,7 +430,7 @@ class FakeServer:
 
 @contextlib.contextmanager
 def threaded_server(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeServer]:
-    """A fake server on a thread of its own, for synchronous tests."""
+    """Run a fake server on a thread of its own, for synchronous tests."""
     loop = _lasting_loop()
     fake = FakeServer(credentials)
     asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
@@ -442,7 +442,7 @@ def threaded_server(credentials: grpc.ServerCredentials | None = None) -> Iterat
 
 @functools.cache
 def _lasting_loop() -> asyncio.AbstractEventLoop:
-    """One loop for all of them, never closed.
+    """Return the one loop of all of them, never closed.
 
     gRPC has one poller a process, and one socket by which it wakes all loops: an event for one may be held up by another that
     read the wake-up, or by one that was closed.
@@ -453,7 +453,7 @@ def _lasting_loop() -> asyncio.AbstractEventLoop:
 
 
 def run_beside(work: Coroutine[Any, Any, Any]) -> Any:
-    """`asyncio.run` on the loop of the fake servers."""
+    """Run a coroutine on the loop of the fake servers, as `asyncio.run` does."""
     return asyncio.run_coroutine_threadsafe(work, _lasting_loop()).result()
 
 
@@ -536,7 +536,7 @@ def publishing_frames(server: FakeServer) -> list[pl.Frame]:
 
 
 def break_once(server: FakeServer, apply: bool) -> None:
-    """The next frame with publishes ends the session, with the publishes stored or not, but never answered."""
+    """End the session at the next frame with publishes, with the publishes stored or not, but never answered."""
 
     def on_frame(session: Session, frame: pl.Frame) -> bool:
         if not frame.publishes:

@@ -47,13 +47,13 @@ class ConsumerWorld:
 
     @property
     def now(self) -> Now:
-        """Both clocks, in step."""
+        """Return both clocks, in step."""
         return Now(self.now_ms * 1_000_000, self.now_ms)
 
     # ------------------------------------------------------------ the log
 
     def decide(self, record: StreamRecord, parts: Sequence[bytes] = ()) -> None:
-        """A decided record joins the tail, its bodies in a chunk of their own."""
+        """Add a decided record to the overlay, its bodies in a chunk of their own."""
         body = b"".join(parts)
         self._file += 1
         chunk = Chunk(f"journal/{self._file}", 0, len(body), 0) if body else None
@@ -66,7 +66,7 @@ class ConsumerWorld:
                 at += length
 
     def commit(self, count: int | None = None) -> None:
-        """The first records of the tail are committed, all without a number."""
+        """Commit the first records of the overlay, all without a number."""
         count = len(self.overlay) if count is None else count
         done, self.overlay = self.overlay[:count], self.overlay[count:]
         for record, chunk in done:
@@ -78,17 +78,17 @@ class ConsumerWorld:
         self.consumers.apply(record)
 
     def log_deliveries(self) -> None:
-        """What was delivered joins the tail."""
+        """Add records of what was delivered to the overlay."""
         for record in self.consumers.delivered_records(self.now):
             self.decide(record)
 
     def take_snapshot(self) -> None:
-        """A checkpoint at what is committed."""
+        """Take a checkpoint of what is committed."""
         state = [encode_snapshot(self.stream), self.consumers.snapshot(self.now)]
         self.snapshot = (len(self.log), cbor2.dumps(state))
 
     def restart(self, *, survives: int = 0, orderly: bool = False) -> None:
-        """The process ends; `survives` records of the tail had reached the disk, all that there is if it is `orderly`."""
+        """End the process; `survives` records of the overlay had reached the disk, all of them if it is `orderly`."""
         if orderly:
             self.log_deliveries()
             self.commit()
@@ -111,7 +111,7 @@ class ConsumerWorld:
     # ------------------------------------------------------------ what clients do
 
     def publish(self, *subjects: str, payload: bytes = b"x") -> int:
-        """Messages are published and committed; the last sequence."""
+        """Publish messages and commit them; return the last sequence."""
         bodies = [encode_body(subject, [], payload, self.limits) for subject in subjects]
         request = Publish(
             self.config.name,
@@ -127,7 +127,7 @@ class ConsumerWorld:
         return self.stream.last_seq
 
     def create(self, config: ConsumerConfig) -> ConsumerId:
-        """A consumer is created and committed."""
+        """Create a consumer and commit it."""
         decision = self.consumers.decide_create(ConsumerId(self.next_id), config, self.now_ms)
         assert decision.record is not None
         self.next_id += 1
@@ -136,12 +136,12 @@ class ConsumerWorld:
         return ConsumerId(decision.record.consumer_id)
 
     def delete(self, name: str) -> None:
-        """A consumer is deleted and committed."""
+        """Delete a consumer and commit that."""
         self.decide(self.consumers.decide_delete(name))
         self.commit()
 
     def fetch(self, consumer: ConsumerId, count: int, byte_max: int = 1 << 40) -> list[tuple[int, int]]:
-        """Sequences and delivery counts of what is handed out, and reaches the program."""
+        """Return sequences and delivery counts of what is dispatched, and reaches the program."""
         messages = self.consumers.dispatch(consumer, self.now, count, byte_max)
         for seq, _ in expanded(messages):
             assert messages is not None
@@ -149,20 +149,20 @@ class ConsumerWorld:
         return expanded(messages)
 
     def answer(self, consumer: ConsumerId, kind: AckKind, seqs: list[int], delay_ms: int = 0) -> int:
-        """Acks, terms, naks or extensions; how many were touched."""
+        """Ack, term, nak or extend; return how many were touched."""
         decision = self.consumers.decide_ack(consumer, kind, seqs, delay_ms, self.now)
         if decision.record is not None:
             self.decide(decision.record)
         return decision.count
 
     def ack(self, consumer: ConsumerId, *seqs: int) -> int:
-        """Acks, committed."""
+        """Ack, and commit."""
         count = self.answer(consumer, AckKind.ACK, list(seqs))
         self.commit()
         return count
 
     def prune(self, below: int, seqs: list[int] | None = None) -> None:
-        """Retention takes messages away, committed: all below a sequence (whole blocks in one go), and single ones."""
+        """Prune messages, and commit that: all below a sequence (whole blocks in one go), and single ones."""
         whole = (below - 1) // self.config.block_size * self.config.block_size + 1 if below else 0
         singles = sorted({*range(max(whole, 1), below), *(seqs or [])})
         drop_seqs, drop_sizes = retention.decide_drops(self.stream, [seq for seq in singles if seq >= whole])
@@ -172,11 +172,11 @@ class ConsumerWorld:
     # ------------------------------------------------------------ giving up
 
     def hand_out(self, limit: int = 100) -> list[ExhaustedMessages]:
-        """What is spent is handed out to be dropped."""
+        """Begin the drop of what is exhausted."""
         return self.consumers.begin_dead_lettering(limit, 1 << 40)
 
     def drop(self, spent: ExhaustedMessages) -> list[DropRecord]:
-        """The bodies of what was handed out are there: it is dropped."""
+        """Drop messages whose bodies were read."""
         bodies = None if spent.messages is None else [self.bodies[seq] for seq, _ in expanded(spent.messages)]
         if bodies is not None:
             assert [seq for seq, _ in expanded(spent.messages)] == list(spent.seqs)
@@ -187,7 +187,7 @@ class ConsumerWorld:
         return records
 
     def give_up(self) -> None:
-        """Everything spent is dropped and committed."""
+        """Drop everything that is exhausted, and commit that."""
         self.consumers.expire(self.now)
         while self.consumers.has_exhausted():
             for spent in self.hand_out():
@@ -195,13 +195,13 @@ class ConsumerWorld:
         self.commit()
 
     def check(self) -> None:
-        """Every invariant of both."""
+        """Assert every invariant of both."""
         check_stream(self.stream)
         self.consumers.check()
 
 
 def expanded(messages: Messages | None) -> list[tuple[int, int]]:
-    """Sequence and delivery count of each message, in order."""
+    """Return sequence and delivery count of each message, in order."""
     if messages is None:
         return []
     found = [(seq, run.deliver_count) for run in messages.runs for seq in run.sequences()]
@@ -210,23 +210,23 @@ def expanded(messages: Messages | None) -> list[tuple[int, int]]:
 
 
 def world(retention: Retention = Retention.LIMITS, limits: Limits | None = None, **settings: object) -> ConsumerWorld:
-    """A stream of that kind with nothing in it."""
+    """Make an empty stream of that kind."""
     config = StreamConfig("s", retention=retention, block_size=7, **settings)  # type: ignore[arg-type]
     return ConsumerWorld(config, limits or Limits())
 
 
 def configured(settings: Mapping[str, object]) -> ConsumerConfig:
-    """A configuration with short waits."""
+    """Make a configuration with short waits."""
     return ConsumerConfig(**{"name": "c", "ack_wait_ms": 100, **settings})  # type: ignore[arg-type]
 
 
 def consumer(name: str = "c", **settings: object) -> ConsumerConfig:
-    """The same, said shorter."""
+    """Make the same, said shorter."""
     return configured({"name": name, **settings})
 
 
 def queue() -> ConsumerWorld:
-    """A work queue with five messages."""
+    """Make a work queue with five messages."""
     w = world(Retention.WORK_QUEUE)
     w.publish(*["a"] * 5)
     return w

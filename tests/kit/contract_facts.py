@@ -48,7 +48,7 @@ def facts(contract: FileDescriptorProto) -> dict[str, str]:
 
 
 def differences(ours: FileDescriptorProto, theirs: FileDescriptorProto) -> list[str]:
-    """What has to be said for the two to be told apart; empty where they agree."""
+    """Return the differences of the two in words; empty where they agree."""
     left, right = facts(ours), facts(theirs)
     found = []
     for key in sorted(left.keys() | right.keys()):
@@ -91,7 +91,7 @@ def _field_words(message: DescriptorProto, field: FieldDescriptorProto) -> str:
 
 
 def _json_name(name: str) -> str:
-    """The name in JSON of a field that was given no other; serialised descriptors may leave it out."""
+    """Return the name in JSON of a field that was given no other; serialised descriptors may leave it out."""
     head, *tail = name.split("_")
     return head + "".join(word.capitalize() for word in tail)
 

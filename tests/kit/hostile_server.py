@@ -1,4 +1,4 @@
-"""What tests of ill-meaning clients share: how they reach the server, how they are refused, what its memory did meanwhile."""
+"""Helpers of tests of ill-meaning clients: they reach the server, read its refusals and measure its memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.shell.server.process.test_server_process import STREAMS, publish
 from waymaker_core.model.message_codec import varint
 
 GROWTH_MIB_MAX = 130
-"""What one hostile request may make the process hold at most, for a moment: its own bytes a few times over."""
+"""Bytes that one hostile request may make the process hold at most, for a moment: its own a few times over."""
 SERVED_S_MAX = 5.0
 MIB = 1 << 20
 
 
 def channel_to(server: RealServer) -> grpc.Channel:
-    """A connection of its own, which may send anything."""
+    """Open a connection of its own, which may send anything."""
     options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
     return grpc.insecure_channel(server.address, options)
 
@@ -39,7 +39,7 @@ def _status_mib(server: RealServer, name: str) -> int:
 
 @contextmanager
 def unharmed_within(server: RealServer, growth_mib_max: int = GROWTH_MIB_MAX) -> Iterator[None]:
-    """Whatever happens inside: the peak of memory stays within the bound, and the next client is served at once."""
+    """Require that the peak of memory stays within the bound, whatever happens inside, and that the next client is served."""
     Path(f"/proc/{server.pid}/clear_refs").write_text("5")
     before = resident_mib(server)
     yield
@@ -52,7 +52,7 @@ def unharmed_within(server: RealServer, growth_mib_max: int = GROWTH_MIB_MAX) ->
 
 
 def refused(server: RealServer, method: str, data: bytes, **options: Any) -> grpc.StatusCode:
-    """How a request that must not succeed is refused; never with what a bug would say."""
+    """Return the refusal of a request that must not succeed; it never says what a bug would say."""
     path = method if method.startswith("/") else STREAMS + method
     with channel_to(server) as channel:
         call: Any = channel.unary_unary(path)
@@ -66,5 +66,5 @@ def refused(server: RealServer, method: str, data: bytes, **options: Any) -> grp
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field on the wire."""
+    """Encode a length-delimited field."""
     return varint(number << 3 | 2) + varint(len(content)) + content

@@ -1,4 +1,4 @@
-"""What the callers of a server that dies were told, and the judgement of what it then holds.
+"""The answers that the callers of a server got before it was killed, and the judgement of what it then holds.
 
 The idea: a ledger of promises. Whatever was confirmed must be there; whatever was refused must not; whatever was
 under way when the server died may be either, once. The ledger never looks at the server: it is given what callers
@@ -28,7 +28,7 @@ class History:
     moment: int = 0
 
     def tick(self) -> int:
-        """A moment later than every one before: callers stamp what they start and what they learn."""
+        """Return a moment later than every one before: callers stamp what they start and what they learn."""
         self.moment += 1
         return self.moment
 
@@ -45,14 +45,14 @@ class History:
         self.ack_confirmed_at.setdefault(seq, self.tick())
 
     def received(self, seq: int, payload: bytes, asked_at: int) -> None:
-        """A delivery that answers a request made at moment ``asked_at``."""
+        """Note a delivery that answers a request made at moment ``asked_at``."""
         self.delivered.add(seq)
         self._holds(seq, payload)
         if self.ack_confirmed_at.get(seq, asked_at) < asked_at:
             self.broken.append(f"sequence {seq} was delivered after its acknowledgement had been confirmed")
 
     def found(self, subject: str, messages: list[tuple[int, bytes]], *, removed: frozenset[int] = frozenset()) -> None:
-        """A complete read of a subject. ``removed``: sequences that may be gone, a work queue's acknowledged ones."""
+        """Check a complete read of a subject. ``removed``: sequences that may be gone, a work queue's acknowledged ones."""
         stored = dict(messages)
         if len(stored) != len(messages) or [seq for seq, _ in messages] != sorted(stored):
             self.broken.append(f"{subject}: sequences repeat or are out of order")
@@ -70,13 +70,13 @@ class History:
                 self.broken.append(f"{subject}: sequence {seq} holds what nobody published")
 
     def gone_for_good(self, stored: list[int]) -> None:
-        """For a work queue: nothing acknowledged may still be stored."""
+        """Require, for a work queue, that nothing acknowledged is still stored."""
         for seq in stored:
             if seq in self.ack_confirmed_at:
                 self.broken.append(f"sequence {seq} is stored although its acknowledgement was confirmed")
 
     def all_delivered(self) -> None:
-        """After a consumer has drained the stream: nothing confirmed may have passed it by."""
+        """Require, after a consumer has drained the stream, that it got all that was confirmed."""
         for subject, messages in self.confirmed.items():
             for seq in messages:
                 if seq not in self.delivered and seq not in self.ack_attempted:

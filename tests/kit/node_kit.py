@@ -29,7 +29,7 @@ SECOND = 1_000_000_000
 
 
 def publish(stream: str, *messages: tuple[str, bytes], expected: Sequence[int] | None = None) -> rq.Publish:
-    """A publish of (subject, payload) pairs."""
+    """Make a publish of (subject, payload) pairs."""
     bodies, sizes = [], []
     for subject, payload in messages:
         body, size = encode_body(subject, (), payload, Limits())
@@ -59,9 +59,9 @@ class Server:
         self._token = 0
         self.node: Node
         self.reports = True
-        """Whether everything that leaves reaches its program at once."""
+        """True if everything that leaves reaches its program at once."""
         self.broken: DiskFailure | None = None
-        """Why no message can be read at the moment."""
+        """The failure of every read of messages at the moment."""
         self.open()
 
     # ------------------------------------------------------------ life
@@ -79,13 +79,13 @@ class Server:
         self.step()
 
     def kill(self) -> None:
-        """The process dies at once and starts again."""
+        """Kill the process and start it again."""
         self.disk.kill()
         self._forget_memory()
         self.open()
 
     def lose_power(self) -> None:
-        """Nothing that was not synced is sure to be there."""
+        """Cut the power: nothing that was not synced is sure to be there."""
         self.disk.lose_power(self.random)
         self._forget_memory()
         self.open()
@@ -121,7 +121,7 @@ class Server:
             self.step()
 
     def step(self, *inputs: Input) -> None:
-        """One step, then further ones until no job is left and no work is left over."""
+        """Step once, then until no job is left and no work is left over."""
         waiting: list[Input] = list(inputs)
         for _ in range(10_000):
             effects = self.node.step(self.now(), waiting)
@@ -132,7 +132,7 @@ class Server:
         raise AssertionError("the node does not come to rest")
 
     def perform(self, effect: Effect) -> list[Input]:
-        """What an executor does, at once."""
+        """Perform an effect at once, as an executor does."""
         match effect:
             case Job():
                 return [self.do(effect)]
@@ -180,7 +180,7 @@ class Server:
         return JobDone(job.id, results)
 
     def read(self, messages: Messages) -> list[tuple[int, int, bytes]]:
-        """(sequence, delivery count, payload) of each message."""
+        """Return (sequence, delivery count, payload) of each message."""
         found: list[tuple[int, int, bytes]] = []
         for run in messages.runs:
             data, at = run.bodies_in(self._chunk(run.chunk)), 0
@@ -267,13 +267,13 @@ class Server:
         return value
 
     def consumers(self, stream: str = "s") -> list[rq.ConsumerInfo]:
-        """Every consumer of a stream."""
+        """Return every consumer of a stream."""
         page = self.ok(rq.ListConsumers(stream))
         assert isinstance(page, rq.Page)
         return [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
 
     def all(self, stream: str = "s") -> list[tuple[int, int, bytes]]:
-        """Every live message."""
+        """Return every live message."""
         found: list[tuple[int, int, bytes]] = []
         while True:
             after = found[-1][0] + 1 if found else 1
@@ -284,12 +284,12 @@ class Server:
 
 
 def stream_config(name: str, **settings: object) -> StreamConfig:
-    """Settings by keyword; `retention` by name."""
+    """Make settings by keyword; `retention` by name."""
     retention = Retention[str(settings.pop("retention", "LIMITS"))]
     return StreamConfig(name, retention=retention, **settings)  # type: ignore[arg-type]
 
 
 def consumer_config(name: str, **settings: object) -> ConsumerConfig:
-    """Settings by keyword; `policy` by name."""
+    """Make settings by keyword; `policy` by name."""
     policy = DeliveryPolicy[str(settings.pop("policy", "ALL"))]
     return ConsumerConfig(name, policy=policy, **settings)  # type: ignore[arg-type]

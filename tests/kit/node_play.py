@@ -65,26 +65,26 @@ class Play:
     # ------------------------------------------------------------ in
 
     def step(self, *inputs: Input) -> None:
-        """One step."""
+        """Step once."""
         for effect in self.server.node.step(self.server.now(), list(inputs)):
             self._note(effect)
 
     def tell(self, *calls: tuple[int, Request]) -> None:
-        """Calls with their tokens, in one step."""
+        """Send calls with their tokens, in one step."""
         self.step(*[Call(Token(token), ANYONE, request) for token, request in calls])
 
     def pass_ms(self, ms: int) -> None:
-        """Time passes, in one step."""
+        """Let time pass, in one step."""
         self.server.mono_ns += ms * 1_000_000
         self.server.wall_ms += ms
         self.step()
 
     def done(self, number: int) -> None:
-        """A job is performed and its end is told."""
+        """Perform a job and report its end."""
         self.step(self.server.do(self.jobs.pop(number)))
 
     def fail(self, number: int, kind: FailureKind, op: type[DiskOp]) -> None:
-        """A job stops at its first operation of a kind; the ones before it are performed."""
+        """Fail a job at its first operation of a kind; the ones before it are performed."""
         job = self.jobs.pop(number)
         at = next(index for index, one in enumerate(job.ops) if isinstance(one, op))
         for one in job.ops[:at]:
@@ -95,7 +95,7 @@ class Play:
     # ------------------------------------------------------------ out
 
     def expect(self, story: str) -> None:
-        """Exactly these effects came out since the last time, in this order. `...` at a line's end stands for its rest."""
+        """Require exactly these effects since the last time, in this order. `...` at a line's end stands for its rest."""
         wanted = [line for line in textwrap.dedent(story).strip().splitlines() if line.strip()]
         found, self.lines = self.lines, []
         shown = [

@@ -1,4 +1,4 @@
-"""What the core may not do, seen in its syntax.
+"""The rules of purity of the core, seen in its syntax.
 
 A run of the core is a function of its inputs. What could make two runs differ, or reach outside, is visible
 in the source for the most part: an import that is not on the short list, a builtin that asks the machine
@@ -35,7 +35,7 @@ WALKING_METHODS = frozenset({"extend", "fromkeys", "fromlist", "join"})
 
 
 def violations(source: str, module: str, also_allowed: frozenset[str] = frozenset()) -> list[str]:
-    """Every line of ``source`` that breaks a rule, as ``module:line: what``; empty where all is well.
+    """Return every line of ``source`` that breaks a rule, as ``module:line: what``; empty where all is well.
 
     ``also_allowed`` names imports that this one module may have beside the usual ones.
     """
@@ -187,7 +187,7 @@ class _SetWalks:
                 pass
 
     def _inside_unordered(self, comprehension: ast.comprehension) -> bool:
-        """Whether the comprehension's result keeps no order of its own."""
+        """Return True if the comprehension's result keeps no order of its own."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.SetComp) and comprehension in node.generators:
                 return True

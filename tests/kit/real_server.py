@@ -19,11 +19,11 @@ from pathlib import Path
 LAUNCH = "import sys; from waymaker.cli import main; sys.exit(main())"
 START_S_MAX = 60.0
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""What a client says first: the protocol's preface and an empty settings frame."""
+"""The first bytes of a client: the protocol's preface and an empty settings frame."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """Return a port on which no process listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def answers(port: int, *, tls: bool = False) -> bool:
-    """Whether somebody talks there. A server that holds the port and still opens its data does not."""
+    """Return True if a server answers there. One that holds the port and still opens its data does not."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             if tls:
@@ -44,7 +44,7 @@ def answers(port: int, *, tls: bool = False) -> bool:
 
 
 def _unverified() -> ssl.SSLContext:
-    """To learn whether a handshake comes about; whose certificate it is does not matter here."""
+    """Make a context that accepts every certificate: only the handshake matters here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -64,7 +64,7 @@ class RealServer:
     """One data directory and the process that serves it, if one runs."""
 
     def __init__(self, data_dir: Path, *arguments: str, config: str = "", inside: Sequence[str] = ()) -> None:
-        """``inside``: a command that runs the rest of its arguments, in surroundings of its own and in its place."""
+        """Prepare a server. ``inside``: a command that runs its arguments in its place, in surroundings of its own."""
         self.data_dir = data_dir
         self.port = free_port()
         self.starts = 0
@@ -87,12 +87,12 @@ class RealServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts the process and returns once it answers."""
+        """Start the process and return once it answers."""
         self._launch()
         self._await_port()
 
     def start_or_give_up(self) -> tuple[int | None, str]:
-        """Starts the process; None once it listens, else its exit code, and what it printed."""
+        """Start the process; return None once it listens, else its exit code, and what it printed."""
         printed_before = self._log.stat().st_size if self._log.exists() else 0
         code = None
         try:
@@ -104,7 +104,7 @@ class RealServer:
         return code, self._log.read_bytes()[printed_before:].decode(errors="replace")
 
     def start_in_vain(self, within_s: float = 30.0) -> tuple[int, str]:
-        """Starts a process that is expected to give up; its exit code and what it printed."""
+        """Start a process that is expected to give up; return its exit code and what it printed."""
         printed_before = self._log.stat().st_size if self._log.exists() else 0
         self._launch()
         assert self._process is not None
@@ -136,15 +136,15 @@ class RealServer:
         self.starts += 1
 
     def kill(self) -> None:
-        """SIGKILL: no warning, no farewell."""
+        """Kill the process (SIGKILL): no warning, no farewell."""
         self._end(signal.SIGKILL)
 
     def terminate(self, within_s: float = 30.0) -> int:
-        """SIGTERM, and the exit code of an orderly stop."""
+        """Stop the process (SIGTERM); return the exit code of an orderly stop."""
         return self._end(signal.SIGTERM, within_s)
 
     def close(self) -> None:
-        """For the end of a test: leaves no process behind, whatever happened."""
+        """End a test: leave no process behind, whatever happened."""
         if self._process is not None:
             self.kill()
 

@@ -53,7 +53,7 @@ class Values:
         """Fields that the request may still have; large ones count more."""
 
     def request(self, descriptor: Descriptor, only: frozenset[str] = frozenset()) -> bytes:
-        """The bytes of one request. `only`: the fields to choose from at its top, all of them if empty."""
+        """Draw the bytes of one request. `only`: the fields to choose from at its top, all of them if empty."""
         self._left = FIELDS_MAX
         draw = self._random.random()
         self._wild = 0.0 if draw < 0.4 else 0.05 if draw < 0.7 else 0.3
@@ -68,7 +68,7 @@ class Values:
         return data
 
     def message(self, descriptor: Descriptor, depth: int, only: frozenset[str] = frozenset()) -> bytes:
-        """A message's fields, each there or not."""
+        """Draw a message's fields, each there or not."""
         parts: list[bytes] = []
         for field in descriptor.fields:
             if (only and field.name not in only) or self._random.random() < (0.15 if self._wild == 0 else 0.3):
@@ -91,7 +91,7 @@ class Values:
         return b"".join(parts)
 
     def field(self, field: Any, depth: int) -> bytes:
-        """One field with its tag."""
+        """Draw one field with its tag."""
         if self._odd():
             return varint(field.number << 3) + varint(self._number()) if self._odd() else self._unknown(field.number)
         tag = field.number << 3

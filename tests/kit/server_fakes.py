@@ -39,7 +39,7 @@ from waymaker_core.model.types import Now, Token
 from waymaker_core.node.stats import NodeStats
 
 OVERHEAD_BYTES = 33
-"""What the core counts for a delivered message beside its body."""
+"""Bytes that the core counts for a delivered message beside its body."""
 
 
 class FakeDisk:
@@ -162,7 +162,7 @@ class FakeNode:
         return effects
 
     def release(self) -> list[Effect]:
-        """What was kept back."""
+        """Release what was kept back."""
         self.mute = False
         held, self.held = self.held, []
         return held
@@ -231,7 +231,7 @@ class FakeNode:
                 return Answer(OK)
 
     def messages(self, stream: str, start: int, count: int) -> rq.Messages:
-        """Bodies of a stream by reference."""
+        """Return the bodies of a stream by reference."""
         bodies = self.streams[stream][start : start + count]
         if not bodies:
             return rq.Messages([], 0, 0)
@@ -288,19 +288,19 @@ class Fixture:
         self.channel = channel
 
     def stub(self, method: str, service: str = "waymaker.streams.WaymakerStreamsService") -> Any:
-        """A unary call that takes and gives bytes."""
+        """Return a unary call that takes and gives bytes."""
         return self.channel.unary_unary(f"/{service}/{method}")
 
 
 def fake_config(**settings: Any) -> ServerConfig:
-    """A configuration that listens wherever there is room."""
+    """Make a configuration that listens wherever there is room."""
     settings.setdefault("listen", Address("127.0.0.1", 0))
     return ServerConfig(data_dir=Path("unused"), **settings)
 
 
 @asynccontextmanager
 async def serving(tokens: Tokens | None = None, **settings: Any):  # type: ignore[no-untyped-def]
-    """A server in this event loop for the length of a block."""
+    """Run a server in this event loop for the length of a block."""
     config = fake_config(**settings)
     disk = FakeDisk()
     node = FakeNode(disk)

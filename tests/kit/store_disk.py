@@ -202,7 +202,7 @@ class MemoryDisk:
         return copy.deepcopy(self)
 
     def lose_power(self, random: Random) -> None:
-        """Unsynced names are kept or lost each for itself, unsynced writes sector by sector."""
+        """Cut the power: unsynced names are kept or lost each for itself, unsynced writes sector by sector."""
         for change in self.changes:
             if random.random() < 0.5:
                 self._make_durable(change)
@@ -223,11 +223,11 @@ class MemoryDisk:
         self.crash_in = None
 
     def kill(self) -> None:
-        """The process dies; the page cache lives on."""
+        """Kill the process; the page cache stays."""
         self.crash_in = None
 
     def give_up_writing(self) -> None:
-        """A sync failed and the kernel gave dirty pages up: readers see them, a later sync does not write them."""
+        """Drop dirty pages as a kernel does whose sync failed: readers see them, a later sync does not write them."""
         for inode in self.names.values():
             inode.unsynced = []
             inode.ghost = True

@@ -31,7 +31,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 
 def plain(value: object) -> object:
-    """An object of slots as something that `==` compares: class name and fields, arrays with their item type."""
+    """Convert an object of slots to something that `==` compares: class name and fields, arrays with their item type."""
     if isinstance(value, array):
         return (value.typecode, value.tolist())
     if isinstance(value, list):
@@ -106,7 +106,7 @@ def delivered_records(draw: st.DrawFn) -> DeliveredRecord:
 
 
 def records() -> st.SearchStrategy[Record]:
-    """Any record there is."""
+    """Draw any record there is."""
     return st.one_of(
         publish_records(),
         st.builds(lambda t, d: PruneRecord(t, *d), U64, drops()),

@@ -105,7 +105,7 @@ def open_directory(disk: MemoryDisk, limits: Limits = LIMITS) -> tuple[History, 
 
 
 class ToyNode:
-    """Appends, flushes, makes spares and checkpoints at random; `confirmed` is what was told to somebody."""
+    """A node that appends, flushes, makes spares and checkpoints at random; `confirmed` is what its callers were told."""
 
     def __init__(self, disk: MemoryDisk, random: Random, limits: Limits = LIMITS, lazy: bool = False) -> None:
         self.disk = disk
@@ -127,7 +127,7 @@ class ToyNode:
         self.submitted: list[tuple[int, int, Record]] = []
         self.pending: list[tuple[int, int, Record, Chunk | None]] = []
         self.synced = 0
-        """How many of `confirmed` a loss of power may not take."""
+        """The number of `confirmed` that a loss of power may not take."""
         self.began_alive = dict(self.history.alive)
         self.began_positions = dict(self.history.positions)
         self.began_said = {stream_id: list(said) for stream_id, said in self.history.said.items()}
@@ -276,7 +276,7 @@ class ToyNode:
 
 
 def bodies(disk: MemoryDisk, history: History) -> dict[int, list[bytes]]:
-    """All stored bodies that the streams name; fails where one cannot be read."""
+    """Return all stored bodies that the streams name; fail where one cannot be read."""
     found: dict[int, list[bytes]] = {}
     for stream_id in history.story():
         found[stream_id] = []

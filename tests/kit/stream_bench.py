@@ -62,7 +62,7 @@ class Bench:
             relocating.evict_index(self.stream, number)
 
     def seal_anew(self) -> None:
-        """Sparse blocks are written anew."""
+        """Write sparse blocks anew."""
         number = 10 * (len(self.disk.files) + 1)
         resident(self.stream, self.disk, lambda: relocate_blocks(self.stream, self.disk, lambda path: False, number))
 

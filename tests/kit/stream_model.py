@@ -63,7 +63,7 @@ class Model:
     def publish(
         self, subject: str, payload: int, body: bytes, time_ms: int, expected: int, wall_ms: int, free: bool = False
     ) -> Message | Failure:
-        """`free`: nothing is refused."""
+        """Publish messages. `free`: nothing is refused."""
         if not free and self.config.max_bytes and payload + len(subject) > self.config.max_bytes:
             return Failure("oversize", 0)
         if not free and self.config.max_msg_bytes and payload > self.config.max_msg_bytes:
@@ -112,7 +112,7 @@ class Model:
 
     @staticmethod
     def expired(messages: list[Message], cutoff: int) -> list[Message]:
-        """What exact pruning by age removes."""
+        """Return what exact pruning by age removes."""
         held: set[str] = set()
         gone = []
         for message in messages:
@@ -172,7 +172,7 @@ class ToyDisk:
         return data
 
     def bodies(self, messages: Messages) -> list[tuple[int, int, int, bytes]]:
-        """(sequence, time, delivery count, body) of every message."""
+        """Return (sequence, time, delivery count, body) of every message."""
         found = []
         for run in messages.runs:
             data, at = run.bodies_in(self.read(run.chunk)), 0
@@ -219,7 +219,7 @@ def relocate_blocks(stream: Stream, disk: ToyDisk, leaving: Callable[[str], bool
 
 
 def view(stream: Stream, disk: ToyDisk) -> list[object]:
-    """Everything committed about a stream that can be told from outside."""
+    """Return everything committed about a stream that can be told from outside."""
     figures = stream.stats()
     listed = resident(stream, disk, lambda: reads.read_range(stream, 1, 1 << 30, 1 << 40))
     subjects = resident(stream, disk, lambda: reads.list_subjects(stream, "", "", 0))
@@ -234,5 +234,5 @@ def view(stream: Stream, disk: ToyDisk) -> list[object]:
 
 
 def ack_record(seqs: array[int], sizes: array[int]) -> AckRecord:
-    """A record that carries deletions."""
+    """Make a record that carries deletions."""
     return AckRecord(1, False, seqs, seqs, sizes)

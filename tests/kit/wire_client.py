@@ -40,7 +40,7 @@ class WireClient:
         return message_factory.GetMessageClass(self._methods[rpc].input_type)(**fields)
 
     def call(self, rpc: str, metadata: Metadata | None = None, **fields: Any) -> Any:
-        """The response; a status other than OK is raised as `grpc.RpcError`."""
+        """Return the response; a status other than OK is raised as `grpc.RpcError`."""
         return self.with_trailers(rpc, metadata, **fields)[0]
 
     def with_trailers(self, rpc: str, metadata: Metadata | None = None, **fields: Any) -> tuple[Any, dict[str, str]]:
@@ -48,7 +48,7 @@ class WireClient:
         return response, trailers(call)
 
     def stream(self, rpc: str, **fields: Any) -> Any:
-        """The call of a server-streaming RPC, to be iterated."""
+        """Return the call of a server-streaming RPC, to be iterated."""
         answer = message_factory.GetMessageClass(self._methods[rpc].output_type)
         method: Any = self.channel.unary_stream(
             f"/{SERVICE}/{rpc}", lambda message: message.SerializeToString(), answer.FromString
@@ -56,7 +56,7 @@ class WireClient:
         return method(self.request(rpc, **fields), timeout=TIMEOUT_S)
 
     def raw(self, rpc: str, data: bytes) -> bytes:
-        """A unary call whose request is whatever bytes are given."""
+        """Make a unary call whose request is whatever bytes are given."""
         method: Any = self.channel.unary_unary(f"/{SERVICE}/{rpc}")
         answer: bytes = method(data, timeout=TIMEOUT_S)
         return answer
@@ -64,7 +64,7 @@ class WireClient:
     def refusal(
         self, rpc: str, metadata: Metadata | None = None, **fields: Any
     ) -> tuple[grpc.StatusCode, dict[str, str]]:
-        """Status and trailers of a call that must not end with OK; a streaming one is read to its end."""
+        """Return status and trailers of a call that must not end with OK; a streaming one is read to its end."""
         try:
             if self._methods[rpc].server_streaming:
                 answer: Any = list(self.stream(rpc, **fields))
@@ -87,5 +87,5 @@ def trailers(call: Any) -> dict[str, str]:
 
 
 def exposes_internals(text: str) -> bool:
-    """Whether an error shows its callers what only the log should hold."""
+    """Return True if an error shows its callers what only the log should hold."""
     return any(sign in text for sign in ("Traceback", "Exception", "Error(", ".py", " object at 0x"))

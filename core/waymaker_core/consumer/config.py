@@ -16,7 +16,7 @@ TIME_MS_MAX = (1 << 63) - 1
 
 
 def validate(config: ConsumerConfig, stream: StreamConfig, limits: Limits) -> ConsumerConfig:
-    """The configuration after defaults, which is what is stored and compared. CodeError (`invalid_config`)."""
+    """Return the configuration after defaults, which is stored and compared. CodeError (`invalid_config`)."""
     check_name(config.name, "a consumer", limits)
     if reserved_prefix(stream.name) == "queue:":
         raise _bad("a queue is popped, it has no consumers")

@@ -182,8 +182,7 @@ class Consumers:
     # ------------------------------------------------------------ delivering
 
     def dispatch(self, consumer_id: ConsumerId, now: Now, max_messages: int, byte_max: int) -> Messages | None:
-        """Deliver: due redeliveries first, by sequence, then what was skipped and what is new. Return None if there is
-        nothing now.
+        """Return what is delivered next, or None: due redeliveries first, by sequence, then what was skipped and what is new.
 
         At least one message whatever its size, if there is one. At the limit of pending deliveries only redeliveries.
         Raises `NeedBlocks` before anything is changed.

@@ -98,7 +98,7 @@ class Group:
 
     @property
     def floor(self) -> int:
-        """The last sequence up to which every matching message is acked, termed, dropped or deleted."""
+        """Return the last sequence up to which every matching message is acked, termed, dropped or deleted."""
         return self.outstanding() - 1
 
     def has_work(self, stream: Stream, pending_max: int) -> bool:

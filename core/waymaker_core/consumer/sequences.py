@@ -17,12 +17,12 @@ _FULL = (1 << CHUNK) - 1
 
 
 def ones(count: int) -> int:
-    """A mask of `count` bits, all set."""
+    """Return a mask of `count` bits, all set."""
     return (1 << count) - 1
 
 
 def positions(mask: int) -> list[int]:
-    """Indexes of the set bits, ascending. A mask without gaps costs nothing a bit."""
+    """Return the indexes of the set bits, ascending. A mask without gaps costs nothing a bit."""
     if not mask:
         return []
     low = (mask & -mask).bit_length() - 1
@@ -34,7 +34,7 @@ def positions(mask: int) -> list[int]:
 
 
 def mask_at(indexes: list[int]) -> int:
-    """The mask of ascending bit indexes: `positions` the other way round."""
+    """Return the mask of ascending bit indexes: `positions` the other way round."""
     if len(indexes) < 8:
         mask = 0
         for index in indexes:
@@ -48,7 +48,7 @@ def mask_at(indexes: list[int]) -> int:
 
 
 def lowest(mask: int, count: int) -> int:
-    """The `count` lowest set bits of a mask (all of them, if there are fewer)."""
+    """Return the `count` lowest set bits of a mask (all of them, if there are fewer)."""
     if mask.bit_count() <= count:
         return mask
     kept = positions(mask)[:count]
@@ -83,15 +83,15 @@ class SeqSet:
         return bits is not None and bits >> (seq & _LOW) & 1 == 1
 
     def add(self, seq: int) -> None:
-        """One member more; none if it is there."""
+        """Add a member; one that is there stays."""
         self.add_mask(seq, 1)
 
     def discard(self, seq: int) -> None:
-        """One member less, if it is there."""
+        """Remove a member, if it is there."""
         self.discard_mask(seq, 1)
 
     def add_mask(self, first: int, mask: int) -> None:
-        """Every sequence whose bit is set; bit 0 stands for `first`."""
+        """Add every sequence whose bit is set; bit 0 stands for `first`."""
         key, rest = first >> CHUNK_BITS, mask << (first & _LOW)
         while rest:
             part = rest & _FULL
@@ -103,7 +103,7 @@ class SeqSet:
             key += 1
 
     def discard_mask(self, first: int, mask: int) -> None:
-        """Every sequence whose bit is set leaves; bit 0 stands for `first`."""
+        """Remove every sequence whose bit is set; bit 0 stands for `first`."""
         key, rest = first >> CHUNK_BITS, mask << (first & _LOW)
         while rest:
             part = rest & _FULL
@@ -119,7 +119,7 @@ class SeqSet:
             key += 1
 
     def add_all(self, seqs: list[int]) -> None:
-        """Ascending, distinct sequences become members; a run of them in one go."""
+        """Add ascending, distinct sequences; a run of them in one go."""
         if seqs and is_run(seqs):
             self.add_mask(seqs[0], ones(len(seqs)))
         else:
@@ -127,7 +127,7 @@ class SeqSet:
                 self.add_mask(seq, 1)
 
     def discard_all(self, seqs: list[int]) -> None:
-        """Ascending, distinct sequences are members no more; a run of them in one go."""
+        """Remove ascending, distinct sequences; a run of them in one go."""
         if seqs and is_run(seqs):
             self.discard_mask(seqs[0], ones(len(seqs)))
         elif self._count:
@@ -135,7 +135,7 @@ class SeqSet:
                 self.discard_mask(seq, 1)
 
     def among(self, seqs: list[int]) -> list[int]:
-        """Those of ascending, distinct sequences that are members."""
+        """Return those of ascending, distinct sequences that are members."""
         if not seqs or not self._count:
             return []
         if is_run(seqs):
@@ -144,7 +144,7 @@ class SeqSet:
         return [seq for seq in seqs if seq in self]
 
     def mask_of(self, first: int, count: int) -> int:
-        """Which of `count` sequences from `first` are members; bit 0 stands for `first`."""
+        """Return the members among `count` sequences from `first` as a mask; bit 0 stands for `first`."""
         key, shift = first >> CHUNK_BITS, first & _LOW
         last_key = (first + count - 1) >> CHUNK_BITS
         chunks = self._chunks
@@ -157,12 +157,12 @@ class SeqSet:
         return mask & ones(count)
 
     def least(self) -> int:
-        """The least member; the set must not be empty."""
+        """Return the least member; the set must not be empty."""
         key, bits = self._chunks.peekitem(0)
         return (key << CHUNK_BITS) + (bits & -bits).bit_length() - 1
 
     def first(self, limit: int, without: SeqSet | None = None) -> list[int]:
-        """Up to `limit` members ascending, those of `without` left out."""
+        """Return up to `limit` members, ascending, those of `without` left out."""
         found: list[int] = []
         for key, bits in self._chunks.items():
             free = bits if without is None else bits & ~without._chunks.get(key, 0)
@@ -175,7 +175,7 @@ class SeqSet:
         return found
 
     def drop_below(self, seq: int) -> None:
-        """Members below `seq` leave."""
+        """Remove the members below `seq`."""
         chunks = self._chunks
         key = seq >> CHUNK_BITS
         while chunks and chunks.peekitem(0)[0] < key:
@@ -184,7 +184,7 @@ class SeqSet:
             self.discard_mask(key << CHUNK_BITS, ones(seq & _LOW))
 
     def to_list(self) -> list[int]:
-        """All members, ascending."""
+        """Return all members, ascending."""
         return self.first(self._count) if self._count else []
 
     def check(self) -> None:
@@ -194,7 +194,7 @@ class SeqSet:
 
 
 def ascending(seqs: Sequence[int]) -> list[int]:
-    """Distinct sequences in order; what clients usually send is so already."""
+    """Return distinct sequences in order; what clients usually send is so already."""
     wanted = list(seqs)
     if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
         return wanted

@@ -118,7 +118,7 @@ OpResult = bytes | list[int] | dict[str, int] | None
 
 
 class FailureKind(Enum):
-    """Why a disk operation failed, as far as the core acts on it."""
+    """The reason for which a disk operation failed, as far as the core acts on it."""
 
     NO_SPACE = "no_space"
     """No room: nothing is wrong with what is there, and the operation may be tried again later."""

@@ -23,7 +23,7 @@ from waymaker_core.node.timers import Timer, Timers
 from waymaker_core.stream.work import Work
 
 REPLIES_REMEMBERED = 8_192
-"""How many of the latest replies with messages, and of the latest readers that ended, have their stream's id remembered.
+"""The number of latest replies with messages, and of latest readers that ended, whose stream's id is remembered.
 
 Where their messages cannot be read, the damage is that stream's."""
 

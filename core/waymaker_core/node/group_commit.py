@@ -37,7 +37,7 @@ from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
 from waymaker_core.stream.join import join_publishes, joinable
 
 WATERMARK_DELAY_NS = 1_000_000_000
-"""How long after the last commit an idle node writes a watermark."""
+"""The time after the last commit at which an idle node writes a watermark."""
 
 
 class GroupCommit:
@@ -68,7 +68,7 @@ class GroupCommit:
         """The failure after which durability can no longer be promised."""
         state.written_lsn = journal.end_lsn
         self.capacity_changes = 0
-        """How often there may be more free space: pending records were written, or a spare segment was made."""
+        """The number of times there may be more free space: pending records were written, or a spare segment was made."""
 
     # ------------------------------------------------------------------ pending records
 

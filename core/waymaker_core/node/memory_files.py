@@ -21,7 +21,7 @@ class MemoryFiles:
         self._ends: dict[str, int] = {}
         """By path: the length of each file."""
         self._made = 0
-        """How many files there have been."""
+        """The number of files that there have been."""
         self._open: tuple[int, str] | None = None
         """The block whose file is being written, and that file."""
         self._writes: dict[str, int] = {}

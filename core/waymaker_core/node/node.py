@@ -236,7 +236,7 @@ class Node:
             self._fetches.report(event.token)
 
     def _watch(self, call: Call, _found: StreamReplica | None) -> None:
-        """`requests.WatchStreams`."""
+        """Begin a `WatchStreams`."""
         self._watchers.add_watcher(call.token)
 
     # ------------------------------------------------------------------ what follows

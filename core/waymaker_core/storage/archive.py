@@ -63,7 +63,7 @@ class ArchiveError(ValueError):
 
 
 class Head:
-    """What an archive holds besides the messages. `consumers`: plain values, the consumers' own snapshot (or None)."""
+    """The head of an archive: all but its messages. `consumers`: plain values, the consumers' own snapshot (or None)."""
 
     __slots__ = ("config", "created_ms", "first_seq", "last_seq", "count", "byte_count", "consumers")
 
@@ -236,7 +236,7 @@ class ArchiveReader:
         return pieces
 
     def close(self) -> Summary:
-        """No more bytes come: the summary, or `ArchiveError` where the archive is not whole."""
+        """Return the summary, since no more bytes come; `ArchiveError` where the archive is not whole."""
         if self._summary is None or self._buffer or self._broken:
             raise self._error("the archive is cut short")
         return self._summary

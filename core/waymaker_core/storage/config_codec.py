@@ -28,12 +28,12 @@ ConfigRecord = ConsumerCreated | ConsumerDeleted | StreamCreated | StreamDeleted
 
 
 def encode_plain(value: object) -> bytes:
-    """Plain values (lists, tuples, dicts, integers, text, bytes, booleans, None) as CBOR."""
+    """Encode plain values (lists, tuples, dicts, integers, text, bytes, booleans, None) as CBOR."""
     return cbor2.dumps(value)
 
 
 def decode_plain(data: bytes) -> object:
-    """Plain values from CBOR; `CorruptRecord` where the bytes are none. Bytes behind the value are the caller's to judge."""
+    """Decode plain values from CBOR; `CorruptRecord` where there are none. Bytes behind the value are the caller's to judge."""
     try:
         value: object = cbor2.loads(data)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as problem:
@@ -165,7 +165,7 @@ def decode_consumer_created(meta: bytes) -> ConsumerCreated:
 
 
 def decode_consumer_created_1(meta: bytes) -> ConsumerCreated:
-    """Version 1: settings without an inactivity timeout."""
+    """Decode version 1: settings without an inactivity timeout."""
     return _consumer_created(meta, FIELDS_1)
 
 

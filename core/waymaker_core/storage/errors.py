@@ -1,4 +1,4 @@
-"""What can be wrong with stored bytes, as exceptions that name the place.
+"""Faults of stored bytes, as exceptions that name the place.
 
 Two families: a `CorruptRecord` or `UnknownVersion` says that some bytes are not what they should be, without knowing where
 they came from; a `StoreRefused` names the file and keeps a node from starting on it.

@@ -77,7 +77,7 @@ def padded(length: int) -> int:
 
 
 def frame_bytes(meta_length: int, body_length: int) -> int:
-    """Bytes a whole frame takes."""
+    """Return the bytes that a whole frame takes."""
     return HEADER_BYTES + ((meta_length + 7) & ~7) + ((body_length + 7) & ~7)
 
 

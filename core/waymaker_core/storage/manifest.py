@@ -121,7 +121,7 @@ def _checkpoint_file(value: object) -> CheckpointFile:
 
 
 def replace_ops(manifest: Manifest) -> list[DiskOp]:
-    """Operations that put this manifest in the old one's place; durable when they are done.
+    """Return operations that put this manifest in the old one's place; durable when they are done.
 
     They may be repeated from the beginning after a failure for want of space.
     """

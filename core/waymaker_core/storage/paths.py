@@ -50,7 +50,7 @@ def shared_block_path(number: int) -> str:
 
 
 def memory_path(stream_id: int, number: int) -> str:
-    """Messages of one block of an ephemeral stream; a number is not used twice."""
+    """Return the path of the messages of one block of an ephemeral stream; a number is not used twice."""
     return f"memory/{stream_id}/{number}"
 
 
@@ -60,13 +60,13 @@ def _digits(text: str) -> int | None:
 
 
 def segment_number(name: str) -> int | None:
-    """Number of the segment with this file name (without folder), or None where it is not one."""
+    """Return the number of the segment with this file name (without folder), or None where it is not one."""
     number = _digits(name.removesuffix(".seg"))
     return number if number is not None and segment_path(number) == f"journal/{name}" else None
 
 
 def file_number(folder: str, name: str) -> int | None:
-    """Number, drawn from the manifest's counter, of a file in `checkpoints`, `blocks` or `tails`; None for another's."""
+    """Return the number that the manifest gave to a file in `checkpoints`, `blocks` or `tails`; None for another's."""
     if folder == BLOCKS:
         stream, _, number = name.removesuffix(".blk").partition("-")
         stream_id, value = _digits(stream), _digits(number)
@@ -81,7 +81,7 @@ def file_number(folder: str, name: str) -> int | None:
 
 
 def block_owner(path: str) -> int | None:
-    """Id of the stream whose block file this is, or None."""
+    """Return the id of the stream whose block file this is, or None."""
     name = path.removeprefix("blocks/")
     if name == path or file_number(BLOCKS, name) is None:
         return None

@@ -57,7 +57,7 @@ def _raw(column: array[int], typecode: str) -> bytes:
 
 
 class _Cursor:
-    """Where a decoder is in the bytes."""
+    """A decoder's place in the bytes."""
 
     __slots__ = ("data", "at")
 
@@ -364,7 +364,7 @@ def _decode_delivered(meta: bytes) -> DeliveredRecord:
 
 
 def _decode_delivered_1(meta: bytes) -> DeliveredRecord:
-    """Version 1: a count beside each sequence, and no deadlines."""
+    """Decode version 1: a count beside each sequence, and no deadlines."""
     cursor = _Cursor(meta)
     consumer_id, scanned_to, last_delivered, dropped, count = cursor.fields(_DELIVERED_1)
     seqs, counts = cursor.column("Q", count), cursor.column("I", count)
@@ -439,7 +439,7 @@ def decode(kind: int, version: int, meta: bytes) -> Record:
 
 
 def body_bytes(record: Record) -> int:
-    """Bytes of stored bodies that belong to a record: the length of its frame's body."""
+    """Return the bytes of stored bodies that belong to a record: the length of its frame's body."""
     if isinstance(record, PublishRecord):
         return sum(record.lengths)
     if isinstance(record, DropRecord) and record.copies is not None:

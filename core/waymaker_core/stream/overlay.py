@@ -35,7 +35,7 @@ class Staged:
     parts: list[tuple[int, int, int]]
 
     def entry_of(self, seq: int) -> int:
-        """The column entry of a sequence, or -1."""
+        """Return the column entry of a sequence, or -1."""
         if self.seqs is None:
             return seq - self.first_seq if self.first_seq <= seq <= self.last_seq else -1
         for entry, value in enumerate(self.seqs):
@@ -44,13 +44,13 @@ class Staged:
         return -1
 
     def entry_from(self, seq: int) -> int:
-        """The first column entry at or behind a sequence."""
+        """Return the first column entry at or behind a sequence."""
         if self.seqs is None:
             return max(0, seq - self.first_seq)
         return sum(1 for value in self.seqs if value < seq)
 
     def seq_of(self, entry: int) -> int:
-        """The sequence of a column entry."""
+        """Return the sequence of a column entry."""
         return self.first_seq + entry if self.seqs is None else self.seqs[entry]
 
 

@@ -43,7 +43,7 @@ class _Search:
         self.full = limit <= 0
 
     def take(self, first: int, count: int, byte_count: int) -> None:
-        """Consecutive messages are selected."""
+        """Select consecutive messages."""
         ranges = self.ranges
         if ranges and ranges[-1][1] + 1 == first:
             ranges[-1] = (ranges[-1][0], first + count - 1)
@@ -52,7 +52,7 @@ class _Search:
         self._count(first + count, count, byte_count)
 
     def take_each(self, seqs: list[int], byte_count: int) -> None:
-        """Ascending messages are selected, most of them without neighbours."""
+        """Select ascending messages, most of them without neighbours."""
         ranges = self.ranges
         begin, end = seqs[0], seqs[0] - 1
         if ranges and ranges[-1][1] == end:

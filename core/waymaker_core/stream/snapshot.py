@@ -322,7 +322,7 @@ def _column(data: object, typecode: str) -> array[int]:
 
 
 def _pack(flags: bytearray) -> bytes:
-    """One bit for each byte that is 0 or 1, the first one highest, behind a leading 1."""
+    """Pack bytes that are 0 or 1 into one bit each, the first one highest, behind a leading 1."""
     number = int(b"1" + flags.translate(_TO_DIGITS), 2)
     return number.to_bytes((len(flags) + 8) // 8, "big")
 

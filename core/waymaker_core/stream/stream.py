@@ -84,7 +84,7 @@ class Stream:
         """
         self.reserve_noted_ms = 0
         self.reserve_noted_seq = 0
-        """When, and behind which sequence, the last reservation was made."""
+        """Time of the last reservation, and the sequence behind which it was made."""
         self.reserved = bool(reserved_prefix(config.name))
         self.filter = SubjectFilter(config.subjects_filter)
         self.accepted: dict[str, int] = {}
@@ -96,17 +96,17 @@ class Stream:
 
     @property
     def first_seq(self) -> int:
-        """The sequence of the first live message; `last_seq + 1` when there is none."""
+        """Return the sequence of the first live message; `last_seq + 1` when there is none."""
         return self.blocks.peekitem(0)[1].first_live if self.blocks else self.last_seq + 1
 
     @property
     def settings(self) -> StreamConfig:
-        """The settings under which decisions are taken: the newest ones, committed or staged."""
+        """Return the settings under which decisions are taken: the newest ones, committed or staged."""
         return self.overlay.configs[-1] if self.overlay.configs else self.config
 
     @property
     def pinned(self) -> bool:
-        """True if any publish may need any index, so that all of them stay resident."""
+        """Return True if any publish may need any index, so that all of them stay resident."""
         return self.config.max_msgs_per_subject > 0
 
     def is_complete(self, block: Block) -> bool:

@@ -1,4 +1,4 @@
-"""What is said when a command fails: what happened, why, and what to type next. On standard error, as JSON with --json."""
+"""The words of a command that fails: what happened, why, and what to type next. On standard error, as JSON with --json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HANDSHAKE_HINTS: Final = {
     "certificate_not_trusted": "--ca FILE with the authority that has signed the server's certificate",
     "client_certificate": "--cert FILE --key FILE, signed by an authority that the server trusts",
 }
-"""What to type where client and server do not understand each other, in the command line's words."""
+"""Advice where client and server do not understand each other, in the command line's words."""
 
 
 class CommandError(Exception):

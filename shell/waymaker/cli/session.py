@@ -1,4 +1,4 @@
-"""What all commands that talk to a server share: their options, and a client for as long as the command runs."""
+"""Options and client of all commands that talk to a server: their options, and a client for as long as the command runs."""
 
 from __future__ import annotations
 

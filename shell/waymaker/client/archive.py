@@ -17,7 +17,7 @@ from waymaker_proto import admin_pb2 as admin
 
 PIECE_BYTES = 256 * 1024
 JUDGED_BYTES_PER_S = 16 * 1024 * 1024
-"""What a server verifies and syncs of an archive in a second, at the least."""
+"""Bytes of an archive that a server verifies and syncs in a second, at the least."""
 
 
 async def read_backup(

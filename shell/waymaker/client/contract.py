@@ -33,7 +33,7 @@ _WHOLE: Final = {
     FieldDescriptor.TYPE_INT64: (-(1 << 63), (1 << 63) - 1),
     FieldDescriptor.TYPE_UINT32: (0, (1 << 32) - 1),
 }
-"""What the contract's integers hold, by type."""
+"""Ranges of the contract's integers, by type."""
 
 
 def request(kind: type[Request], **fields: object) -> Request:

@@ -1,4 +1,4 @@
-"""What a client call can raise: one class for each result code and one for each status, all under `WaymakerError`.
+"""Errors that a client call can raise: one class for each result code and one for each status, all under `WaymakerError`.
 
 Responsible for turning a result code or a gRPC status into an exception, in one table, and for saying what became of a
 change that failed. `outcome` is the question a caller asks before repeating it: `NOT_APPLIED` means that it did not happen

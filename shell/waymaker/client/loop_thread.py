@@ -21,9 +21,9 @@ from waymaker.client.errors import ClosedError, UsageError
 
 T = TypeVar("T")
 LOOK_S = 5.0
-"""How often a waiting caller looks whether the thread still lives."""
+"""The interval at which a waiting caller looks whether the thread still lives."""
 EXIT_S = 1.0
-"""How long each client left open may take to close at the end of the program."""
+"""The time that each client left open may take to close at the end of the program."""
 
 
 class Closable(Protocol):

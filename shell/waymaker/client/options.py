@@ -1,4 +1,4 @@
-"""How to reach a server: address, credentials, patience. Checked when it is made, before anything is sent.
+"""Options of a connection: address, credentials, patience. Checked when it is made, before anything is sent.
 
 The transport's own settings are here too, so that there is one place to look for them.
 """

@@ -33,7 +33,7 @@ RetentionWord = Literal["limits", "work_queue", "work-queue", "workqueue", "inte
 PolicyWord = Literal["all", "last", "new", "by_start_seq", "by_start_time"]
 
 MAX_DELIVER_UNLIMITED: Final = UINT32_MAX
-"""What `max_deliver="unlimited"` is stored as: more attempts than a message can get."""
+"""The number that `max_deliver="unlimited"` is stored as: more attempts than a message can get."""
 
 
 class StreamUpdateSettings(TypedDict, total=False):

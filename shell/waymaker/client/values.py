@@ -1,4 +1,4 @@
-"""What the client's calls take and give: plain values, no class of the wire.
+"""Arguments and results of the client's calls: plain values, no class of the wire.
 
 Configurations are the core's own. Everything else here is read-only for the caller; times are milliseconds since 1970.
 """
@@ -57,7 +57,7 @@ class StreamInfo:
     block_count: int
     first_block: int
     notice: str = ""
-    """What an operator should know, such as that an ephemeral stream began anew, empty."""
+    """A note for the operator, such as that an ephemeral stream began anew, empty."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""What a server can be told: every setting once, with its default and its explanation.
+"""Settings of a server: each one once, with its default and its explanation.
 
 Settings come from flags, from the environment (`WAYMAKER_<NAME>`), from a TOML file and from the defaults below, the first
 that names one winning. An unknown name or an impossible value is refused by name and with the place it stands in, never

@@ -209,7 +209,7 @@ class NodeRunner:
         self.push(Drain())
 
     def fail(self, reason: str) -> None:
-        """Halt: the node has lost something that it rests on."""
+        """Halt the server: the node has lost something that it rests on."""
         self._stop(Halt(reason, clean=False))
 
     def push(self, item: Input) -> None:

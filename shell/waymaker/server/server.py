@@ -37,9 +37,9 @@ from waymaker_proto import admin_pb2
 SERVICES: Final = (STREAMS_SERVICE, PIPELINE_SERVICE, ADMIN_SERVICE)
 
 _QUIET_S: Final = 1.0
-"""How long a closing server waits for calls to stop coming."""
+"""The time for which a closing server waits for calls to stop coming."""
 _FLUSH_S: Final = 3.0
-"""How long answers that are in flight may take to leave, once the node has nothing more to say."""
+"""The time that answers in flight may take to leave, once the node has nothing more to say."""
 
 log = structlog.get_logger("waymaker.server")
 

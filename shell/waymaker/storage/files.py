@@ -50,7 +50,7 @@ _ERRORS: dict[int, tuple[FailureKind, str]] = {
     errno.EMFILE: (FailureKind.IO, "too many open files in this process"),
     errno.ENFILE: (FailureKind.IO, "too many open files in this system"),
 }
-"""What the system's errors mean, and how they are told. Anything else is IO, in the system's own words."""
+"""The meaning of the system's errors, and the words for them. Anything else is IO, in the system's own words."""
 
 
 class _Handle:

@@ -20,7 +20,7 @@ from waymaker_core.model.result_codes import Refusal, RefusedError, invalid, res
 from waymaker_proto import pipeline_pb2 as pipe
 
 _HEADERS_SLACK_BYTES = 16 << 10
-"""What the tags and lengths of headers take, and headers that are left out and do not count."""
+"""Bytes of the tags and lengths of headers, and of headers that are left out and do not count."""
 _HEADERS_WALKED_MAX = 1 << 14
 """Fields looked at to find whose headers they are; no honest client has as many."""
 _INDEX_TAG = pipe.HeadersAt.INDEX_FIELD_NUMBER << 3

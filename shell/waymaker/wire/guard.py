@@ -1,4 +1,4 @@
-"""What a parser may be made to build: requests are counted before they are parsed.
+"""A bound on what a parser builds: requests are counted before they are parsed.
 
 A few bytes on the wire can become a hundred in memory: an empty nested message takes two bytes to send and an object to
 hold, so that 16 MB of them cost a parser half a gigabyte. Two measures keep the factor small:

@@ -34,7 +34,7 @@ class CommittedLog:
             raise Lost(f"{who} applied {begin}..{end}, which is not what was committed")
 
     def opened(self, log: list[int], who: str) -> None:
-        """An epoch is open. `Lost` if its primary lacks anything that was committed."""
+        """Note that an epoch is open. `Lost` if its primary lacks anything that was committed."""
         committed = self.committed
         if log[: len(committed)] != committed:
             raise Lost(f"{who} is open and lacks what was committed")

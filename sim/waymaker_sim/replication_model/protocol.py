@@ -239,7 +239,7 @@ class Protocol:
         replica.waiting.append((replica.id, ("adopted", replica.epoch)))
 
     def _rise(self, replica: Replica, epoch: int) -> None:
-        """The log is verified in an epoch as far as its start."""
+        """Raise the log's epoch: it is verified in it as far as the epoch's start."""
         replica.log_epoch = epoch
         replica.note(Fact.LOG_EPOCH, epoch)
         if 0 < replica.doubt < epoch:

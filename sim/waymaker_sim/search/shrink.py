@@ -115,8 +115,10 @@ class Shrinker:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         actor: Callable[[str], str] = lambda track: track,
     ) -> None:
-        """`attempt` runs a tape and returns its draws, if it fails in the same way. `may_go_on` is called before
-        each attempt with the number of those made. `start` must fail. Tracks of one `actor` are shifted together."""
+        """Begin at `start`, which must fail. `attempt` runs a tape and returns its draws, if it fails in the same way.
+
+        `may_go_on` is called before each attempt with the number of those made. Tracks of one `actor` are shifted together.
+        """
         self.draws = flat(start)
         self.progress = Progress("", 0, len(self.draws))
         self._attempt = attempt

@@ -39,7 +39,7 @@ class DeadLetterBuilder:
     subject: str
 
     def letter(self, seq: int, deliver_count: int, body: bytes) -> bytes | None:
-        """The stored body of a message's dead letter; None where the message is already one of this group's own."""
+        """Return the stored body of a message's dead letter; None where the message is already one of this group's own."""
         subject, headers, _ = decode_body(body)
         earlier, origin, via = _sets_of(headers)
         chain = [*earlier, *via, *([origin] if origin else [])]
@@ -74,7 +74,7 @@ Marks = dict[str, str]
 
 
 def _sets_of(headers: list[tuple[str, str]]) -> tuple[list[Marks], Marks, list[Marks]]:
-    """The sets of marks that a message carries, latest first; its origin's; and those in between.
+    """Return the sets of marks that a message carries, latest first; its origin's; and those in between.
 
     Dead letters of earlier versions carry several whole sets, each of which begins with its stream's name.
     """
@@ -99,6 +99,6 @@ def _way_point(marks: Marks) -> str:
 
 
 def _marks_of(point: str) -> Marks:
-    """A slash is in a group's name only, which comes last."""
+    """Return the marks that a point names. A slash is in a group's name only, which comes last."""
     names = point.replace("%2C", ",").replace("%25", "%").split("/", 2)
     return dict(zip((STREAM, CONSUMER, GROUP), names, strict=False))

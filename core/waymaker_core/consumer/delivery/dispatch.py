@@ -151,7 +151,7 @@ def _dispatch_around(
 
 
 def _note_scanned(group: Group, cursor: int, skipped: list[int]) -> None:
-    """The cursor moves on, past messages that others hold."""
+    """Move the cursor on, past messages that other groups have claimed."""
     group.cursor = max(group.cursor, cursor)
     for seq in skipped:
         if seq < group.cursor:
@@ -189,7 +189,7 @@ def _joined(again: Messages | None, fresh: Messages | None) -> Messages | None:
 
 
 def within(messages: Messages, byte_max: int) -> Messages:
-    """As many of the first messages as fit into `byte_max`, but at least one."""
+    """Return as many of the first messages as fit into `byte_max`, but at least one."""
     if messages.byte_count <= byte_max or messages.count <= 1:
         return messages
     runs: list[Run] = []

@@ -19,7 +19,7 @@ class Sent:
     __slots__ = ("dispatch_id", "first", "count", "place")
 
     def __init__(self, dispatch_id: int, first: int, count: int, place: int = 0) -> None:
-        """`place`: how many messages left before it."""
+        """Note a delivery. `place` counts the messages that were sent before it."""
         self.place = place
         self.dispatch_id = dispatch_id
         self.first = first
@@ -27,7 +27,7 @@ class Sent:
 
     @property
     def seqs(self) -> list[int]:
-        """Its sequences, ascending."""
+        """Return its sequences, ascending."""
         return list(range(self.first, self.first + self.count))
 
 
@@ -52,7 +52,7 @@ class Unreported:
         self.left += messages.count
 
     def take(self, count: int) -> list[Sent]:
-        """A reader has dealt with so many in all; those that it had not before. It cannot have dealt with more than left."""
+        """Note that a reader has dealt with so many of what was sent, in all; return those that are new."""
         taken: list[Sent] = []
         count = min(count, self.left)
         while self.reported < count:
@@ -68,7 +68,7 @@ class Unreported:
         return taken
 
     def rest(self) -> list[Sent]:
-        """Everything that was not reported; from here on there is nothing of it."""
+        """Return everything that was not reported, and forget it."""
         return self.take(self.left)
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Unreported:
 
 
 def without(sent: Sent, back: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Parts the sequences of a run by whether their places, from 1, lie in one of some stretches: outside, inside."""
+    """Part the sequences of a run into those whose places, from 1, lie outside of some stretches, and those inside."""
     outside: list[int] = []
     inside: list[int] = []
     at, end = sent.place + 1, sent.place + sent.count + 1

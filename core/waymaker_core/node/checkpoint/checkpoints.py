@@ -113,7 +113,7 @@ class Checkpoints:
         self._paused = False
         """True if the last attempt failed, for whatever reason; another follows when the disk is tried again."""
         self._scope: int | None = None
-        """How many of the oldest journal segments the next attempt tries to release; None: all that it may."""
+        """The number of oldest journal segments that the next attempt tries to release; None: all that it may."""
         self._looked = False
         """True if a checkpoint has been made since the start, so that what was dead before is left behind."""
         self._cramped = False
@@ -127,12 +127,12 @@ class Checkpoints:
 
     @property
     def cramped(self) -> bool:
-        """True while one runs that needs every byte a full disk has left."""
+        """Return True while one runs that needs every byte a full disk has left."""
         return self._running is not None and self._cramped
 
     @property
     def running(self) -> bool:
-        """True while one runs."""
+        """Return True while one runs."""
         return self._running is not None
 
     def advance(self) -> None:
@@ -188,7 +188,7 @@ class Checkpoints:
         self._next_batch(self._running)
 
     def _limit_scope(self, running: Running) -> None:
-        """On a full disk begin without releasing a segment, leaving behind what is dead; then release more and more.
+        """Release no segment on a full disk at first, and leave behind what is dead; then release more and more.
 
         Live messages in the segments that stay are not copied; the streams' snapshots name them there.
         """

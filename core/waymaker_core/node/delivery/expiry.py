@@ -25,7 +25,7 @@ from waymaker_core.storage.journal.writer import frame_bytes_max
 DROPS_AT_ONCE = 64
 """Messages whose bodies are read together; each may lie in a chunk of its own."""
 LETTER_BYTES = 512
-"""What a dead letter's headers add to its body, about."""
+"""Bytes that a dead letter's headers add to its body, about."""
 SEGMENT_SHARE = 4
 """A drop's record is planned to take a quarter of a journal segment at most: one longer than a segment never fits."""
 KEPT_BACK = (

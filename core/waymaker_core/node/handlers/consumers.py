@@ -54,7 +54,7 @@ class Consuming:
     # ------------------------------------------------------------------ creation and deletion
 
     def create(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.CreateConsumer`."""
+        """Decide a `CreateConsumer`."""
         request, state = call.request, self._state
         assert isinstance(request, CreateConsumer)
         replica = self._registry.require_changeable(found, request.stream)
@@ -72,7 +72,7 @@ class Consuming:
         self._gate.answer(call.token, Answer(OK), replica.log.last)
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.DeleteConsumer`."""
+        """Decide a `DeleteConsumer`."""
         request = call.request
         assert isinstance(request, DeleteConsumer)
         replica = self._registry.require_changeable(found, request.stream)
@@ -84,7 +84,7 @@ class Consuming:
     # ------------------------------------------------------------------ infos
 
     def info(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.GetConsumerInfo`. A floor that a client has seen must not go back, so its deliveries are logged first."""
+        """Answer a `GetConsumerInfo`. A floor that a client has seen must not go back, so its deliveries are logged first."""
         request = call.request
         assert isinstance(request, GetConsumerInfo)
         replica = self._registry.require_served(found, request.stream)
@@ -93,7 +93,7 @@ class Consuming:
         self._gate.answer(call.token, answer, replica.log.last)
 
     def list_infos(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ListConsumers`."""
+        """Answer a `ListConsumers`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListConsumers)
         replica = self._registry.require_served(found, request.stream)
@@ -111,7 +111,7 @@ class Consuming:
     # ------------------------------------------------------------------ delivering
 
     def fetch(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.Fetch`."""
+        """Answer a `Fetch`."""
         request, state = call.request, self._state
         assert isinstance(request, Fetch)
         replica = self._registry.require_served(found, request.stream)
@@ -130,7 +130,7 @@ class Consuming:
         self._gate.answer_messages(call.token, replica, messages)
 
     def subscribe(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.Subscribe`."""
+        """Begin a `Subscribe`."""
         request, state = call.request, self._state
         assert isinstance(request, Subscribe)
         replica = self._registry.require_served(found, request.stream)
@@ -150,7 +150,7 @@ class Consuming:
     # ------------------------------------------------------------------ what became of deliveries
 
     def ack(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.Ack`: the answer leaves with the commit; one about a last attempt, with the commit of its drop."""
+        """Decide an `Ack`: the answer leaves with the commit; one about a last attempt, with the commit of its drop."""
         request, state = call.request, self._state
         assert isinstance(request, Ack)
         replica = self._registry.require_changeable(found, request.stream)

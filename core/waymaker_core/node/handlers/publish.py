@@ -25,7 +25,7 @@ class Publishing:
         self._registry = registry
 
     def publish(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.Publish`."""
+        """Decide a `Publish`."""
         request = call.request
         assert isinstance(request, Publish)
         replica = self._registry.require_changeable(found, request.stream)
@@ -37,7 +37,7 @@ class Publishing:
         self._commit(call, replica, decision, bound, len(request.body), Answer(OK, "", decision.published))
 
     def import_batch(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ImportBatch`."""
+        """Decide an `ImportBatch`."""
         request = call.request
         assert isinstance(request, ImportBatch)
         replica = self._registry.require_importing(found, request.stream_id)

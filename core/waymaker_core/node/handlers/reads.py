@@ -23,7 +23,7 @@ class Reading:
         self._registry = registry
 
     def latest(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ReadLatest`."""
+        """Answer a `ReadLatest`."""
         request = call.request
         assert isinstance(request, ReadLatest)
         replica = self._registry.require_served(found, request.stream)
@@ -31,7 +31,7 @@ class Reading:
         self._gate.answer_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
 
     def subjects(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ListSubjects`."""
+        """Answer a `ListSubjects`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListSubjects)
         replica = self._registry.require_served(found, request.stream)
@@ -40,7 +40,7 @@ class Reading:
         self._gate.answer_read(call.token, replica.log, Answer(OK, "", page))
 
     def scan(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ScanSubject`."""
+        """Answer a `ScanSubject`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ScanSubject)
         replica = self._registry.require_served(found, request.stream)
@@ -50,7 +50,7 @@ class Reading:
         self._gate.answer_messages(call.token, replica, messages)
 
     def range(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ReadRange`."""
+        """Answer a `ReadRange`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ReadRange)
         replica = self._registry.require_served(found, request.stream)

@@ -48,7 +48,7 @@ class Streams:
     # ------------------------------------------------------------------ lifecycle
 
     def create(self, call: Call, _found: StreamReplica | None) -> None:
-        """`requests.CreateStream`."""
+        """Decide a `CreateStream`."""
         request, state = call.request, self._state
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
@@ -58,7 +58,7 @@ class Streams:
         self._gate.answer(call.token, Answer(OK), self._decide(account, record))
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.DeleteStream`: also of a stream in quarantine."""
+        """Decide a `DeleteStream`, also of a stream in quarantine."""
         request, state = call.request, self._state
         assert isinstance(request, DeleteStream)
         replica = self._registry.require_deletable(found, request.name)
@@ -67,7 +67,7 @@ class Streams:
         self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.UpdateStream`: the settings and what they prune, in one commit."""
+        """Decide an `UpdateStream`: the settings and what they prune, in one commit."""
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
         replica = self._registry.require_changeable(found, request.name)
@@ -86,7 +86,7 @@ class Streams:
     # ------------------------------------------------------------------ infos
 
     def info(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.GetStreamInfo`."""
+        """Answer a `GetStreamInfo`."""
         request = call.request
         assert isinstance(request, GetStreamInfo)
         replica = self._registry.require_served(found, request.name)
@@ -95,7 +95,7 @@ class Streams:
         self._gate.answer_read(call.token, replica.log, Answer(OK, "", info))
 
     def list_names(self, call: Call, _found: StreamReplica | None) -> None:
-        """`requests.ListStreams`."""
+        """Answer a `ListStreams`."""
         request, limits = call.request, self._state.limits
         assert isinstance(request, ListStreams)
         limit = page_limit(request.limit, limits.page_entries_max)
@@ -106,7 +106,7 @@ class Streams:
     # ------------------------------------------------------------------ archives
 
     def export(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ExportStream`."""
+        """Answer an `ExportStream`."""
         request = call.request
         assert isinstance(request, ExportStream)
         replica = self._registry.require_served(found, request.name)
@@ -118,7 +118,7 @@ class Streams:
         self._gate.answer_read(call.token, replica.log, Answer(OK, "", head))
 
     def import_begin(self, call: Call, _found: StreamReplica | None) -> None:
-        """`requests.ImportBegin`."""
+        """Decide an `ImportBegin`."""
         request, state = call.request, self._state
         assert isinstance(request, ImportBegin)
         if not isinstance(request.head, Head):
@@ -131,7 +131,7 @@ class Streams:
         self._gate.answer(call.token, Answer(OK, "", record.stream_id), self._decide(account, record))
 
     def import_end(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
+        """Decide an `ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
         request, state = call.request, self._state
         assert isinstance(request, ImportEnd)
         replica = self._registry.require_importing(found, request.stream_id)

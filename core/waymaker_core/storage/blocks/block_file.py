@@ -47,7 +47,7 @@ _CRC: Final = Struct("<I")
 assert _HEADER.size + _CRC.size == FILE_HEADER_BYTES
 
 Keep = list[list[tuple[int, int]] | None]
-"""What of each source to copy, as in `disk.CopyChunks`."""
+"""The parts of each source to copy, as in `disk_ops.CopyChunks`."""
 
 
 def encode_file_header(key: int, magic: bytes, stream_id: int, number: int, block_no: int) -> bytes:
@@ -144,7 +144,7 @@ def index_ops(path: str, end: int, index: bytes) -> tuple[list[DiskOp], Chunk]:
 
 
 def finish_ops(paths: list[str]) -> list[DiskOp]:
-    """Syncs that make finished block and tail files durable, names included."""
+    """Return the syncs that make finished block files durable, names included."""
     ops: list[DiskOp] = [SyncFile(path) for path in paths]
     folders = dict.fromkeys(path.partition("/")[0] for path in paths)
     return ops + [SyncDir(folder) for folder in folders]

@@ -193,7 +193,7 @@ def _raw(column: array[int]) -> bytes:
 
 
 def _runs(ids: array[int]) -> array[int]:
-    """Runs of entries that hold messages, as first entry and count, in turn."""
+    """Return the runs of entries that hold messages, as first entry and count, in turn."""
     runs = array("I")
     raw, size = ids.tobytes(), len(ids)
     hole = array("I", [HOLE]).tobytes()
@@ -455,7 +455,7 @@ def _longs(words: array[int], at: int) -> array[int]:
 
 
 def subject_section(data: bytes) -> tuple[int, int]:
-    """Offset and length, inside the index, of the subject table, from the index's first `INDEX_HEAD_BYTES` bytes."""
+    """Return offset and length of the subject table inside the index, from the index's first `INDEX_HEAD_BYTES` bytes."""
     offset, length, _ = _Head(data).sections[_SUBJECTS]
     return offset, length
 

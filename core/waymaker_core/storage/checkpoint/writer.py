@@ -75,7 +75,7 @@ def encode_damage(path: str, offset: int, detail: str) -> bytes:
 
 
 def decode_damage(meta: bytes) -> tuple[str, int, str]:
-    """Path, offset and detail of a `QUARANTINED` frame; `CorruptRecord` where it has none."""
+    """Decode path, offset and detail of a `QUARANTINED` frame; `CorruptRecord` where it has none."""
     match decode_plain(meta):
         case [str(path), int(offset), str(detail)]:
             return path, offset, detail
@@ -159,7 +159,7 @@ class CheckpointWriter:
         self._add(QUARANTINED, stream_id, 0, encode_damage(path, offset, detail))
 
     def take(self) -> list[DiskOp]:
-        """Writes for what was added since the last time (for the BACKGROUND lane, in order)."""
+        """Return the writes of what was added since the last time (for the BACKGROUND lane, in order)."""
         if not self._parts:
             return []
         write = Write(self.path, self._taken, self._parts)

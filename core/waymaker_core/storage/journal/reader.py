@@ -35,7 +35,7 @@ from waymaker_core.storage.paths import segment_path
 
 
 class Sink(Protocol):
-    """What the reader reports to."""
+    """The receiver of what the reader finds."""
 
     def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
         """Take a valid frame of a record."""
@@ -76,7 +76,7 @@ class JournalReader:
         self.proven = 0
         """The greatest `durable` that a valid frame says: everything below was synced."""
         self.clean = False
-        """Whether the latest opening of the directory ended in an orderly stop."""
+        """True if the latest opening of the directory ended in an orderly stop."""
         self.complete = False
         """True if the last frame is that of an orderly stop at which records held every delivery."""
         self.remnants: list[Remnant] = []
@@ -194,7 +194,7 @@ class JournalReader:
         return None
 
     def _skip(self, segment: Segment) -> Generator[DiskOp, OpResult, tuple[int, SegmentHeader] | None]:
-        """From a segment whose end is lost, or whose successor's header is, to the next one; after `lost`."""
+        """Skip from a segment whose end is lost, or whose successor's header is, to the next one; after `lost`."""
         number = segment.number + 1
         if number in self._sizes and (yield from self._header(number)) is None:
             if (yield from self._scan(number, SEGMENT_HEADER_BYTES, first_only=True)) is not None:

@@ -54,7 +54,7 @@ IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, RESERVE, "lost+f
 
 
 NONSENSE: Final = (ValueError, AssertionError, LookupError, ArithmeticError, TypeError)
-"""What a state raises at a record or a snapshot that does not fit it: damage too, though every checksum matches."""
+"""Errors that a state raises at a record or a snapshot that does not fit it: damage too, though every checksum matches."""
 
 
 class Quarantine:
@@ -73,7 +73,7 @@ class Quarantine:
 
 
 class Target(Protocol):
-    """What recovery fills. The first two may raise `CorruptRecord`, or any of `NONSENSE`: the stream is then quarantined."""
+    """The state that recovery fills. The first two may raise `CorruptRecord` or any of `NONSENSE`: quarantine follows."""
 
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """Take a stream's state at a position of its log. The catalog (0) comes first, then ascending ids.
@@ -179,7 +179,7 @@ def recover(
 
 
 def list_store() -> Generator[DiskOp, OpResult, dict[str, dict[str, int]]]:
-    """Names and sizes in the root ("") and each folder."""
+    """Read names and sizes in the root ("") and each folder."""
     folders = {"": (yield from list_folder(""))}
     for folder in FOLDERS:
         folders[folder] = yield from list_folder(folder)
@@ -206,7 +206,7 @@ def read_manifest(folders: dict[str, dict[str, int]]) -> Generator[DiskOp, OpRes
 
 
 def segment_sizes(folders: dict[str, dict[str, int]]) -> dict[int, int]:
-    """Sizes of the journal's segments by number."""
+    """Return the sizes of the journal's segments by number."""
     sizes: dict[int, int] = {}
     for name, size in folders[JOURNAL].items():
         number = segment_number(name)
@@ -216,7 +216,7 @@ def segment_sizes(folders: dict[str, dict[str, int]]) -> dict[int, int]:
 
 
 def _file_numbers(folders: dict[str, dict[str, int]]) -> list[int]:
-    """Numbers of all checkpoint, block and tail files there are."""
+    """Return the numbers of all checkpoint and block files there are."""
     numbers = [file_number(folder, name) for folder in FOLDERS if folder != JOURNAL for name in folders[folder]]
     return [number for number in numbers if number is not None]
 

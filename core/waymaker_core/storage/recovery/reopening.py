@@ -1,4 +1,4 @@
-"""What recovery writes: the journal's judged end made durable, and the opening counted. Sans-I/O.
+"""The writes of recovery: the journal's judged end made durable, and the opening counted. Sans-I/O.
 
 Everything here may be interrupted at any operation and begun again. Until the manifest counts the opening, nothing has been
 written that another judgement of the same files could not have been followed by.
@@ -86,7 +86,7 @@ def reopen(
 
 
 def _spares(last: int, sizes: dict[int, int], limits: Limits) -> tuple[list[tuple[int, int]], list[str]]:
-    """Segments ready behind the last one in use, and paths of those that are not: unfinished, or of another size."""
+    """Return the segments ready behind the last one in use, and paths of those that are not: unfinished, or of another size."""
     spares: list[tuple[int, int]] = []
     unfinished: list[str] = []
     for number in sorted(n for n in sizes if n > last):

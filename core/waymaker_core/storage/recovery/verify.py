@@ -64,7 +64,7 @@ class VerifyTarget(Target, Protocol):
 
 
 class Report:
-    """What verification read and found. `is_new`: there is nothing yet to verify."""
+    """The result of a verification: what it read and found. `is_new`: there is nothing yet to verify."""
 
     __slots__ = ("findings", "files", "bytes_read", "records", "messages", "is_new")
 

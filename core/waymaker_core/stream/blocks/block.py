@@ -60,12 +60,12 @@ class Block:
 
     @property
     def last(self) -> int:
-        """The sequence of the last entry."""
+        """Return the sequence of the last entry."""
         return self.first + self.size - 1
 
     @property
     def first_live(self) -> int:
-        """The sequence of the first live message; there is one."""
+        """Return the sequence of the first live message; there is one."""
         return self.first + self.head
 
     def resident(self) -> Columns:

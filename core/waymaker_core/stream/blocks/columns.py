@@ -68,7 +68,7 @@ class Columns:
 
     @classmethod
     def loaded(cls, index: OpenIndex) -> Columns:
-        """The columns of a sealed block from its index."""
+        """Make the columns of a sealed block from its index."""
         columns = cls()
         columns.lengths, columns.sizes = index.lengths, index.sizes
         columns.times_ms, columns.ids = index.times_ms, index.ids
@@ -85,7 +85,7 @@ class Columns:
 
     @property
     def subjects(self) -> list[str]:
-        """The subjects by id; of a loaded block they are made at the first look."""
+        """Return the subjects by id; of a loaded block they are made at the first look."""
         if self._subjects is None:
             assert self.encoded is not None
             self._subjects = self.encoded.listed()
@@ -97,7 +97,7 @@ class Columns:
 
     @property
     def table(self) -> dict[str, int]:
-        """Ids by subject; of a loaded block they are made at the first look."""
+        """Return the ids by subject; of a loaded block they are made at the first look."""
         if self._table is None:
             self._table = {subject: ident for ident, subject in enumerate(self.subjects)}
         return self._table
@@ -111,7 +111,7 @@ class Columns:
         return subject in self.table if self.encoded is None else self.encoded.find(subject) >= 0
 
     def add_hole(self, count: int) -> None:
-        """Entries for sequences that were never stored."""
+        """Add entries for sequences that were never stored."""
         self.lengths.frombytes(bytes(4 * count))
         self.sizes.frombytes(bytes(4 * count))
         self.times_ms.frombytes(bytes(8 * count))
@@ -120,7 +120,7 @@ class Columns:
     def extend(
         self, ids: list[int], times_ms: array[int], sizes: array[int], lengths: array[int], chunk: Chunk, skip: int
     ) -> None:
-        """Entries of one record, whose bodies begin at byte `skip` of its chunk."""
+        """Add the entries of one record, whose bodies begin at byte `skip` of its chunk."""
         self.add_chunk(len(self.lengths), chunk, skip)
         self.lengths += lengths
         self.sizes += sizes
@@ -130,7 +130,7 @@ class Columns:
     # ------------------------------------------------------------ chunks
 
     def add_chunk(self, first: int, chunk: Chunk, skip: int) -> None:
-        """The chunk of the entries from `first` on."""
+        """Add the chunk of the entries from `first` on."""
         paths = self.paths
         if not paths or paths[-1] != chunk.path:
             paths.append(chunk.path)
@@ -142,7 +142,7 @@ class Columns:
         self.chunk_crcs.append(chunk.crc)
 
     def chunk(self, index: int) -> Chunk:
-        """One chunk of the table."""
+        """Return one chunk of the table."""
         return Chunk(
             self.paths[self.chunk_paths[index]],
             self.chunk_offsets[index],
@@ -151,16 +151,16 @@ class Columns:
         )
 
     def chunk_of(self, entry: int) -> int:
-        """Which chunk holds an entry's body."""
+        """Return the index of the chunk that holds an entry's body."""
         return bisect_right(self.chunk_firsts, entry) - 1
 
     def chunk_end(self, index: int) -> int:
-        """The entry behind the last one of a chunk."""
+        """Return the entry behind the last one of a chunk."""
         firsts = self.chunk_firsts
         return firsts[index + 1] if index + 1 < len(firsts) else len(self.lengths)
 
     def body_start(self, index: int, entry: int) -> int:
-        """Offset of an entry's body inside chunk `index`, which holds it."""
+        """Return the offset of an entry's body inside chunk `index`, which holds it."""
         chunk, at, before = self.walked
         if chunk != index or entry < at or at < self.chunk_firsts[index]:
             at, before = self.chunk_firsts[index], 0
@@ -195,7 +195,7 @@ class Columns:
                 self.add_chunk(first if self.chunk_firsts else 0, chunk, skip)
 
     def _lose_bodies(self, places: Sequence[int], dead: bytes) -> None:
-        """The bodies of some chunks' dead entries are stored nowhere any more."""
+        """Note that the bodies of some chunks' dead entries are stored nowhere any more."""
         lengths = self.lengths
         for place in places:
             for entry in range(self.chunk_firsts[place], min(self.chunk_end(place), len(dead))):
@@ -203,7 +203,7 @@ class Columns:
                     lengths[entry] = 0
 
     def live_bytes(self, place: int, dead: bytes | bytearray | None) -> int:
-        """Bytes of the live bodies in one chunk."""
+        """Return the bytes of the live bodies in one chunk."""
         first, end = self.chunk_firsts[place], self.chunk_end(place)
         if dead is not None and dead.find(0, first, end) < 0:
             return 0
@@ -215,7 +215,7 @@ class Columns:
     # ------------------------------------------------------------ subjects
 
     def postings_of(self, subject: str) -> array[int]:
-        """Entries at one subject, ascending; not to be changed.
+        """Return the entries at one subject, ascending; not to be changed.
 
         The first look-ups in a block that was not sealed search its ids; making the postings of all subjects costs as
         much as some dozens of such searches, so it waits until there have been as many.
@@ -233,7 +233,7 @@ class Columns:
         return self.postings.get(ident, _NOTHING)
 
     def _searched(self, subject: str, ident: int) -> array[int]:
-        """The entries at a subject by a search of the ids that came since it was looked up last."""
+        """Return the entries at a subject by a search of the ids that came since it was looked up last."""
         found = self.hits.pop(subject, None)
         self.searches += found is None
         entries, done, matching, judged = found if found is not None else (array("I"), 0, set[int](), 0)
@@ -254,7 +254,7 @@ class Columns:
         self.posted = entry
 
     def hits_of(self, pattern: Pattern) -> array[int]:
-        """Entries whose subject matches, ascending; not to be changed."""
+        """Return the entries whose subject matches, ascending; not to be changed."""
         if pattern.literal and self.encoded is None:
             return self.postings_of(pattern.text)
         if self.unjudged(pattern):
@@ -309,13 +309,13 @@ class Columns:
         return len(self.ids) + len(self.subjects) - (found[1] + found[3] if found is not None else 0)
 
     def _hits_in_index(self, encoded: EncodedSubjects, pattern: Pattern) -> array[int]:
-        """Entries at matching subjects: neighbours in the sorted table are neighbours in the postings."""
+        """Return the entries at matching subjects: neighbours in the sorted table are neighbours in the postings."""
         if pattern.literal:
             return self.postings_of(pattern.text)
         return array("I", sorted(self._grouped(*encoded.range_of(pattern.prefix))))
 
     def _grouped(self, low: int, high: int) -> array[int]:
-        """Postings of the subjects whose places in the sorted table lie in a range."""
+        """Return the postings of the subjects whose places in the sorted table lie in a range."""
         start = sum(self.group_counts[:low])
         return self.grouped[start : start + sum(self.group_counts[low:high])]
 
@@ -325,11 +325,11 @@ class Columns:
         self.hits[text] = found
 
     def subject_at(self, entry: int) -> str:
-        """The subject of an entry that is not a hole."""
+        """Return the subject of an entry that is not a hole."""
         return self.subjects[self.ids[entry]]
 
     def resident_bytes(self) -> int:
-        """About how much memory the columns take, for caches."""
+        """Return about how much memory the columns take, for caches."""
         if self.encoded is None:
             subjects = 160 * len(self.subjects)
         else:
@@ -347,7 +347,7 @@ def within_bytes(lengths: array[int], byte_max: int, overhead: int) -> int:
 
 
 def first_at_or_after(entries: array[int], entry: int) -> int:
-    """Place of the first of ascending entries that is not below `entry`."""
+    """Return the place of the first of ascending entries that is not below `entry`."""
     return bisect_left(entries, entry)
 
 

@@ -238,7 +238,7 @@ def _remove_aged(stream: Stream, cutoff: int, settings: StreamConfig, removal: b
 
 
 def _both_exact(stream: Stream, settings: StreamConfig) -> bool:
-    """Out of order, expired messages lie anywhere: besides what another limit keeps too much there is no room for them."""
+    """Return True where expired messages lie anywhere and another limit leaves no room for what is kept too long."""
     return not stream.in_order and (settings.max_msgs > 0 or settings.max_bytes > 0)
 
 
@@ -343,7 +343,7 @@ def _expired(stream: Stream, block: Block, cutoff: int) -> _Expired:
 
 
 def _expired_in_order(stream: Stream, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
-    """The same where times rise: only the expired beginning of the block is looked at."""
+    """Do the same where times rise: look only at the expired beginning of the block."""
     times_ms, sizes, drops, found = columns.times_ms, columns.sizes, stream.overlay.drops, _Expired()
     entry = start
     while entry < block.size:
@@ -366,7 +366,7 @@ def _expired_in_order(stream: Stream, block: Block, columns: Columns, shields: _
 
 
 def _expired_anywhere(stream: Stream, block: Block, columns: Columns, shields: _Shields, start: int) -> _Expired:
-    """The same where times come in any order: passes over whole columns, a closer look at what is old enough."""
+    """Do the same where times come in any order: pass over whole columns, and look closer at what is old enough."""
     times_ms, sizes, ids, cutoff, first = columns.times_ms, columns.sizes, columns.ids, shields.cutoff, block.first
     drops, dead, found = stream.overlay.drops, block.dead, _Expired()
     rest = times_ms[start:]
@@ -431,7 +431,7 @@ class _Shields:
         self.known: dict[int, int] = {}
 
     def of(self, ident: int) -> int:
-        """That time, or 0. A block that is not resident is noted in `absent`."""
+        """Return that time, or 0. A block that is not resident is noted in `absent`."""
         if not self.earlier:
             return 0
         time_ms = self.known.get(ident)

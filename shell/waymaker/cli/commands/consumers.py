@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UINT32_MAX = (1 << 32) - 1
 POLICY_WORDS = ("all", "last", "seq", "time")
-"""How JSON and tables call the policies, by the contract's number."""
+"""Names of the policies in JSON and tables, by the contract's number."""
 start_options = [
     click.option("--filter", "filter_subject", metavar="PATTERN", default="", help="Only subjects that match."),
     click.option("--deliver", type=click.Choice(["all", "last", "new"]), default="all", show_default=True,

@@ -1,4 +1,4 @@
-"""What became of many published lines, told so that a loader can go on: what was stored, which lines were not, and why.
+"""The fate of many published lines, told so that a loader can go on: what was stored, which lines were not, and why.
 
 Responsible for the words of `waymaker pub` about many messages. Every line that was taken and not stored is named, so that
 nothing has to be guessed; everything behind the last stored line is still to be published.

@@ -24,7 +24,7 @@ def _form(as_json: bool, raw: bool) -> str:
 
 
 TEMPORARY_MS = 60_000
-"""How long a temporary consumer outlives a program that was killed: by interest it holds messages until then."""
+"""The time by which a temporary consumer outlives a program that was killed: by interest it holds messages until then."""
 
 
 @click.command()

@@ -50,9 +50,9 @@ log = logging.getLogger("waymaker.client")
 
 METHOD = f"/{PIPELINE_SERVICE}/Session"
 FRAME_BYTES_TARGET = 512 * 1024
-"""Where a frame is full enough: larger ones cost memory and latency and save nothing more."""
+"""The size at which a frame is full enough: larger ones cost memory and latency and save nothing more."""
 LOSSES_MAX = 5
-"""How often work may meet the end of a session that was no mere absence before it is held to be the cause."""
+"""Ends of sessions, absences apart, that work may meet before it is held to be their cause."""
 FINAL = (UnauthenticatedError, PermissionDeniedError, UnimplementedError, UsageError)
 """Ends of a session that trying again does not mend: every waiting caller receives them."""
 
@@ -64,7 +64,7 @@ class Connection:
         self.options = options
         self.welcome = pl.Welcome()
         self.sessions = 0
-        """How often a session was opened."""
+        """The number of sessions that were opened."""
         self.frames_sent = 0
         self.loop: asyncio.AbstractEventLoop | None = None
         self._forks = this_process.forks
@@ -74,7 +74,7 @@ class Connection:
         self._opened: asyncio.Future[None] | None = None
         self._machine = StateMachine(State.IDLE, TRANSITIONS)
         self._over: WaymakerError | None = None
-        """Why there will be no other session."""
+        """The reason for which no other session follows."""
         self._last_error: WaymakerError | None = None
         self._diagnosis: asyncio.Task[HandshakeError | None] | None = None
         self._settled = asyncio.Event()

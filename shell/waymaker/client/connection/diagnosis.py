@@ -1,4 +1,4 @@
-"""Why a connection cannot be made, learnt by trying it once more with the standard library.
+"""Diagnosis of a connection that cannot be made, by trying it once more with the standard library.
 
 Responsible for telling the mistakes of configuration apart that gRPC reports in OpenSSL's words, in C++ log lines, or as "the
 connection was closed": TLS on one side only, a certificate that is not trusted, expired or for another name, a client
@@ -22,7 +22,7 @@ from waymaker.client.tls.certificates import context_of
 from waymaker.client.tls.tls import TLS
 
 HTTP2_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""What an HTTP/2 client says first: the protocol's preface and an empty settings frame."""
+"""The first bytes of an HTTP/2 client: the protocol's preface and an empty settings frame."""
 FRAME_HEADER_BYTES: Final = 9
 SETTINGS: Final = 4
 NOT_TRUSTED: Final = frozenset({18, 19, 20, 21, 24, 27})

@@ -1,4 +1,4 @@
-"""What gRPC allows a process, and what a process is told that wants more: one event loop, and no fork beside an open client.
+"""The limits that gRPC sets to a process: one event loop, and no fork beside an open client; and the errors beyond them.
 
 Responsible for knowing which connections of this process are open and whether the process was forked while gRPC was at work;
 it opens and closes nothing. The reason: gRPC's poller is one thread for all event loops of a process. A forked child has the

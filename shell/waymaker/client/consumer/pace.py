@@ -1,4 +1,4 @@
-"""How fast a program works on messages, and what follows: how many may wait for it, and for how long one may have waited.
+"""The pace at which a program works on messages, and its consequence: how many may wait for it, and for how long.
 
 A message's `ack_wait` runs from when the server sent it, so what waits here must be worked on long before that is over.
 """

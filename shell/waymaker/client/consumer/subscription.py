@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RESUBSCRIBE = frozenset({"server_shutdown", "moved"})
 TURN_S = 0.005
-"""How long messages are handed out before other tasks have a turn, and before the server hears of it."""
+"""The time for which messages are handed out before other tasks have a turn, and before the server hears of it."""
 CAREFUL_S = 0.001
 """Work on a message that takes so long is worth a report for each."""
 CAREFUL_FIRST = 128
@@ -62,7 +62,7 @@ class Subscription:
         self.stream = acker.stream
         self.consumer = acker.consumer
         self.reason = ""
-        """Why it ended: `empty`, `closed`, `limit`, or the server's word."""
+        """The reason of its end: `empty`, `closed`, `limit`, or the server's word."""
         self._connection = connection
         self._acker = acker
         self._prefetch = prefetch
@@ -71,7 +71,7 @@ class Subscription:
         self._stop_when_empty = stop_when_empty
         self._pace = Pace()
         self._batches: deque[tuple[Batch, float]] = deque()
-        """What waits, and when it came."""
+        """Deliveries that wait, and the times at which they came."""
         self._run: Batch | None = None
         """The run that is being handed out, when it came, and where its rest begins."""
         self._run_came = 0.0
@@ -79,7 +79,7 @@ class Subscription:
         self._chunk: deque[Message] = deque()
         """Messages that are the program's next."""
         self._chunk_left = 0
-        """How many of the chunk it has not been given. Lowered on the program's own thread."""
+        """The number of messages of the chunk that the program has not been given. Lowered on the program's own thread."""
         self._chunk_unsaid = 0
         """Messages of the chunk that the server has not been told of."""
         self._given_out = 0
@@ -96,7 +96,7 @@ class Subscription:
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
         self._subscribed = False
-        """Whether the present session knows of this."""
+        """True if the present session knows of this."""
         self._over = False
         self._error: WaymakerError | None = None
         self._turn_ends = 0.0

@@ -42,7 +42,7 @@ SUBJECT_CHARACTERS_MAX = 16 * 1024
 """A longer subject is refused here; the server judges the others."""
 
 Many = bytes | tuple[str, bytes] | tuple[str, bytes, Headers] | Outgoing
-"""What `publish_many` takes: a payload (with `subject=`), or subject, payload and headers, or an `Outgoing`."""
+"""An item of `publish_many`: a payload (with `subject=`), or subject, payload and headers, or an `Outgoing`."""
 
 
 def conditions(ts_ms: Moment, expected: Whole | None) -> tuple[int, int | None]:

@@ -1,4 +1,4 @@
-"""What became of many messages: one outcome each, kept as ranges."""
+"""The fate of many messages: one outcome each, kept as ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Segment:
         self.count = count
         self.failures = failures
         self.failure = failure
-        """What became of all without an entry, where they have no sequences."""
+        """The outcome of all without an entry, where they have no sequences."""
 
     def at(self, index: int) -> int | WaymakerError:
         if self.failure is not None:

@@ -20,7 +20,7 @@ SYSTEM_ROOTS: Final = (
     "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )  # fmt: skip
-"""Where systems keep the authorities that they trust, beside the place that OpenSSL knows."""
+"""Places of the authorities that systems trust, beside the place that OpenSSL knows."""
 
 
 class Material(NamedTuple):

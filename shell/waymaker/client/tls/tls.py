@@ -1,4 +1,4 @@
-"""How a connection is encrypted: which authority is trusted, and which certificate is shown."""
+"""Encryption of a connection: which authority is trusted, and which certificate is shown."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ StreamCall = Callable[[Principal, bytes, Context], Coroutine[None, None, None]]
 SessionCall = Callable[[Principal, object, Context], Coroutine[None, None, None]]
 
 REQUEST_S: Final = 60.0
-"""How long a request may take to come, once its call is open."""
+"""The time that a request may take to come, once its call is open."""
 _LARGE_RESPONSES_MAX: Final = 8
 """Answers of megabytes that may be on their way to one connection at once; its further ones wait their turn."""
 

@@ -53,7 +53,7 @@ from waymaker_core.model.types import Principal, Token
 from waymaker_proto import pipeline_pb2 as pipe
 
 HELLO_S: Final = 10.0
-"""How long a session may take to begin."""
+"""The time that a session may take to begin."""
 OPEN_MAX: Final = 4_096
 """Unanswered items at which reading pauses."""
 LARGE_RESPONSES_OPEN_MAX: Final = 4
@@ -61,10 +61,10 @@ LARGE_RESPONSES_OPEN_MAX: Final = 4
 SUBSCRIPTIONS_MAX: Final = 1_000
 ITEM_COST_BYTES: Final = 1_024
 MESSAGE_COST_BYTES: Final = 64
-"""What an item, and a message in it, take up beside their bytes."""
+"""Memory that an item, and a message in it, take up beside their bytes."""
 
 OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
-"""How a closing server ends a session: all that was read has been answered, so what has no answer was not applied."""
+"""The refusal with which a closing server ends a session: it answered all that it read, so the rest was not applied."""
 
 _CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
@@ -217,7 +217,7 @@ class _Subscription:
         self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
 
     def event(self, event: Event) -> None:
-        """Refuse: watches do not run over sessions."""
+        """Refuse an event: watches do not run over sessions."""
         raise AssertionError("an event for a subscription")
 
     def ended(self, end: End) -> None:
