@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import waymaker_core.stream.admission as admission
@@ -10,10 +11,12 @@ import waymaker_core.stream.relocation.relocation as moves
 import waymaker_core.stream.snapshot as snapshot
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import RefusedError
 from waymaker_core.model.subjects import Pattern, SubjectFilter
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.kernel.events import MS
@@ -47,6 +50,21 @@ def _answering_ahead(original: Any) -> Any:
         original(self, call, replica, decision, *rest)
 
     return commit
+
+
+def _refusing_late(original: Any) -> Any:
+    def publish(self: Publishing, call: Any, found: Any) -> None:
+        try:
+            original(self, call, found)
+        except RefusedError:
+            with suppress(NeedBlocks, RefusedError):
+                decision = admission.decide_publish(found.stream, call.request, self._state.now.wall_ms)
+                if decision.record is not None:
+                    size = len(call.request.body)
+                    self._group_commit.add_record(found, decision.record, decision.parts, 2 * size + 4_096, size)
+            raise
+
+    return publish
 
 
 def _at_any_hour(original: Any) -> Any:
@@ -153,6 +171,10 @@ STREAM = {
     "answer-ahead": Mutant(
         "a refusal that rests on a record leaves with that record", ("linearizable", "compare and set"),
         Publishing, "_commit", _answering_ahead,
+    ),
+    "refuse-late": Mutant(
+        "a publish that is refused for want of space stores nothing", ("no confirmed failure",),
+        Publishing, "publish", _refusing_late, lambda plan: plan.full > 5_000,
     ),
     "take-all-subjects": Mutant(
         "a publish outside of the stream's filter is refused", ("subjects",), SubjectFilter, "accepts", giving(True),
