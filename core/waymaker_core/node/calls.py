@@ -79,8 +79,11 @@ class Calls:
 
     def admit(self, call: Call) -> None:
         """Admit or refuse a client's call, and attempt it."""
+        self._state.stats.calls += 1
+        self._admit(call)
+
+    def _admit(self, call: Call) -> None:
         state, request, name = self._state, call.request, stream_of(call.request)
-        state.stats.calls += 1
         refusal = state.config.authorize(call.principal, ACTIONS[type(request)], name)
         if refusal is None and state.stats.draining:
             refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
@@ -158,7 +161,7 @@ class Calls:
     def readmit_queue(self, replica: StreamReplica) -> None:
         """Admit the calls in the queue of a deleted stream anew: by now its name may mean another stream."""
         for call in self._parking.take_queue(replica):
-            self.admit(call)
+            self._admit(call)
 
     # ------------------------------------------------------------------ answering
 

@@ -138,6 +138,17 @@ def body_is_read() -> Play:
     return play
 
 
+def test_a_call_that_waits_behind_a_deletion_is_counted_once() -> None:
+    server = cold(max_msgs_per_subject=30)
+    counted = server.node.stats.calls
+    with Play(server) as play:
+        play.tell((1001, publish("s", ("s.1", b"x"))), (1002, publish("s", ("s.2", b"y"))))
+        delete_while_reading(play)
+        replies = finish(play)
+    assert all("no_such_stream" in replies[token] for token in ("1001", "1002"))
+    assert server.node.stats.calls == counted + 3
+
+
 def test_a_dead_letter_decided_behind_the_end_of_its_stream_goes_nowhere() -> None:
     with body_is_read() as play:
         play.tell((100, rq.DeleteStream("s")))
