@@ -97,8 +97,8 @@ def check_dropped(view: ClientView, group: Group, before_ns: int, dropped: int) 
         view.mark("last nak dropped")
 
 
-def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage], from_seq: int) -> None:
-    """Require that a page read from `from_seq` has no message that expired long ago. Call it once `got` is noted.
+def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[ReceivedMessage]) -> None:
+    """Require that a page has no message that expired long ago. Call it once `got` is noted.
 
     A message stays behind an older one at its subject, and with block-aligned limits fewer than a block holds may stay.
     """
@@ -106,21 +106,20 @@ def check_ages(view: ClientView, incarnation: StreamIncarnation, got: list[Recei
     ages = [each.max_age_ms for each in incarnation.configs]
     quiet_ns = view.events.now_ns - max(view.disturbed_ns, process.paused_until_ns, process.up_ns)
     undisturbed = quiet_ns > AGED_WITHIN_NS and not (view.slow_reads or view.read_errors or process.disk.rotten)
-    if not (min(ages) and undisturbed) or len([seq for seq in incarnation.at if seq < from_seq]) < from_seq - 1:
+    if not (min(ages) and undisturbed and got):
         return
     cutoff = process.now().wall_ms - max(ages) - AGED_WITHIN_NS // MS
+    there = {message.seq: message.time_ms for message in got}
     greatest: dict[str, int] = {}
-    for seq in range(1, from_seq):
-        subject = incarnation.at[seq].subject
-        greatest[subject] = max(
-            greatest.get(subject, 0), incarnation.times[seq] if incarnation.times[seq] >= 0 else cutoff + 1
-        )
     expired: list[int] = []
-    for message in got:
-        subject = incarnation.at[message.seq].subject
-        greatest[subject] = max(greatest.get(subject, 0), message.time_ms)
-        if greatest[subject] <= cutoff:
-            expired.append(message.seq)
+    # An older one that is not there may have been removed a moment ago, by a limit, and have shielded the others until then.
+    for seq in range(1, got[-1].seq + 1):
+        if seq not in incarnation.at:
+            return
+        subject, time_ms = incarnation.at[seq].subject, there.get(seq, incarnation.times[seq])
+        greatest[subject] = max(greatest.get(subject, 0), time_ms if time_ms >= 0 else cutoff + 1)
+        if seq in there and greatest[subject] <= cutoff:
+            expired.append(seq)
     most = 0 if all(each.strict_limits for each in incarnation.configs) else config.block_size - 1
     if len(expired) > most:
         some = listed(expired[:9])

@@ -315,7 +315,7 @@ class Reader:
         self._missing(
             incarnation, ask, [seq for seq in incarnation.live if request.from_seq <= seq < end and seq not in there]
         )
-        check_ages(self.view, incarnation, got, request.from_seq)
+        check_ages(self.view, incarnation, got)
 
     def _latest(self, ask: Ask, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
         incarnation = self._incarnation(ask, answer)
