@@ -124,7 +124,8 @@ class Group:
             at = found.next_seq
             self.no_match_below = at
         self.no_match_below = at
-        return at - 1
+        # After a crash a delivery may be known that lies beyond the known scan: it counts as ahead, and is not done.
+        return (min(at, self.pending.least()) if self.pending.total else at) - 1
 
     # ------------------------------------------------------------ time and membership
 

@@ -42,7 +42,8 @@ def _of_group(group: Group, now: Now) -> list[object]:
         parts.extend(entry.parts)
         skipped.extend(seq for seq in entry.unknown_acks if seq < group.cursor)
     staged_ahead = {seq: True for entry in group.staged.entries() for seq in entry.unknown_acks}
-    ahead = [seq for seq in group.acked_ahead.to_list() if seq not in staged_ahead]
+    # Pending messages beyond the cursor are ahead of it too, and not done.
+    ahead = [seq for seq in group.acked_ahead.to_list() if seq not in staged_ahead and seq not in group.pending]
     members: list[object] = [[key, *_of_member(member)] for key, member in sorted(group.members.items())]
     out: list[object] = [_of_part(part, now) for part in parts]
     return [
@@ -111,7 +112,8 @@ def _to_group(value: object, version: int) -> Group:
         if seq not in group.pending:
             group.skipped.add(seq)
     for seq in _to_column(ahead):
-        group.acked_ahead.add(seq)
+        if seq not in group.pending:
+            group.acked_ahead.add(seq)
     # The snapshot has logged all of it; what is not in it comes later.
     group.pending.take_unlogged()
     return group

@@ -11,6 +11,8 @@ import waymaker_core.stream.projection as projection
 import waymaker_core.stream.retention.decisions as retention
 import waymaker_core.stream.retention.limits as bounds
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.consumer.registry import ConsumerOverlay
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.maintenance.retention import Retention
@@ -21,6 +23,24 @@ from waymaker_core.stream.stream import Stream
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+
+def _blind_to_what_is_ahead(original: Any) -> Any:
+    def interest_floor(self: Group, stream: Stream) -> int:
+        if self.outstanding() < self.cursor:
+            return int(original(self, stream))
+        pending, self.pending = self.pending, Pending(1)
+        try:
+            return int(original(self, stream))
+        finally:
+            self.pending = pending
+
+    return interest_floor
+
+
+def _killed(plan: Plan) -> bool:
+    """Return True for worlds with kills and naks, and enough clients to keep consumers busy."""
+    return plan.power + plan.kill > 0 and plan.workers >= 2
 
 
 def _dropping_what_is_staged(original: Any) -> Any:
@@ -146,6 +166,10 @@ RETENTION = {
     "age-late": Mutant(
         "expired messages are removed within an interval of retention", ("aged in time",),
         Retention, "_arm_for_age", _later, _looks_at_ages,
+    ),
+    "pass-what-is-pending": Mutant(
+        "interest keeps what is pending beyond the logged scan of a group", ("acked survives", "progress", "floor honest"),
+        Group, "interest_floor", _blind_to_what_is_ahead, _killed,
     ),
     "keep-corrected": Mutant(
         "what a wrong clock stamped expires `max_age` after its correction", ("limits hold",),

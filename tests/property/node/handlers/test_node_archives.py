@@ -84,6 +84,19 @@ def test_a_restored_stream_is_the_same_stream_under_another_name() -> None:
     assert server.publish("copy", b"next").first_seq == 9
 
 
+def test_a_restored_consumer_gets_what_was_pending_beyond_its_logged_scan() -> None:
+    server = Server()
+    server.create("s")
+    server.consumer("s", "c")
+    server.publish("s", b"one", b"two")
+    server.fetch("s", "c", 2)
+    server.ack(2, kind=AckKind.IN_PROGRESS)
+    server.kill()
+    put_back(server, "copy", *export(server))
+    server.pass_ms(60_000)
+    assert sorted(seq for seq, _, _ in server.fetch("copy", "c", 5)) == [1, 2]
+
+
 def test_a_restore_serves_nobody_before_its_end() -> None:
     server = source()
     head, batches = export(server)

@@ -134,3 +134,23 @@ def test_what_is_too_old_goes_in_time_while_a_write_is_always_under_way(steps_ms
         oldest_ms = server.wall_ms - born_ms[replica.stream.first_seq]
         assert oldest_ms <= 1_000 + interval_ms + 3 * steps_ms, "a prune is decided, gathers, and is written"
     assert replica.stream.first_seq > 10
+
+
+def test_interest_keeps_a_message_that_is_pending_beyond_the_logged_scan() -> None:
+    """The wait of a delivery was extended, which is durable; how far the group had scanned was not logged yet."""
+    server = Server()
+    server.create("s", retention="INTEREST")
+    server.consumer("s", "c", filter_subject="a")
+    server.publish("s", b"other", subject="b")
+    server.publish("s", b"work")
+    assert [seq for seq, _, _ in server.fetch("s", "c", 5)] == [2]
+    server.ack(2, kind=AckKind.IN_PROGRESS)
+    server.kill()
+    server.publish("s", b"later", subject="b")
+    server.pass_ms(2_000)
+    assert 2 in [seq for seq, _, _ in server.all("s")]
+    server.pass_ms(60_000)
+    assert [seq for seq, _, _ in server.fetch("s", "c", 5)] == [2]
+    server.ack(2)
+    server.pass_ms(2_000)
+    assert server.all("s") == []
