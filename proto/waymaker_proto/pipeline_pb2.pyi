@@ -189,19 +189,29 @@ class Hello(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     CLIENT_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The newest version of this protocol that the client speaks. 1 is the only one today."""
     client: _builtins.str
     """Name and version of the client, for the server's logs."""
+    producer_id: _builtins.int
+    """The producer whose numbers the publishes of this session carry: a random id, never 0. 0: no publish has numbers.
+    An open session of the same principal and producer ends with this one's beginning, unless its epoch is higher.
+    """
+    producer_epoch: _builtins.int
+    """How often the producer began anew. A client raises it with every session."""
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         client: _builtins.str = ...,
+        producer_id: _builtins.int = ...,
+        producer_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "producer_epoch", b"producer_epoch", "producer_id", b"producer_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,6 +229,7 @@ class Welcome(_message.Message):
     ACK_BATCH_MAX_FIELD_NUMBER: _builtins.int
     MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     SUBSCRIPTIONS_MAX_FIELD_NUMBER: _builtins.int
+    PRODUCER_SPANS_MAX_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version that the session speaks, at most the client's."""
     server: _builtins.str
@@ -234,6 +245,10 @@ class Welcome(_message.Message):
     """The largest message, payload and headers, whatever its stream allows."""
     subscriptions_max: _builtins.int
     """The most subscriptions of one session."""
+    producer_spans_max: _builtins.int
+    """How many spans of consecutive numbers a stream remembers of one producer. A batch makes one span, or more where
+    messages of it are refused or numbers are left out. 0: this server knows no producers, and ignores numbers.
+    """
     def __init__(
         self,
         *,
@@ -245,10 +260,11 @@ class Welcome(_message.Message):
         ack_batch_max: _builtins.int = ...,
         message_bytes_max: _builtins.int = ...,
         subscriptions_max: _builtins.int = ...,
+        producer_spans_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "message_bytes_max", b"message_bytes_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "message_bytes_max", b"message_bytes_max", "producer_spans_max", b"producer_spans_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,8 +451,14 @@ class PublishBatch(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     TS_MS_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    RESENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     stream: _builtins.str
+    resent: _builtins.bool
+    """Some of the messages may have been sent before.
+    Number 11 is kept.
+    """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The subjects that occur."""
@@ -457,8 +479,15 @@ class PublishBatch(_message.Message):
 
     @_builtins.property
     def expected_last_seq(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Empty: no conditions; an entry of -1: none for this one. Else as PublishRequest.expected_last_seq.
-        Numbers 9 to 11 are kept for a producer's id, epoch and batch number.
+        """Empty: no conditions; an entry of -1: none for this one. Else as PublishRequest.expected_last_seq."""
+
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The producer's numbers of the messages, above 0 and ascending; a number never means another message of the same
+        stream. One entry: the first one's, and the others follow without gaps. Empty: no numbers.
+
+        A message whose number the stream has stored is not stored again: it is answered like the first time. One that was
+        refused has no number stored and is judged anew.
         """
 
     def __init__(
@@ -472,10 +501,12 @@ class PublishBatch(_message.Message):
         headers: _abc.Iterable[Global___HeadersAt] | None = ...,
         ts_ms: _abc.Iterable[_builtins.int] | None = ...,
         expected_last_seq: _abc.Iterable[_builtins.int] | None = ...,
+        numbers: _abc.Iterable[_builtins.int] | None = ...,
+        resent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_last_seq", b"expected_last_seq", "headers", b"headers", "id", b"id", "payloads", b"payloads", "stream", b"stream", "subject_index", b"subject_index", "subjects", b"subjects", "ts_ms", b"ts_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_last_seq", b"expected_last_seq", "headers", b"headers", "id", b"id", "numbers", b"numbers", "payloads", b"payloads", "resent", b"resent", "stream", b"stream", "subject_index", b"subject_index", "subjects", b"subjects", "ts_ms", b"ts_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,6 +549,7 @@ class Published(_message.Message):
     RESULT_CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     first_seq: _builtins.int
     """The accepted messages have consecutive sequences from here, in the batch's order."""
@@ -534,6 +566,12 @@ class Published(_message.Message):
     def refused(self) -> Global___Refused:
         """Nothing was judged."""
 
+    @_builtins.property
+    def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeqRange]:
+        """The sequences of the accepted messages, in order, where they are not consecutive from `first_seq`: some were
+        stored before.
+        """
+
     def __init__(
         self,
         *,
@@ -544,10 +582,11 @@ class Published(_message.Message):
         result_code: _builtins.str = ...,
         message: _builtins.str = ...,
         refused: Global___Refused | None = ...,
+        stored: _abc.Iterable[Global___SeqRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "refused", b"refused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "count", b"count", "failures", b"failures", "first_seq", b"first_seq", "id", b"id", "message", b"message", "refused", b"refused", "result_code", b"result_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "count", b"count", "failures", b"failures", "first_seq", b"first_seq", "id", b"id", "message", b"message", "refused", b"refused", "result_code", b"result_code", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
     _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015
@@ -566,7 +605,10 @@ class PublishFailure(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     result_code: _builtins.str
-    """subject_rejected, oversize or wrong_revision. Empty where the message is malformed."""
+    """subject_rejected, oversize or wrong_revision. Of a message with a number also outcome_unknown (the stream has
+    forgotten the number: it may have been stored, and is not stored now) or producer_fenced (the producer has a newer
+    epoch: not stored now, but perhaps before). Empty where the message is malformed.
+    """
     message: _builtins.str
     seq: _builtins.int
     """On `wrong_revision`, the last sequence at the subject."""

@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from waymaker.client.errors import NoSuchStreamError as NoSuchStreamError
     from waymaker.client.errors import NotFoundError as NotFoundError
     from waymaker.client.errors import NotFoundStatusError as NotFoundStatusError
+    from waymaker.client.errors import OutcomeUnknownError as OutcomeUnknownError
     from waymaker.client.errors import OutOfRangeError as OutOfRangeError
     from waymaker.client.errors import OversizeError as OversizeError
     from waymaker.client.errors import PermissionDeniedError as PermissionDeniedError
+    from waymaker.client.errors import ProducerFencedError as ProducerFencedError
     from waymaker.client.errors import ResourceExhaustedError as ResourceExhaustedError
     from waymaker.client.errors import ResultCodeError as ResultCodeError
     from waymaker.client.errors import StatusError as StatusError
@@ -103,10 +105,10 @@ _NAMES = {
         "ConnectionLostError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "ForkedError",
         "HandshakeError", "ImmutableFieldError", "InternalError", "InternalResultError", "InvalidArgumentError",
         "InvalidConfigError", "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError",
-        "NotFoundError", "NotFoundStatusError", "OutOfRangeError", "OversizeError", "PermissionDeniedError",
-        "ResourceExhaustedError", "ResultCodeError", "StatusError", "SubjectRejectedError", "TransferCorruptedError",
-        "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownStatusError", "UsageError",
-        "WaymakerError", "WrongRevisionError", "WrongTypeError",
+        "NotFoundError", "NotFoundStatusError", "OutcomeUnknownError", "OutOfRangeError", "OversizeError",
+        "PermissionDeniedError", "ProducerFencedError", "ResourceExhaustedError", "ResultCodeError", "StatusError",
+        "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError", "UnavailableError", "UnimplementedError",
+        "UnknownStatusError", "UsageError", "WaymakerError", "WrongRevisionError", "WrongTypeError",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -132,7 +132,7 @@ class FakeServer:
             await self._server.stop(0)
             self._server = None
 
-    async def __aenter__(self) -> FakeServer:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

@@ -3,8 +3,8 @@
 - `timeout` is in seconds and bounds the whole call, waiting for a connection included; left out, the client's own holds, and
   None waits for ever.
 - A call that did not end in `ok` raises; `WaymakerError.outcome` says whether a change may have happened all the same.
-- Reads are repeated by themselves after a lost connection. Changes are not, unless nothing had been sent yet, the server
-  said that nothing happened, or `expected_last_seq` makes a publish safe to repeat.
+- Reads are repeated by themselves after a lost connection, and publishes too: their numbers let the server store them once.
+  Other changes are not, unless nothing had been sent yet, or the server said that nothing happened.
 - Lists page by themselves.
 """
 

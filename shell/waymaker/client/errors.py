@@ -124,6 +124,21 @@ class WrongRevisionError(ResultCodeError):
         self.seq = seq
 
 
+class OutcomeUnknownError(ResultCodeError):
+    """The message was sent again so late that its stream has forgotten its number: it may have been stored before."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, message: str = "", *, code: str = "", outcome: str | None = UNKNOWN) -> None:
+        super().__init__(message, code=code, outcome=outcome)
+
+
+class ProducerFencedError(ResultCodeError):
+    """A newer session of the same producer publishes to the stream."""
+
+    code = "producer_fenced"
+
+
 class TransferCorruptedError(ResultCodeError):
     """An archive is damaged or cut short."""
 
@@ -283,7 +298,7 @@ RESULT_CODES: dict[str, type[ResultCodeError]] = {
     for cls in (
         NoSuchStreamError, NoSuchConsumerError, NoSuchBucketError, AlreadyExistsError, InvalidConfigError,
         ImmutableFieldError, InvalidKeyError, SubjectRejectedError, OversizeError, WrongRevisionError,
-        TransferCorruptedError, InternalResultError,
+        OutcomeUnknownError, ProducerFencedError, TransferCorruptedError, InternalResultError,
     )
 }  # fmt: skip
 

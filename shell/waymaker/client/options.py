@@ -32,6 +32,7 @@ class MoreOptions(TypedDict, total=False):
     connect_timeout: Seconds
     wait_for_server: bool
     reconnect: bool
+    resend: bool
     backoff_first: Seconds
     backoff_max: Seconds
     window_bytes: int
@@ -52,6 +53,8 @@ class Options:
     """Keep trying during `connect_timeout` instead of failing at the first refusal."""
     reconnect: bool = True
     """False: the first loss of the connection ends the client."""
+    resend: bool = True
+    """Send publishes again whose connection was lost before their answer; the server stores them once."""
     backoff_first: float = 0.05
     backoff_max: float = 3.0
     window_bytes: int = 8 * MIB
@@ -83,7 +86,7 @@ class Options:
             object.__setattr__(self, "timeout", seconds("timeout", self.timeout))
         for name in ("connect_timeout", "backoff_first", "backoff_max"):
             object.__setattr__(self, name, seconds(name, getattr(self, name), zero=False))
-        for name in ("wait_for_server", "reconnect", "plaintext_token"):
+        for name in ("wait_for_server", "reconnect", "resend", "plaintext_token"):
             flag(name, getattr(self, name))
         object.__setattr__(self, "window_bytes", whole("window_bytes", self.window_bytes, 1))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from waymaker_core.api.requests import Ack, AckKind, Publish
+from waymaker_core.api.requests import Ack, AckKind, Producer, Publish
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_headers, payload_field, read_varint, subject_field, varint
 from waymaker_core.model.result_codes import Refusal, RefusedError, invalid, resource_exhausted
@@ -43,9 +43,12 @@ class _Heads(dict[int, bytes]):
         return head
 
 
-def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malformed]:
+def publish_request(
+    batch: Any, limits: Limits, producer: tuple[int, int] | None = None
+) -> tuple[Publish | None, Malformed]:
     """Return a batch of publishes without its malformed messages, and those by index. None: every message is malformed.
 
+    `producer`: id and epoch of the session's producer.
     A message is malformed where its own call would be refused. Raises `RefusedError` where the columns do not fit together
     or the batch is over a limit.
     """
@@ -57,6 +60,7 @@ def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malform
     payloads = list(batch.payloads)
     times_ms = _column(batch.ts_ms, count, "ts_ms")
     expected = _column(batch.expected_last_seq, count, "expected_last_seq")
+    numbers = _numbers(batch.numbers, count, producer)
     table = list(batch.subjects)
     places = batch.subject_index
     if not table:
@@ -87,9 +91,22 @@ def publish_request(batch: Any, limits: Limits) -> tuple[Publish | None, Malform
         )  # fmt: skip
         times_ms = times_ms and [times_ms[entry] for entry in kept]
         expected = expected and [expected[entry] for entry in kept]
+        numbers = numbers and [numbers[entry] for entry in kept]
     lengths = list(map(add, map(len, starts), map(len, payloads)))
     body = b"".join(chain.from_iterable(zip(starts, payloads, strict=True)))
-    return Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected), malformed
+    request = Publish(batch.stream, subjects, sizes, lengths, body, times_ms, expected)
+    if numbers is not None and producer is not None:
+        request.producer = Producer(*producer, numbers, batch.resent)
+    return request, malformed
+
+
+def _numbers(values: Sequence[int], count: int, producer: tuple[int, int] | None) -> Sequence[int] | None:
+    """Return a producer's number of each message; the core judges them. Raises `RefusedError`."""
+    if not values:
+        return None
+    if producer is None:
+        raise invalid("numbers in a session whose hello names no producer")
+    return range(values[0], values[0] + count) if len(values) == 1 else _column(values, count, "numbers")
 
 
 def _column(values: Sequence[int], count: int, name: str) -> list[int] | None:

@@ -90,12 +90,22 @@ def published(batch_id: int, answer: Answer | Refusal, malformed: Mapping[int, R
     else:
         value = answer.value
         assert isinstance(value, Published)
-        if not value.failures and not malformed:
+        if not value.failures and not malformed and value.seqs is None:
             head = b"\x08" + varint(batch_id) + b"\x10" + varint(value.first_seq)
             return _framed(_PUBLISHED, b"".join((head, b"\x18", varint(value.count), _OK_CODE)))
         message = pipe.Published(id=batch_id, first_seq=value.first_seq, count=value.count, result_code=OK)
         message.failures.extend(_failures(value, malformed or {}))
+        message.stored.extend(pipe.SeqRange(first=first, last=last) for first, last in _ranges(value.seqs or ()))
     return _framed(_PUBLISHED, message.SerializeToString())
+
+
+def _ranges(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last sequence of each stretch of consecutive ones."""
+    begin = 0
+    for place in range(1, len(seqs) + 1):
+        if place == len(seqs) or seqs[place] != seqs[place - 1] + 1:
+            yield seqs[begin], seqs[place - 1]
+            begin = place
 
 
 def _failures(value: Published, malformed: Mapping[int, Refusal]) -> list[pipe.PublishFailure]:

@@ -25,9 +25,9 @@ from waymaker_proto import pipeline_pb2, waymaker_streams_pb2
 WALKED_BYTES_MIN: Final = 16 << 10
 FIELDS_MAX: Final = 10_000
 WALKED_FRAME_BYTES_MIN: Final = 2 << 20
-FIELDS_A_MESSAGE_MAX: Final = 6
-"""A message of a batch has a payload, and at most a subject, headers, and three entries in columns that need not be packed."""
-PACKED_BYTES_A_MESSAGE_MAX: Final = 30
+FIELDS_A_MESSAGE_MAX: Final = 7
+"""A message of a batch has a payload, and at most a subject, headers, and four entries in columns that need not be packed."""
+PACKED_BYTES_A_MESSAGE_MAX: Final = 40
 _DEPTH_MAX: Final = 16
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

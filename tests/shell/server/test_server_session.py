@@ -68,6 +68,61 @@ async def test_a_session_is_greeted_with_what_it_may_do() -> None:
         assert welcome.message_bytes_max == 16 << 20
 
 
+async def test_a_batch_carries_the_numbers_of_the_producer_that_the_hello_names() -> None:
+    async with serving() as s:
+        s.node.streams["s"] = []
+        client = Client(s)
+        numbered = batch(1, [b"x", b"y"])
+        numbered.numbers.append(7)
+        await client.send(
+            hello=pipe.Hello(version=1, producer_id=(1 << 64) - 1, producer_epoch=3),
+            publishes=[numbered, batch(2, [b"z"])],
+        )
+        welcome = (await client.until(published=2)).welcome
+        assert welcome.producer_spans_max == 256
+        first, second = [call.request for call in s.node.calls]
+        assert isinstance(first, rq.Publish)
+        assert first.producer is not None
+        assert (first.producer.id, first.producer.epoch, first.producer.numbers) == ((1 << 64) - 1, 3, range(7, 9))
+        assert isinstance(second, rq.Publish)
+        assert second.producer is None
+
+
+async def test_numbers_without_a_producer_are_refused() -> None:
+    async with serving() as s:
+        client = Client(s)
+        await client.hello()
+        numbered = batch(1, [b"x"])
+        numbered.numbers.append(7)
+        await client.send(publishes=[numbered])
+        refused = (await client.until(published=1)).published[0].refused
+        assert refused.status == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert "hello" in refused.message
+        assert s.node.calls == []
+
+
+async def test_a_newer_session_of_a_producer_ends_the_older_one() -> None:
+    async with serving() as s:
+        s.node.streams["s"] = []
+        older, newer, other = Client(s), Client(s), Client(s)
+        await older.send(hello=pipe.Hello(version=1, producer_id=5, producer_epoch=1))
+        await older.read()
+        await other.send(hello=pipe.Hello(version=1, producer_id=6, producer_epoch=1))
+        await other.read()
+        await newer.send(hello=pipe.Hello(version=1, producer_id=5, producer_epoch=2))
+        await newer.read()
+        error = await older.refusal()
+        assert error.code() is grpc.StatusCode.ABORTED
+        assert dict(error.trailing_metadata() or ())["wmkr-outcome"] == "unknown"
+        late = Client(s)
+        await late.send(hello=pipe.Hello(version=1, producer_id=5, producer_epoch=1), publishes=[batch(1, [b"x"])])
+        assert (await late.refusal()).code() is grpc.StatusCode.ABORTED
+        assert s.node.calls == [], "nothing of a session that is over is taken"
+        for client in (newer, other):
+            await client.send(publishes=[batch(1, [b"x"])])
+            assert (await client.until(published=1)).published[0].count == 1
+
+
 @pytest.mark.parametrize("first", [pipe.Frame(), pipe.Frame(hello=pipe.Hello()), pipe.Frame(calls=[pipe.Call(id=1)])])
 async def test_a_session_that_does_not_say_hello_is_ended(first: pipe.Frame) -> None:
     async with serving() as s:

@@ -191,3 +191,33 @@ def test_impossible_acknowledgements_are_refused_without_being_spelled_out(
     with pytest.raises(RefusedError) as caught:
         ack_request(batch, LIMITS)
     assert caught.value.refusal.status is status
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kept"),
+    [([], None), ([5], [5, 7]), ([5, 7, 9], [5, 9]), ([1 << 63], [1 << 63, (1 << 63) + 2])],
+)
+def test_numbers_of_a_producer_are_one_a_message(numbers: list[int], kept: list[int] | None) -> None:
+    batch = pipe.PublishBatch(
+        stream="s", subjects=["a"], payloads=[b"x", b"y", b"z"], numbers=numbers, resent=True, ts_ms=[0, -1, 0]
+    )
+    frame = parse_frame(pipe.Frame(publishes=[batch]).SerializeToString(), 10)
+    request, malformed = columns.publish_request(frame.publishes[0], LIMITS, (9, 2))
+    assert list(malformed) == [1]
+    assert request is not None
+    if kept is None:
+        assert request.producer is None
+    else:
+        assert request.producer is not None
+        assert (request.producer.id, request.producer.epoch, request.producer.resent) == (9, 2, True)
+        assert list(request.producer.numbers) == kept, "of the messages that are not malformed"
+    if numbers:
+        with pytest.raises(RefusedError, match="hello"):
+            columns.publish_request(frame.publishes[0], LIMITS)
+
+
+def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
+    batch = pipe.PublishBatch(stream="s", subjects=["a"], payloads=[b"x", b"y", b"z"], numbers=[1, 2])
+    frame = parse_frame(pipe.Frame(publishes=[batch]).SerializeToString(), 10)
+    with pytest.raises(RefusedError, match="numbers has 2 entries for 3 messages"):
+        columns.publish_request(frame.publishes[0], LIMITS, (9, 2))

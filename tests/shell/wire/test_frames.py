@@ -44,6 +44,13 @@ def test_failures_codes_and_refusals_of_publishes_read_back() -> None:
     assert frame(frames.published(1, REFUSAL)).published[0].refused == REFUSED
 
 
+def test_sequences_that_are_not_consecutive_read_back_as_ranges() -> None:
+    value = Published(4, 5, {1: ("oversize", "big", 0)}, array("Q", [4, 5, 9, 3, 4]))
+    read = frame(frames.published(1, Answer(OK, "", value))).published[0]
+    assert [(run.first, run.last) for run in read.stored] == [(4, 5), (9, 9), (3, 4)]
+    assert (read.first_seq, read.count, len(read.failures)) == (4, 5, 1)
+
+
 @given(st.lists(st.sampled_from(["ok", "malformed", "refused"]), min_size=1, max_size=40))
 def test_malformed_messages_keep_the_indexes_of_the_batch(fates: list[str]) -> None:
     seen = [fate for fate in fates if fate != "malformed"]

@@ -2,8 +2,9 @@
 
 Responsible for moving work and deliveries, nothing of their meaning: frames are packed from what waits, within the window
 that the server granted, and one write is under way at a time, so everything asked for during a loop turn (or during a slow
-write) travels in the next frame. Never sends again what may have happened: `Work.lost` decides that. Back-off doubles from
-`backoff_first` to `backoff_max` with half of it drawn by lot, so that many clients of one server do not return in step.
+write) travels in the next frame. What may have happened is sent again only where `Work.lost` says that it is safe. Back-off
+doubles from `backoff_first` to `backoff_max` with half of it drawn by lot, so that many clients of one server do not return in
+step.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import grpc
 import grpc.aio
 
 from waymaker.client.connection.failures import end_of_session, error_of, unsent
+from waymaker.client.connection.numbering import Numbering
 from waymaker.client.connection.process import inherited, this_process
 from waymaker.client.connection.states import ENDED, IN_SESSION, TAKES_WORK, TRANSITIONS, Event, State
 from waymaker.client.connection.subscribers import Subscriber, Subscribers
@@ -83,6 +85,7 @@ class Connection:
         self._outbox: deque[Work] = deque()
         self._inflight: dict[int, Work] = {}
         self._inflight_bytes = 0
+        self._producer = Numbering() if options.resend and options.reconnect else None
         self._pause_s = 0.0
         self._wake: asyncio.Event = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
@@ -210,6 +213,7 @@ class Connection:
             )
         self._next_id += 1
         work.id = self._next_id
+        work.producer = self._producer
         self._outbox.append(work)
         self._wake.set()
         if work.deadline is not None:
@@ -309,10 +313,7 @@ class Connection:
         try:
             with contextlib.suppress(CallEnded):  # reading says why
                 await begin(call)
-                await send(
-                    call,
-                    pl.Frame(hello=pl.Hello(version=PIPELINE_VERSION, client="waymaker-python")).SerializeToString(),
-                )
+                await send(call, pl.Frame(hello=self._hello()).SerializeToString())
             while (data := await call.read()) is not grpc.aio.EOF:
                 frame = pl.Frame.FromString(data)
                 if frame.HasField("welcome") and writer is None:
@@ -333,6 +334,14 @@ class Connection:
         self._lose(error, again=True, announced=announced)
         return error
 
+    def _hello(self) -> pl.Hello:
+        """Return the beginning of a session; each is a new epoch of the producer, which ends the one before."""
+        hello = pl.Hello(version=PIPELINE_VERSION, client="waymaker-python")
+        if self._producer is not None:
+            self._producer.epoch += 1
+            hello.producer_id, hello.producer_epoch = self._producer.id, self._producer.epoch
+        return hello
+
     def _begin(self, welcome: pl.Welcome) -> None:
         if self.sessions:
             log.info("connected to %s again", self.options.target)
@@ -340,6 +349,8 @@ class Connection:
         self.sessions += 1
         self._pause_s = 0.0
         self._subscribers.session_began()
+        if self._producer is not None:
+            self._producer.begin(welcome.producer_spans_max)
         self._on(Event.WELCOME)
         self._wake.set()
         assert self._opened is not None
@@ -375,6 +386,8 @@ class Connection:
             # With nothing in flight, work larger than the window is sent too: it would never fit better.
             if self._inflight_bytes and self._inflight_bytes + work.size > window:
                 break
+            if work.lane and self._producer is not None and self._producer.is_full(work.lane):
+                break
             if packed and (
                 packed_bytes + work.size > FRAME_BYTES_TARGET
                 or packed_messages + work.messages > messages_max
@@ -396,6 +409,8 @@ class Connection:
             work.sent = True
             self._inflight[work.id] = work
             self._inflight_bytes += work.size
+            if work.lane and self._producer is not None:
+                self._producer.sent(work.lane)
         return frame.SerializeToString() if subscriptions is not None or packed else None
 
     def _receive(self, frame: pl.Frame) -> None:
@@ -407,6 +422,8 @@ class Connection:
                 if work is None:
                     continue
                 self._inflight_bytes -= work.size
+                if work.lane and self._producer is not None:
+                    self._producer.answered(work.lane)
                 if reply.HasField("refused"):
                     self._refused(work, reply.refused)
                 else:

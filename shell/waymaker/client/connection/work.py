@@ -23,6 +23,7 @@ from waymaker.client.errors import (
 )
 
 if TYPE_CHECKING:
+    from waymaker.client.connection.numbering import Numbering
     from waymaker_proto import pipeline_pb2 as pl
 
 CALL_OVERHEAD_BYTES = 64
@@ -31,7 +32,7 @@ CALL_OVERHEAD_BYTES = 64
 class Work:
     """One answerable item of a frame. `size` is about its bytes in a frame; `deadline` is in the loop's time."""
 
-    __slots__ = ("id", "size", "deadline", "sent", "losses")
+    __slots__ = ("id", "size", "deadline", "sent", "losses", "producer")
 
     def __init__(self, size: int = 0, deadline: float | None = None) -> None:
         self.id = 0
@@ -39,6 +40,8 @@ class Work:
         self.deadline = deadline
         self.sent = False
         self.losses = 0
+        self.producer: Numbering | None = None
+        """The client as a producer, where it sends publishes again."""
 
     reports = False
     """True if the server hears whether the answer reached its caller."""
@@ -47,6 +50,16 @@ class Work:
     def is_awaited(self) -> bool:
         """Return True if a caller still waits for the answer."""
         return True
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Return True if the server may have done this, whatever is known of its last sending."""
+        return self.sent
+
+    @property
+    def lane(self) -> str:
+        """Return the stream whose messages this numbers; empty where it numbers none."""
+        return ""
 
     @property
     def messages(self) -> int:
@@ -76,14 +89,14 @@ class Work:
         """
         if self.deadline is None or self.deadline > now:
             return False
-        self.fail(timed_out(self.sent, absence))
+        self.fail(timed_out(self.may_have_happened, absence))
         return True
 
 
 def timed_out(sent: bool, absence: str = "") -> DeadlineExceededError:
-    if sent:
-        return DeadlineExceededError("no answer in time; the request had been sent", outcome=UNKNOWN)
     why = f": {absence}" if absence else ""
+    if sent:
+        return DeadlineExceededError(f"no answer in time; the request had been sent{why}", outcome=UNKNOWN)
     return DeadlineExceededError(f"not sent in time, and nothing was changed{why}", outcome=NOT_APPLIED)
 
 

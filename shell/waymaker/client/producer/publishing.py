@@ -1,14 +1,17 @@
 """Publishing: single messages that gather into batches, and many messages as columns.
 
 A `PendingBatch` holds what tasks publish to one stream while it waits to be sent: one future a message. A `Bulk` holds a part
-of a `publish_many`: columns and one future. Neither is sent a second time after its outcome became unknown, except for messages
-with `expected_last_seq`: the server stores such a message at most once, whatever happens to the answer.
+of a `publish_many`: columns and one future. After its outcome became unknown either is sent a second time only where the server
+stores each message once all the same: because they are numbered, or because they carry `expected_last_seq`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from copy import copy
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from waymaker.client.checked import Moment, Whole, moment_ms, text, whole
@@ -17,7 +20,10 @@ from waymaker.client.contract import header_pairs
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
+    ConnectionLostError,
+    DataLossError,
     OversizeError,
+    ProducerFencedError,
     SubjectRejectedError,
     UsageError,
     WaymakerError,
@@ -31,6 +37,7 @@ from waymaker.client.values import Headers, Outgoing
 
 if TYPE_CHECKING:
     from waymaker.client.connection.connection import Connection
+    from waymaker.client.connection.numbering import Numbering
     from waymaker_proto import pipeline_pb2 as pl
 
 BATCH_BYTES_TARGET = 256 * 1024
@@ -53,7 +60,17 @@ def conditions(ts_ms: Moment, expected: Whole | None) -> tuple[int, int | None]:
 class _Columns(Work):
     """The columns of a batch, and how they become one."""
 
-    __slots__ = ("stream", "subjects", "payloads", "headers", "times_ms", "expected", "retried", "messages_max")
+    __slots__ = (
+        "stream",
+        "subjects",
+        "payloads",
+        "headers",
+        "times_ms",
+        "expected",
+        "numbers",
+        "retried",
+        "messages_max",
+    )
 
     def __init__(self, stream: str, messages_max: int, deadline: float | None) -> None:
         super().__init__(len(stream) + 32, deadline)
@@ -65,6 +82,8 @@ class _Columns(Work):
         self.headers: list[tuple[int, list[tuple[str, str]]]] = []
         self.times_ms: list[int] | None = None
         self.expected: list[int] | None = None
+        self.numbers: Sequence[int] | None = None
+        """The producer's number of each message, from the first sending on."""
         self.retried = False
         """Sent before, with an unknown outcome."""
 
@@ -98,6 +117,14 @@ class _Columns(Work):
         return len(self.payloads)
 
     @property
+    def may_have_happened(self) -> bool:
+        return self.sent or self.retried
+
+    @property
+    def lane(self) -> str:
+        return self.stream if self.producer is not None and self.producer.spans_max else ""
+
+    @property
     def full(self) -> bool:
         return len(self.payloads) >= self.messages_max or self.size >= BATCH_BYTES_TARGET
 
@@ -121,6 +148,29 @@ class _Columns(Work):
             batch.ts_ms.extend(self.times_ms)
         if self.expected is not None:
             batch.expected_last_seq.extend(self.expected)
+        if self.producer is not None and self.producer.spans_max:
+            self._number(batch, self.producer)
+
+    def _number(self, batch: pl.PublishBatch, producer: Numbering) -> None:
+        """Write the numbers of the messages, which they keep for ever."""
+        numbers = self.numbers
+        if numbers is None:
+            numbers = self.numbers = producer.take(self.stream, len(self.payloads))
+        dense = numbers[-1] - numbers[0] == len(numbers) - 1
+        batch.numbers.extend(numbers[:1] if dense else numbers)
+        batch.resent = self.retried
+
+    def _must_stay(self) -> bool:
+        """Return True if what may be stored would now reach a server that does not know its numbers."""
+        return self.retried and self.numbers is not None and self.producer is not None and not self.producer.spans_max
+
+    def of_all_sendings(self, error: WaymakerError) -> WaymakerError:
+        """Return the end of the last sending as that of the messages: an earlier one may have stored them."""
+        if not self.retried or error.outcome == UNKNOWN:
+            return error
+        whole = copy(error)
+        whole.outcome = UNKNOWN
+        return whole
 
     def failures_of(self, reply: pl.Published) -> dict[int, WaymakerError]:
         failures: dict[int, WaymakerError] = {}
@@ -130,10 +180,24 @@ class _Columns(Work):
                 if failure.status
                 else from_result(failure.result_code, failure.message, failure.seq)
             )
-            if self.retried and isinstance(error, WrongRevisionError):
-                error.outcome = UNKNOWN
+            if self.retried and (self.numbers is None or isinstance(error, ProducerFencedError)):
+                error = self.of_all_sendings(error) if isinstance(error, _OF_THE_STREAM) else error
             failures[failure.index] = error
         return failures
+
+
+_OF_THE_STREAM = (WrongRevisionError, ProducerFencedError)
+"""Refusals that say nothing about an earlier sending: it may be what moved the stream, or the epoch."""
+
+
+def sequences(reply: pl.Published) -> Iterator[int]:
+    """Return the sequences of the accepted messages, in order. DataLossError where the answer does not fit together."""
+    if not reply.stored:
+        return iter(range(reply.first_seq, reply.first_seq + reply.count))
+    runs = [range(run.first, run.last + 1) for run in reply.stored]
+    if sum(map(len, runs)) != reply.count:
+        raise DataLossError("the server's answer to a publish cannot be read", outcome=UNKNOWN)
+    return chain.from_iterable(runs)
 
 
 # ------------------------------------------------------------------------------------------- single
@@ -156,6 +220,9 @@ class PendingBatch(_Columns):
             self._keep([at for at, future in enumerate(self.futures) if not future.done()])
         if not self.futures:
             return False
+        if self._must_stay():
+            self.fail(_without_numbers())
+            return False
         self.fill_columns(frame)
         return True
 
@@ -163,32 +230,39 @@ class PendingBatch(_Columns):
         if reply.result_code != "ok":
             return self.fail(from_result(reply.result_code, reply.message))
         seq = reply.first_seq
-        if not reply.failures:
+        if not reply.failures and not reply.stored:
             for future in self.futures:
                 if not future.done():
                     future.set_result(seq)
                 seq += 1
             return None
         failures = self.failures_of(reply)
+        try:
+            seqs = sequences(reply)
+        except DataLossError as error:
+            return self.fail(error)
         for at, future in enumerate(self.futures):
-            error = failures.get(at)
-            if error is None:
-                if not future.done():
-                    future.set_result(seq)
-                seq += 1
-            elif not future.done():
-                future.set_exception(error)
+            failure = failures.get(at)
+            seq = 0 if failure is not None else next(seqs, 0)
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(seq)
+            else:
+                future.set_exception(failure)
         return None
 
     def fail(self, error: WaymakerError) -> None:
+        error = self.of_all_sendings(error)
         self.publisher.close_batch(self)
         for future in self.futures:
             if not future.done():
                 future.set_exception(error)
 
     def lost(self, error: WaymakerError) -> bool:
-        expected = self.expected or []
-        safe = [at for at, seq in enumerate(expected) if seq != NO_CHECK and not self.futures[at].done()]
+        expected = self.expected or [NO_CHECK] * len(self.futures)
+        numbered = self.numbers is not None
+        safe = [at for at, seq in enumerate(expected) if (numbered or seq != NO_CHECK) and not self.futures[at].done()]
         kept = set(safe)
         for at, future in enumerate(self.futures):
             if at not in kept and not future.done():
@@ -205,7 +279,7 @@ class PendingBatch(_Columns):
             if deadline is None or future.done():
                 continue
             if deadline <= now:
-                future.set_exception(timed_out(self.sent, absence))
+                future.set_exception(timed_out(self.may_have_happened, absence))
             else:
                 left.append(deadline)
         self.deadline = min(left, default=None)
@@ -227,6 +301,8 @@ class PendingBatch(_Columns):
             self.times_ms = [self.times_ms[at] for at in places]
         if self.expected is not None:
             self.expected = [self.expected[at] for at in places]
+        if self.numbers is not None:
+            self.numbers = [self.numbers[at] for at in places]
 
 
 class Publisher:
@@ -333,6 +409,9 @@ class Bulk(_Columns):
     def fill(self, frame: pl.Frame) -> bool:
         if self.future.done() or not self.payloads:
             return False
+        if self._must_stay():
+            self.fail(_without_numbers())
+            return False
         self.fill_columns(frame)
         return True
 
@@ -340,32 +419,45 @@ class Bulk(_Columns):
         if self.future.done():
             return
         if reply.result_code != "ok":
-            self.future.set_exception(from_result(reply.result_code, reply.message))
+            self.fail(from_result(reply.result_code, reply.message))
+            return
+        failures = self.failures_of(reply) if reply.failures else {}
+        try:
+            seqs = array("Q", sequences(reply)) if reply.stored else None
+        except DataLossError as error:
+            self.fail(error)
         else:
-            failures = self.failures_of(reply) if reply.failures else {}
-            self.future.set_result(self._segment(reply.first_seq, failures))
+            self.future.set_result(self._segment(reply.first_seq, failures, seqs))
 
     def answer_unsent(self) -> None:
         """End a part that has nothing to be sent."""
         assert not self.payloads
         self.future.set_result(self._segment(0, {}))
 
-    def _segment(self, first_seq: int, failures: dict[int, WaymakerError]) -> Segment:
+    def _segment(self, first_seq: int, failures: dict[int, WaymakerError], seqs: array[int] | None = None) -> Segment:
         if self.refused and failures:
             sent = [place for place in range(self.taken) if place not in self.refused]
             failures = {sent[index]: error for index, error in failures.items()}
-        return Segment(first_seq, self.taken, failures | self.refused if self.refused else failures)
+        return Segment(first_seq, self.taken, failures | self.refused if self.refused else failures, seqs=seqs)
 
     def fail(self, error: WaymakerError) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(self.of_all_sendings(error))
 
     def lost(self, error: WaymakerError) -> bool:
-        if not self.future.done() and self.expected is not None and NO_CHECK not in self.expected:
+        conditional = self.expected is not None and NO_CHECK not in self.expected
+        if not self.future.done() and (self.numbers is not None or conditional):
             self.retried = True
             return True
         self.fail(error)
         return False
+
+
+def _without_numbers() -> ConnectionLostError:
+    return ConnectionLostError(
+        "the connection was lost before the answer came, and the server that answers now knows no producers",
+        outcome=UNKNOWN,
+    )
 
 
 def take_payloads(bulk: Bulk, subject: str, payloads: Sequence[object], at: int, bytes_max: int) -> int:

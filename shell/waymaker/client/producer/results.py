@@ -10,42 +10,43 @@ from waymaker.client.errors import WaymakerError
 
 
 class Segment:
-    """The outcome of consecutive messages: sequences from `first_seq` for those without an entry in `failures`."""
+    """The outcome of consecutive messages: sequences from `first_seq` for those without an entry in `failures`.
 
-    __slots__ = ("first_seq", "count", "failures", "failure")
+    `seqs` says them one by one, where some of the messages had been stored before.
+    """
+
+    __slots__ = ("first_seq", "count", "failures", "failure", "seqs")
 
     def __init__(
-        self, first_seq: int, count: int, failures: dict[int, WaymakerError], failure: WaymakerError | None = None
-    ) -> None:
+        self, first_seq: int, count: int, failures: dict[int, WaymakerError], failure: WaymakerError | None = None,
+        seqs: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         self.first_seq = first_seq
         self.count = count
         self.failures = failures
         self.failure = failure
         """The outcome of all without an entry, where they have no sequences."""
+        self.seqs: Sequence[int] = range(first_seq, first_seq + count - len(failures)) if seqs is None else seqs
 
     def at(self, index: int) -> int | WaymakerError:
         if self.failure is not None:
             return self.failures.get(index, self.failure)
         if not self.failures:
-            return self.first_seq + index
+            return self.seqs[index]
         error = self.failures.get(index)
         if error is not None:
             return error
-        return self.first_seq + index - sum(1 for other in self.failures if other < index)
+        return self.seqs[index - sum(1 for other in self.failures if other < index)]
 
     def outcomes(self) -> Iterator[int | WaymakerError]:
         if self.failure is not None:
             for index in range(self.count):
                 yield self.failures.get(index, self.failure)
             return
-        seq = self.first_seq
+        seqs = iter(self.seqs)
         for index in range(self.count):
             error = self.failures.get(index) if self.failures else None
-            if error is not None:
-                yield error
-            else:
-                yield seq
-                seq += 1
+            yield next(seqs) if error is None else error
 
 
 class PublishResults(Sequence["int | WaymakerError"]):
@@ -99,7 +100,7 @@ class PublishResults(Sequence["int | WaymakerError"]):
         """Return the greatest sequence given, or 0."""
         return max(
             (
-                s.first_seq + s.count - len(s.failures) - 1
+                s.seqs[-1] if isinstance(s.seqs, range) else max(s.seqs)
                 for s in self._segments
                 if s.failure is None and s.count > len(s.failures)
             ),

@@ -66,6 +66,9 @@ MESSAGE_COST_BYTES: Final = 64
 OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
 """The refusal with which a closing server ends a session: it answered all that it read, so the rest was not applied."""
 
+SUPERSEDED: Final = Refusal(Status.ABORTED, "a newer session of the same producer began", Outcome.UNKNOWN)
+"""The end of a session whose producer has begun anew: what it has not read yet must not be stored behind a resend."""
+
 _CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
 _SLICE_MESSAGES: Final = 4_096
@@ -88,6 +91,7 @@ class Sessions:
         self.version = version
         self.lifecycle = lifecycle
         self._open: set[Session] = set()
+        self._of_producers: dict[tuple[Principal, int], Session] = {}
 
     def methods(self) -> dict[str, SessionCall]:
         """Return the handlers by the RPC's name."""
@@ -108,9 +112,22 @@ class Sessions:
             refusal = internal_error(error, "Session", principal, admitted=True)
         finally:
             self._open.discard(session)
+            key = (principal, session.producer[0])
+            if self._of_producers.get(key) is session:
+                del self._of_producers[key]
             session.close()
         if refusal is not None:
             await abort(context, refusal)
+
+    def begin_producer(self, principal: Principal, session: Session) -> None:
+        """End the older session of a producer. Raises `RefusedError` where the one that is open is newer."""
+        key = (principal, session.producer[0])
+        older = self._of_producers.get(key)
+        if older is not None:
+            if older.producer[1] > session.producer[1]:
+                raise RefusedError(SUPERSEDED)
+            older.supersede()
+        self._of_producers[key] = session
 
     def drain(self) -> None:
         """Tell every client that the server stops."""
@@ -250,7 +267,10 @@ class Session:
         self._room: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._finishing = False
+        self._superseded = False
         self._closed = False
+        self.producer = (0, 0)
+        """Id and epoch of the client's producer; id 0: it has none."""
 
     @property
     def slice_bytes(self) -> int:
@@ -264,6 +284,8 @@ class Session:
         self._reader = asyncio.get_running_loop().create_task(self._read())
         self._reader.add_done_callback(lambda _: self._awake())
         while True:
+            if self._superseded:
+                raise RefusedError(SUPERSEDED)
             if self._reader.done() and not self._reader.cancelled():
                 self._reader.result()
             if self._outgoing:
@@ -308,6 +330,13 @@ class Session:
     def finish(self) -> None:
         """Read nothing more, answer what was read, then end."""
         self._finishing = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._awake()
+
+    def supersede(self) -> None:
+        """Read nothing more and end: a newer session of this producer sends again what this one left open."""
+        self._superseded = True
         if self._reader is not None:
             self._reader.cancel()
         self._awake()
@@ -381,6 +410,9 @@ class Session:
     def _greet(self, frame: Any) -> None:
         if not frame.HasField("hello") or frame.hello.version < PIPELINE_VERSION:
             raise invalid(f"a session begins with hello, in version {PIPELINE_VERSION} or above")
+        if frame.hello.producer_id:
+            self.producer = (frame.hello.producer_id, frame.hello.producer_epoch)
+            self._sessions.begin_producer(self._principal, self)
         limits = self._serving.limits
         message = pipe.Welcome(
             version=PIPELINE_VERSION,
@@ -391,6 +423,7 @@ class Session:
             ack_batch_max=limits.ack_batch_max,
             message_bytes_max=limits.message_bytes_max,
             subscriptions_max=SUBSCRIPTIONS_MAX,
+            producer_spans_max=limits.producer_spans_max,
         )
         self.send(_Outgoing(frames.welcome(message)))
         if self._sessions.lifecycle.state in STOPPING:
@@ -447,7 +480,9 @@ class Session:
         id_ = batch.id
         self._begin(id_)
         try:
-            request, malformed = publish_request(batch, self._serving.limits)
+            request, malformed = publish_request(
+                batch, self._serving.limits, self.producer if self.producer[0] else None
+            )
         except RefusedError as error:
             self._done(id_, load, frames.published(id_, error.refusal))
             return
