@@ -25,6 +25,13 @@ from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.grpc.calls import Context, SessionCall
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
+from waymaker.server.grpc.session_work import (
+    SLICE_BYTES_MIN,
+    SLICE_MESSAGES,
+    Load,
+    Outgoing,
+    SessionSubscription,
+)
 from waymaker.server.incidents import internal_error
 from waymaker.server.lifecycle import STOPPING, State
 from waymaker.server.lifecycle import Event as LifeEvent
@@ -36,7 +43,7 @@ from waymaker.wire import frames
 from waymaker.wire.batches import ack_request, publish_request, spans
 from waymaker.wire.protocol import PIPELINE_VERSION
 from waymaker_core.api import requests as core
-from waymaker_core.api.effects import End, Event
+from waymaker_core.api.effects import End
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.result_codes import (
     OK,
@@ -71,9 +78,6 @@ SUPERSEDED: Final = Refusal(Status.ABORTED, "a newer session of the same produce
 
 _CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
-_SLICE_MESSAGES: Final = 4_096
-_SLICE_BYTES_MIN: Final = 64 << 10
-_CREDIT_MAX: Final = 1 << 40
 
 
 class Sessions:
@@ -143,105 +147,6 @@ class Sessions:
         return len(self._open)
 
 
-class _Load:
-    """A frame's work and what it costs, until the last of it is answered and sent."""
-
-    __slots__ = ("cost_bytes", "items")
-
-    def __init__(self, cost_bytes: int, items: int) -> None:
-        self.cost_bytes = cost_bytes
-        self.items = items
-
-
-class _Outgoing:
-    """A fragment to be sent, and what its sending frees."""
-
-    __slots__ = ("data", "load", "subscription", "messages", "bytes", "fetched")
-
-    def __init__(
-        self, data: bytes, load: _Load | None = None, subscription: _Subscription | None = None, messages: int = 0,
-        bytes_: int = 0, fetched: Messages | None = None,
-    ) -> None:  # fmt: skip
-        self.data = data
-        self.load = load
-        self.subscription = subscription
-        self.messages = messages
-        self.bytes = bytes_
-        self.fetched = fetched
-
-
-class _Subscription:
-    """A subscription of a session: the node runner's channel, and the account of its credit."""
-
-    def __init__(self, session: Session, id_: int, reports: bool) -> None:
-        self.id = id_
-        self.token: Token | None = None
-        self.reports = reports
-        self._written = 0
-        self._session = session
-        self._client_messages = 0
-        self._client_bytes = 0
-        self._outstanding_messages = 0
-        self._outstanding_bytes = 0
-
-    def grant(self, messages: int, bytes_: int) -> None:
-        """Take more credit from the client."""
-        self._client_messages = min(self._client_messages + messages, _CREDIT_MAX)
-        self._client_bytes = min(self._client_bytes + bytes_, _CREDIT_MAX)
-        self._replenish_credit()
-
-    def sent(self, messages: int, bytes_: int) -> None:
-        """Note what gRPC has taken over, and replenish credit."""
-        self._outstanding_messages -= messages
-        self._outstanding_bytes -= bytes_
-        if not self.reports and self.token is not None:
-            self._written += messages
-            self._session.runner.report(self.token, self._written)
-        self._replenish_credit()
-
-    def handed_out(self, count: int, back: list[tuple[int, int]]) -> None:
-        """Pass on how far the client has dealt with messages."""
-        if self.reports and self.token is not None:
-            self._session.runner.report(self.token, count, back)
-
-    def _replenish_credit(self) -> None:
-        """Pass credit on to the core, at most a slice, and no less than a minimum grant."""
-        slice_bytes = self._session.slice_bytes
-        # Each grant costs the node a step, so none is made below half a slice, unless it is all that the client gave.
-        messages = min(self._client_messages, _SLICE_MESSAGES - self._outstanding_messages)
-        bytes_ = min(self._client_bytes, slice_bytes - self._outstanding_bytes)
-        if (
-            messages < min(self._client_messages, _SLICE_MESSAGES // 2)
-            and bytes_ < min(self._client_bytes, slice_bytes // 2)
-        ):  # fmt: skip
-            return
-        messages, bytes_ = max(messages, 0), max(bytes_, 0)
-        if self.token is None or not (messages or bytes_):
-            return
-        self._client_messages -= messages
-        self._client_bytes -= bytes_
-        self._outstanding_messages += messages
-        self._outstanding_bytes += bytes_
-        self._session.runner.credit(self.token, messages, bytes_)
-
-    # ---- the node runner's channel
-
-    def deliver(self, messages: Messages, bodies: Bodies) -> None:
-        """Send a delivery of the node runner."""
-        data = frames.delivery(self.id, messages, bodies)
-        # The core counts something for each message; the client's credit is about bodies alone.
-        self._client_bytes += messages.byte_count - sum(map(len, bodies))
-        self._session.send(_Outgoing(data, None, self, messages.count, messages.byte_count))
-
-    def event(self, event: Event) -> None:
-        """Refuse an event: watches do not run over sessions."""
-        raise AssertionError("an event for a subscription")
-
-    def ended(self, end: End) -> None:
-        """Send the end of the subscription."""
-        self._session.subscription_ended(self, end)
-
-
 class Session:
     """One session. The task that runs it sends; a second one reads."""
 
@@ -252,7 +157,7 @@ class Session:
         self._principal = principal
         self._context = context
         self._window_bytes = sessions.window_bytes
-        self._outgoing: deque[_Outgoing] = deque()
+        self._outgoing: deque[Outgoing] = deque()
         self._unsent_bytes = 0
         self._used_bytes = 0
         self._open: dict[int, Token | None] = {}
@@ -262,7 +167,7 @@ class Session:
         """Calls that the client cancelled before they were answered."""
         self._large_responses_open = 0
         self._large_responses_waiting: deque[Callable[[], None]] = deque()
-        self._subscriptions: dict[int, _Subscription] = {}
+        self._subscriptions: dict[int, SessionSubscription] = {}
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -275,7 +180,7 @@ class Session:
     @property
     def slice_bytes(self) -> int:
         """Return the bytes of one subscription that may be in flight from the core to gRPC."""
-        return max(_SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
+        return max(SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
 
     # ------------------------------------------------------------ life
 
@@ -325,7 +230,7 @@ class Session:
 
     def say_closing(self) -> None:
         """Announce to the client that the server stops."""
-        self.send(_Outgoing(frames.closing("server_shutdown")))
+        self.send(Outgoing(frames.closing("server_shutdown")))
 
     def finish(self) -> None:
         """Read nothing more, answer what was read, then end."""
@@ -343,7 +248,7 @@ class Session:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, item: _Outgoing) -> None:
+    def send(self, item: Outgoing) -> None:
         """Queue a fragment."""
         if self._closed:
             return
@@ -356,7 +261,7 @@ class Session:
             self._wake.set_result(None)
 
     async def _send_frame(self) -> None:
-        items: list[_Outgoing] = []
+        items: list[Outgoing] = []
         size = 0
         while self._outgoing and (not items or size + len(self._outgoing[0].data) <= _FRAME_TARGET_BYTES):
             items.append(self._outgoing.popleft())
@@ -425,7 +330,7 @@ class Session:
             subscriptions_max=SUBSCRIPTIONS_MAX,
             producer_spans_max=limits.producer_spans_max,
         )
-        self.send(_Outgoing(frames.welcome(message)))
+        self.send(Outgoing(frames.welcome(message)))
         if self._sessions.lifecycle.state in STOPPING:
             self.say_closing()
 
@@ -436,7 +341,7 @@ class Session:
         if messages > self._serving.limits.publish_batch_max:
             raise resource_exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
         if work:
-            load = _Load(size + ITEM_COST_BYTES * work + MESSAGE_COST_BYTES * messages, work)
+            load = Load(size + ITEM_COST_BYTES * work + MESSAGE_COST_BYTES * messages, work)
             self._used_bytes += load.cost_bytes
             for publish in frame.publishes:
                 self._publish(publish, load)
@@ -472,11 +377,11 @@ class Session:
     ) -> None:
         self._open[id_] = self.runner.call(self._principal, request, answered)
 
-    def _done(self, id_: int, load: _Load, data: bytes) -> None:
+    def _done(self, id_: int, load: Load, data: bytes) -> None:
         self._open.pop(id_, None)
-        self.send(_Outgoing(data, load))
+        self.send(Outgoing(data, load))
 
-    def _publish(self, batch: Any, load: _Load) -> None:
+    def _publish(self, batch: Any, load: Load) -> None:
         id_ = batch.id
         self._begin(id_)
         try:
@@ -492,7 +397,7 @@ class Session:
         encode = partial(frames.published, malformed=malformed) if malformed else frames.published
         self._ask(id_, request, partial(self._judged, "Session.Publish", time.perf_counter(), id_, load, encode))
 
-    def _ack(self, batch: Any, load: _Load) -> None:
+    def _ack(self, batch: Any, load: Load) -> None:
         id_ = batch.id
         self._begin(id_)
         try:
@@ -503,7 +408,7 @@ class Session:
         self._ask(id_, request, partial(self._judged, "Session.Ack", time.perf_counter(), id_, load, frames.acked))
 
     def _judged(
-        self, name: str, started: float, id_: int, load: _Load, encode: Callable[[int, Answer | Refusal], bytes],
+        self, name: str, started: float, id_: int, load: Load, encode: Callable[[int, Answer | Refusal], bytes],
         answer: Answer | Refusal, bodies: Bodies | None,
     ) -> None:  # fmt: skip
         self._observe(name, started, answer)
@@ -517,7 +422,7 @@ class Session:
         status = answer.status.name if isinstance(answer, Refusal) else "OK"
         self._sessions.observe(name, status, time.perf_counter() - started)
 
-    def _call(self, call: Any, load: _Load) -> None:
+    def _call(self, call: Any, load: Load) -> None:
         id_ = call.id
         self._begin(id_)
         rpc = UNARY.get(call.method)
@@ -543,7 +448,7 @@ class Session:
             self._ask(id_, request, partial(self._answered, id_, rpc, load, time.perf_counter()))
 
     def _answered(
-        self, id_: int, rpc: Rpc, load: _Load, started: float, answer: Answer | Refusal, bodies: Bodies | None,
+        self, id_: int, rpc: Rpc, load: Load, started: float, answer: Answer | Refusal, bodies: Bodies | None,
         reports: bool = False,
     ) -> None:  # fmt: skip
         self._observe(rpc.name, started, answer)
@@ -566,7 +471,7 @@ class Session:
             fetched = None
         self._unwanted.discard(id_)
         self._open.pop(id_, None)
-        self.send(_Outgoing(data, load, fetched=fetched))
+        self.send(Outgoing(data, load, fetched=fetched))
 
     def _cancel(self, id_: int) -> None:
         """Cancel a call that the client gave up: what it takes from a consumer returns to it."""
@@ -576,7 +481,7 @@ class Session:
         elif id_ in self._open:
             self._unwanted.add(id_)
 
-    def _ask_for_large_response(self, id_: int, rpc: Rpc, request: core.Request, load: _Load, reports: bool) -> None:
+    def _ask_for_large_response(self, id_: int, rpc: Rpc, request: core.Request, load: Load, reports: bool) -> None:
         if id_ in self._unwanted:
             self._unwanted.discard(id_)
             self._done(id_, load, frames.call_refused(id_, _CANCELLED))
@@ -607,11 +512,11 @@ class Session:
             raise invalid(f"subscription {message.id} exists already")
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             refusal = resource_exhausted(f"more than {SUBSCRIPTIONS_MAX} subscriptions in one session").refusal
-            self.send(_Outgoing(frames.ended(message.id, "", refusal)))
+            self.send(Outgoing(frames.ended(message.id, "", refusal)))
             return
-        subscription = _Subscription(self, message.id, message.reports)
+        subscription = SessionSubscription(self, message.id, message.reports)
         self._subscriptions[message.id] = subscription
-        batch_size = message.batch_size or _SLICE_MESSAGES
+        batch_size = message.batch_size or SLICE_MESSAGES
         request = core.Subscribe(message.stream, message.consumer, batch_size, message.stop_when_empty)
         subscription.token = self.runner.open(self._principal, request, subscription)
         subscription.grant(message.credit_messages, message.credit_bytes)
@@ -625,7 +530,7 @@ class Session:
         for subscription_id in list(self._subscriptions):
             self._unsubscribe(subscription_id)
 
-    def subscription_ended(self, subscription: _Subscription, end: End) -> None:
+    def subscription_ended(self, subscription: SessionSubscription, end: End) -> None:
         """Forget a subscription that has ended in the core."""
         if self._subscriptions.pop(subscription.id, None) is not None:
-            self.send(_Outgoing(frames.ended(subscription.id, end.reason, end.refusal)))
+            self.send(Outgoing(frames.ended(subscription.id, end.reason, end.refusal)))
