@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
     from waymaker.client.values import DeliveryPolicy as DeliveryPolicy
     from waymaker.client.values import Outgoing as Outgoing
+    from waymaker.client.values import RestoreReport as RestoreReport
     from waymaker.client.values import RestoreResult as RestoreResult
     from waymaker.client.values import Retention as Retention
     from waymaker.client.values import ServerInfo as ServerInfo
@@ -97,8 +98,8 @@ _NAMES = {
     "sync": ("SyncClient", "SyncSubscription"),
     "tls.tls": ("TLS",),
     "values": (
-        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "Outgoing", "RestoreResult", "Retention",
-        "ServerInfo", "StreamConfig", "StreamInfo", "StreamUpdate", "WatchEvent", "WatchKind",
+        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "Outgoing", "RestoreReport", "RestoreResult",
+        "Retention", "ServerInfo", "StreamConfig", "StreamInfo", "StreamUpdate", "WatchEvent", "WatchKind",
     ),
     "errors": (
         "NOT_APPLIED", "UNKNOWN", "AbortedError", "AlreadyExistsError", "CancelledError", "ClosedError",

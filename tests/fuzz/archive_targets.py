@@ -1,10 +1,11 @@
-"""Targets for archives: their reader, and a whole restore into a real node.
+"""Targets for archives: their reader, a whole restore into a real node, and the index of a backup.
 
 An archive comes from outside, with checksums that anybody can compute; nothing in it is believed.
 """
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from functools import cache
 
@@ -14,6 +15,7 @@ from tests.fuzz.format_targets import CBOR_TOKENS, MENDED, PLAIN
 from tests.fuzz.mending import mend_archive
 from tests.fuzz.target import GOLDEN, Target
 from tests.kit.node_kit import SMALL, Server, publish
+from waymaker.backups.index import INDEX_NAME, IndexRefused, decode_index, encode_index
 from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import AckKind, Messages, Page
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
@@ -197,7 +199,29 @@ def run_consumers(data: bytes) -> None:
     run_restore(PLAIN + start + writer.batch(batch) + writer.finish(20))
 
 
+def index_seeds() -> list[bytes]:
+    """The index of the golden backup."""
+    data = (GOLDEN.parent / "backup-v1" / INDEX_NAME).read_bytes()
+    return [PLAIN + data, MENDED + data]
+
+
+def run_index(data: bytes) -> None:
+    """Refused, or an index that is written again as what it says, with names that stay in its directory."""
+    content = data[1:]
+    if data[:1] == MENDED:
+        body = content[: content.rfind(b"\n", 0, -1) + 1]
+        content = body + b'{"sha256":"%s"}\n' % hashlib.sha256(body).hexdigest().encode()
+    try:
+        index = decode_index(content)
+    except IndexRefused as refused:
+        assert 0 <= refused.offset <= len(content)
+        return
+    assert decode_index(encode_index(index)) == index
+    assert not any("/" in entry.file or entry.file.startswith(".") for entry in index.archives)
+
+
 TARGETS = (
+    Target("backup", index_seeds, run_index, (b'"file":"', b'"archives":', b"../", b"null", b"-1", b"\n")),
     Target("consumers", consumers_seeds, run_consumers, CBOR_TOKENS),
     Target("archive", archive_seeds, run_archive, CBOR_TOKENS),
     Target("restore", archive_seeds, run_restore, CBOR_TOKENS),

@@ -2,6 +2,8 @@
 
 `python -m tests.golden.build tests/golden/v4` wrote the latest. A released format's files are never written anew: they show
 that today's program opens what an earlier one left. A new format gets a folder of its own.
+
+`tests.kit.backup_kit.write_backup` wrote `backup-v1`, a backup of two streams, and writes that of a later format.
 """
 
 from __future__ import annotations

@@ -13,8 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
@@ -53,6 +56,7 @@ from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
     Headers,
+    RestoreReport,
     RestoreResult,
     ServerInfo,
     StreamInfo,
@@ -66,6 +70,10 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
+
+if TYPE_CHECKING:
+    from waymaker.backups.index import ArchiveEntry, BackupIndex
+    from waymaker.client.backups import Calls
 
 Response = TypeVar("Response", bound=Proto)
 
@@ -423,7 +431,49 @@ class Client:
         check_result(response)
         return contract.restore_result(response)
 
+    async def backup_all(
+        self, directory: str | PathLike[str], streams: Iterable[str] = (), *, force: bool = False,
+        skip_damaged: bool = False, on_archive: Callable[[ArchiveEntry], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None, timeout: Timeout = UNSET,
+    ) -> BackupIndex:  # fmt: skip
+        """Copy all streams, or those named, into a new directory, each as it is at one moment of its own.
+
+        The directory holds a backup once this returns, and nothing of it where this raises. `force` replaces the backup in it;
+        `skip_damaged` leaves out streams that the server does not serve. `timeout` bounds the wait for each answer and piece.
+        """
+        from waymaker.client.backups import Backup
+
+        names = [text("streams", name) for name in streams]
+        flags = flag("force", force), flag("skip_damaged", skip_damaged)
+        return await Backup(self._backup_calls(timeout), on_archive, on_bytes, flags[1]).run(
+            Path(directory), names, flags[0]
+        )
+
+    async def restore_all(
+        self, directory: str | PathLike[str], streams: Iterable[str] = (), *, skip_existing: bool = False,
+        name: str = "", prefix: str = "", on_stream: Callable[[RestoreResult], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None, timeout: Timeout = UNSET,
+    ) -> RestoreReport:  # fmt: skip
+        """Make streams from a backup: all of them, or those named. `name` names one anew, `prefix` all.
+
+        Where a name is taken, nothing is changed, unless `skip_existing` leaves those out. Each stream appears whole or
+        not at all; what was restored before a failure stays. `timeout` is that of `restore`.
+        """
+        from waymaker.client.backups import Restore
+
+        names = [text("streams", each) for each in streams]
+        restore = Restore(self._backup_calls(timeout), on_stream, on_bytes, flag("skip_existing", skip_existing))
+        return await restore.run(Path(directory), names, text("name", name), text("prefix", prefix))
+
     # ------------------------------------------------------------------------------------------ within
+
+    def _backup_calls(self, timeout: Timeout) -> Calls:
+        from waymaker.client.backups import Calls
+
+        return Calls(
+            partial(self.server_info, timeout=timeout), partial(self.list_streams, timeout=timeout),
+            partial(self.backup, timeout=timeout), partial(self.restore, timeout=timeout),
+        )  # fmt: skip
 
     def _deadline(self, timeout: Timeout) -> float | None:
         seconds = self._seconds(timeout)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import queue
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
+from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, seconds
 from waymaker.client.client import UNSET, Client, Timeout
@@ -22,7 +25,7 @@ from waymaker.client.connection.process import inherited
 from waymaker.client.consumer.delivery import Message
 from waymaker.client.consumer.subscription import Subscription
 from waymaker.client.errors import ClosedError, WaymakerError
-from waymaker.client.loop_thread import LoopThread
+from waymaker.client.loop_thread import LOOK_S, LoopThread
 from waymaker.client.options import Options
 from waymaker.client.producer.flow import check_source
 from waymaker.client.producer.publishing import BATCH_BYTES_TARGET, Many
@@ -32,6 +35,7 @@ from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
     Headers,
+    RestoreReport,
     RestoreResult,
     ServerInfo,
     StreamInfo,
@@ -39,6 +43,9 @@ from waymaker.client.values import (
     WatchEvent,
 )
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
+
+if TYPE_CHECKING:
+    from waymaker.backups.index import ArchiveEntry, BackupIndex
 
 T = TypeVar("T")
 PART_MESSAGES = 16_384
@@ -304,12 +311,63 @@ class SyncClient:
             raise
         return thread.result(restoring)
 
+    def backup_all(
+        self, directory: str | PathLike[str], streams: Iterable[str] = (), *, force: bool = False,
+        skip_damaged: bool = False, on_archive: Callable[[ArchiveEntry], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None, timeout: Timeout = UNSET,
+    ) -> BackupIndex:  # fmt: skip
+        names, callbacks = list(streams), _Callbacks()
+        return callbacks.run(self._opened(), self._client.backup_all(
+            directory, names, force=force, skip_damaged=skip_damaged, on_archive=callbacks.here(on_archive),
+            on_bytes=callbacks.here(on_bytes), timeout=timeout,
+        ))  # fmt: skip
+
+    def restore_all(
+        self, directory: str | PathLike[str], streams: Iterable[str] = (), *, skip_existing: bool = False,
+        name: str = "", prefix: str = "", on_stream: Callable[[RestoreResult], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None, timeout: Timeout = UNSET,
+    ) -> RestoreReport:  # fmt: skip
+        names, callbacks = list(streams), _Callbacks()
+        return callbacks.run(self._opened(), self._client.restore_all(
+            directory, names, skip_existing=skip_existing, name=name, prefix=prefix,
+            on_stream=callbacks.here(on_stream), on_bytes=callbacks.here(on_bytes), timeout=timeout,
+        ))  # fmt: skip
+
     def acknowledge(self, say: Callable[[], Any]) -> None:
         """Run a queued acknowledgement on the loop's thread, without waiting for it."""
         thread = self._opened()
         if thread.is_inherited:
             raise inherited()
         thread.loop.call_soon_threadsafe(say)
+
+
+class _Callbacks:
+    """Calls back from the loop's thread, which the caller's thread makes while it waits."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def here(self, callback: Callable[[T], None] | None) -> Callable[[T], None] | None:
+        """Return what the loop's thread calls in place of a callback."""
+        return None if callback is None else lambda value: self._calls.put(partial(callback, value))
+
+    def run(self, thread: LoopThread, work: Coroutine[Any, Any, T]) -> T:
+        """Run a call to its end; it is cancelled where a callback raises."""
+        future = thread.submit(work)
+        future.add_done_callback(lambda _: self._calls.put(None))
+        try:
+            while thread.runs:
+                try:
+                    call = self._calls.get(timeout=LOOK_S)
+                except queue.Empty:
+                    continue
+                if call is None:
+                    break
+                call()
+        except BaseException:
+            future.cancel()
+            raise
+        return thread.result(future)
 
 
 class SyncMessage(Message):

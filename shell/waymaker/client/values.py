@@ -19,6 +19,7 @@ __all__ = [
     "DeliveryPolicy",
     "Headers",
     "Outgoing",
+    "RestoreReport",
     "RestoreResult",
     "Retention",
     "ServerInfo",
@@ -146,3 +147,11 @@ class RestoreResult:
     name: str
     messages: int
     last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """The streams that a backup became. `skipped`: names that existed."""
+
+    restored: tuple[RestoreResult, ...]
+    skipped: tuple[str, ...]

@@ -1,20 +1,21 @@
-"""`waymaker backup` and `waymaker restore`: a stream as a file, and back."""
+"""`waymaker backup` and `waymaker restore`: a stream as a file, and back. `backups` has what they do with directories."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from waymaker.cli import exits, output, standard
-from waymaker.cli.failure import CommandError, exit_code_of
+from waymaker.cli.failure import CommandError, exit_code_of, remember
 from waymaker.cli.input.reading import pieces
-from waymaker.cli.session import connected, stream_argument
+from waymaker.cli.progress import counter
+from waymaker.cli.session import complete_streams, connected
 from waymaker.cli.units import say_size
 
 if TYPE_CHECKING:
@@ -22,16 +23,46 @@ if TYPE_CHECKING:
     from waymaker.client.values import BackupSummary
 
 
-@click.command()
-@stream_argument
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@connected
-async def backup(client: Client, *, stream: str, file: str, force: bool, as_json: bool) -> None:
-    """Copy STREAM with its consumers into FILE ('-' is standard output).
+def _complete_backup(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return streams for the first word, and for those behind `--all DIRECTORY`; else files."""
+    words = ctx.params.get(param.name or "") or ()
+    if bool(words) == bool(ctx.params.get("everything")):
+        return [CompletionItem(name) for name in complete_streams(ctx, param, incomplete)]
+    return [CompletionItem(incomplete, type="file")]
 
-    FILE appears only once it is complete and on disk.
+
+@click.command()
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="STREAM FILE | --all DIRECTORY [STREAM]...",
+    shell_complete=_complete_backup,
+)
+@click.option("--all", "everything", is_flag=True, help="Copy all streams, or those named, into DIRECTORY.")
+@click.option("--force", is_flag=True, help="Replace FILE, or the backup in DIRECTORY, once the new one is complete.")
+@click.option("--skip-damaged", is_flag=True, help="With --all: leave out streams that are damaged and not served.")
+@connected
+async def backup(
+    client: Client, *, words: tuple[str, ...], everything: bool, force: bool, skip_damaged: bool, as_json: bool
+) -> int:
+    """Copy STREAM with its consumers into FILE ('-' is standard output), or a whole server into DIRECTORY.
+
+    FILE appears only once it is complete and on disk. DIRECTORY has an archive a stream, each stream as it was at one
+    moment of its own, and an index that is written last: without it, it is no backup.
     """
+    if everything:
+        from waymaker.cli.commands.backups import back_up_all
+
+        return await back_up_all(client, words[0], words[1:], force, skip_damaged, as_json)
+    if len(words) != 2 or skip_damaged:
+        raise click.UsageError("give STREAM and FILE, or --all and DIRECTORY")
+    await _back_up(client, *words, force, as_json)
+    return exits.OK
+
+
+async def _back_up(client: Client, stream: str, file: str, force: bool, as_json: bool) -> None:
+    remember({"server": client.options.target, "stream": stream, "as_json": as_json})
     summary: list[BackupSummary] = []
     archive = client.backup(stream, summary.append)
     if file == "-":
@@ -55,7 +86,7 @@ async def backup(client: Client, *, stream: str, file: str, force: bool, as_json
 
 
 async def _save(archive: AsyncIterator[bytes], path: Path) -> None:
-    with _whole_or_nothing(path) as out, _counter(path.name, 0) as count:
+    with _whole_or_nothing(path) as out, counter(path.name, 0) as count:
         async for data in archive:
             out.write(data)
             count(len(data))
@@ -92,14 +123,43 @@ def _sync_folder(folder: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--name", metavar="NAME", default="", help="Restore under this name instead of the archive's.")
+@click.argument("file", metavar="FILE|DIRECTORY", type=click.Path())
+@click.argument("streams", nargs=-1)
+@click.option(
+    "--all", "everything", is_flag=True, help="Restore every stream of DIRECTORY, which is meant without names."
+)
+@click.option("--name", metavar="NAME", default="", help="Restore one stream under this name instead of its own.")
+@click.option("--prefix", metavar="TEXT", default="", help="From DIRECTORY: put this before every name.")
+@click.option("--skip-existing", is_flag=True, help="From DIRECTORY: leave out streams whose name is taken.")
 @connected
-async def restore(client: Client, *, file: str, name: str, as_json: bool) -> None:
-    """Make a stream from FILE ('-' is standard input). An existing stream is never touched."""
+async def restore(
+    client: Client, *, file: str, streams: tuple[str, ...], everything: bool, name: str, prefix: str,
+    skip_existing: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a stream from FILE ('-' is standard input), or all streams of a backup, or those named, from DIRECTORY.
+
+    An existing stream is never touched. A stream appears whole or not at all.
+    """
+    if _is_directory(file):
+        from waymaker.cli.commands.backups import restore_all
+
+        if everything and streams:
+            raise click.UsageError("--all is every stream; leave it out to restore those named")
+        await restore_all(client, file, streams, name, prefix, skip_existing, as_json)
+    elif streams or everything or prefix or skip_existing:
+        raise click.UsageError(f"{file} is no directory: of what belongs to one, only --name is for a file")
+    else:
+        await _restore(client, file, name, as_json)
+
+
+def _is_directory(file: str) -> bool:
+    return file != "-" and Path(file).is_dir()
+
+
+async def _restore(client: Client, file: str, name: str, as_json: bool) -> None:
     from waymaker.client.errors import AlreadyExistsError
 
-    with _source(file) as (source, size), _counter(file, size) as count:
+    with _source(file) as (source, size), counter(file, size) as count:
         try:
             done = await client.restore(_counted(source, count), name)
         except AlreadyExistsError as error:
@@ -124,18 +184,3 @@ async def _counted(source: BinaryIO, count: Callable[[int], None]) -> AsyncItera
     async for piece in pieces(source):
         count(len(piece))
         yield piece
-
-
-@contextlib.contextmanager
-def _counter(name: str, size: int) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error, where a person can see it."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(Path(name).name, total=size or None)
-        yield lambda count: progress.advance(task, count)

@@ -1,4 +1,4 @@
-"""`waymaker check`: reads a data directory that no server uses and reports every damage."""
+"""`waymaker check`: reads a data directory that no server uses, a backup or an archive, and reports every damage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
+from waymaker.cli.progress import counter
 from waymaker.cli.session import json_option
 from waymaker.cli.units import say_size
 
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("path", metavar="DIRECTORY|FILE", type=click.Path(path_type=Path))
 @json_option
-def check(directory: Path, as_json: bool) -> int:
-    """Verify the data directory DIRECTORY of a stopped server. Nothing is changed.
+def check(path: Path, as_json: bool) -> int:
+    """Verify the data directory of a stopped server, the directory of a backup, or an archive. Nothing is changed.
 
     Every file is read and every checksum compared. Prints one line a finding: file, offset, stream, what. What takes
     nothing away, such as a file that a crash left over, is told and does not count as damage.
     """
-    report, streams, messages = _verified(directory)
+    report, streams, messages = _backup_verified(path) if _is_backup(path) else _verified(path)
     damage = [finding for finding in report.findings if not finding.harmless]
     if as_json:
         for finding in report.findings:
@@ -47,6 +48,36 @@ def check(directory: Path, as_json: bool) -> int:
     return exits.DAMAGED if damage else exits.OK
 
 
+def _is_backup(path: Path) -> bool:
+    """Return True for an archive, a backup, and what a backup that was not completed left."""
+    if path.is_file():
+        return True
+    from waymaker.backups.index import ARCHIVE_NAME, INDEX_NAME
+
+    if not path.is_dir() or (path / "MANIFEST").exists():
+        return False
+    return (path / INDEX_NAME).exists() or any(ARCHIVE_NAME.fullmatch(each.name) for each in path.iterdir())
+
+
+def _backup_verified(path: Path) -> tuple[Report, int, int]:
+    """Return the report, and how many streams and messages the archives hold."""
+    from waymaker.backups.index import INDEX_NAME
+    from waymaker.backups.verify import verify_archive, verify_backup
+
+    if path.name == INDEX_NAME:
+        raise CommandError(
+            f"{path} is the index of a backup", exits.USAGE, f"waymaker check {path.parent}", code="usage"
+        )
+    with counter(str(path), _size_of(path)) as count:
+        report = verify_backup(path, count) if path.is_dir() else verify_archive(path, count)
+    return report, report.streams, report.messages
+
+
+def _size_of(path: Path) -> int:
+    """Return how much there is to read."""
+    return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else (path,)) if each.is_file())
+
+
 def _told(finding: Finding) -> dict[str, Any]:
     told: dict[str, Any] = {"path": finding.path, "offset": finding.offset}
     if finding.stream_id >= 0:
@@ -65,12 +96,12 @@ def _verified(directory: Path) -> tuple[Report, int, int]:
     from waymaker_core.storage.recovery.verify import verify
 
     if not directory.is_dir():
-        raise CommandError(f"{directory} is no directory", exits.NOT_FOUND, code="no_such_directory")
+        raise CommandError(f"{directory} does not exist", exits.NOT_FOUND, code="no_such_directory")
     if not (directory / "MANIFEST").exists() and not (directory / "journal").exists():
         raise CommandError(
             f"{directory} holds no Waymaker data",
             exits.NOT_FOUND,
-            "name the directory given as --data-dir",
+            "name the directory given as --data-dir, or that of a backup",
             code="no_data",
         )
     try:
