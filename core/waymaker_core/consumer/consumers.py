@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from heapq import heappop, heappush, heapreplace
 
 from waymaker_core.api.requests import AckKind, ConsumerInfo, Messages, Page
 from waymaker_core.consumer import importing, snapshot
@@ -29,6 +28,7 @@ from waymaker_core.consumer.dead_letter import dropping as dead_lettering
 from waymaker_core.consumer.delivery import delivery_log as logged
 from waymaker_core.consumer.delivery.dispatch import dispatch
 from waymaker_core.consumer.group import Group
+from waymaker_core.consumer.group_timers import GroupTimers
 from waymaker_core.consumer.inactivity import Inactivity
 from waymaker_core.consumer.pending.pending import NS_PER_MS
 from waymaker_core.consumer.pending.states import Event
@@ -68,8 +68,7 @@ class Consumers:
         self._registry = ConsumerRegistry()
         self._live = False
         self._claims: Claims | None = None
-        self._timers: list[tuple[int, int]] = []
-        """(deadline, group id): at least one entry that is not later than each group's next expiry."""
+        self._timers = GroupTimers(self._registry.groups)
         self.inactivity = Inactivity(self._registry)
         self._changed: dict[int, Group] = {}
         """Groups that may have something to log."""
@@ -241,36 +240,13 @@ class Consumers:
 
     def next_deadline(self) -> int | None:
         """Return the monotonic nanosecond of the next expiry of any delivery; None when nothing waits."""
-        timers, groups = self._timers, self._registry.groups
-        while timers:
-            deadline_ns, group_id = timers[0]
-            group = groups.get(group_id)
-            if group is None or group.scheduled_ns != deadline_ns:
-                heappop(timers)
-                continue
-            actual = group.pending.next_deadline()
-            group.scheduled_ns = actual
-            if actual is None:
-                heappop(timers)
-            elif actual == deadline_ns:
-                return deadline_ns
-            else:
-                heapreplace(timers, (actual, group_id))
-        return None
+        return self._timers.next_deadline()
 
-    def expire(self, now: Now) -> bool:
-        """Let deliveries whose deadline passed become due or exhausted. Return True if any did. Costs what is due."""
-        timers = self._timers
-        skipped = False
-        while timers and timers[0][0] <= now.mono_ns:
-            deadline_ns, group_id = heappop(timers)
-            group = self._registry.groups.get(group_id)
-            if group is not None and group.scheduled_ns == deadline_ns:
-                group.scheduled_ns = None
-                if group.expire(now.mono_ns):
-                    skipped = True
-                self._look_after(group)
-        return skipped
+    def expire(self, now: Now) -> None:
+        """Let deliveries whose deadline passed become due or exhausted. Costs what is due."""
+        for group in self._timers.take_due(now.mono_ns):
+            group.expire(now.mono_ns)
+            self._look_after(group)
 
     # ------------------------------------------------------------ answers of clients
 
@@ -552,10 +528,8 @@ class Consumers:
         self._registry.check()
         for group in self._registry.groups.values():
             group.check(self._stream, live=self._live)
-            deadline_ns = group.pending.next_deadline()
-            if self._live and deadline_ns is not None:
-                assert group.scheduled_ns is not None and group.scheduled_ns <= deadline_ns
-                assert (group.scheduled_ns, group.id) in self._timers
+            if self._live:
+                self._timers.check(group)
             if self._live and group.pending.has_exhausted():
                 assert group.id in self._exhausted or group.id in self._kept
             if self._live and logged.has_unlogged(group):
@@ -567,10 +541,7 @@ class Consumers:
 
     def _look_after(self, group: Group) -> None:
         """Set a group's timer after a change of its deliveries, and note what it may have to drop."""
-        deadline_ns = group.pending.next_deadline()
-        if deadline_ns is not None and (group.scheduled_ns is None or deadline_ns < group.scheduled_ns):
-            group.scheduled_ns = deadline_ns
-            heappush(self._timers, (deadline_ns, group.id))
+        self._timers.schedule(group)
         if group.id not in self._exhausted and group.id not in self._kept and group.pending.has_exhausted():
             self._exhausted[group.id] = group
 

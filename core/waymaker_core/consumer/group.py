@@ -129,12 +129,11 @@ class Group:
 
     # ------------------------------------------------------------ time and membership
 
-    def expire(self, now_ns: int) -> bool:
-        """Let deadlines pass. Return True if any did."""
+    def expire(self, now_ns: int) -> None:
+        """Let deadlines pass: deliveries become due or exhausted, and their claims end."""
         expired, released = self.pending.expire(now_ns)
         if expired and self.claims is not None:
             self.claims.release(released)
-        return expired
 
     def give_back(self, seqs: list[int], dispatch_id: int, event: Event) -> None:
         """Undo deliveries of messages that were not sent (NOT_SENT), or never reached the program (RETURNED)."""

@@ -168,7 +168,7 @@ class Server:
         response.draining = self._lifecycle.state in STOPPING
         response.quarantined.extend(self._node.quarantined())
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ lifecycle
 
     async def start(self) -> None:
         """Serve calls from now on."""

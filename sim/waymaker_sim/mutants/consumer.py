@@ -127,8 +127,8 @@ def _without_acks(original: Any) -> Any:
 
 
 def _ahead_of_time(original: Any) -> Any:
-    def expire(self: Consumers, now: Now) -> bool:
-        return bool(original(self, Now(now.mono_ns + LONG_NS, now.wall_ms)))
+    def expire(self: Consumers, now: Now) -> None:
+        original(self, Now(now.mono_ns + LONG_NS, now.wall_ms))
 
     return expire
 

@@ -32,10 +32,10 @@ def decode_catalog(meta: bytes, into: Catalog) -> None:
                         assert isinstance(record, StreamCreated), "its own kind's codec gives it"
                         into.apply(record, account)
                     case _:
-                        raise CorruptRecord("not a life of a stream")
+                        raise CorruptRecord("not an entry of the catalog")
             into.next_id = max(into.next_id, next_id)
         case _:
-            raise CorruptRecord("not a state of the catalogue")
+            raise CorruptRecord("not a state of the catalog")
 
 
 def encode_stream(replica: StreamReplica, now: Now) -> bytes:

@@ -182,7 +182,7 @@ class Session:
         """Return the bytes of one subscription that may be in flight from the core to gRPC."""
         return max(SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ lifecycle
 
     async def run(self) -> None:
         """Read and send until the client has half-closed and everything is answered. Raises `RefusedError`."""
