@@ -28,6 +28,7 @@ from waymaker_core.model.disk_ops import (
     Write,
 )
 from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.disk_steps import drive
 
 SECTOR = 512
 T = TypeVar("T")
@@ -185,18 +186,7 @@ class MemoryDisk:
         return [self.perform(op) for op in ops]
 
     def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
-        try:
-            op = next(steps)
-            while True:
-                try:
-                    result = self.perform(op)
-                except DiskFailure as failure:
-                    op = steps.throw(failure)
-                else:
-                    op = steps.send(result)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        return drive(steps, self.perform)
 
     def copy(self) -> MemoryDisk:
         return copy.deepcopy(self)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from waymaker_core.api.effects import Lane
@@ -38,23 +39,21 @@ OnLost = Callable[[DiskFailure], None]
 """The substitute for an action whose indexes cannot be read."""
 
 
+@dataclass(slots=True, eq=False)
 class Wait:
     """One suspended action: the blocks it holds, the reads it waits for, and what follows it."""
 
-    __slots__ = ("replica", "held", "loaded", "missing", "rounds", "action", "on_lost", "after", "failure")
-
-    def __init__(self, replica: StreamReplica, action: Action, on_lost: OnLost, after: Action | None) -> None:
-        self.replica = replica
-        self.held: dict[Key, None] = {}
-        """Blocks that stay resident for it, each once however often it needs them."""
-        self.loaded: list[int] = []
-        """Blocks that were read for it."""
-        self.missing = 0
-        self.rounds = 0
-        self.action = action
-        self.on_lost = on_lost
-        self.after = after
-        self.failure: DiskFailure | None = None
+    replica: StreamReplica
+    action: Action
+    on_lost: OnLost
+    after: Action | None
+    held: dict[Key, None] = field(default_factory=dict)
+    """Blocks that stay resident for it, each once however often it needs them."""
+    loaded: list[int] = field(default_factory=list)
+    """Blocks that were read for it."""
+    missing: int = 0
+    rounds: int = 0
+    failure: DiskFailure | None = None
 
 
 class Indexes:

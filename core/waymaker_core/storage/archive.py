@@ -18,6 +18,7 @@ body must be a message at the subject that its batch names, and every number one
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
 from typing import Final
@@ -62,50 +63,38 @@ class ArchiveError(ValueError):
         self.detail = detail
 
 
+@dataclass(slots=True, eq=False)
 class Head:
     """The head of an archive: all but its messages. `consumers`: plain values, the consumers' own snapshot (or None)."""
 
-    __slots__ = ("config", "created_ms", "first_seq", "last_seq", "count", "byte_count", "consumers")
-
-    def __init__(
-        self, config: StreamConfig, created_ms: int, first_seq: int, last_seq: int, count: int, byte_count: int,
-        consumers: object,
-    ) -> None:  # fmt: skip
-        self.config = config
-        self.created_ms = created_ms
-        self.first_seq = first_seq
-        self.last_seq = last_seq
-        self.count = count
-        self.byte_count = byte_count
-        self.consumers = consumers
+    config: StreamConfig
+    created_ms: int
+    first_seq: int
+    last_seq: int
+    count: int
+    byte_count: int
+    consumers: object
 
 
+@dataclass(slots=True, eq=False)
 class Batch:
     """Messages in order of sequence: columns as in `requests.ImportBatch`."""
 
-    __slots__ = ("seqs", "times_ms", "subjects", "sizes", "lengths", "body")
-
-    def __init__(
-        self, seqs: array[int], times_ms: array[int], subjects: list[str], sizes: array[int], lengths: array[int],
-        body: bytes,
-    ) -> None:  # fmt: skip
-        self.seqs = seqs
-        self.times_ms = times_ms
-        self.subjects = subjects
-        self.sizes = sizes
-        self.lengths = lengths
-        self.body = body
+    seqs: array[int]
+    times_ms: array[int]
+    subjects: list[str]
+    sizes: array[int]
+    lengths: array[int]
+    body: bytes
 
 
+@dataclass(slots=True, eq=False)
 class Summary:
     """The end of an archive: messages and bytes of stored bodies that were in it, and the last sequence of the stream."""
 
-    __slots__ = ("count", "body_bytes", "last_seq")
-
-    def __init__(self, count: int, body_bytes: int, last_seq: int) -> None:
-        self.count = count
-        self.body_bytes = body_bytes
-        self.last_seq = last_seq
+    count: int
+    body_bytes: int
+    last_seq: int
 
 
 class ArchiveWriter:

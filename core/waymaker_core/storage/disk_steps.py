@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Final
+from collections.abc import Callable, Generator
+from typing import Final, TypeVar
 
-from waymaker_core.model.disk_ops import DiskOp, ListDir, OpResult, Read
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, ListDir, OpResult, Read
 
+T = TypeVar("T")
 Steps = Generator[DiskOp, OpResult, None]
 READ_BYTES: Final = 1 << 20
 """Bytes read at once by readers that walk through a file."""
@@ -24,3 +25,19 @@ def list_folder(folder: str) -> Generator[DiskOp, OpResult, dict[str, int]]:
     result = yield ListDir(folder)
     assert isinstance(result, dict)
     return dict(sorted(result.items()))
+
+
+def drive(steps: Generator[DiskOp, OpResult, T], perform: Callable[[DiskOp], OpResult]) -> T:
+    """Run steps to their end, each performed at once, and return their result. A failure is thrown into them."""
+    try:
+        op = next(steps)
+        while True:
+            try:
+                result = perform(op)
+            except DiskFailure as failure:
+                op = steps.throw(failure)
+            else:
+                op = steps.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value

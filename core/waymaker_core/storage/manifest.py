@@ -8,6 +8,7 @@ journal segment is released once `first_segment` has passed it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -27,15 +28,13 @@ _HEAD: Final = Struct("<8sII")
 _CRC: Final = Struct("<I")
 
 
+@dataclass(slots=True, eq=False)
 class CheckpointFile:
     """A checkpoint file as the manifest lists it: its whole length and the CRC32C over it."""
 
-    __slots__ = ("number", "length", "crc")
-
-    def __init__(self, number: int, length: int, crc: int) -> None:
-        self.number = number
-        self.length = length
-        self.crc = crc
+    number: int
+    length: int
+    crc: int
 
 
 class Manifest:

@@ -21,6 +21,7 @@ from waymaker.storage.lock import DirectoryLock
 from waymaker_core.api.effects import Job, Lane
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
+from waymaker_core.storage.disk_steps import drive
 
 T = TypeVar("T")
 JobResult = list[OpResult] | DiskFailure
@@ -70,23 +71,12 @@ class FileStore:
         return self._lock.lost()
 
     def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
-        """Run a generator of disk operations (a recovery, a verification) to its end, blocking; its return value.
+        """Run a generator of disk operations (a recovery, a verification) to its end, blocking; return its value.
 
         A failed operation is thrown into the generator as `DiskFailure`.
         """
         with _collector_paused():
-            try:
-                op = next(steps)
-                while True:
-                    try:
-                        result = self._files.perform(op)
-                    except DiskFailure as failure:
-                        op = steps.throw(failure)
-                    else:
-                        op = steps.send(result)
-            except StopIteration as end:
-                value: T = end.value
-                return value
+            return drive(steps, self._files.perform)
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         """Perform a job on its lane; `done` runs on that lane's thread."""

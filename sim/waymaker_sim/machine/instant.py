@@ -12,6 +12,7 @@ from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.storage.disk_steps import drive
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.observations import Asker
@@ -23,19 +24,7 @@ MS = 1_000_000
 
 def open_at_once(config: NodeConfig, disk: SimDisk, now: Now) -> Node:
     """Recover a disk. Raises what recovery raises."""
-    steps = open_node(config, now)
-    try:
-        op = next(steps)
-        while True:
-            try:
-                result = disk.perform(op)
-            except DiskFailure as failure:
-                op = steps.throw(failure)
-            else:
-                op = steps.send(result)
-    except StopIteration as end:
-        node: Node = end.value
-        return node
+    return drive(open_node(config, now), disk.perform)
 
 
 def read_messages(disk: SimDisk, messages: Messages) -> list[ReceivedMessage]:

@@ -37,6 +37,7 @@ from waymaker_core.model.message_codec import decode_body, encode_body
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.storage.disk_steps import drive
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.disk import DiskFaults, SimDisk
 
@@ -72,13 +73,7 @@ class FaultyDisk:
         self.died = ""
 
     def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
-        try:
-            op = next(steps)
-            while True:
-                op = steps.send(self.disk.perform(op))
-        except StopIteration as end:
-            value: T = end.value
-            return value
+        return drive(steps, self.disk.perform)
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
         if self.faults.strike("submit", 40):

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from waymaker_core.api.requests import Messages
 
 
+@dataclass(slots=True, eq=False)
 class Sent:
     """Messages with consecutive sequences that left in one delivery."""
 
-    __slots__ = ("dispatch_id", "first", "count", "place")
-
-    def __init__(self, dispatch_id: int, first: int, count: int, place: int = 0) -> None:
-        """Note a delivery. `place` counts the messages that were sent before it."""
-        self.place = place
-        self.dispatch_id = dispatch_id
-        self.first = first
-        self.count = count
+    dispatch_id: int
+    first: int
+    count: int
+    place: int = 0
+    """The number of messages that were sent to the reader before it."""
 
     @property
     def seqs(self) -> list[int]:

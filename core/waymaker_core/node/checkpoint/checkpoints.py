@@ -14,6 +14,7 @@ catalog's is the last. See docs/decisions/0008-checkpoints-copy-live.md.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 
 from waymaker_core.api.effects import Lane
@@ -43,31 +44,21 @@ COPY_BYTES_A_BATCH = 8 * 1024 * 1024
 """Message bytes copied by one job, about: new spare segments wait behind it on the same lane."""
 
 
+@dataclass(slots=True, eq=False)
 class Running:
     """One checkpoint in progress: the streams left to write, and the files to delete when it is in force."""
 
-    __slots__ = ("work", "writer", "cut", "sparse", "begun_ns", "garbage", "written", "dead_bytes", "partial")
-
-    def __init__(
-        self,
-        work: list[StreamReplica],
-        writer: CheckpointWriter,
-        cut: int,
-        sparse: dict[str, list[StreamId]],
-        begun_ns: int,
-    ) -> None:
-        self.work = work
-        self.writer = writer
-        self.cut = cut
-        self.sparse = sparse
-        self.begun_ns = begun_ns
-        self.garbage: list[str] = []
-        self.written: dict[StreamId, None] = {}
-        self.dead_bytes = 0
-        """Bytes of removed messages that it leaves behind, about."""
-
-        self.partial = False
-        """True if part of the journal stays, since there is no space to copy its live messages."""
+    work: list[StreamReplica]
+    writer: CheckpointWriter
+    cut: int
+    sparse: dict[str, list[StreamId]]
+    begun_ns: int
+    garbage: list[str] = field(default_factory=list)
+    written: dict[StreamId, None] = field(default_factory=dict)
+    dead_bytes: int = 0
+    """Bytes of removed messages that it leaves behind, about."""
+    partial: bool = False
+    """True if part of the journal stays, since there is no space to copy its live messages."""
 
     def leaves(self, path: str) -> bool:
         """Return True if the chunks in this file are to move."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, OpResult
 from waymaker_core.model.types import StreamId
@@ -24,16 +25,14 @@ RELOCATION_FILE_BLOCKS_MAX = 128
 """Blocks that share a file at most: their indexes are made in one step."""
 
 
+@dataclass(slots=True, eq=False)
 class Relocation:
     """One block's relocation, and where its copies lie."""
 
-    __slots__ = ("replica", "relocation", "copies", "index")
-
-    def __init__(self, replica: StreamReplica, relocation: BlockRelocation) -> None:
-        self.replica = replica
-        self.relocation = relocation
-        self.copies: list[Chunk] = []
-        self.index: Chunk | None = None
+    replica: StreamReplica
+    relocation: BlockRelocation
+    copies: list[Chunk] = field(default_factory=list)
+    index: Chunk | None = None
 
 
 class RelocationFile:

@@ -12,6 +12,7 @@ force names it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -71,20 +72,18 @@ def check_file_header(key: int, path: str, number: int, data: bytes) -> None:
         raise CorruptRecord(f"this is file {found} of stream {stream_id}")
 
 
+@dataclass(slots=True, eq=False)
 class PartPlan:
     """One file to be written: `ops` write its header and copy its chunks; `copied` then says where they lie."""
 
-    __slots__ = ("path", "number", "lengths", "end", "ops")
-
-    def __init__(self, path: str, number: int, lengths: list[int], end: int, ops: list[DiskOp]) -> None:
-        self.path = path
-        self.number = number
-        self.lengths = lengths
-        """Bytes of each copy."""
-        self.end = end
-        """File offset behind the last one."""
-        self.ops = ops
-        """A `Write` of the header and one `CopyChunks`, in this order."""
+    path: str
+    number: int
+    lengths: list[int]
+    """Bytes of each copy."""
+    end: int
+    """File offset behind the last one."""
+    ops: list[DiskOp]
+    """A `Write` of the header and one `CopyChunks`, in this order."""
 
     def copied(self, crcs: list[int]) -> list[Chunk]:
         """Return the chunks as they lie in the new file, in the order of the sources. `crcs`: the `CopyChunks`' result."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from dataclasses import dataclass, field
 from itertools import accumulate
 from struct import Struct, error
 from typing import Final
@@ -40,6 +41,7 @@ assert _HEAD.size + _SECTIONS * _SECTION.size + _CRC.size <= INDEX_HEAD_BYTES
 _SWAP: Final = array("H", [1]).tobytes() != b"\x01\x00"
 
 
+@dataclass(slots=True, eq=False)
 class BlockIndex:
     """A block's columns as plain data. Entry `i` is the sequence `first_seq + i`; holes have no size and the id `HOLE`.
 
@@ -51,37 +53,26 @@ class BlockIndex:
     are `postings[posting_starts[i]:posting_starts[i + 1]]`. `encode_index` makes them itself.
     """
 
-    __slots__ = (
-        "first_seq", "lengths", "sizes", "times_ms", "ids", "subjects", "chunk_firsts", "chunk_skips", "chunks",
-        "postings", "posting_starts",
-    )  # fmt: skip
-
-    def __init__(
-        self, first_seq: int, lengths: array[int], sizes: array[int], times_ms: array[int], ids: array[int],
-        subjects: list[str], chunk_firsts: array[int], chunk_skips: array[int], chunks: list[Chunk],
-    ) -> None:  # fmt: skip
-        self.first_seq = first_seq
-        self.lengths = lengths
-        self.sizes = sizes
-        self.times_ms = times_ms
-        self.ids = ids
-        self.subjects = subjects
-        self.chunk_firsts = chunk_firsts
-        self.chunk_skips = chunk_skips
-        self.chunks = chunks
-        self.postings = array("I")
-        self.posting_starts = array("I")
+    first_seq: int
+    lengths: array[int]
+    sizes: array[int]
+    times_ms: array[int]
+    ids: array[int]
+    subjects: list[str]
+    chunk_firsts: array[int]
+    chunk_skips: array[int]
+    chunks: list[Chunk]
+    postings: array[int] = field(default_factory=lambda: array("I"))
+    posting_starts: array[int] = field(default_factory=lambda: array("I"))
 
 
+@dataclass(slots=True, eq=False)
 class SubjectTable:
     """The subjects of a block, sorted, with the number of entries and the last entry of each ('I')."""
 
-    __slots__ = ("subjects", "counts", "last_entries")
-
-    def __init__(self, subjects: list[str], counts: array[int], last_entries: array[int]) -> None:
-        self.subjects = subjects
-        self.counts = counts
-        self.last_entries = last_entries
+    subjects: list[str]
+    counts: array[int]
+    last_entries: array[int]
 
     def find(self, subject: str) -> int:
         """Return the subject's place in the table, or -1."""
@@ -149,6 +140,7 @@ class EncodedSubjects:
         return self.text.count(b"\0", 0, at) + (at > len(self.text) > 0) if self.count else 0
 
 
+@dataclass(slots=True, eq=False)
 class OpenIndex:
     """A decoded index in the shape in which a block is read: columns, and what can stay encoded as it lies.
 
@@ -156,30 +148,21 @@ class OpenIndex:
     chunks, and the chunk table is columns, too.
     """
 
-    __slots__ = (
-        "first_seq", "lengths", "sizes", "times_ms", "ids", "subjects", "postings", "counts", "paths",
-        "chunk_firsts", "chunk_paths", "chunk_skips", "chunk_offsets", "chunk_lengths", "chunk_crcs",
-    )  # fmt: skip
-
-    def __init__(
-        self, first_seq: int, lengths: array[int], sizes: array[int], times_ms: array[int], ids: array[int],
-        subjects: EncodedSubjects, postings: array[int], counts: array[int],
-    ) -> None:  # fmt: skip
-        self.first_seq = first_seq
-        self.lengths = lengths
-        self.sizes = sizes
-        self.times_ms = times_ms
-        self.ids = ids
-        self.subjects = subjects
-        self.postings = postings
-        self.counts = counts
-        self.paths: list[str] = []
-        self.chunk_firsts = array("I")
-        self.chunk_paths = array("I")
-        self.chunk_skips = array("Q")
-        self.chunk_offsets = array("Q")
-        self.chunk_lengths = array("Q")
-        self.chunk_crcs = array("I")
+    first_seq: int
+    lengths: array[int]
+    sizes: array[int]
+    times_ms: array[int]
+    ids: array[int]
+    subjects: EncodedSubjects
+    postings: array[int]
+    counts: array[int]
+    paths: list[str] = field(default_factory=list)
+    chunk_firsts: array[int] = field(default_factory=lambda: array("I"))
+    chunk_paths: array[int] = field(default_factory=lambda: array("I"))
+    chunk_skips: array[int] = field(default_factory=lambda: array("Q"))
+    chunk_offsets: array[int] = field(default_factory=lambda: array("Q"))
+    chunk_lengths: array[int] = field(default_factory=lambda: array("Q"))
+    chunk_crcs: array[int] = field(default_factory=lambda: array("I"))
 
 
 # ---------------------------------------------------------------- encoding

@@ -6,6 +6,8 @@ frame for it; any other damage is the store's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from waymaker_core.storage.checkpoint.writer import (
     CHECKPOINT_HEADER_BYTES,
     STATE_VERSION,
@@ -31,17 +33,15 @@ from waymaker_core.storage.manifest import CheckpointFile
 from waymaker_core.storage.paths import checkpoint_path
 
 
+@dataclass(slots=True, eq=False)
 class StreamState:
     """A stream's latest frame: its snapshot at a position, or what is wrong with it (`problem`, at `path` and `offset`)."""
 
-    __slots__ = ("position", "meta", "path", "offset", "problem")
-
-    def __init__(self, position: int, meta: bytes, path: str, offset: int, problem: str) -> None:
-        self.position = position
-        self.meta = meta
-        self.path = path
-        self.offset = offset
-        self.problem = problem
+    position: int
+    meta: bytes
+    path: str
+    offset: int
+    problem: str
 
 
 class ChainReader:

@@ -11,6 +11,7 @@ never confirmed. See docs/decisions/0023-torn-end-is-cut.md.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Protocol
 
 from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
@@ -50,14 +51,12 @@ class Sink(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class Remnant:
     """A header behind the end: 64 bytes that must not be taken for a frame again."""
 
-    __slots__ = ("segment", "offset")
-
-    def __init__(self, segment: int, offset: int) -> None:
-        self.segment = segment
-        self.offset = offset
+    segment: int
+    offset: int
 
 
 class JournalReader:

@@ -17,6 +17,7 @@ Interrupted at any operation or done twice, it gives the same state.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
@@ -57,16 +58,14 @@ NONSENSE: Final = (ValueError, AssertionError, LookupError, ArithmeticError, Typ
 """Errors that a state raises at a record or a snapshot that does not fit it: damage too, though every checksum matches."""
 
 
+@dataclass(slots=True, eq=False)
 class Quarantine:
     """Damage that belongs to one stream: the file, the offset in it, and what is wrong."""
 
-    __slots__ = ("stream_id", "path", "offset", "detail")
-
-    def __init__(self, stream_id: int, path: str, offset: int, detail: str) -> None:
-        self.stream_id = stream_id
-        self.path = path
-        self.offset = offset
-        self.detail = detail
+    stream_id: int
+    path: str
+    offset: int
+    detail: str
 
     def __repr__(self) -> str:
         return f"Quarantine(stream {self.stream_id}, {self.path} at {self.offset}: {self.detail})"
@@ -106,6 +105,7 @@ class Target(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class Recovered:
     """The findings of recovery.
 
@@ -114,25 +114,19 @@ class Recovered:
     stream), in words. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
     """
 
-    __slots__ = (
-        "manifest", "journal", "chain", "quarantines", "orphans", "warnings", "clean", "complete", "is_new", "replayed",
-        "replayed_bytes", "cut_bytes", "cut_at",
-    )  # fmt: skip
-
-    def __init__(self, manifest: Manifest, journal: JournalState, chain: Chain) -> None:
-        self.manifest = manifest
-        self.journal = journal
-        self.chain = chain
-        self.quarantines: list[Quarantine] = []
-        self.orphans: list[str] = []
-        self.warnings: list[str] = []
-        self.clean = False
-        self.complete = False
-        self.is_new = False
-        self.replayed = 0
-        self.replayed_bytes = 0
-        self.cut_bytes = 0
-        self.cut_at: tuple[str, int] | None = None
+    manifest: Manifest
+    journal: JournalState
+    chain: Chain
+    quarantines: list[Quarantine] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    clean: bool = False
+    complete: bool = False
+    is_new: bool = False
+    replayed: int = 0
+    replayed_bytes: int = 0
+    cut_bytes: int = 0
+    cut_at: tuple[str, int] | None = None
 
 
 def recover(

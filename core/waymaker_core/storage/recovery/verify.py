@@ -9,6 +9,7 @@ which nothing is lost is a finding too, a harmless one.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
@@ -35,17 +36,15 @@ NOBODY: Final = -1
 """The stream id of a finding that belongs to no stream."""
 
 
+@dataclass(slots=True, eq=False)
 class Finding:
     """Something wrong: `stream_id` is the stream it belongs to, or -1. `harmless`: it takes nothing away (an orphan)."""
 
-    __slots__ = ("path", "offset", "stream_id", "detail", "harmless")
-
-    def __init__(self, path: str, offset: int, stream_id: int, detail: str, harmless: bool = False) -> None:
-        self.path = path
-        self.offset = offset
-        self.stream_id = stream_id
-        self.detail = detail
-        self.harmless = harmless
+    path: str
+    offset: int
+    stream_id: int
+    detail: str
+    harmless: bool = False
 
     def __repr__(self) -> str:
         return f"Finding({self.path} at {self.offset}, stream {self.stream_id}: {self.detail})"
@@ -63,18 +62,16 @@ class VerifyTarget(Target, Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class Report:
     """The result of a verification: what it read and found. `is_new`: there is nothing yet to verify."""
 
-    __slots__ = ("findings", "files", "bytes_read", "records", "messages", "is_new")
-
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-        self.files = 0
-        self.bytes_read = 0
-        self.records = 0
-        self.messages = 0
-        self.is_new = False
+    findings: list[Finding] = field(default_factory=list)
+    files: int = 0
+    bytes_read: int = 0
+    records: int = 0
+    messages: int = 0
+    is_new: bool = False
 
     @property
     def has_damage(self) -> bool:

@@ -27,18 +27,22 @@ TEMPORARY_MS = 60_000
 """The time by which a temporary consumer outlives a program that was killed: by interest it holds messages until then."""
 
 
+no_ack_option = click.option(
+    "--no-ack",
+    is_flag=True,
+    help="Do not acknowledge: they come again after ack_wait, until max_deliver gives them up.",
+)
+raw_option = click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
+
+
 @click.command()
 @stream_argument
 @click.argument("consumer", required=False)
 @with_start
 @click.option("--count", "-n", type=click.IntRange(min=1), metavar="N", help="Leave after N messages.")
 @click.option("--stop-when-empty", "-e", is_flag=True, help="Leave once there is nothing more to deliver.")
-@click.option(
-    "--no-ack",
-    is_flag=True,
-    help="Do not acknowledge: they come again after ack_wait, until max_deliver gives them up.",
-)
-@click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
+@no_ack_option
+@raw_option
 @connected
 async def sub(
     client: Client, *, stream: str, consumer: str | None, filter_subject: str, deliver: str, start_seq: int | None,
@@ -116,12 +120,8 @@ async def _remove(client: Client, stream: str, name: str) -> None:
 @stream_argument
 @click.argument("consumer")
 @click.option("--batch", "-n", type=click.IntRange(1, 10_000), default=16, show_default=True, help="At most so many.")
-@click.option(
-    "--no-ack",
-    is_flag=True,
-    help="Do not acknowledge: they come again after ack_wait, until max_deliver gives them up.",
-)
-@click.option("--raw", is_flag=True, help="Print payloads alone, one a line.")
+@no_ack_option
+@raw_option
 @connected
 async def fetch(
     client: Client, *, stream: str, consumer: str, batch: int, no_ack: bool, raw: bool, as_json: bool
