@@ -6,6 +6,9 @@ in the source for the most part: an import that is not on the short list, a buil
 the process. Sets are followed through annotations, assignments, operators and their own methods; asking a set
 for membership or size, sorting it or folding it to one value is fine, walking it is not.
 
+A few modules may calculate with floats: with what IEEE 754 defines to the last bit, and in answers with logarithms. What
+differs between machines or versions of Python is forbidden there as elsewhere.
+
 The checker judges text alone. It never imports what it judges.
 """
 
@@ -32,15 +35,35 @@ SET_METHODS = frozenset({"copy", "difference", "intersection", "symmetric_differ
 SET_OPERATORS = (ast.BitAnd, ast.BitOr, ast.BitXor, ast.Sub)
 WALKERS = frozenset({"dict", "deque", "enumerate", "filter", "iter", "list", "map", "reversed", "tuple", "zip"})
 WALKING_METHODS = frozenset({"extend", "fromkeys", "fromlist", "join"})
+EXACT_NAMES = frozenset({"isfinite", "sqrt"})
+"""Names that a module with floats may import from math: IEEE 754 says to the last bit what they give."""
+LOGARITHMS = frozenset({"log"})
+"""Names that it may import beside, and use in answers only: a library's last bit may be another one."""
+ANSWER = "estimate"
+"""Beginning of the names of functions that answer and leave the state alone."""
+INEXACT_BUILTINS = frozenset({"pow", "sum"})
+"""Python 3.12 rounds a sum of floats otherwise than 3.11 did; a power is the C library's."""
 
 
-def violations(source: str, module: str, also_allowed: frozenset[str] = frozenset()) -> list[str]:
+def violations(
+    source: str, module: str, also_allowed: frozenset[str] = frozenset(), *, floats: bool = False
+) -> list[str]:
     """Return every line of ``source`` that breaks a rule, as ``module:line: what``; empty where all is well.
 
-    ``also_allowed`` names imports that this one module may have beside the usual ones.
+    ``also_allowed`` names imports that this one module may have beside the usual ones; ``floats`` lets it calculate with
+    floats.
     """
     tree = ast.parse(source)
-    found = [*_imports(tree, ALLOWED_IMPORTS | also_allowed), *_builtins(tree), *_arithmetic(tree), *_coroutines(tree)]
+    if floats:
+        imports = _imports(tree, ALLOWED_IMPORTS | also_allowed | {"math"})
+        found = [*imports, *_builtins(tree, FORBIDDEN_BUILTINS - {"float"} | INEXACT_BUILTINS), *_inexact(tree)]
+    else:
+        found = [
+            *_imports(tree, ALLOWED_IMPORTS | also_allowed),
+            *_builtins(tree, FORBIDDEN_BUILTINS),
+            *_arithmetic(tree),
+        ]
+    found += _coroutines(tree)
     found += _SetWalks(tree).found()
     return [f"{module}:{line}: {what}" for line, what in sorted(set(found))]
 
@@ -58,9 +81,9 @@ def _imports(tree: ast.Module, allowed: frozenset[str]) -> Iterator[tuple[int, s
                 yield node.lineno, f"import of {name}"
 
 
-def _builtins(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _builtins(tree: ast.Module, forbidden: frozenset[str]) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in FORBIDDEN_BUILTINS:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in forbidden:
             yield node.lineno, f"use of {node.id}"
 
 
@@ -70,6 +93,28 @@ def _arithmetic(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"the float {node.value}"
         elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div):
             yield node.lineno, "true division"
+
+
+def _inexact(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    answers = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.removeprefix("_").startswith(ANSWER)
+    ]
+    answering = {inner for answer in answers for inner in ast.walk(answer)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, complex):
+            yield node.lineno, f"the complex number {node.value}"
+        elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow):
+            yield node.lineno, "a power"
+        elif isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "math" for alias in node.names):
+            yield node.lineno, "import of all of math"
+        elif isinstance(node, ast.ImportFrom) and node.module == "math":
+            for alias in node.names:
+                if alias.name not in EXACT_NAMES | LOGARITHMS or alias.asname is not None:
+                    yield node.lineno, f"import of math.{alias.name}"
+        elif isinstance(node, ast.Name) and node.id in LOGARITHMS and node not in answering:
+            yield node.lineno, f"use of {node.id} outside of an answer"
 
 
 def _coroutines(tree: ast.Module) -> Iterator[tuple[int, str]]:
