@@ -337,8 +337,7 @@ def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
     Holes take no bytes, so the bytes do not bound the columns' size: the caller gives the most entries there can be.
     """
     opened = open_index(data, entries_max)
-    starts = array("I", accumulate(opened.counts, initial=0))
-    if starts[-1] != len(opened.postings) or any(HOLE > ident >= opened.subjects.count for ident in opened.ids):
+    if sum(opened.counts) != len(opened.postings) or any(HOLE > ident >= opened.subjects.count for ident in opened.ids):
         raise CorruptRecord("a block's index and its subject table differ")
     if opened.postings and max(opened.postings) >= len(opened.ids):
         raise CorruptRecord("a block's index has postings outside it")
@@ -347,7 +346,7 @@ def decode_index(data: bytes, entries_max: int = HOLE - 1) -> BlockIndex:
         opened.chunk_firsts, opened.chunk_skips, [],
     )  # fmt: skip
     index.postings = opened.postings
-    index.posting_starts = starts
+    index.posting_starts = array("I", accumulate(opened.counts, initial=0))
     index.chunks = [
         Chunk(opened.paths[path], offset, length, crc)
         for path, offset, length, crc in zip(
