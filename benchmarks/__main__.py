@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 from benchmarks.figures import Figure, as_json, table
+from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
 
@@ -25,6 +26,7 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     "single": (one_at_a_time, 2_000, 200),
     "replay": (replaying, 1_000_000, 50_000),
     "restart": (restarting, 10_000_000, 100_000),
+    "streams": (restarting_streams, 10_000, 500),
     "scan": (scanning, 100_000, 5_000),
 }
 

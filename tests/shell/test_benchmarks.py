@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import Figure, as_json, table
+from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
 
@@ -31,9 +32,12 @@ async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
     cold = tmp_path / "cold"
     cold.mkdir()
     figures += await scanning(cold, 200)
+    many = tmp_path / "many"
+    many.mkdir()
+    figures += await restarting_streams(many, 20)
     assert all(figure.value > 0 for figure in figures)
     units = [figure.unit for figure in figures]
-    assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8]
+    assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8, "s", "s"]
 
 
 def test_a_missed_target_is_said_so() -> None:

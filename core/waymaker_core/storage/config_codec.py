@@ -6,6 +6,8 @@ guessed from a damaged or foreign one.
 
 from __future__ import annotations
 
+from typing import Final
+
 import cbor2
 
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
@@ -82,25 +84,25 @@ def stream_config_list(config: StreamConfig) -> list[object]:
 
 def stream_config(value: object) -> StreamConfig:
     """Decode a stream's settings from such a list."""
-    match value:
-        case [
-            str(name), list(subjects), int(retention), int(max_age_ms), int(max_msgs), int(max_bytes), bool(strict),
-            int(block_size), int(max_msg_bytes), bool(ephemeral), int(per_subject),
-        ]:  # fmt: skip
-            filters = tuple(subject for subject in subjects if isinstance(subject, str))
-            if len(filters) != len(subjects):
-                raise CorruptRecord("a subject that is not text")
-            if min(max_age_ms, max_msgs, max_bytes, block_size, max_msg_bytes, per_subject) < 0:
-                raise CorruptRecord("a negative bound")
-            try:
-                return StreamConfig(
-                    name, filters, Retention(retention), max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes,
-                    ephemeral, per_subject,
-                )  # fmt: skip
-            except ValueError as problem:
-                raise CorruptRecord(str(problem)) from problem
-        case _:
-            raise CorruptRecord("not a stream's settings")
+    if not isinstance(value, list) or tuple(map(type, value)) != _STREAM_CONFIG:
+        raise CorruptRecord("not a stream's settings")
+    (
+        name, subjects, retention, max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes, ephemeral, per_subject,
+    ) = value  # fmt: skip
+    if not all(isinstance(subject, str) for subject in subjects):
+        raise CorruptRecord("a subject that is not text")
+    if min(max_age_ms, max_msgs, max_bytes, block_size, max_msg_bytes, per_subject) < 0:
+        raise CorruptRecord("a negative bound")
+    try:
+        return StreamConfig(
+            name, tuple(subjects), Retention(retention), max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes,
+            ephemeral, per_subject,
+        )  # fmt: skip
+    except ValueError as problem:
+        raise CorruptRecord(str(problem)) from problem
+
+
+_STREAM_CONFIG: Final = (str, list, int, int, int, int, bool, int, int, bool, int)
 
 
 def consumer_config_list(config: ConsumerConfig) -> list[object]:

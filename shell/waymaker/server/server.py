@@ -7,7 +7,7 @@ service), and the order in which things stop. Nothing here knows files or signal
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 import structlog
@@ -25,7 +25,7 @@ from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
 from waymaker.server.grpc.rpcs import LATER, Serving
 from waymaker.server.grpc.session import Sessions
 from waymaker.server.grpc.streaming import Streaming
-from waymaker.server.http.listener import Condition, OperatorsListener, application
+from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
 from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
@@ -33,6 +33,9 @@ from waymaker.state_machine import StateMachine
 from waymaker.wire.protocol import ADMIN_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
+
+if TYPE_CHECKING:
+    from waymaker.server.http.listener import OperatorsListener
 
 SERVICES: Final = (STREAMS_SERVICE, PIPELINE_SERVICE, ADMIN_SERVICE)
 
@@ -85,6 +88,9 @@ class Listeners:
         self.operators: OperatorsListener | None = None
         self._metrics: Metrics | None = None
         if config.metrics_listen is not None:
+            # Loaded only where it is used: an HTTP server and its libraries take a quarter of a second of a start.
+            from waymaker.server.http.listener import OperatorsListener, application
+
             app = application(self.condition, self._scrape)
             try:
                 self.operators = OperatorsListener(config.metrics_listen, app)

@@ -25,7 +25,7 @@ from waymaker_core.node.changes import Changes
 from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
-from waymaker_core.storage.paths import CHECKPOINTS, JOURNAL
+from waymaker_core.storage.paths import CHECKPOINTS
 from waymaker_core.storage.recovery.recovery import NONSENSE, Quarantine
 from waymaker_core.stream import snapshot as stream_snapshot
 from waymaker_core.stream.relocation import relocation as relocating
@@ -182,7 +182,7 @@ class Restoring:
             replica.damage = damage
             if damage is None:
                 self._open_again(replica)
-            if damage is not None or any(chunk.path.startswith(JOURNAL) for chunk in relocating.chunks(replica.stream)):
+            if damage is not None or relocating.uses_journal(replica.stream):
                 self.changes.replicas[stream_id] = replica
         self.replicas = {stream_id: self.replicas[stream_id] for stream_id in self.catalog.entries}
         return self.replicas

@@ -17,6 +17,9 @@ from waymaker_core.stream.blocks.columns import Columns
 from waymaker_core.stream.relocation import compaction
 from waymaker_core.stream.stream import SHARED_FILES, Stream
 
+_NOT_COUNTED = ("journal/", "memory/")
+"""Beginnings of the paths of files that no stream counts as its own."""
+
 
 def blocks_to_relocate(stream: Stream, leaving: Callable[[str], bool], seal: bool = True) -> list[BlockRelocation]:
     """Return the chunks to copy: of every complete block without files of its own, and others in files that `leaving`
@@ -206,14 +209,25 @@ def evict_index(stream: Stream, number: int) -> int:
 def files(stream: Stream) -> dict[str, int]:
     """Return the files outside the journal that this stream uses, with the live bytes of its resident chunks in each."""
     used: dict[str, int] = {}
-    if not stream.blocks:
-        return used
     for block in stream.blocks.values():
         for path in block.files:
             used.setdefault(path, 0)
-        for path, length in _chunk_lengths(block):
-            used[path] = used.get(path, 0) + length
-    return {path: length for path, length in used.items() if not path.startswith(("journal/", "memory/"))}
+        columns = block.columns
+        if columns is None or all(path.startswith(_NOT_COUNTED) for path in columns.paths):
+            continue
+        for place, index in enumerate(columns.chunk_paths):
+            path = columns.paths[index]
+            used[path] = used.get(path, 0) + columns.live_bytes(place, block.dead)
+    return {path: length for path, length in used.items() if not path.startswith(_NOT_COUNTED)}
+
+
+def uses_journal(stream: Stream) -> bool:
+    """Return True if bodies of this stream lie in the journal."""
+    for block in stream.blocks.values():
+        columns = block.columns
+        if columns is not None and any(path.startswith("journal/") for path in columns.paths):
+            return True
+    return False
 
 
 def chunks(stream: Stream) -> Iterator[Chunk]:
@@ -230,11 +244,3 @@ def index_chunks(stream: Stream) -> Iterator[Chunk]:
     for block in stream.blocks.values():
         if block.index is not None:
             yield block.index
-
-
-def _chunk_lengths(block: Block) -> Iterator[tuple[str, int]]:
-    columns = block.columns
-    if columns is None:
-        return
-    for place, path in enumerate(columns.chunk_paths):
-        yield columns.paths[path], columns.live_bytes(place, block.dead)

@@ -19,14 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from waymaker.server.config import Address
-
-
-class Condition:
-    """The answers of the two probes. Empty `not_ready` means ready; empty `not_alive` means alive."""
-
-    def __init__(self) -> None:
-        self.not_ready = "starting"
-        self.not_alive = ""
+from waymaker.server.http.condition import Condition
 
 
 def application(condition: Condition, scrape: Callable[[], bytes]) -> Starlette:

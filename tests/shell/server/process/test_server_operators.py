@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,12 @@ async def test_probes_follow_the_life_of_the_server() -> None:
         assert (await get(s, "/livez"))[0] == 200
         s.server.listeners.condition.not_alive = "the node has stopped"
         assert (await get(s, "/livez"))[0] == 503
+
+
+def test_a_server_loads_an_http_server_only_where_it_has_such_a_listener() -> None:
+    script = "import sys, waymaker.server.run; print(*({'uvicorn', 'starlette', 'anyio'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""
 
 
 async def test_every_metric_of_the_tables_is_served_under_its_name() -> None:
