@@ -75,6 +75,9 @@ class History:
     def quarantine(self, quarantine: Quarantine) -> None:
         self.quarantined[quarantine.stream_id] = quarantine
 
+    def import_ended(self, stream_id: int) -> None:
+        pass
+
     def id_used(self, consumer_id: int | None) -> None:
         pass
 

@@ -95,16 +95,14 @@ def decide_changes(bench: Bench, acts: list[tuple[str, object]], *, apply: bool)
         elif act == "update":
             setting = str(value)
             config = replace(stream.settings, **{setting: max(5, getattr(stream.settings, setting) // 2)})
-            for pruned in retention.decide_update(stream, config, wall_ms).records:
+            for record in retention.decide_update(stream, config, wall_ms).records:
                 if apply:
-                    stream.apply(stream.position + 1, pruned, None)
-            if apply:
-                stream.apply_config(config)
+                    stream.apply(stream.position + 1, record, None)
         else:
             floor = min(int(str(value)), stream.last_seq) if act == "interest" else None
-            record = retention.decide_retention(stream, wall_ms if act == "interest" else int(str(value)), floor)
-            if record is not None and apply:
-                stream.apply(stream.position + 1, record, None)
+            aged = retention.decide_retention(stream, wall_ms if act == "interest" else int(str(value)), floor)
+            if aged is not None and apply:
+                stream.apply(stream.position + 1, aged, None)
 
 
 def overlay_of(stream: Stream) -> tuple[object, ...]:
@@ -139,7 +137,10 @@ def test_a_stream_and_its_settings_are_those_committed_once_the_rest_is_discarde
 def test_an_import_that_is_discarded_gives_its_sequences_back() -> None:
     stream = Bench().stream
     admission.decide_import(stream, ImportBatch(1, [3, 9], [5, 6], ["a", "b"], [1, 1], [1, 1], b"xy"), 1_000)
+    stream.importing = True
+    admission.decide_import_end(stream, 12)
     stream.discard_uncommitted()
+    assert stream.importing and not stream.overlay.import_ended
     assert (stream.overlay.last_seq, stream.overlay.count, stream.overlay.clock_ms) == (0, 0, 0)
 
 

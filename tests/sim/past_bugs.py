@@ -7,12 +7,12 @@ from typing import Any
 
 from waymaker_core.consumer import consumers
 from waymaker_core.node.checkpoint import relocations as moving
-from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.stream import admission
 from waymaker_core.stream.answers import CopyDecision
 from waymaker_core.stream.retention import decisions as retention
 from waymaker_core.stream.stream import Stream
-from waymaker_sim.mutants.planting import Mutant, nothing
+from waymaker_sim.mutants.archives import ARCHIVES
+from waymaker_sim.mutants.planting import Mutant
 
 
 def _in_two_decisions(original: Any) -> Any:
@@ -40,8 +40,6 @@ PAST_BUGS: dict[str, Mutant] = {
     "file-a-block": Mutant(
         "small sealed blocks share a file", ("answered", "progress"), moving, "RELOCATION_FILE_BLOCKS_MAX", lambda _: 1
     ),
-    "opened-in-a-checkpoint": Mutant(
-        "where an import ended is found in the catalogue, too", ("recovery twice",), Restoring, "_open_again", nothing
-    ),
+    "opened-in-a-checkpoint": ARCHIVES["import-end-forgotten"],
 }  # fmt: skip
 """By the name of the case in `cases/`."""

@@ -26,16 +26,22 @@ Name = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class CatalogEntry:
-    """One stream as the catalog knows it. Plain data; `config` is replaced, never changed."""
+    """One stream as the catalog knows it. Plain data; `config` is replaced, never changed.
+
+    `config` is what the stream was created with. Newer settings are the stream's own.
+    """
 
     stream_id: StreamId
     account: str
     config: StreamConfig
     created_ms: int
     importing: bool
-    """The stream is being restored from an archive: its name is taken, and it serves no client."""
+    """The stream is being restored from an archive: its name is taken, and it serves no client.
+
+    A copy, for listing: the stream's own log says when the restore ended.
+    """
     last_seq: int
-    """The sequence it was created or opened at; afterwards the stream itself counts on."""
+    """The sequence it was created at, or opened at by `StreamOpened`; afterwards the stream itself counts on."""
 
     def key(self) -> Name:
         """Return what it is found by."""
@@ -163,6 +169,10 @@ class Catalog:
             assert isinstance(record, StreamOpened)
             known.importing = False
             known.last_seq = record.last_seq
+
+    def import_ended(self, stream_id: StreamId) -> None:
+        """Note that a stream's log says that its restore is complete."""
+        self.entries[stream_id].importing = False
 
     # ------------------------------------------------------------------ snapshot
 

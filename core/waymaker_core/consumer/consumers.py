@@ -422,7 +422,7 @@ class Consumers:
             self._regroup()
         elif isinstance(record, ConsumerDeleted):
             self._apply_deleted(record)
-        elif not self._live:
+        elif isinstance(record, DeliveredRecord) and not self._live:
             group = self._registry.groups_by_consumer.get(record.consumer_id)
             if group is not None:
                 logged.replay_delivered(group, record)

@@ -172,12 +172,30 @@ class DeliveredRecord:
     listed: list[Listed]
 
 
+@dataclass(slots=True, eq=False)
+class SettingsRecord:
+    """New settings of the stream. What they prune are `PruneRecord`s before it, of the same decision."""
+
+    KIND = 8
+
+    config: StreamConfig
+
+
+@dataclass(slots=True, eq=False)
+class ImportEnded:
+    """The end of a restore: the stream is complete, and served from now on, at least at `last_seq`."""
+
+    KIND = 9
+
+    last_seq: int
+
+
 # ---------------------------------------------------------------- catalog records (stream id 0)
 
 
 @dataclass(slots=True, eq=False)
 class StreamCreated:
-    """The creation of a stream; `importing` keeps it from being served before `StreamOpened`."""
+    """The creation of a stream; `importing` keeps it from being served before `ImportEnded`."""
 
     KIND = 32
 
@@ -199,7 +217,10 @@ class StreamDeleted:
 
 @dataclass(slots=True, eq=False)
 class StreamUpdated:
-    """New settings; what they prune is a `PruneRecord` in the stream's own log, in the same commit."""
+    """Settings for the next incarnation of an ephemeral stream, whose own log a restart ends.
+
+    Directories of before `SettingsRecord` have it for every stream, and its settings were the stream's.
+    """
 
     KIND = 34
 
@@ -209,7 +230,10 @@ class StreamUpdated:
 
 @dataclass(slots=True, eq=False)
 class StreamOpened:
-    """An import is complete: the stream is served from now on, at least at `last_seq`."""
+    """An ephemeral stream's import is complete: its next incarnation is created anew and not deleted.
+
+    Directories of before `ImportEnded` have it for every stream, and it was what `ImportEnded` is.
+    """
 
     KIND = 35
 
@@ -218,7 +242,15 @@ class StreamOpened:
 
 
 StreamRecord = (
-    PublishRecord | PruneRecord | ConsumerCreated | ConsumerDeleted | AckRecord | DropRecord | DeliveredRecord
+    PublishRecord
+    | PruneRecord
+    | ConsumerCreated
+    | ConsumerDeleted
+    | AckRecord
+    | DropRecord
+    | DeliveredRecord
+    | SettingsRecord
+    | ImportEnded
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
 Record = StreamRecord | CatalogRecord

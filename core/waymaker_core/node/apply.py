@@ -13,8 +13,10 @@ from waymaker_core.model.records import (
     ConsumerCreated,
     ConsumerDeleted,
     DropRecord,
+    ImportEnded,
     PruneRecord,
     PublishRecord,
+    SettingsRecord,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
@@ -41,6 +43,7 @@ from waymaker_core.stream.stream import Stream
 def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:
     """Make the replica of a new stream, with no messages and no consumers."""
     stream = Stream(entry.stream_id, entry.config, entry.created_ms, state.limits)
+    stream.importing = entry.importing
     consumers = Consumers(stream, state.limits)
     if not entry.importing:  # an import replays its consumers' records first
         consumers.resume(state.now, complete=True)
@@ -161,6 +164,15 @@ class Applier:
         state.changes.dead_bytes += max(0, byte_count - replica.stream.bytes)
         if isinstance(record, PruneRecord):
             stats.pruned_messages += count - replica.stream.count
+        elif isinstance(record, SettingsRecord):
+            replica.consumers.retry_kept()
+            self._notify_watchers(replica, EventKind.STREAM_UPDATED)
+        elif isinstance(record, ImportEnded):
+            state.catalog.import_ended(replica.id)
+            state.changes.catalog = True
+            replica.consumers.resume(state.now, complete=True)
+            self._registry.import_heads.pop(replica.id, None)
+            self._notify_watchers(replica, EventKind.STREAM_CREATED)
         elif isinstance(record, ConsumerCreated):
             stats.consumers += 1
             replica.consumers.inactivity.used(ConsumerId(record.consumer_id), state.now)
@@ -179,7 +191,7 @@ class Applier:
         self._notify_watchers(replica, EventKind.CONSUMER_DELETED, name)
 
     def _notify_watchers(self, replica: StreamReplica, kind: EventKind, consumer: str = "") -> None:
-        if not replica.entry.importing:
+        if not replica.importing:
             state = self._state
             self._watchers.notify(kind, replica.name, consumer, state.now.wall_ms, state.effects)
 
@@ -197,22 +209,10 @@ class Applier:
             replica = make_replica(catalog.entries[stream_id], state)
             state.replicas[stream_id] = replica
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
-        elif replica is None:
-            return
-        elif isinstance(record, StreamDeleted):
+            state.changes.replicas[stream_id] = replica
+            state.dirty[stream_id] = replica
+        elif replica is not None and isinstance(record, StreamDeleted):
             self._ended(replica)
-            return
-        elif isinstance(record, StreamUpdated):
-            replica.stream.apply_config(record.config)
-            replica.consumers.retry_kept()
-            self._notify_watchers(replica, EventKind.STREAM_UPDATED)
-        else:
-            replica.stream.open_at(record.last_seq)
-            replica.consumers.resume(state.now, complete=True)
-            self._registry.import_heads.pop(stream_id, None)
-            self._notify_watchers(replica, EventKind.STREAM_CREATED)
-        state.changes.replicas[stream_id] = replica
-        state.dirty[stream_id] = replica
 
     def _ended(self, replica: StreamReplica) -> None:
         """Remove a deleted stream: end its readers, admit its waiting calls anew, delete its files."""

@@ -20,9 +20,11 @@ from waymaker_core.model.records import (
     ConsumerDeleted,
     DeliveredRecord,
     DropRecord,
+    ImportEnded,
     PruneRecord,
     PublishRecord,
     Record,
+    SettingsRecord,
     StreamCreated,
     StreamUpdated,
 )
@@ -99,9 +101,6 @@ class GroupCommit:
     def add_to_catalog(self, account: str, record: Record) -> Rest:
         """Add a record of the catalog's log; return its position."""
         item = self._state.catalog_log.decide(account, record, [], record_frame_bytes_max(record), 0)
-        if isinstance(record, StreamUpdated):
-            # What is decided under the new settings stands behind them in the journal.
-            self._joining.pop(record.stream_id, None)
         self._enqueue(item)
         return item.log, item.position
 
@@ -306,14 +305,15 @@ class GroupCommit:
 
 
 def _must_sync(item: PendingRecord) -> bool:
-    """Return True if a record must not wait for the sync interval: a catalog change, a new consumer, unreserved sequences.
+    """Return True if a record must not wait for the sync interval.
 
+    It may be a catalog change, new settings, a complete restore, a new consumer, or have unreserved sequences.
     Otherwise a loss of power in between could let an id or a sequence be assigned twice.
     """
     record, log = item.record, item.log
     if log.memory is not None:
         return False
-    if log.stream_id == CATALOG or isinstance(record, ConsumerCreated):
+    if log.stream_id == CATALOG or isinstance(record, ConsumerCreated | SettingsRecord | ImportEnded):
         return True
     copies = record.copies if isinstance(record, DropRecord) else record
     if not isinstance(copies, PublishRecord):
@@ -332,7 +332,7 @@ def record_frame_bytes_max(record: Record) -> int:
             columns = len(record.listed) + sum(len(each.seqs) for each in record.listed)
         case PruneRecord():
             drops = len(record.drop_seqs)
-        case StreamCreated() | StreamUpdated():
+        case StreamCreated() | StreamUpdated() | SettingsRecord():
             text = 256 + 4 * len(record.config.name) + sum(8 + 4 * len(one) for one in record.config.subjects_filter)
         case ConsumerCreated():
             config = record.config

@@ -247,7 +247,7 @@ class Node:
         while state.dirty:
             touched, state.dirty = state.dirty, {}
             for stream_id, replica in touched.items():
-                if state.replicas.get(stream_id) is replica and replica.damage is None and not replica.entry.importing:
+                if state.replicas.get(stream_id) is replica and replica.damage is None and not replica.importing:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
@@ -312,8 +312,6 @@ class Node:
 
     def _served(self) -> list[StreamReplica]:
         sound = [
-            replica
-            for replica in self._state.replicas.values()
-            if replica.damage is None and not replica.entry.importing
+            replica for replica in self._state.replicas.values() if replica.damage is None and not replica.importing
         ]
         return sorted(sound, key=lambda replica: replica.name)

@@ -34,7 +34,7 @@ class StreamRegistry:
 
     def require_served(self, found: StreamReplica | None, name: str) -> StreamReplica:
         """Return the committed stream that was found. CodeError (`no_such_stream`); refused in quarantine."""
-        if found is None or found.entry.importing:
+        if found is None or found.importing:
             raise no_such_stream(name)
         if found.damage is not None:
             raise RefusedError(found.damage.refusal(found.name))
@@ -49,13 +49,18 @@ class StreamRegistry:
 
     def require_deletable(self, found: StreamReplica | None, name: str) -> StreamReplica:
         """Return the stream that was found, even in quarantine, unless its deletion is decided."""
-        if found is None or found.entry.importing or self._state.catalog.is_deletion_staged(found.entry):
+        if found is None or found.importing or self._state.catalog.is_deletion_staged(found.entry):
             raise no_such_stream(name)
         return found
 
     def require_importing(self, found: StreamReplica | None, stream_id: int) -> StreamReplica:
-        """Return the stream that was found by the id that `ImportBegin` answered, while it is being restored."""
-        if found is None or not found.entry.importing or self._state.catalog.is_deletion_staged(found.entry):
+        """Return the stream that was found by the id that `ImportBegin` answered, unless the end of its restore is decided."""
+        if (
+            found is None
+            or not found.importing
+            or found.stream.overlay.import_ended
+            or self._state.catalog.is_deletion_staged(found.entry)
+        ):
             raise CodeError(NO_SUCH_STREAM, f"no stream with id {stream_id} is being restored here")
         return found
 

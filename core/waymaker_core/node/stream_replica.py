@@ -114,6 +114,11 @@ class StreamReplica:
         """Time at which its age and interest were last judged."""
 
     @property
+    def importing(self) -> bool:
+        """Return True while it is being restored, and serves no client."""
+        return self.stream.importing
+
+    @property
     def name(self) -> str:
         """Return its name, for messages and events."""
         return self.entry.config.name

@@ -14,6 +14,8 @@ from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention
 from waymaker_core.model.records import (
     ConsumerCreated,
     ConsumerDeleted,
+    ImportEnded,
+    SettingsRecord,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
@@ -24,7 +26,16 @@ from waymaker_core.storage.errors import CorruptRecord
 FIELDS_1 = 9
 """Settings of a consumer in version 1 of its record."""
 
-ConfigRecord = ConsumerCreated | ConsumerDeleted | StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
+ConfigRecord = (
+    ConsumerCreated
+    | ConsumerDeleted
+    | SettingsRecord
+    | ImportEnded
+    | StreamCreated
+    | StreamDeleted
+    | StreamUpdated
+    | StreamOpened
+)
 
 # ---------------------------------------------------------------- plain values
 
@@ -150,6 +161,10 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps([record.consumer_id, config, record.start_seq, record.created_ms])
         case ConsumerDeleted():
             return cbor2.dumps([record.consumer_id])
+        case SettingsRecord():
+            return cbor2.dumps(stream_config_list(record.config))
+        case ImportEnded():
+            return cbor2.dumps([record.last_seq])
         case StreamCreated():
             config = stream_config_list(record.config)
             return cbor2.dumps([record.stream_id, config, record.created_ms, record.importing, record.last_seq])
@@ -183,6 +198,19 @@ def _consumer_created(meta: bytes, settings: int) -> ConsumerCreated:
 def decode_consumer_deleted(meta: bytes) -> ConsumerDeleted:
     """See `encode_record`."""
     return ConsumerDeleted(*_integers(meta, 1))
+
+
+def decode_settings(meta: bytes) -> SettingsRecord:
+    """See `encode_record`."""
+    record = SettingsRecord(stream_config(decode_plain(meta)))
+    if encode_record(record) != meta:
+        raise CorruptRecord("not the shortest encoding")
+    return record
+
+
+def decode_import_ended(meta: bytes) -> ImportEnded:
+    """See `encode_record`."""
+    return ImportEnded(*_integers(meta, 1))
 
 
 def decode_stream_created(meta: bytes) -> StreamCreated:

@@ -13,7 +13,7 @@ from operator import add
 
 from waymaker_core.api.requests import ImportBatch, Publish, Published
 from waymaker_core.model.limits import SEQ_MAX, U64_MAX
-from waymaker_core.model.records import PublishRecord
+from waymaker_core.model.records import ImportEnded, PublishRecord
 from waymaker_core.model.result_codes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
 from waymaker_core.model.subjects import subject_bytes, subject_fault
 from waymaker_core.stream import deduplication, projection
@@ -140,6 +140,13 @@ def decide_import(stream: Stream, request: ImportBatch, wall_ms: int) -> Publish
     overlay.stage_publish(column, seqs[0], record.subjects, sizes, times_ms)
     stream.caps.forget()
     return PublishDecision(record, [request.body], Published(seqs[0], count, None), False)
+
+
+def decide_import_end(stream: Stream, last_seq: int) -> ImportEnded:
+    """Stage the end of a restore. Nothing is restored behind it; the stream continues behind `last_seq`, or a later message."""
+    assert stream.importing and not stream.overlay.import_ended, "a restore ends once"
+    stream.overlay.import_ended = True
+    return ImportEnded(max(last_seq, stream.overlay.last_seq))
 
 
 def decide_copies(

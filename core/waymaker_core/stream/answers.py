@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from waymaker_core.api.requests import Published
 from waymaker_core.model.disk_ops import Chunk
-from waymaker_core.model.records import PruneRecord, PublishRecord
+from waymaker_core.model.records import PruneRecord, PublishRecord, SettingsRecord
 
 if TYPE_CHECKING:
     from waymaker_core.stream.blocks.columns import Columns
@@ -47,9 +47,9 @@ class Displaced(Exception):
 
 @dataclass(slots=True, eq=False)
 class UpdateDecision:
-    """The messages that new settings prune: `records` for the stream's log in this order; `pruned` counts their messages."""
+    """New settings and the messages that they prune: `records` for the stream's log in this order; `pruned` counts messages."""
 
-    records: list[PruneRecord]
+    records: list[PruneRecord | SettingsRecord]
     pruned: int
 
 

@@ -78,12 +78,13 @@ class Overlay:
     `staged`: publishes that wait, in order. `drops`: sizes of single messages whose end waits. `blocks`: for each block,
     messages and bytes to add to what is committed (negative: staged deletions). `partial`: staged truncations of the open
     block, as (truncate_to, block, count, bytes). `configs`: settings that wait. `corrections`: server times that wait, to which
-    retention takes the stream back.
+    retention takes the stream back. `import_ended`: the end of its restore waits.
     """
 
     __slots__ = (
         "block_size", "last_seq", "count", "bytes", "clock_ms", "reserved_to", "truncate_to", "front_seq", "staged", "drops",
-        "blocks", "partial", "configs", "corrections", "undo", "latest", "latest_upto", "latest_max",
+        "blocks", "partial", "configs", "corrections", "import_ended", "undo", "latest", "latest_upto",
+        "latest_max",
     )  # fmt: skip
 
     def __init__(self, block_size: int) -> None:
@@ -101,6 +102,7 @@ class Overlay:
         self.partial: list[tuple[int, int, int, int]] = []
         self.configs: list[StreamConfig] = []
         self.corrections: list[int] = []
+        self.import_ended = False
         self.undo: list[int] = []
         self.latest: dict[str, int] = {}
         self.latest_upto = 0
@@ -121,6 +123,7 @@ class Overlay:
         self.partial.clear()
         self.configs.clear()
         self.corrections.clear()
+        self.import_ended = False
         self.undo.clear()
         self._forget_latest()
 

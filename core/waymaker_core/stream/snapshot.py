@@ -19,9 +19,11 @@ from waymaker_core.stream.clock import Correction
 from waymaker_core.stream.producers import KnownProducer, Producers
 from waymaker_core.stream.stream import Stream
 
-VERSION = 3
-"""Newest layout. The second one lacks producers, the first one corrections of server time too; a stream is written in the
-lowest layout that holds all of it."""
+VERSION = 4
+"""Newest layout, the one that is written. The third one lacks `importing`, the second one producers, the first one
+corrections of server time too."""
+OWN_STATE = 4
+"""The first layout whose settings and `importing` are the stream's own. In older ones the catalog's entry may be newer."""
 
 _SWAP = array("H", [1]).tobytes() != b"\x01\x00"
 # `int(digits, 2)` and its way back are one call each, where a loop would look at every entry of a block.
@@ -31,11 +33,8 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 def encode_snapshot(stream: Stream) -> object:
     """Encode committed state as plain values for CBOR: all that replay of later records needs."""
-    corrections = [list(each) for each in stream.corrections]
-    producers = _encode_producers(stream.producers)
-    rest: list[object] = [corrections, producers] if producers is not None else [corrections] if corrections else []
-    values: list[object] = [
-        1 + len(rest),
+    return [
+        VERSION,
         stream.id,
         stream_config_list(stream.config),
         stream.created_ms,
@@ -46,8 +45,18 @@ def encode_snapshot(stream: Stream) -> object:
         stream.reserved_to,
         [_encode_block(block) for block in stream.blocks.values()],
         _encode_subjects(stream),
+        [list(each) for each in stream.corrections],
+        _encode_producers(stream.producers),
+        stream.importing,
     ]
-    return [*values, *rest]
+
+
+def holds_own_state(snapshot: object) -> bool:
+    """Return True if nothing in the catalog can be newer than what a snapshot says of the stream's settings and import."""
+    match snapshot:
+        case [int(version), *_]:
+            return version >= OWN_STATE
+    return False
 
 
 def decode_snapshot(snapshot: object, limits: Limits) -> Stream:
@@ -77,8 +86,12 @@ def _decode(snapshot: object, limits: Limits) -> Stream:
                 _add_block(stream, _decode_block(value))
             _decode_subjects(stream, subjects)
             _find_repaired(stream)
-            if version == VERSION:
+            if version == 3 or (version > 3 and rest[1] is not None):
                 _decode_producers(stream.producers, rest[1], last_seq)
+            if version >= OWN_STATE:
+                if not isinstance(rest[2], bool):
+                    raise CorruptRecord("neither being imported nor open")
+                stream.importing = rest[2]
             stream.overlay.discard(last_seq, stream.count, stream.bytes, clock_ms, reserved_to)
             return stream
         case [int(version), *_] if not 1 <= version <= VERSION:

@@ -22,7 +22,15 @@ from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.names import reserved_prefix
-from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord, StreamRecord
+from waymaker_core.model.records import (
+    AckRecord,
+    DropRecord,
+    ImportEnded,
+    PruneRecord,
+    PublishRecord,
+    SettingsRecord,
+    StreamRecord,
+)
 from waymaker_core.model.subjects import SubjectFilter
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import Columns
@@ -57,6 +65,8 @@ class Stream:
         self.created_ms = created_ms
         self.limits = limits
         self.notice = ""
+        self.importing = False
+        """True while it is being restored from an archive: it serves no client."""
         self.position = 0
         self.last_seq = 0
         self.count = 0
@@ -177,6 +187,10 @@ class Stream:
                 assert chunk is not None, "copies have bodies"
                 self.apply_publish(record.copies, chunk)
             self.apply_drops(record.drop_seqs, record.drop_sizes)
+        elif isinstance(record, SettingsRecord):
+            self.apply_config(record.config)
+        elif isinstance(record, ImportEnded):
+            self.open_at(record.last_seq)
         self.position = position
 
     def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:
@@ -262,13 +276,14 @@ class Stream:
         return len(gone)
 
     def apply_config(self, config: StreamConfig) -> None:
-        """Apply new settings, committed by the catalog."""
+        """Apply new settings."""
         self.overlay.commit_config(config)
         self.config = config
 
     def open_at(self, last_seq: int) -> None:
         """End an import: sequences up to here are used, whether their messages still existed or not."""
         assert self.overlay.is_empty(), "nothing is published to a stream being imported"
+        self.importing = self.overlay.import_ended = False
         self.last_seq = max(self.last_seq, last_seq)
         self.overlay.last_seq = max(self.overlay.last_seq, last_seq)
 

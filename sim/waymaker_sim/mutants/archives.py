@@ -6,10 +6,12 @@ from typing import Any
 
 import waymaker_core.node.opening as opening
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.model.records import ImportEnded, PruneRecord
+from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.stream.stream import Stream
 from waymaker_sim.machine.swarm import Plan
-from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.planting import Mutant, giving
 
 
 def _archives(plan: Plan) -> bool:
@@ -23,7 +25,7 @@ def _interrupting(plan: Plan) -> bool:
 
 def _before_its_end(original: Any) -> Any:
     def require(self: StreamRegistry, found: Any, name: str) -> Any:
-        return found if found is not None and found.entry.importing else original(self, found, name)
+        return found if found is not None and found.importing else original(self, found, name)
 
     return require
 
@@ -32,9 +34,21 @@ def _half_a_stream(original: Any) -> Any:
     def begin(restoring: Any, *rest: Any) -> Any:
         for entry in restoring.catalog.entries.values():
             entry.importing = False
+            restoring.replicas[entry.stream_id].stream.importing = False
         yield from original(restoring, *rest)
 
     return begin
+
+
+def _open_where_it_is(original: Any) -> Any:
+    return lambda self, last_seq: original(self, self.last_seq)
+
+
+def _end_forgotten(original: Any) -> Any:
+    def record(self: Restoring, stream_id: int, position: int, record: Any, chunk: Any) -> None:
+        original(self, stream_id, position, PruneRecord() if isinstance(record, ImportEnded) else record, chunk)
+
+    return record
 
 
 ARCHIVES = {
@@ -47,10 +61,14 @@ ARCHIVES = {
     ),
     "import-without-end": Mutant(
         "a restored stream continues after the last sequence of its archive", ("archives",),
-        Stream, "open_at", nothing, _archives,
+        Stream, "open_at", _open_where_it_is, _archives,
     ),
     "import-half-kept": Mutant(
         "an import that a crash interrupts leaves nothing", ("archives", "lives apart"),
         opening, "_begin_new_incarnations", _half_a_stream, _interrupting,
+    ),
+    "import-end-forgotten": Mutant(
+        "the end of an import survives a crash, in the stream's own log", ("archives", "acked survives", "recovery twice"),
+        Restoring, "record", _end_forgotten, _interrupting,
     ),
 }  # fmt: skip

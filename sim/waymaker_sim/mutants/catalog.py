@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import waymaker_core.stream.snapshot as stream_snapshot
 from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.registry import ConsumerRegistry
-from waymaker_core.model.records import ConsumerCreated, StreamDeleted, StreamUpdated
+from waymaker_core.model.records import ConsumerCreated, PruneRecord, SettingsRecord, StreamDeleted
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_sim.mutants.planting import Mutant, giving
 
@@ -34,6 +35,13 @@ def _without(kind: type) -> Any:
         return apply
 
     return make
+
+
+def _settings_forgotten(original: Any) -> Any:
+    def record(self: Restoring, stream_id: int, position: int, record: Any, chunk: Any) -> None:
+        original(self, stream_id, position, PruneRecord() if isinstance(record, SettingsRecord) else record, chunk)
+
+    return record
 
 
 def _never_gone(original: Any) -> Any:
@@ -67,7 +75,11 @@ CATALOG = {
     ),
     "forget-updates": Mutant(
         "new settings hold after a restart", ("acked survives", "recovery twice"),
-        Restoring, "_apply_to_catalog", _without(StreamUpdated),
+        Restoring, "record", _settings_forgotten,
+    ),
+    "settings-of-the-catalog": Mutant(
+        "a checkpoint has a stream's settings as its own log made them", ("acked survives", "recovery twice"),
+        stream_snapshot, "holds_own_state", giving(False),
     ),
     "consumer-comes-back": Mutant(
         "a deleted consumer stays deleted after a restart", ("lives apart", "recovery twice"),

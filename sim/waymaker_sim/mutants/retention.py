@@ -14,6 +14,7 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.consumer.registry import ConsumerOverlay
+from waymaker_core.model.records import SettingsRecord
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.timers import Timer
@@ -117,7 +118,7 @@ def _pruning_nothing(original: Any) -> Any:
             return original(self, config, wall_ms, dry_run)
         self.overlay.configs.append(config)
         self.caps.forget()
-        return UpdateDecision([], 0)
+        return UpdateDecision([SettingsRecord(config)], 0)
 
     return decide
 

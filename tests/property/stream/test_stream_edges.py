@@ -254,8 +254,8 @@ def test_an_update_prunes_exactly_in_block_aligned_mode_too_and_a_dry_run_change
     assert decision.pruned == 7
     for record in decision.records:
         bench.stream.apply(bench.stream.position + 1, record, None)
-    bench.stream.apply_config(config)
     check_stream(bench.stream)
+    assert bench.stream.config == config
     assert bench.live() == [8, 9, 10]
 
 

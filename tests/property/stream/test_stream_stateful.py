@@ -13,7 +13,7 @@ from tests.kit.stream_model import Failure, Message, Model, ToyDisk, ack_record,
 from waymaker_core.api.requests import ImportBatch, Publish, UpdateStream
 from waymaker_core.model.config import Retention, StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord
+from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord, SettingsRecord
 from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import Stream, admission, join_publishes, reads, updated, validate
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
@@ -60,8 +60,8 @@ class StreamMachine(RuleBasedStateMachine):
         self.disk = ToyDisk()
         self.client_times = client_times
         self.wall_ms = 100
-        self.queue: list[PublishRecord | PruneRecord | AckRecord | DropRecord | StreamConfig] = []
-        self.log: list[tuple[int, PublishRecord | PruneRecord | AckRecord | DropRecord, object]] = []
+        self.queue: list[PublishRecord | PruneRecord | AckRecord | DropRecord | SettingsRecord] = []
+        self.log: list[tuple[int, PublishRecord | PruneRecord | AckRecord | DropRecord | SettingsRecord, object]] = []
         self.bodies: dict[int, bytes] = {}
         self.serial = 0
         self.number = 0
@@ -275,13 +275,14 @@ class StreamMachine(RuleBasedStateMachine):
         kept = self.model.within_bounds(kept, config)
         gone: set[int] = set()
         for record in decision.records:
-            gone |= self._removed(record)
+            if isinstance(record, PruneRecord):
+                gone |= self._removed(record)
         assert {message.seq for message in self.model.decided} - gone == {message.seq for message in kept}
         assert decision.pruned == len(self.model.decided) - len(kept)
         if not dry:
             self.model.decided = kept
             self.config = self.model.config = config
-            self.queue += [*decision.records, config]
+            self.queue += decision.records
 
     @precondition(lambda self: self.stream.overlay.is_empty() and not self.queue)
     @rule(gaps=st.lists(st.integers(0, 9), min_size=1, max_size=6), subject=st.sampled_from(SUBJECTS))
@@ -313,9 +314,6 @@ class StreamMachine(RuleBasedStateMachine):
         batch, self.queue = self.queue[:count], self.queue[count:]
         while batch:
             record = batch.pop(0)
-            if isinstance(record, StreamConfig):
-                self.stream.apply_config(record)
-                continue
             if not isinstance(record, PublishRecord):
                 self._apply(record)
                 continue
@@ -324,7 +322,7 @@ class StreamMachine(RuleBasedStateMachine):
                 together.append(batch.pop(0))  # type: ignore[arg-type]
             self._apply(join_publishes(together))
 
-    def _apply(self, record: PublishRecord | PruneRecord | AckRecord | DropRecord) -> None:
+    def _apply(self, record: PublishRecord | PruneRecord | AckRecord | DropRecord | SettingsRecord) -> None:
         chunk = None
         published = record.copies if isinstance(record, DropRecord) else record
         if isinstance(published, PublishRecord):
@@ -334,7 +332,8 @@ class StreamMachine(RuleBasedStateMachine):
         position = self.stream.position + 1
         self.stream.apply(position, record, chunk)
         self.log.append((position, record, chunk))
-        self.model.commit(record, self.bodies)
+        if not isinstance(record, SettingsRecord):
+            self.model.commit(record, self.bodies)
 
     # ------------------------------------------------------------ storage
 
@@ -372,14 +371,14 @@ class StreamMachine(RuleBasedStateMachine):
             for position, record, chunk in self.log:
                 if position > again.position:
                     again.apply(position, record, chunk)  # type: ignore[arg-type]
-            again.apply_config(self.stream.config)
+            assert again.config == self.stream.config
             check_stream(again)
             assert view(again, self.disk) == now
             check_stream(again)
         replayed = Stream(7, self.first_config, 1, LIMITS)
         for position, record, chunk in self.log:
             replayed.apply(position, record, chunk)  # type: ignore[arg-type]
-        replayed.apply_config(self.stream.config)
+        assert replayed.config == self.stream.config
         check_stream(replayed)
         assert view(replayed, self.disk) == now
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from waymaker_core.api.inputs import Call
@@ -16,7 +17,15 @@ from waymaker_core.api.requests import (
     StreamInfo,
     UpdateStream,
 )
-from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.model.records import (
+    CatalogRecord,
+    ConsumerCreated,
+    SettingsRecord,
+    StreamDeleted,
+    StreamOpened,
+    StreamRecord,
+    StreamUpdated,
+)
 from waymaker_core.model.result_codes import OK, Answer, invalid
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
@@ -27,7 +36,7 @@ from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.archive import Head
-from waymaker_core.stream import updated, validate
+from waymaker_core.stream import admission, updated, validate
 from waymaker_core.stream.retention import decisions as retention
 
 
@@ -53,7 +62,7 @@ class Streams:
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
         account = call.principal.account
-        require_free_space(state, self._group_commit, record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._gate.answer(call.token, Answer(OK), self._decide(account, record))
 
@@ -67,21 +76,33 @@ class Streams:
         self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:
-        """Decide an `UpdateStream`: the settings and what they prune, in one commit."""
+        """`requests.UpdateStream`: what the settings prune, and the settings, in the stream's log."""
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
         replica = self._registry.require_changeable(found, request.name)
         config = updated(replica.stream.settings, request, state.limits)
-        record = StreamUpdated(replica.id, config)
-        require_free_space(state, self._group_commit, record_frame_bytes_max(record))
+        require_free_space(state, self._group_commit, 2 * record_frame_bytes_max(SettingsRecord(config)))
         decision = retention.decide_update(replica.stream, config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
-            self._gate.answer(call.token, answer, replica.log.last, state.catalog_log.last)
+            self._gate.answer(call.token, answer, replica.log.last)
             return
-        for pruned in decision.records:
-            self._group_commit.add_record(replica, pruned, [], record_frame_bytes_max(pruned), 0)
-        self._gate.answer(call.token, answer, replica.log.last, self._decide(call.principal.account, record))
+        noted = self._note_for_next(call, replica, StreamUpdated(replica.id, config))
+        self._add(replica, decision.records)
+        self._gate.answer(call.token, answer, *noted, replica.log.last)
+
+    def _add(self, replica: StreamReplica, records: Sequence[StreamRecord]) -> None:
+        for record in records:
+            self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+
+    def _note_for_next(self, call: Call, replica: StreamReplica, record: CatalogRecord) -> tuple[Rest, ...]:
+        """Let the catalog note what the next incarnation of an ephemeral stream begins with; return its position.
+
+        A restart ends such a stream's own log. The note comes first, so that nothing is seen that a crash takes back.
+        """
+        if not replica.stream.config.ephemeral:
+            return ()
+        return (self._decide(call.principal.account, record),)
 
     # ------------------------------------------------------------------ infos
 
@@ -125,7 +146,7 @@ class Streams:
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
         account = call.principal.account
-        require_free_space(state, self._group_commit, record_frame_bytes_max(StreamUpdated(0, config)))
+        require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
         self._gate.answer(call.token, Answer(OK, "", record.stream_id), self._decide(account, record))
@@ -144,10 +165,12 @@ class Streams:
             records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
-        require_free_space(state, self._group_commit, sum(map(record_frame_bytes_max, records)))
+        bound = 2 * record_frame_bytes_max(StreamOpened(0, 0)) + sum(map(record_frame_bytes_max, records))
+        require_free_space(state, self._group_commit, bound)
         for record in records:
             if isinstance(record, ConsumerCreated):
                 state.catalog.draw_id()
-            self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
-        opened = StreamOpened(replica.id, max(head.last_seq, replica.stream.last_seq))
-        self._gate.answer(call.token, Answer(OK), replica.log.last, self._decide(account, opened))
+        ended = admission.decide_import_end(replica.stream, head.last_seq)
+        noted = self._note_for_next(call, replica, StreamOpened(replica.id, ended.last_seq))
+        self._add(replica, [*records, ended])
+        self._gate.answer(call.token, Answer(OK), *noted, replica.log.last)

@@ -33,7 +33,7 @@ class Inactive:
         """Judge the consumers of a stream whose deadline has come."""
         state = self._state
         replica = state.replicas.get(StreamId(stream_id))
-        if replica is None or replica.damage is not None or replica.entry.importing:
+        if replica is None or replica.damage is not None or replica.importing:
             return
         for consumer_id in replica.consumers.inactivity.take_due(state.now):
             if consumer_id in replica.subscribers:

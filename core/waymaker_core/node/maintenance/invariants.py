@@ -15,7 +15,7 @@ def check(state: NodeState) -> None:
         assert replica.id == stream_id
         _check_log(replica.log)
         if replica.damage is None:
-            _check_replica(replica, state)
+            _check_replica(replica)
 
 
 def _check_log(log: StreamLog) -> None:
@@ -23,12 +23,14 @@ def _check_log(log: StreamLog) -> None:
     assert [entry.position for entry in log.entries] == list(range(log.applied + 1, log.end + 1))
 
 
-def _check_replica(replica: StreamReplica, state: NodeState) -> None:
+def _check_replica(replica: StreamReplica) -> None:
     check_stream(replica.stream)
     replica.consumers.check()
     assert replica.stream.position == replica.log.applied
     if not replica.log.entries:
         assert replica.stream.is_settled(), f"{replica.name}: messages or deletions are staged without a record"
+        assert not replica.stream.overlay.configs, f"{replica.name}: settings are staged without a record"
+        assert not replica.stream.overlay.import_ended, (
+            f"{replica.name}: the end of a restore is staged without a record"
+        )
         assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"
-    if not state.catalog_log.entries:
-        assert not replica.stream.overlay.configs, f"{replica.name}: settings staged without a record"

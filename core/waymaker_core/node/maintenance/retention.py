@@ -68,7 +68,7 @@ class Retention:
     def judge(self, stream_id: int) -> None:
         """Judge a stream whose timer has fired."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is None or replica.damage is not None or replica.entry.importing:
+        if replica is None or replica.damage is not None or replica.importing:
             return
         replica.judged_ns = self._state.now.mono_ns
         self._indexes.when_resident(replica, partial(self._decide, replica), partial(self._lost, replica))

@@ -14,7 +14,9 @@ from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import (
     ConsumerCreated,
+    ImportEnded,
     Record,
+    SettingsRecord,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
@@ -44,6 +46,8 @@ class Restoring:
         """Everything that the next checkpoint must write."""
         self._snapshots: dict[StreamId, tuple[object, object]] = {}
         self._damage: dict[StreamId, Damage] = {}
+        self._own_settings: dict[StreamId, None] = {}
+        """Streams whose settings are known from their own log or snapshot: nothing in the catalog is newer."""
 
     # ------------------------------------------------------------------ what recovery calls
 
@@ -69,6 +73,10 @@ class Restoring:
         if isinstance(record, ConsumerCreated):
             self._draw_past(record.consumer_id)
         replica = self._serve(StreamId(stream_id))
+        if isinstance(record, SettingsRecord):
+            self._own_settings[replica.id] = None
+        elif isinstance(record, ImportEnded):
+            self.import_ended(stream_id)
         replica.stream.apply(position, record, chunk)
         replica.consumers.apply(record)
         self.changes.replicas[replica.id] = replica
@@ -82,6 +90,11 @@ class Restoring:
     def id_used(self, consumer_id: int | None) -> None:
         """Skip the id of a consumer of a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
         self._draw_past(self.catalog.next_id if consumer_id is None else consumer_id)
+
+    def import_ended(self, stream_id: int) -> None:
+        """Note that the log of a stream, maybe a damaged one, says that its restore is complete."""
+        self.catalog.import_ended(StreamId(stream_id))
+        self.changes.catalog = True
 
     def files(self) -> Iterator[tuple[int, str]]:
         """Yield the block files and shared block files that streams name."""
@@ -127,14 +140,19 @@ class Restoring:
         try:
             if snapshot is None or stream_id in self._damage:
                 stream = Stream(stream_id, entry.config, entry.created_ms, self._limits)
+                stream.importing = entry.importing
                 return StreamReplica(entry, stream, Consumers(stream, self._limits))
             stream = stream_snapshot.decode_snapshot(snapshot[0], self._limits)
             consumers = Consumers(stream, self._limits)
             consumers.restore(snapshot[1])
         except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
-        if stream.config != entry.config:
+        if stream_snapshot.holds_own_state(snapshot[0]):
+            self._own_settings[stream_id] = None
+            entry.importing = stream.importing
+        else:
             stream.apply_config(entry.config)
+            stream.importing = entry.importing
         self._draw_past(consumers.newest_id())
         return StreamReplica(entry, stream, consumers)
 
@@ -156,7 +174,8 @@ class Restoring:
         if stream_id not in self.catalog.entries:
             return
         if isinstance(record, StreamUpdated):
-            self._serve(stream_id).stream.apply_config(record.config)
+            if stream_id not in self._own_settings:
+                self._serve(stream_id).stream.apply_config(record.config)
         elif isinstance(record, StreamOpened):
             replica = self._serve(stream_id)
             replica.stream.open_at(record.last_seq)
@@ -170,6 +189,7 @@ class Restoring:
         self.changes.replicas.pop(stream_id, None)
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
+        self._own_settings.pop(stream_id, None)
 
     def finish_restore(self) -> dict[StreamId, StreamReplica]:
         """Return every stream, the damaged ones with their damage."""
@@ -188,8 +208,8 @@ class Restoring:
         return self.replicas
 
     def _open_again(self, replica: StreamReplica) -> None:
-        """Open an imported stream whose snapshot is older than the end of its import in the catalog's snapshot."""
+        """Open an imported stream whose snapshot is older than the `StreamOpened` that the catalog's snapshot holds."""
         entry = replica.entry
-        if not entry.importing and replica.stream.last_seq < entry.last_seq:
+        if not replica.importing and replica.stream.last_seq < entry.last_seq:
             replica.stream.open_at(entry.last_seq)
             self.changes.replicas[replica.id] = replica

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import ConsumerCreated, Record
+from waymaker_core.model.records import ConsumerCreated, ImportEnded, Record
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.reader import ChainReader
 from waymaker_core.storage.checkpoint.writer import Chain
@@ -98,6 +98,10 @@ class Target(Protocol):
 
     def id_used(self, consumer_id: int | None) -> None:
         """Note the id of a consumer created in a quarantined stream; None where its record is damaged. The id stays used."""
+        ...
+
+    def import_ended(self, stream_id: int) -> None:
+        """Note that the restore of a quarantined stream had ended, by a record of its log."""
         ...
 
     def files(self) -> Iterable[tuple[int, str]]:
@@ -315,6 +319,8 @@ class Replay:
 
     def _pass_over(self, header: FrameHeader, meta: bytes) -> None:
         """Take a record that its damaged stream does not get."""
+        if header.kind == ImportEnded.KIND:
+            self._target.import_ended(header.stream_id)
         if header.kind != ConsumerCreated.KIND:
             return
         try:

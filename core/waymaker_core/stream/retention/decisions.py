@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from waymaker_core.model.config import StreamConfig
-from waymaker_core.model.records import PruneRecord
+from waymaker_core.model.records import PruneRecord, SettingsRecord
 from waymaker_core.stream import projection
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.blocks.block import TIME_MAX_MS, Block
@@ -64,8 +64,8 @@ def decide_retention(stream: Stream, wall_ms: int, interest_floor: int | None) -
 def decide_update(stream: Stream, config: StreamConfig, wall_ms: int, dry_run: bool = False) -> UpdateDecision:
     """Stage what exact pruning under new settings deletes, in either mode, and the settings; with `dry_run` only count it.
 
-    The records enter the stream's log in one commit with the `StreamUpdated` of the catalog, and later decisions are
-    taken under the new settings at once. Raises `NeedBlocks`.
+    The records enter the stream's log in order, the settings last. Later decisions are taken under the new settings at
+    once. Raises `NeedBlocks`.
     """
     removal = bounds.Removal()
     savepoint = stream.overlay.savepoint()
@@ -85,12 +85,13 @@ def decide_update(stream: Stream, config: StreamConfig, wall_ms: int, dry_run: b
         stream.caps.forget()
         for block in stream.blocks.values():
             block.forget_notes()
-    records: list[PruneRecord] = []
+    records: list[PruneRecord | SettingsRecord] = []
     if removal.truncate_to:
         records.append(PruneRecord(removal.truncate_to))
     for start in range(0, len(removal.drop_seqs), DROPS_MAX):
         end = start + DROPS_MAX
         records.append(PruneRecord(0, removal.drop_seqs[start:end], removal.drop_sizes[start:end]))
+    records.append(SettingsRecord(config))
     return UpdateDecision(records, removal.count)
 
 
