@@ -2,6 +2,9 @@
 
 Every method may be called from any thread. What fails becomes a `DiskFailure` that names the file, the offset and the
 reason; nothing is retried here. Files under `memory/` never reach the disk.
+
+Every path is looked up below a descriptor of the data directory, never by the directory's name. So whoever moves the directory
+away and puts another in its place gets no file of this process into that one.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ _HANDLES_MAX = 128
 _RESERVE = 16
 _PIECE_BYTES = 1 << 20
 _MEMORY = "memory/"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 _ERRORS: dict[int, tuple[FailureKind, str]] = {
@@ -65,10 +69,10 @@ class _Handle:
 
 
 class Files:
-    """The performer of operations below `root`. `cache` learns what is written and read."""
+    """The performer of operations below a directory: a path, or a descriptor of it. `cache` learns what is written and read."""
 
-    def __init__(self, root: Path, cache: ChunkCache) -> None:
-        self._root = str(root)
+    def __init__(self, root: Path | int, cache: ChunkCache) -> None:
+        self._root = os.dup(root) if isinstance(root, int) else os.open(root, _FOLDER)
         self._cache = cache
         self._handles: OrderedDict[str, _Handle] = OrderedDict()
         self._memory: dict[str, bytearray] = {}
@@ -134,7 +138,7 @@ class Files:
         """Check that what was synced is what a start finds under its name: a removed file takes writes as before."""
         open_file = os.fstat(fd)
         try:
-            found = os.stat(self._full(path))
+            found = os.stat(path, dir_fd=self._root)
             same = (found.st_dev, found.st_ino) == (open_file.st_dev, open_file.st_ino)
         except FileNotFoundError:
             same = False
@@ -195,17 +199,19 @@ class Files:
                 prefix = folder + "/"
                 return {p[len(prefix) :]: len(c) for p, c in self._memory.items() if p.startswith(prefix)}
         try:
-            with os.scandir(self._full(folder)) as entries:
-                return {e.name: e.stat().st_size if e.is_file() else 0 for e in entries}
+            fd = self._open(folder or ".", _FOLDER)
         except FileNotFoundError:
             return {}
+        try:
+            with os.scandir(fd) as entries:
+                return {e.name: e.stat().st_size if e.is_file() else 0 for e in entries}
+        finally:
+            os.close(fd)
 
     def _create(self, path: str, size: int) -> None:
         if path.startswith(_MEMORY):
             return
-        full = self._full(path)
-        self._make_folders(path)
-        fd = self._open(full, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+        fd = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
         zeros = bytes(min(size, _PIECE_BYTES))
         try:
             at = 0
@@ -214,7 +220,7 @@ class Files:
                 _pwrite_all(fd, zeros if piece == len(zeros) else zeros[:piece], at)
                 at += piece
         except OSError:
-            os.unlink(full)
+            os.unlink(path, dir_fd=self._root)
             raise
         finally:
             os.close(fd)
@@ -225,7 +231,7 @@ class Files:
             return
         while True:
             try:
-                fd = self._open(self._full(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = self._open(folder or ".", _FOLDER)
             except FileNotFoundError:  # gone with its last file: its parent must know
                 if not folder:
                     raise
@@ -240,7 +246,7 @@ class Files:
 
     def _rename(self, source: str, target: str) -> None:
         self._quiesce(source)
-        os.rename(self._full(source), self._full(target))
+        os.rename(source, target, src_dir_fd=self._root, dst_dir_fd=self._root)
         self._cache.forget(target)
         self._detach(source)
         self._detach(target)
@@ -252,14 +258,14 @@ class Files:
             return
         self._quiesce(path)
         try:
-            os.unlink(self._full(path))
+            os.unlink(path, dir_fd=self._root)
         except FileNotFoundError:
             pass
         self._detach(path)
         parent = os.path.dirname(path)
         if "/" in parent:  # blocks/<stream>: an empty one goes with its last file
             try:
-                os.rmdir(self._full(parent))
+                os.rmdir(parent, dir_fd=self._root)
             except OSError:
                 pass
 
@@ -288,9 +294,6 @@ class Files:
 
     # ------------------------------------------------------------ handles
 
-    def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
     def _opened(self, path: str, create: bool = False) -> _Borrowed:
         return _Borrowed(self, self._borrow(path, create))
 
@@ -301,15 +304,8 @@ class Files:
                 self._handles.move_to_end(path)
                 handle.users += 1
                 return handle
-        full = self._full(path)
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        try:
-            fd = self._open(full, flags)
-        except FileNotFoundError:
-            if not create:
-                raise
-            self._make_folders(path)
-            fd = self._open(full, flags)
+        flags = os.O_RDWR | os.O_CLOEXEC
+        fd = self._open_new(path, flags | os.O_CREAT) if create else self._open(path, flags)
         with self._lock:
             handle = self._handles.get(path)
             if handle is None:
@@ -321,23 +317,34 @@ class Files:
                 self._close(self._handles.popitem(last=False)[1])
             return handle
 
+    def _open_new(self, path: str, flags: int) -> int:
+        """Open a file that may have to be made, with its folders. Nothing can be made in a directory that was removed."""
+        try:
+            return self._open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            self._make_folders(path)
+            return self._open(path, flags)
+        except FileNotFoundError as error:
+            detail = "the data directory was removed while it was used, or a folder of it"
+            raise DiskFailure(FailureKind.IO, path, 0, detail) from error
+
     def _make_folders(self, path: str) -> None:
-        """Make the folders of a file, never the data directory itself: one that was removed stays removed."""
-        if not os.path.isdir(self._root):
-            raise DiskFailure(FailureKind.IO, path, 0, "the data directory was removed while it was used")
-        folder = self._root
+        """Make the folders of a file, never the data directory itself."""
+        folder = ""
         for name in path.split("/")[:-1]:
-            folder = f"{folder}/{name}"
+            folder = f"{folder}/{name}" if folder else name
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, dir_fd=self._root)
             except FileExistsError:
                 pass
 
-    def _open(self, full: str, flags: int) -> int:
-        """Open a file, with a descriptor of the reserve where the process has no other left."""
+    def _open(self, path: str, flags: int) -> int:
+        """Open a file below the data directory, with a descriptor of the reserve where the process has no other left."""
         while True:
             try:
-                fd = os.open(full, flags, 0o640)
+                fd = os.open(path, flags, 0o640, dir_fd=self._root)
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._give_one_up():
                     raise
@@ -393,6 +400,9 @@ class Files:
                 self._close(self._handles.popitem()[1])
             while self._reserve:
                 os.close(self._reserve.pop())
+            if self._root >= 0:
+                os.close(self._root)
+                self._root = -1
 
 
 class _Borrowed:

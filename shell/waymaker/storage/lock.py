@@ -35,7 +35,8 @@ class DirectoryLock:
         self._fds: list[int] = []
         try:
             self._folder = self._take(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            self._file = self._take(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._file = self._take(os.open(LOCK_NAME, flags, 0o640, dir_fd=self.folder))
         except _Taken:
             self.release()
             raise DirectoryLocked(root, _holder(self._path)) from None
@@ -44,6 +45,11 @@ class DirectoryLock:
             raise
         os.ftruncate(self._fds[-1], 0)
         os.pwrite(self._fds[-1], f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def folder(self) -> int:
+        """A descriptor of the locked directory, whatever its name means now; open until `release`."""
+        return self._fds[0]
 
     def _take(self, fd: int) -> tuple[int, int]:
         """Lock what was opened; what it is."""

@@ -40,7 +40,7 @@ class FileStore:
         self.root = root
         self._lock = DirectoryLock(root)
         self._cache = ChunkCache(cache_bytes)
-        self._files = Files(root, self._cache)
+        self._files = Files(self._lock.folder, self._cache)
         self._problem = ""
         self._queues: dict[Lane, SimpleQueue[Callable[[], None] | None]] = {lane: SimpleQueue() for lane in Lane}
         self._threads = [self._worker(Lane.JOURNAL, 0), self._worker(Lane.BACKGROUND, 0)]

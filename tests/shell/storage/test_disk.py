@@ -97,7 +97,7 @@ def test_a_missing_file_is_missing_and_deleting_it_is_fine(files: Files) -> None
 def test_an_error_of_the_system_is_told_by_its_own_name(
     files: Files, monkeypatch: pytest.MonkeyPatch, number: int, kind: FailureKind, words: str
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "open", refuse)
@@ -156,7 +156,27 @@ def test_a_data_directory_that_was_removed_is_never_made_anew(tmp_path: Path, op
         assert caught.value.kind is FailureKind.IO
     assert not root.exists()
     root.mkdir(parents=True)
-    files.perform(op)
+    with pytest.raises(DiskFailure, match="data directory was removed"):
+        files.perform(op)
+    assert list(root.iterdir()) == [], "another directory is not ours"
+    files.close()
+
+
+def test_a_directory_in_the_place_of_one_that_was_moved_gets_no_file(tmp_path: Path) -> None:
+    root, moved = tmp_path / "data", tmp_path / "moved"
+    root.mkdir()
+    files = Files(root, ChunkCache(1 << 20))
+    files.perform(Write("blocks/1/1", 0, [b"x"]))
+    root.rename(moved)
+    root.mkdir()
+    for op in (
+        CreateFile("journal/1", 10), Write("blocks/2/2", 0, [b"x"]), Write("top", 0, [b"x"]), CopyChunks("a/b", 0, []),
+        SyncFile("top"), SyncDir("blocks/2"), Rename("top", "MANIFEST"), Delete("blocks/1/1"), SyncDir("blocks/1"),
+    ):  # fmt: skip
+        files.perform(op)
+    assert list(root.iterdir()) == []
+    assert files.perform(ListDir("")) == {"MANIFEST": 1, "a": 0, "blocks": 0, "journal": 0}
+    assert (moved / "MANIFEST").read_bytes() == b"x"
     files.close()
 
 

@@ -283,9 +283,8 @@ def move_directory_away(data: Path) -> None:
 
 
 def replace_directory(data: Path) -> None:
-    data.rename(data.with_name("moved"))
-    # The server may be quicker with a folder below the new root, before it notices whose it is.
-    shutil.copytree(data.with_name("moved"), data, dirs_exist_ok=True)
+    move_directory_away(data)
+    shutil.copytree(data.with_name("moved"), data)
 
 
 def remove_lock(data: Path) -> None:
@@ -330,6 +329,30 @@ def test_a_server_whose_directory_goes_confirms_nothing_more_and_says_why(
         assert words in halted["reason"]
         if harm in {take_directory_away, move_directory_away}:
             assert not (tmp_path / "d").exists(), "it is not made anew"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("before", [30, 31, 32])
+def test_a_directory_put_in_the_place_of_the_served_one_gets_no_file(tmp_path: Path, before: int) -> None:
+    """One of three publishes begins the next segment, so one of the three servers opens a file just then."""
+    config = "[limits]\nsegment_bytes = 65536\ncheckpoint_journal_bytes = 131072\n"
+    with running(tmp_path / "d", config=config) as server:
+        process = server._process
+        assert process is not None
+        with grpc.insecure_channel(server.address) as channel:
+            create(channel, "s")
+            for _ in range(before):
+                publish(channel, "s", bytes(20_000))
+            move_directory_away(tmp_path / "d")
+            (tmp_path / "d").mkdir()
+            with pytest.raises(grpc.RpcError):
+                publish(channel, "s", b"into nothing")
+        assert process.wait(10) == 3
+        server._process = None
+        assert "replaced by another" in server.log_tail(200)
+    assert list((tmp_path / "d").iterdir()) == []
+    with running(tmp_path / "moved", config=config) as server, grpc.insecure_channel(server.address) as channel:
+        assert len(scan(channel, "s")) >= before
 
 
 @pytest.mark.process
