@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,76 @@ async def test_a_backup_under_load_has_all_that_was_confirmed_and_consumers_that
         (group,) = to_groups(head.consumers)
         consumer = await client.consumer_info(f"r_{entry.stream}", "reader")
         assert consumer.ack_floor == group.floor
+
+
+async def test_a_work_queue_that_is_worked_on_meanwhile_loses_nothing_that_was_not_acknowledged(
+    client: waymaker.Client, tmp_path: Path
+) -> None:
+    """Messages that are acknowledged behind the head of the copy are missing from it, and pending in its consumers."""
+    await client.create_stream("q", retention="work_queue")
+    for name, subject in (("early", "a"), ("late", "z")):
+        await client.create_consumer("q", name, ack_wait_ms=1_000, filter_subject=subject)
+    payloads = [b"%d" % n + bytes(4_000) for n in range(12_000)]
+    await client.publish_many("q", payloads[:11_000], subject="a")
+    await client.publish_many("q", payloads[11_000:], subject="z")
+    acknowledged: set[int] = set()
+
+    async def work(consumer: str) -> None:
+        async for message in client.subscribe("q", consumer):
+            acknowledged.add(message.seq)
+            message.ack()
+
+    workers: list[asyncio.Task[None]] = []
+
+    def begin(_: int) -> None:
+        if not workers:
+            workers.extend(asyncio.ensure_future(work(name)) for name in ("early", "late"))
+
+    index = await client.backup_all(tmp_path / "b", on_bytes=begin)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    sound(tmp_path / "b")
+    (entry,) = index.archives
+    _, bodies = contents(tmp_path / "b", entry)
+    assert set(range(1, len(payloads) + 1)) - acknowledged <= set(bodies)
+    assert len(bodies) < len(payloads), "some were acknowledged before the copy reached them"
+    await client.restore_all(tmp_path / "b", name="r")
+    await asyncio.sleep(1.2)
+    again: dict[int, bytes] = {}
+    for name in ("early", "late"):
+        while messages := await client.fetch("r", name, 2_000):
+            again |= {message.seq: message.payload for message in messages}
+            await asyncio.gather(*(message.ack() for message in messages))
+    assert again == {seq: payloads[seq - 1] for seq in bodies}, "each message of the copy, and no other"
+    assert (await client.stream_info("r")).msg_count == 0
+
+
+async def test_a_stream_that_is_deleted_while_it_is_copied_is_told_and_leaves_no_archive(
+    client: waymaker.Client, tmp_path: Path
+) -> None:
+    for remade in (False, True):
+        await filled(client, "big", messages=300, size=100_000)
+        await client.create_stream("small")
+        changing: asyncio.Task[None] | None = None
+
+        async def change(remade: bool = remade) -> None:
+            await client.delete_stream("big")
+            if remade:
+                await client.create_stream("big")
+
+        def begin(_: int, change: Callable[[], Coroutine[object, object, None]] = change) -> None:
+            nonlocal changing
+            changing = changing or asyncio.ensure_future(change())
+
+        path = tmp_path / str(remade)
+        index = await client.backup_all(path, ["big", "small"], on_bytes=begin)
+        sound(path)
+        assert [entry.stream for entry in index.archives] == ["small"]
+        assert (index.deleted, index.created) == (("big",), ("big",) if remade else ())
+        assert len(list(path.iterdir())) == 2
+        for name in await client.list_streams():
+            await client.delete_stream(name)
 
 
 async def test_deliveries_that_were_pending_are_delivered_again(client: waymaker.Client, tmp_path: Path) -> None:
