@@ -1,6 +1,6 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v4` wrote the latest. A released format's files are never written anew: they show
+`python -m tests.golden.build tests/golden/v5` wrote the latest. A released format's files are never written anew: they show
 that today's program opens what an earlier one left. A new format gets a folder of its own.
 
 `tests.kit.backup_kit.write_backup` wrote `backup-v1`, a backup of two streams, and writes that of a later format.
@@ -63,6 +63,9 @@ def live(server: Server) -> None:
     server.ok(rq.DeleteStream("gone"))
     server.ok(rq.UpdateStream("quiet", max_msgs=10))
     server.ok(numbered("quiet", 3, b"third", b"fourth"))
+    server.consumer("quiet", "short-lived")
+    server.ok(rq.DeleteConsumer("quiet", "short-lived"))
+    restore(server)
     server.pass_ms(3_000)
 
 
@@ -71,6 +74,17 @@ def numbered(stream: str, first: int, *payloads: bytes, resent: bool = False) ->
     request = publish(stream, *[("a.b", payload) for payload in payloads])
     request.producer = rq.Producer(77, 3, range(first, first + len(payloads)), resent)
     return request
+
+
+def restore(server: Server) -> None:
+    """Put an archive's stream back: its consumers, and its messages but for the last ones."""
+    head = server.ok(rq.ExportStream("jobs"))
+    assert isinstance(head, Head)
+    stream_id = server.ok(rq.ImportBegin("restored", head))
+    assert isinstance(stream_id, int)
+    body = publish("jobs", ("job.0", b"a restored job")).body
+    server.ok(rq.ImportBatch(stream_id, [30], [1], ["job.0"], [14], [len(body)], body))
+    server.ok(rq.ImportEnd(stream_id, commit=True))
 
 
 def story(server: Server) -> dict[str, object]:

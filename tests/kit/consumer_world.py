@@ -42,7 +42,6 @@ class ConsumerWorld:
         self.overlay: list[tuple[StreamRecord, Chunk | None]] = []
         self.snapshot: tuple[int, bytes] | None = None
         self.bodies: dict[int, bytes] = {}
-        self.next_id = 2
         self._file = 0
 
     @property
@@ -128,9 +127,8 @@ class ConsumerWorld:
 
     def create(self, config: ConsumerConfig) -> ConsumerId:
         """Create a consumer and commit it."""
-        decision = self.consumers.decide_create(ConsumerId(self.next_id), config, self.now_ms)
+        decision = self.consumers.decide_create(config, self.now_ms)
         assert decision.record is not None
-        self.next_id += 1
         self.decide(decision.record)
         self.commit()
         return ConsumerId(decision.record.consumer_id)

@@ -78,9 +78,6 @@ class History:
     def import_ended(self, stream_id: int) -> None:
         pass
 
-    def id_used(self, consumer_id: int | None) -> None:
-        pass
-
     def files(self) -> Iterable[tuple[int, str]]:
         return [
             (s, chunk.path) for s in sorted(self.alive) for chunk in self.stored.get(s, []) if "tails" in chunk.path

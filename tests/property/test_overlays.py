@@ -16,7 +16,6 @@ from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import CatalogRecord, ConsumerCreated, StreamDeleted, StreamUpdated
 from waymaker_core.model.result_codes import CodeError
-from waymaker_core.model.types import ConsumerId
 from waymaker_core.stream import Stream, admission
 from waymaker_core.stream.invariants import check_stream
 from waymaker_core.stream.retention import decisions as retention
@@ -158,12 +157,11 @@ def decide_consumers(w: ConsumerWorld, acts: list[tuple[str, str, str]]) -> None
                 w.decide(w.consumers.decide_delete(name))
                 continue
             # Another `max_deliver` each time: only the first member of a group has the choice.
-            config = consumer(name, deliver_group=group, max_deliver=3 if group else 2 + w.next_id)
-            record = w.consumers.decide_create(ConsumerId(w.next_id), config, w.now_ms).record
+            config = consumer(name, deliver_group=group, max_deliver=3 if group else 2 + len(w.log) + len(w.overlay))
+            record = w.consumers.decide_create(config, w.now_ms).record
         except CodeError:
             continue
         if record is not None:
-            w.next_id += 1
             w.decide(record)
 
 
@@ -187,9 +185,8 @@ def test_the_consumers_are_those_committed_once_the_rest_is_discarded(
         if name in names:
             w.consumers.decide_delete(name)
         else:
-            record = w.consumers.decide_create(ConsumerId(w.next_id), consumer(name), w.now_ms).record
+            record = w.consumers.decide_create(consumer(name), w.now_ms).record
             assert isinstance(record, ConsumerCreated)
-            w.next_id += 1
 
 
 ANSWERS = st.lists(

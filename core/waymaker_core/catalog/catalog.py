@@ -2,7 +2,7 @@
 
 It has a log of its own (stream id 0), whose records are applied at commit. Decided names are an overlay that only later
 decisions consult (docs/architecture.md, "Overlays"). On one node the commit is a sync of the journal; a consensus log can
-take that place behind the same verbs. The catalog also draws the ids of incarnations, never the same one twice.
+take that place behind the same verbs. The catalog also draws the ids of streams' incarnations, never the same one twice.
 
 It must never hold a stream's messages or consumers, and never let an id of an earlier incarnation find a later one.
 """
@@ -97,7 +97,7 @@ class Catalog:
     # ------------------------------------------------------------------ deciding
 
     def draw_id(self) -> int:
-        """Return an id that was never drawn before. A decision that is discarded does not give its id back."""
+        """Return an id that no stream ever had. A decision that is discarded does not give its id back."""
         drawn = self.next_id
         self.next_id += 1
         return drawn

@@ -126,8 +126,7 @@ class Consumers:
     def incarnation(self, consumer_id: ConsumerId) -> str:
         """Return the word that names an existing consumer for good: no later one of the same name has it.
 
-        An id is given again only where its first owner was lost with a machine's memory (an ephemeral stream, interval
-        sync); the time of creation sets those two apart.
+        Neither its stream's id nor its own is ever given again.
         """
         created_ms = self._registry.groups_by_consumer[consumer_id].members[consumer_id].created_ms
         return f"{self._stream.id:x}-{consumer_id:x}-{created_ms:x}"
@@ -167,12 +166,12 @@ class Consumers:
 
     # ------------------------------------------------------------ creating and deleting
 
-    def decide_create(self, consumer_id: ConsumerId, config: ConsumerConfig, wall_ms: int) -> CreateDecision:
+    def decide_create(self, config: ConsumerConfig, wall_ms: int) -> CreateDecision:
         """Stage a new consumer under a fresh id; or accept the one that exists, if it is the same after defaults.
 
         CodeError (`invalid_config`, `already_exists`), RefusedError (too many), `NeedBlocks`.
         """
-        return self._registry.decide_create(consumer_id, config, wall_ms, self._stream, self._limits)
+        return self._registry.decide_create(config, wall_ms, self._stream, self._limits)
 
     def decide_delete(self, name: str) -> ConsumerDeleted:
         """Stage the deletion of a consumer. CodeError (`no_such_consumer`)."""
@@ -499,25 +498,27 @@ class Consumers:
 
     def snapshot(self, now: Now) -> object:
         """Return state as plain values for CBOR, at the stream's last applied record: committed and soft together."""
-        return snapshot.of_groups(list(self._registry.groups.values()), now)
+        return snapshot.of_groups(list(self._registry.groups.values()), self._registry.next_id, now)
 
-    def restore(self, snapshot_: object) -> None:
-        """Load the state of a snapshot into a new object, before `resume`. ValueError where it is none."""
+    def restore(self, snapshot_: object, next_id: int = 1) -> None:
+        """Load the state of a snapshot into a new object, before `resume`. ValueError where it is none.
+
+        `next_id` lies behind all ids that consumers of this stream ever had, where the snapshot is too old to say so.
+        """
         assert not self._live and not self._registry.groups_by_consumer
-        for group in sorted(snapshot.to_groups(snapshot_), key=lambda each: each.id):
+        groups, known = snapshot.decode(snapshot_)
+        for group in sorted(groups, key=lambda each: each.id):
             self._registry.add_group(group)
+        self._registry.next_id = known or max([next_id, *(each + 1 for each in self._registry.groups_by_consumer)])
 
-    def import_records(self, snapshot_: object, next_id: int) -> list[StreamRecord]:
-        """Return records that give this stream's log the consumers of a snapshot, under new ids from `next_id` on.
+    def import_records(self, snapshot_: object) -> list[StreamRecord]:
+        """Return records that give this stream's log the consumers of a snapshot, under new ids.
 
         Consumers as they stood: what was pending is pending again. ValueError where it is not a snapshot.
         """
         trial = Consumers(self._stream, self._limits)
+        next_id = self._registry.draw_id()
         return importing.records_of(snapshot_, self._stream.config, next_id, self._limits, trial)
-
-    def newest_id(self) -> int:
-        """Return the greatest id of a committed consumer; 0 without any."""
-        return max(self._registry.groups_by_consumer, default=0)
 
     def has_staged(self) -> bool:
         """Return True if an ack or a drop is decided and not committed."""

@@ -72,7 +72,7 @@ def records_of(
 def _check_bitmaps(snapshot_: object) -> None:
     out_count = 0
     match snapshot_:
-        case [_, [*groups]]:
+        case [_, [*groups], *_]:
             for group in groups:
                 match group:
                     case [_, _, _, _, _, [*out], *_]:

@@ -2,6 +2,9 @@
 
 Decisions see the names as they will be once everything staged is committed; all others see committed consumers only. A
 group is created with its first member and removed with its last; its id is its first member's, and is as unique.
+
+The registry draws the ids. A counter that only records of creations raise makes sure that none is given twice: not after a
+deletion, and not after a restart, because snapshots hold it.
 """
 
 from __future__ import annotations
@@ -65,9 +68,11 @@ class ConsumerOverlay:
 class ConsumerRegistry:
     """Consumers of one stream by name and by id, and their groups by id and by name."""
 
-    __slots__ = ("names", "_order", "groups_by_consumer", "groups", "_queue_groups", "overlay")
+    __slots__ = ("next_id", "names", "_order", "groups_by_consumer", "groups", "_queue_groups", "overlay")
 
     def __init__(self) -> None:
+        self.next_id = 1
+        """An id that no committed record has given, nor any later one."""
         self.names: dict[str, int] = {}
         self._order: list[str] | None = None
         """The names, sorted; None since they changed. A sorted dictionary for each stream makes a start slow."""
@@ -100,9 +105,11 @@ class ConsumerRegistry:
 
     # ------------------------------------------------------------ decisions
 
-    def decide_create(
-        self, consumer_id: int, config: ConsumerConfig, wall_ms: int, stream: Stream, limits: Limits
-    ) -> CreateDecision:
+    def draw_id(self) -> int:
+        """Return an id that no consumer of the stream ever had: it lies behind all that records gave, staged ones too."""
+        return max(self.next_id, next(reversed(self.overlay.creates), 0) + 1)
+
+    def decide_create(self, config: ConsumerConfig, wall_ms: int, stream: Stream, limits: Limits) -> CreateDecision:
         """Stage a creation; see `Consumers.decide_create`."""
         config = validate(config, stream.config, limits)
         existing = self._surviving(config.name)
@@ -116,7 +123,7 @@ class ConsumerRegistry:
         peer = self._peer(config.deliver_group)
         if peer is not None:
             check_agreement(config, peer)
-        record = ConsumerCreated(consumer_id, config, start_of(config, stream), wall_ms)
+        record = ConsumerCreated(self.draw_id(), config, start_of(config, stream), wall_ms)
         self.overlay.stage(config.name, record)
         return CreateDecision(record, depends_on_uncommitted=True)
 
@@ -169,6 +176,7 @@ class ConsumerRegistry:
             group = Group(record.consumer_id, config, record.start_seq)
             self.add_group(group)
         self._join(group, record.consumer_id, Member(config, record.created_ms))
+        self.next_id = max(self.next_id, record.consumer_id + 1)
         self.overlay.commit(config.name, record)
         return group
 
@@ -207,6 +215,7 @@ class ConsumerRegistry:
         assert sorted(self.names.values()) == sorted(self.groups_by_consumer)
         assert self._order is None or self._order == sorted(self.names)
         assert list(self.groups) == sorted(self.groups)
+        assert max(self.groups_by_consumer, default=0) < self.next_id
         for consumer_id, group in self.groups_by_consumer.items():
             assert self.groups[group.id] is group and consumer_id in group.members
             assert self.names[group.members[consumer_id].config.name] == consumer_id

@@ -4,11 +4,13 @@ A snapshot is taken at the stream's last applied record. What is staged is there
 settle it follow in the log. Soft state is in it as it is, ahead of the log if need be: replaying older delivery records
 on top of it changes nothing.
 
-Layout: `[3, [group, ...]]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead, uncertain
-to]`, a member `[id, created, config fields...]`, an entry of `out` `[member, deliver count, deadline, rest, holding, first,
-bitmap]` or `[member, deliver count, deadline, rest, holding, sequences]` (see `records.Listed`); sets of sequences are 64-bit
-little-endian columns or bitmaps from the lowest bit. Version 2 had no inactivity
-timeout at the end of a member. Version 1 had no `uncertain to`, and no deadline, rest and holding, either.
+Layout: `[4, [group, ...], next id]`; a group is `[id, considered, last delivered, dropped, members, out, passed, ahead,
+uncertain to]`, a member `[id, created, config fields...]`, an entry of `out` `[member, deliver count, deadline, rest,
+holding, first, bitmap]` or `[member, deliver count, deadline, rest, holding, sequences]` (see `records.Listed`). Sets of
+sequences are 64-bit little-endian columns or bitmaps from the lowest bit.
+
+Version 3 had no next id: ids came from a counter of the whole node. Version 2 had no inactivity timeout at the end of a
+member. Version 1 had no `uncertain to`, and no deadline, rest and holding, either.
 """
 
 from __future__ import annotations
@@ -22,15 +24,16 @@ from waymaker_core.consumer.group import Group, Member
 from waymaker_core.consumer.pending.batch import Part
 from waymaker_core.consumer.sequences import positions
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy
+from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.records import Listed
 from waymaker_core.model.types import Now
 
-VERSION = 3
+VERSION = 4
 
 
-def of_groups(groups: list[Group], now: Now) -> object:
-    """Encode these groups, in the order of their ids."""
-    return [VERSION, [_of_group(group, now) for group in groups]]
+def of_groups(groups: list[Group], next_id: int, now: Now) -> object:
+    """Encode these groups, in the order of their ids, and the id of the next consumer."""
+    return [VERSION, [_of_group(group, now) for group in groups], next_id]
 
 
 def _of_group(group: Group, now: Now) -> list[object]:
@@ -84,11 +87,22 @@ def _column(seqs: list[int]) -> bytes:
 
 def to_groups(snapshot: object) -> list[Group]:
     """Decode the groups of a snapshot. ValueError where it is none."""
+    return decode(snapshot)[0]
+
+
+def decode(snapshot: object) -> tuple[list[Group], int]:
+    """Decode the groups of a snapshot, and the id of the next consumer (0: it does not say). ValueError where it is none."""
     try:
-        version, groups = _items(snapshot, 2)
-        if version not in (1, 2, VERSION):
+        version, encoded, *newer = _items(snapshot)
+        if version not in (1, 2, 3, VERSION):
             raise ValueError(f"version {version!r} of a consumers' snapshot is not known here")
-        return [_to_group(group, _int(version)) for group in _items(groups)]
+        if len(newer) != (version == VERSION):
+            raise ValueError("a list of a consumers' snapshot has another shape")
+        groups = [_to_group(group, _int(version)) for group in _items(encoded)]
+        next_id = _int(newer[0]) if newer else 0
+        if newer and not max([0, *(each for group in groups for each in group.members)]) < next_id <= U64_MAX:
+            raise ValueError(f"{next_id} cannot be the id of the next consumer")
+        return groups, next_id
     except (struct.error, AssertionError, LookupError, OverflowError) as error:
         raise ValueError(f"not a consumers' snapshot: {error}") from error
 

@@ -178,7 +178,6 @@ class Applier:
             replica.consumers.inactivity.used(ConsumerId(record.consumer_id), state.now)
             # By interest it may be the reader that dead letters wait for.
             replica.consumers.retry_kept()
-            state.changes.catalog = True
             self._notify_watchers(replica, EventKind.CONSUMER_CREATED, record.config.name)
 
     def _consumer_deleted(self, replica: StreamReplica, record: ConsumerDeleted, item: PendingRecord) -> None:

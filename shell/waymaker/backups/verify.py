@@ -156,7 +156,7 @@ def _head_problem(head: Head) -> str:
         config = validate(head.config, LIMITS)
         stream = Stream(1, config, head.created_ms, LIMITS)
         if head.consumers:
-            Consumers(stream, LIMITS).import_records(head.consumers, 1)
+            Consumers(stream, LIMITS).import_records(head.consumers)
     except CodeError as error:
         return f"settings that no stream has: {error.message}"
     except ValueError as error:

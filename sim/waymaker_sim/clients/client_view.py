@@ -206,8 +206,9 @@ class ClientView:
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
         """Streams that were restored from archives, or that a restore has begun."""
-        self.consumer_ids: dict[tuple[int, int], ConsumerName] = {}
-        """The consumer that an id named first; for consumers of ephemeral streams, by process run too."""
+        self.consumer_ids: dict[tuple[str, int, int, int], ConsumerName] = {}
+        """The consumer that an id named first, by its stream and the stream's incarnation; of ephemeral ones by process
+        run too."""
         self.reached: dict[Token, list[Reached]] = {}
         """Messages that reached programs, in the order of delivery, by the token of their call, until the node
         receives the report."""

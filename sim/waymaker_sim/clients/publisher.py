@@ -422,11 +422,11 @@ class Reader:
         if incarnation is None or group is None:
             return
         assert isinstance(answer, Answer) and isinstance(answer.value, ConsumerInfo) and ask.consumer is not None
-        # Ephemeral streams write nothing to disk, ids included: they are unique in each process run only.
+        # Each process run begins ephemeral streams anew.
         process_run = step_id.run if incarnation.config.ephemeral else 0
-        owner = self.view.consumer_ids.setdefault((answer.value.consumer_id, process_run), ask.consumer)
-        named_stream = answer.value.consumer_id in self.view.history.stream_ids and not process_run
-        if owner is not ask.consumer or named_stream:
+        key = (incarnation.name, incarnation.number, process_run, answer.value.consumer_id)
+        owner = self.view.consumer_ids.setdefault(key, ask.consumer)
+        if owner is not ask.consumer:
             violated("lives apart", f"id {answer.value.consumer_id} of {owner.name} names {ask.consumer.name} too")
         self._floor(ask, answer.value)
 

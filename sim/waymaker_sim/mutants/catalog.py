@@ -52,6 +52,21 @@ def _never_gone(original: Any) -> Any:
     return deleted
 
 
+def _newest_and_one(_: Any) -> Any:
+    def draw(self: ConsumerRegistry) -> int:
+        return max([0, *self.groups_by_consumer, *self.overlay.creates]) + 1
+
+    return draw
+
+
+def _counter_forgotten(original: Any) -> Any:
+    def restore(self: Consumers, snapshot: Any, next_id: int = 1) -> None:
+        original(self, snapshot, next_id)
+        self._registry.next_id = max(self._registry.groups_by_consumer, default=0) + 1
+
+    return restore
+
+
 def _never_begun(original: Any) -> Any:
     def apply(self: Consumers, record: Any) -> None:
         if self._live or not isinstance(record, ConsumerCreated):
@@ -66,8 +81,16 @@ def _still_there(_: Any) -> Any:
 
 CATALOG = {
     "reuse-ids": Mutant(
-        "an id of an incarnation is given once", ("recovery honest", "lives apart", "one history"),
+        "an id of a stream's incarnation is given once", ("recovery honest", "lives apart", "one history"),
         Catalog, "draw_id", _in_flight_twice,
+    ),
+    "reuse-consumer-ids": Mutant(
+        "an id of a consumer is given once, its deletion notwithstanding", ("lives apart",),
+        ConsumerRegistry, "draw_id", _newest_and_one,
+    ),
+    "forget-consumer-ids": Mutant(
+        "an id of a consumer is given once, restarts notwithstanding", ("lives apart",),
+        Consumers, "restore", _counter_forgotten,
     ),
     "forget-deletions": Mutant(
         "a deleted stream stays deleted after a restart", ("lives apart", "acked survives", "recovery honest"),

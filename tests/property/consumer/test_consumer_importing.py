@@ -21,7 +21,7 @@ Path = tuple[int, ...]
 
 
 def honest() -> object:
-    """One consumer with one message out: `[1, [[id, considered, last, dropped, [member], [out], passed, ahead]]]`."""
+    """One consumer with one message out: `[4, [[id, considered, last, dropped, [member], [out], passed, ahead, ...]], 2]`."""
     server = Server()
     server.create("s")
     server.consumer("s", "c", max_deliver=2)
@@ -69,7 +69,8 @@ def test_honest_consumers_come_back() -> None:
         ((*MEMBER, 1), 1 << 65), ((*MEMBER, 1), -1), ((*MEMBER, 2), ""), ((*MEMBER, 2), "a\0/"), ((*MEMBER, 3), "a..b"),
         ((*MEMBER, 5), -1), ((*MEMBER, 7), 1 << 70), ((*MEMBER, 7), 0), ((*MEMBER, 8), 0), ((*MEMBER, 8), 1 << 40),
         ((*MEMBER, 9), "x" * 10_000), ((*MEMBER, 10), "a.*"), ((*OUT, 1), 1 << 33), ((*OUT, 6), b"\xff" * 5_000),
-        ((1, 0, 4), []), ((0,), 4), ((1, 0, 8), -1), ((1, 0, 8), 1 << 63),
+        ((1, 0, 4), []), ((0,), 5), ((0,), 3), ((2,), 0), ((2,), 1), ((2,), 1 << 64), ((2,), "2"),
+        ((1, 0, 8), -1), ((1, 0, 8), 1 << 63),
         ((*MEMBER, 11), 999), ((*MEMBER, 11), -1), ((*MEMBER, 11), 1 << 62),
     ],
 )  # fmt: skip
@@ -89,12 +90,12 @@ def test_consumers_that_no_client_could_make_are_refused(path: Path, value: obje
 def test_two_consumers_of_one_name_and_more_than_may_be_out_are_refused() -> None:
     group = with_value((1, 0, 0), 9)[1][0]  # type: ignore[index]
     assert isinstance(imported(Server(), [1, [group, group]]), Refusal)
-    full = [[2, 1, 5, 5, True, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(2_000)]
+    full = [[1, 1, 5, 5, True, 1 + 8_192 * place, b"\xff" * 1_024] for place in range(2_000)]
     assert isinstance(imported(Server(), with_value((1, 0, 5), full)), Refusal)
 
 
 def test_columns_of_sequences_count_as_out_too() -> None:
-    columns = [[2, 1, 5, 5, True, array("Q", range(1, 1_000_001)).tobytes()]] * 17
+    columns = [[1, 1, 5, 5, True, array("Q", range(1, 1_000_001)).tobytes()]] * 17
     answer = imported(Server(), with_value((1, 0, 5), columns))
     assert isinstance(answer, Refusal)
     assert "17000000 deliveries out" in answer.message

@@ -9,7 +9,6 @@ from waymaker_core.api.requests import AckKind, ConsumerInfo
 from waymaker_core.model.config import DeliveryPolicy, StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import CodeError, RefusedError
-from waymaker_core.model.types import ConsumerId
 
 NAK = AckKind.NAK
 
@@ -61,26 +60,26 @@ def test_a_consumer_of_an_empty_stream_starts_with_what_comes() -> None:
 def test_creating_the_same_again_is_fine_and_another_under_its_name_is_not() -> None:
     w = world()
     w.create(consumer(max_deliver=5))
-    again = w.consumers.decide_create(ConsumerId(50), consumer(), 5)
+    again = w.consumers.decide_create(consumer(), 5)
     assert again.record is None and not again.depends_on_uncommitted
     with pytest.raises(CodeError) as caught:
-        w.consumers.decide_create(ConsumerId(50), consumer(max_deliver=6), 5)
+        w.consumers.decide_create(consumer(max_deliver=6), 5)
     assert caught.value.code == "already_exists"
 
 
 def test_a_creation_on_its_way_counts_for_later_decisions() -> None:
     w = world(limits=Limits(consumers_max=1))
-    decision = w.consumers.decide_create(ConsumerId(50), consumer(), 5)
-    again = w.consumers.decide_create(ConsumerId(51), consumer(), 6)
+    decision = w.consumers.decide_create(consumer(), 5)
+    again = w.consumers.decide_create(consumer(), 6)
     assert again.record is None and again.depends_on_uncommitted
     with pytest.raises(RefusedError):
-        w.consumers.decide_create(ConsumerId(51), consumer("d"), 6)
+        w.consumers.decide_create(consumer("d"), 6)
     with pytest.raises(CodeError):
         w.consumers.find_consumer_id("c")
     assert decision.record is not None
     w.decide(decision.record)
     w.commit()
-    assert w.consumers.find_consumer_id("c") == 50
+    assert w.consumers.find_consumer_id("c") == decision.record.consumer_id
 
 
 def test_a_consumer_created_anew_is_another_one() -> None:
@@ -94,12 +93,13 @@ def test_a_consumer_created_anew_is_another_one() -> None:
         w.consumers.find_consumer_id("c")
     with pytest.raises(CodeError):
         w.consumers.decide_delete("c")
-    decision = w.consumers.decide_create(ConsumerId(50), consumer(), 6)
+    decision = w.consumers.decide_create(consumer(), 6)
     assert decision.record is not None
     w.decide(decision.record)
     w.commit()
-    assert not w.consumers.exists(first) and w.consumers.find_consumer_id("c") == 50
-    assert w.fetch(ConsumerId(50), 5) == [(1, 1), (2, 1)]
+    second = w.consumers.find_consumer_id("c")
+    assert not w.consumers.exists(first) and second == first + 1
+    assert w.fetch(second, 5) == [(1, 1), (2, 1)]
     w.check()
 
 
@@ -141,7 +141,7 @@ def test_a_queue_has_no_consumers_and_a_service_stream_no_dead_letters() -> None
 def test_settings_that_a_policy_ignores_do_not_make_another_consumer() -> None:
     w = world()
     w.create(consumer(start_seq=5, start_time_ms=7))
-    assert w.consumers.decide_create(ConsumerId(50), consumer(), 5).record is None
+    assert w.consumers.decide_create(consumer(), 5).record is None
 
 
 def test_consumers_are_listed_by_name_in_pages() -> None:

@@ -328,7 +328,7 @@ def test_a_tail_that_is_cut_off_leaves_no_trace() -> None:
     w.answer(one, ACK, [1, 3])
     w.answer(two, TERM, [4])
     w.consumers.decide_delete("one")
-    w.consumers.decide_create(ConsumerId(60), consumer("three"), 5)
+    w.consumers.decide_create(consumer("three"), 5)
     w.consumers.discard_uncommitted()
     w.stream.discard_uncommitted()
     w.overlay = []
@@ -350,7 +350,7 @@ def test_consumers_can_be_carried_into_another_log() -> None:
     w.answer(one, NAK, [2])
     w.fetch(one, 1)
     old = [w.consumers.info(w.consumers.find_consumer_id(name)) for name in ("one", "two", "other")]
-    records = w.consumers.import_records(w.consumers.snapshot(w.now), 100)
+    records = w.consumers.import_records(w.consumers.snapshot(w.now))
     fresh = Consumers(w.stream, w.limits)
     for record in records:
         fresh.apply(record)
@@ -358,7 +358,9 @@ def test_consumers_can_be_carried_into_another_log() -> None:
     fresh.check()
     new = [fresh.info(fresh.find_consumer_id(name)) for name in ("one", "two", "other")]
     for before, after in zip(old, new, strict=True):
-        assert after.consumer_id >= 100
+        assert w.consumers.exists(ConsumerId(before.consumer_id)) and not w.consumers.exists(
+            ConsumerId(after.consumer_id)
+        )
         for field in ("config", "ack_floor", "last_delivered", "created_ms", "redelivered_dropped", "pending", "lag"):
             assert getattr(before, field) == getattr(after, field), field
 
@@ -369,6 +371,13 @@ def test_consumers_can_be_carried_into_another_log() -> None:
         None,
         [],
         [4, []],
+        [4, [], 0],
+        [4, [], -1],
+        [4, [], 1 << 64],
+        [4, [], "1"],
+        [4, [], 1, 1],
+        [3, [], 1],
+        [5, [], 1],
         [3, [[1]]],
         [2, [[1]]],
         [1, [[1]]],
@@ -380,6 +389,37 @@ def test_consumers_can_be_carried_into_another_log() -> None:
 def test_what_is_no_snapshot_is_refused(value: object) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         Consumers(world().stream, Limits()).restore(value)
+
+
+def test_an_id_is_not_given_again_after_deletions_and_snapshots() -> None:
+    w = world()
+    given = [w.create(consumer(name)) for name in "abc"]
+    w.delete("c")
+    w.take_snapshot()
+    w.restart()
+    given.append(w.create(consumer("c")))
+    w.delete("c")
+    w.restart()
+    given.append(w.create(consumer("c")))
+    assert given == [1, 2, 3, 4, 5]
+    w.check()
+
+
+def test_an_id_that_only_a_record_before_the_snapshot_gave_lies_below_the_catalog_s_in_an_older_layout() -> None:
+    w = world()
+    first = w.create(consumer("a"))
+    state = w.consumers.snapshot(w.now)
+    assert isinstance(state, list)
+    for next_id, expected in ((1, 2), (40, 40)):
+        again = Consumers(w.stream, w.limits)
+        again.restore([3, state[1]], next_id)
+        again.resume(w.now)
+        again.check()
+        record = again.decide_create(consumer("b"), 5).record
+        assert record is not None and record.consumer_id == expected > first
+    again = Consumers(w.stream, w.limits)
+    again.restore(state, 40)
+    assert again.decide_create(consumer("b"), 5).record.consumer_id == 2  # type: ignore[union-attr]
 
 
 def test_half_of_a_log_of_deliveries_is_half_as_good() -> None:

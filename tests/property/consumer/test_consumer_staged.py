@@ -24,9 +24,8 @@ ACK, NAK, TERM = AckKind.ACK, AckKind.NAK, AckKind.TERM
 
 def stage(w: ConsumerWorld, config: ConsumerConfig) -> ConsumerId:
     """A consumer is decided, and not committed."""
-    decision = w.consumers.decide_create(ConsumerId(w.next_id), config, w.now_ms)
+    decision = w.consumers.decide_create(config, w.now_ms)
     assert decision.record is not None
-    w.next_id += 1
     w.decide(decision.record)
     return ConsumerId(decision.record.consumer_id)
 
@@ -47,7 +46,7 @@ def test_a_member_that_is_only_decided_binds_the_next_one() -> None:
     stage(w, consumer("one", deliver_group="g"))
     stage(w, consumer("alone", deliver_group="other", max_deliver=9))
     with pytest.raises((CodeError, RefusedError), match="max_deliver"):
-        w.consumers.decide_create(ConsumerId(99), consumer("two", deliver_group="g", max_deliver=3), 5)
+        w.consumers.decide_create(consumer("two", deliver_group="g", max_deliver=3), 5)
     stage(w, consumer("two", deliver_group="g"))
     w.commit()
     w.check()
@@ -62,7 +61,7 @@ def test_a_group_whose_end_is_decided_binds_nobody() -> None:
     w.decide(w.consumers.decide_delete("one"))
     stage(w, consumer("two", deliver_group="g", max_deliver=3))
     with pytest.raises((CodeError, RefusedError), match="max_deliver"):
-        w.consumers.decide_create(ConsumerId(99), consumer("three", deliver_group="g"), 5)
+        w.consumers.decide_create(consumer("three", deliver_group="g"), 5)
     w.commit()
     w.check()
     assert w.consumers.info(w.consumers.find_consumer_id("two")).config.max_deliver == 3

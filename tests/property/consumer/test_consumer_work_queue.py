@@ -155,7 +155,7 @@ def test_a_second_consumer_does_not_wait_for_what_was_pruned_under_an_ack_on_its
     one = w.create(consumer("one"))
     w.fetch(one, 3)
     w.decide(PruneRecord(0, *retention.decide_drops(w.stream, [2])))
-    created = w.consumers.decide_create(ConsumerId(w.next_id), consumer("two"), w.now_ms).record
+    created = w.consumers.decide_create(consumer("two"), w.now_ms).record
     assert created is not None
     w.decide(created)
     w.answer(one, ACK, [1, 2])

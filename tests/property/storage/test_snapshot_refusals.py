@@ -152,7 +152,7 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
     assert w.answer(c, AckKind.ACK, [3]) == 1
     w.commit()
     carried = Consumers(w.stream, w.limits)
-    for record in w.consumers.import_records(w.consumers.snapshot(w.now), 100):
+    for record in w.consumers.import_records(w.consumers.snapshot(w.now)):
         carried.apply(record)
     carried.resume(w.now, complete=True)
     assert expanded(carried.dispatch(carried.find_consumer_id("c"), w.now, 9, 1 << 40)) == [
@@ -178,7 +178,7 @@ def test_what_was_acknowledged_ahead_of_the_cursor_comes_back_with_a_snapshot() 
 )
 def test_what_only_an_archive_could_bring_is_refused_in_the_same_words(value: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Consumers(world().stream, Limits()).import_records(value, 100)
+        Consumers(world().stream, Limits()).import_records(value)
 
 
 def test_of_an_archive_consumers_without_a_group_s_name_stand_alone() -> None:
@@ -187,12 +187,12 @@ def test_of_an_archive_consumers_without_a_group_s_name_stand_alone() -> None:
     for name in ("one", "two"):
         w.create(consumer(name, deliver_group="g"))
     state = w.consumers.snapshot(w.now)
-    assert len(Consumers(w.stream, w.limits).import_records(cbor2.loads(cbor2.dumps(state)), 100)) >= 2
+    assert len(Consumers(w.stream, w.limits).import_records(cbor2.loads(cbor2.dumps(state)))) >= 2
     nameless: Any = state
     for member in (0, 1):
         nameless = changed(nameless, (*GROUP, 4, member, 9), "")
     with pytest.raises(ValueError, match="without a queue group"):
-        Consumers(w.stream, w.limits).import_records(nameless, 100)
+        Consumers(w.stream, w.limits).import_records(nameless)
 
 
 def test_of_an_archive_a_delivery_of_another_shape_is_refused() -> None:
@@ -209,7 +209,7 @@ def test_of_an_archive_a_deadline_that_no_client_could_set_is_refused(deadline: 
 def restored_records(state: object) -> list[object]:
     w = world()
     w.publish(*"abaab")
-    return list(Consumers(w.stream, Limits()).import_records(state, 100))
+    return list(Consumers(w.stream, Limits()).import_records(state))
 
 
 # ---------------------------------------------------------------- the node

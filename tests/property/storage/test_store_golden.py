@@ -10,6 +10,7 @@ import pytest
 from tests.golden.build import LIMITS, STREAMS, numbered, story
 from tests.kit.node_kit import Server
 from tests.kit.store_disk import MemoryDisk
+from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import Published
 from waymaker_core.model.disk_ops import SyncDir, SyncFile, Write
 from waymaker_core.model.limits import Limits
@@ -38,7 +39,7 @@ def check(disk: MemoryDisk) -> Report:
 
 
 def test_the_present_format_has_its_golden_directory() -> None:
-    assert [path.name for path in RELEASED] == ["v1", "v2", "v3", "v4"]
+    assert [path.name for path in RELEASED] == ["v1", "v2", "v3", "v4", "v5"]
 
 
 @pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
@@ -59,6 +60,16 @@ def test_a_golden_directory_says_what_it_said(released: Path, kind: str, limits:
     server.lose_power()
     assert server.all("quiet")[-1][2] == b"life goes on"
     assert not check(server.disk).has_damage
+
+
+@pytest.mark.parametrize(("released", "kind"), DIRECTORIES)
+def test_a_consumer_of_a_golden_directory_gets_an_id_that_was_never_given(released: Path, kind: str) -> None:
+    server = Server(LIMITS, load(released / kind))
+    given = {name: [info.consumer_id for info in server.consumers(name)] for name in STREAMS}
+    for name in STREAMS:
+        server.consumer(name, "new")
+        server.lose_power()
+        assert server.info(name, "new").consumer_id > max(given[name], default=0)
 
 
 @pytest.mark.parametrize("released", RELEASED, ids=lambda path: path.name)
@@ -101,3 +112,16 @@ def test_a_producer_is_remembered_since_version_4(kind: str) -> None:
     older = Server(LIMITS, load(GOLDEN / "v3" / kind)).ok(numbered("quiet", 1, b"new", resent=True))
     assert isinstance(older, Published)
     assert older.first_seq == 2, "a directory of before remembers none"
+
+
+@pytest.mark.parametrize("kind", ["clean", "torn"])
+def test_settings_and_restores_and_ids_of_consumers_are_of_the_stream_s_own_log_since_version_5(kind: str) -> None:
+    server = Server(LIMITS, load(GOLDEN / "v5" / kind))
+    for name, max_msgs in (("quiet", 10), ("parcels", 90)):
+        info = server.ok(rq.GetStreamInfo(name))
+        assert isinstance(info, rq.StreamInfo)
+        assert info.config.max_msgs == max_msgs
+    assert (server.all("restored"), server.stats("restored").last_seq) == ([(30, 0, b"a restored job")], 60)
+    assert [info.config.name for info in server.consumers("restored")] == ["left", "right"]
+    server.consumer("quiet", "short-lived")
+    assert server.info("quiet", "short-lived").consumer_id == server.info("quiet", "guest").consumer_id + 2

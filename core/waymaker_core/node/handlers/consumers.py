@@ -16,7 +16,6 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model.records import ConsumerCreated
 from waymaker_core.model.result_codes import OK, Answer, invalid
-from waymaker_core.model.types import ConsumerId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.gate import Gate
@@ -60,10 +59,8 @@ class Consuming:
         replica = self._registry.require_changeable(found, request.stream)
         bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
         require_free_space(self._state, self._group_commit, bound)
-        consumer_id = ConsumerId(state.catalog.next_id)
-        decision = replica.consumers.decide_create(consumer_id, request.config, state.now.wall_ms)
+        decision = replica.consumers.decide_create(request.config, state.now.wall_ms)
         if decision.record is not None:
-            state.catalog.draw_id()
             self._group_commit.add_record(replica, decision.record, [], bound, 0)
         elif not decision.depends_on_uncommitted:
             replica.consumers.inactivity.used(replica.consumers.find_consumer_id(request.config.name), state.now)

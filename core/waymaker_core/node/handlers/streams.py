@@ -19,7 +19,6 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model.records import (
     CatalogRecord,
-    ConsumerCreated,
     SettingsRecord,
     StreamDeleted,
     StreamOpened,
@@ -162,14 +161,11 @@ class Streams:
             return
         head = self._registry.import_heads[replica.id]
         try:
-            records = replica.consumers.import_records(head.consumers, state.catalog.next_id) if head.consumers else []
+            records = replica.consumers.import_records(head.consumers) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
         bound = 2 * record_frame_bytes_max(StreamOpened(0, 0)) + sum(map(record_frame_bytes_max, records))
         require_free_space(state, self._group_commit, bound)
-        for record in records:
-            if isinstance(record, ConsumerCreated):
-                state.catalog.draw_id()
         ended = admission.decide_import_end(replica.stream, head.last_seq)
         noted = self._note_for_next(call, replica, StreamOpened(replica.id, ended.last_seq))
         self._add(replica, [*records, ended])

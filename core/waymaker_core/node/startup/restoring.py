@@ -13,7 +13,6 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import (
-    ConsumerCreated,
     ImportEnded,
     Record,
     SettingsRecord,
@@ -70,8 +69,6 @@ class Restoring:
             return
         if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
             raise CorruptRecord("a record of the catalogue in a stream's log")
-        if isinstance(record, ConsumerCreated):
-            self._draw_past(record.consumer_id)
         replica = self._serve(StreamId(stream_id))
         if isinstance(record, SettingsRecord):
             self._own_settings[replica.id] = None
@@ -86,10 +83,6 @@ class Restoring:
         self._damage[StreamId(quarantine.stream_id)] = Damage(
             quarantine.path, quarantine.offset, quarantine.detail, at_start=True
         )
-
-    def id_used(self, consumer_id: int | None) -> None:
-        """Skip the id of a consumer of a damaged stream. Ids are drawn in the order of the log: an unknown one is the next."""
-        self._draw_past(self.catalog.next_id if consumer_id is None else consumer_id)
 
     def import_ended(self, stream_id: int) -> None:
         """Note that the log of a stream, maybe a damaged one, says that its restore is complete."""
@@ -144,7 +137,8 @@ class Restoring:
                 return StreamReplica(entry, stream, Consumers(stream, self._limits))
             stream = stream_snapshot.decode_snapshot(snapshot[0], self._limits)
             consumers = Consumers(stream, self._limits)
-            consumers.restore(snapshot[1])
+            # The catalog drew the ids of consumers when snapshots did not hold their counter.
+            consumers.restore(snapshot[1], self.catalog.next_id)
         except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
         if stream_snapshot.holds_own_state(snapshot[0]):
@@ -153,14 +147,7 @@ class Restoring:
         else:
             stream.apply_config(entry.config)
             stream.importing = entry.importing
-        self._draw_past(consumers.newest_id())
         return StreamReplica(entry, stream, consumers)
-
-    def _draw_past(self, used_id: int) -> None:
-        """Let the catalog draw ids behind one that is in use, or was; its next snapshot must hold that."""
-        if used_id >= self.catalog.next_id:
-            self.catalog.next_id = used_id + 1
-            self.changes.catalog = True
 
     def _apply_to_catalog(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):

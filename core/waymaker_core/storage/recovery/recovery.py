@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import ConsumerCreated, ImportEnded, Record
+from waymaker_core.model.records import ImportEnded, Record
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.reader import ChainReader
 from waymaker_core.storage.checkpoint.writer import Chain
@@ -94,10 +94,6 @@ class Target(Protocol):
 
         As with `snapshot`, the stream may not be known yet, or have been deleted.
         """
-        ...
-
-    def id_used(self, consumer_id: int | None) -> None:
-        """Note the id of a consumer created in a quarantined stream; None where its record is damaged. The id stays used."""
         ...
 
     def import_ended(self, stream_id: int) -> None:
@@ -281,12 +277,12 @@ class Replay:
         if position <= covered or not self._alive(stream_id):
             return
         if stream_id in self.quarantined:
-            self._pass_over(header, meta)
+            self._pass_over(header)
             return
         expected = self._positions.get(stream_id, covered) + 1
         if position != expected:
             self.blame(stream_id, path, offset, f"its record {position} follows, where {expected} should")
-            self._pass_over(header, meta)
+            self._pass_over(header)
             return
         try:
             record = record_codec.decode(header.kind, header.version, meta)
@@ -297,11 +293,11 @@ class Replay:
             raise UnknownStoreVersion(path, offset, str(problem)) from problem
         except CorruptRecord as problem:
             self.blame(stream_id, path, offset, str(problem))
-            self._pass_over(header, meta)
+            self._pass_over(header)
             return
         except NONSENSE as problem:
             self.blame(stream_id, path, offset, f"a record that its state cannot take: {problem}")
-            self._pass_over(header, meta)
+            self._pass_over(header)
             return
         self._positions[stream_id] = position
         self.replayed += 1
@@ -315,21 +311,12 @@ class Replay:
             self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}, which is deleted)")
         else:
             self.blame(stream_id, path, offset, problem)
-            self._pass_over(header, b"")
+            self._pass_over(header)
 
-    def _pass_over(self, header: FrameHeader, meta: bytes) -> None:
+    def _pass_over(self, header: FrameHeader) -> None:
         """Take a record that its damaged stream does not get."""
         if header.kind == ImportEnded.KIND:
             self._target.import_ended(header.stream_id)
-        if header.kind != ConsumerCreated.KIND:
-            return
-        try:
-            record = record_codec.decode(header.kind, header.version, meta)
-        except NONSENSE:
-            self._target.id_used(None)
-        else:
-            assert isinstance(record, ConsumerCreated)
-            self._target.id_used(record.consumer_id)
 
     def lost(self, path: str, offset: int, detail: str) -> None:
         """Take a frame that does not even name its stream."""

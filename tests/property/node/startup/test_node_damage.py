@@ -111,25 +111,6 @@ def test_damage_that_a_read_found_is_remembered_by_the_next_checkpoint(checkpoin
     damaged(server.call(rq.GetStreamInfo("s")))
 
 
-@pytest.mark.parametrize("needle", [b"a needle", b"consumer-four"])
-def test_ids_behind_the_damage_of_a_stream_are_not_drawn_again(needle: bytes) -> None:
-    server = Server()
-    server.create("s")
-    server.create("t")
-    server.consumer("s", "consumer-three")
-    server.publish("s", b"a needle")
-    server.consumer("s", "consumer-four")
-    if needle == b"a needle":
-        server.consumer("s", "consumer-five")
-    server.pass_ms(2_000)
-    last = max(info.consumer_id for info in server.consumers("s"))
-    flip(server, needle)
-    server.kill()
-    assert server.node.quarantined() == ["s"]
-    server.consumer("t", "c")
-    assert [info.consumer_id for info in server.consumers("t")] == [last + 1]
-
-
 @pytest.mark.parametrize("rotten", range(4))
 def test_what_is_damaged_in_the_journal_keeps_no_neighbour_from_the_checkpoint(rotten: int) -> None:
     """The copying of several streams fails for the damage of one: the others are copied by the next attempt."""

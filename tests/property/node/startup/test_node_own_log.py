@@ -7,7 +7,7 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from tests.kit.node_kit import SMALL, Server, publish, stream_config
+from tests.kit.node_kit import SMALL, Server, consumer_config, publish, stream_config
 from tests.kit.store_disk import Crash
 from waymaker_core.api import requests as rq
 from waymaker_core.api.inputs import Call
@@ -129,12 +129,13 @@ def test_an_update_is_done_or_not_done_wherever_a_crash_interrupts_it(power: boo
 # ---------------------------------------------------------------- directories of before
 
 
-def catalog_of(config: StreamConfig, *, importing: bool = False, opened_at: int = 0) -> bytes:
+def catalog_of(config: StreamConfig, *, importing: bool = False, opened_at: int = 0, next_id: int = 1) -> bytes:
     catalog = Catalog(Limits())
     record = catalog.decide_create("", config, 5, importing=importing or opened_at > 0)
     catalog.apply(record)
     if opened_at:
         catalog.apply(StreamOpened(record.stream_id, opened_at))
+    catalog.next_id = max(catalog.next_id, next_id)
     return encode_catalog(catalog)
 
 
@@ -145,7 +146,8 @@ def state_of(config: StreamConfig, version: int, *, importing: bool = False) -> 
     values = list(encode_snapshot(stream))  # type: ignore[call-overload]
     if version < 4:
         values = [1, *values[1:11]]
-    return encode_state([values, Consumers(stream, Limits()).snapshot(Now(0, 0))])
+    consumers = Consumers(stream, Limits()).snapshot(Now(0, 0))
+    return encode_state([values, consumers if version >= 4 else [3, []]])
 
 
 def restored(restoring: Restoring) -> Stream:
@@ -176,6 +178,18 @@ def test_an_update_of_before_in_the_catalog_s_log_counts_unless_the_stream_s_own
     restoring.record(1, 1, SettingsRecord(newest), None)
     restoring.record(CATALOG, 3, StreamUpdated(1, NEW), None)
     assert restored(restoring).config == newest
+
+
+@pytest.mark.parametrize(("version", "first"), [(3, 40), (4, 1)])
+def test_ids_of_consumers_go_on_behind_those_that_the_catalog_drew_before(version: int, first: int) -> None:
+    restoring = Restoring(Limits())
+    restoring.snapshot(CATALOG, 1, catalog_of(OLD, next_id=40))
+    restoring.snapshot(1, 0, state_of(OLD, version))
+    replica = restoring.finish_restore()[StreamId(1)]
+    for name, expected in (("c", first), ("d", first + 1)):
+        record = replica.consumers.decide_create(consumer_config(name), 5).record
+        assert record is not None and record.consumer_id == expected
+    assert restoring.catalog.next_id == 40, "they are none of the catalog's"
 
 
 def test_a_restore_of_before_that_ended_in_the_catalog_s_snapshot_has_ended() -> None:

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 
 from tests.kit.node_kit import SMALL, Server
 from waymaker_core.api import requests as rq
+from waymaker_core.api.inputs import Call
+from waymaker_core.model.result_codes import Answer
+from waymaker_core.model.types import ANYONE, Token
+from waymaker_core.node.maintenance import invariants
 
 SHORT = replace(SMALL, segment_bytes=8192, checkpoint_journal_bytes=8192)
 
@@ -41,34 +45,63 @@ def test_no_id_is_drawn_twice_though_only_a_stream_tells_of_it() -> None:
     assert server.info("s", "one").consumer_id < server.info("s", "two").consumer_id
 
 
-@given(st.lists(st.sampled_from(["s", "t", "u", "delete", "write", "kill"]), max_size=12))
-@example(["s", "t", "s", "write", "kill", "t"])
-@example(["u", "t", "s", "write", "kill", "s", "t"])
-@example(["write", "s", "delete", "kill", "write"])
-def test_no_id_is_drawn_twice_whichever_stream_tells_of_the_last(steps: list[str]) -> None:
-    """Streams are restored in an order of their own: the last one to tell need not be the one with the greatest id."""
-    server = Server(SHORT)
+@given(
+    st.lists(st.sampled_from(["s", "t", "u", "delete", "write", "kill", "power", "restart", "anew"]), max_size=12),
+    st.sampled_from([0, 1_000]),
+)
+@example(["s", "t", "s", "write", "kill", "t"], 0)
+@example(["u", "t", "s", "write", "kill", "s", "t"], 0)
+@example(["write", "s", "delete", "kill", "write"], 0)
+@example(["s", "delete", "write", "kill", "s", "delete", "power"], 1_000)
+@example(["s", "anew", "s"], 0)
+def test_no_id_of_a_consumer_is_given_twice_within_a_stream(steps: list[str], sync_interval_ms: int) -> None:
+    server = Server(SHORT, sync_interval_ms=sync_interval_ms)
     for name in ("s", "t", "u"):
         server.create(name)
-    drawn: list[int] = []
-    there: dict[int, tuple[str, str]] = {}
+    given_in: dict[str, list[int]] = {"s": [], "t": [], "u": []}
+    there: list[tuple[str, str, int]] = []
+    words: list[str] = []
     for number, step in enumerate([*steps, "kill", "s"]):
-        if step == "kill":
-            server.kill()
+        if step in {"kill", "power", "restart"}:
+            {"kill": server.kill, "power": server.lose_power, "restart": server.restart}[step]()
         elif step == "write":
             checkpoints = server.node.stats.checkpoints
             while server.node.stats.checkpoints == checkpoints:
                 server.publish("u", *[bytes(300)] * 10)
         elif step == "delete":
             if there:
-                server.ok(rq.DeleteConsumer(*there.popitem()[1]))
+                server.ok(rq.DeleteConsumer(*there.pop()[:2]))
+        elif step == "anew":
+            server.ok(rq.DeleteStream("s"))
+            server.create("s")
+            given_in["s"] = []
+            there = [entry for entry in there if entry[0] != "s"]
         else:
-            server.consumer(step, f"c{number}")
-            drawn.append(server.info(step, f"c{number}").consumer_id)
-            there[drawn[-1]] = step, f"c{number}"
-    assert drawn == sorted(set(drawn)), "ids only grow"
-    kept = [info.consumer_id for name in ("s", "t", "u") for info in server.consumers(name)]
+            name = f"c{number}"
+            server.consumer(step, name)
+            there.append((step, name, server.info(step, name).consumer_id))
+            given_in[step].append(there[-1][2])
+            words.append(incarnation(server, step, name))
+        node_check(server)
+    for ids in given_in.values():
+        assert ids == sorted(set(ids)), "ids only grow"
+    kept = [(name, info.config.name, info.consumer_id) for name in ("s", "t", "u") for info in server.consumers(name)]
     assert sorted(kept) == sorted(there)
+    assert len(set(words)) == len(words)
+
+
+def incarnation(server: Server, stream: str, consumer: str) -> str:
+    """Return the word of a consumer's incarnation, as an empty fetch says it."""
+    token = server.token()
+    server.step(Call(Token(token), ANYONE, rq.Fetch(stream, consumer, 1)))
+    answer = server.replies[token]
+    assert isinstance(answer, Answer) and isinstance(answer.value, rq.Messages)
+    return answer.value.incarnation
+
+
+def node_check(server: Server) -> None:
+    """Assert all that a node can see of itself."""
+    invariants.check(server.node._state)
 
 
 def test_what_was_delivered_is_logged_with_the_next_ack() -> None:
