@@ -82,7 +82,9 @@ class ArchiveSummary(_message.Message):
     """The length of the archive."""
     messages: _builtins.int
     last_seq: _builtins.int
-    """The stream's last sequence when the copy was begun."""
+    """The last sequence of what was copied: the stream's when the copy was begun, or that of a dead letter that was
+    added since its original was given up meanwhile.
+    """
     stream_id: _builtins.int
     """The stream's id on this server. A stream that is made later under the same name has another one."""
     first_seq: _builtins.int

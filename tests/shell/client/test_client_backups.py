@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,6 +192,42 @@ async def test_a_work_queue_that_is_worked_on_meanwhile_loses_nothing_that_was_n
             await asyncio.gather(*(message.ack() for message in messages))
     assert again == {seq: payloads[seq - 1] for seq in bodies}, "each message of the copy, and no other"
     assert (await client.stream_info("r")).msg_count == 0
+
+
+async def test_a_message_that_is_given_up_while_its_queue_is_copied_is_in_the_copy_as_its_dead_letter(
+    client: waymaker.Client, tmp_path: Path
+) -> None:
+    await client.create_stream("q", retention="work_queue")
+    await client.create_consumer("q", "early", filter_subject="a")
+    await client.create_consumer("q", "late", filter_subject="z", max_deliver=1, dead_letter_subject="dead")
+    await client.create_consumer("q", "letters", filter_subject="dead")
+    payloads = [b"%d" % n + bytes(4_000) for n in range(12_000)]
+    await client.publish_many("q", payloads[:11_900], subject="a")
+    await client.publish_many("q", payloads[11_900:], subject="z")
+    late = await client.fetch("q", "late", 100)
+    assert [message.seq for message in late] == list(range(11_901, 12_001))
+    given_up: list[asyncio.Future[Any]] = []
+
+    def begin(_: int) -> None:
+        if not given_up:
+            given_up.append(asyncio.gather(*(message.nak() for message in late), client.publish("q", "a", b"later")))
+
+    index = await client.backup_all(tmp_path / "b", on_bytes=begin)
+    await given_up[0]
+    sound(tmp_path / "b")
+    (entry,) = index.archives
+    head, bodies = contents(tmp_path / "b", entry)
+    assert head.last_seq == 12_000 < entry.last_seq
+    assert set(bodies) >= set(range(1, 11_901))
+    await client.restore_all(tmp_path / "b", name="r")
+    letters = {
+        message.headers["x-waymaker-dlq-seq"]: message.payload for message in await client.fetch("r", "letters", 999)
+    }
+    assert letters, "some were given up before the copy reached them"
+    assert {int(seq) for seq in letters} | set(bodies) >= set(range(11_901, 12_001))
+    assert all(payload == payloads[int(seq) - 1] for seq, payload in letters.items())
+    assert not any(body.endswith(b"later") for body in bodies.values())
+    assert await client.publish("r", "a", b"next") == entry.last_seq + 1
 
 
 async def test_a_stream_that_is_deleted_while_it_is_copied_is_told_and_leaves_no_archive(

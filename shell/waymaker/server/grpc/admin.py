@@ -1,17 +1,13 @@
 """The operator's service: archives out and in, facts about the server, a change tried without making it.
 
-An archive is made from one moment's head and a walk over the messages up to the last sequence of that moment. The walk asks
-by name, so the stream's id is compared before and after it: ids are never used twice, and the same id at both ends is the same
-stream in between. A restore
-reserves the name, takes batches in as ordinary durable work, and opens the stream only once the archive's own summary has
-been verified; whatever breaks it off gives the reservation up.
+A restore reserves the name, takes batches in as ordinary durable work, and opens the stream only once the archive's own summary
+has been verified; whatever breaks it off gives the reservation up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -20,15 +16,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from waymaker.server.grpc.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
+from waymaker.server.grpc.export import Export
 from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.refusals import abort
 from waymaker.storage.store import Bodies
 from waymaker_core.api import requests as core
-from waymaker_core.model.message_codec import DEAD_LETTER_PREFIX, SERVER_HEADER_PREFIXES, decode_body
 from waymaker_core.model.result_codes import (
-    NO_SUCH_STREAM,
     OK,
     Answer,
     Outcome,
@@ -39,17 +34,15 @@ from waymaker_core.model.result_codes import (
     resource_exhausted,
 )
 from waymaker_core.model.types import Principal
-from waymaker_core.storage.archive import ArchiveError, ArchiveReader, ArchiveWriter, Batch, Head, Summary
+from waymaker_core.storage.archive import ArchiveError, ArchiveReader, Batch, Head, Summary
 from waymaker_proto import admin_pb2
 
 TRANSFER_CORRUPTED: Final = "transfer_corrupted"
 
 RESTORES_MAX: Final = 4
 """Restores at once: each may hold a piece of its archive."""
-_PAGE_MESSAGES: Final = 4_096
 _PIECE_BYTES: Final = 1 << 20
 _UPLOAD_PAUSE_S: Final = 60.0
-_SERVER_KEYS: Final = (*SERVER_HEADER_PREFIXES, DEAD_LETTER_PREFIX)
 
 
 class RestoreFailed(Exception):
@@ -110,47 +103,13 @@ class Admin:
             await abort(context, refusal)
 
     async def _send_archive(self, principal: Principal, stream: str, context: Context) -> None:
-        stream_id = await self._stream_id(principal, stream)
-        answer, _ = await self._ask(principal, core.ExportStream(stream))
-        head = answer.value
-        assert isinstance(head, Head)
-        writer = ArchiveWriter()
-        total = messages = first_seq = 0
-
         async def send(piece: bytes) -> None:
-            nonlocal total
-            total += len(piece)
             for at in range(0, len(piece), _PIECE_BYTES):
                 chunk = admin_pb2.ArchiveChunk(data=piece[at : at + _PIECE_BYTES])
                 await context.write(chunk.SerializeToString())
 
-        await send(writer.head(head))
-        next_seq = head.first_seq
-        while next_seq <= head.last_seq:
-            answer, bodies = await self._ask(principal, core.ReadRange(stream, next_seq, _PAGE_MESSAGES))
-            page = answer.value
-            assert isinstance(page, core.Messages)
-            if not page.runs or page.runs[0].first_seq > head.last_seq:
-                break
-            batch = archive_batch(page, bodies or [], head.last_seq)
-            messages += len(batch.seqs)
-            first_seq = first_seq or batch.seqs[0]
-            next_seq = batch.seqs[-1] + 1
-            await send(writer.batch(batch))
-        if await self._stream_id(principal, stream) != stream_id:
-            text = f"stream {stream} was deleted while it was copied, and made anew"
-            raise RefusedError(Refusal(Status.NOT_FOUND, text, Outcome.NOT_APPLIED, NO_SUCH_STREAM))
-        await send(writer.finish(head.last_seq))
-        summary = admin_pb2.ArchiveSummary(
-            total_bytes=total, messages=messages, last_seq=head.last_seq, stream_id=stream_id, first_seq=first_seq
-        )
+        summary = await Export(stream, partial(self._ask, principal), send).run()
         await context.write(admin_pb2.ArchiveChunk(summary=summary).SerializeToString())
-
-    async def _stream_id(self, principal: Principal, stream: str) -> int:
-        """Return the id of the stream that has this name now."""
-        answer, _ = await self._ask(principal, core.GetStreamInfo(stream))
-        assert isinstance(answer.value, core.StreamInfo)
-        return answer.value.stream_id
 
     async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:
         """Return an answer with code `ok`. Raises `RefusedError`; another code is NOT_FOUND with the code beside it."""
@@ -275,31 +234,3 @@ class _Upload:
         if self._stream_id is not None:
             stream_id, self._stream_id = self._stream_id, None
             self._runner.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
-
-
-def archive_batch(page: core.Messages, bodies: Bodies, last_seq: int) -> Batch:
-    """Return messages read from a stream as an archive carries them, without those above `last_seq`."""
-    seqs, times, sizes, lengths = array("Q"), array("q"), array("I"), array("I")
-    subjects: list[str] = []
-    parts: list[bytes] = []
-    for run, data in zip(page.runs, bodies, strict=True):
-        at = 0
-        for seq, time_ms, length in zip(run.sequences(), run.times_ms, run.lengths, strict=True):
-            if seq > last_seq:
-                break
-            body = data[at : at + length]
-            at += length
-            subject, headers, payload = decode_body(body)
-            seqs.append(seq)
-            times.append(time_ms)
-            lengths.append(length)
-            sizes.append(_counted(headers, payload))
-            subjects.append(subject)
-            parts.append(body)
-    return Batch(seqs, times, subjects, sizes, lengths, b"".join(parts))
-
-
-def _counted(headers: list[tuple[str, str]], payload: bytes) -> int:
-    """Return the size that a client's publish would have: payload and headers, without those that the server added."""
-    own = (len(k.encode()) + len(v.encode()) for k, v in headers if not k.startswith(_SERVER_KEYS))
-    return len(payload) + sum(own)
