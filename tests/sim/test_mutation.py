@@ -150,8 +150,8 @@ def test_an_obvious_mutant_is_killed_and_an_unnoticeable_one_survives() -> None:
 
 def test_a_survey_finds_what_reaches_a_mutant_and_tests_kill_what_simulation_does_not(tmp_path: Path) -> None:
     folder = tmp_path / "tests" / "property"
-    folder.mkdir(parents=True)
-    (folder / "test_toy.py").write_text(
+    (folder / "storage").mkdir(parents=True)
+    (folder / "storage" / "test_toy.py").write_text(
         "from waymaker_core.storage.record_codec import body_bytes\n"
         "from waymaker_core.model.records import PruneRecord\n"
         "from waymaker_core.model.limits import Limits\n"

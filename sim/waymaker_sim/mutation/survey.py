@@ -104,10 +104,10 @@ def survey(drawn: Sequence[Drawn], seeds: Sequence[int], tests: Path | None) -> 
 
 
 def test_files(folder: Path | None) -> list[str]:
-    """Return the files of tests that check behaviour."""
+    """Return the files of tests that check behaviour, in the folder and those inside of it."""
     if folder is None:
         return []
-    return [str(path) for path in sorted(folder.glob("test_*.py")) if path.name not in UNMARKED_TESTS]
+    return [str(path) for path in sorted(folder.rglob("test_*.py")) if path.name not in UNMARKED_TESTS]
 
 
 def child(order: Order, seconds: float, tests: Path | None) -> tuple[list[dict[str, Any]], str]:
