@@ -16,8 +16,10 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, repeat, starmap
+from functools import reduce
+from itertools import repeat, starmap
 from math import isfinite
+from operator import add
 from typing import Final, NamedTuple, Self
 
 from waymaker_core.sketches.errors import BadValue, CorruptSnapshot, DifferentParameters, check_range
@@ -201,7 +203,7 @@ class TDigest:
         restored._centroids = list(zip(means, weights, strict=True))
         restored._buffer = floats(content[at + 16 * size :])
         restored.least, restored.greatest = floats(content[_LAYOUT.size : at])
-        restored.count = waiting + max(accumulate(weights), default=0)
+        restored.count = reduce(add, weights, waiting)
         restored._check()
         return restored
 
@@ -264,11 +266,15 @@ class _Knots:
         if at == len(self._values):
             return self._ranks[-1]
         low, high = self._values[at - 1], self._values[at]
-        # The difference of two floats may be too great for a float; that of their halves never is.
+        # As in `_between`.
         unit = 1.0 if isfinite(high - low) else 0.5
         share = (value * unit - low * unit) / (high * unit - low * unit)
         return _between(self._ranks[at - 1], self._ranks[at], share)
 
 
 def _between(low: float, high: float, share: float) -> float:
-    return min(max(low * (1.0 - share) + high * share, low), high)
+    """Return the number at a share of the way; never less for a greater share: each operation keeps order."""
+    span = high - low
+    # The difference of two floats may be too great for a float; that of their halves never is.
+    between = low + span * share if isfinite(span) else 2.0 * (0.5 * low + (0.5 * high - 0.5 * low) * share)
+    return min(max(between, low), high)
