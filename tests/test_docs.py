@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks import scenarios
+from benchmarks import many_streams, scenarios
 from tests import checks_table, state_machines
 from tests.module_map import PAGE, first_sentence, module_map
 from waymaker_core.model import records
@@ -96,6 +96,7 @@ def test_the_documented_targets_are_those_that_are_measured() -> None:
         "publish": scenarios.PUBLISH_TARGET,
         "replay": scenarios.REPLAY_TARGET,
         "restart": scenarios.RESTART_TARGET_S,
+        "streams": many_streams.RESTART_TARGET_S,
     }
 
 
