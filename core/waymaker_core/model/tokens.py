@@ -49,7 +49,7 @@ def unescape(token: str) -> str:
     try:
         token.encode()  # what is no UTF-8 is no token either
         text = _ESCAPES.sub(_unescaped, token)
-        if token and escape(text) == token:
+        if escape(text) == token:
             return text
     except UnicodeError:
         pass
