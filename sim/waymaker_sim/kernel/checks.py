@@ -47,6 +47,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "late syncs": (
         SAFETY, "with syncs at intervals a loss of power takes at most the last interval, from the end, and never a hole",
     ),
+    "files held": (SAFETY, "a file that a delivery names stays until its bodies are read, whatever the delivery waits for"),
     "quarantine stays": (SAFETY, "a stream that a start found damaged is not served before it is deleted"),
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),

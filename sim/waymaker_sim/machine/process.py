@@ -35,9 +35,10 @@ from waymaker_core.model.disk_ops import (
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_sim.kernel.events import MS, SECOND, US, Events
+from waymaker_sim.kernel.events import MS, US, Events
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import SimDisk
+from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads
 from waymaker_sim.machine.livelock import LivelockDetector
 
 
@@ -123,13 +124,13 @@ class Pace:
     step_ns: int = 50 * US
     slow_per_million: int = 0
     """Operations (per million) that take a thousand times as long."""
+    late_reads: int = 0
+    """Answers and deliveries (per million) whose bodies a reader reads as late as that."""
 
 
 class NodeRaised(Exception):
     """The node threw an exception of its own: always a bug."""
 
-
-SLOW_MAX_NS = 3 * SECOND
 
 StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
 
@@ -140,7 +141,7 @@ class Process:
     """One machine with a disk, and the process on it, over many process runs."""
 
     def __init__(
-        self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, pace: Pace
+        self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, reads: Track, pace: Pace
     ) -> None:
         self.number = number
         self.events = events
@@ -175,8 +176,8 @@ class Process:
         self._cancelled: set[Token] = set()
         self._next_token = 1
         self._lanes: dict[Lane, deque[Job]] = {Lane.JOURNAL: deque(), Lane.BACKGROUND: deque()}
-        self._being_read: dict[str, int] = {}
-        """Files that jobs read: renames and deletions of them wait."""
+        self._being_read = HeldFiles()
+        self.late_reads = LateReads(events, reads, self._being_read, pace.late_reads, pace.read_ns, self.read)
         self._running: dict[int, DiskOp] = {}
         """The operation in flight of every job that has one, by job id."""
         self._step_at = -1
@@ -199,6 +200,7 @@ class Process:
         """Begin a new span of draws for this machine and its disk: a moment of the run has passed."""
         self.track.begin()
         self.disk.track.begin()
+        self.late_reads.track.begin()
 
     def jump_wall(self, delta_ms: int) -> None:
         """Change the wall clock."""
@@ -296,6 +298,7 @@ class Process:
             self.disk.interrupt(self._running[job_id], self.track)
         self._running.clear()
         self._being_read.clear()
+        self.late_reads.clear()
         self.run += 1
         self.state = State.DOWN
         self.node = None
@@ -445,6 +448,7 @@ class Process:
                 self._add_input(Unreadable(effect.token, found, [answer.value]))
                 return
             got = found
+            self.late_reads.handed_over(effect.token, answer.value)
             if answer.value.fetched is not None:
                 self._add_input(Report(effect.token, len(got)))
         self._callers.pop(effect.token).replied(answer, got, step_id)
@@ -456,6 +460,7 @@ class Process:
         if isinstance(found, DiskFailure):
             self._add_input(Unreadable(effect.token, found, [effect.messages]))
         else:
+            self.late_reads.handed_over(effect.token, effect.messages)
             self._callers[effect.token].delivered(found, step_id)
 
     def read(self, messages: Messages) -> list[ReceivedMessage] | DiskFailure:
@@ -480,8 +485,7 @@ class Process:
 
     def _submit(self, job: Job) -> None:
         if job.lane is Lane.READ:
-            for path in _read_paths(job):
-                self._being_read[path] = self._being_read.get(path, 0) + 1
+            self._being_read.hold(_read_paths(job))
             self._begin(job, 0, [])
             return
         lane = self._lanes[job.lane]
@@ -510,7 +514,7 @@ class Process:
         if incarnation != self.run:
             return
         op = job.ops[index]
-        if self._being_read and isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
+        if isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
             self.events.after(self.pace.read_ns, partial(self._op, incarnation, job, index, results))
             return
         del self._running[job.id]
@@ -528,10 +532,7 @@ class Process:
         self._add_input(end)
         if job.lane is Lane.READ:
             self._livelock.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
-            for path in _read_paths(job):
-                self._being_read[path] -= 1
-                if not self._being_read[path]:
-                    del self._being_read[path]
+            self._being_read.let_go(_read_paths(job))
         else:
             lane = self._lanes[job.lane]
             assert lane.popleft() is job

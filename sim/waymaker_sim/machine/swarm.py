@@ -160,4 +160,6 @@ def draw_plan(track: Track) -> Plan:
         plan.clock_wrong = track.magnitude("wrong clock", 40_000)
     if not plan.archives and not plan.may_lose_unsynced():
         plan.guests = track.draw("guests", 8) == 7
+        if not plan.guests and not plan.disk.read_error:
+            plan.pace.late_reads = track.pick("late reads", [0, 0, 0, 0, 0, 0, 20_000, 200_000])
     return plan

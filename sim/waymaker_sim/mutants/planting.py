@@ -1,7 +1,7 @@
 """Mutants: each removes one rule of the core as long as a run lasts; this module plants and removes them.
 
-A mutant replaces one name of a core class or module. One that names what no longer exists is an error at once, never a
-quiet pass.
+A mutant replaces one name of a class or module: of the core, or of the simulated shell for a rule that the shell keeps. One
+that names what no longer exists is an error at once, never a quiet pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def anything(plan: Plan) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One removed rule. `owner` is a class or module of the core, `name` its attribute, replaced by `make(original)`.
+    """One removed rule. `owner` is a class or module, `name` its attribute, replaced by `make(original)`.
 
     `caught_by` names the checks that must notice; the gate reports when another one did.
     """

@@ -24,6 +24,7 @@ from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.manifest import encode_manifest
 from waymaker_core.stream import NeedBlocks
 from waymaker_sim.kernel.events import MS
+from waymaker_sim.machine.late_reads import LateReads
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving
 
@@ -56,6 +57,11 @@ def _failing_checkpoints(plan: Plan) -> bool:
 def _little_index_memory(plan: Plan) -> bool:
     """Return True for worlds with many blocks, and indexes that evict each other."""
     return plan.limits.index_cache_bytes <= 16 * KIB and plan.limits.block_size_default <= 3
+
+
+def _late_readers(plan: Plan) -> bool:
+    """Return True for worlds with slow reads of bodies while segments are made and deleted."""
+    return plan.pace.late_reads > 0 and plan.limits.segment_bytes <= 32 * KIB
 
 
 def _failing_syncs(plan: Plan) -> bool:
@@ -252,6 +258,10 @@ STORE = {
     "forget-quarantine": Mutant(
         "a checkpoint says which streams are damaged", ("quarantine stays", "acked survives", "one history", "ledger grows"),
         CheckpointWriter, "add_quarantine", _forgetting_damage, _rotten,
+    ),
+    "let-go-behind-a-read": Mutant(
+        "a delivery that waits behind a read keeps its file until it is read", ("files held",),
+        LateReads, "_hold", giving([]), _late_readers,
     ),
     "reuse-orphans": Mutant(
         "the number of an orphaned file is not used again", ("recovery honest", "answer allowed", "answered"),

@@ -109,7 +109,11 @@ class World:
         plan = self.plan
         disk = SimDisk(plan.disk, self.tape.track(f"disk {number}"))
         config = NodeConfig(number, number.to_bytes(16, "big"), plan.limits, plan.sync_interval_ms)
-        process = Process(number, self.events, disk, config, self.tape.track(f"machine {number}"), plan.pace)
+        machine, reads = self.tape.track(f"machine {number}"), self.tape.track(f"late reads {number}")
+        process = Process(number, self.events, disk, config, machine, reads, plan.pace)
+        process.late_reads.on_missing = lambda failure: violated(
+            "files held", f"{failure.path} went before it was read"
+        )
         process.on_down = partial(self._down, process)
         process.on_log = self._logged
         process.on_step = self._stepped
