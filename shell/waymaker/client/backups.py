@@ -305,6 +305,8 @@ async def _to_its_end(work: Callable[P, Result], *arguments: P.args, **named: P.
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # of a file that another failure has made pointless: nothing is to be said of it
         raise
 
 

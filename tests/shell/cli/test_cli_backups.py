@@ -85,6 +85,7 @@ def test_a_server_goes_into_a_directory_and_comes_back(streams: waymaker.SyncCli
         (("backup", "--all", "bk"), exits.USAGE, "bk holds a backup"),
         (("backup", "--all", "x", "nowhere"), exits.NOT_FOUND, "no stream named nowhere"),
         (("backup", "--all", "no/x"), exits.NOT_FOUND, "no/x: no such file or directory"),
+        (("backup", "--all", "-"), exits.USAGE, "'-' is for one stream"),
         (("backup", "--all"), exits.USAGE, "Missing argument"),
         (("backup", "a"), exits.USAGE, "give STREAM and FILE, or --all and DIRECTORY"),
         (("backup", "a", "x", "--skip-damaged"), exits.USAGE, "give STREAM and FILE, or --all and DIRECTORY"),
@@ -255,6 +256,24 @@ def test_damaged_streams_end_the_backup_unless_they_are_left_out(tmp_path: Path)
         assert "stream torn was damaged and is not in this backup (harmless)" in ran.stdout
     finally:
         own.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("backup a", "plain,a"), ("backup a x", "file,x"), ("backup --all x", "file,x"), ("backup --all x a", "plain,a")],
+)
+def test_streams_are_completed_where_they_stand_and_files_elsewhere(
+    streams: waymaker.SyncClient, server: RealServer, line: str, offered: str
+) -> None:
+    words = {
+        "COMP_WORDS": f"waymaker {line}",
+        "COMP_CWORD": str(len(line.split())),
+        "_WAYMAKER_COMPLETE": "bash_complete",
+    }
+    script = "import sys; sys.argv = ['waymaker']; " + LAUNCH
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+                         env=surroundings(server) | words)  # fmt: skip
+    assert ran.stdout.split() == [offered], ran.stderr
 
 
 def test_progress_is_shown_on_a_terminal_alone(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import waymaker
 from tests.kit.real_server import RealServer
 from tests.kit.waiting import wait_for
-from waymaker.backups.directory import read_index
+from waymaker.backups.directory import ArchiveWriter, read_index
 from waymaker.backups.index import ArchiveEntry, BackupIndex
 from waymaker.backups.verify import verify_backup
 from waymaker_core.consumer.snapshot import to_groups
@@ -339,6 +342,28 @@ async def test_a_server_without_streams_has_a_backup(client: waymaker.Client, tm
     assert report == waymaker.RestoreReport((), ())
 
 
+async def test_a_disk_that_is_full_for_several_archives_is_one_failure(
+    client: waymaker.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first to fail ends the others, which wait for their own writes: those fail too, unheard."""
+    await filled(client, "a", "b", "c")
+    full = threading.Barrier(3)
+
+    def write(_: object, data: bytes) -> None:
+        if full.wait(10):  # all but one fail a moment after it
+            time.sleep(0.2)
+        raise OSError(28, "No space left on device")
+
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    monkeypatch.setattr(ArchiveWriter, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        await client.backup_all(tmp_path / "b")
+    gc.collect()
+    assert unheard == []
+    nothing_left(tmp_path / "b")
+
+
 async def test_a_cancelled_backup_leaves_nothing(client: waymaker.Client, tmp_path: Path) -> None:
     await filled(client, "a", "b", messages=300, size=100_000)
     begun = asyncio.Event()
@@ -442,8 +467,6 @@ async def test_a_name_that_an_abandoned_restore_has_reserved_is_waited_for_and_n
 
 
 def test_the_synchronous_twin_calls_back_on_the_callers_thread(shared: RealServer, tmp_path: Path) -> None:
-    import threading
-
     here = threading.get_ident()
     threads: set[int] = set()
     archives: list[ArchiveEntry] = []

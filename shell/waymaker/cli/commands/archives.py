@@ -52,6 +52,8 @@ async def backup(
     moment of its own, and an index that is written last: without it, it is no backup.
     """
     if everything:
+        if words[0] == "-":
+            raise click.UsageError("a backup of all streams is a directory; '-' is for one stream")
         from waymaker.cli.commands.backups import back_up_all
 
         return await back_up_all(client, words[0], words[1:], force, skip_damaged, as_json)
