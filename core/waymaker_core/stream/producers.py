@@ -137,7 +137,7 @@ class Producers:
         known = self.known.get(producer_id)
         if known is not None:
             return known.find_number(number)
-        return FORGOTTEN if resent and self.forgot and producer_id not in self._staged_of else FRESH
+        return FORGOTTEN if resent and self.forgot else FRESH
 
     def is_staged(self, producer_id: int) -> bool:
         """Return True if what is found of a producer may rest on what is not committed."""

@@ -29,6 +29,7 @@ from waymaker_core.model.message_codec import header_field, payload_field, subje
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal
 from waymaker_sim.clients.client_view import Ask, ClientView, StreamName
 from waymaker_sim.clients.delivery_liveness import check_ages, check_dropped
+from waymaker_sim.clients.producer import Producer
 from waymaker_sim.history.history import Attempt, LatestRead, StreamIncarnation
 from waymaker_sim.history.subjects import STRAYS, SUBJECTS, accepts
 from waymaker_sim.kernel.checks import listed, require, violated
@@ -62,12 +63,16 @@ class Publisher:
         self.track = track
         self.selective = plan.selective
         self.refusals = refusals
+        self.producer: Producer | None = None
+        """Numbers its messages and sends them again, in some worlds."""
         self.confirmed = 0
         self.diligent = False
         """True: publish at every turn, so that a world in which all clients rest shows progress, too."""
 
     def act(self) -> None:
         """Make one call."""
+        if self.producer is not None:
+            self.producer.act()
         self.track.begin()
         track = self.track
         kind = track.weighted("publish", ((2, "rest"), (12, "one"), (6, "conditional"), (6, "batch"), (1, "burst")))
@@ -112,7 +117,11 @@ class Publisher:
             b"".join(a.body for a in attempts), times if any(times) else None,
             [a.expected for a in attempts] if conditional else None,
         )  # fmt: skip
-        view.ask(request, partial(self._answered, attempts), lambda: None, stream)
+        answered = partial(self._answered, attempts)
+        if self.producer is not None:
+            self.producer.send(request, attempts, stream, answered)
+        else:
+            view.ask(request, answered, lambda: None, stream)
 
     def _message(self, subject: str, in_round_sizes: bool) -> tuple[bytes, int]:
         number = len(self.view.history.attempts) + 1
@@ -185,6 +194,13 @@ class Publisher:
         ):
             # Before another message may push more out: is everything that fits still there?
             Reader(self.view, self.track, 5).read_all(ask.stream)
+
+    def failed_again(
+        self, attempt: Attempt, failure: tuple[str, str, int], incarnation: StreamIncarnation | None, ask: Ask
+    ) -> None:
+        """Note that a message that was sent again is refused: no earlier sending stored it."""
+        self._refuse(attempt)
+        self._failed(attempt, failure, incarnation, ask)
 
     def _refuse(self, attempt: Attempt) -> None:
         attempt.refused = True

@@ -44,8 +44,15 @@ class Attempt:
     seq: int = 0
     confirmed_ns: int = -1
     refused: bool = False
+    numbered: bool = False
+    """True if its producer numbered it, so that it may be sent more than once."""
     counted_in: StreamIncarnation | None = None
     """The incarnation that counts it as `unplaced`: its own, or the one that most likely has it."""
+
+    @property
+    def rule(self) -> str:
+        """Return the check that a second place of this message violates."""
+        return "stored once" if self.numbered else "one history"
 
     def place(self, incarnation: StreamIncarnation | None, seq: int) -> None:
         """Note its sequence, or (0) that it was certainly not stored: it may not appear elsewhere any more."""
@@ -163,7 +170,7 @@ class StreamIncarnation:
             self.at[seq] = letter
             return letter
         if attempt.seq:
-            violated("one history", f"{self.name} seq {seq} holds attempt {attempt.number}, already at {attempt.seq}")
+            violated(attempt.rule, f"{self.name} seq {seq} holds attempt {attempt.number}, already at {attempt.seq}")
         if attempt.stream != self.name or (attempt.incarnation is not None and attempt.incarnation is not self):
             violated("lives apart", f"{self.name} (life {self.number}) holds a message sent to another: {body[:60]!r}")
         if attempt.refused:
@@ -240,7 +247,7 @@ class StreamIncarnation:
         if other is not None and other is not attempt:
             violated("one history", f"{self.name} seq {seq} was confirmed twice: {attempt.body[:60]!r}")
         if attempt.seq and attempt.seq != seq:
-            violated("one history", f"attempt {attempt.number} was seen at {attempt.seq} and confirmed at {seq}")
+            violated(attempt.rule, f"attempt {attempt.number} was seen at {attempt.seq} and confirmed at {seq}")
         if other is None:
             self._check_subject(seq, attempt.subject)
             self.at[seq] = attempt

@@ -16,6 +16,8 @@ CRASH = "crash"
 CHECKS: dict[str, tuple[str, str]] = {
     "acked survives": (SAFETY, "what `ok` confirmed is readable until retention or an acknowledgement removes it"),
     "one history": (SAFETY, "a sequence of one incarnation names one message, and a message has one sequence"),
+    "stored once": (SAFETY, "a message that a producer numbered is stored once and answered alike, however often it is sent"),
+    "producer fenced": (SAFETY, "once a newer epoch of a producer is stored, an older one stores nothing"),
     "bytes intact": (SAFETY, "what is read is byte for byte what was published; damage is refused, never served"),
     "ledger grows": (SAFETY, "no committed sequence is taken back: the last sequence covers all that was confirmed"),
     "no gaps": (SAFETY, "where every answer waits for its sync a stream skips no sequence, restarts included"),

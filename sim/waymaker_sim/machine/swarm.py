@@ -57,6 +57,8 @@ class Plan:
     """True if readers prefer to read where the oldest message of a stream with an age is."""
     archives: bool = False
     """True if streams are exported as archives, and restored under other names."""
+    producers: bool = False
+    """True if publishers number their messages, and send those again whose answer got lost."""
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
@@ -162,4 +164,11 @@ def draw_plan(track: Track) -> Plan:
         plan.guests = track.draw("guests", 8) == 7
         if not plan.guests and not plan.disk.read_error:
             plan.pace.late_reads = track.pick("late reads", [0, 0, 0, 0, 0, 0, 20_000, 200_000])
+    if not plan.rot and not plan.may_lose_unsynced() and track.draw("producers", 6) == 5:
+        plan.producers = True
+        plan.limits = replace(
+            plan.limits,
+            producers_max=track.pick("producers remembered", [1_024, 1_024, 1_024, 2, 1]),
+            producer_spans_max=track.pick("spans remembered", [256, 256, 8, 2]),
+        )
     return plan

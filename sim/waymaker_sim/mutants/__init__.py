@@ -15,12 +15,13 @@ from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.interval_sync import LATE_SYNCS
 from waymaker_sim.mutants.planting import Mutant
+from waymaker_sim.mutants.producers import PRODUCERS
 from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.space_reclaimed import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, RETENTION, CONSUMER, DEAD_LETTERS, CATALOG, ARCHIVES)
+AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, PRODUCERS, RETENTION, CONSUMER, DEAD_LETTERS, CATALOG, ARCHIVES)
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 

@@ -28,6 +28,7 @@ from waymaker_sim.clients.administrator import Administrator
 from waymaker_sim.clients.backup_client import BackupClient
 from waymaker_sim.clients.client_view import Ask, ClientView
 from waymaker_sim.clients.guests import Guest
+from waymaker_sim.clients.producer import Producer
 from waymaker_sim.clients.publisher import Publisher, Reader, Refused
 from waymaker_sim.clients.strays import Strays
 from waymaker_sim.clients.watcher import Watcher
@@ -90,6 +91,10 @@ class World:
         self.administrator = Administrator(view, tape.track("administrator"), plan)
         tracks = [tape.track(f"publisher {n}") for n in range(plan.publishers)]
         self.publishers = [Publisher(view, track, plan, self.refusals) for track in tracks]
+        if plan.producers:
+            for number, publisher in enumerate(self.publishers):
+                producer_track = tape.track(f"producer {number}")
+                publisher.producer = Producer(view, producer_track, number, plan.publishers, publisher.failed_again)
         self.workers = [
             Worker(view, tape.track(f"worker {n}"), tape.track(f"tags of worker {n}"), plan.limits)
             for n in range(plan.workers)

@@ -202,6 +202,18 @@ def test_the_producer_that_stored_nothing_for_longest_is_forgotten() -> None:
     assert sender.send([2], by=2, resent=True) == [OUTCOME_UNKNOWN], "and what it did stays forgotten"
 
 
+def test_a_forgotten_producer_that_is_back_in_the_overlay_is_still_forgotten() -> None:
+    sender = tiny()
+    sender.send([1], by=1)
+    for producer in (2, 3, 4):
+        sender.send([1], by=producer)
+    back = sender.decide([2], by=1)
+    assert sender.send([1], by=1, resent=True) == [OUTCOME_UNKNOWN]
+    assert sequences(sender.decide([2], by=1, resent=True).published, 1) == [5]
+    sender.bench.apply(back)
+    assert sender.send([1, 2, 3], by=1, resent=True) == [OUTCOME_UNKNOWN, 5, 6]
+
+
 ACTS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(1, 5), st.integers(0, 3), st.integers(1, 4), st.booleans()),

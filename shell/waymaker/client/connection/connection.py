@@ -458,7 +458,7 @@ class Connection:
     def _put_back(self, works: list[Work]) -> None:
         """Return work to the queue at its old place: order within a stream survives."""
         for work in works:
-            work.sent = False
+            work.put_back()
         merged = sorted([*works, *self._outbox], key=lambda work: work.id)
         self._outbox = deque(merged)
 

@@ -82,6 +82,10 @@ class Work:
         """Decide after a lost connection: True to send this again, False where it has ended."""
         raise NotImplementedError
 
+    def put_back(self) -> None:
+        """Return to the queue: this was not sent, was not done, or is to be sent again."""
+        self.sent = False
+
     def expire(self, now: float, absence: str = "") -> bool:
         """End what waited too long; return True where nothing is left waiting. Set the next `deadline` otherwise.
 

@@ -120,6 +120,12 @@ class _Columns(Work):
     def may_have_happened(self) -> bool:
         return self.sent or self.retried
 
+    def put_back(self) -> None:
+        super().put_back()
+        if not self.retried:
+            # Certainly not done. First sendings have ascending numbers, so what others sent meanwhile stays in front.
+            self.numbers = None
+
     @property
     def lane(self) -> str:
         return self.stream if self.producer is not None and self.producer.spans_max else ""
