@@ -75,7 +75,7 @@ class Streams:
         self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:
-        """`requests.UpdateStream`: what the settings prune, and the settings, in the stream's log."""
+        """Decide `requests.UpdateStream`: what the settings prune, and the settings, in the stream's log."""
         request, state = call.request, self._state
         assert isinstance(request, UpdateStream)
         replica = self._registry.require_changeable(found, request.name)
