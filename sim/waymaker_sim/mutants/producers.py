@@ -56,7 +56,7 @@ def _trusting(original: Any) -> Any:
 
 PRODUCERS = {
     "ignore-numbers": Mutant(
-        "a number that is stored is not stored again", ("stored once", "no confirmed failure"),
+        "a number that is stored is not stored again", ("stored once", "producer fenced", "no confirmed failure"),
         deduplication, "look_up", giving(None), _remembered,
     ),
     "forget-numbers-at-start": Mutant(
@@ -68,7 +68,7 @@ PRODUCERS = {
         Producers, "apply", _only_staged, _stopped,
     ),
     "ignore-staged-numbers": Mutant(
-        "a number that is decided and not committed is not stored again", ("stored once", "no confirmed failure"),
+        "a number that is decided and not committed is not stored again", ("stored once", "answer allowed"),
         Producers, "stage", nothing, _remembered,
     ),
     "fence-no-epoch": Mutant(
