@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from waymaker_core.api.requests import AckKind
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy
-from waymaker_sim.history.redelivery_deadlines import RedeliveryDeadlines
+from waymaker_sim.history.redelivery_deadlines import Out, RedeliveryDeadlines
 from waymaker_sim.machine.process import StepId
 from waymaker_sim.reference.naive_consumer import matches
 
@@ -30,6 +30,8 @@ class PendingDelivery:
     free: bool = False
     since_ns: int = 0
     """Time of the call that put it off, if the delay outlives the process."""
+    out: Out | None = None
+    """The delivery that an answer in flight was sent to."""
 
 
 class Stored(Protocol):
@@ -186,7 +188,7 @@ class GroupOf(Generic[L]):
     def answering(self, kind: AckKind, seqs: list[int]) -> dict[int, PendingDelivery]:
         """Note an answer in flight. Returns the deliveries that were certainly pending when it was sent."""
         out = {
-            seq: PendingDelivery(delivery.process_run, delivery.until_ns)
+            seq: PendingDelivery(delivery.process_run, delivery.until_ns, out=self.due.latest(seq))
             for seq in seqs
             if (delivery := self.pending.get(seq)) and not delivery.free
         }
@@ -223,17 +225,20 @@ class GroupOf(Generic[L]):
         """Note that a nak or in-progress was confirmed while the delivery `out` was certainly still pending."""
         if out.process_run != step_id.run or step_id.time_ns >= out.until_ns or asked_ns <= self.freed_ns:
             return
+        answered = out.out if self.due.answered(seq, out.out, step_id.run) else None
         if kind is AckKind.NAK:
             self.put_off[seq] = PendingDelivery(step_id.run, asked_ns + delay_ms * MS, since_ns=asked_ns)
-            if self.due.deliveries(seq, step_id.run) == self.config.max_deliver:
-                self.put_off[seq].until_ns = FOREVER_NS
-                if seq not in self.answered:
-                    self.last_naks[seq] = step_id
-            self.due.put_off(seq, step_id, delay_ms * MS)
+            if answered is not None:
+                answered.due_ns = step_id.time_ns + delay_ms * MS
+                if answered.delivery == self.config.max_deliver:
+                    self.put_off[seq].until_ns = FOREVER_NS
+                    if seq not in self.answered:
+                        self.last_naks[seq] = step_id
         elif kind is AckKind.IN_PROGRESS and seq in self.pending:
             delivery = self.pending[seq]
             if delivery.process_run == step_id.run:
-                delivery.until_ns = max(delivery.until_ns, asked_ns + self.config.ack_wait_ms * MS)
                 until_ns = asked_ns + self.config.ack_wait_ms * MS
+                delivery.until_ns = max(delivery.until_ns, until_ns)
                 self.put_off[seq] = PendingDelivery(step_id.run, until_ns, since_ns=asked_ns)
-                self.due.put_off(seq, step_id, self.config.ack_wait_ms * MS)
+                if answered is not None:
+                    answered.due_ns = step_id.time_ns + self.config.ack_wait_ms * MS

@@ -46,22 +46,17 @@ class RedeliveryDeadlines:
             if seq in self._out:
                 self._out[seq].due_ns = UNKNOWN_NS
 
-    def put_off(self, seq: int, step_id: StepId, delay_ns: int) -> None:
-        """Note that a nak or in-progress took effect on a pending message: it is due after that delay.
+    def latest(self, seq: int) -> Out | None:
+        """Return the last delivery of a message."""
+        return self._out.get(seq)
 
-        Unless it was delivered again since, for the effect precedes the answer.
+    def answered(self, seq: int, out: Out | None, process_run: int) -> bool:
+        """Return True if an answer that was sent to delivery `out` took effect on that one.
+
+        It did where the message was not delivered again since, for the effect precedes the confirmation. An answer to
+        a newer delivery, in flight as well, says nothing about this.
         """
-        out = self._out.get(seq)
-        if out is not None and out.process_run == step_id.run and out.due_ns == UNKNOWN_NS:
-            out.due_ns = step_id.time_ns + delay_ns
-
-    def deliveries(self, seq: int, process_run: int) -> int:
-        """Return how often a message had been delivered when the answer in flight was sent; 0 if it was delivered
-        again since."""
-        out = self._out.get(seq)
-        if out is None or out.process_run != process_run or out.due_ns != UNKNOWN_NS:
-            return 0
-        return out.delivery
+        return out is not None and out.process_run == process_run and self._out.get(seq) is out
 
     def member_deleted(self, consumer: str, now_ns: int) -> None:
         """Note that a member of the group is deleted: its pending deliveries are due at once."""
