@@ -6,7 +6,8 @@ from typing import Any
 
 import waymaker_core.node.group_commit as commits
 from waymaker_core.model.disk_ops import OpResult
-from waymaker_core.model.records import ConsumerCreated
+from waymaker_core.model.records import ConsumerCreated, ImportEnded, SettingsRecord
+from waymaker_core.model.types import CATALOG
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.storage.journal.writer import Journal
@@ -38,16 +39,24 @@ def _last_segment_only(original: Any) -> Any:
 
 def _creating_late(original: Any) -> Any:
     def must_sync(item: Any) -> bool:
-        created = item.replica is None or isinstance(item.record, ConsumerCreated)
+        created = item.log.stream_id == CATALOG or isinstance(item.record, ConsumerCreated)
         return not created and bool(original(item))
 
     return must_sync
+
+
+def _changing_late(original: Any) -> Any:
+    return lambda item: not isinstance(item.record, SettingsRecord | ImportEnded) and bool(original(item))
 
 
 LATE_SYNCS = {
     "create-late": Mutant(
         "streams and consumers are durable when their creation is answered", ("late syncs", "lives apart", "one history"),
         commits, "_must_sync", _creating_late, _losing,
+    ),
+    "change-late": Mutant(
+        "new settings, and the end of a restore, are durable when they are answered",
+        ("limits hold", "acked survives", "archives", "late syncs"), commits, "_must_sync", _changing_late, _losing,
     ),
     "never-sync-late": Mutant(
         "what was written is synced within the interval", ("late syncs", "progress"), GroupCommit, "_arm_sync", nothing,

@@ -138,9 +138,9 @@ def _counting_no_age(original: Any) -> Any:
 
 
 def _in_earnest(original: Any) -> Any:
-    def update(self: Streams, call: Any) -> None:
+    def update(self: Streams, call: Any, found: Any) -> None:
         call.request.dry_run = False
-        original(self, call)
+        original(self, call, found)
 
     return update
 
