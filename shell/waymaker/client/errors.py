@@ -113,8 +113,8 @@ class OversizeError(ResultCodeError):
 class WrongRevisionError(ResultCodeError):
     """The last sequence at the subject is not the expected one; `seq` is the one it is.
 
-    With outcome `UNKNOWN`, an earlier attempt of this very publish had been lost on the way: it may be what moved the
-    subject. Read the message at `seq` to find out.
+    With outcome `UNKNOWN` (only where publishes are not numbered), an earlier attempt of this very publish had been lost on
+    the way: it may be what moved the subject. Read the message at `seq` to find out.
     """
 
     code = "wrong_revision"
