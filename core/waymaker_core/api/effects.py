@@ -48,6 +48,25 @@ class Reply:
 
 
 @dataclass(slots=True, eq=False)
+class Replicate:
+    """The records of a log up to a position are durable here and go to its other replicas.
+
+    Answered by `Replicated` when a majority has them; by none while there is no majority.
+    """
+
+    stream_id: int
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class Confirm:
+    """Ask a majority whether this node still leads a log. Answered by `Confirmed`, while there is a majority."""
+
+    stream_id: int
+    question: int
+
+
+@dataclass(slots=True, eq=False)
 class Deliver:
     """Messages for a subscription, within its credit. `Unreadable` comes back if they cannot be read."""
 
@@ -103,4 +122,4 @@ class Halt:
     clean: bool
 
 
-Effect = Job | Reply | Deliver | Event | End | Log | Halt
+Effect = Job | Replicate | Confirm | Reply | Deliver | Event | End | Log | Halt

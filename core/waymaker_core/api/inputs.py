@@ -84,8 +84,24 @@ class Unreadable:
 
 
 @dataclass(slots=True, eq=False)
+class Replicated:
+    """A majority of its replicas has the records of a log up to a position. Answers `Replicate`, late or more than once."""
+
+    stream_id: int
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class Confirmed:
+    """A majority knows no other leader of a log than this node, and was asked after `Confirm` left."""
+
+    stream_id: int
+    question: int
+
+
+@dataclass(slots=True, eq=False)
 class Drain:
     """Shut down: admit nothing new, end subscriptions (`End` with `server_shutdown`), sync what is admitted, `Halt`."""
 
 
-Input = Call | Cancel | Report | Credit | JobDone | JobFailed | Unreadable | Drain
+Input = Call | Cancel | Report | Credit | JobDone | JobFailed | Unreadable | Replicated | Confirmed | Drain

@@ -74,9 +74,10 @@ class Run:
 class Messages:
     """Messages by reference, in the order to be sent; an executor reads the chunks and joins the bodies.
 
-    `taken_by`: the consumer they were dispatched for, if they are deliveries, and `incarnation` the word that names it;
-    `dispatch_id` is the number of that delivery, `ack_wait_ms` how long each may stay unanswered, and `fetched` the call that
-    they answer, of which the executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
+    `taken_by`: the consumer they were dispatched for, if they are deliveries, and `incarnation` the word that names it.
+    `dispatch_id` is the number of that delivery, `taken_ns` the monotonic time at which it was taken, and `layout` that of its
+    stream then. `ack_wait_ms`: how long each may stay unanswered. `fetched`: the call that they answer, of which the
+    executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
     `next_seq`: where a read continues that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
@@ -86,6 +87,8 @@ class Messages:
     taken_by: ConsumerId | None = None
     incarnation: str = ""
     dispatch_id: int = 0
+    taken_ns: int = 0
+    layout: int = 0
     ack_wait_ms: int = 0
     fetched: Token | None = None
     next_seq: int = 0

@@ -194,7 +194,8 @@ class Consumers:
         )
         self._changed[group.id] = group
         if messages is not None:
-            messages.taken_by, messages.dispatch_id = consumer_id, group.dispatches
+            messages.taken_by, messages.dispatch_id, messages.taken_ns = consumer_id, group.dispatches, now.mono_ns
+            messages.layout = self._stream.layout
             messages.ack_wait_ms = group.config.ack_wait_ms
             messages.incarnation = self.incarnation(consumer_id)
             self._look_after(group)
@@ -217,6 +218,23 @@ class Consumers:
     def returned(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
         """Undo the delivery of messages (ascending) that will not reach the program: no attempt, and due at once."""
         self._give_back(consumer_id, dispatch_id, seqs, Event.RETURNED)
+
+    def take_back(self, messages: Messages) -> None:
+        """Undo a delivery that was taken and never left, as far as it was not answered and has not expired."""
+        assert messages.taken_by is not None
+        for run in messages.runs:
+            self.returned(messages.taken_by, messages.dispatch_id, list(run.sequences()))
+
+    def is_current(self, messages: Messages) -> bool:
+        """Return True if nothing of a delivery was answered, expired, delivered again or moved since it was taken."""
+        assert messages.taken_by is not None
+        if messages.layout != self._stream.layout:
+            return False
+        for run in messages.runs:
+            seqs = list(run.sequences())
+            if self.waiting(messages.taken_by, messages.dispatch_id, seqs) != seqs:
+                return False
+        return True
 
     def _give_back(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int], event: Event) -> None:
         group = self._registry.groups_by_consumer.get(consumer_id)

@@ -73,6 +73,10 @@ class Limits:
     # Admission
     inflight_bytes_max: int = 64 * MIB
     """Publish bytes admitted and not yet synced; past it publishes are refused as RESOURCE_EXHAUSTED, not applied."""
+    uncommitted_records_max: int = 4_096
+    """Records of one stream that are durable here and wait for a majority; past it its changes are refused, not applied."""
+    uncommitted_bytes_max: int = 16 * MIB
+    """Stored bytes of those records."""
     parked_calls_max: int = 10_000
     """Calls waiting for a block index to be read."""
 

@@ -5,7 +5,9 @@ The one place where a committed record changes anything. A record of a stream th
 
 from __future__ import annotations
 
-from waymaker_core.api.effects import EventKind
+from typing import Final
+
+from waymaker_core.api.effects import EventKind, Replicate
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.model.records import (
@@ -22,6 +24,7 @@ from waymaker_core.model.records import (
     StreamOpened,
     StreamUpdated,
 )
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import CATALOG, ConsumerId, StreamId
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
@@ -32,12 +35,14 @@ from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
-from waymaker_core.node.stream_log import PendingRecord
+from waymaker_core.node.stream_log import PendingRecord, StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
 from waymaker_core.stream.relocation import relocation as relocating
 from waymaker_core.stream.stream import Stream
+
+DELETED: Final = Refusal(Status.ABORTED, "the stream was deleted before a majority had confirmed this", Outcome.UNKNOWN)
 
 
 def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:
@@ -75,6 +80,7 @@ class Applier:
         calls: Calls,
     ) -> None:
         self._state = state
+        self._replicated = state.config.replicated
         self._group_commit = group_commit
         self._gate = gate
         self._garbage = garbage
@@ -87,15 +93,42 @@ class Applier:
 
     def advance(self) -> None:
         """Apply what is committed, and let the answers leave that rest on it."""
+        replicating: dict[int, StreamLog] = {}
         for written in self._group_commit.take_written():
             log = written.log
-            # Records of different logs are applied in the order of the journal.
-            log.committed = written.position
+            if self._replicated and not log.abandoned:
+                replicating[log.stream_id] = log
+            else:
+                # Records of different logs are applied in the order of the journal.
+                log.commit(written.position)
+                self._apply_committed(log)
+        for log in [*replicating.values(), *self._group_commit.take_carried()]:
+            if log.stream_id in replicating:
+                self._state.effects.append(Replicate(log.stream_id, log.durable))
+            log.commit(log.majority)
+            self._apply_committed(log)
+
+    def replicated(self, stream_id: int, position: int) -> None:
+        """Commit what a majority of the replicas has of a log; it may be late, and mean a stream that was deleted."""
+        log = self._find_log(stream_id)
+        if log is not None:
+            log.majority = max(log.majority, position)
+            log.commit(position)
+            self._apply_committed(log)
+            self._gate.replicated_to(log, position)
+
+    def _find_log(self, stream_id: int) -> StreamLog | None:
+        if stream_id == CATALOG:
+            return self._state.catalog_log
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return None if replica is None else replica.log
+
+    def _apply_committed(self, log: StreamLog) -> None:
+        item = log.take_applicable()
+        while item is not None:
+            self._apply(item)
+            self._gate.open(log)
             item = log.take_applicable()
-            while item is not None:
-                self._apply(item)
-                self._gate.open(log)
-                item = log.take_applicable()
 
     def _apply(self, item: PendingRecord) -> None:
         """Apply one committed record; one of a deleted stream changes nothing."""
@@ -231,6 +264,11 @@ class Applier:
         self._registry.import_heads.pop(replica.id, None)
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
+        if self._replicated:
+            replica.log.abandoned = True
+            self._gate.abandon(replica.log, DELETED)
+            replica.log.commit(replica.log.durable)
+            self._apply_committed(replica.log)
         self._garbage.delete_later(
             replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
         )

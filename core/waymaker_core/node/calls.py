@@ -19,27 +19,39 @@ from waymaker_core.api.requests import (
     CreateStream,
     DeleteConsumer,
     DeleteStream,
+    ExportStream,
+    GetConsumerInfo,
+    GetStreamInfo,
     ImportBatch,
     ImportBegin,
     ImportEnd,
+    ListConsumers,
+    ListStreams,
+    ListSubjects,
     Publish,
+    ReadLatest,
+    ReadRange,
+    ScanSubject,
     Subscribe,
     UpdateStream,
 )
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import (
+    NO_SUCH_STREAM,
     Answer,
     CodeError,
     Outcome,
     Refusal,
     RefusedError,
     Status,
+    resource_exhausted,
 )
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.gate import Gate
+from waymaker_core.node.gate import Gate, nothing
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking, RetryLater
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.stream import NeedBlocks
@@ -52,6 +64,12 @@ ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream)
 
 CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
 """Calls whose failure may depend on what is decided and not committed."""
+
+READS = (ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, ExportStream)
+"""Calls that change nothing, and are answered from applied state."""
+
+LOGGED = (*CHANGES, GetConsumerInfo, ListConsumers)
+"""Calls that may add to a log: a figure that a client sees is logged first."""
 
 
 class Calls:
@@ -89,10 +107,22 @@ class Calls:
             refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
         if refusal is not None:
             self._parking.refuse(call, refusal)
+        elif isinstance(request, READS) and self._gate.replicated:
+            self._read_when_confirmed(call, self._registry.find_replica(call, name))
         elif isinstance(request, ORDERED):
             self._attempt_in_order(call, self._registry.find_replica(call, name))
         else:
             self._attempt(call, self._registry.find_replica(call, name))
+
+    def _read_when_confirmed(self, call: Call, replica: StreamReplica | None) -> None:
+        """Read when it is confirmed that this node leads: the answer then holds all that was confirmed before the call."""
+        log = self._state.catalog_log if replica is None else replica.log
+        read = partial(self._attempt, call, replica)
+        self._gate.when_confirmed(log, call.token, read, nothing, partial(self._read_elsewhere, call))
+
+    def _read_elsewhere(self, call: Call, _refusal: Refusal) -> None:
+        """Admit a read anew whose stream was deleted: by now its name may mean another one."""
+        self._admit(call)
 
     # ------------------------------------------------------------------ attempts
 
@@ -168,11 +198,17 @@ class Calls:
     def _handle(self, call: Call, replica: StreamReplica | None) -> None:
         """Run a call's handler, and turn what it raises into an answer."""
         try:
+            if isinstance(call.request, LOGGED):
+                self._require_room_in_log(self._state.catalog_log if replica is None else replica.log)
             self._handlers[type(call.request)](call, replica)
         except CodeError as error:
             self._answer_code(call, replica, error)
         except RefusedError as error:
             self._parking.refuse(call, error.refusal)
+
+    def _require_room_in_log(self, log: StreamLog) -> None:
+        if log.is_crowded(self._state.limits):
+            raise resource_exhausted("too much of this stream waits for a majority of its replicas; try again later")
 
     def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
         request, catalog = call.request, self._state.catalog_log
@@ -182,10 +218,10 @@ class Calls:
             self._parking.refuse(call, refusal)
         elif not isinstance(request, CHANGES):
             self._gate.answer_read(call.token, catalog if replica is None else replica.log, answer)
-        elif replica is None:
+        elif replica is None or error.code == NO_SUCH_STREAM:
             self._gate.answer(call.token, answer, catalog.last)
         else:
-            self._gate.answer(call.token, answer, replica.log.last, catalog.last)
+            self._gate.answer(call.token, answer, replica.log.last)
 
     def _unreadable(self, call: Call, replica: StreamReplica, failure: DiskFailure) -> None:
         self._parking.unpark(call)

@@ -15,12 +15,15 @@ class NodeConfig:
     `identity` is 16 random bytes: the only randomness a node uses, drawn by the shell. It names the data directory
     when the directory is new and is ignored afterwards. `sync_interval_ms` 0 syncs before every confirmation; a positive
     value confirms after the write and syncs that often, so that a loss of power may forget the last interval.
+    `replicated`: a record is committed when a majority of replicas has it (`Replicate`). What is read leaves after a
+    majority has confirmed who leads (`Confirm`).
     """
 
     node_id: int = 1
     identity: bytes = bytes(16)
     limits: Limits = field(default_factory=Limits)
     sync_interval_ms: int = 0
+    replicated: bool = False
     authorize: Authorize = allow_known_accounts
 
     def __post_init__(self) -> None:

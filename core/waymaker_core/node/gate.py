@@ -1,17 +1,23 @@
-"""The gate: the one door through which answers and deliveries leave. No other part emits a `Reply`, a `Deliver` or an `End`.
+"""Gate: the one door through which answers and deliveries leave. No other part emits a `Reply`, a `Deliver` or an `End`.
 
 Every answer names what it rests on: positions of logs, decided but perhaps not yet applied. It leaves with the commit of the
 last of them. An answer given earlier could speak of something that a crash takes back. Waiting is by log: a stream that
-cannot commit holds up no other. What was read from applied state rests on no position. A refusal of a call that was not
-admitted rests on nothing.
+cannot commit holds up no other. A refusal of a call that was not admitted rests on nothing.
+
+What was read from applied state, and what is delivered, rests on no position. Where logs are replicated it rests on a
+confirmation: another node may lead by now, and have committed more. It leaves when a majority was asked after the question
+and knows no other leader. Questions that come while a round is under way join the next one. A position that was sent after the
+question, and that a majority has, is a confirmation too: a busy stream asks no question.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from waymaker_core.api.effects import Deliver, End, Reply
+from waymaker_core.api.effects import Confirm, Deliver, End, Reply
 from waymaker_core.api.requests import Messages
 from waymaker_core.model.result_codes import OK, Answer, Refusal
 from waymaker_core.model.types import StreamId, Token
@@ -25,8 +31,32 @@ class Waiting(NamedTuple):
 
     position: int
     token: Token
-    answer: Answer | Refusal
+    answer: Answer
     then: tuple[Rest, ...]
+
+
+class Question(NamedTuple):
+    """An action that waits for a confirmation. `sent_to`: the last position sent to other replicas before it.
+
+    Exactly one of three follows: the action; `undo` where its reader has ended; `abandoned` where its log is given up.
+    """
+
+    sent_to: int
+    token: Token
+    action: Callable[[], object]
+    undo: Callable[[], object]
+    abandoned: Callable[[Refusal], object]
+
+
+class Round:
+    """The questions of one log: those of the round under way, and those that join the next one, in order."""
+
+    __slots__ = ("number", "asked", "later")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.asked: deque[Question] = deque()
+        self.later: deque[Question] = deque()
 
 
 class Gate:
@@ -35,18 +65,25 @@ class Gate:
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._waiting: dict[int, deque[Waiting]] = {}
+        self.replicated = state.config.replicated
+        """True if what is read rests on a confirmation."""
+        self._rounds: dict[int, Round] = {}
         self._read_for: dict[Token, StreamId] = {}
         """By the token of a reply with messages: their stream, where a failure to read them belongs."""
 
     # ------------------------------------------------------------------ decisions
 
-    def answer(self, token: Token, answer: Answer | Refusal, *rests_on: Rest) -> None:
-        """Send an answer as soon as all that it rests on is applied."""
+    def answer(self, token: Token, answer: Answer, *rests_on: Rest) -> None:
+        """Send an answer as soon as all that it rests on is applied. What is applied already must be confirmed."""
+        if not self._waits(token, answer, rests_on):
+            self.answer_read(token, rests_on[0][0], answer)
+
+    def _waits(self, token: Token, answer: Answer, rests_on: tuple[Rest, ...]) -> bool:
         for index, (log, position) in enumerate(rests_on):
             if position > log.applied:
                 self._wait(log, Waiting(position, token, answer, rests_on[index + 1 :]))
-                return
-        self._reply(token, answer)
+                return True
+        return False
 
     def _wait(self, log: StreamLog, waiting: Waiting) -> None:
         queue = self._waiting.get(log.stream_id)
@@ -66,27 +103,105 @@ class Gate:
             return
         while queue and queue[0].position <= log.applied:
             _, token, answer, then = queue.popleft()
-            self.answer(token, answer, *then)
+            if not self._waits(token, answer, then):
+                self._reply(token, answer)
         if not queue:
             del self._waiting[log.stream_id]
 
     def refuse(self, token: Token, refusal: Refusal) -> None:
         """Refuse a call of which nothing was done."""
-        self._reply(token, refusal)
+        self._state.stats.calls_refused += 1
+        self._state.effects.append(Reply(token, refusal))
 
-    def _reply(self, token: Token, answer: Answer | Refusal) -> None:
-        state = self._state
-        if isinstance(answer, Refusal):
-            state.stats.calls_refused += 1
-        state.effects.append(Reply(token, answer))
+    def abandon(self, log: StreamLog, refusal: Refusal) -> None:
+        """Refuse what waits for a log that will not be committed any further here."""
+        for waiting in self._waiting.pop(log.stream_id, ()):
+            self.refuse(waiting.token, refusal)
+        round_ = self._rounds.pop(log.stream_id, None)
+        for question in [*round_.asked, *round_.later] if round_ is not None else ():
+            question.abandoned(refusal)
+
+    def _reply(self, token: Token, answer: Answer) -> None:
+        self._state.effects.append(Reply(token, answer))
+
+    # ------------------------------------------------------------------ confirmations
+
+    def answer_read(self, token: Token, log: StreamLog, answer: Answer) -> None:
+        """Send what was decided from the applied state of a log and changes nothing."""
+        if self.replicated:
+            self.when_confirmed(log, token, partial(self._reply, token, answer), nothing, partial(self.refuse, token))
+        else:
+            self._reply(token, answer)
+
+    def when_confirmed(
+        self,
+        log: StreamLog,
+        token: Token,
+        action: Callable[[], object],
+        undo: Callable[[], object],
+        abandoned: Callable[[Refusal], object],
+    ) -> None:
+        """Run an action as soon as it is confirmed that this node leads a log; see `Question`."""
+        round_ = self._rounds.get(log.stream_id)
+        if round_ is None:
+            round_ = self._rounds[log.stream_id] = Round()
+        question = Question(log.durable, token, action, undo, abandoned)
+        if round_.asked:
+            round_.later.append(question)
+        else:
+            round_.asked.append(question)
+            self._ask(log.stream_id, round_)
+
+    def _ask(self, stream_id: int, round_: Round) -> None:
+        round_.number += 1
+        self._state.effects.append(Confirm(stream_id, round_.number))
+
+    def confirmed(self, stream_id: int, question: int) -> None:
+        """Run what rested on the answer to this question, and ask the next one."""
+        round_ = self._rounds.get(stream_id)
+        if round_ is None or question != round_.number:
+            return
+        settled, round_.asked, round_.later = round_.asked, round_.later, deque()
+        if round_.asked:
+            self._ask(stream_id, round_)
+        for each in settled:
+            each.action()
+
+    def replicated_to(self, log: StreamLog, position: int) -> None:
+        """Run what was asked before a position was sent that a majority has now."""
+        round_ = self._rounds.get(log.stream_id)
+        if round_ is None:
+            return
+        settled: list[Question] = []
+        for questions in (round_.asked, round_.later):
+            while questions and questions[0].sent_to < position:
+                settled.append(questions.popleft())
+        if not round_.asked:
+            round_.asked, round_.later = round_.later, round_.asked
+            if round_.asked:
+                self._ask(log.stream_id, round_)
+        for each in settled:
+            each.action()
+
+    def withdraw(self, token: Token) -> None:
+        """Drop what waits for a confirmation, and whose caller or reader has ended."""
+        for round_ in self._rounds.values():
+            for questions in (round_.asked, round_.later):
+                dropped = [each for each in questions if each.token == token]
+                if dropped:
+                    kept = [each for each in questions if each.token != token]
+                    questions.clear()
+                    questions.extend(kept)
+                    for each in dropped:
+                        each.undo()
 
     # ------------------------------------------------------------------ what was read
 
-    def answer_read(self, token: Token, log: StreamLog, answer: Answer) -> None:
-        """Send what was read from the applied state of a log."""
+    def reply(self, token: Token, answer: Answer) -> None:
+        """Send what was read, and confirmed where it has to be."""
         self._reply(token, answer)
 
-    def answer_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
+    def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
         """Send an answer whose bodies are still to be read, and remember their stream."""
         remember(self._read_for, token, replica.id)
         self._reply(token, Answer(OK, "", messages))
@@ -98,10 +213,14 @@ class Gate:
 
     # ------------------------------------------------------------------ readers
 
-    def deliver(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
-        """Send messages to a reader."""
+    def deliver(self, token: Token, messages: Messages) -> None:
+        """Send messages to a reader, confirmed where they have to be."""
         self._state.effects.append(Deliver(token, messages))
 
     def end(self, token: Token, reason: str, refusal: Refusal | None = None) -> None:
         """End a subscription or a watch."""
         self._state.effects.append(End(token, reason, refusal))
+
+
+def nothing() -> None:
+    """Undo nothing."""

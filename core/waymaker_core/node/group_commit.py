@@ -31,7 +31,7 @@ from waymaker_core.model.records import (
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.memory_files import MemoryFiles
-from waymaker_core.node.stream_log import PendingRecord, Rest
+from waymaker_core.node.stream_log import PendingRecord, Rest, StreamLog
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.errors import JournalFull
@@ -60,6 +60,10 @@ class GroupCommit:
         self._in_flight: list[PendingRecord] = []
         self._written_records: list[PendingRecord] = []
         """Records written by the last job, whose logs have not been told."""
+        self._carrying: list[StreamLog] = []
+        """Logs whose uncommitted records were given a second place, which the next job writes."""
+        self._carry_in_flight: list[StreamLog] = []
+        self._carried: list[StreamLog] = []
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -202,6 +206,7 @@ class GroupCommit:
             item.chunk = self.journal.append(item.log.stream_id, item.position, record, item.parts)
         except JournalFull:
             return False
+        item.segment = self.journal.newest_segment()
         return True
 
     def _place_in_memory(self, memory: MemoryFiles, item: PendingRecord, ops: list[DiskOp]) -> None:
@@ -216,6 +221,7 @@ class GroupCommit:
         ops.append(write)
 
     def _write(self) -> None:
+        self._carry_in_flight, self._carrying = self._carrying, []
         sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
         self._flush = self.journal.flush(sync)
         self._sync_due = False
@@ -247,6 +253,7 @@ class GroupCommit:
             stats.commits += 1
             stats.records_committed += len(in_flight)
         synced = flush is not None and flush.synced
+        self._end_carrying()
         for item in in_flight:
             item.log.made_durable(item)
             if synced and isinstance(item.record, PublishRecord):
@@ -257,6 +264,52 @@ class GroupCommit:
         """Take out the records that became durable since the last call, in order."""
         written, self._written_records = self._written_records, []
         return written
+
+    # ------------------------------------------------------------------ carrying forward
+
+    def carry(self, cut: int) -> tuple[int, int]:
+        """Write what is durable and not applied in segments below `cut` a second time, so that they can be released.
+
+        Return the cut, lower where that is not possible now, and the LSN that must be durable before it is made.
+        """
+        state = self._state
+        logs = [state.catalog_log, *(replica.log for replica in state.replicas.values())]
+        for log in logs:
+            held = log.placed() if log.memory is None and log.entries else []
+            if not held or held[0].segment >= cut:
+                continue
+            # All of them follow, in order: none may stand before an older one of its log, those in flight included.
+            if log.carrying or not self._fits_again(held):
+                cut = min([cut, *(item.segment for item in held)])
+                continue
+            for item in held:
+                chunk = self.journal.append(log.stream_id, item.position, item.record, item.parts)
+                item.carried = self.journal.newest_segment(), chunk
+            log.carrying = True
+            self._carrying.append(log)
+            self._sync_due = True
+        return cut, self.journal.end_lsn if self._carrying else 0
+
+    def _fits_again(self, held: list[PendingRecord]) -> bool:
+        """Return True if these records and the pending ones fit allocated segments."""
+        bounds = [item.bound for item in held]
+        ahead = self._pending_bytes_max + sum(bounds) - bounds[-1]
+        return self.journal.fits(bounds[-1], False, ahead, max(*bounds, self._pending_largest))
+
+    def _end_carrying(self) -> None:
+        """Read from the second place, now that it is durable."""
+        for log in self._carry_in_flight:
+            log.carrying = False
+            for item in log.entries:
+                if item.carried is not None:
+                    (item.segment, item.chunk), item.carried = item.carried, None
+        self._carried += self._carry_in_flight
+        self._carry_in_flight = []
+
+    def take_carried(self) -> list[StreamLog]:
+        """Take out the logs whose records were carried forward since the last call: they may be applied again."""
+        carried, self._carried = self._carried, []
+        return carried
 
     def _arm_sync(self, synced: bool) -> None:
         timers, now_ns = self._state.timers, self._state.now.mono_ns

@@ -7,6 +7,7 @@ as inputs, and the same inputs in the same order always give the same effects. S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from waymaker_core.api import inputs as events
 from waymaker_core.api import requests as rq
@@ -43,6 +44,7 @@ from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.stats import NodeStats
+from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
@@ -66,7 +68,7 @@ class Node:
         registry = self._registry = StreamRegistry(state)
         watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
         subscriptions = self._subscriptions = Subscriptions(state, gate)
-        fetches = self._fetches = Fetches(state)
+        fetches = self._fetches = Fetches(state, gate)
         parking = Parking(state, gate)
         quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches)
         self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
@@ -90,7 +92,7 @@ class Node:
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
-        self._drain = Drain(state, group_commit, parking, subscriptions, watchers)
+        self._drain = Drain(state, group_commit, gate, parking, subscriptions, watchers)
         self._on_timer: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire_due,
             Timer.AGE: self._retention.judge,
@@ -101,6 +103,7 @@ class Node:
             Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
+            Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = False
         self._capacity_changes = 0
@@ -214,10 +217,15 @@ class Node:
             self._subscriptions.remove_subscription(event.token)
             self._watchers.remove_watcher(event.token)
             self._fetches.cancel(event.token)
+            self._gate.withdraw(event.token)
         elif isinstance(event, events.Report):
             self._report(event)
         elif isinstance(event, events.Unreadable):
             self._quarantine.unreadable(event)
+        elif isinstance(event, events.Replicated):
+            self._applier.replicated(event.stream_id, event.position)
+        elif isinstance(event, events.Confirmed):
+            self._gate.confirmed(event.stream_id, event.question)
         else:
             self._drain.begin()
 
@@ -306,6 +314,12 @@ class Node:
             for info in replica.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
                 yield replica.name, info
 
+    def log_figures(self) -> Iterator[LogFigures]:
+        """Yield the ends of every log, the catalog's first."""
+        yield _figures("", self._state.catalog_log)
+        for replica in self._state.replicas.values():
+            yield _figures(replica.name, replica.log)
+
     def quarantined(self) -> list[str]:
         """Return the names of the streams in quarantine, sorted."""
         return sorted(replica.name for replica in self._state.replicas.values() if replica.damage is not None)
@@ -315,3 +329,16 @@ class Node:
             replica for replica in self._state.replicas.values() if replica.damage is None and not replica.importing
         ]
         return sorted(sound, key=lambda replica: replica.name)
+
+
+class LogFigures(NamedTuple):
+    """The ends of one log; the catalog's has id 0 and no name."""
+
+    stream_id: int
+    name: str
+    applied: int
+    durable: int
+
+
+def _figures(name: str, log: StreamLog) -> LogFigures:
+    return LogFigures(log.stream_id, name, log.applied, log.durable)

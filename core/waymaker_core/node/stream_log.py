@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import PublishRecord, Record
 from waymaker_core.node.memory_files import MemoryFiles
 
@@ -33,6 +34,10 @@ class PendingRecord:
     joined: list[PublishRecord] = field(default_factory=list)
     """Publishes decided after this one, which become one record with it."""
     chunk: Chunk | None = None
+    segment: int = 0
+    """The journal segment that holds its frame, once it is written."""
+    carried: tuple[int, Chunk | None] | None = None
+    """While a checkpoint carries it forward: segment and stored bodies of the second frame, which is not durable yet."""
 
 
 class StreamLog:
@@ -41,7 +46,10 @@ class StreamLog:
     `memory`: where an ephemeral stream's bodies are written; its records are written nowhere.
     """
 
-    __slots__ = ("stream_id", "memory", "end", "durable", "committed", "applied", "entries", "reserved_synced")
+    __slots__ = (
+        "stream_id", "memory", "end", "durable", "majority", "committed", "applied", "entries", "uncommitted_bytes", "carrying",
+        "abandoned", "reserved_synced",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, position: int, memory: MemoryFiles | None = None) -> None:
         self.stream_id = stream_id
@@ -49,10 +57,18 @@ class StreamLog:
         self.end = position
         """The position of the last decided record."""
         self.durable = position
+        self.majority = position
+        """The position up to which a majority of its replicas has it, where it is replicated."""
         self.committed = position
         self.applied = position
         self.entries: deque[PendingRecord] = deque()
         """Records decided and not yet applied, in order."""
+        self.uncommitted_bytes = 0
+        """Stored bodies of the durable records that are not applied yet."""
+        self.carrying = False
+        """True while a checkpoint writes them a second time, behind what it releases."""
+        self.abandoned = False
+        """True if its stream was deleted: its records change nothing, and wait for no majority."""
         self.reserved_synced = 0
         """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
 
@@ -72,12 +88,29 @@ class StreamLog:
         """Note that this node has synced a record (with interval sync: written it)."""
         assert entry.position == self.durable + 1, "records become durable in order"
         self.durable = entry.position
+        self.uncommitted_bytes += entry.body_bytes
+
+    def commit(self, position: int) -> None:
+        """Note that records up to a position are committed, as far as they are durable here."""
+        self.committed = max(self.committed, min(position, self.durable))
 
     def take_applicable(self) -> PendingRecord | None:
         """Take out the oldest record that is committed and not applied; None if there is none."""
-        if self.applied == self.committed:
+        if self.applied == self.committed or self.carrying:
             return None
         entry = self.entries.popleft()
         assert entry.position == self.applied + 1, "records are applied in order"
         self.applied = entry.position
+        self.uncommitted_bytes -= entry.body_bytes
         return entry
+
+    def placed(self) -> list[PendingRecord]:
+        """Return the records that have their place in the journal and are not applied yet, in order."""
+        return [entry for entry in self.entries if entry.segment]
+
+    def is_crowded(self, limits: Limits) -> bool:
+        """Return True if as much waits for a majority as may."""
+        return (
+            self.durable - self.applied >= limits.uncommitted_records_max
+            or self.uncommitted_bytes >= limits.uncommitted_bytes_max
+        )

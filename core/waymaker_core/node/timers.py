@@ -32,6 +32,8 @@ class Timer(IntEnum):
     """Messages that were kept, since their dead letters would not have stayed, are tried again."""
     INACTIVE = 9
     """One of the stream's consumers was not used for its inactivity timeout."""
+    DRAIN = 10
+    """A node that stops waits no longer for majorities."""
 
 
 OF_STREAMS: Final = (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE)

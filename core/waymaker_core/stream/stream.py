@@ -85,6 +85,8 @@ class Stream:
         self.absent = 0
         self.file_uses: dict[str, int] = {}
         self.released: list[str] = []
+        self.layout = 0
+        """Number of moves of messages and of released files since the start: places known before may be void."""
         self.reserve_ahead = 0
         """Sequences that the last reservation was for."""
         self.reserve_interval_ms = 0
@@ -421,6 +423,7 @@ class Stream:
         if not self.file_uses[path]:
             del self.file_uses[path]
             self.released.append(path)
+            self.layout += 1
 
     def _after_drops(self, dropped: int) -> None:
         if not self.blocks:

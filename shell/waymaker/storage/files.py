@@ -1,10 +1,10 @@
-"""The core's disk operations on a real directory, one at a time, blocking.
+"""Disk operations of the core on a real directory, one at a time, blocking.
 
 Every method may be called from any thread. What fails becomes a `DiskFailure` that names the file, the offset and the
 reason; nothing is retried here. Files under `memory/` never reach the disk.
 
-Every path is looked up below a descriptor of the data directory, never by the directory's name. So whoever moves the directory
-away and puts another in its place gets no file of this process into that one.
+Every path is looked up below a descriptor of the data directory, never by the directory's name. So where another directory is
+put in its place, that one gets no file of this process.
 """
 
 from __future__ import annotations

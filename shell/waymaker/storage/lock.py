@@ -48,7 +48,7 @@ class DirectoryLock:
 
     @property
     def folder(self) -> int:
-        """A descriptor of the locked directory, whatever its name means now; open until `release`."""
+        """Descriptor of the locked directory, whatever its name means now; open until `release`."""
         return self._fds[0]
 
     def _take(self, fd: int) -> tuple[int, int]:

@@ -37,7 +37,7 @@ from waymaker_core.api.requests import (
     WatchStreams,
 )
 from waymaker_core.model import result_codes as outcomes
-from waymaker_core.model.result_codes import Answer, Refusal, Status
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import Token
 from waymaker_sim.history.copies import Copy
 from waymaker_sim.history.history import Group, History, StreamIncarnation
@@ -319,6 +319,8 @@ class ClientView:
         match refusal.status:
             case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
                 return
+            case Status.ABORTED if self.process.config.replicated and refusal.outcome is Outcome.UNKNOWN:
+                self.mark("deleted before a majority had it")
             case Status.DATA_LOSS if self.process.disk.rotten:
                 return
             case Status.DATA_LOSS if self.read_errors and "quarantined" not in refusal.message:

@@ -466,7 +466,7 @@ class StreamIncarnation:
             self._check_count(group, message)
             if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
-            until = asked_ns + config.ack_wait_ms * MS
+            until = message.taken_ns + config.ack_wait_ms * MS
             group.pending[seq] = PendingDelivery(process_run, until)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:

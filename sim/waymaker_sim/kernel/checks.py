@@ -53,6 +53,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "quarantine stays": (SAFETY, "a stream that a start found damaged is not served before it is deleted"),
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),
+    "majority first": (SAFETY, "nothing is applied, answered or delivered that rests on what no majority has confirmed"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
     "used consumers stay": (SAFETY, "no consumer is deleted for inactivity before its timeout passed without use"),
     "inactive consumers go": (LIVENESS, "a consumer is deleted once no client used it for its inactivity timeout"),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from zlib import crc32
 
-from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
-from waymaker_core.api.inputs import Call, Cancel, Credit, Input, JobDone, JobFailed, Unreadable
+from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
+from waymaker_core.api.inputs import Call, Cancel, Confirmed, Credit, Input, JobDone, JobFailed, Replicated, Unreadable
 from waymaker_core.api.requests import Messages, Published
 from waymaker_core.model.disk_ops import CopyChunks, DiskOp, Write
 from waymaker_core.model.result_codes import Answer
@@ -72,6 +72,10 @@ def describe_input(item: Input) -> str:
             return f"failed {item.id} {item.failure}"
         case Unreadable():
             return f"unreadable {item.token} {item.failure}"
+        case Replicated():
+            return f"replicated {item.stream_id} {item.position}"
+        case Confirmed():
+            return f"confirmed {item.stream_id} {item.question}"
         case _:
             return "drain"
 
@@ -89,6 +93,10 @@ def describe_effect(effect: Effect) -> str:
             return f"event {effect.token} {effect.kind.name} {effect.stream} {effect.consumer} {effect.lagged}"
         case End():
             return f"end {effect.token} {effect.reason} {effect.refusal!r}"
+        case Replicate():
+            return f"replicate {effect.stream_id} {effect.position}"
+        case Confirm():
+            return f"confirm {effect.stream_id} {effect.question}"
         case Log():
             return f"log {effect.event} {sorted(effect.fields.items())}"
         case Halt():

@@ -5,8 +5,20 @@ It examines a disk without a world around it, and compares answers one by one wi
 
 from __future__ import annotations
 
-from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Reply
-from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Replicate, Reply
+from waymaker_core.api.inputs import (
+    Call,
+    Cancel,
+    Confirmed,
+    Credit,
+    Drain,
+    Input,
+    JobDone,
+    JobFailed,
+    Replicated,
+    Report,
+    Unreadable,
+)
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
@@ -115,6 +127,10 @@ class InstantNode(Asker):
                         self.delivered.setdefault(effect.token, []).extend(got)
                         self._reached[effect.token] = self._reached.get(effect.token, 0) + len(got)
                         back.append(Report(effect.token, self._reached[effect.token]))
+                case Replicate():
+                    back.append(Replicated(effect.stream_id, effect.position))
+                case Confirm():
+                    back.append(Confirmed(effect.stream_id, effect.question))
                 case End():
                     self.ended[effect.token] = effect
                 case Event():

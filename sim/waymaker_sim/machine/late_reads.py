@@ -24,7 +24,7 @@ WAITING_MAX = 8
 
 
 class HeldFiles:
-    """The files that somebody reads: renames and deletions of them wait."""
+    """Files that are being read: renames and deletions of them wait."""
 
     def __init__(self) -> None:
         self._readers: dict[str, int] = {}
@@ -69,7 +69,7 @@ class LateReads:
         self._read_ns = read_ns
         self._read = read
         self._lines: dict[Token, Waiting] = {}
-        """What waits, by the token whose bodies are being read."""
+        """Effects that wait, by the token whose bodies are being read."""
         self._runs = 0
 
     def handed_over(self, token: Token, messages: Messages) -> None:

@@ -15,7 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
+from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Lane, Log, Replicate, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.disk_ops import (
@@ -40,6 +40,7 @@ from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads
 from waymaker_sim.machine.livelock import LivelockDetector
+from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 
 
 class ReceivedMessage(NamedTuple):
@@ -53,6 +54,8 @@ class ReceivedMessage(NamedTuple):
     delivery: int
     body: bytes
     incarnation: str = ""
+    taken_ns: int = -1
+    """Virtual time at which the node took it for this delivery; -1 outside deliveries."""
 
 
 class StepId(NamedTuple):
@@ -187,6 +190,8 @@ class Process:
         """Time when the last pause ended, or will end."""
         self._busy_until = 0
         self._livelock = LivelockDetector()
+        self.quorum: PhantomQuorum | None = None
+        """Stand-in for the other replicas of the node's logs."""
 
     # ------------------------------------------------------------ clocks
 
@@ -196,11 +201,17 @@ class Process:
         self.wall_max_ms = max(self.wall_max_ms, wall_ms)
         return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
 
+    def virtual_ns(self, mono_ns: int) -> int:
+        """Return the virtual time of a reading of this run's monotonic clock."""
+        return mono_ns + self._mono_base_ns
+
     def begin_span(self) -> None:
         """Begin a new span of draws for this machine and its disk: a moment of the run has passed."""
         self.track.begin()
         self.disk.track.begin()
         self.late_reads.track.begin()
+        if self.quorum is not None:
+            self.quorum.begin_span()
 
     def jump_wall(self, delta_ms: int) -> None:
         """Change the wall clock."""
@@ -263,6 +274,8 @@ class Process:
         self.state = State.UP
         self.up_ns = self.events.now_ns
         self.steps = self.calls = 0
+        if self.quorum is not None:
+            self.quorum.started(self._add_input)
         self._wake(0)
         self.on_up()
 
@@ -300,6 +313,8 @@ class Process:
         self._being_read.clear()
         self.late_reads.clear()
         self.run += 1
+        if self.quorum is not None:
+            self.quorum.stopped()
         self.state = State.DOWN
         self.node = None
         self.effects_left = self.target_disk_full = None
@@ -422,6 +437,12 @@ class Process:
                 case End():
                     if self._has_caller(effect.token):
                         self._callers.pop(effect.token).ended(effect)
+                case Replicate():
+                    assert self.quorum is not None
+                    self.quorum.replicate(effect.stream_id, effect.position)
+                case Confirm():
+                    assert self.quorum is not None
+                    self.quorum.confirm(effect.stream_id, effect.question)
                 case Log():
                     self.on_log(effect)
                 case Halt():
@@ -466,15 +487,15 @@ class Process:
     def read(self, messages: Messages) -> list[ReceivedMessage] | DiskFailure:
         """Return the bodies of messages, chunk by chunk, as the shell reads them."""
         got: list[ReceivedMessage] = []
+        taken_ns = self.virtual_ns(messages.taken_ns) if messages.taken_by is not None else -1
         try:
             for run in messages.runs:
                 data = self.disk.perform(ReadChunk(run.chunk))
                 assert isinstance(data, bytes)
                 data, at = run.bodies_in(data), 0
                 for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
-                    got.append(
-                        ReceivedMessage(seq, time_ms, run.deliver_count, data[at : at + length], messages.incarnation)
-                    )
+                    body = data[at : at + length]
+                    got.append(ReceivedMessage(seq, time_ms, run.deliver_count, body, messages.incarnation, taken_ns))
                     at += length
         except DiskFailure as failure:
             return failure

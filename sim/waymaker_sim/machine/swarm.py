@@ -13,6 +13,7 @@ from waymaker_core.model.limits import KIB, Limits
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import DiskFaults
+from waymaker_sim.machine.phantom_quorum import QuorumPlan
 from waymaker_sim.machine.process import Pace
 
 
@@ -59,6 +60,8 @@ class Plan:
     """True if streams are exported as archives, and restored under other names."""
     producers: bool = False
     """True if publishers number their messages, and send those again whose answer got lost."""
+    quorum: QuorumPlan | None = None
+    """The majorities of its logs, where the node believes that they are replicated."""
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
@@ -171,4 +174,7 @@ def draw_plan(track: Track) -> Plan:
             producers_max=track.pick("producers remembered", [1_024, 1_024, 1_024, 2, 1]),
             producer_spans_max=track.pick("spans remembered", [256, 256, 8, 2]),
         )
+    if not plan.may_lose_unsynced() and track.draw("quorum", 4) == 3:
+        plan.quorum = QuorumPlan(_odds(track, "slow majorities", 200_000), _odds(track, "no majorities", 3_000))
+        plan.limits = replace(plan.limits, uncommitted_records_max=64)
     return plan

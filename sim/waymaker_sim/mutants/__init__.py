@@ -16,12 +16,25 @@ from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.interval_sync import LATE_SYNCS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.producers import PRODUCERS
+from waymaker_sim.mutants.replicated_log import REPLICATED_LOG
 from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.space_reclaimed import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stream import STREAM
 
-AREAS = (STORE, ROOM, LATE_SYNCS, STREAM, PRODUCERS, RETENTION, CONSUMER, DEAD_LETTERS, CATALOG, ARCHIVES)
+AREAS = (
+    STORE,
+    ROOM,
+    LATE_SYNCS,
+    STREAM,
+    PRODUCERS,
+    RETENTION,
+    CONSUMER,
+    DEAD_LETTERS,
+    CATALOG,
+    ARCHIVES,
+    REPLICATED_LOG,
+)
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"
 

@@ -25,11 +25,11 @@ def _knowing_only_its_own(original: Any) -> Any:
 
 
 def _remembering_streams(original: Any) -> Any:
-    def answer_messages(self: Gate, token: Any, replica: Any, messages: Any) -> None:
+    def reply_messages(self: Gate, token: Any, replica: Any, messages: Any) -> None:
         original(self, token, replica, messages)
         vars(self).setdefault("remembered", []).append(replica)
 
-    return answer_messages
+    return reply_messages
 
 
 def _copying_the_dead(_: Any) -> Any:
@@ -52,7 +52,7 @@ ROOM = {
         "garbage is deleted from the disk", ("room given back",), Garbage, "collect", nothing,
     ),
     "remember-streams": Mutant(
-        "replies are remembered by the id of their stream", ("memory given back",), Gate, "answer_messages",
+        "replies are remembered by the id of their stream", ("memory given back",), Gate, "reply_messages",
         _remembering_streams,
     ),
     "copy-the-dead": Mutant(

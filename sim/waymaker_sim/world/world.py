@@ -23,6 +23,7 @@ from waymaker_core.node import NodeConfig
 from waymaker_core.storage.errors import StoreRefused
 from waymaker_sim.checkers.audit import Audit
 from waymaker_sim.checkers.interval_sync import IntervalSync
+from waymaker_sim.checkers.majorities import Majorities
 from waymaker_sim.checkers.space_reclaimed import empty_the_disk
 from waymaker_sim.clients.administrator import Administrator
 from waymaker_sim.clients.backup_client import BackupClient
@@ -42,6 +43,7 @@ from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.disk import DiskFaults, SimDisk
 from waymaker_sim.machine.instant import InstantNode
 from waymaker_sim.machine.observations import Asker, Seen, differences, observe
+from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Pace, Process, ReceivedMessage, State, StepId
 from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.world.nemesis import Nemesis
@@ -71,6 +73,12 @@ class World:
         self.machines = [self._machine(1)]
         self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
         self.history.mark = self.view.mark
+        self.majorities: Majorities | None = None
+        if self.plan.quorum is not None:
+            quorum = PhantomQuorum(
+                self.plan.quorum, self.events, tape.track("quorum"), self.view.mark, self._without_majority
+            )
+            self.machines[0].quorum, self.majorities = quorum, Majorities(quorum)
         self.lookout = MarkRecorder(self.view.mark)
         self.view.looks_at_ages = self.plan.looks_at_ages
         self.view.read_errors = self.plan.disk.read_error > 0
@@ -113,7 +121,8 @@ class World:
     def _machine(self, number: int) -> Process:
         plan = self.plan
         disk = SimDisk(plan.disk, self.tape.track(f"disk {number}"))
-        config = NodeConfig(number, number.to_bytes(16, "big"), plan.limits, plan.sync_interval_ms)
+        replicated = plan.quorum is not None
+        config = NodeConfig(number, number.to_bytes(16, "big"), plan.limits, plan.sync_interval_ms, replicated)
         machine, reads = self.tape.track(f"machine {number}"), self.tape.track(f"late reads {number}")
         process = Process(number, self.events, disk, config, machine, reads, plan.pace)
         process.late_reads.on_missing = lambda failure: violated(
@@ -124,9 +133,16 @@ class World:
         process.on_step = self._stepped
         return process
 
+    def _without_majority(self, until_ns: int) -> None:
+        """Note that some stream commits nothing until then: as far as its clients see, the process is paused."""
+        self.view.disturbed_ns = max(self.view.disturbed_ns, until_ns)
+        self.machines[0].paused_until_ns = max(self.machines[0].paused_until_ns, until_ns)
+
     def _stepped(self, process: Process, now: Now, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
         if self.digest is not None:
             self.digest.step(process.number, now, inputs, effects)
+        if self.majorities is not None:
+            self.majorities.stepped(process, inputs, effects)
         if process.steps == 1:
             self.view.quarantines.started(effects)
         over = [effect.token for effect in effects if isinstance(effect, End)]
@@ -255,6 +271,10 @@ class World:
             machine.pace.slow_per_million = 0
             machine.pace.read_ns = Pace().read_ns
             machine.effects_left = machine.target_disk_full = None
+            if machine.quorum is not None:
+                machine.quorum.heal()
+                self.view.disturbed_ns = min(self.view.disturbed_ns, self.events.now_ns)
+                machine.paused_until_ns = min(machine.paused_until_ns, self.events.now_ns)
         for publisher in self.publishers:
             publisher.diligent = True
         self._until(lambda: self.lost() or all(m.state is State.UP for m in self.machines))

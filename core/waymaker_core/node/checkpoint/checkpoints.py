@@ -57,6 +57,8 @@ class Running:
     written: dict[StreamId, None] = field(default_factory=dict)
     dead_bytes: int = 0
     """Bytes of removed messages that it leaves behind, about."""
+    carried_lsn: int = 0
+    """LSN behind the records that were carried forward for it."""
     partial: bool = False
     """True if part of the journal stays, since there is no space to copy its live messages."""
 
@@ -170,7 +172,9 @@ class Checkpoints:
                 work[stream_id] = state.replicas[stream_id]
         changes.replicas = {}
         writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
-        self._running = Running(list(work.values()), writer, journal.current_segment(), sparse, state.now.mono_ns)
+        cut, carried_lsn = self._group_commit.carry(journal.current_segment())
+        self._running = Running(list(work.values()), writer, cut, sparse, state.now.mono_ns)
+        self._running.carried_lsn = carried_lsn
         self._running.garbage, self._left_garbage = self._left_garbage, []
         self._covered = journal.end_lsn
         self._limit_scope(self._running)
@@ -327,9 +331,10 @@ class Checkpoints:
 
         With interval sync some bodies may not be durable yet, and a snapshot must not outlive them.
         """
-        if self._group_commit.journal.durable_lsn < self._state.written_lsn:
+        needed = max(self._state.written_lsn, running.carried_lsn)
+        if self._group_commit.journal.durable_lsn < needed:
             self._group_commit.sync_due()
-            self._unsynced = (running, self._state.written_lsn)
+            self._unsynced = (running, needed)
         else:
             self._replace_manifest(running)
 

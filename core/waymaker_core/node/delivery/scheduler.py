@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
+from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.delivery.unreported import without
 from waymaker_core.model.disk_ops import DiskFailure
+from waymaker_core.model.result_codes import Refusal
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
@@ -152,11 +154,33 @@ class DeliveryScheduler:
             return
         subscription.messages -= messages.count
         subscription.bytes -= messages.byte_count
-        subscription.unreported.add_messages(messages)
-        state.count_delivery(messages)
-        self._gate.deliver(subscription.token, replica, messages)
         state.mark_dirty(replica)
+        if self._gate.replicated:
+            send = partial(self._send_confirmed, subscription, messages)
+            undo = partial(replica.consumers.take_back, messages)
+            self._gate.when_confirmed(replica.log, subscription.token, send, undo, _nothing_to_refuse)
+        else:
+            self._send(subscription, messages)
         self._make_ready(replica, consumer_id)
+
+    def _send(self, subscription: Subscription, messages: Messages) -> None:
+        subscription.unreported.add_messages(messages)
+        self._state.count_delivery(messages)
+        self._gate.deliver(subscription.token, messages)
+
+    def _send_confirmed(self, subscription: Subscription, messages: Messages) -> None:
+        """Send a confirmed delivery, unless some of it was answered, has expired or moved since it was taken.
+
+        Then none of it leaves: what is still waiting goes back to its consumer, uncounted and due at once.
+        """
+        replica = subscription.replica
+        if replica.consumers.is_current(messages):
+            self._send(subscription, messages)
+            return
+        replica.consumers.take_back(messages)
+        subscription.messages += messages.count
+        subscription.bytes += messages.byte_count
+        self._state.mark_dirty(replica)
 
     def _lost(self, replica: StreamReplica, consumer_id: ConsumerId, failure: DiskFailure) -> None:
         del self._loading[(replica.id, consumer_id)]
@@ -184,3 +208,7 @@ class DeliveryScheduler:
 def has_credit(subscription: Subscription) -> bool:
     """Return True if a reader has credit for a message, and for some bytes."""
     return subscription.messages > 0 and subscription.bytes > 0
+
+
+def _nothing_to_refuse(_refusal: Refusal) -> None:
+    """Do nothing: the reader of a stream that was deleted is told by its end."""

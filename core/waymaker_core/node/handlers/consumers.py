@@ -121,10 +121,9 @@ class Consuming:
             nothing.incarnation = replica.consumers.incarnation(consumer_id)
             self._gate.answer_read(call.token, replica.log, Answer(OK, "", nothing))
             return
-        state.count_delivery(messages)
         state.mark_dirty(replica)
         self._fetches.add_fetch(call.token, replica, consumer_id, messages)
-        self._gate.answer_messages(call.token, replica, messages)
+        self._fetches.send(replica, call.token, messages)
 
     def subscribe(self, call: Call, found: StreamReplica | None) -> None:
         """Begin a `Subscribe`."""

@@ -28,7 +28,7 @@ class Reading:
         assert isinstance(request, ReadLatest)
         replica = self._registry.require_served(found, request.stream)
         self._require_subject(request.subject)
-        self._gate.answer_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
+        self._gate.reply_messages(call.token, replica, reads.read_latest(replica.stream, request.subject))
 
     def subjects(self, call: Call, found: StreamReplica | None) -> None:
         """Answer a `ListSubjects`."""
@@ -37,7 +37,7 @@ class Reading:
         replica = self._registry.require_served(found, request.stream)
         page_limit(request.limit, limits.page_entries_max)
         page = reads.list_subjects(replica.stream, request.prefix, request.after, request.limit)
-        self._gate.answer_read(call.token, replica.log, Answer(OK, "", page))
+        self._gate.reply(call.token, Answer(OK, "", page))
 
     def scan(self, call: Call, found: StreamReplica | None) -> None:
         """Answer a `ScanSubject`."""
@@ -47,7 +47,7 @@ class Reading:
         self._require_subject(request.subject)
         limit = self._entries(request.limit) or limits.scan_default
         messages = reads.scan_subject(replica.stream, request.subject, request.from_seq, limit, limits.page_bytes_max)
-        self._gate.answer_messages(call.token, replica, messages)
+        self._gate.reply_messages(call.token, replica, messages)
 
     def range(self, call: Call, found: StreamReplica | None) -> None:
         """Answer a `ReadRange`."""
@@ -56,7 +56,7 @@ class Reading:
         replica = self._registry.require_served(found, request.stream)
         limit = self._entries(request.limit) or limits.page_entries_max
         messages = reads.read_range(replica.stream, request.from_seq, limit, limits.page_bytes_max)
-        self._gate.answer_messages(call.token, replica, messages)
+        self._gate.reply_messages(call.token, replica, messages)
 
     def _require_subject(self, subject: str) -> None:
         """Refuse a subject at which no message can be: an empty answer would hide the caller's mistake."""

@@ -112,7 +112,7 @@ class Streams:
         replica = self._registry.require_served(found, request.name)
         stream = replica.stream
         info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
-        self._gate.answer_read(call.token, replica.log, Answer(OK, "", info))
+        self._gate.reply(call.token, Answer(OK, "", info))
 
     def list_names(self, call: Call, _found: StreamReplica | None) -> None:
         """Answer a `ListStreams`."""
@@ -121,7 +121,7 @@ class Streams:
         limit = page_limit(request.limit, limits.page_entries_max)
         page = self._state.catalog.page(call.principal.account, request.after, limit, limits.page_bytes_max)
         require_whole(request.limit, page.next_after)
-        self._gate.answer_read(call.token, self._state.catalog_log, Answer(OK, "", page))
+        self._gate.reply(call.token, Answer(OK, "", page))
 
     # ------------------------------------------------------------------ archives
 
@@ -135,7 +135,7 @@ class Streams:
         head = Head(
             stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
         )
-        self._gate.answer_read(call.token, replica.log, Answer(OK, "", head))
+        self._gate.reply(call.token, Answer(OK, "", head))
 
     def import_begin(self, call: Call, _found: StreamReplica | None) -> None:
         """Decide an `ImportBegin`."""

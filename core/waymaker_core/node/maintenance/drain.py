@@ -7,15 +7,24 @@ watermark marks a clean stop. Then the node halts.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
+from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.node.timers import Timer
 
 REASON = "server_shutdown"
+COMMIT_WAIT_NS = 2_000_000_000
+"""Time that a node that stops waits for majorities, once all is durable here."""
+UNCOMMITTED: Final = Refusal(
+    Status.UNAVAILABLE, "the server is shutting down, and a majority has not confirmed this", Outcome.UNKNOWN
+)
 
 
 class Stage(Enum):
@@ -28,7 +37,7 @@ class Stage(Enum):
     LOGGED = 3
     """The records of deliveries are being committed."""
     MARKED = 4
-    """The watermark of a clean stop is being synced."""
+    """The watermark of a clean stop is being synced, and what is durable is being committed."""
     DRAINED = 5
     """Everything is on disk: the node halts."""
 
@@ -40,12 +49,14 @@ class Drain:
         self,
         state: NodeState,
         group_commit: GroupCommit,
+        gate: Gate,
         parking: Parking,
         subscriptions: Subscriptions,
         watchers: Watchers,
     ) -> None:
         self._state = state
         self._group_commit = group_commit
+        self._gate = gate
         self._parking = parking
         self._subscriptions = subscriptions
         self._watchers = watchers
@@ -80,5 +91,17 @@ class Drain:
             # Of a damaged stream nothing was logged.
             group_commit.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
             group_commit.flush()
-        if self.stage is Stage.MARKED and group_commit.idle():
+            state.timers.arm(Timer.DRAIN, 0, state.now.mono_ns + COMMIT_WAIT_NS)
+        if self.stage is Stage.MARKED and group_commit.idle() and (self._patience_ended() or not self._uncommitted()):
             self.stage = Stage.DRAINED
+            for log in self._logs():
+                self._gate.abandon(log, UNCOMMITTED)
+
+    def _logs(self) -> list[StreamLog]:
+        return [self._state.catalog_log, *(replica.log for replica in self._state.replicas.values())]
+
+    def _uncommitted(self) -> bool:
+        return any(log.entries for log in self._logs())
+
+    def _patience_ended(self) -> bool:
+        return self._state.timers.deadline(Timer.DRAIN, 0) is None

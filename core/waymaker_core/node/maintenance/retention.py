@@ -82,7 +82,10 @@ class Retention:
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
-            if not self._group_commit.has_free_space_for(bound, ordinary=False) and self._group_commit.has_undurable():
+            full = (
+                not self._group_commit.has_free_space_for(bound, ordinary=False) and self._group_commit.has_undurable()
+            )
+            if full or replica.log.is_crowded(state.limits):
                 again_ns += self._interval_ns
                 break
             record = retention.decide_retention(replica.stream, state.now.wall_ms, floor)

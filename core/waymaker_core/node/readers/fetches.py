@@ -6,18 +6,23 @@ that carries messages, or cancels it. A cancelled one counts for nothing: its me
 
 from __future__ import annotations
 
+from functools import partial
+
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.delivery.unreported import Unreported
+from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate, nothing
 from waymaker_core.node.stream_replica import StreamReplica
 
 
 class Fetches:
     """Fetched messages by the token of their call."""
 
-    def __init__(self, state: NodeState) -> None:
+    def __init__(self, state: NodeState, gate: Gate) -> None:
         self._state = state
+        self._gate = gate
         self._open: dict[Token, tuple[StreamReplica, ConsumerId, Unreported]] = {}
 
     def __len__(self) -> int:
@@ -48,6 +53,29 @@ class Fetches:
             for sent in unreported.rest():
                 replica.consumers.returned(consumer_id, sent.dispatch_id, sent.seqs)
             self._state.mark_dirty(replica)
+
+    def send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
+        """Send the answer, once it is confirmed where it has to be."""
+        if not self._gate.replicated:
+            self._send(replica, token, messages)
+            return
+        send = partial(self._send_confirmed, replica, token, messages)
+        self._gate.when_confirmed(replica.log, token, send, nothing, partial(self._gate.refuse, token))
+
+    def _send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
+        self._state.count_delivery(messages)
+        self._gate.reply_messages(token, replica, messages)
+
+    def _send_confirmed(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
+        """Send a confirmed answer, unless some of its messages were answered, have expired or moved since they were taken.
+
+        Then the answer is empty, and what is still waiting goes back to its consumer, uncounted and due at once.
+        """
+        if replica.consumers.is_current(messages):
+            self._send(replica, token, messages)
+        else:
+            self.cancel(token)
+            self._gate.reply(token, Answer(OK, "", Messages([], 0, 0, incarnation=messages.incarnation)))
 
     def forget_call(self, token: Token) -> None:
         """Forget a fetch that could not be read: its messages were returned already."""

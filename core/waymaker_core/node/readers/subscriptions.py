@@ -79,6 +79,7 @@ class Subscriptions:
     def _forget(self, subscription: Subscription) -> None:
         self._state.remember_ended(subscription.token, subscription.replica)
         replica = subscription.replica
+        self._gate.withdraw(subscription.token)
         for sent in subscription.unreported.rest():
             replica.consumers.returned(subscription.consumer_id, sent.dispatch_id, sent.seqs)
         for seq, (dispatch_id, _) in subscription.unanswered.items():

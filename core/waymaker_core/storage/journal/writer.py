@@ -353,6 +353,10 @@ class Journal:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
+    def newest_segment(self) -> int:
+        """Return the number of the segment of the last frame that has its place."""
+        return self._segments[-1].number
+
     def oldest_segment(self) -> int:
         """Return the number of the oldest segment that is kept."""
         return self._segments[0].number

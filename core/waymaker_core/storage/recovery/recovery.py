@@ -152,6 +152,7 @@ def recover(
     sizes = segment_sizes(folders)
     reader = JournalReader(key, manifest.open_epoch, manifest.first_segment, sizes, replay)
     yield from reader.walk()
+    replay.end()
     orphans = replay.check_files(manifest, folders)
     manifest.next_file = max([manifest.next_file, *(number + 1 for number in _file_numbers(folders))])
     journal = yield from reopen(manifest, reader, sizes, limits, orphans)
@@ -248,6 +249,8 @@ class Replay:
         """Position of each stream's snapshot."""
         self._positions: dict[int, int] = {}
         """Position of each stream's last record handed over."""
+        self._gaps: dict[int, tuple[str, int, str]] = {}
+        """Of streams that lack a record: where the first one behind it stands, and what that means if it never follows."""
         self.quarantined: dict[int, Quarantine] = {}
         self.warnings: list[str] = []
         self.replayed = 0
@@ -280,8 +283,13 @@ class Replay:
             self._pass_over(header)
             return
         expected = self._positions.get(stream_id, covered) + 1
-        if position != expected:
-            self.blame(stream_id, path, offset, f"its record {position} follows, where {expected} should")
+        if position < expected:
+            # A checkpoint carried it forward, and the first frame is still there.
+            return
+        if position > expected:
+            # The records before may follow: a checkpoint that carried them forward let go of their first frames.
+            detail = f"its record {position} follows, where {expected} should"
+            self._gaps.setdefault(stream_id, (path, offset, detail))
             self._pass_over(header)
             return
         try:
@@ -300,6 +308,7 @@ class Replay:
             self._pass_over(header)
             return
         self._positions[stream_id] = position
+        self._gaps.pop(stream_id, None)
         self.replayed += 1
 
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
@@ -324,6 +333,12 @@ class Replay:
 
     def _alive(self, stream_id: int) -> bool:
         return stream_id == CATALOG or self._target.exists(stream_id)
+
+    def end(self) -> None:
+        """Blame what is still missing at the end of the journal."""
+        for stream_id, (path, offset, detail) in self._gaps.items():
+            if self._alive(stream_id):
+                self.blame(stream_id, path, offset, detail)
 
     def judge_quarantines(self) -> list[Quarantine]:
         """Return the quarantines of streams that exist; the others become warnings."""

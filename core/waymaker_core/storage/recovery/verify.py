@@ -123,6 +123,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, 
     try:
         yield from read_chain(manifest, folders, watch)
         yield from _journal(manifest, folders, watch, report)
+        watch.end()
         for finding in report.findings:
             # A stream that was deleted behind its damage misses nothing; recovery only mentions it.
             finding.harmless = finding.harmless or (finding.stream_id > 0 and not target.exists(finding.stream_id))

@@ -142,6 +142,7 @@ def apply_relocation(
     block = _target(stream, relocation)
     if block is None or (relocation.sealed and index is None):
         return False
+    stream.layout += 1
     before, block.files = block.files, []
     if relocation.sealed:
         block.stored, block.stored_bytes = relocation.messages, sum(chunk.length for chunk in copies)

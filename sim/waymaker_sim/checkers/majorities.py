@@ -1,0 +1,92 @@
+"""Replicated logs: nothing is applied, answered or delivered before a majority has confirmed what it rests on.
+
+It knows what the phantom quorum confirmed, and looks at every step. What the disk held at a start counts as confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from waymaker_core.api.effects import Deliver, Effect, Reply
+from waymaker_core.api.inputs import Call, Input
+from waymaker_core.api.requests import (
+    CreateStream,
+    DeleteStream,
+    ImportBatch,
+    ImportBegin,
+    ImportEnd,
+    ListStreams,
+    Request,
+)
+from waymaker_core.model.result_codes import OK, Answer
+from waymaker_core.model.types import CATALOG, Token
+from waymaker_sim.kernel.checks import require, violated
+from waymaker_sim.machine.phantom_quorum import PhantomQuorum
+from waymaker_sim.machine.process import Process
+
+OF_CATALOG = (CreateStream, DeleteStream, ImportBegin, ListStreams)
+ADMITTED_AT_ONCE = 256
+"""Records that may be decided beyond the bound of what waits for a majority: those of calls that were under way."""
+
+
+class Majorities:
+    """Watches one process whose logs the phantom quorum confirms."""
+
+    def __init__(self, quorum: PhantomQuorum) -> None:
+        self._quorum = quorum
+        self._held_at_start: dict[int, int] = {}
+        """By stream id: the position that the disk held when the process started."""
+        self._asked: dict[Token, tuple[int, int]] = {}
+        """By the token of a call: the stream that it means, and when it was asked."""
+
+    def stepped(self, process: Process, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
+        """Check one step."""
+        if process.node is None:
+            return
+        logs = {figures.stream_id: figures for figures in process.node.log_figures()}
+        if process.steps == 1:
+            self._asked.clear()
+            self._held_at_start = {stream_id: figures.applied for stream_id, figures in logs.items()}
+        bound = process.config.limits.uncommitted_records_max + ADMITTED_AT_ONCE
+        for stream_id, figures in logs.items():
+            log = self._quorum.logs.get(stream_id)
+            confirmed = max(self._held_at_start.get(stream_id, 0), log.confirmed if log is not None else 0)
+            what = f"stream {stream_id}"
+            require(
+                figures.applied <= confirmed, "majority first", f"{what}: {figures.applied} is applied of {confirmed}"
+            )
+            waiting = figures.durable - figures.applied
+            require(waiting <= bound, "majority first", f"{what}: {waiting} records wait, {bound} may")
+        ids = {figures.name: stream_id for stream_id, figures in logs.items()}
+        now_ns = process.events.now_ns
+        for event in inputs:
+            if isinstance(event, Call):
+                self._asked[event.token] = (_log_of(event.request, ids), now_ns)
+        for effect in effects:
+            if isinstance(effect, Reply):
+                self._replied(effect)
+            elif isinstance(effect, Deliver):
+                self._delivered(process, effect)
+
+    def _replied(self, effect: Reply) -> None:
+        stream_id, asked_ns = self._asked.pop(effect.token, (-1, 0))
+        if isinstance(effect.answer, Answer) and effect.answer.code == OK:
+            self._require_majority(stream_id, asked_ns, f"call {effect.token}")
+
+    def _delivered(self, process: Process, effect: Deliver) -> None:
+        stream_id, _ = self._asked.get(effect.token, (-1, 0))
+        self._require_majority(stream_id, process.virtual_ns(effect.messages.taken_ns), f"reader {effect.token}")
+
+    def _require_majority(self, stream_id: int, since_ns: int, what: str) -> None:
+        log = self._quorum.logs.get(stream_id)
+        if log is not None and log.starved and log.starved_ns < since_ns:
+            violated("majority first", f"{what} of stream {stream_id} got something that no majority confirmed")
+
+
+def _log_of(request: Request, ids: dict[str, int]) -> int:
+    """Return the id of the log that the answer to a request rests on; -1 where it is not known."""
+    if isinstance(request, OF_CATALOG):
+        return int(CATALOG)
+    if isinstance(request, ImportBatch | ImportEnd):
+        return request.stream_id
+    return ids.get(getattr(request, "stream", "") or getattr(request, "name", ""), -1)

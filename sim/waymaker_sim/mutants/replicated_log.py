@@ -1,0 +1,69 @@
+"""Rules of replicated logs: what a majority has not confirmed is not applied, answered or delivered, and is not lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.stream_log import StreamLog
+from waymaker_sim.machine.swarm import Plan
+from waymaker_sim.mutants.planting import Mutant, giving
+
+
+def _starving(plan: Plan) -> bool:
+    """Return True for worlds whose logs are without a majority now and then."""
+    return plan.quorum is not None and plan.quorum.starves > 0
+
+
+def _slow(plan: Plan) -> bool:
+    """Return True for worlds whose majorities are late."""
+    return plan.quorum is not None and plan.quorum.slow + plan.quorum.starves > 0
+
+
+def _carrying(plan: Plan) -> bool:
+    """Return True for worlds with late majorities, many checkpoints, and restarts that show what is left."""
+    return _slow(plan) and plan.limits.segment_bytes <= 64 * 1024 and plan.kill + plan.power + plan.drain > 0
+
+
+def _committing_what_is_durable(original: Any) -> Any:
+    def made_durable(self: StreamLog, entry: Any) -> None:
+        original(self, entry)
+        self.majority = self.durable
+
+    return made_durable
+
+
+def _asking_nobody(_: Any) -> Any:
+    return lambda self, log, token, action, undo, abandoned: action()
+
+
+def _carrying_nothing(_: Any) -> Any:
+    return lambda self, cut: (cut, 0)
+
+
+REPLICATED_LOG = {
+    "apply-at-durable": Mutant(
+        "a record is applied when a majority has it", ("majority first",), StreamLog, "made_durable",
+        _committing_what_is_durable, _starving,
+    ),
+    "ask-nobody": Mutant(
+        "what was read leaves when a majority has confirmed who leads", ("majority first",), Gate, "when_confirmed",
+        _asking_nobody, _starving,
+    ),
+    "carry-nothing": Mutant(
+        "a checkpoint carries forward what is durable and not committed",
+        ("recovery honest", "answer allowed", "ledger grows", "acked survives", "node raised", "recovery twice"),
+        GroupCommit, "carry", _carrying_nothing, _carrying,
+    ),
+    "send-what-is-stale": Mutant(
+        "what was answered, expired or moved since it was taken does not leave",
+        ("one holder", "handed back", "answer allowed", "no redelivery after ack", "delivery count"),
+        Consumers, "is_current", giving(True), _slow,
+    ),
+    "starve-without-bound": Mutant(
+        "changes of a stream are refused when too many of its records wait for a majority", ("majority first",),
+        StreamLog, "is_crowded", giving(False), _starving,
+    ),
+}  # fmt: skip
