@@ -28,7 +28,7 @@ def filled(parameter: tuple[int, int], added: list[bytes]) -> BloomFilter:
 def test_what_was_added_is_always_found(parameter: tuple[int, int], added: list[bytes], more: list[bytes]) -> None:
     made = filled(parameter, added)
     made.add(more)
-    assert all(made.contains(added + more))
+    assert made.contains(added + more) == [True] * len(added + more)
     assert made.contains([]) == []
 
 
@@ -103,6 +103,20 @@ def test_the_dimensions_keep_the_promise(capacity: int, error_ppb: int) -> None:
 def test_impossible_parameters_are_refused(capacity: int, error_ppb: int, words: str) -> None:
     with pytest.raises(BadParameters, match=words):
         BloomFilter(capacity, error_ppb)
+
+
+def test_a_filter_may_be_as_large_as_any_and_not_a_word_larger() -> None:
+    hashes, bits = dimensions(46_516_275, 500_000_000)
+    assert (hashes, bits // 8) == (1, 8 << 20)
+    with pytest.raises(BadParameters, match="8,388,608 are allowed"):
+        dimensions(46_516_276, 500_000_000)
+
+
+def test_answers_come_in_the_order_of_the_questions() -> None:
+    inside, outside = numbered("in", 1_500), numbered("out", 1_500)
+    made = filled((1_500, 1), inside)
+    asked = [value for pair in zip(inside, outside, strict=True) for value in pair]
+    assert made.contains(asked) == [True, False] * 1_500
 
 
 def test_filters_of_different_parameters_are_not_merged() -> None:

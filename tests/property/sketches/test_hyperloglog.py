@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,28 @@ def test_answers_have_no_bias(precision: int) -> None:
         answers = [filled(precision, numbered(f"{label}", size)).estimate() for label in range(24)]
         off = (sum(answers) / len(answers) - size) / size / standard_error(precision)
         assert abs(off) <= 3 / 24**0.5
+
+
+@pytest.mark.parametrize("bits", [40, 56, 58, 60, 61, 62, 63])
+def test_counts_are_as_close_where_the_hash_runs_out(bits: int) -> None:
+    """Registers are drawn as so many values would leave them: each is at most k with probability exp(-n / (m * 2 ** k))."""
+    precision, size, random, answers = 10, 1 << bits, Random(bits), []
+    highest = HASH_BITS - precision + 1
+    for _ in range(60):
+        registers = bytearray()
+        for _ in range(1 << precision):
+            drawn = -math.log(random.random()) * (1 << precision) / size
+            registers.append(min(highest, max(0, math.ceil(-math.log2(drawn)))))
+        made = HyperLogLog.restore(HyperLogLog(precision).snapshot()[: -1 << precision] + registers)
+        answers.append(made.estimate())
+    assert max(abs(answer - size) for answer in answers) <= 5 * standard_error(precision) * size
+    assert abs(sum(answers) / 60 - size) <= 3 / math.sqrt(60) * standard_error(precision) * size
+
+
+@pytest.mark.parametrize("precision", [PRECISION_MIN, PRECISION_MAX])
+def test_every_precision_is_restored(precision: int) -> None:
+    made = filled(precision, numbered("p", 500))
+    assert HyperLogLog.restore(made.snapshot()).snapshot() == made.snapshot()
 
 
 def test_small_counts_are_nearly_exact() -> None:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from array import array
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.kit.sketch_corpora import DISTRIBUTIONS, numbered, zipf
 from tests.kit.sketch_kit import add, answers, empty_sketches, merge, small_sketches, used
+from waymaker_core.sketches import snapshot_format
 from waymaker_core.sketches.bloom import BloomFilter
 from waymaker_core.sketches.count_min import CountMin
 from waymaker_core.sketches.errors import BadValue, CorruptSnapshot, SketchError
@@ -160,6 +162,17 @@ def test_great_promises_without_content_cost_no_memory(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+def test_columns_have_one_order_of_bytes_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, real = array("Q", [1, 1 << 63]), array("d", [1.0, -2.5])
+    assert snapshot_format.column_bytes(whole) == struct.pack("<2Q", *whole)
+    assert snapshot_format.column_bytes(real) == struct.pack("<2d", *real)
+    # As a machine of the other order would, whose columns lie the other way round in memory.
+    monkeypatch.setattr(snapshot_format, "_SWAP", not snapshot_format._SWAP)
+    assert snapshot_format.column_bytes(whole) == struct.pack(">2Q", *whole)
+    assert snapshot_format.integers(snapshot_format.column_bytes(whole)) == whole
+    assert snapshot_format.floats(snapshot_format.column_bytes(real)) == real
 
 
 def refusal(data: bytes) -> str:
