@@ -68,6 +68,8 @@ class GroupCommit:
         self._ops: list[DiskOp] = []
         self._started_ns = 0
         self._sync_due = False
+        self._no_room = False
+        """True if the first pending record did not fit the journal, and nothing has changed since."""
         self.stalled = False
         """True while the group commit in flight waits for free space on the disk."""
         self.failed: DiskFailure | None = None
@@ -150,8 +152,13 @@ class GroupCommit:
 
     @property
     def wants_flush(self) -> bool:
-        """Return True if a sync is due and could start at once."""
-        return self._sync_due and not self._ops
+        """Return True if a flush would write or sync something at once.
+
+        Records that were decided after the flush of their step wait for the next step; maybe nothing else leads to one.
+        """
+        if self._ops or self.failed is not None:
+            return False
+        return self._sync_due or (bool(self._pending) and not self._no_room)
 
     # ------------------------------------------------------------------ writing
 
@@ -165,7 +172,10 @@ class GroupCommit:
         while self._pending:
             item = self._pending[0]
             # The first one is placed whatever its size, or it would wait for ever.
-            if (self._in_flight and taken + item.bound > limits.flush_bytes_max) or not self._place(item, ops):
+            if self._in_flight and taken + item.bound > limits.flush_bytes_max:
+                break
+            self._no_room = not self._place(item, ops)
+            if self._no_room:
                 break
             taken += item.bound
             self._pending.popleft()
@@ -333,6 +343,7 @@ class GroupCommit:
     def note_capacity(self) -> None:
         """Note that there may be more free space, so that what was parked is tried again."""
         self.capacity_changes += 1
+        self._no_room = False
 
     # ------------------------------------------------------------------ timers
 

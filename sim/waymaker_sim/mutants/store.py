@@ -216,6 +216,10 @@ def _writing_once(original: Any) -> Any:
     return not_written
 
 
+def _with_the_next_step(_: Any) -> Any:
+    return property(lambda self: self._sync_due and not self._ops)
+
+
 def _full_when_writing_over(plan: Plan) -> bool:
     """Return True for worlds with disks that fill and need space for overwrites."""
     return plan.disk.copy_on_write and plan.full + plan.targeted_disk_full > 10_000
@@ -304,6 +308,10 @@ STORE = {
         "a checkpoint that lets go of the catalogue's records holds its state",
         ("lives apart", "acked survives", "recovery honest"),
         Checkpoints, "_finish", _without_catalogue, _crashing,
+    ),
+    "flush-with-the-next-call": Mutant(
+        "a record decided after its step's flush is written at once", ("answered", "progress"),
+        GroupCommit, "wants_flush", _with_the_next_step,
     ),
     "write-once": Mutant(
         "a write of the journal that found no room is tried again", ("progress", "answered"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tests.kit.node_kit import Server, publish
+from dataclasses import replace
+
+from tests.kit.node_kit import SMALL, Server, publish
 from tests.kit.node_play import Play
 from waymaker_core.api import requests as rq
+from waymaker_core.api.effects import Lane
 from waymaker_core.api.requests import AckKind
 from waymaker_core.model.disk_ops import FailureKind, SyncFile, Write
+from waymaker_core.model.limits import KIB
 
 
 def ready() -> Server:
@@ -124,6 +128,33 @@ def test_a_write_without_room_is_written_again_and_publishes_are_refused_meanwhi
     assert play.server.node.stats.commit_retries == 2
 
 
+def test_a_publish_that_waited_for_a_segment_is_written_though_nothing_else_happens() -> None:
+    """It is decided after the flush of the step in which the segment is there."""
+    server = Server(replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=64 * KIB))
+    server.create("s")
+    server.pass_ms(2_000)
+    with Play(server) as play:
+        spares: list[int] = []
+        token = 0
+        while not server.node.stats.parked_calls:
+            token += 1
+            play.tell((token, publish("s", ("a", bytes(3_000)))))
+            for number, job in list(play.jobs.items()):
+                if job.lane is Lane.JOURNAL:
+                    play.done(number)
+            spares = sorted(play.jobs)
+        play.lines.clear()
+        play.done(spares[0])
+        due = server.node.next_deadline()
+        assert due is not None and due <= server.mono_ns, "the node asks for another step at once"
+        play.step()
+        assert any(job.lane is Lane.JOURNAL for job in play.jobs.values()), play.lines
+        while play.jobs:
+            play.done(min(play.jobs))
+        assert f"reply {token} ok published {token}..{token}" in [line.strip() for line in play.lines]
+        play.lines.clear()
+
+
 def test_creating_a_stream_is_confirmed_by_its_commit() -> None:
     from tests.kit.node_kit import stream_config
 
@@ -182,7 +213,7 @@ def test_with_interval_sync_what_was_created_is_there_after_a_loss_of_power() ->
         page = server.ok(rq.ListConsumers("s"))
         assert isinstance(page, rq.Page)
         found = [info for info in page.entries if isinstance(info, rq.ConsumerInfo)]
-        assert [(info.config.name, info.consumer_id) for info in found] == [("c", 2), ("d", 3)]
+        assert [(info.config.name, info.consumer_id) for info in found] == [("c", 1), ("d", 2)]
 
 
 def test_with_interval_sync_no_sequence_is_used_again_after_a_loss_of_power() -> None:

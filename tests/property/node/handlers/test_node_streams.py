@@ -73,16 +73,22 @@ def test_a_name_created_anew_is_another_stream() -> None:
 
 def test_ids_are_not_used_again_after_restarts() -> None:
     server = Server()
-    seen: list[int] = []
+    streams: list[int] = []
     for round_ in range(4):
         server.create("s")
-        server.consumer("s", "c")
+        consumers: list[int] = []
+        for _ in range(2):
+            server.consumer("s", "c")
+            consumers.append(server.info().consumer_id)
+            server.ok(rq.DeleteConsumer("s", "c"))
+            server.restart() if round_ % 2 else server.kill()
+        assert consumers == [1, 2], "each stream counts its own"
         info = server.ok(rq.GetStreamInfo("s"))
         assert isinstance(info, rq.StreamInfo)
-        seen += [info.stream_id, server.info().consumer_id]
+        streams.append(info.stream_id)
         server.ok(rq.DeleteStream("s"))
         server.restart() if round_ % 2 else server.kill()
-    assert seen == sorted(set(seen))
+    assert streams == sorted(set(streams))
 
 
 def test_lists_are_sorted_and_paged_and_never_cut() -> None:
