@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -247,19 +248,31 @@ async def restart(server: RealServer, stop: str) -> None:
     await asyncio.to_thread(server.start)
 
 
+THIRD = 3_334
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("stop", ["kill", "terminate"])
 async def test_ten_thousand_pipelined_publishes_across_restarts_are_stored_once_each(
     server: RealServer, wm: waymaker.Client, stop: str
 ) -> None:
+    """A third is sent in each session, and the server stops while most of it is on the way."""
+
     async def publish(n: int) -> int:
-        await asyncio.sleep(n / 4_000)  # spread over the restarts
+        await asyncio.sleep(n % THIRD / 4_000)  # spread over the stop
         return await wm.publish("s", "a", b"%d" % n)
 
-    tasks = [asyncio.create_task(publish(n)) for n in range(10_000)]
-    for _ in range(2):
-        await asyncio.sleep(0.5)
-        await restart(server, stop)
+    def in_session(number: int) -> bool:
+        return wm._connection.sessions == number
+
+    tasks: list[asyncio.Task[int]] = []
+    for session in range(1, 4):
+        await until(partial(in_session, session), 60)
+        third = [asyncio.create_task(publish(n)) for n in range(len(tasks), min(len(tasks) + THIRD, 10_000))]
+        tasks += third
+        if session < 3:
+            await third[THIRD // 5]
+            await restart(server, stop)
     seqs = await asyncio.gather(*tasks)
     assert wm._connection.sessions == 3
     found = await stored(wm)
