@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import waymaker
+from tests.kit.backup_kit import write_backup
 from tests.kit.client_fake_server import FakeConsumer, FakeServer, FakeStream, run_beside, threaded_server, until
 from waymaker.cli import exits, main
 from waymaker.client.client import Client
@@ -73,6 +74,8 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "server_info": lambda wm: wm.server_info(),
     "backup": lambda wm: wm.backup("s"),
     "restore": lambda wm: wm.restore([b"x" * 1_000_000] * 3, "new"),
+    "backup_all": lambda wm: wm.backup_all("new-backup"),
+    "restore_all": lambda wm: wm.restore_all("backup"),
     "watch": lambda wm: wm.watch(),
 }
 """Calls of both clients, each said once: what one returns is brought to its end by `asked` or `asked_sync`."""
@@ -121,6 +124,13 @@ def _stock(server: FakeServer) -> None:
 
 
 @pytest.fixture
+def backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup, and room for another one, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_backup(tmp_path / "backup")
+
+
+@pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:
     async with FakeServer() as fake:
         _stock(fake)
@@ -154,6 +164,7 @@ async def hung(server: FakeServer, wm: Client) -> AsyncIterator[None]:
     yield
 
 
+@pytest.mark.usefixtures("backups")
 @pytest.mark.parametrize("call", ASYNC_CALLS)
 @pytest.mark.parametrize("fault", [absent, silent, hung])
 async def test_a_call_ends_in_time_with_a_clear_error(server: FakeServer, fault: Any, call: str) -> None:
@@ -243,6 +254,7 @@ def threaded() -> Iterator[FakeServer]:
         yield fake
 
 
+@pytest.mark.usefixtures("backups")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", ["absent", "hung"])
 def test_a_synchronous_call_ends_in_time_with_a_clear_error(threaded: FakeServer, fault: str, call: str) -> None:
