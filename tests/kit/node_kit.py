@@ -10,8 +10,19 @@ from random import Random
 
 from tests.kit.store_disk import MemoryDisk
 from waymaker_core.api import requests as rq
-from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
-from waymaker_core.api.inputs import Call, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
+from waymaker_core.api.inputs import (
+    Call,
+    Confirmed,
+    Credit,
+    Drain,
+    Input,
+    JobDone,
+    JobFailed,
+    Replicated,
+    Report,
+    Unreadable,
+)
 from waymaker_core.api.requests import AckKind, Messages, Published, Request
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, OpResult, ReadChunk, Write
@@ -49,10 +60,16 @@ class Server:
     """A node and its disk, driven until nothing is left to do."""
 
     def __init__(
-        self, limits: Limits = SMALL, disk: MemoryDisk | None = None, sync_interval_ms: int = 0, seed: int = 0
+        self,
+        limits: Limits = SMALL,
+        disk: MemoryDisk | None = None,
+        sync_interval_ms: int = 0,
+        seed: int = 0,
+        *,
+        replicated: bool = False,
     ) -> None:
         self.disk = disk if disk is not None else MemoryDisk()
-        self.config = NodeConfig(1, bytes(range(16)), limits, sync_interval_ms)
+        self.config = NodeConfig(1, bytes(range(16)), limits, sync_interval_ms, replicated)
         self.mono_ns = 0
         self.wall_ms = 1_700_000_000_000
         self.random = Random(seed)
@@ -62,6 +79,8 @@ class Server:
         """True if everything that leaves reaches its program at once."""
         self.broken: DiskFailure | None = None
         """The failure of every read of messages at the moment."""
+        self.starving: list[int] = []
+        """Ids of the logs without a majority, where logs are replicated; all others have one at once."""
         self.open()
 
     # ------------------------------------------------------------ life
@@ -75,6 +94,10 @@ class Server:
         self.logs: list[Log] = []
         self.halted: Halt | None = None
         self.deleted: set[str] = set()
+        self.withheld: list[Confirm | Replicate] = []
+        """What was asked of majorities that are not there."""
+        self.asked: list[Confirm | Replicate] = []
+        """All that was asked of majorities since the start."""
         self.node = self.disk.drive(open_node(self.config, self.now()))
         self.step()
 
@@ -153,6 +176,11 @@ class Server:
                     return [Unreadable(effect.token, failure, [effect.messages])]
                 if self.reports:
                     return [Report(effect.token, len(self.delivered[effect.token]))]
+            case Confirm() | Replicate():
+                self.asked.append(effect)
+                if effect.stream_id not in self.starving:
+                    return [_confirmation(effect)]
+                self.withheld.append(effect)
             case Event():
                 self.events.append(effect)
             case End():
@@ -198,7 +226,28 @@ class Server:
         assert isinstance(data, bytes)
         return data
 
+    # ------------------------------------------------------------ majorities
+
+    def log_id(self, name: str) -> int:
+        """Return the id of a stream's log; of the catalog's, if the name is empty."""
+        return next(figures.stream_id for figures in self.node.log_figures() if figures.name == name)
+
+    def starve(self, *names: str) -> None:
+        """Take their majorities away from these streams; from the catalog, if a name is empty."""
+        self.starving += [self.log_id(name) for name in names]
+
+    def feed(self) -> None:
+        """Give every log its majority back, which answers what it was asked meanwhile."""
+        withheld, self.withheld, self.starving = self.withheld, [], []
+        self.step(*map(_confirmation, withheld))
+
     # ------------------------------------------------------------ calls
+
+    def ask(self, request: Request) -> int:
+        """Ask without waiting for the answer; return the token of the call."""
+        token = self.token()
+        self.step(Call(Token(token), ANYONE, request))
+        return token
 
     def token(self) -> int:
         self._token += 1
@@ -206,9 +255,7 @@ class Server:
 
     def call(self, request: Request) -> Answer | Refusal:
         """Ask, and wait for the answer."""
-        token = self.token()
-        self.step(Call(Token(token), ANYONE, request))
-        return self.replies[token]
+        return self.replies[self.ask(request)]
 
     def ok(self, request: Request) -> object:
         """Ask for something that must succeed; its value."""
@@ -219,8 +266,7 @@ class Server:
 
     def messages(self, request: Request) -> list[tuple[int, int, bytes]]:
         """Ask for messages."""
-        token = self.token()
-        self.step(Call(Token(token), ANYONE, request))
+        token = self.ask(request)
         assert token in self.bodies, self.replies.get(token)
         return self.bodies[token]
 
@@ -281,6 +327,12 @@ class Server:
             if not some:
                 return found
             found += some
+
+
+def _confirmation(effect: Confirm | Replicate) -> Input:
+    if isinstance(effect, Confirm):
+        return Confirmed(effect.stream_id, effect.question)
+    return Replicated(effect.stream_id, effect.position)
 
 
 def stream_config(name: str, **settings: object) -> StreamConfig:

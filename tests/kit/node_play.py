@@ -21,7 +21,7 @@ import textwrap
 from types import TracebackType
 
 from tests.kit.node_kit import Server
-from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Log, Reply
+from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
 from waymaker_core.api.inputs import Call, Input, JobFailed
 from waymaker_core.api.requests import Messages, Published, Request
 from waymaker_core.model.disk_ops import (
@@ -151,6 +151,10 @@ def _line(effect: Effect) -> str:
         case End():
             refusal = f" {_answer(effect.refusal)}" if effect.refusal is not None else ""
             return f"end {effect.token} {effect.reason}{refusal}".rstrip()
+        case Replicate():
+            return f"replicate {effect.stream_id} to {effect.position}"
+        case Confirm():
+            return f"confirm {effect.stream_id} question {effect.question}"
         case Halt():
             return f"halt {'clean' if effect.clean else 'unclean'}"
     raise AssertionError(effect)

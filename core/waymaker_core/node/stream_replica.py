@@ -20,12 +20,13 @@ class Subscription:
     """One reader of one consumer: its credit, its batch size, and messages that are not known to have arrived.
 
     `window` (0: none): how many messages may be unanswered at a time. `unanswered` holds those that were sent: by sequence,
-    the number of the delivery and its place among all that were sent. `answered` counts the others.
+    the number of the delivery and its place among all that were sent. `answered` counts the others. `at_gate`: how many
+    messages were taken for it and wait for a confirmation.
     """
 
     __slots__ = (
         "token", "replica", "consumer_id", "batch", "stop_when_empty", "messages", "bytes", "unreported", "window",
-        "unanswered", "answered", "sent",
+        "unanswered", "answered", "sent", "at_gate",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Subscription:
         self.unanswered: dict[int, tuple[int, int]] = {}
         self.answered = 0
         self.sent = 0
+        self.at_gate = 0
 
 
 class LastNak(NamedTuple):

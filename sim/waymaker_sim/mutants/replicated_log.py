@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.node.delivery import scheduler
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.stream_log import StreamLog
@@ -43,6 +44,10 @@ def _carrying_nothing(_: Any) -> Any:
     return lambda self, cut: (cut, 0)
 
 
+def _counting_the_unreported(_: Any) -> Any:
+    return lambda subscription: len(subscription.unreported)
+
+
 REPLICATED_LOG = {
     "apply-at-durable": Mutant(
         "a record is applied when a majority has it", ("majority first",), StreamLog, "made_durable",
@@ -56,6 +61,10 @@ REPLICATED_LOG = {
         "a checkpoint carries forward what is durable and not committed",
         ("recovery honest", "answer allowed", "ledger grows", "acked survives", "node raised", "recovery twice"),
         GroupCommit, "carry", _carrying_nothing, _carrying,
+    ),
+    "forget-what-waits-at-the-gate": Mutant(
+        "what waits for a confirmation is on its way to its reader: in its window, and before its end",
+        ("invariant", "node raised"), scheduler, "count_on_the_way", _counting_the_unreported, _slow,
     ),
     "send-what-is-stale": Mutant(
         "what was answered, expired or moved since it was taken does not leave",

@@ -60,10 +60,7 @@ class DeliveryScheduler:
         subscription.messages += messages
         subscription.bytes += bytes_
         replica, consumer_id = subscription.replica, subscription.consumer_id
-        if replica.consumers.has_work(consumer_id, self._state.now):
-            self._make_ready(replica, consumer_id)
-        else:
-            self._end_empty(replica, consumer_id)
+        self._go_on(replica, consumer_id)
 
     def report(self, token: Token, count: int, back: Sequence[tuple[int, int]]) -> None:
         """Note that a reader has dealt with so many messages, those that it returns included."""
@@ -82,6 +79,10 @@ class DeliveryScheduler:
                 replica.consumers.reported(consumer_id, sent.dispatch_id, reached)
         advance(subscription)
         self._state.mark_dirty(replica)
+        self._go_on(replica, consumer_id)
+
+    def _go_on(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
+        """Make a consumer ready that has work; else end its readers that are to stop then."""
         if replica.consumers.has_work(consumer_id, self._state.now):
             self._make_ready(replica, consumer_id)
         else:
@@ -102,10 +103,11 @@ class DeliveryScheduler:
 
     def _room(self, subscription: Subscription) -> int:
         """Return how many messages more a reader may be sent, its credit in bytes aside."""
-        room = min(subscription.messages, UNREPORTED_MAX - len(subscription.unreported))
+        on_the_way = count_on_the_way(subscription)
+        room = min(subscription.messages, UNREPORTED_MAX - on_the_way)
         if subscription.window and room > 0:
             advance(subscription)
-            room = min(room, subscription.window - len(subscription.unanswered) - len(subscription.unreported))
+            room = min(room, subscription.window - len(subscription.unanswered) - on_the_way)
         return room
 
     def wake_subscribers(self, replica: StreamReplica) -> None:
@@ -158,6 +160,7 @@ class DeliveryScheduler:
         if self._gate.replicated:
             send = partial(self._send_confirmed, subscription, messages)
             undo = partial(replica.consumers.take_back, messages)
+            subscription.at_gate += messages.count
             self._gate.when_confirmed(replica.log, subscription.token, send, undo, _nothing_to_refuse)
         else:
             self._send(subscription, messages)
@@ -174,6 +177,7 @@ class DeliveryScheduler:
         Then none of it leaves: what is still waiting goes back to its consumer, uncounted and due at once.
         """
         replica = subscription.replica
+        subscription.at_gate -= messages.count
         if replica.consumers.is_current(messages):
             self._send(subscription, messages)
             return
@@ -181,6 +185,7 @@ class DeliveryScheduler:
         subscription.messages += messages.count
         subscription.bytes += messages.byte_count
         self._state.mark_dirty(replica)
+        self._go_on(replica, subscription.consumer_id)
 
     def _lost(self, replica: StreamReplica, consumer_id: ConsumerId, failure: DiskFailure) -> None:
         del self._loading[(replica.id, consumer_id)]
@@ -189,10 +194,10 @@ class DeliveryScheduler:
     def _end_empty(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
         """End the readers of a consumer without messages that are to stop when it is empty, and that have credit.
 
-        A reader with unreported messages stays: they may be returned.
+        A reader with messages that are unreported, or wait for a confirmation, stays: they may be returned.
         """
         for subscription in list(replica.subscribers.get(consumer_id, ())):
-            if subscription.stop_when_empty and has_credit(subscription) and not len(subscription.unreported):
+            if subscription.stop_when_empty and has_credit(subscription) and not count_on_the_way(subscription):
                 self._subscriptions.end(subscription, "empty")
 
     def _next_with_room(self, subscribers: deque[Subscription]) -> Subscription | None:
@@ -203,6 +208,11 @@ class DeliveryScheduler:
             if has_credit(subscription) and self._room(subscription) > 0:
                 return subscription
         return None
+
+
+def count_on_the_way(subscription: Subscription) -> int:
+    """Return how many messages were taken for a reader that it has not reported yet."""
+    return len(subscription.unreported) + subscription.at_gate
 
 
 def has_credit(subscription: Subscription) -> bool:

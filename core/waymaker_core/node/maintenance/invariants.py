@@ -29,6 +29,13 @@ def _check_replica(replica: StreamReplica) -> None:
     check_stream(replica.stream)
     replica.consumers.check()
     assert replica.stream.position == replica.log.applied
+    for subscribers in replica.subscribers.values():
+        for reader in subscribers:
+            on_the_way = len(reader.unreported) + reader.at_gate
+            assert reader.at_gate >= 0
+            assert not reader.window or on_the_way + len(reader.unanswered) <= reader.window, (
+                "more than a window is out"
+            )
     if not replica.log.entries:
         assert replica.stream.is_settled(), f"{replica.name}: messages or deletions are staged without a record"
         assert not replica.stream.overlay.configs, f"{replica.name}: settings are staged without a record"

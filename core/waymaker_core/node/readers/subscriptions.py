@@ -50,6 +50,7 @@ class Subscriptions:
         """End a reader, with the reason for its client."""
         del self._by_token[subscription.token]
         if reason == "empty":
+            assert not subscription.at_gate, "it has read all that was taken for it"
             # It read to the end, so all of it arrived.
             subscription.answered = subscription.sent
             advance(subscription)
