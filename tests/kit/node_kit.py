@@ -95,9 +95,9 @@ class Server:
         self.halted: Halt | None = None
         self.deleted: set[str] = set()
         self.withheld: list[Confirm | Replicate] = []
-        """What was asked of majorities that are not there."""
+        """Effects whose majorities are not there, in order."""
         self.asked: list[Confirm | Replicate] = []
-        """All that was asked of majorities since the start."""
+        """All effects since the start that ask a majority."""
         self.node = self.disk.drive(open_node(self.config, self.now()))
         self.step()
 
