@@ -6,15 +6,20 @@ the port, the exit code and what the process printed.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import random
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 LAUNCH = "import sys; from waymaker.cli import main; sys.exit(main())"
 START_S_MAX = 60.0
@@ -22,12 +27,37 @@ HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 """The first bytes of a client: the protocol's preface and an empty settings frame."""
 
 
+PORTS = range(20_000, 32_000)
+"""Ports below those that systems give to clients, and to a bind to port 0."""
+_claims: dict[int, TextIO] = {}
+
+
 def free_port() -> int:
-    """Return a port on which no process listens at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which no process listens, and which no other test receives while this process runs.
+
+    A server is started on it later, and again after each stop: until then the port must remain free.
+    """
+    folder = Path(tempfile.gettempdir()) / f"waymaker-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if port not in _claims and (claim := _claimed(folder / str(port))) is not None:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                _claims[port] = claim
+                return port
+            claim.close()
+    raise AssertionError("every port of the tests is in use")
+
+
+def _claimed(path: Path) -> TextIO | None:
+    """Return the locked file of a port, or None where another process holds it. The lock ends with the process."""
+    claim = path.open("a")
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def answers(port: int, *, tls: bool = False) -> bool:

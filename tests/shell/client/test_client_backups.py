@@ -511,7 +511,7 @@ async def test_a_server_killed_during_a_backup_leaves_nothing_and_the_next_one_i
         with contextlib.suppress(AssertionError):
             server.kill()
 
-    async with waymaker.connect(server.address, timeout=2.0) as client:
+    async with waymaker.connect(server.address, timeout=6.0) as client:
         with pytest.raises(waymaker.WaymakerError) as ended:
             await client.backup_all(tmp_path / "b", on_bytes=kill)
         assert isinstance(ended.value, waymaker.UnavailableError | waymaker.DeadlineExceededError)
@@ -541,7 +541,7 @@ async def test_a_server_killed_during_a_restore_has_whole_streams_and_the_next_o
             if restored == kills:
                 server.kill()
 
-        async with waymaker.connect(server.address, timeout=2.0) as client:
+        async with waymaker.connect(server.address, timeout=6.0) as client:
             with pytest.raises(waymaker.WaymakerError):
                 await client.restore_all(tmp_path / "b", prefix=f"r{kills}_", on_stream=kill)
         server.start()

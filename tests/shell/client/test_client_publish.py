@@ -267,7 +267,7 @@ async def test_a_publish_without_an_answer_in_time_may_have_happened(server: Fak
     with pytest.raises(waymaker.DeadlineExceededError) as caught:
         await wm.publish("s", "a", timeout=0.1)
     assert caught.value.outcome == waymaker.UNKNOWN
-    assert 0.09 < asyncio.get_running_loop().time() - started < 2
+    assert 0.09 < asyncio.get_running_loop().time() - started < 5
 
 
 async def test_a_publish_that_never_left_did_not_happen(server: FakeServer, wm: waymaker.Client) -> None:

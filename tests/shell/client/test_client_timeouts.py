@@ -26,8 +26,8 @@ from waymaker.client.sync import SyncClient
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 TIMEOUT_S = 0.3
-SLACK_S = 2.0
-"""For a busy machine: a call that does not keep its timeout takes the suite's own."""
+SLACK_S = 5.0
+"""For a busy machine: a call that does not keep its timeout waits for ever."""
 
 
 async def asked(result: Any) -> None:

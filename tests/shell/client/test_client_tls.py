@@ -229,7 +229,7 @@ def test_another_kind_of_server_is_told_as_such() -> None:
 
         thread = threading.Thread(target=web, args=(b"HTTP/1.1 400 Bad Request\r\n\r\n",), daemon=True)
         thread.start()
-        error = refused(target, connect_timeout=2)
+        error = refused(target, connect_timeout=10)
         assert error.code == "not_waymaker"
         assert "speaks HTTP/1" in str(error)
         listener.shutdown(socket.SHUT_RDWR)
@@ -244,7 +244,7 @@ async def test_a_server_that_takes_connections_and_says_nothing() -> None:
             with pytest.raises(waymaker.UnavailableError, match=r"says nothing|no answer|cannot reach"):
                 async with waymaker.connect(target, connect_timeout=1.5, tls=tls):
                     pass
-            assert asyncio.get_running_loop().time() - began < 2.5
+            assert asyncio.get_running_loop().time() - began < 10
 
 
 def test_the_command_line_says_what_to_type_and_nothing_of_the_libraries(

@@ -471,7 +471,7 @@ async def test_the_end_of_a_disk_s_thread_halts_the_node() -> None:
     waiting = asyncio.create_task(runner.ask(ANYONE, ListStreams()))
     await turns()
     disk.why = "a thread that serves the disk has ended"
-    answer, _ = await asyncio.wait_for(waiting, 2)
+    answer, _ = await asyncio.wait_for(waiting, 20)
     assert isinstance(answer, Refusal)
     assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, None)
     assert (await runner.halted).reason == disk.why

@@ -70,10 +70,11 @@ def test_what_is_no_message_or_too_much_of_one_is_refused(data: bytes) -> None:
 
 def test_a_refusal_takes_no_time_however_large_the_request() -> None:
     data = EMPTY_HEADER * (8 << 20)
-    started = time.perf_counter()
+    frame = b"\x12\x00" * (8 << 20)
+    started = time.thread_time()  # other processes may keep this one waiting
     assert not within(data, PUBLISH)
-    assert parse_frame(b"\x12\x00" * (8 << 20), 10_000) is None
-    assert time.perf_counter() - started < 0.5
+    assert parse_frame(frame, 10_000) is None
+    assert time.thread_time() - started < 0.5
 
 
 def test_a_lazy_frame_reads_what_clients_write() -> None:
