@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -254,14 +257,22 @@ def test_pub_sends_lines_as_they_come(server: RealServer, run: Run, stream: str)
         assert process.stdout.read() == b"3\n"
 
 
+def unread(process: subprocess.Popen[bytes]) -> int:
+    """Return how many bytes of its input the process has not read yet."""
+    assert process.stdin is not None
+    count = array.array("i", [0])
+    fcntl.ioctl(process.stdin, termios.FIONREAD, count)
+    return count[0]
+
+
 def test_ctrl_c_ends_a_pub_that_waits_for_input(server: RealServer, stream: str) -> None:
     with started(server, "pub", stream, "a", "--lines", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(b"line\n")
         process.stdin.flush()
-        time.sleep(1.0)
+        wait_for(lambda: not unread(process))
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == exits.INTERRUPTED
+        assert process.wait(20) == exits.INTERRUPTED
 
 
 def test_watch_prints_events_as_json(server: RealServer, run: Run) -> None:
@@ -537,7 +548,7 @@ def test_a_second_ctrl_c_ends_a_command_whatever_it_waits_for(tmp_path: Path) ->
             time.sleep(0.5)
             assert process.poll() is None, "it waits for its acknowledgement"
             process.send_signal(signal.SIGINT)
-            assert process.wait(5) == -signal.SIGINT
+            assert process.wait(20) == -signal.SIGINT
     finally:
         os.kill(hung.pid, signal.SIGCONT)
         hung.close()
@@ -553,4 +564,4 @@ def test_a_second_ctrl_c_ends_a_command_that_nobody_reads(stream: str, server: R
         time.sleep(0.3)
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        assert process.wait(5) in {-signal.SIGINT, exits.INTERRUPTED}
+        assert process.wait(20) in {-signal.SIGINT, exits.INTERRUPTED}

@@ -278,7 +278,13 @@ async def test_a_watch_tells_of_what_happens(wm: waymaker.Client) -> None:
             events.append(event)
 
     task = asyncio.ensure_future(watch())
-    await asyncio.sleep(0.2)
+    created = 0
+    while not events:  # what was created before the watch began is not told
+        await wm.create_stream(f"before{created}")
+        created += 1
+        await asyncio.sleep(0.05)
+    await until(lambda: events[-1].stream == f"before{created - 1}")
+    events.clear()
     await wm.create_stream("s")
     await wm.create_consumer("s", "c")
     await wm.delete_stream("s")

@@ -369,10 +369,7 @@ async def test_a_deadline_cancels_the_call_in_the_core() -> None:
         s.node.mute = True
         error = await refusal(ask(s, "ListStreams", pb.ListStreamsRequest(), timeout=0.1))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        for _ in range(100):
-            if s.node.cancelled:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: s.node.cancelled)
         assert s.node.cancelled == [s.node.calls[0].token]
 
 
@@ -415,12 +412,11 @@ async def test_health_and_readiness_fall_with_the_first_sign_of_a_stop() -> None
         s.node.drain_at_once = False
         watch = health_pb2_grpc.HealthStub(s.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        draining = asyncio.create_task(s.server.drain(1.0))
-        await asyncio.sleep(0.05)
+        draining = asyncio.create_task(s.server.drain(4.0))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         health = health_pb2_grpc.HealthStub(s.channel)
         response = await health.Check(health_pb2.HealthCheckRequest())
         assert response.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert s.server.listeners.condition.not_ready == "draining"
         assert s.server.listeners.condition.not_alive == ""
         assert await draining is None

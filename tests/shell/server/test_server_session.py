@@ -293,6 +293,7 @@ async def test_a_flood_is_not_read_beyond_the_window() -> None:
                 sent += 1
 
         flooding = asyncio.create_task(flood())
+        await until(lambda: len(s.node.calls) >= 10)
         await asyncio.sleep(0.5)
         assert 10 <= len(s.node.calls) <= 12, "a window of 1 MiB holds ten frames of 100 kB and the one that filled it"
         assert sent < 200, "the transport pushes back"
@@ -328,7 +329,7 @@ async def test_deliveries_need_credit_in_messages_and_in_bytes() -> None:
         client = Client(s)
         await client.hello()
         await client.send(subscribes=[pipe.Subscribe(id=7, stream="s", consumer="c")])
-        await asyncio.sleep(0.05)
+        await until(lambda: s.node.subscriptions)
         (subscription,) = s.node.subscriptions.values()
         assert subscription.next == 0
         await client.send(credits=[pipe.Credit(subscription=7, messages=5, bytes=1 << 20)])
@@ -390,7 +391,7 @@ async def test_large_answers_are_asked_for_a_few_at_a_time() -> None:
         client = Client(s)
         await client.hello()
         await client.send(calls=[pipe.Call(id=n, method="ListStreams") for n in range(50)])
-        await until(lambda: s.node.calls)
+        await until(lambda: len(s.node.calls) >= session_module.LARGE_RESPONSES_OPEN_MAX)
         await asyncio.sleep(0.05)
         assert len(s.node.calls) == session_module.LARGE_RESPONSES_OPEN_MAX
         s.server.runner._perform(s.node.release())

@@ -32,11 +32,9 @@ def watch(s: Fixture) -> Any:
 
 
 async def until(condition: Any) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to pass")
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 (conditions are of all kinds, few of them have an event)
+            await asyncio.sleep(0.01)
 
 
 def body(payload: bytes) -> bytes:
