@@ -240,6 +240,20 @@ def read_chain(
 # ---------------------------------------------------------------- replay
 
 
+@dataclass(slots=True, eq=False)
+class Gap:
+    """Records that a stream lacks so far: where the first frame stands that shows it, and what that means if none follow.
+
+    `last`: the position up to which it is known to have records. `damaged`: what is said of damaged frames if they follow.
+    """
+
+    path: str
+    offset: int
+    detail: str
+    last: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+
 class Replay:
     """A journal reader's sink that hands records to a target and puts damage down to streams."""
 
@@ -249,8 +263,8 @@ class Replay:
         """Position of each stream's snapshot."""
         self._positions: dict[int, int] = {}
         """Position of each stream's last record handed over."""
-        self._gaps: dict[int, tuple[str, int, str]] = {}
-        """Of streams that lack a record: where the first one behind it stands, and what that means if it never follows."""
+        self._gaps: dict[int, Gap] = {}
+        """Gaps of the streams that lack a record so far."""
         self.quarantined: dict[int, Quarantine] = {}
         self.warnings: list[str] = []
         self.replayed = 0
@@ -288,9 +302,7 @@ class Replay:
             return
         if position > expected:
             # The records before may follow: a checkpoint that carried them forward let go of their first frames.
-            detail = f"its record {position} follows, where {expected} should"
-            self._gaps.setdefault(stream_id, (path, offset, detail))
-            self._pass_over(header)
+            self._lacks(header, path, offset, f"its record {position} follows, where {expected} should")
             return
         try:
             record = record_codec.decode(header.kind, header.version, meta)
@@ -308,19 +320,33 @@ class Replay:
             self._pass_over(header)
             return
         self._positions[stream_id] = position
-        self._gaps.pop(stream_id, None)
         self.replayed += 1
+        gap = self._gaps.get(stream_id)
+        if gap is not None and position >= gap.last:
+            del self._gaps[stream_id]
+            self.warnings += gap.damaged
 
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
         """Take a frame that names its stream and is damaged behind that."""
         stream_id = header.stream_id
         if header.position <= self._covered.get(stream_id, 0):
             self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}; a snapshot covers the record)")
+        elif header.position <= self._positions.get(stream_id, 0):
+            self.warnings.append(_twice(stream_id, path, offset, problem))
         elif not self._alive(stream_id):
             self.warnings.append(f"{path} at {offset}: {problem} (stream {stream_id}, which is deleted)")
-        else:
-            self.blame(stream_id, path, offset, problem)
+        elif stream_id in self.quarantined:
             self._pass_over(header)
+        else:
+            # The record may follow once more, if a checkpoint carried it forward.
+            self._lacks(header, path, offset, problem).damaged.append(_twice(stream_id, path, offset, problem))
+
+    def _lacks(self, header: FrameHeader, path: str, offset: int, detail: str) -> Gap:
+        """Note that a stream lacks this record, or one before it, unless they follow."""
+        gap = self._gaps.setdefault(header.stream_id, Gap(path, offset, detail))
+        gap.last = max(gap.last, header.position)
+        self._pass_over(header)
+        return gap
 
     def _pass_over(self, header: FrameHeader) -> None:
         """Take a record that its damaged stream does not get."""
@@ -336,9 +362,10 @@ class Replay:
 
     def end(self) -> None:
         """Blame what is still missing at the end of the journal."""
-        for stream_id, (path, offset, detail) in self._gaps.items():
-            if self._alive(stream_id):
-                self.blame(stream_id, path, offset, detail)
+        for stream_id, gap in self._gaps.items():
+            # A deleted stream may lack records that were released with it, yet damage is mentioned.
+            if self._alive(stream_id) or gap.damaged:
+                self.blame(stream_id, gap.path, gap.offset, gap.detail)
 
     def judge_quarantines(self) -> list[Quarantine]:
         """Return the quarantines of streams that exist; the others become warnings."""
@@ -376,3 +403,7 @@ class Replay:
                 elif folder != SHARED_BLOCKS or not self.quarantined:
                     orphans.append(path)
         return orphans
+
+
+def _twice(stream_id: int, path: str, offset: int, problem: str) -> str:
+    return f"{path} at {offset}: {problem} (stream {stream_id}; the record stands twice, and the other frame is sound)"

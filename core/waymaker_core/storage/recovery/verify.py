@@ -85,6 +85,8 @@ class _Watch(Replay):
     def __init__(self, target: Target, report: Report) -> None:
         super().__init__(target)
         self._report = report
+        self._damages: list[Finding] = []
+        """Damaged frames whose records may follow once more."""
 
     def blame(self, stream_id: int, path: str, offset: int, detail: str) -> None:
         if stream_id not in self.quarantined:
@@ -102,8 +104,15 @@ class _Watch(Replay):
         if len(self.warnings) > known:
             self.warnings.pop()
             self._report.findings.append(Finding(path, offset, header.stream_id, problem, harmless=True))
-        elif header.stream_id in self.quarantined and self.quarantined[header.stream_id].offset != offset:
-            self._report.findings.append(Finding(path, offset, header.stream_id, problem))
+        else:
+            self._damages.append(Finding(path, offset, header.stream_id, problem))
+
+    def end(self) -> None:
+        super().end()
+        for finding in self._damages:
+            quarantine = self.quarantined.get(finding.stream_id)
+            if quarantine is not None and (quarantine.path, quarantine.offset) != (finding.path, finding.offset):
+                self._report.findings.append(finding)
 
 
 def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, Report]:
@@ -122,8 +131,11 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, 
     watch = _Watch(target, report)
     try:
         yield from read_chain(manifest, folders, watch)
-        yield from _journal(manifest, folders, watch, report)
-        watch.end()
+        try:
+            yield from _journal(manifest, folders, watch, report)
+        finally:
+            watch.end()
+            report.findings.sort(key=lambda finding: (finding.path, finding.offset))
         for finding in report.findings:
             # A stream that was deleted behind its damage misses nothing; recovery only mentions it.
             finding.harmless = finding.harmless or (finding.stream_id > 0 and not target.exists(finding.stream_id))

@@ -16,7 +16,8 @@ from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Lane
 from waymaker_core.api.inputs import Replicated
 from waymaker_core.api.requests import AckKind
-from waymaker_core.model.limits import KIB
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.limits import KIB, Limits
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.startup.restoring import Restoring
@@ -26,9 +27,13 @@ from waymaker_core.storage.recovery.verify import verify
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, index_cache_bytes=1)
 
 
-def starving(disk: MemoryDisk | None = None, count: int = 6) -> Server:
+RARE = replace(TINY, checkpoint_journal_bytes=64 * KIB)
+"""Limits under which segments roll between checkpoints."""
+
+
+def starving(limits: Limits = TINY, count: int = 6) -> Server:
     """A node with a busy stream, and one with `count` records that wait for a majority behind one that does not."""
-    server = Server(TINY, disk, replicated=True)
+    server = Server(limits, replicated=True)
     server.create("busy", block_size=20, max_msgs=50)
     server.create("s")
     server.consumer("s", "c")
@@ -139,7 +144,7 @@ def test_records_of_the_catalog_are_carried_forward() -> None:
 
 
 def test_records_in_flight_are_carried_forward_behind_themselves() -> None:
-    server = starving()
+    server = starving(RARE)
     write_past(server)
     with Play(server) as play:
         play.tell((1001, publish("s", ("a", b"7"))), (1002, publish("busy", ("a", bytes(300)))))
@@ -161,7 +166,7 @@ def test_records_in_flight_are_carried_forward_behind_themselves() -> None:
 
 
 def test_a_checkpoint_is_in_force_only_when_what_it_carried_forward_is_durable() -> None:
-    server = starving()
+    server = starving(RARE)
     write_past(server)
     with Play(server) as play:
         server.node._checkpoints.begin()
@@ -179,7 +184,7 @@ def test_a_checkpoint_is_in_force_only_when_what_it_carried_forward_is_durable()
 
 
 def test_what_a_majority_confirms_while_it_is_carried_forward_is_applied_behind_that() -> None:
-    server = starving()
+    server = starving(RARE)
     write_past(server)
     log = log_of(server)
     with Play(server) as play:
@@ -197,7 +202,7 @@ def test_what_a_majority_confirms_while_it_is_carried_forward_is_applied_behind_
 
 
 def test_a_stream_that_is_deleted_while_it_is_carried_forward_is_gone() -> None:
-    server = starving()
+    server = starving(RARE)
     write_past(server)
     log = log_of(server)
     with Play(server) as play:
@@ -280,6 +285,72 @@ def test_a_crash_at_any_operation_leaves_every_record_once_and_in_order(power: b
         assert server.publish("s", b"5").first_seq == 6
         server.restart()
         assert payloads(server) == in_order(5), crash_in
+
+
+def flip(disk: MemoryDisk, chunk: Chunk | None) -> None:
+    assert chunk is not None
+    disk.flip(chunk.path, 8 * chunk.offset)
+
+
+def carried_and_not_in_force() -> tuple[MemoryDisk, list[Chunk | None], list[Chunk | None]]:
+    """Return a disk with both frames of each record, all proved durable, and the bodies of the first and the second ones."""
+    server = starving(RARE)
+    write_past(server)
+    log = log_of(server)
+    first = [entry.chunk for entry in log.entries]
+    with Play(server) as play:
+        server.node._checkpoints.begin()
+        play.step()
+        while log.carrying:
+            play.done(next(number for number, job in play.jobs.items() if job.lane is Lane.JOURNAL))
+        play.tell((1001, publish("busy", ("a", b"proof"))))
+        play.done(next(number for number, job in play.jobs.items() if job.lane is Lane.JOURNAL))
+        disk = server.disk.copy()
+        while play.jobs:
+            play.done(min(play.jobs))
+        play.lines.clear()
+    return disk, first, [entry.chunk for entry in log.entries]
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["first frame", "second frame"])
+def test_damage_in_one_of_two_frames_loses_nothing_and_is_mentioned(second: bool) -> None:
+    disk, *places = carried_and_not_in_force()
+    flip(disk, places[second][2])
+    report = disk.copy().drive(verify(Restoring(TINY), TINY))
+    assert [
+        finding.harmless for finding in report.findings if "stands twice" in finding.detail or finding.stream_id > 0
+    ]
+    assert not report.has_damage
+    server = Server(TINY, disk, replicated=True)
+    assert server.node.quarantined() == []
+    assert payloads(server) == in_order(6)
+
+
+def test_damage_in_both_frames_puts_the_stream_into_quarantine() -> None:
+    disk, first, second = carried_and_not_in_force()
+    flip(disk, first[2])
+    flip(disk, second[2])
+    report = disk.copy().drive(verify(Restoring(TINY), TINY))
+    assert report.has_damage
+    server = Server(TINY, disk, replicated=True)
+    assert server.node.quarantined() == ["s"]
+
+
+def test_a_record_whose_first_frame_stands_behind_a_gap_is_not_forgotten_with_a_torn_second_one() -> None:
+    server = starving(RARE, count=2)
+    write_past(server)
+    for number in (3, 4):
+        server.ask(publish("s", ("a", b"%d" % number)))
+    first = [entry.segment for entry in log_of(server).entries]
+    server.node._checkpoints.begin()
+    server.step()
+    assert [segment >= oldest_segment(server) for segment in first] == [False, False, True, True]
+    flip(server.disk, log_of(server).entries[3].chunk)
+    report = server.disk.copy().drive(verify(Restoring(TINY), TINY))
+    assert report.has_damage
+    server.starving = []
+    server.kill()
+    assert server.node.quarantined() == ["s"], "its first frame proves that there was such a record"
 
 
 def test_a_record_that_is_really_missing_puts_its_stream_into_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
