@@ -54,6 +54,8 @@ class Running:
     sparse: dict[str, list[StreamId]]
     begun_ns: int
     garbage: list[str] = field(default_factory=list)
+    changed: dict[StreamId, None] = field(default_factory=dict)
+    """Streams that have changed, or whose chunks it has moved: their snapshots in force are outdated."""
     written: dict[StreamId, None] = field(default_factory=dict)
     dead_bytes: int = 0
     """Bytes of removed messages that it leaves behind, about."""
@@ -164,39 +166,50 @@ class Checkpoints:
     def begin(self) -> None:
         """Begin a checkpoint of everything committed so far."""
         state, changes, journal = self._state, self._state.changes, self._group_commit.journal
-        full = self._chain.full_wanted()
-        sparse = self._shared_files.sparse()
+        current, carried_lsn = self._group_commit.carry(journal.current_segment())
+        nearer = self._limit_scope(current)
+        partial = nearer is not None
+        full = self._chain.full_wanted(few_bytes=partial) or self._writes_all()
+        sparse = self._sparse_files(partial)
         work: dict[StreamId, StreamReplica] = dict(state.replicas) if full else dict(changes.replicas)
         for stream_id in [user for users in sparse.values() for user in users]:
             if stream_id in state.replicas:
                 work[stream_id] = state.replicas[stream_id]
-        changes.replicas = {}
+        changed, changes.replicas = changes.replicas, {}
         writer = CheckpointWriter(self._key, self._manifest.draw_file(), full)
-        cut, carried_lsn = self._group_commit.carry(journal.current_segment())
-        self._running = Running(list(work.values()), writer, cut, sparse, state.now.mono_ns)
+        cut = current if nearer is None else nearer
+        self._running = Running(list(work.values()), writer, cut, sparse, state.now.mono_ns, partial=partial)
+        self._running.changed = dict.fromkeys(changed)
         self._running.carried_lsn = carried_lsn
         self._running.garbage, self._left_garbage = self._left_garbage, []
-        self._covered = journal.end_lsn
-        self._limit_scope(self._running)
+        self._covered = journal.bytes_from(cut) if partial else journal.end_lsn
         self._make_room()
         self._running.dead_bytes, changes.dead_bytes = changes.dead_bytes, 0
         self._next_batch(self._running)
 
-    def _limit_scope(self, running: Running) -> None:
-        """Release no segment on a full disk at first, and leave behind what is dead; then release more and more.
+    def _limit_scope(self, current: int) -> int | None:
+        """Return where an attempt on a full disk cuts the journal, or None for one that releases all before `current`.
 
-        Live messages in the segments that stay are not copied; the streams' snapshots name them there.
+        It releases no segment at first, and leaves behind what is dead; then more and more. Live messages in the segments
+        that stay are not copied, nor are those in sparse files; the streams' snapshots name them there.
         """
-        journal = self._group_commit.journal
-        oldest = journal.oldest_segment()
         if self._scope is None and self._state.stats.disk_full:
             self._scope = self._smallest_scope()
-        if self._scope is None or oldest + self._scope >= running.cut:
-            return
-        running.partial, running.cut = True, oldest + self._scope
-        self._covered = journal.bytes_from(running.cut)
-        if not self._scope:
-            running.sparse = {}
+        if self._scope is None:
+            return None
+        nearer = self._group_commit.journal.oldest_segment() + self._scope
+        return nearer if nearer < current else None
+
+    def _sparse_files(self, partial: bool) -> dict[str, list[StreamId]]:
+        """Return the shared block files to leave: none on a full disk until all segments may go.
+
+        Copies stay when an attempt fails. Those of sparse files could take the bytes that the next attempt needs.
+        """
+        return {} if partial else self._shared_files.sparse()
+
+    def _writes_all(self) -> bool:
+        """Return True if an attempt on a full disk writes all streams anyway: then the files before it can go."""
+        return self._state.stats.disk_full and len(self._state.changes.replicas) >= len(self._state.replicas)
 
     def _smallest_scope(self) -> int:
         """Return how many segments the first attempt releases: with nothing dead, releasing none would gain nothing."""
@@ -289,7 +302,10 @@ class Checkpoints:
         for replica in batch.streams:
             if not self._serves(replica):
                 continue
-            running.garbage += [path for path in replica.stream.take_released() if not path.startswith(SHARED_BLOCKS)]
+            released = [path for path in replica.stream.take_released() if not path.startswith(SHARED_BLOCKS)]
+            running.garbage += released
+            if released or replica.id in batch.moving:
+                running.changed[replica.id] = None
             if replica.id in batch.unfinished and replica.damage is None:
                 running.work.append(replica)
                 continue
@@ -299,7 +315,7 @@ class Checkpoints:
                 writer.add_quarantine(replica.id, damage.path, damage.offset, damage.detail)
                 continue
             self._shared_files.note(replica)
-            if running.partial:
+            if running.partial and replica.id in running.changed:
                 self._state.changes.replicas.setdefault(replica.id, replica)
             writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
         ops = writer.take()
@@ -395,13 +411,15 @@ class Checkpoints:
         self._running, self._paused, self.full = None, True, no_free_space
         changes.dead_bytes += running.dead_bytes
         if no_free_space:
-            self._scope = self._smallest_scope()
+            # Chosen with the next attempt: by then there may be something dead.
+            self._scope = None
         state.stats.checkpoint_failures += 1
         state.log("error", "checkpoint_failed", path=failure.path, kind=failure.kind.value, detail=failure.detail)
         left_over = [*running.work, *(batch.streams if batch is not None else ())]
         left_over += [state.replicas[stream_id] for stream_id in running.written if stream_id in state.replicas]
         for replica in left_over:
-            if self._serves(replica):
+            # Not one that a checkpoint of all streams was to write anew: the next one would have to be as large.
+            if self._serves(replica) and replica.id in running.changed:
                 changes.replicas.setdefault(replica.id, replica)
         changes.catalog = True
         self._covered = min(

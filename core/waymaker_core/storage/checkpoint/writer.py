@@ -107,11 +107,16 @@ class Chain:
         if frame_bytes:
             self.latest[stream_id] = frame_bytes
 
-    def full_wanted(self) -> bool:
-        """Return True if the next checkpoint should hold all streams and begin a new chain."""
+    def full_wanted(self, few_bytes: bool = False) -> bool:
+        """Return True if the next checkpoint should hold all streams and begin a new chain.
+
+        One that has to make do with few bytes should do so only where the chain is long.
+        """
+        if len(self.files) >= CHAIN_FILES_MAX:
+            return True
         total = sum(file.length for file in self.files)
         garbage = total - self.live_bytes
-        return len(self.files) >= CHAIN_FILES_MAX or (garbage > self.live_bytes and total > GARBAGE_MIN_BYTES)
+        return not few_bytes and garbage > self.live_bytes and total > GARBAGE_MIN_BYTES
 
 
 class CheckpointWriter:

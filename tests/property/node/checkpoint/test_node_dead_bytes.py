@@ -157,6 +157,58 @@ def test_pruning_on_a_full_disk_makes_room_within_seconds(
     assert server.all()[: len(live)] == live
 
 
+def fill_the_disk(server: Server, kib: int, live: Callable[[int], object] = lambda number: None) -> None:
+    """Publish what is pruned later until the disk is full, with live messages in between; no byte is left over."""
+    server.disk.space = kib * KIB
+    server.create("s", block_size=10_000)
+    for number in range(10_000):
+        if not accepted(server):
+            break
+        live(number)
+    assert server.node.stats.disk_full
+
+
+def takes_publishes_again(server: Server) -> bool:
+    server.disk.space = used(server, *{path.partition("/")[0] for path in server.disk.names})
+    prune(server)
+    for _ in range(50):
+        if accepted(server):
+            return True
+        server.pass_ms(100)
+    return False
+
+
+def test_pruning_makes_room_though_the_states_of_idle_streams_do_not_fit() -> None:
+    """A checkpoint of all streams is due, and larger than the reserve; that of the pruned stream is not."""
+    server = Server(ROOMY)
+    for number in range(10):
+        server.create(f"idle{number}", block_size=10_000)
+        for _ in range(40):
+            server.publish(f"idle{number}", bytes(20))
+    fill_the_disk(server, 1_120)
+    for number in range(30):
+        server.ok(rq.UpdateStream("s", max_age_ms=10_000_000 + number))
+        server.pass_ms(50)
+    chain = server.node._checkpoints._chain
+    assert chain.full_wanted()
+    assert chain.live_bytes > ROOMY.segment_bytes // 2
+    assert takes_publishes_again(server)
+    server.kill()
+    assert server.node.stats.streams == 11
+
+
+def test_pruning_makes_room_though_live_messages_lie_between_the_dead() -> None:
+    """The checkpoints that release the segments write all streams, so that the files before them can go."""
+    server = Server(ROOMY)
+    for number in range(3):
+        server.create(f"live{number}", block_size=10_000)
+    fill_the_disk(server, 1_000, lambda number: server.call(publish(f"live{number % 3}", ("a", bytes(1_500)))))
+    kept = [len(server.all(f"live{number}")) for number in range(3)]
+    assert takes_publishes_again(server)
+    server.kill()
+    assert [len(server.all(f"live{number}")) for number in range(3)] == kept
+
+
 def test_a_checkpoint_that_needs_more_indexes_than_the_cache_holds_loads_each_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
