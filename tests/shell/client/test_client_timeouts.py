@@ -19,6 +19,7 @@ from click.testing import CliRunner
 import waymaker
 from tests.kit.backup_kit import write_backup
 from tests.kit.client_fake_server import FakeConsumer, FakeServer, FakeStream, run_beside, threaded_server, until
+from tests.kit.waiting import wait_for
 from waymaker.cli import exits, main
 from waymaker.client.client import Client
 from waymaker.client.connection.states import IN_SESSION
@@ -265,6 +266,8 @@ def test_a_synchronous_call_ends_in_time_with_a_clear_error(threaded: FakeServer
             threaded.hung = True
         else:
             run_beside(threaded.stop())
+            # A watch that begins before the client has noticed is one that waits for its server to come back.
+            wait_for(lambda: wm._client._connection.state not in IN_SESSION)
         began = time.monotonic()
         with pytest.raises((waymaker.WaymakerError, TimeoutError)) as caught:
             asked_sync(CALLS[call](wm))
