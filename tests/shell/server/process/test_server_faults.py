@@ -295,6 +295,16 @@ def remove_journal(data: Path) -> None:
     shutil.rmtree(data / "journal")
 
 
+COMMITS_LOOK = """
+import sys
+from waymaker.server import run
+run._WATCH_S = 3_600.0
+from waymaker.cli import main
+sys.exit(main(sys.argv[4:]))
+"""
+"""A server that looks after its directory at commits alone: its watch would now and then come first."""
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("busy", [True, False])
 @pytest.mark.parametrize(
@@ -312,7 +322,7 @@ def test_a_server_whose_directory_goes_confirms_nothing_more_and_says_why(
 ) -> None:
     if harm is remove_journal and not busy:
         pytest.skip("noticed at the next commit")
-    with running(tmp_path / "d") as server:
+    with running(tmp_path / "d", inside=[sys.executable, "-c", COMMITS_LOOK] if busy else []) as server:
         process = server._process
         assert process is not None
         with grpc.insecure_channel(server.address) as channel:
@@ -323,7 +333,8 @@ def test_a_server_whose_directory_goes_confirms_nothing_more_and_says_why(
                 with pytest.raises(grpc.RpcError) as caught:
                     publish(channel, "s", b"into nothing")
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert process.wait(10) == 3
+                assert "not-applied" not in str(caught.value.trailing_metadata()), "it was admitted"
+        assert process.wait(20) == 3
         server._process = None
         halted = json.loads(next(line for line in server.log_tail(200).splitlines() if "node_halted" in line))
         assert words in halted["reason"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ SESSION = "/waymaker.pipeline.WaymakerPipelineService/Session"
 
 
 @contextmanager
-def running(directory: Path, *arguments: str, config: str = "") -> Iterator[RealServer]:
-    server = RealServer(directory, *arguments, config=config)
+def running(directory: Path, *arguments: str, config: str = "", inside: Sequence[str] = ()) -> Iterator[RealServer]:
+    server = RealServer(directory, *arguments, config=config, inside=inside)
     server.start()
     try:
         yield server
