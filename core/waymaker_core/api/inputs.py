@@ -100,8 +100,35 @@ class Confirmed:
 
 
 @dataclass(slots=True, eq=False)
+class StepDown:
+    """Another node leads a stream by now, or may: this one decides nothing about it any more. Its log stays."""
+
+    stream_id: int
+
+
+@dataclass(slots=True, eq=False)
+class Lead:
+    """This node is to lead a stream, as soon as its whole log is committed and applied."""
+
+    stream_id: int
+
+
+@dataclass(slots=True, eq=False)
 class Drain:
     """Shut down: admit nothing new, end subscriptions (`End` with `server_shutdown`), sync what is admitted, `Halt`."""
 
 
-Input = Call | Cancel | Report | Credit | JobDone | JobFailed | Unreadable | Replicated | Confirmed | Drain
+Input = (
+    Call
+    | Cancel
+    | Report
+    | Credit
+    | JobDone
+    | JobFailed
+    | Unreadable
+    | Replicated
+    | Confirmed
+    | StepDown
+    | Lead
+    | Drain
+)

@@ -491,6 +491,18 @@ class Consumers:
             for group in groups:
                 group.gone(seqs)
 
+    def suspended(self, now: Now) -> Consumers:
+        """Return these consumers as one has them who does not lead: in the phase of replay, with nothing staged.
+
+        This object is not used any more. Numbers of deliveries go on, so that a late report of an earlier one means no new one.
+        """
+        self.discard_uncommitted()
+        again = Consumers(self._stream, self._limits)
+        again.restore(self.snapshot(now))
+        for group_id, group in self._registry.groups.items():
+            again._registry.groups[group_id].dispatches = group.dispatches
+        return again
+
     def discard_uncommitted(self) -> None:
         """Drop every decision that is not committed: its messages are pending again, with the deadlines they had."""
         self._registry.overlay.discard()
@@ -516,7 +528,8 @@ class Consumers:
 
     def snapshot(self, now: Now) -> object:
         """Return state as plain values for CBOR, at the stream's last applied record: committed and soft together."""
-        return snapshot.of_groups(list(self._registry.groups.values()), self._registry.next_id, now)
+        groups = list(self._registry.groups.values())
+        return snapshot.of_groups(groups, self._registry.next_id, now if self._live else None)
 
     def restore(self, snapshot_: object, next_id: int = 1) -> None:
         """Load the state of a snapshot into a new object, before `resume`. ValueError where it is none.

@@ -31,12 +31,12 @@ from waymaker_core.model.types import Now
 VERSION = 4
 
 
-def of_groups(groups: list[Group], next_id: int, now: Now) -> object:
+def of_groups(groups: list[Group], next_id: int, now: Now | None) -> object:
     """Encode these groups, in the order of their ids, and the id of the next consumer."""
     return [VERSION, [_of_group(group, now) for group in groups], next_id]
 
 
-def _of_group(group: Group, now: Now) -> list[object]:
+def _of_group(group: Group, now: Now | None) -> list[object]:
     parts: list[Part] = []
     for batch in group.pending.batches():
         parts += [(batch, part) for part in (batch.bits & ~batch.unreported, batch.unreported) if part]
@@ -64,11 +64,14 @@ def _of_member(member: Member) -> list[object]:
     ]  # fmt: skip
 
 
-def _of_part(part: Part, now: Now) -> list[object]:
+def _of_part(part: Part, now: Now | None) -> list[object]:
     batch, mask = part
-    deadline_ms, rest_ms = wall_deadline(batch, now)
+    if now is None:  # before `resume`: as the record that it came from had it
+        deadline_ms, rest_ms = batch.deadline_ms, batch.rest_ms
+    else:
+        deadline_ms, rest_ms = wall_deadline(batch, now)
     fields: list[object] = [batch.member, batch.deliver_count, deadline_ms, rest_ms, batch.claiming]
-    if mask & batch.unreported:
+    if now is not None and mask & batch.unreported:
         # As in a record: see `logged.listed_of`.
         fields = [batch.member, batch.deliver_count - 1, max(1, now.wall_ms), 0, False]
     if batch.seqs is not None:

@@ -203,7 +203,8 @@ class Applier:
         elif isinstance(record, ImportEnded):
             state.catalog.import_ended(replica.id)
             state.changes.catalog = True
-            replica.consumers.resume(state.now, complete=True)
+            if replica.leads:
+                replica.consumers.resume(state.now, complete=True)
             self._registry.import_heads.pop(replica.id, None)
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
         elif isinstance(record, ConsumerCreated):
@@ -250,6 +251,7 @@ class Applier:
         """Remove a deleted stream: end its readers, admit its waiting calls anew, delete its files."""
         state = self._state
         del state.replicas[replica.id]
+        replica.leading.over = True
         self._notify_watchers(replica, EventKind.STREAM_DELETED)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:

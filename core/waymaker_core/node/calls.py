@@ -53,7 +53,7 @@ from waymaker_core.node.parking import Parking, RetryLater
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import NOT_LEADING, Leading, StreamReplica
 from waymaker_core.stream import NeedBlocks
 
 Handler = Callable[[Call, StreamReplica | None], None]
@@ -131,11 +131,12 @@ class Calls:
         if replica is None:
             self._attempt_now(call, None)
         else:
-            attempt, lost = partial(self._attempt_now, call, replica), partial(self._unreadable, call, replica)
+            attempt, lost = partial(self._attempt_now, call, replica.leading), partial(self._unreadable, call, replica)
             self._indexes.when_resident(replica, attempt, lost)
 
-    def _attempt_now(self, call: Call, replica: StreamReplica | None) -> None:
-        if replica is not None and self._state.replicas.get(replica.id) is not replica:
+    def _attempt_now(self, call: Call, leading: Leading | None) -> None:
+        replica = None if leading is None else leading.replica
+        if leading is not None and leading.over:
             # It was deleted while the call waited for an index: by now its name may mean another stream.
             replica = self._registry.find_replica(call, stream_of(call.request))
         if not self._handled(call, replica):
@@ -145,22 +146,22 @@ class Calls:
         """Try a change, unless others of its stream wait: it must not overtake them."""
         if replica is None:
             self._handle(call, None)
-        elif not replica.queue:
-            replica.queue.append(call)
-            self._attempt_queue(replica)
+        elif not replica.leading.queue:
+            replica.leading.queue.append(call)
+            self._attempt_queue(replica.leading)
         elif self._parking.park(call, again=False):
-            replica.queue.append(call)
+            replica.leading.queue.append(call)
 
-    def _attempt_queue(self, replica: StreamReplica) -> None:
+    def _attempt_queue(self, leading: Leading) -> None:
         """Try the calls of a queue from its head on, and go on when the indexes that the head needs are resident."""
-        attempt, lost = partial(self._attempt_queue_now, replica), partial(self._head_unreadable, replica)
-        self._indexes.when_resident(replica, attempt, lost)
+        attempt, lost = partial(self._attempt_queue_now, leading), partial(self._head_unreadable, leading)
+        self._indexes.when_resident(leading.replica, attempt, lost)
 
-    def _attempt_queue_now(self, replica: StreamReplica) -> None:
-        queue = replica.queue
+    def _attempt_queue_now(self, leading: Leading) -> None:
+        queue = leading.queue
         while queue:
-            if not self._handled(queue[0], replica):
-                self._parking.add_queue(replica)
+            if not self._handled(queue[0], leading.replica):
+                self._parking.add_queue(leading)
                 return
             queue.popleft()
 
@@ -182,8 +183,8 @@ class Calls:
 
     def retry_parked(self) -> None:
         """Try the calls again that wait for free space, in the order in which they came."""
-        for replica in self._parking.take_queues():
-            self._attempt_queue(replica)
+        for leading in self._parking.take_queues():
+            self._attempt_queue(leading)
         for call in self._parking.take_later():
             self._parking.unpark(call)
             self._attempt(call, self._registry.find_replica(call, stream_of(call.request)))
@@ -198,6 +199,8 @@ class Calls:
     def _handle(self, call: Call, replica: StreamReplica | None) -> None:
         """Run a call's handler, and turn what it raises into an answer."""
         try:
+            if replica is not None and not replica.leads and not isinstance(call.request, DeleteStream):
+                raise RefusedError(NOT_LEADING)
             if isinstance(call.request, LOGGED):
                 self._require_room_in_log(self._state.catalog_log if replica is None else replica.log)
             self._handlers[type(call.request)](call, replica)
@@ -227,10 +230,10 @@ class Calls:
         self._parking.unpark(call)
         self._parking.refuse(call, self._quarantine.found(replica, failure))
 
-    def _head_unreadable(self, replica: StreamReplica, failure: DiskFailure) -> None:
-        refusal = self._quarantine.found(replica, failure)
-        if replica.queue:
-            call = replica.queue.popleft()
+    def _head_unreadable(self, leading: Leading, failure: DiskFailure) -> None:
+        refusal = self._quarantine.found(leading.replica, failure)
+        if leading.queue:
+            call = leading.queue.popleft()
             self._parking.unpark(call)
             self._parking.refuse(call, refusal)
-            self._attempt_queue(replica)
+            self._attempt_queue(leading)

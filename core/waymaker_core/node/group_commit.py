@@ -195,9 +195,14 @@ class GroupCommit:
             self.log_deliveries(replica)
         self._logging.clear()
 
+    def forget_joining(self, replica: StreamReplica) -> None:
+        """Let no later publish join a record of a stream that is led no longer; log none of its deliveries."""
+        self._joining.pop(replica.id, None)
+        self._logging.pop(replica.id, None)
+
     def log_deliveries(self, replica: StreamReplica) -> None:
         """Add records of what a stream's consumers delivered since they were last logged."""
-        if self._state.replicas.get(replica.id) is replica:
+        if self._state.replicas.get(replica.id) is replica and replica.leads:
             for record in replica.consumers.delivered_records(self._state.now):
                 self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
 

@@ -16,7 +16,7 @@ from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, StreamStats
 from waymaker_core.model.disk_ops import Delete
 from waymaker_core.model.limits import U64_MAX
-from waymaker_core.model.types import Now
+from waymaker_core.model.types import Now, StreamId
 from waymaker_core.node.apply import Applier
 from waymaker_core.node.calls import Calls, Handler
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
@@ -32,6 +32,7 @@ from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.index_cache import Indexes
+from waymaker_core.node.leadership import Leadership
 from waymaker_core.node.maintenance import invariants
 from waymaker_core.node.maintenance.disk_space import DiskSpace
 from waymaker_core.node.maintenance.drain import Drain, Stage
@@ -77,6 +78,7 @@ class Node:
         self._applier = Applier(
             state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls
         )
+        self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
             state,
@@ -167,6 +169,7 @@ class Node:
         for timer, key in state.timers.take_due(now.mono_ns):
             self._on_timer[timer](key)
         self._indexes.resume()
+        self._leadership.advance()
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
@@ -224,10 +227,20 @@ class Node:
             self._quarantine.unreadable(event)
         elif isinstance(event, events.Replicated):
             self._applier.replicated(event.stream_id, event.position)
+        elif isinstance(event, events.StepDown | events.Lead):
+            self._change_leader(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         else:
             self._drain.begin()
+
+    def _change_leader(self, event: events.StepDown | events.Lead) -> None:
+        """End or begin to lead a stream; one that was deleted meanwhile is nobody's."""
+        replica = self._state.replicas.get(StreamId(event.stream_id))
+        if replica is not None and isinstance(event, events.StepDown):
+            self._leadership.step_down(replica)
+        elif replica is not None:
+            self._leadership.lead(replica)
 
     def _credit(self, event: events.Credit) -> None:
         """Pass credit to its reader; that of a reader that has ended is late, and ignored."""
@@ -255,7 +268,7 @@ class Node:
         while state.dirty:
             touched, state.dirty = state.dirty, {}
             for stream_id, replica in touched.items():
-                if state.replicas.get(stream_id) is replica and replica.damage is None and not replica.importing:
+                if state.replicas.get(stream_id) is replica and replica.leading.serves and not replica.importing:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
@@ -338,7 +351,8 @@ class LogFigures(NamedTuple):
     name: str
     applied: int
     durable: int
+    end: int
 
 
 def _figures(name: str, log: StreamLog) -> LogFigures:
-    return LogFigures(log.stream_id, name, log.applied, log.durable)
+    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end)

@@ -15,7 +15,7 @@ from waymaker_core.model.result_codes import OK, Answer, Refusal, resource_exhau
 from waymaker_core.model.types import StreamId, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import Leading, StreamReplica
 
 
 class RetryLater(Exception):
@@ -31,7 +31,7 @@ class Parking:
         self._parked: dict[Token, None] = {}
         """Calls that have a place."""
         self._later: list[Call] = []
-        self._queued: dict[StreamId, StreamReplica] = {}
+        self._queued: dict[StreamId, Leading] = {}
         """Streams whose queue waits for free space."""
 
     # ------------------------------------------------------------------ places
@@ -65,11 +65,11 @@ class Parking:
         """Note a parked call that waits by itself."""
         self._later.append(call)
 
-    def add_queue(self, replica: StreamReplica) -> None:
+    def add_queue(self, leading: Leading) -> None:
         """Note a stream whose queue waits."""
-        self._queued[replica.id] = replica
+        self._queued[leading.replica.id] = leading
 
-    def take_queues(self) -> list[StreamReplica]:
+    def take_queues(self) -> list[Leading]:
         """Take out the streams whose queues wait, oldest first."""
         queued, self._queued = self._queued, {}
         return list(queued.values())
@@ -92,8 +92,9 @@ class Parking:
     def take_queue(self, replica: StreamReplica) -> Iterator[Call]:
         """Take the calls out of a stream's queue, one after the other."""
         self._queued.pop(replica.id, None)
-        while replica.queue:
-            call = replica.queue.popleft()
+        queue = replica.leading.queue
+        while queue:
+            call = queue.popleft()
             self.unpark(call)
             yield call
 
@@ -104,8 +105,8 @@ class Parking:
 
     def refuse_waiting(self, refusal: Refusal) -> None:
         """Refuse every call that waits for free space: nothing of it was begun."""
-        for replica in self.take_queues():
-            self.refuse_queue(replica, refusal)
+        for leading in self.take_queues():
+            self.refuse_queue(leading.replica, refusal)
         for call in self.take_later():
             self.unpark(call)
             self.refuse(call, refusal)
@@ -116,7 +117,7 @@ class Parking:
         `dropped_only`: those whose messages are decided to be dropped, or removed otherwise. A nak that is answered
         earlier is durable all the same; its drop follows.
         """
-        naks = replica.last_naks
+        naks = replica.leading.last_naks
         while naks:
             if dropped_only and replica.consumers.is_dropping(naks[0].consumer_id, naks[0].seqs):
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from waymaker_core.api.inputs import Call
 from waymaker_core.catalog.catalog import CatalogEntry
@@ -86,13 +86,48 @@ class Damage:
         )
 
 
+NOT_LEADING: Final = Refusal(
+    Status.UNAVAILABLE, "no node leads the stream at the moment; try again later", Outcome.NOT_APPLIED
+)
+
+
+class Leading:
+    """State of a replica that exists only while it leads its stream. It is made when it begins to, and thrown away at the end.
+
+    Work that is continued later (a call that waits for an index, a dead letter whose body is read) holds this object. It stops
+    where the object is `over`: a replica that leads again never takes up what it had begun before.
+    """
+
+    __slots__ = (
+        "replica", "over", "queue", "subscribers", "dropping", "last_naks", "letters_kept_back", "judged_ns",
+    )  # fmt: skip
+
+    def __init__(self, replica: StreamReplica) -> None:
+        self.replica = replica
+        self.over = False
+        """True once it leads no longer: it stepped down, or its stream was deleted."""
+        self.queue: deque[Call] = deque()
+        """Changes that wait in order: behind one that needs an index, or for a commit."""
+        self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
+        self.dropping = 0
+        """Drops in progress: the bodies of their messages are being read, or an index is."""
+        self.last_naks: deque[LastNak] = deque()
+        """Naks whose answers wait for drops, oldest first."""
+        self.letters_kept_back = False
+        """True if it was logged that a dead letter would be lost, so that its message is kept."""
+        self.judged_ns = 0
+        """Time at which its age and interest were last judged."""
+
+    @property
+    def serves(self) -> bool:
+        """Return True while it leads, and its stream is not in quarantine."""
+        return not self.over and self.replica.damage is None
+
+
 class StreamReplica:
     """One incarnation of a stream on this node. Plain data; the parts of the node act on it."""
 
-    __slots__ = (
-        "entry", "id", "stream", "consumers", "memory", "log", "queue", "subscribers", "damage", "dropping", "last_naks",
-        "letters_kept_back", "judged_ns",
-    )  # fmt: skip
+    __slots__ = ("entry", "id", "stream", "consumers", "memory", "log", "damage", "leading")
 
     def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers) -> None:
         self.entry = entry
@@ -102,18 +137,13 @@ class StreamReplica:
         self.memory = MemoryFiles(entry.stream_id, entry.config.block_size)
         self.log = StreamLog(entry.stream_id, stream.position, self.memory if entry.config.ephemeral else None)
         self.log.reserved_synced = stream.reserved_to
-        self.queue: deque[Call] = deque()
-        """Changes that wait in order: behind one that needs an index, or for a commit."""
-        self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
         self.damage: Damage | None = None
-        self.dropping = 0
-        """Drops in progress: the bodies of their messages are being read, or an index is."""
-        self.last_naks: deque[LastNak] = deque()
-        """Naks whose answers wait for drops, oldest first."""
-        self.letters_kept_back = False
-        """True if it was logged that a dead letter would be lost, so that its message is kept."""
-        self.judged_ns = 0
-        """Time at which its age and interest were last judged."""
+        self.leading = Leading(self)
+
+    @property
+    def leads(self) -> bool:
+        """Return True while this node leads the stream: only then anything is decided about it."""
+        return not self.leading.over
 
     @property
     def importing(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waymaker_core.api.effects import Deliver, Effect, Reply
-from waymaker_core.api.inputs import Call, Input
+from waymaker_core.api.inputs import Call, Input, Lead, StepDown
 from waymaker_core.api.requests import (
     CreateStream,
     DeleteStream,
@@ -25,7 +25,7 @@ from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Process
 
 OF_CATALOG = (CreateStream, DeleteStream, ImportBegin, ListStreams)
-ADMITTED_AT_ONCE = 256
+ADMITTED_AT_ONCE = 100
 """Records that may be decided beyond the bound of what waits for a majority: those of calls that were under way."""
 
 
@@ -36,6 +36,8 @@ class Majorities:
         self._quorum = quorum
         self._held_at_start: dict[int, int] = {}
         """By stream id: the position that the disk held when the process started."""
+        self._deposed: dict[int, int] = {}
+        """By stream id, while the node does not lead it: the end of its log when it stepped down."""
         self._asked: dict[Token, tuple[int, int]] = {}
         """By the token of a call: the stream that it means, and when it was asked."""
 
@@ -46,6 +48,7 @@ class Majorities:
         logs = {figures.stream_id: figures for figures in process.node.log_figures()}
         if process.steps == 1:
             self._asked.clear()
+            self._deposed.clear()
             self._held_at_start = {stream_id: figures.applied for stream_id, figures in logs.items()}
         bound = process.config.limits.uncommitted_records_max + ADMITTED_AT_ONCE
         for stream_id, figures in logs.items():
@@ -57,6 +60,7 @@ class Majorities:
             )
             waiting = figures.durable - figures.applied
             require(waiting <= bound, "majority first", f"{what}: {waiting} records wait, {bound} may")
+        self._check_deposed(inputs, {stream_id: figures.end for stream_id, figures in logs.items()})
         ids = {figures.name: stream_id for stream_id, figures in logs.items()}
         now_ns = process.events.now_ns
         for event in inputs:
@@ -67,6 +71,18 @@ class Majorities:
                 self._replied(effect)
             elif isinstance(effect, Deliver):
                 self._delivered(process, effect)
+
+    def _check_deposed(self, inputs: Sequence[Input], ends: dict[int, int]) -> None:
+        for event in inputs:
+            if isinstance(event, Lead):
+                self._deposed.pop(event.stream_id, None)
+            elif isinstance(event, StepDown) and event.stream_id in ends:
+                self._deposed[event.stream_id] = ends[event.stream_id]
+        for stream_id, end in self._deposed.items():
+            now = ends.get(stream_id, end)
+            require(
+                now == end, "one leader", f"stream {stream_id}: record {now} is decided, {end} was the last when it led"
+            )
 
     def _replied(self, effect: Reply) -> None:
         stream_id, asked_ns = self._asked.pop(effect.token, (-1, 0))

@@ -409,6 +409,8 @@ class Subscription:
                     violated("acked survives", f"{self.consumer.name} was not deleted, its subscription says so")
             case "server_shutdown":
                 pass
+            case "moved" if self.view.process.config.replicated:
+                note_lost_deliveries(self.ask)
             case _:
                 violated("answer allowed", f"a subscription ended with {end.reason!r}")
 

@@ -19,6 +19,7 @@ REQUIRED: dict[str, str] = {
     "kill": "the process is killed, the page cache stays",
     "a stream without a majority": "nothing of one stream is confirmed for a while",
     "deleted before a majority had it": "a stream is deleted while its records wait for a majority",
+    "deposed": "another node leads all streams for a while",
     "kill at effect": "the process is killed between two effects of one step",
     "power loss": "the machine stops, and loses what was not synced",
     "looked at what a loss of power left": "a machine with interval sync loses power",

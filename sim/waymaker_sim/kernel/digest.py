@@ -12,7 +12,19 @@ from hashlib import blake2b
 from zlib import crc32
 
 from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
-from waymaker_core.api.inputs import Call, Cancel, Confirmed, Credit, Input, JobDone, JobFailed, Replicated, Unreadable
+from waymaker_core.api.inputs import (
+    Call,
+    Cancel,
+    Confirmed,
+    Credit,
+    Input,
+    JobDone,
+    JobFailed,
+    Lead,
+    Replicated,
+    StepDown,
+    Unreadable,
+)
 from waymaker_core.api.requests import Messages, Published
 from waymaker_core.model.disk_ops import CopyChunks, DiskOp, Write
 from waymaker_core.model.result_codes import Answer
@@ -76,6 +88,8 @@ def describe_input(item: Input) -> str:
             return f"replicated {item.stream_id} {item.position}"
         case Confirmed():
             return f"confirmed {item.stream_id} {item.question}"
+        case StepDown() | Lead():
+            return f"{type(item).__name__} {item.stream_id}"
         case _:
             return "drain"
 

@@ -26,6 +26,8 @@ class QuorumPlan:
     """Confirmed after up to `slow_ns`."""
     starves: int = 0
     """The log starves from now on, for a while."""
+    deposes: int = 0
+    """Per million and a hundred milliseconds: another node leads all streams for a while."""
     slow_ns: int = 500 * MS
 
 

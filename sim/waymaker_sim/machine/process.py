@@ -16,7 +16,19 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Lane, Log, Replicate, Reply
-from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
+from waymaker_core.api.inputs import (
+    Call,
+    Cancel,
+    Credit,
+    Drain,
+    Input,
+    JobDone,
+    JobFailed,
+    Lead,
+    Report,
+    StepDown,
+    Unreadable,
+)
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.disk_ops import (
     CreateFile,
@@ -33,7 +45,7 @@ from waymaker_core.model.disk_ops import (
     Write,
 )
 from waymaker_core.model.result_codes import Answer, Refusal
-from waymaker_core.model.types import ANYONE, Now, Token
+from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_sim.kernel.events import MS, US, Events
 from waymaker_sim.kernel.tape import Track
@@ -154,6 +166,8 @@ class Process:
         self.pace = pace
         self.state = State.DOWN
         self.run = 0
+        self.term = 0
+        """Number of times that this node began to lead: at each start, and whenever it was deposed."""
         self.node: Node | None = None
         self.refusal: Exception | None = None
         self.halted: Halt | None = None
@@ -171,6 +185,7 @@ class Process:
         self.on_step: StepSeen | None = None
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
+        self.on_deposed: Callable[[], None] = lambda: None
         self.on_log: Callable[[Log], None] = lambda log: None
         self.observer: Observer | None = None
         self._mono_base_ns = 0
@@ -224,6 +239,7 @@ class Process:
         """Begin to recover. Afterwards the process is UP or REFUSED, unless it crashes before."""
         assert self.state in (State.DOWN, State.REFUSED)
         self.run += 1
+        self.term += 1
         self.state = State.BOOTING
         self.halted = None
         self.refusal = None
@@ -365,6 +381,20 @@ class Process:
             self._step_at = -1
             self._wake(0)
 
+    def depose(self, for_ns: int) -> None:
+        """Let another node lead all streams for a while; then this one leads them again."""
+        if self.node is not None:
+            self.fault("deposed", f"the node leads no stream for {for_ns / MS:,.3f} ms")
+            ids = [figures.stream_id for figures in self.node.log_figures() if figures.stream_id != CATALOG]
+            self._inputs += [StepDown(stream_id) for stream_id in ids]
+            self._wake(0)
+            self.events.after(for_ns, partial(self._lead_again, self.run, ids))
+
+    def _lead_again(self, incarnation: int, ids: list[int]) -> None:
+        if incarnation == self.run:
+            self._inputs += [Lead(stream_id) for stream_id in ids]
+            self._wake(0)
+
     def drain(self) -> None:
         """Drain, as on SIGTERM."""
         self.fault("drain", "the process is asked to shut down")
@@ -394,7 +424,7 @@ class Process:
         if incarnation != self.run or at != self._step_at or self.node is None:
             return
         self._step_at = -1
-        inputs, self._inputs = self._inputs, []
+        inputs = self._take_inputs()
         now = self.now()
         self.steps += 1
         self.calls += sum(isinstance(item, Call) for item in inputs)
@@ -404,6 +434,9 @@ class Process:
         except Exception as error:
             raise NodeRaised(f"step {self.steps}: {type(error).__name__}: {error}") from error
         self._busy_until = self.events.now_ns + self.pace.step_ns
+        if any(isinstance(item, StepDown) for item in inputs):
+            self.term += 1
+            self.on_deposed()
         if self.on_step is not None:
             self.on_step(self, now, inputs, effects)
         self._perform(effects)
@@ -414,8 +447,17 @@ class Process:
             if deadline is not None:
                 self._wake(max(0, deadline - now.mono_ns))
 
+    def _take_inputs(self) -> list[Input]:
+        """Take the inputs of the next step. A step that deposes the node holds nothing else: each step belongs to one term."""
+        deposes = isinstance(self._inputs[0], StepDown) if self._inputs else False
+        count = 0
+        while count < len(self._inputs) and isinstance(self._inputs[count], StepDown) == deposes:
+            count += 1
+        taken, self._inputs = self._inputs[:count], self._inputs[count:]
+        return taken
+
     def _perform(self, effects: list[Effect]) -> None:
-        step_id = StepId(self.run, self.steps, self.events.now_ns)
+        step_id = StepId(self.term, self.steps, self.events.now_ns)
         incarnation = self.run
         for effect in effects:
             if self.effects_left is not None:

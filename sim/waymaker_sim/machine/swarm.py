@@ -175,6 +175,10 @@ def draw_plan(track: Track) -> Plan:
             producer_spans_max=track.pick("spans remembered", [256, 256, 8, 2]),
         )
     if not plan.may_lose_unsynced() and track.draw("quorum", 4) == 3:
-        plan.quorum = QuorumPlan(_odds(track, "slow majorities", 200_000), _odds(track, "no majorities", 3_000))
-        plan.limits = replace(plan.limits, uncommitted_records_max=64)
+        plan.quorum = QuorumPlan(
+            slow=track.pick("slow majorities", [0, 20_000, 200_000]),
+            starves=track.pick("no majorities", [0, 300, 3_000]),
+            deposes=track.pick("deposed", [0, 20_000, 200_000]),
+        )
+        plan.limits = replace(plan.limits, uncommitted_records_max=16)
     return plan

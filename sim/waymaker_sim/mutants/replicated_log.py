@@ -9,18 +9,29 @@ from waymaker_core.node.delivery import scheduler
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving
 
 
 def _starving(plan: Plan) -> bool:
     """Return True for worlds whose logs are without a majority now and then."""
-    return plan.quorum is not None and plan.quorum.starves > 0
+    return plan.quorum is not None and plan.quorum.starves >= 3_000
 
 
 def _slow(plan: Plan) -> bool:
     """Return True for worlds whose majorities are late."""
     return plan.quorum is not None and plan.quorum.slow + plan.quorum.starves > 0
+
+
+def _deposed(plan: Plan) -> bool:
+    """Return True for worlds in which another node leads the streams now and then."""
+    return plan.quorum is not None and plan.quorum.deposes > 50_000
+
+
+def _deposed_while_reading(plan: Plan) -> bool:
+    """Return True for such worlds whose disks are slow to read, and that have few attempts to give."""
+    return _deposed(plan) and plan.pace.read_ns >= 1_000_000 and plan.workers >= 2
 
 
 def _carrying(plan: Plan) -> bool:
@@ -48,6 +59,14 @@ def _counting_the_unreported(_: Any) -> Any:
     return lambda subscription: len(subscription.unreported)
 
 
+def _keeping_what_is_staged(_: Any) -> Any:
+    def suspended(self: Consumers, now: Any) -> Consumers:
+        self._live = False
+        return self
+
+    return suspended
+
+
 REPLICATED_LOG = {
     "apply-at-durable": Mutant(
         "a record is applied when a majority has it", ("majority first",), StreamLog, "made_durable",
@@ -70,6 +89,19 @@ REPLICATED_LOG = {
         "what was answered, expired or moved since it was taken does not leave",
         ("one holder", "handed back", "answer allowed", "no redelivery after ack", "delivery count"),
         Consumers, "is_current", giving(True), _slow,
+    ),
+    "decide-though-deposed": Mutant(
+        "a node that does not lead a stream decides nothing about it", ("one leader",), StreamReplica, "leads",
+        lambda _: property(lambda self: True), _deposed,
+    ),
+    "outlive-leadership": Mutant(
+        "what a leader had begun ends with its leading", ("one leader", "dead letter once", "answered"),
+        Leading, "serves", lambda _: property(lambda self: self.replica.damage is None), _deposed_while_reading,
+    ),
+    "keep-soft-state": Mutant(
+        "a node that leads no longer forgets what was staged and delivered",
+        ("handed back", "acked survives", "progress", "no redelivery after ack", "delivery count", "floor honest"),
+        Consumers, "suspended", _keeping_what_is_staged, _deposed,
     ),
     "starve-without-bound": Mutant(
         "changes of a stream are refused when too many of its records wait for a majority", ("majority first",),

@@ -77,6 +77,9 @@ class Nemesis:
         elif track.chance("drain", plan.drain):
             self.view.mark("drain")
             process.drain()
+        elif plan.quorum is not None and track.chance("deposed", plan.quorum.deposes):
+            self.view.mark("deposed")
+            process.depose(track.magnitude("deposed for", 2 * SECOND))
         elif track.chance("pause", plan.pause):
             self.view.mark("pause")
             process.pause(track.magnitude("pause for", 3 * SECOND))

@@ -130,6 +130,7 @@ class World:
         )
         process.on_down = partial(self._down, process)
         process.on_log = self._logged
+        process.on_deposed = partial(self._deposed, process)
         process.on_step = self._stepped
         return process
 
@@ -183,6 +184,12 @@ class World:
             self.view.mark("halted: " + ("clean" if process.halted.clean else "unclean"))
         delay_ns = 1 * MS + (self.nemesis.track.magnitude("down for", 3 * SECOND) if self._faulty else 0)
         self.events.after(delay_ns, partial(self._restart, process, process.run))
+
+    def _deposed(self, process: Process) -> None:
+        """Note that the node lost what only a leader knows, as at an abrupt stop; it goes on running."""
+        self.history.abrupt_stops += 1
+        self.history.abrupt_ns = process.up_ns = self.events.now_ns
+        self.history.orderly = False
 
     def _refused(self, process: Process, refusal: StoreRefused) -> None:
         rotten = process.disk.rotten_paths()

@@ -18,7 +18,7 @@ from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.journal.writer import frame_bytes_max
 
@@ -53,20 +53,20 @@ class Deliveries:
     def expire_due(self, stream_id: int) -> None:
         """Expire the deliveries of a stream that are due."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is not None and replica.damage is None:
+        if replica is not None and replica.leading.serves:
             replica.consumers.expire(self._state.now)
             self._state.mark_dirty(replica)
 
     def retry_dead_letters(self, stream_id: int) -> None:
         """Try the dead letters of a stream again."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is not None and replica.damage is None:
+        if replica is not None and replica.leading.serves:
             self._state.mark_dirty(replica)
 
     def retry_kept(self, stream_id: int) -> None:
         """Try messages again that were kept because their dead letters would not have stayed."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is not None and replica.damage is None:
+        if replica is not None and replica.leading.serves:
             replica.consumers.retry_kept()
             self._state.mark_dirty(replica)
 
@@ -75,7 +75,7 @@ class Deliveries:
         waiting, self._no_free_space = self._no_free_space, {}
         for stream_id in waiting:
             replica = self._state.replicas.get(stream_id)
-            if replica is not None and replica.damage is None:
+            if replica is not None and replica.leading.serves:
                 self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
                 self._state.mark_dirty(replica)
 
@@ -84,62 +84,63 @@ class Deliveries:
         consumers, timers = replica.consumers, self._state.timers
         if (
             consumers.has_exhausted()
-            and not replica.dropping
+            and not replica.leading.dropping
             and timers.deadline(Timer.DEAD_LETTERS, replica.id) is None
         ):
-            self._give_up(replica)
+            self._give_up(replica.leading)
         timers.arm(Timer.DELIVERIES, replica.id, consumers.next_deadline())
-        if replica.last_naks:
+        if replica.leading.last_naks:
             # No client waits for a drop that must be tried again later.
             put_off = timers.deadline(Timer.DEAD_LETTERS, replica.id) is not None
             self._parking.answer_last_naks(replica, dropped_only=not (put_off or self._state.stats.draining))
 
     # ------------------------------------------------------------------ giving up
 
-    def _give_up(self, replica: StreamReplica) -> None:
-        hand_out, lost = partial(self._hand_out, replica), partial(self._no_index, replica)
-        if not self._indexes.when_resident(replica, hand_out, lost, partial(self._handed_out, replica)):
-            replica.dropping += 1
+    def _give_up(self, leading: Leading) -> None:
+        hand_out, lost = partial(self._hand_out, leading), partial(self._no_index, leading)
+        if not self._indexes.when_resident(leading.replica, hand_out, lost, partial(self._handed_out, leading)):
+            leading.dropping += 1
 
-    def _handed_out(self, replica: StreamReplica) -> None:
-        replica.dropping -= 1
-        self._state.mark_dirty(replica)
+    def _handed_out(self, leading: Leading) -> None:
+        leading.dropping -= 1
+        self._state.mark_dirty(leading.replica)
 
-    def _hand_out(self, replica: StreamReplica) -> None:
-        if not self._serves(replica):
+    def _hand_out(self, leading: Leading) -> None:
+        if not leading.serves:
             return
         limits = self._state.limits
         share = limits.segment_bytes // SEGMENT_SHARE
         at_once = max(1, min(DROPS_AT_ONCE, share // (LETTER_BYTES + _column_bytes(1))))
-        for exhausted in replica.consumers.begin_dead_lettering(at_once, min(limits.record_bytes_max, share)):
-            replica.dropping += 1
+        for exhausted in leading.replica.consumers.begin_dead_lettering(at_once, min(limits.record_bytes_max, share)):
+            leading.dropping += 1
             if exhausted.messages is None:
-                self._drop(replica, exhausted, None)
+                self._drop(leading, exhausted, None)
                 continue
             chunks = _chunks(exhausted.messages)
             ops: list[DiskOp] = [ReadChunk(chunk) for chunk in chunks]
             self._state.start(
                 Lane.READ,
                 ops,
-                partial(self._read, replica, exhausted, chunks),
-                partial(self._not_read, replica, exhausted),
+                partial(self._read, leading, exhausted, chunks),
+                partial(self._not_read, leading, exhausted),
             )
 
     def _read(
-        self, replica: StreamReplica, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[OpResult]
+        self, leading: Leading, exhausted: ExhaustedMessages, chunks: list[Chunk], results: list[OpResult]
     ) -> None:
         assert exhausted.messages is not None
-        self._drop(replica, exhausted, _bodies(exhausted.messages, chunks, results))
+        self._drop(leading, exhausted, _bodies(exhausted.messages, chunks, results))
 
-    def _drop(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
+    def _drop(self, leading: Leading, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
         """Decide the drop of exhausted messages, as soon as the indexes that it needs are resident."""
-        decide, lost = partial(self._decide, replica, exhausted, bodies), partial(self._not_read, replica, exhausted)
-        self._indexes.when_resident(replica, decide, lost)
+        decide, lost = partial(self._decide, leading, exhausted, bodies), partial(self._not_read, leading, exhausted)
+        self._indexes.when_resident(leading.replica, decide, lost)
 
-    def _decide(self, replica: StreamReplica, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
-        if not self._serves(replica):
-            replica.dropping -= 1
+    def _decide(self, leading: Leading, exhausted: ExhaustedMessages, bodies: list[bytes] | None) -> None:
+        if not leading.serves:
+            leading.dropping -= 1
             return
+        replica = leading.replica
         count = len(exhausted.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
@@ -148,49 +149,50 @@ class Deliveries:
             or replica.log.is_crowded(self._state.limits)
             or not self._group_commit.has_free_space_for(bound, ordinary=bodies is not None)
         ):
-            self._put_off(replica, exhausted)
+            self._put_off(leading, exhausted)
             self._no_free_space[replica.id] = None
             return
         decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
         for record, parts in decided:
             size = sum(map(len, parts))
             self._group_commit.add_record(replica, record, parts, bound + record_frame_bytes_max(record), size)
-        replica.dropping -= 1
+        leading.dropping -= 1
         if exhausted.kept:
-            self._note_kept(replica, exhausted.kept)
-        self._state.mark_dirty(replica)
+            self._note_kept(leading, exhausted.kept)
+        self._state.mark_dirty(leading.replica)
 
-    def _note_kept(self, replica: StreamReplica, count: int) -> None:
+    def _note_kept(self, leading: Leading, count: int) -> None:
         self._state.stats.dead_letters_kept_back += count
-        self._state.timers.arm(Timer.KEPT_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
-        if not replica.letters_kept_back:
-            replica.letters_kept_back = True
+        self._state.timers.arm(Timer.KEPT_LETTERS, leading.replica.id, self._state.now.mono_ns + RETRY_NS)
+        if not leading.letters_kept_back:
+            leading.letters_kept_back = True
             self._state.log(
-                "warning", "dead_letters_kept_back", stream=replica.name, stream_id=replica.id, detail=KEPT_BACK
+                "warning",
+                "dead_letters_kept_back",
+                stream=leading.replica.name,
+                stream_id=leading.replica.id,
+                detail=KEPT_BACK,
             )
 
-    def _put_off(self, replica: StreamReplica, exhausted: ExhaustedMessages) -> None:
-        replica.consumers.abort_dead_lettering(exhausted)
-        replica.dropping -= 1
-        self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
-        self._state.mark_dirty(replica)
+    def _put_off(self, leading: Leading, exhausted: ExhaustedMessages) -> None:
+        leading.replica.consumers.abort_dead_lettering(exhausted)
+        leading.dropping -= 1
+        self._state.timers.arm(Timer.DEAD_LETTERS, leading.replica.id, self._state.now.mono_ns + RETRY_NS)
+        self._state.mark_dirty(leading.replica)
 
-    def _not_read(self, replica: StreamReplica, exhausted: ExhaustedMessages, failure: DiskFailure) -> None:
-        if not self._serves(replica):
-            replica.dropping -= 1
+    def _not_read(self, leading: Leading, exhausted: ExhaustedMessages, failure: DiskFailure) -> None:
+        if not leading.serves:
+            leading.dropping -= 1
             return
-        self._put_off(replica, exhausted)
-        self._quarantine.found(replica, failure)
+        self._put_off(leading, exhausted)
+        self._quarantine.found(leading.replica, failure)
 
-    def _no_index(self, replica: StreamReplica, failure: DiskFailure) -> None:
-        replica.dropping -= 1
-        if self._serves(replica):
-            self._state.timers.arm(Timer.DEAD_LETTERS, replica.id, self._state.now.mono_ns + RETRY_NS)
-            self._state.mark_dirty(replica)
-            self._quarantine.found(replica, failure)
-
-    def _serves(self, replica: StreamReplica) -> bool:
-        return replica.damage is None and self._state.replicas.get(replica.id) is replica
+    def _no_index(self, leading: Leading, failure: DiskFailure) -> None:
+        leading.dropping -= 1
+        if leading.serves:
+            self._state.timers.arm(Timer.DEAD_LETTERS, leading.replica.id, self._state.now.mono_ns + RETRY_NS)
+            self._state.mark_dirty(leading.replica)
+            self._quarantine.found(leading.replica, failure)
 
 
 def _column_bytes(count: int) -> int:

@@ -24,7 +24,7 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.subscriptions import Subscriptions, advance
-from waymaker_core.node.stream_replica import StreamReplica, Subscription
+from waymaker_core.node.stream_replica import Leading, StreamReplica, Subscription
 
 UNREPORTED_MAX = 65_536
 """Messages that a reader may leave unreported before it is sent no more."""
@@ -90,7 +90,7 @@ class DeliveryScheduler:
 
     def answered(self, replica: StreamReplica, seqs: Sequence[int]) -> None:
         """Free the windows of readers whose deliveries were answered, and wake their consumers."""
-        for consumer_id, subscribers in replica.subscribers.items():
+        for consumer_id, subscribers in replica.leading.subscribers.items():
             windowed = [subscription for subscription in subscribers if subscription.window]
             for subscription in windowed:
                 before = len(subscription.unanswered)
@@ -112,7 +112,7 @@ class DeliveryScheduler:
 
     def wake_subscribers(self, replica: StreamReplica) -> None:
         """Make those consumers of a changed stream ready that have work now."""
-        for consumer_id in replica.subscribers:
+        for consumer_id in replica.leading.subscribers:
             self._wake_consumer(replica, consumer_id)
 
     def _wake_consumer(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
@@ -136,14 +136,18 @@ class DeliveryScheduler:
             replica, consumer_id = self._ready.popleft()
             del self._in_ready[(replica.id, consumer_id)]
             key = (replica.id, consumer_id)
-            if key in self._loading or consumer_id not in replica.subscribers:
+            if key in self._loading or consumer_id not in replica.leading.subscribers:
                 continue
-            deliver, lost = partial(self._deliver, replica, consumer_id), partial(self._lost, replica, consumer_id)
+            deliver, lost = (
+                partial(self._deliver, replica.leading, consumer_id),
+                partial(self._lost, replica, consumer_id),
+            )
             if not self._indexes.when_resident(replica, deliver, lost, partial(self._loading.pop, key)):
                 self._loading[key] = True
 
-    def _deliver(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:
-        subscribers = replica.subscribers.get(consumer_id)
+    def _deliver(self, leading: Leading, consumer_id: ConsumerId) -> None:
+        replica = leading.replica
+        subscribers = leading.subscribers.get(consumer_id)
         subscription = self._next_with_room(subscribers) if subscribers else None
         if subscription is None:
             return
@@ -196,7 +200,7 @@ class DeliveryScheduler:
 
         A reader with messages that are unreported, or wait for a confirmation, stays: they may be returned.
         """
-        for subscription in list(replica.subscribers.get(consumer_id, ())):
+        for subscription in list(replica.leading.subscribers.get(consumer_id, ())):
             if subscription.stop_when_empty and has_credit(subscription) and not count_on_the_way(subscription):
                 self._subscriptions.end(subscription, "empty")
 

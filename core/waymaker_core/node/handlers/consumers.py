@@ -163,7 +163,7 @@ class Consuming:
         if decision.record is not None:
             self._group_commit.add_record(replica, decision.record, [], record_frame_bytes_max(decision.record), 0)
         if decision.given_up:
-            replica.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
+            replica.leading.last_naks.append(LastNak(call.token, consumer_id, decision.given_up))
         elif decision.record is not None or decision.depends_on_uncommitted:
             self._gate.answer(call.token, Answer(OK), replica.log.last)
         else:

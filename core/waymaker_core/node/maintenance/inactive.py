@@ -33,10 +33,10 @@ class Inactive:
         """Judge the consumers of a stream whose deadline has come."""
         state = self._state
         replica = state.replicas.get(StreamId(stream_id))
-        if replica is None or replica.damage is not None or replica.importing:
+        if replica is None or not replica.leading.serves or replica.importing:
             return
         for consumer_id in replica.consumers.inactivity.take_due(state.now):
-            if consumer_id in replica.subscribers:
+            if consumer_id in replica.leading.subscribers:
                 replica.consumers.inactivity.used(consumer_id, state.now)
             elif self._must_wait(replica, consumer_id):
                 replica.consumers.inactivity.put_off(consumer_id, state.now.mono_ns + RETRY_NS)
@@ -47,7 +47,7 @@ class Inactive:
     def _must_wait(self, replica: StreamReplica, consumer_id: ConsumerId) -> bool:
         """Return True while a client may be waiting for the server, or while nothing can be decided."""
         return (
-            bool(replica.queue)
+            bool(replica.leading.queue)
             or replica.consumers.inactivity.has_uncommitted_answer(consumer_id)
             or self._state.stats.draining
             or self._group_commit.stalled

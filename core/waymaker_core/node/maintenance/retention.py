@@ -16,7 +16,7 @@ from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream.retention import decisions as retention
 
@@ -62,21 +62,24 @@ class Retention:
         if expiry_ms is not None and replica.stream.is_ahead(now.wall_ms):
             due = now.mono_ns
         elif expiry_ms is not None:
-            due = max(now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, replica.judged_ns + self._interval_ns)
+            due = max(
+                now.mono_ns + (expiry_ms - now.wall_ms) * 1_000_000, replica.leading.judged_ns + self._interval_ns
+            )
         self._state.timers.arm(Timer.AGE, replica.id, due)
 
     def judge(self, stream_id: int) -> None:
         """Judge a stream whose timer has fired."""
         replica = self._state.replicas.get(StreamId(stream_id))
-        if replica is None or replica.damage is not None or replica.importing:
+        if replica is None or not replica.leading.serves or replica.importing:
             return
-        replica.judged_ns = self._state.now.mono_ns
-        self._indexes.when_resident(replica, partial(self._decide, replica), partial(self._lost, replica))
+        replica.leading.judged_ns = self._state.now.mono_ns
+        leading = replica.leading
+        self._indexes.when_resident(replica, partial(self._decide, leading), partial(self._lost, leading))
 
-    def _decide(self, replica: StreamReplica) -> None:
-        state = self._state
-        if state.replicas.get(replica.id) is not replica or replica.damage is not None:
+    def _decide(self, leading: Leading) -> None:
+        if not leading.serves:
             return
+        state, replica = self._state, leading.replica
         interest = replica.stream.config.retention is RetentionKind.INTEREST
         floor = replica.consumers.interest_floor() if interest else None
         again_ns = state.now.mono_ns
@@ -96,8 +99,8 @@ class Retention:
             self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         state.timers.arm(Timer.AGE, replica.id, again_ns)
 
-    def _lost(self, replica: StreamReplica, failure: DiskFailure) -> None:
-        if self._state.replicas.get(replica.id) is replica:
-            self._quarantine.found(replica, failure)
-            if replica.damage is None:
-                self.process_dirty(replica)
+    def _lost(self, leading: Leading, failure: DiskFailure) -> None:
+        if not leading.over:
+            self._quarantine.found(leading.replica, failure)
+            if leading.serves:
+                self.process_dirty(leading.replica)

@@ -77,6 +77,11 @@ class Fetches:
             self.cancel(token)
             self._gate.reply(token, Answer(OK, "", Messages([], 0, 0, incarnation=messages.incarnation)))
 
+    def forget_stream(self, replica: StreamReplica) -> None:
+        """Forget the fetches from a stream that is led no longer: what became of them is not known to it."""
+        for token in [token for token, (of, _, _) in self._open.items() if of is replica]:
+            del self._open[token]
+
     def forget_call(self, token: Token) -> None:
         """Forget a fetch that could not be read: its messages were returned already."""
         self._open.pop(token, None)

@@ -38,7 +38,7 @@ class Subscriptions:
     def add_subscription(self, subscription: Subscription) -> None:
         """Add a reader, without credit."""
         self._by_token[subscription.token] = subscription
-        subscription.replica.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
+        subscription.replica.leading.subscribers.setdefault(subscription.consumer_id, deque()).append(subscription)
 
     def remove_subscription(self, token: Token) -> None:
         """Remove a reader that its client has ended."""
@@ -59,12 +59,12 @@ class Subscriptions:
 
     def end_consumer(self, replica: StreamReplica, consumer_id: ConsumerId, reason: str) -> None:
         """End the readers of a deleted consumer."""
-        for subscription in list(replica.subscribers.get(consumer_id, ())):
+        for subscription in list(replica.leading.subscribers.get(consumer_id, ())):
             self.end(subscription, reason)
 
     def end_stream(self, replica: StreamReplica, reason: str, refusal: Refusal | None = None) -> None:
         """End the readers of a stream that was deleted, or cannot be served."""
-        for subscribers in list(replica.subscribers.values()):
+        for subscribers in list(replica.leading.subscribers.values()):
             for subscription in list(subscribers):
                 self.end(subscription, reason, refusal)
 
@@ -88,7 +88,7 @@ class Subscriptions:
         subscription.unanswered.clear()
         replica.consumers.inactivity.used(subscription.consumer_id, self._state.now)
         self._state.mark_dirty(replica)
-        subscribers = subscription.replica.subscribers
+        subscribers = subscription.replica.leading.subscribers
         of_consumer = subscribers[subscription.consumer_id]
         of_consumer.remove(subscription)
         if not of_consumer:

@@ -71,7 +71,7 @@ def test_a_name_created_anew_is_another_stream() -> None:
     assert third.stream_id == second.stream_id
 
 
-def test_ids_are_not_used_again_after_restarts() -> None:
+def test_ids_of_streams_are_not_used_again_after_restarts() -> None:
     server = Server()
     streams: list[int] = []
     for round_ in range(4):

@@ -1,0 +1,83 @@
+"""Leadership: beginning and ending to lead a stream, without a restart.
+
+A replica that steps down forgets all that was only decided, and all that only a leader has (`Leading`). What waits for a
+commit is answered as unknown. Its log stays: what a majority has of it is applied when that is known, whether the replica leads
+or not. To lead again, a replica first applies the whole log. Nothing is decided over records that may not be committed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.parking import Parking
+from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.subscriptions import Subscriptions
+from waymaker_core.node.stream_replica import NOT_LEADING, Leading, StreamReplica
+from waymaker_core.node.timers import OF_STREAMS
+
+DEPOSED: Final = Refusal(
+    Status.ABORTED, "another node leads the stream by now; this may have happened", Outcome.UNKNOWN
+)
+
+
+class Leadership:
+    """Ends and begins the leading of streams."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        group_commit: GroupCommit,
+        gate: Gate,
+        parking: Parking,
+        subscriptions: Subscriptions,
+        fetches: Fetches,
+    ) -> None:
+        self._state = state
+        self._group_commit = group_commit
+        self._gate = gate
+        self._parking = parking
+        self._subscriptions = subscriptions
+        self._fetches = fetches
+        self._opening: dict[int, StreamReplica] = {}
+        """Streams to lead once their whole log is applied."""
+
+    def step_down(self, replica: StreamReplica) -> None:
+        """End the leading of a stream, if it is led."""
+        self._opening.pop(replica.id, None)
+        leading = replica.leading
+        if leading.over:
+            return
+        self._subscriptions.end_stream(replica, "moved")
+        self._parking.refuse_queue(replica, NOT_LEADING)
+        leading.over = True
+        self._gate.abandon(replica.log, DEPOSED)
+        while leading.last_naks:
+            self._gate.refuse(leading.last_naks.popleft().token, DEPOSED)
+        self._fetches.forget_stream(replica)
+        self._group_commit.forget_joining(replica)
+        for timer in OF_STREAMS:
+            self._state.timers.arm(timer, replica.id, None)
+        replica.consumers = replica.consumers.suspended(self._state.now)
+        replica.stream.discard_uncommitted()
+
+    def lead(self, replica: StreamReplica) -> None:
+        """Begin to lead a stream as soon as its whole log is applied."""
+        if replica.leading.over:
+            self._opening[replica.id] = replica
+            self.advance()
+
+    def advance(self) -> None:
+        """Begin to lead the streams that wait for nothing any more."""
+        for stream_id, replica in list(self._opening.items()):
+            if self._state.replicas.get(replica.id) is not replica:
+                del self._opening[stream_id]
+            elif replica.log.applied == replica.log.end:
+                del self._opening[stream_id]
+                replica.leading = Leading(replica)
+                if not replica.importing:  # a restore replays its consumers' records first
+                    replica.consumers.resume(self._state.now)
+                self._state.mark_dirty(replica)
