@@ -29,7 +29,7 @@ def _check_replica(replica: StreamReplica) -> None:
     check_stream(replica.stream)
     replica.consumers.check()
     assert replica.stream.position == replica.log.applied
-    for subscribers in replica.subscribers.values():
+    for subscribers in replica.leading.subscribers.values():
         for reader in subscribers:
             on_the_way = len(reader.unreported) + reader.at_gate
             assert reader.at_gate >= 0
