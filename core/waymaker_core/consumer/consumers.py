@@ -228,13 +228,10 @@ class Consumers:
     def is_current(self, messages: Messages) -> bool:
         """Return True if nothing of a delivery was answered, expired, delivered again or moved since it was taken."""
         assert messages.taken_by is not None
-        if messages.layout != self._stream.layout:
-            return False
-        for run in messages.runs:
-            seqs = list(run.sequences())
-            if self.waiting(messages.taken_by, messages.dispatch_id, seqs) != seqs:
-                return False
-        return True
+        return messages.layout == self._stream.layout and all(
+            self.waiting(messages.taken_by, messages.dispatch_id, seqs) == seqs
+            for seqs in (list(run.sequences()) for run in messages.runs)
+        )
 
     def _give_back(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int], event: Event) -> None:
         group = self._registry.groups_by_consumer.get(consumer_id)
@@ -492,9 +489,9 @@ class Consumers:
                 group.gone(seqs)
 
     def suspended(self, now: Now) -> Consumers:
-        """Return these consumers as one has them who does not lead: in the phase of replay, with nothing staged.
+        """Return these consumers in the phase of replay, with nothing staged; this object is not used any more.
 
-        This object is not used any more. Numbers of deliveries go on, so that a late report of an earlier one means no new one.
+        Numbers of deliveries go on, so that a late report of an earlier one means no new one.
         """
         self.discard_uncommitted()
         again = Consumers(self._stream, self._limits)
@@ -528,8 +525,8 @@ class Consumers:
 
     def snapshot(self, now: Now) -> object:
         """Return state as plain values for CBOR, at the stream's last applied record: committed and soft together."""
-        groups = list(self._registry.groups.values())
-        return snapshot.of_groups(groups, self._registry.next_id, now if self._live else None)
+        registry = self._registry
+        return snapshot.of_groups(list(registry.groups.values()), registry.next_id, now if self._live else None)
 
     def restore(self, snapshot_: object, next_id: int = 1) -> None:
         """Load the state of a snapshot into a new object, before `resume`. ValueError where it is none.

@@ -68,9 +68,9 @@ class Leadership:
         """Begin to lead a stream as soon as its whole log is applied."""
         if replica.leading.over:
             self._opening[replica.id] = replica
-            self.advance()
+            self.lead_applied()
 
-    def advance(self) -> None:
+    def lead_applied(self) -> None:
         """Begin to lead the streams that wait for nothing any more."""
         for stream_id, replica in list(self._opening.items()):
             if self._state.replicas.get(replica.id) is not replica:

@@ -169,7 +169,7 @@ class Node:
         for timer, key in state.timers.take_due(now.mono_ns):
             self._on_timer[timer](key)
         self._indexes.resume()
-        self._leadership.advance()
+        self._leadership.lead_applied()
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
@@ -235,7 +235,7 @@ class Node:
             self._drain.begin()
 
     def _change_leader(self, event: events.StepDown | events.Lead) -> None:
-        """End or begin to lead a stream; one that was deleted meanwhile is nobody's."""
+        """End or begin to lead a stream, unless it was deleted meanwhile."""
         replica = self._state.replicas.get(StreamId(event.stream_id))
         if replica is not None and isinstance(event, events.StepDown):
             self._leadership.step_down(replica)

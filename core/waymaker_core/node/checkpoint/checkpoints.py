@@ -304,7 +304,7 @@ class Checkpoints:
                 continue
             released = [path for path in replica.stream.take_released() if not path.startswith(SHARED_BLOCKS)]
             running.garbage += released
-            if released or replica.id in batch.moving:
+            if released or replica.id in batch.relocated:
                 running.changed[replica.id] = None
             if replica.id in batch.unfinished and replica.damage is None:
                 running.work.append(replica)

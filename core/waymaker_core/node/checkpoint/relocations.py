@@ -91,7 +91,7 @@ class RelocationBatch:
         self._manifest = manifest
         self._part_bytes = part_bytes
         self.streams: list[StreamReplica] = []
-        self.moving: dict[StreamId, None] = {}
+        self.relocated: dict[StreamId, None] = {}
         """Streams of which something moves, or is forgotten."""
         self.unfinished: dict[StreamId, None] = {}
         """Streams of which more sealed blocks may be worth writing anew, now that some are."""
@@ -114,7 +114,7 @@ class RelocationBatch:
         relocations = relocating.blocks_to_relocate(replica.stream, leaving, seal) if replica.damage is None else []
         self.streams.append(replica)
         if relocations:
-            self.moving[replica.id] = None
+            self.relocated[replica.id] = None
         self.byte_count += sum(sum(relocation.lengths) for relocation in relocations)
         sealed = [relocation for relocation in relocations if relocation.sealed]
         for together in relocation_files(sealed, self._part_bytes):
