@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -47,11 +46,12 @@ from waymaker_core.model.disk_ops import (
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
-from waymaker_sim.kernel.events import MS, US, Events
+from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads
 from waymaker_sim.machine.livelock import LivelockDetector
+from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 
 
@@ -127,20 +127,6 @@ class State(Enum):
     UP = "up"
     REFUSED = "refused"
     """It did not start on this disk."""
-
-
-@dataclass(slots=True)
-class Pace:
-    """The durations of operations; draws prefer the small end of every range."""
-
-    write_ns: int = 20 * US
-    sync_ns: int = 300 * US
-    read_ns: int = 30 * US
-    step_ns: int = 50 * US
-    slow_per_million: int = 0
-    """Operations (per million) that take a thousand times as long."""
-    late_reads: int = 0
-    """Answers and deliveries (per million) whose bodies a reader reads as late as that."""
 
 
 class NodeRaised(Exception):

@@ -13,8 +13,8 @@ from waymaker_core.model.limits import KIB, Limits
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import DiskFaults
+from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import QuorumPlan
-from waymaker_sim.machine.process import Pace
 
 
 @dataclass(slots=True)

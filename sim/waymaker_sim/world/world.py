@@ -43,8 +43,9 @@ from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.disk import DiskFaults, SimDisk
 from waymaker_sim.machine.instant import InstantNode
 from waymaker_sim.machine.observations import Asker, Seen, differences, observe
+from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
-from waymaker_sim.machine.process import Pace, Process, ReceivedMessage, State, StepId
+from waymaker_sim.machine.process import Process, ReceivedMessage, State, StepId
 from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.world.nemesis import Nemesis
 
