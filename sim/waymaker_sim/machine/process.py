@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from enum import Enum
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -53,6 +52,7 @@ from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads
 from waymaker_sim.machine.livelock import LivelockDetector
 from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
+from waymaker_sim.machine.process_state import State
 
 
 class ReceivedMessage(NamedTuple):
@@ -117,16 +117,6 @@ class Observer(Protocol):
 
     def fault(self, kind: str, detail: str) -> None:
         """Note a fault from outside: a kill, a loss of power, a change of the clock."""
-
-
-class State(Enum):
-    """The state of a process."""
-
-    DOWN = "down"
-    BOOTING = "booting"
-    UP = "up"
-    REFUSED = "refused"
-    """It did not start on this disk."""
 
 
 class NodeRaised(Exception):

@@ -15,7 +15,8 @@ from waymaker_sim.clients.client_view import Ask
 from waymaker_sim.clients.watcher import Watch
 from waymaker_sim.clients.worker import Subscription
 from waymaker_sim.kernel.tape import Track
-from waymaker_sim.machine.process import Caller, Process, ReceivedMessage, State, StepId
+from waymaker_sim.machine.process import Caller, Process, ReceivedMessage, StepId
+from waymaker_sim.machine.process_state import State
 from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.words import (
     describe_answer,

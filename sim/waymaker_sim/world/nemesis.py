@@ -11,7 +11,8 @@ from waymaker_sim.clients.client_view import ClientView
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import PLENTY
-from waymaker_sim.machine.process import Process, State
+from waymaker_sim.machine.process import Process
+from waymaker_sim.machine.process_state import State
 from waymaker_sim.machine.swarm import Plan
 
 WRONG_BY_MS = 400 * 24 * 3_600_000

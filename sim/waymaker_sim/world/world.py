@@ -45,7 +45,8 @@ from waymaker_sim.machine.instant import InstantNode
 from waymaker_sim.machine.observations import Asker, Seen, differences, observe
 from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
-from waymaker_sim.machine.process import Process, ReceivedMessage, State, StepId
+from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
+from waymaker_sim.machine.process_state import State
 from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.world.nemesis import Nemesis
 
