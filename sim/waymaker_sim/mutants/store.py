@@ -89,8 +89,8 @@ def _without_syncs(original: Any) -> Any:
     return flush
 
 
-def _past_the_gate(original: Any) -> Any:
-    return lambda self, token, answer, *rests_on: original(self, token, answer)
+def _past_the_gate(_: Any) -> Any:
+    return lambda self, token, answer, *rests_on: self.reply(token, answer)
 
 
 def _gathering_nothing(_: Any) -> Any:
