@@ -127,9 +127,9 @@ def _restarted(plan: Plan) -> bool:
 
 
 def _counting_again(original: Any) -> Any:
-    def park(self: Parking, call: Any) -> None:
-        original(self, call)
+    def park(self: Parking, call: Any, **named: Any) -> bool:
         self._state.stats.calls += 1
+        return bool(original(self, call, **named))
 
     return park
 
