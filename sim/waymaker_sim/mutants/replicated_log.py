@@ -83,7 +83,7 @@ REPLICATED_LOG = {
     ),
     "forget-what-waits-at-the-gate": Mutant(
         "what waits for a confirmation is on its way to its reader: in its window, and before its end",
-        ("invariant", "node raised"), scheduler, "count_on_the_way", _counting_the_unreported, _slow,
+        ("given when due", "invariant", "node raised"), scheduler, "count_on_the_way", _counting_the_unreported, _slow,
     ),
     "send-what-is-stale": Mutant(
         "what was answered, expired or moved since it was taken does not leave",

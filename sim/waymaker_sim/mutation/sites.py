@@ -287,7 +287,8 @@ class _Function:
             yield self._change(node, "func", -1, ast.Name(CALLS[node.func.id], ast.Load()), "call", line)
         elif len(node.args) > 1 and not any(isinstance(each, ast.Starred) for each in node.args[:2]):
             first, second, *rest = node.args
-            if not (isinstance(node.func, ast.Name) and node.func.id in {"isinstance", "getattr", "partial", "cast"}):
+            of_types = isinstance(node.func, ast.Name) and node.func.id in {"isinstance", "getattr", "partial", "cast"}
+            if not of_types and ast.dump(first) != ast.dump(second):
                 yield self._change(node, "args", -1, [second, first, *rest], "swapped arguments", line)
 
 
