@@ -275,7 +275,11 @@ async def test_a_journal_that_cannot_grow_for_another_reason_is_not_called_full(
 def take_directory_away(data: Path) -> None:
     # At one moment: a server that meets a half-removed directory halts for the first file that is missing.
     move_directory_away(data)
-    shutil.rmtree(data.with_name("moved"))
+    moved, deadline = data.with_name("moved"), time.monotonic() + 20
+    while moved.exists():
+        # Until it notices, the server may still make files in the directory that it opened.
+        assert time.monotonic() < deadline
+        shutil.rmtree(moved, ignore_errors=True)
 
 
 def move_directory_away(data: Path) -> None:
@@ -284,7 +288,15 @@ def move_directory_away(data: Path) -> None:
 
 def replace_directory(data: Path) -> None:
     move_directory_away(data)
-    shutil.copytree(data.with_name("moved"), data)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            shutil.copytree(data.with_name("moved"), data)
+            return
+        except OSError:
+            # The server still works in the directory that it opened: a file went while it was copied.
+            assert time.monotonic() < deadline
+            shutil.rmtree(data, ignore_errors=True)
 
 
 def remove_lock(data: Path) -> None:
