@@ -68,6 +68,8 @@ class Gate:
         self.replicated = state.config.replicated
         """True if what is read rests on a confirmation."""
         self._rounds: dict[int, Round] = {}
+        self._questions = 0
+        """Number of the last question, of any log: an answer to one that was given up never means a later one."""
         self._read_for: dict[Token, StreamId] = {}
         """By the token of a reply with messages: their stream, where a failure to read them belongs."""
 
@@ -104,7 +106,7 @@ class Gate:
         while queue and queue[0].position <= log.applied:
             _, token, answer, then = queue.popleft()
             if not self._waits(token, answer, then):
-                self._reply(token, answer)
+                self.reply(token, answer)
         if not queue:
             del self._waiting[log.stream_id]
 
@@ -121,17 +123,14 @@ class Gate:
         for question in [*round_.asked, *round_.later] if round_ is not None else ():
             question.abandoned(refusal)
 
-    def _reply(self, token: Token, answer: Answer) -> None:
-        self._state.effects.append(Reply(token, answer))
-
     # ------------------------------------------------------------------ confirmations
 
     def answer_read(self, token: Token, log: StreamLog, answer: Answer) -> None:
         """Send what was decided from the applied state of a log and changes nothing."""
         if self.replicated:
-            self.when_confirmed(log, token, partial(self._reply, token, answer), nothing, partial(self.refuse, token))
+            self.when_confirmed(log, token, partial(self.reply, token, answer), nothing, partial(self.refuse, token))
         else:
-            self._reply(token, answer)
+            self.reply(token, answer)
 
     def when_confirmed(
         self,
@@ -153,7 +152,8 @@ class Gate:
             self._ask(log.stream_id, round_)
 
     def _ask(self, stream_id: int, round_: Round) -> None:
-        round_.number += 1
+        self._questions += 1
+        round_.number = self._questions
         self._state.effects.append(Confirm(stream_id, round_.number))
 
     def confirmed(self, stream_id: int, question: int) -> None:
@@ -199,12 +199,12 @@ class Gate:
 
     def reply(self, token: Token, answer: Answer) -> None:
         """Send what was read, and confirmed where it has to be."""
-        self._reply(token, answer)
+        self._state.effects.append(Reply(token, answer))
 
     def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
         """Send an answer whose bodies are still to be read, and remember their stream."""
         remember(self._read_for, token, replica.id)
-        self._reply(token, Answer(OK, "", messages))
+        self.reply(token, Answer(OK, "", messages))
 
     def read_for(self, token: Token) -> StreamReplica | None:
         """Return the stream whose messages a reply carried, if it is remembered and still served; forget it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.kit.node_kit import Server, publish
 from waymaker_core.api import requests as rq
-from waymaker_core.api.inputs import Call, Credit, Lead, Report, StepDown
+from waymaker_core.api.effects import Confirm
+from waymaker_core.api.inputs import Call, Confirmed, Credit, Lead, Report, StepDown
 from waymaker_core.api.requests import AckKind
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Token
@@ -98,3 +99,18 @@ def test_a_restart_after_a_step_down_finds_the_whole_log() -> None:
     server.step(StepDown(stream_id))
     server.kill()
     assert server.publish("s", b"two").first_seq == 2
+
+
+def test_a_confirmation_of_an_earlier_leading_confirms_no_later_question() -> None:
+    server, stream_id = led()
+    server.publish("s", b"one")
+    server.starve("s")
+    server.ask(rq.GetStreamInfo("s"))
+    (earlier,) = [each for each in server.withheld if isinstance(each, Confirm)]
+    server.step(StepDown(stream_id))
+    server.step(Lead(stream_id))
+    later = server.ask(rq.GetStreamInfo("s"))
+    server.step(Confirmed(stream_id, earlier.question))
+    assert later not in server.replies
+    server.feed()
+    assert later in server.replies
