@@ -105,12 +105,13 @@ def test_a_confirmation_of_an_earlier_leading_confirms_no_later_question() -> No
     server, stream_id = led()
     server.publish("s", b"one")
     server.starve("s")
-    server.ask(rq.GetStreamInfo("s"))
+    first = server.ask(rq.GetStreamInfo("s"))
     (earlier,) = [each for each in server.withheld if isinstance(each, Confirm)]
     server.step(StepDown(stream_id))
     server.step(Lead(stream_id))
     later = server.ask(rq.GetStreamInfo("s"))
     server.step(Confirmed(stream_id, earlier.question))
+    assert first not in server.replies, "it was asked anew"
     assert later not in server.replies
     server.feed()
     assert later in server.replies
