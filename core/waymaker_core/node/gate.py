@@ -49,7 +49,10 @@ class Question(NamedTuple):
 
 
 class Round:
-    """The questions of one log: those of the round under way, and those that join the next one, in order."""
+    """The questions of one log: those of the round under way, and those that join the next one, in order.
+
+    It exists only while a question waits.
+    """
 
     __slots__ = ("number", "asked", "later")
 
@@ -162,10 +165,16 @@ class Gate:
         if round_ is None or question != round_.number:
             return
         settled, round_.asked, round_.later = round_.asked, round_.later, deque()
-        if round_.asked:
-            self._ask(stream_id, round_)
+        self._go_on(stream_id, round_)
         for each in settled:
             each.action()
+
+    def _go_on(self, stream_id: int, round_: Round) -> None:
+        """Ask the next question of a log, or forget its rounds where none waits."""
+        if round_.asked:
+            self._ask(stream_id, round_)
+        else:
+            del self._rounds[stream_id]
 
     def replicated_to(self, log: StreamLog, position: int) -> None:
         """Run what was asked before a position was sent that a majority has now."""
@@ -178,22 +187,24 @@ class Gate:
                 settled.append(questions.popleft())
         if not round_.asked:
             round_.asked, round_.later = round_.later, round_.asked
-            if round_.asked:
-                self._ask(log.stream_id, round_)
+            self._go_on(log.stream_id, round_)
         for each in settled:
             each.action()
 
     def withdraw(self, token: Token) -> None:
         """Drop what waits for a confirmation, and whose caller or reader has ended."""
-        for round_ in self._rounds.values():
+        dropped: list[Question] = []
+        for stream_id, round_ in list(self._rounds.items()):
             for questions in (round_.asked, round_.later):
-                dropped = [each for each in questions if each.token == token]
-                if dropped:
+                if any(each.token == token for each in questions):
+                    dropped += [each for each in questions if each.token == token]
                     kept = [each for each in questions if each.token != token]
                     questions.clear()
                     questions.extend(kept)
-                    for each in dropped:
-                        each.undo()
+            if not round_.asked and not round_.later:
+                del self._rounds[stream_id]
+        for each in dropped:
+            each.undo()
 
     # ------------------------------------------------------------------ what was read
 

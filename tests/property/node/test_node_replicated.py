@@ -268,6 +268,21 @@ def test_a_caller_that_has_left_gets_no_answer_to_its_read() -> None:
     assert server.stats().msg_count == 0
 
 
+def test_the_answer_to_a_question_that_was_withdrawn_confirms_no_later_one() -> None:
+    server = server_with()
+    log = server.log_id("s")
+    with Play(server) as play:
+        play.tell((1, rq.GetStreamInfo("s")))
+        play.expect(f"confirm {log} question 1")
+        play.step(Cancel(Token(1)))
+        play.tell((2, rq.GetStreamInfo("s")))
+        play.expect(f"confirm {log} question 2")
+        play.step(Confirmed(log, 1))
+        play.expect("")
+        play.step(Confirmed(log, 2))
+        play.expect("reply 2 ok")
+
+
 # ---------------------------------------------------------------- deliveries
 
 
