@@ -17,6 +17,7 @@ from waymaker_core.model import records
 from waymaker_core.model.limits import KIB, MIB, Limits
 from waymaker_core.storage import frame, manifest
 from waymaker_core.storage.checkpoint import writer as checkpoint
+from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.journal import segment
 from waymaker_sim.cli.command import sim
 from waymaker_sim.kernel.checks import CHECKS
@@ -73,7 +74,8 @@ def test_every_kind_of_frame_is_documented_with_its_number() -> None:
         for kind in get_args(records.Record)
     }
     kinds |= {frame.WATERMARK: "watermark", frame.SNAPSHOT: "snapshot", frame.TOMBSTONE: "tombstone"}
-    kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished"}
+    kinds |= {frame.QUARANTINED: "quarantined", frame.FINISHED: "finished", frame.PROMISE: "promise", frame.CUT: "cut"}
+    kinds |= {frame.COMMIT: "commit", frame.REPLICA: "replica", frame.ADOPT: "adopt", frame.RAFT_HARD: "raft hard"}
     assert documented == kinds
 
 
@@ -83,9 +85,9 @@ def test_every_kind_of_file_is_documented_with_its_word_and_version() -> None:
         word: int(version) for word, version in re.findall(r"^\| [a-z ]+ \| `(WM\w+)` \| (\d+) \|", page, re.MULTILINE)
     }
     assert documented == {
-        manifest.MAGIC.decode(): manifest.MANIFEST_VERSION,
-        segment.MAGIC.decode(): segment.SEGMENT_VERSION,
-        checkpoint.MAGIC.decode(): checkpoint.CHECKPOINT_VERSION,
+        manifest.MAGIC.decode(): FORMAT_VERSION,
+        segment.MAGIC.decode(): FORMAT_VERSION,
+        checkpoint.MAGIC.decode(): FORMAT_VERSION,
     }
 
 

@@ -1,7 +1,8 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v5` wrote the latest. A released format's files are never written anew: they show
-that today's program opens what an earlier one left. A new format gets a folder of its own.
+`python -m tests.golden.build tests/golden/v5` wrote the latest of format 1; `tests/golden/v6` is for format 2. A released
+format's files are never written anew: they show that today's program opens what an earlier one left. A new format, or a new
+version of a record in it, gets a folder of its own.
 
 `tests.kit.backup_kit.write_backup` wrote `backup-v1`, a backup of two streams, and writes that of a later format.
 """

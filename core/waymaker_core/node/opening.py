@@ -19,6 +19,7 @@ from waymaker_core.node.node import Node
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
 from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
@@ -124,6 +125,8 @@ def _report(state: NodeState, recovered: Recovered) -> None:
         "info", "opened", streams=len(state.replicas), records=recovered.replayed, clean=recovered.clean,
         new=recovered.is_new,
     )  # fmt: skip
+    if recovered.found_version != FORMAT_VERSION:
+        state.log("info", "migrated", from_format=recovered.found_version, to_format=FORMAT_VERSION)
     if recovered.cut_bytes and recovered.cut_at is not None:
         path, offset = recovered.cut_at
         state.log("warning", "torn_tail_cut", path=path, offset=offset, bytes=recovered.cut_bytes)

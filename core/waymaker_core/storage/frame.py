@@ -39,6 +39,20 @@ QUARANTINED: Final = 67
 FINISHED: Final = 68
 """The last frame of a checkpoint; `position` is the number of frames before it."""
 
+# Local frames: what this replica knows by itself, in the journal. No record, and no other replica has them. Format 2.
+PROMISE: Final = 69
+"""The highest epoch that this replica obeys."""
+CUT: Final = 70
+"""The end of a stream's log goes back to this position."""
+COMMIT: Final = 71
+"""Positions up to which logs are committed."""
+REPLICA: Final = 72
+"""The replica of a stream: its incarnation, and since when it counts."""
+ADOPT: Final = 73
+"""Log and state of a stream are from here on those of a snapshot's file."""
+RAFT_HARD: Final = 74
+"""Reserved: the term and vote of the node in Raft."""
+
 CLEAN: Final = 1
 COMPLETE: Final = 2
 """Flag of a `WATERMARK` written by a drained node: all that was confirmed lies before it."""

@@ -46,6 +46,7 @@ REQUIRED: dict[str, str] = {
     "quarantined again": "a stream that was found damaged is still so after another start",
     "refused DATA_LOSS": "a caller is refused because of damage",
     "refused a rotten disk": "damage that belongs to no stream keeps the node from starting",
+    "log migrated": "a start migrates a directory of an older format",
     "recovered twice": "one disk image is recovered twice, beside the run",
     # -- archives
     "archive taken": "a stream is exported as an archive",

@@ -348,6 +348,17 @@ class SimDisk:
         """Return the paths of all files, sorted."""
         return sorted(self._names)
 
+    def content(self, path: str) -> bytes:
+        """Return what a reader of one named file sees."""
+        return bytes(self._names[path].content)
+
+    def rewrite(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change a file in every version of it that may be left: seen, durable, and written from its beginning on."""
+        file = self._names[path]
+        file.content = bytearray(change(bytes(file.content)))
+        file.durable = bytearray(change(bytes(file.durable)))
+        file.unsynced = [(offset, data if offset else change(data)) for offset, data in file.unsynced]
+
     # ------------------------------------------------------------ crashes
 
     def interrupt(self, op: DiskOp, track: Track) -> None:

@@ -62,6 +62,8 @@ class Plan:
     """True if publishers number their messages, and send those again whose answer got lost."""
     quorum: QuorumPlan | None = None
     """The majorities of its logs, where the node believes that they are replicated."""
+    old_format: bool = False
+    """True if what the first stop leaves becomes a directory of format 1, which the next start migrates."""
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
@@ -181,4 +183,6 @@ def draw_plan(track: Track) -> Plan:
             deposes=track.pick("deposed", [0, 20_000, 200_000]),
         )
         plan.limits = replace(plan.limits, uncommitted_records_max=16)
+    if plan.quorum is None:
+        plan.old_format = track.draw("old format", 8) == 7
     return plan

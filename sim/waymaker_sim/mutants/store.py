@@ -8,8 +8,10 @@ from typing import Any
 
 import waymaker_core.node.checkpoint.checkpoints as checkpoints
 import waymaker_core.storage.journal.reader as journal_reader
+import waymaker_core.storage.journal.segment as segment
 import waymaker_core.storage.journal.writer as journal
 import waymaker_core.storage.recovery.recovery as recovery
+import waymaker_core.storage.recovery.reopening as reopening
 from waymaker_core.model.disk_ops import FailureKind, SyncDir, SyncFile, Write
 from waymaker_core.model.limits import KIB
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
@@ -19,6 +21,9 @@ from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.index_cache import Wait
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.checkpoint.writer import CheckpointWriter
+from waymaker_core.storage.checksum import crc32c
+from waymaker_core.storage.errors import UnknownVersion
+from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.manifest import encode_manifest
@@ -220,6 +225,30 @@ def _with_the_next_step(_: Any) -> Any:
     return property(lambda self: self._sync_due and not self._ops)
 
 
+def _in_its_old_format(original: Any) -> Any:
+    def replace_ops(manifest: Any) -> Any:
+        ops = original(manifest)
+        head = b"".join(ops[1].parts)[:-4]
+        head = head[:8] + manifest.version.to_bytes(4, "little") + head[12:]
+        ops[1].parts = [head, crc32c(head).to_bytes(4, "little")]
+        return ops
+
+    return replace_ops
+
+
+def _knowing_the_newest_only(_: Any) -> Any:
+    def check_format_version(what: str, found: int) -> None:
+        if found != FORMAT_VERSION:
+            raise UnknownVersion(what, found, FORMAT_VERSION)
+
+    return check_format_version
+
+
+def _old(plan: Plan) -> bool:
+    """Return True for worlds with a directory of an older format, and crashes after it was opened."""
+    return plan.old_format and plan.kill + plan.power > 10_000
+
+
 def _full_when_writing_over(plan: Plan) -> bool:
     """Return True for worlds with disks that fill and need space for overwrites."""
     return plan.disk.copy_on_write and plan.full + plan.targeted_disk_full > 10_000
@@ -308,6 +337,14 @@ STORE = {
         "a checkpoint that lets go of the catalogue's records holds its state",
         ("lives apart", "acked survives", "recovery honest"),
         Checkpoints, "_finish", _without_catalogue, _crashing,
+    ),
+    "open-in-the-old-format": Mutant(
+        "the manifest that counts an opening says the newest format", ("format named",),
+        reopening, "replace_ops", _in_its_old_format, _old,
+    ),
+    "read-the-newest-only": Mutant(
+        "segments of an older format are read until they are released", ("recovery honest",),
+        segment, "check_format_version", _knowing_the_newest_only, _old,
     ),
     "flush-with-the-next-call": Mutant(
         "a record decided after its step's flush is written at once", ("answered", "progress"),

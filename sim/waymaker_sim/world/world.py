@@ -41,6 +41,7 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND, Events
 from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.disk import DiskFaults, SimDisk
+from waymaker_sim.machine.format_check import make_format_1, require_named
 from waymaker_sim.machine.instant import InstantNode
 from waymaker_sim.machine.observations import Asker, Seen, differences, observe
 from waymaker_sim.machine.pace import Pace
@@ -72,6 +73,8 @@ class World:
         self.events = Events()
         self.history = History()
         self.digest = digest
+        self._migrates = False
+        """True once a stop has left a directory of format 1."""
         self.machines = [self._machine(1)]
         self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
         self.history.mark = self.view.mark
@@ -202,6 +205,9 @@ class World:
 
     def _restart(self, process: Process, incarnation: int) -> None:
         if process.run == incarnation and not self.lost():
+            require_named(process.disk)
+            if self.plan.old_format and not self._migrates:
+                self._migrates = make_format_1(process.disk)
             if self.nemesis.recovers_twice():
                 self._recover_twice(process)
             process.start()

@@ -283,7 +283,7 @@ def test_an_unknown_version_of_a_file_is_refused_by_name() -> None:
     refused = open_or_refuse(disk)
     assert isinstance(refused, UnknownStoreVersion)
     assert "MANIFEST" in str(refused)
-    assert "version 9; this program knows versions up to 1" in str(refused)
+    assert "version 9; this program knows versions up to 2" in str(refused)
 
 
 def test_an_unknown_kind_of_record_is_refused_by_name() -> None:

@@ -61,8 +61,8 @@ def changed_header(header: bytes, change: Change) -> bytes:
 
 def test_a_segment_of_a_version_to_come_is_refused_by_name() -> None:
     header = encode_segment_header(KEY, SegmentHeader(1, 2, 3, 4, 5))
-    with pytest.raises(UnknownVersion, match="a journal segment has version 2"):
-        decode_segment_header(KEY, changed_header(header, put("<I", 8, 2)))
+    with pytest.raises(UnknownVersion, match="a journal segment has version 3"):
+        decode_segment_header(KEY, changed_header(header, put("<I", 8, 3)))
     assert decode_segment_header(KEY, changed_header(header, put("<B", 50, 1))) is None
 
 
@@ -78,8 +78,8 @@ def test_a_block_or_tail_of_a_version_to_come_is_refused_by_name() -> None:
 def test_a_checkpoint_of_a_version_to_come_or_in_another_s_place_is_refused() -> None:
     header = encode_checkpoint_header(KEY, 5, True)
     check_checkpoint_header(KEY, 5, header)
-    with pytest.raises(UnknownVersion, match="a checkpoint has version 2"):
-        check_checkpoint_header(KEY, 5, changed_header(header, put("<I", 8, 2)))
+    with pytest.raises(UnknownVersion, match="a checkpoint has version 3"):
+        check_checkpoint_header(KEY, 5, changed_header(header, put("<I", 8, 3)))
     with pytest.raises(CorruptRecord, match="this is checkpoint 5"):
         check_checkpoint_header(KEY, 6, header)
     with pytest.raises(CorruptRecord, match="this is checkpoint 5"):

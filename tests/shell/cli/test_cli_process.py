@@ -509,6 +509,8 @@ def test_check_finds_nothing_in_good_data_and_names_a_flipped_bit(tmp_path: Path
     summary = json.loads(good.stdout.splitlines()[-1])
     assert not summary["damaged"]
     assert summary["messages"] >= 2_000
+    assert summary["format"] == 2
+    assert "format 2, " in check(server.data_dir).stderr
     holder = next(
         path
         for path in sorted(server.data_dir.rglob("*"))

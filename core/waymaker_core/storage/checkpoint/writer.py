@@ -19,13 +19,13 @@ from typing import Final
 from waymaker_core.model.disk_ops import DiskOp, SyncDir, SyncFile, Write
 from waymaker_core.storage.checksum import extend
 from waymaker_core.storage.config_codec import decode_plain, encode_plain
-from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.errors import CorruptRecord
+from waymaker_core.storage.format_version import FORMAT_VERSION, check_format_version
 from waymaker_core.storage.frame import FINISHED, QUARANTINED, SNAPSHOT, TOMBSTONE, encode_frame
 from waymaker_core.storage.manifest import CheckpointFile
 from waymaker_core.storage.paths import CHECKPOINTS, checkpoint_path
 
 MAGIC: Final = b"WMchkpnt"
-CHECKPOINT_VERSION: Final = 1
 CHECKPOINT_HEADER_BYTES: Final = 64
 STATE_VERSION: Final = 1
 """Version of the frames in a checkpoint."""
@@ -51,7 +51,7 @@ def decode_state(meta: bytes) -> object:
 
 def encode_checkpoint_header(key: int, number: int, full: bool) -> bytes:
     """Encode the first 64 bytes of a checkpoint file."""
-    head = _HEADER.pack(MAGIC, CHECKPOINT_VERSION, full, number)
+    head = _HEADER.pack(MAGIC, FORMAT_VERSION, full, number)
     return head + _CRC.pack(extend(key, head))
 
 
@@ -63,8 +63,7 @@ def check_checkpoint_header(key: int, number: int, data: bytes) -> None:
     if extend(key, head) != _CRC.unpack_from(data, _HEADER.size)[0]:
         raise CorruptRecord("the checkpoint's header does not match its checksum")
     _, version, full, found = _HEADER.unpack(head)
-    if version != CHECKPOINT_VERSION:
-        raise UnknownVersion("a checkpoint", version, CHECKPOINT_VERSION)
+    check_format_version("a checkpoint", version)
     if found != number or full > 1:
         raise CorruptRecord(f"this is checkpoint {found}")
 

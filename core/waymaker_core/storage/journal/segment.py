@@ -12,10 +12,9 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from waymaker_core.storage.checksum import extend
-from waymaker_core.storage.errors import UnknownVersion
+from waymaker_core.storage.format_version import FORMAT_VERSION, check_format_version
 
 MAGIC: Final = b"WMjournl"
-SEGMENT_VERSION: Final = 1
 SEGMENT_HEADER_BYTES: Final = 64
 
 _HEADER: Final = Struct("<8sIIQQQQ12x")
@@ -35,7 +34,7 @@ class SegmentHeader(NamedTuple):
 
 def encode_segment_header(key: int, header: SegmentHeader) -> bytes:
     """Encode the 64 bytes at the beginning of a segment."""
-    head = _HEADER.pack(MAGIC, SEGMENT_VERSION, *header)
+    head = _HEADER.pack(MAGIC, FORMAT_VERSION, *header)
     return head + _CRC.pack(extend(key, head))
 
 
@@ -47,6 +46,5 @@ def decode_segment_header(key: int, data: bytes) -> SegmentHeader | None:
     if extend(key, head) != _CRC.unpack_from(data, _HEADER.size)[0]:
         return None
     _, version, *fields = _HEADER.unpack(head)
-    if version != SEGMENT_VERSION:
-        raise UnknownVersion("a journal segment", version, SEGMENT_VERSION)
+    check_format_version("a journal segment", version)
     return SegmentHeader(*fields) if not any(head[48:]) else None

@@ -28,6 +28,7 @@ from waymaker_core.storage.checkpoint.reader import ChainReader
 from waymaker_core.storage.checkpoint.writer import Chain
 from waymaker_core.storage.disk_steps import list_folder, read
 from waymaker_core.storage.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
+from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.frame import FrameHeader, directory_key
 from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.journal.writer import JournalState
@@ -110,8 +111,9 @@ class Recovered:
     """The findings of recovery.
 
     `clean`: the last stop was a drain; `complete`: and records hold every delivery. `orphans`: files that nothing names,
-    to be deleted at leisure. `warnings`: damage that takes nothing away (a superseded snapshot, a frame of a deleted
-    stream), in words. `cut_bytes`: length of the torn tail; `cut_at`: its path and offset, or None.
+    to be deleted at leisure. `found_version`: the version of the format in which the directory was found. `warnings`: damage
+    that takes nothing away (a superseded snapshot, a frame of a deleted stream), in words. `cut_bytes`: length of the torn
+    tail; `cut_at`: its path and offset, or None.
     """
 
     manifest: Manifest
@@ -123,6 +125,7 @@ class Recovered:
     clean: bool = False
     complete: bool = False
     is_new: bool = False
+    found_version: int = FORMAT_VERSION
     replayed: int = 0
     replayed_bytes: int = 0
     cut_bytes: int = 0
@@ -161,6 +164,7 @@ def recover(
     recovered.orphans = orphans
     recovered.warnings = replay.warnings
     recovered.clean = reader.clean
+    recovered.found_version = manifest.version
     recovered.complete = reader.clean and reader.complete
     recovered.replayed = replay.replayed
     recovered.replayed_bytes = reader.bytes_read

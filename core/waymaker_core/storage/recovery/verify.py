@@ -18,6 +18,7 @@ from waymaker_core.storage.blocks.block_file import FILE_HEADER_BYTES, check_fil
 from waymaker_core.storage.blocks.block_index import HOLE, BlockIndex, decode_index
 from waymaker_core.storage.disk_steps import Steps, read
 from waymaker_core.storage.errors import CorruptRecord, StoreRefused, UnknownVersion
+from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.frame import FrameHeader, directory_key
 from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.manifest import Manifest
@@ -64,7 +65,8 @@ class VerifyTarget(Target, Protocol):
 
 @dataclass(slots=True, eq=False)
 class Report:
-    """The result of a verification: what it read and found. `is_new`: there is nothing yet to verify."""
+    """The result of a verification: what it read and found. `version`: that of the directory's format. `is_new`:
+    there is nothing yet to verify."""
 
     findings: list[Finding] = field(default_factory=list)
     files: int = 0
@@ -72,6 +74,7 @@ class Report:
     records: int = 0
     messages: int = 0
     is_new: bool = False
+    version: int = FORMAT_VERSION
 
     @property
     def has_damage(self) -> bool:
@@ -127,6 +130,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, 
     if manifest is None or manifest.open_epoch == 0:
         report.is_new = True
         return report
+    report.version = manifest.version
     report.files = 1 + sum(len(folders[folder]) for folder in folders if folder)
     watch = _Watch(target, report)
     try:

@@ -26,7 +26,12 @@ def check(path: Path, as_json: bool) -> int:
     Every file is read and every checksum compared. Prints one line a finding: file, offset, stream, what. What takes
     nothing away, such as a file that a crash left over, is told and does not count as damage.
     """
-    report, streams, messages = _backup_verified(path) if _is_backup(path) else _verified(path)
+    found_format = 0
+    if _is_backup(path):
+        report, streams, messages = _backup_verified(path)
+    else:
+        report, streams, messages = _verified(path)
+        found_format = report.version
     damage = [finding for finding in report.findings if not finding.harmless]
     if as_json:
         for finding in report.findings:
@@ -35,14 +40,17 @@ def check(path: Path, as_json: bool) -> int:
             "damaged": bool(damage), "findings": len(damage), "files": report.files, "bytes": report.bytes_read,
             "records": report.records, "streams": streams, "messages": messages,
         }  # fmt: skip
+        if found_format:
+            summary["format"] = found_format
         click.echo(output.to_json(summary))
     else:
         for finding in report.findings:
             where = f"stream {finding.stream_id}" if finding.stream_id >= 0 else "-"
             note = " (harmless)" if finding.harmless else ""
             click.echo(f"{finding.path}\t{finding.offset}\t{where}\t{finding.detail}{note}")
+        its_format = f"format {found_format}, " if found_format else ""
         output.note(
-            f"{report.files:,} file(s), {say_size(report.bytes_read)}, {streams:,} stream(s), "
+            f"{its_format}{report.files:,} file(s), {say_size(report.bytes_read)}, {streams:,} stream(s), "
             f"{messages:,} message(s): {f'{len(damage)} damage(s) found' if damage else 'no damage'}"
         )
     return exits.DAMAGED if damage else exits.OK
