@@ -105,6 +105,10 @@ class Limits:
     """The interval at which age is judged."""
     disk_retry_ms: int = 1_000
     """Pause before a full disk is tried again."""
+    pinned_bytes_max: int = 256 * MIB
+    """Released journal segments kept for replicas that catch up; past it, the one that is furthest behind begins anew."""
+    pinned_ms_max: int = 60_000
+    """Time for which they are kept for a replica that does not move on."""
 
     def __post_init__(self) -> None:
         assert 0 < self.fetch_default <= self.fetch_max

@@ -49,6 +49,7 @@ from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
+from waymaker_core.node.transfer.segment_pins import SegmentPins
 
 ORPHANS_A_JOB = 64
 
@@ -91,6 +92,7 @@ class Node:
             recovered.manifest,
             recovered.chain,
         )
+        self._pins = SegmentPins(state, journal, garbage)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -105,6 +107,7 @@ class Node:
             Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
+            Timer.PINS: lambda _: self._pins.expire(),
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = False
@@ -181,6 +184,7 @@ class Node:
         self._process_dirty()
         self._checkpoints.advance()
         self._space.make_spares()
+        self._pins.settle()
         self._garbage.collect()
         self._delete_orphans()
         self._indexes.trim()

@@ -34,6 +34,8 @@ class Timer(IntEnum):
     """One of the stream's consumers was not used for its inactivity timeout."""
     DRAIN = 10
     """A node that stops waits no longer for majorities."""
+    PINS = 11
+    """A reader that pins journal segments is stuck."""
 
 
 OF_STREAMS: Final = (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE)

@@ -12,7 +12,8 @@ import waymaker_core.storage.journal.segment as segment
 import waymaker_core.storage.journal.writer as journal
 import waymaker_core.storage.recovery.recovery as recovery
 import waymaker_core.storage.recovery.reopening as reopening
-from waymaker_core.model.disk_ops import FailureKind, SyncDir, SyncFile, Write
+import waymaker_sim.machine.process as process
+from waymaker_core.model.disk_ops import FailureKind, Rename, SyncDir, SyncFile, Write
 from waymaker_core.model.limits import KIB
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.relocations import RelocationBatch
@@ -225,6 +226,10 @@ def _with_the_next_step(_: Any) -> Any:
     return property(lambda self: self._sync_due and not self._ops)
 
 
+def _moving_what_is_read(original: Any) -> Any:
+    return lambda op: "" if isinstance(op, Rename) else original(op)
+
+
 def _in_its_old_format(original: Any) -> Any:
     def replace_ops(manifest: Any) -> Any:
         ops = original(manifest)
@@ -295,6 +300,10 @@ STORE = {
     "let-go-behind-a-read": Mutant(
         "a delivery that waits behind a read keeps its file until it is read", ("files held",),
         LateReads, "_hold", giving([]), _late_readers,
+    ),
+    "recycle-under-a-read": Mutant(
+        "a journal segment is not used again before every read of it is over", ("files held",),
+        process, "_moved_path", _moving_what_is_read, _late_readers,
     ),
     "reuse-orphans": Mutant(
         "the number of an orphaned file is not used again", ("recovery honest", "answer allowed", "answered"),

@@ -366,6 +366,27 @@ def test_deleting_waits_for_a_read_that_was_handed_out(tmp_path: Path) -> None:
     assert not (tmp_path / "f").exists()
 
 
+def test_a_segment_is_not_used_again_under_a_reader(tmp_path: Path) -> None:
+    """The bytes under its name are those that were there until the read is over, and the new name never has them."""
+    old, new = "journal/0000000000000001.seg", "journal/0000000000000009.seg"
+    run, body = _run(old, 64, [b"\x12\x01a\x2a\x01x"], 3)
+    messages = Messages([run], 1, len(body))
+    store = FileStore(tmp_path, cache_bytes=0)
+    _wait(store, Job(JobId(1), Lane.BACKGROUND, [Write(old, 8, [body])]))
+    let_go = store.hold(messages)
+    ended: Queue[object] = Queue()
+    recycle = Job(JobId(2), Lane.BACKGROUND, [Rename(old, new), Write(new, 0, [bytes(64 + len(body))])])
+    store.submit(recycle, lambda job, result: ended.put(result))
+    outcome: Queue[Bodies | DiskFailure] = Queue()
+    store.read_bodies(messages, outcome.put)
+    assert outcome.get(timeout=5) == [body]
+    assert ended.empty() and not (tmp_path / new).exists()
+    let_go()
+    assert ended.get(timeout=5) == [None, None]
+    assert not (tmp_path / old).exists()
+    store.close()
+
+
 def _try_lock(root: Path, answers: multiprocessing.Queue[int]) -> None:
     try:
         DirectoryLock(root)

@@ -127,6 +127,9 @@ class Journal:
         self._advertised_lsn = state.advertised_lsn
         self._reserve_bytes = limits.segments_spare * limits.segment_bytes
         self._free_max = free_segments_max(limits)
+        self.kept: list[Segment] = []
+        """Released segments that are kept under their names, oldest first."""
+        self._keep_from: int | None = None
         self._gather: list[_Frame] = []
         self._data_end = self.end_lsn
         self._dirty: list[Segment] = []
@@ -384,12 +387,32 @@ class Journal:
             segment = self._segments.pop(0)
             if segment in self._dirty:
                 self._dirty.remove(segment)
-            # It is to be a spare, and spares have one size: one that a long record made longer is deleted.
-            if segment.size == self._limits.segment_bytes and len(self.free) < self._free_max:
-                self.free.append(segment.number)
+            if self._keep_from is not None and segment.number >= self._keep_from:
+                self.kept.append(segment)
             else:
-                ops.append(Delete(segment.path))
+                ops += self._reuse(segment)
         return ops
+
+    def keep_from(self, first: int | None) -> list[DiskOp]:
+        """Keep released segments from a number on under their names (None: none). Return what deletes others."""
+        self._keep_from = first
+        ops: list[DiskOp] = []
+        while self.kept and (first is None or self.kept[0].number < first):
+            ops += self._reuse(self.kept.pop(0))
+        return ops
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return the bytes of the released segments that are kept."""
+        return sum(segment.size for segment in self.kept)
+
+    def _reuse(self, segment: Segment) -> list[DiskOp]:
+        """Let a released segment be used again, or return its deletion."""
+        # It is to be a spare, and spares have one size: one that a long record made longer is deleted.
+        if segment.size == self._limits.segment_bytes and len(self.free) < self._free_max:
+            self.free.append(segment.number)
+            return []
+        return [Delete(segment.path)]
 
 
 PRODUCER_SPAN_BYTES = 28
