@@ -107,7 +107,7 @@ class Node:
             Timer.DEAD_LETTERS: self._deliveries.retry_dead_letters,
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
-            Timer.PINS: lambda _: self._pins.expire(),
+            Timer.PINS: lambda _: self._pins.lose_stuck(),
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = False

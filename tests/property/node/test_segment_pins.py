@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.kit.node_kit import SMALL, Server, publish
-from waymaker_core.model.limits import KIB, Limits
+from waymaker_core.model.limits import KIB, U64_MAX, Limits
 from waymaker_core.node.transfer.segment_pins import SegmentPin, SegmentPins
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import segment_path
@@ -37,6 +37,10 @@ def journal(server: Server) -> Journal:
     return server.node._group_commit.journal
 
 
+def is_lost(pin: SegmentPin) -> bool:
+    return pin.lost
+
+
 def pinned(server: Server, segment: int = 0) -> SegmentPin:
     return pins(server).pin(segment or journal(server).oldest_segment())
 
@@ -52,7 +56,7 @@ def test_a_pinned_segment_keeps_its_name_and_its_bytes() -> None:
         write(server)
     assert journal(server).oldest_segment() > pin.segment + 2, "checkpoints released it"
     assert server.disk.image()[path][:end] == before
-    assert not pin.lost
+    assert not is_lost(pin)
     kept = [segment.number for segment in journal(server).kept]
     assert kept == list(range(pin.segment, journal(server).oldest_segment()))
     pins(server).move_on(pin, pin.segment + 2)
@@ -75,11 +79,11 @@ def test_a_segment_that_was_released_before_cannot_be_pinned() -> None:
     first = journal(server).oldest_segment()
     for _ in range(3):
         write(server)
-    assert pinned(server, first).lost
+    assert is_lost(pinned(server, first))
     pin = pinned(server)
     for _ in range(3):
         write(server)
-    assert not pinned(server, pin.segment).lost, "one that is kept can be"
+    assert not is_lost(pinned(server, pin.segment)), "one that is kept can be"
 
 
 def test_the_pin_of_a_reader_that_is_stuck_is_lost_after_its_time() -> None:
@@ -89,13 +93,13 @@ def test_the_pin_of_a_reader_that_is_stuck_is_lost_after_its_time() -> None:
         write(server, 15)
         server.pass_ms(2_000)
         pins(server).move_on(moving, moving.segment)
-    assert stuck.lost and not moving.lost
+    assert is_lost(stuck) and not is_lost(moving)
     assert [log.fields["segment"] for log in server.logs if log.event == "segment_pin_lost"] == [stuck.segment]
     pins(server).unpin(stuck)
     server.pass_ms(5_000)
-    assert moving.lost
+    assert is_lost(moving)
     assert journal(server).kept == []
-    assert server.node.next_deadline() is None or server.node.next_deadline() > server.mono_ns  # type: ignore[operator]
+    assert (server.node.next_deadline() or U64_MAX) > server.mono_ns
 
 
 def test_the_oldest_pin_is_lost_where_kept_segments_take_too_much() -> None:
@@ -104,11 +108,11 @@ def test_the_oldest_pin_is_lost_where_kept_segments_take_too_much() -> None:
     write(server, 2 * 40)
     young = pinned(server)
     assert old.segment < young.segment
-    while not old.lost:
+    while not is_lost(old):
         write(server, 5)
         assert journal(server).kept_bytes <= TINY.pinned_bytes_max
-    assert not young.lost
-    while not young.lost:
+    assert not is_lost(young)
+    while not is_lost(young):
         write(server, 5)
         assert journal(server).kept_bytes <= TINY.pinned_bytes_max
     assert journal(server).kept == []
@@ -123,7 +127,7 @@ def test_a_full_disk_loses_every_pin() -> None:
     server.disk.space = sum(len(inode.content) for inode in server.disk.names.values()) + 20 * KIB
     while not any(log.event == "disk_full" for log in server.logs):
         server.call(publish("s", ("a", bytes(200))))
-    assert pin.lost
+    assert is_lost(pin)
     assert journal(server).kept == []
 
 

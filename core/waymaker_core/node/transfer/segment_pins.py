@@ -68,7 +68,7 @@ class SegmentPins:
         while self._journal.kept_bytes > bound:
             self._lose(min(self._pins, key=lambda pin: pin.segment))
 
-    def expire(self) -> None:
+    def lose_stuck(self) -> None:
         """Lose the pins whose readers are stuck."""
         for pin in [pin for pin in self._pins if pin.deadline_ns <= self._state.now.mono_ns]:
             self._lose(pin)
