@@ -24,6 +24,7 @@ from waymaker_core.api.inputs import (
     Unreadable,
 )
 from waymaker_core.api.requests import AckKind, Messages, Published, Request
+from waymaker_core.layers.layer import LayerFactory
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.model.disk_ops import Chunk, Delete, DiskFailure, OpResult, ReadChunk, Write
 from waymaker_core.model.limits import KIB, Limits
@@ -31,6 +32,7 @@ from waymaker_core.model.message_codec import decode_body, encode_body
 from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.node.services import make_layers
 
 SMALL = Limits(
     segment_bytes=64 * KIB, checkpoint_journal_bytes=32 * KIB, index_cache_bytes=4 * KIB, block_bytes_max=16 * KIB
@@ -67,9 +69,10 @@ class Server:
         seed: int = 0,
         *,
         replicated: bool = False,
+        layers: LayerFactory = make_layers,
     ) -> None:
         self.disk = disk if disk is not None else MemoryDisk()
-        self.config = NodeConfig(1, bytes(range(16)), limits, sync_interval_ms, replicated)
+        self.config = NodeConfig(1, bytes(range(16)), limits, sync_interval_ms, replicated, layers=layers)
         self.mono_ns = 0
         self.wall_ms = 1_700_000_000_000
         self.random = Random(seed)

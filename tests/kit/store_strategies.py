@@ -14,6 +14,7 @@ from waymaker_core.model.records import (
     DeliveredRecord,
     DropRecord,
     ImportEnded,
+    LayerRecord,
     Listed,
     ProducerSpan,
     PruneRecord,
@@ -90,7 +91,7 @@ def producer_spans(draw: st.DrawFn, messages: int) -> list[ProducerSpan]:
 STREAM_CONFIGS = st.builds(
     StreamConfig, name=TEXT, subjects_filter=st.lists(TEXT, max_size=3).map(tuple), retention=st.sampled_from(Retention),
     max_age_ms=U32, max_msgs=U64, max_bytes=U64, strict_limits=st.booleans(), block_size=U32, max_msg_bytes=U32,
-    ephemeral=st.booleans(), max_msgs_per_subject=U32,
+    ephemeral=st.booleans(), max_msgs_per_subject=U32, service_settings=st.binary(max_size=8),
 )  # fmt: skip
 CONSUMER_CONFIGS = st.builds(
     ConsumerConfig, name=TEXT, filter_subject=TEXT, policy=st.sampled_from(DeliveryPolicy), start_seq=U64,
@@ -127,6 +128,12 @@ def records() -> st.SearchStrategy[Record]:
         st.builds(StreamDeleted, U64),
         st.builds(SettingsRecord, STREAM_CONFIGS),
         st.builds(ImportEnded, U64),
+        st.builds(
+            lambda m, d, facts: LayerRecord(m, d[0], d[1], sorted(facts.items())),
+            st.none() | publish_records(),
+            drops(),
+            st.dictionaries(st.integers(0, 255), st.binary(max_size=20), max_size=3),
+        ),
         st.builds(StreamUpdated, U64, STREAM_CONFIGS),
         st.builds(StreamOpened, U64, U64),
     )

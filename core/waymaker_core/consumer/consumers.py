@@ -43,6 +43,7 @@ from waymaker_core.model.records import (
     ConsumerDeleted,
     DeliveredRecord,
     DropRecord,
+    LayerRecord,
     PruneRecord,
     PublishRecord,
     StreamRecord,
@@ -420,17 +421,16 @@ class Consumers:
         return records
 
     def apply(self, record: StreamRecord) -> None:
-        """Apply the consumers' part of any committed record of the stream, after the stream's own `apply` of it.
-
-        Live and in replay alike; what the stream deletes is pending no more. Records of unknown consumers are ignored.
-        """
-        if isinstance(record, PublishRecord):
+        """Apply any committed record after the stream, live and in replay; what the stream deletes is pending no more."""
+        if isinstance(record, PublishRecord | PruneRecord):
             if record.truncate_to or record.drop_seqs:
                 self._gone(record.truncate_to, record.drop_seqs)
         elif isinstance(record, AckRecord | DropRecord):
             self._apply_done(record)
-        elif isinstance(record, PruneRecord):
-            self._gone(record.truncate_to, record.drop_seqs)
+        elif isinstance(record, LayerRecord):
+            if record.messages is not None:
+                self.apply(record.messages)
+            self._gone(0, record.drop_seqs)
         elif isinstance(record, ConsumerCreated):
             self._registry.created(record)
             self._regroup()

@@ -29,7 +29,10 @@ class DeliveryPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """One stream's settings. Only the limits, `strict_limits` and `max_msg_bytes` may change after creation."""
+    """One stream's settings. Only the limits, `strict_limits` and `max_msg_bytes` may change after creation.
+
+    `service_settings`: those of the service that owns a reserved stream, in bytes that only it reads; no client sets them.
+    """
 
     name: str
     subjects_filter: tuple[str, ...] = ()
@@ -42,6 +45,7 @@ class StreamConfig:
     max_msg_bytes: int = 0
     ephemeral: bool = False
     max_msgs_per_subject: int = 0
+    service_settings: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,22 @@ class ImportEnded:
     last_seq: int
 
 
+@dataclass(slots=True, eq=False)
+class LayerRecord:
+    """A decision of a service: messages that it appends, single messages deleted with them, and facts of its layers.
+
+    `messages` is None where it appends none; their bodies are the frame's body. `facts`: the kind of a layer and bytes that
+    only this layer reads, at most one of each kind.
+    """
+
+    KIND = 11
+
+    messages: PublishRecord | None
+    drop_seqs: array[int] = field(default_factory=seq_array)
+    drop_sizes: array[int] = field(default_factory=seq_array)
+    facts: list[tuple[int, bytes]] = field(default_factory=list)
+
+
 # ---------------------------------------------------------------- catalog records (stream id 0)
 
 
@@ -251,6 +267,16 @@ StreamRecord = (
     | DeliveredRecord
     | SettingsRecord
     | ImportEnded
+    | LayerRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
 Record = StreamRecord | CatalogRecord
+
+
+def appended(record: Record) -> PublishRecord | None:
+    """Return the messages that a record appends, whatever its kind; their bodies are its frame's body."""
+    if isinstance(record, PublishRecord):
+        return record
+    if isinstance(record, DropRecord):
+        return record.copies
+    return record.messages if isinstance(record, LayerRecord) else None

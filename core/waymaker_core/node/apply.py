@@ -10,12 +10,14 @@ from typing import Final
 from waymaker_core.api.effects import EventKind, Replicate
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
     ConsumerDeleted,
     DropRecord,
     ImportEnded,
+    LayerRecord,
     PruneRecord,
     PublishRecord,
     SettingsRecord,
@@ -52,7 +54,8 @@ def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:
     consumers = Consumers(stream, state.limits)
     if not entry.importing:  # an import replays its consumers' records first
         consumers.resume(state.now, complete=True)
-    return start_replica(StreamReplica(entry, stream, consumers), state)
+    layers = LayerSet(state.config.layers(stream))
+    return start_replica(StreamReplica(entry, stream, consumers, layers), state)
 
 
 def start_replica(replica: StreamReplica, state: NodeState) -> StreamReplica:
@@ -151,10 +154,9 @@ class Applier:
         if kind is PublishRecord:
             assert isinstance(record, PublishRecord)
             before = replica.stream.bytes
-            replica.stream.apply(item.position, record, chunk)
+            replica.apply(item.position, record, chunk)
             if record.truncate_to or record.drop_seqs:
                 state.changes.dead_bytes += before + sum(record.sizes) - replica.stream.bytes
-            replica.consumers.apply(record)
             state.stats.published_messages += len(record.subjects)
             state.stats.published_bytes += item.body_bytes
         else:
@@ -190,10 +192,13 @@ class Applier:
                 stats.dropped_messages += len(record.seqs)
                 if record.copies is not None:
                     stats.dead_letters += len(record.copies.subjects)
+            case LayerRecord() if record.messages is not None:
+                stats.published_messages += len(record.messages.subjects)
+                stats.published_bytes += item.body_bytes
+                byte_count += sum(record.messages.sizes)
             case _:
                 pass
-        replica.stream.apply(item.position, record, item.chunk)
-        replica.consumers.apply(record)
+        replica.apply(item.position, record, item.chunk)
         state.changes.dead_bytes += max(0, byte_count - replica.stream.bytes)
         if isinstance(record, PruneRecord):
             stats.pruned_messages += count - replica.stream.count
@@ -218,8 +223,7 @@ class Applier:
         consumer_id = ConsumerId(record.consumer_id)
         name = replica.consumers.name_of(consumer_id)
         self._state.stats.consumers -= 1
-        replica.stream.apply(item.position, record, None)
-        replica.consumers.apply(record)
+        replica.apply(item.position, record, None)
         self._subscriptions.end_consumer(replica, consumer_id, "consumer_deleted")
         self._notify_watchers(replica, EventKind.CONSUMER_DELETED, name)
 

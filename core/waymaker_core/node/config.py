@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from waymaker_core.api.authorize import Authorize, allow_known_accounts
+from waymaker_core.layers.layer import LayerFactory
 from waymaker_core.model.limits import Limits
+from waymaker_core.node.services import make_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class NodeConfig:
     when the directory is new and is ignored afterwards. `sync_interval_ms` 0 syncs before every confirmation; a positive
     value confirms after the write and syncs that often, so that a loss of power may forget the last interval.
     `replicated`: a record is committed when a majority of replicas has it (`Replicate`). What is read leaves after a
-    majority has confirmed who leads (`Confirm`).
+    majority has confirmed who leads (`Confirm`). `layers` makes what services keep beside a stream.
     """
 
     node_id: int = 1
@@ -25,6 +27,7 @@ class NodeConfig:
     sync_interval_ms: int = 0
     replicated: bool = False
     authorize: Authorize = allow_known_accounts
+    layers: LayerFactory = make_layers
 
     def __post_init__(self) -> None:
         assert self.node_id > 0

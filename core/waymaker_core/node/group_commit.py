@@ -21,12 +21,14 @@ from waymaker_core.model.records import (
     DeliveredRecord,
     DropRecord,
     ImportEnded,
+    LayerRecord,
     PruneRecord,
     PublishRecord,
     Record,
     SettingsRecord,
     StreamCreated,
     StreamUpdated,
+    appended,
 )
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
@@ -38,6 +40,8 @@ from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
 from waymaker_core.stream.join import join_publishes, joinable
 
+FACT_FRAME_BYTES = 8
+"""Bytes that a fact takes in a record besides itself, at most."""
 WATERMARK_DELAY_NS = 1_000_000_000
 """The time after the last commit at which an idle node writes a watermark."""
 
@@ -226,9 +230,8 @@ class GroupCommit:
 
     def _place_in_memory(self, memory: MemoryFiles, item: PendingRecord, ops: list[DiskOp]) -> None:
         """Write an ephemeral stream's bodies to memory. Its records are written nowhere."""
-        record = item.record
-        messages = record.copies if isinstance(record, DropRecord) else record
-        if not isinstance(messages, PublishRecord) or not item.parts:
+        messages = appended(item.record)
+        if messages is None or not item.parts:
             return
         body = b"".join(item.parts)
         self._state.stats.ephemeral_bytes += len(body)
@@ -271,8 +274,10 @@ class GroupCommit:
         self._end_carrying()
         for item in in_flight:
             item.log.made_durable(item)
-            if synced and isinstance(item.record, PublishRecord):
-                item.log.reserved_synced = max(item.log.reserved_synced, item.record.reserved_to)
+            if synced and isinstance(item.record, PublishRecord | LayerRecord):
+                messages = appended(item.record)
+                reserved_to = 0 if messages is None else messages.reserved_to
+                item.log.reserved_synced = max(item.log.reserved_synced, reserved_to)
         self._written_records.extend(in_flight)
 
     def take_written(self) -> list[PendingRecord]:
@@ -384,10 +389,10 @@ def _must_sync(item: PendingRecord) -> bool:
         return False
     if log.stream_id == CATALOG or isinstance(record, ConsumerCreated | SettingsRecord | ImportEnded):
         return True
-    copies = record.copies if isinstance(record, DropRecord) else record
-    if not isinstance(copies, PublishRecord):
+    messages = appended(record)
+    if messages is None:
         return False
-    last = copies.seqs[-1] if copies.seqs is not None else copies.first_seq + len(copies.subjects) - 1
+    last = messages.seqs[-1] if messages.seqs is not None else messages.first_seq + len(messages.subjects) - 1
     return last > log.reserved_synced
 
 
@@ -401,6 +406,8 @@ def record_frame_bytes_max(record: Record) -> int:
             columns = len(record.listed) + sum(len(each.seqs) for each in record.listed)
         case PruneRecord():
             drops = len(record.drop_seqs)
+        case LayerRecord():
+            drops, text = len(record.drop_seqs), sum(FACT_FRAME_BYTES + len(fact) for _, fact in record.facts)
         case StreamCreated() | StreamUpdated() | SettingsRecord():
             text = 256 + 4 * len(record.config.name) + sum(8 + 4 * len(one) for one in record.config.subjects_filter)
         case ConsumerCreated():

@@ -62,6 +62,7 @@ class Leadership:
         for timer in OF_STREAMS:
             self._state.timers.arm(timer, replica.id, None)
         replica.consumers = replica.consumers.suspended(self._state.now)
+        replica.layers.discard_uncommitted()
         replica.stream.discard_uncommitted()
 
     def lead(self, replica: StreamReplica) -> None:

@@ -27,6 +27,7 @@ from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.consumers import Consuming
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
@@ -37,6 +38,7 @@ from waymaker_core.node.maintenance import invariants
 from waymaker_core.node.maintenance.disk_space import DiskSpace
 from waymaker_core.node.maintenance.drain import Drain, Stage
 from waymaker_core.node.maintenance.inactive import Inactive
+from waymaker_core.node.maintenance.layers import DueLayers
 from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
@@ -66,6 +68,7 @@ class Node:
         garbage = self._garbage = Garbage(state, journal)
         group_commit = self._group_commit = GroupCommit(state, journal)
         gate = self._gate = Gate(state)
+        self._committing = Committing(state, group_commit, gate)
         indexes = self._indexes = Indexes(state)
         registry = self._registry = StreamRegistry(state)
         watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
@@ -96,6 +99,7 @@ class Node:
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
+        self._due_layers = DueLayers(state, group_commit, self._committing, indexes, quarantine)
         self._drain = Drain(state, group_commit, gate, parking, subscriptions, watchers)
         self._on_timer: dict[Timer, Callable[[int], None]] = {
             Timer.DELIVERIES: self._deliveries.expire_due,
@@ -108,6 +112,7 @@ class Node:
             Timer.KEPT_LETTERS: self._deliveries.retry_kept,
             Timer.INACTIVE: self._inactive.delete_inactive,
             Timer.PINS: lambda _: self._pins.lose_stuck(),
+            Timer.LAYERS: self._due_layers.decide_due,
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = False
@@ -123,7 +128,7 @@ class Node:
     def _handlers(self) -> dict[type, Handler]:
         """Return the handler of every kind of call."""
         state, group_commit, gate, registry = self._state, self._group_commit, self._gate, self._registry
-        publishing = Publishing(state, group_commit, gate, registry)
+        publishing = Publishing(state, self._committing, registry)
         streams = Streams(state, group_commit, gate, registry)
         consuming = Consuming(state, group_commit, gate, registry, self._subscriptions, self._fetches, self._scheduler)
         reading = Reading(state, gate, registry)
@@ -276,6 +281,7 @@ class Node:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
+                    self._due_layers.process_dirty(replica)
                     self._scheduler.wake_subscribers(replica)
 
     def _retry_on_capacity(self) -> None:

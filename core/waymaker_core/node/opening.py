@@ -36,7 +36,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
     impossible is raised: `store.errors.StoreRefused` (names file and offset), or the `DiskFailure` itself. May be run
     again on the same directory after any of these, or after a crash at any operation; a run never makes a directory worse.
     """
-    restoring = Restoring(config.limits)
+    restoring = Restoring(config.limits, config.layers)
     recovered = yield from recover(restoring, config.limits, config.identity, config.node_id)
     restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)

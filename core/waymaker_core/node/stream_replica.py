@@ -9,6 +9,9 @@ from waymaker_core.api.inputs import Call
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.consumer.delivery.unreported import Unreported
+from waymaker_core.layers.layer_set import LayerSet
+from waymaker_core.model.disk_ops import Chunk
+from waymaker_core.model.records import StreamRecord
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ConsumerId, StreamId, Token
 from waymaker_core.node.memory_files import MemoryFiles
@@ -127,18 +130,25 @@ class Leading:
 class StreamReplica:
     """One incarnation of a stream on this node. Plain data; the parts of the node act on it."""
 
-    __slots__ = ("entry", "id", "stream", "consumers", "memory", "log", "damage", "leading")
+    __slots__ = ("entry", "id", "stream", "consumers", "layers", "memory", "log", "damage", "leading")
 
-    def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers) -> None:
+    def __init__(self, entry: CatalogEntry, stream: Stream, consumers: Consumers, layers: LayerSet) -> None:
         self.entry = entry
         self.id: StreamId = entry.stream_id
         self.stream = stream
         self.consumers = consumers
+        self.layers = layers
         self.memory = MemoryFiles(entry.stream_id, entry.config.block_size)
         self.log = StreamLog(entry.stream_id, stream.position, self.memory if entry.config.ephemeral else None)
         self.log.reserved_synced = stream.reserved_to
         self.damage: Damage | None = None
         self.leading = Leading(self)
+
+    def apply(self, position: int, record: StreamRecord, chunk: Chunk | None) -> None:
+        """Apply a committed record to the messages, the consumers and the layers, in this order."""
+        self.stream.apply(position, record, chunk)
+        self.consumers.apply(record)
+        self.layers.apply(record)
 
     @property
     def leads(self) -> bool:

@@ -36,9 +36,13 @@ class Timer(IntEnum):
     """A node that stops waits no longer for majorities."""
     PINS = 11
     """A reader that pins journal segments is stuck."""
+    LAYERS = 12
+    """Something of one of the stream's layers falls due."""
 
 
-OF_STREAMS: Final = (Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE)
+OF_STREAMS: Final = (
+    Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE, Timer.LAYERS,
+)  # fmt: skip
 """Timers whose key is a stream: they end with its service."""
 
 

@@ -18,7 +18,7 @@ body must be a message at the subject that its batch names, and every number one
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from struct import Struct
 from typing import Final
@@ -65,7 +65,10 @@ class ArchiveError(ValueError):
 
 @dataclass(slots=True, eq=False)
 class Head:
-    """The head of an archive: all but its messages. `consumers`: plain values, the consumers' own snapshot (or None)."""
+    """The head of an archive: all but its messages. `consumers`: plain values, the consumers' own snapshot (or None).
+
+    `layers`: those of the stream's layers, with their kinds; empty where it has none, and in older archives.
+    """
 
     config: StreamConfig
     created_ms: int
@@ -74,6 +77,7 @@ class Head:
     count: int
     byte_count: int
     consumers: object
+    layers: list[object] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -130,6 +134,7 @@ class ArchiveWriter:
                 head.count,
                 head.byte_count,
                 head.consumers,
+                *([head.layers] if head.layers else []),
             ]
         )
         return start + _CRC.pack(crc32c(start)) + self._piece(_HEAD, meta)
@@ -333,9 +338,12 @@ class ArchiveReader:
 def _decode_head(meta: bytes) -> Head:
     match decode_plain(meta):
         case [
-            list(config), int(created_ms), int(first_seq), int(last_seq), int(count), int(byte_count), consumers,
+            list(config), int(created_ms), int(first_seq), int(last_seq), int(count), int(byte_count), consumers, *rest,
         ]:  # fmt: skip
             if min(created_ms, first_seq, last_seq, count, byte_count) < 0 or last_seq > LAST_SEQ_MAX:
                 raise CorruptRecord("a figure of the head is out of range")
-            return Head(stream_config(config), created_ms, first_seq, last_seq, count, byte_count, consumers)
+            layers = rest[0] if rest else []
+            if len(rest) > 1 or not isinstance(layers, list):
+                raise CorruptRecord("not the layers of a stream")
+            return Head(stream_config(config), created_ms, first_seq, last_seq, count, byte_count, consumers, layers)
     raise CorruptRecord("not the head of an archive")

@@ -77,7 +77,7 @@ def _fields(meta: bytes, kinds: tuple[type, ...]) -> list[object]:
 
 
 def stream_config_list(config: StreamConfig) -> list[object]:
-    """Encode a stream's settings as a list of plain values."""
+    """Encode a stream's settings as a list of plain values; those of a service follow where there are any."""
     return [
         config.name,
         list(config.subjects_filter),
@@ -90,16 +90,22 @@ def stream_config_list(config: StreamConfig) -> list[object]:
         config.max_msg_bytes,
         config.ephemeral,
         config.max_msgs_per_subject,
+        *([config.service_settings] if config.service_settings else []),
     ]
 
 
 def stream_config(value: object) -> StreamConfig:
     """Decode a stream's settings from such a list."""
-    if not isinstance(value, list) or tuple(map(type, value)) != _STREAM_CONFIG:
+    if not isinstance(value, list):
+        raise CorruptRecord("not a stream's settings")
+    if tuple(map(type, value)) not in (_STREAM_CONFIG, (*_STREAM_CONFIG, bytes)):
         raise CorruptRecord("not a stream's settings")
     (
         name, subjects, retention, max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes, ephemeral, per_subject,
+        *service_settings,
     ) = value  # fmt: skip
+    if service_settings == [b""]:
+        raise CorruptRecord("settings of a service that are empty")
     if not all(isinstance(subject, str) for subject in subjects):
         raise CorruptRecord("a subject that is not text")
     if min(max_age_ms, max_msgs, max_bytes, block_size, max_msg_bytes, per_subject) < 0:
@@ -107,7 +113,7 @@ def stream_config(value: object) -> StreamConfig:
     try:
         return StreamConfig(
             name, tuple(subjects), Retention(retention), max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes,
-            ephemeral, per_subject,
+            ephemeral, per_subject, *service_settings,
         )  # fmt: skip
     except ValueError as problem:
         raise CorruptRecord(str(problem)) from problem

@@ -23,6 +23,7 @@ from waymaker_core.model.records import (
     DeliveredRecord,
     DropRecord,
     ImportEnded,
+    LayerRecord,
     Listed,
     ProducerSpan,
     PruneRecord,
@@ -33,6 +34,7 @@ from waymaker_core.model.records import (
     StreamDeleted,
     StreamOpened,
     StreamUpdated,
+    appended,
 )
 from waymaker_core.storage import config_codec
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
@@ -274,6 +276,9 @@ _PRUNE_2: Final = Struct("<QQ")
 """The same with the server time that the stream is taken back to."""
 _ACK: Final = Struct("<QBI")
 _DROP: Final = Struct("<QIBI")
+_LAYER: Final = Struct("<BIB")
+"""Messages, their length, facts."""
+_FACT: Final = Struct("<BI")
 _DELIVERED_1: Final = Struct("<QQQQI")
 _DELIVERED: Final = Struct("<QQQQQII")
 """Consumer, considered, last delivered, dropped, uncertain to, entries, sequences."""
@@ -331,6 +336,34 @@ def _decode_drop(meta: bytes) -> DropRecord:
     if not _flag(has_copies) and raw:
         raise CorruptRecord("copies of nothing")
     return DropRecord(consumer_id, seqs, _decode_publish(raw) if has_copies else None, drop_seqs, drop_sizes)
+
+
+def _encode_layer(record: LayerRecord) -> bytes:
+    messages = b"" if record.messages is None else _encode_publish(record.messages)
+    kinds = [kind for kind, _ in record.facts]
+    if kinds != sorted(set(kinds)):
+        raise ValueError("facts are in the order of their kinds, one of each")
+    facts = [_FACT.pack(kind, len(fact)) + fact for kind, fact in record.facts]
+    head = _LAYER.pack(record.messages is not None, len(messages), len(facts))
+    return b"".join((head, messages, _drops(record.drop_seqs, record.drop_sizes), *facts))
+
+
+def _decode_layer(meta: bytes) -> LayerRecord:
+    cursor = _Cursor(meta)
+    has_messages, length, count = cursor.fields(_LAYER)
+    raw = cursor.take(length)
+    if not _flag(has_messages) and raw:
+        raise CorruptRecord("messages of nothing")
+    messages = _decode_publish_2(raw) if has_messages else None
+    drop_seqs, drop_sizes = _read_drops(cursor)
+    facts: list[tuple[int, bytes]] = []
+    for _ in range(count):
+        kind, size = cursor.fields(_FACT)
+        if facts and kind <= facts[-1][0]:
+            raise CorruptRecord("facts that are not in the order of their kinds")
+        facts.append((kind, cursor.take(size)))
+    cursor.finish()
+    return LayerRecord(messages, drop_seqs, drop_sizes, facts)
 
 
 def _encode_delivered(record: DeliveredRecord) -> bytes:
@@ -399,6 +432,8 @@ def encode(record: Record) -> bytes:
         return _encode_drop(record)
     if isinstance(record, PruneRecord):
         return _encode_prune(record)
+    if isinstance(record, LayerRecord):
+        return _encode_layer(record)
     return config_codec.encode_record(record)
 
 
@@ -420,6 +455,7 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     DeliveredRecord.KIND: (_decode_delivered_1, _decode_delivered),
     SettingsRecord.KIND: (config_codec.decode_settings,),
     ImportEnded.KIND: (config_codec.decode_import_ended,),
+    LayerRecord.KIND: (_decode_layer,),
     StreamCreated.KIND: (config_codec.decode_stream_created,),
     StreamDeleted.KIND: (config_codec.decode_stream_deleted,),
     StreamUpdated.KIND: (config_codec.decode_stream_updated,),
@@ -444,8 +480,5 @@ def decode(kind: int, version: int, meta: bytes) -> Record:
 
 def body_bytes(record: Record) -> int:
     """Return the bytes of stored bodies that belong to a record: the length of its frame's body."""
-    if isinstance(record, PublishRecord):
-        return sum(record.lengths)
-    if isinstance(record, DropRecord) and record.copies is not None:
-        return sum(record.copies.lengths)
-    return 0
+    messages = appended(record)
+    return 0 if messages is None else sum(messages.lengths)

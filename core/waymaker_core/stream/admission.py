@@ -17,7 +17,7 @@ from waymaker_core.model.records import ImportEnded, PublishRecord
 from waymaker_core.model.result_codes import OVERSIZE, SUBJECT_REJECTED, WRONG_REVISION, invalid
 from waymaker_core.model.subjects import subject_bytes, subject_fault
 from waymaker_core.stream import deduplication, projection
-from waymaker_core.stream.answers import CopyDecision, Displaced, PublishDecision
+from waymaker_core.stream.answers import CopyDecision, Displaced, PublishDecision, ServiceDecision
 from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.join import join_publishes
 from waymaker_core.stream.retention import decisions as retention
@@ -188,6 +188,34 @@ def decide_copies(
             raise Displaced
         return CopyDecision(record, *drops)
     except (NeedBlocks, Displaced):
+        stream.overlay.rollback(savepoint)
+        stream.caps.forget()
+        raise
+
+
+def decide_for_service(
+    stream: Stream, subjects: list[str], sizes: Sequence[int], lengths: array[int], drops: Sequence[int], wall_ms: int
+) -> ServiceDecision:
+    """Stage messages of the service that owns the stream, with server time, and the deletion of committed ones.
+
+    Deletions are staged first: a cap a subject must not count them. `sizes` are without the subjects. Raises `NeedBlocks`;
+    nothing is staged then.
+    """
+    assert len(subjects) == len(sizes) == len(lengths), "columns of a service's messages"
+    if stream.settings.max_msgs_per_subject:
+        stream.need_all()
+        stream.caps.evict_oldest()
+    now_ms = stream.server_time(wall_ms)
+    savepoint = stream.overlay.savepoint()
+    try:
+        drop_seqs, drop_sizes = retention.stage_drops(stream, drops) if drops else (array("Q"), array("Q"))
+        record: PublishRecord | None = None
+        if subjects:
+            stored = array("I", [size + len(subject.encode()) for size, subject in zip(sizes, subjects, strict=True)])
+            times_ms = array("q", [now_ms]) * len(subjects)
+            record = _append(stream, subjects, stored, lengths, times_ms, now_ms, True)
+        return ServiceDecision(record, drop_seqs, drop_sizes)
+    except NeedBlocks:
         stream.overlay.rollback(savepoint)
         stream.caps.forget()
         raise

@@ -41,6 +41,15 @@ class CopyDecision:
     drop_sizes: array[int]
 
 
+@dataclass(slots=True, eq=False)
+class ServiceDecision:
+    """Messages of a service (None: it appends none), and messages deleted with them: columns of a `LayerRecord`."""
+
+    messages: PublishRecord | None
+    drop_seqs: array[int]
+    drop_sizes: array[int]
+
+
 class Displaced(Exception):
     """Copies that would not outlive the commit that writes them, because of the stream's limits; nothing is staged."""
 

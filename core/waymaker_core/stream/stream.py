@@ -26,6 +26,7 @@ from waymaker_core.model.records import (
     AckRecord,
     DropRecord,
     ImportEnded,
+    LayerRecord,
     PruneRecord,
     PublishRecord,
     SettingsRecord,
@@ -188,6 +189,11 @@ class Stream:
             if record.copies is not None:
                 assert chunk is not None, "copies have bodies"
                 self.apply_publish(record.copies, chunk)
+            self.apply_drops(record.drop_seqs, record.drop_sizes)
+        elif isinstance(record, LayerRecord):
+            if record.messages is not None:
+                assert chunk is not None, "messages have bodies"
+                self.apply_publish(record.messages, chunk)
             self.apply_drops(record.drop_seqs, record.drop_sizes)
         elif isinstance(record, SettingsRecord):
             self.apply_config(record.config)

@@ -61,7 +61,7 @@ def _refusing_late(original: Any) -> Any:
                 decision = admission.decide_publish(found.stream, call.request, self._state.now.wall_ms)
                 if decision.record is not None:
                     size = len(call.request.body)
-                    self._group_commit.add_record(found, decision.record, decision.parts, 2 * size + 4_096, size)
+                    self._committing.add_decided(found, decision.record, decision.parts, 2 * size + 4_096)
             raise
 
     return publish

@@ -5,6 +5,8 @@ The catalog's state is the records that would create its entries, in the one enc
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.model.records import StreamCreated
 from waymaker_core.model.types import Now
@@ -38,14 +40,25 @@ def decode_catalog(meta: bytes, into: Catalog) -> None:
             raise CorruptRecord("not a state of the catalog")
 
 
+class StreamSnapshot(NamedTuple):
+    """The snapshots of a stream, of its consumers and of its layers, as plain values; older ones have no layers."""
+
+    stream: object
+    consumers: object
+    layers: object
+
+
 def encode_stream(replica: StreamReplica, now: Now) -> bytes:
-    """Encode a stream and its consumers, at the stream's position."""
-    return encode_state([encode_snapshot(replica.stream), replica.consumers.snapshot(now)])
+    """Encode a stream, its consumers and its layers, at the stream's position."""
+    parts = [encode_snapshot(replica.stream), replica.consumers.snapshot(now)]
+    return encode_state([*parts, replica.layers.snapshot()] if len(replica.layers) else parts)
 
 
-def decode_stream(meta: bytes) -> tuple[object, object]:
-    """Return the snapshots of a stream and of its consumers; `CorruptRecord` where the bytes are no such state."""
+def decode_stream(meta: bytes) -> StreamSnapshot:
+    """Return the parts of a stream's state; `CorruptRecord` where the bytes are no such state."""
     match decode_state(meta):
         case [stream, consumers]:
-            return stream, consumers
+            return StreamSnapshot(stream, consumers, [])
+        case [stream, consumers, list(layers)]:
+            return StreamSnapshot(stream, consumers, layers)
     raise CorruptRecord("not a state of a stream")

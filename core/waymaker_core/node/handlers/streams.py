@@ -35,6 +35,7 @@ from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.archive import Head
+from waymaker_core.storage.recovery.recovery import NONSENSE
 from waymaker_core.stream import admission, updated, validate
 from waymaker_core.stream.retention import decisions as retention
 
@@ -133,8 +134,9 @@ class Streams:
         stream = replica.stream
         consumers = replica.consumers.snapshot(self._state.now)
         head = Head(
-            stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers
-        )
+            stream.config, stream.created_ms, stream.first_seq, stream.last_seq, stream.count, stream.bytes, consumers,
+            list(replica.layers.snapshot()),
+        )  # fmt: skip
         self._gate.reply(call.token, Answer(OK, "", head))
 
     def import_begin(self, call: Call, _found: StreamReplica | None) -> None:
@@ -164,6 +166,10 @@ class Streams:
             records = replica.consumers.import_records(head.consumers) if head.consumers else []
         except ValueError as error:
             raise invalid(f"the archive's consumers cannot be restored: {error}") from error
+        try:
+            records += replica.layers.import_records(head.layers)
+        except NONSENSE as error:
+            raise invalid(f"the archive's layers cannot be restored: {error}") from error
         bound = 2 * record_frame_bytes_max(StreamOpened(0, 0)) + sum(map(record_frame_bytes_max, records))
         require_free_space(state, self._group_commit, bound)
         ended = admission.decide_import_end(replica.stream, head.last_seq)

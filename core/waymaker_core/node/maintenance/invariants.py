@@ -28,6 +28,8 @@ def _check_log(log: StreamLog) -> None:
 def _check_replica(replica: StreamReplica) -> None:
     check_stream(replica.stream)
     replica.consumers.check()
+    for layer in replica.layers:
+        layer.check()
     assert replica.stream.position == replica.log.applied
     for subscribers in replica.leading.subscribers.values():
         for reader in subscribers:
@@ -42,4 +44,6 @@ def _check_replica(replica: StreamReplica) -> None:
         assert not replica.stream.overlay.import_ended, (
             f"{replica.name}: the end of a restore is staged without a record"
         )
+        for layer in replica.layers:
+            assert not layer.has_staged(), f"{replica.name}: a layer has staged something without a record"
         assert not replica.consumers.has_staged(), f"{replica.name}: an acknowledgement is staged without a record"

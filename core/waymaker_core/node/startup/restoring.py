@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from waymaker_core.catalog.catalog import Catalog
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.layers.layer import LayerFactory
+from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import (
@@ -23,7 +25,8 @@ from waymaker_core.model.records import (
 )
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.changes import Changes
-from waymaker_core.node.checkpoint.snapshots import decode_catalog, decode_stream
+from waymaker_core.node.checkpoint.snapshots import StreamSnapshot, decode_catalog, decode_stream
+from waymaker_core.node.services import make_layers
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
 from waymaker_core.storage.paths import CHECKPOINTS
@@ -36,14 +39,15 @@ from waymaker_core.stream.stream import Stream
 class Restoring:
     """The state during recovery. `finish_restore` returns its streams."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, layers: LayerFactory = make_layers) -> None:
         self._limits = limits
+        self._layers = layers
         self.catalog = Catalog(limits)
         self.catalog_position = 0
         self.replicas: dict[StreamId, StreamReplica] = {}
         self.changes = Changes()
         """Everything that the next checkpoint must write."""
-        self._snapshots: dict[StreamId, tuple[object, object]] = {}
+        self._snapshots: dict[StreamId, StreamSnapshot] = {}
         self._damage: dict[StreamId, Damage] = {}
         self._own_settings: dict[StreamId, None] = {}
         """Streams whose settings are known from their own log or snapshot: nothing in the catalog is newer."""
@@ -74,8 +78,7 @@ class Restoring:
             self._own_settings[replica.id] = None
         elif isinstance(record, ImportEnded):
             self.import_ended(stream_id)
-        replica.stream.apply(position, record, chunk)
-        replica.consumers.apply(record)
+        replica.apply(position, record, chunk)
         self.changes.replicas[replica.id] = replica
 
     def quarantine(self, quarantine: Quarantine) -> None:
@@ -134,20 +137,23 @@ class Restoring:
             if snapshot is None or stream_id in self._damage:
                 stream = Stream(stream_id, entry.config, entry.created_ms, self._limits)
                 stream.importing = entry.importing
-                return StreamReplica(entry, stream, Consumers(stream, self._limits))
-            stream = stream_snapshot.decode_snapshot(snapshot[0], self._limits)
+                layers = LayerSet(self._layers(stream))
+                return StreamReplica(entry, stream, Consumers(stream, self._limits), layers)
+            stream = stream_snapshot.decode_snapshot(snapshot.stream, self._limits)
             consumers = Consumers(stream, self._limits)
             # The catalog drew the ids of consumers when snapshots did not hold their counter.
-            consumers.restore(snapshot[1], self.catalog.next_id)
+            consumers.restore(snapshot.consumers, self.catalog.next_id)
+            layers = LayerSet(self._layers(stream))
+            layers.restore(snapshot.layers)
         except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
-        if stream_snapshot.holds_own_state(snapshot[0]):
+        if stream_snapshot.holds_own_state(snapshot.stream):
             self._own_settings[stream_id] = None
             entry.importing = stream.importing
         else:
             stream.apply_config(entry.config)
             stream.importing = entry.importing
-        return StreamReplica(entry, stream, consumers)
+        return StreamReplica(entry, stream, consumers, layers)
 
     def _apply_to_catalog(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):

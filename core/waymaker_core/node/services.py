@@ -1,0 +1,14 @@
+"""The services of a node: which layers a stream has, by its name and settings.
+
+The one place that knows every kind of layer. It must give the same layers for the same stream at every start.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.layers.layer import Layer
+from waymaker_core.stream.stream import Stream
+
+
+def make_layers(stream: Stream) -> list[Layer]:
+    """Return the empty layers of a stream."""
+    return []
