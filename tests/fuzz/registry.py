@@ -6,12 +6,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import archive_targets, directory_targets, format_targets, request_targets, sketch_targets
+from tests.fuzz import (
+    archive_targets,
+    directory_targets,
+    format_targets,
+    object_targets,
+    request_targets,
+    sketch_targets,
+)
 from tests.fuzz.target import REGRESSIONS, Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
-    for module in (format_targets, directory_targets, archive_targets, request_targets, sketch_targets)
+    for module in (format_targets, directory_targets, archive_targets, request_targets, sketch_targets, object_targets)
     for target in module.TARGETS
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.model.result_codes import Refusal, Status
 from waymaker_core.model.types import Principal
@@ -50,6 +51,16 @@ ACTIONS: dict[type[rq.Request], Action] = {
     rq.ImportBegin: Action.MANAGE,
     rq.ImportBatch: Action.MANAGE,
     rq.ImportEnd: Action.MANAGE,
+    objects.BeginUpload: Action.PUBLISH,
+    objects.UploadChunks: Action.PUBLISH,
+    objects.FinishUpload: Action.PUBLISH,
+    objects.DeleteObject: Action.PUBLISH,
+    objects.OpenObject: Action.READ,
+    objects.ReadChunks: Action.READ,
+    objects.FindObject: Action.READ,
+    objects.ListObjects: Action.READ,
+    objects.ListObjectRevisions: Action.READ,
+    objects.HoldBucket: Action.READ,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from waymaker_core.api.object_requests import ObjectRequest
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.types import ConsumerId, Token
@@ -431,5 +432,5 @@ Request = (
     Publish | Fetch | Ack | Subscribe | WatchStreams | ReadLatest | ListSubjects | ScanSubject | ReadRange
     | CreateStream | DeleteStream | GetStreamInfo | ListStreams | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
-    | ExportStream | ImportBegin | ImportBatch | ImportEnd
+    | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
 )  # fmt: skip

@@ -65,6 +65,22 @@ class Limits:
     watch_events_max: int = 1024
     """Events kept for one watcher; past it the next event says how many were missed."""
 
+    # Objects
+    object_grace_ms: int = 3_600_000
+    """The time for which a chunk that no object has is kept: its upload was given up, its object replaced or deleted."""
+    object_tombstone_ms: int = 24 * 3_600_000
+    """The time for which the name of a deleted object is kept, with its revisions."""
+    object_revisions_max: int = 64
+    """Revisions of one object whose metadata is kept; only the latest one's payload is."""
+    object_chunks_max: int = 1_000_000
+    """Chunks of one object."""
+    object_map_bytes_max: int = 192 * KIB
+    """Bytes that name the chunks of one object: three small numbers for each run of equal chunks that lie together."""
+    object_uploads_max: int = 1_000
+    """Uploads into one bucket at a time."""
+    object_readings_max: int = 10_000
+    """Objects of one bucket that are being read at a time."""
+
     # Lists
     page_entries_max: int = 10_000
     page_bytes_max: int = 8 * MIB
@@ -119,6 +135,7 @@ class Limits:
         assert self.header_bytes_max <= self.message_bytes_max
         assert 0 < self.ack_wait_default_ms <= self.ack_wait_max_ms
         assert 0 < self.inactive_min_ms <= self.inactive_max_ms
+        assert self.object_revisions_max > 0 and 0 < self.object_chunks_max <= 10**10, "an index has ten digits"
         assert 0 < self.max_deliver_default < 1 << 32, "a message is delivered at least once"
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1

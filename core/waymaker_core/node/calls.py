@@ -13,6 +13,16 @@ from functools import partial
 
 from waymaker_core.api.authorize import ACTIONS, stream_of
 from waymaker_core.api.inputs import Call
+from waymaker_core.api.object_requests import (
+    DeleteObject,
+    FindObject,
+    FinishUpload,
+    ListObjectRevisions,
+    ListObjects,
+    OpenObject,
+    ReadChunks,
+    UploadChunks,
+)
 from waymaker_core.api.requests import (
     Ack,
     CreateConsumer,
@@ -37,6 +47,7 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import (
+    NO_SUCH_BUCKET,
     NO_SUCH_STREAM,
     Answer,
     CodeError,
@@ -59,13 +70,16 @@ from waymaker_core.stream import NeedBlocks
 Handler = Callable[[Call, StreamReplica | None], None]
 """A function that decides a call about the stream that was found for it, if there is one."""
 
-ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream)
+ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream, UploadChunks, FinishUpload, DeleteObject)
 """Changes of one stream that are decided in the order in which they came."""
 
 CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
 """Calls whose failure may depend on what is decided and not committed."""
 
-READS = (ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, ExportStream)
+READS = (
+    ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, ExportStream, OpenObject, ReadChunks,
+    FindObject, ListObjects, ListObjectRevisions,
+)  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
 
 LOGGED = (*CHANGES, GetConsumerInfo, ListConsumers)
@@ -221,7 +235,7 @@ class Calls:
             self._parking.refuse(call, refusal)
         elif not isinstance(request, CHANGES):
             self._gate.answer_read(call.token, catalog if replica is None else replica.log, answer)
-        elif replica is None or error.code == NO_SUCH_STREAM:
+        elif replica is None or error.code in (NO_SUCH_STREAM, NO_SUCH_BUCKET):
             self._gate.answer(call.token, answer, catalog.last)
         else:
             self._gate.answer(call.token, answer, replica.log.last)

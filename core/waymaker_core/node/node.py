@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from waymaker_core.api import inputs as events
+from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Effect, Halt
 from waymaker_core.api.inputs import Call, Input
@@ -29,6 +30,7 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.consumers import Consuming
+from waymaker_core.node.handlers.objects import Objects
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
 from waymaker_core.node.handlers.streams import Streams
@@ -78,6 +80,7 @@ class Node:
         quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches)
         self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
         self._deliveries = Deliveries(state, group_commit, indexes, parking, quarantine)
+        self._objects = Objects(state, gate, self._committing, registry)
         calls = self._calls = Calls(state, gate, indexes, parking, quarantine, registry, self._handlers())
         self._applier = Applier(
             state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls
@@ -155,6 +158,16 @@ class Node:
             rq.ImportBegin: streams.import_begin,
             rq.ImportBatch: publishing.import_batch,
             rq.ImportEnd: streams.import_end,
+            objects.BeginUpload: self._objects.begin_upload,
+            objects.UploadChunks: self._objects.chunks,
+            objects.FinishUpload: self._objects.finish,
+            objects.DeleteObject: self._objects.delete_object,
+            objects.OpenObject: self._objects.open,
+            objects.ReadChunks: self._objects.read,
+            objects.FindObject: self._objects.find_object,
+            objects.ListObjects: self._objects.list_objects,
+            objects.ListObjectRevisions: self._objects.revisions,
+            objects.HoldBucket: self._objects.hold,
         }
 
     # ------------------------------------------------------------------ the door
@@ -229,6 +242,7 @@ class Node:
             self._subscriptions.remove_subscription(event.token)
             self._watchers.remove_watcher(event.token)
             self._fetches.cancel(event.token)
+            self._objects.close(event.token)
             self._gate.withdraw(event.token)
         elif isinstance(event, events.Report):
             self._report(event)
@@ -301,6 +315,7 @@ class Node:
     def _gauge(self) -> None:
         stats, journal = self.stats, self._group_commit.journal
         stats.streams = len(self._state.replicas)
+        stats.open_objects = len(self._objects)
         stats.subscriptions = len(self._subscriptions)
         stats.watchers = len(self._watchers)
         stats.journal_bytes = journal.journal_bytes()

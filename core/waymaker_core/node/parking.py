@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from waymaker_core.api.inputs import Call
+from waymaker_core.api.object_requests import UploadChunks
 from waymaker_core.api.requests import ImportBatch, Publish, Subscribe, WatchStreams
 from waymaker_core.model.result_codes import OK, Answer, Refusal, resource_exhausted
 from waymaker_core.model.types import StreamId, Token
@@ -127,4 +128,6 @@ class Parking:
 def parked_bytes(call: Call) -> int:
     """Return the message bytes that a waiting call holds."""
     request = call.request
+    if isinstance(request, UploadChunks):
+        return sum(map(len, request.bodies))
     return len(request.body) if isinstance(request, Publish | ImportBatch) else 0

@@ -6,9 +6,13 @@ The one place that knows every kind of layer. It must give the same layers for t
 from __future__ import annotations
 
 from waymaker_core.layers.layer import Layer
+from waymaker_core.objects.layer import ObjectLayer
+from waymaker_core.objects.names import STREAM_PREFIX as OBJECT_BUCKET
 from waymaker_core.stream.stream import Stream
 
 
 def make_layers(stream: Stream) -> list[Layer]:
     """Return the empty layers of a stream."""
+    if stream.config.name.startswith(OBJECT_BUCKET):
+        return [ObjectLayer(stream)]
     return []

@@ -16,13 +16,14 @@ class NodeStats:
     __slots__ = (
         "calls", "calls_refused", "published_messages", "published_bytes", "publish_failures", "delivered_messages",
         "delivered_bytes", "redelivered_messages", "acked_messages", "termed_messages", "naked_messages",
-        "dropped_messages", "dead_letters", "dead_letters_kept_back", "pruned_messages", "clock_corrections",
+        "dropped_messages", "objects_stored", "object_chunks_stored", "object_chunks_shared",
+        "dead_letters", "dead_letters_kept_back", "pruned_messages", "clock_corrections",
         "records_committed", "commits",
         "journal_bytes_written", "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads",
         "index_evictions", "unreadable", "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
-        "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes", "pending_records",
-        "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes", "quarantined_streams", "disk_full",
-        "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
+        "open_objects", "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes",
+        "pending_records", "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes",
+        "quarantined_streams", "disk_full", "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -50,6 +51,11 @@ class NodeStats:
         """Those of them that were copied to a dead-letter subject."""
         self.dead_letters_kept_back = 0
         """Times that a message was kept since its dead letter would not stay; each is tried again every second."""
+        self.objects_stored = 0
+        """Versions of objects whose upload was finished."""
+        self.object_chunks_stored = 0
+        self.object_chunks_shared = 0
+        """Chunks that were not stored, for the bucket had them."""
         self.pruned_messages = 0
         """Messages removed by retention and updates."""
         self.clock_corrections = 0
@@ -74,6 +80,8 @@ class NodeStats:
         self.checkpoint_failures = 0
         # -- gauges
         self.streams = 0
+        self.open_objects = 0
+        """Uploads and readings of objects."""
         self.consumers = 0
         self.subscriptions = 0
         self.watchers = 0
