@@ -23,12 +23,13 @@ from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
 from waymaker.server.grpc.rpcs import LATER, Serving
-from waymaker.server.grpc.session import Sessions
 from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
 from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
+from waymaker.server.pipeline.session import Sessions
+from waymaker.server.pipeline.transport_grpc import GrpcSessions
 from waymaker.state_machine import StateMachine
 from waymaker.wire.protocol import ADMIN_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
@@ -147,7 +148,7 @@ class Server:
         router.add_unary(STREAMS_SERVICE, calls.methods())
         router.add_streams(STREAMS_SERVICE, streaming.methods())
         router.add_sessions(STREAMS_SERVICE, dict.fromkeys(LATER, not_offered))
-        router.add_sessions(PIPELINE_SERVICE, self.sessions.methods())
+        router.add_sessions(PIPELINE_SERVICE, GrpcSessions(self.sessions).methods())
         router.add_unary(ADMIN_SERVICE, admin.unary())
         router.add_streams(ADMIN_SERVICE, admin.streams())
         router.add_sessions(ADMIN_SERVICE, admin.sessions())

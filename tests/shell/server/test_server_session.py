@@ -10,7 +10,7 @@ import pytest
 
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import body, until
-from waymaker.server.grpc import session as session_module
+from waymaker.server.pipeline import session as session_module
 from waymaker.wire.protocol import FRAME_ITEMS_MAX
 from waymaker_core.api import requests as rq
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status

@@ -15,7 +15,7 @@ from tests.kit.hostile_server import MIB, channel_to, field, resident_mib, unhar
 from tests.kit.real_server import RealServer
 from tests.kit.waiting import wait_for
 from tests.shell.server.process.test_server_process import SESSION, ask, create, publish, running
-from waymaker.server.grpc.session import SUBSCRIPTIONS_MAX
+from waymaker.server.pipeline.session import SUBSCRIPTIONS_MAX
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
 

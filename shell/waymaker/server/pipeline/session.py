@@ -1,8 +1,9 @@
-"""One pipeline session: many calls, batches and subscriptions over one stream, with flow control both ways.
+"""One pipeline session: many calls, batches and subscriptions over one stream of frames, with flow control both ways.
 
-Everything passes the same admission as unary calls. A session holds a bounded amount whatever its client does:
+The session takes frames as bytes and gives fragments of frames. It knows no transport, so that every transport carries the
+same session. Everything passes the same admission as unary calls. A session holds a bounded amount whatever its client does:
 
-- towards the server, work is paid for from a window from its arrival until its answer has been taken over by gRPC for
+- towards the server, work is paid for from a window from its arrival until its answer has been taken over by the transport for
   sending; with the window used up nothing more is read, and the transport pushes back;
 - towards the client, each subscription has credit from its client and a slice of its own in the core's hands; the slice is
   filled up again only by what has been sent, so that no generosity of a client's credit makes the server hold more.
@@ -12,31 +13,27 @@ Everything passes the same admission as unary calls. A session holds a bounded a
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
-
-import grpc
+from typing import Any, Final, Protocol
 
 from waymaker.server.config import TRANSPORT_BYTES_MAX
-from waymaker.server.grpc.calls import Context, SessionCall
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
-from waymaker.server.grpc.session_work import (
+from waymaker.server.incidents import internal_error
+from waymaker.server.lifecycle import STOPPING, State
+from waymaker.server.lifecycle import Event as LifeEvent
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.pipeline.work import (
     SLICE_BYTES_MIN,
     SLICE_MESSAGES,
     Load,
     Outgoing,
     SessionSubscription,
 )
-from waymaker.server.incidents import internal_error
-from waymaker.server.lifecycle import STOPPING, State
-from waymaker.server.lifecycle import Event as LifeEvent
-from waymaker.server.node_runner import NodeRunner
-from waymaker.server.refusals import NOT_OFFERED, abort
+from waymaker.server.refusals import NOT_OFFERED
 from waymaker.state_machine import StateMachine
 from waymaker.storage.store import Bodies
 from waymaker.wire import frames
@@ -76,6 +73,12 @@ OVER: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down")
 SUPERSEDED: Final = Refusal(Status.ABORTED, "a newer session of the same producer began", Outcome.UNKNOWN)
 """The end of a session whose producer has begun anew: what it has not read yet must not be stored behind a resend."""
 
+
+def late_hello() -> RefusedError:
+    """Return the end of a session that did not begin in time."""
+    return invalid(f"a session begins with hello, within {HELLO_S:g} s")
+
+
 _CANCELLED: Final = Refusal(Status.INVALID_ARGUMENT, "the client gave the call up", Outcome.NOT_APPLIED)
 _FRAME_TARGET_BYTES: Final = 1 << 20
 
@@ -97,31 +100,24 @@ class Sessions:
         self._open: set[Session] = set()
         self._of_producers: dict[tuple[Principal, int], Session] = {}
 
-    def methods(self) -> dict[str, SessionCall]:
-        """Return the handlers by the RPC's name."""
-        return {"Session": self.serve}
+    @property
+    def stopped(self) -> bool:
+        """Return True if sessions that begin now are refused with `OVER`."""
+        return self.lifecycle.state in (State.FINISHING, State.CLOSED)
 
-    async def serve(self, principal: Principal, requests: object, context: Context) -> None:
-        """Serve one session from its first frame to its end."""
-        if self.lifecycle.state in (State.FINISHING, State.CLOSED):
-            await abort(context, OVER)
-        session = Session(self, principal, context)
+    def open(self, principal: Principal, transport: Transport) -> Session:
+        """Begin a session; `close` ends it."""
+        session = Session(self, principal, transport)
         self._open.add(session)
-        refusal: Refusal | None = None
-        try:
-            await session.run()
-        except RefusedError as error:
-            refusal = error.refusal
-        except Exception as error:
-            refusal = internal_error(error, "Session", principal, admitted=True)
-        finally:
-            self._open.discard(session)
-            key = (principal, session.producer[0])
-            if self._of_producers.get(key) is session:
-                del self._of_producers[key]
-            session.close()
-        if refusal is not None:
-            await abort(context, refusal)
+        return session
+
+    def close(self, session: Session) -> None:
+        """Forget a session, whose transport carries nothing any more."""
+        self._open.discard(session)
+        key = (session.principal, session.producer[0])
+        if self._of_producers.get(key) is session:
+            del self._of_producers[key]
+        session.close()
 
     def begin_producer(self, principal: Principal, session: Session) -> None:
         """End the older session of a producer. Raises `RefusedError` where the one that is open is newer."""
@@ -147,15 +143,31 @@ class Sessions:
         return len(self._open)
 
 
-class Session:
-    """One session. The task that runs it sends; a second one reads."""
+class Transport(Protocol):
+    """The carrier of one session, which reads, sends and ends it."""
 
-    def __init__(self, sessions: Sessions, principal: Principal, context: Context) -> None:
+    def wake(self) -> None:
+        """Look again: there is something to send, or the session may be over."""
+        ...
+
+    def resume(self) -> None:
+        """Read on: there is room again."""
+        ...
+
+    def stop_reading(self) -> None:
+        """Read nothing more."""
+        ...
+
+
+class Session:
+    """One session. Its transport calls `receive`, `next_items` and `sent`, and asks `is_over` after each."""
+
+    def __init__(self, sessions: Sessions, principal: Principal, transport: Transport) -> None:
         self.runner = sessions.runner
+        self.principal = principal
         self._sessions = sessions
         self._serving = sessions.serving
-        self._principal = principal
-        self._context = context
+        self._transport = transport
         self._window_bytes = sessions.window_bytes
         self._outgoing: deque[Outgoing] = deque()
         self._unsent_bytes = 0
@@ -168,49 +180,38 @@ class Session:
         self._large_responses_open = 0
         self._large_responses_waiting: deque[Callable[[], None]] = deque()
         self._subscriptions: dict[int, SessionSubscription] = {}
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._paused = False
+        self._input_ended = False
         self._finishing = False
         self._superseded = False
         self._closed = False
+        self.greeted = False
         self.producer = (0, 0)
         """Id and epoch of the client's producer; id 0: it has none."""
 
     @property
     def slice_bytes(self) -> int:
-        """Return the bytes of one subscription that may be in flight from the core to gRPC."""
+        """Return the bytes of one subscription that may be in flight from the core to the transport."""
         return max(SLICE_BYTES_MIN, min(self._window_bytes // max(1, len(self._subscriptions)), 1 << 20))
 
     # ------------------------------------------------------------ lifecycle
 
-    async def run(self) -> None:
-        """Read and send until the client has half-closed and everything is answered. Raises `RefusedError`."""
-        self._reader = asyncio.get_running_loop().create_task(self._read())
-        self._reader.add_done_callback(lambda _: self._awake())
-        while True:
-            if self._superseded:
-                raise RefusedError(SUPERSEDED)
-            if self._reader.done() and not self._reader.cancelled():
-                self._reader.result()
-            if self._outgoing:
-                await self._send_frame()
-            elif self._finishing and not self._open:
-                raise RefusedError(OVER)
-            elif self._reader.done() and not self._open:
-                return
-            else:
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
+    def is_over(self) -> bool:
+        """Return True once the client has half-closed and everything is answered and sent.
+
+        Raises `RefusedError` where the session ends otherwise.
+        """
+        if self._superseded:
+            raise RefusedError(SUPERSEDED)
+        if self._outgoing or self._open:
+            return False
+        if self._finishing:
+            raise RefusedError(OVER)
+        return self._input_ended
 
     def close(self) -> None:
         """Forget everything; the core finishes what was admitted."""
         self._closed = True
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = (
-                None  # its exception holds the frame that was refused, and would keep it until the next full collection
-            )
         for subscription in self._subscriptions.values():
             if subscription.token is not None:
                 self.runner.cancel(subscription.token)
@@ -235,16 +236,14 @@ class Session:
     def finish(self) -> None:
         """Read nothing more, answer what was read, then end."""
         self._finishing = True
-        if self._reader is not None:
-            self._reader.cancel()
-        self._awake()
+        self._transport.stop_reading()
+        self._transport.wake()
 
     def supersede(self) -> None:
         """Read nothing more and end: a newer session of this producer sends again what this one left open."""
         self._superseded = True
-        if self._reader is not None:
-            self._reader.cancel()
-        self._awake()
+        self._transport.stop_reading()
+        self._transport.wake()
 
     # ------------------------------------------------------------ sending
 
@@ -254,22 +253,25 @@ class Session:
             return
         self._outgoing.append(item)
         self._unsent_bytes += len(item.data)
-        self._awake()
+        self._transport.wake()
 
-    def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def next_items(self) -> list[Outgoing]:
+        """Return the fragments of the next frame, whose data joined are the frame; empty where there is none.
 
-    async def _send_frame(self) -> None:
+        The transport calls `sent` with them once it has taken them over.
+        """
         items: list[Outgoing] = []
         size = 0
+        # Protobuf merges messages that follow one another, so fragments joined are one frame.
         while self._outgoing and (not items or size + len(self._outgoing[0].data) <= _FRAME_TARGET_BYTES):
             items.append(self._outgoing.popleft())
             size += len(items[-1].data)
-        # Protobuf merges messages that follow one another, so fragments joined are one frame.
-        await self._context.write(b"".join([item.data for item in items]) if len(items) > 1 else items[0].data)
-        self._unsent_bytes -= size
+        return items
+
+    def sent(self, items: list[Outgoing]) -> None:
+        """Free what the sending of these fragments frees: window, credit, fetched messages."""
         for item in items:
+            self._unsent_bytes -= len(item.data)
             if item.load is not None:
                 item.load.items -= 1
                 if not item.load.items:
@@ -279,45 +281,41 @@ class Session:
             if item.subscription is not None:
                 item.subscription.sent(item.messages, item.bytes)
         self._start_large_responses()
-        if self._room is not None and not self._room.done() and self._has_room():
-            self._room.set_result(None)
-
-    def _has_room(self) -> bool:
-        return self._used_bytes < self._window_bytes and len(self._open) < OPEN_MAX
+        if self._paused and self.has_room:
+            self._paused = False
+            self._transport.resume()
 
     # ------------------------------------------------------------ reading
 
-    async def _read(self) -> None:
-        try:
-            await self._read_frames()
-        except TimeoutError:
-            raise invalid(f"a session begins with hello, within {HELLO_S} s") from None
+    @property
+    def has_room(self) -> bool:
+        """Return True if more may be read."""
+        return self._used_bytes < self._window_bytes and len(self._open) < OPEN_MAX
 
-    async def _read_frames(self) -> None:
-        greeted = False
-        while True:
-            async with asyncio.timeout(None if greeted else HELLO_S):
-                data: Any = await self._context.read()
-            if data is grpc.aio.EOF:
-                self._end_subscriptions()
-                return
-            self._sessions.arrived()
-            frame = frames.parsed_frame(data, self._serving.limits)
-            if not greeted:
-                self._greet(frame)
-                greeted = True
-            self._take(frame, len(data))
-            del data, frame
-            while not self._has_room():
-                self._room = asyncio.get_running_loop().create_future()
-                await self._room
+    def receive(self, data: bytes) -> bool:
+        """Take a frame; return False where nothing more may be read before `Transport.resume`. Raises `RefusedError`."""
+        self._sessions.arrived()
+        frame = frames.parsed_frame(data, self._serving.limits)
+        if not self.greeted:
+            self._greet(frame)
+            self.greeted = True
+        self._take(frame, len(data))
+        self._paused = not self.has_room
+        return not self._paused
+
+    def end_input(self) -> None:
+        """Note that the client has half-closed: subscriptions end, what is unanswered is answered."""
+        self._input_ended = True
+        for subscription_id in list(self._subscriptions):
+            self._unsubscribe(subscription_id)
+        self._transport.wake()
 
     def _greet(self, frame: Any) -> None:
         if not frame.HasField("hello") or frame.hello.version < PIPELINE_VERSION:
             raise invalid(f"a session begins with hello, in version {PIPELINE_VERSION} or above")
         if frame.hello.producer_id:
             self.producer = (frame.hello.producer_id, frame.hello.producer_epoch)
-            self._sessions.begin_producer(self._principal, self)
+            self._sessions.begin_producer(self.principal, self)
         limits = self._serving.limits
         message = pipe.Welcome(
             version=PIPELINE_VERSION,
@@ -375,7 +373,7 @@ class Session:
     def _ask(
         self, id_: int, request: core.Request, answered: Callable[[Answer | Refusal, Bodies | None], None]
     ) -> None:
-        self._open[id_] = self.runner.call(self._principal, request, answered)
+        self._open[id_] = self.runner.call(self.principal, request, answered)
 
     def _done(self, id_: int, load: Load, data: bytes) -> None:
         self._open.pop(id_, None)
@@ -415,7 +413,7 @@ class Session:
         try:
             data = encode(id_, answer)
         except Exception as error:
-            data = encode(id_, internal_error(error, name, self._principal, admitted=True))
+            data = encode(id_, internal_error(error, name, self.principal, admitted=True))
         self._done(id_, load, data)
 
     def _observe(self, name: str, started: float, answer: Answer | Refusal) -> None:
@@ -462,7 +460,7 @@ class Session:
                 if isinstance(answer.value, Messages) and answer.value.fetched is not None:
                     fetched = answer.value
             except Exception as error:
-                data = frames.call_refused(id_, internal_error(error, rpc.name, self._principal, admitted=True))
+                data = frames.call_refused(id_, internal_error(error, rpc.name, self.principal, admitted=True))
         if fetched is not None and id_ in self._unwanted:
             self.runner.did_not_arrive(fetched)
             fetched = None
@@ -518,17 +516,13 @@ class Session:
         self._subscriptions[message.id] = subscription
         batch_size = message.batch_size or SLICE_MESSAGES
         request = core.Subscribe(message.stream, message.consumer, batch_size, message.stop_when_empty)
-        subscription.token = self.runner.open(self._principal, request, subscription)
+        subscription.token = self.runner.open(self.principal, request, subscription)
         subscription.grant(message.credit_messages, message.credit_bytes)
 
     def _unsubscribe(self, subscription_id: int) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is not None and subscription.token is not None:
             self.runner.cancel(subscription.token)
-
-    def _end_subscriptions(self) -> None:
-        for subscription_id in list(self._subscriptions):
-            self._unsubscribe(subscription_id)
 
     def subscription_ended(self, subscription: SessionSubscription, end: End) -> None:
         """Forget a subscription that has ended in the core."""

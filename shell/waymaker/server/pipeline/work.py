@@ -27,7 +27,7 @@ class Carrier(Protocol):
 
     @property
     def slice_bytes(self) -> int:
-        """Return the bytes of one subscription that may be in flight from the core to gRPC."""
+        """Return the bytes of one subscription that may be in flight from the core to the transport."""
         ...
 
     def send(self, item: Outgoing) -> None:
@@ -87,7 +87,7 @@ class SessionSubscription:
         self._replenish_credit()
 
     def sent(self, messages: int, bytes_: int) -> None:
-        """Note what gRPC has taken over, and replenish credit."""
+        """Note what the transport has taken over, and replenish credit."""
         self._outstanding_messages -= messages
         self._outstanding_bytes -= bytes_
         if not self.reports and self.token is not None:

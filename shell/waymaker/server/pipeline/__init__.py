@@ -1,0 +1,1 @@
+"""The pipeline: sessions that know no transport, and the transports that carry them."""
