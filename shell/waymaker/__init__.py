@@ -77,14 +77,18 @@ if TYPE_CHECKING:
     from waymaker.client.values import ConsumerConfig as ConsumerConfig
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
     from waymaker.client.values import DeliveryPolicy as DeliveryPolicy
+    from waymaker.client.values import OnDrop as OnDrop
     from waymaker.client.values import Outgoing as Outgoing
     from waymaker.client.values import RestoreReport as RestoreReport
     from waymaker.client.values import RestoreResult as RestoreResult
     from waymaker.client.values import Retention as Retention
     from waymaker.client.values import ServerInfo as ServerInfo
+    from waymaker.client.values import SourceConfig as SourceConfig
+    from waymaker.client.values import SourceStatus as SourceStatus
     from waymaker.client.values import StreamConfig as StreamConfig
     from waymaker.client.values import StreamInfo as StreamInfo
     from waymaker.client.values import StreamUpdate as StreamUpdate
+    from waymaker.client.values import SubjectTransform as SubjectTransform
     from waymaker.client.values import WatchEvent as WatchEvent
     from waymaker.client.values import WatchKind as WatchKind
 
@@ -98,8 +102,9 @@ _NAMES = {
     "sync": ("SyncClient", "SyncSubscription"),
     "tls.tls": ("TLS",),
     "values": (
-        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "Outgoing", "RestoreReport", "RestoreResult",
-        "Retention", "ServerInfo", "StreamConfig", "StreamInfo", "StreamUpdate", "WatchEvent", "WatchKind",
+        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "OnDrop", "Outgoing", "RestoreReport",
+        "RestoreResult", "Retention", "ServerInfo", "SourceConfig", "SourceStatus", "StreamConfig", "StreamInfo",
+        "StreamUpdate", "SubjectTransform", "WatchEvent", "WatchKind",
     ),
     "errors": (
         "NOT_APPLIED", "UNKNOWN", "AbortedError", "AlreadyExistsError", "CancelledError", "ClosedError",

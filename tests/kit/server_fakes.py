@@ -274,6 +274,9 @@ class FakeNode:
         for name, bodies in sorted(self.streams.items()):
             yield name, rq.StreamStats(1, len(bodies), len(bodies), sum(map(len, bodies)), 1, 0)
 
+    def source_figures(self) -> Iterator[rq.SourceStatus]:
+        return iter(())
+
     def consumer_figures(self) -> Iterator[tuple[str, rq.ConsumerInfo]]:
         yield from ()
 

@@ -6,7 +6,15 @@ from array import array
 
 from hypothesis import strategies as st
 
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
@@ -88,10 +96,16 @@ def producer_spans(draw: st.DrawFn, messages: int) -> list[ProducerSpan]:
     return spans
 
 
+SOURCES = st.builds(
+    SourceConfig, source_stream=TEXT, filter_subject=TEXT, start_seq=U64,
+    subject_transform=st.none() | st.builds(SubjectTransform, TEXT, TEXT), max_initial_backfill=U64,
+    on_drop=st.sampled_from(OnDrop), dlq_stream=TEXT,
+)  # fmt: skip
 STREAM_CONFIGS = st.builds(
     StreamConfig, name=TEXT, subjects_filter=st.lists(TEXT, max_size=3).map(tuple), retention=st.sampled_from(Retention),
     max_age_ms=U32, max_msgs=U64, max_bytes=U64, strict_limits=st.booleans(), block_size=U32, max_msg_bytes=U32,
     ephemeral=st.booleans(), max_msgs_per_subject=U32, service_settings=st.binary(max_size=8),
+    sources=st.lists(SOURCES, max_size=2).map(tuple),
 )  # fmt: skip
 CONSUMER_CONFIGS = st.builds(
     ConsumerConfig, name=TEXT, filter_subject=TEXT, policy=st.sampled_from(DeliveryPolicy), start_seq=U64,

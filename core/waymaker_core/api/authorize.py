@@ -42,6 +42,7 @@ ACTIONS: dict[type[rq.Request], Action] = {
     rq.DeleteStream: Action.MANAGE,
     rq.GetStreamInfo: Action.READ,
     rq.ListStreams: Action.READ,
+    rq.GetStreamSources: Action.READ,
     rq.UpdateStream: Action.MANAGE,
     rq.CreateConsumer: Action.MANAGE,
     rq.DeleteConsumer: Action.MANAGE,
@@ -75,7 +76,7 @@ def stream_of(request: rq.Request) -> str:
             return request.config.name
         case rq.DeleteStream() | rq.GetStreamInfo() | rq.UpdateStream() | rq.ExportStream() | rq.ImportBegin():
             return request.name
-        case rq.WatchStreams() | rq.ListStreams() | rq.ImportBatch() | rq.ImportEnd():
+        case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
             return ""
         case _:
             return request.stream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -123,6 +123,29 @@ class StreamStats:
 
 
 @dataclass(slots=True, eq=False)
+class SourceStatus:
+    """The state of copying from one source: up to `last_sourced_seq` everything was copied or passed over.
+
+    `pulled_total`: messages read since this node leads the stream. `last_error`: the latest trouble, or empty. `stream`: the
+    stream that copies. `lag`: sequences of the source behind the last sourced one, as far as was seen.
+    """
+
+    stream: str
+    source_stream: str
+    last_sourced_seq: int
+    pulled_total: int = 0
+    last_error: str = ""
+    last_error_ms: int = 0
+    filter_subject: str = ""
+    lag: int = 0
+
+    @property
+    def troubled(self) -> bool:
+        """Return True if there is a latest trouble."""
+        return bool(self.last_error)
+
+
+@dataclass(slots=True, eq=False)
 class StreamInfo:
     """Value of `GetStreamInfo`. `notice` says what an operator should know (a new, empty incarnation), or is empty."""
 
@@ -131,6 +154,7 @@ class StreamInfo:
     stream_id: int
     created_ms: int
     notice: str
+    sources: list[SourceStatus] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -331,6 +355,17 @@ class ListStreams:
 
 
 @dataclass(slots=True, eq=False)
+class GetStreamSources:
+    """Value `Page` of `SourceStatus`, by the name of the stream that copies, in the order of its settings.
+
+    A page ends between two streams. `limit` 0: all, and RESOURCE_EXHAUSTED where that is over the page limits.
+    """
+
+    after: str = ""
+    limit: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class UpdateStream:
     """Change what may change; None leaves a setting alone, 0 clears a bound. With `dry_run` nothing changes.
 
@@ -430,7 +465,7 @@ class ImportEnd:
 
 Request = (
     Publish | Fetch | Ack | Subscribe | WatchStreams | ReadLatest | ListSubjects | ScanSubject | ReadRange
-    | CreateStream | DeleteStream | GetStreamInfo | ListStreams | UpdateStream
+    | CreateStream | DeleteStream | GetStreamInfo | ListStreams | GetStreamSources | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
     | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
 )  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sortedcontainers import SortedDict
 
 from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, Page
+from waymaker_core.catalog.source_cycles import refuse_cycle
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
@@ -58,6 +59,10 @@ class Catalog:
         self._names: SortedDict[Name, CatalogEntry] = SortedDict()
         self._staged: dict[Name, tuple[StreamId | None, int]] = {}
         """Name -> (the stream that it means after all staged decisions, or None; how many of them are staged)."""
+        self._sourcing: dict[StreamId, CatalogEntry] = {}
+        """Committed streams that copy from others."""
+        self._staged_sourcing: dict[StreamId, tuple[str, StreamConfig]] = {}
+        """Account and settings of streams that are to copy from others, and whose creation is staged."""
 
     # ------------------------------------------------------------------ looking up
 
@@ -94,6 +99,11 @@ class Catalog:
             last = key[1]
         return Page(found)
 
+    def sourcing_after(self, account: str, after: str) -> list[CatalogEntry]:
+        """Return the committed streams that copy from others and whose names sort behind `after`, sorted."""
+        found = [each for each in self._sourcing.values() if each.account == account and each.config.name > after]
+        return sorted(found, key=lambda entry: entry.config.name)
+
     # ------------------------------------------------------------------ deciding
 
     def draw_id(self) -> int:
@@ -110,7 +120,19 @@ class Catalog:
             raise CodeError(ALREADY_EXISTS, f"stream {config.name!r} already exists; nothing was changed")
         if len(self.entries) + len(self._staged) >= self.limits.streams_max:
             raise resource_exhausted(f"this node holds {self.limits.streams_max} streams, which is its limit")
+        if config.sources:
+            refuse_cycle(config, self._projected_sourcing(account))
         return StreamCreated(self.draw_id(), config, now_ms, importing, last_seq)
+
+    def _projected_sourcing(self, account: str) -> list[StreamConfig]:
+        """Return the settings of the streams of an account that copy from others, once everything staged is committed."""
+        known = [(entry.account, entry.config, entry.stream_id) for entry in self._sourcing.values()]
+        known += [(owner, config, stream_id) for stream_id, (owner, config) in self._staged_sourcing.items()]
+        return [
+            config
+            for owner, config, stream_id in known
+            if owner == account and self.projected_id(owner, config.name) == stream_id
+        ]
 
     # ------------------------------------------------------------------ the overlay of names
 
@@ -119,6 +141,8 @@ class Catalog:
         key, stream_id = self._meaning_of(record, account)
         _, in_flight = self._staged.get(key, (None, 0))
         self._staged[key] = (stream_id, in_flight + 1)
+        if isinstance(record, StreamCreated) and record.config.sources:
+            self._staged_sourcing[StreamId(record.stream_id)] = (account, record.config)
 
     def _commit(self, key: Name) -> None:
         """Lift one decision about a name off the overlay; a replayed record was never staged."""
@@ -132,6 +156,7 @@ class Catalog:
     def discard_uncommitted(self) -> None:
         """Drop every decision that is staged."""
         self._staged.clear()
+        self._staged_sourcing.clear()
 
     def _meaning_of(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
         """Return the name that a record is about, and the stream that the name means once the record is applied."""
@@ -153,6 +178,9 @@ class Catalog:
             assert entry.key() not in self._names, "two streams of one name"
             self.entries[stream_id] = entry
             self._names[entry.key()] = entry
+            self._staged_sourcing.pop(stream_id, None)
+            if entry.config.sources:
+                self._sourcing[stream_id] = entry
             self._commit(entry.key())
             return
         known = self.entries.get(stream_id)
@@ -162,6 +190,7 @@ class Catalog:
         if isinstance(record, StreamDeleted):
             del self.entries[stream_id]
             del self._names[known.key()]
+            self._sourcing.pop(stream_id, None)
         elif isinstance(record, StreamUpdated):
             assert record.config.name == known.config.name
             known.config = record.config

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Retention(Enum):
@@ -25,6 +26,34 @@ class DeliveryPolicy(Enum):
     LAST = 1
     BY_START_SEQ = 2
     BY_START_TIME = 3
+
+
+class OnDrop(Enum):
+    """The way on after messages of a source that were pruned before they were copied; values are the contract's."""
+
+    HALT = 0
+    SKIP_TO_FIRST_AVAILABLE = 1
+
+
+class SubjectTransform(NamedTuple):
+    """A rule that makes the subject of a copy from the subject of its original (`sources.transform`)."""
+
+    source_pattern: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One stream that another one copies from; it never changes. `start_time_ms` is reserved, and must be 0."""
+
+    source_stream: str
+    filter_subject: str = ""
+    start_seq: int = 0
+    start_time_ms: int = 0
+    subject_transform: SubjectTransform | None = None
+    max_initial_backfill: int = 0
+    on_drop: OnDrop = OnDrop.HALT
+    dlq_stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +75,7 @@ class StreamConfig:
     ephemeral: bool = False
     max_msgs_per_subject: int = 0
     service_settings: bytes = b""
+    sources: tuple[SourceConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

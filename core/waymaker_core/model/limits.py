@@ -36,6 +36,8 @@ class Limits:
     streams_max: int = 100_000
     consumers_max: int = 10_000
     """Consumers of one stream."""
+    sources_max: int = 64
+    """Sources of one stream."""
     block_size_default: int = 100_000
     block_size_max: int = 1_000_000
     block_bytes_max: int = 64 * MIB

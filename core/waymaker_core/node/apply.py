@@ -30,6 +30,7 @@ from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import CATALOG, ConsumerId, StreamId
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.feed import Feed
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
@@ -81,6 +82,7 @@ class Applier:
         subscriptions: Subscriptions,
         parking: Parking,
         calls: Calls,
+        feed: Feed,
     ) -> None:
         self._state = state
         self._replicated = state.config.replicated
@@ -93,6 +95,7 @@ class Applier:
         self._subscriptions = subscriptions
         self._parking = parking
         self._calls = calls
+        self._feed = feed
 
     def advance(self) -> None:
         """Apply what is committed, and let the answers leave that rest on it."""
@@ -268,6 +271,8 @@ class Applier:
         state.changes.ended[replica.id] = None
         state.changes.dead_bytes += replica.stream.bytes
         self._registry.import_heads.pop(replica.id, None)
+        self._feed.drop_watches(replica)
+        self._feed.wake(replica)
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
         if self._replicated:

@@ -32,6 +32,7 @@ from waymaker_core.api.requests import (
     ExportStream,
     GetConsumerInfo,
     GetStreamInfo,
+    GetStreamSources,
     ImportBatch,
     ImportBegin,
     ImportEnd,
@@ -77,8 +78,8 @@ CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteCons
 """Calls whose failure may depend on what is decided and not committed."""
 
 READS = (
-    ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, ExportStream, OpenObject, ReadChunks,
-    FindObject, ListObjects, ListObjectRevisions,
+    ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, GetStreamSources, ExportStream, OpenObject,
+    ReadChunks, FindObject, ListObjects, ListObjectRevisions,
 )  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
 

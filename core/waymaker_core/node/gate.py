@@ -71,10 +71,30 @@ class Gate:
         self.replicated = state.config.replicated
         """True if what is read rests on a confirmation."""
         self._rounds: dict[int, Round] = {}
+        self._own_calls = 0
         self._questions = 0
         """Number of the last question, of any log: an answer to one that was given up never means a later one."""
+        self._own: dict[Token, Callable[[Answer | Refusal], None]] = {}
+        """By the token of a call that the node itself makes: what its answer is given to."""
         self._read_for: dict[Token, StreamId] = {}
         """By the token of a reply with messages: their stream, where a failure to read them belongs."""
+
+    # ------------------------------------------------------------------ the node's own calls
+
+    def draw_own(self, answered: Callable[[Answer | Refusal], None]) -> Token:
+        """Return a token for a call that the node itself makes. Its answer is passed on when it would leave."""
+        self._own_calls += 1
+        token = Token(-self._own_calls)
+        self._own[token] = answered
+        return token
+
+    def _leave(self, token: Token, answer: Answer | Refusal) -> None:
+        """Let an answer leave, or pass it on to the part of the node that asked."""
+        own = self._own.pop(token, None)
+        if own is None:
+            self._state.effects.append(Reply(token, answer))
+        else:
+            own(answer)
 
     # ------------------------------------------------------------------ decisions
 
@@ -116,7 +136,7 @@ class Gate:
     def refuse(self, token: Token, refusal: Refusal) -> None:
         """Refuse a call of which nothing was done."""
         self._state.stats.calls_refused += 1
-        self._state.effects.append(Reply(token, refusal))
+        self._leave(token, refusal)
 
     def abandon(self, log: StreamLog, refusal: Refusal) -> None:
         """Refuse what waits for a log that will not be committed any further here."""
@@ -210,7 +230,7 @@ class Gate:
 
     def reply(self, token: Token, answer: Answer) -> None:
         """Send what was read, and confirmed where it has to be."""
-        self._state.effects.append(Reply(token, answer))
+        self._leave(token, answer)
 
     def reply_messages(self, token: Token, replica: StreamReplica, messages: Messages) -> None:
         """Send an answer whose bodies are still to be read, and remember their stream."""

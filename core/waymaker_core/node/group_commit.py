@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 from waymaker_core.api.effects import Lane
+from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
@@ -409,11 +410,18 @@ def record_frame_bytes_max(record: Record) -> int:
         case LayerRecord():
             drops, text = len(record.drop_seqs), sum(FACT_FRAME_BYTES + len(fact) for _, fact in record.facts)
         case StreamCreated() | StreamUpdated() | SettingsRecord():
-            text = 256 + 4 * len(record.config.name) + sum(8 + 4 * len(one) for one in record.config.subjects_filter)
-        case ConsumerCreated():
             config = record.config
-            words = (config.name, config.filter_subject, config.deliver_group, config.dead_letter_subject)
+            text = 256 + 4 * len(config.name) + sum(8 + 4 * len(one) for one in config.subjects_filter)
+            text += sum(map(_source_bytes_max, config.sources))
+        case ConsumerCreated():
+            asked = record.config
+            words = (asked.name, asked.filter_subject, asked.deliver_group, asked.dead_letter_subject)
             text = 256 + sum(8 + 4 * len(one) for one in words)
         case _:
             pass
     return frame_bytes_max(columns, text, 0, drops)
+
+
+def _source_bytes_max(source: SourceConfig) -> int:
+    words = (source.source_stream, source.filter_subject, source.dlq_stream, *(source.subject_transform or ()))
+    return 64 + sum(8 + 4 * len(word) for word in words)

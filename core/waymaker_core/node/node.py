@@ -14,7 +14,7 @@ from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Effect, Halt
 from waymaker_core.api.inputs import Call, Input
-from waymaker_core.api.requests import ConsumerInfo, StreamStats
+from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
 from waymaker_core.model.disk_ops import Delete
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.types import Now, StreamId
@@ -25,6 +25,7 @@ from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.delivery.expiry import Deliveries
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
+from waymaker_core.node.feed import Feed
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
@@ -33,6 +34,7 @@ from waymaker_core.node.handlers.consumers import Consuming
 from waymaker_core.node.handlers.objects import Objects
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
+from waymaker_core.node.handlers.sources import SourceLists, statuses
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.leadership import Leadership
@@ -47,6 +49,8 @@ from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
+from waymaker_core.node.sourcing.letter_box import LetterBox
+from waymaker_core.node.sourcing.sourcing import Sourcing
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_log import StreamLog
@@ -81,10 +85,13 @@ class Node:
         self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
         self._deliveries = Deliveries(state, group_commit, indexes, parking, quarantine)
         self._objects = Objects(state, gate, self._committing, registry)
+        feed = self._feed = Feed(state, gate, indexes, quarantine)
         calls = self._calls = Calls(state, gate, indexes, parking, quarantine, registry, self._handlers())
         self._applier = Applier(
-            state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls
+            state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls, feed
         )
+        letter_box = LetterBox(state, gate, calls)
+        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
@@ -116,6 +123,7 @@ class Node:
             Timer.INACTIVE: self._inactive.delete_inactive,
             Timer.PINS: lambda _: self._pins.lose_stuck(),
             Timer.LAYERS: self._due_layers.decide_due,
+            Timer.SOURCES: self._sourcing.retry,
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = False
@@ -149,6 +157,7 @@ class Node:
             rq.DeleteStream: streams.delete,
             rq.GetStreamInfo: streams.info,
             rq.ListStreams: streams.list_names,
+            rq.GetStreamSources: SourceLists(state, gate).list_statuses,
             rq.UpdateStream: streams.update,
             rq.CreateConsumer: consuming.create,
             rq.DeleteConsumer: consuming.delete,
@@ -194,6 +203,7 @@ class Node:
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
+        self._sourcing.pull_ready()
         # After all decisions of the step, so that they share one write.
         self._group_commit.flush()
         # A flush without a disk operation has committed already: its answers leave in this step.
@@ -219,7 +229,12 @@ class Node:
         """
         if self._halted:
             return None
-        if self._scheduler.has_ready() or self._group_commit.wants_flush or self._indexes.has_ready():
+        if (
+            self._scheduler.has_ready()
+            or self._sourcing.has_ready()
+            or self._group_commit.wants_flush
+            or self._indexes.has_ready()
+        ):
             return self._state.now.mono_ns
         return self._state.timers.next_deadline()
 
@@ -291,10 +306,14 @@ class Node:
         while state.dirty:
             touched, state.dirty = state.dirty, {}
             for stream_id, replica in touched.items():
-                if state.replicas.get(stream_id) is replica and replica.leading.serves and not replica.importing:
+                if state.replicas.get(stream_id) is not replica or replica.importing:
+                    continue
+                self._feed.wake(replica)
+                if replica.leading.serves:
                     self._deliveries.process_dirty(replica)
                     self._inactive.settle(replica)
                     self._retention.process_dirty(replica)
+                    self._sourcing.continue_sources(replica)
                     self._due_layers.process_dirty(replica)
                     self._scheduler.wake_subscribers(replica)
 
@@ -351,6 +370,11 @@ class Node:
         for replica in self._served():
             for info in replica.consumers.page("", self.config.limits.consumers_max, U64_MAX).entries:
                 yield replica.name, info
+
+    def source_figures(self) -> Iterator[SourceStatus]:
+        """Yield the status of every source, sorted by the stream that copies: for metrics, on demand."""
+        for replica in self._served():
+            yield from statuses(replica)
 
     def log_figures(self) -> Iterator[LogFigures]:
         """Yield the ends of every log, the catalog's first."""

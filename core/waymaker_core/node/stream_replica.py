@@ -15,6 +15,7 @@ from waymaker_core.model.records import StreamRecord
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ConsumerId, StreamId, Token
 from waymaker_core.node.memory_files import MemoryFiles
+from waymaker_core.node.source_run import SourceRun
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.stream.stream import Stream
 
@@ -102,7 +103,7 @@ class Leading:
     """
 
     __slots__ = (
-        "replica", "over", "queue", "subscribers", "dropping", "last_naks", "letters_kept_back", "judged_ns",
+        "replica", "over", "queue", "subscribers", "dropping", "last_naks", "letters_kept_back", "judged_ns", "sources",
     )  # fmt: skip
 
     def __init__(self, replica: StreamReplica) -> None:
@@ -120,6 +121,8 @@ class Leading:
         """True if it was logged that a dead letter would be lost, so that its message is kept."""
         self.judged_ns = 0
         """Time at which its age and interest were last judged."""
+        self.sources: list[SourceRun] = []
+        """Copying from its sources, once it has begun."""
 
     @property
     def serves(self) -> bool:

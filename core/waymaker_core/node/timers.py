@@ -38,10 +38,12 @@ class Timer(IntEnum):
     """A reader that pins journal segments is stuck."""
     LAYERS = 12
     """Something of one of the stream's layers falls due."""
+    SOURCES = 13
+    """A source of the stream is tried again after a trouble."""
 
 
 OF_STREAMS: Final = (
-    Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE, Timer.LAYERS,
+    Timer.AGE, Timer.DELIVERIES, Timer.DEAD_LETTERS, Timer.KEPT_LETTERS, Timer.INACTIVE, Timer.LAYERS, Timer.SOURCES,
 )  # fmt: skip
 """Timers whose key is a stream: they end with its service."""
 

@@ -10,7 +10,15 @@ from typing import Final
 
 import cbor2
 
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 from waymaker_core.model.records import (
     ConsumerCreated,
     ConsumerDeleted,
@@ -77,7 +85,7 @@ def _fields(meta: bytes, kinds: tuple[type, ...]) -> list[object]:
 
 
 def stream_config_list(config: StreamConfig) -> list[object]:
-    """Encode a stream's settings as a list of plain values; those of a service follow where there are any."""
+    """Encode a stream's settings as a list of plain values; those of a service, and sources, follow where there are any."""
     return [
         config.name,
         list(config.subjects_filter),
@@ -91,21 +99,43 @@ def stream_config_list(config: StreamConfig) -> list[object]:
         config.ephemeral,
         config.max_msgs_per_subject,
         *([config.service_settings] if config.service_settings else []),
+        *([[_source_list(source) for source in config.sources]] if config.sources else []),
+    ]
+
+
+def _source_list(source: SourceConfig) -> list[object]:
+    return [
+        source.source_stream,
+        source.filter_subject,
+        source.start_seq,
+        None if source.subject_transform is None else list(source.subject_transform),
+        source.max_initial_backfill,
+        source.on_drop.value,
+        source.dlq_stream,
     ]
 
 
 def stream_config(value: object) -> StreamConfig:
     """Decode a stream's settings from such a list."""
+    """Decode a stream's settings from such a list."""
     if not isinstance(value, list):
         raise CorruptRecord("not a stream's settings")
-    if tuple(map(type, value)) not in (_STREAM_CONFIG, (*_STREAM_CONFIG, bytes)):
+    rest_types = tuple(map(type, value[len(_STREAM_CONFIG) :]))
+    if tuple(map(type, value[: len(_STREAM_CONFIG)])) != _STREAM_CONFIG or rest_types not in (
+        (),
+        (bytes,),
+        (list,),
+        (bytes, list),
+    ):
         raise CorruptRecord("not a stream's settings")
     (
         name, subjects, retention, max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes, ephemeral, per_subject,
-        *service_settings,
+        *more,
     ) = value  # fmt: skip
-    if service_settings == [b""]:
-        raise CorruptRecord("settings of a service that are empty")
+    if not all(more):
+        raise CorruptRecord("settings of a service, or sources, that are empty")
+    service_settings = more.pop(0) if rest_types[:1] == (bytes,) else b""
+    sources = tuple(map(_source, more[0])) if more else ()
     if not all(isinstance(subject, str) for subject in subjects):
         raise CorruptRecord("a subject that is not text")
     if min(max_age_ms, max_msgs, max_bytes, block_size, max_msg_bytes, per_subject) < 0:
@@ -113,10 +143,27 @@ def stream_config(value: object) -> StreamConfig:
     try:
         return StreamConfig(
             name, tuple(subjects), Retention(retention), max_age_ms, max_msgs, max_bytes, strict, block_size, max_msg_bytes,
-            ephemeral, per_subject, *service_settings,
+            ephemeral, per_subject, service_settings, sources,
         )  # fmt: skip
     except ValueError as problem:
         raise CorruptRecord(str(problem)) from problem
+
+
+def _source(value: object) -> SourceConfig:
+    match value:
+        case [
+            str(stream), str(subject), int(start_seq), list() | None as transform, int(backfill), int(on_drop), str(dlq),
+        ] if min(start_seq, backfill) >= 0 and bool not in map(type, value):  # fmt: skip
+            rule = None if transform is None else _transform(transform)
+            return SourceConfig(stream, subject, start_seq, 0, rule, backfill, OnDrop(on_drop), dlq)
+    raise CorruptRecord("not a source")
+
+
+def _transform(value: list[object]) -> SubjectTransform:
+    match value:
+        case [str(pattern), str(destination)]:
+            return SubjectTransform(pattern, destination)
+    raise CorruptRecord("not a subject transform")
 
 
 _STREAM_CONFIG: Final = (str, list, int, int, int, int, bool, int, int, bool, int)

@@ -98,6 +98,8 @@ class Stream:
         self.reserve_noted_ms = 0
         self.reserve_noted_seq = 0
         """Time of the last reservation, and the sequence behind which it was made."""
+        self.void = (1, 0)
+        """First and last of the sequences that were skipped when the node opened: no message ever has one."""
         self.reserved = bool(reserved_prefix(config.name))
         self.filter = SubjectFilter(config.subjects_filter)
         self.accepted: dict[str, int] = {}
@@ -299,12 +301,14 @@ class Stream:
         """Skip, after a recovery, what may have been assigned before the stop (`reserved_to`)."""
         assert self.overlay.is_empty(), "only a stream that has just been recovered skips"
         self.overlay.last_seq = max(self.overlay.last_seq, self.reserved_to)
+        self.void = (self.last_seq + 1, self.overlay.last_seq)
 
     def discard_uncommitted(self) -> None:
         """Drop every decision that is not committed, and what retention noted on the strength of one."""
         self.overlay.discard(self.last_seq, self.count, self.bytes, self.clock_ms, self.reserved_to)
         self.producers.discard()
         self.caps.forget()
+        self.void = (1, 0)
         for block in self.blocks.values():
             block.forget_notes()
 

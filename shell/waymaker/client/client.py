@@ -59,6 +59,7 @@ from waymaker.client.values import (
     RestoreReport,
     RestoreResult,
     ServerInfo,
+    SourceStatus,
     StreamInfo,
     StreamUpdate,
     WatchEvent,
@@ -278,6 +279,14 @@ class Client:
         out: list[str] = []
         async for response in self._pages("ListStreams", pb.ListStreamsRequest(), pb.ListStreamsResponse, timeout):
             out.extend(response.names)
+        return out
+
+    async def stream_sources(self, *, timeout: Timeout = UNSET) -> list[SourceStatus]:
+        """Return how far each source of each stream has come, by the name of the stream that copies."""
+        out: list[SourceStatus] = []
+        request = pb.GetStreamSourcesRequest()
+        async for response in self._pages("GetStreamSources", request, pb.GetStreamSourcesResponse, timeout):
+            out.extend(contract.source_status(entry.sourcing_stream, entry) for entry in response.entries)
         return out
 
     async def update_stream(

@@ -19,6 +19,7 @@ from waymaker.client.values import (
     Headers,
     RestoreResult,
     ServerInfo,
+    SourceStatus,
     StreamInfo,
     WatchEvent,
     WatchKind,
@@ -61,6 +62,19 @@ def stream_info(response: pb.GetStreamInfoResponse) -> StreamInfo:
         block_count=stats.block_count,
         first_block=stats.first_block,
         notice=response.message,
+        sources=tuple(source_status(response.config.name, each) for each in response.sources_status),
+    )
+
+
+def source_status(stream: str, status: pb.SourceStatusPb | pb.GetStreamSourcesEntry) -> SourceStatus:
+    """Return how far one source of a stream has come."""
+    return SourceStatus(
+        stream,
+        status.source_stream,
+        status.last_sourced_seq,
+        status.pulled_total,
+        status.last_error,
+        status.last_error_ts_ms,
     )
 
 

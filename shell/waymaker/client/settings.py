@@ -27,9 +27,18 @@ from waymaker.client.checked import (
     word,
 )
 from waymaker.client.errors import UsageError, WrongTypeError
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 
 RetentionWord = Literal["limits", "work_queue", "work-queue", "workqueue", "interest"]
+OnDropWord = Literal["halt", "skip", "skip_to_first_available"]
 PolicyWord = Literal["all", "last", "new", "by_start_seq", "by_start_time"]
 
 MAX_DELIVER_UNLIMITED: Final = UINT32_MAX
@@ -55,6 +64,19 @@ class StreamSettings(StreamUpdateSettings, total=False):
     block_size: Whole | None
     ephemeral: bool | None
     max_msgs_per_subject: Whole | Unlimited | None
+    sources: Iterable[SourceConfig | str | SourceSettings] | None
+
+
+class SourceSettings(TypedDict, total=False):
+    """Settings of one source of a new stream. None leaves one at its default."""
+
+    source_stream: str
+    filter_subject: str | None
+    start_seq: Whole | None
+    subject_transform: SubjectTransform | tuple[str, str] | None
+    max_initial_backfill: Whole | None
+    on_drop: OnDrop | OnDropWord | None
+    dlq_stream: str | None
 
 
 class ConsumerSettings(TypedDict, total=False):
@@ -138,6 +160,51 @@ def _policy(name: str, value: object) -> object:
         raise type(error)(error.message.replace("'last'", "'last', 'new'")) from None
 
 
+def _transform(name: str, value: object) -> SubjectTransform:
+    """Convert a pair of a pattern and a destination."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise WrongTypeError(f"{name} is a pair (source pattern, destination), not {value!r}")
+    return SubjectTransform(text("the pattern of a transform", value[0]), text("its destination", value[1]))
+
+
+def _sources(name: str, value: object) -> tuple[SourceConfig, ...]:
+    """Convert sources: each a `SourceConfig`, the settings of one by name, or the name of a stream alone."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise WrongTypeError(f"{name} is a list of sources, not {value!r}")
+    return tuple(_one_source(each) for each in value)
+
+
+def _one_source(value: object) -> SourceConfig:
+    given: dict[str, object]
+    if isinstance(value, SourceConfig):
+        given = {field.name: getattr(value, field.name) for field in fields(SourceConfig)}
+    elif isinstance(value, Mapping):
+        given = dict(value)
+    elif isinstance(value, str):
+        given = {"source_stream": value}
+    else:
+        raise WrongTypeError(f"a source is a SourceConfig, its settings, or the name of a stream, not {value!r}")
+    converted = _by_name("a source", given, _SOURCE)
+    if not converted.get("source_stream"):
+        raise UsageError(f"a source needs source_stream, the name of the stream to copy from: {value!r}")
+    return SourceConfig(**converted)
+
+
+_ON_DROP: Final = {
+    "halt": OnDrop.HALT,
+    "skip": OnDrop.SKIP_TO_FIRST_AVAILABLE,
+    "skip_to_first_available": OnDrop.SKIP_TO_FIRST_AVAILABLE,
+}
+_SOURCE: Final[dict[str, Convert]] = {
+    "source_stream": text,
+    "filter_subject": text,
+    "start_seq": whole,
+    "start_time_ms": whole,
+    "subject_transform": _transform,
+    "max_initial_backfill": whole,
+    "on_drop": lambda name, value: word(name, value, OnDrop, _ON_DROP),
+    "dlq_stream": text,
+}
 _UPDATE: Final[dict[str, Convert]] = {
     "max_age_ms": partial(_bound, milliseconds),
     "max_msgs": partial(_bound, whole),
@@ -152,6 +219,7 @@ _STREAM: Final[dict[str, Convert]] = _UPDATE | {
     "block_size": whole,
     "ephemeral": flag,
     "max_msgs_per_subject": partial(_bound, whole),
+    "sources": _sources,
 }
 _CONSUMER: Final[dict[str, Convert]] = {
     "name": text,
@@ -247,7 +315,9 @@ def _converted(
     table: Mapping[str, Convert],
 ) -> dict[str, Any]:  # fmt: skip
     if isinstance(config, kind):
-        base: dict[str, object] = {field.name: getattr(config, field.name) for field in fields(kind)}
+        # A setting that no client can give is refused by its name, unless it holds nothing.
+        values = {field.name: getattr(config, field.name) for field in fields(kind)}
+        base: dict[str, object] = {name: value for name, value in values.items() if name in table or value}
     elif isinstance(config, str):
         if given.get("name") is not None:
             raise UsageError(f"two names for {what}: {config!r} and {given['name']!r}")

@@ -38,6 +38,7 @@ from waymaker.client.values import (
     RestoreReport,
     RestoreResult,
     ServerInfo,
+    SourceStatus,
     StreamInfo,
     StreamUpdate,
     WatchEvent,
@@ -243,6 +244,9 @@ class SyncClient:
 
     def list_streams(self, *, timeout: Timeout = UNSET) -> list[str]:
         return self._wait(self._client.list_streams(timeout=timeout))
+
+    def stream_sources(self, *, timeout: Timeout = UNSET) -> list[SourceStatus]:
+        return self._wait(self._client.stream_sources(timeout=timeout))
 
     def update_stream(
         self, name: str, *, timeout: Timeout = UNSET, **settings: Unpack[StreamUpdateSettings]

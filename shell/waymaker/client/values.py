@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from waymaker.client.checked import Moment, Whole
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 
 __all__ = [
     "BackupSummary",
@@ -18,14 +26,18 @@ __all__ = [
     "ConsumerInfo",
     "DeliveryPolicy",
     "Headers",
+    "OnDrop",
     "Outgoing",
     "RestoreReport",
     "RestoreResult",
     "Retention",
     "ServerInfo",
+    "SourceConfig",
+    "SourceStatus",
     "StreamConfig",
     "StreamInfo",
     "StreamUpdate",
+    "SubjectTransform",
     "WatchEvent",
     "WatchKind",
 ]
@@ -48,6 +60,22 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """The state of copying from one source: up to `last_sourced_seq` everything was copied or passed over.
+
+    `pulled_total` counts messages read since the server leads the stream. `last_error`: the latest trouble; empty while all is
+    well. `stream`: the stream that copies.
+    """
+
+    stream: str
+    source_stream: str
+    last_sourced_seq: int
+    pulled_total: int
+    last_error: str
+    last_error_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamInfo:
     """A stream's settings after defaults, and its figures. `bytes` counts payloads, headers and subjects."""
 
@@ -59,6 +87,8 @@ class StreamInfo:
     first_block: int
     notice: str = ""
     """A note for the operator, such as that an ephemeral stream began anew, empty."""
+    sources: tuple[SourceStatus, ...] = ()
+    """Statuses of its sources, in the order of its settings."""
 
     @property
     def name(self) -> str:

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 _RETENTIONS = {"work_queue": Retention.WORK_QUEUE, "interest": Retention.INTEREST}
 
 
 def stream_config(message: pb.StreamConfigPb) -> StreamConfig:
-    """Return a stream's settings; without a policy its retention is by limits."""
+    """Return a stream's settings; without a policy its retention is by limits.
+
+    Raises `ValueError` for an `on_drop` that does not exist.
+    """
     limits = message.retention.limits
     return StreamConfig(
         name=message.name,
@@ -29,6 +40,37 @@ def stream_config(message: pb.StreamConfigPb) -> StreamConfig:
         max_msg_bytes=message.max_msg_bytes,
         ephemeral=message.ephemeral,
         max_msgs_per_subject=message.max_msgs_per_subject,
+        sources=tuple(map(_source, message.sources)),
+    )
+
+
+def _source(message: pb.StreamSourceConfigPb) -> SourceConfig:
+    rule = message.subject_transform
+    return SourceConfig(
+        source_stream=message.source_stream,
+        filter_subject=message.filter_subject,
+        start_seq=message.start_seq,
+        start_time_ms=message.start_time_ms,
+        subject_transform=(
+            SubjectTransform(rule.source_pattern, rule.destination) if message.HasField("subject_transform") else None
+        ),
+        max_initial_backfill=message.max_initial_backfill,
+        on_drop=OnDrop(message.on_drop),
+        dlq_stream=message.dlq_stream,
+    )
+
+
+def _source_pb(source: SourceConfig) -> pb.StreamSourceConfigPb:
+    rule = source.subject_transform
+    return pb.StreamSourceConfigPb(
+        source_stream=source.source_stream,
+        filter_subject=source.filter_subject,
+        start_seq=source.start_seq,
+        start_time_ms=source.start_time_ms,
+        subject_transform=None if rule is None else pb.SubjectTransformPb(source_pattern=rule[0], destination=rule[1]),
+        max_initial_backfill=source.max_initial_backfill,
+        on_drop=pb.OnDropPolicy.ValueType(source.on_drop.value),
+        dlq_stream=source.dlq_stream,
     )
 
 
@@ -57,6 +99,7 @@ def stream_config_pb(config: StreamConfig) -> pb.StreamConfigPb:
         max_msg_bytes=config.max_msg_bytes,
         ephemeral=config.ephemeral,
         max_msgs_per_subject=config.max_msgs_per_subject,
+        sources=map(_source_pb, config.sources),
     )
 
 

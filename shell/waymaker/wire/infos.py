@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from waymaker.wire.configs import consumer_config_pb, stream_config_pb
 from waymaker_core.api.effects import Event, EventKind
-from waymaker_core.api.requests import ConsumerInfo, StreamInfo
+from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamInfo
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 _CONSUMER_EVENTS = (EventKind.CONSUMER_CREATED, EventKind.CONSUMER_DELETED)
@@ -36,6 +36,28 @@ def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_
         )
     )
     response.ring_owner_node_id = node_id
+    response.sources_status.extend(
+        pb.SourceStatusPb(
+            source_stream=status.source_stream,
+            last_sourced_seq=status.last_sourced_seq,
+            pulled_total=status.pulled_total,
+            last_error=status.last_error,
+            last_error_ts_ms=status.last_error_ms,
+        )
+        for status in info.sources
+    )
+
+
+def source_entry_pb(status: SourceStatus) -> pb.GetStreamSourcesEntry:
+    """Return the status of one source of one stream."""
+    return pb.GetStreamSourcesEntry(
+        sourcing_stream=status.stream,
+        source_stream=status.source_stream,
+        last_sourced_seq=status.last_sourced_seq,
+        pulled_total=status.pulled_total,
+        last_error=status.last_error,
+        last_error_ts_ms=status.last_error_ms,
+    )
 
 
 def watch_event_pb(event: Event, node_id: int) -> pb.WatchEvent:

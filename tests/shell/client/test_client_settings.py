@@ -21,7 +21,7 @@ from tests.kit.real_server import RealServer
 from waymaker.client import settings
 from waymaker.client.connecting import connect
 from waymaker.client.options import MoreOptions, Options
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, SourceConfig, StreamConfig
 
 
 class Two(IntEnum):
@@ -76,6 +76,8 @@ def meant(kind: str, value: Any) -> Any:
             if isinstance(value, str):
                 return REFUSED if value in ("", "a,b") or " " in value else (value,)
             return tuple(value) if any(value is other or value == other for other in good) else REFUSED
+        case "sources":
+            return tuple(map(SourceConfig, value)) if isinstance(value, list) and value in ([], ["a"]) else REFUSED
         case "retention":
             words = {"limits": 1, "workqueue": 2, "work_queue": 2, "work-queue": 2, "work queue": 2, "interest": 3}
             if isinstance(value, Retention):
@@ -96,7 +98,7 @@ def meant(kind: str, value: Any) -> Any:
 STREAM = {
     "subjects_filter": "patterns", "retention": "retention", "max_age_ms": "bound_ms", "max_msgs": "bound",
     "max_bytes": "bound", "strict_limits": "flag", "block_size": "block", "max_msg_bytes": "bound", "ephemeral": "flag",
-    "max_msgs_per_subject": "bound",
+    "max_msgs_per_subject": "bound", "sources": "sources",
 }  # fmt: skip
 CONSUMER = {
     "filter_subject": "filter", "policy": "policy", "start_seq": "seq", "start_time_ms": "time_ms", "ack_wait_ms": "wait_ms",
@@ -115,7 +117,7 @@ def judge(setting: str, value: Any, wanted: Any, stored: Any, error: Exception |
     if wanted is REFUSED:
         assert error is not None, f"{setting}={value!r} was stored as {stored!r}"
         assert isinstance(error, waymaker.UsageError) or error.code == "invalid_config"  # type: ignore[attr-defined]
-        known = {"subjects_filter": "pattern", "filter_subject": "filter"}
+        known = {"subjects_filter": "pattern", "filter_subject": "filter", "sources": "source"}
         assert setting in str(error) or known.get(setting, setting) in str(error), str(error)
         if isinstance(value, bool | float | bytes | dict) or type(value) is object:
             assert isinstance(error, TypeError | ValueError)
@@ -182,6 +184,8 @@ async def test_an_update_stores_what_was_meant_or_is_refused_by_name(wm: waymake
 
 def test_every_setting_of_the_configurations_is_tried_and_typed() -> None:
     stream, consumer = ({field.name for field in fields(kind)} for kind in (StreamConfig, ConsumerConfig))
+    # The settings of a service are its own: no client gives them.
+    stream.remove("service_settings")
     assert set(STREAM) | {"name"} == stream == set(settings.StreamSettings.__annotations__) == set(settings._STREAM)
     tried = set(CONSUMER) | {"name", "dead_letter_subject"}
     assert tried == consumer == set(settings.ConsumerSettings.__annotations__) == set(settings._CONSUMER)

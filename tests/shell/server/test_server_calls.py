@@ -147,6 +147,18 @@ GOOD: dict[str, tuple[Any, Any, Any]] = {
     "ScanExactAtSubject": (
         pb.ScanExactAtSubjectRequest(stream="s", subject="a"), rq.Messages([], 0, 0), pb.ScanExactAtSubjectResponse(),
     ),
+    "GetStreamSources": (
+        pb.GetStreamSourcesRequest(),
+        rq.Page([rq.SourceStatus("s", "t", 7, 9, "gone", 1_234)]),
+        pb.GetStreamSourcesResponse(
+            entries=[
+                pb.GetStreamSourcesEntry(
+                    sourcing_stream="s", source_stream="t", last_sourced_seq=7, pulled_total=9, last_error="gone",
+                    last_error_ts_ms=1_234,
+                )
+            ]
+        ),
+    ),
     "ListStreams": (pb.ListStreamsRequest(), rq.Page(["s", "t"]), pb.ListStreamsResponse(names=["s", "t"])),
 }  # fmt: skip
 
@@ -241,12 +253,12 @@ async def test_an_update_tells_absent_from_zero() -> None:
         assert request.dry_run
 
 
-async def test_sources_are_not_silently_left_out() -> None:
+async def test_a_policy_of_a_source_from_the_future_is_an_invalid_configuration() -> None:
     async with serving() as s:
-        config = pb.StreamConfigPb(name="s", sources=[pb.StreamSourceConfigPb(source_stream="t")])
-        error = await refusal(ask(s, "CreateStream", pb.CreateStreamRequest(config=config)))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert s.node.calls == []
+        source = pb.StreamSourceConfigPb(source_stream="t", on_drop=9)  # type: ignore[arg-type]
+        config = pb.StreamConfigPb(name="s", sources=[source])
+        response = await ask(s, "CreateStream", pb.CreateStreamRequest(config=config))
+        assert (response.success, response.result_code) == (False, INVALID_CONFIG)
 
 
 async def test_a_delivery_policy_from_the_future_is_an_invalid_configuration() -> None:

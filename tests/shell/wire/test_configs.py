@@ -7,12 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waymaker.wire.configs import consumer_config, consumer_config_pb, stream_config, stream_config_pb
-from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
+from waymaker_core.model.config import (
+    ConsumerConfig,
+    DeliveryPolicy,
+    OnDrop,
+    Retention,
+    SourceConfig,
+    StreamConfig,
+    SubjectTransform,
+)
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 u64 = st.integers(0, 2**64 - 1)
 u32 = st.integers(0, 2**32 - 1)
 words = st.text(st.characters(codec="utf-8"), max_size=4)
+sources = st.builds(
+    SourceConfig, source_stream=words, filter_subject=words, start_seq=u64, start_time_ms=st.integers(-(2**63), 2**63 - 1),
+    subject_transform=st.none() | st.builds(SubjectTransform, words, words), max_initial_backfill=u64,
+    on_drop=st.sampled_from(OnDrop), dlq_stream=words,
+)  # fmt: skip
 
 
 @given(st.data())
@@ -31,6 +44,7 @@ def test_a_streams_settings_survive_the_message(data: st.DataObject) -> None:
         max_msg_bytes=data.draw(u64),
         ephemeral=data.draw(st.booleans()),
         max_msgs_per_subject=data.draw(u64),
+        sources=tuple(data.draw(st.lists(sources, max_size=3))),
     )
     message = pb.StreamConfigPb.FromString(stream_config_pb(config).SerializeToString())
     assert stream_config(message) == config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 U64_MAX = 2**64 - 1
 I64_MAX = 2**63 - 1
 OFFERED = {
-    "CreateStream", "DeleteStream", "GetStreamInfo", "ListStreams", "UpdateStream",
+    "CreateStream", "DeleteStream", "GetStreamInfo", "GetStreamSources", "ListStreams", "UpdateStream",
     "Publish", "Fetch", "Ack", "Nak", "Term", "InProgress", "Subscribe",
     "CreateConsumer", "DeleteConsumer", "ListConsumers", "GetConsumerInfo",
     "WatchStreams", "ReadLatestAtSubject", "ListSubjectsByPrefix", "ScanExactAtSubject",
@@ -322,10 +323,45 @@ def test_a_message_over_the_servers_bound_is_refused_and_the_next_one_served(cli
     assert published(client, stream) == 2
 
 
-def test_a_stream_with_sources_is_not_made_without_them(client: WireClient) -> None:
+def test_a_stream_with_sources_copies_and_says_how_far(client: WireClient, stream: str) -> None:
     name = f"f-{uuid.uuid4().hex[:12]}"
-    config = {"name": name, "sources": [{"source_stream": "other"}]}
-    assert client.refusal("CreateStream", config=config)[0] is grpc.StatusCode.UNIMPLEMENTED
+    rule = {"source_pattern": ">", "destination": "copied.>"}
+    config = {"name": name, "sources": [{"source_stream": stream, "subject_transform": rule}]}
+    assert code_of(client.call("CreateStream", config=config)) == "ok"
+    assert published(client, stream) == 1
+    info = client.call("GetStreamInfo", name=name)
+    for _ in range(200):
+        if info.stats.last_seq:
+            break
+        time.sleep(0.05)
+        info = client.call("GetStreamInfo", name=name)
+    assert info.config.sources[0].subject_transform.destination == "copied.>"
+    status = info.sources_status[0]
+    assert (status.source_stream, status.last_sourced_seq, status.pulled_total, status.last_error) == (stream, 1, 1, "")
+    entries = [each for each in client.call("GetStreamSources").entries if each.sourcing_stream == name]
+    assert [(each.source_stream, each.last_sourced_seq) for each in entries] == [(stream, 1)]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [{"source_stream": "other", "start_time_ms": 1}],
+        [{"source_stream": "other"}, {"source_stream": "other"}],
+        [{"source_stream": ""}],
+        [{"source_stream": "a.b"}],
+        [{"source_stream": "other", "filter_subject": "a..b"}],
+        [{"source_stream": "other", "start_seq": U64_MAX}],
+        [{"source_stream": "other", "subject_transform": {"source_pattern": "*", "destination": "$2"}}],
+        [{"source_stream": "other", "dlq_stream": "queue:q"}],
+        [{"source_stream": "other", "dlq_stream": "other"}],
+        [{"source_stream": "other", "on_drop": 7}],
+        [{"source_stream": f"s{number}"} for number in range(65)],
+    ],
+)
+def test_sources_that_cannot_be_meant_are_refused(client: WireClient, sources: list[dict[str, object]]) -> None:
+    name = f"f-{uuid.uuid4().hex[:12]}"
+    answer = client.call("CreateStream", config={"name": name, "sources": sources})
+    assert code_of(answer) == "invalid_config"
     assert code_of(client.call("GetStreamInfo", name=name)) == "no_such_stream"
 
 

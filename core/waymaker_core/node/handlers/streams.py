@@ -31,9 +31,11 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.handlers.sources import statuses
 from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.sources.settings import check_sources
 from waymaker_core.storage.archive import Head
 from waymaker_core.storage.recovery.recovery import NONSENSE
 from waymaker_core.stream import admission, updated, validate
@@ -61,6 +63,7 @@ class Streams:
         request, state = call.request, self._state
         assert isinstance(request, CreateStream)
         config = validate(request.config, state.limits)
+        check_sources(config, state.limits)
         account = call.principal.account
         require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
@@ -112,7 +115,9 @@ class Streams:
         assert isinstance(request, GetStreamInfo)
         replica = self._registry.require_served(found, request.name)
         stream = replica.stream
-        info = StreamInfo(stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice)
+        info = StreamInfo(
+            stream.config, stream.stats(), replica.id, replica.entry.created_ms, stream.notice, statuses(replica)
+        )
         self._gate.reply(call.token, Answer(OK, "", info))
 
     def list_names(self, call: Call, _found: StreamReplica | None) -> None:
@@ -146,6 +151,7 @@ class Streams:
         if not isinstance(request.head, Head):
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
+        check_sources(config, state.limits)
         account = call.principal.account
         require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
+from waymaker.cli.input.sources import parse_sources, said_source
 from waymaker.cli.session import complete_streams, connected, interruptible
-from waymaker.cli.units import COUNT, COUNT_BOUND, DURATION_BOUND, SIZE_BOUND, UNLIMITED, say_duration, say_size
+from waymaker.cli.units import (
+    COUNT,
+    COUNT_BOUND,
+    DURATION_BOUND,
+    SIZE_BOUND,
+    UNLIMITED,
+    say_duration,
+    say_moment,
+    say_size,
+)
 
 if TYPE_CHECKING:
     from waymaker.client.checked import Unlimited
     from waymaker.client.client import Client
-    from waymaker.client.settings import RetentionWord
+    from waymaker.client.settings import RetentionWord, SourceSettings
     from waymaker.client.values import StreamConfig, StreamInfo
 
     Bound = int | Unlimited
@@ -58,17 +69,29 @@ def _comma(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option("--max-msgs-per-subject", type=COUNT_BOUND, metavar="N", default=0, help="Most messages at one subject.")
 @click.option("--block-size", type=COUNT, metavar="N", default=0, help="Messages of a block; 0: the server's default.")
 @click.option("--ephemeral", is_flag=True, help="Keep messages in memory only.")
+@click.option(
+    "--source",
+    "sources",
+    metavar="SOURCE",
+    multiple=True,
+    callback=parse_sources,
+    help="Stream to copy from, such as 'orders,filter=orders.eu.>'; repeat it for several.",
+)
 @connected
 async def add(
     client: Client, *, name: str, subjects: tuple[str, ...], retention: RetentionWord, max_age: Bound, max_msgs: Bound,
     max_bytes: Bound, strict: bool, max_msg_bytes: Bound, max_msgs_per_subject: Bound, block_size: int, ephemeral: bool,
-    as_json: bool,
+    sources: tuple[SourceSettings, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    """Make the stream NAME."""
+    """Make the stream NAME.
+
+    A SOURCE is STREAM, and what it needs of ,filter=PATTERN ,transform=PATTERN:DESTINATION ,start-seq=N ,backfill=N
+    ,on-drop=halt|skip ,dlq=STREAM.
+    """
     await client.create_stream(
         name, subjects_filter=subjects, retention=retention, max_age_ms=max_age, max_msgs=max_msgs, max_bytes=max_bytes,
         strict_limits=strict, block_size=block_size, max_msg_bytes=max_msg_bytes, ephemeral=ephemeral,
-        max_msgs_per_subject=max_msgs_per_subject,
+        max_msgs_per_subject=max_msgs_per_subject, sources=sources,
     )  # fmt: skip
     if as_json:
         _show(await client.stream_info(name), as_json)
@@ -121,6 +144,18 @@ async def info(client: Client, *, name: str, as_json: bool) -> None:
         output.note(
             "THIS STREAM HAS NO CONSUMERS AND KEEPS NOTHING: interest retention holds messages for consumers alone"
         )
+
+
+@stream.command("sources")
+@connected
+async def sources(client: Client, *, as_json: bool) -> None:
+    """List the sources of all streams, and how far each was copied."""
+    columns = ["stream", "source", "last_sourced_seq", "pulled", "last_error"]
+    values = [
+        [each.stream, each.source_stream, each.last_sourced_seq, each.pulled_total, each.last_error]
+        for each in await client.stream_sources()
+    ]
+    output.rows(columns, values, as_json, numbers=("last_sourced_seq", "pulled"))
 
 
 @stream.command("edit")
@@ -213,7 +248,7 @@ def _config(config: StreamConfig) -> dict[str, Any]:
         "max_msgs_per_subject": config.max_msgs_per_subject,
         "block_size": config.block_size,
         "ephemeral": config.ephemeral,
-    }
+    } | ({"sources": list(map(said_source, config.sources))} if config.sources else {})
 
 
 def _said(config: StreamConfig) -> dict[str, str]:
@@ -235,7 +270,15 @@ def _show(found: StreamInfo, as_json: bool) -> None:
     }  # fmt: skip
     said = _said(found.config) | {"bytes": say_size(found.bytes), "messages": f"{found.msg_count:,}"}
     notice = {"notice": found.notice} if found.notice else {}
-    output.record(_config(found.config) | figures | notice, as_json, said)
+    status: dict[str, Any] = {}
+    if as_json and found.sources:
+        status = {
+            "sources_status": [{k: v for k, v in asdict(each).items() if k != "stream"} for each in found.sources]
+        }
+    output.record(_config(found.config) | figures | notice | status, as_json, said)
+    for each in () if as_json else found.sources:
+        trouble = f"; {say_moment(each.last_error_ms)}: {each.last_error}" if each.last_error else ""
+        output.note(f"source {each.source_stream}: copied up to sequence {each.last_sourced_seq:,}{trouble}")
 
 
 def _differences(before: StreamConfig, after: StreamConfig) -> list[str]:

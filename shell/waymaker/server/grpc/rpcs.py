@@ -16,7 +16,7 @@ from waymaker.server.grpc.metadata import Metadata
 from waymaker.storage.store import Bodies
 from waymaker.wire.configs import consumer_config, stream_config, stream_config_pb
 from waymaker.wire.guard import FIELDS_MAX, WALKED_BYTES_MIN, within
-from waymaker.wire.infos import consumer_state_pb, fill_stream_info
+from waymaker.wire.infos import consumer_state_pb, fill_stream_info, source_entry_pb
 from waymaker.wire.messages import wire_messages
 from waymaker_core.api import requests as core
 from waymaker_core.model.limits import Limits
@@ -26,9 +26,6 @@ from waymaker_core.model.result_codes import (
     OK,
     Answer,
     CodeError,
-    Refusal,
-    RefusedError,
-    Status,
     invalid,
 )
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -165,6 +162,10 @@ def _subjects(value: core.Page[str], response: pb.ListSubjectsByPrefixResponse, 
     response.subjects.extend(value.entries)
 
 
+def _sources(value: core.Page[core.SourceStatus], response: pb.GetStreamSourcesResponse, serving: Serving) -> None:
+    response.entries.extend(map(source_entry_pb, value.entries))
+
+
 def _streams(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
     """Encode the one response without a code."""
     assert isinstance(answer.value, core.Page)
@@ -190,9 +191,10 @@ def _publish(r: pb.PublishRequest, metadata: Metadata, serving: Serving) -> core
 
 
 def _create_stream(r: pb.CreateStreamRequest, metadata: Metadata, serving: Serving) -> core.CreateStream:
-    if r.config.sources:
-        raise RefusedError(Refusal(Status.UNIMPLEMENTED, "this server does not offer stream sources"))
-    return core.CreateStream(stream_config(r.config))
+    try:
+        return core.CreateStream(stream_config(r.config))
+    except ValueError as problem:
+        raise CodeError(INVALID_CONFIG, f"on_drop of a source: {problem}") from None
 
 
 def _create_consumer(r: pb.CreateConsumerRequest, metadata: Metadata, serving: Serving) -> core.CreateConsumer:
@@ -251,6 +253,9 @@ UNARY: Final[dict[str, Rpc]] = {
             lambda r, p, s: core.GetStreamInfo(r.name), _filled(pb.GetStreamInfoResponse, _stream_info)),
         Rpc("ListStreams", pb.ListStreamsRequest,
             lambda r, p, s: core.ListStreams(p.after, p.limit), _streams, large_response=True, paged=True),
+        Rpc("GetStreamSources", pb.GetStreamSourcesRequest,
+            lambda r, p, s: core.GetStreamSources(p.after, p.limit),
+            _filled(pb.GetStreamSourcesResponse, _sources), large_response=True, paged=True),
         Rpc("UpdateStream", pb.UpdateStreamRequest,
             _update(dry_run=False), _filled(pb.UpdateStreamResponse, _updated)),
         Rpc("Publish", pb.PublishRequest, _publish, _published),

@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from waymaker.server.logs import lost
-from waymaker_core.api.requests import ConsumerInfo, StreamStats
+from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
 
 SERIES_MAX: Final = 5_000
@@ -101,6 +101,13 @@ CONSUMER_METRICS: Final = (
     Described("waymaker_consumer_dropped", "gauge", "Messages a consumer gave up.", "redelivered_dropped"),
 )
 
+SOURCE_METRICS: Final = (
+    Described("waymaker_source_lag", "gauge", "Sequences of a source that are not copied or passed over yet.", "lag"),
+    Described("waymaker_source_last_seq", "gauge", "Sequence up to which a source was copied.", "last_sourced_seq"),
+    Described("waymaker_source_pulled", "gauge", "Messages read from a source since the start.", "pulled_total"),
+    Described("waymaker_source_trouble", "gauge", "1 while a source's status shows a trouble.", "troubled"),
+)
+
 SHELL_METRICS: Final = (
     Described("waymaker_calls", "counter", "Calls answered, by method and gRPC status."),
     Described("waymaker_call_seconds", "histogram", "How long calls took, by method."),
@@ -129,6 +136,8 @@ class Figures(Protocol):
     def stream_figures(self) -> Iterator[tuple[str, StreamStats]]: ...
 
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]: ...
+
+    def source_figures(self) -> Iterator[SourceStatus]: ...
 
 
 class Metrics:
@@ -205,6 +214,7 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("waymaker_series_omitted", _text("waymaker_series_omitted"), value=float(omitted))
         yield from _families(STREAM_METRICS, ("stream",), _stream_rows(self._node))
         yield from _families(CONSUMER_METRICS, ("stream", "consumer"), _consumer_rows(self._node))
+        yield from _families(SOURCE_METRICS, ("stream", "source", "filter"), _source_rows(self._node))
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are not checked against others by asking the node."""
@@ -233,6 +243,14 @@ def _consumer_rows(node: Figures) -> Iterator[tuple[list[str], object]]:
     return (([stream, info.config.name], info) for stream, info in islice(node.consumer_figures(), SERIES_MAX))
 
 
+def _source_rows(node: Figures) -> Iterator[tuple[list[str], object]]:
+    """Return a row for each source. One stream may have several on the same stream, told apart by their filters."""
+    return (
+        ([each.stream, each.source_stream, each.filter_subject], each)
+        for each in islice(node.source_figures(), SERIES_MAX)
+    )
+
+
 def _families(
     table: tuple[Described, ...], labels: tuple[str, ...], rows: Iterator[tuple[list[str], object]]
 ) -> Iterator[Metric]:
@@ -246,7 +264,7 @@ def _families(
 def reference() -> str:
     """Return the table of metrics as it stands in the documentation."""
     lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
-    for table in (NODE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SHELL_METRICS):
+    for table in (NODE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SOURCE_METRICS, SHELL_METRICS):
         for described in table:
             lines.append(f"| `{described.name}{_KINDS[described.kind]}` | {described.kind} | {described.text} |")
     return "\n".join(lines) + "\n"
