@@ -91,15 +91,15 @@ class Tally:
 
 
 def tallies(stream: Stream) -> list[Layer]:
-    """Give a stream of sketches the layer."""
-    return [Tally(stream)] if stream.config.name.startswith("sketch:") else []
+    """Give a hash store the layer."""
+    return [Tally(stream)] if stream.config.name.startswith("hash:") else []
 
 
-def replica_of(server: Server, name: str = "sketch:s") -> StreamReplica:
+def replica_of(server: Server, name: str = "hash:s") -> StreamReplica:
     return server.node._state.replicas[StreamId(server.log_id(name))]
 
 
-def tally_of(server: Server, name: str = "sketch:s") -> Tally:
+def tally_of(server: Server, name: str = "hash:s") -> Tally:
     layer = replica_of(server, name).layers.by_kind[KIND]
     assert isinstance(layer, Tally)
     return layer

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
+from waymaker_core.api import sketch_requests as sq
 from waymaker_core.model.result_codes import Refusal, Status
 from waymaker_core.model.types import Principal
 
@@ -62,6 +64,22 @@ ACTIONS: dict[type[rq.Request], Action] = {
     objects.ListObjects: Action.READ,
     objects.ListObjectRevisions: Action.READ,
     objects.HoldBucket: Action.READ,
+    cq.PutEntries: Action.PUBLISH,
+    cq.RemoveEntries: Action.PUBLISH,
+    cq.GetEntries: Action.READ,
+    cq.HasEntries: Action.READ,
+    cq.ListEntries: Action.READ,
+    cq.ReadEntries: Action.READ,
+    cq.CountEntries: Action.READ,
+    cq.PushValues: Action.PUBLISH,
+    cq.PopValues: Action.CONSUME,
+    cq.PeekValues: Action.READ,
+    cq.CountValues: Action.READ,
+    sq.AddToSketch: Action.PUBLISH,
+    sq.MergeIntoSketch: Action.PUBLISH,
+    sq.QuerySketch: Action.READ,
+    sq.GetSketchSnapshot: Action.READ,
+    sq.GetSketchInfo: Action.READ,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 

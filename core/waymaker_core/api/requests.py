@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from waymaker_core.api.collection_requests import CollectionRequest
 from waymaker_core.api.object_requests import ObjectRequest
+from waymaker_core.api.sketch_requests import SketchRequest
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.types import ConsumerId, Token
@@ -93,6 +95,17 @@ class Messages:
     ack_wait_ms: int = 0
     fetched: Token | None = None
     next_seq: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class EntryMessages(Messages):
+    """Messages of entries. `wanted`: the sequence of each entry that was asked for, 0 where it does not exist.
+
+    `next_after`: the subject behind which a list goes on; empty at its end.
+    """
+
+    wanted: Sequence[int] = field(default_factory=list)
+    next_after: str = ""
 
 
 ENTRY_OVERHEAD_BYTES = 4
@@ -468,4 +481,5 @@ Request = (
     | CreateStream | DeleteStream | GetStreamInfo | ListStreams | GetStreamSources | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
     | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
+    | CollectionRequest | SketchRequest
 )  # fmt: skip

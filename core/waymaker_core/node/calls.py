@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from waymaker_core.api.authorize import ACTIONS, stream_of
+from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.object_requests import (
     DeleteObject,
@@ -46,6 +47,7 @@ from waymaker_core.api.requests import (
     Subscribe,
     UpdateStream,
 )
+from waymaker_core.api.sketch_requests import SKETCH_CHANGES, SKETCH_READS
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import (
     NO_SUCH_BUCKET,
@@ -71,7 +73,10 @@ from waymaker_core.stream import NeedBlocks
 Handler = Callable[[Call, StreamReplica | None], None]
 """A function that decides a call about the stream that was found for it, if there is one."""
 
-ORDERED = (Publish, ImportBatch, ImportEnd, UpdateStream, UploadChunks, FinishUpload, DeleteObject)
+ORDERED = (
+    Publish, ImportBatch, ImportEnd, UpdateStream, UploadChunks, FinishUpload, DeleteObject, *COLLECTION_CHANGES,
+    *SKETCH_CHANGES,
+)  # fmt: skip
 """Changes of one stream that are decided in the order in which they came."""
 
 CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
@@ -79,7 +84,7 @@ CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteCons
 
 READS = (
     ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, GetStreamSources, ExportStream, OpenObject,
-    ReadChunks, FindObject, ListObjects, ListObjectRevisions,
+    ReadChunks, FindObject, ListObjects, ListObjectRevisions, *COLLECTION_READS, *SKETCH_READS,
 )  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
 

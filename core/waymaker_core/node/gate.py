@@ -27,11 +27,11 @@ from waymaker_core.node.stream_replica import StreamReplica
 
 
 class Waiting(NamedTuple):
-    """An answer that waits for a position of one log, and then for `then`."""
+    """An answer that waits for a position of one log, and then for `then`; or an action that makes the answer then."""
 
     position: int
     token: Token
-    answer: Answer
+    answer: Answer | Callable[[], object]
     then: tuple[Rest, ...]
 
 
@@ -103,7 +103,15 @@ class Gate:
         if not self._waits(token, answer, rests_on):
             self.answer_read(token, rests_on[0][0], answer)
 
-    def _waits(self, token: Token, answer: Answer, rests_on: tuple[Rest, ...]) -> bool:
+    def when_applied(self, token: Token, action: Callable[[], object], rest: Rest) -> None:
+        """Run an action as soon as a record is applied that was just added: it makes the answer from what lies there then.
+
+        A log that is given up refuses the call in its place.
+        """
+        waits = self._waits(token, action, (rest,))
+        assert waits, "a record that was just added is not applied"
+
+    def _waits(self, token: Token, answer: Answer | Callable[[], object], rests_on: tuple[Rest, ...]) -> bool:
         for index, (log, position) in enumerate(rests_on):
             if position > log.applied:
                 self._wait(log, Waiting(position, token, answer, rests_on[index + 1 :]))
@@ -128,8 +136,12 @@ class Gate:
             return
         while queue and queue[0].position <= log.applied:
             _, token, answer, then = queue.popleft()
-            if not self._waits(token, answer, then):
+            if self._waits(token, answer, then):
+                continue
+            if isinstance(answer, Answer):
                 self.reply(token, answer)
+            else:
+                answer()
         if not queue:
             del self._waiting[log.stream_id]
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import inputs as events
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
+from waymaker_core.api import sketch_requests as sq
 from waymaker_core.api.effects import Effect, Halt
 from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
@@ -29,11 +31,13 @@ from waymaker_core.node.feed import Feed
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.handlers.collections import Collections
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.consumers import Consuming
 from waymaker_core.node.handlers.objects import Objects
 from waymaker_core.node.handlers.publish import Publishing
 from waymaker_core.node.handlers.reads import Reading
+from waymaker_core.node.handlers.sketches import Sketches
 from waymaker_core.node.handlers.sources import SourceLists, statuses
 from waymaker_core.node.handlers.streams import Streams
 from waymaker_core.node.index_cache import Indexes
@@ -143,7 +147,25 @@ class Node:
         streams = Streams(state, group_commit, gate, registry)
         consuming = Consuming(state, group_commit, gate, registry, self._subscriptions, self._fetches, self._scheduler)
         reading = Reading(state, gate, registry)
+        collections = Collections(state, self._committing, gate, self._indexes, self._quarantine, registry)
+        sketches = Sketches(state, self._committing, gate, registry)
         return {
+            cq.PutEntries: collections.put_entries,
+            cq.RemoveEntries: collections.remove_entries,
+            cq.GetEntries: collections.get_entries,
+            cq.HasEntries: collections.has_entries,
+            cq.ListEntries: collections.list_entries,
+            cq.ReadEntries: collections.read_entries,
+            cq.CountEntries: collections.count_entries,
+            cq.PushValues: collections.push,
+            cq.PopValues: collections.pop,
+            cq.PeekValues: collections.peek,
+            cq.CountValues: collections.length,
+            sq.AddToSketch: sketches.add_values,
+            sq.MergeIntoSketch: sketches.merge_snapshot,
+            sq.QuerySketch: sketches.query,
+            sq.GetSketchSnapshot: sketches.read_snapshot,
+            sq.GetSketchInfo: sketches.describe,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,

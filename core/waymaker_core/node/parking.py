@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waymaker_core.api.collection_requests import PushValues, PutEntries
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.object_requests import UploadChunks
 from waymaker_core.api.requests import ImportBatch, Publish, Subscribe, WatchStreams
+from waymaker_core.api.sketch_requests import AddToSketch, MergeIntoSketch
 from waymaker_core.model.result_codes import OK, Answer, Refusal, resource_exhausted
 from waymaker_core.model.types import StreamId, Token
 from waymaker_core.node.context import NodeState
@@ -128,6 +130,10 @@ class Parking:
 def parked_bytes(call: Call) -> int:
     """Return the message bytes that a waiting call holds."""
     request = call.request
-    if isinstance(request, UploadChunks):
+    if isinstance(request, Publish | ImportBatch):
+        return len(request.body)
+    if isinstance(request, PutEntries | PushValues | UploadChunks):
         return sum(map(len, request.bodies))
-    return len(request.body) if isinstance(request, Publish | ImportBatch) else 0
+    if isinstance(request, AddToSketch):
+        return len(request.numbers) + sum(map(len, request.values))
+    return len(request.snapshot) if isinstance(request, MergeIntoSketch) else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -82,6 +83,11 @@ def column_bytes(column: array[int] | array[float]) -> bytes:
         column = column[:]
         column.byteswap()
     return column.tobytes()
+
+
+def packed(numbers: Sequence[float]) -> bytes:
+    """Return numbers as IEEE 754 numbers of 64 bits, little-endian."""
+    return column_bytes(array("d", numbers))
 
 
 def integers(raw: bytes) -> array[int]:

@@ -22,7 +22,7 @@ from waymaker_core.storage.checkpoint.writer import encode_state
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB)
-NAME = "sketch:s"
+NAME = "hash:s"
 
 
 def server_with(**settings: object) -> Server:

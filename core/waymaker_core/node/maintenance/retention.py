@@ -1,8 +1,8 @@
 """Retention: age and interest judged when something may be due, stream by stream, never by walking over all of them.
 
 A stream with an age limit has a timer at the moment its oldest message expires, but not more often than the sweep interval;
-one with interest retention is judged an interval after something about it changed. Ages are measured on the wall clock and
-timers run on the monotonic one, so a jump of the wall clock moves the timers of the streams that age.
+one with interest retention, and a queue, is judged an interval after something about it changed. Ages are measured on the wall
+clock and timers run on the monotonic one, so a jump of the wall clock moves the timers of the streams that age.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
+from waymaker_core.node.services import taken_to
 from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.stream.retention import decisions as retention
@@ -49,7 +50,7 @@ class Retention:
 
     def process_dirty(self, replica: StreamReplica) -> None:
         """Set the time at which a changed stream is judged."""
-        if replica.stream.config.retention is RetentionKind.INTEREST:
+        if replica.stream.config.retention is RetentionKind.INTEREST or taken_to(replica.layers):
             if replica.stream.count and self._state.timers.deadline(Timer.AGE, replica.id) is None:
                 self._state.timers.arm(Timer.AGE, replica.id, self._state.now.mono_ns + self._interval_ns)
         else:
@@ -80,8 +81,9 @@ class Retention:
         if not leading.serves:
             return
         state, replica = self._state, leading.replica
-        interest = replica.stream.config.retention is RetentionKind.INTEREST
-        floor = replica.consumers.interest_floor() if interest else None
+        floor = taken_to(replica.layers)
+        if replica.stream.config.retention is RetentionKind.INTEREST:
+            floor = replica.consumers.interest_floor()
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
@@ -93,7 +95,7 @@ class Retention:
                 break
             record = retention.decide_retention(replica.stream, state.now.wall_ms, floor)
             if record is None:
-                if not interest:
+                if floor is None:
                     self._arm_for_age(replica)
                 return
             self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
