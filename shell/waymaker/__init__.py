@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import ForkedError as ForkedError
     from waymaker.client.errors import HandshakeError as HandshakeError
     from waymaker.client.errors import ImmutableFieldError as ImmutableFieldError
+    from waymaker.client.errors import IncompleteError as IncompleteError
     from waymaker.client.errors import InternalError as InternalError
     from waymaker.client.errors import InternalResultError as InternalResultError
     from waymaker.client.errors import InvalidArgumentError as InvalidArgumentError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import InvalidKeyError as InvalidKeyError
     from waymaker.client.errors import NoSuchBucketError as NoSuchBucketError
     from waymaker.client.errors import NoSuchConsumerError as NoSuchConsumerError
+    from waymaker.client.errors import NoSuchObjectError as NoSuchObjectError
     from waymaker.client.errors import NoSuchStreamError as NoSuchStreamError
     from waymaker.client.errors import NotFoundError as NotFoundError
     from waymaker.client.errors import NotFoundStatusError as NotFoundStatusError
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from waymaker.client.errors import ProducerFencedError as ProducerFencedError
     from waymaker.client.errors import ResourceExhaustedError as ResourceExhaustedError
     from waymaker.client.errors import ResultCodeError as ResultCodeError
+    from waymaker.client.errors import ShaMismatchError as ShaMismatchError
     from waymaker.client.errors import StatusError as StatusError
     from waymaker.client.errors import SubjectRejectedError as SubjectRejectedError
     from waymaker.client.errors import TransferCorruptedError as TransferCorruptedError
@@ -68,15 +71,20 @@ if TYPE_CHECKING:
     from waymaker.client.errors import WaymakerError as WaymakerError
     from waymaker.client.errors import WrongRevisionError as WrongRevisionError
     from waymaker.client.errors import WrongTypeError as WrongTypeError
+    from waymaker.client.objects.store import ObjectStore as ObjectStore
     from waymaker.client.options import Options as Options
     from waymaker.client.producer.results import PublishResults as PublishResults
     from waymaker.client.sync import SyncClient as SyncClient
     from waymaker.client.sync import SyncSubscription as SyncSubscription
+    from waymaker.client.sync_objects import SyncObjectStore as SyncObjectStore
     from waymaker.client.tls.tls import TLS as TLS
     from waymaker.client.values import BackupSummary as BackupSummary
     from waymaker.client.values import ConsumerConfig as ConsumerConfig
     from waymaker.client.values import ConsumerInfo as ConsumerInfo
     from waymaker.client.values import DeliveryPolicy as DeliveryPolicy
+    from waymaker.client.values import ObjectEntry as ObjectEntry
+    from waymaker.client.values import ObjectInfo as ObjectInfo
+    from waymaker.client.values import ObjectRevision as ObjectRevision
     from waymaker.client.values import OnDrop as OnDrop
     from waymaker.client.values import Outgoing as Outgoing
     from waymaker.client.values import RestoreReport as RestoreReport
@@ -96,23 +104,28 @@ _NAMES = {
     "client": ("Client",),
     "connecting": ("connect", "connect_sync"),
     "consumer.delivery": ("Batch", "Confirmation", "Message"),
+    "objects.store": ("ObjectStore",),
     "options": ("Options",),
     "producer.results": ("PublishResults",),
     "consumer.subscription": ("Subscription",),
     "sync": ("SyncClient", "SyncSubscription"),
+    "sync_objects": ("SyncObjectStore",),
     "tls.tls": ("TLS",),
     "values": (
-        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "OnDrop", "Outgoing", "RestoreReport",
-        "RestoreResult", "Retention", "ServerInfo", "SourceConfig", "SourceStatus", "StreamConfig", "StreamInfo",
-        "StreamUpdate", "SubjectTransform", "WatchEvent", "WatchKind",
+        "BackupSummary", "ConsumerConfig", "ConsumerInfo", "DeliveryPolicy", "ObjectEntry", "ObjectInfo", "ObjectRevision",
+        "OnDrop", "Outgoing", "RestoreReport", "RestoreResult", "Retention", "ServerInfo", "SourceConfig", "SourceStatus",
+        "StreamConfig", "StreamInfo", "StreamUpdate", "SubjectTransform", "WatchEvent", "WatchKind",
     ),
     "errors": (
         "NOT_APPLIED", "UNKNOWN", "AbortedError", "AlreadyExistsError", "CancelledError", "ClosedError",
         "ConnectionLostError", "DataLossError", "DeadlineExceededError", "FailedPreconditionError", "ForkedError",
-        "HandshakeError", "ImmutableFieldError", "InternalError", "InternalResultError", "InvalidArgumentError",
-        "InvalidConfigError", "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchStreamError",
+        "HandshakeError", "ImmutableFieldError", "IncompleteError", "InternalError", "InternalResultError",
+        "InvalidArgumentError",
+        "InvalidConfigError", "InvalidKeyError", "NoSuchBucketError", "NoSuchConsumerError", "NoSuchObjectError",
+        "NoSuchStreamError",
         "NotFoundError", "NotFoundStatusError", "OutcomeUnknownError", "OutOfRangeError", "OversizeError",
-        "PermissionDeniedError", "ProducerFencedError", "ResourceExhaustedError", "ResultCodeError", "StatusError",
+        "PermissionDeniedError", "ProducerFencedError", "ResourceExhaustedError", "ResultCodeError", "ShaMismatchError",
+        "StatusError",
         "SubjectRejectedError", "TransferCorruptedError", "UnauthenticatedError", "UnavailableError", "UnimplementedError",
         "UnknownStatusError", "UsageError", "WaymakerError", "WrongRevisionError", "WrongTypeError",
     ),

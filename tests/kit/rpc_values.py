@@ -20,6 +20,7 @@ U64: Final = (1 << 64) - 1
 
 STREAMS: Final = ("log", "jobs", "mem", "odd")
 CONSUMERS: Final = ("c", "d")
+BUCKETS: Final = ("o",)
 NAMES: Final = (*STREAMS, *STREAMS, *CONSUMERS, *CONSUMERS, "new", "kv:k", "obj:o", "queue:q", "", ".", "..",
                 "../x", "/etc/passwd", "a b", "a\0b", "a\nb", "é", "\u202e", "x" * 255, "x" * 256, "😀" * 64)  # fmt: skip
 SUBJECTS: Final = ("a.b", "a.b", "a.c", "dead.letters", "a", ">", "*", "a.*", "a.>", "*.>", "", ".", "a.", ".a", "a..b", "a b",
@@ -120,6 +121,8 @@ class Values:
             texts: tuple[str, ...] = SUBJECTS if self._wild else SUBJECTS[:4]
         elif name in {"key", "value"}:
             texts = KEYS if self._wild else KEYS[:1]
+        elif name == "bucket":
+            texts = (*BUCKETS, *NAMES) if self._wild else BUCKETS
         elif name == "consumer":
             texts = (*CONSUMERS, *NAMES) if self._wild else CONSUMERS
         else:

@@ -26,9 +26,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.kit.real_server import LAUNCH, RealServer
-from tests.kit.rpc_values import CONSUMERS, STREAMS, Values
+from tests.kit.rpc_values import BUCKETS, CONSUMERS, STREAMS, Values
 from tests.kit.wire_client import exposes_internals
-from waymaker.server.grpc.rpcs import LATER
+from waymaker.server.grpc.rpcs import LATER, STREAMING
 from waymaker_proto import admin_pb2, pipeline_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub
@@ -151,7 +151,7 @@ class Fuzz:
 
     def _call(self, channel: grpc.Channel, path: str, requests: list[bytes], metadata: Metadata) -> None:
         method = self.methods[path]
-        endless = method.server_streaming and method.name not in LATER and method.name != "Backup"
+        endless = method.name in STREAMING
         answers: list[bytes] = []
         code, details = Code.OK, ""
         open_call: Any = channel.stream_stream(path)
@@ -201,6 +201,12 @@ class Fuzz:
         """Streams and consumers for the odd calls to meet; those of before may be there, changed or gone."""
         stub = WaymakerStreamsServiceStub(channel)
         retentions = {"jobs": pb.Retention(work_queue=pb.WorkQueueRetention())}
+        for bucket in BUCKETS:
+            config = pb.StreamConfigPb(name=f"obj:{bucket}")
+            stub.CreateStream(pb.CreateStreamRequest(config=config), timeout=CALL_S_MAX)
+            for name in (*STREAMS, *CONSUMERS):
+                put = pb.PutObjectRequest(bucket=bucket, name=name, payload=b"payload of an object", chunk_size=7)
+                stub.PutObject(put, timeout=CALL_S_MAX)
         for name in STREAMS:
             config = pb.StreamConfigPb(
                 name=name,

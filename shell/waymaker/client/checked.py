@@ -37,6 +37,15 @@ _MS: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
+class Unset:
+    """The type of a timeout that was left out."""
+
+
+UNSET: Final = Unset()
+Timeout = Seconds | None | Unset
+"""Seconds; None: for ever; left out: the client's own."""
+
+
 def whole(name: str, value: object, least: int = 0, most: int = INT64_MAX) -> int:
     """Convert a whole number; UsageError for another type or one out of range."""
     if isinstance(value, bool | float | str | Enum) or not hasattr(value, "__index__"):

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from waymaker.client import contract
-from waymaker.client.checked import UINT32_MAX, Moment, Seconds, Whole, flag, seconds, text, whole
+from waymaker.client.checked import UINT32_MAX, UNSET, Moment, Timeout, Unset, Whole, flag, seconds, text, whole
 from waymaker.client.connection.connection import Connection
 from waymaker.client.connection.transport import ends_told
 from waymaker.client.connection.work import CallWork, check_result
@@ -34,6 +35,8 @@ from waymaker.client.errors import (
     AlreadyExistsError,
     ConnectionLostError,
     DataLossError,
+    NoSuchBucketError,
+    NoSuchStreamError,
     UnavailableError,
     WaymakerError,
 )
@@ -75,6 +78,7 @@ from waymaker_proto import waymaker_streams_pb2 as pb
 if TYPE_CHECKING:
     from waymaker.backups.index import ArchiveEntry, BackupIndex
     from waymaker.client.backups import Calls
+    from waymaker.client.objects.store import ObjectStore
 
 Response = TypeVar("Response", bound=Proto)
 
@@ -82,14 +86,6 @@ ADMIN: Final = f"/{ADMIN_SERVICE}/"
 STREAMS: Final = f"/{STREAMS_SERVICE}/"
 PAGE_ENTRIES: Final = 1_000
 SCAN_PAGE: Final = 1_000
-
-
-class _Unset:
-    """The type of a timeout that was left out."""
-
-
-UNSET: Final = _Unset()
-Timeout = Seconds | None | _Unset
 
 
 class Client:
@@ -363,6 +359,33 @@ class Client:
             out.extend(contract.consumer_infos(response.consumers, result.inactive_ms))
         return out
 
+    # ------------------------------------------------------------------------------------------ objects
+
+    async def objects(self, bucket: str, *, create: bool = False, timeout: Timeout = UNSET) -> ObjectStore:
+        """Return the object store of a bucket, the stream `obj:BUCKET`; with `create` it is made where there is none."""
+        from waymaker.client.objects.calls import Calls
+        from waymaker.client.objects.store import ObjectStore
+
+        stream = "obj:" + text("bucket", bucket)
+        try:
+            await self.stream_info(stream, timeout=timeout)
+        except NoSuchStreamError:
+            if not create:
+                raise NoSuchBucketError(f"there is no bucket {bucket!r}") from None
+            with contextlib.suppress(AlreadyExistsError):
+                await self.create_stream(stream, timeout=timeout)
+        options = self.options
+        calls = Calls(
+            self._call, self._answers, self._channel, self._seconds, tuple(options.metadata or ()),
+            options.backoff_first if options.reconnect else None,
+        )  # fmt: skip
+        return ObjectStore(calls, bucket)
+
+    async def _channel(self, timeout: Timeout) -> Any:
+        """Wait for a connection; return its channel."""
+        await self._connection.connected(self._deadline(timeout))
+        return self._connection.channel
+
     # ---------------------------------------------------------------------------------------- operators
 
     async def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
@@ -489,7 +512,7 @@ class Client:
         return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def _seconds(self, timeout: Timeout) -> float | None:
-        if timeout is None or isinstance(timeout, _Unset):
+        if timeout is None or isinstance(timeout, Unset):
             return None if timeout is None else self.options.timeout
         return seconds("timeout", timeout)
 

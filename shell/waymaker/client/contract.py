@@ -17,6 +17,9 @@ from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
     Headers,
+    ObjectEntry,
+    ObjectInfo,
+    ObjectRevision,
     RestoreResult,
     ServerInfo,
     SourceStatus,
@@ -150,3 +153,27 @@ def backup_summary(summary: admin.ArchiveSummary) -> BackupSummary:
 
 def restore_result(response: admin.RestoreResponse) -> RestoreResult:
     return RestoreResult(response.name, response.messages, response.last_seq)
+
+
+def object_info(info: pb.ObjectInfo) -> ObjectInfo:
+    return ObjectInfo(
+        name=info.name,
+        total_bytes=info.total_bytes,
+        chunk_size=info.chunk_size,
+        chunk_count=info.chunk_count,
+        sha256=info.sha256,
+        ts_ms=info.ts_ms,
+        headers=tuple((header.key, header.value) for header in info.headers),
+        revision=info.metadata_seq,
+        deduped=info.deduped,
+    )
+
+
+def object_entry(entry: pb.ObjectListEntry) -> ObjectEntry:
+    return ObjectEntry(entry.name, entry.total_bytes, entry.deleted)
+
+
+def object_revision(entry: pb.ObjectRevisionEntry) -> ObjectRevision:
+    return ObjectRevision(
+        entry.metadata_seq, entry.deleted, entry.total_bytes, entry.chunk_count, entry.sha256, entry.ts_ms
+    )

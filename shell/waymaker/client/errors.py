@@ -78,6 +78,22 @@ class NoSuchBucketError(NotFoundError):
     code = "no_such_bucket"
 
 
+class NoSuchObjectError(NotFoundError):
+    code = "no_such_object"
+
+
+class IncompleteError(ResultCodeError):
+    """The object has another revision by now, or its chunks are missing."""
+
+    code = "incomplete"
+
+
+class ShaMismatchError(ResultCodeError):
+    """A payload whose SHA-256 is not the one that was promised. Where the server found it, nothing was stored."""
+
+    code = "sha_mismatch"
+
+
 class AlreadyExistsError(ResultCodeError):
     """The name is taken, by something that differs from what was asked for."""
 
@@ -296,7 +312,8 @@ class ForkedError(UsageError):
 RESULT_CODES: dict[str, type[ResultCodeError]] = {
     cls.code: cls
     for cls in (
-        NoSuchStreamError, NoSuchConsumerError, NoSuchBucketError, AlreadyExistsError, InvalidConfigError,
+        NoSuchStreamError, NoSuchConsumerError, NoSuchBucketError, NoSuchObjectError, IncompleteError,
+        ShaMismatchError, AlreadyExistsError, InvalidConfigError,
         ImmutableFieldError, InvalidKeyError, SubjectRejectedError, OversizeError, WrongRevisionError,
         OutcomeUnknownError, ProducerFencedError, TransferCorruptedError, InternalResultError,
     )

@@ -19,8 +19,8 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from waymaker.client.checked import NAK_DELAY_S_MAX, Moment, Seconds, Whole, seconds
-from waymaker.client.client import UNSET, Client, Timeout
+from waymaker.client.checked import NAK_DELAY_S_MAX, UNSET, Moment, Seconds, Timeout, Whole, seconds
+from waymaker.client.client import Client
 from waymaker.client.connection.process import inherited
 from waymaker.client.consumer.delivery import Message
 from waymaker.client.consumer.subscription import Subscription
@@ -47,6 +47,7 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
 if TYPE_CHECKING:
     from waymaker.backups.index import ArchiveEntry, BackupIndex
+    from waymaker.client.sync_objects import SyncObjectStore
 
 T = TypeVar("T")
 PART_MESSAGES = 16_384
@@ -275,6 +276,14 @@ class SyncClient:
     def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         return self._wait(self._client.list_consumers(stream, timeout=timeout))
 
+    # ------------------------------------------------------------------------------------------ objects
+
+    def objects(self, bucket: str, *, create: bool = False, timeout: Timeout = UNSET) -> SyncObjectStore:
+        """Return the object store of a bucket."""
+        from waymaker.client.sync_objects import SyncObjectStore
+
+        return SyncObjectStore(self, self._wait(self._client.objects(bucket, create=create, timeout=timeout)))
+
     # ---------------------------------------------------------------------------------------- operators
 
     def server_info(self, *, timeout: Timeout = UNSET) -> ServerInfo:
@@ -294,6 +303,10 @@ class SyncClient:
 
     def restore(self, archive: Iterable[bytes], name: str = "", *, timeout: Timeout = UNSET) -> RestoreResult:
         """Restore as the asynchronous client does; the archive is read on the caller's thread."""
+        return self._send(archive, lambda arriving: self._client.restore(arriving, name, timeout=timeout))
+
+    def _send(self, source: Iterable[bytes], sending: Callable[[AsyncIterator[bytes]], Coroutine[Any, Any, T]]) -> T:
+        """Run a call that sends pieces, which are read on the caller's thread."""
         thread = self._opened()
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=PIECES_WAITING)
 
@@ -301,19 +314,19 @@ class SyncClient:
             while (piece := await pieces.get()) is not None:
                 yield piece
 
-        restoring = thread.submit(self._client.restore(arriving(), name, timeout=timeout))
+        sent = thread.submit(sending(arriving()))
         try:
-            for piece in chain[bytes | None](archive, (None,)):
+            for piece in chain[bytes | None](source, (None,)):
                 handing_over = thread.submit(pieces.put(piece))
-                under_way: list[concurrent.futures.Future[Any]] = [handing_over, restoring]
+                under_way: list[concurrent.futures.Future[Any]] = [handing_over, sent]
                 concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
-                if restoring.done():  # the server may judge before it has seen everything
+                if sent.done():  # the server may judge before it has seen everything
                     handing_over.cancel()
                     break
         except BaseException:
-            restoring.cancel()
+            sent.cancel()
             raise
-        return thread.result(restoring)
+        return thread.result(sent)
 
     def backup_all(
         self, directory: str | PathLike[str], streams: Iterable[str] = (), *, force: bool = False,

@@ -26,6 +26,9 @@ __all__ = [
     "ConsumerInfo",
     "DeliveryPolicy",
     "Headers",
+    "ObjectEntry",
+    "ObjectInfo",
+    "ObjectRevision",
     "OnDrop",
     "Outgoing",
     "RestoreReport",
@@ -185,3 +188,39 @@ class RestoreReport:
 
     restored: tuple[RestoreResult, ...]
     skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object without its payload. `revision` is the sequence of its metadata, `deduped`: chunks are stored by content."""
+
+    name: str
+    total_bytes: int
+    chunk_size: int
+    chunk_count: int
+    sha256: str
+    ts_ms: int
+    headers: tuple[tuple[str, str], ...]
+    revision: int
+    deduped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    """An object in a list."""
+
+    name: str
+    total_bytes: int
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRevision:
+    """One version of an object's metadata; of a tombstone (`deleted`) nothing else is known."""
+
+    revision: int
+    deleted: bool
+    total_bytes: int
+    chunk_count: int
+    sha256: str
+    ts_ms: int

@@ -22,6 +22,7 @@ from waymaker.server.grpc.caller import Caller
 from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
+from waymaker.server.grpc.objects import ObjectCalls
 from waymaker.server.grpc.rpcs import LATER, Serving
 from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.condition import Condition
@@ -143,10 +144,14 @@ class Server:
         )
         calls = Calls(self.runner, serving, self.metrics.observe)
         streaming = Streaming(self.runner, serving)
+        objects = ObjectCalls(self.runner, serving, self.metrics.observe)
         admin = Admin(self.runner, calls, self._facts)
         router = Router(self.authenticator, self._gate)
         router.add_unary(STREAMS_SERVICE, calls.methods())
         router.add_streams(STREAMS_SERVICE, streaming.methods())
+        router.add_unary(STREAMS_SERVICE, objects.unary())
+        router.add_streams(STREAMS_SERVICE, objects.streams())
+        router.add_sessions(STREAMS_SERVICE, objects.sessions())
         router.add_sessions(STREAMS_SERVICE, dict.fromkeys(LATER, not_offered))
         router.add_sessions(PIPELINE_SERVICE, GrpcSessions(self.sessions).methods())
         router.add_unary(ADMIN_SERVICE, admin.unary())

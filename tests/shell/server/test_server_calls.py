@@ -14,8 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import until
 from waymaker.server.auth.tokens import Tokens, new_token
-from waymaker.server.grpc.rpcs import LATER, STREAMING, UNARY
+from waymaker.server.grpc.rpcs import LATER, OBJECTS, STREAMING, UNARY
 from waymaker_core.api import requests as rq
+from waymaker_core.api.object_requests import ObjectListing
 from waymaker_core.model.config import ConsumerConfig, DeliveryPolicy, Retention, StreamConfig
 from waymaker_core.model.result_codes import (
     INVALID_CONFIG,
@@ -53,7 +54,7 @@ async def ask(fixture: Fixture, method: str, request: Any, **options: Any) -> An
 
 
 def test_every_call_of_the_contract_is_served_streamed_or_known_to_be_missing() -> None:
-    assert sorted([*UNARY, *STREAMING, *LATER]) == sorted(METHODS)
+    assert sorted([*UNARY, *STREAMING, *OBJECTS, *LATER]) == sorted(METHODS)
     for name, rpc in UNARY.items():
         assert rpc.request.DESCRIPTOR.name == METHODS[name].input_type.name
         assert not METHODS[name].client_streaming
@@ -158,6 +159,22 @@ GOOD: dict[str, tuple[Any, Any, Any]] = {
                 )
             ]
         ),
+    ),
+    "DeleteObject": (
+        pb.DeleteObjectRequest(bucket="b", name="x"), (7, 1_234), pb.DeleteObjectResponse(tombstone_seq=7),
+    ),
+    "GetObjectInfo": (
+        pb.GetObjectInfoRequest(bucket="b", name="x"), None, pb.GetObjectInfoResponse(deleted=True),
+    ),
+    "ListObjects": (
+        pb.ListObjectsRequest(bucket="b"),
+        rq.Page([ObjectListing("x", 5, False), ObjectListing("y", 0, True)]),
+        pb.ListObjectsResponse(
+            entries=[pb.ObjectListEntry(name="x", total_bytes=5), pb.ObjectListEntry(name="y", deleted=True)]
+        ),
+    ),
+    "ListObjectRevisions": (
+        pb.ListObjectRevisionsRequest(bucket="b", name="x"), rq.Messages([], 0, 0), pb.ListObjectRevisionsResponse(),
     ),
     "ListStreams": (pb.ListStreamsRequest(), rq.Page(["s", "t"]), pb.ListStreamsResponse(names=["s", "t"])),
 }  # fmt: skip

@@ -7,6 +7,7 @@ has been verified; whatever breaks it off gives the reservation up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +21,15 @@ from waymaker.server.grpc.export import Export
 from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
+from waymaker.server.objects.asking import Lease
 from waymaker.server.refusals import abort
 from waymaker.storage.store import Bodies
 from waymaker_core.api import requests as core
+from waymaker_core.api.object_requests import HoldBucket
 from waymaker_core.model.result_codes import (
     OK,
     Answer,
+    CodeError,
     Outcome,
     Refusal,
     RefusedError,
@@ -34,6 +38,7 @@ from waymaker_core.model.result_codes import (
     resource_exhausted,
 )
 from waymaker_core.model.types import Principal
+from waymaker_core.objects.names import STREAM_PREFIX
 from waymaker_core.storage.archive import ArchiveError, ArchiveReader, Batch, Head, Summary
 from waymaker_proto import admin_pb2
 
@@ -108,7 +113,14 @@ class Admin:
                 chunk = admin_pb2.ArchiveChunk(data=piece[at : at + _PIECE_BYTES])
                 await context.write(chunk.SerializeToString())
 
-        summary = await Export(stream, partial(self._ask, principal), send).run()
+        hold = Lease(self._runner, principal)
+        try:
+            if stream.startswith(STREAM_PREFIX):  # nothing of an object may be collected while it is copied
+                with contextlib.suppress(CodeError):  # there is none; the export finds it out
+                    await hold.begin(HoldBucket(stream))
+            summary = await Export(stream, partial(self._ask, principal), send).run()
+        finally:
+            hold.end()
         await context.write(admin_pb2.ArchiveChunk(summary=summary).SerializeToString())
 
     async def _ask(self, principal: Principal, request: core.Request) -> tuple[Answer, Bodies | None]:

@@ -13,6 +13,7 @@ AFTER_METADATA: Final = "wmkr-after"
 LIMIT_METADATA: Final = "wmkr-limit"
 INCARNATION_METADATA: Final = "wmkr-incarnation"
 INACTIVE_METADATA: Final = "wmkr-inactive-ms"
+REVISION_METADATA: Final = "wmkr-revision"
 
 
 class Metadata(NamedTuple):
@@ -41,6 +42,14 @@ def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
         elif key == INACTIVE_METADATA:
             inactive_ms = _whole(INACTIVE_METADATA, value)
     return Metadata(after, limit, incarnation, inactive_ms)
+
+
+def revision_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> int:
+    """Return the revision of an object on which a call insists; 0 for any. Raises `RefusedError`."""
+    for key, value in metadata or ():
+        if key == REVISION_METADATA:
+            return _whole(REVISION_METADATA, value)
+    return 0
 
 
 def next_trailer(cursor: str) -> tuple[tuple[str, str], ...]:

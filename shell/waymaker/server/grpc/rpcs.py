@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
+from waymaker.server.grpc import object_rows
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.storage.store import Bodies
 from waymaker.wire.configs import consumer_config, stream_config, stream_config_pb
@@ -281,6 +282,12 @@ UNARY: Final[dict[str, Rpc]] = {
             _filled(pb.ListSubjectsByPrefixResponse, _subjects), large_response=True, paged=True),
         Rpc("ScanExactAtSubject", pb.ScanExactAtSubjectRequest,
             _scan, _with_messages, large_response=True, paged=True),
+        Rpc("DeleteObject", pb.DeleteObjectRequest, object_rows.delete_request, object_rows.deleted),
+        Rpc("GetObjectInfo", pb.GetObjectInfoRequest, object_rows.info_request, object_rows.info),
+        Rpc("ListObjects", pb.ListObjectsRequest,
+            object_rows.list_request, object_rows.listed, large_response=True, paged=True),
+        Rpc("ListObjectRevisions", pb.ListObjectRevisionsRequest,
+            object_rows.revisions_request, object_rows.revisions, large_response=True, paged=True),
     )
 }  # fmt: skip
 
@@ -291,10 +298,13 @@ PREVIEW_UPDATE: Final = Rpc(
 
 STREAMING: Final = ("Subscribe", "WatchStreams")
 
+OBJECTS: Final = ("PutObject", "GetObject", "GetObjectRange", "PutObjectStream", "GetObjectStream")
+"""Calls about whole payloads, or parts of them: more than one request to the node."""
+
 LATER: Final[tuple[str, ...]] = tuple(
     method.name
     for method in pb.DESCRIPTOR.services_by_name["WaymakerStreamsService"].methods
-    if method.name not in UNARY and method.name not in STREAMING
+    if method.name not in {*UNARY, *STREAMING, *OBJECTS}
 )
 """Calls of the contract that this server does not offer."""
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tests.kit.rpc_values import Values
 from tests.shell import rpc_fuzz
-from waymaker.server.grpc.rpcs import LATER, STREAMING, UNARY
+from waymaker.server.grpc.rpcs import LATER, OBJECTS, STREAMING, UNARY
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 
@@ -27,7 +27,9 @@ def test_odd_calls_leave_a_good_server(tmp_path: Path) -> None:
 
 def test_every_rpc_of_every_service_is_called() -> None:
     methods = rpc_fuzz.methods()
-    assert {*UNARY, *STREAMING, *LATER} == {m.name for p, m in methods.items() if "WaymakerStreamsService" in p}
+    assert {*UNARY, *STREAMING, *OBJECTS, *LATER} == {
+        m.name for p, m in methods.items() if "WaymakerStreamsService" in p
+    }
     assert len(methods) == 45 + 1 + 4
 
 
