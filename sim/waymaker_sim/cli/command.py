@@ -27,6 +27,7 @@ ELSEWHERE = {
     "shrink": "waymaker_sim.cli.case_commands:shrink",
     "replay": "waymaker_sim.cli.case_commands:replay",
     "model": "waymaker_sim.replication_model.command:model",
+    "scope": "waymaker_sim.replication_model.command:scope",
     "mutate": "waymaker_sim.mutation.command:mutate",
 }
 """Command to the module that defines it, and its name there."""

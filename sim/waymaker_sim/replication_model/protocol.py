@@ -45,6 +45,33 @@ class Protocol:
         self._proposed: set[int] = set()
         self._number = 0
 
+    # ------------------------------------------------------------ for searches
+
+    def copy(self, changes: Collection[object]) -> Protocol:
+        """Return the same state, in which these replicas may change."""
+        other = Protocol.__new__(Protocol)
+        other.replicas = [replica.copy() if replica.id in changes else replica for replica in self.replicas]
+        other.committed_log = CommittedLog()
+        other.committed_log.committed = list(self.committed_log.committed)
+        other.missing, other.send, other.now = self.missing, self.send, self.now
+        other.newest, other.opened = self.newest, self.opened
+        other.sets, other.fenced_by = dict(self.sets), dict(self.fenced_by)
+        other.proposals, other._proposed = list(self.proposals), set(self._proposed)
+        other._number = self._number
+        return other
+
+    def state(self) -> tuple[object, ...]:
+        """Return all that matters for what can happen next, but for the replicas."""
+        return (
+            self.committed_log.committed,
+            self.now,
+            self.newest,
+            self.opened,
+            [list(members.items()) for members in self.sets.values()],
+            sorted(self.proposals),
+            sorted(self._proposed),
+        )
+
     # ------------------------------------------------------------ the consensus group
 
     def claim(self, replica: Replica, members: Members) -> None:
@@ -367,6 +394,8 @@ class Protocol:
     def restart(self, replica: Replica, torn: bool) -> None:
         """Bring a stopped replica back from its journal; `torn`: the journal ends with a tear."""
         replica.restart("cut_durable" not in self.missing)
+        if "apply_known_commit" in self.missing:
+            replica.applied = len(replica.log)
         if torn:
             replica.doubt = self.newest
             replica.note(Fact.DOUBT, self.newest)

@@ -15,15 +15,15 @@ EPOCH_UNIT: Final = 1 << 32
 Message = tuple[int, ...] | tuple[object, ...]
 
 
-class Fact(IntEnum):
-    """The content of a frame of the journal."""
+class Fact:
+    """The content of a frame of the journal: plain numbers, since a model compares them a billion times."""
 
-    RECORD = 1
-    CUT = 2
-    PROMISE = 3
-    LOG_EPOCH = 4
-    COMMIT = 5
-    DOUBT = 6
+    RECORD: Final = 1
+    CUT: Final = 2
+    PROMISE: Final = 3
+    LOG_EPOCH: Final = 4
+    COMMIT: Final = 5
+    DOUBT: Final = 6
     """The tail was torn; the value is the newest claim when that was found, 0 when the doubt is over."""
 
 
@@ -123,12 +123,12 @@ class Replica:
         """Write the journal anew with what the replica knows: applied records, the suffix behind them, and the facts."""
         facts: list[tuple[int, int]] = []
         length = self.applied if drop_suffix else len(self.log)
-        facts += [(int(Fact.RECORD), record) for record in self.log[:length]]
-        facts.append((int(Fact.COMMIT), self.applied))
-        facts.append((int(Fact.LOG_EPOCH), self.log_epoch))
-        facts.append((int(Fact.DOUBT), self.doubt))
+        facts += [(Fact.RECORD, record) for record in self.log[:length]]
+        facts.append((Fact.COMMIT, self.applied))
+        facts.append((Fact.LOG_EPOCH, self.log_epoch))
+        facts.append((Fact.DOUBT, self.doubt))
         if not drop_promise:
-            facts.append((int(Fact.PROMISE), self.promised))
+            facts.append((Fact.PROMISE, self.promised))
         self.journal = facts
         self.batch = self.synced = len(facts)
 
@@ -152,3 +152,20 @@ class Replica:
                 self.doubt = value
         self.applied = min(self.applied, len(log))
         self.up = True
+
+    def copy(self) -> Replica:
+        """Return the same state."""
+        other = Replica.__new__(Replica)
+        for name in Replica.__slots__:
+            value = getattr(self, name)
+            setattr(other, name, value.copy() if isinstance(value, list | dict) else value)
+        return other
+
+    def state(self) -> tuple[object, ...]:
+        """Return all that matters for what can happen next."""
+        return (
+            self.directory, self.up, self.promised, self.log_epoch, self.log, self.applied, self.doubt, self.journal,
+            self.synced, self.batch, self.waiting, int(self.phase), self.epoch, self.start, self.commit,
+            sorted(self.promises.items()), self.donor, sorted(self.acked.items()), sorted(self.confirmed.items()),
+            self.questions,
+        )  # fmt: skip

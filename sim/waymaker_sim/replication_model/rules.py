@@ -31,7 +31,8 @@ RULES: Final[dict[str, str]] = {
     "count_identity": "promises and acknowledgements of a replica that lost its directory do not count as its old self's",
     "doubt_torn": "a replica with a torn tail counts in no fence, unless every member answers, until an epoch opens with it",
     "torn_obeys_newest": "a replica with a torn tail obeys the newest claim first: it may have promised that one",
-    # checkpoints
+    # restarts and checkpoints
+    "apply_known_commit": "a replica that starts applies what a durable note says is committed, not all that is durable",
     "carry_suffix": "a checkpoint carries the uncommitted suffix",
     "carry_promise": "a checkpoint carries the promise",
     # the gate
