@@ -68,6 +68,8 @@ class Consumers:
         self._limits = limits
         self._registry = ConsumerRegistry()
         self._live = False
+        self._logged_before: dict[int, int] = {}
+        """By group: how far its log said that it had scanned, if these consumers were suspended."""
         self._claims: Claims | None = None
         self._timers = GroupTimers(self._registry.groups)
         self.inactivity = Inactivity(self._registry)
@@ -88,17 +90,14 @@ class Consumers:
         """
         assert not self._live
         self._live = True
-        for group in self._registry.groups.values():
+        for group_id, group in self._registry.groups.items():
             self._forget_dead(group)
             if not complete:
                 group.uncertain_to = self._stream.last_seq
             for batch in group.pending.batches():
                 batch.add_to(group.acked_ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
             group.acked_ahead.drop_below(group.cursor)
-            # All of it came from the log, so it is logged.
-            group.pending.take_unlogged()
-            group.logged_cursor = group.cursor
-            group.unlogged_skipped = []
+            logged.begin(group, self._logged_before.get(group_id))
             group.pending.restart(now, group.config.ack_wait_ms)
         self._regroup()
         for group in self._registry.groups.values():
@@ -498,6 +497,7 @@ class Consumers:
         again.restore(self.snapshot(now))
         for group_id, group in self._registry.groups.items():
             again._registry.groups[group_id].dispatches = group.dispatches
+            again._logged_before[group_id] = group.logged_cursor
         return again
 
     def discard_uncommitted(self) -> None:

@@ -36,6 +36,21 @@ def has_unlogged(group: Group) -> bool:
     )
 
 
+def begin(group: Group, logged_before: int | None) -> None:
+    """Begin to note what is not logged. What came from the log is; of suspended consumers all that is pending may not be.
+
+    `logged_before`: of suspended ones, how far the log said that they had scanned.
+    """
+    if logged_before is None:
+        group.pending.take_unlogged()
+        group.logged_cursor = group.cursor
+        group.unlogged_skipped = []
+    else:
+        group.pending.log_anew()
+        group.logged_cursor = logged_before
+        group.unlogged_skipped = group.skipped.to_list()
+
+
 def delivered_records(group: Group, members: list[int], now: Now) -> list[DeliveredRecord]:
     """Return records of what is not logged yet. `members`: ids of the surviving members, at least one."""
     if not has_unlogged(group):

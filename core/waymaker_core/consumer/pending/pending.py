@@ -493,6 +493,12 @@ class Pending:
         self.unlogged = []
         return batches
 
+    def log_anew(self) -> None:
+        """Count every batch as not logged."""
+        self.unlogged = self.batches()
+        for batch in self.unlogged:
+            batch.logged = False
+
     def has_unlogged(self) -> bool:
         """Return True if `take_unlogged` would return any."""
         unlogged = self.unlogged
