@@ -21,6 +21,7 @@ from waymaker_core.model.records import (
     ConsumerDeleted,
     DeliveredRecord,
     DropRecord,
+    EpochRecord,
     ImportEnded,
     LayerRecord,
     Listed,
@@ -148,6 +149,7 @@ def records() -> st.SearchStrategy[Record]:
             drops(),
             st.dictionaries(st.integers(0, 255), st.binary(max_size=20), max_size=3),
         ),
+        st.builds(EpochRecord, U64),
         st.builds(StreamUpdated, U64, STREAM_CONFIGS),
         st.builds(StreamOpened, U64, U64),
     )

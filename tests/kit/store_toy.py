@@ -20,7 +20,8 @@ from waymaker_core.storage.checkpoint.writer import CheckpointWriter, decode_sta
 from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.journal.writer import Flush, Journal
 from waymaker_core.storage.manifest import Manifest, replace_ops
-from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
+from waymaker_core.storage.recovery.recovery import Recovered, recover
+from waymaker_core.storage.recovery.replay import Quarantine
 
 LIMITS = Limits(
     segment_bytes=4 * KIB, checkpoint_journal_bytes=12 * KIB, record_bytes_max=2 * KIB, flush_bytes_max=6 * KIB,
@@ -71,6 +72,9 @@ class History:
 
     def exists(self, stream_id: int) -> bool:
         return stream_id in self.alive
+
+    def is_deleted(self, stream_id: int) -> bool:
+        return stream_id not in self.alive
 
     def quarantine(self, quarantine: Quarantine) -> None:
         self.quarantined[quarantine.stream_id] = quarantine

@@ -67,6 +67,22 @@ class Confirm:
 
 
 @dataclass(slots=True, eq=False)
+class Kept:
+    """What an input asked to keep (`Promise`, `Enrol`, `Cut`, `Append`) is durable here. `ask` is its number."""
+
+    ask: int
+
+
+@dataclass(slots=True, eq=False)
+class Declined:
+    """What an input asked to keep is not kept, and why. `end` is the last position of the log that it means."""
+
+    ask: int
+    reason: str
+    end: int
+
+
+@dataclass(slots=True, eq=False)
 class Deliver:
     """Messages for a subscription, within its credit. `Unreadable` comes back if they cannot be read."""
 
@@ -122,4 +138,4 @@ class Halt:
     clean: bool
 
 
-Effect = Job | Replicate | Confirm | Reply | Deliver | Event | End | Log | Halt
+Effect = Job | Replicate | Confirm | Kept | Declined | Reply | Deliver | Event | End | Log | Halt

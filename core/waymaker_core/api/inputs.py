@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.disk_ops import DiskFailure, OpResult
@@ -108,9 +109,63 @@ class StepDown:
 
 @dataclass(slots=True, eq=False)
 class Lead:
-    """This node is to lead a stream, as soon as its whole log is committed and applied."""
+    """This node is to lead a stream, as soon as its whole log is committed and applied; in an epoch, if it is not 0."""
 
     stream_id: int
+    epoch: int = 0
+
+
+class SentRecord(NamedTuple):
+    """A record as its log holds it on another node: kind, version and meta of its frame, and the stored bodies."""
+
+    kind: int
+    version: int
+    meta: bytes
+    body: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Append:
+    """Records of the node that leads a stream, from a position on: they become durable here, byte for byte.
+
+    Answered by `Kept` or `Declined`. They are applied when `Replicated` says that they are committed.
+    """
+
+    ask: int
+    stream_id: int
+    first: int
+    records: Sequence[SentRecord]
+
+
+@dataclass(slots=True, eq=False)
+class Cut:
+    """The log of a stream ends at a position: what is above it never was. Not while this node leads it.
+
+    Answered by `Kept` or `Declined`.
+    """
+
+    ask: int
+    stream_id: int
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class Promise:
+    """This replica obeys no older epoch of these streams from now on. Answered by `Kept` or `Declined`."""
+
+    ask: int
+    stream_ids: Sequence[int]
+    epoch: int
+
+
+@dataclass(slots=True, eq=False)
+class Enrol:
+    """This replica counts since an epoch, and verified its whole log in another. Answered by `Kept` or `Declined`."""
+
+    ask: int
+    stream_id: int
+    since: int
+    log_epoch: int
 
 
 @dataclass(slots=True, eq=False)
@@ -130,5 +185,9 @@ Input = (
     | Confirmed
     | StepDown
     | Lead
+    | Append
+    | Cut
+    | Promise
+    | Enrol
     | Drain
 )

@@ -191,6 +191,15 @@ class ImportEnded:
 
 
 @dataclass(slots=True, eq=False)
+class EpochRecord:
+    """The first record that a leader writes in an epoch. So the table of epochs is a function of the log."""
+
+    KIND = 10
+
+    epoch: int
+
+
+@dataclass(slots=True, eq=False)
 class LayerRecord:
     """A decision of a service: messages that it appends, single messages deleted with them, and facts of its layers.
 
@@ -268,6 +277,7 @@ StreamRecord = (
     | SettingsRecord
     | ImportEnded
     | LayerRecord
+    | EpochRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
 Record = StreamRecord | CatalogRecord

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from waymaker_core.api.effects import EventKind, Replicate
+from waymaker_core.api.effects import EventKind, Kept, Replicate
 from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.layers.layer_set import LayerSet
@@ -30,6 +30,7 @@ from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import CATALOG, ConsumerId, StreamId
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.facts import Facts
 from waymaker_core.node.feed import Feed
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.gate import Gate
@@ -45,18 +46,20 @@ from waymaker_core.node.timers import OF_STREAMS
 from waymaker_core.stream.relocation import relocation as relocating
 from waymaker_core.stream.stream import Stream
 
+EMPTIED: Final = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
 DELETED: Final = Refusal(Status.ABORTED, "the stream was deleted before a majority had confirmed this", Outcome.UNKNOWN)
 
 
-def make_replica(entry: CatalogEntry, state: NodeState) -> StreamReplica:
-    """Make the replica of a new stream, with no messages and no consumers."""
+def make_replica(entry: CatalogEntry, state: NodeState, *, leads: bool = True) -> StreamReplica:
+    """Make the replica of a new stream, with no messages and no consumers. If it does not lead, its log exists already."""
     stream = Stream(entry.stream_id, entry.config, entry.created_ms, state.limits)
     stream.importing = entry.importing
     consumers = Consumers(stream, state.limits)
-    if not entry.importing:  # an import replays its consumers' records first
+    if leads and not entry.importing:  # an import replays its consumers' records first
         consumers.resume(state.now, complete=True)
-    layers = LayerSet(state.config.layers(stream))
-    return start_replica(StreamReplica(entry, stream, consumers, layers), state)
+    replica = StreamReplica(entry, stream, consumers, LayerSet(state.config.layers(stream)))
+    replica.leading.over = not leads
+    return start_replica(replica, state)
 
 
 def start_replica(replica: StreamReplica, state: NodeState) -> StreamReplica:
@@ -83,8 +86,10 @@ class Applier:
         parking: Parking,
         calls: Calls,
         feed: Feed,
+        facts: Facts,
     ) -> None:
         self._state = state
+        self._facts = facts
         self._replicated = state.config.replicated
         self._group_commit = group_commit
         self._gate = gate
@@ -102,16 +107,34 @@ class Applier:
         replicating: dict[int, StreamLog] = {}
         for written in self._group_commit.take_written():
             log = written.log
-            if self._replicated and not log.abandoned:
+            if written.ask is not None:
+                self._state.effects.append(Kept(written.ask))
+            if written.encoded is not None and not log.abandoned:
+                self._commit(log, log.majority)
+            elif self._replicated and not log.abandoned:
                 replicating[log.stream_id] = log
             else:
                 # Records of different logs are applied in the order of the journal.
-                log.commit(written.position)
-                self._apply_committed(log)
+                self._commit(log, written.position)
         for log in [*replicating.values(), *self._group_commit.take_carried()]:
             if log.stream_id in replicating:
                 self._state.effects.append(Replicate(log.stream_id, log.durable))
-            log.commit(log.majority)
+            self._commit(log, log.majority)
+
+    def replicate_suffixes(self) -> None:
+        """Send what recovery found durable and not known to be committed, from the node that is to lead its log."""
+        state = self._state
+        for log in [state.catalog_log, *(replica.log for replica in state.opening.values())]:
+            if log.entries:
+                state.effects.append(Replicate(log.stream_id, log.durable))
+
+    def _commit(self, log: StreamLog, position: int) -> None:
+        """Commit a log up to a position, as far as it is durable here, and apply that."""
+        before = log.committed
+        log.commit(position)
+        if log.committed > before:
+            self._facts.note_commit(log)
+        if log.stream_id not in self._state.unknown:
             self._apply_committed(log)
 
     def replicated(self, stream_id: int, position: int) -> None:
@@ -119,15 +142,14 @@ class Applier:
         log = self._find_log(stream_id)
         if log is not None:
             log.majority = max(log.majority, position)
-            log.commit(position)
-            self._apply_committed(log)
+            self._commit(log, position)
             self._gate.replicated_to(log, position)
 
     def _find_log(self, stream_id: int) -> StreamLog | None:
         if stream_id == CATALOG:
             return self._state.catalog_log
         replica = self._state.replicas.get(StreamId(stream_id))
-        return None if replica is None else replica.log
+        return self._state.unknown.get(StreamId(stream_id)) if replica is None else replica.log
 
     def _apply_committed(self, log: StreamLog) -> None:
         item = log.take_applicable()
@@ -246,13 +268,38 @@ class Applier:
         replica = state.replicas.get(stream_id)
         catalog.apply(record, item.account)
         if isinstance(record, StreamCreated):
-            replica = make_replica(catalog.entries[stream_id], state)
+            replica = self._make_known(stream_id)
             state.replicas[stream_id] = replica
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
             state.changes.replicas[stream_id] = replica
             state.dirty[stream_id] = replica
+            if replica.log.entries:
+                state.effects.append(Replicate(stream_id, replica.log.durable))
+                self._apply_committed(replica.log)
         elif replica is not None and isinstance(record, StreamDeleted):
             self._ended(replica)
+
+    def _make_known(self, stream_id: StreamId) -> StreamReplica:
+        """Make the replica of a new stream; one whose records came before its creation has them."""
+        state = self._state
+        entry = state.catalog.entries[stream_id]
+        log = state.unknown.pop(stream_id, None)
+        # Ids ascend: an older stream that was never created never will be.
+        for other in [other for other in state.unknown if other < stream_id]:
+            never = state.unknown.pop(other)
+            never.abandoned = True
+            never.commit(never.durable)
+            self._apply_committed(never)
+        replica = make_replica(entry, state, leads=log is None)
+        if log is not None:
+            replica.log, log.memory = log, replica.log.memory
+            state.opening[stream_id] = replica
+        replica.damage = state.unknown_damage.pop(stream_id, None)
+        if stream_id in state.emptied:
+            del state.emptied[stream_id]
+            replica.stream.notice = EMPTIED
+            state.log("warning", "stream_emptied", stream=replica.name, stream_id=replica.id)
+        return replica
 
     def _ended(self, replica: StreamReplica) -> None:
         """Remove a deleted stream: end its readers, admit its waiting calls anew, delete its files."""
@@ -275,6 +322,7 @@ class Applier:
         self._feed.wake(replica)
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
+        self._facts.found.forget(replica.id)
         if self._replicated:
             replica.log.abandoned = True
             self._gate.abandon(replica.log, DELETED)

@@ -219,6 +219,8 @@ class Calls:
     def _handle(self, call: Call, replica: StreamReplica | None) -> None:
         """Run a call's handler, and turn what it raises into an answer."""
         try:
+            if not self._state.catalog_leads:
+                raise RefusedError(NOT_LEADING)
             if replica is not None and not replica.leads and not isinstance(call.request, DeleteStream):
                 raise RefusedError(NOT_LEADING)
             if isinstance(call.request, LOGGED):

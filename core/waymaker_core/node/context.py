@@ -18,7 +18,7 @@ from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.jobs import Done, Failed, Jobs
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_log import StreamLog
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.node.timers import Timer, Timers
 from waymaker_core.stream.work import Work
 
@@ -61,6 +61,16 @@ class NodeState:
         self.work = Work(self.limits.search_entries_max)
         self.dirty: dict[StreamId, StreamReplica] = {}
         """Streams that changed in this step: their timers and subscribers are looked at before it ends."""
+        self.unknown: dict[StreamId, StreamLog] = {}
+        """Logs of streams that the catalog does not know yet: they are kept until it does."""
+        self.unknown_damage: dict[StreamId, Damage] = {}
+        """Damage of such streams."""
+        self.opening: dict[StreamId, StreamReplica] = {}
+        """Streams to lead once their whole log is applied."""
+        self.catalog_leads = True
+        """False after a start, until the whole log of the catalog is applied."""
+        self.emptied: dict[StreamId, None] = {}
+        """Ids of ephemeral streams that begin anew after a start, with a notice."""
         self._ended: dict[Token, StreamId] = {}
 
     def remember_ended(self, token: Token, replica: StreamReplica) -> None:

@@ -1,7 +1,8 @@
 """Deletion of files that nothing names any more, as soon as a crash cannot bring their names back.
 
-A file is deleted when the record that made it garbage is durable: a restart then replays that record, and never reads the
-file. With interval sync a record commits before it is durable, so its files wait for the sync.
+A file is deleted when a restart will apply the record that made it garbage, and so never read the file: with one replica, when
+that record is durable; with more, when it is durable that it is committed. With interval sync a record commits before it is
+durable, so its files wait for the sync.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from waymaker_core.api.effects import Lane
 from waymaker_core.model.disk_ops import Delete, DiskFailure, DiskOp
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.facts import CommitPoint, Facts
 from waymaker_core.node.jobs import ignore
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import Journal
@@ -21,37 +23,41 @@ FILES_A_JOB = 64
 
 
 class Garbage:
-    """Paths to delete, each with the LSN that must be durable first."""
+    """Paths to delete, each with the point that must be durable first."""
 
-    def __init__(self, state: NodeState, journal: Journal) -> None:
+    def __init__(self, state: NodeState, journal: Journal, facts: Facts) -> None:
         self._state = state
         self._journal = journal
-        self._waiting: deque[tuple[int, str]] = deque()
+        self._facts = facts
+        self._waiting: deque[tuple[CommitPoint, str]] = deque()
 
     def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
         """Delete files that nothing committed of this stream names any more.
 
         Shared block files are not this stream's to delete. A file in memory with records in flight is needed at once.
         """
-        end = self._state.written_lsn
+        point = self._facts.point()
         for path in paths:
             if path.startswith(SHARED_BLOCKS) or replica.memory.is_written_to(path):
                 continue
             self._state.stats.ephemeral_bytes -= replica.memory.remove(path)
-            self._waiting.append((end, path))
+            self._waiting.append((point, path))
 
     def delete_shared_later(self, path: str) -> None:
         """Delete a file that is no stream's own."""
-        self._waiting.append((self._state.written_lsn, path))
+        self._waiting.append((self._facts.point(), path))
 
     def collect(self) -> None:
-        """Delete the files whose records are durable."""
-        waiting, durable = self._waiting, self._journal.durable_lsn
-        while waiting and waiting[0][0] <= durable:
+        """Delete the files whose points are durable."""
+        waiting = self._waiting
+        while waiting and self._is_durable(waiting[0][0]):
             ops: list[DiskOp] = []
-            while waiting and waiting[0][0] <= durable and len(ops) < FILES_A_JOB:
+            while waiting and self._is_durable(waiting[0][0]) and len(ops) < FILES_A_JOB:
                 ops.append(Delete(waiting.popleft()[1]))
             self.delete(ops)
+
+    def _is_durable(self, point: CommitPoint) -> bool:
+        return point.lsn is not None and point.lsn <= self._journal.durable_lsn
 
     def delete(self, ops: list[DiskOp]) -> None:
         """Run operations that delete files which nothing names. A file that stays is an orphan at the next start."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from waymaker_core.api.effects import Lane
+from waymaker_core.api.effects import Kept, Lane
 from waymaker_core.model.config import SourceConfig
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult, Write
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
     ConsumerCreated,
@@ -33,12 +33,14 @@ from waymaker_core.model.records import (
 )
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
+from waymaker_core.node.facts import Facts
 from waymaker_core.node.memory_files import MemoryFiles
 from waymaker_core.node.stream_log import PendingRecord, Rest, StreamLog
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.storage.errors import JournalFull
-from waymaker_core.storage.journal.writer import Flush, Journal, frame_bytes_max
+from waymaker_core.storage.frame import CUT, REPLICATED, frame_bytes
+from waymaker_core.storage.journal.writer import Encoded, Flush, Journal, frame_bytes_max
 from waymaker_core.stream.join import join_publishes, joinable
 
 FACT_FRAME_BYTES = 8
@@ -50,9 +52,11 @@ WATERMARK_DELAY_NS = 1_000_000_000
 class GroupCommit:
     """The pending records of a node, and those in flight."""
 
-    def __init__(self, state: NodeState, journal: Journal) -> None:
+    def __init__(self, state: NodeState, journal: Journal, facts: Facts) -> None:
         self._state = state
         self.journal = journal
+        self._facts = facts
+        self._flags = REPLICATED if state.config.replicated else 0
         self._interval_ns = state.config.sync_interval_ms * 1_000_000
         self._pending: deque[PendingRecord] = deque()
         self._pending_bytes_max = 0
@@ -69,6 +73,9 @@ class GroupCommit:
         """Logs whose uncommitted records were given a second place, which the next job writes."""
         self._carry_in_flight: list[StreamLog] = []
         self._carried: list[StreamLog] = []
+        self._asked: list[int] = []
+        """Questions that are answered when the facts that the next job writes are durable."""
+        self._asked_in_flight: list[int] = []
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -114,6 +121,14 @@ class GroupCommit:
         item = self._state.catalog_log.decide(account, record, [], record_frame_bytes_max(record), 0)
         self._enqueue(item)
         return item.log, item.position
+
+    def add_sent(self, log: StreamLog, encoded: Encoded, record: Record, body: bytes) -> PendingRecord:
+        """Add a record that another node sent; it is stored as it was encoded."""
+        parts = [body] if body else []
+        item = log.decide("", record, parts, frame_bytes(len(encoded.meta), len(body)), len(body))
+        item.encoded = encoded
+        self._enqueue(item)
+        return item
 
     def _enqueue(self, item: PendingRecord) -> None:
         self._pending.append(item)
@@ -223,11 +238,17 @@ class GroupCommit:
             return True
         try:
             # Admission checked for free space. A publish may use the reserve by now, so that it never delays acks.
-            item.chunk = self.journal.append(item.log.stream_id, item.position, record, item.parts)
+            item.chunk = self._append(item)
         except JournalFull:
             return False
         item.segment = self.journal.newest_segment()
         return True
+
+    def _append(self, item: PendingRecord) -> Chunk | None:
+        if item.encoded is None:
+            return self.journal.append(item.log.stream_id, item.position, item.record, item.parts, flags=self._flags)
+        body = b"".join(item.parts)
+        return self.journal.append_encoded(item.log.stream_id, item.position, item.encoded, body, flags=self._flags)
 
     def _place_in_memory(self, memory: MemoryFiles, item: PendingRecord, ops: list[DiskOp]) -> None:
         """Write an ephemeral stream's bodies to memory. Its records are written nowhere."""
@@ -241,6 +262,9 @@ class GroupCommit:
 
     def _write(self) -> None:
         self._carry_in_flight, self._carrying = self._carrying, []
+        self._asked_in_flight, self._asked = self._asked, []
+        if self._facts.has_unwritten:
+            self._facts.place_commits()
         sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
         self._flush = self.journal.flush(sync)
         self._sync_due = False
@@ -273,13 +297,18 @@ class GroupCommit:
             stats.records_committed += len(in_flight)
         synced = flush is not None and flush.synced
         self._end_carrying()
+        state.effects += [Kept(ask) for ask in self._asked_in_flight]
+        self._asked_in_flight = []
         for item in in_flight:
+            if item.void:
+                _forget_place(item)
+                continue
             item.log.made_durable(item)
             if synced and isinstance(item.record, PublishRecord | LayerRecord):
                 messages = appended(item.record)
                 reserved_to = 0 if messages is None else messages.reserved_to
                 item.log.reserved_synced = max(item.log.reserved_synced, reserved_to)
-        self._written_records.extend(in_flight)
+        self._written_records.extend(item for item in in_flight if not item.void)
 
     def take_written(self) -> list[PendingRecord]:
         """Take out the records that became durable since the last call, in order."""
@@ -294,7 +323,7 @@ class GroupCommit:
         Return the cut, lower where that is not possible now, and the LSN that must be durable before it is made.
         """
         state = self._state
-        logs = [state.catalog_log, *(replica.log for replica in state.replicas.values())]
+        logs = [state.catalog_log, *(replica.log for replica in state.replicas.values()), *state.unknown.values()]
         for log in logs:
             held = log.placed() if log.memory is None and log.entries else []
             if not held or held[0].segment >= cut:
@@ -304,12 +333,14 @@ class GroupCommit:
                 cut = min([cut, *(item.segment for item in held)])
                 continue
             for item in held:
-                chunk = self.journal.append(log.stream_id, item.position, item.record, item.parts)
+                chunk = self._append(item)
                 item.carried = self.journal.newest_segment(), chunk
             log.carrying = True
             self._carrying.append(log)
             self._sync_due = True
-        return cut, self.journal.end_lsn if self._carrying else 0
+        cut, written = self._facts.carry(cut, logs)
+        self._sync_due = self._sync_due or written
+        return cut, self.journal.end_lsn if self._carrying or written else 0
 
     def _fits_again(self, held: list[PendingRecord]) -> bool:
         """Return True if these records and the pending ones fit allocated segments."""
@@ -331,6 +362,30 @@ class GroupCommit:
         """Take out the logs whose records were carried forward since the last call: they may be applied again."""
         carried, self._carried = self._carried, []
         return carried
+
+    # ------------------------------------------------------------------ facts
+
+    def answer_when_durable(self, ask: int) -> None:
+        """Answer a question when the facts that have their place by now are durable."""
+        self._asked.append(ask)
+        self._sync_due = True
+
+    def cut(self, log: StreamLog, position: int) -> bool:
+        """Make the records of a log void that stand above a position; return False if there is no free space to say so."""
+        if log.memory is None:
+            try:
+                self.journal.append_fact(CUT, b"", log.stream_id, position)
+            except JournalFull:
+                return False
+        stats = self._state.stats
+        for item in log.cut(position):
+            stats.inflight_bytes -= item.body_bytes
+            stats.pending_records -= 1
+            if item not in self._in_flight:
+                _forget_place(item)
+        self._pending_bytes_max -= sum(item.bound for item in self._pending if item.void)
+        self._pending = deque(item for item in self._pending if not item.void)
+        return True
 
     def _arm_sync(self, synced: bool) -> None:
         timers, now_ns = self._state.timers, self._state.now.mono_ns
@@ -363,6 +418,10 @@ class GroupCommit:
         assert self.stalled, "no other job of it is under way"
         self._start()
 
+    def write_commits(self) -> None:
+        """Write down what is committed, with the next flush: the node has been idle for a while."""
+        self._sync_due = self._sync_due or self._facts.has_unwritten
+
     def sync_due(self) -> None:
         """Sync with the next flush: the interval between two syncs is over."""
         self._sync_due = True
@@ -375,8 +434,16 @@ class GroupCommit:
 
     def watermark_clean(self, complete: bool) -> None:
         """Write the watermark of an orderly stop: nothing confirmed lies behind it, nor (`complete`) any delivery."""
+        if self._facts.has_unwritten:
+            self._facts.place_commits()
         self.journal.watermark(clean=True, complete=complete)
         self._sync_due = True
+
+
+def _forget_place(item: PendingRecord) -> None:
+    """Note that a void record is in flight to no file in memory any more."""
+    if item.log.memory is not None and item.chunk is not None:
+        item.log.memory.written(item.chunk.path)
 
 
 def _must_sync(item: PendingRecord) -> bool:

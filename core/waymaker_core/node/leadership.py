@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from waymaker_core.model.records import EpochRecord
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
-from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
@@ -42,12 +43,12 @@ class Leadership:
         self._parking = parking
         self._subscriptions = subscriptions
         self._fetches = fetches
-        self._opening: dict[int, StreamReplica] = {}
-        """Streams to lead once their whole log is applied."""
+        self._epochs: dict[int, int] = {}
+        """By stream that is to be led: the epoch in which it will be."""
 
     def step_down(self, replica: StreamReplica) -> None:
         """End the leading of a stream, if it is led."""
-        self._opening.pop(replica.id, None)
+        self._state.opening.pop(replica.id, None)
         leading = replica.leading
         if leading.over:
             return
@@ -65,20 +66,33 @@ class Leadership:
         replica.layers.discard_uncommitted()
         replica.stream.discard_uncommitted()
 
-    def lead(self, replica: StreamReplica) -> None:
-        """Begin to lead a stream as soon as its whole log is applied."""
+    def lead(self, replica: StreamReplica, epoch: int = 0) -> None:
+        """Begin to lead a stream as soon as its whole log is applied. The first record of an epoch (if not 0) says so."""
         if replica.leading.over:
-            self._opening[replica.id] = replica
+            self._state.opening[replica.id] = replica
+            self._epochs[replica.id] = epoch
             self.lead_applied()
 
     def lead_applied(self) -> None:
-        """Begin to lead the streams that wait for nothing any more."""
-        for stream_id, replica in list(self._opening.items()):
-            if self._state.replicas.get(replica.id) is not replica:
-                del self._opening[stream_id]
+        """Begin to lead the streams, and the catalog, that wait for nothing any more."""
+        state = self._state
+        catalog = state.catalog_log
+        state.catalog_leads = state.catalog_leads or catalog.applied == catalog.end
+        for stream_id, replica in list(state.opening.items()):
+            if state.replicas.get(replica.id) is not replica:
+                del state.opening[stream_id]
             elif replica.log.applied == replica.log.end:
-                del self._opening[stream_id]
-                replica.leading = Leading(replica)
-                if not replica.importing:  # a restore replays its consumers' records first
-                    replica.consumers.resume(self._state.now)
-                self._state.mark_dirty(replica)
+                del state.opening[stream_id]
+                self._begin(replica)
+
+    def _begin(self, replica: StreamReplica) -> None:
+        replica.leading = Leading(replica)
+        if replica.damage is None:
+            replica.stream.skip_reserved()
+            if not replica.importing:  # a restore replays its consumers' records first
+                replica.consumers.resume(self._state.now)
+            epoch = self._epochs.pop(replica.id, 0)
+            if epoch > replica.stream.epochs.last:
+                record = EpochRecord(epoch)
+                self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        self._state.mark_dirty(replica)

@@ -27,8 +27,10 @@ from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.delivery.expiry import Deliveries
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
+from waymaker_core.node.facts import Facts
 from waymaker_core.node.feed import Feed
 from waymaker_core.node.file_gc import Garbage
+from waymaker_core.node.following import Following
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.handlers.collections import Collections
@@ -46,6 +48,7 @@ from waymaker_core.node.maintenance import invariants
 from waymaker_core.node.maintenance.disk_space import DiskSpace
 from waymaker_core.node.maintenance.drain import Drain, Stage
 from waymaker_core.node.maintenance.inactive import Inactive
+from waymaker_core.node.maintenance.incarnations import Incarnations
 from waymaker_core.node.maintenance.layers import DueLayers
 from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.parking import Parking
@@ -62,6 +65,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.transfer.segment_pins import SegmentPins
+from waymaker_core.storage.journal.facts import ReplicaFacts
 
 ORPHANS_A_JOB = 64
 
@@ -75,8 +79,9 @@ class Node:
         self.config = state.config
         self.stats: NodeStats = state.stats
         journal, recovered = restored.journal, restored.recovered
-        garbage = self._garbage = Garbage(state, journal)
-        group_commit = self._group_commit = GroupCommit(state, journal)
+        facts = self._facts = Facts(state, journal, recovered.facts)
+        garbage = self._garbage = Garbage(state, journal, facts)
+        group_commit = self._group_commit = GroupCommit(state, journal, facts)
         gate = self._gate = Gate(state)
         self._committing = Committing(state, group_commit, gate)
         indexes = self._indexes = Indexes(state)
@@ -92,10 +97,23 @@ class Node:
         feed = self._feed = Feed(state, gate, indexes, quarantine)
         calls = self._calls = Calls(state, gate, indexes, parking, quarantine, registry, self._handlers())
         self._applier = Applier(
-            state, group_commit, gate, garbage, indexes, registry, watchers, subscriptions, parking, calls, feed
+            state,
+            group_commit,
+            gate,
+            garbage,
+            indexes,
+            registry,
+            watchers,
+            subscriptions,
+            parking,
+            calls,
+            feed,
+            facts,
         )
         letter_box = LetterBox(state, gate, calls)
         self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
+        self._following = Following(state, group_commit, facts)
+        self._incarnations = Incarnations(state, group_commit, restored.passing)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
@@ -128,9 +146,10 @@ class Node:
             Timer.PINS: lambda _: self._pins.lose_stuck(),
             Timer.LAYERS: self._due_layers.decide_due,
             Timer.SOURCES: self._sourcing.retry,
+            Timer.COMMITS: lambda _: group_commit.write_commits(),
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
-        self._halted = False
+        self._halted = self._begun = False
         self._capacity_changes = 0
         self._orphans = restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
@@ -222,6 +241,7 @@ class Node:
             self._on_timer[timer](key)
         self._indexes.resume()
         self._leadership.lead_applied()
+        self._incarnations.advance()
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
@@ -230,6 +250,9 @@ class Node:
         self._group_commit.flush()
         # A flush without a disk operation has committed already: its answers leave in this step.
         self._applier.advance()
+        if not self._begun:
+            self._begun = True
+            self._applier.replicate_suffixes()
         self._retry_on_capacity()
         self._process_dirty()
         self._checkpoints.advance()
@@ -291,6 +314,14 @@ class Node:
             self._change_leader(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
+        elif isinstance(event, events.Append):
+            self._following.append(event)
+        elif isinstance(event, events.Cut):
+            self._following.cut(event)
+        elif isinstance(event, events.Promise):
+            self._following.promise(event)
+        elif isinstance(event, events.Enrol):
+            self._following.enrol(event)
         else:
             self._drain.begin()
 
@@ -299,8 +330,8 @@ class Node:
         replica = self._state.replicas.get(StreamId(event.stream_id))
         if replica is not None and isinstance(event, events.StepDown):
             self._leadership.step_down(replica)
-        elif replica is not None:
-            self._leadership.lead(replica)
+        elif replica is not None and isinstance(event, events.Lead):
+            self._leadership.lead(replica, event.epoch)
 
     def _credit(self, event: events.Credit) -> None:
         """Pass credit to its reader; that of a reader that has ended is late, and ignored."""
@@ -400,9 +431,13 @@ class Node:
 
     def log_figures(self) -> Iterator[LogFigures]:
         """Yield the ends of every log, the catalog's first."""
-        yield _figures("", self._state.catalog_log)
+        yield _figures("", self._state.catalog_log, self._state.catalog_leads)
         for replica in self._state.replicas.values():
-            yield _figures(replica.name, replica.log)
+            yield _figures(replica.name, replica.log, replica.leads)
+
+    def replica_facts(self) -> ReplicaFacts:
+        """Return the promises and memberships in force."""
+        return self._facts.found
 
     def quarantined(self) -> list[str]:
         """Return the names of the streams in quarantine, sorted."""
@@ -416,14 +451,15 @@ class Node:
 
 
 class LogFigures(NamedTuple):
-    """The ends of one log; the catalog's has id 0 and no name."""
+    """The ends of one log, and whether this node leads it; the catalog's has id 0 and no name."""
 
     stream_id: int
     name: str
     applied: int
     durable: int
     end: int
+    leads: bool
 
 
-def _figures(name: str, log: StreamLog) -> LogFigures:
-    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end)
+def _figures(name: str, log: StreamLog, leads: bool) -> LogFigures:
+    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end, leads)

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult
 from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.model.types import CATALOG, Now, StreamId
-from waymaker_core.node.apply import start_replica
+from waymaker_core.node.apply import EMPTIED, start_replica
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import record_frame_bytes_max
 from waymaker_core.node.node import Node
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.node.startup.suffixes import restore_suffix
 from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.storage.disk_steps import Steps
+from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.format_version import FORMAT_VERSION
+from waymaker_core.storage.frame import COMMIT
+from waymaker_core.storage.journal.facts import batches, encode_fact
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.paths import BLOCKS, JOURNAL, SHARED_BLOCKS, block_owner
-from waymaker_core.storage.recovery.recovery import Quarantine, Recovered, recover
+from waymaker_core.storage.recovery.recovery import Recovered, recover
+from waymaker_core.storage.recovery.reopening import perform
+from waymaker_core.storage.recovery.replay import Quarantine
 
-EMPTIED = "the messages of this ephemeral stream ended with the server's restart; this is a new, empty life"
 NO_FREE_SPACE = "the disk is full: there was no room to begin this ephemeral stream anew; free some and start again"
 
 
@@ -37,20 +44,75 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
     again on the same directory after any of these, or after a crash at any operation; a run never makes a directory worse.
     """
     restoring = Restoring(config.limits, config.layers)
-    recovered = yield from recover(restoring, config.limits, config.identity, config.node_id)
+    recovered = yield from recover(
+        restoring, config.limits, config.identity, config.node_id, replicated=config.replicated
+    )
     restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)
-    yield from _begin_new_incarnations(restoring, journal, now)
+    if not config.replicated:
+        yield from _note_committed(recovered, journal)
+        yield from _begin_new_incarnations(restoring, journal, now)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
     state.now = now
+    passing: list[StreamReplica] = []
     for replica in restoring.replicas.values():
-        replica.stream.skip_reserved()
         replica.log = StreamLog(replica.id, replica.stream.position, replica.log.memory)
         replica.log.reserved_synced = replica.stream.reserved_to
-        replica.consumers.resume(now, complete=recovered.complete)
         start_replica(replica, state)
+        suffix = recovered.suffixes.pop(replica.id, None)
+        if config.replicated and (replica.importing or replica.stream.config.ephemeral):
+            replica.leading.over = True
+            passing.append(replica)
+        if suffix is not None:
+            # It leads when the whole log is applied: nothing is decided over records that may not be committed.
+            replica.leading.over = True
+            state.opening[replica.id] = replica
+            restore_suffix(replica.log, suffix, recovered, state)
+        elif not replica.leading.over:
+            replica.stream.skip_reserved()
+            replica.consumers.resume(now, complete=recovered.complete)
+    _restore_others(restoring, state, recovered)
     _report(state, recovered)
-    return Node(Restored(state, journal, recovered, _orphans(state, recovered)))
+    return Node(Restored(state, journal, recovered, _orphans(state, recovered), passing))
+
+
+def _restore_others(restoring: Restoring, state: NodeState, recovered: Recovered) -> None:
+    """Restore the suffixes of the catalog, and of the streams that it does not know yet."""
+    suffix = recovered.suffixes.pop(CATALOG, None)
+    if suffix is not None:
+        state.catalog_leads = False
+        restore_suffix(state.catalog_log, suffix, recovered, state)
+    for stream_id, records in recovered.suffixes.items():
+        log = state.unknown[StreamId(stream_id)] = StreamLog(stream_id, records[0].position - 1)
+        restore_suffix(log, records, recovered, state)
+        log.majority = recovered.commits.get(stream_id, 0)
+        log.commit(log.majority)
+        state.log("warning", "unknown_stream", stream_id=stream_id, records=len(records))
+    state.unknown_damage = restoring.damage_of_unknown()
+
+
+def _note_committed(recovered: Recovered, journal: Journal) -> Steps:
+    """Say durably that all is committed that other replicas had not confirmed: from here on there is only this one.
+
+    What follows rests on it: answers about what is applied, and the deletion of files.
+    """
+    if not recovered.claimed:
+        return
+    yield from _make_spare(journal)
+    try:
+        for some in batches([*recovered.claimed]):
+            journal.append_fact(COMMIT, encode_fact(COMMIT, some))
+    except JournalFull as problem:
+        raise DiskFailure(FailureKind.NO_SPACE, JOURNAL, 0, str(problem)) from problem
+    yield from _flush(journal)
+
+
+def _flush(journal: Journal) -> Steps:
+    flush = journal.flush()
+    while flush is not None:
+        yield from perform(flush.ops)
+        journal.done(flush)
+        flush = journal.flush()
 
 
 def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) -> Generator[DiskOp, OpResult, None]:
@@ -77,11 +139,7 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
             restoring.record(CATALOG, position, record, None)
         if not entry.importing:
             anew.append(stream_id)
-    flush = journal.flush()
-    while flush is not None:
-        yield from flush.ops
-        journal.done(flush)
-        flush = journal.flush()
+    yield from _flush(journal)
     restoring.finish_restore()
     for stream_id in anew:
         restoring.replicas[stream_id].stream.notice = EMPTIED

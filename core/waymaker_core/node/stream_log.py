@@ -14,6 +14,7 @@ from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import PublishRecord, Record
 from waymaker_core.node.memory_files import MemoryFiles
+from waymaker_core.storage.journal.writer import Encoded
 
 Rest = tuple["StreamLog", int]
 """A position of a log that an answer rests on."""
@@ -38,6 +39,12 @@ class PendingRecord:
     """The journal segment that holds its frame, once it is written."""
     carried: tuple[int, Chunk | None] | None = None
     """While a checkpoint carries it forward: segment and stored bodies of the second frame, which is not durable yet."""
+    encoded: Encoded | None = None
+    """The record as its frame holds it, where another node encoded it or recovery read it."""
+    ask: int | None = None
+    """The number of the question that is answered when this record, sent by another node, is durable here."""
+    void: bool = False
+    """True if a cut took it back."""
 
 
 class StreamLog:
@@ -89,6 +96,28 @@ class StreamLog:
         assert entry.position == self.durable + 1, "records become durable in order"
         self.durable = entry.position
         self.uncommitted_bytes += entry.body_bytes
+
+    def restore(self, entries: list[PendingRecord]) -> None:
+        """Take the durable records that recovery found and that are not known to be committed."""
+        for entry in entries:
+            assert entry.position == self.end + 1
+            self.end = self.durable = entry.position
+            self.entries.append(entry)
+            self.uncommitted_bytes += entry.body_bytes
+
+    def cut(self, position: int) -> list[PendingRecord]:
+        """Take the records above a position back, and return them; the next one gets the position behind it."""
+        assert position >= self.committed, "what is committed stays"
+        taken: list[PendingRecord] = []
+        while self.entries and self.entries[-1].position > position:
+            entry = self.entries.pop()
+            entry.void = True
+            taken.append(entry)
+            if entry.position <= self.durable:
+                self.uncommitted_bytes -= entry.body_bytes
+        self.end = min(self.end, position)
+        self.durable = min(self.durable, position)
+        return taken
 
     def commit(self, position: int) -> None:
         """Note that records up to a position are committed, as far as they are durable here."""

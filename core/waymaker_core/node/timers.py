@@ -40,6 +40,8 @@ class Timer(IntEnum):
     """Something of one of the stream's layers falls due."""
     SOURCES = 13
     """A source of the stream is tried again after a trouble."""
+    COMMITS = 14
+    """An idle node writes down what was committed."""
 
 
 OF_STREAMS: Final = (

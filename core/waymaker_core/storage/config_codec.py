@@ -22,6 +22,7 @@ from waymaker_core.model.config import (
 from waymaker_core.model.records import (
     ConsumerCreated,
     ConsumerDeleted,
+    EpochRecord,
     ImportEnded,
     SettingsRecord,
     StreamCreated,
@@ -39,6 +40,7 @@ ConfigRecord = (
     | ConsumerDeleted
     | SettingsRecord
     | ImportEnded
+    | EpochRecord
     | StreamCreated
     | StreamDeleted
     | StreamUpdated
@@ -218,6 +220,8 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps(stream_config_list(record.config))
         case ImportEnded():
             return cbor2.dumps([record.last_seq])
+        case EpochRecord():
+            return cbor2.dumps([record.epoch])
         case StreamCreated():
             config = stream_config_list(record.config)
             return cbor2.dumps([record.stream_id, config, record.created_ms, record.importing, record.last_seq])
@@ -264,6 +268,11 @@ def decode_settings(meta: bytes) -> SettingsRecord:
 def decode_import_ended(meta: bytes) -> ImportEnded:
     """See `encode_record`."""
     return ImportEnded(*_integers(meta, 1))
+
+
+def decode_epoch(meta: bytes) -> EpochRecord:
+    """See `encode_record`."""
+    return EpochRecord(*_integers(meta, 1))
 
 
 def decode_stream_created(meta: bytes) -> StreamCreated:

@@ -56,6 +56,8 @@ RAFT_HARD: Final = 74
 CLEAN: Final = 1
 COMPLETE: Final = 2
 """Flag of a `WATERMARK` written by a drained node: all that was confirmed lies before it."""
+REPLICATED: Final = 4
+"""Flag of a record: it is committed only where a `COMMIT` or a snapshot says so. Without it a durable record is committed."""
 
 _HEADER: Final = Struct("<4sBBHQQQQIIIII")
 _CRC: Final = Struct("<I")

@@ -19,9 +19,9 @@ from waymaker_core.stream.clock import Correction
 from waymaker_core.stream.producers import KnownProducer, Producers
 from waymaker_core.stream.stream import Stream
 
-VERSION = 4
-"""Newest layout, the one that is written. The third one lacks `importing`, the second one producers, the first one
-corrections of server time too."""
+VERSION = 5
+"""Newest layout, written where the log has epochs; else the fourth one is, which lacks them. The third one lacks `importing`,
+the second one producers, the first one corrections of server time too."""
 OWN_STATE = 4
 """The first layout whose settings and `importing` are the stream's own. In older ones the catalog's entry may be newer."""
 
@@ -33,8 +33,9 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 def encode_snapshot(stream: Stream) -> object:
     """Encode committed state as plain values for CBOR: all that replay of later records needs."""
+    epochs = [stream.epochs.encode()] if stream.epochs.starts else []
     return [
-        VERSION,
+        VERSION - 1 + len(epochs),
         stream.id,
         stream_config_list(stream.config),
         stream.created_ms,
@@ -48,6 +49,7 @@ def encode_snapshot(stream: Stream) -> object:
         [list(each) for each in stream.corrections],
         _encode_producers(stream.producers),
         stream.importing,
+        *epochs,
     ]
 
 
@@ -92,6 +94,8 @@ def _decode(snapshot: object, limits: Limits) -> Stream:
                 if not isinstance(rest[2], bool):
                     raise CorruptRecord("neither being imported nor open")
                 stream.importing = rest[2]
+            if version == VERSION:
+                stream.epochs.restore(rest[3])
             stream.overlay.discard(last_seq, stream.count, stream.bytes, clock_ms, reserved_to)
             return stream
         case [int(version), *_] if not 1 <= version <= VERSION:

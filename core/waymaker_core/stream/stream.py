@@ -25,6 +25,7 @@ from waymaker_core.model.names import reserved_prefix
 from waymaker_core.model.records import (
     AckRecord,
     DropRecord,
+    EpochRecord,
     ImportEnded,
     LayerRecord,
     PruneRecord,
@@ -39,6 +40,7 @@ from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 from waymaker_core.stream.blocks.subject_caps import SubjectCaps
 from waymaker_core.stream.blocks.subject_table import SubjectTable
 from waymaker_core.stream.clock import CORRECTIONS_MAX, Correction, is_ahead, server_time
+from waymaker_core.stream.epochs import Epochs
 from waymaker_core.stream.overlay import Overlay
 from waymaker_core.stream.producers import Producers
 from waymaker_core.stream.work import Work
@@ -80,6 +82,7 @@ class Stream:
         self.subjects = SubjectTable(config.block_size)
         self.overlay = Overlay(config.block_size)
         self.producers = Producers(limits)
+        self.epochs = Epochs()
         self.time_max = 0
         self.in_order = True
         self.shielded = False
@@ -201,6 +204,8 @@ class Stream:
             self.apply_config(record.config)
         elif isinstance(record, ImportEnded):
             self.open_at(record.last_seq)
+        elif isinstance(record, EpochRecord):
+            self.epochs.begin(record.epoch, position)
         self.position = position
 
     def apply_publish(self, record: PublishRecord, chunk: Chunk) -> None:

@@ -1,6 +1,6 @@
 """Replicated logs: nothing is applied, answered or delivered before a majority has confirmed what it rests on.
 
-It knows what the phantom quorum confirmed, and looks at every step. What the disk held at a start counts as confirmed.
+It knows what the phantom quorum confirmed, in all runs of the process, and looks at every step, also the first after a start.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ class Majorities:
 
     def __init__(self, quorum: PhantomQuorum) -> None:
         self._quorum = quorum
-        self._held_at_start: dict[int, int] = {}
-        """By stream id: the position that the disk held when the process started."""
         self._deposed: dict[int, int] = {}
         """By stream id, while the node does not lead it: the end of its log when it stepped down."""
         self._asked: dict[Token, tuple[int, int]] = {}
@@ -49,11 +47,9 @@ class Majorities:
         if process.steps == 1:
             self._asked.clear()
             self._deposed.clear()
-            self._held_at_start = {stream_id: figures.applied for stream_id, figures in logs.items()}
         bound = process.config.limits.uncommitted_records_max + ADMITTED_AT_ONCE
         for stream_id, figures in logs.items():
-            log = self._quorum.logs.get(stream_id)
-            confirmed = max(self._held_at_start.get(stream_id, 0), log.confirmed if log is not None else 0)
+            confirmed = self._quorum.confirmed.get(stream_id, 0)
             what = f"stream {stream_id}"
             require(
                 figures.applied <= confirmed, "majority first", f"{what}: {figures.applied} is applied of {confirmed}"

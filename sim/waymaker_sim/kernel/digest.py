@@ -11,16 +11,33 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from zlib import crc32
 
-from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
+from waymaker_core.api.effects import (
+    Confirm,
+    Declined,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    Halt,
+    Job,
+    Kept,
+    Log,
+    Replicate,
+    Reply,
+)
 from waymaker_core.api.inputs import (
+    Append,
     Call,
     Cancel,
     Confirmed,
     Credit,
+    Cut,
+    Enrol,
     Input,
     JobDone,
     JobFailed,
     Lead,
+    Promise,
     Replicated,
     StepDown,
     Unreadable,
@@ -90,6 +107,14 @@ def describe_input(item: Input) -> str:
             return f"confirmed {item.stream_id} {item.question}"
         case StepDown() | Lead():
             return f"{type(item).__name__} {item.stream_id}"
+        case Append():
+            return f"append {item.ask} {item.stream_id} {item.first} {len(item.records)}"
+        case Cut():
+            return f"cut {item.ask} {item.stream_id} {item.position}"
+        case Promise():
+            return f"promise {item.ask} {item.epoch} {list(item.stream_ids)}"
+        case Enrol():
+            return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case _:
             return "drain"
 
@@ -109,6 +134,10 @@ def describe_effect(effect: Effect) -> str:
             return f"end {effect.token} {effect.reason} {effect.refusal!r}"
         case Replicate():
             return f"replicate {effect.stream_id} {effect.position}"
+        case Kept():
+            return f"kept {effect.ask}"
+        case Declined():
+            return f"declined {effect.ask} {effect.reason}"
         case Confirm():
             return f"confirm {effect.stream_id} {effect.question}"
         case Log():

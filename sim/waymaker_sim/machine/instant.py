@@ -68,6 +68,8 @@ class InstantNode(Asker):
         self._next_token = 1
         self._reached: dict[Token, int] = {}
         """Messages sent to each subscription: all of them reach their program at once."""
+        if config.replicated:
+            self.settle([])  # it leads once its majority has confirmed what it recovered
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Make one call at one instant, until it is answered and the node has no more work."""

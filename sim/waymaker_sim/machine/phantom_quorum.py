@@ -1,8 +1,10 @@
 """A majority that exists only here: it confirms what the node sends to it, sooner or later.
 
 The node believes that its logs are replicated. The policy is drawn for each batch of records: they are confirmed within a
-millisecond, after a while, or the stream starves: nothing of it is confirmed for up to a minute, while others go on. At a
-restart all that the disk holds counts as confirmed.
+millisecond, after a while, or the stream starves: nothing of it is confirmed for up to a minute, while others go on.
+
+When the node has stopped, or was deposed, another node leads meanwhile. It chooses a point of each log, at or above what was
+confirmed: up to there all is committed, whether the node knows or not. The rest it cuts off.
 """
 
 from __future__ import annotations
@@ -38,8 +40,6 @@ class MajorityOf:
     starved: bool = False
     starved_ns: int = 0
     """Time since which it starves."""
-    confirmed: int = 0
-    """The position up to which its records were confirmed."""
     held: list[Input] = field(default_factory=list)
     """Inputs that arrive when it starves no longer."""
 
@@ -61,6 +61,8 @@ class PhantomQuorum:
         self._mark = mark
         self._disturbed = disturbed
         self.logs: dict[int, MajorityOf] = {}
+        self.confirmed: dict[int, int] = {}
+        """By stream id: the position up to which its log is committed, over all runs of the process."""
         self._deliver: Callable[[Input], None] = lambda event: None
         self.healthy = False
         """True once every log has a prompt majority."""
@@ -118,7 +120,7 @@ class PhantomQuorum:
 
     def _arrived(self, log: MajorityOf, event: Input) -> None:
         if isinstance(event, Replicated):
-            log.confirmed = max(log.confirmed, event.position)
+            self.confirmed[event.stream_id] = max(self.confirmed.get(event.stream_id, 0), event.position)
         self._deliver(event)
 
     def heal(self) -> None:

@@ -28,6 +28,7 @@ from waymaker_core.storage.format_version import FORMAT_VERSION
 from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.manifest import encode_manifest
+from waymaker_core.storage.recovery.replay import Replay
 from waymaker_core.stream import NeedBlocks
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.late_reads import LateReads
@@ -291,7 +292,7 @@ STORE = {
     ),
     "pass-over-damage": Mutant(
         "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
-        recovery.Replay, "blame", _passing_over, _rotten,
+        Replay, "blame", _passing_over, _rotten,
     ),
     "forget-quarantine": Mutant(
         "a checkpoint says which streams are damaged", ("quarantine stays", "acked survives", "one history", "ledger grows"),

@@ -342,10 +342,10 @@ class World:
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()
-        self._until(lambda: self.lost() or process.state is State.UP)
+        self._until(lambda: self.lost() or process.leads())
         if self.lost():
             return
-        require(process.state is State.UP, "comes up", f"after the audit: {process.refusal!r}")
+        require(process.leads(), "comes up", f"after the audit: {process.refusal!r}")
         found = differences(before, observe(PatientAsker(self.view)))
         require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
 

@@ -38,7 +38,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.sources.settings import check_sources
 from waymaker_core.storage.archive import Head
-from waymaker_core.storage.recovery.recovery import NONSENSE
+from waymaker_core.storage.recovery.replay import NONSENSE
 from waymaker_core.stream import admission, updated, validate
 from waymaker_core.stream.retention import decisions as retention
 

@@ -36,9 +36,11 @@ class Stage(Enum):
     """The readers have ended, no call is admitted; what was admitted is being committed."""
     LOGGED = 3
     """The records of deliveries are being committed."""
-    MARKED = 4
-    """The watermark of a clean stop is being synced, and what is durable is being committed."""
-    DRAINED = 5
+    COMMITTING = 4
+    """What is durable is being committed."""
+    MARKED = 5
+    """What is committed, and the watermark of a clean stop, are being synced."""
+    DRAINED = 6
     """Everything is on disk: the node halts."""
 
 
@@ -87,12 +89,18 @@ class Drain:
                     group_commit.log_deliveries(replica)
             group_commit.flush()
         if self.stage is Stage.LOGGED and group_commit.idle():
+            self.stage = Stage.COMMITTING
+            state.timers.arm(Timer.DRAIN, 0, state.now.mono_ns + COMMIT_WAIT_NS)
+        if (
+            self.stage is Stage.COMMITTING
+            and group_commit.idle()
+            and (self._patience_ended() or not self._uncommitted())
+        ):
             self.stage = Stage.MARKED
             # Of a damaged stream nothing was logged.
             group_commit.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
             group_commit.flush()
-            state.timers.arm(Timer.DRAIN, 0, state.now.mono_ns + COMMIT_WAIT_NS)
-        if self.stage is Stage.MARKED and group_commit.idle() and (self._patience_ended() or not self._uncommitted()):
+        if self.stage is Stage.MARKED and group_commit.idle():
             self.stage = Stage.DRAINED
             for log in self._logs():
                 self._gate.abandon(log, UNCOMMITTED)

@@ -30,7 +30,7 @@ from waymaker_core.node.services import make_layers
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
 from waymaker_core.storage.paths import CHECKPOINTS
-from waymaker_core.storage.recovery.recovery import NONSENSE, Quarantine
+from waymaker_core.storage.recovery.replay import NONSENSE, Quarantine
 from waymaker_core.stream import snapshot as stream_snapshot
 from waymaker_core.stream.relocation import relocation as relocating
 from waymaker_core.stream.stream import Stream
@@ -65,6 +65,10 @@ class Restoring:
     def exists(self, stream_id: int) -> bool:
         """Return True if a stream exists after the records so far."""
         return stream_id in self.catalog.entries
+
+    def is_deleted(self, stream_id: int) -> bool:
+        """Return True if a stream was created and is no more: ids ascend."""
+        return stream_id < self.catalog.next_id and stream_id not in self.catalog.entries
 
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
         """Apply a committed record."""
@@ -183,6 +187,10 @@ class Restoring:
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
         self._own_settings.pop(stream_id, None)
+
+    def damage_of_unknown(self) -> dict[StreamId, Damage]:
+        """Return the damage of streams that the catalog does not know yet."""
+        return {stream_id: each for stream_id, each in self._damage.items() if stream_id >= self.catalog.next_id}
 
     def finish_restore(self) -> dict[StreamId, StreamReplica]:
         """Return every stream, the damaged ones with their damage."""

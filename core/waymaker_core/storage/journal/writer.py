@@ -15,6 +15,7 @@ An LSN grows without end: the segment's `base` + the offset in its file. See doc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from waymaker_core.model.disk_ops import Chunk, CreateFile, Delete, DiskOp, Rename, SyncDir, SyncFile, Write
 from waymaker_core.model.limits import Limits
@@ -32,8 +33,17 @@ from waymaker_core.storage.frame import (
     frame_bytes,
     padded,
 )
+from waymaker_core.storage.journal.facts import FACT_VERSION
 from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES, SegmentHeader, encode_segment_header
 from waymaker_core.storage.paths import JOURNAL, segment_path
+
+
+class Encoded(NamedTuple):
+    """A record as its frame holds it: kind, version and meta. Its stored bodies travel beside it."""
+
+    kind: int
+    version: int
+    meta: bytes
 
 
 class Segment:
@@ -184,23 +194,35 @@ class Journal:
         record: Record,
         body_parts: list[bytes] | None = None,
         ordinary: bool = False,
+        flags: int = 0,
     ) -> Chunk | None:
         """Add one record; return where its stored bodies will lie, or None if it has none.
 
         `JournalFull`, before anything is changed, if there is no free space for it.
         """
-        meta = record_codec.encode(record)
+        encoded = Encoded(record.KIND, record_codec.version_of(record), record_codec.encode(record))
         body = b""
         if body_parts:
             body = body_parts[0] if len(body_parts) == 1 else b"".join(body_parts)
         assert record_codec.body_bytes(record) == len(body), "a record says how long its bodies are"
+        return self.append_encoded(stream_id, position, encoded, body, ordinary, flags)
+
+    def append_encoded(
+        self, stream_id: int, position: int, encoded: Encoded, body: bytes, ordinary: bool = False, flags: int = 0
+    ) -> Chunk | None:
+        """Add one record as it was encoded; otherwise as `append`."""
+        kind, version, meta = encoded
         body_crc = crc32c(body) if body else 0
-        version = record_codec.version_of(record)
-        frame = self._place(0, record.KIND, version, stream_id, position, meta, body, body_crc, ordinary=ordinary)
+        frame = self._place(flags, kind, version, stream_id, position, meta, body, body_crc, ordinary=ordinary)
         self._data_end = self.end_lsn
         if not body:
             return None
         return Chunk(frame.segment.path, frame.offset + HEADER_BYTES + padded(len(meta)), len(body), body_crc)
+
+    def append_fact(self, kind: int, meta: bytes, stream_id: int = 0, position: int = 0) -> None:
+        """Add a local frame. `JournalFull`, before anything is changed, if there is no free space for it."""
+        self._place(0, kind, FACT_VERSION, stream_id, position, meta, b"", 0, ordinary=False)
+        self._data_end = self.end_lsn
 
     def watermark(self, clean: bool = False, complete: bool = False) -> None:
         """Add a watermark, if there is free space for it. `complete`: records hold every delivery."""

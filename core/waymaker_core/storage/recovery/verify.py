@@ -24,14 +24,12 @@ from waymaker_core.storage.journal.reader import JournalReader
 from waymaker_core.storage.manifest import Manifest
 from waymaker_core.storage.paths import JOURNAL, block_owner, file_number
 from waymaker_core.storage.recovery.recovery import (
-    Quarantine,
-    Replay,
-    Target,
     list_store,
     read_chain,
     read_manifest,
     segment_sizes,
 )
+from waymaker_core.storage.recovery.replay import Quarantine, ReadRecord, Replay, Target
 
 NOBODY: Final = -1
 """The stream id of a finding that belongs to no stream."""
@@ -101,6 +99,11 @@ class _Watch(Replay):
     def lost(self, path: str, offset: int, detail: str) -> None:
         self._report.findings.append(Finding(path, offset, NOBODY, detail))
 
+    def unknown(self, stream_id: int, entries: list[ReadRecord]) -> None:
+        first = entries[0]
+        detail = f"{len(entries)} records of a stream that the catalog does not know yet; they are kept"
+        self._report.findings.append(Finding(first.path, first.offset, stream_id, detail, harmless=True))
+
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
         known = len(self.warnings)
         super().damaged(path, offset, header, problem)
@@ -142,7 +145,7 @@ def verify(target: VerifyTarget, limits: Limits) -> Generator[DiskOp, OpResult, 
             report.findings.sort(key=lambda finding: (finding.path, finding.offset))
         for finding in report.findings:
             # A stream that was deleted behind its damage misses nothing; recovery only mentions it.
-            finding.harmless = finding.harmless or (finding.stream_id > 0 and not target.exists(finding.stream_id))
+            finding.harmless = finding.harmless or (finding.stream_id > 0 and target.is_deleted(finding.stream_id))
         for path in watch.check_files(manifest, folders):
             report.findings.append(
                 Finding(path, 0, NOBODY, "nobody names this file; it will be deleted", harmless=True)

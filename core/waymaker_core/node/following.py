@@ -1,0 +1,157 @@
+"""Following: what a replica keeps for a log that it does not lead: records of its leader, cuts, promises, memberships.
+
+Everything is answered when it is durable (`Kept`), or declined with a reason. Records are stored as they were sent, byte for
+byte, and applied when they are committed. Nothing is decided here. A record of a stream whose creation this node has not
+applied yet is kept: the catalog is a log of its own, and may come later. See docs/logs.md, "Following".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from waymaker_core.api.effects import Declined, Kept
+from waymaker_core.api.inputs import Append, Cut, Enrol, Promise, SentRecord
+from waymaker_core.model.records import CatalogRecord, EpochRecord, Record
+from waymaker_core.model.types import CATALOG, StreamId
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.facts import Facts
+from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.storage import record_codec
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.frame import frame_bytes
+from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.storage.journal.writer import Encoded
+
+NO_ROOM = "the journal has no free space for it"
+UNKNOWN_STREAMS_MAX = 1_024
+"""Streams that the catalog does not know yet and whose records are kept, at most."""
+
+
+class Following:
+    """Keeps what the leader of a log, or a candidate, asks this replica to keep."""
+
+    def __init__(self, state: NodeState, group_commit: GroupCommit, facts: Facts) -> None:
+        self._state = state
+        self._group_commit = group_commit
+        self._facts = facts
+
+    # ------------------------------------------------------------------ facts
+
+    def promise(self, event: Promise) -> None:
+        """Promise to obey no older epoch."""
+        self._keep(event.ask, self._facts.promise(list(event.stream_ids), event.epoch))
+
+    def enrol(self, event: Enrol) -> None:
+        """Note since when this replica of a stream counts."""
+        self._keep(event.ask, self._facts.enrol(event.stream_id, Membership(event.since, event.log_epoch)))
+
+    def _keep(self, ask: int, placed: bool) -> None:
+        if placed:
+            self._group_commit.answer_when_durable(ask)
+        else:
+            self._decline(ask, NO_ROOM)
+
+    def _decline(self, ask: int, reason: str, log: StreamLog | None = None) -> None:
+        self._state.effects.append(Declined(ask, reason, 0 if log is None else log.end))
+
+    # ------------------------------------------------------------------ the log
+
+    def cut(self, event: Cut) -> None:
+        """Let the log end at a position: what is above it is void, and the next record gets the position behind it."""
+        log = self._find_log(event.stream_id)
+        if log is None:
+            self._decline(event.ask, "no such stream")
+        elif self._leads(event.stream_id):
+            self._decline(event.ask, "this node leads the stream", log)
+        elif event.position < max(log.committed, log.majority):
+            self._decline(event.ask, f"it is committed up to {max(log.committed, log.majority)}", log)
+        else:
+            self._keep(event.ask, self._group_commit.cut(log, event.position))
+
+    def append(self, event: Append) -> None:
+        """Keep records behind the last one of the log, all of them or none."""
+        state = self._state
+        log = self._find_log(event.stream_id) or self._begin_unknown(event.stream_id)
+        if log is None:
+            self._decline(event.ask, "the stream was deleted, or too many are unknown here")
+            return
+        problem = self._problem(log, event)
+        records: list[Record] = []
+        if not problem:
+            try:
+                records = self._decode(log, event.records)
+            except (CorruptRecord, UnknownVersion) as error:
+                problem = str(error)
+        if problem:
+            self._decline(event.ask, problem, log)
+            return
+        last = None
+        for sent, record in zip(event.records, records, strict=True):
+            last = self._group_commit.add_sent(log, Encoded(sent.kind, sent.version, sent.meta), record, sent.body)
+        if last is None:
+            state.effects.append(Kept(event.ask))
+        else:
+            last.ask = event.ask
+
+    def _problem(self, log: StreamLog, event: Append) -> str:
+        """Return the reason why these records are not kept, or an empty text."""
+        limits = self._state.limits
+        bounds = [frame_bytes(len(sent.meta), len(sent.body)) for sent in event.records]
+        bodies = sum(len(sent.body) for sent in event.records)
+        if not self._state.config.replicated or self._leads(event.stream_id):
+            return "this node leads the stream"
+        if event.first != log.end + 1:
+            return f"the log ends at {log.end}, and record {event.first} was sent"
+        if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > limits.inflight_bytes_max:
+            return "too much waits to be committed here"
+        if bounds and not all(self._group_commit.has_free_space_for(bound, ordinary=True) for bound in bounds):
+            return NO_ROOM
+        return ""
+
+    def _decode(self, log: StreamLog, sent: Sequence[SentRecord]) -> list[Record]:
+        """Decode records; `CorruptRecord` where one is none of this log."""
+        records: list[Record] = []
+        epoch = self._last_epoch(log)
+        for each in sent:
+            record = record_codec.decode(each.kind, each.version, each.meta)
+            if record_codec.body_bytes(record) != len(each.body):
+                raise CorruptRecord("the record does not fit its messages")
+            if isinstance(record, CatalogRecord) != (log.stream_id == CATALOG):
+                raise CorruptRecord("a record of the catalog in a stream's log, or of a stream in the catalog's")
+            if isinstance(record, EpochRecord):
+                if record.epoch <= epoch:
+                    raise CorruptRecord(f"epoch {record.epoch} follows epoch {epoch}")
+                epoch = record.epoch
+            records.append(record)
+        return records
+
+    def _last_epoch(self, log: StreamLog) -> int:
+        for entry in reversed(log.entries):
+            if isinstance(entry.record, EpochRecord):
+                return entry.record.epoch
+        replica = self._state.replicas.get(StreamId(log.stream_id))
+        return 0 if replica is None else replica.stream.epochs.last
+
+    # ------------------------------------------------------------------ which log
+
+    def _find_log(self, stream_id: int) -> StreamLog | None:
+        if stream_id == CATALOG:
+            return self._state.catalog_log
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return self._state.unknown.get(StreamId(stream_id)) if replica is None else replica.log
+
+    def _leads(self, stream_id: int) -> bool:
+        if stream_id == CATALOG:
+            return self._state.catalog_leads
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and replica.leads
+
+    def _begin_unknown(self, stream_id: int) -> StreamLog | None:
+        """Begin the log of a stream that the catalog does not know yet; None where it was deleted, or too many are unknown."""
+        state = self._state
+        if stream_id < state.catalog.next_id or len(state.unknown) >= UNKNOWN_STREAMS_MAX:
+            return None
+        log = state.unknown[StreamId(stream_id)] = StreamLog(stream_id, 0)
+        state.log("warning", "unknown_stream", stream_id=stream_id, records=0)
+        return log

@@ -1,0 +1,51 @@
+"""Streams that cannot outlive a restart, where logs are replicated: their deletion is a decision like any other.
+
+Ephemeral streams kept their messages in memory only. Each begins anew, under a new id. A restore that was interrupted left a
+stream that no client was served from; it is deleted. Both wait until the node leads the catalog, for nothing is decided over
+records that may not be committed. Until then nothing of these streams is served.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
+from waymaker_core.model.types import StreamId
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
+from waymaker_core.node.stream_replica import StreamReplica
+
+
+class Incarnations:
+    """The streams whose incarnations ended with the last run of the process."""
+
+    def __init__(self, state: NodeState, group_commit: GroupCommit, passing: list[StreamReplica]) -> None:
+        self._state = state
+        self._group_commit = group_commit
+        self._passing = passing
+
+    def advance(self) -> None:
+        """Decide the end of the streams that wait for nothing any more."""
+        if self._passing and self._state.catalog_leads and not self._state.stats.draining:
+            self._passing = [replica for replica in self._passing if not self._end(replica)]
+
+    def _end(self, replica: StreamReplica) -> bool:
+        """Delete a stream, and create it anew if it is ephemeral; return False if that must wait."""
+        state, entry = self._state, replica.entry
+        ephemeral = replica.stream.config.ephemeral
+        if state.replicas.get(replica.id) is not replica or state.catalog.is_deletion_staged(entry):
+            return True
+        if replica.log.applied < replica.log.end:
+            return False
+        if not (ephemeral or replica.importing):
+            return True
+        records: list[CatalogRecord] = [StreamDeleted(entry.stream_id)]
+        stream_id = StreamId(state.catalog.next_id)
+        if ephemeral and not entry.importing:
+            records.append(StreamCreated(stream_id, entry.config, state.now.wall_ms))
+        if not self._group_commit.has_free_space_for(sum(map(record_frame_bytes_max, records)), ordinary=False):
+            return False
+        if len(records) > 1:
+            state.emptied[StreamId(state.catalog.draw_id())] = None
+        for record in records:
+            state.catalog.stage(record, entry.account)
+            self._group_commit.add_to_catalog(entry.account, record)
+        return True

@@ -1,0 +1,116 @@
+"""Facts of a replica as bytes: local frames of the journal, which no other replica has.
+
+`CUT` is all in its header: stream and position. The others hold for many streams, in columns: ids, then the values of each. A
+fact holds from its place in the journal on, until a later one of the same stream. A checkpoint writes the facts in force anew
+behind what it releases.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Final, NamedTuple
+
+from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, REPLICA
+
+FACT_VERSION: Final = 1
+STREAMS_A_FRAME: Final = 4096
+"""Streams of one frame at most, so that it fits a segment and is read at once."""
+VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0}
+"""Values of each stream in a frame, by kind."""
+NAMES: Final = {PROMISE: "promises", COMMIT: "committed positions", REPLICA: "replicas", CUT: "a cut"}
+
+_COUNT: Final = Struct("<II")
+"""How many streams, and how many values each has."""
+_SWAP: Final = array("H", [1]).tobytes() != b"\x01\x00"
+
+
+class Membership(NamedTuple):
+    """A replica of a stream: the epoch in which it was (re)added, and that in which its whole log was verified."""
+
+    since: int
+    log_epoch: int
+
+
+@dataclass(slots=True, eq=False)
+class ReplicaFacts:
+    """The facts in force. `promises`: by stream id the highest epoch that this replica obeys."""
+
+    promises: dict[int, int] = field(default_factory=dict)
+    replicas: dict[int, Membership] = field(default_factory=dict)
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """Yield kind and meta of frames that say all of it."""
+        for some in batches([(stream_id, epoch) for stream_id, epoch in self.promises.items()]):
+            yield PROMISE, encode_fact(PROMISE, some)
+        for some in batches([(stream_id, *each) for stream_id, each in self.replicas.items()]):
+            yield REPLICA, encode_fact(REPLICA, some)
+
+    def take(self, kind: int, rows: Sequence[Sequence[int]]) -> None:
+        """Take what a frame says. An older promise never replaces a later one."""
+        for stream_id, *values in rows:
+            if kind == PROMISE:
+                self.promises[stream_id] = max(self.promises.get(stream_id, 0), values[0])
+            elif kind == REPLICA:
+                self.replicas[stream_id] = Membership(*values)
+
+    def forget(self, stream_id: int) -> None:
+        """Forget a deleted stream."""
+        self.promises.pop(stream_id, None)
+        self.replicas.pop(stream_id, None)
+
+
+def batches(rows: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Yield rows in groups of what one frame may hold."""
+    for start in range(0, len(rows), STREAMS_A_FRAME):
+        yield rows[start : start + STREAMS_A_FRAME]
+
+
+def encode_fact(kind: int, rows: Sequence[tuple[int, ...]]) -> bytes:
+    """Encode the meta of a frame: rows of a stream id and its values."""
+    assert 0 < len(rows) <= STREAMS_A_FRAME
+    columns = [array("Q", column) for column in zip(*rows, strict=True)]
+    assert len(columns) == 1 + VALUES[kind]
+    return _COUNT.pack(len(rows), VALUES[kind]) + b"".join(map(_raw, columns))
+
+
+def decode_fact(kind: int, version: int, meta: bytes) -> list[tuple[int, ...]]:
+    """Decode the rows of a frame. `CorruptRecord`, or `UnknownVersion` for a kind or version to come."""
+    if kind not in VALUES:
+        raise UnknownVersion("frame kind", kind, max(VALUES))
+    if version != FACT_VERSION:
+        raise UnknownVersion(f"a frame of {NAMES[kind]}", version, FACT_VERSION)
+    if kind == CUT:
+        if meta:
+            raise CorruptRecord("a cut with content")
+        return []
+    if len(meta) < _COUNT.size:
+        raise CorruptRecord("columns of facts run past the end")
+    count, values = _COUNT.unpack_from(meta)
+    if (
+        values != VALUES[kind]
+        or not 0 < count <= STREAMS_A_FRAME
+        or len(meta) != _COUNT.size + 8 * count * (1 + values)
+    ):
+        raise CorruptRecord(f"a frame of {NAMES[kind]} does not have its length")
+    width = 8 * count
+    columns = [_column(meta[at : at + width]) for at in range(_COUNT.size, len(meta), width)]
+    return list(zip(*columns, strict=True))
+
+
+def _raw(column: array[int]) -> bytes:
+    if _SWAP:
+        column = column[:]
+        column.byteswap()
+    return column.tobytes()
+
+
+def _column(raw: bytes) -> array[int]:
+    column = array("Q")
+    column.frombytes(raw)
+    if _SWAP:
+        column.byteswap()
+    return column
