@@ -68,14 +68,14 @@ class Confirm:
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """What an input asked to keep (`Promise`, `Enrol`, `Cut`, `Append`) is durable here. `ask` is its number."""
+    """Notice that all is durable here that an input asked to keep (`Promise`, `Enrol`, `Cut`, `Append`). `ask` is its number."""
 
     ask: int
 
 
 @dataclass(slots=True, eq=False)
 class Declined:
-    """What an input asked to keep is not kept, and why. `end` is the last position of the log that it means."""
+    """Notice that nothing is kept of what an input asked to keep, and why. `end`: the last position of the log it means."""
 
     ask: int
     reason: str

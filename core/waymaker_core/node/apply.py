@@ -322,7 +322,7 @@ class Applier:
         self._feed.wake(replica)
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
-        self._facts.found.forget(replica.id)
+        self._facts.found.drop_stream(replica.id)
         if self._replicated:
             replica.log.abandoned = True
             self._gate.abandon(replica.log, DELETED)

@@ -89,7 +89,7 @@ class Facts:
         rows: list[tuple[int, ...]] = [(stream_id, epoch) for stream_id in stream_ids]
         if not self._place(PROMISE, rows):
             return False
-        self.found.take(PROMISE, rows)
+        self.found.learn(PROMISE, rows)
         return True
 
     def enrol(self, stream_id: int, membership: Membership) -> bool:
@@ -97,7 +97,7 @@ class Facts:
         row = (stream_id, *membership)
         if not self._place(REPLICA, [row]):
             return False
-        self.found.take(REPLICA, [row])
+        self.found.learn(REPLICA, [row])
         return True
 
     # ------------------------------------------------------------------ checkpoints

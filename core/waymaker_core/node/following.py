@@ -69,7 +69,7 @@ class Following:
         else:
             self._keep(event.ask, self._group_commit.cut(log, event.position))
 
-    def append(self, event: Append) -> None:
+    def append_sent(self, event: Append) -> None:
         """Keep records behind the last one of the log, all of them or none."""
         state = self._state
         log = self._find_log(event.stream_id) or self._begin_unknown(event.stream_id)

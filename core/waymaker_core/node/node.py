@@ -241,7 +241,7 @@ class Node:
             self._on_timer[timer](key)
         self._indexes.resume()
         self._leadership.lead_applied()
-        self._incarnations.advance()
+        self._incarnations.end_passing()
         self._process_dirty()
         self._scheduler.serve()
         self._process_dirty()
@@ -315,7 +315,7 @@ class Node:
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         elif isinstance(event, events.Append):
-            self._following.append(event)
+            self._following.append_sent(event)
         elif isinstance(event, events.Cut):
             self._following.cut(event)
         elif isinstance(event, events.Promise):

@@ -376,10 +376,6 @@ class Process:
         self.fault("drain", "the process is asked to shut down")
         self._add_input(Drain())
 
-    def leads(self) -> bool:
-        """Return True if the process leads all of its logs."""
-        return self.node is not None and self.steps > 0 and all(each.leads for each in self.node.log_figures())
-
     def waiting(self) -> int:
         """Return the number of callers without their last notification."""
         return len(self._callers)

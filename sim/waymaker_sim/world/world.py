@@ -342,10 +342,10 @@ class World:
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()
-        self._until(lambda: self.lost() or process.leads())
+        self._until(lambda: self.lost() or leads_all(process))
         if self.lost():
             return
-        require(process.leads(), "comes up", f"after the audit: {process.refusal!r}")
+        require(leads_all(process), "comes up", f"after the audit: {process.refusal!r}")
         found = differences(before, observe(PatientAsker(self.view)))
         require(not found or self._rotten(), "recovery twice", f"after {crash.__name__}: {found}")
 
@@ -374,6 +374,12 @@ class World:
 def _drops_at_once(plan: Plan) -> bool:
     """Return True if nothing delays a drop: neither journal space, nor a dead letter's original that cannot be read."""
     return not (plan.disk.read_error or plan.rot or plan.full) and plan.limits.segment_bytes >= ORDINARY.segment_bytes
+
+
+def leads_all(process: Process) -> bool:
+    """Return True if a process serves, and its node leads all logs."""
+    node = process.node
+    return node is not None and process.steps > 0 and all(each.leads for each in node.log_figures())
 
 
 def turn_ns(who: str, plan: Plan) -> int:

@@ -55,15 +55,15 @@ def test_many_streams_take_several_frames() -> None:
     facts = ReplicaFacts({n: n for n in range(STREAMS_A_FRAME + 1)}, {7: Membership(3, 4)})
     again = ReplicaFacts()
     for kind, meta in facts.frames():
-        again.take(kind, decode_fact(kind, FACT_VERSION, meta))
+        again.learn(kind, decode_fact(kind, FACT_VERSION, meta))
     assert (again.promises, again.replicas) == (facts.promises, facts.replicas)
     assert [len(each) for each in batches([(n,) for n in range(STREAMS_A_FRAME + 1)])] == [STREAMS_A_FRAME, 1]
 
 
 def test_an_older_promise_never_replaces_a_later_one() -> None:
     facts = ReplicaFacts()
-    facts.take(PROMISE, [(1, 9)])
-    facts.take(PROMISE, [(1, 4), (2, 1)])
+    facts.learn(PROMISE, [(1, 9)])
+    facts.learn(PROMISE, [(1, 4), (2, 1)])
     assert facts.promises == {1: 9, 2: 1}
 
 

@@ -37,9 +37,9 @@ class Stage(Enum):
     LOGGED = 3
     """The records of deliveries are being committed."""
     COMMITTING = 4
-    """What is durable is being committed."""
+    """The node waits for majorities of all that is durable."""
     MARKED = 5
-    """What is committed, and the watermark of a clean stop, are being synced."""
+    """Committed positions and the watermark of a clean stop are being synced."""
     DRAINED = 6
     """Everything is on disk: the node halts."""
 

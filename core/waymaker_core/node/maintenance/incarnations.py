@@ -22,7 +22,7 @@ class Incarnations:
         self._group_commit = group_commit
         self._passing = passing
 
-    def advance(self) -> None:
+    def end_passing(self) -> None:
         """Decide the end of the streams that wait for nothing any more."""
         if self._passing and self._state.catalog_leads and not self._state.stats.draining:
             self._passing = [replica for replica in self._passing if not self._end(replica)]

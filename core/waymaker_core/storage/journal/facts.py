@@ -24,7 +24,7 @@ VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0}
 NAMES: Final = {PROMISE: "promises", COMMIT: "committed positions", REPLICA: "replicas", CUT: "a cut"}
 
 _COUNT: Final = Struct("<II")
-"""How many streams, and how many values each has."""
+"""The number of streams, and of values that each has."""
 _SWAP: Final = array("H", [1]).tobytes() != b"\x01\x00"
 
 
@@ -49,7 +49,7 @@ class ReplicaFacts:
         for some in batches([(stream_id, *each) for stream_id, each in self.replicas.items()]):
             yield REPLICA, encode_fact(REPLICA, some)
 
-    def take(self, kind: int, rows: Sequence[Sequence[int]]) -> None:
+    def learn(self, kind: int, rows: Sequence[Sequence[int]]) -> None:
         """Take what a frame says. An older promise never replaces a later one."""
         for stream_id, *values in rows:
             if kind == PROMISE:
@@ -57,7 +57,7 @@ class ReplicaFacts:
             elif kind == REPLICA:
                 self.replicas[stream_id] = Membership(*values)
 
-    def forget(self, stream_id: int) -> None:
+    def drop_stream(self, stream_id: int) -> None:
         """Forget a deleted stream."""
         self.promises.pop(stream_id, None)
         self.replicas.pop(stream_id, None)

@@ -284,7 +284,7 @@ class Replay:
                 log.committed = max(log.committed, position)
                 self._apply_committed(stream_id, log)
         else:
-            self.facts.take(header.kind, rows)
+            self.facts.learn(header.kind, rows)
 
     def _damaged_fact(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
         """Judge a damaged fact. A forgotten commit is told anew by a majority; a forgotten promise could be broken."""
@@ -336,7 +336,7 @@ class Replay:
             if isinstance(entry.record, StreamCreated):
                 self._apply_committed(entry.record.stream_id, self._log(entry.record.stream_id))
             elif isinstance(entry.record, StreamDeleted):
-                self.facts.forget(entry.record.stream_id)
+                self.facts.drop_stream(entry.record.stream_id)
                 self._log(entry.record.stream_id).entries.clear()
 
     def commit_all(self) -> list[tuple[int, int]]:
