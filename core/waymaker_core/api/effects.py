@@ -68,7 +68,7 @@ class Confirm:
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """Notice that all is durable here that an input asked to keep (`Promise`, `Enrol`, `Cut`, `Append`); `ask` is its number."""
+    """Notice that all is durable here that an input asked to keep: a promise, a membership, a cut, or records."""
 
     ask: int
 
