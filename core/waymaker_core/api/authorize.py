@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from waymaker_core.api import collection_requests as cq
+from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
@@ -80,6 +81,13 @@ ACTIONS: dict[type[rq.Request], Action] = {
     sq.QuerySketch: Action.READ,
     sq.GetSketchSnapshot: Action.READ,
     sq.GetSketchInfo: Action.READ,
+    kv.KvCreateBucket: Action.MANAGE,
+    kv.KvDeleteBucket: Action.MANAGE,
+    kv.KvWrite: Action.PUBLISH,
+    kv.KvGet: Action.READ,
+    kv.KvKeys: Action.READ,
+    kv.KvHistory: Action.READ,
+    kv.KvWatch: Action.READ,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from waymaker_core.api.collection_requests import CollectionRequest
+from waymaker_core.api.kv_requests import KvRequest
 from waymaker_core.api.object_requests import ObjectRequest
 from waymaker_core.api.sketch_requests import SketchRequest
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
@@ -81,6 +82,7 @@ class Messages:
     `dispatch_id` is the number of that delivery, `taken_ns` the monotonic time at which it was taken, and `layout` that of its
     stream then. `ack_wait_ms`: how long each may stay unanswered. `fetched`: the call that they answer, of which the
     executor has to say whether they reached the caller (`inputs.Report`) or not (`inputs.Cancel`).
+    `of_keys`: of a read of keys, for each key the sequence of its value, 0 for none.
     `next_seq`: where a read continues that was cut by its limit or by bytes; 0 where nothing was left out.
     """
 
@@ -95,6 +97,7 @@ class Messages:
     ack_wait_ms: int = 0
     fetched: Token | None = None
     next_seq: int = 0
+    of_keys: list[int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -481,5 +484,5 @@ Request = (
     | CreateStream | DeleteStream | GetStreamInfo | ListStreams | GetStreamSources | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
     | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
-    | CollectionRequest | SketchRequest
+    | CollectionRequest | SketchRequest | KvRequest
 )  # fmt: skip

@@ -14,6 +14,13 @@ from functools import partial
 from waymaker_core.api.authorize import ACTIONS, stream_of
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
+from waymaker_core.api.kv_requests import (
+    KV_READS,
+    KvCreateBucket,
+    KvDeleteBucket,
+    KvWatch,
+    KvWrite,
+)
 from waymaker_core.api.object_requests import (
     DeleteObject,
     FindObject,
@@ -75,16 +82,26 @@ Handler = Callable[[Call, StreamReplica | None], None]
 
 ORDERED = (
     Publish, ImportBatch, ImportEnd, UpdateStream, UploadChunks, FinishUpload, DeleteObject, *COLLECTION_CHANGES,
-    *SKETCH_CHANGES,
+    *SKETCH_CHANGES, KvWrite,
 )  # fmt: skip
 """Changes of one stream that are decided in the order in which they came."""
 
-CHANGES = (*ORDERED, Ack, CreateStream, DeleteStream, CreateConsumer, DeleteConsumer, ImportBegin)
+CHANGES = (
+    *ORDERED,
+    Ack,
+    CreateStream,
+    DeleteStream,
+    CreateConsumer,
+    DeleteConsumer,
+    ImportBegin,
+    KvCreateBucket,
+    KvDeleteBucket,
+)
 """Calls whose failure may depend on what is decided and not committed."""
 
 READS = (
     ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, GetStreamSources, ExportStream, OpenObject,
-    ReadChunks, FindObject, ListObjects, ListObjectRevisions, *COLLECTION_READS, *SKETCH_READS,
+    ReadChunks, FindObject, ListObjects, ListObjectRevisions, *COLLECTION_READS, *SKETCH_READS, *KV_READS,
 )  # fmt: skip
 """Calls that change nothing, and are answered from applied state."""
 
@@ -154,6 +171,10 @@ class Calls:
             attempt, lost = partial(self._attempt_now, call, replica.leading), partial(self._unreadable, call, replica)
             self._indexes.when_resident(replica, attempt, lost)
 
+    def attempt_again(self, call: Call) -> None:
+        """Try a call anew that waited for a commit: by now its name may mean another stream."""
+        self._attempt(call, self._registry.find_replica(call, stream_of(call.request)))
+
     def _attempt_now(self, call: Call, leading: Leading | None) -> None:
         replica = None if leading is None else leading.replica
         if leading is not None and leading.over:
@@ -221,7 +242,8 @@ class Calls:
         try:
             if not self._state.catalog_leads:
                 raise RefusedError(NOT_LEADING)
-            if replica is not None and not replica.leads and not isinstance(call.request, DeleteStream):
+            deletes = isinstance(call.request, DeleteStream | KvDeleteBucket)
+            if replica is not None and not replica.leads and not deletes:
                 raise RefusedError(NOT_LEADING)
             if isinstance(call.request, LOGGED):
                 self._require_room_in_log(self._state.catalog_log if replica is None else replica.log)
@@ -238,7 +260,7 @@ class Calls:
     def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
         request, catalog = call.request, self._state.catalog_log
         answer = Answer(error.code, error.message)
-        if isinstance(request, Subscribe):
+        if isinstance(request, Subscribe | KvWatch):
             refusal = Refusal(Status.NOT_FOUND, error.message, Outcome.NOT_APPLIED, error.code)
             self._parking.refuse(call, refusal)
         elif not isinstance(request, CHANGES):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import inputs as events
+from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
@@ -26,6 +27,7 @@ from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
 from waymaker_core.node.delivery.expiry import Deliveries
+from waymaker_core.node.delivery.live_turns import LiveTurns
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.facts import Facts
 from waymaker_core.node.feed import Feed
@@ -33,6 +35,7 @@ from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.following import Following
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.handlers.buckets import Buckets
 from waymaker_core.node.handlers.collections import Collections
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.consumers import Consuming
@@ -54,6 +57,7 @@ from waymaker_core.node.maintenance.retention import Retention
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.live_readers import LiveReaders
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
 from waymaker_core.node.sourcing.letter_box import LetterBox
@@ -87,11 +91,13 @@ class Node:
         indexes = self._indexes = Indexes(state)
         registry = self._registry = StreamRegistry(state)
         watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
-        subscriptions = self._subscriptions = Subscriptions(state, gate)
+        live_readers = self._live_readers = LiveReaders(gate)
+        subscriptions = self._subscriptions = Subscriptions(state, gate, live_readers)
         fetches = self._fetches = Fetches(state, gate)
         parking = Parking(state, gate)
-        quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches)
+        quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches, live_readers)
         self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
+        self._live_turns = LiveTurns(state, gate, indexes, live_readers, quarantine)
         self._deliveries = Deliveries(state, group_commit, indexes, parking, quarantine)
         self._objects = Objects(state, gate, self._committing, registry)
         feed = self._feed = Feed(state, gate, indexes, quarantine)
@@ -164,6 +170,15 @@ class Node:
         state, group_commit, gate, registry = self._state, self._group_commit, self._gate, self._registry
         publishing = Publishing(state, self._committing, registry)
         streams = Streams(state, group_commit, gate, registry)
+        buckets = Buckets(
+            state,
+            self._committing,
+            gate,
+            registry,
+            streams,
+            self._live_readers,
+            lambda call: self._calls.attempt_again(call),  # noqa: PLW0108 - calls are made later
+        )
         consuming = Consuming(state, group_commit, gate, registry, self._subscriptions, self._fetches, self._scheduler)
         reading = Reading(state, gate, registry)
         collections = Collections(state, self._committing, gate, self._indexes, self._quarantine, registry)
@@ -218,6 +233,13 @@ class Node:
             objects.ListObjects: self._objects.list_objects,
             objects.ListObjectRevisions: self._objects.revisions,
             objects.HoldBucket: self._objects.hold,
+            kv.KvCreateBucket: buckets.create_bucket,
+            kv.KvDeleteBucket: buckets.delete_bucket,
+            kv.KvWrite: buckets.write,
+            kv.KvGet: buckets.get,
+            kv.KvKeys: buckets.keys,
+            kv.KvHistory: buckets.history,
+            kv.KvWatch: buckets.watch,
         }
 
     # ------------------------------------------------------------------ the door
@@ -244,6 +266,7 @@ class Node:
         self._incarnations.end_passing()
         self._process_dirty()
         self._scheduler.serve()
+        self._live_turns.serve()
         self._process_dirty()
         self._sourcing.pull_ready()
         # After all decisions of the step, so that they share one write.
@@ -277,6 +300,7 @@ class Node:
         if (
             self._scheduler.has_ready()
             or self._sourcing.has_ready()
+            or self._live_turns.has_turns()
             or self._group_commit.wants_flush
             or self._indexes.has_ready()
         ):
@@ -300,6 +324,7 @@ class Node:
             self._credit(event)
         elif isinstance(event, events.Cancel):
             self._subscriptions.remove_subscription(event.token)
+            self._live_readers.remove_reader(event.token)
             self._watchers.remove_watcher(event.token)
             self._fetches.cancel(event.token)
             self._objects.close(event.token)
@@ -337,6 +362,8 @@ class Node:
         """Pass credit to its reader; that of a reader that has ended is late, and ignored."""
         if event.token in self._subscriptions:
             self._scheduler.credit(event.token, event.messages, event.bytes)
+        elif event.token in self._live_readers:
+            self._live_turns.credit(event.token, event.messages, event.bytes)
         elif event.token in self._watchers:
             self._watchers.credit(event.token, event.messages, self._state.effects)
 
@@ -369,6 +396,7 @@ class Node:
                     self._sourcing.continue_sources(replica)
                     self._due_layers.process_dirty(replica)
                     self._scheduler.wake_subscribers(replica)
+                    self._live_turns.wake_readers(replica)
 
     def _retry_on_capacity(self) -> None:
         """Try again what waits for free space in the journal, where there may be some."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from waymaker_core.api.collection_requests import PushValues, PutEntries
 from waymaker_core.api.inputs import Call
+from waymaker_core.api.kv_requests import KvWatch, KvWrite
 from waymaker_core.api.object_requests import UploadChunks
 from waymaker_core.api.requests import ImportBatch, Publish, Subscribe, WatchStreams
 from waymaker_core.api.sketch_requests import AddToSketch, MergeIntoSketch
@@ -86,7 +87,7 @@ class Parking:
 
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Answer a call with a refusal."""
-        if isinstance(call.request, Subscribe | WatchStreams):
+        if isinstance(call.request, Subscribe | WatchStreams | KvWatch):
             self._state.stats.calls_refused += 1
             self._gate.end(call.token, "", refusal)
         else:
@@ -130,7 +131,7 @@ class Parking:
 def parked_bytes(call: Call) -> int:
     """Return the message bytes that a waiting call holds."""
     request = call.request
-    if isinstance(request, Publish | ImportBatch):
+    if isinstance(request, Publish | ImportBatch | KvWrite):
         return len(request.body)
     if isinstance(request, PutEntries | PushValues | UploadChunks):
         return sum(map(len, request.bodies))

@@ -13,6 +13,7 @@ from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.fetches import Fetches
+from waymaker_core.node.readers.live_readers import LiveReaders
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
@@ -22,13 +23,20 @@ class Quarantine:
     """Puts damaged streams into quarantine, and refuses calls whose data could not be read."""
 
     def __init__(
-        self, state: NodeState, gate: Gate, parking: Parking, subscriptions: Subscriptions, fetches: Fetches
+        self,
+        state: NodeState,
+        gate: Gate,
+        parking: Parking,
+        subscriptions: Subscriptions,
+        fetches: Fetches,
+        live_readers: LiveReaders,
     ) -> None:
         self._state = state
         self._gate = gate
         self._parking = parking
         self._subscriptions = subscriptions
         self._fetches = fetches
+        self._live_readers = live_readers
 
     def found(self, replica: StreamReplica, failure: DiskFailure) -> Refusal:
         """Judge data of a stream that could not be read, and return the refusal for the call that needed it."""
@@ -73,6 +81,10 @@ class Quarantine:
             refusal = self.found(subscription.replica, failure)
             if self._subscriptions.get(token) is subscription:
                 self._subscriptions.end(subscription, "", refusal)
+            return
+        following = self._live_readers.replica_of(token)
+        if following is not None:
+            self._live_readers.end_reader(token, "", self.found(following, failure))
             return
         if self._state.has_ended(token):
             # The reader has ended. What it missed is still pending, and is delivered again.

@@ -5,9 +5,11 @@ The one place that knows every kind of layer. It must give the same layers for t
 
 from __future__ import annotations
 
+from waymaker_core.api.kv_requests import BUCKET_PREFIX
 from waymaker_core.collections.entries import Entries
 from waymaker_core.collections.queue import Queue
 from waymaker_core.collections.subjects import HASH, QUEUE, SET
+from waymaker_core.kv.layer import KvLayer
 from waymaker_core.layers.layer import COLLECTIONS, Layer
 from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.config import StreamConfig
@@ -31,6 +33,8 @@ def make_layers(stream: Stream) -> list[Layer]:
         layers.append(Entries(stream))
     elif prefix == OBJECT_BUCKET:
         layers.append(ObjectLayer(stream))
+    elif prefix == BUCKET_PREFIX:
+        layers.append(KvLayer(stream))
     elif prefix == QUEUE:
         layers.append(Queue(stream))
     elif prefix == SKETCH:

@@ -103,7 +103,8 @@ class Leading:
     """
 
     __slots__ = (
-        "replica", "over", "queue", "subscribers", "dropping", "last_naks", "letters_kept_back", "judged_ns", "sources",
+        "replica", "over", "queue", "subscribers", "live_readers", "dropping", "last_naks", "letters_kept_back", "judged_ns",
+        "sources",
     )  # fmt: skip
 
     def __init__(self, replica: StreamReplica) -> None:
@@ -113,6 +114,8 @@ class Leading:
         self.queue: deque[Call] = deque()
         """Changes that wait in order: behind one that needs an index, or for a commit."""
         self.subscribers: dict[ConsumerId, deque[Subscription]] = {}
+        self.live_readers: dict[Token, object] = {}
+        """Readers that follow a service's messages, by their token (`readers/live_readers`)."""
         self.dropping = 0
         """Drops in progress: the bodies of their messages are being read, or an index is."""
         self.last_naks: deque[LastNak] = deque()

@@ -13,9 +13,12 @@ from waymaker_core.model.limits import MIB, SEQ_MAX, Limits
 from waymaker_core.model.names import check_name, reserved_prefix
 from waymaker_core.model.result_codes import IMMUTABLE_FIELD, INVALID_CONFIG, CodeError
 from waymaker_core.model.subjects import covers, first_overlap, is_pattern
+from waymaker_core.model.tokens import escape
 
 OBJECT_CHUNK_BYTES = 1 * MIB
 """Default size of an object's chunk: an object bucket must be able to store one."""
+KV_HISTORY = 64
+"""Revisions of a key that a bucket keeps, unless it says otherwise."""
 
 _BUCKET_SUBJECTS = {"obj:": ("objm.>", "objc.>", "obj_chunk.>")}
 
@@ -30,7 +33,9 @@ def validate(config: StreamConfig, limits: Limits) -> StreamConfig:
     ):
         raise _bad("limits of age, count and bytes belong to limits retention only")
     _check_reserved(config, limits)
-    return replace(config, block_size=config.block_size or limits.block_size_default)
+    history = config.max_msgs_per_subject or (KV_HISTORY if reserved_prefix(config.name) == "kv:" else 0)
+    block_size = config.block_size or limits.block_size_default
+    return replace(config, block_size=block_size, max_msgs_per_subject=history)
 
 
 def updated(config: StreamConfig, update: UpdateStream, limits: Limits) -> StreamConfig:
@@ -97,7 +102,7 @@ def _check_reserved(config: StreamConfig, limits: Limits) -> None:
         )
     needed = _BUCKET_SUBJECTS.get(prefix, (">",))
     if prefix == "kv:":
-        needed = (f"{config.name[len(prefix) :]}.>",)
+        needed = (f"{escape(config.name[len(prefix) :])}.>",)
     if config.subjects_filter and not all(
         any(covers(pattern, subject) for pattern in config.subjects_filter) for subject in needed
     ):

@@ -17,6 +17,7 @@ from waymaker_core.api.requests import (
     StreamInfo,
     UpdateStream,
 )
+from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.records import (
     CatalogRecord,
     SettingsRecord,
@@ -61,9 +62,13 @@ class Streams:
 
     def create(self, call: Call, _found: StreamReplica | None) -> None:
         """Decide a `CreateStream`."""
-        request, state = call.request, self._state
-        assert isinstance(request, CreateStream)
-        config = validate(request.config, state.limits)
+        assert isinstance(call.request, CreateStream)
+        self.create_from(call, call.request.config)
+
+    def create_from(self, call: Call, given: StreamConfig) -> None:
+        """Decide the creation of a stream with these settings."""
+        state = self._state
+        config = validate(given, state.limits)
         check_sources(config, state.limits)
         check_service(config)
         account = call.principal.account
@@ -73,11 +78,14 @@ class Streams:
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
         """Decide a `DeleteStream`, also of a stream in quarantine."""
-        request, state = call.request, self._state
-        assert isinstance(request, DeleteStream)
-        replica = self._registry.require_deletable(found, request.name)
+        assert isinstance(call.request, DeleteStream)
+        self.delete_found(call, found, call.request.name)
+
+    def delete_found(self, call: Call, found: StreamReplica | None, name: str) -> None:
+        """Decide the deletion of the stream that was found by a name."""
+        replica = self._registry.require_deletable(found, name)
         record = StreamDeleted(replica.id)
-        require_free_space(state, self._group_commit, record_frame_bytes_max(record))
+        require_free_space(self._state, self._group_commit, record_frame_bytes_max(record))
         self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:

@@ -15,14 +15,17 @@ from waymaker_core.model.result_codes import Refusal
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
+from waymaker_core.node.readers.live_readers import LiveReaders
 from waymaker_core.node.stream_replica import StreamReplica, Subscription
 
 
 class Subscriptions:
     """All subscriptions of a node by their token."""
 
-    def __init__(self, state: NodeState, gate: Gate) -> None:
+    def __init__(self, state: NodeState, gate: Gate, live_readers: LiveReaders) -> None:
         self._state = state
+        self._live_readers = live_readers
+        """Readers of streams that consume nothing: they end with the others."""
         self._gate = gate
         self._by_token: dict[Token, Subscription] = {}
 
@@ -67,11 +70,13 @@ class Subscriptions:
         for subscribers in list(replica.leading.subscribers.values()):
             for subscription in list(subscribers):
                 self.end(subscription, reason, refusal)
+        self._live_readers.end_readers(replica, reason, refusal)
 
     def end_all(self, reason: str) -> None:
         """End every reader: the node stops."""
         for subscription in list(self._by_token.values()):
             self.end(subscription, reason)
+        self._live_readers.end_all(reason)
 
     def get(self, token: Token) -> Subscription | None:
         """Return the subscription of a token, if it has not ended."""
