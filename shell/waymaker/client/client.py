@@ -55,6 +55,7 @@ from waymaker.client.settings import (
     stream_config,
     stream_update,
 )
+from waymaker.client.stores.handles import Handles
 from waymaker.client.values import (
     BackupSummary,
     ConsumerInfo,
@@ -88,7 +89,7 @@ PAGE_ENTRIES: Final = 1_000
 SCAN_PAGE: Final = 1_000
 
 
-class Client:
+class Client(Handles):
     """A connection to one server. Made by `waymaker.connect`; use it with `async with`, in one event loop."""
 
     def __init__(self, options: Options) -> None:
@@ -543,6 +544,19 @@ class Client:
         if hasattr(response, "result_code"):
             check_result(response)
         return response, result
+
+    async def call_service(
+        self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
+    ) -> Response:  # fmt: skip
+        """Call a service for one of its objects; see `stores.calling.Caller`."""
+        response, _ = await self._call(method, request, kind, timeout, repeatable=repeatable)
+        return response
+
+    def service_pages(
+        self, method: str, request: Proto, kind: type[Response], timeout: Timeout
+    ) -> AsyncIterator[Response]:
+        """Yield the pages of a service's list; `timeout` bounds all of them together."""
+        return self._pages(method, request, kind, timeout)
 
     async def _pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout

@@ -338,7 +338,7 @@ class NodeRunner:
             if isinstance(answer, Answer) and isinstance(answer.value, Messages):
                 self.did_not_arrive(answer.value)
             return
-        if type(answer) is not Answer or type(answer.value) is not Messages:
+        if type(answer) is not Answer or not isinstance(answer.value, Messages):
             self._answer(reply, None)
             return
         try:

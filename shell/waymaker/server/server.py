@@ -24,6 +24,7 @@ from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
 from waymaker.server.grpc.objects import ObjectCalls
 from waymaker.server.grpc.rpcs import LATER, Serving
+from waymaker.server.grpc.services import RPCS
 from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
@@ -39,7 +40,7 @@ from waymaker_proto import admin_pb2
 if TYPE_CHECKING:
     from waymaker.server.http.listener import OperatorsListener
 
-SERVICES: Final = (STREAMS_SERVICE, PIPELINE_SERVICE, ADMIN_SERVICE)
+SERVICES: Final = (*RPCS, PIPELINE_SERVICE, ADMIN_SERVICE)
 
 _QUIET_S: Final = 1.0
 """The time for which a closing server waits for calls to stop coming."""
@@ -147,7 +148,8 @@ class Server:
         objects = ObjectCalls(self.runner, serving, self.metrics.observe)
         admin = Admin(self.runner, calls, self._facts)
         router = Router(self.authenticator, self._gate)
-        router.add_unary(STREAMS_SERVICE, calls.methods())
+        for service in RPCS:
+            router.add_unary(service, calls.methods(service))
         router.add_streams(STREAMS_SERVICE, streaming.methods())
         router.add_unary(STREAMS_SERVICE, objects.unary())
         router.add_streams(STREAMS_SERVICE, objects.streams())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from waymaker_core.api.requests import Messages
-from waymaker_core.model.message_codec import varint
+from waymaker_core.model.message_codec import decode_body, varint
 
 _TIME_TAG = b"\x18"
 _COUNT_TAG = b"\x30"
@@ -26,3 +28,13 @@ def wire_messages(messages: Messages, bodies: list[bytes]) -> list[bytes]:
             out.append(b"".join((b"\x08", varint(seq), time_field, data[at:end], count)))
             at = end
     return out
+
+
+def payloads(messages: Messages, bodies: list[bytes]) -> Iterator[tuple[int, str, bytes]]:
+    """Yield sequence, subject and payload of each message, in order."""
+    for run, data in zip(messages.runs, bodies, strict=True):
+        at = 0
+        for seq, length in zip(run.sequences(), run.lengths, strict=True):
+            subject, _, payload = decode_body(data[at : at + length])
+            at += length
+            yield seq, subject, payload

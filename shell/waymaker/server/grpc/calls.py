@@ -1,4 +1,4 @@
-"""The contract's service, its unary calls: bytes in, bytes out, by the table in `rpcs`.
+"""The unary calls of all services: bytes in, bytes out, by the tables in `services`.
 
 Requests are handed over unparsed, so that a malformed one is answered as such and not as a failure of the server, and
 answers full of messages leave as joined bytes. Every call carries the principal that its credentials name.
@@ -18,7 +18,8 @@ from waymaker.server.auth.authenticator import Authenticator
 from waymaker.server.grpc.caller import Caller
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.metadata import INCARNATION_METADATA, Metadata, metadata_of, next_trailer
-from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, incarnation_of, judged, next_page
+from waymaker.server.grpc.rpcs import Rpc, Serving, incarnation_of, judged, next_page
+from waymaker.server.grpc.services import RPCS
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.refusals import NOT_OFFERED, UNAUTHENTICATED, abort
@@ -81,9 +82,9 @@ class Calls:
         self._observe = observe
         self._large_response = _Turns(_LARGE_RESPONSES_MAX)
 
-    def methods(self) -> dict[str, UnaryCall]:
-        """Return the handlers by the RPC's name."""
-        return {name: partial(self.serve, rpc) for name, rpc in UNARY.items()}
+    def methods(self, service: str) -> dict[str, UnaryCall]:
+        """Return the handlers of a service, by the RPC's name."""
+        return {name: partial(self.serve, rpc) for name, rpc in RPCS[service].items()}
 
     async def serve(self, rpc: Rpc, principal: Principal, data: bytes, context: Context) -> bytes:
         """Serve one call, from its bytes to its answer's."""

@@ -88,6 +88,8 @@ def next_page(answer: Answer) -> str:
     """Return the cursor of the page that follows, or empty."""
     if isinstance(answer.value, core.Page):
         return answer.value.next_after
+    if isinstance(answer.value, core.EntryMessages):
+        return answer.value.next_after
     if isinstance(answer.value, core.Messages) and answer.value.next_seq:
         return str(answer.value.next_seq)
     return ""

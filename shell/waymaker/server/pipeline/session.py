@@ -21,7 +21,8 @@ from typing import Any, Final, Protocol
 
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.grpc.metadata import Metadata
-from waymaker.server.grpc.rpcs import UNARY, Rpc, Serving, inactive_of, incarnation_of, judged, next_page
+from waymaker.server.grpc.rpcs import Rpc, Serving, inactive_of, incarnation_of, judged, next_page
+from waymaker.server.grpc.services import IN_SESSIONS
 from waymaker.server.incidents import internal_error
 from waymaker.server.lifecycle import STOPPING, State
 from waymaker.server.lifecycle import Event as LifeEvent
@@ -423,7 +424,7 @@ class Session:
     def _call(self, call: Any, load: Load) -> None:
         id_ = call.id
         self._begin(id_)
-        rpc = UNARY.get(call.method)
+        rpc = IN_SESSIONS.get(call.method)
         if rpc is None:
             self._done(id_, load, frames.call_refused(id_, NOT_OFFERED))
             return

@@ -1,0 +1,233 @@
+"""Collections and sketches through the client and a real server: dict, set and deque on disk, and sketches that answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import waymaker
+from tests.kit.real_server import RealServer
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """One server for the tests that do not end it."""
+    server = RealServer(tmp_path_factory.mktemp("shared") / "data")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def wm(shared: RealServer) -> AsyncIterator[waymaker.Client]:
+    async with waymaker.connect(shared.address, timeout=20.0) as client:
+        yield client
+        for name in await client.list_streams():
+            await client.delete_stream(name)
+
+
+async def test_a_hash_has_the_manners_of_a_dict(wm: waymaker.Client) -> None:
+    store = wm.hash_store("users")
+    await store.create(max_bytes=1 << 20)
+    with pytest.raises(waymaker.AlreadyExistsError):
+        await store.create()
+    ada = store["ada"]
+    assert await ada.get("name") is None
+    assert await ada.get("name", b"?") == b"?"
+    assert await ada.set("name", b"Ada") == 1
+    assert await ada.set("name", b"Ada L.") == 2
+    await ada.update({"": b"empty", "a.b *>": b"odd", "%": b"percent", "born": b"1815"})
+    assert await ada.copy() == {"name": b"Ada L.", "": b"empty", "a.b *>": b"odd", "%": b"percent", "born": b"1815"}
+    assert [field async for field in ada] == [field async for field, _ in ada.items()]
+    assert await ada.get_many(["born", "none", "%"]) == {"born": b"1815", "%": b"percent"}
+    assert (await ada.contains("born"), await ada.contains("none")) == (True, False)
+    assert await ada.len() == 5
+    assert await store["bob"].len() == 0
+    assert await ada.delete("born", "none") == 1
+    assert await ada.clear() == 4
+    assert await ada.copy() == {}
+    await store.delete()
+    with pytest.raises(waymaker.NoSuchBucketError, match="no hash store is called 'users'"):
+        await ada.set("name", b"")
+
+
+async def test_a_hash_of_many_fields_is_paged(wm: waymaker.Client) -> None:
+    store = wm.hash_store("big")
+    await store.create()
+    wanted = {f"field {number}": b"x" * 1_000 for number in range(12_000)}
+    await store["k"].update(wanted)
+    assert await store["k"].len() == 12_000
+    assert await store["k"].copy() == wanted
+    assert {field async for field in store["k"]} == set(wanted)
+    assert await store["k"].clear() == 12_000
+
+
+async def test_a_set_has_the_manners_of_a_set(wm: waymaker.Client) -> None:
+    store = wm.set_store("tags")
+    await store.create()
+    red = store["red"]
+    await red.add("apple")
+    await red.add("apple")
+    assert await red.update(["apple", "rose", "blood"]) == 2
+    assert await red.copy() == {"apple", "rose", "blood"}
+    assert await red.contains("rose")
+    assert await red.discard("rose", "sky") == 1
+    with pytest.raises(KeyError):
+        await red.remove("rose")
+    await red.remove("blood")
+    assert await red.len() == 1
+    assert await red.clear() == 1
+    await store.delete()
+    with pytest.raises(waymaker.NoSuchBucketError):
+        await red.copy()
+
+
+async def test_a_queue_has_the_manners_of_a_deque(wm: waymaker.Client) -> None:
+    queue = wm.queue("jobs")
+    await queue.create(max_messages=5_000)
+    with pytest.raises(IndexError):
+        await queue.popleft()
+    assert await queue.append(b"first") == 1
+    await queue.extend([b"", b"third", b"x" * 100_000])
+    assert await queue.peek(2) == [b"first", b""]
+    assert await queue.len() == 4
+    assert [await queue.popleft() for _ in range(2)] == [b"first", b""]
+    assert [value async for value in queue] == [b"third", b"x" * 100_000]
+    assert await queue.take(10) == [b"third", b"x" * 100_000]
+    assert await queue.take(10) == []
+    await queue.extend([b""] * 4_000)
+    with pytest.raises(waymaker.ResourceExhaustedError, match="max_messages"):
+        await queue.extend([b""] * 2_000)
+    await queue.delete()
+    with pytest.raises(waymaker.NoSuchBucketError):
+        await queue.len()
+
+
+async def test_many_tasks_take_every_value_once(wm: waymaker.Client) -> None:
+    queue = wm.queue("shared")
+    await queue.create()
+    await queue.extend([str(number).encode() for number in range(3_000)])
+    taken: list[bytes] = []
+
+    async def work() -> None:
+        while True:
+            try:
+                taken.append(await queue.popleft())
+            except IndexError:
+                return
+
+    await asyncio.gather(*[work() for _ in range(50)])
+    assert sorted(map(int, taken)) == list(range(3_000))
+
+
+async def test_stores_come_back_after_a_kill_and_from_a_backup(tmp_path: Path) -> None:
+    server = RealServer(tmp_path / "data")
+    server.start()
+    try:
+        async with waymaker.connect(server.address, timeout=20.0) as wm:
+            await wm.hash_store("h").create()
+            await wm.hash_store("h")["k"].update({"a": b"1", "b": b"2"})
+            await wm.hash_store("h")["k"].delete("a")
+            await wm.queue("q").create()
+            await wm.queue("q").extend([b"1", b"2", b"3"])
+            assert await wm.queue("q").popleft() == b"1"
+            await wm.sketch("s").create_hyperloglog(10)
+            await wm.sketch("s").add([str(number) for number in range(1_000)])
+            before = await wm.sketch("s").snapshot()
+        server.kill()
+        server.start()
+        async with waymaker.connect(server.address, timeout=20.0) as wm:
+            assert await wm.hash_store("h")["k"].copy() == {"b": b"2"}
+            assert await wm.queue("q").peek(5) == [b"2", b"3"]
+            assert await wm.sketch("s").snapshot() == before
+            for name in ("hash:h", "queue:q", "sketch:s"):
+                archive = b"".join([piece async for piece in wm.backup(name)])
+                await wm.restore([archive], f"{name}2")
+            assert await wm.hash_store("h2")["k"].copy() == {"b": b"2"}
+            assert await wm.queue("q2").take(5) == [b"2", b"3"]
+            assert await wm.sketch("s2").snapshot() == before
+            assert (await wm.sketch("s2").info()).added == 1_000
+    finally:
+        server.close()
+
+
+async def test_sketches_answer_what_their_kind_answers(wm: waymaker.Client) -> None:
+    seen = wm.sketch("seen")
+    await seen.create_bloom(1_000, 0.01)
+    await seen.add(["a", b"b"])
+    assert await seen.contains("a", b"b") == [True, True]
+    assert 1.5 < await seen.distinct() < 2.5
+    visitors = wm.sketch("visitors")
+    await visitors.create_hyperloglog()
+    await visitors.add(str(number % 500) for number in range(10_000))
+    assert 480 < await visitors.distinct() < 520
+    words = wm.sketch("words")
+    await words.create_top_k(3)
+    await words.add(["to", "be", "or", "not", "to", "be", "to"])
+    assert (await words.top(1)) == [(b"to", 3)]
+    assert await words.counts("be", "none") == [2, 0]
+    times = wm.sketch("times")
+    await times.create_t_digest()
+    await times.add(range(1, 1_001))
+    assert (await times.quantiles(0.0, 1.0)) == [1.0, 1_000.0]
+    assert 495 < (await times.quantiles(0.5))[0] < 505
+    assert 0.24 < (await times.ranks(250))[0] < 0.26
+    counts = wm.sketch("counts")
+    await counts.create_count_min()
+    info = await words.info()
+    assert (info.kind, info.parameters["k"], info.added) == ("top_k", 3, 7)
+    with pytest.raises(waymaker.InvalidArgumentError, match="does not answer"):
+        await words.distinct()
+    with pytest.raises(waymaker.InvalidArgumentError, match="ranks numbers"):
+        await times.add(["a"])
+    with pytest.raises(waymaker.InvalidConfigError):
+        await wm.sketch("odd").create_hyperloglog(3)
+    with pytest.raises(waymaker.NoSuchBucketError, match="no sketch is called 'odd'"):
+        await wm.sketch("odd").distinct()
+    await words.delete()
+
+
+async def test_sketches_of_two_programs_are_merged(wm: waymaker.Client) -> None:
+    one, two = wm.sketch("one"), wm.sketch("two")
+    await one.create_hyperloglog(12)
+    await two.create_hyperloglog(12)
+    await one.add(map(str, range(1_000)))
+    await two.add(map(str, range(500, 1_500)))
+    await one.merge(await two.snapshot())
+    assert 1_400 < await one.distinct() < 1_600
+    with pytest.raises(waymaker.InvalidArgumentError, match="cannot be merged"):
+        await one.merge(b"nonsense")
+
+
+async def test_what_no_server_would_take_is_refused_before_it_is_sent(wm: waymaker.Client) -> None:
+    for wrong in (
+        wm.hash_store("h")["k"].set("f", "text"),  # type: ignore[arg-type]
+        wm.hash_store("h")["k"].set(3, b""),  # type: ignore[arg-type]
+        wm.set_store("s")["k"].update("abc"),
+        wm.queue("q").extend("abc"),  # type: ignore[arg-type]
+        wm.queue("q").take(0),
+        wm.sketch("s").add("abc"),
+        wm.sketch("s").add([float("nan")]),
+        wm.sketch("s").create_bloom(10, 2.0),
+    ):
+        with pytest.raises(waymaker.UsageError):
+            await wrong
+
+
+async def test_a_value_that_came_for_a_cancelled_task_is_given_to_the_next(wm: waymaker.Client) -> None:
+    queue = wm.queue("cancelled")
+    await queue.create()
+    await queue.extend([b"1", b"2", b"3"])
+    tasks = [asyncio.ensure_future(queue.popleft()) for _ in range(2)]
+    for _ in range(3):  # the tasks ask; their request is made; it is on its way
+        await asyncio.sleep(0)
+    tasks[0].cancel()
+    assert await tasks[1] == b"1"
+    assert [await queue.popleft(), await queue.popleft()] == [b"2", b"3"]
+    with pytest.raises(IndexError):
+        await queue.popleft(timeout=5.0)
