@@ -216,6 +216,9 @@ class ServerInfoResponse(_message.Message):
     CONSUMERS_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    LINK_PORT_FIELD_NUMBER: _builtins.int
+    LINK_SOCKET_FIELD_NUMBER: _builtins.int
+    LINK_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version."""
     node_id: _builtins.int
@@ -228,6 +231,12 @@ class ServerInfoResponse(_message.Message):
     consumers: _builtins.int
     draining: _builtins.bool
     """True from the signal to stop until the end."""
+    link_port: _builtins.int
+    """The port of the native link, on the host of this one. 0: there is none."""
+    link_socket: _builtins.str
+    """The path of the native link's Unix socket on the server's machine. Empty: there is none."""
+    link_id: _builtins.bytes
+    """The identity of this process on the native link, drawn at each start."""
     @_builtins.property
     def quarantined(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Streams whose data is damaged and not served."""
@@ -244,10 +253,13 @@ class ServerInfoResponse(_message.Message):
         consumers: _builtins.int = ...,
         quarantined: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
+        link_port: _builtins.int = ...,
+        link_socket: _builtins.str = ...,
+        link_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "link_id", b"link_id", "link_port", b"link_port", "link_socket", b"link_socket", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

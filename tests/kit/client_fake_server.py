@@ -16,6 +16,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from tests.kit.fake_link import FakeLink
 from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -105,7 +106,9 @@ class FakeServer:
         self.archive_total: int | None = None
         self.restored = b""
         self.port = 0
+        self.link_id = b""
         self._server: grpc.aio.Server | None = None
+        self._link: FakeLink | None = None
 
     @property
     def target(self) -> str:
@@ -125,9 +128,19 @@ class FakeServer:
             self.port = self._server.add_insecure_port(address)
         else:
             self.port = self._server.add_secure_port(address, self.credentials)
+        if FakeLink.offered and self.credentials is None:
+            self._link = FakeLink(self)
+            await self._link.start()
         await self._server.start()
 
+    @property
+    def link_port(self) -> int:
+        return self._link.port if self._link is not None else 0
+
     async def stop(self) -> None:
+        if self._link is not None:
+            self._link.stop()
+            self._link = None
         if self._server is not None:
             await self._server.stop(0)
             self._server = None
@@ -145,6 +158,11 @@ class FakeServer:
         self.metadata.append(dict(context.invocation_metadata() or ()))
         if self.refuse_sessions is not None:
             await context.abort(self.refuse_sessions, "refused by the test")
+        async for data in self.frames_of(requests, context):
+            yield data
+
+    async def frames_of(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """Serve a session over whatever carries it; `context.abort` raises, and ends it with a status."""
         session = Session(self)
         self.sessions.append(session)
 
@@ -478,7 +496,10 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def ServerInfo(self) -> Any:  # noqa: N802
         async def answer(_: bytes, __: Any) -> bytes:
-            return admin.ServerInfoResponse(version="fake", node_id=1, sync="always").SerializeToString()
+            info = admin.ServerInfoResponse(version="fake", node_id=1, sync="always")
+            if self.server.link_port:
+                info.link_port, info.link_id = self.server.link_port, self.server.link_id
+            return info.SerializeToString()
 
         return grpc.unary_unary_rpc_method_handler(answer)
 

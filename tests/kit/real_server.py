@@ -156,6 +156,8 @@ class RealServer:
                     *self._inside,
                     *(sys.executable, "-c", LAUNCH, "serve"),
                     *("--data-dir", str(self.data_dir), "--listen", self.address),
+                    # Beside the port may lie another test's.
+                    *(() if "--link-listen" in self._arguments else ("--link-listen", "127.0.0.1:0")),
                     *self._arguments,
                 ],
                 stdout=log,

@@ -536,6 +536,7 @@ class Client(Handles):
         self._connection.submit(
             CallWork(method, request, repeatable, future, self._deadline(timeout), after, limit, reports, inactive_ms)
         )
+        self._connection.send_alone()
         result = await future
         try:
             response = kind.FromString(result.response)

@@ -22,6 +22,7 @@ MIB = 1024 * 1024
 PORT_MAX = 65_535
 GRPC_SCHEMES = frozenset({"dns", "unix"})
 """Schemes of gRPC's own that stand before an address, as in dns:///HOST:PORT."""
+TRANSPORTS = ("auto", "grpc")
 RECEIVE_BYTES_MAX = 64 * MIB
 """Largest frame accepted from a server; twice what the largest batch of deliveries needs."""
 
@@ -37,6 +38,7 @@ class MoreOptions(TypedDict, total=False):
     backoff_max: Seconds
     window_bytes: int
     plaintext_token: bool
+    transport: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +63,28 @@ class Options:
     """Bytes of `publish_many` in flight at a time, beside the window that the server grants."""
     plaintext_token: bool = False
     """Allow a token over an unencrypted connection to another machine."""
+    transport: str = "auto"
+    """`auto`: the native link where the server offers it, else gRPC. `grpc`: gRPC alone."""
 
     def __post_init__(self) -> None:
         self._convert()
         _check_target(self.target)
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise UsageError("a token is made of printable ASCII characters")
-        if self.token and self.tls is None and not self.plaintext_token and not _is_local(self.target):
+        if self.token and self.tls is None and not self.plaintext_token and not is_local(self.target):
             raise UsageError(
                 f"a token for {self.target} would cross the network in the clear; use TLS, "
                 "or say plaintext_token=True where something else protects the connection"
             )
+        if self.transport not in TRANSPORTS:
+            raise UsageError(f"transport is one of {', '.join(TRANSPORTS)}, not {self.transport!r}")
         if self.backoff_first > self.backoff_max:
             raise UsageError("backoff_first must be above 0 and at most backoff_max")
 
     def _convert(self) -> None:
         """Check every option's type by its name, and turn durations into seconds."""
         text("target", self.target)
+        text("transport", self.transport)
         if self.token is not None:
             text("token", self.token)
         if not isinstance(self.tls, TLS | None):
@@ -146,7 +153,8 @@ def _check_target(target: str) -> None:
         raise UsageError(f"{target!r} is not an address; give HOST:PORT with a port from 1 to {PORT_MAX}")
 
 
-def _is_local(target: str) -> bool:
+def is_local(target: str) -> bool:
+    """Return True for an address of this machine."""
     if target.startswith("unix:"):
         return True
     host, _ = host_and_port(target)

@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from waymaker import environment as variables
 from waymaker_core.consumer.config import MAX_DELIVER_MAX
@@ -27,6 +27,9 @@ from waymaker_core.model.limits import KIB, MIB, Limits
 
 LIMITS_TABLE: Final = "limits"
 UNLIMITED: Final = "unlimited"
+AUTO: Final = "auto"
+OFF: Final = "off"
+Word = Literal["auto", "off"]
 TRANSPORT_BYTES_MAX: Final = 17 * MIB
 """The largest gRPC message taken in: the largest payload, and room for what surrounds it."""
 
@@ -91,6 +94,11 @@ def _address(value: object) -> Address:
     if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
         raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
     return Address(host, int(port))
+
+
+def _or_word(parse: Callable[[object], object]) -> Callable[[object], object]:
+    """Return a parser that also takes `auto` and `off`."""
+    return lambda value: value if value in (AUTO, OFF) else parse(value)
 
 
 def _flag(value: object) -> bool:
@@ -164,6 +172,27 @@ class ServerConfig:
     )
     listen: Address = _setting(
         _address, Address("127.0.0.1", 7411), "HOST:PORT", "Where clients connect. Port 0 lets the system choose."
+    )
+    link_listen: Address | Word = _setting(
+        _or_word(_address),
+        AUTO,
+        "HOST:PORT",
+        "Where the native link is served, which clients find by themselves. auto: beside listen, on the next port or, where "
+        "that is taken, on one that the system chooses. off: nowhere.",
+    )
+    link_socket: Path | Word = _setting(
+        _or_word(_path),
+        AUTO,
+        "FILE",
+        "The native link's Unix socket, for clients of the same user on this machine. auto: link.sock in the data directory, "
+        "without TLS only. off: none.",
+    )
+    link_connections_max: int = _setting(
+        _number(1, 100_000),
+        1_000,
+        "N",
+        "Connections of the native link at once, and at most half of the files that the process may open; further ones are "
+        "refused as RESOURCE_EXHAUSTED.",
     )
     metrics_listen: Address | None = _setting(
         _address,
@@ -250,7 +279,13 @@ class ServerConfig:
                 f"{self.metrics_listen} can be reached from other machines, and names and figures are served there without "
                 "TLS or tokens; listen on 127.0.0.1, or say --insecure-listen-anywhere",
             )
-        if self.listen.is_loopback:
+        for name in ("listen", "link_listen"):
+            self._check_protected(name)
+
+    def _check_protected(self, name: str) -> None:
+        """Refuse an address that other machines reach without TLS and tokens."""
+        address = getattr(self, name)
+        if not isinstance(address, Address) or address.is_loopback:
             return
         lacking = [
             what
@@ -259,9 +294,9 @@ class ServerConfig:
         ]
         if lacking:
             raise ConfigError(
-                "listen",
+                name,
                 "configuration",
-                f"{self.listen} can be reached from other machines, and {' and '.join(lacking)} "
+                f"{address} can be reached from other machines, and {' and '.join(lacking)} "
                 f"{'are' if len(lacking) > 1 else 'is'} missing; listen on 127.0.0.1, add what is missing, "
                 "or say --insecure-listen-anywhere",
             )

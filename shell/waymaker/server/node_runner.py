@@ -118,7 +118,11 @@ class NodeRunner:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._inputs: list[Input] = []
-        self._scheduled = False
+        self._due: asyncio.Handle | None = None
+        """The turn that is scheduled."""
+        self._turning = False
+        self._behind: list[Callable[[], None]] = []
+        """The callbacks for the end of this turn."""
         self._calls: dict[Token, OnAnswer] = {}
         self._lines: dict[Token, _Line] = {}
         self._next_token = 1
@@ -243,12 +247,12 @@ class NodeRunner:
         return token
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._loop.call_soon(self._turn)
-            self._scheduled = True
+        if self._due is None:
+            self._due = self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._scheduled = False
+        self._due = None
+        self._turning = True
         try:
             self._step()
             self._arm()
@@ -256,6 +260,24 @@ class NodeRunner:
             # A step that breaks off leaves the state in between: going on could confirm what is not so.
             logged(log.critical, "node_failed", exc_info=error)
             self.fail("the node failed; the log says where")
+        self._turning = False
+        if self._behind:
+            behind, self._behind = self._behind, []
+            for callback in behind:
+                callback()
+
+    def turn_now(self) -> None:
+        """Take the turn that is due right here. Only for a caller known to be alone: others' calls would not share it."""
+        if self._due is not None and not self._turning and len(self._calls) == 1:
+            self._due.cancel()
+            self._turn()
+
+    def behind_turn(self, callback: Callable[[], None]) -> None:
+        """Call at the end of the present turn, or soon where there is none: what a turn answers is sent together."""
+        if self._turning:
+            self._behind.append(callback)
+        else:
+            self._loop.call_soon(callback)
 
     def _step(self) -> None:
         while self._halt is None:

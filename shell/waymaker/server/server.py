@@ -30,6 +30,8 @@ from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
 from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
+from waymaker.server.pipeline.link import Figures as LinkFigures
+from waymaker.server.pipeline.link_listener import LinkListener, LinkPort
 from waymaker.server.pipeline.session import Sessions
 from waymaker.server.pipeline.transport_grpc import GrpcSessions
 from waymaker.state_machine import StateMachine
@@ -88,6 +90,7 @@ class Listeners:
         self.condition = Condition()
         self.grpc = new_server(config)
         self.address: Address = bind(self.grpc, config)
+        self.link = LinkPort(config, self.address)
         self.operators: OperatorsListener | None = None
         self._metrics: Metrics | None = None
         if config.metrics_listen is not None:
@@ -112,6 +115,7 @@ class Listeners:
     async def close(self) -> None:
         """Close what is still open."""
         await self.grpc.stop(None)
+        self.link.close()
         if self.operators is not None:
             await self.operators.stop()
 
@@ -131,7 +135,8 @@ class Server:
         self._lifecycle = StateMachine(State.STARTING, TRANSITIONS)
         self._gate = Gate()
         self._health = _Health()
-        self.metrics = Metrics(node, lambda: len(self.sessions))
+        link_figures = LinkFigures()
+        self.metrics = Metrics(node, lambda: len(self.sessions), link_figures)
         self.runner = NodeRunner(node, disk, self.metrics)
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
@@ -143,6 +148,7 @@ class Server:
             self._gate.arrived,
             self._lifecycle,
         )
+        self.link = LinkListener(config, listeners.link, self.sessions, self.authenticator, self.runner, link_figures)
         calls = Calls(self.runner, serving, self.metrics.observe)
         streaming = Streaming(self.runner, serving)
         objects = ObjectCalls(self.runner, serving, self.metrics.observe)
@@ -181,6 +187,7 @@ class Server:
         response.consumers = stats.consumers
         response.draining = self._lifecycle.state in STOPPING
         response.quarantined.extend(self._node.quarantined())
+        self.link.announce(response)
 
     # ------------------------------------------------------------ lifecycle
 
@@ -189,6 +196,7 @@ class Server:
         self.runner.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.link.start()
         await self.listeners.grpc.start()
         self._lifecycle.on(Event.START)
         self.listeners.condition.not_ready = ""
@@ -217,15 +225,18 @@ class Server:
         """
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
         self._gate.hold()
+        self.link.stop_accepting()
         await self._gate.quiet(min(_QUIET_S, grace_s / 3))
         self._lifecycle.on(Event.FINISH)
         self.sessions.finish()
         self._health.end_watches()
+        link_closing = asyncio.create_task(self.link.close(grace_s))
         stopping = asyncio.create_task(self.listeners.grpc.stop(grace_s))
         # One turn of the loop: gRPC turns new calls away before the held ones pass.
         await asyncio.sleep(0)
         self._gate.release()
         await stopping
+        await link_closing
         self._lifecycle.on(Event.CLOSE)
         self.runner.close()
         if self.listeners.operators is not None:

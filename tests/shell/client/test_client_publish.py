@@ -15,6 +15,8 @@ from waymaker.client.connection.states import IN_SESSION
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:

@@ -17,6 +17,8 @@ from waymaker.client.connection.numbering import STREAMS_MAX, Numbering
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 class ForgetfulServer(FakeServer):
     """A server that knows producers, stores what it is sent, and loses the connection instead of the first answers."""

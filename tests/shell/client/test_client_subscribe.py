@@ -13,6 +13,8 @@ from waymaker.client.connection.states import State
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:

@@ -26,6 +26,8 @@ from waymaker.client.connection.states import IN_SESSION
 from waymaker.client.sync import SyncClient
 from waymaker_proto import waymaker_streams_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 TIMEOUT_S = 0.3
 SLACK_S = 5.0
 """For a busy machine: a call that does not keep its timeout waits for ever."""

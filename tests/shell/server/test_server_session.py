@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.kit.link_client import LinkCall
 from tests.kit.server_fakes import Fixture, serving
 from tests.shell.server.test_server_streaming import body, until
 from waymaker.server.pipeline import session as session_module
@@ -21,10 +22,18 @@ PATH = "/waymaker.pipeline.WaymakerPipelineService/Session"
 
 
 class Client:
-    """One session as a client sees it."""
+    """One session as a client sees it, over either transport."""
+
+    transport = "grpc"
 
     def __init__(self, s: Fixture) -> None:
-        self.call: Any = s.channel.stream_stream(PATH, pipe.Frame.SerializeToString, pipe.Frame.FromString)()
+        link = s.server.listeners.link.address
+        self.call: Any
+        if self.transport == "link":
+            assert link is not None
+            self.call = LinkCall(link.port)
+        else:
+            self.call = s.channel.stream_stream(PATH, pipe.Frame.SerializeToString, pipe.Frame.FromString)()
 
     async def send(self, **fields: Any) -> None:
         await self.call.write(pipe.Frame(**fields))
@@ -53,6 +62,13 @@ class Client:
     async def _exhaust(self) -> None:
         while await asyncio.wait_for(self.call.read(), 5) is not grpc.aio.EOF:
             pass
+
+
+@pytest.fixture(autouse=True, params=["grpc", "link"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run every test over gRPC and over the native link."""
+    monkeypatch.setattr(Client, "transport", request.param)
+    return str(request.param)
 
 
 def batch(id_: int, payloads: list[bytes], stream: str = "s") -> pipe.PublishBatch:

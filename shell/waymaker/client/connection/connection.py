@@ -14,17 +14,18 @@ import contextlib
 import logging
 import random
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from waymaker.client.connection.failures import end_of_session, error_of, unsent
+from waymaker.client.connection.carriers import Carrier, GrpcCarrier
+from waymaker.client.connection.failures import error_of, unsent
+from waymaker.client.connection.link import LinkCarrier, LinkUnusable, Place, open_link
 from waymaker.client.connection.numbering import Numbering
 from waymaker.client.connection.process import inherited, this_process
 from waymaker.client.connection.states import ENDED, IN_SESSION, TAKES_WORK, TRANSITIONS, Event, State
 from waymaker.client.connection.subscribers import Subscriber, Subscribers
-from waymaker.client.connection.transport import Call, CallEnded, begin, send
 from waymaker.client.connection.work import timed_out
 from waymaker.client.errors import (
     NOT_APPLIED,
@@ -42,7 +43,8 @@ from waymaker.client.errors import (
 )
 from waymaker.client.options import Options
 from waymaker.state_machine import StateMachine
-from waymaker.wire.protocol import FRAME_ITEMS_TARGET, PIPELINE_SERVICE, PIPELINE_VERSION
+from waymaker.wire.protocol import ADMIN_SERVICE, FRAME_ITEMS_TARGET, PIPELINE_VERSION
+from waymaker_proto import admin_pb2 as admin
 from waymaker_proto import pipeline_pb2 as pl
 
 if TYPE_CHECKING:
@@ -50,7 +52,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("waymaker.client")
 
-METHOD = f"/{PIPELINE_SERVICE}/Session"
+SERVER_INFO = f"/{ADMIN_SERVICE}/ServerInfo"
+LINK_OPEN_S = 2.0
+"""The time that a server may take to say where its native link is, at most."""
 FRAME_BYTES_TARGET = 512 * 1024
 """The size at which a frame is full enough: larger ones cost memory and latency and save nothing more."""
 LOSSES_MAX = 5
@@ -71,7 +75,6 @@ class Connection:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._forks = this_process.forks
         self._channel: grpc.aio.Channel | None = None
-        self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._machine = StateMachine(State.IDLE, TRANSITIONS)
@@ -87,7 +90,12 @@ class Connection:
         self._inflight_bytes = 0
         self._producer = Numbering() if options.resend and options.reconnect else None
         self._pause_s = 0.0
-        self._wake: asyncio.Event = asyncio.Event()
+        self._carrier: Carrier | None = None
+        self._alone = False
+        """The last frame with work carried one message or call: its sender is held to be alone."""
+        self._link_place: Place | None = None
+        self._link_refused: Place | None = None
+        """The native link that could not be used; another one is tried."""
         self._sweep: asyncio.TimerHandle | None = None
         self._subscribers = Subscribers()
 
@@ -165,8 +173,8 @@ class Connection:
 
     @property
     def transport(self) -> tuple[object, ...]:
-        """Return gRPC's objects that hold the socket."""
-        return (self._channel, self._call)
+        """Return the objects that hold the sockets."""
+        return (self._channel, *(self._carrier.held if self._carrier is not None else ()))
 
     @property
     def is_inherited(self) -> bool:
@@ -215,7 +223,7 @@ class Connection:
         work.id = self._next_id
         work.producer = self._producer
         self._outbox.append(work)
-        self._wake.set()
+        self._wake()
         if work.deadline is not None:
             self.watch_deadline(work.deadline)
 
@@ -231,7 +239,7 @@ class Connection:
         self._next_id += 1
         subscriber.id = self._next_id
         self._subscribers.add(subscriber)
-        self._wake.set()
+        self._wake()
 
     def retry_subscriber(self, subscriber: Subscriber) -> None:
         """Subscribe again after a pause, unless the client ends first."""
@@ -247,14 +255,14 @@ class Connection:
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Forget a subscription; unsubscribe where the server knows of it."""
         if self._subscribers.remove(subscriber, self.state in IN_SESSION):
-            self._wake.set()
+            self._wake()
 
     def credit(
         self, subscriber: Subscriber, messages: int, bytes_: int, handed_out: int, back: list[tuple[int, int]]
     ) -> None:
         """Grant more to a subscription and report how far it handed out. A session that is lost takes both with it."""
         if self.state in IN_SESSION and self._subscribers.credit(subscriber, messages, bytes_, handed_out, back):
-            self._wake.set()
+            self._wake()
 
     async def flushed(self) -> bool:
         """Wait until news of subscriptions and fetches is sent; return False where the session ended before."""
@@ -306,41 +314,80 @@ class Connection:
             self._channel = grpc.aio.insecure_channel(options.target, arguments)
         else:
             self._channel = grpc.aio.secure_channel(options.target, credentials, arguments)
-        call: Call = self._channel.stream_stream(METHOD)(metadata=options.metadata)
-        self._call = call
-        writer: asyncio.Task[None] | None = None
-        error: WaymakerError = ConnectionLostError(f"{options.target} ended the session", outcome=UNKNOWN)
+        error: WaymakerError | None = None
+        if (link := await self._link()) is not None:
+            error = await self._carried(link)
+            if self.state is not State.CONNECTING:
+                return error
+            log.info("the native link of %s refused the session (%s); using gRPC", options.target, error)
+            self._link_refused = self._link_place
+        return await self._carried(GrpcCarrier(self, self._channel))
+
+    async def _carried(self, carrier: Carrier) -> WaymakerError:
+        """Run one session over a carrier; return why it ended."""
+        self._carrier = carrier
         try:
-            with contextlib.suppress(CallEnded):  # reading says why
-                await begin(call)
-                await send(call, pl.Frame(hello=self._hello()).SerializeToString())
-            while (data := await call.read()) is not grpc.aio.EOF:
-                frame = pl.Frame.FromString(data)
-                if frame.HasField("welcome") and writer is None:
-                    self._begin(frame.welcome)
-                    writer = asyncio.get_running_loop().create_task(self._write(call), name="waymaker-writer")
-                self._receive(frame)
-            if await call.code() is not grpc.StatusCode.OK:
-                error = await end_of_session(call, options.target)
-        except grpc.aio.AioRpcError:
-            error = await end_of_session(call, options.target)
+            error = await carrier.run()
         finally:
             announced = self.state is State.DRAINING
-            self._on(Event.SESSION_ENDED)
-            if writer is not None:
-                writer.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await writer
+            is_refused = self.state is State.CONNECTING and not isinstance(carrier, GrpcCarrier)
+            if not is_refused:
+                self._on(Event.SESSION_ENDED)
+            carrier.hang_up()
+        if is_refused:
+            return error
         self._lose(error, again=True, announced=announced)
         return error
 
-    def _hello(self) -> pl.Hello:
-        """Return the beginning of a session; each is a new epoch of the producer, which ends the one before."""
+    async def _link(self) -> LinkCarrier | None:
+        """Open the native link, where the server tells of one and it is that server's."""
+        options = self.options
+        if options.transport != "auto" or self._channel is None:
+            return None
+        told: Any = self._channel.unary_unary(SERVER_INFO, response_deserializer=admin.ServerInfoResponse.FromString)
+        try:
+            info = await told(b"", timeout=min(LINK_OPEN_S, options.connect_timeout / 3), metadata=options.metadata)
+            place = Place(info.link_port, info.link_socket, info.link_id)
+            if not place.identity or place == self._link_refused:
+                return None
+            self._link_place = place
+            return await open_link(self, options, place)
+        except grpc.aio.AioRpcError:
+            return None  # the session says why
+        except LinkUnusable as unusable:
+            self._link_refused = self._link_place
+            log.info("the native link of %s cannot be used (%s); using gRPC", options.target, unusable)
+            return None
+
+    @property
+    def target(self) -> str:
+        """Return the server's address."""
+        return self.options.target
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the credentials."""
+        return self.options.metadata
+
+    @property
+    def over_link(self) -> bool:
+        """Return True while the session runs over the native link."""
+        return self.state in IN_SESSION and isinstance(self._carrier, LinkCarrier)
+
+    def hello(self) -> bytes:
+        """Return the first frame of a session; each is a new epoch of the producer, which ends the one before."""
         hello = pl.Hello(version=PIPELINE_VERSION, client="waymaker-python")
         if self._producer is not None:
             self._producer.epoch += 1
             hello.producer_id, hello.producer_epoch = self._producer.id, self._producer.epoch
-        return hello
+        return pl.Frame(hello=hello).SerializeToString()
+
+    def received(self, data: bytes) -> None:
+        """Take a frame."""
+        frame = pl.Frame.FromString(data)
+        if frame.HasField("welcome") and self.state is State.CONNECTING:
+            self._begin(frame.welcome)
+        self._receive(frame)
 
     def _begin(self, welcome: pl.Welcome) -> None:
         if self.sessions:
@@ -352,23 +399,29 @@ class Connection:
         if self._producer is not None:
             self._producer.begin(welcome.producer_spans_max)
         self._on(Event.WELCOME)
-        self._wake.set()
+        self._wake()
         assert self._opened is not None
         if not self._opened.done():
             self._opened.set_result(None)
 
-    async def _write(self, call: Call) -> None:
-        """Pack and send frames until the session ends."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while (data := self._pack()) is not None:
-                    self.frames_sent += 1
-                    await send(call, data)
-                    self._subscribers.sent()
-        except CallEnded:
-            pass  # the reader sees the same end, with its reason
+    def next_frame(self) -> bytes | None:
+        """Return the next frame, or None where nothing may be sent now."""
+        data = self._pack()
+        self.frames_sent += data is not None
+        return data
+
+    def frame_sent(self) -> None:
+        """Note that the frame was taken over."""
+        self._subscribers.sent()
+
+    def _wake(self) -> None:
+        if self._carrier is not None:
+            self._carrier.wake()
+
+    def send_alone(self) -> None:
+        """Send what was submitted right here, where one task alone asks: what many ask for in a turn travels together."""
+        if self._alone and not self._inflight and self.state is State.READY and self._carrier is not None:
+            self._carrier.send_now()
 
     def _pack(self) -> bytes | None:
         """Return the next frame, or None where nothing may be sent now."""
@@ -411,6 +464,8 @@ class Connection:
             self._inflight_bytes += work.size
             if work.lane and self._producer is not None:
                 self._producer.sent(work.lane)
+        if packed:
+            self._alone = len(packed) == 1 and packed_messages <= 1
         return frame.SerializeToString() if subscriptions is not None or packed else None
 
     def _receive(self, frame: pl.Frame) -> None:
@@ -430,14 +485,14 @@ class Connection:
                     self._pause_s = 0.0
                     if work.reports:
                         self._subscribers.answered(work.id, work.is_awaited)
-                        self._wake.set()
+                        self._wake()
                     work.answer(reply)
         for ended in frame.ended:
             self._subscribers.end(ended)
         if frame.HasField("closing"):
             self._on(Event.CLOSING)
         elif self._outbox:
-            self._wake.set()
+            self._wake()
 
     def _refused(self, work: Work, refused: pl.Refused) -> None:
         """End refused work, or put it back where the server cannot serve for the moment and did nothing."""
@@ -453,7 +508,7 @@ class Connection:
 
     def _resume(self) -> None:
         self._on(Event.RESUME)
-        self._wake.set()
+        self._wake()
 
     def _put_back(self, works: list[Work]) -> None:
         """Return work to the queue at its old place: order within a stream survives."""
@@ -513,10 +568,10 @@ class Connection:
             self.watch_deadline(min(deadlines))
 
     async def _hang_up(self) -> None:
-        call, channel = self._call, self._channel
-        self._call = self._channel = None
-        if call is not None:
-            call.cancel()
+        carrier, channel = self._carrier, self._channel
+        self._carrier = self._channel = None
+        if carrier is not None:
+            carrier.hang_up()
         if channel is not None:
             await channel.close()
 

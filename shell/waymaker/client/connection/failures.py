@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -11,6 +11,7 @@ import grpc.aio
 from waymaker.client.errors import (
     NOT_APPLIED,
     UNKNOWN,
+    ConnectionLostError,
     DeadlineExceededError,
     UnavailableError,
     UnimplementedError,
@@ -19,6 +20,8 @@ from waymaker.client.errors import (
 )
 from waymaker.wire.protocol import CODE_TRAILER, OUTCOME_TRAILER
 from waymaker_proto import pipeline_pb2 as pl
+
+CLOSED: Final = "the connection was closed"
 
 
 def error_of(refused: pl.Refused) -> WaymakerError:
@@ -45,7 +48,17 @@ def call_error(failure: grpc.aio.AioRpcError) -> WaymakerError:
 async def end_of_session(call: Any, target: str) -> WaymakerError:
     """Return why a session ended."""
     details = await call.details() or ""
-    error = status_error(await call.code(), details, await call.trailing_metadata())
+    return _of_session(status_error(await call.code(), details, await call.trailing_metadata()), details, target)
+
+
+def ended_with(refused: pl.Refused, target: str) -> WaymakerError:
+    """Return why a session of the native link ended."""
+    if not refused.status:
+        return ConnectionLostError(f"{target} ended the session", outcome=UNKNOWN)
+    return _of_session(error_of(refused), refused.message, target)
+
+
+def _of_session(error: WaymakerError, details: str, target: str) -> WaymakerError:
     if isinstance(error, UnavailableError):
         return UnavailableError(f"{target}: {_plainly(details)}", outcome=error.outcome)
     if isinstance(error, UnimplementedError):
@@ -77,7 +90,7 @@ def _plainly(details: str) -> str:
         ("DNS resolution failed", "cannot reach it: no such host"),
         ("Ssl handshake failed", "cannot reach it: the TLS handshake failed; check tls, ca and server_name"),
         ("Timeout occurred", "cannot reach it: no answer to the connection"),
-        ("Socket closed", "the connection was closed"),
+        ("Socket closed", CLOSED),
     ):
         if sign.lower() in details.lower():
             return meaning

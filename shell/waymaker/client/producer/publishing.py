@@ -335,6 +335,7 @@ class Publisher:
         pairs = header_pairs(headers) if headers else None
         size = message_size(subject, payload, pairs, self._connection.welcome.message_bytes_max)
         gather = self._open.get(stream)
+        is_first = gather is None
         if gather is None:
             gather = PendingBatch(stream, self)
             self._connection.submit(gather)
@@ -348,6 +349,8 @@ class Publisher:
             self._connection.watch_deadline(deadline)
         if gather.full:
             self.close_batch(gather)
+        if is_first:
+            self._connection.send_alone()
         return future
 
     def close_batch(self, gather: PendingBatch) -> None:

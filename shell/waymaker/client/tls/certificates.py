@@ -43,11 +43,11 @@ def read_material(tls: TLS) -> Material:
     return Material(roots, key, certificate)
 
 
-def context_of(tls: TLS) -> ssl.SSLContext:
+def context_of(tls: TLS, protocol: str = "h2") -> ssl.SSLContext:
     """Return the same trust as a context of the standard library."""
     roots = str(tls.ca) if tls.ca is not None else system_roots_file()
     context = ssl.create_default_context(cafile=roots)
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     if tls.cert is not None:
         context.load_cert_chain(tls.cert, tls.key)
     return context

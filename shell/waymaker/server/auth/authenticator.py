@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +19,8 @@ class Authenticator:
 
     def __init__(self, tokens: Tokens | None) -> None:
         self.tokens = tokens
-        self._inside: dict[asyncio.Future[None], tuple[Principal, Any]] = {}
-        """Long calls: the future that ends each of them, its principal and its metadata."""
+        self._inside: dict[Callable[[], None], tuple[Principal, Any]] = {}
+        """Long calls: what ends each of them, its principal and its metadata."""
 
     def principal(self, metadata: Any) -> Principal | None:
         """Return the caller's principal, or None where it is unauthenticated."""
@@ -29,9 +29,17 @@ class Authenticator:
     def change_tokens(self, tokens: Tokens) -> None:
         """Replace the tokens. Long calls made with one that is not valid any more end as UNAUTHENTICATED."""
         self.tokens = tokens
-        for leave, (principal, metadata) in list(self._inside.items()):
-            if self.principal(metadata) != principal and not leave.done():
-                leave.set_result(None)
+        for end, (principal, metadata) in list(self._inside.items()):
+            if self.principal(metadata) != principal:
+                end()
+
+    def enter(self, principal: Principal, metadata: Any, end: Callable[[], None]) -> None:
+        """Note a long call, to be ended once its token is not valid any more; `leave` forgets it."""
+        self._inside[end] = (principal, metadata)
+
+    def leave(self, end: Callable[[], None]) -> None:
+        """Forget a long call."""
+        self._inside.pop(end, None)
 
     async def supervise(
         self,
@@ -45,7 +53,12 @@ class Authenticator:
             await handler
             return
         leave = asyncio.get_running_loop().create_future()
-        self._inside[leave] = (principal, metadata)
+
+        def end() -> None:
+            if not leave.done():
+                leave.set_result(None)
+
+        self.enter(principal, metadata, end)
         call = asyncio.ensure_future(handler)
         try:
             await asyncio.wait({call, leave}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,7 +66,7 @@ class Authenticator:
                 call.result()
                 return
         finally:
-            del self._inside[leave]
+            self.leave(end)
             if not call.done():
                 call.cancel()
                 with suppress(asyncio.CancelledError):

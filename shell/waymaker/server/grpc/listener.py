@@ -72,7 +72,7 @@ def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([(pieces[0], pieces[1])])
 
 
-def why_not(address: Address) -> str:
+def why_not(address: Address, flag: str = "--listen") -> str:
     """Ask the system why an address cannot be bound, for gRPC does not say it."""
     try:
         family, kind, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
@@ -82,5 +82,5 @@ def why_not(address: Address) -> str:
             probe.listen(1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        return f"{reason}; stop the process that uses it or choose another address with --listen"
+        return f"{reason}; stop the process that uses it or choose another address with {flag}"
     return "gRPC refused the address; with TLS, check that certificate and key belong together"

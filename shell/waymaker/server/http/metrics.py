@@ -120,6 +120,10 @@ SHELL_METRICS: Final = (
     ),
     Described("waymaker_log_lines_lost", "counter", "Log lines that could not be written."),
     Described("waymaker_sessions", "gauge", "Pipeline sessions open."),
+    Described("waymaker_link_connections", "gauge", "Connections of the native link open.", "connections"),
+    Described("waymaker_link_refused", "counter", "Connections of the native link over their bound.", "refused"),
+    Described("waymaker_link_received_bytes", "counter", "Bytes received over the native link.", "received_bytes"),
+    Described("waymaker_link_sent_bytes", "counter", "Bytes sent over the native link.", "sent_bytes"),
     Described("waymaker_series_omitted", "gauge", "Streams and consumers that this scrape leaves out."),
     Described("waymaker_start_time_seconds", "gauge", "When the server became ready, in seconds since 1970."),
 )
@@ -140,10 +144,19 @@ class Figures(Protocol):
     def source_figures(self) -> Iterator[SourceStatus]: ...
 
 
+class LinkFigures(Protocol):
+    """The figures of the native link that metrics look at."""
+
+    connections: int
+    refused: int
+    received_bytes: int
+    sent_bytes: int
+
+
 class Metrics:
     """The shell's own counting, and the registry that a scrape reads."""
 
-    def __init__(self, node: Figures, sessions: Callable[[], int]) -> None:
+    def __init__(self, node: Figures, sessions: Callable[[], int], link: LinkFigures) -> None:
         self.registry = CollectorRegistry()
         text = {described.name: described.text for described in SHELL_METRICS}
         self._calls = Counter("waymaker_calls", text["waymaker_calls"], ("method", "status"), registry=self.registry)
@@ -166,7 +179,7 @@ class Metrics:
         gauge.set_function(lambda: float(sessions()))
         self._children: dict[tuple[str, str], Counter] = {}
         self._timers: dict[str, Histogram] = {}
-        self.registry.register(NodeCollector(node))
+        self.registry.register(NodeCollector(node, link))
         ProcessCollector(registry=self.registry)
 
     def observe(self, method: str, status: str, seconds: float) -> None:
@@ -199,8 +212,9 @@ class Metrics:
 class NodeCollector(Collector):
     """A collector that turns the node's figures into samples at a scrape."""
 
-    def __init__(self, node: Figures) -> None:
+    def __init__(self, node: Figures, link: LinkFigures) -> None:
         self._node = node
+        self._link = link
 
     def collect(self) -> Iterable[Metric]:
         """Yield every sample of the node, its streams and its consumers."""
@@ -208,6 +222,10 @@ class NodeCollector(Collector):
         for described in NODE_METRICS:
             family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
             yield family(described.name, described.text, value=float(getattr(stats, described.attribute)))
+        for described in SHELL_METRICS:
+            if described.attribute:
+                family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
+                yield family(described.name, described.text, value=float(getattr(self._link, described.attribute)))
         yield _sync_seconds(stats)
         yield CounterMetricFamily("waymaker_log_lines_lost", _text("waymaker_log_lines_lost"), value=float(lost.lines))
         omitted = max(0, stats.streams - SERIES_MAX) + max(0, stats.consumers - SERIES_MAX)
