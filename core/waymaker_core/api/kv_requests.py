@@ -98,7 +98,10 @@ class KvWritten:
 
 @dataclass(slots=True, eq=False)
 class KvGet(_OfBucket):
-    """Read the live values of keys. Value `Messages`, each of whose keys is found by `Messages.of_keys`; `no_such_bucket`."""
+    """Read the live values of keys. Value `Messages`, each of whose keys is found by `Messages.of_keys`; `no_such_bucket`.
+
+    Where the values are too long for one answer, only the first keys are read, as many as `of_keys` has entries.
+    """
 
     bucket: str
     keys: list[str]
@@ -136,11 +139,14 @@ class KvHistory(_OfBucket):
 class KvWatch(_OfBucket):
     """Send the live values that a pattern selects, then every change, while there is credit (`inputs.Credit`).
 
+    The first delivery says that it has begun, and may be empty. `after`: only what came behind this revision.
+
     No reply on success: `Deliver` effects, then one `End`. `NOT_FOUND` with code `no_such_bucket`.
     """
 
     bucket: str
     pattern: str = ""
+    after: int | None = None
 
 
 KV_READS = (KvGet, KvKeys, KvHistory, KvWatch)

@@ -10,18 +10,32 @@ from waymaker_core.api.requests import Messages, Page
 from waymaker_core.kv.keys import key_of, key_subject, keys_pattern
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.stream import reads
+from waymaker_core.stream import NeedBlocks, reads
 
 WATCH_LOOK_MAX: Final = 1_000
 """Messages that one turn of a watch looks at for live values."""
 
 
-def read_keys(layer: KvLayer, bucket: str, keys: Sequence[str]) -> Messages:
-    """Return the live values of keys, and in `of_keys` the sequence of each, 0 for none. Raises `NeedBlocks`."""
-    states = [layer.committed(key_subject(bucket, key)) for key in keys]
-    of_keys = [state.seq if state.is_live else 0 for state in states]
+def read_keys(layer: KvLayer, bucket: str, keys: Sequence[str], byte_max: int) -> Messages:
+    """Return the live values of keys, and in `of_keys` the sequence of each, 0 for none. Raises `NeedBlocks`.
+
+    Of more than `byte_max` only the first keys are read, at least one: as many as `of_keys` has entries.
+    """
+    stream = layer.stream
+    of_keys: list[int] = []
+    size = 0
+    for key in keys:
+        state = layer.committed(key_subject(bucket, key))
+        if state.is_live:
+            block = stream.blocks[stream.block_of(state.seq)]
+            if block.columns is None:
+                raise NeedBlocks([block.number])
+            size += block.columns.lengths[state.seq - block.first]
+        if of_keys and size > byte_max:
+            break
+        of_keys.append(state.seq if state.is_live else 0)
     seqs = sorted(set(of_keys) - {0})
-    messages = reads.messages_at(layer.stream, seqs, [0] * len(seqs))
+    messages = reads.messages_at(stream, seqs, [0] * len(seqs))
     messages.of_keys = of_keys
     return messages
 
@@ -52,11 +66,11 @@ class Watch:
 
     __slots__ = ("layer", "pattern", "cursor", "live_to")
 
-    def __init__(self, layer: KvLayer, bucket: str, pattern: str) -> None:
+    def __init__(self, layer: KvLayer, bucket: str, pattern: str, after: int | None = None) -> None:
         self.layer = layer
         self.pattern = Pattern(keys_pattern(bucket, pattern))
-        self.cursor = 1
-        self.live_to = layer.stream.last_seq
+        self.cursor = 1 if after is None else after + 1
+        self.live_to = layer.stream.last_seq if after is None else after
 
     def has_more(self) -> bool:
         """Return True if there is something to look at."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from waymaker.client import contract
+from waymaker.client.buckets import Buckets
 from waymaker.client.checked import UINT32_MAX, UNSET, Moment, Timeout, Unset, Whole, flag, seconds, text, whole
 from waymaker.client.connection.connection import Connection
 from waymaker.client.connection.transport import ends_told
@@ -89,7 +90,7 @@ PAGE_ENTRIES: Final = 1_000
 SCAN_PAGE: Final = 1_000
 
 
-class Client(Handles):
+class Client(Handles, Buckets):
     """A connection to one server. Made by `waymaker.connect`; use it with `async with`, in one event loop."""
 
     def __init__(self, options: Options) -> None:
@@ -580,14 +581,17 @@ class Client(Handles):
                 return
             after = result.next
 
-    async def _unary(self, path: str, request: Proto, kind: type[Response], timeout: Timeout) -> Response:
-        """Call outside the session; return the response."""
+    async def _unary(
+        self, path: str, request: Proto, kind: type[Response], timeout: Timeout, beside: Sequence[tuple[str, str]] = ()
+    ) -> Response:
+        """Call outside the session, with metadata `beside`; return the response."""
         deadline = self._deadline(timeout)
         await self._connection.connected(deadline)
         call: Any = self._connection.channel.unary_unary(path, response_deserializer=kind.FromString)
         left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+        metadata = (*(self.options.metadata or ()), *beside)
         with ends_told():
-            response: Response = await call(request.SerializeToString(), timeout=left, metadata=self.options.metadata)
+            response: Response = await call(request.SerializeToString(), timeout=left, metadata=metadata)
         return response
 
 

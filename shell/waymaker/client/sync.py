@@ -47,6 +47,8 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 
 if TYPE_CHECKING:
     from waymaker.backups.index import ArchiveEntry, BackupIndex
+    from waymaker.client.kv import BucketSettings
+    from waymaker.client.sync_kv import SyncKeyValue
     from waymaker.client.sync_objects import SyncObjectStore
 
 T = TypeVar("T")
@@ -275,6 +277,20 @@ class SyncClient:
 
     def list_consumers(self, stream: str, *, timeout: Timeout = UNSET) -> list[ConsumerInfo]:
         return self._wait(self._client.list_consumers(stream, timeout=timeout))
+
+    # ---------------------------------------------------------------------------------------- key-value
+
+    def kv(
+        self, bucket: str, *, create: bool = False, timeout: Timeout = UNSET, **settings: Unpack[BucketSettings]
+    ) -> SyncKeyValue:
+        """Return a key-value bucket; with `create` it is made where there is none."""
+        from waymaker.client.sync_kv import SyncKeyValue
+
+        return SyncKeyValue(self, self._wait(self._client.kv(bucket, create=create, timeout=timeout, **settings)))
+
+    def delete_bucket(self, bucket: str, *, timeout: Timeout = UNSET) -> None:
+        """Delete a key-value bucket with all its keys."""
+        self._wait(self._client.delete_bucket(bucket, timeout=timeout))
 
     # ------------------------------------------------------------------------------------------ objects
 

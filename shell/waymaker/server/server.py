@@ -21,6 +21,7 @@ from waymaker.server.grpc.admin import Admin
 from waymaker.server.grpc.caller import Caller
 from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
 from waymaker.server.grpc.gate import Gate
+from waymaker.server.grpc.kv_watch import KvWatches
 from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
 from waymaker.server.grpc.objects import ObjectCalls
 from waymaker.server.grpc.rpcs import LATER, Serving
@@ -35,7 +36,7 @@ from waymaker.server.pipeline.link_listener import LinkListener, LinkPort
 from waymaker.server.pipeline.session import Sessions
 from waymaker.server.pipeline.transport_grpc import GrpcSessions
 from waymaker.state_machine import StateMachine
-from waymaker.wire.protocol import ADMIN_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
+from waymaker.wire.protocol import ADMIN_SERVICE, KV_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
 from waymaker_proto import admin_pb2
 
@@ -160,6 +161,7 @@ class Server:
         router.add_unary(STREAMS_SERVICE, objects.unary())
         router.add_streams(STREAMS_SERVICE, objects.streams())
         router.add_sessions(STREAMS_SERVICE, objects.sessions())
+        router.add_streams(KV_SERVICE, KvWatches(self.runner).methods())
         router.add_sessions(STREAMS_SERVICE, dict.fromkeys(LATER, not_offered))
         router.add_sessions(PIPELINE_SERVICE, GrpcSessions(self.sessions).methods())
         router.add_unary(ADMIN_SERVICE, admin.unary())

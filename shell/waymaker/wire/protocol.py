@@ -8,6 +8,7 @@ STREAMS_SERVICE: Final = "waymaker.streams.WaymakerStreamsService"
 PIPELINE_SERVICE: Final = "waymaker.pipeline.WaymakerPipelineService"
 COLLECTIONS_SERVICE: Final = "waymaker.collections.WaymakerCollectionsService"
 SKETCHES_SERVICE: Final = "waymaker.sketches.WaymakerSketchesService"
+KV_SERVICE: Final = "waymaker.kv.WaymakerKvService"
 ADMIN_SERVICE: Final = "waymaker.admin.WaymakerAdminService"
 
 PIPELINE_VERSION: Final = 1

@@ -346,6 +346,18 @@ def test_a_watch_ends_with_its_bucket_and_with_the_leading() -> None:
     assert (refusal.status, refusal.code) == (Status.NOT_FOUND, "no_such_bucket")
 
 
+def test_a_watch_that_goes_on_behind_a_revision_misses_no_end() -> None:
+    bucket = Bucket()
+    for key in "abc":
+        bucket.put(key, key.encode())
+    bucket.delete("b")
+    token = bucket.server.token()
+    bucket.server.step(Call(Token(token), ANYONE, kv.KvWatch("b", "", 2)), Credit(Token(token), 100, 1 << 20))
+    assert bucket.seen(token) == [(3, b"c"), (4, b"")]
+    bucket.put("a", b"a2")
+    assert bucket.seen(token)[-1] == (5, b"a2")
+
+
 # ---------------------------------------------------------------- stops and archives
 
 

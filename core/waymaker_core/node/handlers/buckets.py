@@ -16,6 +16,7 @@ from waymaker_core.api.kv_requests import (
     KvWatch,
     KvWrite,
 )
+from waymaker_core.api.requests import Messages
 from waymaker_core.kv import decisions, reads
 from waymaker_core.kv.keys import check_key_to_read, key_subject, pattern_fault
 from waymaker_core.kv.layer import KvLayer
@@ -109,7 +110,11 @@ class Buckets:
         subjects = [key_subject(request.bucket, key) for key in request.keys]
         overdue = [each for each in dict.fromkeys(subjects) if layer.is_overdue(layer.committed(each), now)]
         if not overdue:
-            self._gate.reply_messages(call.token, replica, reads.read_keys(layer, request.bucket, request.keys))
+            self._gate.reply_messages(
+                call.token,
+                replica,
+                reads.read_keys(layer, request.bucket, request.keys, self._state.limits.page_bytes_max),
+            )
             return
         self._end_overdue(replica, layer, [each for each in overdue if not layer.is_staged(each)])
         self._gate.when_applied(call.token, lambda: self._again(call), replica.log.last)
@@ -157,7 +162,10 @@ class Buckets:
         layer = _layer_of(replica, request.bucket)
         if fault := pattern_fault(request.bucket, request.pattern, self._state.limits):
             raise invalid(fault)
-        self._live_readers.add_reader(call.token, replica, reads.Watch(layer, request.bucket, request.pattern))
+        self._live_readers.add_reader(
+            call.token, replica, reads.Watch(layer, request.bucket, request.pattern, request.after)
+        )
+        self._gate.deliver(call.token, Messages([], 0, 0))  # it sees whatever happens from now on
 
     def _found(
         self, call: Call, found: StreamReplica | None, require: Callable[[StreamReplica | None, str], StreamReplica]

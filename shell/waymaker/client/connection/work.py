@@ -159,4 +159,4 @@ class CallWork(Work):
 def check_result(response: Any) -> None:
     """Raise the exception of a contract's answer that is not `ok`."""
     if not response.success or response.result_code not in {"ok", ""}:
-        raise from_result(response.result_code, response.message)
+        raise from_result(response.result_code, response.message, getattr(response, "revision", 0))

@@ -131,6 +131,8 @@ class Calls:
             if word := incarnation_of(answer):
                 await context.send_initial_metadata(((INCARNATION_METADATA, word),))
             return rpc.encode(answer, bodies, self._serving)
+        except RefusedError as error:
+            return error.refusal
         except Exception as error:
             return internal_error(error, rpc.name, principal, admitted=True)
 

@@ -13,17 +13,21 @@ AFTER_METADATA: Final = "wmkr-after"
 LIMIT_METADATA: Final = "wmkr-limit"
 INCARNATION_METADATA: Final = "wmkr-incarnation"
 INACTIVE_METADATA: Final = "wmkr-inactive-ms"
+MAX_MESSAGES_METADATA: Final = "wmkr-max-messages"
+HISTORY_METADATA: Final = "wmkr-history"
 REVISION_METADATA: Final = "wmkr-revision"
 
 
 class Metadata(NamedTuple):
     """Metadata that a call carries beside its request: `wmkr-after` and `wmkr-limit` of lists, `wmkr-incarnation` of acks,
-    `wmkr-inactive-ms` of a new consumer."""
+    `wmkr-inactive-ms` of a new consumer, `wmkr-max-messages` and `wmkr-history` of a new bucket of keys."""
 
     after: str = ""
     limit: int = 0
     incarnation: str = ""
     inactive_ms: int = 0
+    max_messages: int = 0
+    history: int = 0
 
 
 def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
@@ -32,6 +36,7 @@ def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     Raises `RefusedError`.
     """
     after, limit, incarnation, inactive_ms = "", 0, "", 0
+    max_messages = history = 0
     for key, value in metadata:
         if key == AFTER_METADATA:
             after = _cursor(value)
@@ -41,7 +46,11 @@ def metadata_of(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
             incarnation = value if isinstance(value, str) else ""
         elif key == INACTIVE_METADATA:
             inactive_ms = _whole(INACTIVE_METADATA, value)
-    return Metadata(after, limit, incarnation, inactive_ms)
+        elif key == MAX_MESSAGES_METADATA:
+            max_messages = _whole(MAX_MESSAGES_METADATA, value)
+        elif key == HISTORY_METADATA:
+            history = _whole(HISTORY_METADATA, value)
+    return Metadata(after, limit, incarnation, inactive_ms, max_messages, history)
 
 
 def revision_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> int:

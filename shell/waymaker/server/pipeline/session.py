@@ -27,6 +27,7 @@ from waymaker.server.incidents import internal_error
 from waymaker.server.lifecycle import STOPPING, State
 from waymaker.server.lifecycle import Event as LifeEvent
 from waymaker.server.node_runner import NodeRunner
+from waymaker.server.pipeline.key_batches import KeyBatch, KeyBatches
 from waymaker.server.pipeline.work import (
     SLICE_BYTES_MIN,
     SLICE_MESSAGES,
@@ -346,8 +347,14 @@ class Session:
                 self._publish(publish, load)
             for ack in frame.acks:
                 self._ack(ack, load)
+            keyed = KeyBatches(self._serving.limits)
             for call in frame.calls:
-                self._call(call, load)
+                if call.id in self._open or not keyed.take(call.id, call.method, call.request):
+                    self._call(call, load)
+                else:
+                    self._open[call.id] = None
+            for batch in keyed.batches:
+                self._ask_batch(batch, load)
         for credit in frame.credits:
             subscription = self._subscriptions.get(credit.subscription)
             if subscription is not None:
@@ -460,6 +467,8 @@ class Session:
                 data = frames.call_result(id_, response, next_page(answer), incarnation_of(answer), inactive_of(answer))
                 if isinstance(answer.value, Messages) and answer.value.fetched is not None:
                     fetched = answer.value
+            except RefusedError as error:
+                data = frames.call_refused(id_, error.refusal)
             except Exception as error:
                 data = frames.call_refused(id_, internal_error(error, rpc.name, self.principal, admitted=True))
         if fetched is not None and id_ in self._unwanted:
@@ -471,6 +480,55 @@ class Session:
         self._unwanted.discard(id_)
         self._open.pop(id_, None)
         self.send(Outgoing(data, load, fetched=fetched))
+
+    def _ask_batch(self, batch: KeyBatch, load: Load) -> None:
+        """Ask for the calls about keys of one bucket together."""
+        if batch.reads:
+            self._large_responses_waiting.append(partial(self._ask_for_keys, batch, load))
+            self._start_large_responses()
+        else:
+            self._send_batch(batch, load, partial(self._batch_answered, batch, load, time.perf_counter()))
+
+    def _send_batch(
+        self, batch: KeyBatch, load: Load, answered: Callable[[Answer | Refusal, Bodies | None], None]
+    ) -> None:
+        token = self.runner.call(self.principal, batch.request(), answered)
+        for call in batch.calls:
+            self._open[call.id] = token
+
+    def _ask_for_keys(self, batch: KeyBatch, load: Load) -> None:
+        self._large_responses_open += 1
+        started = time.perf_counter()
+
+        def answered(answer: Answer | Refusal, bodies: Bodies | None) -> None:
+            self._large_responses_open -= 1
+            self._batch_answered(batch, load, started, answer, bodies)
+            self._start_large_responses()
+
+        self._send_batch(batch, load, answered)
+
+    def _batch_answered(
+        self, batch: KeyBatch, load: Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
+    ) -> None:
+        responses: list[bytes | Refusal]
+        if isinstance(answer, Refusal):
+            responses = [answer] * len(batch.calls)
+        else:
+            try:
+                responses = batch.responses(answer, bodies)
+            except Exception as error:
+                refusal = internal_error(error, batch.calls[0].method, self.principal, admitted=True)
+                responses = [refusal] * len(batch.calls)
+        for call, response in zip(batch.calls, responses, strict=False):
+            self._unwanted.discard(call.id)
+            if isinstance(response, Refusal):
+                self._observe(call.method, started, response)
+                self._done(call.id, load, frames.call_refused(call.id, response))
+            else:
+                self._observe(call.method, started, Answer(OK))
+                self._done(call.id, load, frames.call_result(call.id, response, ""))
+        if len(responses) < len(batch.calls):
+            self._ask_batch(batch.rest(len(responses)), load)
 
     def _cancel(self, id_: int) -> None:
         """Cancel a call that the client gave up: what it takes from a consumer returns to it."""

@@ -1,0 +1,85 @@
+"""Messages of a bucket between the contract's form and the core's: changes of keys in, values, histories and events out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from waymaker_core.api.kv_requests import KvFailure, KvOp, KvWrite
+from waymaker_core.api.requests import Messages
+from waymaker_core.kv.bodies import read_body, value_body
+from waymaker_core.kv.keys import key_subject
+from waymaker_core.model.result_codes import OK, Outcome, Refusal, RefusedError
+from waymaker_proto import waymaker_streams_pb2 as pb
+
+_WITHOUT_VALUE: Final = (KvOp.DELETE, KvOp.TOUCH)
+
+
+class Revision(NamedTuple):
+    """One message of a bucket; `value` is None for a tombstone."""
+
+    key: str
+    seq: int
+    time_ms: int
+    value: bytes | None
+
+
+def write_request(bucket: str, changes: Sequence[tuple[KvOp, Any]]) -> KvWrite:
+    """Return changes of one bucket, each a message of the contract, as one request."""
+    bodies: list[bytes] = []
+    sizes: list[int] = []
+    for op, message in changes:
+        if op in _WITHOUT_VALUE:
+            bodies.append(b"")
+            sizes.append(0)
+        else:
+            bodies.append(value_body(key_subject(bucket, message.key), message.value))
+            sizes.append(len(message.value))
+    return KvWrite(
+        bucket,
+        [op for op, _ in changes],
+        [message.key for _, message in changes],
+        [message.expected_revision if op is KvOp.UPDATE else 0 for op, message in changes],
+        [0 if op is KvOp.DELETE else message.ttl_ms for op, message in changes],
+        sizes,
+        list(map(len, bodies)),
+        b"".join(bodies),
+    )
+
+
+def written_pb(op: KvOp, revision: int, failure: KvFailure | None) -> bytes:
+    """Return the response to a change of a key. Raises `RefusedError` where it was refused."""
+    if failure is not None and failure.status is not None:
+        raise RefusedError(Refusal(failure.status, failure.message, Outcome.NOT_APPLIED))
+    code, text = (OK, "") if failure is None else (failure.code, failure.message)
+    kind = pb.KvDeleteResponse if op is KvOp.DELETE else pb.KvPutResponse
+    return kind(success=failure is None, result_code=code, message=text, revision=revision).SerializeToString()
+
+
+def revisions(messages: Messages, bodies: Sequence[bytes]) -> Iterator[Revision]:
+    """Yield the messages of a bucket. Its name is one token of their subjects; the key follows."""
+    for run, data in zip(messages.runs, bodies, strict=True):
+        at = 0
+        for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
+            subject, value = read_body(data[at : at + length])
+            at += length
+            yield Revision(subject[subject.index(".") + 1 :], seq, time_ms, value)
+
+
+def got_pb(revision: Revision | None) -> bytes:
+    """Return the response to a read of a key."""
+    response = pb.KvGetResponse(success=True, result_code=OK)
+    if revision is not None and revision.value is not None:
+        response.entry.value = revision.value
+        response.entry.revision = revision.seq
+        response.entry.ts_ms = revision.time_ms
+    return response.SerializeToString()
+
+
+def event_pb(revision: Revision) -> bytes:
+    """Return the event of a watch."""
+    if revision.value is None:
+        deleted = pb.KvDeleteEvent(key=revision.key, revision=revision.seq, ts_ms=revision.time_ms)
+        return pb.KvWatchEvent(delete=deleted).SerializeToString()
+    put = pb.KvPutEvent(key=revision.key, value=revision.value, revision=revision.seq, ts_ms=revision.time_ms)
+    return pb.KvWatchEvent(put=put).SerializeToString()
