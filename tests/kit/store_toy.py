@@ -54,6 +54,10 @@ class History:
             self.said[stream_id] = state[0]
             self.stored[stream_id] = [Chunk(*fields) for fields in state[1]]
 
+    def adopt_snapshot(self, stream_id: int, position: int, meta: bytes, path: str) -> None:
+        self.quarantined.pop(stream_id, None)
+        self.snapshot(stream_id, position, meta)
+
     def record(self, stream_id: int, position: int, record: Record, chunk: Chunk | None) -> None:
         assert position == self.positions.get(stream_id, 0) + 1, "no gaps"
         self.positions[stream_id] = position

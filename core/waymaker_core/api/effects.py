@@ -90,6 +90,30 @@ class Deliver:
     messages: Messages
 
 
+@dataclass(slots=True, eq=False)
+class SnapshotPiece:
+    """The next bytes of a stream that is being sent. Answers `NextPiece`; given to the receiver as `PieceArrived`."""
+
+    transfer: int
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class PieceStored:
+    """The bytes of `PieceArrived` are written: the next may come."""
+
+    transfer: int
+
+
+@dataclass(slots=True, eq=False)
+class TransferEnded:
+    """The end of a transfer. Without a `problem` all was sent, or the stream is durably here what it was at `position`."""
+
+    transfer: int
+    position: int
+    problem: str
+
+
 class EventKind(Enum):
     """The changes that a watcher is notified of; values are the contract's."""
 
@@ -138,4 +162,19 @@ class Halt:
     clean: bool
 
 
-Effect = Job | Replicate | Confirm | Kept | Declined | Reply | Deliver | Event | End | Log | Halt
+Effect = (
+    Job
+    | Replicate
+    | Confirm
+    | Kept
+    | Declined
+    | Reply
+    | Deliver
+    | SnapshotPiece
+    | PieceStored
+    | TransferEnded
+    | Event
+    | End
+    | Log
+    | Halt
+)

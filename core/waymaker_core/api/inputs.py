@@ -169,6 +169,47 @@ class Enrol:
 
 
 @dataclass(slots=True, eq=False)
+class SendSnapshot:
+    """Begin to send a stream to another replica. `transfer` is a number of its driver's, used once.
+
+    Each `NextPiece` is answered by `SnapshotPiece`. `TransferEnded` follows the last one, or says why there is none.
+    """
+
+    transfer: int
+    stream_id: int
+
+
+@dataclass(slots=True, eq=False)
+class NextPiece:
+    """Room for the next piece of a stream that is being sent."""
+
+    transfer: int
+
+
+@dataclass(slots=True, eq=False)
+class ReceiveSnapshot:
+    """Begin to receive a stream that another replica sends, in place of what is here. Not while this node leads it."""
+
+    transfer: int
+    stream_id: int
+
+
+@dataclass(slots=True, eq=False)
+class PieceArrived:
+    """The bytes of a `SnapshotPiece`. Answered by `PieceStored`, then comes the next; or by `TransferEnded`."""
+
+    transfer: int
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class EndTransfer:
+    """The driver gives a transfer up. Answered by `TransferEnded`, unless it has ended, or is being adopted."""
+
+    transfer: int
+
+
+@dataclass(slots=True, eq=False)
 class Drain:
     """Shut down: admit nothing new, end subscriptions (`End` with `server_shutdown`), sync what is admitted, `Halt`."""
 
@@ -189,5 +230,10 @@ Input = (
     | Cut
     | Promise
     | Enrol
+    | SendSnapshot
+    | NextPiece
+    | ReceiveSnapshot
+    | PieceArrived
+    | EndTransfer
     | Drain
 )

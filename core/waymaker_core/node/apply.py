@@ -169,7 +169,7 @@ class Applier:
             self._apply_to_catalog(item)
             return
         replica = self._state.replicas.get(StreamId(log.stream_id))
-        if replica is not None:
+        if replica is not None and replica.log is log:
             self._apply_to_stream(replica, item)
 
     def _apply_to_stream(self, replica: StreamReplica, item: PendingRecord) -> None:
@@ -323,11 +323,47 @@ class Applier:
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
         self._facts.found.drop_stream(replica.id)
+        self._abandon(replica)
+        self.forget_adopted(replica.id)
+        self._garbage.delete_later(
+            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
+        )
+
+    def _abandon(self, replica: StreamReplica) -> None:
+        """Let the records of a log that ends change nothing, and what waits for them be unknown."""
         if self._replicated:
             replica.log.abandoned = True
             self._gate.abandon(replica.log, DELETED)
             replica.log.commit(replica.log.durable)
             self._apply_committed(replica.log)
-        self._garbage.delete_later(
-            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
-        )
+
+    # ------------------------------------------------------------------ adopted snapshots
+
+    def replace(self, before: StreamReplica, replica: StreamReplica, path: str) -> None:
+        """Put the replica of an adopted snapshot in the place of the one before. `path`: the snapshot's file."""
+        state = self._state
+        state.replicas[replica.id] = start_replica(replica, state)
+        before.leading.over = True
+        self._indexes.forget(before)
+        state.stats.consumers += len(replica.consumers) - len(before.consumers)
+        if before.damage is not None:
+            state.stats.quarantined_streams -= 1
+        replica.entry.importing = replica.stream.importing
+        state.changes.catalog = True
+        state.changes.replicas[replica.id] = replica
+        state.changes.dead_bytes += before.stream.bytes
+        self._abandon(before)
+        self.forget_adopted(replica.id)
+        state.changes.adopted[replica.id] = path
+        self._garbage.delete_later(before, [*before.stream.take_released(), *relocating.files(before.stream)])
+
+    def forget_adopted(self, stream_id: StreamId) -> None:
+        """Delete the snapshot's file that a stream has adopted, where it is named by nothing else any more."""
+        path = self._state.changes.adopted.pop(stream_id, None)
+        if path is not None:
+            self._garbage.delete_shared_later(path)
+
+    def drop_received(self, replica: StreamReplica, path: str) -> None:
+        """Delete what came for a stream that was deleted meanwhile."""
+        self._garbage.delete_later(replica, relocating.files(replica.stream))
+        self._garbage.delete_shared_later(path)

@@ -30,6 +30,10 @@ class Garbage:
         self._journal = journal
         self._facts = facts
         self._waiting: deque[tuple[CommitPoint, str]] = deque()
+        self._held: dict[str, int] = {}
+        """Files that are needed as they are for a while, with the number of their holders."""
+        self._kept: dict[str, None] = {}
+        """Garbage among them."""
 
     def delete_later(self, replica: StreamReplica, paths: Iterable[str]) -> None:
         """Delete files that nothing committed of this stream names any more.
@@ -47,14 +51,34 @@ class Garbage:
         """Delete a file that is no stream's own."""
         self._waiting.append((self._facts.point(), path))
 
+    def hold(self, paths: Iterable[str]) -> None:
+        """Keep files until `let_go`, even if they become garbage."""
+        for path in paths:
+            self._held[path] = self._held.get(path, 0) + 1
+
+    def let_go(self, paths: Iterable[str]) -> None:
+        """End a hold, and delete what has become garbage meanwhile."""
+        for path in paths:
+            self._held[path] -= 1
+            if not self._held[path]:
+                del self._held[path]
+                if path in self._kept:
+                    del self._kept[path]
+                    self.delete([Delete(path)])
+
     def collect(self) -> None:
         """Delete the files whose points are durable."""
         waiting = self._waiting
         while waiting and self._is_durable(waiting[0][0]):
             ops: list[DiskOp] = []
             while waiting and self._is_durable(waiting[0][0]) and len(ops) < FILES_A_JOB:
-                ops.append(Delete(waiting.popleft()[1]))
-            self.delete(ops)
+                path = waiting.popleft()[1]
+                if path in self._held:
+                    self._kept[path] = None
+                else:
+                    ops.append(Delete(path))
+            if ops:
+                self.delete(ops)
 
     def _is_durable(self, point: CommitPoint) -> bool:
         return point.lsn is not None and point.lsn <= self._journal.durable_lsn

@@ -11,6 +11,7 @@ docs/decisions/0005-failed-sync-full-disk.md.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from waymaker_core.api.effects import Kept, Lane
 from waymaker_core.model.config import SourceConfig
@@ -73,9 +74,9 @@ class GroupCommit:
         """Logs whose uncommitted records were given a second place, which the next job writes."""
         self._carry_in_flight: list[StreamLog] = []
         self._carried: list[StreamLog] = []
-        self._asked: list[int] = []
-        """Questions that are answered when the facts that the next job writes are durable."""
-        self._asked_in_flight: list[int] = []
+        self._when_durable: list[Callable[[], None]] = []
+        """Calls that follow when the frames are durable that the next job writes."""
+        self._when_durable_in_flight: list[Callable[[], None]] = []
         self._flush: Flush | None = None
         self._ops: list[DiskOp] = []
         self._started_ns = 0
@@ -262,9 +263,9 @@ class GroupCommit:
 
     def _write(self) -> None:
         self._carry_in_flight, self._carrying = self._carrying, []
-        self._asked_in_flight, self._asked = self._asked, []
         if self._facts.has_unwritten:
             self._facts.place_commits()
+        self._when_durable_in_flight, self._when_durable = self._when_durable, []
         sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))
         self._flush = self.journal.flush(sync)
         self._sync_due = False
@@ -297,8 +298,6 @@ class GroupCommit:
             stats.records_committed += len(in_flight)
         synced = flush is not None and flush.synced
         self._end_carrying()
-        state.effects += [Kept(ask) for ask in self._asked_in_flight]
-        self._asked_in_flight = []
         for item in in_flight:
             if item.void:
                 _forget_place(item)
@@ -309,6 +308,14 @@ class GroupCommit:
                 reserved_to = 0 if messages is None else messages.reserved_to
                 item.log.reserved_synced = max(item.log.reserved_synced, reserved_to)
         self._written_records.extend(item for item in in_flight if not item.void)
+        calls, self._when_durable_in_flight = self._when_durable_in_flight, []
+        for call in calls:
+            call()
+
+    def call_when_durable(self, call: Callable[[], None]) -> None:
+        """Call this when all frames that have their place by now are durable."""
+        self._when_durable.append(call)
+        self._sync_due = True
 
     def take_written(self) -> list[PendingRecord]:
         """Take out the records that became durable since the last call, in order."""
@@ -367,8 +374,7 @@ class GroupCommit:
 
     def answer_when_durable(self, ask: int) -> None:
         """Answer a question when the facts that have their place by now are durable."""
-        self._asked.append(ask)
-        self._sync_due = True
+        self.call_when_durable(lambda: self._state.effects.append(Kept(ask)))
 
     def cut(self, log: StreamLog, position: int) -> bool:
         """Make the records of a log void that stand above a position; return False if there is no free space to say so."""

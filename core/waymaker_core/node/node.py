@@ -68,7 +68,10 @@ from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
+from waymaker_core.node.transfer.adoption import Adoption
 from waymaker_core.node.transfer.segment_pins import SegmentPins
+from waymaker_core.node.transfer.transfers import TransferInput, Transfers
+from waymaker_core.storage.frame import directory_key
 from waymaker_core.storage.journal.facts import ReplicaFacts
 
 ORPHANS_A_JOB = 64
@@ -134,6 +137,9 @@ class Node:
             recovered.chain,
         )
         self._pins = SegmentPins(state, journal, garbage)
+        adoption = Adoption(state, group_commit, self._applier, shared_files)
+        key = directory_key(recovered.manifest.directory_id)
+        self._transfers = Transfers(state, garbage, self._pins, checkpoints, adoption, key)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -337,6 +343,8 @@ class Node:
             self._applier.replicated(event.stream_id, event.position)
         elif isinstance(event, events.StepDown | events.Lead):
             self._change_leader(event)
+        elif isinstance(event, TransferInput):
+            self._transfers.process(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         elif isinstance(event, events.Append):

@@ -1,13 +1,9 @@
 """Archives: one stream as one sequence of bytes, for backup, restore and moving.
 
 An archive is a head (configuration, figures, the consumers' states), batches of messages with the sequences and times they
-had, and a summary that says how many there were. Each piece is a frame with its own number and checksums; the summary's
-frame is the last. Pure: a writer turns pieces into bytes, a reader takes bytes as they come and gives pieces back. A
-truncated, damaged, reordered or foreign archive ends in an `ArchiveError` that says where, never in a shorter stream.
-
-    file head (16): magic word (8) | version u32 | CRC32C u32
-    pieces: magic "WMpc" | kind u8 | version u8 | zeros u16 | number u32 | meta length u32 | body length u32 |
-            meta CRC32C u32 | body CRC32C u32 | header CRC32C u32 | meta | body
+had, and a summary that says how many there were: `pieces`, of which the summary is the last. A truncated, damaged, reordered or
+foreign archive ends in an `ArchiveError` that says where, never in a shorter stream. Pure: a writer turns pieces into bytes, a
+reader takes bytes as they come and gives pieces back.
 
 A batch's meta is a publish record (`record_codec`) with sequences, its body the stored bodies.
 
@@ -20,7 +16,6 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
-from struct import Struct
 from typing import Final
 
 from waymaker_core.model.config import StreamConfig
@@ -28,17 +23,13 @@ from waymaker_core.model.limits import SEQ_MAX
 from waymaker_core.model.message_codec import decode_body, header_field, payload_field, subject_field
 from waymaker_core.model.records import PublishRecord
 from waymaker_core.storage import record_codec
-from waymaker_core.storage.checksum import crc32c
 from waymaker_core.storage.config_codec import decode_plain, encode_plain, stream_config, stream_config_list
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
+from waymaker_core.storage.pieces import BODY_BYTES_MAX, PieceError, PieceFormat, PieceReader, PieceWriter
 
 MAGIC: Final = b"WMarchiv"
 ARCHIVE_VERSION: Final = 1
-PIECE_MAGIC: Final = b"WMpc"
-PIECE_VERSION: Final = 1
-META_BYTES_MAX: Final = 256 << 20
-"""More than any head has; a longer piece is damage."""
-BATCH_BYTES_MAX: Final = 64 << 20
+BATCH_BYTES_MAX: Final = BODY_BYTES_MAX
 """Stored bodies in one batch, at most."""
 LAST_SEQ_MAX: Final = SEQ_MAX >> 1
 """The greatest sequence in an archive: the stream must be able to assign more behind it."""
@@ -47,20 +38,9 @@ _HEAD: Final = 1
 _BATCH: Final = 2
 _SUMMARY: Final = 3
 
-_FILE: Final = Struct("<8sI")
-_PIECE: Final = Struct("<4sBB2xIIIII")
-_CRC: Final = Struct("<I")
-_FILE_BYTES: Final = _FILE.size + _CRC.size
-_PIECE_BYTES: Final = _PIECE.size + _CRC.size
-
-
-class ArchiveError(ValueError):
-    """The bytes are not a whole, undamaged archive of a known version. `offset` counts from the archive's first byte."""
-
-    def __init__(self, offset: int, detail: str) -> None:
-        super().__init__(f"archive at byte {offset}: {detail}")
-        self.offset = offset
-        self.detail = detail
+_FORMAT: Final = PieceFormat(MAGIC, ARCHIVE_VERSION, "archive")
+ArchiveError = PieceError
+"""The bytes are not a whole, undamaged archive of a known version. `offset` counts from the archive's first byte."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +85,7 @@ class ArchiveWriter:
     """Pieces in, bytes out: `head` first, then `batch` any number of times, then `finish`."""
 
     def __init__(self) -> None:
-        self._number = 0
+        self._pieces = PieceWriter(_FORMAT)
         self._last_seq = 0
         self._count = 0
         self._body_bytes = 0
@@ -114,17 +94,12 @@ class ArchiveWriter:
 
     def _piece(self, kind: int, meta: bytes, body: bytes = b"") -> bytes:
         assert not self._finished
-        head = _PIECE.pack(
-            PIECE_MAGIC, kind, PIECE_VERSION, self._number, len(meta), len(body), crc32c(meta), crc32c(body)
-        )  # fmt: skip
-        self._number += 1
-        return b"".join((head, _CRC.pack(crc32c(head)), meta, body))
+        return self._pieces.piece(kind, meta, body)
 
     def head(self, head: Head) -> bytes:
         """Return the archive's beginning."""
         assert self._head is None
         self._head = head
-        start = _FILE.pack(MAGIC, ARCHIVE_VERSION)
         meta = encode_plain(
             [
                 stream_config_list(head.config),
@@ -137,7 +112,7 @@ class ArchiveWriter:
                 *([head.layers] if head.layers else []),
             ]
         )
-        return start + _CRC.pack(crc32c(start)) + self._piece(_HEAD, meta)
+        return self._pieces.start() + self._piece(_HEAD, meta)
 
     def batch(self, batch: Batch) -> bytes:
         """Encode one batch of messages, above all sequences before (at most `BATCH_BYTES_MAX` of bodies)."""
@@ -200,100 +175,21 @@ def _check_bodies(batch: Batch) -> None:
             raise CorruptRecord(f"message {seq} counts more bytes than it has")
 
 
-class ArchiveReader:
+class ArchiveReader(PieceReader[Head | Batch | Summary]):
     """Bytes in, pieces out, in order and each at once when it is whole. Memory is bounded by one piece."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._offset = 0
-        """Of the buffer's first byte in the archive."""
-        self._started = False
-        self._number = 0
+        super().__init__(_FORMAT)
         self._last_seq = 0
         self._count = 0
         self._body_bytes = 0
         self._summary: Summary | None = None
-        self._broken = False
-
-    def feed(self, data: bytes) -> list[Head | Batch | Summary]:
-        """Return the pieces that these bytes complete. After an `ArchiveError` the reader is of no more use."""
-        assert not self._broken, "an archive that was refused is not read on"
-        self._buffer += data
-        pieces: list[Head | Batch | Summary] = []
-        try:
-            self._take_start()
-            while (piece := self._take_piece()) is not None:
-                pieces.append(piece)
-        except ArchiveError:
-            self._broken = True
-            raise
-        return pieces
 
     def close(self) -> Summary:
         """Return the summary, since no more bytes come; `ArchiveError` where the archive is not whole."""
-        if self._summary is None or self._buffer or self._broken:
-            raise self._error("the archive is cut short")
+        self.require_whole()
+        assert self._summary is not None
         return self._summary
-
-    def _error(self, detail: str) -> ArchiveError:
-        return ArchiveError(self._offset, detail)
-
-    def _take(self, size: int) -> bytes:
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        self._offset += size
-        return data
-
-    def _take_start(self) -> None:
-        if self._started:
-            return
-        if not MAGIC.startswith(self._buffer[: len(MAGIC)]):
-            raise self._error("this is not an archive")
-        if len(self._buffer) < _FILE_BYTES:
-            return
-        start = bytes(self._buffer[:_FILE_BYTES])
-        if crc32c(start[: _FILE.size]) != _CRC.unpack_from(start, _FILE.size)[0]:
-            raise self._error("the beginning does not match its checksum")
-        version = _FILE.unpack_from(start)[1]
-        if version != ARCHIVE_VERSION:
-            raise self._error(str(UnknownVersion("an archive", version, ARCHIVE_VERSION)))
-        self._take(_FILE_BYTES)
-        self._started = True
-
-    def _take_piece(self) -> Head | Batch | Summary | None:
-        if not self._started or len(self._buffer) < _PIECE_BYTES:
-            if self._summary is not None and self._buffer:
-                raise self._error("something follows the summary")
-            return None
-        if self._summary is not None:
-            raise self._error("something follows the summary")
-        head = bytes(self._buffer[:_PIECE_BYTES])
-        if crc32c(head[: _PIECE.size]) != _CRC.unpack_from(head, _PIECE.size)[0]:
-            raise self._error("a piece's header does not match its checksum")
-        magic, kind, version, number, meta_length, body_length, meta_crc, body_crc = _PIECE.unpack_from(head)
-        if magic != PIECE_MAGIC or any(head[6:8]):
-            raise self._error("there is no piece where one should begin")
-        if version != PIECE_VERSION:
-            raise self._error(str(UnknownVersion("a piece of the archive", version, PIECE_VERSION)))
-        if number != self._number:
-            raise self._error(f"piece {number} follows, where {self._number} should")
-        if meta_length > META_BYTES_MAX or body_length > BATCH_BYTES_MAX:
-            raise self._error("a piece is longer than any can be")
-        if len(self._buffer) < _PIECE_BYTES + meta_length + body_length:
-            return None
-        meta = bytes(self._buffer[_PIECE_BYTES : _PIECE_BYTES + meta_length])
-        body = bytes(self._buffer[_PIECE_BYTES + meta_length : _PIECE_BYTES + meta_length + body_length])
-        if crc32c(meta) != meta_crc or crc32c(body) != body_crc:
-            raise self._error("a piece does not match its checksum")
-        try:
-            piece = self._decode(kind, meta, body)
-        except CorruptRecord as problem:
-            raise self._error(str(problem)) from problem
-        except UnknownVersion as problem:
-            raise self._error(str(problem)) from problem
-        self._take(_PIECE_BYTES + meta_length + body_length)
-        self._number += 1
-        return piece
 
     def _decode(self, kind: int, meta: bytes, body: bytes) -> Head | Batch | Summary:
         if (self._number == 0) != (kind == _HEAD):
@@ -330,7 +226,7 @@ class ArchiveReader:
             case [int(count), int(body_bytes), int(last_seq)]:
                 if (count, body_bytes) != (self._count, self._body_bytes) or last_seq < self._last_seq:
                     raise CorruptRecord(f"the summary counts {count} messages, but {self._count} came")
-                self._summary = Summary(count, body_bytes, last_seq)
+                self._summary, self.finished = Summary(count, body_bytes, last_seq), True
                 return self._summary
         raise CorruptRecord("not a summary")
 

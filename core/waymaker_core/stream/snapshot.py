@@ -53,6 +53,61 @@ def encode_snapshot(stream: Stream) -> object:
     ]
 
 
+class BlockPlace:
+    """The place of a block whose snapshot came without files: its chunks in order, and its index if it is sealed."""
+
+    __slots__ = ("chunks", "index")
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.index: Chunk | None = None
+
+
+def place_blocks(snapshot: object, places: dict[int, BlockPlace]) -> None:
+    """Name the files of a snapshot that came without them, by the number of each block. `CorruptRecord` where they differ."""
+    match snapshot:
+        case [int(version), *rest] if OWN_STATE <= version <= VERSION and len(rest) > _BLOCKS:
+            blocks = rest[_BLOCKS]
+        case _:
+            raise CorruptRecord("not a stream's snapshot of a version that can be sent")
+    numbers = [value[0] for value in _lists(blocks)]
+    if numbers != list(places):
+        raise CorruptRecord("the blocks of a snapshot are not those that came before it")
+    for value, place in zip(_lists(blocks), places.values(), strict=True):
+        _place_block(value, place)
+
+
+def _lists(values: object) -> list[list[object]]:
+    if not isinstance(values, list):
+        raise CorruptRecord("not a list of blocks")
+    found = [value for value in values if isinstance(value, list) and value]
+    if len(found) != len(values):
+        raise CorruptRecord("not the summary of a block")
+    return found
+
+
+_BLOCKS = 8
+"""The place of the blocks in a snapshot, behind the version."""
+
+
+def _place_block(value: list[object], place: BlockPlace) -> None:
+    match value:
+        case [*_, list(), list(), None]:
+            if place.index is None:
+                raise CorruptRecord(f"the index of block {value[0]} did not come")
+            index = place.index
+            value[-3] = sorted({chunk.path for chunk in [*place.chunks, index]})
+            value[-2] = [index.path, index.offset, index.length, index.crc]
+        case [*_, list(), None, list(columns)] if place.index is None:
+            decoded = _decode_columns(columns)
+            if decoded.chunk_lengths != array("Q", [chunk.length for chunk in place.chunks]):
+                raise CorruptRecord(f"the chunks of block {value[0]} are not those that came before it")
+            decoded.replace_chunks(range(len(place.chunks)), place.chunks)
+            value[-3], value[-1] = [], _encode_columns(decoded)
+        case _:
+            raise CorruptRecord("not the summary of a block")
+
+
 def holds_own_state(snapshot: object) -> bool:
     """Return True if nothing in the catalog can be newer than what a snapshot says of the stream's settings and import."""
     match snapshot:

@@ -22,8 +22,11 @@ from waymaker_core.api.effects import (
     Job,
     Kept,
     Log,
+    PieceStored,
     Replicate,
     Reply,
+    SnapshotPiece,
+    TransferEnded,
 )
 from waymaker_core.api.inputs import (
     Append,
@@ -32,13 +35,18 @@ from waymaker_core.api.inputs import (
     Confirmed,
     Credit,
     Cut,
+    EndTransfer,
     Enrol,
     Input,
     JobDone,
     JobFailed,
     Lead,
+    NextPiece,
+    PieceArrived,
     Promise,
+    ReceiveSnapshot,
     Replicated,
+    SendSnapshot,
     StepDown,
     Unreadable,
 )
@@ -115,6 +123,8 @@ def describe_input(item: Input) -> str:
             return f"promise {item.ask} {item.epoch} {list(item.stream_ids)}"
         case Enrol():
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
+        case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
+            return f"{type(item).__name__} {item.transfer}"
         case _:
             return "drain"
 
@@ -140,6 +150,8 @@ def describe_effect(effect: Effect) -> str:
             return f"declined {effect.ask} {effect.reason}"
         case Confirm():
             return f"confirm {effect.stream_id} {effect.question}"
+        case SnapshotPiece() | PieceStored() | TransferEnded():
+            return f"{type(effect).__name__} {effect.transfer}"
         case Log():
             return f"log {effect.event} {sorted(effect.fields.items())}"
         case Halt():

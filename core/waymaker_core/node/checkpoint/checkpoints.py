@@ -159,6 +159,10 @@ class Checkpoints:
             return self._state.changes.dead_bytes > 0
         return self._group_commit.journal.segment_count > 1 or bool(self._shared_files.sparse())
 
+    def draw_number(self) -> int:
+        """Draw a number for a new file of another part of the node."""
+        return self._manifest.draw_file()
+
     def retry_checkpoint(self) -> None:
         """End the pause after a failed attempt: there may be free space again."""
         self._paused = False
@@ -310,6 +314,8 @@ class Checkpoints:
                 running.work.append(replica)
                 continue
             running.written[replica.id] = None
+            adopted = self._state.changes.adopted.pop(replica.id, None)
+            running.garbage += [] if adopted is None else [adopted]
             damage = replica.damage
             if damage is not None:
                 writer.add_quarantine(replica.id, damage.path, damage.offset, damage.detail)
@@ -365,6 +371,8 @@ class Checkpoints:
 
     def _in_force(self, running: Running, chain: Chain, manifest: Manifest, _results: list[OpResult]) -> None:
         state, before = self._state, self._chain
+        # Numbers were drawn while it was written.
+        manifest.next_file = max(manifest.next_file, self._manifest.next_file)
         self._manifest, self._chain, self._running = manifest, chain, None
         kept = {file.number for file in chain.files}
         gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]

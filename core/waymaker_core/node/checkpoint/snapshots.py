@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.catalog.catalog import Catalog, CatalogEntry
+from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.layers.layer import LayerFactory
+from waymaker_core.layers.layer_set import LayerSet
+from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import StreamCreated
 from waymaker_core.model.types import Now
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
 from waymaker_core.storage.errors import CorruptRecord
-from waymaker_core.stream.snapshot import encode_snapshot
+from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
@@ -50,8 +54,28 @@ class StreamSnapshot(NamedTuple):
 
 def encode_stream(replica: StreamReplica, now: Now) -> bytes:
     """Encode a stream, its consumers and its layers, at the stream's position."""
-    parts = [encode_snapshot(replica.stream), replica.consumers.snapshot(now)]
-    return encode_state([*parts, replica.layers.snapshot()] if len(replica.layers) else parts)
+    layers = replica.layers.snapshot()
+    return encode_parts(StreamSnapshot(encode_snapshot(replica.stream), replica.consumers.snapshot(now), layers))
+
+
+def encode_parts(snapshot: StreamSnapshot) -> bytes:
+    """Encode the parts of a state; layers only where there are any."""
+    return encode_state([snapshot.stream, snapshot.consumers, *([snapshot.layers] if snapshot.layers else [])])
+
+
+def make_from_snapshot(
+    snapshot: StreamSnapshot, entry: CatalogEntry, limits: Limits, layers: LayerFactory, next_id: int
+) -> StreamReplica:
+    """Make the replica of a stream as it was at a snapshot. ValueError and others where that makes no sense.
+
+    `next_id`: the catalog's, which drew the ids of consumers when snapshots did not hold their counter.
+    """
+    stream = decode_snapshot(snapshot.stream, limits)
+    consumers = Consumers(stream, limits)
+    consumers.restore(snapshot.consumers, next_id)
+    layer_set = LayerSet(layers(stream))
+    layer_set.restore(snapshot.layers)
+    return StreamReplica(entry, stream, consumers, layer_set)
 
 
 def decode_stream(meta: bytes) -> StreamSnapshot:

@@ -25,7 +25,12 @@ from waymaker_core.model.records import (
 )
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.changes import Changes
-from waymaker_core.node.checkpoint.snapshots import StreamSnapshot, decode_catalog, decode_stream
+from waymaker_core.node.checkpoint.snapshots import (
+    StreamSnapshot,
+    decode_catalog,
+    decode_stream,
+    make_from_snapshot,
+)
 from waymaker_core.node.services import make_layers
 from waymaker_core.node.stream_replica import Damage, StreamReplica
 from waymaker_core.storage.errors import CorruptRecord
@@ -85,6 +90,19 @@ class Restoring:
         replica.apply(position, record, chunk)
         self.changes.replicas[replica.id] = replica
 
+    def adopt_snapshot(self, stream_id: int, position: int, meta: bytes, path: str) -> None:
+        """Take a stream's state from a snapshot that was adopted, in place of all that came before."""
+        key = StreamId(stream_id)
+        self.replicas.pop(key, None)
+        self._damage.pop(key, None)
+        self._own_settings.pop(key, None)
+        self._snapshots[key] = decode_stream(meta)
+        replica = self._serve(key)
+        if (replica.stream.id, replica.stream.position) != (stream_id, position):
+            raise CorruptRecord(f"it is one of stream {replica.stream.id} at position {replica.stream.position}")
+        self.changes.replicas[key] = replica
+        self.changes.adopted[key] = path
+
     def quarantine(self, quarantine: Quarantine) -> None:
         """Note that a stream's data are damaged."""
         self._damage[StreamId(quarantine.stream_id)] = Damage(
@@ -143,21 +161,16 @@ class Restoring:
                 stream.importing = entry.importing
                 layers = LayerSet(self._layers(stream))
                 return StreamReplica(entry, stream, Consumers(stream, self._limits), layers)
-            stream = stream_snapshot.decode_snapshot(snapshot.stream, self._limits)
-            consumers = Consumers(stream, self._limits)
-            # The catalog drew the ids of consumers when snapshots did not hold their counter.
-            consumers.restore(snapshot.consumers, self.catalog.next_id)
-            layers = LayerSet(self._layers(stream))
-            layers.restore(snapshot.layers)
+            replica = make_from_snapshot(snapshot, entry, self._limits, self._layers, self.catalog.next_id)
         except NONSENSE as error:
             raise CorruptRecord(f"the stream's state in the checkpoint makes no sense: {error}") from error
         if stream_snapshot.holds_own_state(snapshot.stream):
             self._own_settings[stream_id] = None
-            entry.importing = stream.importing
+            entry.importing = replica.stream.importing
         else:
-            stream.apply_config(entry.config)
-            stream.importing = entry.importing
-        return StreamReplica(entry, stream, consumers, layers)
+            replica.stream.apply_config(entry.config)
+            replica.stream.importing = entry.importing
+        return replica
 
     def _apply_to_catalog(self, position: int, record: Record) -> None:
         if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
@@ -184,6 +197,7 @@ class Restoring:
         self.changes.ended[stream_id] = None
         self.replicas.pop(stream_id, None)
         self.changes.replicas.pop(stream_id, None)
+        self.changes.adopted.pop(stream_id, None)
         self._snapshots.pop(stream_id, None)
         self._damage.pop(stream_id, None)
         self._own_settings.pop(stream_id, None)

@@ -10,6 +10,8 @@ read that it begins; one that is under way keeps its file, as every read does (`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.timers import Timer
@@ -19,11 +21,12 @@ from waymaker_core.storage.journal.writer import Journal
 class SegmentPin:
     """One reader's need: no segment from `segment` on is used again. `lost`: they may have been, and the reader begins anew."""
 
-    __slots__ = ("segment", "deadline_ns", "lost")
+    __slots__ = ("segment", "deadline_ns", "on_lost", "lost")
 
-    def __init__(self, segment: int, deadline_ns: int) -> None:
+    def __init__(self, segment: int, deadline_ns: int, on_lost: Callable[[], None]) -> None:
         self.segment = segment
         self.deadline_ns = deadline_ns
+        self.on_lost = on_lost
         self.lost = False
 
 
@@ -36,9 +39,12 @@ class SegmentPins:
         self._garbage = garbage
         self._pins: list[SegmentPin] = []
 
-    def pin(self, segment: int) -> SegmentPin:
-        """Keep the segments from a number on. It is lost at once where that one is not there any more."""
-        pin = SegmentPin(segment, self._deadline_ns())
+    def pin(self, segment: int, on_lost: Callable[[], None] = lambda: None) -> SegmentPin:
+        """Keep the segments from a number on. It is lost at once where that one is not there any more.
+
+        `on_lost` is called when it is lost later.
+        """
+        pin = SegmentPin(segment, self._deadline_ns(), on_lost)
         if segment < self._oldest():
             pin.lost = True
             return pin
@@ -86,6 +92,7 @@ class SegmentPins:
         pin.lost = True
         self._state.log("warning", "segment_pin_lost", segment=pin.segment, kept_bytes=self._journal.kept_bytes)
         self._apply()
+        pin.on_lost()
 
     def _apply(self) -> None:
         """Keep what is pinned, and let the rest go."""

@@ -6,8 +6,10 @@ frame for it; any other damage is the store's.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
+from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.storage.checkpoint.writer import (
     CHECKPOINT_HEADER_BYTES,
     STATE_VERSION,
@@ -129,3 +131,24 @@ class ChainReader:
                 problem = str(error)
         self.states[stream_id] = StreamState(header.position, meta, path, offset, problem)
         return damaged
+
+
+class SnapshotFiles:
+    """Checkpoint files that are not of the chain: each holds the snapshot of one stream that was adopted."""
+
+    def __init__(self, key: int, sizes: dict[int, int]) -> None:
+        self._key = key
+        self._sizes = sizes
+
+    def has(self, file: CheckpointFile) -> bool:
+        """Return True if there is a file of that number."""
+        return file.number in self._sizes
+
+    def read_snapshot(self, file: CheckpointFile, stream_id: int) -> Generator[DiskOp, OpResult, StreamState]:
+        """Read a stream's snapshot. `StoreRefused` where the file is damaged, `CorruptRecord` where it holds another."""
+        reader = ChainReader(self._key, [file], self._sizes)
+        yield from reader.walk()
+        state = reader.states.get(stream_id)
+        if state is None or len(reader.states) != 1 or state.problem:
+            raise CorruptRecord(f"{checkpoint_path(file.number)} is not a snapshot of stream {stream_id} alone")
+        return state

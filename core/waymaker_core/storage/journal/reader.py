@@ -18,6 +18,7 @@ from waymaker_core.model.disk_ops import Chunk, DiskOp, OpResult
 from waymaker_core.storage.disk_steps import READ_BYTES, Steps, read
 from waymaker_core.storage.errors import CorruptStore, UnknownStoreVersion, UnknownVersion
 from waymaker_core.storage.frame import (
+    ADOPT,
     ALIGNMENT,
     CLEAN,
     COMPLETE,
@@ -40,6 +41,10 @@ class Sink(Protocol):
 
     def frame(self, path: str, offset: int, header: FrameHeader, meta: bytes, chunk: Chunk | None) -> None:
         """Take a valid frame of a record."""
+        ...
+
+    def adopt(self, path: str, offset: int, header: FrameHeader, meta: bytes) -> Steps:
+        """Take a valid frame that puts another state in the place of a stream's, and read that state."""
         ...
 
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
@@ -171,7 +176,9 @@ class JournalReader:
                 header.kind == WATERMARK and header.flags & CLEAN != 0 and header.open_epoch == self._open_epoch_max
             )
             self.complete = header.flags & COMPLETE != 0
-            if header.kind != WATERMARK:
+            if header.kind == ADOPT:
+                yield from self._sink.adopt(path, segment.end, header, content[: header.meta_length])
+            elif header.kind != WATERMARK:
                 chunk = None
                 if header.body_length:
                     body_at = segment.end + HEADER_BYTES + padded(header.meta_length)

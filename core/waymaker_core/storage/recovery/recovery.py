@@ -22,7 +22,7 @@ from typing import Final
 
 from waymaker_core.model.disk_ops import DiskOp, OpResult, ReadChunk
 from waymaker_core.model.limits import Limits
-from waymaker_core.storage.checkpoint.reader import ChainReader
+from waymaker_core.storage.checkpoint.reader import ChainReader, SnapshotFiles
 from waymaker_core.storage.checkpoint.writer import Chain
 from waymaker_core.storage.disk_steps import list_folder, read
 from waymaker_core.storage.errors import CorruptRecord, CorruptStore, NotAStore, UnknownStoreVersion, UnknownVersion
@@ -202,7 +202,9 @@ def read_chain(
         number = file_number("checkpoints", name)
         if number is not None:
             sizes[number] = size
-    reader = ChainReader(directory_key(manifest.directory_id), manifest.chain, sizes)
+    key = directory_key(manifest.directory_id)
+    replay.snapshot_files = SnapshotFiles(key, sizes)
+    reader = ChainReader(key, manifest.chain, sizes)
     yield from reader.walk()
     for stream_id in sorted(reader.states):
         state = reader.states.pop(stream_id)

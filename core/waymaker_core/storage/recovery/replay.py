@@ -22,8 +22,11 @@ from typing import Final, Protocol
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.records import ImportEnded, Record, StreamCreated, StreamDeleted
 from waymaker_core.storage import record_codec
+from waymaker_core.storage.checkpoint.reader import SnapshotFiles
+from waymaker_core.storage.disk_steps import Steps
 from waymaker_core.storage.errors import CorruptRecord, CorruptStore, UnknownStoreVersion, UnknownVersion
-from waymaker_core.storage.frame import COMMIT, CUT, REPLICATED, WATERMARK, FrameHeader
+from waymaker_core.storage.frame import ADOPT, COMMIT, CUT, REPLICATED, WATERMARK, FrameHeader
+from waymaker_core.storage.journal.adoption_frame import decode_adoption
 from waymaker_core.storage.journal.facts import NAMES, ReplicaFacts, decode_fact
 from waymaker_core.storage.manifest import Manifest
 from waymaker_core.storage.paths import (
@@ -75,6 +78,13 @@ class Target(Protocol):
 
     def is_deleted(self, stream_id: int) -> bool:
         """Return True if a stream existed and does no more: its records are skipped. One that is not known yet was not."""
+        ...
+
+    def adopt_snapshot(self, stream_id: int, position: int, meta: bytes, path: str) -> None:
+        """Take a stream's state from a snapshot at a position, which a file of its own holds.
+
+        It takes the place of all that came before for the stream, its quarantine included.
+        """
         ...
 
     def quarantine(self, quarantine: Quarantine) -> None:
@@ -146,6 +156,9 @@ class Replay:
         self._target = target
         self.logs: dict[int, ReadLog] = {}
         self.facts = ReplicaFacts()
+        self.snapshot_files = SnapshotFiles(0, {})
+        self._adopted: dict[int, str] = {}
+        """Files of snapshots that were adopted and that no checkpoint replaces."""
         self._gaps: dict[int, Gap] = {}
         """Gaps of the streams that lack a record so far."""
         self.quarantined: dict[int, Quarantine] = {}
@@ -217,6 +230,9 @@ class Replay:
     def damaged(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
         """Take a frame that names its stream and is damaged behind that."""
         stream_id = header.stream_id
+        if header.kind == ADOPT:
+            self._damaged_adoption(path, offset, header, problem)
+            return
         if header.kind > WATERMARK:
             self._damaged_fact(path, offset, header, problem)
             return
@@ -310,6 +326,45 @@ class Replay:
             log.last = keep
         self._close_gap(stream_id, log)
 
+    # ------------------------------------------------------------ adoptions
+
+    def adopt(self, path: str, offset: int, header: FrameHeader, meta: bytes) -> Steps:
+        """Take another log and state for a stream, unless a checkpoint holds newer ones.
+
+        The frames before it are of another log: none of them is at a later position (`node/transfer/adoption`).
+        """
+        stream_id, position = header.stream_id, header.position
+        log = self._log(stream_id)
+        if position <= log.covered or not self._target.exists(stream_id):
+            return
+        try:
+            file = decode_adoption(header.version, meta)
+            if stream_id in self.quarantined and not self.snapshot_files.has(file):
+                # A checkpoint that knows of later damage has let go of it.
+                return
+            found = yield from self.snapshot_files.read_snapshot(file, stream_id)
+            if found.position != position:
+                raise CorruptRecord(f"its snapshot is at position {found.position}, not {position}")
+            self._target.adopt_snapshot(stream_id, position, found.meta, found.path)
+        except UnknownVersion as problem:
+            raise UnknownStoreVersion(path, offset, str(problem)) from problem
+        except CorruptStore as problem:
+            # A later adoption, which may follow, has let go of its file.
+            self._lacks(header, problem.path, problem.offset, problem.detail)
+            return
+        except NONSENSE as problem:
+            self._damaged_adoption(path, offset, header, str(problem))
+            return
+        self.quarantined.pop(stream_id, None)
+        self._gaps.pop(stream_id, None)
+        self.logs[stream_id] = ReadLog(position)
+        self._adopted[stream_id] = found.path
+
+    def _damaged_adoption(self, path: str, offset: int, header: FrameHeader, problem: str) -> None:
+        """Note that a stream lacks the state that it adopted, unless it adopted another one later."""
+        if header.position > self._log(header.stream_id).covered and self._target.exists(header.stream_id):
+            self._lacks(header, path, offset, f"a snapshot that was adopted: {problem}")
+
     # ------------------------------------------------------------ the state
 
     def _apply_committed(self, stream_id: int, log: ReadLog) -> None:
@@ -395,6 +450,7 @@ class Replay:
         owners.
         """
         named = {checkpoint_path(file.number) for file in manifest.chain}
+        named.update(path for stream_id, path in self._adopted.items() if self._alive(stream_id))
         for stream_id, path in self._target.files():
             folder, _, name = path.partition("/")
             if name not in folders.get(folder, {}):

@@ -46,6 +46,14 @@ def blocks_to_relocate(stream: Stream, leaving: Callable[[str], bool], seal: boo
     return moves + [_compact(block, block.resident()) for block in compaction.sparse_blocks(stream)]
 
 
+def whole_block(stream: Stream, block: Block) -> BlockRelocation:
+    """Return the relocation of all live messages of a resident block, wherever they lie: sealed if the block is complete."""
+    columns = block.resident()
+    if block.index is not None:
+        return _compact(block, columns)
+    return _seal(block, columns) if stream.is_complete(block) else _leave(block, columns, lambda _: True)
+
+
 def _leave(block: Block, columns: Columns, leaving: Callable[[str], bool]) -> BlockRelocation:
     """Return what an open block has to copy out of the files that are being left, and the chunks that it can forget."""
     chosen = [leaving(path) for path in columns.paths]
