@@ -170,9 +170,10 @@ class ObjectLayer:
         while due and due[0] not in loose:
             due.popleft()
         times = [loose[due[0]] + limits.object_grace_ms] if due else []
-        for since_ms in self.state.tombstones.values():
-            times.append(since_ms + limits.object_tombstone_ms)
-            break
+        for name, since_ms in self.state.tombstones.items():
+            if not self.is_staged(name):
+                times.append(since_ms + limits.object_tombstone_ms)
+                break
         return now.mono_ns + max(0, min(times) - now.wall_ms) * 1_000_000 if times else None
 
     def decide_due(self, now: Now) -> LayerDecision | None:
@@ -219,6 +220,8 @@ class ObjectLayer:
         ended: list[str] = []
         messages = name_bytes = 0
         for name, since_ms in self.state.tombstones.items():
+            if self.is_staged(name):
+                continue  # the name has a revision again by the time at which this record is applied
             messages += 1 + len(self.state.objects[name].older)
             name_bytes += 4 * len(name) + 8
             if since_ms + self._stream.limits.object_tombstone_ms > wall_ms or (

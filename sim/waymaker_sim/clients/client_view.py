@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from waymaker_core.api.effects import End, Event
+from waymaker_core.api.object_requests import (
+    BeginUpload,
+    DeleteObject,
+    FindObject,
+    FinishUpload,
+    ListObjectRevisions,
+    ListObjects,
+    OpenObject,
+    ReadChunks,
+    UploadChunks,
+)
 from waymaker_core.api.requests import (
     Ack,
     CreateConsumer,
@@ -47,6 +58,8 @@ from waymaker_sim.kernel.events import Events
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
+_BUCKET = (outcomes.OK,)
+"""A bucket that exists is never deleted in these worlds."""
 _CONSUMER = (*_STREAM, outcomes.NO_SUCH_CONSUMER)
 ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     CreateStream: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
@@ -71,7 +84,19 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     ImportBegin: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
     ImportBatch: _STREAM,
     ImportEnd: _STREAM,
+    BeginUpload: _BUCKET,
+    UploadChunks: _BUCKET,
+    FinishUpload: _BUCKET,
+    DeleteObject: _BUCKET,
+    OpenObject: (*_BUCKET, outcomes.NO_SUCH_OBJECT),
+    ReadChunks: (*_BUCKET, outcomes.INCOMPLETE),
+    FindObject: (*_BUCKET, outcomes.NO_SUCH_OBJECT),
+    ListObjects: _BUCKET,
+    ListObjectRevisions: _BUCKET,
 }
+
+_OF_TOKENS = ("UploadChunks", "FinishUpload", "ReadChunks")
+"""Calls about what another call has begun, which may be over by now; their client knows if it may."""
 
 OnReply = Callable[["Ask", Answer | Refusal, list[ReceivedMessage] | None, StepId], None]
 
@@ -206,6 +231,8 @@ class ClientView:
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
         """Streams that were restored from archives, or that a restore has begun."""
+        self.others: list[str] = []
+        """Streams of clients that check what is in them themselves."""
         self.consumer_ids: dict[tuple[str, int, int, int], ConsumerName] = {}
         """The consumer that an id named first, by its stream and the stream's incarnation; of ephemeral ones by process
         run too."""
@@ -237,11 +264,11 @@ class ClientView:
 
     def known(self, name: str) -> bool:
         """Return True if a client gave a stream this name once."""
-        return name in self.streams or name in self.copies
+        return name in self.streams or name in self.copies or name in self.others
 
     def may_exist(self, name: str) -> bool:
         """Return True if a stream of this name may exist."""
-        return name in self.streams or (name in self.copies and self.copies[name].may_exist)
+        return name in self.streams or name in self.others or (name in self.copies and self.copies[name].may_exist)
 
     def reached_program(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
         """Note that a message reached the program; its report to the node follows."""
@@ -321,6 +348,8 @@ class ClientView:
                 return
             case Status.ABORTED if self.process.config.replicated and refusal.outcome is Outcome.UNKNOWN:
                 self.mark("deleted before a majority had it")
+            case Status.ABORTED if what in _OF_TOKENS and refusal.outcome is Outcome.NOT_APPLIED:
+                self.mark("upload or reading over")
             case Status.DATA_LOSS if self.process.disk.rotten:
                 return
             case Status.DATA_LOSS if self.read_errors and "quarantined" not in refusal.message:

@@ -38,6 +38,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "dead letter once": (SAFETY, "a dropped message has exactly one dead letter for each consumer that dropped it"),
     "floor honest": (SAFETY, "everything at or below a floor that matches was acknowledged, terminated or dropped"),
     "limits hold": (SAFETY, "at rest a stream holds no more than its bounds allow, and statistics count what is there"),
+    "object whole": (SAFETY, "a reading gives the payload of one upload, whole, however long it lasts"),
+    "object kept": (SAFETY, "an object that was stored is what every later reader finds, until a later end or deletion"),
+    "chunks collected": (SAFETY, "after the grace period a bucket holds what its objects name, and nothing else"),
     "room given back": (
         SAFETY, "unused files are deleted, others hold at most twice the live bytes, and a pruned full disk takes publishes",
     ),

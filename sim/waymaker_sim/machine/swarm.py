@@ -67,6 +67,9 @@ class Plan:
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
+    objects: bool = False
+    """True if a client stores, replaces and reads objects."""
+
     def may_lose_unsynced(self) -> bool:
         """Return True if answers leave before their sync, on a machine that may lose power before it."""
         return self.sync_interval_ms > 0 and (self.power > 0 or self.disk.sync_error > 0)
@@ -185,4 +188,13 @@ def draw_plan(track: Track) -> Plan:
         plan.limits = replace(plan.limits, uncommitted_records_max=16)
     if plan.quorum is None:
         plan.old_format = track.draw("old format", 8) == 7
+    if not plan.rot and not plan.may_lose_unsynced() and track.draw("objects", 10) == 9:
+        plan.objects = True
+        plan.limits = replace(
+            plan.limits,
+            object_grace_ms=track.pick("grace", [3_000, 500, 20]),
+            object_tombstone_ms=track.pick("tombstone", [3_000, 500, 20]),
+            object_revisions_max=track.pick("revisions", [64, 3, 1]),
+            object_map_bytes_max=track.pick("map", [192 * KIB, 192 * KIB, 200]),
+        )
     return plan

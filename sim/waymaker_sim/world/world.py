@@ -29,6 +29,7 @@ from waymaker_sim.clients.administrator import Administrator
 from waymaker_sim.clients.backup_client import BackupClient
 from waymaker_sim.clients.client_view import Ask, ClientView
 from waymaker_sim.clients.guests import Guest
+from waymaker_sim.clients.object_client import BUCKET, ObjectClient
 from waymaker_sim.clients.producer import Producer
 from waymaker_sim.clients.publisher import Publisher, Reader, Refused
 from waymaker_sim.clients.strays import Strays
@@ -52,7 +53,16 @@ from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
 from waymaker_sim.world.nemesis import Nemesis
 
 FAULT_TICK_NS = 100 * MS
-TURNS = {"administrator": 4, "publisher": 1, "worker": 1, "reader": 2, "watcher": 4, "archivist": 4, "guest": 2}
+TURNS = {
+    "administrator": 4,
+    "publisher": 1,
+    "worker": 1,
+    "reader": 2,
+    "watcher": 4,
+    "archivist": 4,
+    "guest": 2,
+    "objects": 1,
+}
 """Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
 """Time that recovery and progress may take once faults have stopped."""
@@ -117,6 +127,7 @@ class World:
         ]
         self.backup_client = BackupClient(view, tape.track("archivist")) if plan.archives else None
         self.guest = Guest(view, tape.track("guest")) if plan.guests else None
+        self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -257,6 +268,8 @@ class World:
             self._repeat(self.backup_client.act, "archivist", lambda: self._working)
         if self.guest is not None:
             self._repeat(self.guest.act, "guest", lambda: self._working)
+        if self.object_client is not None:
+            self._repeat(self.object_client.act, "objects", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
@@ -327,12 +340,16 @@ class World:
         if self.lost():
             return
         self._until(lambda: self.lost() or process.waiting() == 0)
+        if self.object_client is not None:
+            self.object_client.settle()
         require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
         check_node(process)
         if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
         seen = observe(PatientAsker(self.view))
         Audit(self.view, self.history, self.refusals).check(seen, drained)
+        if self.object_client is not None:
+            self.object_client.audit(PatientAsker(self.view), seen.get(BUCKET))
         for crash in (process.kill, process.lose_power):
             if not self.lost():
                 self._again(process, crash, seen)

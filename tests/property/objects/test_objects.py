@@ -14,6 +14,7 @@ from waymaker_core.api.inputs import Lead, StepDown
 from waymaker_core.api.object_requests import (
     BeginUpload,
     FindObject,
+    FinishUpload,
     HoldBucket,
     ListObjectRevisions,
     ListObjects,
@@ -21,8 +22,10 @@ from waymaker_core.api.object_requests import (
     ReadChunks,
 )
 from waymaker_core.model.limits import KIB
+from waymaker_core.model.records import LayerRecord
 from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_core.model.types import Token
+from waymaker_core.objects.decisions import decide_chunks, decide_finish
 from waymaker_core.objects.metadata import decode_metadata
 
 GRACE_MS = 3_600_000
@@ -189,6 +192,40 @@ def test_a_chunk_that_waits_for_its_collection_is_used_again() -> None:
     store.close(upload)
     sweep(store)
     assert store.get("y") == [b"1"]
+
+
+def test_a_chunk_whose_collection_is_decided_is_stored_again() -> None:
+    store = bucket()
+    store.put("x", b"1", dedupe=True)
+    store.delete("x")
+    sweep(store, GRACE_MS - 10)
+    upload = store.begin("y", dedupe=True)
+    server = store.server
+    server.wall_ms += 20
+    server.mono_ns += 20_000_000
+    decision = store.layer.decide_due(server.now())
+    assert decision is not None and isinstance(decision.record, LayerRecord) and list(decision.record.drop_seqs)
+    request = chunks_of(upload, "y", 0, [b"1"], dedupe=True)
+    again = decide_chunks(store.layer._stream, store.layer, request, server.now())
+    assert isinstance(again.record, LayerRecord) and again.value == 1
+
+
+def test_a_name_that_is_stored_again_is_not_ended_by_a_sweep_decided_behind_it() -> None:
+    store = bucket()
+    store.put("x", b"1")
+    store.delete("x")
+    upload = store.begin("x")
+    store.server.ok(chunks_of(upload, "x", 0, [b"2"]))
+    sweep(store, TOMBSTONE_MS - 10)
+    server, layer = store.server, store.layer
+    server.wall_ms += 20
+    server.mono_ns += 20_000_000
+    finish = FinishUpload(BUCKET, upload, 1, 0, bytes(32), b"")
+    put = decide_finish(layer._stream, layer, finish, server.now())
+    swept = layer.decide_due(server.now())
+    assert swept is None
+    assert layer.next_due(server.now()) is None
+    assert put.record is not None and layer.has_staged()
 
 
 def test_a_shared_chunk_stays_until_the_last_object_is_gone() -> None:

@@ -20,8 +20,8 @@ from waymaker_core.api.object_requests import (
 )
 from waymaker_core.layers.layer import OBJECTS
 from waymaker_core.model.result_codes import NO_SUCH_BUCKET, NO_SUCH_STREAM, OK, Answer, CodeError, invalid
-from waymaker_core.model.types import Token
-from waymaker_core.node.context import NodeState
+from waymaker_core.model.types import CATALOG, StreamId, Token
+from waymaker_core.node.context import NodeState, remember
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.committing import Committing
@@ -44,18 +44,30 @@ class Objects:
         self._gate = gate
         self._committing = committing
         self._registry = registry
-        self._open: dict[Token, StreamReplica] = {}
+        self._open: dict[Token, StreamId] = {}
         """The bucket of each upload, reading and hold whose token has not ended."""
+        self._over: dict[Token, StreamId] = {}
+        """The latest tokens that ended with nothing open: their call may still wait, and must open nothing."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def close(self, token: Token) -> None:
         """End what the call with this token began."""
-        replica = self._open.pop(token, None)
+        stream_id = self._open.pop(token, None)
+        if stream_id is None:
+            remember(self._over, token, CATALOG)
+            return
+        replica = self._state.replicas.get(stream_id)
         if replica is not None:
             _layer_of(replica).close(token)
             self._state.mark_dirty(replica)
+
+    def _opened(self, token: Token, replica: StreamReplica) -> None:
+        """Note what a token has begun; it is closed at once where the token ended while its call waited."""
+        self._open[token] = replica.id
+        if self._over.pop(token, None) is not None:
+            self.close(token)
 
     # ------------------------------------------------------------------ uploads
 
@@ -66,7 +78,7 @@ class Objects:
         replica = self._changeable(found, request.stream)
         limits = self._state.limits
         decisions.begin_upload(_layer_of(replica), call.token, request.name, shared=request.dedupe, limits=limits)
-        self._open[call.token] = replica
+        self._opened(call.token, replica)
         self._gate.answer_read(call.token, replica.log, Answer(OK))
 
     def chunks(self, call: Call, found: StreamReplica | None) -> None:
@@ -111,7 +123,7 @@ class Objects:
         assert isinstance(request, OpenObject)
         replica = self._served(found, request.stream)
         messages = decisions.open_object(replica.stream, _layer_of(replica), call.token, request.name, request.revision)
-        self._open[call.token] = replica
+        self._opened(call.token, replica)
         self._gate.reply_messages(call.token, replica, messages)
 
     def read(self, call: Call, found: StreamReplica | None) -> None:
@@ -160,7 +172,7 @@ class Objects:
         assert isinstance(request, HoldBucket)
         replica = self._served(found, request.stream)
         _layer_of(replica).hold(call.token)
-        self._open[call.token] = replica
+        self._opened(call.token, replica)
         self._gate.answer_read(call.token, replica.log, Answer(OK))
 
     # ------------------------------------------------------------------ the bucket
