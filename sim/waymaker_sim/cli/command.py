@@ -28,6 +28,7 @@ ELSEWHERE = {
     "replay": "waymaker_sim.cli.case_commands:replay",
     "model": "waymaker_sim.replication_model.command:model",
     "scope": "waymaker_sim.replication_model.command:scope",
+    "raft": "waymaker_sim.raft.command:schedules",
     "mutate": "waymaker_sim.mutation.command:mutate",
 }
 """Command to the module that defines it, and its name there."""

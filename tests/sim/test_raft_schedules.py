@@ -1,0 +1,110 @@
+"""The consensus group under random schedules: with every rule no promise breaks; without one, a known schedule breaks one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from click.testing import CliRunner
+
+from waymaker_core.raft.entries import SnapshotMeta
+from waymaker_core.raft.members import Members
+from waymaker_sim.cli.command import sim
+from waymaker_sim.raft.command import run_schedules
+from waymaker_sim.raft.promises import PROMISES, Broken, Watch, broken
+from waymaker_sim.raft.rules import RULES
+from waymaker_sim.raft.schedule import Schedule
+
+SEEDS: Final[dict[str, int]] = {
+    "ack_durable": 6,
+    "apply_durable": 3,
+    "campaign_durable": 1279,
+    "change_in_own_term": 6,
+    "check_quorum": 14,
+    "cut_on_conflict": 3,
+    "end_of_cut_write": 7,
+    "hold_on_to_leader": 76,
+    "learn_first": 5,
+    "learners_do_not_count": 12,
+    "match_by_term": 45,
+    "noop_first": 2,
+    "one_change": 9,
+    "one_vote": 7,
+    "own_sync": 1,
+    "own_vote_durable": 55,
+    "pre_vote": 22,
+    "read_asks_majority": 105,
+    "read_own_term": 7,
+    "removed_is_needed": 45,
+    "removed_leader_goes": 82,
+    "set_goes_back": 57,
+    "snapshot_ahead": 12,
+    "snapshot_members": 9,
+    "snapshot_term": 9,
+    "stalled_resigns": 33,
+    "term_durable": 6,
+    "transfer_whole_log": 29,
+    "verified_by_this_leader": 14,
+    "vote_durable": 172,
+    "vote_up_to_date": 14,
+}
+"""By rule: a schedule that breaks a promise without it."""
+NOT_SEEN: Final[frozenset[str]] = frozenset(
+    {"ack_verified", "answers_of_own_term", "commit_own_term", "commit_verified", "read_next_round"}
+)
+"""Rules whose absence no random schedule has shown yet."""
+
+
+def test_no_schedule_breaks_a_promise() -> None:
+    outcome = run_schedules(range(1, 31))
+    assert not outcome.broken, outcome
+    assert outcome.runs == 30
+    assert outcome.committed > 500 and outcome.reads > 200 and outcome.leaders > 60, "idle schedules prove nothing"
+
+
+@pytest.mark.parametrize("rule", sorted(SEEDS))
+def test_a_schedule_breaks_a_promise_without_the_rule(rule: str) -> None:
+    seed = SEEDS[rule]
+    outcome = run_schedules([seed], without=rule)
+    assert outcome.promise in RULES[rule].caught_by, outcome
+
+
+def test_the_schedules_that_show_rules_break_nothing_with_them() -> None:
+    outcome = run_schedules(sorted(set(SEEDS.values()))[:25])
+    assert not outcome.broken, outcome
+
+
+def test_every_rule_has_a_schedule_or_is_known_to_lack_one() -> None:
+    assert SEEDS.keys() | NOT_SEEN == RULES.keys()
+    assert not SEEDS.keys() & NOT_SEEN
+    assert {promise for rule in RULES.values() for promise in rule.caught_by} <= PROMISES.keys()
+
+
+def test_a_rule_is_in_place_again_after_it_was_left_out() -> None:
+    before = {name: vars(rule.owner)[rule.name] for name, rule in RULES.items()}
+    for rule in RULES.values():
+        with rule.planted():
+            pass
+    assert {name: vars(rule.owner)[rule.name] for name, rule in RULES.items()} == before
+
+
+def test_a_seed_is_the_same_schedule_twice() -> None:
+    one, two = Schedule(7), Schedule(7)
+    assert one.run(300) == two.run(300)
+    assert one.steps == two.steps
+    assert [machine.disk.read() for machine in one.machines] == [machine.disk.read() for machine in two.machines]
+
+
+def test_a_promise_that_does_not_exist_cannot_break() -> None:
+    with pytest.raises(AssertionError):
+        broken("all is well", "")
+    with pytest.raises(Broken, match="snapshot is committed: a snapshot at 9, where 1 is committed"):
+        Watch(SnapshotMeta(1, 0, Members((1,)))).snapshot(SnapshotMeta(9, 1, Members((1,))))
+
+
+def test_the_command_counts_schedules_and_names_the_one_that_broke() -> None:
+    done = CliRunner().invoke(sim, ["raft", "--seeds", "1..3"])
+    assert done.exit_code == 0 and done.output.startswith("3 schedules, "), done.output
+    rule = "own_sync"
+    broke = CliRunner().invoke(sim, ["raft", "--seeds", f"{SEEDS[rule]}..{SEEDS[rule]}", "--without", rule])
+    assert broke.exit_code == 6 and broke.output.startswith(f"seed {SEEDS[rule]}: "), broke.output
