@@ -29,6 +29,7 @@ COMMANDS = {
     "get": ("reads", "Print the newest payload at a subject, or all."),
     "subjects": ("reads", "List the subjects that hold messages."),
     "watch": ("reads", "Print what is made, changed and removed."),
+    "obj": ("objects", "Store, read, list and remove objects of a bucket."),
     "backup": ("archives", "Copy a stream into a file, or all streams into a directory."),
     "restore": ("archives", "Make streams from such a file or directory."),
     "check": ("checking", "Verify the data of a stopped server, or a backup."),
