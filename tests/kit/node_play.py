@@ -21,7 +21,22 @@ import textwrap
 from types import TracebackType
 
 from tests.kit.node_kit import Server
-from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
+from waymaker_core.api.effects import (
+    Confirm,
+    Declined,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    Halt,
+    Job,
+    Kept,
+    Log,
+    PieceStored,
+    Replicate,
+    Reply,
+    TransferEnded,
+)
 from waymaker_core.api.inputs import Call, Input, JobFailed
 from waymaker_core.api.requests import Messages, Published, Request
 from waymaker_core.model.disk_ops import (
@@ -155,6 +170,10 @@ def _line(effect: Effect) -> str:
             return f"replicate {effect.stream_id} to {effect.position}"
         case Confirm():
             return f"confirm {effect.stream_id} question {effect.question}"
+        case PieceStored() | TransferEnded():
+            return f"{type(effect).__name__} {effect.transfer}"
+        case Kept() | Declined():
+            return f"{type(effect).__name__} {effect.ask}"
         case Halt():
             return f"halt {'clean' if effect.clean else 'unclean'}"
     raise AssertionError(effect)

@@ -169,7 +169,7 @@ class Applier:
             self._apply_to_catalog(item)
             return
         replica = self._state.replicas.get(StreamId(log.stream_id))
-        if replica is not None and replica.log is log:
+        if replica is not None:
             self._apply_to_stream(replica, item)
 
     def _apply_to_stream(self, replica: StreamReplica, item: PendingRecord) -> None:
@@ -323,19 +323,15 @@ class Applier:
         self._calls.readmit_queue(replica)
         self._parking.answer_last_naks(replica)
         self._facts.found.drop_stream(replica.id)
-        self._abandon(replica)
         self.forget_adopted(replica.id)
-        self._garbage.delete_later(
-            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
-        )
-
-    def _abandon(self, replica: StreamReplica) -> None:
-        """Let the records of a log that ends change nothing, and what waits for them be unknown."""
         if self._replicated:
             replica.log.abandoned = True
             self._gate.abandon(replica.log, DELETED)
             replica.log.commit(replica.log.durable)
             self._apply_committed(replica.log)
+        self._garbage.delete_later(
+            replica, [*replica.stream.take_released(), *relocating.files(replica.stream), *replica.memory.paths()]
+        )
 
     # ------------------------------------------------------------------ adopted snapshots
 
@@ -352,7 +348,6 @@ class Applier:
         state.changes.catalog = True
         state.changes.replicas[replica.id] = replica
         state.changes.dead_bytes += before.stream.bytes
-        self._abandon(before)
         self.forget_adopted(replica.id)
         state.changes.adopted[replica.id] = path
         self._garbage.delete_later(before, [*before.stream.take_released(), *relocating.files(before.stream)])

@@ -101,6 +101,8 @@ class Following:
         bodies = sum(len(sent.body) for sent in event.records)
         if not self._state.config.replicated or self._leads(event.stream_id):
             return "this node leads the stream"
+        if log.abandoned:
+            return "a snapshot is being adopted in its place"
         if event.first != log.end + 1:
             return f"the log ends at {log.end}, and record {event.first} was sent"
         if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > limits.inflight_bytes_max:

@@ -75,7 +75,7 @@ class StreamLog:
         self.carrying = False
         """True while a checkpoint writes them a second time, behind what it releases."""
         self.abandoned = False
-        """True if its stream was deleted: its records change nothing, and wait for no majority."""
+        """True if its stream was deleted, or gets another log: its records change nothing, and wait for no majority."""
         self.reserved_synced = 0
         """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
 

@@ -54,13 +54,16 @@ def encode_snapshot(stream: Stream) -> object:
 
 
 class BlockPlace:
-    """The place of a block whose snapshot came without files: its chunks in order, and its index if it is sealed."""
+    """The place of a block whose snapshot came without files: its chunks in order, or its index if it is sealed."""
 
-    __slots__ = ("chunks", "index")
+    __slots__ = ("chunks", "index", "files")
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        """Chunks, as long as no index says where they are."""
         self.index: Chunk | None = None
+        self.files: list[str] = []
+        """Paths of a sealed block."""
 
 
 def place_blocks(snapshot: object, places: dict[int, BlockPlace]) -> None:
@@ -96,7 +99,7 @@ def _place_block(value: list[object], place: BlockPlace) -> None:
             if place.index is None:
                 raise CorruptRecord(f"the index of block {value[0]} did not come")
             index = place.index
-            value[-3] = sorted({chunk.path for chunk in [*place.chunks, index]})
+            value[-3] = place.files
             value[-2] = [index.path, index.offset, index.length, index.crc]
         case [*_, list(), None, list(columns)] if place.index is None:
             decoded = _decode_columns(columns)

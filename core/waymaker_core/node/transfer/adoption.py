@@ -25,6 +25,7 @@ from waymaker_core.storage.errors import CorruptRecord, JournalFull
 from waymaker_core.storage.frame import ADOPT
 from waymaker_core.storage.journal.adoption_frame import encode_adoption
 from waymaker_core.storage.paths import checkpoint_path
+from waymaker_core.storage.recovery.replay import NONSENSE
 
 
 class Adoption:
@@ -69,13 +70,14 @@ class Adoption:
         before = self._state.replicas[stream_id]
         try:
             replica = self._make(before, received)
-        except (ValueError, AssertionError, LookupError, ArithmeticError, TypeError) as error:
+        except NONSENSE as error:
             return f"the snapshot makes no sense: {error}"
         try:
             self._group_commit.journal.append_fact(ADOPT, encode_adoption(received.file), stream_id, received.position)
         except JournalFull:
             return "the journal has no free space"
         self._adopting[stream_id] = None
+        before.log.abandoned = True
         self._group_commit.call_when_durable(partial(self._in_force, before, replica, received, done))
         return ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from waymaker_core.model.disk_ops import Chunk, DiskOp, Write
+from waymaker_core.model.disk_ops import Chunk, DiskOp, SyncFile, Write
 from waymaker_core.node.checkpoint.snapshots import decode_stream, encode_parts
 from waymaker_core.storage.blocks.block_file import (
     BLOCK_MAGIC,
@@ -158,6 +158,8 @@ class Receipt:
         data = encode_index(index)
         # Where it will lie is known when the file is closed.
         place.index = Chunk(file.path, 0, len(data), 0)
+        place.files = sorted({chunk.path for chunk in place.chunks})
+        place.chunks = []
         file.indexes.append((place, data))
         return []
 
@@ -170,6 +172,8 @@ class Receipt:
                 more, place.index = index_ops(file.path, file.end, data)
                 ops += more
                 file.end += len(data)
+            # Not all of it at the end, where others would wait for it.
+            ops.append(SyncFile(file.path))
         return ops
 
     def _take_state(self, piece: State) -> list[DiskOp]:

@@ -19,8 +19,7 @@ from waymaker_core.node.transfer.adoption import Adoption
 from waymaker_core.node.transfer.receiving import Receipt
 from waymaker_core.node.transfer.segment_pins import SegmentPin, SegmentPins
 from waymaker_core.node.transfer.sending import FrozenStream, SendingSteps, send
-from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
-from waymaker_core.storage.pieces import PieceError
+from waymaker_core.storage.recovery.replay import NONSENSE
 
 TransferInput = SendSnapshot | NextPiece | ReceiveSnapshot | PieceArrived | EndTransfer
 TRANSFERS_MAX = 8
@@ -152,6 +151,8 @@ class Transfers:
         """Begin to receive a stream that the catalog knows, and that this node does not lead."""
         stream_id = StreamId(event.stream_id)
         problem = self._adoption.why_not(stream_id, None)
+        if self._state.stats.disk_full:
+            problem = "the disk is full"
         if problem:
             self._end(event.transfer, 0, problem)
         elif self._begins(event.transfer):
@@ -169,7 +170,7 @@ class Transfers:
             return
         try:
             ops = receiver.receipt.feed(event.data)
-        except (PieceError, CorruptRecord, UnknownVersion) as problem:
+        except NONSENSE as problem:
             self._stop_receiving(event.transfer, str(problem))
             return
         receiver.busy = True
