@@ -154,6 +154,19 @@ class Worker:
         )
         if ask is not None:
             answering.sent(kind, seqs)
+            if answering.group is None and kind in (AckKind.ACK, AckKind.TERM):
+                for each in self._may_be(stream, consumer):
+                    each.answering(kind, seqs)
+
+    def _may_be(self, stream: StreamName, consumer: ConsumerName) -> list[Group]:
+        """Return the groups that a consumer may belong to whose creation has no answer yet."""
+        return [
+            group
+            for incarnation in self.view.history.incarnations
+            if incarnation.name == stream.name and not incarnation.ended
+            for group in incarnation.groups
+            if not group.ended and (group.config.name == consumer.name or group.config.deliver_group)
+        ]
 
     def _send_stale_answer(self, stream: StreamName, consumer: ConsumerName, seqs: list[int]) -> None:
         """Send an answer to another consumer's deliveries that names the same sequences."""
