@@ -25,8 +25,6 @@ from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Process
 
 OF_CATALOG = (CreateStream, DeleteStream, ImportBegin, ListStreams)
-ADMITTED_AT_ONCE = 100
-"""Records that may be decided beyond the bound of what waits for a majority: those of calls that were under way."""
 
 
 class Majorities:
@@ -36,6 +34,8 @@ class Majorities:
         self._quorum = quorum
         self._deposed: dict[int, int] = {}
         """By stream id, while the node does not lead it: the end of its log when it stepped down."""
+        self._crowded: dict[int, int] = {}
+        """By stream id, while as much waits for a majority as may: the end of its log since then."""
         self._asked: dict[Token, tuple[int, int]] = {}
         """By the token of a call: the stream that it means, and when it was asked."""
 
@@ -47,7 +47,8 @@ class Majorities:
         if process.steps == 1:
             self._asked.clear()
             self._deposed.clear()
-        bound = process.config.limits.uncommitted_records_max + ADMITTED_AT_ONCE
+            self._crowded.clear()
+        bound = process.config.limits.uncommitted_records_max
         for stream_id, figures in logs.items():
             confirmed = self._quorum.confirmed.get(stream_id, 0)
             what = f"stream {stream_id}"
@@ -55,7 +56,12 @@ class Majorities:
                 figures.applied <= confirmed, "majority first", f"{what}: {figures.applied} is applied of {confirmed}"
             )
             waiting = figures.durable - figures.applied
-            require(waiting <= bound, "majority first", f"{what}: {waiting} records wait, {bound} may")
+            if waiting < bound:
+                self._crowded.pop(stream_id, None)
+                continue
+            end = self._crowded.setdefault(stream_id, figures.end)
+            what = f"{what}: {waiting} records wait, {bound} may, and it grew to {figures.end} from {end}"
+            require(figures.end <= end, "majority first", what)
         self._check_deposed(inputs, {stream_id: figures.end for stream_id, figures in logs.items()})
         ids = {figures.name: stream_id for stream_id, figures in logs.items()}
         now_ns = process.events.now_ns
