@@ -51,6 +51,7 @@ class FakeDisk:
         self.broken: DiskFailure | None = None
         self.held: list[Callable[[], None]] | None = None
         self.jobs: list[Job] = []
+        self.sync_s = 0.0
         self.kept: dict[str, int] = {}
         """Files held for messages that are read later."""
 

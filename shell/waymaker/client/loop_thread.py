@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from waymaker.client.connection.process import inherited, this_process
 from waymaker.client.errors import ClosedError, UsageError
+from waymaker.event_loop import loop_factory
 
 T = TypeVar("T")
 LOOK_S = 5.0
@@ -39,7 +40,7 @@ class LoopThread:
     _present: ClassVar[LoopThread | None] = None
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop_factory()()
         self._forks = this_process.forks
         self._users: WeakSet[Closable] = WeakSet()
         self._count = 0

@@ -261,6 +261,9 @@ class ServerConfig:
         _number(1_000, 86_400_000), 30_000, "MS", "How long a connection may be silent before it is asked for a sign."
     )
     keepalive_timeout_ms: int = _setting(_number(1_000, 86_400_000), 20_000, "MS", "How long it may take to give one.")
+    event_loop: str = _setting(
+        _choice(AUTO, "asyncio"), AUTO, "NAME", "auto: uvloop where it is installed. asyncio: the interpreter's own."
+    )
     cache_bytes: int = _setting(
         _number(0, 1 << 40), 64 * MIB, "BYTES", "Message bodies kept in memory for readers near the end of a stream."
     )

@@ -27,7 +27,7 @@ from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
-from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncFile
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
@@ -61,6 +61,9 @@ class CoreNode(Protocol):
 
 class Disk(Protocol):
     """The part of a data directory that the runner needs; `waymaker.storage.store.FileStore` is the real one."""
+
+    sync_s: float
+    """About the median of the last syncs of the journal, in seconds."""
 
     def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None: ...
 
@@ -130,10 +133,6 @@ class NodeRunner:
         self._timer_ns = 0
         self._lag_timer: asyncio.TimerHandle | None = None
         self._finished: deque[tuple[Job, JobResult]] = deque()
-        self._sync_job: Job | None = None
-        self._sync_started = 0.0
-        # Not known yet: an unknown disk counts as fast, and a slow one shows with its first syncs.
-        self._sync_s = INLINE_SYNC_MAX_S / 2
         self._halt: Halt | None = None
         self.halted: asyncio.Future[Halt] = self._loop.create_future()
         """Done once the node does nothing more: drained, or failed."""
@@ -308,8 +307,6 @@ class NodeRunner:
                 self._forward(effect)  # type: ignore[arg-type]
             elif kind is Job:
                 job: Job = effect  # type: ignore[assignment]
-                if job.lane is Lane.JOURNAL and any(type(op) is SyncFile for op in job.ops):
-                    self._sync_job, self._sync_started = job, time.perf_counter()
                 # It runs behind the step's other effects, so that no answer waits for its sync.
                 if inline is None and job.lane is Lane.JOURNAL and self._alone():
                     inline = job
@@ -330,7 +327,7 @@ class NodeRunner:
 
     def _alone(self) -> bool:
         """Return True if one caller alone waits: its sync is quickest without a thread."""
-        return len(self._calls) == 1 and not self._inputs and self._sync_s < INLINE_SYNC_MAX_S
+        return len(self._calls) == 1 and not self._inputs and self._disk.sync_s < INLINE_SYNC_MAX_S
 
     def _arm(self) -> None:
         if self._halt is not None:
@@ -481,10 +478,6 @@ class NodeRunner:
             self.push(self._job_done(*self._finished.popleft()))
 
     def _job_done(self, job: Job, result: JobResult) -> JobDone | JobFailed:
-        if job is self._sync_job:
-            self._sync_job = None
-            took = time.perf_counter() - self._sync_started
-            self._sync_s += (took - self._sync_s) / 8
         return JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result)
 
     def _soon(self, function: Callable[..., None], *arguments: object) -> None:

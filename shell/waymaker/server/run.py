@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from waymaker import event_loop
 from waymaker.server.auth.tokens import Tokens, TokensError
-from waymaker.server.config import Address, ServerConfig, unknown_settings
+from waymaker.server.config import AUTO, Address, ServerConfig, unknown_settings
 from waymaker.server.grpc.listener import StartError
 from waymaker.server.logs import configure_logs
 from waymaker.server.node_runner import NodeRunner
@@ -60,7 +61,7 @@ class Running(NamedTuple):
 def serve_blocking(config: ServerConfig, on_ready: Callable[[Running], None] | None = None) -> int:
     """Serve until told to stop; the exit code. Raises `StartError` with a message for people."""
     _keep_standard_descriptors()
-    return asyncio.run(serve(config, on_ready))
+    return event_loop.run(serve(config, on_ready), config.event_loop == AUTO)
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Running], None] | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from waymaker.storage.files import Files
 from waymaker.storage.lock import DirectoryLock
 from waymaker_core.api.effects import Job, Lane
 from waymaker_core.api.requests import Messages
-from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, ReadChunk, SyncFile
 from waymaker_core.storage.disk_steps import drive
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ Bodies = list[bytes]
 
 _READERS = 2
 _CACHE_BYTES = 64 << 20
+_SYNC_STEP_S = 0.0005
 
 
 class FileStore:
@@ -42,6 +44,8 @@ class FileStore:
         self._cache = ChunkCache(cache_bytes)
         self._files = Files(self._lock.folder, self._cache)
         self._problem = ""
+        self.sync_s = 0.0
+        """About the median of the last syncs of the journal, in seconds. One slow sync among quick ones moves it little."""
         self._queues: dict[Lane, SimpleQueue[Callable[[], None] | None]] = {lane: SimpleQueue() for lane in Lane}
         self._threads = [self._worker(Lane.JOURNAL, 0), self._worker(Lane.BACKGROUND, 0)]
         self._threads += [self._worker(Lane.READ, n) for n in range(_READERS)]
@@ -91,13 +95,23 @@ class FileStore:
         results: list[OpResult] = []
         try:
             for op in job.ops:
-                results.append(self._files.perform(op))
+                if type(op) is SyncFile and job.lane is Lane.JOURNAL:
+                    results.append(self._synced(op))
+                else:
+                    results.append(self._files.perform(op))
         except DiskFailure as failure:
             failure.op_index = len(results)
             return failure if failure.kind is FailureKind.NO_SPACE else self._gone(job, failure) or failure
         except Exception as error:  # a bug must not leave the core waiting for an answer for ever
             return DiskFailure(FailureKind.IO, "", 0, f"{type(error).__name__}: {error}", len(results))
         return self._gone(job) or results
+
+    def _synced(self, op: SyncFile) -> OpResult:
+        began = time.perf_counter()
+        result = self._files.perform(op)
+        took = time.perf_counter() - began
+        self.sync_s += max(self.sync_s, _SYNC_STEP_S) / 8 if took > self.sync_s else (took - self.sync_s) / 8
+        return result
 
     def _gone(self, job: Job, failure: DiskFailure | None = None) -> DiskFailure | None:
         """Return the failure of a job on a directory that is not there any more: what it wrote will not be found.

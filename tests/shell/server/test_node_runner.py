@@ -10,7 +10,7 @@ import pytest
 from tests.kit.server_fakes import FakeDisk, FakeNode
 from tests.shell.server.test_server_streaming import until
 from waymaker.server.logs import lost
-from waymaker.server.node_runner import NodeRunner
+from waymaker.server.node_runner import INLINE_SYNC_MAX_S, NodeRunner
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
@@ -264,6 +264,41 @@ async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_threa
     disk.finish()
     await asyncio.gather(*second)
     assert disk.inline == 1
+
+
+async def test_a_slow_disk_is_never_waited_for_on_the_loop() -> None:
+    node, disk = Durable(), SlowDisk()
+    disk.sync_s = INLINE_SYNC_MAX_S
+    asked = asyncio.create_task(NodeRunner(node, disk).ask(ANYONE, GetStreamInfo("s")))
+    await turns()
+    assert (disk.inline, len(disk.pending)) == (0, 1)
+    disk.finish()
+    await asked
+
+
+async def test_a_turn_may_be_taken_at_once_for_one_caller_and_what_follows_it_runs_behind_it() -> None:
+    node, disk = Durable(), SlowDisk()
+    runner = NodeRunner(node, disk)
+    heard: list[str] = []
+
+    def answered(answer: object, bodies: object) -> None:
+        heard.append("answer")
+        runner.behind_turn(lambda: heard.append("behind"))
+
+    runner.call(ANYONE, GetStreamInfo("s"), answered)
+    runner.turn_now()
+    assert heard == ["answer", "behind"], "decided, synced and answered before the caller goes on"
+    steps = node.ticks
+    await turns()
+    assert node.ticks == steps, "the turn that had been due is not taken again"
+    for _ in range(2):
+        runner.call(ANYONE, GetStreamInfo("s"), lambda answer, bodies: heard.append("other"))
+    runner.turn_now()
+    assert "other" not in heard, "two callers share a turn"
+    await turns()
+    disk.finish()
+    await turns()
+    assert heard.count("other") == 2
 
 
 async def test_a_failed_job_reaches_the_node_and_its_halt_reaches_everybody() -> None:

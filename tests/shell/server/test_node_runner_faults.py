@@ -71,6 +71,7 @@ class FaultyDisk:
         self.disk = disk
         self.faults = faults
         self.died = ""
+        self.sync_s = 0.0
 
     def drive(self, steps: Generator[DiskOp, OpResult, T]) -> T:
         return drive(steps, self.disk.perform)

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import threading
+import time
 from array import array
 from collections.abc import Generator
 from pathlib import Path
@@ -430,3 +431,36 @@ def test_no_collector_walks_through_what_a_recovery_builds(tmp_path: Path, fails
     assert gc.isenabled()
     assert not any(each is built for each in gc.get_objects(generation=0)), "the next walk would meet it as new"
     assert gc.get_freeze_count() == 0
+
+
+def test_the_time_of_a_sync_is_that_of_most_and_not_of_the_slowest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path / "data")
+    took = 0.0
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    perform = Files.perform
+
+    def timed(files: Files, op: DiskOp) -> OpResult:
+        now[0] += took if isinstance(op, SyncFile) else 0.0
+        return perform(files, op)
+
+    monkeypatch.setattr(Files, "perform", timed)
+    job = Job(JobId(1), Lane.JOURNAL, [Write("journal/1", 0, [b"x"]), SyncFile("journal/1")])
+
+    def sync(times: int, seconds: float) -> float:
+        nonlocal took
+        took = seconds
+        for _ in range(times):
+            assert not isinstance(store.run(job), DiskFailure)
+        return store.sync_s
+
+    try:
+        for _ in range(20):
+            sync(19, 0.0001)
+            assert sync(1, 0.5) < 0.0005, "one slow sync among quick ones"
+        assert sync(20, 0.005) > 0.001, "most are slow"
+        assert sync(40, 0.0001) < 0.0005, "and quick again"
+    finally:
+        store.close()

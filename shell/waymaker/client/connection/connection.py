@@ -425,7 +425,7 @@ class Connection:
 
     def _pack(self) -> bytes | None:
         """Return the next frame, or None where nothing may be sent now."""
-        if self.state not in TAKES_WORK:
+        if self.state not in TAKES_WORK or not (self._outbox or self._subscribers.has_news):
             return None
         frame = pl.Frame()
         subscriptions = self._subscribers.pack(frame)

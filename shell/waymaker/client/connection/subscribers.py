@@ -88,7 +88,7 @@ class Subscribers:
 
     def pack(self, frame: pl.Frame) -> bytes | None:
         """Add the news to a frame, and return it once more as bytes; None where there is none."""
-        if not (self._new or self._has_news()):
+        if not self.has_news:
             return None
         for subscriber in self._new:
             subscriber.subscribe(frame)
@@ -134,8 +134,10 @@ class Subscribers:
         for subscriber in subscribers:
             subscriber.ended("", error)
 
-    def _has_news(self) -> bool:
-        return bool(self._credits or self._unsubscribes or self._received or self._cancels)
+    @property
+    def has_news(self) -> bool:
+        """Return True if the next frame has something to say of subscriptions or fetches."""
+        return bool(self._new or self._credits or self._unsubscribes or self._received or self._cancels)
 
     def _forget_news(self) -> None:
         self._credits.clear()

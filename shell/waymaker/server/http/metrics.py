@@ -13,8 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, Summary, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from waymaker.server.logs import lost
@@ -157,6 +163,15 @@ class LinkFigures(Protocol):
     sent_bytes: int
 
 
+class Steps:
+    """The node's steps so far, in plain numbers: there are two for every publish of a caller alone."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.inputs = 0
+
+
 class Metrics:
     """The shell's own counting, and the registry that a scrape reads."""
 
@@ -168,8 +183,7 @@ class Metrics:
             "waymaker_call_seconds", text["waymaker_call_seconds"], ("method",), buckets=_CALL_BUCKETS,
             registry=self.registry,
         )  # fmt: skip
-        self._step_seconds = Summary("waymaker_step_seconds", text["waymaker_step_seconds"], registry=self.registry)
-        self._step_inputs = Counter("waymaker_step_inputs", text["waymaker_step_inputs"], registry=self.registry)
+        self._steps = Steps()
         self._effect_failures = Counter(
             "waymaker_effect_failures", text["waymaker_effect_failures"], registry=self.registry
         )
@@ -183,7 +197,7 @@ class Metrics:
         gauge.set_function(lambda: float(sessions()))
         self._children: dict[tuple[str, str], Counter] = {}
         self._timers: dict[str, Histogram] = {}
-        self.registry.register(NodeCollector(node, link))
+        self.registry.register(NodeCollector(node, link, self._steps))
         ProcessCollector(registry=self.registry)
 
     def observe(self, method: str, status: str, seconds: float) -> None:
@@ -197,8 +211,10 @@ class Metrics:
 
     def step_took(self, seconds: float, inputs: int) -> None:
         """Count one step of the node."""
-        self._step_seconds.observe(seconds)
-        self._step_inputs.inc(inputs)
+        steps = self._steps
+        steps.count += 1
+        steps.seconds += seconds
+        steps.inputs += inputs
 
     def loop_lagged(self, seconds: float) -> None:
         """Observe how late a timer came."""
@@ -216,9 +232,10 @@ class Metrics:
 class NodeCollector(Collector):
     """A collector that turns the node's figures into samples at a scrape."""
 
-    def __init__(self, node: Figures, link: LinkFigures) -> None:
+    def __init__(self, node: Figures, link: LinkFigures, steps: Steps) -> None:
         self._node = node
         self._link = link
+        self._steps = steps
 
     def collect(self) -> Iterable[Metric]:
         """Yield every sample of the node, its streams and its consumers."""
@@ -230,6 +247,10 @@ class NodeCollector(Collector):
             if described.attribute:
                 family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
                 yield family(described.name, described.text, value=float(getattr(self._link, described.attribute)))
+        steps = self._steps
+        name = "waymaker_step_seconds"
+        yield SummaryMetricFamily(name, _text(name), count_value=steps.count, sum_value=steps.seconds)
+        yield CounterMetricFamily("waymaker_step_inputs", _text("waymaker_step_inputs"), value=float(steps.inputs))
         yield _sync_seconds(stats)
         yield CounterMetricFamily("waymaker_log_lines_lost", _text("waymaker_log_lines_lost"), value=float(lost.lines))
         omitted = max(0, stats.streams - SERIES_MAX) + max(0, stats.consumers - SERIES_MAX)
