@@ -13,6 +13,7 @@ from pathlib import Path
 # The road that the pipeline is measured and documented with; must stand before gRPC is first imported.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
+from benchmarks.alone import alone
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     # name: what runs, how much of it, how much of it with --quick
     "publish": (publishing, 1_000_000, 50_000),
     "single": (one_at_a_time, 2_000, 200),
+    "alone": (alone, 1_000, 50),
     "replay": (replaying, 1_000_000, 50_000),
     "restart": (restarting, 10_000_000, 100_000),
     "streams": (restarting_streams, 10_000, 500),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.alone import alone
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
@@ -29,6 +30,11 @@ async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
     single = tmp_path / "single"
     single.mkdir()
     figures += await one_at_a_time(single, calls=20)
+    by_client = tmp_path / "alone"
+    by_client.mkdir()
+    alone_figures = await alone(by_client, calls=20)
+    assert [figure.unit for figure in alone_figures] == ["ms"] * len(alone_figures)
+    assert len(alone_figures) >= 6
     cold = tmp_path / "cold"
     cold.mkdir()
     figures += await scanning(cold, 200)

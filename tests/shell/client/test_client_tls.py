@@ -18,7 +18,9 @@ import pytest
 
 import waymaker
 from tests.kit.client_fake_server import FakeServer, threaded_server
-from tests.kit.real_server import LAUNCH
+from tests.kit.real_server import LAUNCH, RealServer
+from waymaker.server.auth.tokens import new_token
+from waymaker_proto import admin_pb2
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
@@ -264,3 +266,43 @@ def test_the_command_line_says_what_to_type_and_nothing_of_the_libraries(
         assert said in printed
         assert advice in printed
         assert len(printed.splitlines()) <= 2, printed
+
+
+@pytest.mark.process
+def test_the_native_link_has_the_server_s_certificate_and_asks_for_the_token(papers: Papers, tmp_path: Path) -> None:
+    token, line = new_token("ann")
+    (tmp_path / "tokens").write_text(line + "\n")
+    server = RealServer(
+        tmp_path / "d", "--tls-cert", str(papers.server.cert), "--tls-key", str(papers.server.key),
+        "--tokens", str(tmp_path / "tokens"),
+    )  # fmt: skip
+    server.start()
+    try:
+        trusting = waymaker.TLS(ca=papers.ca)
+        with waymaker.connect_sync(server.address, tls=trusting, token=token) as wm:
+            assert wm._client._connection.over_link
+            wm.create_stream("s")
+            assert len(wm.publish_many("s", [bytes(100_000)] * 50, subject="a")) == 50
+            port = _link_port(server, token, papers)
+            silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+            for number, connection in enumerate(silent):
+                connection.sendall(
+                    (b"", b"WMKRLNK\x01", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n")[number % 4]
+                )
+            assert wm.publish("s", "a", b"x") == 51
+        with waymaker.connect_sync(server.address, tls=trusting, token=token) as wm:
+            assert wm._client._connection.over_link, "connections without a handshake keep nobody out"
+        for connection in silent:
+            connection.close()
+        assert isinstance(refused(server.address, tls=trusting, token="wmk_other"), waymaker.UnauthenticatedError)
+        assert not (tmp_path / "d" / "link.sock").exists(), "without TLS there is no way in"
+    finally:
+        server.close()
+
+
+def _link_port(server: RealServer, token: str, papers: Papers) -> int:
+    credentials = grpc.ssl_channel_credentials(papers.ca.read_bytes())
+    with grpc.secure_channel(server.address, credentials) as channel:
+        call: Any = channel.unary_unary("/waymaker.admin.WaymakerAdminService/ServerInfo")
+        answer = call(b"", timeout=10, metadata=(("authorization", f"Bearer {token}"),))
+    return admin_pb2.ServerInfoResponse.FromString(answer).link_port
