@@ -13,12 +13,21 @@ from tests.fuzz import (
     object_targets,
     request_targets,
     sketch_targets,
+    transfer_targets,
 )
 from tests.fuzz.target import REGRESSIONS, Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
-    for module in (format_targets, directory_targets, archive_targets, request_targets, sketch_targets, object_targets)
+    for module in (
+        format_targets,
+        directory_targets,
+        archive_targets,
+        request_targets,
+        sketch_targets,
+        object_targets,
+        transfer_targets,
+    )
     for target in module.TARGETS
 }
 
