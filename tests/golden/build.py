@@ -14,6 +14,7 @@ import sys
 from array import array
 from pathlib import Path
 
+from tests.golden.newer import follow, replica_story, serve, services_story
 from tests.kit.node_kit import Server, publish
 from waymaker_core.api import requests as rq
 from waymaker_core.api.requests import AckKind
@@ -150,6 +151,19 @@ def build(folder: Path) -> None:
     assert server.drain().clean
     write(folder / "clean", server.disk.image())
     write(folder / "torn", _tear(torn.image()))
+    build_newer(folder)
+
+
+def build_newer(folder: Path) -> None:
+    """Make what golden directories hold since format 2."""
+    server = Server(LIMITS)
+    serve(server)
+    write(folder / "services", server.disk.image())
+    replica = follow(LIMITS)
+    write(folder / "replica", replica.disk.image())
+    replica.kill()
+    said = {"services": services_story(server), "replica": replica_story(replica)}
+    (folder / "newer.json").write_text(json.dumps(said) + "\n")
 
 
 def _tear(image: dict[str, bytes]) -> dict[str, bytes]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.build import LIMITS, STREAMS, numbered, story
+from tests.golden.build import LIMITS, STREAMS, build, numbered, story
+from tests.golden.newer import replica_story, services_story
 from tests.kit.node_kit import Server
 from tests.kit.store_disk import MemoryDisk
 from waymaker_core.api import requests as rq
@@ -16,12 +17,28 @@ from waymaker_core.model.disk_ops import SyncDir, SyncFile, Write
 from waymaker_core.model.limits import Limits
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.storage.archive import ArchiveReader, Batch, Head, Summary
+from waymaker_core.storage.frame import (
+    ADOPT,
+    COMMIT,
+    CUT,
+    PROMISE,
+    REPLICA,
+    decode_header,
+    directory_key,
+    frame_bytes,
+)
+from waymaker_core.storage.journal.segment import SEGMENT_HEADER_BYTES
+from waymaker_core.storage.manifest import decode_manifest
 from waymaker_core.storage.paths import FOLDERS
 from waymaker_core.storage.recovery.verify import Report, verify
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 RELEASED = sorted(path for path in GOLDEN.iterdir() if (path / "expected.json").exists())
 DIRECTORIES = [pytest.param(path, kind, id=f"{path.name}-{kind}") for path in RELEASED for kind in ("clean", "torn")]
+
+
+NEWER = [path for path in RELEASED if (path / "newer.json").exists()]
+"""Those of format 2: with streams of services, and a replica."""
 
 
 def load(folder: Path) -> MemoryDisk:
@@ -125,3 +142,48 @@ def test_settings_and_restores_and_ids_of_consumers_are_of_the_stream_s_own_log_
     assert [info.config.name for info in server.consumers("restored")] == ["left", "right"]
     server.consumer("quiet", "short-lived")
     assert server.info("quiet", "short-lived").consumer_id == server.info("quiet", "guest").consumer_id + 2
+
+
+def say_of(server: Server, kind: str) -> object:
+    """What is said of a directory of services, or of a replica."""
+    return json.loads(json.dumps(services_story(server) if kind == "services" else replica_story(server)))
+
+
+@pytest.mark.parametrize("kind", ["services", "replica"])
+@pytest.mark.parametrize("released", NEWER, ids=lambda path: path.name)
+def test_services_and_replicas_of_a_golden_directory_say_what_they_said(released: Path, kind: str) -> None:
+    expected = json.loads((released / "newer.json").read_text())[kind]
+    disk = load(released / kind)
+    assert not check(disk).has_damage
+    server = Server(LIMITS, disk, replicated=kind == "replica")
+    assert say_of(server, kind) == expected
+    server.create("new")
+    for _ in range(200):
+        server.publish("new", bytes(200))
+    server.lose_power()
+    assert say_of(server, kind) == expected
+    assert not check(server.disk).has_damage
+
+
+def test_the_present_program_makes_a_golden_directory_that_it_opens(tmp_path: Path) -> None:
+    build(tmp_path / "next")
+    expected = json.loads((tmp_path / "next" / "newer.json").read_text())
+    for kind in ("services", "replica"):
+        disk = load(tmp_path / "next" / kind)
+        assert check(disk).version == 2
+        assert say_of(Server(LIMITS, disk, replicated=kind == "replica"), kind) == expected[kind]
+    kinds = kinds_in(load(tmp_path / "next" / "replica"))
+    assert {PROMISE, CUT, COMMIT, REPLICA, ADOPT} <= kinds
+
+
+def kinds_in(disk: MemoryDisk) -> set[int]:
+    """The kinds of the frames in a journal."""
+    image = disk.image()
+    key = directory_key(decode_manifest(image["MANIFEST"]).directory_id)
+    kinds: set[int] = set()
+    for path in sorted(path for path in image if path.startswith("journal/")):
+        at = SEGMENT_HEADER_BYTES
+        while (header := decode_header(key, image[path], at)) is not None:
+            kinds.add(header.kind)
+            at += frame_bytes(header.meta_length, header.body_length)
+    return kinds
