@@ -111,6 +111,11 @@ class EntryMessages(Messages):
     next_after: str = ""
 
 
+@dataclass(slots=True, eq=False)
+class TakenMessages(Messages):
+    """Values of a queue that a committed take removed. Where they cannot be read, the take has happened all the same."""
+
+
 ENTRY_OVERHEAD_BYTES = 4
 """Bytes that an entry of a list takes on the wire besides its text."""
 

@@ -7,6 +7,7 @@ for another reason (an error of the disk) fails that call alone: the next one tr
 from __future__ import annotations
 
 from waymaker_core.api.inputs import Unreadable
+from waymaker_core.api.requests import TakenMessages
 from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.node.context import NodeState
@@ -97,7 +98,10 @@ class Quarantine:
         replica = self._gate.read_for(token)
         if replica is not None:
             self._give_back(replica, event)
-            self._gate.refuse(token, self.found(replica, failure))
+            refusal = self.found(replica, failure)
+            if any(isinstance(messages, TakenMessages) for messages in event.unsent):
+                refusal = Refusal(refusal.status, refusal.message, Outcome.UNKNOWN, refusal.code)
+            self._gate.refuse(token, refusal)
             return
         self._state.stats.unreadable += 1
         self._gate.refuse(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.effects import End, Event
 from waymaker_core.api.object_requests import (
     BeginUpload,
@@ -47,6 +48,7 @@ from waymaker_core.api.requests import (
     UpdateStream,
     WatchStreams,
 )
+from waymaker_core.api.sketch_requests import SKETCH_CHANGES, SKETCH_READS
 from waymaker_core.model import result_codes as outcomes
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import Token
@@ -93,6 +95,7 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     FindObject: (*_BUCKET, outcomes.NO_SUCH_OBJECT),
     ListObjects: _BUCKET,
     ListObjectRevisions: _BUCKET,
+    **dict.fromkeys((*COLLECTION_CHANGES, *COLLECTION_READS, *SKETCH_CHANGES, *SKETCH_READS), (outcomes.OK,)),
 }
 
 _OF_TOKENS = ("UploadChunks", "FinishUpload", "ReadChunks")

@@ -41,6 +41,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "object whole": (SAFETY, "a reading gives the payload of one upload, whole, however long it lasts"),
     "object kept": (SAFETY, "an object that was stored is what every later reader finds, until a later end or deletion"),
     "chunks collected": (SAFETY, "after the grace period a bucket holds what its objects name, and nothing else"),
+    "store entries": (SAFETY, "an entry of a store is what was put there last, until it is removed, and each is one message"),
+    "taken once": (SAFETY, "a queue hands each value out at most once, in order, and loses none but in a lost answer"),
+    "sketch equal": (SAFETY, "a sketch is what the same batches make in one process"),
     "room given back": (
         SAFETY, "unused files are deleted, others hold at most twice the live bytes, and a pruned full disk takes publishes",
     ),

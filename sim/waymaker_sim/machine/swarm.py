@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from waymaker_core.model.limits import KIB, Limits
 from waymaker_sim.kernel.events import MS, SECOND
-from waymaker_sim.kernel.tape import Track
+from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.disk import DiskFaults
 from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import QuorumPlan
@@ -64,6 +64,8 @@ class Plan:
     """The majorities of its logs, where the node believes that they are replicated."""
     old_format: bool = False
     """True if what the first stop leaves becomes a directory of format 1, which the next start migrates."""
+    stores: bool = False
+    """True if a client keeps a hash, a queue and a sketch."""
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
@@ -74,6 +76,9 @@ class Plan:
         """Return True if answers leave before their sync, on a machine that may lose power before it."""
         return self.sync_interval_ms > 0 and (self.power > 0 or self.disk.sync_error > 0)
 
+
+STORES_ONE_IN = 8
+"""Among so many worlds, one has a client that keeps stores."""
 
 ORDINARY = Limits(
     block_size_default=1_000,
@@ -112,8 +117,16 @@ def _odds(track: Track, label: str, high: int) -> int:
     return track.magnitude(label, high) if track.draw(label + "?", 2) else 0
 
 
+def plan_of(tape: Tape) -> Plan:
+    """Draw the world of a run. What came later has a track of its own, so that other worlds do not change."""
+    plan = draw_plan(tape.track("swarm"))
+    if not plan.rot and not plan.may_lose_unsynced():
+        plan.stores = tape.track("swarm, stores").draw("stores", STORES_ONE_IN) == STORES_ONE_IN - 1
+    return plan
+
+
 def draw_plan(track: Track) -> Plan:
-    """Draw the world of a run."""
+    """Draw what a world has always had."""
     limits = tiny_limits(track) if track.draw("tiny", 3) else ORDINARY
     plan = Plan(
         limits=limits,

@@ -21,6 +21,7 @@ from waymaker_sim.mutants.replicated_log import REPLICATED_LOG
 from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.space_reclaimed import ROOM
 from waymaker_sim.mutants.store import STORE
+from waymaker_sim.mutants.stores import STORES
 from waymaker_sim.mutants.stream import STREAM
 
 AREAS = (
@@ -36,6 +37,7 @@ AREAS = (
     ARCHIVES,
     REPLICATED_LOG,
     OBJECTS,
+    STORES,
 )
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"

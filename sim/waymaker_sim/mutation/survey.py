@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from waymaker_sim.kernel.tape import Tape
-from waymaker_sim.machine.swarm import draw_plan
+from waymaker_sim.machine.swarm import plan_of
 from waymaker_sim.mutation.child import Order
 from waymaker_sim.mutation.drawing import Drawn
 from waymaker_sim.search.gate import turns
@@ -76,7 +76,7 @@ def small_seeds(seeds: Iterable[int], most: int) -> list[int]:
     for seed in seeds:
         if len(found) == most:
             break
-        if turns(draw_plan(Tape(seed).track("swarm"))) <= TURNS_MAX:
+        if turns(plan_of(Tape(seed))) <= TURNS_MAX:
             found.append(seed)
     return found
 

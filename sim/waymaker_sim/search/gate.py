@@ -16,7 +16,7 @@ from functools import cache
 
 from waymaker_sim.kernel.checks import CRASH
 from waymaker_sim.kernel.tape import Tape
-from waymaker_sim.machine.swarm import Plan, draw_plan
+from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.mutants import MUTANTS
 from waymaker_sim.world import world
 from waymaker_sim.world.run import run_seed
@@ -97,7 +97,7 @@ def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Gate
     for seed in seeds:
         if runs >= last:
             break
-        plan = draw_plan(Tape(seed).track("swarm"))
+        plan = plan_of(Tape(seed))
         if turns(plan) > TURNS_MAX or not MUTANTS[name].needs(plan):
             continue
         runs += 1

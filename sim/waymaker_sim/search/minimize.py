@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from waymaker_sim.kernel.checks import CRASH
 from waymaker_sim.kernel.events import SECOND
 from waymaker_sim.kernel.tape import Saved, Tape
-from waymaker_sim.machine.swarm import Plan, draw_plan
+from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.search.shrink import Draws, Place, Progress, Rewriting, Shrinker, Step, flat, nested, numbered
 from waymaker_sim.world.run import Report, run_tape
 from waymaker_sim.world.world import turn_ns
@@ -81,7 +81,7 @@ def _detail(place: Place) -> tuple[str, int, str]:
 def _shorter(draws: Draws) -> Iterator[Draws]:
     """Propose all operations earlier, and the faults' time shorter by the same. Those that cannot be earlier are
     first."""
-    plan = draw_plan(Tape(0, nested(draws)).track("swarm"))
+    plan = plan_of(Tape(0, nested(draws)))
     left = draws.get(SECONDS, 0)
     fewer = left
     while fewer:

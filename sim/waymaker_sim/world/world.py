@@ -32,6 +32,7 @@ from waymaker_sim.clients.guests import Guest
 from waymaker_sim.clients.object_client import BUCKET, ObjectClient
 from waymaker_sim.clients.producer import Producer
 from waymaker_sim.clients.publisher import Publisher, Reader, Refused
+from waymaker_sim.clients.store_client import StoreClient
 from waymaker_sim.clients.strays import Strays
 from waymaker_sim.clients.watcher import Watcher
 from waymaker_sim.clients.worker import Worker
@@ -49,7 +50,7 @@ from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 from waymaker_sim.machine.process_state import State
-from waymaker_sim.machine.swarm import ORDINARY, Plan, draw_plan
+from waymaker_sim.machine.swarm import ORDINARY, Plan, plan_of
 from waymaker_sim.world.nemesis import Nemesis
 
 FAULT_TICK_NS = 100 * MS
@@ -62,6 +63,7 @@ TURNS = {
     "archivist": 4,
     "guest": 2,
     "objects": 1,
+    "stores": 1,
 }
 """Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
@@ -79,7 +81,7 @@ class World:
 
     def __init__(self, tape: Tape, digest: Digest | None = None) -> None:
         self.tape = tape
-        self.plan = draw_plan(tape.track("swarm"))
+        self.plan = plan_of(tape)
         self.events = Events()
         self.history = History()
         self.digest = digest
@@ -128,6 +130,7 @@ class World:
         self.backup_client = BackupClient(view, tape.track("archivist")) if plan.archives else None
         self.guest = Guest(view, tape.track("guest")) if plan.guests else None
         self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
+        self.stores = StoreClient(view, tape.track("stores"), plan) if plan.stores else None
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -270,6 +273,8 @@ class World:
             self._repeat(self.guest.act, "guest", lambda: self._working)
         if self.object_client is not None:
             self._repeat(self.object_client.act, "objects", lambda: self._working)
+        if self.stores is not None:
+            self._repeat(self.stores.act, "stores", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
@@ -350,6 +355,10 @@ class World:
         Audit(self.view, self.history, self.refusals).check(seen, drained)
         if self.object_client is not None:
             self.object_client.audit(PatientAsker(self.view), seen.get(BUCKET))
+        if self.stores is not None:
+            self.stores.check(seen, PatientAsker(self.view))
+            self.events.run_until(self.events.now_ns + 2 * SECOND)  # until taken values are deleted
+            seen = observe(PatientAsker(self.view))
         for crash in (process.kill, process.lose_power):
             if not self.lost():
                 self._again(process, crash, seen)

@@ -19,7 +19,7 @@ from waymaker_core.api.collection_requests import (
     RemoveEntries,
 )
 from waymaker_core.api.inputs import Call
-from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, EntryMessages, Messages, Page
+from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, EntryMessages, Messages, Page, TakenMessages
 from waymaker_core.collections import decisions
 from waymaker_core.collections.entries import Entries, seq_of, size_of
 from waymaker_core.collections.queue import Queue
@@ -210,8 +210,9 @@ class Collections:
         if leading.over:
             self._gate.refuse(token, ENDED)
             return
-        messages = reads.messages_at(replica.stream, seqs, [0] * len(seqs))
-        assert messages.count == len(seqs), "a value that was not given is live"
+        found = reads.messages_at(replica.stream, seqs, [0] * len(seqs))
+        assert found.count == len(seqs), "a value that was not given is live"
+        messages = TakenMessages(found.runs, found.count, found.byte_count)
         _queue(replica).answered(token)
         self._gate.reply_messages(token, replica, messages)
         self._state.mark_dirty(replica)

@@ -1,0 +1,78 @@
+"""Rules of stores: a take is committed before its answer and never forgotten, entries replace each other, sketches add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waymaker_core.collections.entries import Entries
+from waymaker_core.collections.queue import Queue
+from waymaker_core.sketches import layer as sketching
+from waymaker_core.sketches.layer import SketchLayer
+from waymaker_core.stream.retention import limits as bounds
+from waymaker_sim.machine.swarm import Plan
+from waymaker_sim.mutants.planting import Mutant, nothing
+
+
+def _stores(plan: Plan) -> bool:
+    return plan.stores
+
+
+def _stopping(plan: Plan) -> bool:
+    """Return True for worlds with stores where processes stop often."""
+    return plan.stores and plan.kill + plan.power + plan.kill_at_effect > 500
+
+
+def _own_takes_only(original: Any) -> Any:
+    def apply(self: Queue, record: Any) -> None:
+        staged, taken_to = bool(self.staged_takes), self.taken_to
+        original(self, record)
+        if not staged:
+            self.taken_to = taken_to
+
+    return apply
+
+
+def _committed_only(original: Any) -> Any:
+    return property(lambda self: self.taken_to)
+
+
+def _kept_in_part(original: Any) -> Any:
+    def apply(self: Entries, record: Any) -> None:
+        before = dict(self.places)
+        original(self, record)
+        for subject, found in before.items():
+            if subject not in self.places:
+                self._put(subject, found)
+
+    return apply
+
+
+def _one_less(original: Any) -> Any:
+    return lambda fact: original(fact)[:-1]
+
+
+STORES = {
+    "forget-what-was-taken": Mutant(
+        "a restart knows how far a queue was taken", ("taken once",), Queue, "apply", _own_takes_only, _stopping,
+    ),
+    "take-what-is-being-taken": Mutant(
+        "a take looks at the takes that are not committed yet", ("taken once",), Queue, "cursor", _committed_only, _stores,
+    ),
+    "keep-what-is-replaced": Mutant(
+        "an entry's message is deleted with the one that replaces it", ("store entries",), bounds, "drop", nothing,
+        _stores,
+    ),
+    "put-over-committed-entries": Mutant(
+        "a put replaces what is put and not committed yet", ("store entries",),
+        Entries, "projected", lambda _: lambda self, subject: self.places.get(subject, 0), _stores,
+    ),
+    "keep-what-is-removed": Mutant(
+        "a removed entry is not there", ("store entries",), Entries, "apply", _kept_in_part, _stores,
+    ),
+    "forget-a-sketch": Mutant(
+        "a checkpoint holds what was added to a sketch", ("sketch equal",), SketchLayer, "restore", nothing, _stopping,
+    ),
+    "add-one-less": Mutant(
+        "a sketch takes in all values of a batch", ("sketch equal",), sketching, "decode_values", _one_less, _stores,
+    ),
+}  # fmt: skip
