@@ -10,7 +10,20 @@ from random import Random
 
 from tests.kit.store_disk import MemoryDisk
 from waymaker_core.api import requests as rq
-from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Log, Replicate, Reply
+from waymaker_core.api.effects import (
+    Confirm,
+    Declined,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    Halt,
+    Job,
+    Kept,
+    Log,
+    Replicate,
+    Reply,
+)
 from waymaker_core.api.inputs import (
     Call,
     Confirmed,
@@ -97,6 +110,9 @@ class Server:
         self.logs: list[Log] = []
         self.halted: Halt | None = None
         self.deleted: set[str] = set()
+        self.kept: list[int] = []
+        """Numbers of what was asked to be kept and is durable, in order."""
+        self.declined: dict[int, Declined] = {}
         self.withheld: list[Confirm | Replicate] = []
         """Effects whose majorities are not there, in order."""
         self.asked: list[Confirm | Replicate] = []
@@ -184,6 +200,10 @@ class Server:
                 if effect.stream_id not in self.starving:
                     return [_confirmation(effect)]
                 self.withheld.append(effect)
+            case Kept():
+                self.kept.append(effect.ask)
+            case Declined():
+                self.declined[effect.ask] = effect
             case Event():
                 self.events.append(effect)
             case End():

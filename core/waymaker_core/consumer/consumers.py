@@ -68,8 +68,8 @@ class Consumers:
         self._limits = limits
         self._registry = ConsumerRegistry()
         self._live = False
-        self._logged_before: dict[int, int] = {}
-        """By group: how far its log said that it had scanned, if these consumers were suspended."""
+        self._suspended = False
+        """True if these consumers go on where suspended ones ended."""
         self._claims: Claims | None = None
         self._timers = GroupTimers(self._registry.groups)
         self.inactivity = Inactivity(self._registry)
@@ -90,14 +90,14 @@ class Consumers:
         """
         assert not self._live
         self._live = True
-        for group_id, group in self._registry.groups.items():
+        for group in self._registry.groups.values():
             self._forget_dead(group)
             if not complete:
                 group.uncertain_to = self._stream.last_seq
             for batch in group.pending.batches():
                 batch.add_to(group.acked_ahead, batch.bits & batch.mask_between(group.cursor, batch.last))
             group.acked_ahead.drop_below(group.cursor)
-            logged.begin(group, self._logged_before.get(group_id))
+            logged.begin(group, suspended=self._suspended)
             group.pending.restart(now, group.config.ack_wait_ms)
         self._regroup()
         for group in self._registry.groups.values():
@@ -495,9 +495,9 @@ class Consumers:
         self.discard_uncommitted()
         again = Consumers(self._stream, self._limits)
         again.restore(self.snapshot(now))
+        again._suspended = True
         for group_id, group in self._registry.groups.items():
             again._registry.groups[group_id].dispatches = group.dispatches
-            again._logged_before[group_id] = group.logged_cursor
         return again
 
     def discard_uncommitted(self) -> None:

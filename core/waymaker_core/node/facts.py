@@ -19,6 +19,8 @@ from waymaker_core.storage.journal.writer import Journal
 
 COMMIT_DELAY_NS = 100_000_000
 """The time after a commit at which an idle node writes it down."""
+RIDE_DELAY_NS = 10_000_000
+"""The time after a commit from which on it goes with the next flush: a busy node writes it down so often, for all its logs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +39,8 @@ class Facts:
         self.found = found
         self._noted: dict[int, StreamLog] = {}
         """Logs with commits that no frame says yet."""
+        self._noted_ns = 0
+        """Time of the first of them."""
         self._next = CommitPoint()
         self._last = CommitPoint(journal.end_lsn)
         self._oldest_segment = journal.oldest_segment()
@@ -47,6 +51,8 @@ class Facts:
     def note_commit(self, log: StreamLog) -> None:
         """Note that a log was committed further, where that is not the same as being durable."""
         if self._state.config.replicated and log.memory is None and not log.abandoned:
+            if not self._noted:
+                self._noted_ns = self._state.now.mono_ns
             self._noted[log.stream_id] = log
             if self._state.timers.deadline(Timer.COMMITS, 0) is None:
                 self._state.timers.arm(Timer.COMMITS, 0, self._state.now.mono_ns + COMMIT_DELAY_NS)
@@ -62,9 +68,14 @@ class Facts:
         """Return True if there are commits that no frame says yet."""
         return bool(self._noted)
 
+    @property
+    def may_ride(self) -> bool:
+        """Return True if there are commits to write with the next flush."""
+        return bool(self._noted) and self._state.now.mono_ns >= self._noted_ns + RIDE_DELAY_NS
+
     def place_commits(self) -> None:
         """Give the commits their place in the journal, behind their records; without free space they wait."""
-        rows: list[tuple[int, ...]] = [(log.stream_id, log.committed) for log in self._noted.values()]
+        rows: list[tuple[int, ...]] = [(log.stream_id, committed(log)) for log in self._noted.values()]
         timers = self._state.timers
         if not self._place(COMMIT, rows):
             timers.arm(Timer.COMMITS, 0, self._state.now.mono_ns + COMMIT_DELAY_NS)
@@ -108,7 +119,7 @@ class Facts:
         Return the cut, lower where that is not possible now, and True if something was written.
         """
         rows: list[tuple[int, ...]] = [
-            (log.stream_id, log.committed) for log in logs if log.entries and log.committed and log.memory is None
+            (log.stream_id, committed(log)) for log in logs if log.entries and log.committed and log.memory is None
         ]
         frames = list(self.found.frames()) + [(COMMIT, encode_fact(COMMIT, some)) for some in batches(rows)]
         if not frames or self._oldest_segment >= cut:
@@ -121,3 +132,8 @@ class Facts:
             return min(cut, self._oldest_segment), True
         self._oldest_segment = begun
         return cut, True
+
+
+def committed(log: StreamLog) -> int:
+    """Return the position that a start may apply a log to: never beyond what is durable here."""
+    return log.committed

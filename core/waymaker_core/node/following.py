@@ -40,10 +40,14 @@ class Following:
 
     def promise(self, event: Promise) -> None:
         """Promise to obey no older epoch."""
-        self._keep(event.ask, self._facts.promise(list(event.stream_ids), event.epoch))
+        alive = [stream_id for stream_id in event.stream_ids if not self._is_deleted(stream_id)]
+        self._keep(event.ask, self._facts.promise(alive, event.epoch))
 
     def enrol(self, event: Enrol) -> None:
         """Note since when this replica of a stream counts."""
+        if self._is_deleted(event.stream_id):
+            self._decline(event.ask, "no such stream")
+            return
         self._keep(event.ask, self._facts.enrol(event.stream_id, Membership(event.since, event.log_epoch)))
 
     def _keep(self, ask: int, placed: bool) -> None:
@@ -143,6 +147,11 @@ class Following:
         replica = self._state.replicas.get(StreamId(stream_id))
         return self._state.unknown.get(StreamId(stream_id)) if replica is None else replica.log
 
+    def _is_deleted(self, stream_id: int) -> bool:
+        """Return True if a stream was deleted: no fact about it is kept."""
+        catalog = self._state.catalog
+        return stream_id != CATALOG and stream_id < catalog.next_id and stream_id not in catalog.entries
+
     def _leads(self, stream_id: int) -> bool:
         if stream_id == CATALOG:
             return self._state.catalog_leads
@@ -152,7 +161,7 @@ class Following:
     def _begin_unknown(self, stream_id: int) -> StreamLog | None:
         """Begin the log of a stream that the catalog does not know yet; None where it was deleted, or too many are unknown."""
         state = self._state
-        if stream_id < state.catalog.next_id or len(state.unknown) >= UNKNOWN_STREAMS_MAX:
+        if self._is_deleted(stream_id) or len(state.unknown) >= UNKNOWN_STREAMS_MAX:
             return None
         log = state.unknown[StreamId(stream_id)] = StreamLog(stream_id, 0)
         state.log("warning", "unknown_stream", stream_id=stream_id, records=0)

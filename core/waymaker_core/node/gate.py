@@ -154,6 +154,18 @@ class Gate:
         """Refuse what waits for a log that will not be committed any further here."""
         for waiting in self._waiting.pop(log.stream_id, ()):
             self.refuse(waiting.token, refusal)
+        for queue in self._waiting.values():
+            # Some wait for another log first.
+            for _ in range(len(queue)):
+                waiting = queue.popleft()
+                if any(rest is log for rest, _ in waiting.then):
+                    self.refuse(waiting.token, refusal)
+                else:
+                    queue.append(waiting)
+        self.abandon_questions(log, refusal)
+
+    def abandon_questions(self, log: StreamLog, refusal: Refusal) -> None:
+        """Refuse what waits for a confirmation that this node leads a log."""
         round_ = self._rounds.pop(log.stream_id, None)
         for question in [*round_.asked, *round_.later] if round_ is not None else ():
             question.abandoned(refusal)

@@ -263,7 +263,7 @@ class GroupCommit:
 
     def _write(self) -> None:
         self._carry_in_flight, self._carrying = self._carrying, []
-        if self._facts.has_unwritten:
+        if self._facts.may_ride:
             self._facts.place_commits()
         self._when_durable_in_flight, self._when_durable = self._when_durable, []
         sync = not self._interval_ns or self._sync_due or any(map(_must_sync, self._in_flight))

@@ -487,7 +487,7 @@ class Node:
 
 
 class LogFigures(NamedTuple):
-    """The ends of one log, and whether this node leads it; the catalog's has id 0 and no name."""
+    """The ends of one log, whether this node leads it, and whether it is in memory; the catalog's has id 0 and no name."""
 
     stream_id: int
     name: str
@@ -495,7 +495,8 @@ class LogFigures(NamedTuple):
     durable: int
     end: int
     leads: bool
+    memory: bool
 
 
 def _figures(name: str, log: StreamLog, leads: bool) -> LogFigures:
-    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end, leads)
+    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end, leads, log.memory is not None)

@@ -5,10 +5,10 @@ It knows what the phantom quorum confirmed, in all runs of the process, and look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from waymaker_core.api.effects import Deliver, Effect, Reply
-from waymaker_core.api.inputs import Call, Input, Lead, StepDown
+from waymaker_core.api.inputs import Call, Cut, Input, Lead, StepDown
 from waymaker_core.api.requests import (
     CreateStream,
     DeleteStream,
@@ -20,6 +20,7 @@ from waymaker_core.api.requests import (
 )
 from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import CATALOG, Token
+from waymaker_core.storage.journal.facts import ReplicaFacts
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Process
@@ -47,6 +48,7 @@ class Majorities:
         if process.steps == 1:
             self._asked.clear()
             self._deposed.clear()
+            self._check_facts(process.node.replica_facts(), logs)
             self._crowded.clear()
         bound = process.config.limits.uncommitted_records_max
         for stream_id, figures in logs.items():
@@ -74,10 +76,22 @@ class Majorities:
             elif isinstance(effect, Deliver):
                 self._delivered(process, effect)
 
+    def _check_facts(self, facts: ReplicaFacts, logs: Mapping[int, object]) -> None:
+        for stream_id, epoch in self._quorum.promised.items():
+            found = facts.promises.get(stream_id, 0)
+            what = f"stream {stream_id}: promised {found} after a start, {epoch} before"
+            require(stream_id not in logs or found >= epoch, "facts kept", what)
+        for stream_id, membership in self._quorum.enrolled.items():
+            there = facts.replicas.get(stream_id)
+            what = f"stream {stream_id}: it counts since {there} after a start, {membership} before"
+            require(stream_id not in logs or (there is not None and there >= membership), "facts kept", what)
+
     def _check_deposed(self, inputs: Sequence[Input], ends: dict[int, int]) -> None:
         for event in inputs:
             if isinstance(event, Lead):
                 self._deposed.pop(event.stream_id, None)
+            elif isinstance(event, Cut) and event.stream_id in self._deposed:
+                self._deposed[event.stream_id] = min(ends.get(event.stream_id, 0), self._deposed[event.stream_id])
             elif isinstance(event, StepDown) and event.stream_id in ends:
                 self._deposed[event.stream_id] = ends[event.stream_id]
         for stream_id, end in self._deposed.items():

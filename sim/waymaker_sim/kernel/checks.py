@@ -61,6 +61,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),
     "same twice": (SAFETY, "the same tape gives the same steps, byte for byte"),
     "majority first": (SAFETY, "nothing is applied, answered or delivered that rests on what no majority has confirmed"),
+    "facts kept": (SAFETY, "what a replica promised or noted durably is known after a start"),
     "one leader": (SAFETY, "a node decides nothing about a stream that it does not lead"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
     "used consumers stay": (SAFETY, "no consumer is deleted for inactivity before its timeout passed without use"),

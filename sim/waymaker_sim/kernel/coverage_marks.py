@@ -19,6 +19,8 @@ REQUIRED: dict[str, str] = {
     "kill": "the process is killed, the page cache stays",
     "a stream without a majority": "nothing of one stream is confirmed for a while",
     "deleted before a majority had it": "a stream is deleted while its records wait for a majority",
+    "a suffix after a start": "a start finds records that are not known to be committed",
+    "a suffix is cut off": "another leader cut off the end of a log that nothing had confirmed",
     "deposed": "another node leads all streams for a while",
     "kill at effect": "the process is killed between two effects of one step",
     "power loss": "the machine stops, and loses what was not synced",

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from waymaker_core.api.effects import Job
 from waymaker_core.api.requests import Messages
-from waymaker_core.model.disk_ops import DiskFailure, FailureKind
+from waymaker_core.model.disk_ops import Delete, DiskFailure, FailureKind, ReadChunk, Rename
 from waymaker_core.model.types import Token
 from waymaker_sim.kernel.events import SECOND, Events
 from waymaker_sim.kernel.tape import Track
@@ -121,3 +122,13 @@ class LateReads:
 
 def _files(messages: Messages) -> list[str]:
     return [run.chunk.path for run in messages.runs if not run.chunk.path.startswith("memory/")]
+
+
+def read_paths(job: Job) -> list[str]:
+    """Return the paths that a job reads."""
+    return [op.chunk.path for op in job.ops if isinstance(op, ReadChunk)]
+
+
+def moved_path(op: Rename | Delete) -> str:
+    """Return the path that an operation takes away."""
+    return op.source if isinstance(op, Rename) else op.path

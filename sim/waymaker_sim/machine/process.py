@@ -13,7 +13,21 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Lane, Log, Replicate, Reply
+from waymaker_core.api.effects import (
+    Confirm,
+    Declined,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    Halt,
+    Job,
+    Kept,
+    Lane,
+    Log,
+    Replicate,
+    Reply,
+)
 from waymaker_core.api.inputs import (
     Call,
     Cancel,
@@ -22,7 +36,6 @@ from waymaker_core.api.inputs import (
     Input,
     JobDone,
     JobFailed,
-    Lead,
     Report,
     StepDown,
     Unreadable,
@@ -43,12 +56,12 @@ from waymaker_core.model.disk_ops import (
     Write,
 )
 from waymaker_core.model.result_codes import Answer, Refusal
-from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
+from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.disk import SimDisk
-from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads
+from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads, moved_path, read_paths
 from waymaker_sim.machine.livelock import LivelockDetector
 from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
@@ -267,7 +280,7 @@ class Process:
         self.up_ns = self.events.now_ns
         self.steps = self.calls = 0
         if self.quorum is not None:
-            self.quorum.started(self._add_input)
+            self.quorum.started(node, self._add_input)
         self._wake(0)
         self.on_up()
 
@@ -361,15 +374,8 @@ class Process:
         """Let another node lead all streams for a while; then this one leads them again."""
         if self.node is not None:
             self.fault("deposed", f"the node leads no stream for {for_ns / MS:,.3f} ms")
-            ids = [figures.stream_id for figures in self.node.log_figures() if figures.stream_id != CATALOG]
-            self._inputs += [StepDown(stream_id) for stream_id in ids]
-            self._wake(0)
-            self.events.after(for_ns, partial(self._lead_again, self.run, ids))
-
-    def _lead_again(self, incarnation: int, ids: list[int]) -> None:
-        if incarnation == self.run:
-            self._inputs += [Lead(stream_id) for stream_id in ids]
-            self._wake(0)
+            assert self.quorum is not None
+            self.quorum.depose(for_ns)
 
     def drain(self) -> None:
         """Drain, as on SIGTERM."""
@@ -461,6 +467,9 @@ class Process:
                 case Confirm():
                     assert self.quorum is not None
                     self.quorum.confirm(effect.stream_id, effect.question)
+                case Kept() | Declined():
+                    assert self.quorum is not None
+                    self.quorum.answered(effect)
                 case Log():
                     self.on_log(effect)
                 case Halt():
@@ -524,7 +533,7 @@ class Process:
 
     def _submit(self, job: Job) -> None:
         if job.lane is Lane.READ:
-            self._being_read.hold(_read_paths(job))
+            self._being_read.hold(read_paths(job))
             self._begin(job, 0, [])
             return
         lane = self._lanes[job.lane]
@@ -553,7 +562,7 @@ class Process:
         if incarnation != self.run:
             return
         op = job.ops[index]
-        if isinstance(op, Rename | Delete) and _moved_path(op) in self._being_read:
+        if isinstance(op, Rename | Delete) and moved_path(op) in self._being_read:
             self.events.after(self.pace.read_ns, partial(self._op, incarnation, job, index, results))
             return
         del self._running[job.id]
@@ -571,7 +580,7 @@ class Process:
         self._add_input(end)
         if job.lane is Lane.READ:
             self._livelock.read((op.chunk.path, op.chunk.offset) for op in job.ops if isinstance(op, ReadChunk))
-            self._being_read.let_go(_read_paths(job))
+            self._being_read.let_go(read_paths(job))
         else:
             lane = self._lanes[job.lane]
             assert lane.popleft() is job
@@ -588,11 +597,3 @@ class Process:
             base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
         takes = base + track.draw("takes", base)
         return min(takes * 1000, SLOW_MAX_NS) if track.chance("slow", pace.slow_per_million) else takes
-
-
-def _read_paths(job: Job) -> list[str]:
-    return [op.chunk.path for op in job.ops if isinstance(op, ReadChunk)]
-
-
-def _moved_path(op: Rename | Delete) -> str:
-    return op.source if isinstance(op, Rename) else op.path

@@ -210,4 +210,6 @@ def draw_plan(track: Track) -> Plan:
             object_revisions_max=track.pick("revisions", [64, 3, 1]),
             object_map_bytes_max=track.pick("map", [192 * KIB, 192 * KIB, 200]),
         )
+    if plan.quorum is not None:
+        plan.quorum.cuts = track.pick("cut off", [0, 200_000, 800_000])
     return plan

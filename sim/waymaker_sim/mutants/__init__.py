@@ -17,6 +17,7 @@ from waymaker_sim.mutants.interval_sync import LATE_SYNCS
 from waymaker_sim.mutants.objects import OBJECTS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.producers import PRODUCERS
+from waymaker_sim.mutants.replica_facts import REPLICA_FACTS
 from waymaker_sim.mutants.replicated_log import REPLICATED_LOG
 from waymaker_sim.mutants.retention import RETENTION
 from waymaker_sim.mutants.space_reclaimed import ROOM
@@ -38,6 +39,7 @@ AREAS = (
     REPLICATED_LOG,
     OBJECTS,
     STORES,
+    REPLICA_FACTS,
 )
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"

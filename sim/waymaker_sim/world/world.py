@@ -93,7 +93,12 @@ class World:
         self.majorities: Majorities | None = None
         if self.plan.quorum is not None:
             quorum = PhantomQuorum(
-                self.plan.quorum, self.events, tape.track("quorum"), self.view.mark, self._without_majority
+                self.plan.quorum,
+                self.events,
+                tape.track("quorum"),
+                tape.track("other leaders"),
+                self.view.mark,
+                self._without_majority,
             )
             self.machines[0].quorum, self.majorities = quorum, Majorities(quorum)
         self.lookout = MarkRecorder(self.view.mark)

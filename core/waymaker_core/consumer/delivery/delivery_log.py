@@ -36,19 +36,19 @@ def has_unlogged(group: Group) -> bool:
     )
 
 
-def begin(group: Group, logged_before: int | None) -> None:
-    """Begin to note what is not logged. What came from the log is; of suspended consumers all that is pending may not be.
+def begin(group: Group, *, suspended: bool) -> None:
+    """Begin to note what is not logged: nothing of what came from the log; of suspended consumers, all that they had.
 
-    `logged_before`: of suspended ones, how far the log said that they had scanned.
+    Records that listed it may have been decided and never committed.
     """
-    if logged_before is None:
+    if suspended:
+        group.pending.log_anew()
+        group.logged_cursor, group.logged_uncertain_to = 1, -1
+        group.unlogged_skipped = group.skipped.to_list()
+    else:
         group.pending.take_unlogged()
         group.logged_cursor = group.cursor
         group.unlogged_skipped = []
-    else:
-        group.pending.log_anew()
-        group.logged_cursor = logged_before
-        group.unlogged_skipped = group.skipped.to_list()
 
 
 def delivered_records(group: Group, members: list[int], now: Now) -> list[DeliveredRecord]:

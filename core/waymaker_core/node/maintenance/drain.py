@@ -22,6 +22,7 @@ from waymaker_core.node.timers import Timer
 REASON = "server_shutdown"
 COMMIT_WAIT_NS = 2_000_000_000
 """Time that a node that stops waits for majorities, once all is durable here."""
+STOPPING: Final = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
 UNCOMMITTED: Final = Refusal(
     Status.UNAVAILABLE, "the server is shutting down, and a majority has not confirmed this", Outcome.UNKNOWN
 )
@@ -72,8 +73,7 @@ class Drain:
         self.stage, state.stats.draining = Stage.ENDING, True
         self._subscriptions.end_all(REASON)
         self._watchers.end_all(REASON)
-        refusal = Refusal(Status.UNAVAILABLE, "the server is shutting down", Outcome.NOT_APPLIED)
-        self._parking.refuse_waiting(refusal)
+        self._parking.refuse_waiting(STOPPING)
         for replica in state.replicas.values():
             self._parking.answer_last_naks(replica)
 
@@ -84,6 +84,9 @@ class Drain:
             return
         if self.stage is Stage.ENDING:
             self.stage = Stage.LOGGED
+            for log in self._logs():
+                # Before they are logged: no delivery may leave afterwards.
+                self._gate.abandon_questions(log, STOPPING)
             for replica in state.replicas.values():
                 if replica.damage is None and not replica.stream.config.ephemeral:
                     group_commit.log_deliveries(replica)
