@@ -26,13 +26,19 @@ HASH, QUEUE, SKETCH = "hash:fleet", "queue:work", "sketch:visitors"
 SERVICES = ("kv:limits", BUCKET, HASH, QUEUE, SKETCH, "copies")
 
 
-def serve(server: Server) -> None:
-    """A life with something of every layer, part of it in checkpoints and part of it in the journal only."""
+def create_services(server: Server) -> None:
+    """Create a stream of every service, and one that another copies."""
     for name, settings in ((HASH, b""), (QUEUE, b""), (SKETCH, b"hyperloglog.10"), (BUCKET, b"")):
         server.ok(rq.CreateStream(StreamConfig(name, block_size=10, service_settings=settings)))
     server.create("original")
     server.ok(rq.CreateStream(StreamConfig("copies", block_size=10, sources=(SourceConfig("original"),))))
-    bucket, store = Bucket(server, "limits", history=3), Store(server)
+    server.ok(kv.KvCreateBucket("limits", history=3))
+
+
+def serve(server: Server) -> None:
+    """A life with something of every layer, part of it in checkpoints and part of it in the journal only."""
+    create_services(server)
+    bucket, store = Bucket.of(server, "limits"), Store(server)
     for number in range(30):
         bucket.put(f"speed.{number % 7}", b"%d km/h" % number)
         play.put(server, HASH, "truck", {f"wheel{number % 5}": b"%d bar" % number})

@@ -47,6 +47,13 @@ class Bucket:
         self.name = name
         self.server.ok(kv.KvCreateBucket(name, **settings))  # type: ignore[arg-type]
 
+    @classmethod
+    def of(cls, server: Server, name: str) -> Bucket:
+        """Return a bucket that is there already."""
+        bucket = cls.__new__(cls)
+        bucket.server, bucket.name = server, name
+        return bucket
+
     # ------------------------------------------------------------ changes
 
     def write(self, *changes: Change) -> list[int | KvFailure]:

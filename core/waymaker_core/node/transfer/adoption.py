@@ -27,6 +27,9 @@ from waymaker_core.storage.journal.adoption_frame import encode_adoption
 from waymaker_core.storage.paths import checkpoint_path
 from waymaker_core.storage.recovery.replay import NONSENSE
 
+Adopted = Callable[[int, str], None]
+"""Takes the position of the snapshot that is in force, or why there is none."""
+
 
 class Adoption:
     """Puts received snapshots into force."""
@@ -62,8 +65,8 @@ class Adoption:
             return f"its log here goes to {log.end}, and the snapshot to {position}"
         return ""
 
-    def put_in_force(self, stream_id: StreamId, received: Received, done: Callable[[int], None]) -> str:
-        """Adopt a snapshot; `done` is called with its position when it is in force. Return why not, or an empty text."""
+    def put_in_force(self, stream_id: StreamId, received: Received, done: Adopted) -> str:
+        """Adopt a snapshot; `done` is called when it is in force. Return why not, or an empty text."""
         problem = self.why_not(stream_id, received.position)
         if problem:
             return problem
@@ -90,9 +93,7 @@ class Adoption:
             raise CorruptRecord(f"it is one of stream {replica.stream.id} at position {replica.stream.position}")
         return replica
 
-    def _in_force(
-        self, before: StreamReplica, replica: StreamReplica, received: Received, done: Callable[[int], None]
-    ) -> None:
+    def _in_force(self, before: StreamReplica, replica: StreamReplica, received: Received, done: Adopted) -> None:
         """Let the new replica take the old one's place, now that a restart would find it too."""
         del self._adopting[replica.id]
         path = checkpoint_path(received.file.number)
@@ -103,6 +104,7 @@ class Adoption:
                 self._shared_files.created(*received.shared_file)
             self._shared_files.note(replica)
             self._state.log("info", "snapshot_adopted", stream=replica.name, position=received.position)
+            done(received.position, "")
         else:
             self._applier.drop_received(replica, path)
-        done(received.position)
+            done(0, "the stream was deleted meanwhile")

@@ -206,9 +206,9 @@ class Transfers:
                 transfer, f"{failure.path} could not be written: {failure.detail or failure.kind.value}"
             )
 
-    def _adopted(self, transfer: int, position: int) -> None:
-        self._receivers.pop(transfer, None)
-        self._end(transfer, position, "")
+    def _adopted(self, transfer: int, position: int, problem: str) -> None:
+        del self._receivers[transfer]
+        self._end(transfer, position, problem)
 
     def _stop_receiving(self, transfer: int, problem: str) -> None:
         """Give a receipt up, with its files, unless one of its jobs is in flight: they go when it ends."""

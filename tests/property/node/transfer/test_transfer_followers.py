@@ -6,11 +6,24 @@ from array import array
 
 import pytest
 
+from tests.golden.build import LIMITS
+from tests.golden.newer import SERVICES, create_services, serve
 from tests.kit.node_play import Play
 from tests.kit.transfer_kit import Peer, Transfer, require_tidy, state_of
 from tests.property.node.transfer.test_transfers import TINY, fill, moved, stored, write
+from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Declined, Effect, Kept
-from waymaker_core.api.inputs import Append, Cut, Input, PieceArrived, Promise, ReceiveSnapshot, Replicated, SentRecord
+from waymaker_core.api.inputs import (
+    Append,
+    Cut,
+    Input,
+    Lead,
+    PieceArrived,
+    Promise,
+    ReceiveSnapshot,
+    Replicated,
+    SentRecord,
+)
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body
 from waymaker_core.model.records import PublishRecord
@@ -185,3 +198,68 @@ def test_a_number_of_a_transfer_that_ended_is_late_and_ignored() -> None:
     assert "this is not a transfer" in follower.transfers[900].problem
     follower.step(PieceArrived(900, b"more"))
     assert list(follower.transfers)[-1] == 900
+
+
+def test_a_stream_that_is_deleted_while_its_snapshot_is_being_adopted_is_gone() -> None:
+    donor, follower = pair()
+    transfer = Transfer(donor, follower)
+    data = transfer.last_piece()
+    replica = follower.replica()
+    with Play(follower) as play:
+        play.step(PieceArrived(transfer.number, data))
+        while any(job.lane.name == "BACKGROUND" for job in play.jobs.values()) and len(play.jobs) < 2:
+            # The deletion is in flight before the adoption, whose frame the next job writes.
+            if len(play.jobs) == 1 and not follower.node._group_commit.has_undurable():
+                play.tell((7_001, rq.DeleteStream("s")))
+            else:
+                play.done(min(play.jobs))
+        for _ in range(300):
+            if not play.jobs:
+                break
+            background = [number for number, job in play.jobs.items() if job.lane.name == "BACKGROUND"]
+            play.done(min(background or play.jobs))
+            play.step(Replicated(0, follower.node._state.catalog_log.durable))
+        ended = [line for line in play.lines if line.startswith("TransferEnded")]
+        play.lines.clear()
+    assert len(ended) == 1
+    assert replica.id not in follower.node._state.replicas
+    follower.node.check()
+    for again in (follower.kill, follower.lose_power):
+        again()
+        assert replica.id not in follower.node._state.replicas
+        require_tidy(follower)
+    follower.create("s")
+    assert follower.all() == []
+
+
+def test_an_epoch_goes_with_the_snapshot() -> None:
+    donor, follower = made(), made()
+    donor.step_down()
+    donor.step(Lead(donor.replica().id, 4))
+    fill(donor, 25)
+    donor.step_down()
+    donor.step(Lead(donor.replica().id, 9))
+    fill_more(donor)
+    assert donor.replica().stream.epochs.last == 9
+    follower.step_down()
+    moved(donor, follower)
+    assert follower.replica().stream.epochs.last == 9
+    follower.kill()
+    assert follower.replica().stream.epochs.last == 9
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_stream_of_a_service_keeps_its_layers(name: str) -> None:
+    donor, receiver = Peer(LIMITS), Peer(LIMITS)
+    serve(donor)
+    create_services(receiver)
+    receiver.step_down(name)
+    expected = state_of(donor, name)
+    ended = Transfer(donor, receiver, name).run()
+    assert not ended.problem
+    assert state_of(receiver, name) == expected
+    receiver.kill()
+    assert receiver.all(name) == donor.all(name)
+    assert len(receiver.replica(name).layers) == len(donor.replica(name).layers) == 1
+    assert receiver.replica(name).layers.snapshot() == donor.replica(name).layers.snapshot()
+    require_tidy(receiver)
