@@ -18,6 +18,7 @@ from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
+from benchmarks.sourcing import sourcing
 
 Scenario = Callable[[Path, int], Coroutine[None, None, list[Figure]]]
 
@@ -29,6 +30,7 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     "replay": (replaying, 1_000_000, 50_000),
     "restart": (restarting, 10_000_000, 100_000),
     "streams": (restarting_streams, 10_000, 500),
+    "sources": (sourcing, 1_000_000, 50_000),
     "scan": (scanning, 100_000, 5_000),
 }
 

@@ -137,6 +137,10 @@ class Calls:
         self._state.stats.calls += 1
         self._admit(call)
 
+    def admit_own(self, call: Call) -> None:
+        """Admit a call that the node itself makes; its token is one of `Gate.draw_own`."""
+        self._admit(call)
+
     def _admit(self, call: Call) -> None:
         state, request, name = self._state, call.request, stream_of(call.request)
         refusal = state.config.authorize(call.principal, ACTIONS[type(request)], name)

@@ -45,6 +45,7 @@ class SourceRun:
     __slots__ = (
         "index", "source", "rule", "pattern", "stage", "in_flight", "drain_first", "pulled_total", "last_error",
         "last_error_ms", "passing", "attempts", "retry_ns", "letters_sent", "seen_seq",
+        "woken", "halted",
     )  # fmt: skip
 
     def __init__(self, index: int, source: SourceConfig, limits: Limits) -> None:
@@ -65,6 +66,10 @@ class SourceRun:
         """True if the latest trouble is over with the next batch."""
         self.attempts = 0
         self.retry_ns = 0
+        self.woken = False
+        """True if the source has changed since the last pull began."""
+        self.halted = False
+        """True once it has stopped for good, at messages that were pruned before they were copied."""
         self.seen_seq = 0
         """Last sequence of the source when it was last looked at."""
         self.letters_sent = False

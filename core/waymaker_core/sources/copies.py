@@ -10,8 +10,11 @@ what is stored, or look at a stream.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
 
 from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.limits import Limits
@@ -77,6 +80,17 @@ class CopyBounds:
     record: int
 
 
+class _Made(NamedTuple):
+    """What the copies of one subject have in common."""
+
+    target: str
+    head: bytes
+    """The beginning of a copy, with places for the sequence and the time of its original."""
+    behind: int
+    """Length of the original's subject field, which the copy does not have."""
+    subject_bytes: int
+
+
 class CopyRule:
     """Makes the copies of one source."""
 
@@ -85,53 +99,74 @@ class CopyRule:
         self._source = source
         self._transform: Transform | None = None if rule is None else parse(*rule, limits)
         self._stream_header = header_field(STREAM, source.source_stream)
-        self._known: dict[str, tuple[str, bytes, int, int]] = {}
-        """By subject: that of the copy, the copy's beginning, the length of the original's, the bytes of the subject."""
+        self._digits = (0, 0)
+        """Digits of sequence and time for which the beginnings are made: they determine lengths inside of them."""
+        self._known: dict[str, _Made | None] = {}
+        """By subject; None where it cannot be transformed."""
 
     def make(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
         """Make the copies of messages, as many as fit one record. A message over a bound by itself fails."""
-        size_max, stored_max, room = bounds.message, bounds.stored, bounds.record
-        copies = Copies()
-        subjects, sizes, bodies = copies.subjects, copies.sizes, copies.bodies
+        digits = _digits(messages)
+        made = self._made(messages.subjects, digits) if digits else []
+        if (
+            made
+            and None not in made
+            and not bounds.stored
+            and max(messages.sizes) <= bounds.message
+            and _MARKER not in b"".join(messages.bodies)
+        ):
+            return _cut(_make_alike(messages, made), bounds.record)  # type: ignore[arg-type]
+        return self._make_each(messages, bounds)
+
+    def _made(self, subjects: list[str], digits: tuple[int, int]) -> list[_Made | None]:
+        """Return what copies at each subject have in common, for sequences and times of so many digits."""
+        if digits != self._digits or len(self._known) > SUBJECTS_REMEMBERED:
+            self._digits = digits
+            self._known.clear()
         known = self._known
+        for subject in dict.fromkeys(subjects):
+            if subject not in known:
+                known[subject] = self._learn(subject, digits)
+        return [known[subject] for subject in subjects]
+
+    def _learn(self, subject: str, digits: tuple[int, int]) -> _Made | None:
+        target = subject if self._transform is None else self._transform.apply(subject)
+        if target is None:
+            return None
+        fixed = subject_field(target) + self._stream_header + header_field(SUBJECT, subject)
+        head = fixed.replace(b"%", b"%%") + _SEQ_HEADERS[digits[0]] + b"%d" + _TIME_HEADERS[digits[1]] + b"%d"
+        return _Made(target, head, len(subject_field(subject)), len(subject.encode()))
+
+    def _make_each(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
+        """Make copies one by one, and find out which messages cannot be copied."""
+        copies = Copies()
+        room = bounds.record
         columns = zip(messages.seqs, messages.times_ms, messages.subjects, messages.sizes, messages.bodies, strict=True)
         for place, (seq, time_ms, subject, stored, body) in enumerate(columns):
-            made = known.get(subject) or self._learn(subject)
+            digits = len(str(seq)), len(str(time_ms))
+            made = self._made([subject], digits)[0]
             if made is None:
                 assert self._transform is not None
                 copies.failures.append(Failure(place, self._transform.fault(subject)))
                 continue
-            target, head, behind, subject_bytes = made
-            size = stored - subject_bytes
-            if size > size_max or (stored_max and size + len(target.encode()) > stored_max):
-                copies.failures.append(Failure(place, _oversize(size, size_max, target, stored_max)))
+            size = stored - made.subject_bytes
+            fault = _oversize(size, made.target, bounds)
+            if fault:
+                copies.failures.append(Failure(place, fault))
                 continue
             if _MARKER in body:
-                copy = self._copy_again(seq, time_ms, subject, target, body)
+                copy = self._copy_again(seq, time_ms, subject, made.target, body)
             else:
-                number, time = b"%d" % seq, b"%d" % time_ms
-                seq_head, time_head = _SEQ_HEADERS[len(number)], _TIME_HEADERS[len(time)]
-                copy = b"".join((head, seq_head, number, time_head, time, body[behind:]))
+                copy = made.head % (seq, time_ms) + body[made.behind :]
             room -= len(copy)
-            if room < 0 and bodies:
+            if room < 0 and copies.bodies:
                 copies.taken = place
                 return copies
-            subjects.append(target)
-            sizes.append(size)
-            bodies.append(copy)
+            copies.subjects.append(made.target)
+            copies.sizes.append(size)
+            copies.bodies.append(copy)
         copies.taken = len(messages.bodies)
         return copies
-
-    def _learn(self, subject: str) -> tuple[str, bytes, int, int] | None:
-        target = subject if self._transform is None else self._transform.apply(subject)
-        if target is None:
-            return None
-        head = subject_field(target) + self._stream_header + header_field(SUBJECT, subject)
-        if len(self._known) >= SUBJECTS_REMEMBERED:
-            self._known.clear()
-        made = target, head, len(subject_field(subject)), len(subject.encode())
-        self._known[subject] = made
-        return made
 
     def _copy_again(self, seq: int, time_ms: int, subject: str, target: str, body: bytes) -> bytes:
         """Make the copy of a message that may be a copy itself."""
@@ -147,7 +182,41 @@ class CopyRule:
         return readdress(body, target, marks, drop_prefix=PREFIX)
 
 
-def _oversize(size: int, size_max: int, target: str, stored_max: int) -> str:
-    if size > size_max:
-        return f"{size} bytes of payload and headers; the stream takes at most {size_max} (max_msg_bytes)"
-    return f"{size + len(target.encode())} bytes stored; max_bytes of the whole stream is {stored_max}"
+def _digits(messages: SourceMessages) -> tuple[int, int] | None:
+    """Return the digits of all sequences and of all times, if each has as many."""
+    if not messages.bodies:
+        return None
+    seqs, times_ms = messages.seqs, messages.times_ms
+    first, last = len(str(seqs[0])), len(str(seqs[-1]))
+    low, high = len(str(min(times_ms))), len(str(max(times_ms)))
+    return (first, low) if first == last and low == high else None
+
+
+def _make_alike(messages: SourceMessages, made: list[_Made]) -> Copies:
+    """Make copies where each message can be copied, and none is a copy itself."""
+    columns = zip(made, messages.seqs, messages.times_ms, messages.bodies, strict=True)
+    return Copies(
+        [each.target for each in made],
+        [size - each.subject_bytes for size, each in zip(messages.sizes, made, strict=True)],
+        [head % (seq, time_ms) + body[behind:] for (_, head, behind, _), seq, time_ms, body in columns],
+        [],
+        len(made),
+    )
+
+
+def _cut(copies: Copies, room: int) -> Copies:
+    """Leave off the copies that do not fit one record; the first one fits in any case."""
+    if sum(map(len, copies.bodies)) > room:
+        fits = max(1, bisect_right(list(accumulate(map(len, copies.bodies))), room))
+        del copies.subjects[fits:], copies.sizes[fits:], copies.bodies[fits:]
+        copies.taken = fits
+    return copies
+
+
+def _oversize(size: int, target: str, bounds: CopyBounds) -> str:
+    if size > bounds.message:
+        return f"{size} bytes of payload and headers; the stream takes at most {bounds.message} (max_msg_bytes)"
+    stored = size + len(target.encode())
+    if 0 < bounds.stored < stored:
+        return f"{stored} bytes stored; max_bytes of the whole stream is {bounds.stored}"
+    return ""

@@ -53,6 +53,7 @@ from waymaker_core.model import result_codes as outcomes
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import Token
 from waymaker_sim.history.copies import Copy
+from waymaker_sim.history.copying import CopyingName
 from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
@@ -236,6 +237,8 @@ class ClientView:
         """Streams that were restored from archives, or that a restore has begun."""
         self.others: list[str] = []
         """Streams of clients that check what is in them themselves."""
+        self.copying: dict[str, CopyingName] = {}
+        """Streams that copy from others, and those that receive what cannot be copied."""
         self.consumer_ids: dict[tuple[str, int, int, int], ConsumerName] = {}
         """The consumer that an id named first, by its stream and the stream's incarnation; of ephemeral ones by process
         run too."""
@@ -267,10 +270,12 @@ class ClientView:
 
     def known(self, name: str) -> bool:
         """Return True if a client gave a stream this name once."""
-        return name in self.streams or name in self.copies or name in self.others
+        return name in self.streams or name in self.copies or name in self.others or name in self.copying
 
     def may_exist(self, name: str) -> bool:
         """Return True if a stream of this name may exist."""
+        if name in self.copying:
+            return self.copying[name].may_exist
         return name in self.streams or name in self.others or (name in self.copies and self.copies[name].may_exist)
 
     def reached_program(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:

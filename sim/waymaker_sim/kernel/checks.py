@@ -51,6 +51,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "archives": (SAFETY, "a restored stream equals its archive, whole or not at all"),
     "dry run": (SAFETY, "a dry run counts what the update then removes, if nothing else happens between them"),
     "lives apart": (SAFETY, "ids of incarnations are never reused, and a later one has nothing of an earlier one"),
+    "copied once": (SAFETY, "a message of a source is copied once into a stream, in the source's order, through any crash"),
+    "copies honest": (SAFETY, "a copy is of a committed message, byte for byte, at its transformed subject, and names it"),
+    "copied all": (SAFETY, "what a position in a source has passed is copied, or excluded; no gap goes unnoticed"),
     "recovery honest": (SAFETY, "a node starts on every disk without bit rot, and names the damaged place on one with it"),
     "late syncs": (
         SAFETY, "with syncs at intervals a loss of power takes at most the last interval, from the end, and never a hole",
@@ -68,6 +71,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "inactive consumers go": (LIVENESS, "a consumer is deleted once no client used it for its inactivity timeout"),
     "given when due": (LIVENESS, "what is due is in the next fetch with room for it, and sent to a subscription with credit"),
     "aged in time": (LIVENESS, "expired messages are removed soon, however busy the node, as long as its disk takes writes"),
+    "sources catch up": (LIVENESS, "once faults stop, streams reach the ends of their sources, or say what keeps them"),
     "answered": (LIVENESS, "every call is answered while the process runs"),
     "progress": (LIVENESS, "once faults stop, publishes are confirmed and consumers reach the end of their streams"),
     "comes up": (LIVENESS, "once faults stop, a started process serves"),

@@ -66,6 +66,8 @@ class Plan:
     """True if what the first stop leaves becomes a directory of format 1, which the next start migrates."""
     stores: bool = False
     """True if a client keeps a hash, a queue and a sketch."""
+    sources: bool = False
+    """True if some streams copy from others."""
     guests: bool = False
     """True if consumers with an inactivity timeout are created and abandoned."""
 
@@ -79,6 +81,8 @@ class Plan:
 
 STORES_ONE_IN = 8
 """Among so many worlds, one has a client that keeps stores."""
+SOURCES_ONE_IN = 8
+"""Among so many worlds, one has streams that copy from others."""
 
 ORDINARY = Limits(
     block_size_default=1_000,
@@ -122,6 +126,8 @@ def plan_of(tape: Tape) -> Plan:
     plan = draw_plan(tape.track("swarm"))
     if not plan.rot and not plan.may_lose_unsynced():
         plan.stores = tape.track("swarm, stores").draw("stores", STORES_ONE_IN) == STORES_ONE_IN - 1
+    if not plan.may_lose_unsynced():
+        plan.sources = tape.track("swarm, sources").draw("sources", SOURCES_ONE_IN) == SOURCES_ONE_IN - 1
     return plan
 
 

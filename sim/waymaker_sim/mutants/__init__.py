@@ -20,6 +20,7 @@ from waymaker_sim.mutants.producers import PRODUCERS
 from waymaker_sim.mutants.replica_facts import REPLICA_FACTS
 from waymaker_sim.mutants.replicated_log import REPLICATED_LOG
 from waymaker_sim.mutants.retention import RETENTION
+from waymaker_sim.mutants.sources import SOURCES
 from waymaker_sim.mutants.space_reclaimed import ROOM
 from waymaker_sim.mutants.store import STORE
 from waymaker_sim.mutants.stores import STORES
@@ -40,6 +41,7 @@ AREAS = (
     OBJECTS,
     STORES,
     REPLICA_FACTS,
+    SOURCES,
 )
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"

@@ -22,12 +22,14 @@ from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
 from waymaker_core.storage.errors import StoreRefused
 from waymaker_sim.checkers.audit import Audit
+from waymaker_sim.checkers.copies_audit import CopiesAudit, lagging_sources
 from waymaker_sim.checkers.interval_sync import IntervalSync
 from waymaker_sim.checkers.majorities import Majorities
 from waymaker_sim.checkers.space_reclaimed import empty_the_disk
 from waymaker_sim.clients.administrator import Administrator
 from waymaker_sim.clients.backup_client import BackupClient
 from waymaker_sim.clients.client_view import Ask, ClientView
+from waymaker_sim.clients.copyist import Copyist
 from waymaker_sim.clients.guests import Guest
 from waymaker_sim.clients.object_client import BUCKET, ObjectClient
 from waymaker_sim.clients.producer import Producer
@@ -64,6 +66,7 @@ TURNS = {
     "guest": 2,
     "objects": 1,
     "stores": 1,
+    "copyist": 2,
 }
 """Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
@@ -136,6 +139,7 @@ class World:
         self.guest = Guest(view, tape.track("guest")) if plan.guests else None
         self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
         self.stores = StoreClient(view, tape.track("stores"), plan) if plan.stores else None
+        self.copyist = Copyist(view, tape.track("copyist")) if plan.sources else None
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -236,8 +240,8 @@ class World:
         twin = process.disk.copy(self.tape.track("twin"))
         now = Now(1, process.now().wall_ms)
         try:
-            first = observe(InstantNode(process.config, twin, now))
-            second = observe(InstantNode(process.config, twin, now))
+            first = self._beside_sources(observe(InstantNode(process.config, twin, now)))
+            second = self._beside_sources(observe(InstantNode(process.config, twin, now)))
         except StoreRefused as refusal:
             self._refused(process, refusal)
             return
@@ -248,6 +252,10 @@ class World:
         found = differences(first, second)
         require(not found, "recovery twice", f"{found}")
         self.view.mark("recovered twice")
+
+    def _beside_sources(self, seen: Seen) -> Seen:
+        """Leave out the streams that copy: a node that is looked at goes on copying."""
+        return {name: stream for name, stream in seen.items() if name not in self.view.copying}
 
     # ------------------------------------------------------------ the three acts
 
@@ -280,6 +288,8 @@ class World:
             self._repeat(self.object_client.act, "objects", lambda: self._working)
         if self.stores is not None:
             self._repeat(self.stores.act, "stores", lambda: self._working)
+        if self.copyist is not None:
+            self._repeat(self.copyist.act, "copyist", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
@@ -356,7 +366,11 @@ class World:
         check_node(process)
         if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
+        if self.copyist is not None:
+            self._catch_up(self.copyist)
         seen = observe(PatientAsker(self.view))
+        if self.copyist is not None:
+            CopiesAudit(self.view, self.history).check(seen)
         Audit(self.view, self.history, self.refusals).check(seen, drained)
         if self.object_client is not None:
             self.object_client.audit(PatientAsker(self.view), seen.get(BUCKET))
@@ -370,6 +384,19 @@ class World:
         if not self.lost() and not self._rotten():
             empty_the_disk(process, PatientAsker(self.view), seen)
             self._again(process, process.kill, observe(PatientAsker(self.view)))
+
+    def _catch_up(self, copyist: Copyist) -> None:
+        """Let the streams with sources reach the ends of their sources."""
+        asker = PatientAsker(self.view)
+        copyist.quiet = True
+        self._until(lambda: self.lost() or not copyist.busy)
+        deadline_ns = self.events.now_ns + HEAL_NS
+        while not self.lost():
+            lagging = lagging_sources(asker, self.view)
+            if not lagging or self._rotten():
+                return
+            require(self.events.now_ns < deadline_ns, "sources catch up", lagging)
+            self.events.run_until(self.events.now_ns + 200 * MS)
 
     def _again(self, process: Process, crash: Callable[[], None], before: Seen) -> None:
         crash()

@@ -51,7 +51,7 @@ class LetterBox:
             self._state.limits,
         )
         token = self._gate.draw_own(partial(self._answered, replica, run, sent))
-        self._calls.admit(Call(token, Principal(replica.entry.account, "sources"), request))
+        self._calls.admit_own(Call(token, Principal(replica.entry.account, "sources"), request))
 
     def _answered(
         self, replica: StreamReplica, run: SourceRun, sent: Callable[[str], None], answer: Answer | Refusal

@@ -38,6 +38,8 @@ PULLS_AT_ONCE: Final = 4
 """Batches of all streams between feed and record at a time."""
 UNCOMMITTED_MAX: Final = 2
 """Records of one source that may be uncommitted when its next batch is pulled."""
+RECORD_SHARE: Final = 2
+"""Copies of one record may have twice the bytes of one that publishes share: headers of their origin come on top."""
 INFLIGHT_SHARE: Final = 2
 """Copies leave half of the bytes that may be in flight to publishes."""
 NO_SPACE_YET: Final = "a journal segment is being made; copying goes on as soon as there is space"
@@ -94,7 +96,7 @@ class Sourcing:
             if not self.has_ready():
                 return
             leading, run = self._ready.popleft()
-            if leading.serves and run.stage is Stage.READY:
+            if self._goes_on(leading) and run.stage is Stage.READY:
                 self._pull(leading, run)
 
     def retry(self, stream_id: int) -> None:
@@ -116,9 +118,14 @@ class Sourcing:
         self._ready.append((leading, run))
 
     def _wake(self, leading: Leading, run: SourceRun) -> None:
-        """Pull from a source that has changed."""
-        if leading.serves and run.stage in (Stage.WATCHING, Stage.HALTED):
+        """Pull from a source that has changed; while it is being pulled, note that it has to be pulled again."""
+        run.woken = True
+        if self._goes_on(leading) and run.stage in (Stage.WATCHING, Stage.HALTED):
             self._make_ready(leading, run)
+
+    def _goes_on(self, leading: Leading) -> bool:
+        """Return False where a stream is not led any more, or is not served, or the node is about to stop."""
+        return leading.serves and not self._state.stats.draining
 
     def _may_pull(self, run: SourceRun) -> bool:
         return len(run.in_flight) < (1 if run.drain_first else UNCOMMITTED_MAX)
@@ -129,6 +136,9 @@ class Sourcing:
         run.stage = Stage.PULLING
         self._pulling += 1
         position = _positions(leading.replica).projected(run.index)
+        # Before anything is read: a change that comes meanwhile must not be missed.
+        run.woken = False
+        self._watch(leading, run, position.incarnation.stream_id if run.halted and position is not None else 0)
         request = FeedRequest(
             leading.replica.entry.account,
             run.source.source_stream,
@@ -145,7 +155,7 @@ class Sourcing:
             self._pulling -= 1
             run.show_trouble(answer.text, self._state.now.wall_ms, passing=True)
             if answer.missing:
-                self._watch(leading, run)
+                self._wait_in(Stage.WATCHING, leading, run)
             else:
                 self._pause(leading, run)
             return
@@ -158,14 +168,15 @@ class Sourcing:
             self._take(leading, run, answer)
 
     def _stops(self, leading: Leading) -> bool:
-        """Return True, and end a pull, where its stream is not led any more or the node is about to stop."""
-        if leading.serves and not self._state.stats.draining:
+        """Return True, and end a pull, where copying does not go on."""
+        if self._goes_on(leading):
             return False
         self._pulling -= 1
         return True
 
     def _begin_incarnation(self, leading: Leading, run: SourceRun, head: FeedHead) -> None:
         """Choose and commit the first position in an incarnation of a source."""
+        run.halted = False
         source = run.source
         start = head.first_seq
         if _positions(leading.replica).projected(run.index) is None:
@@ -182,16 +193,16 @@ class Sourcing:
         self._decide(leading, run, position, Copies(), more=True)
 
     def _halt(self, leading: Leading, run: SourceRun, batch: FeedBatch) -> None:
+        """Stop copying from a source until another incarnation has its name."""
         self._pulling -= 1
-        self._report(leading, run, "source_halted", _torn_text(leading, run, batch, "copying has stopped (on_drop)"))
-        run.stage = Stage.HALTED
-        self._feed.watch(
-            leading.replica.entry.account,
-            run.source.source_stream,
-            (leading.replica.id, run.index),
-            partial(self._wake, leading, run),
-            unless=batch.incarnation.stream_id,
-        )
+        if not run.halted:
+            text = _torn_text(leading, run, batch, "copying has stopped (on_drop)")
+            self._report(leading, run, "source_halted", text)
+            run.halted = True
+            # Once more, now that only another incarnation is watched for.
+            self._make_ready(leading, run)
+        else:
+            self._wait_in(Stage.HALTED, leading, run)
 
     def _take(self, leading: Leading, run: SourceRun, batch: FeedBatch) -> None:
         """Make copies of a batch, and store the letters of what cannot be copied before the position moves over it."""
@@ -201,7 +212,8 @@ class Sourcing:
         replica, limits = leading.replica, self._state.limits
         settings = replica.stream.settings
         size_max = min(settings.max_msg_bytes or limits.message_bytes_max, limits.message_bytes_max)
-        copies = run.rule.make(batch.messages, CopyBounds(size_max, settings.max_bytes, limits.record_bytes_max))
+        room = RECORD_SHARE * limits.record_bytes_max
+        copies = run.rule.make(batch.messages, CopyBounds(size_max, settings.max_bytes, room))
         next_seq = max(batch.next_seq, batch.first_seq)
         if copies.taken < len(batch.messages.seqs):
             next_seq = batch.messages.seqs[copies.taken]
@@ -249,7 +261,7 @@ class Sourcing:
         if not copies.bodies and positions.projected(run.index) == position:
             self._pulling -= 1
             run.succeed()
-            self._watch(leading, run)
+            self._wait_in(Stage.WATCHING, leading, run)
             return
         fact = encode_positions({run.index: position})
         try:
@@ -270,7 +282,7 @@ class Sourcing:
         run.drain_first = not copies.bodies
         run.succeed()
         if not more:
-            self._watch(leading, run)
+            self._wait_in(Stage.WATCHING, leading, run)
         elif self._may_pull(run):
             self._make_ready(leading, run)
         else:
@@ -299,14 +311,21 @@ class Sourcing:
 
     # ------------------------------------------------------------------ waiting
 
-    def _watch(self, leading: Leading, run: SourceRun) -> None:
-        run.stage = Stage.WATCHING
+    def _watch(self, leading: Leading, run: SourceRun, unless: int) -> None:
         self._feed.watch(
             leading.replica.entry.account,
             run.source.source_stream,
             (leading.replica.id, run.index),
             partial(self._wake, leading, run),
+            unless,
         )
+
+    def _wait_in(self, stage: Stage, leading: Leading, run: SourceRun) -> None:
+        """Wait for a change of the source, unless there was one since the pull began."""
+        if run.woken:
+            self._make_ready(leading, run)
+        else:
+            run.stage = stage
 
     def _pause(self, leading: Leading, run: SourceRun) -> None:
         run.pause(self._state.now.mono_ns)

@@ -1,0 +1,154 @@
+"""Rules of sources: each message once and in order, whatever stops; the position in the very record of the copies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from waymaker_core.node import feed
+from waymaker_core.node.feed import Feed
+from waymaker_core.node.sourcing import letter_box, sourcing
+from waymaker_core.node.sourcing.sourcing import Sourcing
+from waymaker_core.sources.copies import CopyRule
+from waymaker_core.sources.positions import Incarnation, Position, Positions
+from waymaker_core.storage.config_codec import encode_plain
+from waymaker_sim.machine.swarm import Plan
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
+
+ONCE = ("copied once", "copied all")
+
+
+def _sourcing(plan: Plan) -> bool:
+    """Return True for worlds with streams that copy from others."""
+    return plan.sources
+
+
+def _restarting(plan: Plan) -> bool:
+    """Return True for such worlds whose process stops now and then."""
+    return plan.sources and plan.kill + plan.power + plan.drain + plan.kill_at_effect > 10_000
+
+
+def _deposed(plan: Plan) -> bool:
+    """Return True for such worlds in which another node leads the streams now and then."""
+    return plan.sources and plan.quorum is not None and plan.quorum.deposes > 0
+
+
+def _churning(plan: Plan) -> bool:
+    """Return True for such worlds whose streams are deleted and created anew."""
+    return plan.sources and plan.churn > 5_000
+
+
+def _writing_no_position(_: Any) -> Any:
+    return lambda positions: encode_plain([])
+
+
+def _writing_the_position_behind(original: Any) -> Any:
+    """Commit a position apart from its copies: a record carries the position of the batch before."""
+    last: dict[tuple[int, Any], Position] = {}
+
+    def encode_positions(positions: dict[int, Position]) -> bytes:
+        ((index, position),) = positions.items()
+        before = last.get((index, position.incarnation), position)
+        last[index, position.incarnation] = position
+        return original({index: before if before.seq <= position.seq else position})  # type: ignore[no-any-return]
+
+    return encode_positions
+
+
+def _forgetting_the_skipped(original: Any) -> Any:
+    def read_stretch(stream: Any, from_seq: int, *rest: Any) -> Any:
+        stretch = original(stream, from_seq, *rest)
+        if stretch.runs:
+            last = stretch.runs[-1].sequences()[-1]
+            stretch.next_seq = min(stretch.next_seq, last + 1)
+        elif not stretch.torn:
+            stretch.next_seq = from_seq
+        return stretch
+
+    return read_stretch
+
+
+def _noticing_no_gap(original: Any) -> Any:
+    def read_stretch(*arguments: Any) -> Any:
+        stretch = original(*arguments)
+        stretch.torn = False
+        return stretch
+
+    return read_stretch
+
+
+def _one_incarnation(_: Any) -> Any:
+    return lambda stream_id, created_ms: Incarnation(1, 1)
+
+
+def _missing_changes(_: Any) -> Any:
+    def wait_in(self: Sourcing, stage: Any, leading: Any, run: Any) -> None:
+        run.stage = stage
+
+    return wait_in
+
+
+def _copying_what_was_refused(original: Any) -> Any:
+    """Leave out of a batch what follows a message that cannot be copied."""
+
+    def make(self: CopyRule, messages: Any, bounds: Any) -> Any:
+        copies = original(self, messages, bounds)
+        if copies.failures:
+            place = copies.failures[0].place
+            kept = place - sum(each.place < place for each in copies.failures)
+            copies = replace(
+                copies, subjects=copies.subjects[:kept], sizes=copies.sizes[:kept], bodies=copies.bodies[:kept]
+            )
+        return copies
+
+    return make
+
+
+def _numbering_no_letter(original: Any) -> Any:
+    return lambda *arguments: replace(original(*arguments), producer=None)
+
+
+SOURCES = {
+    "position-not-recorded": Mutant(
+        "the position in a source is in the record of the copies", (*ONCE, "sources catch up"), sourcing, "encode_positions",
+        _writing_no_position, _sourcing,
+    ),
+    "position-behind": Mutant(
+        "the position in a source is committed with its copies, not apart from them", ONCE, sourcing, "encode_positions",
+        _writing_the_position_behind, _sourcing,
+    ),
+    "position-forgotten-by-checkpoints": Mutant(
+        "a checkpoint holds the positions in sources", (*ONCE, "recovery twice"), Positions, "restore", nothing, _restarting,
+    ),
+    "skip-forgotten": Mutant(
+        "a position moves over what the filter excludes, and over what is no more", ("sources catch up", *ONCE),
+        feed, "read_stretch", _forgetting_the_skipped, _sourcing,
+    ),
+    "gap-unnoticed": Mutant(
+        "messages that were pruned before they were copied stop copying, unless skipping is wanted", ("copied all",),
+        feed, "read_stretch", _noticing_no_gap, _sourcing,
+    ),
+    "recreated-source-unnoticed": Mutant(
+        "a source that is created anew is told by its incarnation, and copied from its beginning",
+        ("copied all", "sources catch up"), feed, "Incarnation", _one_incarnation, _churning,
+    ),
+    "copy-though-deposed": Mutant(
+        "copying that a leader began ends with its leading", ("one leader", *ONCE), Sourcing, "_goes_on", giving(True),
+        _deposed,
+    ),
+    "change-while-pulling-missed": Mutant(
+        "a change of a source that comes while it is pulled is not missed", ("sources catch up",), Sourcing, "_wait_in",
+        _missing_changes, _sourcing,
+    ),
+    "source-not-watched": Mutant(
+        "a source that was read to its end is watched", ("sources catch up",), Feed, "wake", nothing, _sourcing,
+    ),
+    "batch-cut-at-what-fails": Mutant(
+        "a message that cannot be copied is passed over, and no other", ("copied all",), CopyRule, "make",
+        _copying_what_was_refused, _sourcing,
+    ),
+    "letters-unnumbered": Mutant(
+        "a letter about a message is stored once, however often it is sent", ("copied once",), letter_box, "letters",
+        _numbering_no_letter, _restarting,
+    ),
+}  # fmt: skip
