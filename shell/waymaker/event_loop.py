@@ -21,7 +21,8 @@ def loop_factory(uvloop_wanted: bool = True) -> Callable[[], asyncio.AbstractEve
         except ImportError:
             pass
         else:
-            return uvloop.new_event_loop
+            quick: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+            return quick
     return asyncio.new_event_loop
 
 
