@@ -176,7 +176,7 @@ class CopiesAudit:
             key = tuple(letter[part] for part in ("sourcing_stream", "source_stream", "source_stream_id", "seq"))
             require(subject == f"dlq.{key[0]}.{key[1]}", "copies honest", f"a letter at {subject!r} about {key}")
             # A stream that was created anew writes about the same messages again.
-            lives = len(self.view.copying[str(key[0])].logs)
+            incarnations = len(self.view.copying[str(key[0])].logs)
             known[key] = known.get(key, 0) + 1
-            require(lives > 1 or known[key] == 1, "copied once", f"{known[key]} letters about {key}")
+            require(incarnations > 1 or known[key] == 1, "copied once", f"{known[key]} letters about {key}")
             self.view.mark("letter about a copy")

@@ -116,11 +116,11 @@ class CopyLog:
             return
         if copy.source_seq <= before.source_seq:
             name = self.config.sources[copy.index].source_stream
-            lives = sum(each.name == name for each in history.incarnations)
+            several = sum(each.name == name for each in history.incarnations)
             known = before.incarnation is not None and copy.incarnation is before.incarnation
-            chained = not lives
+            chained = not several
             require(
-                not known and (lives > 1 or chained), "copied once",
+                not known and (several > 1 or chained), "copied once",
                 f"{what} is of {copy.source_seq}, behind one of {before.source_seq}",
             )  # fmt: skip
 
