@@ -81,7 +81,7 @@ class CopyBounds:
 
 
 class _Made(NamedTuple):
-    """What the copies of one subject have in common."""
+    """Parts that all copies at one subject have in common."""
 
     target: str
     head: bytes
