@@ -30,6 +30,10 @@ COMMANDS = {
     "subjects": ("reads", "List the subjects that hold messages."),
     "watch": ("reads", "Print what is made, changed and removed."),
     "obj": ("objects", "Store, read, list and remove objects of a bucket."),
+    "hash": ("stores", "Fields with values, in the hashes of a store."),
+    "set": ("stores", "Members, in the sets of a store."),
+    "queue": ("stores", "Values, taken in the order in which they were pushed."),
+    "sketch": ("stores", "Small summaries of many values."),
     "backup": ("archives", "Copy a stream into a file, or all streams into a directory."),
     "restore": ("archives", "Make streams from such a file or directory."),
     "check": ("checking", "Verify the data of a stopped server, or a backup."),
@@ -66,7 +70,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module, _ = COMMANDS[cmd_name]
-            command: click.Command = getattr(import_module(f"waymaker.cli.commands.{module}"), cmd_name)
+            command: click.Command = _defined(import_module(f"waymaker.cli.commands.{module}"), cmd_name)
             return command
         entry = _found().get(cmd_name)
         if entry is None:
@@ -96,6 +100,12 @@ class Root(click.Group):
             if not near:
                 raise
             raise click.UsageError(f"{error.message.rstrip()} Did you mean {near[0]!r}?", ctx) from None
+
+
+def _defined(module: Any, name: str) -> click.Command:
+    """Return the command of a name; where Python has that name already, it is defined with an underscore behind it."""
+    found: click.Command = getattr(module, f"{name}_", None) or getattr(module, name)
+    return found
 
 
 def _found() -> dict[str, Any]:
