@@ -383,6 +383,29 @@ def test_an_object_has_bounds() -> None:
     store.server.ok(chunks_of(upload, "y", 0, [b"1", b"22"]))
 
 
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_a_full_disk_ends_an_upload_and_leaves_the_old_object(dedupe: bool) -> None:
+    store = bucket(limits=TINY)
+    store.put("x", b"old", dedupe=dedupe)
+    upload = store.begin("x", dedupe=dedupe)
+    store.server.disk.space = 0
+    answer: Answer | Refusal = Answer("ok")
+    sent = 0
+    while isinstance(answer, Answer):
+        answer = store.server.call(chunks_of(upload, "x", sent, [b"%d" % sent * 300], dedupe=dedupe))
+        sent += isinstance(answer, Answer)
+        assert sent < 1_000
+    assert answer.status is Status.RESOURCE_EXHAUSTED
+    assert store.get("x") == [b"old"]
+    store.delete("x")  # what is kept in reserve lets it through
+    store.server.disk.space = None
+    store.close(upload)
+    sweep(store, TOMBSTONE_MS)
+    assert store.server.stats(BUCKET).msg_count == 0
+    store.put("x", b"new", dedupe=dedupe)
+    assert store.get("x") == [b"new"]
+
+
 # ---------------------------------------------------------------- archives
 
 

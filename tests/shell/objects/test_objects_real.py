@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -207,3 +209,22 @@ def test_an_archive_of_a_bucket_brings_its_objects_back(server: RealServer) -> N
         await copy.put("z", b"1")
 
     with_store(server, work)
+
+
+def test_a_stopped_server_with_objects_is_sound_and_starts_with_them(tmp_path: Path) -> None:
+    own = RealServer(tmp_path / "data")
+    own.start()
+    try:
+        with waymaker.connect_sync(own.address, timeout=20.0) as wm:
+            store = wm.objects("b", create=True)
+            store.put("x", noise(2 * MIB))
+            store.put("x", noise(3 * MIB), dedupe=True)
+        own.kill()
+        command = [sys.executable, "-m", "waymaker.cli", "check", str(own.data_dir)]
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        own.start()
+        with waymaker.connect_sync(own.address, timeout=20.0) as wm:
+            assert wm.objects("b").get("x") == noise(3 * MIB)
+    finally:
+        own.close()

@@ -20,7 +20,7 @@ from waymaker_core.model.result_codes import INCOMPLETE, SHA_MISMATCH, CodeError
 from waymaker_core.model.types import Principal
 from waymaker_core.objects.names import stream_name
 
-WINDOW_BYTES: Final = 4 << 20
+WINDOW_BYTES: Final = 2 << 20
 WINDOW_CHUNKS: Final = 1_000
 """Chunks that are read together; a single chunk may have more bytes."""
 

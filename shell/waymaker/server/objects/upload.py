@@ -19,7 +19,7 @@ from waymaker_core.model.result_codes import Answer, Refusal, RefusedError, Stat
 from waymaker_core.model.types import Principal
 from waymaker_core.objects.names import chunk_subject, shared_chunk_subject, stream_name
 
-WINDOW_BYTES: Final = 8 << 20
+WINDOW_BYTES: Final = 4 << 20
 """Bytes of one upload that are with the node at a time; one chunk may be larger."""
 HASHED_BYTES: Final = 1 << 20
 """Bytes that are hashed before others have their turn."""
