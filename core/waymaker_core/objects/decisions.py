@@ -56,7 +56,7 @@ def begin_upload(layer: ObjectLayer, token: Token, name: str, *, shared: bool, l
 def decide_chunks(stream: Stream, layer: ObjectLayer, request: UploadChunks, now: Now) -> LayerDecision:
     """Decide the next chunks of an upload: those that are stored already, if it shares chunks, are not stored again."""
     upload = _running(layer, request.upload)
-    _check_chunks(upload, request, stream.limits)
+    _check_chunks(upload, request, stream)
     found = _stored_already(stream, request.subjects) if upload.shared else [0] * len(request.subjects)
     seqs: list[int] = []
     new: dict[str, int] = {}
@@ -84,15 +84,16 @@ def _stored_already(stream: Stream, subjects: Sequence[str]) -> list[int]:
     return [stream.projected_latest(subject) for subject in subjects]
 
 
-def _check_chunks(upload: Upload, request: UploadChunks, limits: Limits) -> None:
-    count, chunks = len(request.subjects), upload.chunks
+def _check_chunks(upload: Upload, request: UploadChunks, stream: Stream) -> None:
+    count, chunks, limits = len(request.subjects), upload.chunks, stream.limits
+    bytes_max = min(limits.message_bytes_max, stream.settings.max_msg_bytes or limits.message_bytes_max)
     if not count or len(request.sizes) != count or len(request.bodies) != count:
         raise invalid("the columns of an upload disagree")
     if request.index != chunks.count:
         raise _aborted("a chunk before these was not stored, so the upload cannot go on; begin it again")
-    if not 0 < min(request.sizes) <= max(request.sizes) <= limits.message_bytes_max:
+    if not 0 < min(request.sizes) <= max(request.sizes) <= bytes_max:
         raise resource_exhausted(
-            f"a chunk of {max(request.sizes):,} bytes; at most {limits.message_bytes_max:,} are allowed, and no chunk is empty"
+            f"a chunk of {max(request.sizes):,} bytes; at most {bytes_max:,} are allowed, and no chunk is empty"
         )
     if not all(subject_bytes(subject, limits) for subject in request.subjects):
         raise invalid("a chunk's subject is none")

@@ -39,7 +39,7 @@ _LARGE_RESPONSES_MAX: Final = 8
 """Answers of megabytes that may be on their way to one connection at once; its further ones wait their turn."""
 
 
-class _Turns:
+class Turns:
     """A bounded number of places for each connection: who does not take its answers keeps only itself waiting."""
 
     def __init__(self, places: int) -> None:
@@ -80,7 +80,7 @@ class Calls:
         self._runner = runner
         self._serving = serving
         self._observe = observe
-        self._large_response = _Turns(_LARGE_RESPONSES_MAX)
+        self._large_response = Turns(_LARGE_RESPONSES_MAX)
 
     def methods(self, service: str) -> dict[str, UnaryCall]:
         """Return the handlers of a service, by the RPC's name."""

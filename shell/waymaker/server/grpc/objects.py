@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from waymaker.server.grpc.calls import Context, SessionCall, StreamCall, UnaryCall
+from waymaker.server.grpc.calls import Context, SessionCall, StreamCall, Turns, UnaryCall
 from waymaker.server.grpc.metadata import revision_of
 from waymaker.server.grpc.rpcs import Serving, coded
 from waymaker.server.incidents import internal_error
@@ -45,6 +45,8 @@ CHUNK_BYTES: Final = 1 * MIB
 UNARY_BYTES_MAX: Final = 16 * MIB
 """Payload of one unary call, in or out."""
 UNARY_CHUNKS_MAX: Final = 10_000
+UNARY_AT_ONCE: Final = 4
+"""Unary calls with payloads that one connection has under way; its further ones wait their turn."""
 PAUSE_S: Final = 600.0
 """The time for which an upload may stand still."""
 TRANSFERS_MAX: Final = 256
@@ -63,6 +65,7 @@ class ObjectCalls:
         self._serving = serving
         self._observe = observe
         self._transfers = 0
+        self._turns = Turns(UNARY_AT_ONCE)
 
     def unary(self) -> dict[str, UnaryCall]:
         """Return calls with one message each way."""
@@ -86,6 +89,7 @@ class ObjectCalls:
         self, name: str, serve: Callable[[Principal, bytes, Context], Awaitable[bytes]], principal: Principal, data: bytes,
         context: Context,
     ) -> bytes:  # fmt: skip
+        await self._turns.take(context)
         outcome = await self._outcome(name, principal, serve(principal, data, context))
         if isinstance(outcome, Refusal):
             await abort(context, outcome)
@@ -152,7 +156,7 @@ class ObjectCalls:
             raise invalid("an upload begins with a frame that carries start")
         start = frame.start
         store = _Store(self, principal, start, start.dedupe, start.chunk_size)
-        return await store.run(_frames(frame, context))
+        return await store.run(_frames(frame, context, self._serving.limits.message_bytes_max))
 
     # ------------------------------------------------------------------ out
 
@@ -290,13 +294,15 @@ async def _frame(context: Context) -> pb.PutObjectStreamFrame | None:
     return None if data is grpc.aio.EOF else _parsed(pb.PutObjectStreamFrame, data)
 
 
-async def _frames(first: pb.PutObjectStreamFrame, context: Context) -> AsyncIterator[bytes]:
+async def _frames(first: pb.PutObjectStreamFrame, context: Context, bytes_max: int) -> AsyncIterator[bytes]:
     """Yield the data of each frame up to the one that says `finish`."""
     frame: pb.PutObjectStreamFrame | None = first
     while frame is not None:
         if frame is not first and frame.HasField("start"):
             raise invalid("only the first frame of an upload carries start")
         finish = frame.finish
+        if len(frame.data) > bytes_max:
+            raise resource_exhausted(f"a frame of {len(frame.data):,} bytes; at most {bytes_max:,} are a chunk")
         if frame.data:
             yield frame.data
         if finish:

@@ -21,6 +21,8 @@ from waymaker_core.objects.names import chunk_subject, shared_chunk_subject, str
 
 WINDOW_BYTES: Final = 4 << 20
 """Bytes of one upload that are with the node at a time; one chunk may be larger."""
+WINDOW_CHUNKS: Final = 128
+"""Chunks of one upload that are with the node at a time, however small they are."""
 HASHED_BYTES: Final = 1 << 20
 """Bytes that are hashed before others have their turn."""
 RETRIES: Final = 7
@@ -61,7 +63,7 @@ class Upload:
         request = UploadChunks(self._stream, self._lease.token, self.count, [subject], [len(chunk)], [body])
         self.count += 1
         self.total_bytes += len(chunk)
-        while self._waiting and self._waiting_bytes + len(body) > WINDOW_BYTES:
+        while self._waiting and (self._waiting_bytes + len(body) > WINDOW_BYTES or len(self._waiting) == WINDOW_CHUNKS):
             await self._confirm_oldest()
         self._waiting.append((request, self._ask(request)))
         self._waiting_bytes += len(body)
