@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.kit.node_kit import SMALL, publish, stream_config
 from tests.kit.source_kit import SourceServer, source
+from tests.property.node.handlers.test_node_archives import export, put_back
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Effect, Job, Lane
 from waymaker_core.api.inputs import Input, JobFailed, Lead, StepDown
@@ -466,3 +467,82 @@ def test_every_message_once_and_in_order(deeds: list[str], seed: int) -> None:
     server.pass_ms(20_000)
     assert [copy.payload for copy in server.copies()] == wanted
     assert server.status().last_sourced_seq == server.stats("a").last_seq
+
+
+def test_an_archive_keeps_positions() -> None:
+    server = served()
+    server.send("a", 5)
+    head, batches = export(server, "b")
+    server.ok(rq.DeleteStream("b"))
+    server.send("a", 2)
+    put_back(server, "c", head, batches)
+    assert server.origins("c") == [1, 2, 3, 4, 5, 6, 7], "copying goes on where the archive ended"
+
+
+def test_an_archive_that_would_close_a_cycle_is_refused() -> None:
+    server = served()
+    head, _ = export(server, "b")
+    server.create("d", sources=(source("x"),))
+    answer = server.call(rq.ImportBegin("a", head))
+    assert isinstance(answer, Answer) and answer.code in ("invalid_config", "already_exists")
+    server.ok(rq.DeleteStream("a"))
+    answer = server.call(rq.ImportBegin("a", head))
+    assert isinstance(answer, Answer) and answer.code == "invalid_config", "it would be its own source"
+
+
+def test_sequences_that_an_unclean_stop_skipped_are_no_gap() -> None:
+    server = SourceServer(sync_interval_ms=1_000)
+    server.create("a", max_msgs=1, strict_limits=True)
+    server.create("b", sources=(source(),))
+    server.send("a", 1)
+    server.pass_ms(3_000)
+    assert server.origins() == [1]
+    server.kill()
+    server.send("a", 1)
+    server.pass_ms(3_000)
+    first, second = server.origins()
+    assert first == 1 and second > 2, "the source skipped what may have been assigned"
+    assert server.status().last_error == ""
+
+
+def test_an_ephemeral_source_begins_anew_with_the_server() -> None:
+    server = SourceServer()
+    server.create("a", ephemeral=True)
+    server.create("b", sources=(source(),))
+    server.send("a", 3)
+    server.kill()
+    server.send("a", 2, start=7)
+    assert [copy.payload for copy in server.copies()] == [b"0", b"1", b"2", b"7", b"8"]
+    assert "created anew" in server.status().last_error
+
+
+def test_an_ephemeral_stream_that_copies_begins_anew() -> None:
+    server = SourceServer()
+    server.create("a")
+    server.create("b", sources=(source(),), ephemeral=True)
+    server.send("a", 3)
+    assert server.origins() == [1, 2, 3]
+    server.kill()
+    assert server.origins() == [1, 2, 3]
+
+
+def test_a_bound_per_subject_holds_for_copies() -> None:
+    server = served(max_msgs_per_subject=2)
+    server.send("a", 5)
+    server.ok(publish("a", ("y", b"other")))
+    assert server.origins() == [4, 5, 6]
+
+
+def test_consumers_receive_copies() -> None:
+    server = served()
+    server.consumer("b", "c")
+    server.send("a", 3)
+    assert [payload for _, _, payload in server.fetch("b", "c")] == [b"0", b"1", b"2"]
+
+
+def test_an_orderly_stop_ends_while_the_source_is_busy() -> None:
+    server = served()
+    server.send("a", 400)
+    assert server.drain().clean
+    server.open()
+    assert server.origins() == list(range(1, 401))

@@ -26,13 +26,13 @@ def source() -> Server:
     return server
 
 
-def export(server: Server) -> tuple[Head, list[ImportBatch]]:
-    head = server.ok(rq.ExportStream("s"))
+def export(server: Server, name: str = "s") -> tuple[Head, list[ImportBatch]]:
+    head = server.ok(rq.ExportStream(name))
     assert isinstance(head, Head)
     batches: list[ImportBatch] = []
     after = head.first_seq
     while after <= head.last_seq:
-        answer = server.call(rq.ReadRange("s", after, 4))
+        answer = server.call(rq.ReadRange(name, after, 4))
         assert isinstance(answer, Answer)
         assert isinstance(answer.value, Messages)
         seqs, times, subjects, sizes, lengths, body = [], [], [], [], [], b""
