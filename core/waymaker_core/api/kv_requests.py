@@ -149,6 +149,6 @@ class KvWatch(_OfBucket):
     after: int | None = None
 
 
-KV_READS = (KvGet, KvKeys, KvHistory, KvWatch)
+KV_READS = (KvGet, KvKeys, KvHistory)
 """Reads of keys; a read of an overdue value has its tombstone committed first."""
 KvRequest = KvCreateBucket | KvDeleteBucket | KvWrite | KvGet | KvKeys | KvHistory | KvWatch

@@ -28,6 +28,7 @@ COMMANDS = {
     "fetch": ("receive", "Print and acknowledge what a consumer has now."),
     "get": ("reads", "Print the newest payload at a subject, or all."),
     "subjects": ("reads", "List the subjects that hold messages."),
+    "kv": ("kv", "Set, read, list and watch the keys of buckets."),
     "watch": ("reads", "Print what is made, changed and removed."),
     "obj": ("objects", "Store, read, list and remove objects of a bucket."),
     "hash": ("stores", "Fields with values, in the hashes of a store."),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.effects import End, Event
+from waymaker_core.api.kv_requests import KvCreateBucket, KvDeleteBucket, KvGet, KvHistory, KvWrite
 from waymaker_core.api.object_requests import (
     BeginUpload,
     DeleteObject,
@@ -63,6 +64,7 @@ from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
 _BUCKET = (outcomes.OK,)
 """A bucket that exists is never deleted in these worlds."""
+_KEYS = (outcomes.OK, outcomes.NO_SUCH_BUCKET)
 _CONSUMER = (*_STREAM, outcomes.NO_SUCH_CONSUMER)
 ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     CreateStream: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
@@ -97,6 +99,11 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     ListObjects: _BUCKET,
     ListObjectRevisions: _BUCKET,
     **dict.fromkeys((*COLLECTION_CHANGES, *COLLECTION_READS, *SKETCH_CHANGES, *SKETCH_READS), (outcomes.OK,)),
+    KvCreateBucket: (outcomes.OK, outcomes.ALREADY_EXISTS, outcomes.INVALID_CONFIG),
+    KvDeleteBucket: _KEYS,
+    KvWrite: _KEYS,
+    KvGet: _KEYS,
+    KvHistory: _KEYS,
 }
 
 _OF_TOKENS = ("UploadChunks", "FinishUpload", "ReadChunks")

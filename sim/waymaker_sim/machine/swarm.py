@@ -73,6 +73,8 @@ class Plan:
 
     objects: bool = False
     """True if a client stores, replaces and reads objects."""
+    buckets: bool = False
+    """True if clients change, read and watch the keys of a bucket."""
 
     def may_lose_unsynced(self) -> bool:
         """Return True if answers leave before their sync, on a machine that may lose power before it."""
@@ -83,6 +85,8 @@ STORES_ONE_IN = 8
 """Among so many worlds, one has a client that keeps stores."""
 SOURCES_ONE_IN = 8
 """Among so many worlds, one has streams that copy from others."""
+BUCKETS_ONE_IN = 8
+"""And one has clients of a bucket of keys."""
 
 ORDINARY = Limits(
     block_size_default=1_000,
@@ -128,6 +132,8 @@ def plan_of(tape: Tape) -> Plan:
         plan.stores = tape.track("swarm, stores").draw("stores", STORES_ONE_IN) == STORES_ONE_IN - 1
     if not plan.may_lose_unsynced():
         plan.sources = tape.track("swarm, sources").draw("sources", SOURCES_ONE_IN) == SOURCES_ONE_IN - 1
+    if not plan.rot and not plan.sync_interval_ms and not (plan.objects or plan.stores):
+        plan.buckets = tape.track("swarm, buckets").draw("buckets", BUCKETS_ONE_IN) == BUCKETS_ONE_IN - 1
     return plan
 
 

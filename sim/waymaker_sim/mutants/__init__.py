@@ -14,6 +14,7 @@ from waymaker_sim.mutants.catalog import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
 from waymaker_sim.mutants.interval_sync import LATE_SYNCS
+from waymaker_sim.mutants.keys import KEYS
 from waymaker_sim.mutants.objects import OBJECTS
 from waymaker_sim.mutants.planting import Mutant
 from waymaker_sim.mutants.producers import PRODUCERS
@@ -42,6 +43,7 @@ AREAS = (
     STORES,
     REPLICA_FACTS,
     SOURCES,
+    KEYS,
 )
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"

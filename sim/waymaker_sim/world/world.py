@@ -53,6 +53,7 @@ from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 from waymaker_sim.machine.process_state import State
 from waymaker_sim.machine.swarm import ORDINARY, Plan, plan_of
+from waymaker_sim.world.keys import Keys
 from waymaker_sim.world.nemesis import Nemesis
 
 FAULT_TICK_NS = 100 * MS
@@ -67,6 +68,8 @@ TURNS = {
     "objects": 1,
     "stores": 1,
     "copyist": 2,
+    "keys": 1,
+    "keywatcher": 2,
 }
 """Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
@@ -140,6 +143,7 @@ class World:
         self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
         self.stores = StoreClient(view, tape.track("stores"), plan) if plan.stores else None
         self.copyist = Copyist(view, tape.track("copyist")) if plan.sources else None
+        self.keys = Keys(view, tape, plan) if plan.buckets else None
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
     def lost(self) -> bool:
@@ -282,6 +286,10 @@ class World:
             self._repeat(watcher.act, f"watcher {index}", lambda: self._working)
         if self.backup_client is not None:
             self._repeat(self.backup_client.act, "archivist", lambda: self._working)
+        if self.keys is not None:
+            for number, key_client in enumerate(self.keys.clients):
+                self._repeat(key_client.act, f"keys {number}", lambda: self._working)
+            self._repeat(self.keys.watcher.act, "keywatcher", lambda: self._working)
         if self.guest is not None:
             self._repeat(self.guest.act, "guest", lambda: self._working)
         if self.object_client is not None:
@@ -355,6 +363,8 @@ class World:
                 worker.subscription.cancel()
         for watcher in self.watchers:
             watcher.hang_up()
+        if self.keys is not None:
+            self.keys.watcher.hang_up()
         self.events.run_until(self.events.now_ns + 4 * SECOND)
         drained = self._drain()
         if self.lost():
@@ -364,6 +374,8 @@ class World:
             self.object_client.settle()
         require(self.lost() or process.waiting() == 0, "answered", f"{process.waiting()} calls were never answered")
         check_node(process)
+        if self.keys is not None and not self._rotten():
+            self.keys.audit(PatientAsker(self.view))
         if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
         if self.copyist is not None:

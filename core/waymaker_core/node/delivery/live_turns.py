@@ -55,7 +55,9 @@ class LiveTurns:
             self._wake(reader)
 
     def _wake(self, reader: LiveReader) -> None:
-        if not reader.in_turn and reader.messages > 0 and reader.bytes > 0 and reader.source.has_more():
+        if reader.source is None or reader.in_turn or not reader.source.has_more():
+            return
+        if reader.messages > 0 and reader.bytes > 0:
             reader.in_turn = True
             self._ready.append(reader)
 
@@ -70,7 +72,7 @@ class LiveTurns:
                 self._indexes.when_resident(reader.leading.replica, send, lost)
 
     def _send(self, reader: LiveReader) -> None:
-        if self._live_readers.find_reader(reader.token) is not reader:
+        if self._live_readers.find_reader(reader.token) is not reader or reader.source is None:
             return
         limits = self._state.limits
         limit = min(reader.messages, BATCH_MESSAGES_MAX)

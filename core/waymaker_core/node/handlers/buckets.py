@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -28,15 +29,16 @@ from waymaker_core.model.result_codes import (
     OK,
     Answer,
     CodeError,
+    Refusal,
     invalid,
     resource_exhausted,
 )
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.gate import Gate
+from waymaker_core.node.gate import Gate, nothing
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.streams import Streams
-from waymaker_core.node.readers.live_readers import LiveReaders
+from waymaker_core.node.readers.live_readers import LiveReader, LiveReaders
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 
@@ -162,10 +164,19 @@ class Buckets:
         layer = _layer_of(replica, request.bucket)
         if fault := pattern_fault(request.bucket, request.pattern, self._state.limits):
             raise invalid(fault)
-        self._live_readers.add_reader(
-            call.token, replica, reads.Watch(layer, request.bucket, request.pattern, request.after)
-        )
-        self._gate.deliver(call.token, Messages([], 0, 0))  # it sees whatever happens from now on
+        reader = self._live_readers.add_reader(call.token, replica)
+        begin = partial(self._begin_watch, reader, layer, request)
+        if self._gate.replicated:
+            self._gate.when_confirmed(replica.log, call.token, begin, nothing, _nothing_to_refuse)
+        else:
+            begin()
+
+    def _begin_watch(self, reader: LiveReader, layer: KvLayer, request: KvWatch) -> None:
+        """Let a watch begin, unless it has ended: it sees whatever happens from now on."""
+        if self._live_readers.find_reader(reader.token) is reader:
+            reader.source = reads.Watch(layer, request.bucket, request.pattern, request.after)
+            self._gate.deliver(reader.token, Messages([], 0, 0))
+            self._state.mark_dirty(reader.leading.replica)
 
     def _found(
         self, call: Call, found: StreamReplica | None, require: Callable[[StreamReplica | None, str], StreamReplica]
@@ -176,6 +187,10 @@ class Buckets:
             return require(found, call.request.stream)
         except CodeError as error:
             raise _no_such_bucket(call.request.bucket) if error.code == NO_SUCH_STREAM else error from None
+
+
+def _nothing_to_refuse(_refusal: Refusal) -> None:
+    """Do nothing: the reader of a stream that was given up is told by its end."""
 
 
 def _layer_of(replica: StreamReplica, bucket: str) -> KvLayer:

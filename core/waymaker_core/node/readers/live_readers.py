@@ -32,10 +32,11 @@ class LiveReader:
 
     __slots__ = ("token", "leading", "source", "messages", "bytes", "in_turn")
 
-    def __init__(self, token: Token, replica: StreamReplica, source: Source) -> None:
+    def __init__(self, token: Token, replica: StreamReplica) -> None:
         self.token = token
         self.leading: Leading = replica.leading
-        self.source = source
+        self.source: Source | None = None
+        """None until it is confirmed that this node leads: what it is sent first must not be old."""
         self.messages = 0
         self.bytes = 0
         self.in_turn = False
@@ -55,10 +56,11 @@ class LiveReaders:
     def __contains__(self, token: Token) -> bool:
         return token in self._by_token
 
-    def add_reader(self, token: Token, replica: StreamReplica, source: Source) -> None:
-        """Add a reader, without credit."""
-        reader = self._by_token[token] = LiveReader(token, replica, source)
+    def add_reader(self, token: Token, replica: StreamReplica) -> LiveReader:
+        """Add a reader, without credit and without a source."""
+        reader = self._by_token[token] = LiveReader(token, replica)
         replica.leading.live_readers[token] = reader
+        return reader
 
     # ------------------------------------------------------------------ ends
 

@@ -194,7 +194,7 @@ async def edit(
             click.echo(output.to_json({"dry_run": True, "pruned": preview.pruned, "config": _config(preview.config)}))
         return
     if preview.pruned and not yes:
-        _ask(f"Remove {preview.pruned:,} message(s) of {name} for good?", "--yes")
+        require_yes(f"Remove {preview.pruned:,} message(s) of {name} for good?", "--yes")
     done = await client.update_stream(name, **changes)
     if as_json:
         click.echo(output.to_json({"pruned": done.pruned, "config": _config(done.config)}))
@@ -210,7 +210,9 @@ async def rm(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
     """Remove a stream with its messages and consumers."""
     if not yes:
         found = await client.stream_info(name)
-        _ask(f"Remove stream {name} with {found.msg_count:,} message(s) ({say_size(found.bytes)}) for good?", "--yes")
+        require_yes(
+            f"Remove stream {name} with {found.msg_count:,} message(s) ({say_size(found.bytes)}) for good?", "--yes"
+        )
     await client.delete_stream(name)
     if as_json:
         click.echo(output.to_json({"removed": name}))
@@ -218,7 +220,7 @@ async def rm(client: Client, *, name: str, yes: bool, as_json: bool) -> None:
         output.note(f"stream {name} removed")
 
 
-def _ask(question: str, flag: str) -> None:
+def require_yes(question: str, flag: str) -> None:
     """Ask on standard error; refuse where no person can answer."""
     if not sys.stdin.isatty():
         raise CommandError(
