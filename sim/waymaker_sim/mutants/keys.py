@@ -8,10 +8,9 @@ import waymaker_core.kv.decisions as decisions
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv.layer import KeyState, KvLayer
 from waymaker_core.kv.reads import Watch
-from waymaker_core.model.limits import KIB
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
-from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.planting import Mutant, giving
 
 
 def _buckets(plan: Plan) -> bool:
@@ -23,18 +22,9 @@ def _stopped(plan: Plan) -> bool:
     return plan.buckets and plan.kill + plan.power + plan.kill_at_effect > 5_000
 
 
-def _stopped_and_checkpointed(plan: Plan) -> bool:
-    return _stopped(plan) and plan.limits.segment_bytes <= 32 * KIB
-
-
 def _slow(plan: Plan) -> bool:
     """Return True for worlds in which decisions wait for their sync, so that others meet them."""
     return plan.buckets and plan.pace.sync_ns >= 3 * MS and plan.think_ns <= 20 * MS
-
-
-def _paused(plan: Plan) -> bool:
-    """Return True for worlds in which calls wait until the process goes on: several at once then meet what is overdue."""
-    return plan.buckets and plan.pause > 12_000
 
 
 def _stopped_with_sane_clocks(plan: Plan) -> bool:
@@ -64,17 +54,6 @@ def _older_values(original: Any) -> Any:
     return committed
 
 
-def _over_the_seam(original: Any) -> Any:
-    def read(self: Watch, limit: int, byte_max: int) -> Messages:
-        live = self.cursor <= self.live_to
-        messages: Messages = original(self, limit, byte_max)
-        if live and self.cursor > self.live_to:
-            self.cursor = self.layer.stream.last_seq + 1
-        return messages
-
-    return read
-
-
 def _seam_twice(original: Any) -> Any:
     def read(self: Watch, limit: int, byte_max: int) -> Messages:
         live = self.cursor <= self.live_to
@@ -94,15 +73,6 @@ def _anew(_: Any) -> Any:
         return int(ttl.due_ns)
 
     return due
-
-
-def _without_touches(original: Any) -> Any:
-    def fact(self: Any) -> Any:
-        found = original(self)
-        found.touched.clear()
-        return found
-
-    return fact
 
 
 KEYS = {
@@ -126,25 +96,9 @@ KEYS = {
         "a value ends by itself once its time to live is over", ("ends in time", "progress", "watch whole"),
         KvLayer, "next_due", giving(None), _buckets,
     ),
-    "read-overdue-values": Mutant(
-        "a value that is overdue is ended before it is read or compared with", ("ends in time", "keys"),
-        KvLayer, "is_overdue", giving(False), _paused,
-    ),
-    "forget-ends-at-start": Mutant(
-        "a snapshot holds tombstones and times to live", ("ends in time", "keys", "linearizable"),
-        KvLayer, "restore", nothing, _stopped_and_checkpointed,
-    ),
     "live-anew-at-start": Mutant(
         "a restart makes no value live longer than its time to live", ("ends in time",),
         KvLayer, "_due_of", _anew, _stopped_with_sane_clocks,
-    ),
-    "forget-touches": Mutant(
-        "a touch changes the time to live", ("keys", "ends in time"),
-        decisions._Write, "_fact", _without_touches, _buckets,
-    ),
-    "watch-over-the-seam": Mutant(
-        "a watch goes on where its live values ended", ("watch whole",),
-        Watch, "read", _over_the_seam, _buckets,
     ),
     "watch-the-seam-twice": Mutant(
         "a watch sends each revision once", ("watch whole",),
