@@ -10,6 +10,7 @@ from tests.fuzz import (
     archive_targets,
     directory_targets,
     format_targets,
+    layer_targets,
     object_targets,
     request_targets,
     sketch_targets,
@@ -21,6 +22,7 @@ TARGETS: Final[dict[str, Target]] = {
     target.name: target
     for module in (
         format_targets,
+        layer_targets,
         directory_targets,
         archive_targets,
         request_targets,

@@ -29,8 +29,10 @@ from tests.kit.real_server import LAUNCH, RealServer
 from tests.kit.rpc_values import BUCKETS, CONSUMERS, STREAMS, Values
 from tests.kit.wire_client import exposes_internals
 from waymaker.server.grpc.rpcs import LATER, STREAMING
-from waymaker_proto import admin_pb2, pipeline_pb2
+from waymaker_proto import admin_pb2, collections_pb2, pipeline_pb2, sketches_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
+from waymaker_proto.collections_pb2_grpc import WaymakerCollectionsServiceStub as CollectionsStub
+from waymaker_proto.sketches_pb2_grpc import WaymakerSketchesServiceStub as SketchesStub
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub
 
 CALLS_PER_BATCH: Final = 150
@@ -66,7 +68,9 @@ _CLIENT_FIELDS: Final = frozenset(
 
 def methods() -> dict[str, MethodDescriptor]:
     """Every RPC there is, by its path."""
-    files = (pb.DESCRIPTOR, pipeline_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+    files = (
+        pb.DESCRIPTOR, pipeline_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, collections_pb2.DESCRIPTOR, sketches_pb2.DESCRIPTOR,
+    )  # fmt: skip
     found: dict[str, MethodDescriptor] = {}
     for file in files:
         for service in file.services_by_name.values():
@@ -207,6 +211,7 @@ class Fuzz:
             for name in (*STREAMS, *CONSUMERS):
                 put = pb.PutObjectRequest(bucket=bucket, name=name, payload=b"payload of an object", chunk_size=7)
                 stub.PutObject(put, timeout=CALL_S_MAX)
+        self._furnish_stores(channel)
         for name in STREAMS:
             config = pb.StreamConfigPb(
                 name=name,
@@ -223,6 +228,28 @@ class Fuzz:
             for place in range(5):
                 request = pb.PublishRequest(stream=name, subject="a.b", payload=b"%d" % place)
                 stub.Publish(request, timeout=CALL_S_MAX)
+
+    def _furnish_stores(self, channel: grpc.Channel) -> None:
+        """Make stores and a sketch of the name that odd requests mean most, and put something in."""
+        collections, sketches = CollectionsStub(channel), SketchesStub(channel)
+        for bucket in BUCKETS:
+            collections.CreateHashStore(pb.CreateHashStoreRequest(name=bucket), timeout=CALL_S_MAX)
+            collections.CreateSetStore(pb.CreateSetStoreRequest(name=bucket), timeout=CALL_S_MAX)
+            collections.CreateQueue(pb.CreateQueueRequest(name=bucket), timeout=CALL_S_MAX)
+            for name in (*STREAMS, *CONSUMERS):
+                put = pb.HashSetRequest(bucket=bucket, hash_key=name, field=name, value=b"value")
+                collections.HashSet(put, timeout=CALL_S_MAX)
+                collections.QueuePush(pb.QueuePushRequest(bucket=bucket, value=b"value"), timeout=CALL_S_MAX)
+        kinds = (
+            sketches_pb2.SketchParameters(hyperloglog=sketches_pb2.HyperLogLogParameters(precision=4)),
+            sketches_pb2.SketchParameters(t_digest=sketches_pb2.TDigestParameters(compression=20)),
+            sketches_pb2.SketchParameters(top_k=sketches_pb2.TopKParameters(k=3, error_ppb=10**8, failure_ppb=10**8)),
+            sketches_pb2.SketchParameters(bloom=sketches_pb2.BloomParameters(capacity=9, error_ppb=10**8)),
+        )
+        for name, parameters in zip(STREAMS, kinds, strict=True):
+            sketches.CreateSketch(
+                sketches_pb2.CreateSketchRequest(name=name, parameters=parameters), timeout=CALL_S_MAX
+            )  # fmt: skip
 
     def _well_behaved(self, channel: grpc.Channel) -> None:
         """Somebody who does everything right is served, and quickly."""

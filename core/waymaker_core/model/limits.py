@@ -119,6 +119,8 @@ class Limits:
     """Index entries that searches look at in one step; past it they continue in later ones, with other work in between."""
     ephemeral_bytes_max: int = 256 * MIB
     """Bytes all ephemeral streams of a node may hold together."""
+    sketch_bytes_max: int = 256 * MIB
+    """Bytes all sketches of a node may take together, by their parameters; past it none is created."""
     retention_interval_ms: int = 500
     """The interval at which age is judged."""
     disk_retry_ms: int = 1_000

@@ -12,12 +12,9 @@ from waymaker_core.collections.subjects import HASH, QUEUE, SET
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.layers.layer import COLLECTIONS, Layer
 from waymaker_core.layers.layer_set import LayerSet
-from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.names import reserved_prefix
-from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
 from waymaker_core.objects.layer import ObjectLayer
 from waymaker_core.objects.names import STREAM_PREFIX as OBJECT_BUCKET
-from waymaker_core.sketches.errors import BadParameters
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sketches.parameters import PREFIX as SKETCH
 from waymaker_core.sketches.parameters import parameters_of
@@ -43,15 +40,6 @@ def make_layers(stream: Stream) -> list[Layer]:
     if stream.config.sources:
         layers.append(Positions(len(stream.config.sources)))
     return layers
-
-
-def check_service(config: StreamConfig) -> None:
-    """Refuse (`invalid_config`) the settings of a stream that its service could not work with."""
-    if reserved_prefix(config.name) == SKETCH:
-        try:
-            parameters_of(config.service_settings)
-        except BadParameters as problem:
-            raise CodeError(INVALID_CONFIG, str(problem)) from problem
 
 
 def taken_to(layers: LayerSet) -> int | None:

@@ -244,6 +244,16 @@ def test_parameters_that_no_sketch_has_are_an_invalid_configuration(settings: by
     assert answer.code == "invalid_config"
 
 
+def test_sketches_together_take_no_more_memory_than_allowed() -> None:
+    server = server_with(b"hyperloglog.10", replace(SMALL, sketch_bytes_max=2_000))
+    answer = server.call(rq.CreateStream(StreamConfig("sketch:t", service_settings=b"hyperloglog.10")))
+    assert isinstance(answer, Refusal)
+    assert answer.status is Status.RESOURCE_EXHAUSTED
+    server.ok(rq.CreateStream(StreamConfig("sketch:t", service_settings=b"hyperloglog.9")))
+    server.ok(rq.DeleteStream(NAME))
+    server.ok(rq.CreateStream(StreamConfig(NAME, service_settings=b"hyperloglog.10")))
+
+
 def test_the_settings_of_a_kind_are_a_text_that_gives_them_back() -> None:
     for settings in KINDS:
         assert parameters_of(settings).text.encode() == settings

@@ -32,8 +32,8 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.handlers.service_settings import check_service
 from waymaker_core.node.handlers.sources import statuses
-from waymaker_core.node.services import check_service
 from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
@@ -70,7 +70,7 @@ class Streams:
         state = self._state
         config = validate(given, state.limits)
         check_sources(config, state.limits)
-        check_service(config)
+        check_service(config, state)
         account = call.principal.account
         require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
@@ -162,7 +162,7 @@ class Streams:
             raise invalid("an import begins with the head of an archive")
         config = validate(replace(request.head.config, name=request.name), state.limits)
         check_sources(config, state.limits)
-        check_service(config)
+        check_service(config, state)
         account = call.principal.account
         require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)

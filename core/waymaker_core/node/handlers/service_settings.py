@@ -1,0 +1,29 @@
+"""Settings that a service cannot work with, and sketches without memory for them: refused before a stream is created."""
+
+from __future__ import annotations
+
+from waymaker_core.layers.layer import SKETCHES
+from waymaker_core.model.config import StreamConfig
+from waymaker_core.model.names import reserved_prefix
+from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError, resource_exhausted
+from waymaker_core.node.context import NodeState
+from waymaker_core.sketches.errors import BadParameters
+from waymaker_core.sketches.layer import SketchLayer
+from waymaker_core.sketches.parameters import PREFIX, parameters_of
+
+
+def check_service(config: StreamConfig, state: NodeState) -> None:
+    """Refuse to create a sketch with impossible parameters (`invalid_config`), or beyond the memory that sketches may take."""
+    if reserved_prefix(config.name) != PREFIX:
+        return
+    try:
+        more = parameters_of(config.service_settings).memory_bytes()
+    except BadParameters as problem:
+        raise CodeError(INVALID_CONFIG, str(problem)) from problem
+    layers = [replica.layers.by_kind.get(SKETCHES) for replica in state.replicas.values()]
+    held = sum(layer.parameters.memory_bytes() for layer in layers if isinstance(layer, SketchLayer))
+    if held + more > state.limits.sketch_bytes_max:
+        raise resource_exhausted(
+            f"the sketch takes {more:,} bytes beside the {held:,} of those that are there; all sketches of a server take at "
+            f"most {state.limits.sketch_bytes_max:,}: delete some, or allow a greater error"
+        )
