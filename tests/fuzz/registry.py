@@ -12,6 +12,7 @@ from tests.fuzz import (
     format_targets,
     layer_targets,
     object_targets,
+    raft_targets,
     request_targets,
     sketch_targets,
     transfer_targets,
@@ -29,6 +30,7 @@ TARGETS: Final[dict[str, Target]] = {
         sketch_targets,
         object_targets,
         transfer_targets,
+        raft_targets,
     )
     for target in module.TARGETS
 }

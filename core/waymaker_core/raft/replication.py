@@ -56,11 +56,10 @@ def send_append(state: MemberState, leading: Leading, node: int, progress: Progr
             _send_snapshot(state, leading, node, progress)
             return
         entries = log.batch(progress.next, *_room(state, progress)) if prev < log.last else ()
-        commit = min(state.commit, prev + len(entries))
-        if not entries and not always and commit <= progress.commit_sent:
+        if not entries and not always and state.commit <= progress.commit_sent:
             return
-        state.send(AppendRequest(state.id, node, state.term, prev, prev_term, entries, commit, leading.round))
-        progress.commit_sent = max(progress.commit_sent, commit)
+        state.send(AppendRequest(state.id, node, state.term, prev, prev_term, entries, state.commit, leading.round))
+        progress.commit_sent = state.commit
         always = False
         if progress.flow == Flow.PROBE:
             progress.paused = True

@@ -77,7 +77,7 @@ def draw_settings(random: Random) -> RaftSettings:
     return RaftSettings(
         election_ms=100,
         heartbeat_ms=pick((20, 35, 45)),
-        append_entries_max=pick((1, 2, 8, 64)),
+        append_entries_max=pick((1, 1, 2, 8, 64)),
         append_bytes_max=pick((40, 200, 10_000)),
         window_entries_max=pick((1, 3, 16, 100)),
         window_bytes_max=pick((100, 1_000, 100_000)),
@@ -105,7 +105,7 @@ class Schedule:
         self._order = 0
         self.network = Network(random, self._post)
         self.settings = draw_settings(random)
-        count = pick((1, 3, 3, 3, 4, 5, 5, 6, 7))
+        count = pick((1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7))
         voters = pick((1, count, count)) if count <= 5 else pick((1, 3, 5))
         first = SnapshotMeta(START, 0, Members(tuple(range(1, voters + 1))))
         skew = pick((0, 0, 50, 200))
@@ -133,6 +133,10 @@ class Schedule:
         self._crash_voting = pick((0.0, 0.0, 0.1, 0.3))
         """The odds that a machine crashes soon after it wrote a term or vote."""
         self._restart_ms = pick((10, 60, 500))
+        self._pause_reading = pick((0.0, 0.0, 0.1))
+        """The odds that a leader pauses while it asks who leads: then reads come when another one leads."""
+        self._snapshot_ms = pick((0, 30, 200))
+        """Time that a snapshot takes longer than another message."""
         if self._draw() < 0.3:
             self._make_stormy()
         self._token = 0
@@ -325,10 +329,12 @@ class Schedule:
         """Send a snapshot with its payload, which is the applied index here, or lose it and say so."""
         if machine.disk.snapshot != message.snapshot:
             broken("snapshot is committed", f"machine {machine.id} sends a snapshot that it does not have")
-        if self._draw() < self._snapshot_lost and self.faults:
-            self._of_run(machine, 5, SnapshotLost(message.to))
-        else:
+        if not self.faults:
             self.network.send(message)
+        elif self._draw() < self._snapshot_lost:
+            self._of_run(machine, 5, SnapshotLost(message.to))
+        elif (machine.id, message.to) not in self.network.cut:
+            self._post(1 + int(self._draw() * self._snapshot_ms), message)
 
     def _sync(self, machine: Machine) -> None:
         disk = machine.disk
@@ -373,6 +379,8 @@ class Schedule:
             self._of_run(machine, 0, each)
         else:
             self.step(machine, raft, each)
+            if self._pause_reading and isinstance(each, Read) and self._draw() < self._pause_reading:
+                machine.paused_until = self.now + 120 + int(self._draw() * 200)
 
     def _draw_change(self, raft: Raft) -> Change:
         """Draw a change that is likely to fit: learners are mostly promoted, others mostly added."""
