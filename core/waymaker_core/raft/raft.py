@@ -3,6 +3,8 @@
 The door of this room. It orders the parts: terms first, then what an input asks for, then the end of the step. A message that
 makes no sense, or is not for this member, is dropped. The protocol is that of the Raft paper (Ongaro and Ousterhout, 2014) with
 the extensions of Ongaro's thesis; docs/raft.md says where each rule is kept and checked.
+
+See docs/decisions/0032-own-raft-without-leases.md.
 """
 
 from __future__ import annotations
