@@ -183,8 +183,11 @@ class Schedule:
         if id_:
             machine = self.machines[id_ - 1]
             if at < machine.paused_until:
-                # What waited for it comes in any order.
-                self._push(machine.paused_until + int(self._draw() * 3), kind, id_, what)
+                # What waited for it comes in any order; its own deadline is not forgotten.
+                resumed = machine.paused_until + int(self._draw() * 3)
+                if kind == Happening.WAKE and machine.wake_at == at:
+                    machine.wake_at = resumed
+                self._push(resumed, kind, id_, what)
             else:
                 self._happen_to(machine, kind, what)
         elif kind == Happening.CLIENT:
