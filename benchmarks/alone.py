@@ -106,7 +106,7 @@ async def _nats_client(port: str, calls: int) -> list[float]:
     nats: Any = __import__("nats")
     connection = await nats.connect(f"nats://127.0.0.1:{port}")
     streams = connection.jetstream(timeout=START_S_MAX)
-    await streams.add_stream(name=STREAM, subjects=["a"], timeout=START_S_MAX)
+    await streams.add_stream(name=STREAM, subjects=["a"])
     times = await _timed(lambda: streams.publish("a", PAYLOAD), calls)
     await streams.delete_stream(STREAM)
     await connection.close()

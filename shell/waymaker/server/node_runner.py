@@ -31,7 +31,7 @@ from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
-INLINE_SYNC_MAX_S = 0.001
+INLINE_SYNC_MAX_S = 0.002
 """A disk slower than this is never waited for on the loop itself. See docs/decisions/0004-inline-sync.md."""
 LAG_INTERVAL_S = 0.25
 
@@ -286,8 +286,10 @@ class NodeRunner:
             took = time.perf_counter() - started
             inline = self._perform(effects)
             if self._observer is not None:
-                with contextlib.suppress(Exception):
+                try:
                     self._observer.step_took(took, len(inputs))
+                except Exception:
+                    pass
             if inline is None:
                 return
             try:
@@ -339,7 +341,8 @@ class NodeRunner:
                 self._timer = None
             return
         if self._timer is not None:
-            if deadline == self._timer_ns:
+            # One that is early finds out when it fires: most deadlines move on before they are reached.
+            if self._timer_ns <= deadline:
                 return
             self._timer.cancel()
         self._timer_ns = deadline
@@ -347,7 +350,11 @@ class NodeRunner:
 
     def _tick(self) -> None:
         self._timer = None
-        self._schedule()
+        deadline = self._node.next_deadline()
+        if deadline is not None and deadline > time.monotonic_ns():
+            self._arm()
+        else:
+            self._schedule()
 
     # ------------------------------------------------------------ effects
 
