@@ -39,12 +39,12 @@ $(BIN)/python:
 
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing what the node needs ..." >&2
-	@$(PIP) install --editable .
+	@$(PIP) install --editable '.[fast]'
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	@echo "installing what the tests need ..." >&2
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP) install --editable '.[dev,fast]'
 	@touch $(RUN_STAMP) $@
 
 dev: $(RUN_STAMP)
