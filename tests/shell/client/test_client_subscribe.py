@@ -258,7 +258,9 @@ async def test_a_lost_connection_is_survived_by_subscribing_again(server: FakeSe
             got.append(message.seq)
             message.ack()
             if message.seq == 15:
+                await until(lambda: max(server.sessions[0].dealt.values()) >= 14)
                 server.sessions[0].break_off()
+                await until(lambda: wm._connection.sessions == 2)
             if message.seq == 30:
                 break
     assert sorted(set(got)) == list(range(1, 31))
@@ -289,6 +291,7 @@ async def test_a_draining_server_is_left_and_found_again(server: FakeServer, wm:
     subscription = wm.subscribe("s", "c", prefetch=2)
     assert (await subscription.next()).seq == 1
     session = server.sessions[0]
+    await until(lambda: session.dealt[subscription.id] == 1)
     session.send(pl.Frame(closing=pl.Closing(reason="server_shutdown")))
     session.send(pl.Frame(ended=[pl.Ended(subscription=subscription.id, reason="server_shutdown")]))
     server.leave(session, subscription.id)
