@@ -230,6 +230,7 @@ class ObjectClient:
     def _drop(self, upload: _Upload) -> None:
         self._uploads.remove(upload)
         self._end(upload.token)
+        upload.refused = True  # chunks that wait for an index or for free space find it over
         self.view.mark("upload given up")
 
     def _forget_upload(self, upload: _Upload) -> None:
