@@ -17,7 +17,10 @@ from waymaker_sim.timeline.record import Exchange, Kind, Moment, Part, Work
 from waymaker_sim.timeline.selection import CHANGING, CONSUMER_CHANGES, STOPS, STREAM_CHANGES
 from waymaker_sim.timeline.text import pause_between
 
-CLIENTS = ("publisher", "worker", "reader", "watcher", "administrator", "archivist", "guest", "audit")
+CLIENTS = (
+    "publisher", "worker", "reader", "watcher", "administrator", "archivist", "guest", "keys", "keywatcher", "objects",
+    "stores", "copyist", "audit",
+)  # fmt: skip
 SERVER = ("node", "journal", "background", "reads", "disk")
 ROLES = (*CLIENTS, *SERVER)
 WORLD = "world"

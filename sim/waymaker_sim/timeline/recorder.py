@@ -29,7 +29,13 @@ from waymaker_sim.timeline.words import (
 )
 from waymaker_sim.world.world import World
 
-NAMELESS = {"Administrator": "administrator", "PatientAsker": "audit"}
+NAMELESS = {
+    "Administrator": "administrator",
+    "PatientAsker": "audit",
+    "ObjectClient": "objects",
+    "StoreClient": "stores",
+    "Copyist": "copyist",
+}
 """Clients whose callers are functions inside one of their methods."""
 
 
