@@ -62,6 +62,9 @@ CHECKS: dict[str, tuple[str, str]] = {
         SAFETY, "with syncs at intervals a loss of power takes at most the last interval, from the end, and never a hole",
     ),
     "format named": (SAFETY, "no file is of a newer format than the manifest says, which an older server refuses"),
+    "adopted equal": (
+        SAFETY, "a stream that a replica adopts is what it was on the donor, at once and after a loss of power",
+    ),
     "files held": (SAFETY, "a file that a delivery names stays until its bodies are read, whatever the delivery waits for"),
     "quarantine stays": (SAFETY, "a stream that a start found damaged is not served before it is deleted"),
     "recovery twice": (SAFETY, "recovering one disk image twice gives the same state, equal to what was durable"),

@@ -49,6 +49,7 @@ REQUIRED: dict[str, str] = {
     "refused DATA_LOSS": "a caller is refused because of damage",
     "refused a rotten disk": "damage that belongs to no stream keeps the node from starting",
     "log migrated": "a start migrates a directory of an older format",
+    "adopted": "streams are transferred to the disk of an earlier moment, beside the run",
     "recovered twice": "one disk image is recovered twice, beside the run",
     # -- archives
     "archive taken": "a stream is exported as an archive",

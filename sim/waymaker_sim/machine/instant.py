@@ -5,7 +5,19 @@ It examines a disk without a world around it, and compares answers one by one wi
 
 from __future__ import annotations
 
-from waymaker_core.api.effects import Confirm, Deliver, Effect, End, Event, Halt, Job, Replicate, Reply
+from waymaker_core.api.effects import (
+    Confirm,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    Halt,
+    Job,
+    Replicate,
+    Reply,
+    SnapshotPiece,
+    TransferEnded,
+)
 from waymaker_core.api.inputs import (
     Call,
     Cancel,
@@ -22,8 +34,9 @@ from waymaker_core.api.inputs import (
 from waymaker_core.api.requests import Messages, Request
 from waymaker_core.model.disk_ops import DiskFailure, OpResult, ReadChunk
 from waymaker_core.model.result_codes import Answer, Refusal
-from waymaker_core.model.types import ANYONE, Now, Token
+from waymaker_core.model.types import ANYONE, Now, StreamId, Token
 from waymaker_core.node import Node, NodeConfig, open_node
+from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.disk_steps import drive
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.machine.disk import SimDisk
@@ -64,12 +77,18 @@ class InstantNode(Asker):
         self.delivered: dict[Token, list[ReceivedMessage]] = {}
         self.ended: dict[Token, End] = {}
         self.events: dict[Token, list[Event]] = {}
+        self.transferred: list[SnapshotPiece | TransferEnded] = []
+        """Pieces and ends of transfers, until their driver takes them."""
         self._replies: dict[Token, tuple[Answer | Refusal, list[ReceivedMessage] | None]] = {}
         self._next_token = 1
         self._reached: dict[Token, int] = {}
         """Messages sent to each subscription: all of them reach their program at once."""
         if config.replicated:
             self.settle([])  # it leads once its majority has confirmed what it recovered
+
+    def replica(self, stream_id: StreamId) -> StreamReplica:
+        """Return a stream of this node, by its id."""
+        return self.node._state.replicas[stream_id]
 
     def ask(self, request: Request) -> tuple[Answer | Refusal, list[ReceivedMessage] | None]:
         """Make one call at one instant, until it is answered and the node has no more work."""
@@ -137,6 +156,8 @@ class InstantNode(Asker):
                     self.ended[effect.token] = effect
                 case Event():
                     self.events.setdefault(effect.token, []).append(effect)
+                case SnapshotPiece() | TransferEnded():
+                    self.transferred.append(effect)
                 case Halt():
                     self.halted = effect
                     return []

@@ -21,6 +21,7 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.index_cache import Wait
 from waymaker_core.node.timers import Timer
+from waymaker_core.node.transfer.receiving import Receipt
 from waymaker_core.storage.checkpoint.writer import CheckpointWriter
 from waymaker_core.storage.checksum import crc32c
 from waymaker_core.storage.errors import UnknownVersion
@@ -227,6 +228,10 @@ def _with_the_next_step(_: Any) -> Any:
     return property(lambda self: self._sync_due and not self._ops)
 
 
+def _unsynced_receipt(original: Any) -> Any:
+    return lambda self, data: [op for op in original(self, data) if not isinstance(op, SyncFile)]
+
+
 def _moving_what_is_read(original: Any) -> Any:
     return lambda op: "" if isinstance(op, Rename) else original(op)
 
@@ -301,6 +306,14 @@ STORE = {
     "let-go-behind-a-read": Mutant(
         "a delivery that waits behind a read keeps its file until it is read", ("files held",),
         LateReads, "_hold", giving([]), _late_readers,
+    ),
+    "adopt-what-is-not-synced": Mutant(
+        "a snapshot that is adopted is synced before, with all files that it names", ("adopted equal",),
+        Receipt, "feed", _unsynced_receipt, _crashing,
+    ),
+    "pass-over-adoptions": Mutant(
+        "a start takes the state that a stream has adopted", ("adopted equal",),
+        Replay, "adopt", _gathering_nothing, _crashing,
     ),
     "recycle-under-a-read": Mutant(
         "a journal segment is not used again before every read of it is over", ("files held",),

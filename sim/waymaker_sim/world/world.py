@@ -21,6 +21,7 @@ from waymaker_core.model.result_codes import Answer, Refusal
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
 from waymaker_core.storage.errors import StoreRefused
+from waymaker_sim.checkers.adoptions import Adoptions
 from waymaker_sim.checkers.audit import Audit
 from waymaker_sim.checkers.copies_audit import CopiesAudit, lagging_sources
 from waymaker_sim.checkers.interval_sync import IntervalSync
@@ -96,6 +97,7 @@ class World:
         self.machines = [self._machine(1)]
         self.view = ClientView(self.events, self.machines[0], self.history, [f"s{n}" for n in range(self.plan.streams)])
         self.history.mark = self.view.mark
+        self.adoptions = Adoptions(self.machines[0].config, self.tape.track("adoptions"))
         self.majorities: Majorities | None = None
         if self.plan.quorum is not None:
             quorum = PhantomQuorum(
@@ -256,6 +258,11 @@ class World:
         found = differences(first, second)
         require(not found, "recovery twice", f"{found}")
         self.view.mark("recovered twice")
+        if not self._rotten() and not process.config.replicated:
+            before = self.adoptions.adopted
+            self.adoptions.look(process.disk.copy(self.tape.track("twin")), now)
+            if self.adoptions.adopted > before:
+                self.view.mark("adopted")
 
     def _beside_sources(self, seen: Seen) -> Seen:
         """Leave out the streams that copy: a node that is looked at goes on copying."""
