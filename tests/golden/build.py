@@ -1,6 +1,6 @@
 """Make the golden directory of the present format: a data directory, another one with a torn tail, an archive, what they say.
 
-`python -m tests.golden.build tests/golden/v5` wrote the latest of format 1; `tests/golden/v6` is for format 2. A released
+`python -m tests.golden.build tests/golden/v6` wrote the first of format 2, v5 was the last of format 1. A released
 format's files are never written anew: they show that today's program opens what an earlier one left. A new format, or a new
 version of a record in it, gets a folder of its own.
 
