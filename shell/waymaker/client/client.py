@@ -547,14 +547,14 @@ class Client(Handles, Buckets):
             check_result(response)
         return response, result
 
-    async def call_service(
+    async def _call_service(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
     ) -> Response:  # fmt: skip
         """Call a service for one of its objects; see `stores.calling.Caller`."""
         response, _ = await self._call(method, request, kind, timeout, repeatable=repeatable)
         return response
 
-    def service_pages(
+    def _service_pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
         """Yield the pages of a service's list; `timeout` bounds all of them together."""

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from waymaker.client.kv import BucketSettings
     from waymaker.client.sync_kv import SyncKeyValue
     from waymaker.client.sync_objects import SyncObjectStore
+    from waymaker.client.sync_stores import SyncHashStore, SyncQueue, SyncSetStore, SyncSketch
 
 T = TypeVar("T")
 PART_MESSAGES = 16_384
@@ -291,6 +292,28 @@ class SyncClient:
     def delete_bucket(self, bucket: str, *, timeout: Timeout = UNSET) -> None:
         """Delete a key-value bucket with all its keys."""
         self._wait(self._client.delete_bucket(bucket, timeout=timeout))
+
+    # ------------------------------------------------------------------------- collections and sketches
+
+    def hash_store(self, name: str) -> SyncHashStore:
+        from waymaker.client.sync_stores import SyncHashStore
+
+        return SyncHashStore(self, self._client.hash_store(name))
+
+    def set_store(self, name: str) -> SyncSetStore:
+        from waymaker.client.sync_stores import SyncSetStore
+
+        return SyncSetStore(self, self._client.set_store(name))
+
+    def queue(self, name: str) -> SyncQueue:
+        from waymaker.client.sync_stores import SyncQueue
+
+        return SyncQueue(self, self._client.queue(name))
+
+    def sketch(self, name: str) -> SyncSketch:
+        from waymaker.client.sync_stores import SyncSketch
+
+        return SyncSketch(self, self._client.sketch(name))
 
     # ------------------------------------------------------------------------------------------ objects
 

@@ -231,3 +231,33 @@ async def test_a_value_that_came_for_a_cancelled_task_is_given_to_the_next(wm: w
     assert [await queue.popleft(), await queue.popleft()] == [b"2", b"3"]
     with pytest.raises(IndexError):
         await queue.popleft(timeout=5.0)
+
+
+def test_the_synchronous_client_has_the_same_stores(shared: RealServer) -> None:
+    with waymaker.connect_sync(shared.address, timeout=20.0) as wm:
+        wm.hash_store("sync").create()
+        ada = wm.hash_store("sync")["ada"]
+        assert ada.set("name", b"Ada") == 1
+        ada.update({"born": b"1815", "died": b"1852"})
+        assert (ada.get("name"), "born" in ada, "none" in ada, len(ada)) == (b"Ada", True, False, 3)
+        assert set(ada) == {"name", "born", "died"}
+        assert dict(ada.items()) == ada.copy() == ada.get_many(list(ada))
+        assert (ada.delete("name"), ada.clear()) == (1, 2)
+        wm.set_store("sync").create()
+        red = wm.set_store("sync")["red"]
+        red.add("apple")
+        assert red.update(["apple", "rose"]) == 1
+        assert (red.copy(), "rose" in red, len(red)) == ({"apple", "rose"}, True, 2)
+        red.remove("rose")
+        assert list(red) == ["apple"]
+        wm.queue("sync").create(max_messages=5)
+        jobs = wm.queue("sync")
+        jobs.extend([b"1", b"2", b"3"])
+        assert (jobs.popleft(), jobs.peek(5), list(jobs), len(jobs)) == (b"1", [b"2", b"3"], [b"2", b"3"], 2)
+        assert jobs.take(9) == [b"2", b"3"]
+        words = wm.sketch("sync")
+        words.create_top_k(3)
+        words.add(["to", "be", "to"])
+        assert (words.top(1), words.counts("be"), words.info().added) == ([(b"to", 2)], [1], 3)
+        for name in wm.list_streams():
+            wm.delete_stream(name)

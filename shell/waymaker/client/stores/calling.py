@@ -21,13 +21,13 @@ PART_BYTES: Final = 4 << 20
 class Caller(Protocol):
     """A client as its stores use it."""
 
-    async def call_service(
+    async def _call_service(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True,
     ) -> Response:  # fmt: skip
         """Call, and return the checked response. `repeatable` calls change nothing and survive a lost connection."""
         ...
 
-    def service_pages(
+    def _service_pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
         """Yield the pages of a list; `timeout` bounds all of them together."""

@@ -35,13 +35,13 @@ class Handles:
         """Return a sketch by its name."""
         return Sketch(self, text("name", name))
 
-    async def call_service(
+    async def _call_service(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout, *, repeatable: bool = True
     ) -> Response:
         """Call a service; see `calling.Caller`."""
         raise NotImplementedError
 
-    def service_pages(
+    def _service_pages(
         self, method: str, request: Proto, kind: type[Response], timeout: Timeout
     ) -> AsyncIterator[Response]:
         """Yield the pages of a service's list; see `calling.Caller`."""

@@ -28,14 +28,14 @@ class HashStore:
         request = pb.CreateHashStoreRequest(
             name=self.name, max_bytes=whole("max_bytes", max_bytes), ephemeral=flag("ephemeral", ephemeral)
         )
-        await self._caller.call_service(
+        await self._caller._call_service(
             "CreateHashStore", request, pb.CreateHashStoreResponse, timeout, repeatable=False
         )
 
     async def delete(self, *, timeout: Timeout = UNSET) -> None:
         """Delete the store with all its hashes. NoSuchBucketError."""
         request = pb.DeleteHashStoreRequest(name=self.name)
-        await self._caller.call_service(
+        await self._caller._call_service(
             "DeleteHashStore", request, pb.DeleteHashStoreResponse, timeout, repeatable=False
         )
 
@@ -53,7 +53,7 @@ class Hash:
         request = pb.HashSetRequest(
             bucket=self.store, hash_key=self.key, field=text("field", field), value=value("a field's value", value_)
         )
-        response = await self._caller.call_service(
+        response = await self._caller._call_service(
             "HashSet", request, pb.HashSetResponse, timeout, repeatable=False
         )  # fmt: skip
         return response.revision
@@ -68,14 +68,14 @@ class Hash:
                 fields=[name for name, _ in part],
                 values=[each for _, each in part],
             )
-            await self._caller.call_service(
+            await self._caller._call_service(
                 "HashSetMany", request, pc.HashSetManyResponse, timeout, repeatable=False
             )  # fmt: skip
 
     async def get(self, field: str, default: D | None = None, *, timeout: Timeout = UNSET) -> bytes | D | None:
         """Return a field's value, or `default`."""
         request = pb.HashGetRequest(bucket=self.store, hash_key=self.key, field=text("field", field))
-        response = await self._caller.call_service("HashGet", request, pb.HashGetResponse, timeout)
+        response = await self._caller._call_service("HashGet", request, pb.HashGetResponse, timeout)
         return response.value if response.HasField("value") else default
 
     async def get_many(self, fields: Iterable[str], *, timeout: Timeout = UNSET) -> dict[str, bytes]:
@@ -83,14 +83,14 @@ class Hash:
         found: dict[str, bytes] = {}
         for part in parts(texts("fields", fields), len):
             request = pc.HashGetManyRequest(bucket=self.store, hash_key=self.key, fields=part)
-            response = await self._caller.call_service("HashGetMany", request, pc.HashGetManyResponse, timeout)
+            response = await self._caller._call_service("HashGetMany", request, pc.HashGetManyResponse, timeout)
             found |= {entry.field: entry.value for entry in response.entries}
         return found
 
     async def contains(self, field: str, *, timeout: Timeout = UNSET) -> bool:
         """Return True if a field has a value."""
         request = pb.HashExistsRequest(bucket=self.store, hash_key=self.key, field=text("field", field))
-        response = await self._caller.call_service("HashExists", request, pb.HashExistsResponse, timeout)
+        response = await self._caller._call_service("HashExists", request, pb.HashExistsResponse, timeout)
         return response.exists
 
     async def delete(self, *fields: str, timeout: Timeout = UNSET) -> int:
@@ -98,7 +98,7 @@ class Hash:
         deleted = 0
         for part in parts(texts("fields", fields), len, bytes_max=64 << 10):
             request = pc.HashDeleteManyRequest(bucket=self.store, hash_key=self.key, fields=part)
-            response = await self._caller.call_service(
+            response = await self._caller._call_service(
                 "HashDeleteMany", request, pc.HashDeleteManyResponse, timeout, repeatable=False
             )
             deleted += response.deleted
@@ -111,14 +111,14 @@ class Hash:
     async def keys(self, *, timeout: Timeout = UNSET) -> AsyncIterator[str]:
         """Yield the fields, in the order of their escaped form."""
         request = pb.HashFieldsRequest(bucket=self.store, hash_key=self.key)
-        async for page in self._caller.service_pages("HashFields", request, pb.HashFieldsResponse, timeout):
+        async for page in self._caller._service_pages("HashFields", request, pb.HashFieldsResponse, timeout):
             for field in page.fields:
                 yield field
 
     async def items(self, *, timeout: Timeout = UNSET) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the fields with their values, in the same order."""
         request = pb.HashGetAllRequest(bucket=self.store, hash_key=self.key)
-        async for page in self._caller.service_pages("HashGetAll", request, pb.HashGetAllResponse, timeout):
+        async for page in self._caller._service_pages("HashGetAll", request, pb.HashGetAllResponse, timeout):
             for entry in page.entries:
                 yield entry.field, entry.value
 
@@ -132,5 +132,5 @@ class Hash:
     async def len(self, *, timeout: Timeout = UNSET) -> int:
         """Return how many fields there are."""
         request = pb.HashLenRequest(bucket=self.store, hash_key=self.key)
-        response = await self._caller.call_service("HashLen", request, pb.HashLenResponse, timeout)
+        response = await self._caller._call_service("HashLen", request, pb.HashLenResponse, timeout)
         return response.count

@@ -39,17 +39,17 @@ class Queue:
             max_messages=whole("max_messages", max_messages),
             ephemeral=flag("ephemeral", ephemeral),
         )
-        await self._caller.call_service("CreateQueue", request, pb.CreateQueueResponse, timeout, repeatable=False)
+        await self._caller._call_service("CreateQueue", request, pb.CreateQueueResponse, timeout, repeatable=False)
 
     async def delete(self, *, timeout: Timeout = UNSET) -> None:
         """Delete the queue with its values. NoSuchBucketError."""
         request = pb.DeleteQueueRequest(name=self.name)
-        await self._caller.call_service("DeleteQueue", request, pb.DeleteQueueResponse, timeout, repeatable=False)
+        await self._caller._call_service("DeleteQueue", request, pb.DeleteQueueResponse, timeout, repeatable=False)
 
     async def append(self, value_: bytes, *, timeout: Timeout = UNSET) -> int:
         """Add a value at the end, and return its sequence once it is on disk."""
         request = pb.QueuePushRequest(bucket=self.name, value=value("a queue's value", value_))
-        response = await self._caller.call_service(
+        response = await self._caller._call_service(
             "QueuePush", request, pb.QueuePushResponse, timeout, repeatable=False
         )  # fmt: skip
         return response.sequence
@@ -59,7 +59,7 @@ class Queue:
         given = (value("a queue's value", each) for each in values)
         for part in parts(given, len):
             request = pc.QueuePushManyRequest(bucket=self.name, values=part)
-            await self._caller.call_service(
+            await self._caller._call_service(
                 "QueuePushMany", request, pc.QueuePushManyResponse, timeout, repeatable=False
             )
 
@@ -117,7 +117,7 @@ class Queue:
     async def take(self, limit: Whole, *, timeout: Timeout = UNSET) -> list[bytes]:
         """Take the first values, at most `limit` (up to 10,000) and 8 MiB; none where the queue is empty."""
         request = pc.QueuePopManyRequest(bucket=self.name, limit=whole("limit", limit, 1, TAKE_MAX))
-        response = await self._caller.call_service(
+        response = await self._caller._call_service(
             "QueuePopMany", request, pc.QueuePopManyResponse, timeout, repeatable=False
         )
         return list(response.values)
@@ -125,7 +125,7 @@ class Queue:
     async def values(self, from_sequence: Whole = 0, *, timeout: Timeout = UNSET) -> AsyncIterator[bytes]:
         """Yield the values in order, from a sequence on, and leave them where they are."""
         request = pb.QueueRangeRequest(bucket=self.name, from_sequence=whole("from_sequence", from_sequence))
-        async for page in self._caller.service_pages("QueueRange", request, pb.QueueRangeResponse, timeout):
+        async for page in self._caller._service_pages("QueueRange", request, pb.QueueRangeResponse, timeout):
             for each in page.values:
                 yield each
 
@@ -135,11 +135,11 @@ class Queue:
     async def peek(self, limit: Whole = 1, *, timeout: Timeout = UNSET) -> list[bytes]:
         """Return the first values, at most `limit`, and leave them where they are."""
         request = pb.QueueRangeRequest(bucket=self.name, limit=whole("limit", limit, 1, TAKE_MAX))
-        response = await self._caller.call_service("QueueRange", request, pb.QueueRangeResponse, timeout)
+        response = await self._caller._call_service("QueueRange", request, pb.QueueRangeResponse, timeout)
         return list(response.values)
 
     async def len(self, *, timeout: Timeout = UNSET) -> int:
         """Return how many values there are."""
         request = pb.QueueLenRequest(bucket=self.name)
-        response = await self._caller.call_service("QueueLen", request, pb.QueueLenResponse, timeout)
+        response = await self._caller._call_service("QueueLen", request, pb.QueueLenResponse, timeout)
         return response.count

@@ -25,12 +25,16 @@ class SetStore:
         request = pb.CreateSetStoreRequest(
             name=self.name, max_bytes=whole("max_bytes", max_bytes), ephemeral=flag("ephemeral", ephemeral)
         )
-        await self._caller.call_service("CreateSetStore", request, pb.CreateSetStoreResponse, timeout, repeatable=False)
+        await self._caller._call_service(
+            "CreateSetStore", request, pb.CreateSetStoreResponse, timeout, repeatable=False
+        )
 
     async def delete(self, *, timeout: Timeout = UNSET) -> None:
         """Delete the store with all its sets. NoSuchBucketError."""
         request = pb.DeleteSetStoreRequest(name=self.name)
-        await self._caller.call_service("DeleteSetStore", request, pb.DeleteSetStoreResponse, timeout, repeatable=False)
+        await self._caller._call_service(
+            "DeleteSetStore", request, pb.DeleteSetStoreResponse, timeout, repeatable=False
+        )
 
 
 class Members:
@@ -45,14 +49,14 @@ class Members:
         """Add a member, if it is not there."""
         request = pb.SetAddRequest(bucket=self.store, set_key=self.key, member=text("member", member))
         # Once more is no other than once: a lost connection is no reason to fail.
-        await self._caller.call_service("SetAdd", request, pb.SetAddResponse, timeout, repeatable=False)
+        await self._caller._call_service("SetAdd", request, pb.SetAddResponse, timeout, repeatable=False)
 
     async def update(self, members: Iterable[str], *, timeout: Timeout = UNSET) -> int:
         """Add many members, and return how many were not there. Up to 4,096 are one write, all or none."""
         added = 0
         for part in parts(texts("members", members), len):
             request = pc.SetAddManyRequest(bucket=self.store, set_key=self.key, members=part)
-            response = await self._caller.call_service(
+            response = await self._caller._call_service(
                 "SetAddMany", request, pc.SetAddManyResponse, timeout, repeatable=False
             )
             added += response.added
@@ -63,7 +67,7 @@ class Members:
         removed = 0
         for part in parts(texts("members", members), len, bytes_max=64 << 10):
             request = pc.SetRemoveManyRequest(bucket=self.store, set_key=self.key, members=part)
-            response = await self._caller.call_service(
+            response = await self._caller._call_service(
                 "SetRemoveMany", request, pc.SetRemoveManyResponse, timeout, repeatable=False
             )
             removed += response.removed
@@ -77,13 +81,13 @@ class Members:
     async def contains(self, member: str, *, timeout: Timeout = UNSET) -> bool:
         """Return True if a member is there."""
         request = pb.SetIsMemberRequest(bucket=self.store, set_key=self.key, member=text("member", member))
-        response = await self._caller.call_service("SetIsMember", request, pb.SetIsMemberResponse, timeout)
+        response = await self._caller._call_service("SetIsMember", request, pb.SetIsMemberResponse, timeout)
         return response.is_member
 
     async def members(self, *, timeout: Timeout = UNSET) -> AsyncIterator[str]:
         """Yield the members, in the order of their escaped form."""
         request = pb.SetMembersRequest(bucket=self.store, set_key=self.key)
-        async for page in self._caller.service_pages("SetMembers", request, pb.SetMembersResponse, timeout):
+        async for page in self._caller._service_pages("SetMembers", request, pb.SetMembersResponse, timeout):
             for member in page.members:
                 yield member
 
@@ -101,5 +105,5 @@ class Members:
     async def len(self, *, timeout: Timeout = UNSET) -> int:
         """Return how many members there are."""
         request = pb.SetLenRequest(bucket=self.store, set_key=self.key)
-        response = await self._caller.call_service("SetLen", request, pb.SetLenResponse, timeout)
+        response = await self._caller._call_service("SetLen", request, pb.SetLenResponse, timeout)
         return response.count

@@ -87,12 +87,12 @@ class Sketch:
         request = pk.CreateSketchRequest(
             name=self.name, parameters=parameters, ephemeral=flag("ephemeral", ephemeral)
         )  # fmt: skip
-        await self._caller.call_service("CreateSketch", request, pk.CreateSketchResponse, timeout, repeatable=False)
+        await self._caller._call_service("CreateSketch", request, pk.CreateSketchResponse, timeout, repeatable=False)
 
     async def delete(self, *, timeout: Timeout = UNSET) -> None:
         """Delete the sketch. NoSuchBucketError."""
         request = pk.DeleteSketchRequest(name=self.name)
-        await self._caller.call_service("DeleteSketch", request, pk.DeleteSketchResponse, timeout, repeatable=False)
+        await self._caller._call_service("DeleteSketch", request, pk.DeleteSketchResponse, timeout, repeatable=False)
 
     # ---------------------------------------------------------------------------------------- changes
 
@@ -114,17 +114,17 @@ class Sketch:
             await self._add(pk.SketchAddRequest(name=self.name, values=some), timeout)
 
     async def _add(self, request: pk.SketchAddRequest, timeout: Timeout) -> None:
-        await self._caller.call_service("SketchAdd", request, pk.SketchAddResponse, timeout, repeatable=False)
+        await self._caller._call_service("SketchAdd", request, pk.SketchAddResponse, timeout, repeatable=False)
 
     async def merge(self, snapshot: bytes, *, timeout: Timeout = UNSET) -> None:
         """Take in another sketch of the same parameters, as `snapshot` returned it."""
         request = pk.SketchMergeRequest(name=self.name, snapshot=value("a snapshot", snapshot))
-        await self._caller.call_service("SketchMerge", request, pk.SketchMergeResponse, timeout, repeatable=False)
+        await self._caller._call_service("SketchMerge", request, pk.SketchMergeResponse, timeout, repeatable=False)
 
     async def snapshot(self, *, timeout: Timeout = UNSET) -> bytes:
         """Return the sketch as bytes (docs/sketches.md, "Stored form")."""
         request = pk.SketchSnapshotRequest(name=self.name)
-        response = await self._caller.call_service("SketchSnapshot", request, pk.SketchSnapshotResponse, timeout)
+        response = await self._caller._call_service("SketchSnapshot", request, pk.SketchSnapshotResponse, timeout)
         return response.snapshot
 
     # -------------------------------------------------------------------------------------- questions
@@ -161,12 +161,12 @@ class Sketch:
 
     async def _query(self, request: pk.SketchQueryRequest, timeout: Timeout) -> pk.SketchQueryResponse:
         request.name = self.name
-        return await self._caller.call_service("SketchQuery", request, pk.SketchQueryResponse, timeout)
+        return await self._caller._call_service("SketchQuery", request, pk.SketchQueryResponse, timeout)
 
     async def info(self, *, timeout: Timeout = UNSET) -> SketchInfo:
         """Return kind, parameters and figures."""
         request = pk.SketchInfoRequest(name=self.name)
-        found = await self._caller.call_service("SketchInfo", request, pk.SketchInfoResponse, timeout)
+        found = await self._caller._call_service("SketchInfo", request, pk.SketchInfoResponse, timeout)
         kind = found.parameters.WhichOneof("kind") or ""
         inner = getattr(found.parameters, kind, None)
         names = next((form for each, form in FORMS.items() if each.name.lower() == kind), ())
