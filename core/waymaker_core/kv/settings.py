@@ -58,7 +58,9 @@ def decode_settings(data: bytes) -> BucketSettings:
     if not data:
         return BucketSettings()
     match decode_plain(data):
-        case [1, int(max_bytes), int(max_messages), int(max_age_ms), int(tombstone_ms)]:
+        case [1, int(max_bytes), int(max_messages), int(max_age_ms), int(tombstone_ms)] if all(
+            0 <= each <= SEQ_MAX for each in (max_bytes, max_messages, max_age_ms, tombstone_ms)
+        ):
             return BucketSettings(max_bytes, max_messages, max_age_ms, tombstone_ms)
         case [int(version), *_] if version > _VERSION:
             raise UnknownVersion("the settings of a bucket", version, _VERSION)

@@ -13,6 +13,7 @@ from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import requests as rq
 from waymaker_core.api.inputs import Call, Credit, Lead, StepDown
 from waymaker_core.api.kv_requests import KvOp
+from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_core.model.types import ANYONE, Token
@@ -424,6 +425,35 @@ def test_an_archive_brings_a_bucket_back_with_its_ends() -> None:
     target.pass_ms(50_000)
     assert restored.get("c") == {}
     assert restored.layer.settings.max_messages == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "original", "settings"),
+    [("kv:b", "kv:a", b""), ("kv:b", "s", b""), ("s", "kv:b", b""), ("kv:b", "kv:b", b"x"), ("kv:b", "kv:b", b"\x81\x01"),
+     ("kv:b", "kv:b", b"\x85\x01\x20\x00\x00\x00"), ("kv:b", "kv:b", b"\x85\x02\x00\x00\x00\x00")],
+)  # fmt: skip
+def test_an_archive_of_another_bucket_or_with_foreign_settings_is_refused(
+    name: str, original: str, settings: bytes
+) -> None:
+    config = StreamConfig(original, block_size=10, max_msgs_per_subject=64, service_settings=settings)
+    answer = Server().call(rq.ImportBegin(name, Head(config, 0, 1, 0, 0, 0, None)))
+    assert code(answer) == "invalid_config"
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [None, [], [1], [2, [], []], [1, ["b.a", b"\x01" + bytes(7), bytes(8)], ["", b"", b"", b""]], [1, ["b.a"], []],
+     [1, ["", b"", b""], ["b.a\0b.a", bytes(16), bytes(16), bytes(16)]]],
+)  # fmt: skip
+def test_a_layer_out_of_an_archive_that_makes_no_sense_is_refused(snapshot: object) -> None:
+    server = Server()
+    config = StreamConfig("kv:b", block_size=10, max_msgs_per_subject=64)
+    head = Head(config, 0, 1, 0, 0, 0, None, [[2, snapshot]])
+    stream_id = server.ok(rq.ImportBegin("kv:b", head))
+    assert isinstance(stream_id, int)
+    answer = server.call(rq.ImportEnd(stream_id, True))
+    assert isinstance(answer, Refusal)
+    assert answer.status is Status.INVALID_ARGUMENT
 
 
 def copy_messages(source: Server, target: Server, stream_id: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from waymaker_core.api.kv_requests import BUCKET_PREFIX
+from waymaker_core.kv.settings import decode_settings
 from waymaker_core.layers.layer import SKETCHES
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.names import reserved_prefix
@@ -13,7 +15,15 @@ from waymaker_core.sketches.parameters import PREFIX, parameters_of
 
 
 def check_service(config: StreamConfig, state: NodeState) -> None:
-    """Refuse to create a sketch with impossible parameters (`invalid_config`), or beyond the memory that sketches may take."""
+    """Refuse to create a sketch with impossible parameters (`invalid_config`), or beyond the memory that sketches may take.
+
+    And a bucket of keys with settings that are none.
+    """
+    if reserved_prefix(config.name) == BUCKET_PREFIX:
+        try:
+            decode_settings(config.service_settings)
+        except ValueError as problem:
+            raise CodeError(INVALID_CONFIG, f"no bucket has these settings: {problem}") from problem
     if reserved_prefix(config.name) != PREFIX:
         return
     try:
@@ -27,3 +37,9 @@ def check_service(config: StreamConfig, state: NodeState) -> None:
             f"the sketch takes {more:,} bytes beside the {held:,} of those that are there; all sketches of a server take at "
             f"most {state.limits.sketch_bytes_max:,}: delete some, or allow a greater error"
         )
+
+
+def check_name_kept(name: str, original: str) -> None:
+    """Refuse (`invalid_config`) to restore a bucket of keys under another name: its subjects begin with the name it had."""
+    if BUCKET_PREFIX in (reserved_prefix(name), reserved_prefix(original)) and name != original:
+        raise CodeError(INVALID_CONFIG, f"a bucket of keys is restored under its own name: {original[:300]!r}")

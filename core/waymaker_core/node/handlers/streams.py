@@ -32,7 +32,7 @@ from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
 from waymaker_core.node.handlers.free_space import require_free_space
-from waymaker_core.node.handlers.service_settings import check_service
+from waymaker_core.node.handlers.service_settings import check_name_kept, check_service
 from waymaker_core.node.handlers.sources import statuses
 from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -163,6 +163,7 @@ class Streams:
         config = validate(replace(request.head.config, name=request.name), state.limits)
         check_sources(config, state.limits)
         check_service(config, state)
+        check_name_kept(request.name, request.head.config.name)
         account = call.principal.account
         require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
