@@ -14,6 +14,7 @@ from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
+from benchmarks.sourcing import sourcing
 
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 4_096
@@ -41,9 +42,12 @@ async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
     figures += await restarting_streams(many, 20)
+    copying = tmp_path / "copying"
+    copying.mkdir()
+    figures += await sourcing(copying, MESSAGES)
     assert all(figure.value > 0 for figure in figures)
     units = [figure.unit for figure in figures]
-    assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8, "s", "s"]
+    assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8, "s", "s", *["messages/s"] * 2]
 
 
 def test_a_missed_target_is_said_so() -> None:

@@ -9,6 +9,7 @@ Nothing polls: `watch` calls back once, when something about a stream has change
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from waymaker_core.stream.feed import Stretch, read_stretch
 
 NO_CALLER = Token(0)
 """The token of a question that no client waits for: it is never withdrawn."""
+READS_AT_ONCE = 4
+"""Batches that are read at a time; others wait for their turn, and hold nothing meanwhile."""
 CHUNKS_SHARE = 4
 """The chunks of one batch hold at most so many times the bytes of a record, unless a single one is longer."""
 
@@ -93,6 +96,10 @@ class Feed:
         self._quarantine = quarantine
         self._watches: dict[tuple[str, str], dict[tuple[StreamId, int], Watch]] = {}
         """By the (account, name) that is watched: watches by stream and source of who copies."""
+        self._reading = 0
+        self._queue: deque[Callable[[], None]] = deque()
+        """Reads that wait for their turn."""
+        self._starting = False
 
     # ------------------------------------------------------------------ watching
 
@@ -134,11 +141,30 @@ class Feed:
         if replica is None or replica.importing:
             answer(FeedTrouble(f"source {request.stream!r} does not exist yet; it is waited for", missing=True))
             return
-        read = partial(self._read, request, replica.leading, answer)
+        read = partial(self._read_in_turn, partial(self._read, request, replica.leading, partial(self._done, answer)))
         if self._gate.replicated:
             self._gate.when_confirmed(replica.log, NO_CALLER, read, nothing, partial(_abandoned, answer))
         else:
             read()
+
+    def _read_in_turn(self, read: Callable[[], None]) -> None:
+        self._queue.append(read)
+        self._start_queued()
+
+    def _start_queued(self) -> None:
+        """Start the reads whose turn it is; one that ends at once starts no other, lest they nest."""
+        if self._starting:
+            return
+        self._starting = True
+        while self._queue and self._reading < READS_AT_ONCE:
+            self._reading += 1
+            self._queue.popleft()()
+        self._starting = False
+
+    def _done(self, answer: OnAnswer, found: FeedAnswer) -> None:
+        self._reading -= 1
+        answer(found)
+        self._start_queued()
 
     def _read(self, request: FeedRequest, leading: Leading, answer: OnAnswer) -> None:
         select = partial(self._select, request, leading, answer)

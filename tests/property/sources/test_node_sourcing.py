@@ -546,3 +546,34 @@ def test_an_orderly_stop_ends_while_the_source_is_busy() -> None:
     assert server.drain().clean
     server.open()
     assert server.origins() == list(range(1, 401))
+
+
+def test_sources_and_letters_that_starve_hold_up_no_other() -> None:
+    server = SourceServer(replicated=True)
+    server.create("dead")
+    for number in range(24):
+        server.create(f"starving{number}")
+        server.create(f"behind{number}", sources=(source(f"starving{number}"),))
+        server.create(f"refusing{number}", sources=(source("a", rule=("x", "y"), dlq_stream="dead"),))
+    server.starve("dead", *[f"starving{number}" for number in range(24)])
+    server.create("a")
+    server.create("b", sources=(source(),))
+    server.send("a", 3)
+    for number in range(24):
+        server.ask(publish(f"starving{number}", ("x", b"1")))
+    server.send("a", 3)
+    assert server.origins() == [1, 2, 3, 4, 5, 6]
+    server.feed()
+    server.pass_ms(20_000)
+    assert all(server.origins(f"behind{number}") == [1] for number in range(24))
+    assert all(server.status(f"refusing{number}").last_sourced_seq == 6 for number in range(24))
+    assert len(server.copies("dead")) == 24 * 6
+
+
+def test_many_streams_copy_from_one() -> None:
+    server = SourceServer()
+    for number in range(300):
+        server.create(f"b{number}", sources=(source(),))
+    server.create("a")
+    server.send("a", 5)
+    assert all(server.origins(f"b{number}") == [1, 2, 3, 4, 5] for number in range(0, 300, 37))

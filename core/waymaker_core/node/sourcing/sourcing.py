@@ -5,8 +5,9 @@ the position (`sources.positions`). The next batch is pulled while earlier ones 
 that record changes nothing: the batch is pulled again. So nothing is copied twice and nothing is left out, in whatever step a
 crash or the end of leading comes.
 
-Bounds hold whatever lags: a few batches of a node are between feed and record, and few of a source are uncommitted. All that is
-continued later holds the `Leading` it was begun for, and stops where that is over.
+Bounds hold whatever lags: few batches of a node are read at a time (`node.feed`), few wait for letters, and few of a source are
+uncommitted. A source or a stream of letters that starves holds up no other. All that is continued later holds the `Leading` it
+was begun for, and stops where that is over.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from waymaker_core.node.timers import Timer
 from waymaker_core.sources.copies import Copies, CopyBounds
 from waymaker_core.sources.positions import Position, Positions, encode_positions
 
-PULLS_AT_ONCE: Final = 4
-"""Batches of all streams between feed and record at a time."""
+PULLS_A_STEP: Final = 256
+"""Sources that are pulled in one step; others follow in the next one."""
+LETTERS_AT_ONCE: Final = 16
+"""Batches of all streams that may wait for their letters to be stored."""
 UNCOMMITTED_MAX: Final = 2
 """Records of one source that may be uncommitted when its next batch is pulled."""
 RECORD_SHARE: Final = 2
@@ -65,7 +68,7 @@ class Sourcing:
         self._letter_box = letter_box
         self._ready: deque[tuple[Leading, SourceRun]] = deque()
         """Sources whose turn comes, each once."""
-        self._pulling = 0
+        self._letters_waiting = 0
 
     # ------------------------------------------------------------------ turns
 
@@ -88,11 +91,11 @@ class Sourcing:
 
     def has_ready(self) -> bool:
         """Return True if a source could be pulled at once."""
-        return bool(self._ready) and self._pulling < PULLS_AT_ONCE and not self._state.stats.draining
+        return bool(self._ready) and not self._state.stats.draining
 
     def pull_ready(self) -> None:
         """Pull from the sources whose turn it is, as many as were ready when this began."""
-        for _ in range(len(self._ready)):
+        for _ in range(min(PULLS_A_STEP, len(self._ready))):
             if not self.has_ready():
                 return
             leading, run = self._ready.popleft()
@@ -134,7 +137,6 @@ class Sourcing:
 
     def _pull(self, leading: Leading, run: SourceRun) -> None:
         run.stage = Stage.PULLING
-        self._pulling += 1
         position = _positions(leading.replica).projected(run.index)
         # Before anything is read: a change that comes meanwhile must not be missed.
         run.woken = False
@@ -149,10 +151,9 @@ class Sourcing:
         self._feed.pull(request, partial(self._answered, leading, run))
 
     def _answered(self, leading: Leading, run: SourceRun, answer: FeedAnswer) -> None:
-        if self._stops(leading):
+        if not self._goes_on(leading):
             return
         if isinstance(answer, FeedTrouble):
-            self._pulling -= 1
             run.show_trouble(answer.text, self._state.now.wall_ms, passing=True)
             if answer.missing:
                 self._wait_in(Stage.WATCHING, leading, run)
@@ -166,13 +167,6 @@ class Sourcing:
             self._halt(leading, run, answer)
         else:
             self._take(leading, run, answer)
-
-    def _stops(self, leading: Leading) -> bool:
-        """Return True, and end a pull, where copying does not go on."""
-        if self._goes_on(leading):
-            return False
-        self._pulling -= 1
-        return True
 
     def _begin_incarnation(self, leading: Leading, run: SourceRun, head: FeedHead) -> None:
         """Choose and commit the first position in an incarnation of a source."""
@@ -194,7 +188,6 @@ class Sourcing:
 
     def _halt(self, leading: Leading, run: SourceRun, batch: FeedBatch) -> None:
         """Stop copying from a source until another incarnation has its name."""
-        self._pulling -= 1
         if not run.halted:
             text = _torn_text(leading, run, batch, "copying has stopped (on_drop)")
             self._report(leading, run, "source_halted", text)
@@ -232,17 +225,21 @@ class Sourcing:
         if not run.source.dlq_stream:
             decide()
             return
+        if self._letters_waiting >= LETTERS_AT_ONCE:
+            self._pause(leading, run)
+            return
+        self._letters_waiting += 1
         self._letter_box.send(leading.replica, run, batch, copies.failures, partial(self._sent, leading, run, decide))
 
     def _sent(self, leading: Leading, run: SourceRun, decide: partial[None], trouble: str) -> None:
         """Go on with a batch whose letters are stored; with a trouble the batch is pulled again later."""
-        if self._stops(leading):
+        self._letters_waiting -= 1
+        if not self._goes_on(leading):
             return
         if not trouble:
             run.letters_sent = True
             decide()
             return
-        self._pulling -= 1
         run.show_trouble(f"dlq_stream {run.source.dlq_stream!r}: {trouble}", self._state.now.wall_ms, passing=True)
         self._pause(leading, run)
 
@@ -254,12 +251,11 @@ class Sourcing:
         self._indexes.when_resident(leading.replica, append, partial(self._no_index, leading, run))
 
     def _append(self, leading: Leading, run: SourceRun, position: Position, copies: Copies, more: bool) -> None:
-        if self._stops(leading):
+        if not self._goes_on(leading):
             return
         replica, state = leading.replica, self._state
         positions = _positions(replica)
         if not copies.bodies and positions.projected(run.index) == position:
-            self._pulling -= 1
             run.succeed()
             self._wait_in(Stage.WATCHING, leading, run)
             return
@@ -267,7 +263,6 @@ class Sourcing:
         try:
             bound = self._admit(replica, copies, len(fact))
         except (RefusedError, RetryLater) as lack:
-            self._pulling -= 1
             if run.attempts >= QUIET_ATTEMPTS:
                 text = lack.refusal.message if isinstance(lack, RefusedError) else NO_SPACE_YET
                 run.show_trouble(text, state.now.wall_ms, passing=True)
@@ -275,7 +270,6 @@ class Sourcing:
             return
         draft = Draft(copies.subjects, copies.sizes, copies.bodies, (), [(SOURCES, fact)])
         record = decide_draft(replica.stream, draft, state.now.wall_ms)
-        self._pulling -= 1
         positions.stage(record, run.index, position)
         _, at = self._committing.add_decided(replica, record, copies.bodies, bound)
         run.in_flight.append(at)
@@ -303,7 +297,6 @@ class Sourcing:
 
     def _no_index(self, leading: Leading, run: SourceRun, failure: DiskFailure) -> None:
         """Leave a batch whose stream's own index cannot be read."""
-        self._pulling -= 1
         if leading.serves:
             self._quarantine.found(leading.replica, failure)
         if leading.serves:
