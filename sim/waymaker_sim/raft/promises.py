@@ -18,7 +18,7 @@ PROMISES: Final[dict[str, str]] = {
     "election safety": "at most one leader in a term",
     "leader append-only": "a leader never cuts its log",
     "log matching": "entries of one index and term are the same, and follow on the same",
-    "leader completeness": "a leader's log holds all that was committed before",
+    "leader completeness": "a leader's log holds all that was committed in earlier terms",
     "state machine safety": "no two members commit or apply different entries at one index",
     "committed is durable": "what a leader commits is durable on a majority of its voters",
     "applied is durable": "what a member applies is durable there, and comes once, in order",
@@ -62,6 +62,8 @@ class Watch:
         self.start = first.index
         self.committed: list[Entry] = []
         """Entries from `start + 1` on."""
+        self.commit_terms: list[int] = []
+        """By entry: the term of the leader that counted it as committed first."""
         self.leaders: dict[int, tuple[int, int]] = {}
         """By term: machine and run."""
         self.entries: dict[tuple[int, int], tuple[int, Entry]] = {}
@@ -179,6 +181,9 @@ class Watch:
         if leader != (machine.id, machine.runs):
             broken("election safety", f"machine {machine.id} leads term {raft.term}, as did {leader[0]}")
         end = self.end
+        # Votes may arrive late: what a leader of a newer term has committed meanwhile is not promised to this one.
+        while end > self.start and self.commit_terms[end - self.start - 1] >= raft.term:
+            end -= 1
         if end > self.start:
             term = raft.term_at(end)
             if raft.last_index < end or term not in (-1, self._committed_at(end).term):
@@ -203,6 +208,7 @@ class Watch:
                 broken("state machine safety", f"machine {machine.id} commits {index}, which no leader has")
             entry = self.entries.get((index, term), (0, Entry(-1, 0)))[1]
             self.committed.append(entry)
+            self.commit_terms.append(raft.term)
             if entry.kind == EntryKind.MEMBERS:
                 self.sets.append((index, decode_members(entry.data)))
         if led or raft.role == Role.LEADER:
