@@ -11,14 +11,12 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from typing import Any, Final, NamedTuple
 
 from waymaker.client.connection.carriers import Host
 from waymaker.client.connection.failures import CLOSED, ended_with
 from waymaker.client.errors import DataLossError, UnavailableError, WaymakerError
 from waymaker.client.options import RECEIVE_BYTES_MAX, Options, host_and_port, is_local
-from waymaker.client.tls.certificates import context_of
 from waymaker.wire.link import ALPN, GREETING, SMALL_BYTES, Kind, LinkError, Receiver, envelope, header
 from waymaker_proto import pipeline_pb2 as pl
 
@@ -56,7 +54,7 @@ async def open_link(host: Host, options: Options, place: Place) -> LinkCarrier:
             problem = "another server answers there"
         except TimeoutError:
             problem = "no answer in time"
-        except (OSError, ssl.SSLError, LinkError, LinkUnusable) as error:
+        except (OSError, LinkError, LinkUnusable) as error:
             problem = str(error) or type(error).__name__
         except BaseException:
             carrier.hang_up()
@@ -73,9 +71,11 @@ def _ways(options: Options, place: Place) -> list[Any]:
         ways.append(lambda carrier: loop.create_unix_connection(lambda: carrier, place.socket_path))
     name, _ = host_and_port(options.target)
     if place.port and name:
-        tls = options.tls
-        context = None if tls is None else context_of(tls, ALPN)
-        verified = None if tls is None else tls.server_name or name
+        context, verified = None, None
+        if options.tls is not None:
+            from waymaker.client.tls.certificates import context_of
+
+            context, verified = context_of(options.tls, ALPN), options.tls.server_name or name
         ways.append(
             lambda carrier: loop.create_connection(
                 lambda: carrier, name, place.port, ssl=context, server_hostname=verified
