@@ -150,6 +150,19 @@ def test_a_take_whose_values_cannot_be_read_says_that_it_may_have_happened() -> 
     assert (answer.status, answer.outcome) == (Status.DATA_LOSS, Outcome.UNKNOWN)
 
 
+def test_a_take_whose_index_cannot_be_read_keeps_nothing_back() -> None:
+    server = server_with(QUEUE, block_size=2)
+    play.push(server, QUEUE, b"a", b"b", b"c")
+    queue = play.layer_of(server, QUEUE)
+    assert isinstance(queue, Queue)
+    replica = next(each for each in server.node._state.replicas.values() if each.name == QUEUE)
+    given = server.node._calls._handlers[cq.PopValues].__self__  # type: ignore[attr-defined]
+    queue.answering[Token(-1)] = 1
+    given._lost(replica.leading, Token(-1), DiskFailure(FailureKind.IO, "blocks/x", 1, "broken", 0))
+    assert not queue.answering
+    assert play.pop(server, QUEUE, 3) == [b"a", b"b", b"c"]
+
+
 # ---------------------------------------------------------------- entries
 
 

@@ -218,6 +218,7 @@ class Collections:
         self._state.mark_dirty(replica)
 
     def _lost(self, leading: Leading, token: Token, failure: DiskFailure) -> None:
+        _queue(leading.replica).answered(token)
         refusal = self._quarantine.found(leading.replica, failure)
         self._gate.refuse(token, Refusal(refusal.status, refusal.message, Outcome.UNKNOWN, refusal.code))
 

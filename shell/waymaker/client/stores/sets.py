@@ -48,7 +48,6 @@ class Members:
     async def add(self, member: str, *, timeout: Timeout = UNSET) -> None:
         """Add a member, if it is not there."""
         request = pb.SetAddRequest(bucket=self.store, set_key=self.key, member=text("member", member))
-        # Once more is no other than once: a lost connection is no reason to fail.
         await self._caller._call_service("SetAdd", request, pb.SetAddResponse, timeout, repeatable=False)
 
     async def update(self, members: Iterable[str], *, timeout: Timeout = UNSET) -> int:
