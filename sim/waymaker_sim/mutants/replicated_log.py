@@ -51,8 +51,13 @@ def _asking_nobody(_: Any) -> Any:
     return lambda self, log, token, action, undo, abandoned: action()
 
 
-def _carrying_nothing(_: Any) -> Any:
-    return lambda self, cut: (cut, 0)
+def _carrying_only_facts(_: Any) -> Any:
+    def carry(self: GroupCommit, cut: int) -> tuple[int, int]:
+        cut, written = self._facts.carry(cut, [])
+        self._sync_due = self._sync_due or written
+        return cut, self.journal.end_lsn if written else 0
+
+    return carry
 
 
 def _counting_the_unreported(_: Any) -> Any:
@@ -79,7 +84,7 @@ REPLICATED_LOG = {
     "carry-nothing": Mutant(
         "a checkpoint carries forward what is durable and not committed",
         ("recovery honest", "answer allowed", "ledger grows", "acked survives", "node raised", "recovery twice"),
-        GroupCommit, "carry", _carrying_nothing, _carrying,
+        GroupCommit, "carry", _carrying_only_facts, _carrying,
     ),
     "forget-what-waits-at-the-gate": Mutant(
         "what waits for a confirmation is on its way to its reader: in its window, and before its end",
