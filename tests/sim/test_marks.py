@@ -9,7 +9,7 @@ from waymaker_core.node.stats import NodeStats
 from waymaker_sim.kernel.coverage_marks import REQUIRED, MarkRecorder, never_reached, report
 from waymaker_sim.world.run import run_seed
 
-SEEDS = (14, 83, 85, 9702, 274390, 3214, 240129, 757, 848, 1378, 5663, 20016, 30184, 31238)
+SEEDS = (14, 83, 85, 9702, 274390, 3214, 240129, 757, 848, 1378, 5663, 20016, 30184, 31238, 610692)
 """Small worlds, each of which reaches what the others do not."""
 RARE = {
     "halted: unclean",
