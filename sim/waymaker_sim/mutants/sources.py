@@ -133,7 +133,8 @@ SOURCES = {
         ("copied all", "sources catch up"), feed, "Incarnation", _one_incarnation, _churning,
     ),
     "copy-though-deposed": Mutant(
-        "copying that a leader began ends with its leading", ("one leader", *ONCE), Sourcing, "_goes_on", giving(True),
+        "copying that a leader began ends with its leading", ("one leader", "sources catch up", *ONCE),
+        Sourcing, "_goes_on", giving(True),
         _deposed,
     ),
     "change-while-pulling-missed": Mutant(
