@@ -8,9 +8,10 @@ import waymaker_core.kv.decisions as decisions
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv.layer import KeyState, KvLayer
 from waymaker_core.kv.reads import Watch
+from waymaker_core.model.limits import KIB
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
-from waymaker_sim.mutants.planting import Mutant, giving
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 
 def _buckets(plan: Plan) -> bool:
@@ -20,6 +21,10 @@ def _buckets(plan: Plan) -> bool:
 def _stopped(plan: Plan) -> bool:
     """Return True for worlds with crashes."""
     return plan.buckets and plan.kill + plan.power + plan.kill_at_effect > 5_000
+
+
+def _stopped_and_checkpointed(plan: Plan) -> bool:
+    return _stopped(plan) and plan.limits.segment_bytes <= 32 * KIB
 
 
 def _slow(plan: Plan) -> bool:
@@ -95,6 +100,10 @@ KEYS = {
     "end-values-when-read": Mutant(
         "a value ends by itself once its time to live is over", ("ends in time", "progress", "watch whole"),
         KvLayer, "next_due", giving(None), _buckets,
+    ),
+    "forget-ends-at-start": Mutant(
+        "a snapshot holds tombstones and times to live", ("ends in time", "keys", "linearizable"),
+        KvLayer, "restore", nothing, _stopped_and_checkpointed,
     ),
     "live-anew-at-start": Mutant(
         "a restart makes no value live longer than its time to live", ("ends in time",),
