@@ -317,7 +317,7 @@ STORE = {
     ),
     "recycle-under-a-read": Mutant(
         "a journal segment is not used again before every read of it is over", ("files held",),
-        process, "_moved_path", _moving_what_is_read, _late_readers,
+        process, "moved_path", _moving_what_is_read, _late_readers,
     ),
     "reuse-orphans": Mutant(
         "the number of an orphaned file is not used again", ("recovery honest", "answer allowed", "answered"),
