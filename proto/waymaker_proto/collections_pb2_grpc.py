@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class WaymakerCollectionsServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps hashes, sets and queues.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -183,178 +184,208 @@ class WaymakerCollectionsServiceStub:
 
 
 class WaymakerCollectionsServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps hashes, sets and queues.
+    """
 
     def CreateHashStore(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a hash store. The answer is already_exists where it is there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteHashStore(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a hash store with all its fields.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashSet(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets a field to a value.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashGet(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the value of a field.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashExists(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells whether a field is there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashDelete(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes a field.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashGetAll(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns fields with their values, sorted by field.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashFields(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the names of fields, sorted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashLen(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns how many fields there are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashSetMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets many fields in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashGetMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the values of many fields.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HashDeleteMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes many fields in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSetStore(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a set store. The answer is already_exists where it is there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSetStore(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a set store with all its members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetAdd(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a member.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetRemove(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes a member.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetIsMember(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells whether a value is a member.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetMembers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns members, sorted.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetLen(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns how many members there are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetAddMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds many members in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetRemoveMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes many members in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateQueue(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a queue. The answer is already_exists where it is there.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteQueue(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a queue with all its values.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueuePush(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Appends a value.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueuePop(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes the oldest value. It is removed durably before the answer, so it is handed out at most once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueueRange(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns values in order and removes none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueueLen(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns how many values wait.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueuePushMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Appends many values in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueuePopMany(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes the oldest values in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -516,7 +547,8 @@ def add_WaymakerCollectionsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WaymakerCollectionsService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps hashes, sets and queues.
+    """
 
     @staticmethod
     def CreateHashStore(request,

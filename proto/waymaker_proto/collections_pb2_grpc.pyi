@@ -35,275 +35,368 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WaymakerCollectionsServiceStub:
+    """Keeps hashes, sets and queues."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WaymakerCollectionsServiceAsyncStub: ...
     CreateHashStore: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateHashStoreRequest, _waymaker_streams_pb2.CreateHashStoreResponse]
+    """Creates a hash store. The answer is already_exists where it is there."""
     DeleteHashStore: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteHashStoreRequest, _waymaker_streams_pb2.DeleteHashStoreResponse]
+    """Deletes a hash store with all its fields."""
     HashSet: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashSetRequest, _waymaker_streams_pb2.HashSetResponse]
+    """Sets a field to a value."""
     HashGet: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashGetRequest, _waymaker_streams_pb2.HashGetResponse]
+    """Returns the value of a field."""
     HashExists: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashExistsRequest, _waymaker_streams_pb2.HashExistsResponse]
+    """Tells whether a field is there."""
     HashDelete: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashDeleteRequest, _waymaker_streams_pb2.HashDeleteResponse]
+    """Removes a field."""
     HashGetAll: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashGetAllRequest, _waymaker_streams_pb2.HashGetAllResponse]
+    """Returns fields with their values, sorted by field."""
     HashFields: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashFieldsRequest, _waymaker_streams_pb2.HashFieldsResponse]
+    """Returns the names of fields, sorted."""
     HashLen: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashLenRequest, _waymaker_streams_pb2.HashLenResponse]
+    """Returns how many fields there are."""
     HashSetMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.HashSetManyRequest, _collections_pb2.HashSetManyResponse]
+    """Sets many fields in one commit."""
     HashGetMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.HashGetManyRequest, _collections_pb2.HashGetManyResponse]
+    """Returns the values of many fields."""
     HashDeleteMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.HashDeleteManyRequest, _collections_pb2.HashDeleteManyResponse]
+    """Removes many fields in one commit."""
     CreateSetStore: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateSetStoreRequest, _waymaker_streams_pb2.CreateSetStoreResponse]
+    """Creates a set store. The answer is already_exists where it is there."""
     DeleteSetStore: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteSetStoreRequest, _waymaker_streams_pb2.DeleteSetStoreResponse]
+    """Deletes a set store with all its members."""
     SetAdd: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetAddRequest, _waymaker_streams_pb2.SetAddResponse]
+    """Adds a member."""
     SetRemove: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetRemoveRequest, _waymaker_streams_pb2.SetRemoveResponse]
+    """Removes a member."""
     SetIsMember: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetIsMemberRequest, _waymaker_streams_pb2.SetIsMemberResponse]
+    """Tells whether a value is a member."""
     SetMembers: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetMembersRequest, _waymaker_streams_pb2.SetMembersResponse]
+    """Returns members, sorted."""
     SetLen: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetLenRequest, _waymaker_streams_pb2.SetLenResponse]
+    """Returns how many members there are."""
     SetAddMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SetAddManyRequest, _collections_pb2.SetAddManyResponse]
+    """Adds many members in one commit."""
     SetRemoveMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SetRemoveManyRequest, _collections_pb2.SetRemoveManyResponse]
+    """Removes many members in one commit."""
     CreateQueue: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateQueueRequest, _waymaker_streams_pb2.CreateQueueResponse]
+    """Creates a queue. The answer is already_exists where it is there."""
     DeleteQueue: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteQueueRequest, _waymaker_streams_pb2.DeleteQueueResponse]
+    """Deletes a queue with all its values."""
     QueuePush: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueuePushRequest, _waymaker_streams_pb2.QueuePushResponse]
+    """Appends a value."""
     QueuePop: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueuePopRequest, _waymaker_streams_pb2.QueuePopResponse]
+    """Takes the oldest value. It is removed durably before the answer, so it is handed out at most once."""
     QueueRange: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueueRangeRequest, _waymaker_streams_pb2.QueueRangeResponse]
+    """Returns values in order and removes none."""
     QueueLen: _grpc.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueueLenRequest, _waymaker_streams_pb2.QueueLenResponse]
+    """Returns how many values wait."""
     QueuePushMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.QueuePushManyRequest, _collections_pb2.QueuePushManyResponse]
+    """Appends many values in one commit."""
     QueuePopMany: _grpc.UnaryUnaryMultiCallable[_collections_pb2.QueuePopManyRequest, _collections_pb2.QueuePopManyResponse]
+    """Takes the oldest values in one commit."""
 
 @_typing.type_check_only
 class WaymakerCollectionsServiceAsyncStub(WaymakerCollectionsServiceStub):
+    """Keeps hashes, sets and queues."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateHashStore: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateHashStoreRequest, _waymaker_streams_pb2.CreateHashStoreResponse]  # type: ignore[assignment]
+    """Creates a hash store. The answer is already_exists where it is there."""
     DeleteHashStore: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteHashStoreRequest, _waymaker_streams_pb2.DeleteHashStoreResponse]  # type: ignore[assignment]
+    """Deletes a hash store with all its fields."""
     HashSet: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashSetRequest, _waymaker_streams_pb2.HashSetResponse]  # type: ignore[assignment]
+    """Sets a field to a value."""
     HashGet: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashGetRequest, _waymaker_streams_pb2.HashGetResponse]  # type: ignore[assignment]
+    """Returns the value of a field."""
     HashExists: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashExistsRequest, _waymaker_streams_pb2.HashExistsResponse]  # type: ignore[assignment]
+    """Tells whether a field is there."""
     HashDelete: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashDeleteRequest, _waymaker_streams_pb2.HashDeleteResponse]  # type: ignore[assignment]
+    """Removes a field."""
     HashGetAll: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashGetAllRequest, _waymaker_streams_pb2.HashGetAllResponse]  # type: ignore[assignment]
+    """Returns fields with their values, sorted by field."""
     HashFields: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashFieldsRequest, _waymaker_streams_pb2.HashFieldsResponse]  # type: ignore[assignment]
+    """Returns the names of fields, sorted."""
     HashLen: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.HashLenRequest, _waymaker_streams_pb2.HashLenResponse]  # type: ignore[assignment]
+    """Returns how many fields there are."""
     HashSetMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.HashSetManyRequest, _collections_pb2.HashSetManyResponse]  # type: ignore[assignment]
+    """Sets many fields in one commit."""
     HashGetMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.HashGetManyRequest, _collections_pb2.HashGetManyResponse]  # type: ignore[assignment]
+    """Returns the values of many fields."""
     HashDeleteMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.HashDeleteManyRequest, _collections_pb2.HashDeleteManyResponse]  # type: ignore[assignment]
+    """Removes many fields in one commit."""
     CreateSetStore: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateSetStoreRequest, _waymaker_streams_pb2.CreateSetStoreResponse]  # type: ignore[assignment]
+    """Creates a set store. The answer is already_exists where it is there."""
     DeleteSetStore: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteSetStoreRequest, _waymaker_streams_pb2.DeleteSetStoreResponse]  # type: ignore[assignment]
+    """Deletes a set store with all its members."""
     SetAdd: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetAddRequest, _waymaker_streams_pb2.SetAddResponse]  # type: ignore[assignment]
+    """Adds a member."""
     SetRemove: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetRemoveRequest, _waymaker_streams_pb2.SetRemoveResponse]  # type: ignore[assignment]
+    """Removes a member."""
     SetIsMember: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetIsMemberRequest, _waymaker_streams_pb2.SetIsMemberResponse]  # type: ignore[assignment]
+    """Tells whether a value is a member."""
     SetMembers: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetMembersRequest, _waymaker_streams_pb2.SetMembersResponse]  # type: ignore[assignment]
+    """Returns members, sorted."""
     SetLen: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.SetLenRequest, _waymaker_streams_pb2.SetLenResponse]  # type: ignore[assignment]
+    """Returns how many members there are."""
     SetAddMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.SetAddManyRequest, _collections_pb2.SetAddManyResponse]  # type: ignore[assignment]
+    """Adds many members in one commit."""
     SetRemoveMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.SetRemoveManyRequest, _collections_pb2.SetRemoveManyResponse]  # type: ignore[assignment]
+    """Removes many members in one commit."""
     CreateQueue: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.CreateQueueRequest, _waymaker_streams_pb2.CreateQueueResponse]  # type: ignore[assignment]
+    """Creates a queue. The answer is already_exists where it is there."""
     DeleteQueue: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.DeleteQueueRequest, _waymaker_streams_pb2.DeleteQueueResponse]  # type: ignore[assignment]
+    """Deletes a queue with all its values."""
     QueuePush: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueuePushRequest, _waymaker_streams_pb2.QueuePushResponse]  # type: ignore[assignment]
+    """Appends a value."""
     QueuePop: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueuePopRequest, _waymaker_streams_pb2.QueuePopResponse]  # type: ignore[assignment]
+    """Takes the oldest value. It is removed durably before the answer, so it is handed out at most once."""
     QueueRange: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueueRangeRequest, _waymaker_streams_pb2.QueueRangeResponse]  # type: ignore[assignment]
+    """Returns values in order and removes none."""
     QueueLen: _aio.UnaryUnaryMultiCallable[_waymaker_streams_pb2.QueueLenRequest, _waymaker_streams_pb2.QueueLenResponse]  # type: ignore[assignment]
+    """Returns how many values wait."""
     QueuePushMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.QueuePushManyRequest, _collections_pb2.QueuePushManyResponse]  # type: ignore[assignment]
+    """Appends many values in one commit."""
     QueuePopMany: _aio.UnaryUnaryMultiCallable[_collections_pb2.QueuePopManyRequest, _collections_pb2.QueuePopManyResponse]  # type: ignore[assignment]
+    """Takes the oldest values in one commit."""
 
 class WaymakerCollectionsServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Keeps hashes, sets and queues."""
+
     @_abc_1.abstractmethod
     def CreateHashStore(
         self,
         request: _waymaker_streams_pb2.CreateHashStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.CreateHashStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateHashStoreResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.CreateHashStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateHashStoreResponse]]:
+        """Creates a hash store. The answer is already_exists where it is there."""
 
     @_abc_1.abstractmethod
     def DeleteHashStore(
         self,
         request: _waymaker_streams_pb2.DeleteHashStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.DeleteHashStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteHashStoreResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.DeleteHashStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteHashStoreResponse]]:
+        """Deletes a hash store with all its fields."""
 
     @_abc_1.abstractmethod
     def HashSet(
         self,
         request: _waymaker_streams_pb2.HashSetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashSetResponse, _abc.Awaitable[_waymaker_streams_pb2.HashSetResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashSetResponse, _abc.Awaitable[_waymaker_streams_pb2.HashSetResponse]]:
+        """Sets a field to a value."""
 
     @_abc_1.abstractmethod
     def HashGet(
         self,
         request: _waymaker_streams_pb2.HashGetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashGetResponse, _abc.Awaitable[_waymaker_streams_pb2.HashGetResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashGetResponse, _abc.Awaitable[_waymaker_streams_pb2.HashGetResponse]]:
+        """Returns the value of a field."""
 
     @_abc_1.abstractmethod
     def HashExists(
         self,
         request: _waymaker_streams_pb2.HashExistsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashExistsResponse, _abc.Awaitable[_waymaker_streams_pb2.HashExistsResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashExistsResponse, _abc.Awaitable[_waymaker_streams_pb2.HashExistsResponse]]:
+        """Tells whether a field is there."""
 
     @_abc_1.abstractmethod
     def HashDelete(
         self,
         request: _waymaker_streams_pb2.HashDeleteRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashDeleteResponse, _abc.Awaitable[_waymaker_streams_pb2.HashDeleteResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashDeleteResponse, _abc.Awaitable[_waymaker_streams_pb2.HashDeleteResponse]]:
+        """Removes a field."""
 
     @_abc_1.abstractmethod
     def HashGetAll(
         self,
         request: _waymaker_streams_pb2.HashGetAllRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashGetAllResponse, _abc.Awaitable[_waymaker_streams_pb2.HashGetAllResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashGetAllResponse, _abc.Awaitable[_waymaker_streams_pb2.HashGetAllResponse]]:
+        """Returns fields with their values, sorted by field."""
 
     @_abc_1.abstractmethod
     def HashFields(
         self,
         request: _waymaker_streams_pb2.HashFieldsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashFieldsResponse, _abc.Awaitable[_waymaker_streams_pb2.HashFieldsResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashFieldsResponse, _abc.Awaitable[_waymaker_streams_pb2.HashFieldsResponse]]:
+        """Returns the names of fields, sorted."""
 
     @_abc_1.abstractmethod
     def HashLen(
         self,
         request: _waymaker_streams_pb2.HashLenRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.HashLenResponse, _abc.Awaitable[_waymaker_streams_pb2.HashLenResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.HashLenResponse, _abc.Awaitable[_waymaker_streams_pb2.HashLenResponse]]:
+        """Returns how many fields there are."""
 
     @_abc_1.abstractmethod
     def HashSetMany(
         self,
         request: _collections_pb2.HashSetManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.HashSetManyResponse, _abc.Awaitable[_collections_pb2.HashSetManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.HashSetManyResponse, _abc.Awaitable[_collections_pb2.HashSetManyResponse]]:
+        """Sets many fields in one commit."""
 
     @_abc_1.abstractmethod
     def HashGetMany(
         self,
         request: _collections_pb2.HashGetManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.HashGetManyResponse, _abc.Awaitable[_collections_pb2.HashGetManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.HashGetManyResponse, _abc.Awaitable[_collections_pb2.HashGetManyResponse]]:
+        """Returns the values of many fields."""
 
     @_abc_1.abstractmethod
     def HashDeleteMany(
         self,
         request: _collections_pb2.HashDeleteManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.HashDeleteManyResponse, _abc.Awaitable[_collections_pb2.HashDeleteManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.HashDeleteManyResponse, _abc.Awaitable[_collections_pb2.HashDeleteManyResponse]]:
+        """Removes many fields in one commit."""
 
     @_abc_1.abstractmethod
     def CreateSetStore(
         self,
         request: _waymaker_streams_pb2.CreateSetStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.CreateSetStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateSetStoreResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.CreateSetStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateSetStoreResponse]]:
+        """Creates a set store. The answer is already_exists where it is there."""
 
     @_abc_1.abstractmethod
     def DeleteSetStore(
         self,
         request: _waymaker_streams_pb2.DeleteSetStoreRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.DeleteSetStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteSetStoreResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.DeleteSetStoreResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteSetStoreResponse]]:
+        """Deletes a set store with all its members."""
 
     @_abc_1.abstractmethod
     def SetAdd(
         self,
         request: _waymaker_streams_pb2.SetAddRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.SetAddResponse, _abc.Awaitable[_waymaker_streams_pb2.SetAddResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.SetAddResponse, _abc.Awaitable[_waymaker_streams_pb2.SetAddResponse]]:
+        """Adds a member."""
 
     @_abc_1.abstractmethod
     def SetRemove(
         self,
         request: _waymaker_streams_pb2.SetRemoveRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.SetRemoveResponse, _abc.Awaitable[_waymaker_streams_pb2.SetRemoveResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.SetRemoveResponse, _abc.Awaitable[_waymaker_streams_pb2.SetRemoveResponse]]:
+        """Removes a member."""
 
     @_abc_1.abstractmethod
     def SetIsMember(
         self,
         request: _waymaker_streams_pb2.SetIsMemberRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.SetIsMemberResponse, _abc.Awaitable[_waymaker_streams_pb2.SetIsMemberResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.SetIsMemberResponse, _abc.Awaitable[_waymaker_streams_pb2.SetIsMemberResponse]]:
+        """Tells whether a value is a member."""
 
     @_abc_1.abstractmethod
     def SetMembers(
         self,
         request: _waymaker_streams_pb2.SetMembersRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.SetMembersResponse, _abc.Awaitable[_waymaker_streams_pb2.SetMembersResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.SetMembersResponse, _abc.Awaitable[_waymaker_streams_pb2.SetMembersResponse]]:
+        """Returns members, sorted."""
 
     @_abc_1.abstractmethod
     def SetLen(
         self,
         request: _waymaker_streams_pb2.SetLenRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.SetLenResponse, _abc.Awaitable[_waymaker_streams_pb2.SetLenResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.SetLenResponse, _abc.Awaitable[_waymaker_streams_pb2.SetLenResponse]]:
+        """Returns how many members there are."""
 
     @_abc_1.abstractmethod
     def SetAddMany(
         self,
         request: _collections_pb2.SetAddManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.SetAddManyResponse, _abc.Awaitable[_collections_pb2.SetAddManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.SetAddManyResponse, _abc.Awaitable[_collections_pb2.SetAddManyResponse]]:
+        """Adds many members in one commit."""
 
     @_abc_1.abstractmethod
     def SetRemoveMany(
         self,
         request: _collections_pb2.SetRemoveManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.SetRemoveManyResponse, _abc.Awaitable[_collections_pb2.SetRemoveManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.SetRemoveManyResponse, _abc.Awaitable[_collections_pb2.SetRemoveManyResponse]]:
+        """Removes many members in one commit."""
 
     @_abc_1.abstractmethod
     def CreateQueue(
         self,
         request: _waymaker_streams_pb2.CreateQueueRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.CreateQueueResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateQueueResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.CreateQueueResponse, _abc.Awaitable[_waymaker_streams_pb2.CreateQueueResponse]]:
+        """Creates a queue. The answer is already_exists where it is there."""
 
     @_abc_1.abstractmethod
     def DeleteQueue(
         self,
         request: _waymaker_streams_pb2.DeleteQueueRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.DeleteQueueResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteQueueResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.DeleteQueueResponse, _abc.Awaitable[_waymaker_streams_pb2.DeleteQueueResponse]]:
+        """Deletes a queue with all its values."""
 
     @_abc_1.abstractmethod
     def QueuePush(
         self,
         request: _waymaker_streams_pb2.QueuePushRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.QueuePushResponse, _abc.Awaitable[_waymaker_streams_pb2.QueuePushResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.QueuePushResponse, _abc.Awaitable[_waymaker_streams_pb2.QueuePushResponse]]:
+        """Appends a value."""
 
     @_abc_1.abstractmethod
     def QueuePop(
         self,
         request: _waymaker_streams_pb2.QueuePopRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.QueuePopResponse, _abc.Awaitable[_waymaker_streams_pb2.QueuePopResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.QueuePopResponse, _abc.Awaitable[_waymaker_streams_pb2.QueuePopResponse]]:
+        """Takes the oldest value. It is removed durably before the answer, so it is handed out at most once."""
 
     @_abc_1.abstractmethod
     def QueueRange(
         self,
         request: _waymaker_streams_pb2.QueueRangeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.QueueRangeResponse, _abc.Awaitable[_waymaker_streams_pb2.QueueRangeResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.QueueRangeResponse, _abc.Awaitable[_waymaker_streams_pb2.QueueRangeResponse]]:
+        """Returns values in order and removes none."""
 
     @_abc_1.abstractmethod
     def QueueLen(
         self,
         request: _waymaker_streams_pb2.QueueLenRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_waymaker_streams_pb2.QueueLenResponse, _abc.Awaitable[_waymaker_streams_pb2.QueueLenResponse]]: ...
+    ) -> _typing.Union[_waymaker_streams_pb2.QueueLenResponse, _abc.Awaitable[_waymaker_streams_pb2.QueueLenResponse]]:
+        """Returns how many values wait."""
 
     @_abc_1.abstractmethod
     def QueuePushMany(
         self,
         request: _collections_pb2.QueuePushManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.QueuePushManyResponse, _abc.Awaitable[_collections_pb2.QueuePushManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.QueuePushManyResponse, _abc.Awaitable[_collections_pb2.QueuePushManyResponse]]:
+        """Appends many values in one commit."""
 
     @_abc_1.abstractmethod
     def QueuePopMany(
         self,
         request: _collections_pb2.QueuePopManyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_collections_pb2.QueuePopManyResponse, _abc.Awaitable[_collections_pb2.QueuePopManyResponse]]: ...
+    ) -> _typing.Union[_collections_pb2.QueuePopManyResponse, _abc.Awaitable[_collections_pb2.QueuePopManyResponse]]:
+        """Takes the oldest values in one commit."""
 
 def add_WaymakerCollectionsServiceServicer_to_server(servicer: WaymakerCollectionsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class WaymakerSketchesServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps sketches.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +73,54 @@ class WaymakerSketchesServiceStub:
 
 
 class WaymakerSketchesServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps sketches.
+    """
 
     def CreateSketch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates a sketch. Its kind and parameters do not change later.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSketch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a sketch.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SketchAdd(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds values in one commit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SketchQuery(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Answers questions from all that was added.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SketchMerge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Merges a snapshot of a sketch of the same kind and parameters.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SketchSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the state of a sketch as bytes that SketchMerge takes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SketchInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a sketch's kind, parameters and figures.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -163,7 +172,8 @@ def add_WaymakerSketchesServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WaymakerSketchesService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps sketches.
+    """
 
     @staticmethod
     def CreateSketch(request,

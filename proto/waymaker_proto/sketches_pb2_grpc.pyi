@@ -31,77 +31,104 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WaymakerSketchesServiceStub:
+    """Keeps sketches."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WaymakerSketchesServiceAsyncStub: ...
     CreateSketch: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.CreateSketchRequest, _sketches_pb2.CreateSketchResponse]
+    """Creates a sketch. Its kind and parameters do not change later."""
     DeleteSketch: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.DeleteSketchRequest, _sketches_pb2.DeleteSketchResponse]
+    """Deletes a sketch."""
     SketchAdd: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.SketchAddRequest, _sketches_pb2.SketchAddResponse]
+    """Adds values in one commit."""
     SketchQuery: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.SketchQueryRequest, _sketches_pb2.SketchQueryResponse]
+    """Answers questions from all that was added."""
     SketchMerge: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.SketchMergeRequest, _sketches_pb2.SketchMergeResponse]
+    """Merges a snapshot of a sketch of the same kind and parameters."""
     SketchSnapshot: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.SketchSnapshotRequest, _sketches_pb2.SketchSnapshotResponse]
+    """Returns the state of a sketch as bytes that SketchMerge takes."""
     SketchInfo: _grpc.UnaryUnaryMultiCallable[_sketches_pb2.SketchInfoRequest, _sketches_pb2.SketchInfoResponse]
+    """Returns a sketch's kind, parameters and figures."""
 
 @_typing.type_check_only
 class WaymakerSketchesServiceAsyncStub(WaymakerSketchesServiceStub):
+    """Keeps sketches."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSketch: _aio.UnaryUnaryMultiCallable[_sketches_pb2.CreateSketchRequest, _sketches_pb2.CreateSketchResponse]  # type: ignore[assignment]
+    """Creates a sketch. Its kind and parameters do not change later."""
     DeleteSketch: _aio.UnaryUnaryMultiCallable[_sketches_pb2.DeleteSketchRequest, _sketches_pb2.DeleteSketchResponse]  # type: ignore[assignment]
+    """Deletes a sketch."""
     SketchAdd: _aio.UnaryUnaryMultiCallable[_sketches_pb2.SketchAddRequest, _sketches_pb2.SketchAddResponse]  # type: ignore[assignment]
+    """Adds values in one commit."""
     SketchQuery: _aio.UnaryUnaryMultiCallable[_sketches_pb2.SketchQueryRequest, _sketches_pb2.SketchQueryResponse]  # type: ignore[assignment]
+    """Answers questions from all that was added."""
     SketchMerge: _aio.UnaryUnaryMultiCallable[_sketches_pb2.SketchMergeRequest, _sketches_pb2.SketchMergeResponse]  # type: ignore[assignment]
+    """Merges a snapshot of a sketch of the same kind and parameters."""
     SketchSnapshot: _aio.UnaryUnaryMultiCallable[_sketches_pb2.SketchSnapshotRequest, _sketches_pb2.SketchSnapshotResponse]  # type: ignore[assignment]
+    """Returns the state of a sketch as bytes that SketchMerge takes."""
     SketchInfo: _aio.UnaryUnaryMultiCallable[_sketches_pb2.SketchInfoRequest, _sketches_pb2.SketchInfoResponse]  # type: ignore[assignment]
+    """Returns a sketch's kind, parameters and figures."""
 
 class WaymakerSketchesServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Keeps sketches."""
+
     @_abc_1.abstractmethod
     def CreateSketch(
         self,
         request: _sketches_pb2.CreateSketchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.CreateSketchResponse, _abc.Awaitable[_sketches_pb2.CreateSketchResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.CreateSketchResponse, _abc.Awaitable[_sketches_pb2.CreateSketchResponse]]:
+        """Creates a sketch. Its kind and parameters do not change later."""
 
     @_abc_1.abstractmethod
     def DeleteSketch(
         self,
         request: _sketches_pb2.DeleteSketchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.DeleteSketchResponse, _abc.Awaitable[_sketches_pb2.DeleteSketchResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.DeleteSketchResponse, _abc.Awaitable[_sketches_pb2.DeleteSketchResponse]]:
+        """Deletes a sketch."""
 
     @_abc_1.abstractmethod
     def SketchAdd(
         self,
         request: _sketches_pb2.SketchAddRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.SketchAddResponse, _abc.Awaitable[_sketches_pb2.SketchAddResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.SketchAddResponse, _abc.Awaitable[_sketches_pb2.SketchAddResponse]]:
+        """Adds values in one commit."""
 
     @_abc_1.abstractmethod
     def SketchQuery(
         self,
         request: _sketches_pb2.SketchQueryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.SketchQueryResponse, _abc.Awaitable[_sketches_pb2.SketchQueryResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.SketchQueryResponse, _abc.Awaitable[_sketches_pb2.SketchQueryResponse]]:
+        """Answers questions from all that was added."""
 
     @_abc_1.abstractmethod
     def SketchMerge(
         self,
         request: _sketches_pb2.SketchMergeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.SketchMergeResponse, _abc.Awaitable[_sketches_pb2.SketchMergeResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.SketchMergeResponse, _abc.Awaitable[_sketches_pb2.SketchMergeResponse]]:
+        """Merges a snapshot of a sketch of the same kind and parameters."""
 
     @_abc_1.abstractmethod
     def SketchSnapshot(
         self,
         request: _sketches_pb2.SketchSnapshotRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.SketchSnapshotResponse, _abc.Awaitable[_sketches_pb2.SketchSnapshotResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.SketchSnapshotResponse, _abc.Awaitable[_sketches_pb2.SketchSnapshotResponse]]:
+        """Returns the state of a sketch as bytes that SketchMerge takes."""
 
     @_abc_1.abstractmethod
     def SketchInfo(
         self,
         request: _sketches_pb2.SketchInfoRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_sketches_pb2.SketchInfoResponse, _abc.Awaitable[_sketches_pb2.SketchInfoResponse]]: ...
+    ) -> _typing.Union[_sketches_pb2.SketchInfoResponse, _abc.Awaitable[_sketches_pb2.SketchInfoResponse]]:
+        """Returns a sketch's kind, parameters and figures."""
 
 def add_WaymakerSketchesServiceServicer_to_server(servicer: WaymakerSketchesServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
