@@ -73,17 +73,18 @@ class Facts:
         """Return True if there are commits to write with the next flush."""
         return bool(self._noted) and self._state.now.mono_ns >= self._noted_ns + RIDE_DELAY_NS
 
-    def place_commits(self) -> None:
-        """Give the commits their place in the journal, behind their records; without free space they wait."""
+    def place_commits(self) -> bool:
+        """Give the commits their place in the journal, behind their records; without free space they wait: False."""
         rows: list[tuple[int, ...]] = [(log.stream_id, committed(log)) for log in self._noted.values()]
         timers = self._state.timers
         if not self._place(COMMIT, rows):
             timers.arm(Timer.COMMITS, 0, self._state.now.mono_ns + COMMIT_DELAY_NS)
-            return
+            return False
         timers.arm(Timer.COMMITS, 0, None)
         self._noted.clear()
         self._next.lsn = self._journal.end_lsn
         self._last, self._next = self._next, CommitPoint()
+        return True
 
     def _place(self, kind: int, rows: list[tuple[int, ...]]) -> bool:
         try:

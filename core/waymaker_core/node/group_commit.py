@@ -438,10 +438,13 @@ class GroupCommit:
             self.journal.watermark()
             self._sync_due = True
 
+    def place_commits(self) -> bool:
+        """Let the frames that follow stand behind all that is committed by now; False: there is no free space for it."""
+        return not self._facts.has_unwritten or self._facts.place_commits()
+
     def watermark_clean(self, complete: bool) -> None:
         """Write the watermark of an orderly stop: nothing confirmed lies behind it, nor (`complete`) any delivery."""
-        if self._facts.has_unwritten:
-            self._facts.place_commits()
+        self.place_commits()
         self.journal.watermark(clean=True, complete=complete)
         self._sync_due = True
 

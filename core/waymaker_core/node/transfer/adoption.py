@@ -75,6 +75,9 @@ class Adoption:
             replica = self._make(before, received)
         except NONSENSE as error:
             return f"the snapshot makes no sense: {error}"
+        # A restart that does not know that the stream's creation is committed could not adopt anything for it.
+        if not self._group_commit.place_commits():
+            return "the journal has no free space"
         try:
             self._group_commit.journal.append_fact(ADOPT, encode_adoption(received.file), stream_id, received.position)
         except JournalFull:
