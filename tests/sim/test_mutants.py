@@ -22,7 +22,7 @@ SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
 """By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""
 SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
-TOO_RARE = {"pass-over-damage"}
+TOO_RARE = {"pass-over-damage", "forget-failed-catalogue", "reuse-sequences", "caps-untold", "forget-quarantine"}
 """Noticed by few and large worlds only: left to the gate."""
 
 

@@ -52,9 +52,12 @@ def one_of(module: str, function: str, before: str, after: str) -> Drawn:
     raise AssertionError(f"{module} has no such mutation")
 
 
+LENGTH = "return {} if messages is None else sum(messages.lengths)"
+
+
 def wrong_length() -> Drawn:
     """A record without bodies that says it has some: every publish-free record breaks."""
-    return one_of("waymaker_core.storage.record_codec", "body_bytes", "return 0", "return 1")
+    return one_of("waymaker_core.storage.record_codec", "body_bytes", LENGTH.format(0), LENGTH.format(1))
 
 
 def unnoticeable() -> Drawn:

@@ -82,7 +82,7 @@ def test_an_update_changes_what_is_given_and_zero_clears() -> None:
 
 @pytest.mark.parametrize("prefix", ["obj:", "kv:", "hash:", "set:", "queue:", "sketch:"])
 def test_settings_that_could_lose_a_services_state_are_refused(prefix: str) -> None:
-    plain = replace(GOOD, name=f"{prefix}x")
+    plain = replace(GOOD, name=f"{prefix}x", max_msgs_per_subject=64 if prefix == "kv:" else 0)
     accepted(plain)
     assert refused(replace(plain, name=prefix))
     for broken in [
@@ -101,7 +101,9 @@ def test_settings_that_could_lose_a_services_state_are_refused(prefix: str) -> N
 
 def test_a_bucket_may_bound_its_history_and_its_values_but_an_object_must_fit() -> None:
     accepted(replace(GOOD, name="kv:b", max_msgs_per_subject=3, max_msg_bytes=10))
-    accepted(replace(GOOD, name="kv:b", subjects_filter=("b.>",)))
+    accepted(replace(GOOD, name="kv:b", subjects_filter=("b.>",), max_msgs_per_subject=64))
+    history = validate(replace(GOOD, name="kv:b"), LIMITS).max_msgs_per_subject
+    assert history == 64, "a bucket that says nothing keeps 64 revisions a key"
     accepted(replace(GOOD, name="obj:b", subjects_filter=("objm.>", "objc.>", "obj_chunk.>")))
     assert refused(replace(GOOD, name="obj:b", subjects_filter=("objm.>", "objc.>")))
     assert refused(replace(GOOD, name="obj:b", max_msgs_per_subject=3))
@@ -109,7 +111,7 @@ def test_a_bucket_may_bound_its_history_and_its_values_but_an_object_must_fit() 
     assert refused(replace(GOOD, name="obj:b", max_msg_bytes=1))
     accepted(replace(GOOD, name="obj:b", max_msg_bytes=OBJECT_CHUNK_BYTES))
     accepted(replace(GOOD, name="obj:b", max_msg_bytes=0))
-    accepted(replace(GOOD, name="kv:b", max_msg_bytes=1))
+    accepted(replace(GOOD, name="kv:b", max_msg_bytes=1, max_msgs_per_subject=64))
 
 
 @given(st.text(max_size=4), st.lists(st.text("ab.*>", max_size=4), max_size=3), st.integers(-2, 1 << 65))

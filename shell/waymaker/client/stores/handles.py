@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message as Proto
 
@@ -11,7 +11,9 @@ from waymaker.client.checked import Timeout, text
 from waymaker.client.stores.hashes import HashStore
 from waymaker.client.stores.queues import Queue
 from waymaker.client.stores.sets import SetStore
-from waymaker.client.stores.sketches import Sketch
+
+if TYPE_CHECKING:
+    from waymaker.client.stores.sketches import Sketch
 
 Response = TypeVar("Response", bound=Proto)
 
@@ -33,6 +35,9 @@ class Handles:
 
     def sketch(self, name: str) -> Sketch:
         """Return a sketch by its name."""
+        # The parameters of sketches are the core's: who keeps none does not wait for their import.
+        from waymaker.client.stores.sketches import Sketch
+
         return Sketch(self, text("name", name))
 
     async def _call_service(

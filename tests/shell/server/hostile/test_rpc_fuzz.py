@@ -30,7 +30,7 @@ def test_every_rpc_of_every_service_is_called() -> None:
     assert {*UNARY, *STREAMING, *OBJECTS, *LATER} == {
         m.name for p, m in methods.items() if "WaymakerStreamsService" in p
     }
-    assert len(methods) == 45 + 1 + 4
+    assert len(methods) == 86
 
 
 def test_requests_are_the_same_for_the_same_seed_and_odd_in_many_ways() -> None:

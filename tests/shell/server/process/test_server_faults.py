@@ -291,7 +291,7 @@ def replace_directory(data: Path) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
-            shutil.copytree(data.with_name("moved"), data)
+            shutil.copytree(data.with_name("moved"), data, ignore=shutil.ignore_patterns("*.sock"))
             return
         except OSError:
             # The server still works in the directory that it opened: a file went while it was copied.
