@@ -67,7 +67,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "delete_stream": lambda wm: wm.delete_stream("s"),
     "stream_info": lambda wm: wm.stream_info("s"),
     "list_streams": lambda wm: wm.list_streams(),
-    "stream_sources": lambda wm: wm.stream_sources("s"),
+    "stream_sources": lambda wm: wm.stream_sources(),
     "update_stream": lambda wm: wm.update_stream("s", max_msgs=1),
     "preview_update": lambda wm: wm.preview_update("s", max_msgs=1),
     "create_consumer": lambda wm: wm.create_consumer("s", "d"),
