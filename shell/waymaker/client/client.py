@@ -43,10 +43,7 @@ from waymaker.client.errors import (
 )
 from waymaker.client.options import Options
 from waymaker.client.producer.flow import Flow, cut
-from waymaker.client.producer.publishing import (
-    Many,
-    Publisher,
-)
+from waymaker.client.producer.publishing import Many, Publisher
 from waymaker.client.producer.results import PublishResults
 from waymaker.client.settings import (
     ConsumerSettings,
@@ -190,9 +187,12 @@ class Client(Handles, Buckets):
         """Fetch what a consumer has to deliver now, due redeliveries first; empty where there is nothing. 0: 16 messages."""
         request = contract.request(pb.FetchRequest, stream=stream, consumer=consumer, batch_size=batch_size)
         acker = self._acker(stream, consumer)
-        response, result = await self._call("Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
-        if response.messages and not await self._connection.flushed():
-            raise ConnectionLostError("the connection was lost; the messages go back", outcome=NOT_APPLIED)
+        call = partial(self._call, "Fetch", request, pb.FetchResponse, timeout, repeatable=False, reports=True)
+        response, result = await call()
+        while response.messages and not await self._connection.flushed():
+            if not self.options.reconnect:
+                raise ConnectionLostError("the connection was lost; the messages go back", outcome=NOT_APPLIED)
+            response, result = await call()  # for they go back uncounted
         return [Message(m.seq, m.ts_ms, m.deliver_count, m, acker, result.incarnation) for m in response.messages]
 
     def subscribe(
