@@ -33,6 +33,10 @@ from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
 INLINE_SYNC_MAX_S = 0.002
 """A disk slower than this is never waited for on the loop itself. See docs/decisions/0004-inline-sync.md."""
+INLINE_RUN = 64
+"""So many syncs run on the loop in a row; the next one runs on the thread, to see whether other calls arrive during it."""
+CROWDED_SYNCS = 16
+"""So many syncs on the thread, each without another call, until one caller counts as alone again."""
 LAG_INTERVAL_S = 0.25
 
 log = structlog.get_logger("waymaker.engine")
@@ -133,6 +137,10 @@ class NodeRunner:
         self._timer_ns = 0
         self._lag_timer: asyncio.TimerHandle | None = None
         self._finished: deque[tuple[Job, JobResult]] = deque()
+        self._inline_left = INLINE_RUN
+        self._crowded = 0
+        """The syncs on the thread that are still needed without another call. Greater than 0: a sync on the loop would hold up
+        calls that could share it. While the loop syncs it cannot see them, so only the thread's syncs tell."""
         self._halt: Halt | None = None
         self.halted: asyncio.Future[Halt] = self._loop.create_future()
         """Done once the node does nothing more: drained, or failed."""
@@ -328,8 +336,14 @@ class NodeRunner:
             self.push(self._job_done(job, _not_done(error)))
 
     def _alone(self) -> bool:
-        """Return True if one caller alone waits: its sync is quickest without a thread."""
-        return len(self._calls) == 1 and not self._inputs and self._disk.sync_s < INLINE_SYNC_MAX_S
+        """Return True if one caller alone waits: its sync is quickest without a thread. Each True is one sync on the loop."""
+        if self._crowded or len(self._calls) != 1 or self._inputs or self._disk.sync_s >= INLINE_SYNC_MAX_S:
+            return False
+        if self._inline_left == 0:
+            self._inline_left = INLINE_RUN
+            return False
+        self._inline_left -= 1
+        return True
 
     def _arm(self) -> None:
         if self._halt is not None:
@@ -482,7 +496,10 @@ class NodeRunner:
 
     def _collect(self) -> None:
         while self._finished:
-            self.push(self._job_done(*self._finished.popleft()))
+            job, result = self._finished.popleft()
+            if job.lane is Lane.JOURNAL:
+                self._crowded = CROWDED_SYNCS if len(self._calls) > 1 else max(0, self._crowded - 1)
+            self.push(self._job_done(job, result))
 
     def _job_done(self, job: Job, result: JobResult) -> JobDone | JobFailed:
         return JobFailed(job.id, result) if isinstance(result, DiskFailure) else JobDone(job.id, result)

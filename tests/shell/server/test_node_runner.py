@@ -10,7 +10,7 @@ import pytest
 from tests.kit.server_fakes import FakeDisk, FakeNode
 from tests.shell.server.test_server_streaming import until
 from waymaker.server.logs import lost
-from waymaker.server.node_runner import INLINE_SYNC_MAX_S, NodeRunner
+from waymaker.server.node_runner import CROWDED_SYNCS, INLINE_RUN, INLINE_SYNC_MAX_S, NodeRunner
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
@@ -274,6 +274,34 @@ async def test_a_slow_disk_is_never_waited_for_on_the_loop() -> None:
     assert (disk.inline, len(disk.pending)) == (0, 1)
     disk.finish()
     await asked
+
+
+async def test_calls_that_follow_each_other_closely_share_syncs_though_each_finds_itself_alone() -> None:
+    node, disk = Durable(), SlowDisk()
+    runner = NodeRunner(node, disk)
+
+    async def thread_syncs(others: int) -> None:
+        """Call until a sync runs on the thread; let others arrive during it."""
+        asked: list[asyncio.Task[object]] = []
+        while not disk.pending and disk.inline <= 3 * INLINE_RUN:
+            asked.append(asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))))
+            await turns()
+        asked += [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(others)]
+        while disk.pending:
+            await turns()
+            disk.finish()
+            await turns()
+        await asyncio.gather(*asked)
+
+    await thread_syncs(others=0)
+    assert disk.inline == INLINE_RUN, "none followed: the next sync is on the loop again"
+    await thread_syncs(others=3)
+    assert disk.inline == 2 * INLINE_RUN
+    for _ in range(CROWDED_SYNCS):
+        await thread_syncs(others=0)
+        assert disk.inline == 2 * INLINE_RUN, "the loop would not see those that could share its sync"
+    await thread_syncs(others=0)
+    assert disk.inline > 2 * INLINE_RUN
 
 
 async def test_a_turn_may_be_taken_at_once_for_one_caller_and_what_follows_it_runs_behind_it() -> None:
