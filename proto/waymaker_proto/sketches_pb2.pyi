@@ -11,6 +11,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from waymaker_proto import waymaker_streams_pb2 as _waymaker_streams_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +23,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SketchItem:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SketchItemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SketchItem.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SKETCH_ITEM_USUAL: _SketchItem.ValueType  # 0
+    """The payload for a t-digest, the subject for all others."""
+    SKETCH_ITEM_SUBJECT: _SketchItem.ValueType  # 1
+    """The subject of the message, behind the source's transform. Not for a t-digest."""
+    SKETCH_ITEM_PAYLOAD: _SketchItem.ValueType  # 2
+    """The payload; for a t-digest a decimal number."""
+    SKETCH_ITEM_TOKEN: _SketchItem.ValueType  # 3
+    """One token of the subject; for a t-digest a decimal number."""
+
+class SketchItem(_SketchItem, metaclass=_SketchItemEnumTypeWrapper):
+    """The part of a source's message that a sketch adds."""
+
+SKETCH_ITEM_USUAL: SketchItem.ValueType  # 0
+"""The payload for a t-digest, the subject for all others."""
+SKETCH_ITEM_SUBJECT: SketchItem.ValueType  # 1
+"""The subject of the message, behind the source's transform. Not for a t-digest."""
+SKETCH_ITEM_PAYLOAD: SketchItem.ValueType  # 2
+"""The payload; for a t-digest a decimal number."""
+SKETCH_ITEM_TOKEN: SketchItem.ValueType  # 3
+"""One token of the subject; for a t-digest a decimal number."""
+Global___SketchItem: _TypeAlias = SketchItem  # noqa: Y015
 
 @_typing.final
 class BloomParameters(_message.Message):
@@ -180,20 +210,34 @@ class CreateSketchRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     EPHEMERAL_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     ephemeral: _builtins.bool
+    item: Global___SketchItem.ValueType
+    """With sources only."""
+    token: _builtins.int
+    """1 to 1,000: which token of the subject SKETCH_ITEM_TOKEN means."""
     @_builtins.property
     def parameters(self) -> Global___SketchParameters: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[_waymaker_streams_pb2.StreamSourceConfigPb]:
+        """Streams whose messages are added, each exactly once. The sketch keeps no messages."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         parameters: Global___SketchParameters | None = ...,
         ephemeral: _builtins.bool = ...,
+        sources: _abc.Iterable[_waymaker_streams_pb2.StreamSourceConfigPb] | None = ...,
+        item: Global___SketchItem.ValueType = ...,
+        token: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ephemeral", b"ephemeral", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ephemeral", b"ephemeral", "item", b"item", "name", b"name", "parameters", b"parameters", "sources", b"sources", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,6 +692,10 @@ class SketchInfoResponse(_message.Message):
     ADDED_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     EPHEMERAL_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    SOURCES_STATUS_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     result_code: _builtins.str
     message: _builtins.str
@@ -655,8 +703,17 @@ class SketchInfoResponse(_message.Message):
     """Values of all batches; those of merged sketches are not counted."""
     memory_bytes: _builtins.int
     ephemeral: _builtins.bool
+    item: Global___SketchItem.ValueType
+    """With sources: what is added of a message."""
+    token: _builtins.int
+    skipped: _builtins.int
+    """Messages of sources that had no such part, or none that the sketch takes."""
     @_builtins.property
     def parameters(self) -> Global___SketchParameters: ...
+    @_builtins.property
+    def sources_status(self) -> _containers.RepeatedCompositeFieldContainer[_waymaker_streams_pb2.SourceStatusPb]:
+        """One entry a source, as in GetStreamInfo."""
+
     def __init__(
         self,
         *,
@@ -667,10 +724,14 @@ class SketchInfoResponse(_message.Message):
         added: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         ephemeral: _builtins.bool = ...,
+        item: Global___SketchItem.ValueType = ...,
+        token: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        sources_status: _abc.Iterable[_waymaker_streams_pb2.SourceStatusPb] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "ephemeral", b"ephemeral", "memory_bytes", b"memory_bytes", "message", b"message", "parameters", b"parameters", "result_code", b"result_code", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "ephemeral", b"ephemeral", "item", b"item", "memory_bytes", b"memory_bytes", "message", b"message", "parameters", b"parameters", "result_code", b"result_code", "skipped", b"skipped", "sources_status", b"sources_status", "success", b"success", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,8 @@ from waymaker_core.layers.layer import COLLECTIONS, SKETCHES, Layer
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import LayerRecord
-from waymaker_core.sketches.facts import Purpose, encode_numbers, encode_pieces, encode_values
+from waymaker_core.sketches.facts import Purpose, encode_numbers, encode_pieces, encode_sourced, encode_values
+from waymaker_core.sketches.items import item_of
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sketches.parameters import parameters_of
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
@@ -26,9 +27,14 @@ KINDS = (
 )
 
 
+def _sketch(settings: bytes) -> SketchLayer:
+    parameters = parameters_of(settings)
+    return SketchLayer(parameters, item_of(settings, parameters.kind))
+
+
 def _layers() -> list[Layer]:
     stream = Stream(1, StreamConfig("s", block_size=10), 1, Limits())
-    return [Entries(stream), Queue(stream), *(SketchLayer(parameters_of(kind)) for kind in KINDS)]
+    return [Entries(stream), Queue(stream), *map(_sketch, KINDS)]
 
 
 def layer_seeds() -> list[bytes]:
@@ -38,6 +44,8 @@ def layer_seeds() -> list[bytes]:
         encode_take(Taken(1, 1, 9)),
         encode_values([b"a", b"bc"]),
         encode_numbers(bytes(16)),
+        encode_sourced(3, encode_values([b"a"])),
+        encode_sourced(3, encode_numbers(bytes(8))),
         *(piece for sketch in small_sketches(7).values() for piece in encode_pieces(Purpose.MERGE, sketch.snapshot())),
     ]
     seeds = [bytes([number]) + fact for number in range(len(_layers())) for fact in facts]

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from waymaker_core.api.requests import SourceStatus
 
 
 class Question(Enum):
@@ -66,13 +70,17 @@ class GetSketchInfo:
 class SketchInfo:
     """Value of `GetSketchInfo`. `parameters`: kind and numbers, as a text (`sketches.parameters`).
 
-    `added` counts the values of all batches, not those of merged sketches.
+    `added` counts the values of all batches, not those of merged sketches. `item`: what is added of a source's message,
+    as a text (`sketches.items`); empty without sources. `skipped` counts messages of sources that had none.
     """
 
     parameters: str
     added: int
     memory_bytes: int
     ephemeral: bool
+    item: str = ""
+    skipped: int = 0
+    sources: list[SourceStatus] = field(default_factory=list)
 
 
 SketchRequest = AddToSketch | MergeIntoSketch | QuerySketch | GetSketchSnapshot | GetSketchInfo

@@ -143,6 +143,17 @@ def decode_body(body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
     return subject, headers, payload
 
 
+def payload_of(body: bytes) -> bytes:
+    """Return the payload of a stored body that this node has encoded; nothing else of it is decoded."""
+    at, end = 0, len(body)
+    while at < end:
+        length, start = read_varint(body, at + 1)
+        if body[at] == 0x2A:
+            return body[start : start + length]
+        at = start + length
+    return b""
+
+
 def _decode_header(entry: bytes) -> tuple[str, str]:
     key = value = ""
     at = 0

@@ -13,6 +13,8 @@ from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
 
 RESERVED_PREFIXES = ("obj:", "kv:", "hash:", "set:", "queue:", "sketch:")
 """Beginnings of stream names whose messages only a service of ours writes."""
+SOURCED_PREFIXES = ("sketch:",)
+"""Those among them whose streams may have sources: their service says what becomes of a message."""
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff.*>/\\]+")
 

@@ -15,6 +15,7 @@ from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.names import reserved_prefix
 from waymaker_core.objects.layer import ObjectLayer
 from waymaker_core.objects.names import STREAM_PREFIX as OBJECT_BUCKET
+from waymaker_core.sketches.items import item_of
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sketches.parameters import PREFIX as SKETCH
 from waymaker_core.sketches.parameters import parameters_of
@@ -36,7 +37,8 @@ def make_layers(stream: Stream) -> list[Layer]:
         layers.append(Queue(stream))
     elif prefix == SKETCH:
         if stream.config.service_settings:  # none: a stream of before there were sketches
-            layers.append(SketchLayer(parameters_of(stream.config.service_settings)))
+            parameters = parameters_of(stream.config.service_settings)
+            layers.append(SketchLayer(parameters, item_of(stream.config.service_settings, parameters.kind)))
     if stream.config.sources:
         layers.append(Positions(len(stream.config.sources)))
     return layers

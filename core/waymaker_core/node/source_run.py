@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from waymaker_core.model.config import SourceConfig
-from waymaker_core.model.limits import Limits
 from waymaker_core.model.subjects import Pattern
-from waymaker_core.sources.copies import CopyRule
+from waymaker_core.sources.copies import Copies, CopyBounds, SourceMessages
 
 BACKOFF_FIRST_NS: Final = 20_000_000
 BACKOFF_MAX_NS: Final = 5_000_000_000
@@ -39,6 +38,16 @@ class Stage(Enum):
     """An operator: messages were pruned before they were copied, and `on_drop` is `HALT`."""
 
 
+class Rule(Protocol):
+    """Makes what a stream keeps of a source's messages. `failed` says what has become of one that fails."""
+
+    failed: str
+
+    def take_messages(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
+        """Make it of messages, as many as fit one record."""
+        ...
+
+
 class SourceRun:
     """Copying from one source of one stream, in one time of leading it."""
 
@@ -48,10 +57,10 @@ class SourceRun:
         "woken", "halted",
     )  # fmt: skip
 
-    def __init__(self, index: int, source: SourceConfig, limits: Limits) -> None:
+    def __init__(self, index: int, source: SourceConfig, rule: Rule) -> None:
         self.index = index
         self.source = source
-        self.rule = CopyRule(source, limits)
+        self.rule = rule
         self.pattern = Pattern(source.filter_subject) if source.filter_subject else None
         self.stage = Stage.READY
         self.in_flight: deque[int] = deque()

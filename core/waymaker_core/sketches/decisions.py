@@ -16,6 +16,7 @@ from waymaker_core.sketches.errors import SketchError
 from waymaker_core.sketches.facts import (
     FACT_HEAD_BYTES,
     Purpose,
+    count_added,
     encode_numbers,
     encode_pieces,
     encode_values,
@@ -87,6 +88,16 @@ def decide_merge(layer: SketchLayer, request: MergeIntoSketch) -> list[LayerReco
     for fact in facts:
         layer.stage(fact, more if fact is facts[-1] else 0)
     return [LayerRecord(None, facts=[(SKETCHES, fact)]) for fact in facts]
+
+
+def check_sourced(layer: SketchLayer, fact: bytes) -> None:
+    """Refuse (RefusedError) what a batch of a source adds, where the total would be too great. It may be less later."""
+    _check_total(layer, count_added(fact))
+
+
+def stage_sourced(layer: SketchLayer, fact: bytes) -> None:
+    """Lay what a batch of a source adds over what is committed."""
+    layer.stage(fact, count_added(fact))
 
 
 def _check_numbers(numbers: bytes) -> int:

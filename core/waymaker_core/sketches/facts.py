@@ -4,6 +4,8 @@
 - `NUMBERS`: the numbers (f64 each).
 - `PIECE`: a part of a snapshot that is larger than one fact: purpose (u8), length of the whole (u32), offset (u32), bytes. With
   its last piece it is merged, or takes the place of the sketch; pieces that are never completed change nothing.
+- `SOURCED`: what a batch of a source's messages adds: how many of them have no item (u64), and `VALUES` or `NUMBERS` of the
+  others, if there are any.
 
 All numbers are little-endian.
 """
@@ -22,6 +24,7 @@ from waymaker_core.sketches.snapshot_format import STATE_BYTES_MAX
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 _COUNT: Final = struct.Struct("<BI")
+_SOURCED: Final = struct.Struct("<BQ")
 _PIECE: Final = struct.Struct("<BBII")
 _SWAP: Final = array("H", [1]).tobytes() != b"\x01\x00"
 
@@ -30,6 +33,8 @@ SNAPSHOT_BYTES_MAX: Final = 2 * STATE_BYTES_MAX
 FACT_HEAD_BYTES: Final = _COUNT.size
 """Bytes of a fact before its values or numbers, at most."""
 PIECE_BYTES: Final = FACT_BYTES_MAX - _PIECE.size
+SKIPPED_BYTES: Final = _SOURCED.size
+"""Bytes of a `SOURCED` fact before what it adds."""
 
 
 class FactKind(IntEnum):
@@ -38,6 +43,7 @@ class FactKind(IntEnum):
     VALUES = 1
     NUMBERS = 2
     PIECE = 3
+    SOURCED = 4
 
 
 class Purpose(IntEnum):
@@ -116,10 +122,33 @@ def decode_piece(fact: bytes) -> Piece:
     return Piece(Purpose(purpose), length, offset, data)
 
 
+def encode_sourced(skipped: int, added: bytes) -> bytes:
+    """Return the fact that a batch of a source adds: `added` is the fact of its values or numbers, or empty."""
+    return _SOURCED.pack(FactKind.SOURCED, skipped) + added
+
+
+def decode_sourced(fact: bytes) -> tuple[int, bytes]:
+    """Return how many messages were skipped, and the fact of what the others add, which may be empty. CorruptRecord."""
+    if len(fact) < _SOURCED.size:
+        raise CorruptRecord("the fact of a sketch's source is too short")
+    added = fact[_SOURCED.size :]
+    if added and added[0] not in (FactKind.VALUES, FactKind.NUMBERS):
+        raise CorruptRecord("the fact of a sketch's source adds neither values nor numbers")
+    return int(_SOURCED.unpack_from(fact)[1]), added
+
+
+def count_added(sourced: bytes) -> int:
+    """Return how many values or numbers a well-formed `SOURCED` fact adds."""
+    added = decode_sourced(sourced)[1]
+    if not added:
+        return 0
+    return int(_COUNT.unpack_from(added)[1]) if added[0] == FactKind.VALUES else len(added) // 8
+
+
 def kind_of(fact: bytes) -> FactKind:
     """Return the layout of a fact. CorruptRecord, UnknownVersion."""
     if not fact:
         raise CorruptRecord("the fact of a sketch is empty")
-    if not FactKind.VALUES <= fact[0] <= FactKind.PIECE:
+    if not FactKind.VALUES <= fact[0] <= FactKind.SOURCED:
         raise UnknownVersion("the fact of a sketch", fact[0], max(FactKind))
     return FactKind(fact[0])

@@ -1,5 +1,8 @@
 """The layer of a sketch: the sketch itself, made of the facts of its stream, which has no messages.
 
+Where the stream has sources, a record carries two facts: what a batch of a source adds here, and the position behind the batch
+in the layer of sources. Both are committed or neither, so each message of a source is counted once.
+
 A fact that was decided can always be applied: what a sketch refuses is refused by the decision, which counts what is decided
 and not committed to the total. Checkpoints hold the sketch, so that the journal of what was added is released.
 """
@@ -20,11 +23,14 @@ from waymaker_core.sketches.facts import (
     Purpose,
     decode_numbers,
     decode_piece,
+    decode_sourced,
     decode_values,
     encode_pieces,
+    encode_sourced,
     kind_of,
 )
 from waymaker_core.sketches.hyperloglog import HyperLogLog
+from waymaker_core.sketches.items import Item
 from waymaker_core.sketches.merging import merge
 from waymaker_core.sketches.parameters import Parameters
 from waymaker_core.sketches.restoring import Sketch, restore
@@ -33,18 +39,23 @@ from waymaker_core.sketches.t_digest import TDigest
 from waymaker_core.sketches.top_k import TopK
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 1 had no count of what was skipped."""
+SKIPPED_MAX: Final = (1 << 63) - 1
 _ADDED_BYTES: Final = 8
 
 
 class SketchLayer:
     """One sketch. `added` counts the values of all batches; `pieces`: a snapshot that is being brought, and its purpose.
 
+    `item`: what is added of a source's message; `skipped` counts the messages of sources that had none.
     `staged`: what each decision that waits adds to the total.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, item: Item) -> None:
         self.parameters = parameters
+        self.item = item
+        self.skipped = 0
         self.sketch: Sketch = parameters.make()
         self.added = 0
         self.pieces: tuple[Purpose, bytearray] | None = None
@@ -113,6 +124,13 @@ class SketchLayer:
                 self.added += len(numbers)
             case FactKind.PIECE:
                 self._apply_piece(fact)
+            case FactKind.SOURCED:
+                skipped, added = decode_sourced(fact)
+                if self.skipped + skipped > SKIPPED_MAX:
+                    raise CorruptRecord(f"{skipped} skipped messages beside {self.skipped}")
+                self.skipped += skipped
+                if added:
+                    self._apply(added)
 
     def _apply_piece(self, fact: bytes) -> None:
         piece = decode_piece(fact)
@@ -152,35 +170,43 @@ class SketchLayer:
     def snapshot(self) -> object:
         """Return the committed state as plain values for CBOR."""
         pieces = None if self.pieces is None else [int(self.pieces[0]), bytes(self.pieces[1])]
-        return [VERSION, self.added, self.sketch.snapshot(), pieces]
+        return [VERSION, self.added, self.sketch.snapshot(), pieces, self.skipped]
 
     def restore(self, snapshot: object) -> None:
         """Load a snapshot into a new layer."""
-        self.added, self.sketch, self.pieces = self._decode(snapshot)
+        self.added, self.sketch, self.pieces, self.skipped = self._decode(snapshot)
 
     def import_facts(self, snapshot: object) -> list[bytes]:
         """Return the facts that put an archive's sketch in the place of the empty one."""
-        added, sketch, _ = self._decode(snapshot)
-        return list(encode_pieces(Purpose.REPLACE, added.to_bytes(_ADDED_BYTES, "little") + sketch.snapshot()))
+        added, sketch, _, skipped = self._decode(snapshot)
+        facts = list(encode_pieces(Purpose.REPLACE, added.to_bytes(_ADDED_BYTES, "little") + sketch.snapshot()))
+        return [*facts, encode_sourced(skipped, b"")] if skipped else facts
 
-    def _decode(self, snapshot: object) -> tuple[int, Sketch, tuple[Purpose, bytearray] | None]:
+    def _decode(self, snapshot: object) -> tuple[int, Sketch, tuple[Purpose, bytearray] | None, int]:
         match snapshot:
-            case [int(version), int(added), bytes(state), pieces] if version == VERSION:
-                if not 0 <= added <= TOTAL_MAX:
-                    raise CorruptRecord(f"a sketch to which {added} values were added")
-                try:
-                    sketch = self._restored(state)
-                except SketchError as problem:
-                    raise CorruptRecord(f"the snapshot of a sketch: {problem}") from problem
-                match pieces:
-                    case None:
-                        return added, sketch, None
-                    case [int(purpose), bytes(begun)] if purpose in set(Purpose):
-                        return added, sketch, (Purpose(purpose), bytearray(begun))
-                raise CorruptRecord("the pieces of a sketch's snapshot")
-            case [int(version), *_] if version != VERSION:
+            case [1, int(added), bytes(state), pieces]:
+                return self._decoded(added, state, pieces, 0)
+            case [int(version), int(added), bytes(state), pieces, int(skipped)] if version == VERSION:
+                return self._decoded(added, state, pieces, skipped)
+            case [int(version), *_] if version > VERSION:
                 raise UnknownVersion("the snapshot of a sketch's layer", version, VERSION)
         raise CorruptRecord("not the snapshot of a sketch's layer")
+
+    def _decoded(
+        self, added: int, state: bytes, pieces: object, skipped: int
+    ) -> tuple[int, Sketch, tuple[Purpose, bytearray] | None, int]:
+        if not 0 <= added <= TOTAL_MAX or not 0 <= skipped <= SKIPPED_MAX:
+            raise CorruptRecord(f"a sketch to which {added} values were added, and {skipped} messages were skipped")
+        try:
+            sketch = self._restored(state)
+        except SketchError as problem:
+            raise CorruptRecord(f"the snapshot of a sketch: {problem}") from problem
+        match pieces:
+            case None:
+                return added, sketch, None, skipped
+            case [int(purpose), bytes(begun)] if purpose in set(Purpose):
+                return added, sketch, (Purpose(purpose), bytearray(begun)), skipped
+        raise CorruptRecord("the pieces of a sketch's snapshot")
 
     def check(self) -> None:
         """Assert that the sketch is one of its parameters, whose state can be stored."""

@@ -73,8 +73,9 @@ class Parameters(NamedTuple):
 
 
 def parameters_of(settings: bytes) -> Parameters:
-    """Return the parameters that a stream's settings stand for. BadParameters where they stand for none."""
-    name, *texts = settings.decode("ascii", "replace").split(".")
+    """Return the parameters that a stream's settings stand for, whatever item follows. BadParameters where they are none."""
+    text, _, _ = settings.decode("ascii", "replace").partition("/")
+    name, *texts = text.split(".")
     for kind, form in FORMS.items():
         if name == kind.name.lower() and len(texts) == len(form) and all(map(_is_plain, texts)):
             parameters = Parameters(kind, tuple(map(int, texts)))

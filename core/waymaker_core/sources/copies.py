@@ -60,6 +60,7 @@ class Copies:
     """Copies as columns for `layers.decide`, `sizes` without their subjects, and the messages that could not be copied.
 
     `taken`: how many messages of those given these are, from the first on. The others were more than one record takes.
+    `facts`: what another layer of the stream is given instead of copies.
     """
 
     subjects: list[str] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Copies:
     bodies: list[bytes] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     taken: int = 0
+    facts: list[tuple[int, bytes]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +96,8 @@ class _Made(NamedTuple):
 class CopyRule:
     """Makes the copies of one source."""
 
+    failed = "cannot be copied"
+
     def __init__(self, source: SourceConfig, limits: Limits) -> None:
         rule = source.subject_transform
         self._source = source
@@ -104,7 +108,7 @@ class CopyRule:
         self._known: dict[str, _Made | None] = {}
         """By subject; None where it cannot be transformed."""
 
-    def make(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
+    def take_messages(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
         """Make the copies of messages, as many as fit one record. A message over a bound by itself fails."""
         digits = _digits(messages)
         made = self._made(messages.subjects, digits) if digits else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from waymaker_core.model.config import SourceConfig, StreamConfig
 from waymaker_core.model.limits import SEQ_MAX, Limits
-from waymaker_core.model.names import check_name, reserved_prefix
+from waymaker_core.model.names import SOURCED_PREFIXES, check_name, reserved_prefix
 from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError
 from waymaker_core.model.subjects import is_pattern, overlap
 from waymaker_core.sources.transform import parse
@@ -18,7 +18,8 @@ def check_sources(config: StreamConfig, limits: Limits) -> None:
     """Refuse sources that cannot be meant. CodeError (`invalid_config`) says what would be right."""
     if not config.sources:
         return
-    if prefix := reserved_prefix(config.name):
+    prefix = reserved_prefix(config.name)
+    if prefix and prefix not in SOURCED_PREFIXES:
         raise _bad(f"only its service writes to a {prefix!r} stream, so it has no sources")
     if len(config.sources) > limits.sources_max:
         raise _bad(f"{len(config.sources)} sources; at most {limits.sources_max} are allowed")

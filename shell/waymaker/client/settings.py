@@ -167,7 +167,7 @@ def _transform(name: str, value: object) -> SubjectTransform:
     return SubjectTransform(text("the pattern of a transform", value[0]), text("its destination", value[1]))
 
 
-def _sources(name: str, value: object) -> tuple[SourceConfig, ...]:
+def sources(name: str, value: object) -> tuple[SourceConfig, ...]:
     """Convert sources: each a `SourceConfig`, the settings of one by name, or the name of a stream alone."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise WrongTypeError(f"{name} is a list of sources, not {value!r}")
@@ -219,7 +219,7 @@ _STREAM: Final[dict[str, Convert]] = _UPDATE | {
     "block_size": whole,
     "ephemeral": flag,
     "max_msgs_per_subject": partial(_bound, whole),
-    "sources": _sources,
+    "sources": sources,
 }
 _CONSUMER: Final[dict[str, Convert]] = {
     "name": text,

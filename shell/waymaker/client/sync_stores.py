@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from waymaker.client.checked import UNSET, Timeout, Whole
 from waymaker.client.stores.hashes import Hash, HashStore
 from waymaker.client.stores.queues import Queue
 from waymaker.client.stores.sets import Members, SetStore
-from waymaker.client.stores.sketches import Candidate, Sketch, SketchInfo
+from waymaker.client.stores.sketches import Candidate, Sketch, SketchInfo, SketchSettings
 
 T = TypeVar("T")
 
@@ -181,22 +181,22 @@ class SyncSketch:
         self._waiter = waiter
         self._sketch = sketch
 
-    def create_bloom(self, capacity: Whole, error: float = 0.01, *, timeout: Timeout = UNSET) -> None:
-        self._waiter._wait(self._sketch.create_bloom(capacity, error, timeout=timeout))
+    def create_bloom(self, capacity: Whole, error: float = 0.01, **settings: Unpack[SketchSettings]) -> None:
+        self._waiter._wait(self._sketch.create_bloom(capacity, error, **settings))
 
-    def create_hyperloglog(self, precision: Whole = 14, *, timeout: Timeout = UNSET) -> None:
-        self._waiter._wait(self._sketch.create_hyperloglog(precision, timeout=timeout))
+    def create_hyperloglog(self, precision: Whole = 14, **settings: Unpack[SketchSettings]) -> None:
+        self._waiter._wait(self._sketch.create_hyperloglog(precision, **settings))
 
-    def create_count_min(self, error: float = 0.001, failure: float = 0.01, *, timeout: Timeout = UNSET) -> None:
-        self._waiter._wait(self._sketch.create_count_min(error, failure, timeout=timeout))
+    def create_count_min(self, error: float = 0.001, failure: float = 0.01, **settings: Unpack[SketchSettings]) -> None:
+        self._waiter._wait(self._sketch.create_count_min(error, failure, **settings))
 
     def create_top_k(
-        self, k: Whole, error: float = 0.001, failure: float = 0.01, *, timeout: Timeout = UNSET
+        self, k: Whole, error: float = 0.001, failure: float = 0.01, **settings: Unpack[SketchSettings]
     ) -> None:  # fmt: skip
-        self._waiter._wait(self._sketch.create_top_k(k, error, failure, timeout=timeout))
+        self._waiter._wait(self._sketch.create_top_k(k, error, failure, **settings))
 
-    def create_t_digest(self, compression: Whole = 100, *, timeout: Timeout = UNSET) -> None:
-        self._waiter._wait(self._sketch.create_t_digest(compression, timeout=timeout))
+    def create_t_digest(self, compression: Whole = 100, **settings: Unpack[SketchSettings]) -> None:
+        self._waiter._wait(self._sketch.create_t_digest(compression, **settings))
 
     def delete(self, *, timeout: Timeout = UNSET) -> None:
         self._waiter._wait(self._sketch.delete(timeout=timeout))

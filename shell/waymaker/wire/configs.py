@@ -6,6 +6,7 @@ the value's type cannot hold is a `ValueError`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from waymaker_core.model.config import (
@@ -40,8 +41,13 @@ def stream_config(message: pb.StreamConfigPb) -> StreamConfig:
         max_msg_bytes=message.max_msg_bytes,
         ephemeral=message.ephemeral,
         max_msgs_per_subject=message.max_msgs_per_subject,
-        sources=tuple(map(_source, message.sources)),
+        sources=sources(message.sources),
     )
+
+
+def sources(messages: Iterable[pb.StreamSourceConfigPb]) -> tuple[SourceConfig, ...]:
+    """Return the settings of sources. Raises `ValueError` for an `on_drop` that does not exist."""
+    return tuple(map(_source, messages))
 
 
 def _source(message: pb.StreamSourceConfigPb) -> SourceConfig:
@@ -60,7 +66,8 @@ def _source(message: pb.StreamSourceConfigPb) -> SourceConfig:
     )
 
 
-def _source_pb(source: SourceConfig) -> pb.StreamSourceConfigPb:
+def source_pb(source: SourceConfig) -> pb.StreamSourceConfigPb:
+    """Return the contract's message of the settings of a source."""
     rule = source.subject_transform
     return pb.StreamSourceConfigPb(
         source_stream=source.source_stream,
@@ -99,7 +106,7 @@ def stream_config_pb(config: StreamConfig) -> pb.StreamConfigPb:
         max_msg_bytes=config.max_msg_bytes,
         ephemeral=config.ephemeral,
         max_msgs_per_subject=config.max_msgs_per_subject,
-        sources=map(_source_pb, config.sources),
+        sources=map(source_pb, config.sources),
     )
 
 

@@ -36,15 +36,17 @@ def fill_stream_info(info: StreamInfo, response: pb.GetStreamInfoResponse, node_
         )
     )
     response.ring_owner_node_id = node_id
-    response.sources_status.extend(
-        pb.SourceStatusPb(
-            source_stream=status.source_stream,
-            last_sourced_seq=status.last_sourced_seq,
-            pulled_total=status.pulled_total,
-            last_error=status.last_error,
-            last_error_ts_ms=status.last_error_ms,
-        )
-        for status in info.sources
+    response.sources_status.extend(map(source_status_pb, info.sources))
+
+
+def source_status_pb(status: SourceStatus) -> pb.SourceStatusPb:
+    """Return the status of one source of a stream that is named beside it."""
+    return pb.SourceStatusPb(
+        source_stream=status.source_stream,
+        last_sourced_seq=status.last_sourced_seq,
+        pulled_total=status.pulled_total,
+        last_error=status.last_error,
+        last_error_ts_ms=status.last_error_ms,
     )
 
 

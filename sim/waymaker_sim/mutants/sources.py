@@ -91,7 +91,7 @@ def _missing_changes(_: Any) -> Any:
 def _copying_what_was_refused(original: Any) -> Any:
     """Leave out of a batch what follows a message that cannot be copied."""
 
-    def make(self: CopyRule, messages: Any, bounds: Any) -> Any:
+    def take_messages(self: CopyRule, messages: Any, bounds: Any) -> Any:
         copies = original(self, messages, bounds)
         if copies.failures:
             place = copies.failures[0].place
@@ -101,7 +101,7 @@ def _copying_what_was_refused(original: Any) -> Any:
             )
         return copies
 
-    return make
+    return take_messages
 
 
 def _numbering_no_letter(original: Any) -> Any:
@@ -145,7 +145,7 @@ SOURCES = {
         "a source that was read to its end is watched", ("sources catch up",), Feed, "wake", nothing, _sourcing,
     ),
     "batch-cut-at-what-fails": Mutant(
-        "a message that cannot be copied is passed over, and no other", ("copied all",), CopyRule, "make",
+        "a message that cannot be copied is passed over, and no other", ("copied all",), CopyRule, "take_messages",
         _copying_what_was_refused, _sourcing,
     ),
     "letters-unnumbered": Mutant(

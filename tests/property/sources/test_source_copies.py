@@ -43,7 +43,10 @@ def test_copies_made_together_are_those_made_one_by_one(
 ) -> None:
     source = SourceConfig("from", subject_transform=rule)
     bounds = CopyBounds(size_max, stored_max, room)
-    one, other = CopyRule(source, LIMITS).make(batch, bounds), CopyRule(source, LIMITS)._make_each(batch, bounds)
+    one, other = (
+        CopyRule(source, LIMITS).take_messages(batch, bounds),
+        CopyRule(source, LIMITS)._make_each(batch, bounds),
+    )
     assert (one.subjects, one.sizes, one.bodies, one.taken) == (other.subjects, other.sizes, other.bodies, other.taken)
     assert [each.place for each in one.failures] == [each.place for each in other.failures]
     failed = [each.place for each in one.failures]
@@ -65,7 +68,7 @@ def test_a_rule_remembers_a_bounded_number_of_subjects() -> None:
         subjects = [f"s.{turn}.{number}" for number in range(1_000)]
         bodies = [encode_body(subject, (), b"", LIMITS)[0] for subject in subjects]
         seqs = range(10_000 + 1_000 * turn, 11_000 + 1_000 * turn)
-        rule.make(SourceMessages(seqs, [5] * 1_000, subjects, list(map(len, subjects)), bodies), bounds)
+        rule.take_messages(SourceMessages(seqs, [5] * 1_000, subjects, list(map(len, subjects)), bodies), bounds)
     assert len(rule._known) <= copies.SUBJECTS_REMEMBERED + 1_000
 
 

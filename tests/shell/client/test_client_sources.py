@@ -92,3 +92,56 @@ def test_the_command_line_makes_and_shows_sources(server: RealServer, wm: waymak
 def test_what_is_no_source_is_refused_before_it_is_sent(wm: waymaker.SyncClient, sources: object, problem: str) -> None:
     with pytest.raises(waymaker.UsageError, match=problem):
         wm.create_stream("s", sources=sources)  # type: ignore[arg-type]
+
+
+def test_a_sketch_counts_a_stream_through_a_kill_of_the_server(server: RealServer, wm: waymaker.SyncClient) -> None:
+    wm.create_stream("orders")
+    amounts, customers = wm.sketch("amounts"), wm.sketch("customers")
+    amounts.create_t_digest(sources=["orders"])
+    customers.create_top_k(5, sources=[{"source_stream": "orders", "filter_subject": "eu.*.new"}], item=2)
+    wm.publish_many("orders", [(f"eu.c{number % 9}.new", b"%d.5" % number) for number in range(2_000)])
+    server.kill()
+    server.start()
+    with waymaker.connect_sync(server.address, timeout=20.0) as client:
+        amounts, customers = client.sketch("amounts"), client.sketch("customers")
+        client.publish("orders", "us.c1.new", b"free")
+        eventually(lambda: customers.info().sources[0].last_sourced_seq == 2_001)
+        eventually(lambda: amounts.info().sources[0].last_sourced_seq == 2_001)
+        assert amounts.quantiles(0.0, 1.0) == [0.5, 1999.5]
+        info = amounts.info()
+        assert (info.added, info.skipped, info.item) == (2_000, 1, "payload")
+        assert "message 2001 is not counted: its payload 'free'" in info.sources[0].last_error
+        assert [each.value for each in customers.top(2)] == [b"c0", b"c1"]
+        assert customers.top(1)[0].times == 223
+        assert (customers.info().item, customers.info().added, customers.info().skipped) == (2, 2_000, 0)
+        assert {each.stream for each in client.stream_sources()} == {"sketch:amounts", "sketch:customers"}
+
+
+def test_settings_of_a_sketch_that_cannot_be_meant_are_refused(wm: waymaker.SyncClient) -> None:
+    sketch = wm.sketch("odd")
+    with pytest.raises(waymaker.InvalidConfigError, match="name sources, or no item"):
+        sketch.create_hyperloglog(item="payload")
+    with pytest.raises(waymaker.InvalidConfigError, match="item is payload or token"):
+        sketch.create_t_digest(sources=["orders"], item="subject")
+    with pytest.raises(waymaker.UsageError, match="the number of a token"):
+        sketch.create_hyperloglog(sources=["orders"], item="headers")  # type: ignore[arg-type]
+    with pytest.raises(waymaker.UsageError, match="item"):
+        sketch.create_hyperloglog(sources=["orders"], item=0)
+    with pytest.raises(waymaker.UsageError, match="sourcs"):
+        sketch.create_hyperloglog(sourcs=["orders"])  # type: ignore[call-arg]
+
+
+def test_the_command_line_makes_and_shows_sketches_of_streams(server: RealServer, wm: waymaker.SyncClient) -> None:
+    wm.create_stream("orders")
+    wm.publish_many("orders", [("eu.ada", b"1"), ("eu.bob", b"2"), ("eu.ada", b"3"), ("us", b"4")])
+    code, text = cli(server, "sketch", "create", "who", "count-min", "--source", "orders", "--item", "token:2")
+    assert code == 0, text
+    eventually(lambda: wm.sketch("who").info().sources[0].last_sourced_seq == 4)
+    assert cli(server, "sketch", "ask", "who", "counts", "ada")[1].split() == ["ada", "2"]
+    found = json.loads(cli(server, "sketch", "info", "who", "--json")[1])
+    assert (found["item"], found["added"], found["skipped"]) == ("token:2", 3, 1)
+    assert found["sources"][0]["last_sourced_seq"] == 4
+    text = cli(server, "sketch", "info", "who")[1]
+    assert "source orders: added up to sequence 4; source 'orders': message 4 is not counted" in text
+    code, text = cli(server, "sketch", "create", "odd", "bloom", "--source", "orders", "--item", "token")
+    assert code == 2 and "write subject, payload or token:N" in text

@@ -10,14 +10,15 @@ from waymaker_core.model.names import reserved_prefix
 from waymaker_core.model.result_codes import INVALID_CONFIG, CodeError, resource_exhausted
 from waymaker_core.node.context import NodeState
 from waymaker_core.sketches.errors import BadParameters
+from waymaker_core.sketches.items import check_item
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sketches.parameters import PREFIX, parameters_of
 
 
 def check_service(config: StreamConfig, state: NodeState) -> None:
-    """Refuse to create a sketch with impossible parameters (`invalid_config`), or beyond the memory that sketches may take.
+    """Refuse to create a sketch with impossible parameters or items (`invalid_config`).
 
-    And a bucket of keys with settings that are none.
+    And one beyond the memory that sketches may take, and a bucket of keys with settings that are none.
     """
     if reserved_prefix(config.name) == BUCKET_PREFIX:
         try:
@@ -27,7 +28,9 @@ def check_service(config: StreamConfig, state: NodeState) -> None:
     if reserved_prefix(config.name) != PREFIX:
         return
     try:
-        more = parameters_of(config.service_settings).memory_bytes()
+        parameters = parameters_of(config.service_settings)
+        check_item(config.service_settings, parameters.kind, sourced=bool(config.sources))
+        more = parameters.memory_bytes()
     except BadParameters as problem:
         raise CodeError(INVALID_CONFIG, str(problem)) from problem
     layers = [replica.layers.by_kind.get(SKETCHES) for replica in state.replicas.values()]

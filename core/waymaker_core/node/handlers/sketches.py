@@ -17,6 +17,7 @@ from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import record_frame_bytes_max
 from waymaker_core.node.handlers.committing import Committing
+from waymaker_core.node.handlers.sources import statuses
 from waymaker_core.node.stream_registry import StreamRegistry, no_such_stream
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.sketches import decisions
@@ -78,8 +79,11 @@ class Sketches:
         assert isinstance(request, GetSketchInfo)
         replica = self._registry.require_served(found, request.stream)
         layer = _sketch(replica)
-        parameters = layer.parameters
-        info = SketchInfo(parameters.text, layer.added, parameters.memory_bytes(), replica.stream.config.ephemeral)
+        parameters, config = layer.parameters, replica.stream.config
+        info = SketchInfo(
+            parameters.text, layer.added, parameters.memory_bytes(), config.ephemeral,
+            layer.item.text if config.sources else "", layer.skipped, statuses(replica),
+        )  # fmt: skip
         self._gate.reply(call.token, Answer(OK, "", info))
 
 

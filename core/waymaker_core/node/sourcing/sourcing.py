@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from waymaker_core.layers.decide import Draft, decide_draft
 from waymaker_core.layers.layer import SOURCES
-from waymaker_core.model.config import OnDrop
+from waymaker_core.model.config import OnDrop, SourceConfig
 from waymaker_core.model.disk_ops import DiskFailure
 from waymaker_core.model.result_codes import RefusedError, resource_exhausted
 from waymaker_core.model.types import StreamId
@@ -28,11 +28,12 @@ from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import RetryLater
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.source_run import QUIET_ATTEMPTS, SourceRun, Stage
+from waymaker_core.node.source_run import QUIET_ATTEMPTS, Rule, SourceRun, Stage
+from waymaker_core.node.sourcing.counting import CountRule, check_facts, sketch_of, stage_facts
 from waymaker_core.node.sourcing.letter_box import LetterBox
 from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_core.node.timers import Timer
-from waymaker_core.sources.copies import Copies, CopyBounds
+from waymaker_core.sources.copies import Copies, CopyBounds, CopyRule
 from waymaker_core.sources.positions import Position, Positions, encode_positions
 
 PULLS_A_STEP: Final = 256
@@ -78,8 +79,7 @@ class Sourcing:
         if not config.sources:
             return
         if not leading.sources:
-            limits = self._state.limits
-            leading.sources = [SourceRun(index, each, limits) for index, each in enumerate(config.sources)]
+            leading.sources = [SourceRun(at, each, self._rule(replica, each)) for at, each in enumerate(config.sources)]
             for run in leading.sources:
                 self._ready.append((leading, run))
         applied = replica.log.applied
@@ -88,6 +88,10 @@ class Sourcing:
                 run.in_flight.popleft()
             if run.stage is Stage.COMMITTING and self._may_pull(run):
                 self._make_ready(leading, run)
+
+    def _rule(self, replica: StreamReplica, source: SourceConfig) -> Rule:
+        sketch = sketch_of(replica)
+        return CopyRule(source, self._state.limits) if sketch is None else CountRule(source, sketch, self._state.limits)
 
     def has_ready(self) -> bool:
         """Return True if a source could be pulled at once."""
@@ -206,7 +210,7 @@ class Sourcing:
         settings = replica.stream.settings
         size_max = min(settings.max_msg_bytes or limits.message_bytes_max, limits.message_bytes_max)
         room = RECORD_SHARE * limits.record_bytes_max
-        copies = run.rule.make(batch.messages, CopyBounds(size_max, settings.max_bytes, room))
+        copies = run.rule.take_messages(batch.messages, CopyBounds(size_max, settings.max_bytes, room))
         next_seq = max(batch.next_seq, batch.first_seq)
         if copies.taken < len(batch.messages.seqs):
             next_seq = batch.messages.seqs[copies.taken]
@@ -218,7 +222,7 @@ class Sourcing:
             return
         failure = copies.failures[0]
         seq = batch.messages.seqs[failure.place]
-        text = f"source {run.source.source_stream!r}: message {seq} cannot be copied: {failure.reason}"
+        text = f"source {run.source.source_stream!r}: message {seq} {run.rule.failed}: {failure.reason}"
         if len(copies.failures) > 1:
             text += f" (and {len(copies.failures) - 1} more up to sequence {position.seq})"
         self._report(leading, run, "source_message_not_copied", text)
@@ -255,25 +259,27 @@ class Sourcing:
             return
         replica, state = leading.replica, self._state
         positions = _positions(replica)
-        if not copies.bodies and positions.projected(run.index) == position:
+        if not (copies.bodies or copies.facts) and positions.projected(run.index) == position:
             run.succeed()
             self._wait_in(Stage.WATCHING, leading, run)
             return
-        fact = encode_positions({run.index: position})
+        facts = [(SOURCES, encode_positions({run.index: position})), *copies.facts]
         try:
-            bound = self._admit(replica, copies, len(fact))
+            check_facts(replica, copies.facts)
+            bound = self._admit(replica, copies, sum(len(fact) for _, fact in facts))
         except (RefusedError, RetryLater) as lack:
             if run.attempts >= QUIET_ATTEMPTS:
                 text = lack.refusal.message if isinstance(lack, RefusedError) else NO_SPACE_YET
                 run.show_trouble(text, state.now.wall_ms, passing=True)
             self._pause(leading, run)
             return
-        draft = Draft(copies.subjects, copies.sizes, copies.bodies, (), [(SOURCES, fact)])
+        draft = Draft(copies.subjects, copies.sizes, copies.bodies, (), facts)
         record = decide_draft(replica.stream, draft, state.now.wall_ms)
         positions.stage(record, run.index, position)
+        stage_facts(replica, copies.facts)
         _, at = self._committing.add_decided(replica, record, copies.bodies, bound)
         run.in_flight.append(at)
-        run.drain_first = not copies.bodies
+        run.drain_first = not (copies.bodies or copies.facts)
         run.succeed()
         if not more:
             self._wait_in(Stage.WATCHING, leading, run)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from waymaker.cli import exits, output
 from waymaker.cli.failure import CommandError
+from waymaker.cli.input.sources import parse_sources
 from waymaker.cli.session import connected
 
 if TYPE_CHECKING:
     from waymaker.client.client import Client
+    from waymaker.client.settings import SourceSettings
 
 name_argument = click.argument("name")
 key_argument = click.argument("of", metavar="KEY")
@@ -282,6 +285,16 @@ async def queue_len(client: Client, *, name: str, as_json: bool) -> None:
 KINDS = ("bloom", "hyperloglog", "count-min", "top-k", "t-digest")
 
 
+def _parse_item(_: click.Context, __: click.Parameter, value: str | None) -> str | int | None:
+    """Parse `subject`, `payload` or `token:N`."""
+    if value is None or value in {"subject", "payload"}:
+        return value
+    word, _colon, number = value.partition(":")
+    if word == "token" and number.isascii() and number.isdigit() and int(number):
+        return int(number)
+    raise click.BadParameter(f"{value!r} is no part of a message; write subject, payload or token:N, N from 1")
+
+
 @click.group()
 def sketch() -> None:
     """Small summaries of many values."""
@@ -297,19 +310,28 @@ def sketch() -> None:
 @click.option("--k", type=click.IntRange(min=1), default=10, show_default=True, help="Of top-k.")
 @click.option("--compression", type=click.IntRange(20, 1_000), default=100, show_default=True, help="Of t-digest.")
 @ephemeral_option
+@click.option(
+    "--source", "sources", metavar="SOURCE", multiple=True, callback=parse_sources,
+    help="A stream whose messages are added, written as for stream add; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--item", metavar="PART", default=None, callback=_parse_item,
+    help="What is added of a source's message: subject, payload or token:N, the subject's N-th token.",
+)  # fmt: skip
 @connected
 async def sketch_create(
     client: Client, *, name: str, kind: str, capacity: int, error: float, failure: float, precision: int, k: int,
-    compression: int, ephemeral: bool, as_json: bool,
+    compression: int, ephemeral: bool, sources: tuple[SourceSettings, ...], item: str | int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a sketch of a KIND."""
     made = client.sketch(name)
+    settings: Any = {"ephemeral": ephemeral, "sources": sources, "item": item}
     make: dict[str, Callable[[], Any]] = {
-        "bloom": lambda: made.create_bloom(capacity, error, ephemeral=ephemeral),
-        "hyperloglog": lambda: made.create_hyperloglog(precision, ephemeral=ephemeral),
-        "count-min": lambda: made.create_count_min(error, failure, ephemeral=ephemeral),
-        "top-k": lambda: made.create_top_k(k, error, failure, ephemeral=ephemeral),
-        "t-digest": lambda: made.create_t_digest(compression, ephemeral=ephemeral),
+        "bloom": lambda: made.create_bloom(capacity, error, **settings),
+        "hyperloglog": lambda: made.create_hyperloglog(precision, **settings),
+        "count-min": lambda: made.create_count_min(error, failure, **settings),
+        "top-k": lambda: made.create_top_k(k, error, failure, **settings),
+        "t-digest": lambda: made.create_t_digest(compression, **settings),
     }
     await make[kind]()
     output.note(f"sketch {name!r} made")
@@ -375,4 +397,14 @@ async def sketch_info(client: Client, *, name: str, as_json: bool) -> None:
     found = await client.sketch(name).info()
     value = {"kind": found.kind, **found.parameters, "added": found.added, "memory_bytes": found.memory_bytes,
              "ephemeral": found.ephemeral}  # fmt: skip
+    if found.sources:
+        value |= {
+            "item": f"token:{found.item}" if isinstance(found.item, int) else found.item,
+            "skipped": found.skipped,
+        }
+        if as_json:
+            value["sources"] = [{k: v for k, v in asdict(each).items() if k != "stream"} for each in found.sources]
     output.record(value, as_json)
+    for each in () if as_json else found.sources:
+        trouble = f"; {each.last_error}" if each.last_error else ""
+        output.note(f"source {each.source_stream}: added up to sequence {each.last_sourced_seq:,}{trouble}")

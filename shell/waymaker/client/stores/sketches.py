@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypedDict, Unpack
 
 from waymaker.client.checked import UINT32_MAX, UNSET, Timeout, Whole, flag, whole
+from waymaker.client.contract import source_status
 from waymaker.client.errors import UsageError, WrongTypeError
+from waymaker.client.settings import SourceSettings, refuse_unknown, sources
 from waymaker.client.stores.calling import Caller, parts, value
-from waymaker_core.sketches.parameters import FORMS
+from waymaker.client.values import SourceConfig, SourceStatus
+from waymaker.wire.configs import source_pb
+from waymaker_core.sketches.parameters import FORMS, PREFIX
 from waymaker_proto import sketches_pb2 as pk
 
 PART_BYTES: Final = 192 << 10
@@ -27,13 +31,33 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SketchInfo:
-    """A sketch's kind, parameters and figures. `added` counts the values of all batches, not those of merged sketches."""
+    """A sketch's kind, parameters and figures. `added` counts the values of all batches, not those of merged sketches.
+
+    With sources: `item` is what is added of a message, as for `SketchSettings`; `skipped` counts messages without such a part,
+    or with none that the sketch takes; `sources` are the statuses of the sources.
+    """
 
     kind: str
     parameters: dict[str, int]
     added: int
     memory_bytes: int
     ephemeral: bool
+    item: Literal["subject", "payload"] | int | None = None
+    skipped: int = 0
+    sources: tuple[SourceStatus, ...] = ()
+
+
+class SketchSettings(TypedDict, total=False):
+    """Settings of a new sketch of any kind.
+
+    `sources`: streams whose messages are added, each exactly once, as for `create_stream`. `item`: what is added of a message,
+    "subject" (usual), "payload" (usual for a t-digest), or the number of a token of the subject, from 1.
+    """
+
+    ephemeral: bool
+    sources: Iterable[SourceConfig | str | SourceSettings]
+    item: Literal["subject", "payload"] | int
+    timeout: Timeout
 
 
 class Sketch:
@@ -45,48 +69,52 @@ class Sketch:
 
     # ------------------------------------------------------------------------------------------ kinds
 
-    async def create_bloom(
-        self, capacity: Whole, error: float = 0.01, *, ephemeral: bool = False, timeout: Timeout = UNSET
-    ) -> None:
+    async def create_bloom(self, capacity: Whole, error: float = 0.01, **settings: Unpack[SketchSettings]) -> None:
         """Make a Bloom filter: was this value added? `error` is the rate of false yeses up to `capacity` values."""
         kind = pk.BloomParameters(capacity=whole("capacity", capacity), error_ppb=_ppb("error", error))
-        await self._create(pk.SketchParameters(bloom=kind), ephemeral, timeout)
+        await self._create(pk.SketchParameters(bloom=kind), settings)
 
-    async def create_hyperloglog(
-        self, precision: Whole = 14, *, ephemeral: bool = False, timeout: Timeout = UNSET
-    ) -> None:
+    async def create_hyperloglog(self, precision: Whole = 14, **settings: Unpack[SketchSettings]) -> None:
         """Make a HyperLogLog: how many distinct values? Standard error 1.04 / √(2^precision)."""
         kind = pk.HyperLogLogParameters(precision=whole("precision", precision, most=UINT32_MAX))
-        await self._create(pk.SketchParameters(hyperloglog=kind), ephemeral, timeout)
+        await self._create(pk.SketchParameters(hyperloglog=kind), settings)
 
     async def create_count_min(
-        self, error: float = 0.001, failure: float = 0.01, *, ephemeral: bool = False, timeout: Timeout = UNSET
+        self, error: float = 0.001, failure: float = 0.01, **settings: Unpack[SketchSettings]
     ) -> None:
         """Make a count-min sketch: how often this value? Off by `error` of the total, but for `failure` of the answers."""
         kind = pk.CountMinParameters(error_ppb=_ppb("error", error), failure_ppb=_ppb("failure", failure))
-        await self._create(pk.SketchParameters(count_min=kind), ephemeral, timeout)
+        await self._create(pk.SketchParameters(count_min=kind), settings)
 
     async def create_top_k(
-        self, k: Whole, error: float = 0.001, failure: float = 0.01, *, ephemeral: bool = False,
-        timeout: Timeout = UNSET,
+        self, k: Whole, error: float = 0.001, failure: float = 0.01,
+        **settings: Unpack[SketchSettings],
     ) -> None:  # fmt: skip
         """Make a list of the `k` most frequent values, over a count-min sketch."""
         kind = pk.TopKParameters(
             k=whole("k", k, most=UINT32_MAX), error_ppb=_ppb("error", error), failure_ppb=_ppb("failure", failure)
         )
-        await self._create(pk.SketchParameters(top_k=kind), ephemeral, timeout)
+        await self._create(pk.SketchParameters(top_k=kind), settings)
 
-    async def create_t_digest(
-        self, compression: Whole = 100, *, ephemeral: bool = False, timeout: Timeout = UNSET
-    ) -> None:
+    async def create_t_digest(self, compression: Whole = 100, **settings: Unpack[SketchSettings]) -> None:
         """Make a t-digest: which number at this rank, which rank at this number?"""
         kind = pk.TDigestParameters(compression=whole("compression", compression, most=UINT32_MAX))
-        await self._create(pk.SketchParameters(t_digest=kind), ephemeral, timeout)
+        await self._create(pk.SketchParameters(t_digest=kind), settings)
 
-    async def _create(self, parameters: pk.SketchParameters, ephemeral: bool, timeout: Timeout) -> None:
+    async def _create(self, parameters: pk.SketchParameters, settings: SketchSettings) -> None:
+        unknown = next((name for name in settings if name not in SketchSettings.__annotations__), None)
+        if unknown is not None:
+            refuse_unknown("a sketch", unknown, SketchSettings.__annotations__)
+        item, token = _item(settings.get("item"))
         request = pk.CreateSketchRequest(
-            name=self.name, parameters=parameters, ephemeral=flag("ephemeral", ephemeral)
-        )  # fmt: skip
+            name=self.name,
+            parameters=parameters,
+            ephemeral=flag("ephemeral", settings.get("ephemeral", False)),
+            sources=map(source_pb, sources("sources", settings.get("sources", ()))),
+            item=item,
+            token=token,
+        )
+        timeout = settings.get("timeout", UNSET)
         await self._caller._call_service("CreateSketch", request, pk.CreateSketchResponse, timeout, repeatable=False)
 
     async def delete(self, *, timeout: Timeout = UNSET) -> None:
@@ -171,7 +199,31 @@ class Sketch:
         inner = getattr(found.parameters, kind, None)
         names = next((form for each, form in FORMS.items() if each.name.lower() == kind), ())
         parameters = {name: int(getattr(inner, name)) for name in names}
-        return SketchInfo(kind, parameters, found.added, found.memory_bytes, found.ephemeral)
+        stream = PREFIX + self.name
+        return SketchInfo(
+            kind, parameters, found.added, found.memory_bytes, found.ephemeral,
+            found.token or _ITEMS.get(found.item), found.skipped,
+            tuple(source_status(stream, each) for each in found.sources_status),
+        )  # fmt: skip
+
+
+_ITEMS: Final[dict[int, Literal["subject", "payload"]]] = {
+    pk.SKETCH_ITEM_SUBJECT: "subject",
+    pk.SKETCH_ITEM_PAYLOAD: "payload",
+}
+
+
+def _item(given: object) -> tuple[pk.SketchItem.ValueType, int]:
+    """Convert what is added of a message: a word, or the number of a token."""
+    if given is None:
+        return pk.SKETCH_ITEM_USUAL, 0
+    if isinstance(given, str):
+        if given == "subject":
+            return pk.SKETCH_ITEM_SUBJECT, 0
+        if given == "payload":
+            return pk.SKETCH_ITEM_PAYLOAD, 0
+        raise UsageError(f"item = {given!r}; it is 'subject', 'payload' or the number of a token of the subject")
+    return pk.SKETCH_ITEM_TOKEN, whole("item", given, least=1, most=UINT32_MAX)
 
 
 def _bytes(given: object) -> bytes:

@@ -11,7 +11,9 @@ from google.protobuf.message import Message
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import Rpc, Serving, coded
 from waymaker.storage.store import Bodies
-from waymaker.wire.sketches import parameters, parameters_pb
+from waymaker.wire.configs import sources
+from waymaker.wire.infos import source_status_pb
+from waymaker.wire.sketches import item_pb, parameters_pb, settings_text
 from waymaker_core.api import sketch_requests as core
 from waymaker_core.api.requests import CreateStream, DeleteStream
 from waymaker_core.model.config import StreamConfig
@@ -44,10 +46,11 @@ def _doubles(numbers: Sequence[float]) -> bytes:
 
 def _create(r: pk.CreateSketchRequest, metadata: Metadata, serving: Serving) -> CreateStream:
     try:
-        text = parameters(r.parameters).text
+        text, copied = settings_text(r), sources(r.sources)
     except ValueError as problem:
         raise CodeError(INVALID_CONFIG, str(problem)) from problem
-    return CreateStream(StreamConfig(PREFIX + r.name, ephemeral=r.ephemeral, service_settings=text.encode()))
+    config = StreamConfig(PREFIX + r.name, ephemeral=r.ephemeral, service_settings=text.encode(), sources=copied)
+    return CreateStream(config)
 
 
 def _query(r: pk.SketchQueryRequest, metadata: Metadata, serving: Serving) -> core.QuerySketch:
@@ -99,6 +102,9 @@ def _info(value: core.SketchInfo, response: pk.SketchInfoResponse) -> None:
     response.added = value.added
     response.memory_bytes = value.memory_bytes
     response.ephemeral = value.ephemeral
+    response.item, response.token = item_pb(value.item)
+    response.skipped = value.skipped
+    response.sources_status.extend(map(source_status_pb, value.sources))
 
 
 def _snapshot(value: bytes, response: pk.SketchSnapshotResponse) -> None:
