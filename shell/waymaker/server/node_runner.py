@@ -23,6 +23,7 @@ from typing import Protocol
 import structlog
 
 from waymaker.server.incidents import internal_error, logged
+from waymaker.server.sync_place import SyncPlace
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
@@ -31,12 +32,6 @@ from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Now, Principal, Token
 
-INLINE_SYNC_MAX_S = 0.002
-"""A disk slower than this is never waited for on the loop itself. See docs/decisions/0004-inline-sync.md."""
-INLINE_RUN = 64
-"""So many syncs run on the loop in a row; the next one runs on the thread, to see whether other calls arrive during it."""
-CROWDED_SYNCS = 16
-"""So many syncs on the thread, each without another call, until one caller counts as alone again."""
 LAG_INTERVAL_S = 0.25
 
 log = structlog.get_logger("waymaker.engine")
@@ -137,10 +132,9 @@ class NodeRunner:
         self._timer_ns = 0
         self._lag_timer: asyncio.TimerHandle | None = None
         self._finished: deque[tuple[Job, JobResult]] = deque()
-        self._inline_left = INLINE_RUN
-        self._crowded = 0
-        """The syncs on the thread that are still needed without another call. Greater than 0: a sync on the loop would hold up
-        calls that could share it. While the loop syncs it cannot see them, so only the thread's syncs tell."""
+        self._sync_place = SyncPlace()
+        self._lone_since = 0.0
+        """The time at which a lone caller's journal job was handed to the thread; 0: it is one of several callers."""
         self._halt: Halt | None = None
         self.halted: asyncio.Future[Halt] = self._loop.create_future()
         """Done once the node does nothing more: drained, or failed."""
@@ -300,10 +294,12 @@ class NodeRunner:
                     pass
             if inline is None:
                 return
+            started = time.perf_counter()
             try:
                 result = self._disk.run(inline)
             except Exception as error:
                 result = _not_done(error)
+            self._sync_place.ran_on_loop(time.perf_counter() - started)
             self._inputs.append(self._job_done(inline, result))
 
     def _perform(self, effects: list[Effect]) -> Job | None:
@@ -318,9 +314,12 @@ class NodeRunner:
             elif kind is Job:
                 job: Job = effect  # type: ignore[assignment]
                 # It runs behind the step's other effects, so that no answer waits for its sync.
-                if inline is None and job.lane is Lane.JOURNAL and self._alone():
+                if job.lane is not Lane.JOURNAL:
+                    self._submit(job)
+                elif inline is None and self._alone() and self._sync_place.takes_loop(self._disk.sync_s):
                     inline = job
                 else:
+                    self._lone_since = time.perf_counter() if self._alone() else 0.0
                     self._submit(job)
             elif kind is Log:
                 self._log(effect)  # type: ignore[arg-type]
@@ -336,14 +335,8 @@ class NodeRunner:
             self.push(self._job_done(job, _not_done(error)))
 
     def _alone(self) -> bool:
-        """Return True if one caller alone waits: its sync is quickest without a thread. Each True is one sync on the loop."""
-        if self._crowded or len(self._calls) != 1 or self._inputs or self._disk.sync_s >= INLINE_SYNC_MAX_S:
-            return False
-        if self._inline_left == 0:
-            self._inline_left = INLINE_RUN
-            return False
-        self._inline_left -= 1
-        return True
+        """Return True if one caller alone waits."""
+        return len(self._calls) == 1 and not self._inputs
 
     def _arm(self) -> None:
         if self._halt is not None:
@@ -498,7 +491,8 @@ class NodeRunner:
         while self._finished:
             job, result = self._finished.popleft()
             if job.lane is Lane.JOURNAL:
-                self._crowded = CROWDED_SYNCS if len(self._calls) > 1 else max(0, self._crowded - 1)
+                took = time.perf_counter() - self._lone_since if self._lone_since else None
+                self._sync_place.ran_on_thread(took, others=len(self._calls) > 1)
             self.push(self._job_done(job, result))
 
     def _job_done(self, job: Job, result: JobResult) -> JobDone | JobFailed:

@@ -31,7 +31,7 @@ Bodies = list[bytes]
 
 _READERS = 2
 _CACHE_BYTES = 64 << 20
-_SYNC_STEP_S = 0.0005
+_TIME_STEP_S = 0.0005
 
 
 class FileStore:
@@ -110,7 +110,7 @@ class FileStore:
         began = time.perf_counter()
         result = self._files.perform(op)
         took = time.perf_counter() - began
-        self.sync_s += max(self.sync_s, _SYNC_STEP_S) / 8 if took > self.sync_s else (took - self.sync_s) / 8
+        self.sync_s = toward_median(self.sync_s, took)
         return result
 
     def _gone(self, job: Job, failure: DiskFailure | None = None) -> DiskFailure | None:
@@ -199,6 +199,13 @@ class FileStore:
             thread.join()
         self._files.close()
         self._lock.release()
+
+
+def toward_median(median_s: float, took_s: float) -> float:
+    """Return about the median of times, moved by one more. One that is slow among quick ones moves it little."""
+    if took_s > median_s:
+        return median_s + max(median_s, _TIME_STEP_S) / 8
+    return median_s + (took_s - median_s) / 8
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from tests.kit.server_fakes import FakeDisk, FakeNode
 from tests.shell.server.test_server_streaming import until
 from waymaker.server.logs import lost
-from waymaker.server.node_runner import CROWDED_SYNCS, INLINE_RUN, INLINE_SYNC_MAX_S, NodeRunner
+from waymaker.server.node_runner import NodeRunner
+from waymaker.server.sync_place import CROWDED_SYNCS, INLINE_RUN, INLINE_SYNC_MAX_S, SyncPlace
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
@@ -302,6 +303,55 @@ async def test_calls_that_follow_each_other_closely_share_syncs_though_each_find
         assert disk.inline == 2 * INLINE_RUN, "the loop would not see those that could share its sync"
     await thread_syncs(others=0)
     assert disk.inline > 2 * INLINE_RUN
+
+
+def test_a_lone_caller_s_sync_runs_where_it_took_less_time_lately() -> None:
+    place = SyncPlace()
+
+    def share_on_loop(loop_s: float, thread_s: float, syncs: int) -> float:
+        on_loop = 0
+        for _ in range(syncs):
+            if place.takes_loop(sync_s=0.0002):
+                on_loop += 1
+                place.ran_on_loop(loop_s)
+            else:
+                place.ran_on_thread(thread_s, others=False)
+        return on_loop / syncs
+
+    assert share_on_loop(0.0003, 0.0005, 500) > 0.95
+    share_on_loop(0.004, 0.001, 1_500)
+    assert share_on_loop(0.004, 0.001, 500) < 0.05, "a busy machine: the loop gets no core behind its sync"
+    share_on_loop(0.0003, 0.001, 1_500)
+    assert share_on_loop(0.0003, 0.001, 500) > 0.95, "and idle again"
+
+
+async def test_the_runner_measures_both_places_and_takes_the_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    class Timed(SlowDisk):
+        def run(self, job: Job) -> JobResult:
+            nonlocal now
+            now += 0.004
+            return super().run(job)
+
+    node, disk = Durable(), Timed()
+    runner = NodeRunner(node, disk)
+
+    async def ask(times: int) -> int:
+        nonlocal now
+        before = disk.inline
+        for _ in range(times):
+            asked = asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s")))
+            await turns()
+            now += 0.001
+            disk.finish()
+            await asked
+        return disk.inline - before
+
+    assert await ask(INLINE_RUN) == INLINE_RUN
+    await ask(2 * INLINE_RUN)
+    assert await ask(10 * INLINE_RUN) < 12, "the thread took a quarter of the time; the loop is tried now and then"
 
 
 async def test_a_turn_may_be_taken_at_once_for_one_caller_and_what_follows_it_runs_behind_it() -> None:
