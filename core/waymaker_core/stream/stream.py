@@ -375,18 +375,24 @@ class Stream:
             self._use_file(block, chunk.path)
 
     def _enter(self, number: int, columns: Columns, subjects: list[str], ids: list[int | None]) -> list[int]:
-        """Give ids to the subjects that are new in a block."""
+        """Give ids to the subjects that are new in a block. All at once: a bucket's replay enters little else."""
         table, names = columns.table, columns.subjects
-        first_block = self.blocks.peekitem(0)[0]
-        known: list[int] = []
-        for subject, ident in zip(subjects, ids, strict=True):
-            if ident is None:
-                ident = table.get(subject)
-                if ident is None:
-                    ident = table[subject] = len(names)
-                    names.append(subject)
-                    self.subjects.enter_block(subject, number, first_block)
-            known.append(ident)
+        known: list[int]
+        if ids.count(None) == len(ids):
+            new = subjects
+        else:
+            new = [subject for subject, ident in zip(subjects, ids, strict=True) if ident is None]
+        count = len(names)
+        table.update(zip(new, range(count, count + len(new)), strict=True))
+        if len(table) != count + len(new):
+            # Some occur more than once; those took the id of their last place.
+            new = list(dict.fromkeys(new))
+            table.update(zip(new, range(count, count + len(new)), strict=True))
+        names += new
+        self.subjects.enter_block(new, number, self.blocks.peekitem(0)[0])
+        if len(new) == len(subjects):
+            return list(range(count, count + len(new)))
+        known = [table[subject] for subject in subjects]
         return known
 
     # ------------------------------------------------------------ deleting

@@ -147,11 +147,11 @@ def test_a_block_answers_more_patterns_than_it_remembers() -> None:
 def test_a_subject_enters_each_of_its_blocks_once() -> None:
     table = SubjectTable(4)
     for seq in (1, 5, 5, 9):
-        table.enter_block("a", (seq - 1) // 4, 0)
+        table.enter_block(["a"], (seq - 1) // 4, 0)
         table.last["a"] = seq
     assert table.blocks_of("a") == [0, 1, 2]
-    table.enter_block("a", 3, 0)
-    table.enter_block("a", 3, 0)
+    table.enter_block(["a"], 3, 0)
+    table.enter_block(["a"], 3, 0)
     assert table.earlier["a"] == [0, 1, 2]
 
 

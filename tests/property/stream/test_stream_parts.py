@@ -140,7 +140,7 @@ def test_the_sorted_subjects_are_those_of_the_table_whatever_came_and_went(steps
     for step, subject in steps:
         seq += 7
         if step == "put":
-            table.enter_block(subject, (seq - 1) // 10, 0)
+            table.enter_block([subject], (seq - 1) // 10, 0)
             table.last[subject] = known[subject] = seq
         elif step == "remove" and subject in known:
             table.remove(subject)
@@ -157,7 +157,7 @@ def test_the_blocks_of_a_subject_are_all_blocks_it_entered_that_may_be_there(seq
     table = SubjectTable(10)
     for seq in sorted(seqs):
         if "a" not in table.last or (table.last["a"] - 1) // 10 != (seq - 1) // 10:
-            table.enter_block("a", (seq - 1) // 10, first_block)
+            table.enter_block(["a"], (seq - 1) // 10, first_block)
         table.last["a"] = seq
     blocks = sorted({(seq - 1) // 10 for seq in seqs})
     found = table.blocks_of("a")

@@ -1,7 +1,8 @@
 """Checkpoints: messages move out of the journal, states are written down, and the journal before them is deleted.
 
-One runs at a time, a few streams a job, while the node serves. It begins when the journal has grown, when enough bytes of
-removed messages can be left behind, and on a full disk when it may free space.
+One runs at a time, a few streams a job, while the node serves. It begins when the journal has grown by enough bytes or by
+enough records (a start replays each, however short), when enough bytes of removed messages can be left behind, and on a full
+disk when it may free space.
 
 It may stop at any point, by a crash or a full disk: until a manifest names the new checkpoint the old one holds, and the
 journal behind it is still there. The order is what makes it safe: chunks are copied and synced; only then does the stream
@@ -61,6 +62,8 @@ class Running:
     """Bytes of removed messages that it leaves behind, about."""
     carried_lsn: int = 0
     """LSN behind the records that were carried forward for it."""
+    covered_records: int = 0
+    """Records that the one before it covered."""
     partial: bool = False
     """True if part of the journal stays, since there is no space to copy its live messages."""
 
@@ -98,6 +101,8 @@ class Checkpoints:
         self._key = directory_key(manifest.directory_id)
         self._covered = group_commit.journal.end_lsn - group_commit.journal.journal_bytes()
         """LSN up to which the last checkpoint covers the journal, about."""
+        self._covered_records = -state.stats.recovered_records
+        """Records of the journal since the start that it covers; below 0 while it does not cover what was replayed."""
         self._running: Running | None = None
         self._unsynced: tuple[Running, int] | None = None
         """A finished file that waits for the journal to be synced up to there."""
@@ -146,7 +151,8 @@ class Checkpoints:
         state = self._state
         bound = state.limits.checkpoint_journal_bytes
         grown = self._group_commit.journal.end_lsn - self._covered
-        if grown >= bound or self._state.changes.dead_bytes >= bound:
+        records = self._group_commit.journal.records - self._covered_records
+        if grown >= bound or records >= state.limits.checkpoint_records or state.changes.dead_bytes >= bound:
             return True
         pause_ns = state.limits.disk_retry_ms * 1_000_000
         if not state.stats.disk_full or not grown or state.now.mono_ns < self._tried_ns + pause_ns:
@@ -185,6 +191,7 @@ class Checkpoints:
         self._running = Running(list(work.values()), writer, cut, sparse, state.now.mono_ns, partial=partial)
         self._running.changed = dict.fromkeys(changed)
         self._running.carried_lsn = carried_lsn
+        self._running.covered_records, self._covered_records = self._covered_records, journal.records
         self._running.garbage, self._left_garbage = self._left_garbage, []
         self._covered = journal.bytes_from(cut) if partial else journal.end_lsn
         self._make_room()
@@ -433,6 +440,7 @@ class Checkpoints:
         self._covered = min(
             self._covered, self._group_commit.journal.end_lsn - self._group_commit.journal.journal_bytes()
         )
+        self._covered_records = running.covered_records
         self._left_garbage = running.garbage
         paths = [running.writer.path, *(batch.paths if batch is not None else ())]
         self._garbage.delete([Delete(path) for path in paths])

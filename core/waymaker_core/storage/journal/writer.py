@@ -123,7 +123,7 @@ class _Frame:
 
 
 class Journal:
-    """The writer. For reading: `pending_count`, `durable_lsn`, `end_lsn`, `spares`, `free`."""
+    """The writer. For reading: `pending_count`, `records`, `durable_lsn`, `end_lsn`, `spares`, `free`."""
 
     def __init__(self, state: JournalState, limits: Limits) -> None:
         assert state.segments, "a journal has a segment to write to"
@@ -140,6 +140,8 @@ class Journal:
         self.kept: list[Segment] = []
         """Released segments that are kept under their names, oldest first."""
         self._keep_from: int | None = None
+        self.records = 0
+        """Records appended since the start."""
         self._gather: list[_Frame] = []
         self._data_end = self.end_lsn
         self._dirty: list[Segment] = []
@@ -214,6 +216,7 @@ class Journal:
         kind, version, meta = encoded
         body_crc = crc32c(body) if body else 0
         frame = self._place(flags, kind, version, stream_id, position, meta, body, body_crc, ordinary=ordinary)
+        self.records += 1
         self._data_end = self.end_lsn
         if not body:
             return None

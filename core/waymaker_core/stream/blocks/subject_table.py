@@ -11,6 +11,7 @@ keeping a sorted one.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 SWEEP_SLACK = 16
 """Deletions, beyond one for each subject, that begin a round of the sweep."""
@@ -35,15 +36,20 @@ class SubjectTable:
         self.owed = 0
         self.sweeping: list[str] = []
 
-    def enter_block(self, subject: str, block: int, first_block: int) -> None:
-        """Note a subject that is about to be stored in a block for the first time; `first_block` is the stream's first."""
-        last = self.last.get(subject)
-        if last is None:
-            self.fresh.append(subject)
+    def enter_block(self, subjects: Sequence[str], block: int, first_block: int) -> None:
+        """Note different subjects that are about to be stored in a block for the first time; `first_block` is the stream's."""
+        lasts = list(map(self.last.get, subjects))
+        if lasts.count(None) == len(lasts):
+            self.fresh += subjects
             return
-        previous = (last - 1) // self.block_size
-        if previous == block or previous < first_block:
-            return
+        for subject, last in zip(subjects, lasts, strict=True):
+            if last is None:
+                self.fresh.append(subject)
+            elif first_block <= (previous := (last - 1) // self.block_size) != block:
+                self._leave(subject, previous, first_block)
+
+    def _leave(self, subject: str, previous: int, first_block: int) -> None:
+        """Note a block in which a subject occurs, and which is no longer its newest one's."""
         blocks = self.earlier.get(subject)
         if blocks is None:
             self.earlier[subject] = [previous]
@@ -58,7 +64,7 @@ class SubjectTable:
         for subject in subjects:
             if subject in self.repaired:
                 del self.repaired[subject]
-                self.enter_block(subject, block, first_block)
+                self.enter_block((subject,), block, first_block)
 
     def blocks_of(self, subject: str) -> list[int]:
         """Return the blocks in which a subject may occur, ascending; some of them may be deleted."""

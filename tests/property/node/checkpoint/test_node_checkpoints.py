@@ -15,7 +15,7 @@ from waymaker_core.api.inputs import Call, Input, JobFailed
 from waymaker_core.api.requests import AckKind
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncDir, SyncFile, Write
-from waymaker_core.model.limits import KIB
+from waymaker_core.model.limits import KIB, Limits
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.model.types import ANYONE, Token
 from waymaker_core.stream.relocation import relocation as relocating
@@ -24,6 +24,7 @@ TINY = replace(
     SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, block_bytes_max=2 * KIB, index_cache_bytes=256,
     record_bytes_max=1 * KIB,
 )  # fmt: skip
+FEW_RECORDS = replace(SMALL, segment_bytes=1 << 20, checkpoint_journal_bytes=1 << 20, checkpoint_records=50)
 
 
 def fill(server: Server, stream: str, count: int, size: int = 100) -> None:
@@ -46,6 +47,20 @@ def test_the_journal_stays_short_and_restarts_replay_little() -> None:
     server.kill()
     assert server.all() == before
     assert server.node.stats.recovered_records < 200
+
+
+def test_a_start_replays_a_bounded_number_of_records_however_short_they_are() -> None:
+    server = Server(FEW_RECORDS)
+    server.create("s")
+    fill(server, "s", 400, size=1)
+    assert 6 <= server.node.stats.checkpoints <= 8
+    for _ in range(5):
+        before = server.all()
+        server.kill()
+        assert server.all() == before
+        assert server.node.stats.recovered_records < 60
+        # What a start has replayed counts: starts that come one after the other do not let the journal grow.
+        fill(server, "s", 30, size=1)
 
 
 def test_one_idle_stream_does_not_pin_the_journal() -> None:
@@ -255,8 +270,9 @@ def test_a_failed_sync_of_a_checkpoint_is_the_end() -> None:
     assert not server.halted.clean
 
 
-def test_a_failed_checkpoint_is_tried_again_though_the_journal_grows_no_more() -> None:
-    server = Server(TINY)
+@pytest.mark.parametrize("limits", [TINY, FEW_RECORDS], ids=["bytes", "records"])
+def test_a_failed_checkpoint_is_tried_again_though_the_journal_grows_no_more(limits: Limits) -> None:
+    server = Server(limits)
     server.create("s", block_size=20)
     perform = server.do
 
