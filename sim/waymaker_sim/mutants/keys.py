@@ -8,10 +8,13 @@ import waymaker_core.kv.decisions as decisions
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv.layer import KeyState, KvLayer
 from waymaker_core.kv.reads import Watch
+from waymaker_core.layers.layer import KV
 from waymaker_core.model.limits import KIB
+from waymaker_core.node.handlers.committing import Committing
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.stores import answered_at_once
 
 
 def _buckets(plan: Plan) -> bool:
@@ -88,6 +91,10 @@ KEYS = {
     "take-any-revision": Mutant(
         "an update needs the revision that it asks for, and a create a key without a value", ("linearizable", "keys"),
         decisions._Write, "_judge", giving(None), _buckets,
+    ),
+    "answer-keys-early": Mutant(
+        "a change of a key is answered after it is committed", ("linearizable", "keys"),
+        Committing, "commit_layer", answered_at_once(KV), _stopped,
     ),
     "read-tombstones": Mutant(
         "a tombstone is no value", ("keys", "linearizable"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from waymaker_core.layers.layer import OBJECTS as LAYER
+from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.objects.layer import ObjectLayer
 from waymaker_core.objects.pins import Pins
 from waymaker_core.objects.state import ObjectEntry, ObjectState
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.stores import answered_at_once
 
 
 def _objects(plan: Plan) -> bool:
@@ -24,6 +27,11 @@ def _soon(plan: Plan) -> bool:
 def _restarting(plan: Plan) -> bool:
     """Return True for such worlds with restarts behind checkpoints."""
     return plan.objects and plan.kill + plan.power + plan.drain > 0 and plan.limits.segment_bytes <= 64 * 1024
+
+
+def _stopping(plan: Plan) -> bool:
+    """Return True for such worlds where processes stop often."""
+    return plan.objects and plan.kill + plan.power + plan.kill_at_effect > 500
 
 
 def _releasing_what_others_have(_: Any) -> Any:
@@ -69,6 +77,10 @@ OBJECTS = {
     ),
     "pin-for-ever": Mutant(
         "pins end with the upload or the reading", ("chunks collected",), ObjectLayer, "close", nothing, _objects,
+    ),
+    "answer-objects-early": Mutant(
+        "the end of an upload is answered after it is committed", ("object kept",),
+        Committing, "commit_layer", answered_at_once(LAYER), _stopping,
     ),
     "forget-objects": Mutant(
         "objects are in the checkpoints of their stream", ("object kept", "recovery twice"), ObjectLayer, "restore", nothing,

@@ -6,11 +6,16 @@ from typing import Any
 
 from waymaker_core.collections.entries import Entries
 from waymaker_core.collections.queue import Queue
+from waymaker_core.layers.layer import COLLECTIONS, SKETCHES
+from waymaker_core.model.result_codes import OK, Answer
+from waymaker_core.node.gate import Gate
+from waymaker_core.node.handlers.collections import Collections
+from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.sketches import layer as sketching
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.stream.retention import limits as bounds
 from waymaker_sim.machine.swarm import Plan
-from waymaker_sim.mutants.planting import Mutant, nothing
+from waymaker_sim.mutants.planting import Make, Mutant, nothing
 
 
 def _stores(plan: Plan) -> bool:
@@ -47,6 +52,44 @@ def _kept_in_part(original: Any) -> Any:
     return apply
 
 
+def _given_at_once(original: Any) -> Any:
+    """Give values before their take is committed, where nothing else is in its way."""
+
+    def pop(self: Collections, call: Any, found: Any) -> None:
+        gate: Any = self._gate
+
+        def at_once(token: Any, action: Any, rest: Any) -> None:
+            log, position = rest
+            if position == log.applied + 1:
+                action()
+            else:
+                Gate.when_applied(gate, token, action, rest)
+
+        gate.when_applied = at_once
+        try:
+            original(self, call, found)
+        finally:
+            del gate.when_applied
+
+    return pop
+
+
+def answered_at_once(kind: int) -> Make:
+    """Make a commit that answers changes of services of this kind without waiting for their records."""
+
+    def make(original: Any) -> Any:
+        def commit_layer(self: Committing, token: Any, replica: Any, decision: Any, bound: int) -> None:
+            if decision.record is None or kind not in replica.layers.by_kind:
+                original(self, token, replica, decision, bound)
+            else:
+                self.add_decided(replica, decision.record, decision.parts, bound)
+                self._gate.reply(token, Answer(OK, "", decision.value))
+
+        return commit_layer
+
+    return make
+
+
 def _one_less(original: Any) -> Any:
     return lambda fact: original(fact)[:-1]
 
@@ -58,6 +101,14 @@ STORES = {
     "take-what-is-being-taken": Mutant(
         "a take looks at the takes that are not committed yet", ("taken once",), Queue, "cursor", _committed_only, _stores,
     ),
+    "give-before-the-commit": Mutant(
+        "a value is handed out after its take is committed", ("taken once",), Collections, "pop", _given_at_once,
+        _stopping,
+    ),
+    "answer-stores-early": Mutant(
+        "a change of a hash or a queue is answered after it is committed", ("store entries", "taken once"),
+        Committing, "commit_layer", answered_at_once(COLLECTIONS), _stopping,
+    ),
     "keep-what-is-replaced": Mutant(
         "an entry's message is deleted with the one that replaces it", ("store entries",), bounds, "drop", nothing,
         _stores,
@@ -68,6 +119,10 @@ STORES = {
     ),
     "keep-what-is-removed": Mutant(
         "a removed entry is not there", ("store entries",), Entries, "apply", _kept_in_part, _stores,
+    ),
+    "answer-sketches-early": Mutant(
+        "an add to a sketch is answered after it is committed", ("sketch equal",),
+        Committing, "commit_layer", answered_at_once(SKETCHES), _stopping,
     ),
     "forget-a-sketch": Mutant(
         "a checkpoint holds what was added to a sketch", ("sketch equal",), SketchLayer, "restore", nothing, _stopping,
