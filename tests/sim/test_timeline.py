@@ -44,6 +44,8 @@ REDELIVERED = TIMELINES / "redelivered-after-restart.json"
 GONE = TIMELINES / "stream-gone-after-restart.json"
 EVENTFUL_SEED = 4
 """A short run with many stops."""
+MANY_CLIENTS_SEED = 730998
+"""A short run with producers, and with all clients of keys."""
 
 
 def timeline_of(path: Path) -> Timeline:
@@ -172,6 +174,12 @@ def test_every_actor_has_a_lane_and_every_machine_its_own(eventful: Timeline) ->
         "journal 1",
         "background 1",
     } <= lanes
+
+
+def test_clients_that_call_from_inside_a_method_have_lanes_of_their_own() -> None:
+    lanes = {moment.lane for moment in record_run(Tape(MANY_CLIENTS_SEED)).moments}
+    assert {lane.partition(" ")[0] for lane in lanes} <= {*ROLES, WORLD}
+    assert {"producer 0", "keys 0", "keywatcher", "latewatcher", "keyends", "keylister", "churn"} <= lanes
 
 
 def test_every_call_is_shown_once_with_its_last_notification(eventful: Timeline) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from waymaker_core.kv.keys import key_subject
 from waymaker_sim.checkers.linear import NOTHING, Kind, Operation, Verdict, check_register
 from waymaker_sim.clients.client_view import ClientView
-from waymaker_sim.clients.key_client import BucketPlan, decoded
+from waymaker_sim.clients.key_client import BUCKET, BucketPlan, decoded
 from waymaker_sim.clients.key_watcher import KeyWatcher
 from waymaker_sim.history.keys import KeyBook
 from waymaker_sim.kernel.checks import require, violated
@@ -26,6 +27,7 @@ class KeyAudit:
         self.book = book
         self.messages = messages
         self.newest: dict[str, tuple[int, int]] = {}
+        self.times_ms = {message.seq: message.time_ms for message in messages}
         for message in messages:
             name, value = decoded(message)
             book.keys[name].saw(message.seq, value)
@@ -34,6 +36,7 @@ class KeyAudit:
     def check(self, watchers: Sequence[KeyWatcher]) -> None:
         """Check everything."""
         self._ends()
+        self._purges()
         self._bounds()
         self._registers()
         for watcher in watchers:
@@ -49,6 +52,19 @@ class KeyAudit:
             over_ns = self.view.events.now_ns - since_ns - write.ttl_ms * MS
             require(over_ns < LATE_NS, "ends in time", f"revision {seq} of {name} should have ended {over_ns} ns ago")
 
+    def _purges(self) -> None:
+        """Require that every tombstone has gone whose time is over."""
+        tombstone_ms = self.plan.tombstone_ms
+        if not tombstone_ms or not self.book.sane_clocks:
+            return
+        for name, (seq, value) in self.newest.items():
+            over_ms = self.view.process.now().wall_ms - self.times_ms[seq] - tombstone_ms
+            over_ms = min(over_ms, (self.view.events.now_ns - self.view.process.up_ns) // MS)
+            require(
+                value != NOTHING or over_ms * MS < LATE_NS, "ends in time",
+                f"tombstone {seq} of {name} should have gone {over_ms} ms ago",
+            )  # fmt: skip
+
     def _bounds(self) -> None:
         live = [seq for seq, value in self.newest.values() if value != NOTHING]
         kept: dict[str, int] = {}
@@ -61,6 +77,15 @@ class KeyAudit:
         bound = self.plan.max_messages
         require(
             not bound or len(live) <= bound, "limits hold", f"{len(live)} live keys in a bucket of {bound} messages"
+        )
+        live_bytes = sum(
+            len(key_subject(BUCKET, name)) + len(str(value))
+            for name, (_, value) in self.newest.items()
+            if value != NOTHING
+        )
+        bound = self.plan.max_bytes
+        require(
+            not bound or live_bytes <= bound, "limits hold", f"{live_bytes} bytes live in a bucket of {bound} bytes"
         )
 
     def _registers(self) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.effects import End, Event
-from waymaker_core.api.kv_requests import KvCreateBucket, KvDeleteBucket, KvGet, KvHistory, KvWrite
+from waymaker_core.api.kv_requests import KvCreateBucket, KvDeleteBucket, KvGet, KvHistory, KvKeys, KvWrite
 from waymaker_core.api.object_requests import (
     BeginUpload,
     DeleteObject,
@@ -103,6 +103,7 @@ ALLOWED_CODES: dict[type, tuple[str, ...]] = {
     KvDeleteBucket: _KEYS,
     KvWrite: _KEYS,
     KvGet: _KEYS,
+    KvKeys: _KEYS,
     KvHistory: _KEYS,
 }
 

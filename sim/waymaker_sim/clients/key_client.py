@@ -7,7 +7,7 @@ conditions meet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from waymaker_core.api.kv_requests import KvCreateBucket, KvFailure, KvGet, KvHistory, KvOp, KvWrite, KvWritten
@@ -30,19 +30,34 @@ TTLS_MS: Final = (0, 0, 400, 50, 1_500)
 
 @dataclass(frozen=True, slots=True)
 class BucketPlan:
-    """The settings of the bucket."""
+    """The settings of the bucket. 0: no bound, and the default for `tombstone_ms`."""
 
     history: int
     max_messages: int
+    max_bytes: int = 0
+    tombstone_ms: int = 0
 
     def request(self) -> KvCreateBucket:
         """Return the request that makes it."""
-        return KvCreateBucket(BUCKET, history=self.history, max_messages=self.max_messages)
+        return KvCreateBucket(
+            BUCKET,
+            self.max_bytes,
+            self.max_messages,
+            history=self.history,
+            tombstone_ms=self.tombstone_ms,
+        )
 
 
-def draw_bucket(track: Track) -> BucketPlan:
-    """Draw the settings of the bucket."""
-    return BucketPlan(track.pick("history", (64, 64, 2, 1)), track.pick("bound", (0, 0, 2, 1)))
+def draw_bucket(track: Track, closely: Track | None) -> BucketPlan:
+    """Draw the settings of the bucket; those that came later from a track of their own, in some worlds."""
+    plan = BucketPlan(track.pick("history", (64, 64, 2, 1)), track.pick("bound", (0, 0, 2, 1)))
+    if closely is None:
+        return plan
+    return replace(
+        plan,
+        max_bytes=closely.pick("byte bound", (0, 0, 0, 24, 9)),
+        tombstone_ms=closely.pick("tombstone", (0, 1_500, 300)),
+    )
 
 
 def decoded(message: ReceivedMessage) -> tuple[str, int]:
@@ -54,11 +69,14 @@ def decoded(message: ReceivedMessage) -> tuple[str, int]:
 class KeyClient:
     """Works on one key at a time; `busy` while a call is in flight."""
 
-    def __init__(self, view: ClientView, track: Track, plan: BucketPlan, book: KeyBook) -> None:
+    def __init__(
+        self, view: ClientView, track: Track, plan: BucketPlan, book: KeyBook, ttls_ms: tuple[int, ...] = TTLS_MS
+    ) -> None:
         self.view = view
         self.track = track
         self.plan = plan
         self.book = book
+        self.ttls_ms = ttls_ms
         self.busy = False
         self.quiet = False
         """True at rest: it only reads."""
@@ -83,13 +101,13 @@ class KeyClient:
             ),
         )
         if kind == "get" or self.quiet:
-            self._get(key)
+            self.get(key)
         elif kind == "history":
             self._history(key)
         elif kind == "bucket":
             self._ask(self.plan.request(), self._made)
         else:
-            self._write(key, KvOp[kind.upper()])
+            self.write(key, KvOp[kind.upper()])
 
     def _ask(
         self,
@@ -118,9 +136,10 @@ class KeyClient:
 
     # ------------------------------------------------------------ changes
 
-    def _write(self, key: Key, op: KvOp) -> None:
+    def write(self, key: Key, op: KvOp) -> None:
+        """Change a key, or touch it, with a drawn time to live."""
         book, track, now_ns = self.book, self.track, self.view.events.now_ns
-        ttl_ms = 0 if op is KvOp.DELETE else track.pick("ttl", TTLS_MS)
+        ttl_ms = 0 if op is KvOp.DELETE else track.pick("ttl", self.ttls_ms)
         expected_revision, expected = 0, ANY
         if op is KvOp.UPDATE:
             expected_revision, expected = self._expectation(key)
@@ -206,7 +225,7 @@ class KeyClient:
 
     def _failed(self, key: Key, at: Snapshot, op: KvOp, expected: int, failure: KvFailure, now_ns: int) -> None:
         if failure.status is Status.RESOURCE_EXHAUSTED:
-            require(self.plan.max_messages > 0, "keys", f"{key.name}: {failure.message}")
+            require(self.plan.max_messages + self.plan.max_bytes > 0, "keys", f"{key.name}: {failure.message}")
             self.view.mark("bucket full")
             self._nothing_changed(key, at)
             return
@@ -226,7 +245,8 @@ class KeyClient:
 
     # ------------------------------------------------------------ reads
 
-    def _get(self, key: Key) -> None:
+    def get(self, key: Key) -> None:
+        """Read a key, and judge what is found."""
         at = self.book.snapshot(key, self.view.events.now_ns, changes=False)
 
         def answered(answer: Answer, got: list[ReceivedMessage] | None, now_ns: int) -> None:

@@ -33,15 +33,19 @@ class KeyWatcher:
         """Begin, grant credit, or hang up."""
         self.track.begin()
         if self.token is None:
-            after = self.seen[-1] if self.seen else None
-            self.credit = 0
-            if after is None:
-                self.begun_ns = -1
-            self.token = self.view.process.call(KvWatch(BUCKET, "", after), self)
+            self.begin()
         elif self.track.draw("hang up", 30) == 29:
             self.hang_up()
         elif self.track.draw("room", 2):
             self.grant(5)
+
+    def begin(self) -> None:
+        """Begin a watch, behind what was seen."""
+        after = self.seen[-1] if self.seen else None
+        self.credit = 0
+        if after is None:
+            self.begun_ns = -1
+        self.token = self.view.process.call(KvWatch(BUCKET, "", after), self)
 
     def hang_up(self) -> None:
         """Cancel the watch."""
@@ -54,6 +58,12 @@ class KeyWatcher:
         if self.token is not None:
             self.credit += messages
             self.view.process.credit(self.token, messages, CREDIT_BYTES)
+
+    def forget(self) -> None:
+        """Cancel the watch, and let the next one begin anew: with the live values, whatever this one saw."""
+        self.hang_up()
+        self.seen = []
+        self.begun_ns = -1
 
     # ------------------------------------------------------------ as a caller
 
@@ -86,3 +96,17 @@ class KeyWatcher:
 
     def lost(self) -> None:
         self.token = None
+
+
+class LateKeyWatcher(KeyWatcher):
+    """A watcher that begins anew now and then, and takes one message after the other: keys change before it has all values."""
+
+    def act(self) -> None:
+        self.track.begin()
+        if self.token is None:
+            self.begin()
+        elif self.track.draw("begin anew", 12) == 11:
+            self.forget()
+        elif self.track.draw("room", 3):
+            self.grant(1)
+            self.view.mark("watch of keys granted late")

@@ -33,13 +33,17 @@ class KeyOperation(NamedTuple):
 
 @dataclass(slots=True)
 class Exact:
-    """The state of a key after a change that stood alone: its revision, its value (`NOTHING`: none), and its end."""
+    """The state of a key after a change that stood alone: its revision, its value (`NOTHING`: none), and its end.
+
+    `fresh` is False where the change may have found a tombstone, and left it as it was.
+    """
 
     revision: int
     value: int
     ttl_ms: int
     asked_ns: int
     answered_ns: int
+    fresh: bool
 
 
 @dataclass(slots=True)
@@ -113,7 +117,9 @@ class KeyBook:
         alone = key.changes == at.changes
         key.changes += 1
         key.saw(revision, value)
-        key.exact = Exact(revision, value, ttl_ms, at.asked_ns, now_ns) if alone else None
+        was_live = at.exact is not None and at.exact.value != NOTHING and not at.exact.ttl_ms
+        fresh = value != NOTHING or was_live
+        key.exact = Exact(revision, value, ttl_ms, at.asked_ns, now_ns, fresh) if alone else None
 
     def unknown(self, key: Key) -> None:
         """Note the end of a change that was refused, or of which nothing is known."""

@@ -75,6 +75,9 @@ class Plan:
     """True if a client stores, replaces and reads objects."""
     buckets: bool = False
     """True if clients change, read and watch the keys of a bucket."""
+    keys_closely: bool = False
+    """True if values of that bucket end while the process is paused, too, watches begin anew, keys are listed, tombstones
+    go, and a second bucket is deleted and made again."""
 
     def may_lose_unsynced(self) -> bool:
         """Return True if answers leave before their sync, on a machine that may lose power before it."""
@@ -134,6 +137,7 @@ def plan_of(tape: Tape) -> Plan:
         plan.sources = tape.track("swarm, sources").draw("sources", SOURCES_ONE_IN) == SOURCES_ONE_IN - 1
     if not plan.rot and not plan.sync_interval_ms and not (plan.objects or plan.stores):
         plan.buckets = tape.track("swarm, buckets").draw("buckets", BUCKETS_ONE_IN) == BUCKETS_ONE_IN - 1
+        plan.keys_closely = plan.buckets and tape.track("swarm, second bucket").draw("keys closely", 2) == 1
     return plan
 
 

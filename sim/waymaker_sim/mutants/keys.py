@@ -6,10 +6,13 @@ from typing import Any
 
 import waymaker_core.kv.decisions as decisions
 from waymaker_core.api.requests import Messages
+from waymaker_core.kv import reads
 from waymaker_core.kv.layer import KeyState, KvLayer
 from waymaker_core.kv.reads import Watch
 from waymaker_core.layers.layer import KV
 from waymaker_core.model.limits import KIB
+from waymaker_core.model.result_codes import OK, Answer
+from waymaker_core.node.handlers.buckets import Buckets
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
@@ -33,6 +36,11 @@ def _stopped_and_checkpointed(plan: Plan) -> bool:
 def _slow(plan: Plan) -> bool:
     """Return True for worlds in which decisions wait for their sync, so that others meet them."""
     return plan.buckets and plan.pace.sync_ns >= 3 * MS and plan.think_ns <= 20 * MS
+
+
+def _closely(plan: Plan) -> bool:
+    """Return True for worlds in which more of a bucket is judged: ends in pauses, late watches, lists, a second bucket."""
+    return plan.keys_closely
 
 
 def _stopped_with_sane_clocks(plan: Plan) -> bool:
@@ -62,6 +70,17 @@ def _older_values(original: Any) -> Any:
     return committed
 
 
+def _over_the_seam(original: Any) -> Any:
+    def read(self: Watch, limit: int, byte_max: int) -> Messages:
+        live = self.cursor <= self.live_to
+        messages: Messages = original(self, limit, byte_max)
+        if live and self.cursor > self.live_to:
+            self.cursor = self.layer.stream.last_seq + 1
+        return messages
+
+    return read
+
+
 def _seam_twice(original: Any) -> Any:
     def read(self: Watch, limit: int, byte_max: int) -> Messages:
         live = self.cursor <= self.live_to
@@ -81,6 +100,42 @@ def _anew(_: Any) -> Any:
         return int(ttl.due_ns)
 
     return due
+
+
+def _without_touches(original: Any) -> Any:
+    def fact(self: Any) -> Any:
+        found = original(self)
+        found.touched.clear()
+        return found
+
+    return fact
+
+
+def _at_once(_: Any) -> Any:
+    def due(self: KvLayer, now: Any) -> int | None:
+        while self._ends and not self._is_tombstone(*self._ends[0]):
+            self._ends.popleft()
+        return now.mono_ns if self._ends else None
+
+    return due
+
+
+def _as_values(original: Any) -> Any:
+    def keys(*arguments: Any) -> Any:
+        page = original(*arguments)
+        for entry in page.entries:
+            entry.deleted = False
+        return page
+
+    return keys
+
+
+def _kept(_: Any) -> Any:
+    def delete(self: Buckets, call: Any, found: Any) -> None:
+        self._found(call, found, self._registry.require_deletable)
+        self._gate.reply(call.token, Answer(OK))
+
+    return delete
 
 
 KEYS = {
@@ -108,6 +163,30 @@ KEYS = {
         "a value ends by itself once its time to live is over", ("ends in time", "progress", "watch whole"),
         KvLayer, "next_due", giving(None), _buckets,
     ),
+    "read-overdue-values": Mutant(
+        "a value that is overdue is ended before it is read or compared with", ("ends in time", "keys"),
+        KvLayer, "is_overdue", giving(False), _closely,
+    ),
+    "forget-touches": Mutant(
+        "a touch changes the time to live", ("keys", "ends in time"),
+        decisions._Write, "_fact", _without_touches, _closely,
+    ),
+    "purge-nothing": Mutant(
+        "a tombstone goes once its time is over", ("ends in time",),
+        KvLayer, "_next_purge", giving(None), _closely,
+    ),
+    "purge-at-once": Mutant(
+        "a tombstone stays for its time, so that watchers hear of it", ("keys", "watch whole"),
+        KvLayer, "_next_purge", _at_once, _closely,
+    ),
+    "list-tombstones-as-values": Mutant(
+        "a list of keys tells which of them have ended", ("keys",),
+        reads, "list_keys", _as_values, _closely,
+    ),
+    "keep-deleted-buckets": Mutant(
+        "a deleted bucket is gone, and one made again is empty", ("keys",),
+        Buckets, "delete_bucket", _kept, _closely,
+    ),
     "forget-ends-at-start": Mutant(
         "a snapshot holds tombstones and times to live", ("ends in time", "keys", "linearizable"),
         KvLayer, "restore", nothing, _stopped_and_checkpointed,
@@ -115,6 +194,10 @@ KEYS = {
     "live-anew-at-start": Mutant(
         "a restart makes no value live longer than its time to live", ("ends in time",),
         KvLayer, "_due_of", _anew, _stopped_with_sane_clocks,
+    ),
+    "watch-over-the-seam": Mutant(
+        "a watch goes on where its live values ended", ("watch whole",),
+        Watch, "read", _over_the_seam, _closely,
     ),
     "watch-the-seam-twice": Mutant(
         "a watch sends each revision once", ("watch whole",),

@@ -18,8 +18,8 @@ from waymaker_sim.timeline.selection import CHANGING, CONSUMER_CHANGES, STOPS, S
 from waymaker_sim.timeline.text import pause_between
 
 CLIENTS = (
-    "publisher", "worker", "reader", "watcher", "administrator", "archivist", "guest", "keys", "keywatcher", "objects",
-    "stores", "copyist", "audit",
+    "publisher", "producer", "worker", "reader", "watcher", "administrator", "archivist", "guest", "strays", "keys",
+    "keywatcher", "latewatcher", "keyends", "keylister", "churn", "objects", "stores", "copyist", "audit",
 )  # fmt: skip
 SERVER = ("node", "journal", "background", "reads", "disk")
 ROLES = (*CLIENTS, *SERVER)

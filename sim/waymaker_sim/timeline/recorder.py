@@ -35,8 +35,9 @@ NAMELESS = {
     "ObjectClient": "objects",
     "StoreClient": "stores",
     "Copyist": "copyist",
+    "_answered": "strays",
 }
-"""Clients whose callers are functions inside one of their methods."""
+"""Clients whose callers are functions inside one of their methods, which do not hold the client."""
 
 
 def actor_of(caller: Caller) -> str:
@@ -46,9 +47,10 @@ def actor_of(caller: Caller) -> str:
         owner = caller.on_reply
         while isinstance(owner, partial):
             owner = owner.func
-        if getattr(owner, "__self__", None) is None:
+        client = getattr(owner, "__self__", None) or _client_of(owner)
+        if client is None:
             return NAMELESS[str(getattr(owner, "__qualname__", "")).partition(".")[0]]
-        owner = getattr(owner, "__self__", None)
+        owner = client
     elif isinstance(caller, Subscription):
         owner = caller.worker
     elif isinstance(caller, Watch):
@@ -56,6 +58,14 @@ def actor_of(caller: Caller) -> str:
     track = getattr(owner, "track", None)
     assert isinstance(track, Track), f"{owner!r} calls and has no name"
     return track.name
+
+
+def _client_of(function: object) -> object | None:
+    """Return the client in whose method a function was made, if the function holds one that has a track."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, getattr(function, "__closure__", None) or (), strict=True))
+    client = cells["self"].cell_contents if "self" in cells else None
+    return client if hasattr(client, "track") else None
 
 
 class Recorder:

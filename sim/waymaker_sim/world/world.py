@@ -71,6 +71,10 @@ TURNS = {
     "copyist": 2,
     "keys": 1,
     "keywatcher": 2,
+    "latewatcher": 2,
+    "keyends": 1,
+    "keylister": 3,
+    "churn": 2,
 }
 """Number of the plan's pauses between two turns of an actor, by role."""
 HEAL_NS = 30 * SECOND
@@ -294,9 +298,8 @@ class World:
         if self.backup_client is not None:
             self._repeat(self.backup_client.act, "archivist", lambda: self._working)
         if self.keys is not None:
-            for number, key_client in enumerate(self.keys.clients):
-                self._repeat(key_client.act, f"keys {number}", lambda: self._working)
-            self._repeat(self.keys.watcher.act, "keywatcher", lambda: self._working)
+            for name, actor in self.keys.actors:
+                self._repeat(actor.act, name, lambda: self._working)
         if self.guest is not None:
             self._repeat(self.guest.act, "guest", lambda: self._working)
         if self.object_client is not None:
@@ -371,7 +374,7 @@ class World:
         for watcher in self.watchers:
             watcher.hang_up()
         if self.keys is not None:
-            self.keys.watcher.hang_up()
+            self.keys.hang_up()
         self.events.run_until(self.events.now_ns + 4 * SECOND)
         drained = self._drain()
         if self.lost():
