@@ -44,6 +44,7 @@ class Adoptions:
         if earlier is None or self._looks > LOOKS_MAX:
             return
         donor, receiver = InstantNode(self._config, disk, now), InstantNode(self._config, earlier, now)
+        donor.settle([])  # what copies from another stream goes on until it has all
         ids = [stream_id for stream_id in _positions(donor) if _lags(stream_id, donor, receiver)]
         expected = {stream_id: _state(donor, stream_id) for stream_id in ids}
         consumers = {stream_id: _consumers(donor, stream_id) for stream_id in ids}

@@ -47,6 +47,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "store entries": (SAFETY, "an entry of a store is what was put there last, until it is removed, and each is one message"),
     "taken once": (SAFETY, "a queue hands each value out at most once, in order, and loses none but in a lost answer"),
     "sketch equal": (SAFETY, "a sketch is what the same batches make in one process"),
+    "sketch sourced": (
+        SAFETY, "a sketch of a stream is what the committed messages up to its position make in one process",
+    ),
     "room given back": (
         SAFETY, "unused files are deleted, others hold at most twice the live bytes, and a pruned full disk takes publishes",
     ),
@@ -77,7 +80,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "inactive consumers go": (LIVENESS, "a consumer is deleted once no client used it for its inactivity timeout"),
     "given when due": (LIVENESS, "what is due is in the next fetch with room for it, and sent to a subscription with credit"),
     "aged in time": (LIVENESS, "expired messages are removed soon, however busy the node, as long as its disk takes writes"),
-    "sources catch up": (LIVENESS, "once faults stop, streams reach the ends of their sources, or say what keeps them"),
+    "sources catch up": (LIVENESS, "once faults stop, whatever has sources reaches their ends, or says what keeps it"),
     "answered": (LIVENESS, "every call is answered while the process runs"),
     "progress": (LIVENESS, "once faults stop, publishes are confirmed and consumers reach the end of their streams"),
     "comes up": (LIVENESS, "once faults stop, a started process serves"),

@@ -78,6 +78,8 @@ class Plan:
     keys_closely: bool = False
     """True if values of that bucket end while the process is paused, too, watches begin anew, keys are listed, tombstones
     go, and a second bucket is deleted and made again."""
+    sketches: bool = False
+    """True if sketches count the messages of a stream."""
 
     def may_lose_unsynced(self) -> bool:
         """Return True if answers leave before their sync, on a machine that may lose power before it."""
@@ -90,6 +92,8 @@ SOURCES_ONE_IN = 8
 """Among so many worlds, one has streams that copy from others."""
 BUCKETS_ONE_IN = 8
 """And one has clients of a bucket of keys."""
+SKETCHES_ONE_IN = 12
+"""And one has sketches of a stream, where it has no other service."""
 
 ORDINARY = Limits(
     block_size_default=1_000,
@@ -138,6 +142,8 @@ def plan_of(tape: Tape) -> Plan:
     if not plan.rot and not plan.sync_interval_ms and not (plan.objects or plan.stores):
         plan.buckets = tape.track("swarm, buckets").draw("buckets", BUCKETS_ONE_IN) == BUCKETS_ONE_IN - 1
         plan.keys_closely = plan.buckets and tape.track("swarm, second bucket").draw("keys closely", 2) == 1
+    if not plan.rot and not plan.may_lose_unsynced() and not (plan.objects or plan.stores or plan.buckets):
+        plan.sketches = tape.track("swarm, counts").draw("sketches", SKETCHES_ONE_IN) == SKETCHES_ONE_IN - 1
     return plan
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from waymaker_core.layers.layer import SKETCHES
+from waymaker_core.layers.layer import SOURCES as LAYER_OF_SOURCES
 from waymaker_core.node import feed
 from waymaker_core.node.feed import Feed
 from waymaker_core.node.sourcing import letter_box, sourcing
+from waymaker_core.node.sourcing.counting import CountRule
 from waymaker_core.node.sourcing.sourcing import Sourcing
+from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sources.copies import CopyRule
 from waymaker_core.sources.positions import Incarnation, Position, Positions
 from waymaker_core.storage.config_codec import encode_plain
@@ -108,6 +112,42 @@ def _numbering_no_letter(original: Any) -> Any:
     return lambda *arguments: replace(original(*arguments), producer=None)
 
 
+def _counting(plan: Plan) -> bool:
+    """Return True for worlds with sketches of a stream."""
+    return plan.sketches
+
+
+def _counting_and_stopping(plan: Plan) -> bool:
+    """Return True for such worlds whose process stops now and then."""
+    return plan.sketches and plan.kill + plan.power + plan.drain + plan.kill_at_effect > 500
+
+
+def _without_the_batch(original: Any) -> Any:
+    def take_messages(self: CountRule, messages: Any, bounds: Any) -> Any:
+        return replace(original(self, messages, bounds), facts=[])
+
+    return take_messages
+
+
+def _without_the_position(original: Any) -> Any:
+    """Commit what a sketch adds without the position behind it."""
+
+    def decide_draft(stream: Any, draft: Any, wall_ms: int) -> Any:
+        if any(kind == SKETCHES for kind, _ in draft.facts):
+            draft.facts = [each for each in draft.facts if each[0] != LAYER_OF_SOURCES]
+        return original(stream, draft, wall_ms)
+
+    return decide_draft
+
+
+def _skipping_nothing(original: Any) -> Any:
+    def restore(self: SketchLayer, snapshot: Any) -> None:
+        original(self, snapshot)
+        self.skipped = 0
+
+    return restore
+
+
 SOURCES = {
     "position-not-recorded": Mutant(
         "the position in a source is in the record of the copies", (*ONCE, "sources catch up"), sourcing, "encode_positions",
@@ -151,5 +191,17 @@ SOURCES = {
     "letters-unnumbered": Mutant(
         "a letter about a message is stored once, however often it is sent", ("copied once",), letter_box, "letters",
         _numbering_no_letter, _restarting,
+    ),
+    "sketch-without-its-batch": Mutant(
+        "a record that moves a sketch's position carries what the sketch adds", ("sketch sourced",),
+        CountRule, "take_messages", _without_the_batch, _counting,
+    ),
+    "sketch-without-its-position": Mutant(
+        "a record of what a sketch adds carries the position behind it", ("sketch sourced",),
+        sourcing, "decide_draft", _without_the_position, _counting,
+    ),
+    "forget-what-was-skipped": Mutant(
+        "a checkpoint holds how many messages a sketch has skipped", ("sketch sourced",),
+        SketchLayer, "restore", _skipping_nothing, _counting_and_stopping,
     ),
 }  # fmt: skip

@@ -35,6 +35,7 @@ from waymaker_sim.clients.guests import Guest
 from waymaker_sim.clients.object_client import BUCKET, ObjectClient
 from waymaker_sim.clients.producer import Producer
 from waymaker_sim.clients.publisher import Publisher, Reader, Refused
+from waymaker_sim.clients.sketch_feeder import SketchFeeder
 from waymaker_sim.clients.store_client import StoreClient
 from waymaker_sim.clients.strays import Strays
 from waymaker_sim.clients.watcher import Watcher
@@ -69,6 +70,7 @@ TURNS = {
     "objects": 1,
     "stores": 1,
     "copyist": 2,
+    "sketches": 2,
     "keys": 1,
     "keywatcher": 2,
     "latewatcher": 2,
@@ -149,6 +151,7 @@ class World:
         self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
         self.stores = StoreClient(view, tape.track("stores"), plan) if plan.stores else None
         self.copyist = Copyist(view, tape.track("copyist")) if plan.sources else None
+        self.sketches = SketchFeeder(view, tape.track("sketches")) if plan.sketches else None
         self.keys = Keys(view, tape, plan) if plan.buckets else None
         self.watchers = [Watcher(view, tape.track(f"watcher {n}")) for n in range(plan.watchers)]
 
@@ -308,6 +311,8 @@ class World:
             self._repeat(self.stores.act, "stores", lambda: self._working)
         if self.copyist is not None:
             self._repeat(self.copyist.act, "copyist", lambda: self._working)
+        if self.sketches is not None:
+            self._repeat(self.sketches.act, "sketches", lambda: self._working)
         self._repeat(self.nemesis.act, "nemesis", lambda: self._faulty)
 
     def _repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
@@ -389,7 +394,10 @@ class World:
         if self.interval_sync is not None:
             self.events.run_until(self.events.now_ns + 2 * self.plan.sync_interval_ms * MS + SECOND)
         if self.copyist is not None:
-            self._catch_up(self.copyist)
+            self.copyist.quiet = True
+            self._catch_up(self.copyist, partial(lagging_sources, view=self.view))
+        if self.sketches is not None:
+            self._catch_up(self.sketches, self.sketches.lagging)
         seen = observe(PatientAsker(self.view))
         if self.copyist is not None:
             CopiesAudit(self.view, self.history).check(seen)
@@ -401,20 +409,25 @@ class World:
             self.events.run_until(self.events.now_ns + 2 * SECOND)  # until taken values are deleted
             seen = observe(PatientAsker(self.view))
         for crash in (process.kill, process.lose_power):
+            self._check_sketches(seen)
             if not self.lost():
                 self._again(process, crash, seen)
+        self._check_sketches(seen)
         if not self.lost() and not self._rotten():
             empty_the_disk(process, PatientAsker(self.view), seen)
             self._again(process, process.kill, observe(PatientAsker(self.view)))
 
-    def _catch_up(self, copyist: Copyist) -> None:
-        """Let the streams with sources reach the ends of their sources."""
+    def _check_sketches(self, seen: Seen) -> None:
+        if self.sketches is not None and not self.lost() and not self._rotten():
+            self.sketches.check(seen, PatientAsker(self.view))
+
+    def _catch_up(self, client: Copyist | SketchFeeder, lagging_of: Callable[[Asker], str]) -> None:
+        """Let what has sources reach their ends, as far as a client of it can tell."""
         asker = PatientAsker(self.view)
-        copyist.quiet = True
-        self._until(lambda: self.lost() or not copyist.busy)
+        self._until(lambda: self.lost() or not client.busy)
         deadline_ns = self.events.now_ns + HEAL_NS
         while not self.lost():
-            lagging = lagging_sources(asker, self.view)
+            lagging = lagging_of(asker)
             if not lagging or self._rotten():
                 return
             require(self.events.now_ns < deadline_ns, "sources catch up", lagging)
