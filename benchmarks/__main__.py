@@ -16,9 +16,11 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_li
 from benchmarks.alone import alone
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
+from benchmarks.objects import objects
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
 from benchmarks.sourcing import sourcing
+from benchmarks.stores import stores
 
 Scenario = Callable[[Path, int], Coroutine[None, None, list[Figure]]]
 
@@ -32,6 +34,8 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     "streams": (restarting_streams, 10_000, 500),
     "sources": (sourcing, 1_000_000, 50_000),
     "scan": (scanning, 100_000, 5_000),
+    "objects": (objects, 64, 4),
+    "collections": (stores, 1_000, 50),
 }
 
 

@@ -8,34 +8,27 @@ Everything runs in processes of its own and one after the other, round by round,
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import waymaker
+from benchmarks.contestants import NATS, START_S_MAX, in_turn, nats_servers
 from benchmarks.figures import Figure
-from tests.kit.real_server import RealServer, free_port
+from tests.kit.real_server import RealServer
 from waymaker import event_loop
 
-ROUNDS = 5
 STREAM = "alone"
 PAYLOAD = bytes(128)
 ANSWER_BYTES = 30
 SYNCED_BYTES = 512
 FILE_BYTES = 32 << 20
 WARM_UP = 100
-START_S_MAX = 30.0
-NATS = "nats"
 
 
 async def alone(folder: Path, calls: int) -> list[Figure]:
@@ -44,21 +37,19 @@ async def alone(folder: Path, calls: int) -> list[Figure]:
 
 
 def _measured(folder: Path, calls: int) -> list[Figure]:
-    found: dict[str, list[list[float]]] = {}
     server = RealServer(folder / "data")
     server.start()
-    with _nats(folder) as ports:
-        try:
-            for _ in range(ROUNDS):
-                for name, arguments in (
-                    ("bare echo with a sync", ("bare", str(folder))),
-                    ("publish, native link", ("client", server.address, "auto")),
-                    ("publish, gRPC", ("client", server.address, "grpc")),
-                    *((f"NATS, {mode}", (NATS, str(port))) for mode, port in ports.items()),
-                ):
-                    found.setdefault(name, []).append(_in_process(*arguments, str(calls)))
-        finally:
-            server.close()
+    try:
+        with nats_servers(folder) as ports:
+            contestants = {
+                "bare echo with a sync": ["bare", str(folder)],
+                "publish, native link": ["client", server.address, "auto"],
+                "publish, gRPC": ["client", server.address, "grpc"],
+            }
+            contestants |= {f"NATS, {mode}": [NATS, str(port)] for mode, port in ports.items()}
+            found = in_turn("benchmarks.alone", contestants, calls)
+    finally:
+        server.close()
     bare = _median(found["bare echo with a sync"], 49)
     figures = []
     for name, rounds in found.items():
@@ -71,15 +62,6 @@ def _measured(folder: Path, calls: int) -> list[Figure]:
 
 def _median(rounds: list[list[float]], cut: int) -> float:
     return statistics.median(statistics.quantiles(times, n=100)[cut] for times in rounds)
-
-
-def _in_process(*arguments: str) -> list[float]:
-    """Run one contestant as a process; return what each call took, in milliseconds."""
-    ran = subprocess.run([sys.executable, "-m", "benchmarks.alone", *arguments], capture_output=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(f"{arguments[0]} failed:\n{ran.stderr.decode(errors='replace')}")
-    times: list[float] = json.loads(ran.stdout)
-    return times
 
 
 async def _timed(call: Any, calls: int) -> list[float]:
@@ -164,49 +146,6 @@ async def _bare(folder: str, calls: int) -> list[float]:
     finally:
         server.kill()
         await server.wait()
-
-
-def _await_port(port: int) -> None:
-    """Wait until a server answers there."""
-    deadline = time.monotonic() + START_S_MAX
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=START_S_MAX) as connection:
-                if connection.recv(4):
-                    return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-
-
-@contextmanager
-def _nats(folder: Path) -> Iterator[dict[str, int]]:
-    """Run NATS without a sync and with one for each message, where it is installed; yield the ports."""
-    program = shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
-    ports: dict[str, int] = {}
-    running = []
-    try:
-        if program is not None and importlib.util.find_spec(NATS) is not None:
-            for mode, setting in (("no sync", ""), ("sync always", "sync_interval: always")):
-                ports[mode] = free_port()
-                settings = folder / f"nats-{ports[mode]}.conf"
-                store = folder / f"nats-{ports[mode]}"
-                settings.write_text(
-                    f'listen: 127.0.0.1:{ports[mode]}\njetstream {{ store_dir: "{store}"\n{setting} }}\n'
-                )
-                running.append(
-                    subprocess.Popen(
-                        [program, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                    )
-                )
-            for port in ports.values():
-                _await_port(port)
-        yield ports
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 def main(contestant: str, *arguments: str) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.alone import alone
+from benchmarks.contestants import nats_servers, redis_servers
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.many_streams import restarting_streams
+from benchmarks.objects import objects
 from benchmarks.scanning import scanning
 from benchmarks.scenarios import one_at_a_time, publishing, replaying, restarting
 from benchmarks.sourcing import sourcing
+from benchmarks.stores import stores
 
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 4_096
@@ -48,6 +51,26 @@ async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
     assert all(figure.value > 0 for figure in figures)
     units = [figure.unit for figure in figures]
     assert units == ["messages/s", "messages/s", "s", "MiB", *["ms"] * 8, "s", "s", *["messages/s"] * 2]
+
+
+@pytest.mark.slow
+@pytest.mark.process
+async def test_comparisons_have_figures_of_every_contestant_that_is_installed(tmp_path: Path) -> None:
+    for name, scenario in (("objects", objects), ("stores", stores)):
+        folder = tmp_path / name
+        folder.mkdir()
+        figures = await scenario(folder, 2)
+        assert all(figure.value > 0 for figure in figures)
+        assert len([figure for figure in figures if figure.name.endswith("synced")]) == (2 if name == "objects" else 10)
+
+
+def test_what_is_not_installed_is_left_out_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with nats_servers(tmp_path) as nats, redis_servers(tmp_path) as redis:
+        assert nats == redis == {}
+    assert capsys.readouterr().err == "nats: not installed, left out\nredis: not installed, left out\n"
 
 
 def test_a_missed_target_is_said_so() -> None:
