@@ -125,6 +125,31 @@ async def test_many_tasks_take_every_value_once(wm: waymaker.Client) -> None:
     assert sorted(map(int, taken)) == list(range(3_000))
 
 
+async def test_calls_of_many_tasks_have_the_answers_that_each_would_have_alone(wm: waymaker.Client) -> None:
+    store, tags, jobs = wm.hash_store("users"), wm.set_store("tags"), wm.queue("jobs")
+    await asyncio.gather(store.create(max_bytes=3_000), tags.create(), jobs.create())
+    entries = store["k"]
+    revisions = await asyncio.gather(*[entries.set(f"f{n % 20}", b"%d" % n) for n in range(40)])
+    assert revisions == sorted(set(revisions)), "in the order in which they were asked for"
+    values = await asyncio.gather(*[entries.get(f"f{n}") for n in [*range(22), 0]])
+    assert values == [*[b"%d" % (n + 20) for n in range(20)], None, None, b"20"]
+    sizes = [10, 2_900, 20, 2_900, 30]
+    outcomes = await asyncio.gather(
+        *[entries.set(f"g{n}", bytes(size)) for n, size in enumerate(sizes)], return_exceptions=True
+    )
+    assert [isinstance(each, waymaker.ResourceExhaustedError) for each in outcomes] == [size > 100 for size in sizes]
+    await asyncio.gather(entries.set("x", b"1"), entries.delete("x"), entries.set("x", b"2"), entries.delete("f0"))
+    assert await asyncio.gather(*[entries.contains(field) for field in ("x", "f0", "x")]) == [True, False, True]
+    assert await entries.get("x") == b"2"
+    await asyncio.gather(*[tags["t"].add(member) for member in "abcabc"], tags["t"].remove("b"))
+    assert await asyncio.gather(*[tags["t"].contains(member) for member in "abc"]) == [True, False, True]
+    sequences = await asyncio.gather(*[jobs.append(b"%d" % n) for n in range(50)])
+    assert sequences == list(range(1, 51))
+    assert await jobs.take(100) == [b"%d" % n for n in range(50)]
+    nowhere = await asyncio.gather(*[wm.queue("none").append(b"") for _ in range(3)], return_exceptions=True)
+    assert all(isinstance(each, waymaker.NoSuchBucketError) for each in nowhere)
+
+
 async def test_stores_come_back_after_a_kill_and_from_a_backup(tmp_path: Path) -> None:
     server = RealServer(tmp_path / "data")
     server.start()

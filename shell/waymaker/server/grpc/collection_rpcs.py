@@ -147,6 +147,14 @@ def _revisions(value: list[int], response: pc.HashSetManyResponse, bodies: Bodie
     response.revisions.extend(value)
 
 
+def entry_got(revision: int, value: bytes | None) -> bytes:
+    """Return the encoded response of `HashGet`; None: there is no such entry."""
+    response = pb.HashGetResponse(success=True, result_code=OK)
+    if value is not None:
+        response.value, response.revision = value, revision
+    return response.SerializeToString()
+
+
 def _value(value: EntryMessages, response: pb.HashGetResponse, bodies: Bodies | None) -> None:
     for seq, _, payload in _read(value, bodies):
         response.value = payload

@@ -27,7 +27,8 @@ from waymaker.server.incidents import internal_error
 from waymaker.server.lifecycle import STOPPING, State
 from waymaker.server.lifecycle import Event as LifeEvent
 from waymaker.server.node_runner import NodeRunner
-from waymaker.server.pipeline.key_batches import KeyBatch, KeyBatches
+from waymaker.server.pipeline.batch import Batch
+from waymaker.server.pipeline.frame_batches import FrameBatches
 from waymaker.server.pipeline.work import (
     SLICE_BYTES_MIN,
     SLICE_MESSAGES,
@@ -347,13 +348,15 @@ class Session:
                 self._publish(publish, load)
             for ack in frame.acks:
                 self._ack(ack, load)
-            keyed = KeyBatches(self._serving.limits)
+            batches = FrameBatches(self._serving)
             for call in frame.calls:
-                if call.id in self._open or not keyed.take(call.id, call.method, call.request):
-                    self._call(call, load)
-                else:
+                if call.id not in self._open and batches.take(call.id, call.method, call.request):
                     self._open[call.id] = None
-            for batch in keyed.batches:
+                    continue
+                for batch in batches.take_ready():
+                    self._ask_batch(batch, load)
+                self._call(call, load)
+            for batch in batches.take_ready():
                 self._ask_batch(batch, load)
         for credit in frame.credits:
             subscription = self._subscriptions.get(credit.subscription)
@@ -481,22 +484,22 @@ class Session:
         self._open.pop(id_, None)
         self.send(Outgoing(data, load, fetched=fetched))
 
-    def _ask_batch(self, batch: KeyBatch, load: Load) -> None:
-        """Ask for the calls about keys of one bucket together."""
+    def _ask_batch(self, batch: Batch, load: Load) -> None:
+        """Ask for the calls of a batch together."""
         if batch.reads:
-            self._large_responses_waiting.append(partial(self._ask_for_keys, batch, load))
+            self._large_responses_waiting.append(partial(self._ask_to_read, batch, load))
             self._start_large_responses()
         else:
             self._send_batch(batch, load, partial(self._batch_answered, batch, load, time.perf_counter()))
 
     def _send_batch(
-        self, batch: KeyBatch, load: Load, answered: Callable[[Answer | Refusal, Bodies | None], None]
+        self, batch: Batch, load: Load, answered: Callable[[Answer | Refusal, Bodies | None], None]
     ) -> None:
         token = self.runner.call(self.principal, batch.request(), answered)
         for call in batch.calls:
             self._open[call.id] = token
 
-    def _ask_for_keys(self, batch: KeyBatch, load: Load) -> None:
+    def _ask_to_read(self, batch: Batch, load: Load) -> None:
         self._large_responses_open += 1
         started = time.perf_counter()
 
@@ -508,10 +511,14 @@ class Session:
         self._send_batch(batch, load, answered)
 
     def _batch_answered(
-        self, batch: KeyBatch, load: Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
+        self, batch: Batch, load: Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
     ) -> None:
         responses: list[bytes | Refusal]
         if isinstance(answer, Refusal):
+            if alone := batch.apart(answer):
+                for each in alone:
+                    self._ask_batch(each, load)
+                return
             responses = [answer] * len(batch.calls)
         else:
             try:
