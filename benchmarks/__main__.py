@@ -15,6 +15,7 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_li
 
 from benchmarks.alone import alone
 from benchmarks.figures import Figure, as_json, table
+from benchmarks.keys import keys
 from benchmarks.many_streams import restarting_streams
 from benchmarks.objects import objects
 from benchmarks.scanning import scanning
@@ -29,6 +30,7 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     "publish": (publishing, 1_000_000, 50_000),
     "single": (one_at_a_time, 2_000, 200),
     "alone": (alone, 1_000, 50),
+    "kv": (keys, 20_000, 500),
     "replay": (replaying, 1_000_000, 50_000),
     "restart": (restarting, 10_000_000, 100_000),
     "streams": (restarting_streams, 10_000, 500),

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.alone import alone
 from benchmarks.contestants import nats_servers, redis_servers
 from benchmarks.figures import Figure, as_json, table
+from benchmarks.keys import keys
 from benchmarks.many_streams import restarting_streams
 from benchmarks.objects import objects
 from benchmarks.scanning import scanning
@@ -39,6 +40,11 @@ async def test_every_scenario_gives_its_figures(tmp_path: Path) -> None:
     alone_figures = await alone(by_client, calls=20)
     assert [figure.unit for figure in alone_figures] == ["ms"] * len(alone_figures)
     assert len(alone_figures) >= 6
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    key_figures = await keys(bucket, calls=100)
+    assert [figure.unit for figure in key_figures] == ["calls/s"] * len(key_figures)
+    assert len(key_figures) >= 3 and all(figure.value > 0 for figure in key_figures)
     cold = tmp_path / "cold"
     cold.mkdir()
     figures += await scanning(cold, 200)
