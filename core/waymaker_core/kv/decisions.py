@@ -11,7 +11,7 @@ from typing import Final
 from waymaker_core.api.kv_requests import KvFailure, KvOp, KvWrite, KvWritten
 from waymaker_core.kv.bodies import DELETED, EXPIRED, tombstone_body
 from waymaker_core.kv.facts import KvFact, encode_fact
-from waymaker_core.kv.keys import key_fault, key_subject
+from waymaker_core.kv.keys import key_fault, subject_head
 from waymaker_core.kv.layer import KeyState, KvLayer, Ttl
 from waymaker_core.layers.decide import Draft, decide_draft
 from waymaker_core.layers.layer import KV, LayerDecision
@@ -67,6 +67,7 @@ class _Write:
         if self.bounded:
             self.stream.need_all()
         revisions: list[int] = []
+        head = subject_head(request.bucket)
         at = 0
         for index, (op, key) in enumerate(zip(request.ops, request.keys, strict=True)):
             body = request.body[at : at + request.lengths[index]]
@@ -74,7 +75,7 @@ class _Write:
             failure = self._fault(index, op, key)
             revision = 0
             if failure is None:
-                subject = key_subject(request.bucket, key)
+                subject = head + key
                 state = self._state(subject)
                 failure = self._judge(index, op, state)
                 if failure is None and op in _WRITES:
@@ -164,21 +165,21 @@ class _Write:
                 self.states[subject] = state
                 return state.seq
             return self._bury(subject, DELETED).seq
-        ttl = self._ttl(state.seq if op is KvOp.TOUCH else self._next(), self.request.ttls_ms[index])
+        seq = state.seq if op is KvOp.TOUCH else self._next()
         if op is not KvOp.TOUCH:
             self._append(subject, self.request.sizes[index], body, "")
-            state = KeyState(self.first + len(self.draft.subjects) - 1, False, None)
-        self.states[subject] = state._replace(ttl=ttl)
-        return state.seq
+        self.states[subject] = KeyState(seq, False, self._ttl(seq, self.request.ttls_ms[index]))
+        return seq
 
     def _next(self) -> int:
         return self.first + len(self.draft.subjects)
 
     def _ttl(self, seq: int, ttl_ms: int) -> Ttl | None:
-        bounds = [each for each in (ttl_ms, self.layer.settings.max_age_ms) if each]
-        if not bounds:
+        bounded_ms = max_age_ms = self.layer.settings.max_age_ms
+        if ttl_ms:
+            bounded_ms = min(ttl_ms, max_age_ms) if max_age_ms else ttl_ms
+        if not bounded_ms:
             return None
-        bounded_ms = min(bounds)
         return Ttl(seq, self.now.wall_ms + bounded_ms, bounded_ms, self.now.mono_ns + bounded_ms * 1_000_000)
 
     def _bury(self, subject: str, reason: str) -> KeyState:

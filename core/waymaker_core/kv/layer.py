@@ -14,7 +14,7 @@ value can come back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
@@ -92,6 +92,12 @@ class KvLayer:
             return NOTHING
         tombstone, ttl = self.tombstones.get(subject), self.ttls.get(subject)
         return KeyState(seq, tombstone is not None and tombstone[0] == seq, ttl)
+
+    def overdue(self, subjects: Sequence[str], now: Now) -> list[str]:
+        """Return the keys among these whose committed value's time to live has ended, each once. May raise `NeedBlocks`."""
+        if not self.ttls:
+            return []
+        return [each for each in dict.fromkeys(subjects) if self.is_overdue(self.committed(each), now)]
 
     def projected(self, subject: str) -> KeyState:
         """Return the state of a key once all that is staged is applied. May raise `NeedBlocks`."""

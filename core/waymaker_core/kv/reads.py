@@ -7,7 +7,7 @@ from typing import Final
 
 from waymaker_core.api.kv_requests import KvKey
 from waymaker_core.api.requests import Messages, Page
-from waymaker_core.kv.keys import key_of, key_subject, keys_pattern
+from waymaker_core.kv.keys import key_of, key_subject, keys_pattern, subject_head
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import NeedBlocks, reads
@@ -24,16 +24,18 @@ def read_keys(layer: KvLayer, bucket: str, keys: Sequence[str], byte_max: int) -
     stream = layer.stream
     of_keys: list[int] = []
     size = 0
+    head = subject_head(bucket)
     for key in keys:
-        state = layer.committed(key_subject(bucket, key))
-        if state.is_live:
-            block = stream.blocks[stream.block_of(state.seq)]
+        state = layer.committed(head + key)
+        seq = state.seq if state.is_live else 0
+        if seq:
+            block = stream.blocks[stream.block_of(seq)]
             if block.columns is None:
                 raise NeedBlocks([block.number])
-            size += block.columns.lengths[state.seq - block.first]
+            size += block.columns.lengths[seq - block.first]
         if of_keys and size > byte_max:
             break
-        of_keys.append(state.seq if state.is_live else 0)
+        of_keys.append(seq)
     seqs = sorted(set(of_keys) - {0})
     messages = reads.messages_at(stream, seqs, [0] * len(seqs))
     messages.of_keys = of_keys

@@ -5,7 +5,8 @@ Settings of streams and consumers are converted in `wire.configs`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -38,21 +39,29 @@ _WHOLE: Final = {
     FieldDescriptor.TYPE_UINT32: (0, (1 << 32) - 1),
 }
 """Ranges of the contract's integers, by type."""
+_CHECKS: Final[dict[type[Proto], dict[str, Callable[[str, Any], Any]]]] = {}
+"""The check of each field of a request, by kind: looked up once."""
 
 
 def request(kind: type[Request], **fields: object) -> Request:
     """Return a request from its fields; UsageError where one of them does not fit, by its name."""
-    by_name = kind.DESCRIPTOR.fields_by_name
-    return kind(**{name: _scalar(by_name[name], value) for name, value in fields.items()})
+    checks = _CHECKS.get(kind)
+    if checks is None:
+        checks = _CHECKS[kind] = {name: _check_of(each.type) for name, each in kind.DESCRIPTOR.fields_by_name.items()}
+    return kind(**{name: checks[name](name, value) for name, value in fields.items()})
 
 
-def _scalar(field: Any, value: object) -> Any:
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return text(field.name, value)
-    if field.type == FieldDescriptor.TYPE_BOOL:
-        return flag(field.name, value)
-    bounds = _WHOLE.get(field.type)
-    return value if bounds is None else whole(field.name, value, *bounds)
+def _check_of(type_: int) -> Callable[[str, Any], Any]:
+    if type_ == FieldDescriptor.TYPE_STRING:
+        return text
+    if type_ == FieldDescriptor.TYPE_BOOL:
+        return flag
+    bounds = _WHOLE.get(type_)
+    return _as_it_is if bounds is None else partial(whole, least=bounds[0], most=bounds[1])
+
+
+def _as_it_is(_name: str, value: Any) -> Any:
+    return value
 
 
 def stream_info(response: pb.GetStreamInfoResponse) -> StreamInfo:

@@ -9,6 +9,7 @@ from waymaker_core.api.kv_requests import KvFailure, KvOp, KvWrite
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv.bodies import read_body, value_body
 from waymaker_core.kv.keys import key_subject
+from waymaker_core.model.message_codec import payload_of
 from waymaker_core.model.result_codes import OK, Outcome, Refusal, RefusedError
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -66,14 +67,27 @@ def revisions(messages: Messages, bodies: Sequence[bytes]) -> Iterator[Revision]
             yield Revision(subject[subject.index(".") + 1 :], seq, time_ms, value)
 
 
-def got_pb(revision: Revision | None) -> bytes:
-    """Return the response to a read of a key."""
-    response = pb.KvGetResponse(success=True, result_code=OK)
-    if revision is not None and revision.value is not None:
-        response.entry.value = revision.value
-        response.entry.revision = revision.seq
-        response.entry.ts_ms = revision.time_ms
-    return response.SerializeToString()
+def found_values(messages: Messages, bodies: Sequence[bytes]) -> dict[int, tuple[bytes, int, int]]:
+    """Return value, sequence and time of messages that are live values, by sequence."""
+    found: dict[int, tuple[bytes, int, int]] = {}
+    for run, data in zip(messages.runs, bodies, strict=True):
+        at = 0
+        for seq, length, time_ms in zip(run.sequences(), run.lengths, run.times_ms, strict=True):
+            found[seq] = payload_of(data[at : at + length]), seq, time_ms
+            at += length
+    return found
+
+
+NOT_FOUND: Final = (b"", 0, 0)
+"""The value, sequence and time of a key without a value."""
+
+
+def got_pb(value: bytes, seq: int, time_ms: int) -> bytes:
+    """Return the response to a read of a key; sequence 0 where it has no value."""
+    if not seq:
+        return pb.KvGetResponse(success=True, result_code=OK).SerializeToString()
+    entry = pb.KvEntry(value=value, revision=seq, ts_ms=time_ms)
+    return pb.KvGetResponse(success=True, result_code=OK, entry=entry).SerializeToString()
 
 
 def event_pb(revision: Revision) -> bytes:

@@ -19,7 +19,7 @@ from waymaker_core.api.kv_requests import (
 )
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv import decisions, reads
-from waymaker_core.kv.keys import check_key_to_read, key_subject, pattern_fault
+from waymaker_core.kv.keys import check_key_to_read, pattern_fault, subject_head
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.kv.settings import bucket_config
 from waymaker_core.layers.layer import KV
@@ -109,8 +109,8 @@ class Buckets:
             )
         for key in request.keys:
             check_key_to_read(request.bucket, key, self._state.limits)
-        subjects = [key_subject(request.bucket, key) for key in request.keys]
-        overdue = [each for each in dict.fromkeys(subjects) if layer.is_overdue(layer.committed(each), now)]
+        head = subject_head(request.bucket)
+        overdue = layer.overdue([head + key for key in request.keys], now)
         if not overdue:
             self._gate.reply_messages(
                 call.token,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import Rpc, Serving, coded
 from waymaker.storage.store import Bodies
-from waymaker.wire.kv import got_pb, revisions, write_request, written_pb
+from waymaker.wire.kv import NOT_FOUND, found_values, got_pb, revisions, write_request, written_pb
 from waymaker_core.api import kv_requests as core
 from waymaker_core.api.kv_requests import KvOp
 from waymaker_core.api.requests import Messages, Page
@@ -51,7 +51,7 @@ def _written(op: KvOp) -> Callable[[Answer, Bodies | None, Serving], bytes]:
 def _got(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:
     if not isinstance(answer.value, Messages):
         return coded(answer.code, answer.message)
-    return got_pb(next(revisions(answer.value, bodies or []), None))
+    return got_pb(*next(iter(found_values(answer.value, bodies or []).values()), NOT_FOUND))
 
 
 def _listed(answer: Answer, bodies: Bodies | None, serving: Serving) -> bytes:

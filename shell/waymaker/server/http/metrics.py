@@ -23,6 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from waymaker.server.http.call_figures import CallFigures
 from waymaker.server.logs import lost
 from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
@@ -30,7 +31,6 @@ from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
 SERIES_MAX: Final = 5_000
 """Streams, and consumers, that a scrape lists one by one."""
 
-_CALL_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -178,11 +178,8 @@ class Metrics:
     def __init__(self, node: Figures, sessions: Callable[[], int], link: LinkFigures) -> None:
         self.registry = CollectorRegistry()
         text = {described.name: described.text for described in SHELL_METRICS}
-        self._calls = Counter("waymaker_calls", text["waymaker_calls"], ("method", "status"), registry=self.registry)
-        self._seconds = Histogram(
-            "waymaker_call_seconds", text["waymaker_call_seconds"], ("method",), buckets=_CALL_BUCKETS,
-            registry=self.registry,
-        )  # fmt: skip
+        self._calls = CallFigures(text["waymaker_calls"], text["waymaker_call_seconds"])
+        self.registry.register(self._calls)
         self._steps = Steps()
         self._effect_failures = Counter(
             "waymaker_effect_failures", text["waymaker_effect_failures"], registry=self.registry
@@ -195,19 +192,12 @@ class Metrics:
         started.set(time.time())
         gauge = Gauge("waymaker_sessions", text["waymaker_sessions"], registry=self.registry)
         gauge.set_function(lambda: float(sessions()))
-        self._children: dict[tuple[str, str], Counter] = {}
-        self._timers: dict[str, Histogram] = {}
         self.registry.register(NodeCollector(node, link, self._steps))
         ProcessCollector(registry=self.registry)
 
-    def observe(self, method: str, status: str, seconds: float) -> None:
-        """Count an answered call."""
-        child = self._children.get((method, status))
-        if child is None:
-            child = self._children[method, status] = self._calls.labels(method, status)
-            self._timers[method] = self._seconds.labels(method)
-        child.inc()
-        self._timers[method].observe(seconds)
+    def observe(self, method: str, status: str, seconds: float, count: int = 1) -> None:
+        """Count calls that were answered together."""
+        self._calls.add(method, status, seconds, count)
 
     def step_took(self, seconds: float, inputs: int) -> None:
         """Count one step of the node."""

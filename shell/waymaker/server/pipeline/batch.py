@@ -7,14 +7,18 @@ a batch, each of its calls is asked for by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 from waymaker.storage.store import Bodies
+from waymaker.wire.frames import call_refused, call_result
 from waymaker_core.api.requests import Request
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 
 BATCH_BYTES_MAX: Final = 1 << 20
 BATCH_CALLS_MAX: Final = 1_000
+FRAGMENT_BYTES: Final = 64 << 10
+"""Responses of a batch are joined up to here: what is sent is freed piece by piece."""
 
 
 class BatchedCall(NamedTuple):
@@ -52,6 +56,31 @@ class Batch:
     def responses(self, answer: Answer, bodies: Bodies | None) -> list[bytes | Refusal]:
         """Return the response to each call that was answered, in order; those behind them are to be asked again."""
         raise NotImplementedError
+
+    def fragments(self, responses: Sequence[bytes | Refusal]) -> Iterator[tuple[bytes, int]]:
+        """Yield the responses encoded for a frame, many together, and how many calls each piece answers."""
+        pieces: list[bytes] = []
+        size = 0
+        for call, response in zip(self.calls, responses, strict=False):
+            if isinstance(response, Refusal):
+                data = call_refused(call.id, response)
+            else:
+                data = call_result(call.id, response, "")
+            if pieces and size + len(data) > FRAGMENT_BYTES:
+                yield b"".join(pieces), len(pieces)
+                pieces, size = [], 0
+            pieces.append(data)
+            size += len(data)
+        if pieces:
+            yield b"".join(pieces), len(pieces)
+
+    def outcomes(self, responses: Sequence[bytes | Refusal]) -> dict[tuple[str, str], int]:
+        """Return how many of the calls that were answered ended so, by method and status."""
+        counts: dict[tuple[str, str], int] = {}
+        for call, response in zip(self.calls, responses, strict=False):
+            outcome = call.method, response.status.name if isinstance(response, Refusal) else "OK"
+            counts[outcome] = counts.get(outcome, 0) + 1
+        return counts
 
     def empty(self) -> Self:
         """Return a batch of the same kind without calls."""

@@ -10,7 +10,7 @@ from waymaker.server.grpc.kv_rpcs import KV_WRITES
 from waymaker.server.grpc.rpcs import coded
 from waymaker.server.pipeline.batch import Batch, BatchedCall
 from waymaker.storage.store import Bodies
-from waymaker.wire.kv import got_pb, revisions, write_request, written_pb
+from waymaker.wire.kv import NOT_FOUND, found_values, got_pb, write_request, written_pb
 from waymaker_core.api.kv_requests import KvFailure, KvGet, KvOp, KvWrite, KvWritten
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv.keys import key_fault
@@ -49,8 +49,8 @@ class KeyBatch(Batch):
                 for place, call in enumerate(self.calls)
             ]
         if isinstance(answer.value, Messages) and answer.value.of_keys is not None:
-            by_seq = {revision.seq: revision for revision in revisions(answer.value, bodies or [])}
-            return [got_pb(by_seq.get(seq)) for seq in answer.value.of_keys]
+            by_seq = found_values(answer.value, bodies or [])
+            return [got_pb(*by_seq.get(seq, NOT_FOUND)) for seq in answer.value.of_keys]
         return [coded(answer.code, answer.message)] * len(self.calls)
 
 

@@ -91,7 +91,7 @@ class Sessions:
 
     def __init__(
         self, runner: NodeRunner, serving: Serving, window_bytes: int, version: str,
-        observe: Callable[[str, str, float], None], arrived: Callable[[], None], lifecycle: StateMachine[State, LifeEvent],
+        observe: Callable[[str, str, float, int], None], arrived: Callable[[], None], lifecycle: StateMachine[State, LifeEvent],
     ) -> None:  # fmt: skip
         self.runner = runner
         self.arrived = arrived
@@ -276,7 +276,7 @@ class Session:
         for item in items:
             self._unsent_bytes -= len(item.data)
             if item.load is not None:
-                item.load.items -= 1
+                item.load.items -= item.items
                 if not item.load.items:
                     self._used_bytes -= item.load.cost_bytes
             if item.fetched is not None:
@@ -429,7 +429,7 @@ class Session:
 
     def _observe(self, name: str, started: float, answer: Answer | Refusal) -> None:
         status = answer.status.name if isinstance(answer, Refusal) else "OK"
-        self._sessions.observe(name, status, time.perf_counter() - started)
+        self._sessions.observe(name, status, time.perf_counter() - started, 1)
 
     def _call(self, call: Any, load: Load) -> None:
         id_ = call.id
@@ -526,14 +526,14 @@ class Session:
             except Exception as error:
                 refusal = internal_error(error, batch.calls[0].method, self.principal, admitted=True)
                 responses = [refusal] * len(batch.calls)
-        for call, response in zip(batch.calls, responses, strict=False):
+        took = time.perf_counter() - started
+        for call in batch.calls[: len(responses)]:
             self._unwanted.discard(call.id)
-            if isinstance(response, Refusal):
-                self._observe(call.method, started, response)
-                self._done(call.id, load, frames.call_refused(call.id, response))
-            else:
-                self._observe(call.method, started, Answer(OK))
-                self._done(call.id, load, frames.call_result(call.id, response, ""))
+            self._open.pop(call.id, None)
+        for data, items in batch.fragments(responses):
+            self.send(Outgoing(data, load, items=items))
+        for (method, status), count in batch.outcomes(responses).items():
+            self._sessions.observe(method, status, took, count)
         if len(responses) < len(batch.calls):
             self._ask_batch(batch.rest(len(responses)), load)
 

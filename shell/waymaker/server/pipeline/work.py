@@ -50,13 +50,13 @@ class Load:
 
 
 class Outgoing:
-    """A fragment to be sent, and what its sending frees."""
+    """A fragment to be sent, and what its sending frees. `items`: those of its load that it answers."""
 
-    __slots__ = ("data", "load", "subscription", "messages", "bytes", "fetched")
+    __slots__ = ("data", "load", "subscription", "messages", "bytes", "fetched", "items")
 
     def __init__(
         self, data: bytes, load: Load | None = None, subscription: SessionSubscription | None = None, messages: int = 0,
-        bytes_: int = 0, fetched: Messages | None = None,
+        bytes_: int = 0, fetched: Messages | None = None, items: int = 1,
     ) -> None:  # fmt: skip
         self.data = data
         self.load = load
@@ -64,6 +64,7 @@ class Outgoing:
         self.messages = messages
         self.bytes = bytes_
         self.fetched = fetched
+        self.items = items
 
 
 class SessionSubscription:
