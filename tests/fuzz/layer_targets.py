@@ -1,4 +1,4 @@
-"""Targets for what the layers of stores and sketches read: their facts in records, and their snapshots."""
+"""Targets for what the layers of stores, sketches and sources read: their facts in records, and their snapshots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.fuzz.target import Target
 from tests.kit.sketch_kit import small_sketches
 from waymaker_core.collections.entries import Entries, encode_removals
 from waymaker_core.collections.queue import Queue, Taken, encode_take
-from waymaker_core.layers.layer import COLLECTIONS, SKETCHES, Layer
+from waymaker_core.layers.layer import Layer
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import LayerRecord
@@ -14,6 +14,7 @@ from waymaker_core.sketches.facts import Purpose, encode_numbers, encode_pieces,
 from waymaker_core.sketches.items import item_of
 from waymaker_core.sketches.layer import SketchLayer
 from waymaker_core.sketches.parameters import parameters_of
+from waymaker_core.sources.positions import Incarnation, Position, Positions, encode_positions
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 from waymaker_core.stream.stream import Stream
@@ -34,7 +35,7 @@ def _sketch(settings: bytes) -> SketchLayer:
 
 def _layers() -> list[Layer]:
     stream = Stream(1, StreamConfig("s", block_size=10), 1, Limits())
-    return [Entries(stream), Queue(stream), *map(_sketch, KINDS)]
+    return [Entries(stream), Queue(stream), *map(_sketch, KINDS), Positions(2)]
 
 
 def layer_seeds() -> list[bytes]:
@@ -42,6 +43,7 @@ def layer_seeds() -> list[bytes]:
     facts = [
         encode_removals(["f.a.b"]),
         encode_take(Taken(1, 1, 9)),
+        encode_positions({0: Position(Incarnation(7, 1), 3), 1: Position(Incarnation(9, 2), 0)}),
         encode_values([b"a", b"bc"]),
         encode_numbers(bytes(16)),
         encode_sourced(3, encode_values([b"a"])),
@@ -58,10 +60,9 @@ def run_layer(data: bytes) -> None:
         return
     layers = _layers()
     layer = layers[(data[0] & 127) % len(layers)]
-    kind = SKETCHES if isinstance(layer, SketchLayer) else COLLECTIONS
     try:
         if data[0] < 128:
-            layer.apply(LayerRecord(None, facts=[(kind, data[1:])]))
+            layer.apply(LayerRecord(None, facts=[(layer.kind, data[1:])]))
         else:
             match decode_state(data[1:]):
                 case [snapshot]:

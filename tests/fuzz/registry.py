@@ -10,6 +10,7 @@ from tests.fuzz import (
     archive_targets,
     directory_targets,
     format_targets,
+    kv_targets,
     layer_targets,
     object_targets,
     raft_targets,
@@ -29,6 +30,7 @@ TARGETS: Final[dict[str, Target]] = {
         request_targets,
         sketch_targets,
         object_targets,
+        kv_targets,
         transfer_targets,
         raft_targets,
     )
@@ -44,7 +46,7 @@ def regression_paths() -> list[Path]:
 def load(path: Path) -> tuple[Target, bytes]:
     """A saved input and its target. Lines that begin with # are remarks."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    return TARGETS[path.name.partition("-")[0]], bytes.fromhex("".join(lines))
+    return TARGETS[path.name.rpartition("-")[0]], bytes.fromhex("".join(lines))
 
 
 def save(target: Target, data: bytes, remark: str, folder: Path = REGRESSIONS) -> Path:

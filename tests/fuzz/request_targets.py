@@ -8,8 +8,11 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from tests.fuzz.target import Target
+from waymaker.server.grpc.collection_rpcs import COLLECTION_RPCS
+from waymaker.server.grpc.kv_rpcs import KV_RPCS
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, UNARY, Serving
+from waymaker.server.grpc.sketch_rpcs import SKETCH_RPCS
 from waymaker.wire.batches import ack_request, publish_request
 from waymaker.wire.guard import parse_frame, within
 from waymaker_core.model.limits import Limits
@@ -79,7 +82,9 @@ def _selects(pattern: str, subject: str) -> bool:
 # ---------------------------------------------------------------- requests
 
 
-RPCS = (*UNARY.values(), PREVIEW_UPDATE)
+RPCS = (
+    *UNARY.values(), PREVIEW_UPDATE, *KV_RPCS.values(), *COLLECTION_RPCS.values(), *SKETCH_RPCS.values(),
+)  # fmt: skip
 
 
 def request_seeds() -> list[bytes]:
@@ -102,6 +107,10 @@ def request_seeds() -> list[bytes]:
         "UpdateStream": pb.UpdateStreamRequest(name="s", max_msgs=5, strict_limits=True),
         "Nak": pb.NakRequest(stream="s", consumer="c", seq=1, delay_ms=4),
         "Fetch": pb.FetchRequest(stream="s", consumer="c", batch_size=3),
+        "Put": pb.KvPutRequest(bucket="b", key="a.b", value=b"v", ttl_ms=5),
+        "Update": pb.KvUpdateRequest(bucket="b", key="a.b", value=b"v", expected_revision=5),
+        "History": pb.KvHistoryRequest(bucket="b", key="a.b", from_revision=1, limit=2),
+        "HashSet": pb.HashSetRequest(bucket="b", hash_key="h", field="f", value=b"v"),
     }
     numbers = {rpc.name: number for number, rpc in enumerate(RPCS)}
     seeds = [bytes([number]) for number in range(len(RPCS))]

@@ -27,7 +27,16 @@ SUBJECTS: Final = ("a.b", "a.b", "a.c", "dead.letters", "a", ">", "*", "a.*", "a
                    "a\0b", "é.ß", "x" * 1024, "x" * 1025, ".".join("a" * 400), "*." * 300 + "*", ">.a", "a.b.>.c")  # fmt: skip
 KEYS: Final = (
     "k",
+    "k.l",
+    "k/m.n=",
+    "-_",
     "",
+    "k..l",
+    ".k",
+    "k.",
+    "k.*",
+    ">",
+    ".".join("k" * 600),
     "x-waymaker-dlq-stream",
     "waymaker-source-stream",
     "wmkv.ttl",
@@ -120,7 +129,7 @@ class Values:
         if "subject" in name or "prefix" in name or "filter" in name:
             texts: tuple[str, ...] = SUBJECTS if self._wild else SUBJECTS[:4]
         elif name in {"key", "value"}:
-            texts = KEYS if self._wild else KEYS[:1]
+            texts = KEYS if self._wild else KEYS[:3]
         elif name == "bucket":
             texts = (*BUCKETS, *NAMES) if self._wild else BUCKETS
         elif name == "consumer":

@@ -26,12 +26,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.kit.real_server import LAUNCH, RealServer
-from tests.kit.rpc_values import BUCKETS, CONSUMERS, STREAMS, Values
+from tests.kit.rpc_values import BUCKETS, CONSUMERS, KEYS, STREAMS, Values
 from tests.kit.wire_client import exposes_internals
 from waymaker.server.grpc.rpcs import LATER, STREAMING
-from waymaker_proto import admin_pb2, collections_pb2, pipeline_pb2, sketches_pb2
+from waymaker_proto import admin_pb2, collections_pb2, kv_pb2, pipeline_pb2, sketches_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.collections_pb2_grpc import WaymakerCollectionsServiceStub as CollectionsStub
+from waymaker_proto.kv_pb2_grpc import WaymakerKvServiceStub as KvStub
 from waymaker_proto.sketches_pb2_grpc import WaymakerSketchesServiceStub as SketchesStub
 from waymaker_proto.waymaker_streams_pb2_grpc import WaymakerStreamsServiceStub
 
@@ -40,6 +41,8 @@ AT_ONCE: Final = 16
 CALL_S_MAX: Final = 20.0
 STREAM_S: Final = 0.2
 """How long a stream that has no end of its own is listened to."""
+ENDLESS: Final = (*STREAMING, "Watch")
+"""Streams of answers that have no end of their own."""
 GROWTH_MIB_MAX: Final = 500
 """Resident memory beyond that of the idle server: caches, ephemeral messages, and requests of a megabyte at once."""
 CONFIG: Final = "log_level = 'error'\n[limits]\nephemeral_bytes_max = 16777216\n"
@@ -70,6 +73,7 @@ def methods() -> dict[str, MethodDescriptor]:
     """Every RPC there is, by its path."""
     files = (
         pb.DESCRIPTOR, pipeline_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR, collections_pb2.DESCRIPTOR, sketches_pb2.DESCRIPTOR,
+        kv_pb2.DESCRIPTOR,
     )  # fmt: skip
     found: dict[str, MethodDescriptor] = {}
     for file in files:
@@ -155,7 +159,7 @@ class Fuzz:
 
     def _call(self, channel: grpc.Channel, path: str, requests: list[bytes], metadata: Metadata) -> None:
         method = self.methods[path]
-        endless = method.name in STREAMING
+        endless = method.name in ENDLESS
         answers: list[bytes] = []
         code, details = Code.OK, ""
         open_call: Any = channel.stream_stream(path)
@@ -211,6 +215,7 @@ class Fuzz:
             for name in (*STREAMS, *CONSUMERS):
                 put = pb.PutObjectRequest(bucket=bucket, name=name, payload=b"payload of an object", chunk_size=7)
                 stub.PutObject(put, timeout=CALL_S_MAX)
+        self._furnish_keys(channel)
         self._furnish_stores(channel)
         for name in STREAMS:
             config = pb.StreamConfigPb(
@@ -228,6 +233,19 @@ class Fuzz:
             for place in range(5):
                 request = pb.PublishRequest(stream=name, subject="a.b", payload=b"%d" % place)
                 stub.Publish(request, timeout=CALL_S_MAX)
+
+    def _furnish_keys(self, channel: grpc.Channel) -> None:
+        """Make a bucket of keys, and put values under the keys that odd requests mean most, some of which soon end."""
+        stub = KvStub(channel)
+        for bucket in BUCKETS:
+            stub.CreateBucket(pb.KvCreateBucketRequest(bucket=bucket, max_bytes=1 << 20), timeout=CALL_S_MAX)
+            for place, key in enumerate(KEYS[:4]):
+                try:
+                    put = pb.KvPutRequest(bucket=bucket, key=key, value=b"value of a key", ttl_ms=100 * (place % 2))
+                    stub.Put(put, timeout=CALL_S_MAX)
+                except grpc.RpcError as error:
+                    if error.code() is not Code.RESOURCE_EXHAUSTED:
+                        raise  # an odd call may have made the bucket, with other bounds, or filled it
 
     def _furnish_stores(self, channel: grpc.Channel) -> None:
         """Make stores and a sketch of the name that odd requests mean most, and put something in."""

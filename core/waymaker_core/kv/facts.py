@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from waymaker_core.model.limits import SEQ_MAX
 from waymaker_core.storage.config_codec import decode_plain, encode_plain
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
@@ -59,7 +60,7 @@ def decode_fact(data: bytes) -> KvFact:
     match decode_plain(data):
         case [1, list(tombstones), list(expiries), list(touched), list(purged), *restored] if len(restored) in (0, 2):
             fact = KvFact([_whole(each) for each in tombstones], [_entry(each) for each in expiries])
-            fact.touched = [expiry_of(each) for each in touched]
+            fact.touched = [expiry_of(each, ttl_min=0) for each in touched]
             fact.purged = [_text(each) for each in purged]
             if restored:
                 fact.restored_tombstones = [tombstone_of(each) for each in _list(restored[0])]
@@ -73,22 +74,26 @@ def decode_fact(data: bytes) -> KvFact:
 def tombstone_of(value: object) -> Tombstone:
     """Return a tombstone from plain values; `CorruptRecord` where they are none."""
     match value:
-        case [str(subject), int(seq), int(time_ms)] if seq > 0 and time_ms >= 0:
-            return subject, seq, time_ms
+        case [str(subject), int(seq), int(time_ms)] if 0 < seq <= SEQ_MAX and 0 <= time_ms <= SEQ_MAX:
+            return _text(subject), seq, time_ms
     raise CorruptRecord("not a tombstone of a bucket")
 
 
-def expiry_of(value: object) -> Expiry:
+def expiry_of(value: object, ttl_min: int = 1) -> Expiry:
     """Return a time to live from plain values; `CorruptRecord` where they are none."""
     match value:
-        case [str(subject), int(seq), int(deadline_ms), int(ttl_ms)] if seq > 0 and deadline_ms >= 0 and ttl_ms >= 0:
-            return subject, seq, deadline_ms, ttl_ms
+        case [str(subject), int(seq), int(deadline_ms), int(ttl_ms)] if (
+            0 < seq <= SEQ_MAX and 0 <= deadline_ms <= SEQ_MAX and ttl_min <= ttl_ms <= SEQ_MAX
+        ):
+            return _text(subject), seq, deadline_ms, ttl_ms
     raise CorruptRecord("not a time to live of a bucket")
 
 
 def _entry(value: object) -> tuple[int, int, int]:
     match value:
-        case [int(entry), int(deadline_ms), int(ttl_ms)] if min(entry, deadline_ms, ttl_ms) >= 0:
+        case [int(entry), int(deadline_ms), int(ttl_ms)] if (
+            entry >= 0 and 0 <= deadline_ms <= SEQ_MAX and 0 < ttl_ms <= SEQ_MAX
+        ):
             return entry, deadline_ms, ttl_ms
     raise CorruptRecord("not a time to live of a record")
 
@@ -100,7 +105,8 @@ def _whole(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    """Return a subject; snapshots join subjects with zero bytes."""
+    if not isinstance(value, str) or not value or "\0" in value:
         raise CorruptRecord("not a subject")
     return value
 

@@ -260,6 +260,9 @@ class KvLayer:
 
     def _apply_entries(self, fact: KvFact, messages: PublishRecord) -> None:
         newest = {subject: entry for entry, subject in enumerate(messages.subjects)}
+        entries = [*fact.tombstones, *(entry for entry, _, _ in fact.expiries)]
+        if max(entries) >= len(messages.subjects):
+            raise CorruptRecord(f"a fact about message {max(entries)} of a record with {len(messages.subjects)}")
         for entry in fact.tombstones:
             if newest[messages.subjects[entry]] == entry:
                 self._add_tombstone(messages.subjects[entry], messages.first_seq + entry, messages.times_ms[entry])

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tests.kit.rpc_values import Values
 from tests.shell import rpc_fuzz
+from waymaker.server.grpc.kv_rpcs import KV_RPCS
 from waymaker.server.grpc.rpcs import LATER, OBJECTS, STREAMING, UNARY
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -30,7 +31,8 @@ def test_every_rpc_of_every_service_is_called() -> None:
     assert {*UNARY, *STREAMING, *OBJECTS, *LATER} == {
         m.name for p, m in methods.items() if "WaymakerStreamsService" in p
     }
-    assert len(methods) == 86
+    assert len(methods) == 97
+    assert {m.name for p, m in methods.items() if "WaymakerKvService" in p} == {*KV_RPCS, "Watch"}
 
 
 def test_requests_are_the_same_for_the_same_seed_and_odd_in_many_ways() -> None:
