@@ -36,6 +36,7 @@ from waymaker_core.model.result_codes import (
     Status,
 )
 from waymaker_core.model.types import Now, Token
+from waymaker_core.node.service_figures import ServiceFigures
 from waymaker_core.node.stats import NodeStats
 
 OVERHEAD_BYTES = 33
@@ -277,6 +278,9 @@ class FakeNode:
 
     def source_figures(self) -> Iterator[rq.SourceStatus]:
         return iter(())
+
+    def service_figures(self) -> ServiceFigures:
+        return ServiceFigures(kv_buckets=1)
 
     def consumer_figures(self) -> Iterator[tuple[str, rq.ConsumerInfo]]:
         yield from ()

@@ -29,6 +29,7 @@ from tests.kit.real_server import LAUNCH, RealServer
 from tests.kit.rpc_values import BUCKETS, CONSUMERS, KEYS, STREAMS, Values
 from tests.kit.wire_client import exposes_internals
 from waymaker.server.grpc.rpcs import LATER, STREAMING
+from waymaker.server.grpc.services import IN_SESSIONS
 from waymaker_proto import admin_pb2, collections_pb2, kv_pb2, pipeline_pb2, sketches_pb2
 from waymaker_proto import waymaker_streams_pb2 as pb
 from waymaker_proto.collections_pb2_grpc import WaymakerCollectionsServiceStub as CollectionsStub
@@ -143,7 +144,7 @@ class Fuzz:
                     hello=pipeline_pb2.Hello(version=self.random.choice((1, 1, 1, 0, 7)))
                 ).SerializeToString()
             )
-        unary = [m for m in pb.DESCRIPTOR.services_by_name["WaymakerStreamsService"].methods if not m.client_streaming]
+        unary = [method for method in self.methods.values() if method.name in IN_SESSIONS]
         for number in range(self.random.choice((1, 2, 4))):
             frame = self.values.request(pipeline_pb2.Frame.DESCRIPTOR, _CLIENT_FIELDS)
             good = pipeline_pb2.Frame()

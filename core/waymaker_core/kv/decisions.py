@@ -210,7 +210,9 @@ class _Write:
         self.draft.facts = [(KV, encode_fact(fact))] if fact else []
         record = decide_draft(self.stream, self.draft, self.now.wall_ms)
         self.layer.stage(record, self.states)
-        return LayerDecision(record, self.draft.bodies, written)
+        return LayerDecision(
+            record, self.draft.bodies, written, expired=self.reasons.count(EXPIRED), deleted=self.reasons.count(DELETED)
+        )
 
     def _fact(self) -> KvFact:
         fact = KvFact([entry for entry, reason in enumerate(self.reasons) if reason])

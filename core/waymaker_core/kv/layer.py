@@ -138,7 +138,7 @@ class KvLayer:
         draft = Draft(subjects, [0] * len(subjects), bodies, drops, [(KV, encode_fact(fact))])
         record = decide_draft(self.stream, draft, now.wall_ms)
         self.stage(record, {each: KeyState(first + entry, True, None) for entry, each in enumerate(subjects)})
-        return LayerDecision(record, bodies)
+        return LayerDecision(record, bodies, expired=len(subjects))
 
     def hidden(self, subject: str) -> list[int]:
         """Return the revisions that go with the end of a key: all in a bucket with bounds, where the end must make room."""

@@ -38,6 +38,10 @@ class LayerDecision:
     parts: list[bytes] = field(default_factory=list)
     value: object = None
     depends_on_uncommitted: bool = False
+    expired: int = 0
+    """Values whose time to live ends with it."""
+    deleted: int = 0
+    """Values that a client deletes with it."""
 
 
 class Layer(Protocol):

@@ -60,6 +60,7 @@ from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.live_readers import LiveReaders
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.readers.watchers import Watchers
+from waymaker_core.node.service_figures import ServiceFigures, sum_services
 from waymaker_core.node.sourcing.letter_box import LetterBox
 from waymaker_core.node.sourcing.sourcing import Sourcing
 from waymaker_core.node.startup.restored import Restored
@@ -424,6 +425,7 @@ class Node:
         stats, journal = self.stats, self._group_commit.journal
         stats.streams = len(self._state.replicas)
         stats.open_objects = len(self._objects)
+        stats.kv_watches = len(self._live_readers)
         stats.subscriptions = len(self._subscriptions)
         stats.watchers = len(self._watchers)
         stats.journal_bytes = journal.journal_bytes()
@@ -464,6 +466,10 @@ class Node:
         """Yield the status of every source, sorted by the stream that copies: for metrics, on demand."""
         for replica in self._served():
             yield from statuses(replica)
+
+    def service_figures(self) -> ServiceFigures:
+        """Return what the streams of all services hold together: for metrics, on demand."""
+        return sum_services(self._served())
 
     def log_figures(self) -> Iterator[LogFigures]:
         """Yield the ends of every log, the catalog's first."""

@@ -17,17 +17,21 @@ class NodeStats:
         "calls", "calls_refused", "published_messages", "published_bytes", "publish_failures", "delivered_messages",
         "delivered_bytes", "redelivered_messages", "acked_messages", "termed_messages", "naked_messages",
         "dropped_messages", "objects_stored", "object_chunks_stored", "object_chunks_shared",
+        "kv_puts", "kv_gets", "kv_deletes", "kv_touches", "kv_conflicts", "kv_expired",
+        "entries_put", "entries_removed", "entries_read", "queue_pushed", "queue_popped",
+        "sketch_values_added", "sketch_merges", "sketch_queries",
         "dead_letters", "dead_letters_kept_back", "pruned_messages", "clock_corrections",
         "records_committed", "commits",
         "journal_bytes_written", "syncs", "sync_ns_total", "sync_buckets", "commit_retries", "index_loads",
         "index_evictions", "unreadable", "checkpoints", "checkpoint_ns_last", "checkpoint_failures",
-        "open_objects", "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes",
+        "open_objects", "kv_watches", "streams", "consumers", "subscriptions", "watchers", "parked_calls", "inflight_bytes",
         "pending_records", "journal_bytes", "journal_segments", "index_cache_bytes", "ephemeral_bytes",
         "quarantined_streams", "disk_full", "draining", "recovered_records", "recovered_bytes_cut", "recovered_orphans",
     )  # fmt: skip
 
     def __init__(self) -> None:
         # -- counters
+        self._begin_services()
         self.calls = 0
         """Calls that reached the node."""
         self.calls_refused = 0
@@ -82,6 +86,7 @@ class NodeStats:
         self.streams = 0
         self.open_objects = 0
         """Uploads and readings of objects."""
+        self.kv_watches = 0
         self.consumers = 0
         self.subscriptions = 0
         self.watchers = 0
@@ -103,6 +108,31 @@ class NodeStats:
         self.recovered_records = 0
         self.recovered_bytes_cut = 0
         self.recovered_orphans = 0
+
+    def _begin_services(self) -> None:
+        """Set the counters of keys, stores and sketches to 0."""
+        self.kv_puts = 0
+        """Values that puts, creates and updates stored."""
+        self.kv_gets = 0
+        """Keys that were read."""
+        self.kv_deletes = 0
+        """Values that deletions ended."""
+        self.kv_touches = 0
+        self.kv_conflicts = 0
+        """Changes of keys that were refused as `wrong_revision`."""
+        self.kv_expired = 0
+        """Values whose time to live ended."""
+        self.entries_put = 0
+        """Entries of hash and set stores."""
+        self.entries_removed = 0
+        self.entries_read = 0
+        """Entries asked for by name, and those of lists."""
+        self.queue_pushed = 0
+        self.queue_popped = 0
+        self.sketch_values_added = 0
+        """Values that clients added; what sources bring is not counted."""
+        self.sketch_merges = 0
+        self.sketch_queries = 0
 
     def count_sync(self, elapsed_ns: int) -> None:
         """Count one sync that took this long."""

@@ -16,17 +16,19 @@ from waymaker_core.api.kv_requests import (
     KvRequest,
     KvWatch,
     KvWrite,
+    KvWritten,
 )
 from waymaker_core.api.requests import Messages
 from waymaker_core.kv import decisions, reads
 from waymaker_core.kv.keys import check_key_to_read, pattern_fault, subject_head
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.kv.settings import bucket_config
-from waymaker_core.layers.layer import KV
+from waymaker_core.layers.layer import KV, LayerDecision
 from waymaker_core.model.result_codes import (
     NO_SUCH_BUCKET,
     NO_SUCH_STREAM,
     OK,
+    WRONG_REVISION,
     Answer,
     CodeError,
     Refusal,
@@ -93,7 +95,22 @@ class Buckets:
         ordinary = any(op not in (KvOp.DELETE, KvOp.TOUCH) for op in request.ops)
         bound = self._committing.admit(replica, len(request.ops), len(request.body), 4 * texts, ordinary=ordinary)
         decision = decisions.decide_write(layer, request, self._state.now)
+        self._count(request, decision)
         self._committing.commit_layer(call.token, replica, decision, bound)
+
+    def _count(self, request: KvWrite, decision: LayerDecision) -> None:
+        """Count the changes of a request by their outcome."""
+        stats, written = self._state.stats, decision.value
+        assert isinstance(written, KvWritten)
+        for index, op in enumerate(request.ops):
+            failure = written.failures.get(index)
+            if failure is not None:
+                stats.kv_conflicts += failure.code == WRONG_REVISION
+            elif op is KvOp.TOUCH:
+                stats.kv_touches += 1
+            elif op is not KvOp.DELETE:
+                stats.kv_puts += 1
+        stats.kv_deletes += decision.deleted
 
     # ------------------------------------------------------------------ reads
 
@@ -112,11 +129,9 @@ class Buckets:
         head = subject_head(request.bucket)
         overdue = layer.overdue([head + key for key in request.keys], now)
         if not overdue:
-            self._gate.reply_messages(
-                call.token,
-                replica,
-                reads.read_keys(layer, request.bucket, request.keys, self._state.limits.page_bytes_max),
-            )
+            found_values = reads.read_keys(layer, request.bucket, request.keys, self._state.limits.page_bytes_max)
+            self._state.stats.kv_gets += len(found_values.of_keys or ())
+            self._gate.reply_messages(call.token, replica, found_values)
             return
         self._end_overdue(replica, layer, [each for each in overdue if not layer.is_staged(each)])
         self._gate.when_applied(call.token, lambda: self._again(call), replica.log.last)
@@ -130,6 +145,7 @@ class Buckets:
         bound = self._committing.admit(replica, len(subjects), size, size, ordinary=False)
         decision = layer.end_values(subjects, self._state.now)
         assert decision.record is not None, "tombstones are a record"
+        self._state.stats.kv_expired += decision.expired
         self._committing.add_decided(replica, decision.record, decision.parts, bound)
 
     def keys(self, call: Call, found: StreamReplica | None) -> None:

@@ -73,6 +73,7 @@ class Collections:
         count = len(request.subjects)
         bound = self._committing.admit(replica, count, sum(map(len, request.bodies)), 16 * count)
         decision = decisions.decide_put(replica.stream, entries, request, self._state.now.wall_ms)
+        self._state.stats.entries_put += len(decision.parts)
         self._committing.commit_layer(call.token, replica, decision, bound)
 
     def remove_entries(self, call: Call, found: StreamReplica | None) -> None:
@@ -89,6 +90,7 @@ class Collections:
         )
         bound = self._committing.admit(replica, 0, 0, more, ordinary=False)
         decision = decisions.decide_remove(replica.stream, entries, request)
+        self._state.stats.entries_removed += decision.value if isinstance(decision.value, int) else 0
         self._committing.commit_layer(call.token, replica, decision, bound)
 
     # ------------------------------------------------------------------ reads of entries
@@ -114,6 +116,7 @@ class Collections:
         assert isinstance(request, HasEntries)
         entries = _entries(self._registry.require_served(found, request.stream))
         self._check_asked(len(request.subjects))
+        self._state.stats.entries_read += len(request.subjects)
         self._gate.reply(call.token, Answer(OK, "", [subject in entries.places for subject in request.subjects]))
 
     def list_entries(self, call: Call, found: StreamReplica | None) -> None:
@@ -125,6 +128,7 @@ class Collections:
         subjects = entries.page(request.head, request.after, limit + 1)
         page = self._cut(subjects, [len(each.encode()) + ENTRY_OVERHEAD_BYTES for each in subjects], limit)
         require_whole(request.limit, page.next_after)
+        self._state.stats.entries_read += len(page.entries)
         self._gate.reply(call.token, Answer(OK, "", page))
 
     def read_entries(self, call: Call, found: StreamReplica | None) -> None:
@@ -167,6 +171,7 @@ class Collections:
         seqs = sorted(dict.fromkeys(seq for seq in wanted if seq))
         found = reads.messages_at(replica.stream, seqs, [0] * len(seqs))
         assert found.count == len(seqs), "an entry's message is live"
+        self._state.stats.entries_read += len(wanted)
         messages = EntryMessages(found.runs, found.count, found.byte_count, wanted=wanted, next_after=next_after)
         self._gate.reply_messages(token, replica, messages)
 
@@ -180,6 +185,7 @@ class Collections:
         queue = _queue(replica)
         bound = self._committing.admit(replica, len(request.bodies), sum(map(len, request.bodies)))
         decision = decisions.decide_push(replica.stream, queue, request, self._state.now.wall_ms)
+        self._state.stats.queue_pushed += len(decision.parts)
         self._committing.commit_layer(call.token, replica, decision, bound)
 
     def pop(self, call: Call, found: StreamReplica | None) -> None:
@@ -214,6 +220,7 @@ class Collections:
         assert found.count == len(seqs), "a value that was not given is live"
         messages = TakenMessages(found.runs, found.count, found.byte_count)
         _queue(replica).answered(token)
+        self._state.stats.queue_popped += len(seqs)
         self._gate.reply_messages(token, replica, messages)
         self._state.mark_dirty(replica)
 

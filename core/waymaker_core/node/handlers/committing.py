@@ -80,6 +80,7 @@ class Committing:
 
     def commit_layer(self, token: Token, replica: StreamReplica, decision: LayerDecision, bound: int) -> None:
         """Commit the decision of a service, and let its answer leave."""
+        self._state.stats.kv_expired += decision.expired
         self.commit(
             token, replica, decision.record, decision.parts, bound, Answer(OK, "", decision.value),
             depends_on_uncommitted=decision.depends_on_uncommitted,

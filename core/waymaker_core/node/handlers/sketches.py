@@ -25,6 +25,9 @@ from waymaker_core.sketches.answers import answer
 from waymaker_core.sketches.facts import FACT_HEAD_BYTES
 from waymaker_core.sketches.layer import SketchLayer
 
+NUMBER_BYTES = 8
+"""Bytes of each number that a t-digest takes."""
+
 
 class Sketches:
     """Handlers of the calls to sketches."""
@@ -44,6 +47,7 @@ class Sketches:
         decisions.check_add(layer, request, self._state.limits)
         size = FACT_HEAD_BYTES + len(request.numbers) + sum(map(len, request.values)) + 4 * len(request.values)
         bound = self._committing.admit(replica, 0, 0, size)
+        self._state.stats.sketch_values_added += len(request.values) or len(request.numbers) // NUMBER_BYTES
         self._committing.commit_layer(call.token, replica, decisions.decide_add(layer, request), bound)
 
     def merge_snapshot(self, call: Call, found: StreamReplica | None) -> None:
@@ -57,6 +61,7 @@ class Sketches:
         for record in records:
             self._committing.add_decided(replica, record, [], record_frame_bytes_max(record))
         del bound
+        self._state.stats.sketch_merges += 1
         self._gate.answer(call.token, Answer(OK), replica.log.last)
 
     def query(self, call: Call, found: StreamReplica | None) -> None:
@@ -64,7 +69,9 @@ class Sketches:
         request = call.request
         assert isinstance(request, QuerySketch)
         layer = _sketch(self._registry.require_served(found, request.stream))
-        self._gate.reply(call.token, Answer(OK, "", answer(layer.sketch, request, self._state.limits)))
+        found_answer = answer(layer.sketch, request, self._state.limits)
+        self._state.stats.sketch_queries += 1
+        self._gate.reply(call.token, Answer(OK, "", found_answer))
 
     def read_snapshot(self, call: Call, found: StreamReplica | None) -> None:
         """Answer a `GetSketchSnapshot`."""

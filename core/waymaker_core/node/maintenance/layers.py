@@ -72,6 +72,7 @@ class DueLayers:
                 decision = layer.decide_due(self._state.now)
                 if decision is None or decision.record is None:
                     break
+                self._state.stats.kv_expired += decision.expired
                 self._committing.add_decided(replica, decision.record, decision.parts, bound)
         self.process_dirty(replica)
 

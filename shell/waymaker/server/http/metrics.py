@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from waymaker.server.http.call_figures import CallFigures
 from waymaker.server.logs import lost
 from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
+from waymaker_core.node.service_figures import ServiceFigures
 from waymaker_core.node.stats import SYNC_LATENCY_BOUNDS_US, NodeStats
 
 SERIES_MAX: Final = 5_000
@@ -71,6 +72,24 @@ NODE_METRICS: Final = (
     Described("waymaker_object_chunks_stored", "counter", "Chunks of objects that were stored.", "object_chunks_stored"),
     Described("waymaker_object_chunks_shared", "counter", "Chunks that the bucket had already.", "object_chunks_shared"),
     Described("waymaker_open_objects", "gauge", "Uploads and readings of objects under way.", "open_objects"),
+    Described("waymaker_kv_puts", "counter", "Values that puts, creates and updates of keys stored.", "kv_puts"),
+    Described("waymaker_kv_gets", "counter", "Keys read.", "kv_gets"),
+    Described("waymaker_kv_deletes", "counter", "Values of keys that clients deleted.", "kv_deletes"),
+    Described("waymaker_kv_touches", "counter", "Times to live of keys that were set anew.", "kv_touches"),
+    Described("waymaker_kv_conflicts", "counter", "Changes of keys refused as `wrong_revision`.", "kv_conflicts"),
+    Described("waymaker_kv_expired", "counter", "Values of keys whose time to live ended.", "kv_expired"),
+    Described("waymaker_kv_watches", "gauge", "Watches of buckets open.", "kv_watches"),
+    Described("waymaker_entries_put", "counter", "Entries of hashes and sets stored.", "entries_put"),
+    Described("waymaker_entries_removed", "counter", "Entries of hashes and sets removed.", "entries_removed"),
+    Described("waymaker_entries_read", "counter", "Entries of hashes and sets looked up or listed.", "entries_read"),
+    Described("waymaker_queue_pushed", "counter", "Values pushed to queues.", "queue_pushed"),
+    Described("waymaker_queue_popped", "counter", "Values taken from queues.", "queue_popped"),
+    Described(
+        "waymaker_sketch_values_added", "counter", "Values that clients added to sketches; sources not counted.",
+        "sketch_values_added",
+    ),
+    Described("waymaker_sketch_merges", "counter", "Sketches merged into others.", "sketch_merges"),
+    Described("waymaker_sketch_queries", "counter", "Questions that sketches answered.", "sketch_queries"),
     Described("waymaker_records_committed", "counter", "Records of all logs made durable.", "records_committed"),
     Described("waymaker_commits", "counter", "Batches of records made durable.", "commits"),
     Described("waymaker_commit_retries", "counter", "Writes tried again because the disk was full.", "commit_retries"),
@@ -97,6 +116,21 @@ NODE_METRICS: Final = (
     Described("waymaker_recovered_records", "gauge", "Records replayed at the start.", "recovered_records"),
     Described("waymaker_recovered_cut_bytes", "gauge", "Torn bytes cut off at the start.", "recovered_bytes_cut"),
 )  # fmt: skip
+
+SERVICE_METRICS: Final = (
+    Described("waymaker_kv_buckets", "gauge", "Buckets of keys.", "kv_buckets"),
+    Described(
+        "waymaker_kv_keys", "gauge", "Keys of all buckets, those with a tombstone included; some that just went may count.",
+        "kv_keys",
+    ),
+    Described("waymaker_stores", "gauge", "Stores of hashes and of sets.", "stores"),
+    Described("waymaker_entries", "gauge", "Entries of all hashes and sets.", "entries"),
+    Described("waymaker_queues", "gauge", "Queues.", "queues"),
+    Described("waymaker_queue_values", "gauge", "Values that wait in all queues.", "queue_values"),
+    Described("waymaker_sketches", "gauge", "Sketches.", "sketches"),
+    Described("waymaker_sketch_bytes", "gauge", "Memory that all sketches take, at most.", "sketch_bytes"),
+)  # fmt: skip
+"""Sums over all streams of a service; `waymaker_stream_messages` and `_bytes` have each one, as `kv:NAME` for instance."""
 
 STREAM_METRICS: Final = (
     Described("waymaker_stream_messages", "gauge", "Messages of a stream.", "msg_count"),
@@ -152,6 +186,8 @@ class Figures(Protocol):
     def consumer_figures(self) -> Iterator[tuple[str, ConsumerInfo]]: ...
 
     def source_figures(self) -> Iterator[SourceStatus]: ...
+
+    def service_figures(self) -> ServiceFigures: ...
 
 
 class LinkFigures(Protocol):
@@ -233,6 +269,9 @@ class NodeCollector(Collector):
         for described in NODE_METRICS:
             family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
             yield family(described.name, described.text, value=float(getattr(stats, described.attribute)))
+        services = self._node.service_figures()
+        for described in SERVICE_METRICS:
+            yield GaugeMetricFamily(described.name, described.text, value=float(getattr(services, described.attribute)))
         for described in SHELL_METRICS:
             if described.attribute:
                 family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
@@ -297,7 +336,7 @@ def _families(
 def reference() -> str:
     """Return the table of metrics as it stands in the documentation."""
     lines = ["| Metric | Kind | Meaning |", "|---|---|---|"]
-    for table in (NODE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SOURCE_METRICS, SHELL_METRICS):
+    for table in (NODE_METRICS, SERVICE_METRICS, STREAM_METRICS, CONSUMER_METRICS, SOURCE_METRICS, SHELL_METRICS):
         for described in table:
             lines.append(f"| `{described.name}{_KINDS[described.kind]}` | {described.kind} | {described.text} |")
     return "\n".join(lines) + "\n"

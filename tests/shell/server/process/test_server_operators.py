@@ -18,11 +18,19 @@ from tests.kit.server_fakes import Fixture, serving
 from waymaker.server.auth import tokens
 from waymaker.server.config import Address, ServerConfig
 from waymaker.server.grpc.listener import StartError
-from waymaker.server.http.metrics import CONSUMER_METRICS, NODE_METRICS, SHELL_METRICS, STREAM_METRICS, reference
+from waymaker.server.http.metrics import (
+    CONSUMER_METRICS,
+    NODE_METRICS,
+    SERVICE_METRICS,
+    SHELL_METRICS,
+    STREAM_METRICS,
+    reference,
+)
 from waymaker.server.logs import configure_logs
 from waymaker.server.server import Listeners
 from waymaker_core.api.requests import ConsumerInfo
 from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.node.service_figures import ServiceFigures
 from waymaker_core.node.stats import NodeStats
 from waymaker_proto import pipeline_pb2 as pipe
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -68,7 +76,7 @@ async def test_every_metric_of_the_tables_is_served_under_its_name() -> None:
         await s.stub("Publish")(pb.PublishRequest(stream="s", subject="a").SerializeToString())
         await asyncio.sleep(0.02)
         _, text = await get(s, "/metrics")
-        for described in (*NODE_METRICS, *STREAM_METRICS, *CONSUMER_METRICS, *SHELL_METRICS):
+        for described in (*NODE_METRICS, *SERVICE_METRICS, *STREAM_METRICS, *CONSUMER_METRICS, *SHELL_METRICS):
             ending = {"counter": "_total", "histogram": "_bucket", "summary": "_count"}.get(described.kind, "")
             assert any(
                 line.startswith((f"{described.name}{ending} ", f"{described.name}{ending}{{"))
@@ -78,6 +86,10 @@ async def test_every_metric_of_the_tables_is_served_under_its_name() -> None:
         assert 'waymaker_consumer_lag{consumer="c\\"\\n",stream="s"} 8.0' in text
         assert 'waymaker_calls_total{method="Publish",status="OK"} 1.0' in text
         assert "process_resident_memory_bytes" in text
+
+
+def test_every_figure_of_the_services_is_a_metric() -> None:
+    assert {described.attribute for described in SERVICE_METRICS} == set(ServiceFigures.__slots__)
 
 
 def test_every_figure_of_the_node_is_a_metric() -> None:
