@@ -39,6 +39,7 @@ COMMANDS = {
     "restore": ("archives", "Make streams from such a file or directory."),
     "check": ("checking", "Verify the data of a stopped server, or a backup."),
     "info": ("reads", "Show what the server is."),
+    "status": ("status", "Show what the server is, and what each stream holds."),
     "token": ("serving", "Make a bearer token."),
     "version": ("about", "Print the versions of this program and its parts."),
     "completion": ("about", "Print the script that completes commands."),
@@ -143,14 +144,14 @@ def root() -> None:
     """
 
 
-def run(arguments: Sequence[str] | None) -> int:
-    """Run a command line; here alone exceptions become messages and exit codes."""
+def run(arguments: Sequence[str] | None, command: click.Command = root, name: str = "waymaker") -> int:
+    """Run the command line of a program; here alone exceptions become messages and exit codes."""
     from waymaker.cli import failure, standard
 
     standard.occupy()
     try:
-        result = root.main(
-            args=None if arguments is None else list(arguments), prog_name="waymaker", standalone_mode=False
+        result = command.main(
+            args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False
         )
         sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ from waymaker.cli import exits, failure, output
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., Coroutine[Any, Any, Any]]
+PROGRAM: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Settings of a command that is a program of its own, too."""
 DEFAULT_SERVER = "127.0.0.1:7411"
 
 

@@ -77,6 +77,11 @@ async def watch(client: Client, *, as_json: bool) -> None:
 @connected
 async def info(client: Client, *, as_json: bool) -> None:
     """Show what the server is: version, durability, contents."""
+    await show_server(client, as_json)
+
+
+async def show_server(client: Client, as_json: bool) -> None:
+    """Print what the server says of itself."""
     found = await client.server_info()
     value = {
         "version": found.version, "node_id": found.node_id, "directory_id": found.directory_id, "sync": found.sync,

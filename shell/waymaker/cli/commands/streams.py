@@ -104,14 +104,18 @@ async def add(
 @connected
 async def ls(client: Client, *, long: bool, as_json: bool) -> None:
     """List streams by name."""
+    if long:
+        await show_streams(client, as_json)
+    else:
+        output.rows(["name"], [[name] for name in await client.list_streams()], as_json)
+
+
+async def show_streams(client: Client, as_json: bool) -> None:
+    """Print all streams with their figures."""
     from waymaker.client.errors import NoSuchStreamError
 
-    names = await client.list_streams()
-    if not long:
-        output.rows(["name"], [[name] for name in names], as_json)
-        return
     infos = []
-    for name in names:
+    for name in await client.list_streams():
         try:
             infos.append(await client.stream_info(name))
         except NoSuchStreamError:
