@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from waymaker_core.model.message_codec import decode_body, header_field, payload_field, subject_field
+from waymaker_core.model.message_codec import decode_body, header_field, plain_body, subject_field
 
 OP_HEADER: Final = "wmkv.op"
 DELETED: Final = "delete"
@@ -19,7 +19,7 @@ EXPIRED: Final = "expired"
 
 def value_body(subject: str, value: bytes) -> bytes:
     """Return the stored body of a value."""
-    return subject_field(subject) + payload_field(value)
+    return plain_body(subject, value)
 
 
 def tombstone_body(subject: str, reason: str) -> bytes:

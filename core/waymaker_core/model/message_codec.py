@@ -64,6 +64,14 @@ def payload_field(payload: bytes) -> bytes:
     return _PAYLOAD_TAG + varint(len(payload)) + payload if payload else b""
 
 
+def plain_body(subject: str, payload: bytes) -> bytes:
+    """Encode a stored body without headers. A large payload is copied once."""
+    raw = subject.encode()
+    if not payload:
+        return b"".join((_SUBJECT_TAG, varint(len(raw)), raw))
+    return b"".join((_SUBJECT_TAG, varint(len(raw)), raw, _PAYLOAD_TAG, varint(len(payload)), payload))
+
+
 def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[bytes, int]:
     """Encode a client's headers: their fields and their size (keys and values).
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from waymaker_core.model.message_codec import decode_body
+from waymaker_core.model.message_codec import decode_body, varint
 from waymaker_core.objects.metadata import Metadata, decode_metadata
 from waymaker_core.objects.names import name_of
 from waymaker_proto import waymaker_streams_pb2 as pb
+
+_DATA_TAG: Final = varint(pb.GetObjectStreamFrame.DESCRIPTOR.fields_by_name["data"].number << 3 | 2)
+assert (
+    pb.PutObjectStreamFrame.DESCRIPTOR.fields_by_name["data"].number
+    == pb.GetObjectStreamFrame.DESCRIPTOR.fields_by_name["data"].number
+)
 
 
 class Found(NamedTuple):
@@ -23,6 +29,11 @@ class Found(NamedTuple):
     def total_bytes(self) -> int:
         """Return the length of the payload."""
         return self.metadata.chunks.total_bytes
+
+
+def data_frame(data: bytes | memoryview) -> bytes:
+    """Encode a frame of an upload or a download that carries data; a message would copy it once more."""
+    return b"".join((_DATA_TAG, varint(len(data)), data))
 
 
 def found_object(message: tuple[int, int, bytes]) -> Found:

@@ -80,15 +80,16 @@ class Download:
             with ends_told():
                 while True:
                     async with within(step_s, "no piece of the object arrived in time", None):
-                        data = await call.read()
-                    if data is grpc.aio.EOF:
+                        received = await call.read()
+                    if received is grpc.aio.EOF:
                         break
-                    frame = pb.GetObjectStreamFrame.FromString(data)
+                    frame = pb.GetObjectStreamFrame.FromString(received)
                     if frame.HasField("info"):
                         self.info = frame.info
-                    if frame.data:
-                        self._take(frame.data)
-                        yield frame.data
+                    data = frame.data  # each look at a field of bytes copies it
+                    if data:
+                        self._take(data)
+                        yield data
                     done = done or frame.done
         finally:
             call.cancel()

@@ -16,7 +16,7 @@ from waymaker.client.connection.transport import CallEnded, begin, ends_told, se
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import NOT_APPLIED, UNKNOWN, ShaMismatchError, WrongTypeError
 from waymaker.client.objects.calls import PATH, Calls, raise_end, within
-from waymaker_core.model.message_codec import varint
+from waymaker.wire.objects import data_frame
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 Source = bytes | bytearray | memoryview | PathLike[str] | BinaryIO | Iterable[bytes] | AsyncIterable[bytes]
@@ -24,7 +24,6 @@ Source = bytes | bytearray | memoryview | PathLike[str] | BinaryIO | Iterable[by
 
 JUDGED_BYTES_PER_S: Final = 16 * 1024 * 1024
 """Bytes that a server stores and syncs in a second, at the least."""
-_DATA_TAG: Final = b"\x12"
 _FINISH: Final = pb.PutObjectStreamFrame(finish=True).SerializeToString()
 
 
@@ -39,9 +38,13 @@ def check_source(source: object) -> None:
         )
 
 
-async def chunks_of(source: Source, chunk_size: int) -> AsyncIterator[bytes]:
-    """Yield a source in chunks of one size; only the last may be shorter."""
-    if isinstance(source, bytes | bytearray | memoryview):
+async def chunks_of(source: Source, chunk_size: int) -> AsyncIterator[bytes | memoryview]:
+    """Yield a source in chunks of one size; only the last may be shorter. Bytes are not copied: nothing changes them."""
+    if isinstance(source, bytes):
+        view = memoryview(source)
+        for at in range(0, len(view), chunk_size):
+            yield view[at : at + chunk_size]
+    elif isinstance(source, bytearray | memoryview):
         view = memoryview(source).cast("B")
         for at in range(0, len(view), chunk_size):
             yield bytes(view[at : at + chunk_size])
@@ -92,7 +95,7 @@ async def _each(source: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator
 
 
 async def send_object(
-    calls: Calls, start: pb.PutObjectStart, chunks: AsyncIterator[bytes], on_bytes: Callable[[int], None] | None,
+    calls: Calls, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None] | None,
     timeout: Timeout,
 ) -> pb.ObjectInfo:  # fmt: skip
     """Send an object; return what the server made of it. Each step may take `timeout`.
@@ -119,7 +122,7 @@ async def send_object(
 
 
 async def _send(
-    call: Any, start: pb.PutObjectStart, chunks: AsyncIterator[bytes], on_bytes: Callable[[int], None] | None,
+    call: Any, start: pb.PutObjectStart, chunks: AsyncIterator[bytes | memoryview], on_bytes: Callable[[int], None] | None,
     step_s: float | None,
 ) -> tuple[bytes, str]:  # fmt: skip
     answer = asyncio.ensure_future(call.read())
@@ -135,7 +138,7 @@ async def _send(
                     break
                 digest.update(chunk)
                 async with within(step_s, f"the server took no more of the object after {sent} bytes", NOT_APPLIED):
-                    await send(call, b"".join((_DATA_TAG, varint(len(chunk)), chunk)))
+                    await send(call, data_frame(chunk))
                 sent += len(chunk)
                 if on_bytes is not None:
                     on_bytes(len(chunk))

@@ -30,7 +30,7 @@ from waymaker_core.collections.subjects import (
 )
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.message_codec import payload_field, subject_field
+from waymaker_core.model.message_codec import plain_body
 from waymaker_core.model.result_codes import NO_SUCH_BUCKET, NO_SUCH_STREAM, OK, Answer, invalid
 from waymaker_proto import collections_pb2 as pc
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -84,16 +84,12 @@ def _filled(
 # ---------------------------------------------------------------- entries
 
 
-def _body(subject: str, value: bytes) -> bytes:
-    return subject_field(subject) + payload_field(value)
-
-
 def _put(stream: str, values: dict[str, bytes], *, only_absent: bool = False) -> core.PutEntries:
     return core.PutEntries(
         stream,
         list(values),
         list(map(len, values.values())),
-        [_body(subject, value) for subject, value in values.items()],
+        [plain_body(subject, value) for subject, value in values.items()],
         only_absent,
     )
 
@@ -202,7 +198,7 @@ def _added(value: list[int], response: pc.SetAddManyResponse, bodies: Bodies | N
 
 
 def _push(bucket: str, values: list[bytes]) -> core.PushValues:
-    return core.PushValues(QUEUE + bucket, list(map(len, values)), [_body(VALUES, value) for value in values])
+    return core.PushValues(QUEUE + bucket, list(map(len, values)), [plain_body(VALUES, value) for value in values])
 
 
 def _range(r: pb.QueueRangeRequest, metadata: Metadata, serving: Serving) -> core.PeekValues:

@@ -24,7 +24,7 @@ from waymaker.server.objects.download import Download
 from waymaker.server.objects.upload import Upload
 from waymaker.server.refusals import abort
 from waymaker.wire.guard import WALKED_BYTES_MIN, within
-from waymaker.wire.objects import object_info_pb
+from waymaker.wire.objects import data_frame, object_info_pb
 from waymaker_core.model.limits import MIB
 from waymaker_core.model.message_codec import decode_body, encode_headers
 from waymaker_core.model.result_codes import (
@@ -212,7 +212,7 @@ class ObjectCalls:
             info = object_info_pb(await download.begin())
             await context.write(pb.GetObjectStreamFrame(info=info).SerializeToString())
             async for chunk in download.chunks():
-                await context.write(pb.GetObjectStreamFrame(data=chunk).SerializeToString())
+                await context.write(data_frame(chunk))
             await context.write(pb.GetObjectStreamFrame(done=True).SerializeToString())
         finally:
             download.close()
@@ -300,11 +300,11 @@ async def _frames(first: pb.PutObjectStreamFrame, context: Context, bytes_max: i
     while frame is not None:
         if frame is not first and frame.HasField("start"):
             raise invalid("only the first frame of an upload carries start")
-        finish = frame.finish
-        if len(frame.data) > bytes_max:
-            raise resource_exhausted(f"a frame of {len(frame.data):,} bytes; at most {bytes_max:,} are a chunk")
-        if frame.data:
-            yield frame.data
+        finish, data = frame.finish, frame.data  # each look at a field of bytes copies it
+        if len(data) > bytes_max:
+            raise resource_exhausted(f"a frame of {len(data):,} bytes; at most {bytes_max:,} are a chunk")
+        if data:
+            yield data
         if finish:
             return
         frame = await _frame(context)

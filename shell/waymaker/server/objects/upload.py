@@ -14,7 +14,7 @@ from typing import Final
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.objects.asking import Lease, good
 from waymaker_core.api.object_requests import BeginUpload, FinishUpload, UploadChunks
-from waymaker_core.model.message_codec import payload_field, subject_field
+from waymaker_core.model.message_codec import plain_body
 from waymaker_core.model.result_codes import Answer, Refusal, RefusedError, Status
 from waymaker_core.model.types import Principal
 from waymaker_core.objects.names import chunk_subject, shared_chunk_subject, stream_name
@@ -59,7 +59,7 @@ class Upload:
             subject = shared_chunk_subject(await _hashed(chunk))
         else:
             subject = chunk_subject(self._name, self.count)
-        body = subject_field(subject) + payload_field(chunk)
+        body = plain_body(subject, chunk)
         request = UploadChunks(self._stream, self._lease.token, self.count, [subject], [len(chunk)], [body])
         self.count += 1
         self.total_bytes += len(chunk)
