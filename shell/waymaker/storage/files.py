@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import google_crc32c
@@ -38,6 +39,8 @@ from waymaker_core.model.disk_ops import (
 
 _HANDLES_MAX = 128
 _RESERVE = 16
+_LARGE_BYTES = 128 << 10
+"""A part of a write that is as large is written by itself: copying it would cost more than a call of the system."""
 _PIECE_BYTES = 1 << 20
 _MEMORY = "memory/"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -114,8 +117,8 @@ class Files:
         return None
 
     def _write(self, op: Write) -> None:
-        data = b"".join(op.parts)
         if op.path.startswith(_MEMORY):
+            data = b"".join(op.parts)
             with self._lock:
                 content = self._memory.setdefault(op.path, bytearray())
                 if len(content) < op.offset:
@@ -123,7 +126,7 @@ class Files:
                 content[op.offset : op.offset + len(data)] = data
             return
         with self._opened(op.path, create=True) as fd:
-            _pwrite_all(fd, data, op.offset)
+            _pwrite_parts(fd, op.parts, op.offset)
         for offset, body in op.bodies or ():
             self._cache.put(op.path, offset, body)
 
@@ -467,6 +470,23 @@ def _verify(data: bytes, chunk: Chunk) -> None:
     else:
         return
     raise DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, detail)
+
+
+def _pwrite_parts(fd: int, parts: Sequence[bytes], offset: int) -> None:
+    """Write parts one behind the other; small ones together, and a large one without a copy of it."""
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) < _LARGE_BYTES:
+            small.append(part)
+            continue
+        if small:
+            data = b"".join(small)
+            _pwrite_all(fd, data, offset)
+            offset += len(data)
+            small = []
+        _pwrite_all(fd, part, offset)
+        offset += len(part)
+    _pwrite_all(fd, b"".join(small), offset)
 
 
 def _pwrite_all(fd: int, data: bytes, offset: int) -> None:

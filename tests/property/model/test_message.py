@@ -11,6 +11,7 @@ from waymaker_core.model.message_codec import (
     decode_body,
     encode_body,
     encode_headers,
+    plain_body,
     read_varint,
     readdress,
     varint,
@@ -31,6 +32,11 @@ subjects = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300)
 def parsed(body: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
     message = MessagePb.FromString(body)
     return message.subject, [(h.key, h.value) for h in message.headers], message.payload
+
+
+@given(subjects, st.binary(max_size=300))
+def test_a_body_without_headers_is_the_one_that_a_message_becomes(subject: str, payload: bytes) -> None:
+    assert plain_body(subject, payload) == encode_body(subject, [], payload, LIMITS)[0]
 
 
 @given(st.integers(0, U64_MAX))

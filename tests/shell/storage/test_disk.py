@@ -76,6 +76,12 @@ def test_what_is_written_is_read_and_listed(files: Files) -> None:
     assert files.perform(ListDir("nothing")) == {}
 
 
+def test_large_parts_of_a_write_lie_where_small_ones_would(files: Files, tmp_path: Path) -> None:
+    parts = [b"head", bytes([1]) * 300_000, b"", b"pad", bytes([2]) * 200_000, bytes([3]) * 200_000, b"end"]
+    files.perform(Write("journal/1", 7, parts))
+    assert (tmp_path / "journal/1").read_bytes() == bytes(7) + b"".join(parts)
+
+
 def test_a_missing_file_is_missing_and_deleting_it_is_fine(files: Files) -> None:
     with pytest.raises(DiskFailure) as caught:
         files.perform(Read("a/b", 0, 1))

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waymaker.wire import frames
+from waymaker.wire.objects import data_frame
 from waymaker_core.api.requests import Messages, Published, Run
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import encode_body
 from waymaker_core.model.result_codes import NO_SUCH_STREAM, OK, WRONG_REVISION, Answer, Outcome, Refusal, Status
 from waymaker_proto import pipeline_pb2 as pipe
+from waymaker_proto import waymaker_streams_pb2 as pb
 
 LIMITS = Limits()
 REFUSAL = Refusal(Status.UNAVAILABLE, "not now", Outcome.NOT_APPLIED, "some_code")
@@ -23,6 +25,12 @@ u64 = st.integers(0, 2**64 - 1)
 
 def frame(data: bytes) -> pipe.Frame:
     return pipe.Frame.FromString(data)
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_a_frame_of_data_is_the_one_of_an_upload_and_of_a_download(data: bytes) -> None:
+    assert data_frame(data) == pb.PutObjectStreamFrame(data=data).SerializeToString()
+    assert data_frame(memoryview(data)) == pb.GetObjectStreamFrame(data=data).SerializeToString()
 
 
 @given(u64, u64, st.integers(0, 2**32 - 1))
