@@ -108,7 +108,7 @@ class Limits:
     """Journal segments allocated ahead: the reserve that lets acks and deletes through on a full disk."""
     checkpoint_journal_bytes: int = 64 * MIB
     """Journal bytes since the last checkpoint that start the next one."""
-    checkpoint_records: int = 50_000
+    checkpoint_records: int = 30_000
     """Records since the last checkpoint that start the next one: a start replays each, however short it is."""
     record_messages_max: int = 4_096
     record_bytes_max: int = 1 * MIB

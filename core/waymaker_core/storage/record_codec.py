@@ -61,6 +61,9 @@ def _raw(column: array[int], typecode: str) -> bytes:
     return column.tobytes()
 
 
+_ENTRY_BYTES: Final = {typecode: array(typecode).itemsize for typecode in "BHIQqd"}
+
+
 class _Cursor:
     """A decoder's place in the bytes."""
 
@@ -77,13 +80,13 @@ class _Cursor:
 
     def column(self, typecode: str, count: int, constant: bool = False) -> array[int]:
         """Read a column of `count` entries; with `constant` only one value is stored."""
-        column = array(typecode)
-        size = column.itemsize if constant else column.itemsize * count
+        entry_bytes = _ENTRY_BYTES[typecode]
+        size = entry_bytes if constant else entry_bytes * count
         raw = self.data[self.at : self.at + size]
         if len(raw) != size:
             raise CorruptRecord("a column runs past the end")
         self.at += size
-        column.frombytes(raw * count if constant else raw)
+        column = array(typecode, raw * count if constant and count != 1 else raw)
         if not _LITTLE_ENDIAN:
             column.byteswap()
         return column
@@ -108,6 +111,8 @@ def _drops(seqs: array[int], sizes: array[int]) -> bytes:
 
 def _read_drops(cursor: _Cursor) -> tuple[array[int], array[int]]:
     (count,) = cursor.fields(_COUNT)
+    if not count:
+        return array("Q"), array("Q")
     return cursor.column("Q", count), cursor.column("Q", count)
 
 

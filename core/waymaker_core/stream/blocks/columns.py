@@ -22,6 +22,8 @@ HOLE = 0xFFFF_FFFF
 
 SEARCHES_MAX = 64
 """Look-ups by subject in a block without postings that are searches of its ids, before the postings are made."""
+STARTS_STEP = 64
+"""Subjects of a sealed block from one sum of postings to the next: a look-up costs the same in a block of any size."""
 PATTERNS_MAX = 16
 """Patterns whose hits one block remembers."""
 
@@ -39,7 +41,7 @@ class Columns:
     __slots__ = (
         "lengths", "sizes", "times_ms", "ids", "_subjects", "_table", "encoded", "paths", "chunk_firsts", "chunk_skips",
         "chunk_paths", "chunk_offsets", "chunk_lengths", "chunk_crcs", "postings", "posted", "grouped",
-        "group_counts", "hits", "walked", "searches",
+        "group_counts", "group_starts", "hits", "walked", "searches",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +64,8 @@ class Columns:
         self.searches = 0
         self.grouped = array("I")
         self.group_counts = array("I")
+        self.group_starts = array("I")
+        """Postings before every `STARTS_STEP`-th subject; made at the first look-up."""
         self.hits: dict[str, tuple[array[int], int, set[int], int]] = {}
         self.walked = (0, 0, 0)
         """(chunk, entry, bytes of the bodies before it in that chunk) of the last look-up: readers go forward."""
@@ -316,8 +320,13 @@ class Columns:
 
     def _grouped(self, low: int, high: int) -> array[int]:
         """Return the postings of the subjects whose places in the sorted table lie in a range."""
-        start = sum(self.group_counts[:low])
-        return self.grouped[start : start + sum(self.group_counts[low:high])]
+        counts = self.group_counts
+        if not self.group_starts:
+            sums = (sum(counts[at : at + STARTS_STEP]) for at in range(0, len(counts), STARTS_STEP))
+            self.group_starts = array("I", accumulate(sums, initial=0))
+        before = low - low % STARTS_STEP
+        start = self.group_starts[low // STARTS_STEP] + sum(counts[before:low])
+        return self.grouped[start : start + sum(counts[low:high])]
 
     def _remember(self, text: str, found: tuple[array[int], int, set[int], int]) -> None:
         if len(self.hits) >= PATTERNS_MAX:
