@@ -159,18 +159,22 @@ def twice(seed: int) -> None:
 @click.option("--steps", default=10_000, show_default=True, help="Calls to both brokers.")
 @click.option("--seed", default=1, show_default=True)
 def compare(steps: int, seed: int) -> None:
-    """Compare the node with the naive broker, answer by answer."""
+    """Compare the node with the naive broker, and its services with naive ones, answer by answer."""
     from waymaker_sim.cli.reporting import EXIT_CODES
     from waymaker_sim.compare.compare import compare_brokers
     from waymaker_sim.compare.pair import Disagreement
+    from waymaker_sim.compare.services import compare_services
     from waymaker_sim.kernel.checks import SAFETY
 
     try:
         conversation = compare_brokers(seed, steps)
+        services = compare_services(seed, steps)
     except Disagreement as error:
         click.echo(str(error))
         sys.exit(EXIT_CODES[SAFETY])
-    click.echo(f"{steps} steps, {conversation.pair.compared} answers compared, all the same")
+    click.echo(
+        f"{steps} steps, {conversation.pair.compared} answers compared, and {services.compared} of services, all the same"
+    )
 
 
 @sim.command()
