@@ -66,6 +66,8 @@ class Plan:
     """True if what the first stop leaves becomes a directory of format 1, which the next start migrates."""
     stores: bool = False
     """True if a client keeps a hash, a queue and a sketch."""
+    sets: bool = False
+    """True if another one keeps sets beside it."""
     sources: bool = False
     """True if some streams copy from others."""
     guests: bool = False
@@ -137,6 +139,7 @@ def plan_of(tape: Tape) -> Plan:
     plan = draw_plan(tape.track("swarm"))
     if not plan.rot and not plan.may_lose_unsynced():
         plan.stores = tape.track("swarm, stores").draw("stores", STORES_ONE_IN) == STORES_ONE_IN - 1
+        plan.sets = plan.stores and tape.track("swarm, some sets").draw("sets", 3) == 2
     if not plan.may_lose_unsynced():
         plan.sources = tape.track("swarm, sources").draw("sources", SOURCES_ONE_IN) == SOURCES_ONE_IN - 1
     if not plan.rot and not plan.sync_interval_ms and not (plan.objects or plan.stores):

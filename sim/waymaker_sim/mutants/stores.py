@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from waymaker_core.collections import decisions
 from waymaker_core.collections.entries import Entries
 from waymaker_core.collections.queue import Queue
 from waymaker_core.layers.layer import COLLECTIONS, SKETCHES
@@ -25,6 +27,26 @@ def _stores(plan: Plan) -> bool:
 def _stopping(plan: Plan) -> bool:
     """Return True for worlds with stores where processes stop often."""
     return plan.stores and plan.kill + plan.power + plan.kill_at_effect > 500
+
+
+def _sets(plan: Plan) -> bool:
+    return plan.sets
+
+
+def _whether_absent_or_not(original: Any) -> Any:
+    def decide(stream: Any, entries: Any, request: Any, wall_ms: int) -> Any:
+        return original(stream, entries, replace(request, only_absent=False), wall_ms)
+
+    return decide
+
+
+def _all_asked(original: Any) -> Any:
+    def decide(stream: Any, entries: Any, request: Any) -> Any:
+        decision = original(stream, entries, request)
+        decision.value = len(request.subjects)
+        return decision
+
+    return decide
 
 
 def _own_takes_only(original: Any) -> Any:
@@ -123,6 +145,13 @@ STORES = {
     "answer-sketches-early": Mutant(
         "an add to a sketch is answered after it is committed", ("sketch equal",),
         Committing, "commit_layer", answered_at_once(SKETCHES), _stopping,
+    ),
+    "store-members-again": Mutant(
+        "a member that is in its set is not stored again", ("store entries",), decisions, "decide_put",
+        _whether_absent_or_not, _sets,
+    ),
+    "count-what-was-not-there": Mutant(
+        "a removal counts the members that were there", ("store entries",), decisions, "decide_remove", _all_asked, _sets,
     ),
     "forget-a-sketch": Mutant(
         "a checkpoint holds what was added to a sketch", ("sketch equal",), SketchLayer, "restore", nothing, _stopping,

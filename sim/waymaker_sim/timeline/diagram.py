@@ -19,7 +19,7 @@ from waymaker_sim.timeline.text import pause_between
 
 CLIENTS = (
     "publisher", "producer", "worker", "reader", "watcher", "administrator", "archivist", "guest", "strays", "keys",
-    "keywatcher", "latewatcher", "keyends", "keylister", "churn", "objects", "stores", "copyist", "sketches", "audit",
+    "keywatcher", "latewatcher", "keyends", "keylister", "churn", "objects", "stores", "sets", "copyist", "sketches", "audit",
 )  # fmt: skip
 SERVER = ("node", "journal", "background", "reads", "disk")
 ROLES = (*CLIENTS, *SERVER)

@@ -35,6 +35,7 @@ from waymaker_sim.clients.guests import Guest
 from waymaker_sim.clients.object_client import BUCKET, ObjectClient
 from waymaker_sim.clients.producer import Producer
 from waymaker_sim.clients.publisher import Publisher, Reader, Refused
+from waymaker_sim.clients.set_client import SetClient
 from waymaker_sim.clients.sketch_feeder import SketchFeeder
 from waymaker_sim.clients.store_client import StoreClient
 from waymaker_sim.clients.strays import Strays
@@ -69,6 +70,7 @@ TURNS = {
     "guest": 2,
     "objects": 1,
     "stores": 1,
+    "sets": 1,
     "copyist": 2,
     "sketches": 2,
     "keys": 1,
@@ -150,6 +152,7 @@ class World:
         self.guest = Guest(view, tape.track("guest")) if plan.guests else None
         self.object_client = ObjectClient(view, tape.track("objects"), plan) if plan.objects else None
         self.stores = StoreClient(view, tape.track("stores"), plan) if plan.stores else None
+        self.sets = SetClient(view, tape.track("sets")) if plan.sets else None
         self.copyist = Copyist(view, tape.track("copyist")) if plan.sources else None
         self.sketches = SketchFeeder(view, tape.track("sketches")) if plan.sketches else None
         self.keys = Keys(view, tape, plan) if plan.buckets else None
@@ -309,6 +312,8 @@ class World:
             self._repeat(self.object_client.act, "objects", lambda: self._working)
         if self.stores is not None:
             self._repeat(self.stores.act, "stores", lambda: self._working)
+        if self.sets is not None:
+            self._repeat(self.sets.act, "sets", lambda: self._working)
         if self.copyist is not None:
             self._repeat(self.copyist.act, "copyist", lambda: self._working)
         if self.sketches is not None:
@@ -404,6 +409,8 @@ class World:
         Audit(self.view, self.history, self.refusals).check(seen, drained)
         if self.object_client is not None:
             self.object_client.audit(PatientAsker(self.view), seen.get(BUCKET))
+        if self.sets is not None:
+            self.sets.check(seen, PatientAsker(self.view))
         if self.stores is not None:
             self.stores.check(seen, PatientAsker(self.view))
             self.events.run_until(self.events.now_ns + 2 * SECOND)  # until taken values are deleted
