@@ -22,6 +22,7 @@ class Draft:
     Messages as columns, with server time: `subjects`, `sizes` (payload, and headers that a client sent), `bodies` (as made by
     `model.message_codec`). Neither the stream's filter nor its bound of sizes is asked: the service answers for them.
     `drops`: sequences of committed messages to delete; those that are deleted already are left out. `facts`: kind and bytes.
+    `lengths`: of each body, where `bodies` has them joined.
     """
 
     subjects: list[str] = field(default_factory=list)
@@ -29,6 +30,7 @@ class Draft:
     bodies: list[bytes] = field(default_factory=list)
     drops: Sequence[int] = ()
     facts: list[tuple[int, bytes]] = field(default_factory=list)
+    lengths: array[int] | None = None
 
 
 def decide_draft(stream: Stream, draft: Draft, wall_ms: int) -> LayerRecord:
@@ -36,7 +38,6 @@ def decide_draft(stream: Stream, draft: Draft, wall_ms: int) -> LayerRecord:
 
     Deletions are staged first: a cap a subject does not count what goes with the record. Raises `NeedBlocks`.
     """
-    decision = admission.decide_for_service(
-        stream, draft.subjects, draft.sizes, array("I", map(len, draft.bodies)), draft.drops, wall_ms
-    )
+    lengths = array("I", map(len, draft.bodies)) if draft.lengths is None else draft.lengths
+    decision = admission.decide_for_service(stream, draft.subjects, draft.sizes, lengths, draft.drops, wall_ms)
     return LayerRecord(decision.messages, decision.drop_seqs, decision.drop_sizes, draft.facts)

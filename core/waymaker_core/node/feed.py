@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 from waymaker_core.api.effects import Lane
 from waymaker_core.api.requests import Run
@@ -25,7 +26,7 @@ from waymaker_core.node.gate import Gate, nothing
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.stream_replica import Leading, StreamReplica
-from waymaker_core.sources.copies import SourceMessages
+from waymaker_core.sources.copies import Cut, SourceMessages
 from waymaker_core.sources.positions import Incarnation
 from waymaker_core.stream.feed import Stretch, read_stretch
 
@@ -220,26 +221,20 @@ def _answer_with(
     for chunk, result in zip(chunks, results, strict=True):
         assert isinstance(result, bytes)
         data[(chunk.path, chunk.offset)] = result
-    bodies: list[bytes] = []
+    cuts: list[Cut] = []
     for run in stretch.runs:
-        whole = data[(run.chunk.path, run.chunk.offset)]
-        if run.starts is not None:
-            bodies += [whole[at : at + size] for at, size in zip(run.starts, run.lengths, strict=True)]
-            continue
-        at = run.start
-        for size in run.lengths:
-            bodies.append(whole[at : at + size])
-            at += size
-    answer(_batch(incarnation, stretch, bodies))
+        starts = list(accumulate(run.lengths, initial=run.start))[:-1] if run.starts is None else run.starts
+        cuts.append(Cut(data[(run.chunk.path, run.chunk.offset)], starts, run.lengths))
+    answer(_batch(incarnation, stretch, cuts))
 
 
-def _batch(incarnation: Incarnation, stretch: Stretch, bodies: list[bytes]) -> FeedBatch:
+def _batch(incarnation: Incarnation, stretch: Stretch, cuts: list[Cut]) -> FeedBatch:
     seqs: list[int] = []
     times_ms: list[int] = []
     for run in stretch.runs:
         seqs.extend(run.sequences())
         times_ms.extend(run.times_ms)
-    messages = SourceMessages(seqs, times_ms, stretch.subjects, stretch.sizes, bodies)
+    messages = SourceMessages(seqs, times_ms, stretch.subjects, stretch.sizes, cuts)
     return FeedBatch(incarnation, stretch.first_seq, stretch.last_seq, stretch.next_seq, stretch.torn, messages)
 
 

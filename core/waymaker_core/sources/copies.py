@@ -4,16 +4,19 @@ A copy is the source's stored body under the subject that the transform makes of
 The payload and all other headers are carried over byte for byte. Clients cannot set these headers, so they prove provenance.
 The copy of a copy has one set of them, its own source's; the very first set is kept under `waymaker-source-origin-`.
 
-Made for thousands of messages at a time: what depends on a subject is made once for each subject. It must never decide
+Made for thousands of messages at a time: what depends on a subject is made once for each subject, what depends on a time once
+for each time. The copies of a record are joined here, so that nothing behind looks at each of them again. It must never decide
 what is stored, or look at a stream.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import attrgetter, sub
 from typing import NamedTuple
 
 from waymaker_core.model.config import SourceConfig
@@ -36,15 +39,44 @@ _TIME_HEADERS = [header_field(TIME, "0" * digits)[: -digits or None] for digits 
 """A header up to its value, by the length of the value."""
 
 
+class Cut(NamedTuple):
+    """Stored bodies in the bytes of one chunk: where each begins, and how long it is."""
+
+    data: bytes
+    starts: Sequence[int]
+    lengths: Sequence[int]
+
+
 @dataclass(slots=True, eq=False)
 class SourceMessages:
-    """Messages of a source in its order, as columns; `sizes` are as stored, with the subject."""
+    """Messages of a source in its order, as columns; `sizes` are as stored, with the subject.
+
+    Their bodies stay in the chunks they were read in, `cuts`, until one is needed by itself.
+    """
 
     seqs: Sequence[int]
     times_ms: Sequence[int]
     subjects: list[str]
     sizes: Sequence[int]
-    bodies: list[bytes]
+    cuts: list[Cut]
+    _bodies: list[bytes] = field(default_factory=list)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Return the stored body of each message. They are cut out the first time."""
+        if not self._bodies:
+            for data, starts, lengths in self.cuts:
+                self._bodies += [data[at : at + length] for at, length in zip(starts, lengths, strict=True)]
+        return self._bodies
+
+    def has(self, part: bytes) -> bool:
+        """Return False if no body has these bytes in it; True if one may have."""
+        searched = b""
+        for data, _, _ in self.cuts:
+            if data is not searched and part in data:
+                return True
+            searched = data
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -59,13 +91,16 @@ class Failure:
 class Copies:
     """Copies as columns for `layers.decide`, `sizes` without their subjects, and the messages that could not be copied.
 
+    `body` has the stored bodies one after the other; `lengths` says how long each is.
+
     `taken`: how many messages of those given these are, from the first on. The others were more than one record takes.
     `facts`: what another layer of the stream is given instead of copies.
     """
 
     subjects: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("I"))
+    body: bytes = b""
     failures: list[Failure] = field(default_factory=list)
     taken: int = 0
     facts: list[tuple[int, bytes]] = field(default_factory=list)
@@ -87,10 +122,13 @@ class _Made(NamedTuple):
 
     target: str
     head: bytes
-    """The beginning of a copy, with places for the sequence and the time of its original."""
+    """The beginning of a copy, up to the sequence of its original."""
     behind: int
     """Length of the original's subject field, which the copy does not have."""
     subject_bytes: int
+
+
+_TARGET, _SUBJECT_BYTES = attrgetter("target"), attrgetter("subject_bytes")
 
 
 class CopyRule:
@@ -103,27 +141,27 @@ class CopyRule:
         self._source = source
         self._transform: Transform | None = None if rule is None else parse(*rule, limits)
         self._stream_header = header_field(STREAM, source.source_stream)
-        self._digits = (0, 0)
-        """Digits of sequence and time for which the beginnings are made: they determine lengths inside of them."""
+        self._digits = 0
+        """Digits of the sequences for which the beginnings are made: they determine lengths inside of them."""
         self._known: dict[str, _Made | None] = {}
         """By subject; None where it cannot be transformed."""
 
     def take_messages(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
         """Make the copies of messages, as many as fit one record. A message over a bound by itself fails."""
-        digits = _digits(messages)
+        digits = _digits(messages.seqs) if messages.seqs else 0
         made = self._made(messages.subjects, digits) if digits else []
         if (
             made
             and None not in made
             and not bounds.stored
             and max(messages.sizes) <= bounds.message
-            and _MARKER not in b"".join(messages.bodies)
+            and not messages.has(_MARKER)
         ):
-            return _cut(_make_alike(messages, made), bounds.record)  # type: ignore[arg-type]
+            return _make_alike(messages, made, bounds.record)  # type: ignore[arg-type]
         return self._make_each(messages, bounds)
 
-    def _made(self, subjects: list[str], digits: tuple[int, int]) -> list[_Made | None]:
-        """Return what copies at each subject have in common, for sequences and times of so many digits."""
+    def _made(self, subjects: list[str], digits: int) -> list[_Made | None]:
+        """Return what copies at each subject have in common, for sequences of so many digits."""
         if digits != self._digits or len(self._known) > SUBJECTS_REMEMBERED:
             self._digits = digits
             self._known.clear()
@@ -131,24 +169,23 @@ class CopyRule:
         for subject in dict.fromkeys(subjects):
             if subject not in known:
                 known[subject] = self._learn(subject, digits)
-        return [known[subject] for subject in subjects]
+        return list(map(known.__getitem__, subjects))
 
-    def _learn(self, subject: str, digits: tuple[int, int]) -> _Made | None:
+    def _learn(self, subject: str, digits: int) -> _Made | None:
         target = subject if self._transform is None else self._transform.apply(subject)
         if target is None:
             return None
-        fixed = subject_field(target) + self._stream_header + header_field(SUBJECT, subject)
-        head = fixed.replace(b"%", b"%%") + _SEQ_HEADERS[digits[0]] + b"%d" + _TIME_HEADERS[digits[1]] + b"%d"
+        head = subject_field(target) + self._stream_header + header_field(SUBJECT, subject) + _SEQ_HEADERS[digits]
         return _Made(target, head, len(subject_field(subject)), len(subject.encode()))
 
     def _make_each(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
         """Make copies one by one, and find out which messages cannot be copied."""
-        copies = Copies()
+        copies = Copies(taken=len(messages.seqs))
+        bodies: list[bytes] = []
         room = bounds.record
         columns = zip(messages.seqs, messages.times_ms, messages.subjects, messages.sizes, messages.bodies, strict=True)
         for place, (seq, time_ms, subject, stored, body) in enumerate(columns):
-            digits = len(str(seq)), len(str(time_ms))
-            made = self._made([subject], digits)[0]
+            made = self._made([subject], len(str(seq)))[0]
             if made is None:
                 assert self._transform is not None
                 copies.failures.append(Failure(place, self._transform.fault(subject)))
@@ -161,15 +198,15 @@ class CopyRule:
             if _MARKER in body:
                 copy = self._copy_again(seq, time_ms, subject, made.target, body)
             else:
-                copy = made.head % (seq, time_ms) + body[made.behind :]
+                copy = made.head + b"%d" % seq + _time_header(time_ms) + body[made.behind :]
             room -= len(copy)
-            if room < 0 and copies.bodies:
+            if room < 0 and bodies:
                 copies.taken = place
-                return copies
+                break
             copies.subjects.append(made.target)
             copies.sizes.append(size)
-            copies.bodies.append(copy)
-        copies.taken = len(messages.bodies)
+            bodies.append(copy)
+        copies.lengths, copies.body = array("I", map(len, bodies)), b"".join(bodies)
         return copies
 
     def _copy_again(self, seq: int, time_ms: int, subject: str, target: str, body: bytes) -> bytes:
@@ -186,35 +223,33 @@ class CopyRule:
         return readdress(body, target, marks, drop_prefix=PREFIX)
 
 
-def _digits(messages: SourceMessages) -> tuple[int, int] | None:
-    """Return the digits of all sequences and of all times, if each has as many."""
-    if not messages.bodies:
-        return None
-    seqs, times_ms = messages.seqs, messages.times_ms
+def _digits(seqs: Sequence[int]) -> int:
+    """Return the digits of all sequences, which ascend, if each has as many; else 0."""
     first, last = len(str(seqs[0])), len(str(seqs[-1]))
-    low, high = len(str(min(times_ms))), len(str(max(times_ms)))
-    return (first, low) if first == last and low == high else None
+    return first if first == last else 0
 
 
-def _make_alike(messages: SourceMessages, made: list[_Made]) -> Copies:
-    """Make copies where each message can be copied, and none is a copy itself."""
-    columns = zip(made, messages.seqs, messages.times_ms, messages.bodies, strict=True)
-    return Copies(
-        [each.target for each in made],
-        [size - each.subject_bytes for size, each in zip(messages.sizes, made, strict=True)],
-        [head % (seq, time_ms) + body[behind:] for (_, head, behind, _), seq, time_ms, body in columns],
-        [],
-        len(made),
-    )
+def _time_header(time_ms: int) -> bytes:
+    text = b"%d" % time_ms
+    return _TIME_HEADERS[len(text)] + text
 
 
-def _cut(copies: Copies, room: int) -> Copies:
-    """Leave off the copies that do not fit one record; the first one fits in any case."""
-    if sum(map(len, copies.bodies)) > room:
-        fits = max(1, bisect_right(list(accumulate(map(len, copies.bodies))), room))
-        del copies.subjects[fits:], copies.sizes[fits:], copies.bodies[fits:]
-        copies.taken = fits
-    return copies
+def _make_alike(messages: SourceMessages, made: list[_Made], room: int) -> Copies:
+    """Make copies where each message can be copied, and none is a copy itself; the first one fits one record in any case."""
+    times = {time_ms: _time_header(time_ms) for time_ms in dict.fromkeys(messages.times_ms)}
+    columns = zip(made, messages.seqs, messages.times_ms, strict=True)
+    bodies: list[bytes] = []
+    for data, starts, cut_lengths in messages.cuts:
+        bodies += [
+            b"%b%d%b%b" % (head, seq, times[time_ms], data[start + behind : start + length])
+            for start, length, ((_, head, behind, _), seq, time_ms) in zip(starts, cut_lengths, columns, strict=False)
+        ]
+    lengths = array("I", map(len, bodies))
+    if sum(lengths) > room:
+        fits = max(1, bisect_right(list(accumulate(lengths)), room))
+        del bodies[fits:], lengths[fits:], made[fits:]
+    sizes = list(map(sub, messages.sizes, map(_SUBJECT_BYTES, made)))
+    return Copies(list(map(_TARGET, made)), sizes, lengths, b"".join(bodies), [], len(made))
 
 
 def _oversize(size: int, target: str, bounds: CopyBounds) -> str:

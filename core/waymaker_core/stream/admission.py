@@ -211,7 +211,8 @@ def decide_for_service(
         drop_seqs, drop_sizes = retention.stage_drops(stream, drops) if drops else (array("Q"), array("Q"))
         record: PublishRecord | None = None
         if subjects:
-            stored = array("I", [size + len(subject.encode()) for size, subject in zip(sizes, subjects, strict=True)])
+            subject_sizes = {subject: len(subject.encode()) for subject in dict.fromkeys(subjects)}
+            stored = array("I", map(add, sizes, map(subject_sizes.__getitem__, subjects)))
             times_ms = array("q", [now_ms]) * len(subjects)
             record = _append(stream, subjects, stored, lengths, times_ms, now_ms, True)
         return ServiceDecision(record, drop_seqs, drop_sizes)

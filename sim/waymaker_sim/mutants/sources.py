@@ -100,8 +100,10 @@ def _copying_what_was_refused(original: Any) -> Any:
         if copies.failures:
             place = copies.failures[0].place
             kept = place - sum(each.place < place for each in copies.failures)
+            lengths = copies.lengths[:kept]
+            body = copies.body[: sum(lengths)]
             copies = replace(
-                copies, subjects=copies.subjects[:kept], sizes=copies.sizes[:kept], bodies=copies.bodies[:kept]
+                copies, subjects=copies.subjects[:kept], sizes=copies.sizes[:kept], lengths=lengths, body=body
             )
         return copies
 

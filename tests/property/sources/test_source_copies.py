@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import decode_body, encode_body
 from waymaker_core.model.records import LayerRecord
 from waymaker_core.sources import copies
-from waymaker_core.sources.copies import CopyBounds, CopyRule, SourceMessages
+from waymaker_core.sources.copies import CopyBounds, CopyRule, Cut, SourceMessages
 from waymaker_core.sources.positions import Incarnation, Position, Positions, encode_positions
 from waymaker_core.storage.config_codec import encode_plain
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
@@ -25,6 +27,16 @@ HEADERS = st.lists(
 RULES = st.sampled_from([None, SubjectTransform(">", "t.%s.>"), SubjectTransform("*.*", "$2.$1")])
 
 
+def cuts_of(bodies: list[bytes]) -> list[Cut]:
+    """Lay bodies into two chunks, with other bytes before and behind each of them."""
+    half = len(bodies) // 2
+    cuts = []
+    for some in (bodies[:half], bodies[half:]):
+        starts = [sum(map(len, some[:at])) + 2 * at + 1 for at in range(len(some))]
+        cuts.append(Cut(b"-" + b"--".join(some) + b"-", starts, list(map(len, some))))
+    return cuts
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> SourceMessages:
     count = draw(st.integers(1, 8))
@@ -34,7 +46,7 @@ def batches(draw: st.DrawFn) -> SourceMessages:
     sizes = [size + len(subject.encode()) for (subject, _, _), (_, size) in zip(made, encoded, strict=True)]
     times = [draw(st.sampled_from([0, 7, 1_700_000_000_000])) for _ in range(count)]
     seqs = [first + step for step in range(count)]
-    return SourceMessages(seqs, times, [each[0] for each in made], sizes, [body for body, _ in encoded])
+    return SourceMessages(seqs, times, [each[0] for each in made], sizes, cuts_of([body for body, _ in encoded]))
 
 
 @given(batches(), RULES, st.sampled_from([1 << 20, 10]), st.sampled_from([0, 12]), st.sampled_from([1 << 20, 300]))
@@ -47,11 +59,15 @@ def test_copies_made_together_are_those_made_one_by_one(
         CopyRule(source, LIMITS).take_messages(batch, bounds),
         CopyRule(source, LIMITS)._make_each(batch, bounds),
     )
-    assert (one.subjects, one.sizes, one.bodies, one.taken) == (other.subjects, other.sizes, other.bodies, other.taken)
+    assert (one.subjects, one.sizes, one.lengths) == (other.subjects, other.sizes, other.lengths)
+    assert (one.body, one.taken) == (other.body, other.taken)
+    ends = list(accumulate(one.lengths, initial=0))
+    assert ends[-1] == len(one.body)
+    bodies = [one.body[start:end] for start, end in pairwise(ends)]
     assert [each.place for each in one.failures] == [each.place for each in other.failures]
     failed = [each.place for each in one.failures]
     originals = [place for place in range(one.taken) if place not in failed]
-    for place, subject, body in zip(originals, one.subjects, one.bodies, strict=True):
+    for place, subject, body in zip(originals, one.subjects, bodies, strict=True):
         target, headers, payload = decode_body(body)
         _, old_headers, old_payload = decode_body(batch.bodies[place])
         assert (target, payload) == (subject, old_payload)
@@ -68,7 +84,9 @@ def test_a_rule_remembers_a_bounded_number_of_subjects() -> None:
         subjects = [f"s.{turn}.{number}" for number in range(1_000)]
         bodies = [encode_body(subject, (), b"", LIMITS)[0] for subject in subjects]
         seqs = range(10_000 + 1_000 * turn, 11_000 + 1_000 * turn)
-        rule.take_messages(SourceMessages(seqs, [5] * 1_000, subjects, list(map(len, subjects)), bodies), bounds)
+        rule.take_messages(
+            SourceMessages(seqs, [5] * 1_000, subjects, list(map(len, subjects)), cuts_of(bodies)), bounds
+        )
     assert len(rule._known) <= copies.SUBJECTS_REMEMBERED + 1_000
 
 

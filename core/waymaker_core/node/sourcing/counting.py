@@ -30,12 +30,12 @@ class CountRule:
 
     def take_messages(self, messages: SourceMessages, bounds: CopyBounds) -> Copies:
         """Make the fact of messages, as many as one fact takes."""
-        if not messages.bodies:
+        if not messages.seqs:
             return Copies()
         failures: list[Failure] = []
         subjects, bodies, places = self._transformed(messages, failures)
         items = take_items(self._item, self._kind, subjects, bodies)
-        end = places[items.taken] if items.taken < len(places) else len(messages.bodies)
+        end = places[items.taken] if items.taken < len(places) else len(messages.seqs)
         failures = [each for each in failures if each.place < end]
         skipped = len(failures)
         failures += [Failure(places[place], reason) for place, reason in items.skipped]
@@ -46,7 +46,7 @@ class CountRule:
         self, messages: SourceMessages, failures: list[Failure]
     ) -> tuple[list[str], list[bytes], list[int]]:
         """Return subjects, bodies and places of the messages that the transform takes; note the others."""
-        places = list(range(len(messages.bodies)))
+        places = list(range(len(messages.seqs)))
         if self._transform is None:
             return messages.subjects, messages.bodies, places
         known = {subject: self._transform.apply(subject) for subject in dict.fromkeys(messages.subjects)}

@@ -259,7 +259,7 @@ class Sourcing:
             return
         replica, state = leading.replica, self._state
         positions = _positions(replica)
-        if not (copies.bodies or copies.facts) and positions.projected(run.index) == position:
+        if not (copies.body or copies.facts) and positions.projected(run.index) == position:
             run.succeed()
             self._wait_in(Stage.WATCHING, leading, run)
             return
@@ -273,13 +273,14 @@ class Sourcing:
                 run.show_trouble(text, state.now.wall_ms, passing=True)
             self._pause(leading, run)
             return
-        draft = Draft(copies.subjects, copies.sizes, copies.bodies, (), facts)
+        parts = [copies.body] if copies.body else []
+        draft = Draft(copies.subjects, copies.sizes, parts, (), facts, copies.lengths)
         record = decide_draft(replica.stream, draft, state.now.wall_ms)
         positions.stage(record, run.index, position)
         stage_facts(replica, copies.facts)
-        _, at = self._committing.add_decided(replica, record, copies.bodies, bound)
+        _, at = self._committing.add_decided(replica, record, parts, bound)
         run.in_flight.append(at)
-        run.drain_first = not (copies.bodies or copies.facts)
+        run.drain_first = not (copies.body or copies.facts)
         run.succeed()
         if not more:
             self._wait_in(Stage.WATCHING, leading, run)
@@ -295,11 +296,11 @@ class Sourcing:
             raise resource_exhausted("the stream is being deleted")
         if replica.log.is_crowded(limits):
             raise resource_exhausted("too much of this stream waits for a majority of its replicas")
-        body_bytes = sum(map(len, copies.bodies))
+        body_bytes = len(copies.body)
         in_flight = state.stats.inflight_bytes
         if in_flight and in_flight + body_bytes > limits.inflight_bytes_max // INFLIGHT_SHARE:
             raise resource_exhausted("too much is being written already")
-        return self._committing.admit(replica, len(copies.bodies), body_bytes, fact_bytes)
+        return self._committing.admit(replica, len(copies.lengths), body_bytes, fact_bytes)
 
     def _no_index(self, leading: Leading, run: SourceRun, failure: DiskFailure) -> None:
         """Leave a batch whose stream's own index cannot be read."""
