@@ -79,7 +79,8 @@ def test_reads_are_one_request_though_they_name_an_entry_twice() -> None:
         *[("HashExists", pb.HashExistsRequest(bucket="h", hash_key="k", field=field)) for field in "aab"]
     )
     request: Any = batch.request()
-    assert isinstance(request, HasEntries) and len(request.subjects) == 3 and batch.reads
+    assert isinstance(request, HasEntries) and len(request.subjects) == 3
+    assert batch.reads and not batch.large_response, "it waits behind no large answer"
     responses = batch.responses(Answer(OK, "", [True, True, False]), None)
     assert [pb.HashExistsResponse.FromString(each).exists for each in responses] == [True, True, False]  # type: ignore[arg-type]
 

@@ -33,11 +33,13 @@ class BatchedCall(NamedTuple):
 class Batch:
     """Calls about one stream that become one request: all of them changes, or all reads."""
 
-    __slots__ = ("calls", "reads", "_bytes")
+    __slots__ = ("calls", "reads", "large_response", "_bytes")
 
-    def __init__(self, reads: bool) -> None:
+    def __init__(self, reads: bool, large_response: bool) -> None:
         self.calls: list[BatchedCall] = []
         self.reads = reads
+        self.large_response = large_response
+        """True if the answer may carry megabytes."""
         self._bytes = 0
 
     def has_room(self, size: int) -> bool:

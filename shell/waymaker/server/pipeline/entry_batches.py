@@ -29,7 +29,7 @@ class EntryBatch(Batch):
     __slots__ = ("rpc", "subjects", "_serving")
 
     def __init__(self, rpc: Rpc, reads: bool, serving: Serving) -> None:
-        super().__init__(reads)
+        super().__init__(reads, rpc.large_response)
         self.rpc = rpc
         self.subjects: set[str] = set()
         """The entries that a change names."""

@@ -27,7 +27,7 @@ class KeyBatch(Batch):
     __slots__ = ("bucket",)
 
     def __init__(self, bucket: str, reads: bool) -> None:
-        super().__init__(reads)
+        super().__init__(reads, large_response=reads)
         self.bucket = bucket
 
     def empty(self) -> KeyBatch:

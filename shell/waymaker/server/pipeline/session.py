@@ -486,7 +486,7 @@ class Session:
 
     def _ask_batch(self, batch: Batch, load: Load) -> None:
         """Ask for the calls of a batch together."""
-        if batch.reads:
+        if batch.large_response:
             self._large_responses_waiting.append(partial(self._ask_to_read, batch, load))
             self._start_large_responses()
         else:
