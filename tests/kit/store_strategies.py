@@ -139,7 +139,7 @@ def records() -> st.SearchStrategy[Record]:
         delivered_records(),
         st.builds(ConsumerCreated, U64, CONSUMER_CONFIGS, U64, U64),
         st.builds(ConsumerDeleted, U64),
-        st.builds(StreamCreated, U64, STREAM_CONFIGS, U64, st.booleans(), U64),
+        st.builds(StreamCreated, U64, STREAM_CONFIGS, U64, st.booleans(), U64, U64),
         st.builds(StreamDeleted, U64),
         st.builds(SettingsRecord, STREAM_CONFIGS),
         st.builds(ImportEnded, U64),

@@ -175,6 +175,7 @@ class Catalog:
             entry = CatalogEntry(
                 stream_id, account, record.config, record.created_ms, record.importing, record.last_seq
             )
+            self._delete(StreamId(record.replaces))
             assert entry.key() not in self._names, "two streams of one name"
             self.entries[stream_id] = entry
             self._names[entry.key()] = entry
@@ -188,9 +189,7 @@ class Catalog:
             return
         self._commit(known.key())
         if isinstance(record, StreamDeleted):
-            del self.entries[stream_id]
-            del self._names[known.key()]
-            self._sourcing.pop(stream_id, None)
+            self._delete(stream_id)
         elif isinstance(record, StreamUpdated):
             assert record.config.name == known.config.name
             known.config = record.config
@@ -198,6 +197,13 @@ class Catalog:
             assert isinstance(record, StreamOpened)
             known.importing = False
             known.last_seq = record.last_seq
+
+    def _delete(self, stream_id: StreamId) -> None:
+        """Remove a stream, if there is one of this id."""
+        known = self.entries.pop(stream_id, None)
+        if known is not None:
+            del self._names[known.key()]
+            self._sourcing.pop(stream_id, None)
 
     def import_ended(self, stream_id: StreamId) -> None:
         """Note that a stream's log says that its restore is complete."""

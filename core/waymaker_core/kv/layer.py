@@ -25,6 +25,7 @@ from waymaker_core.kv.settings import decode_settings
 from waymaker_core.layers.decide import Draft, decide_draft
 from waymaker_core.layers.layer import KV, LayerDecision, fact_of, messages_of
 from waymaker_core.layers.overlay import LayerOverlay
+from waymaker_core.layers.waits import Waits
 from waymaker_core.model.records import LayerRecord, PublishRecord, StreamRecord
 from waymaker_core.model.types import Now
 from waymaker_core.storage.errors import CorruptRecord
@@ -82,6 +83,7 @@ class KvLayer:
         """Ends of times to live, with subject and sequence; some of them are no longer true."""
         self._ends: deque[tuple[str, int]] = deque()
         """Tombstones from the oldest on; some of them are no longer there."""
+        self._purges = Waits()
 
     # ------------------------------------------------------------ states of keys
 
@@ -184,7 +186,7 @@ class KvLayer:
         if not self._ends:
             return None
         _, time_ms = self.tombstones[self._ends[0][0]]
-        return now.mono_ns + max(time_ms + self.settings.tombstone_ms - now.wall_ms, 0) * _NS
+        return self._purges.end_of(time_ms, self.settings.tombstone_ms, now)
 
     def _is_tombstone(self, subject: str, seq: int) -> bool:
         tombstone = self.tombstones.get(subject)

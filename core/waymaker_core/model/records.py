@@ -220,7 +220,10 @@ class LayerRecord:
 
 @dataclass(slots=True, eq=False)
 class StreamCreated:
-    """The creation of a stream; `importing` keeps it from being served before `ImportEnded`."""
+    """The creation of a stream; `importing` keeps it from being served before `ImportEnded`.
+
+    `replaces`: id of a stream of the same name that is deleted with it, or 0. Both are one record, so that none is kept alone.
+    """
 
     KIND = 32
 
@@ -229,6 +232,7 @@ class StreamCreated:
     created_ms: int
     importing: bool = False
     last_seq: int = 0
+    replaces: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -268,6 +268,9 @@ class Applier:
         replica = state.replicas.get(stream_id)
         catalog.apply(record, item.account)
         if isinstance(record, StreamCreated):
+            replaced = state.replicas.get(StreamId(record.replaces))
+            if replaced is not None:
+                self._notify_watchers(replaced, EventKind.STREAM_DELETED)
             replica = self._make_known(stream_id)
             state.replicas[stream_id] = replica
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
@@ -276,7 +279,10 @@ class Applier:
             if replica.log.entries:
                 state.effects.append(Replicate(stream_id, replica.log.durable))
                 self._apply_committed(replica.log)
+            if replaced is not None:
+                self._ended(replaced)
         elif replica is not None and isinstance(record, StreamDeleted):
+            self._notify_watchers(replica, EventKind.STREAM_DELETED)
             self._ended(replica)
 
     def _make_known(self, stream_id: StreamId) -> StreamReplica:
@@ -306,7 +312,6 @@ class Applier:
         state = self._state
         del state.replicas[replica.id]
         replica.leading.over = True
-        self._notify_watchers(replica, EventKind.STREAM_DELETED)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)

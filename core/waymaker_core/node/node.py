@@ -97,7 +97,7 @@ class Node:
         watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
         live_readers = self._live_readers = LiveReaders(gate)
         subscriptions = self._subscriptions = Subscriptions(state, gate, live_readers)
-        fetches = self._fetches = Fetches(state, gate)
+        fetches = self._fetches = Fetches(state, gate, self._attempt_again)
         parking = Parking(state, gate)
         quarantine = self._quarantine = Quarantine(state, gate, parking, subscriptions, fetches, live_readers)
         self._scheduler = DeliveryScheduler(state, gate, indexes, subscriptions, quarantine)
@@ -172,6 +172,9 @@ class Node:
                 shared_files.note(replica)
                 state.mark_dirty(replica)
 
+    def _attempt_again(self, call: Call) -> None:
+        self._calls.attempt_again(call)
+
     def _handlers(self) -> dict[type, Handler]:
         """Return the handler of every kind of call."""
         state, group_commit, gate, registry = self._state, self._group_commit, self._gate, self._registry
@@ -184,7 +187,7 @@ class Node:
             registry,
             streams,
             self._live_readers,
-            lambda call: self._calls.attempt_again(call),  # noqa: PLW0108 - calls are made later
+            self._attempt_again,
         )
         consuming = Consuming(state, group_commit, gate, registry, self._subscriptions, self._fetches, self._scheduler)
         reading = Reading(state, gate, registry)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult
-from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
 from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.apply import EMPTIED, start_replica
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import record_frame_bytes_max
+from waymaker_core.node.maintenance.incarnations import end_of
 from waymaker_core.node.node import Node
 from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
@@ -126,17 +126,14 @@ def _begin_new_incarnations(restoring: Restoring, journal: Journal, now: Now) ->
     yield from _make_spare(journal)
     anew: list[StreamId] = []
     for entry in passing:
-        records: list[CatalogRecord] = [StreamDeleted(entry.stream_id)]
         stream_id = StreamId(restoring.catalog.next_id)
-        if not entry.importing:
-            records.append(StreamCreated(stream_id, entry.config, now.wall_ms))
-        if not journal.fits(sum(map(record_frame_bytes_max, records)), ordinary=False):
+        record = end_of(entry, 0 if entry.importing else stream_id, now)
+        if not journal.fits(record_frame_bytes_max(record), ordinary=False):
             restoring.quarantine(Quarantine(entry.stream_id, JOURNAL, 0, NO_FREE_SPACE))
             continue
-        for record in records:
-            position = restoring.catalog_position + 1
-            journal.append(CATALOG, position, record)
-            restoring.record(CATALOG, position, record, None)
+        position = restoring.catalog_position + 1
+        journal.append(CATALOG, position, record)
+        restoring.record(CATALOG, position, record, None)
         if not entry.importing:
             anew.append(stream_id)
     yield from _flush(journal)

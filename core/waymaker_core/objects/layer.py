@@ -10,6 +10,7 @@ from typing import Final
 
 from waymaker_core.layers.decide import Draft, decide_draft
 from waymaker_core.layers.layer import FACT_BYTES_MAX, OBJECTS, LayerDecision, fact_of
+from waymaker_core.layers.waits import Waits
 from waymaker_core.model.records import LayerRecord, StreamRecord
 from waymaker_core.model.types import Now, Token
 from waymaker_core.objects.chunk_map import ChunkMap, decode_chunk_map
@@ -42,7 +43,18 @@ class Upload:
 class ObjectLayer:
     """The objects of one bucket."""
 
-    __slots__ = ("state", "uploads", "readings", "holds", "pins", "_stream", "_staged", "_sweep")
+    __slots__ = (
+        "state",
+        "uploads",
+        "readings",
+        "holds",
+        "pins",
+        "_stream",
+        "_staged",
+        "_sweep",
+        "_graces",
+        "_deletions",
+    )
 
     def __init__(self, stream: Stream) -> None:
         self.state = ObjectState()
@@ -57,6 +69,8 @@ class ObjectLayer:
         """Revisions that wait for their commit: the record, the name, and the upload that ends with it."""
         self._sweep: LayerRecord | None = None
         """The record of the sweep that waits for its commit."""
+        self._graces = Waits()
+        self._deletions = Waits()
 
     @property
     def kind(self) -> int:
@@ -169,19 +183,22 @@ class ObjectLayer:
         limits, loose, due = self._stream.limits, self.state.loose, self.pins.due
         while due and due[0] not in loose:
             due.popleft()
-        times = [loose[due[0]] + limits.object_grace_ms] if due else []
+        ends = [self._graces.end_of(loose[due[0]], limits.object_grace_ms, now)] if due else []
         for name, since_ms in self.state.tombstones.items():
             if not self.is_staged(name):
-                times.append(since_ms + limits.object_tombstone_ms)
+                ends.append(self._deletion_end(since_ms, now))
                 break
-        return now.mono_ns + max(0, min(times) - now.wall_ms) * 1_000_000 if times else None
+        return min(ends, default=None)
+
+    def _deletion_end(self, since_ms: int, now: Now) -> int:
+        return self._deletions.end_of(since_ms, self._stream.limits.object_tombstone_ms, now)
 
     def decide_due(self, now: Now) -> LayerDecision | None:
         """Decide what is collected next: chunks whose grace period is over, and deleted names. May raise `NeedBlocks`."""
         if self._sweep is not None or self.holds:
             return None
-        seen, pinned, drops = self._due_chunks(now.wall_ms)
-        ended = self._due_tombstones(now.wall_ms)
+        seen, pinned, drops = self._due_chunks(now)
+        ended = self._due_tombstones(now)
         for name in ended:
             entry = self.state.objects[name]
             drops += [*entry.older, entry.revision]
@@ -197,7 +214,7 @@ class ObjectLayer:
         self._sweep = record
         return None if record is None else LayerDecision(record)
 
-    def _due_chunks(self, wall_ms: int) -> tuple[int, list[int], list[int]]:
+    def _due_chunks(self, now: Now) -> tuple[int, list[int], list[int]]:
         """Return how many of the chunks in line are dealt with, those among them that are pinned, and those to collect."""
         loose, grace_ms = self.state.loose, self._stream.limits.object_grace_ms
         pinned: list[int] = []
@@ -205,7 +222,9 @@ class ObjectLayer:
         seen = 0
         for seq in self.pins.due:
             since_ms = loose.get(seq)
-            if (since_ms is not None and since_ms + grace_ms > wall_ms) or len(drops) == SWEEP_MAX:
+            if len(drops) == SWEEP_MAX:
+                break
+            if since_ms is not None and self._graces.end_of(since_ms, grace_ms, now) > now.mono_ns:
                 break
             seen += 1
             if since_ms is None:
@@ -216,7 +235,7 @@ class ObjectLayer:
                 drops[seq] = None
         return seen, pinned, list(drops)
 
-    def _due_tombstones(self, wall_ms: int) -> list[str]:
+    def _due_tombstones(self, now: Now) -> list[str]:
         ended: list[str] = []
         messages = name_bytes = 0
         for name, since_ms in self.state.tombstones.items():
@@ -224,7 +243,7 @@ class ObjectLayer:
                 continue  # the name has a revision again by the time at which this record is applied
             messages += 1 + len(self.state.objects[name].older)
             name_bytes += 4 * len(name) + 8
-            if since_ms + self._stream.limits.object_tombstone_ms > wall_ms or (
+            if self._deletion_end(since_ms, now) > now.mono_ns or (
                 ended and (messages > SWEEP_MAX // 2 or name_bytes > SWEEP_BYTES_MAX)
             ):
                 break

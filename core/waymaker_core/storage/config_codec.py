@@ -6,6 +6,7 @@ guessed from a damaged or foreign one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cbor2
@@ -224,7 +225,8 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps([record.epoch])
         case StreamCreated():
             config = stream_config_list(record.config)
-            return cbor2.dumps([record.stream_id, config, record.created_ms, record.importing, record.last_seq])
+            fields = [record.stream_id, config, record.created_ms, record.importing, record.last_seq]
+            return cbor2.dumps([*fields, record.replaces] if record.replaces else fields)
         case StreamUpdated():
             return cbor2.dumps([record.stream_id, stream_config_list(record.config)])
         case StreamOpened():
@@ -276,11 +278,24 @@ def decode_epoch(meta: bytes) -> EpochRecord:
 
 
 def decode_stream_created(meta: bytes) -> StreamCreated:
-    """See `encode_record`."""
-    stream_id, config, created_ms, importing, last_seq = _fields(meta, (int, list, int, bool, int))
+    """Decode version 1: a creation that replaces no other stream."""
+    return _stream_created(_fields(meta, (int, list, int, bool, int)), 0)
+
+
+def decode_stream_created_2(meta: bytes) -> StreamCreated:
+    """Decode version 2: a creation that replaces another stream."""
+    *fields, replaces = _fields(meta, (int, list, int, bool, int, int))
+    assert isinstance(replaces, int)
+    if replaces == 0:
+        raise CorruptRecord("a creation that replaces a stream, and does not say which")
+    return _stream_created(fields, replaces)
+
+
+def _stream_created(fields: Sequence[object], replaces: int) -> StreamCreated:
+    stream_id, config, created_ms, importing, last_seq = fields
     assert isinstance(stream_id, int) and isinstance(created_ms, int)
     assert isinstance(importing, bool) and isinstance(last_seq, int)
-    return StreamCreated(stream_id, stream_config(config), created_ms, importing, last_seq)
+    return StreamCreated(stream_id, stream_config(config), created_ms, importing, last_seq, replaces)
 
 
 def decode_stream_deleted(meta: bytes) -> StreamDeleted:

@@ -41,8 +41,8 @@ from waymaker_core.storage import config_codec
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
-"""The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock, and a
-publish with numbers of producers, are of version 2."""
+"""The version that `encode` writes, of every kind but those in `_NEWER`; a prune that corrects the clock, a
+publish with numbers of producers, and a creation that replaces a stream are of version 2."""
 _NEWER: Final[dict[int, int]] = {ConsumerCreated.KIND: 2, DeliveredRecord.KIND: 2}
 
 _LITTLE_ENDIAN: Final = array("H", [1]).tobytes() == b"\x01\x00"
@@ -447,6 +447,8 @@ def version_of(record: Record) -> int:
     """Return the version that `encode` writes of a record's kind."""
     if (type(record) is PruneRecord and record.clock_ms) or (type(record) is PublishRecord and record.spans):
         return 2
+    if type(record) is StreamCreated and record.replaces:
+        return 2
     return _NEWER.get(record.KIND, VERSION)
 
 
@@ -463,7 +465,7 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     ImportEnded.KIND: (config_codec.decode_import_ended,),
     LayerRecord.KIND: (_decode_layer,),
     EpochRecord.KIND: (config_codec.decode_epoch,),
-    StreamCreated.KIND: (config_codec.decode_stream_created,),
+    StreamCreated.KIND: (config_codec.decode_stream_created, config_codec.decode_stream_created_2),
     StreamDeleted.KIND: (config_codec.decode_stream_deleted,),
     StreamUpdated.KIND: (config_codec.decode_stream_updated,),
     StreamOpened.KIND: (config_codec.decode_stream_opened,),

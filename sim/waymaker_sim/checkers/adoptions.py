@@ -7,6 +7,8 @@ untouched.
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from waymaker_core.api.effects import SnapshotPiece, TransferEnded
 from waymaker_core.api.inputs import NextPiece, PieceArrived, ReceiveSnapshot, SendSnapshot, StepDown
 from waymaker_core.consumer.snapshot import decode
@@ -104,7 +106,8 @@ def _state(node: InstantNode, stream_id: StreamId) -> object:
     assert isinstance(snapshot, list)
     blocks = [[block.number, block.first, block.size, block.alive, block.bytes, block.dead, block.time_min, block.time_max]
               for block in stream.blocks.values()]  # fmt: skip
-    return [each for place, each in enumerate(snapshot) if place != BLOCKS], blocks
+    # A copy: the donor goes on, and its snapshot shares what it changes in place.
+    return deepcopy(([each for place, each in enumerate(snapshot) if place != BLOCKS], blocks))
 
 
 def _consumers(node: InstantNode, stream_id: StreamId) -> object:

@@ -108,7 +108,8 @@ class CopiesAudit:
     def _first(self, log: CopyLog, index: int, source: SourceConfig, incarnation: StreamIncarnation) -> int:
         """Return the first sequence that had to be copied, as far as that is sure."""
         mine = [each for each in log.copied if each.index == index]
-        earlier = [each for each in mine if each.incarnation is not incarnation]
+        # None: a copy of a message whose publisher got no answer. It tells nothing of an earlier life.
+        earlier = [each for each in mine if each.incarnation not in (incarnation, None)]
         if not (source.start_seq or source.max_initial_backfill) or earlier:
             return 1
         if source.max_initial_backfill:

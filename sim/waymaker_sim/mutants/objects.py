@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from waymaker_core.layers.layer import OBJECTS as LAYER
+from waymaker_core.layers.waits import Waits
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.objects.layer import ObjectLayer
 from waymaker_core.objects.pins import Pins
 from waymaker_core.objects.state import ObjectEntry, ObjectState
+from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 from waymaker_sim.mutants.stores import answered_at_once
@@ -56,6 +58,15 @@ def _forgetting_older(original: Any) -> Any:
     return put
 
 
+def _by_the_wall(_: Any) -> Any:
+    return lambda self, since_ms, wait_ms, now: now.mono_ns + max(since_ms + wait_ms - now.wall_ms, 0) * MS
+
+
+def _wrong(plan: Plan) -> bool:
+    """Return True for worlds with objects whose wall clock is wrong now and then."""
+    return plan.objects and plan.clock_wrong > 0
+
+
 OBJECTS = {
     "pin-nothing": Mutant(
         "the sweep leaves chunks that a running upload or a reading pins", ("object whole",), Pins, "is_pinned",
@@ -77,6 +88,10 @@ OBJECTS = {
     ),
     "pin-for-ever": Mutant(
         "pins end with the upload or the reading", ("chunks collected",), ObjectLayer, "close", nothing, _objects,
+    ),
+    "trust-future-times": Mutant(
+        "a wait that seems to begin in the future counts from when it is noticed", ("chunks collected",),
+        Waits, "end_of", _by_the_wall, _wrong,
     ),
     "answer-objects-early": Mutant(
         "the end of an upload is answered after it is committed", ("object kept",),

@@ -16,6 +16,12 @@ from waymaker_sim.machine.swarm import Plan
 Make = Callable[[Any], Any]
 """Makes the replacement from the original."""
 Needs = Callable[[Plan], bool]
+Adapt = Callable[[Plan], None]
+"""Changes a drawn world in place."""
+
+
+def as_drawn(plan: Plan) -> None:
+    """Leave a world as it was drawn."""
 
 
 def anything(plan: Plan) -> bool:
@@ -37,6 +43,8 @@ class Mutant:
     make: Make
     needs: Needs = anything
     """Selects the worlds that can reach the rule; the others are not tried."""
+    adapt: Adapt = as_drawn
+    """Adapts each world to the rule, where drawn worlds reach it too rarely. A seed that notices holds for that world only."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:

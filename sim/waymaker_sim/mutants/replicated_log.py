@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.model.records import StreamCreated, StreamDeleted
+from waymaker_core.model.result_codes import OK, Answer
+from waymaker_core.model.types import StreamId
 from waymaker_core.node.delivery import scheduler
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.maintenance.incarnations import Incarnations
+from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_sim.machine.swarm import Plan
@@ -51,6 +58,33 @@ def _asking_nobody(_: Any) -> Any:
     return lambda self, log, token, action, undo, abandoned: action()
 
 
+def _in_two_records(original: Any) -> Any:
+    def end(self: Incarnations, replica: StreamReplica) -> bool:
+        state, entry = self._state, replica.entry
+        waits = replica.log.applied < replica.log.end or state.catalog.is_deletion_staged(entry)
+        if waits or entry.importing or not replica.stream.config.ephemeral:
+            return bool(original(self, replica))
+        stream_id = StreamId(state.catalog.draw_id())
+        state.emptied[stream_id] = None
+        for record in (StreamDeleted(replica.id), StreamCreated(stream_id, entry.config, state.now.wall_ms)):
+            state.catalog.stage(record, entry.account)
+            self._group_commit.add_to_catalog(entry.account, record)
+        return True
+
+    return end
+
+
+def _empty_where_stale(_: Any) -> Any:
+    def send_confirmed(self: Fetches, call: Call, replica: StreamReplica, messages: Messages) -> None:
+        if replica.consumers.is_current(messages):
+            self._send(replica, call.token, messages)
+        else:
+            self.cancel(call.token)
+            self._gate.reply(call.token, Answer(OK, "", Messages([], 0, 0, incarnation=messages.incarnation)))
+
+    return send_confirmed
+
+
 def _carrying_only_facts(_: Any) -> Any:
     def carry(self: GroupCommit, cut: int) -> tuple[int, int]:
         cut, written = self._facts.carry(cut, [])
@@ -73,6 +107,14 @@ def _keeping_what_is_staged(_: Any) -> Any:
 
 
 REPLICATED_LOG = {
+    "empty-in-two-records": Mutant(
+        "an ephemeral stream ends and begins anew in one record", ("acked survives",),
+        Incarnations, "_end", _in_two_records, _slow,
+    ),
+    "fetch-nothing-where-stale": Mutant(
+        "a fetch whose messages expire before it is confirmed takes what is due then", ("given when due",),
+        Fetches, "_send_confirmed", _empty_where_stale, _slow,
+    ),
     "apply-at-durable": Mutant(
         "a record is applied when a majority has it", ("majority first",), StreamLog, "made_durable",
         _committing_what_is_durable, _starving,

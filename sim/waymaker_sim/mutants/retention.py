@@ -21,7 +21,7 @@ from waymaker_core.node.timers import Timer
 from waymaker_core.stream.answers import UpdateDecision
 from waymaker_core.stream.blocks.subject_caps import SubjectCaps
 from waymaker_core.stream.stream import Stream
-from waymaker_sim.kernel.events import MS
+from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
@@ -42,6 +42,14 @@ def _blind_to_what_is_ahead(original: Any) -> Any:
 def _killed(plan: Plan) -> bool:
     """Return True for worlds with kills and naks, and enough clients to keep consumers busy."""
     return plan.power + plan.kill > 0 and plan.workers >= 2
+
+
+def _acked_out_of_order(plan: Plan) -> None:
+    """Let many workers take from many streams, whose caches of subjects no start makes anew."""
+    plan.streams, plan.publishers, plan.workers, plan.think_ns = 4, 4, 5, 20 * MS
+    plan.faults_ns = 8 * SECOND
+    plan.kill = plan.kill_at_effect = plan.power = plan.drain = plan.full = plan.targeted_disk_full = plan.rot = 0
+    plan.churn = 0
 
 
 def _dropping_what_is_staged(original: Any) -> Any:
@@ -156,6 +164,7 @@ def _dropping_nothing(_: Any) -> Any:
 RETENTION = {
     "caps-untold": Mutant(
         "what left a subject takes no room there any more", ("acked survives",), SubjectCaps, "dropped", nothing,
+        adapt=_acked_out_of_order,
     ),
     "keep-dropped": Mutant(
         "messages that a record drops stay dropped after a restart", ("nothing returns", "limits hold", "recovery twice"),

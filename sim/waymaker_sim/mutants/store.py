@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,28 @@ def _torn(plan: Plan) -> bool:
 def _rotten(plan: Plan) -> bool:
     """Return True for worlds where bits rot between one start and the next."""
     return plan.rot > 4_000 and plan.kill + plan.power > 10_000
+
+
+def _rotting(plan: Plan) -> None:
+    """Let bits rot often, in a journal that is long because checkpoints are seldom and segments are large."""
+    plan.rot = 200_000
+    plan.kill, plan.power = 60_000, 0
+    plan.disk.read_error = 0
+    plan.limits = replace(plan.limits, segment_bytes=64 * KIB, checkpoint_journal_bytes=2048 * KIB)
+
+
+def _rotting_before_checkpoints(plan: Plan) -> None:
+    """Let bits rot often, and write checkpoints between two starts."""
+    _rotting(plan)
+    plan.limits = replace(plan.limits, segment_bytes=16 * KIB, checkpoint_journal_bytes=16 * KIB)
+
+
+def _filling_under_checkpoints(plan: Plan) -> None:
+    """Let the disk fill while checkpoints are written, streams come and go, and the process be killed."""
+    plan.full, plan.targeted_disk_full = max(plan.full, 1), 300_000
+    plan.churn = 100_000
+    plan.kill = 60_000
+    plan.limits = replace(plan.limits, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB)
 
 
 def _names_lost(plan: Plan) -> bool:
@@ -205,11 +228,11 @@ def _forgetting_streams(original: Any) -> Any:
 
 
 def _passing_over(_: Any) -> Any:
-    def blame(self: Any, stream_id: int, path: str, offset: int, detail: str) -> None:
-        # The record is lost, and those behind it count from its place.
-        self._positions[stream_id] = self._positions.get(stream_id, self._covered.get(stream_id, 0)) + 1
+    def damaged_log(self: Any, stream_id: int, log: Any, path: str, offset: int, detail: str) -> None:
+        # The log ends before the damage, and the stream is served from there on.
+        log.entries.clear()
 
-    return blame
+    return damaged_log
 
 
 def _forgetting_damage(_: Any) -> Any:
@@ -297,11 +320,11 @@ STORE = {
     ),
     "pass-over-damage": Mutant(
         "a record that is damaged puts its stream into quarantine", ("acked survives", "one history", "ledger grows"),
-        Replay, "blame", _passing_over, _rotten,
+        Replay, "_damaged_log", _passing_over, adapt=_rotting,
     ),
     "forget-quarantine": Mutant(
         "a checkpoint says which streams are damaged", ("quarantine stays", "acked survives", "one history", "ledger grows"),
-        CheckpointWriter, "add_quarantine", _forgetting_damage, _rotten,
+        CheckpointWriter, "add_quarantine", _forgetting_damage, adapt=_rotting_before_checkpoints,
     ),
     "let-go-behind-a-read": Mutant(
         "a delivery that waits behind a read keeps its file until it is read", ("files held",),
@@ -380,7 +403,7 @@ STORE = {
     "forget-failed-catalogue": Mutant(
         "the catalogue that a failed checkpoint was to hold is in the next one",
         ("lives apart", "acked survives", "recovery honest", "recovery twice"),
-        Checkpoints, "_failed", _forgetting_what_failed, _failing_checkpoints,
+        Checkpoints, "_failed", _forgetting_what_failed, adapt=_filling_under_checkpoints,
     ),
     "forget-failed-streams": Mutant(
         "the streams that a failed checkpoint was to hold are in the next one",

@@ -18,8 +18,9 @@ from waymaker_sim.kernel.checks import CRASH
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.mutants.planting import as_drawn
 from waymaker_sim.world import world
-from waymaker_sim.world.run import run_seed
+from waymaker_sim.world.run import run_seed, run_tape
 
 RUNS_MAX = 200
 """Seeds that a mutant runs without notice before it has escaped."""
@@ -63,10 +64,14 @@ class GateResult:
         return f"{self.mutant}: seed {self.seed}, {cost}{noted}: {self.check}: {self.detail[:120]}"
 
 
+def clean(seed: int, name: str) -> bool:
+    """Return True if the world that a mutant is tried in is clean with every rule in place."""
+    return _clean(seed, "" if MUTANTS[name].adapt is as_drawn else name)
+
+
 @cache
-def clean(seed: int) -> bool:
-    """Return True if a seed is clean with every rule in place."""
-    return run_seed(seed).clean()
+def _clean(seed: int, made_for: str) -> bool:
+    return run_tape(Tape(seed), made_for=made_for).clean()
 
 
 @contextmanager
@@ -89,8 +94,8 @@ def turns(plan: Plan) -> int:
     return plan.faults_ns // plan.think_ns * actors
 
 
-def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> GateResult:
-    """Run small worlds that can reach the rule, without it, until a check notices."""
+def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX, known: int | None = None) -> GateResult:
+    """Run small worlds that can reach the rule, without it, until a check notices; a `known` seed's whatever its size."""
     begun = time.process_time()
     runs, last = 0, runs_max
     found: tuple[int, str, str, str] | None = None
@@ -98,12 +103,13 @@ def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX) -> Gate
         if runs >= last:
             break
         plan = plan_of(Tape(seed))
-        if turns(plan) > TURNS_MAX or not MUTANTS[name].needs(plan):
+        MUTANTS[name].adapt(plan)
+        if (turns(plan) > TURNS_MAX and seed != known) or not MUTANTS[name].needs(plan):
             continue
         runs += 1
         with without_invariants(found is not None):
             report = run_seed(seed, mutant=name)
-        if report.clean() or (found is not None and report.kind() == CRASH) or not clean(seed):
+        if report.clean() or (found is not None and report.kind() == CRASH) or not clean(seed, name):
             continue
         inside = found[1] if found is not None else ""
         found = (seed, report.check, report.detail, inside)

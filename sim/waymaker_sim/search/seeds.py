@@ -33,6 +33,6 @@ def save_seeds(path: Path, results: Iterable[gate.GateResult], names: Iterable[s
 
 def find_seed_from(name: str, known: dict[str, int], seeds: range, runs_max: int) -> gate.GateResult:
     """Search as `gate.find_seed` does, beginning with the mutant's own known seed and then those of the others."""
-    return gate.find_seed(
-        name, dict.fromkeys(chain([known[name]] if name in known else [], known.values(), seeds)), runs_max
-    )
+    own = known.get(name)
+    tried = dict.fromkeys(chain([] if own is None else [own], known.values(), seeds))
+    return gate.find_seed(name, tried, runs_max, own)

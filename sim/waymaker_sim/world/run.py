@@ -10,7 +10,7 @@ from waymaker_sim.kernel.checks import CHECKS, Violation
 from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.process import NodeRaised
-from waymaker_sim.mutants import planted
+from waymaker_sim.mutants import MUTANTS, planted
 from waymaker_sim.world.world import World
 
 
@@ -43,14 +43,21 @@ class Report:
 
 
 def run_tape(
-    tape: Tape, digest: Digest | None = None, mutant: str = "", on_world: Callable[[World], None] | None = None
+    tape: Tape,
+    digest: Digest | None = None,
+    mutant: str = "",
+    on_world: Callable[[World], None] | None = None,
+    made_for: str = "",
 ) -> Report:
-    """Run one world. With `mutant` the core has one rule less meanwhile; `on_world` is called with the world before."""
+    """Run one world. With `mutant` the core has one rule less meanwhile; `on_world` is called with the world before.
+
+    The world is adapted to `mutant`, or with every rule in place to the mutant `made_for`.
+    """
     report = Report(tape.seed)
     with planted(mutant):
         world: World | None = None
         try:
-            world = World(tape, digest)
+            world = World(tape, digest, MUTANTS[mutant or made_for].adapt if mutant or made_for else None)
             if on_world is not None:
                 on_world(world)
             world.run()

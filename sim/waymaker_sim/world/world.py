@@ -94,9 +94,11 @@ its end."""
 class World:
     """One run. `run` returns at the end or raises `Violation`."""
 
-    def __init__(self, tape: Tape, digest: Digest | None = None) -> None:
+    def __init__(self, tape: Tape, digest: Digest | None = None, adapt: Callable[[Plan], None] | None = None) -> None:
         self.tape = tape
         self.plan = plan_of(tape)
+        if adapt is not None:
+            adapt(self.plan)
         self.events = Events()
         self.history = History()
         self.digest = digest

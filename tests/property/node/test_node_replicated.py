@@ -15,7 +15,7 @@ from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Confirm, Replicate
 from waymaker_core.api.inputs import Call, Cancel, Confirmed, Credit, Drain, Replicated, Report
 from waymaker_core.api.requests import AckKind, Published
-from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
+from waymaker_core.model.result_codes import NO_SUCH_CONSUMER, Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, Token
 from waymaker_core.node.node import LogFigures
 
@@ -317,15 +317,30 @@ def test_a_delivery_that_is_stale_when_it_is_confirmed_does_not_leave(event: str
     server.node.check()
 
 
-def test_a_fetch_that_is_stale_when_it_is_confirmed_is_empty_and_its_messages_are_due_at_once() -> None:
+def test_a_fetch_that_is_stale_when_it_is_confirmed_takes_what_is_due_then() -> None:
     server = server_with(ack_wait_ms=1_000)
     server.publish("s", b"one")
     server.starve("s")
     token = server.ask(rq.Fetch("s", "c"))
     server.pass_ms(2_000)
     server.feed()
-    assert server.bodies[token] == []
-    assert server.fetch() == [(1, 1, b"one")]
+    assert server.bodies[token] == [(1, 1, b"one")], (
+        "its own confirmation came in time, and nothing else was an attempt"
+    )
+    assert server.fetch() == []
+
+
+def test_a_fetch_whose_consumer_is_deleted_before_it_is_confirmed_is_told_so() -> None:
+    server = server_with(ack_wait_ms=1_000)
+    server.publish("s", b"one")
+    server.starve("s")
+    token = server.ask(rq.Fetch("s", "c"))
+    server.ask(rq.DeleteConsumer("s", "c"))
+    server.pass_ms(2_000)
+    server.withheld.sort(key=lambda effect: isinstance(effect, Confirm))
+    server.feed()
+    answer = server.replies[token]
+    assert isinstance(answer, Answer) and answer.code == NO_SUCH_CONSUMER
 
 
 def test_a_cancelled_fetch_gives_back_what_waited_at_the_gate() -> None:

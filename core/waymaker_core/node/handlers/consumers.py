@@ -123,7 +123,7 @@ class Consuming:
             return
         state.mark_dirty(replica)
         self._fetches.add_fetch(call.token, replica, consumer_id, messages)
-        self._fetches.send(replica, call.token, messages)
+        self._fetches.send(call, replica, messages)
 
     def subscribe(self, call: Call, found: StreamReplica | None) -> None:
         """Begin a `Subscribe`."""

@@ -1,14 +1,15 @@
 """Streams that cannot outlive a restart, where logs are replicated: their deletion is a decision like any other.
 
-Ephemeral streams kept their messages in memory only. Each begins anew, under a new id. A restore that was interrupted left a
-stream that no client was served from; it is deleted. Both wait until the node leads the catalog, for nothing is decided over
-records that may not be committed. Until then nothing of these streams is served.
+Ephemeral streams kept their messages in memory only. Each begins anew, under a new id, in the record that ends it. A restore
+that was interrupted left a stream that no client was served from; it is deleted. Both wait until the node leads the catalog,
+for nothing is decided over records that may not be committed. Until then nothing of these streams is served.
 """
 
 from __future__ import annotations
 
+from waymaker_core.catalog.catalog import CatalogEntry
 from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted
-from waymaker_core.model.types import StreamId
+from waymaker_core.model.types import Now, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.stream_replica import StreamReplica
@@ -37,15 +38,19 @@ class Incarnations:
             return False
         if not (ephemeral or replica.importing):
             return True
-        records: list[CatalogRecord] = [StreamDeleted(entry.stream_id)]
-        stream_id = StreamId(state.catalog.next_id)
-        if ephemeral and not entry.importing:
-            records.append(StreamCreated(stream_id, entry.config, state.now.wall_ms))
-        if not self._group_commit.has_free_space_for(sum(map(record_frame_bytes_max, records)), ordinary=False):
+        anew = ephemeral and not entry.importing
+        record = end_of(entry, state.catalog.next_id if anew else 0, state.now)
+        if not self._group_commit.has_free_space_for(record_frame_bytes_max(record), ordinary=False):
             return False
-        if len(records) > 1:
+        if anew:
             state.emptied[StreamId(state.catalog.draw_id())] = None
-        for record in records:
-            state.catalog.stage(record, entry.account)
-            self._group_commit.add_to_catalog(entry.account, record)
+        state.catalog.stage(record, entry.account)
+        self._group_commit.add_to_catalog(entry.account, record)
         return True
+
+
+def end_of(entry: CatalogEntry, next_id: int, now: Now) -> CatalogRecord:
+    """Return the record that ends a stream's incarnation; with `next_id` greater than 0, the stream begins anew under it."""
+    if not next_id:
+        return StreamDeleted(entry.stream_id)
+    return StreamCreated(next_id, entry.config, now.wall_ms, replaces=entry.stream_id)

@@ -6,11 +6,12 @@ that carries messages, or cancels it. A cancelled one counts for nothing: its me
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.delivery.unreported import Unreported
-from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate, nothing
@@ -20,9 +21,10 @@ from waymaker_core.node.stream_replica import StreamReplica
 class Fetches:
     """Fetched messages by the token of their call."""
 
-    def __init__(self, state: NodeState, gate: Gate) -> None:
+    def __init__(self, state: NodeState, gate: Gate, attempt_again: Callable[[Call], None]) -> None:
         self._state = state
         self._gate = gate
+        self._attempt_again = attempt_again
         self._open: dict[Token, tuple[StreamReplica, ConsumerId, Unreported]] = {}
 
     def __len__(self) -> int:
@@ -54,28 +56,28 @@ class Fetches:
                 replica.consumers.returned(consumer_id, sent.dispatch_id, sent.seqs)
             self._state.mark_dirty(replica)
 
-    def send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
-        """Send the answer, once it is confirmed where it has to be."""
+    def send(self, call: Call, replica: StreamReplica, messages: Messages) -> None:
+        """Send the answer of a `Fetch`, once it is confirmed where it has to be."""
         if not self._gate.replicated:
-            self._send(replica, token, messages)
+            self._send(replica, call.token, messages)
             return
-        send = partial(self._send_confirmed, replica, token, messages)
-        self._gate.when_confirmed(replica.log, token, send, nothing, partial(self._gate.refuse, token))
+        send = partial(self._send_confirmed, call, replica, messages)
+        self._gate.when_confirmed(replica.log, call.token, send, nothing, partial(self._gate.refuse, call.token))
 
     def _send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
         self._state.count_delivery(messages)
         self._gate.reply_messages(token, replica, messages)
 
-    def _send_confirmed(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
+    def _send_confirmed(self, call: Call, replica: StreamReplica, messages: Messages) -> None:
         """Send a confirmed answer, unless some of its messages were answered, have expired or moved since they were taken.
 
-        Then the answer is empty, and what is still waiting goes back to its consumer, uncounted and due at once.
+        Then what is still waiting goes back to its consumer, uncounted and due at once, and the call takes what is due now.
         """
         if replica.consumers.is_current(messages):
-            self._send(replica, token, messages)
+            self._send(replica, call.token, messages)
         else:
-            self.cancel(token)
-            self._gate.reply(token, Answer(OK, "", Messages([], 0, 0, incarnation=messages.incarnation)))
+            self.cancel(call.token)
+            self._attempt_again(call)
 
     def forget_stream(self, replica: StreamReplica) -> None:
         """Forget the fetches from a stream that is led no longer: what became of them is not known to it."""

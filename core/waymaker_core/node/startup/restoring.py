@@ -180,6 +180,8 @@ class Restoring:
         stream_id = StreamId(record.stream_id)
         if isinstance(record, StreamDeleted):
             self._forget(stream_id)
+        elif isinstance(record, StreamCreated) and record.replaces:
+            self._forget(StreamId(record.replaces))
         self.catalog.apply(record)
         if stream_id not in self.catalog.entries:
             return

@@ -389,10 +389,15 @@ class Replay:
                 return
             self.replayed += 1
             if isinstance(entry.record, StreamCreated):
+                if entry.record.replaces:
+                    self._deleted(entry.record.replaces)
                 self._apply_committed(entry.record.stream_id, self._log(entry.record.stream_id))
             elif isinstance(entry.record, StreamDeleted):
-                self.facts.drop_stream(entry.record.stream_id)
-                self._log(entry.record.stream_id).entries.clear()
+                self._deleted(entry.record.stream_id)
+
+    def _deleted(self, stream_id: int) -> None:
+        self.facts.drop_stream(stream_id)
+        self._log(stream_id).entries.clear()
 
     def commit_all(self) -> list[tuple[int, int]]:
         """Take all that is durable as committed: there are no other replicas. Return what no frame says: ids, positions."""

@@ -12,7 +12,7 @@ from waymaker_core.api.effects import Replicate
 from waymaker_core.api.inputs import Replicated
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
-from waymaker_core.model.types import StreamId
+from waymaker_core.model.types import ANYONE, StreamId
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.storage.recovery.verify import verify
@@ -250,3 +250,21 @@ def test_an_ephemeral_stream_begins_anew_when_the_catalog_is_led() -> None:
     assert payloads(server, "e") == []
     server.kill()
     assert server.publish("e", b"2").first_seq == 1
+
+
+def test_an_ephemeral_stream_is_there_at_every_committed_position_of_the_catalog() -> None:
+    server = Server(replicated=True)
+    server.create("e", ephemeral=True)
+    server.pass_ms(200)
+    old = server.log_id("e")
+    server.starving = [0]
+    server.kill()
+    server.feed()
+    assert server.log_id("e") != old
+    found = []
+    for committed in range(server.node._state.catalog_log.applied + 1):
+        server.starving = [0]
+        server.kill()
+        server.step(Replicated(0, committed))
+        found.append(server.node._state.catalog.find(ANYONE.account, "e") is not None)
+    assert all(found)
