@@ -50,6 +50,9 @@ class Adoptions:
         ids = [stream_id for stream_id in _positions(donor) if _lags(stream_id, donor, receiver)]
         expected = {stream_id: _state(donor, stream_id) for stream_id in ids}
         consumers = {stream_id: _consumers(donor, stream_id) for stream_id in ids}
+        # All at once, for a stream that copies would go on during the transfers of others.
+        if ids:
+            receiver.settle([StepDown(stream_id) for stream_id in ids])
         for stream_id in ids:
             self._transfer(stream_id, donor, receiver)
             found = _state(receiver, stream_id), _consumers(receiver, stream_id)
@@ -67,7 +70,6 @@ class Adoptions:
         self.adopted += len(ids)
 
     def _transfer(self, stream_id: StreamId, donor: InstantNode, receiver: InstantNode) -> None:
-        receiver.settle([StepDown(stream_id)])
         receiver.settle([ReceiveSnapshot(stream_id, stream_id)])
         donor.settle([SendSnapshot(stream_id, stream_id)])
         while not _ended(donor):
