@@ -22,6 +22,12 @@ def test_a_seed_runs_without_a_violation(seed: int) -> None:
     assert report.asked > 0
 
 
+def test_a_copy_is_not_compared_with_another_incarnation_of_its_source() -> None:
+    """In this world a source that copies itself is made anew, and its second incarnation is copied before it is read."""
+    report = run_seed(720419)
+    assert report.clean(), f"{report.check}: {report.detail}"
+
+
 def test_a_seed_is_the_same_run_twice() -> None:
     first, second = run_seed(3, double=True), run_seed(3, double=True)
     assert first.clean(), first

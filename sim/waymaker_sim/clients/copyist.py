@@ -97,10 +97,14 @@ class Copyist:
             if isinstance(answer, Refusal):
                 if answer.outcome is not Outcome.NOT_APPLIED:
                     lost()
+                elif exists:
+                    name.made -= 1
                 return
             expected = (outcomes.OK, outcomes.ALREADY_EXISTS) if exists else (outcomes.OK, outcomes.NO_SUCH_STREAM)
             require(answer.code in expected, "answer allowed", f"{request!r} ended with {answer!r}")
             name.may_exist, name.known = exists, True
+            if answer.code == outcomes.ALREADY_EXISTS:
+                name.made -= 1
             self.view.mark("stream that copies " + ("made" if exists else "deleted"))
 
         def lost() -> None:
@@ -108,6 +112,8 @@ class Copyist:
             name.may_exist, name.known = True, False
 
         self.busy = self.view.ask(request, replied, lost) is not None
+        if self.busy and exists:
+            name.made += 1
 
     # ------------------------------------------------------------ reading
 
