@@ -46,7 +46,7 @@ def _killed(plan: Plan) -> bool:
 
 def _acked_out_of_order(plan: Plan) -> None:
     """Let many workers take from many streams, whose caches of subjects no start makes anew."""
-    plan.streams, plan.publishers, plan.workers, plan.think_ns = 4, 4, 5, 20 * MS
+    plan.streams, plan.publishers, plan.workers, plan.think_ns = 4, 3, 2, 20 * MS
     plan.faults_ns = 8 * SECOND
     plan.kill = plan.kill_at_effect = plan.power = plan.drain = plan.full = plan.targeted_disk_full = plan.rot = 0
     plan.churn = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
+import waymaker_core.node.checkpoint.snapshots as snapshots
 import waymaker_core.stream.admission as admission
 import waymaker_core.stream.reads as reads
 import waymaker_core.stream.relocation.relocation as moves
@@ -33,13 +33,6 @@ def _restarted_in_blocks(plan: Plan) -> bool:
 
 def _as_committed(_: Any) -> Any:
     return lambda self, subject: self.latest(subject)
-
-
-def _emptied_at_stops(plan: Plan) -> None:
-    """Let workers take all that there is, in blocks of one message, and a checkpoint end each life."""
-    plan.publishers, plan.workers, plan.think_ns = 1, 5, 100 * MS
-    plan.drain, plan.kill, plan.power = 200_000, 20_000, 0
-    plan.limits = replace(plan.limits, block_size_default=1, checkpoint_journal_bytes=8 * KIB, segment_bytes=8 * KIB)
 
 
 def _back_to_the_living(original: Any) -> Any:
@@ -159,8 +152,7 @@ def _moved_under_searches(plan: Plan) -> bool:
 STREAM = {
     "reuse-sequences": Mutant(
         "the sequence of a removed message is not given again after a restart",
-        ("one history", "ledger grows", "recovery twice"), snapshot, "decode_snapshot", _back_to_the_living,
-        adapt=_emptied_at_stops,
+        ("one history", "ledger grows", "recovery twice"), snapshots, "decode_snapshot", _back_to_the_living,
     ),
     "reserve-always": Mutant(
         "sequences are reserved ahead only where answers do not wait for their sync", ("no gaps",),
