@@ -24,11 +24,9 @@ SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
 """By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""
 SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 """Where a world has changed: other small ones to try."""
-TOO_RARE = {"forget-failed-catalogue", "caps-untold"}
-"""Noticed by few and large worlds only: left to the gate."""
 
 
-@pytest.mark.parametrize("name", sorted(MUTANTS.keys() - TOO_RARE))
+@pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_a_missing_rule_is_noticed(name: str) -> None:
     seeds = dict.fromkeys([SEEDS[name], *SPARE_SEEDS])
     for seed in seeds:
@@ -51,7 +49,7 @@ def test_every_mutant_names_the_checks_that_are_to_notice() -> None:
     for name, mutant in MUTANTS.items():
         assert mutant.caught_by and set(mutant.caught_by) <= CHECKS.keys(), name
         assert any(CHECKS[check][0] != CRASH for check in mutant.caught_by), f"{name}: a client notices, not the node"
-    assert SEEDS.keys() == MUTANTS.keys() - TOO_RARE
+    assert SEEDS.keys() == MUTANTS.keys()
 
 
 def test_a_mutant_replaces_a_name_that_is_looked_up_where_it_stands() -> None:
