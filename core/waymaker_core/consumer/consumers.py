@@ -219,11 +219,24 @@ class Consumers:
         """Undo the delivery of messages (ascending) that will not reach the program: no attempt, and due at once."""
         self._give_back(consumer_id, dispatch_id, seqs, Event.RETURNED)
 
+    def hold_delivery(self, messages: Messages) -> None:
+        """Note a delivery that was taken and leaves later, or never: `release_delivery` or `take_back` follows."""
+        assert messages.taken_by is not None
+        self._registry.groups_by_consumer[messages.taken_by].pending.held[messages.dispatch_id] = None
+
+    def release_delivery(self, messages: Messages) -> None:
+        """Note that a delivery that was held leaves now."""
+        assert messages.taken_by is not None
+        group = self._registry.groups_by_consumer.get(messages.taken_by)
+        if group is not None:
+            group.pending.held.pop(messages.dispatch_id, None)
+
     def take_back(self, messages: Messages) -> None:
-        """Undo a delivery that was taken and never left, as far as it was not answered and has not expired."""
+        """Undo a delivery that was held and never left, as far as it was not answered and has not expired."""
         assert messages.taken_by is not None
         for run in messages.runs:
             self.returned(messages.taken_by, messages.dispatch_id, list(run.sequences()))
+        self.release_delivery(messages)
 
     def is_current(self, messages: Messages) -> bool:
         """Return True if nothing of a delivery was answered, expired, delivered again or moved since it was taken."""
@@ -291,7 +304,7 @@ class Consumers:
         wanted = ascending(seqs)
         if kind is AckKind.ACK or kind is AckKind.TERM:
             return self._decide_done(group, consumer_id, wanted, term=kind is AckKind.TERM)
-        parts = group.pending.find_parts(wanted)
+        parts = group.pending.that_left(group.pending.find_parts(wanted))
         if kind is AckKind.NAK:
             changed = group.nak(parts, consumer_id, now.mono_ns + delay_ms * NS_PER_MS, now.mono_ns)
         else:

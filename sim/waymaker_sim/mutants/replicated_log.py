@@ -7,6 +7,7 @@ from typing import Any
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.model.records import StreamCreated, StreamDeleted
 from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import StreamId
@@ -19,6 +20,11 @@ from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_replica import Leading, StreamReplica
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving
+
+
+def _replicated(plan: Plan) -> bool:
+    """Return True for worlds whose logs need a majority."""
+    return plan.quorum is not None
 
 
 def _starving(plan: Plan) -> bool:
@@ -110,6 +116,10 @@ REPLICATED_LOG = {
     "empty-in-two-records": Mutant(
         "an ephemeral stream ends and begins anew in one record", ("acked survives",),
         Incarnations, "_end", _in_two_records, _slow,
+    ),
+    "nak-what-is-held": Mutant(
+        "a nak has no effect on a delivery that has not left the node", ("acked survives", "dead letter once"),
+        Pending, "that_left", lambda _: lambda self, parts: parts, _replicated,
     ),
     "fetch-nothing-where-stale": Mutant(
         "a fetch whose messages expire before it is confirmed takes what is due then", ("given when due",),

@@ -330,6 +330,24 @@ def test_a_fetch_that_is_stale_when_it_is_confirmed_takes_what_is_due_then() -> 
     assert server.fetch() == []
 
 
+@pytest.mark.parametrize("kind", [AckKind.NAK, AckKind.IN_PROGRESS])
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_late_answer_means_no_delivery_that_waits_for_its_confirmation(kind: AckKind, stale: bool) -> None:
+    server = server_with(ack_wait_ms=1_000, max_deliver=2)
+    server.publish("s", b"one")
+    assert server.fetch() == [(1, 1, b"one")]
+    server.pass_ms(1_100)
+    server.starve("s")
+    token = server.ask(rq.Fetch("s", "c"))
+    server.ask(rq.Ack("s", "c", kind, [1]))
+    if stale:
+        server.pass_ms(1_100)
+        server.ask(rq.Ack("s", "c", kind, [1]))
+    server.feed()
+    assert server.bodies[token] == [(1, 2, b"one")], "its second and last attempt leaves, and is one"
+    assert [payload for _, _, payload in server.all("s")] == [b"one"], "it was not given up before"
+
+
 def test_a_fetch_whose_consumer_is_deleted_before_it_is_confirmed_is_told_so() -> None:
     server = server_with(ack_wait_ms=1_000)
     server.publish("s", b"one")

@@ -38,7 +38,7 @@ class Pending:
     """The pending deliveries of one queue group."""
 
     __slots__ = (
-        "max_deliver", "total", "due", "unlogged", "_serial", "_batches", "_firsts", "_runs", "_head", "_dead",
+        "max_deliver", "total", "due", "unlogged", "held", "_serial", "_batches", "_firsts", "_runs", "_head", "_dead",
         "_scattered", "_scattered_order", "_deadlines", "_exhausted",
     )  # fmt: skip
 
@@ -60,6 +60,8 @@ class Pending:
         self._scattered_order: list[int] = []
         self._deadlines: list[tuple[int, int, Batch]] = []
         self._exhausted: deque[Batch] = deque()
+        self.held: dict[int, None] = {}
+        """Numbers of deliveries that have not left the node: they wait for a confirmation that it leads."""
 
     # ------------------------------------------------------------ coming in
 
@@ -308,7 +310,7 @@ class Pending:
     def _tell_apart(self, batch: Batch, event: Event) -> None:
         """Settle for unreported deliveries that an event happens to whether they were attempts: the event shows it."""
         batch.unreported = 0
-        if event is Event.RETURNED or event is Event.NOT_SENT:
+        if event is Event.RETURNED or event is Event.NOT_SENT or event is Event.HELD_BACK:
             batch.deliver_count -= 1
             batch.returned = event is Event.RETURNED
         elif batch.logged:
@@ -391,6 +393,14 @@ class Pending:
         ]
         return [part for part in found if part[1]]
 
+    def that_left(self, parts: list[Part]) -> list[Part]:
+        """Return the parts of deliveries that have left the node: an answer to another one means an earlier delivery."""
+        held = self.held
+        if not held:
+            return parts
+        left = [(batch, mask & ~batch.unreported if batch.dispatch_id in held else mask) for batch, mask in parts]
+        return [part for part in left if part[1]]
+
     def give_back(self, parts: list[Part], event: Event) -> list[Part]:
         """Undo deliveries that were no attempts (RETURNED, NOT_SENT), as `unreported` gives them. Return the parts whose
         claims ended.
@@ -398,8 +408,12 @@ class Pending:
         released: list[Part] = []
         for batch, mask in parts:
             held = batch.claiming
+            never_left = event is Event.RETURNED and batch.dispatch_id in self.held
             for target, changed in self.happen(
-                [(batch, mask)], event, batch.deadline_ns, holding=event is Event.NOT_SENT and held
+                [(batch, mask)],
+                Event.HELD_BACK if never_left else event,
+                batch.deadline_ns,
+                holding=event is Event.NOT_SENT and held,
             ):
                 if held and not target.claiming:
                     released.append((target, changed))

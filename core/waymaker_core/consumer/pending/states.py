@@ -49,6 +49,8 @@ class Event(Enum):
     """It could not be read, so no client got it: that was no attempt."""
     RETURNED = 8
     """It never reached the program (returned, never reported, or it expired first): that was no attempt."""
+    HELD_BACK = 10
+    """It never left the node: that was no attempt, and no answer means it."""
     REPORTED = 9
     """It was returned as never reported, and now the report arrives: that was an attempt."""
 
@@ -72,6 +74,8 @@ TRANSITIONS: Final[dict[tuple[State, Event, bool], State]] = {
     (State.WAITING, Event.NOT_SENT, False): State.WAITING,
     (State.WAITING, Event.RETURNED, True): State.DUE,
     (State.WAITING, Event.RETURNED, False): State.DUE,
+    (State.WAITING, Event.HELD_BACK, True): State.DUE,
+    (State.WAITING, Event.HELD_BACK, False): State.DUE,
     (State.DUE, Event.REPORTED, True): State.DUE,
     (State.DUE, Event.REPORTED, False): State.EXHAUSTED,
 }

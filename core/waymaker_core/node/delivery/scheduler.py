@@ -165,6 +165,7 @@ class DeliveryScheduler:
             send = partial(self._send_confirmed, subscription, messages)
             undo = partial(replica.consumers.take_back, messages)
             subscription.at_gate += messages.count
+            replica.consumers.hold_delivery(messages)
             self._gate.when_confirmed(replica.log, subscription.token, send, undo, _nothing_to_refuse)
         else:
             self._send(subscription, messages)
@@ -183,6 +184,7 @@ class DeliveryScheduler:
         replica = subscription.replica
         subscription.at_gate -= messages.count
         if replica.consumers.is_current(messages):
+            replica.consumers.release_delivery(messages)
             self._send(subscription, messages)
             return
         replica.consumers.take_back(messages)

@@ -14,7 +14,7 @@ from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.delivery.unreported import Unreported
 from waymaker_core.model.types import ConsumerId, Token
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.gate import Gate, nothing
+from waymaker_core.node.gate import Gate
 from waymaker_core.node.stream_replica import StreamReplica
 
 
@@ -61,8 +61,10 @@ class Fetches:
         if not self._gate.replicated:
             self._send(replica, call.token, messages)
             return
+        replica.consumers.hold_delivery(messages)
         send = partial(self._send_confirmed, call, replica, messages)
-        self._gate.when_confirmed(replica.log, call.token, send, nothing, partial(self._gate.refuse, call.token))
+        undo = partial(replica.consumers.take_back, messages)
+        self._gate.when_confirmed(replica.log, call.token, send, undo, partial(self._gate.refuse, call.token))
 
     def _send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
         self._state.count_delivery(messages)
@@ -74,10 +76,13 @@ class Fetches:
         Then what is still waiting goes back to its consumer, uncounted and due at once, and the call takes what is due now.
         """
         if replica.consumers.is_current(messages):
+            replica.consumers.release_delivery(messages)
             self._send(replica, call.token, messages)
-        else:
-            self.cancel(call.token)
-            self._attempt_again(call)
+            return
+        self._open.pop(call.token, None)
+        replica.consumers.take_back(messages)
+        self._state.mark_dirty(replica)
+        self._attempt_again(call)
 
     def forget_stream(self, replica: StreamReplica) -> None:
         """Forget the fetches from a stream that is led no longer: what became of them is not known to it."""
