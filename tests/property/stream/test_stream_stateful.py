@@ -16,7 +16,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import AckRecord, DropRecord, PruneRecord, PublishRecord, SettingsRecord
 from waymaker_core.model.subjects import Pattern
 from waymaker_core.stream import Stream, admission, join_publishes, reads, updated, validate
-from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
+from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES, Displaced
 from waymaker_core.stream.invariants import check_stream
 from waymaker_core.stream.join import joinable
 from waymaker_core.stream.relocation import relocation as relocating
@@ -158,9 +158,14 @@ class StreamMachine(RuleBasedStateMachine):
         bodies = [b"dead %d" % seq for seq in seqs]
         stream = self.stream
         replace = self.config.retention is Retention.WORK_QUEUE
-        decision = resident(
-            stream, self.disk, lambda: admission.decide_copies(stream, "dead", seqs, bodies, self.wall_ms, replace)
-        )
+        try:
+            decision = resident(
+                stream, self.disk, lambda: admission.decide_copies(stream, "dead", seqs, bodies, self.wall_ms, replace)
+            )
+        except Displaced:
+            # The copies would push each other out: nothing is changed, as `figures_agree` sees.
+            assert self.config.max_msgs or self.config.max_bytes or self.config.max_msgs_per_subject
+            return
         assert list(decision.drop_seqs) == (seqs if replace else [])
         self.model.forget(set(decision.drop_seqs))
         limits = (self.model.config.max_bytes, self.model.config.max_msg_bytes)

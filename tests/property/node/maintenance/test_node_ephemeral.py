@@ -111,7 +111,7 @@ def test_a_start_without_any_room_serves_what_needs_none() -> None:
     server.publish("kept", b"stays")
     server.create("s", ephemeral=True)
     server.disk.space = sum(len(inode.content) for inode in server.disk.names.values())
-    for _ in range(100):
+    for _ in range(1_000):
         server.kill()
         assert server.all("kept") == [(1, 0, b"stays")]
         if server.node.quarantined():
