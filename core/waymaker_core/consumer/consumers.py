@@ -27,6 +27,7 @@ from waymaker_core.consumer.config import _listed_bytes
 from waymaker_core.consumer.dead_letter import dropping as dead_lettering
 from waymaker_core.consumer.delivery import delivery_log as logged
 from waymaker_core.consumer.delivery.dispatch import dispatch
+from waymaker_core.consumer.delivery.held import HeldDeliveries
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.group_timers import GroupTimers
 from waymaker_core.consumer.inactivity import Inactivity
@@ -73,6 +74,7 @@ class Consumers:
         self._claims: Claims | None = None
         self._timers = GroupTimers(self._registry.groups)
         self.inactivity = Inactivity(self._registry)
+        self.held = HeldDeliveries(self._registry, stream, self.returned)
         self._changed: dict[int, Group] = {}
         """Groups that may have something to log."""
         self._exhausted: dict[int, Group] = {}
@@ -218,33 +220,6 @@ class Consumers:
     def returned(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int]) -> None:
         """Undo the delivery of messages (ascending) that will not reach the program: no attempt, and due at once."""
         self._give_back(consumer_id, dispatch_id, seqs, Event.RETURNED)
-
-    def hold_delivery(self, messages: Messages) -> None:
-        """Note a delivery that was taken and leaves later, or never: `release_delivery` or `take_back` follows."""
-        assert messages.taken_by is not None
-        self._registry.groups_by_consumer[messages.taken_by].pending.held[messages.dispatch_id] = None
-
-    def release_delivery(self, messages: Messages) -> None:
-        """Note that a delivery that was held leaves now."""
-        assert messages.taken_by is not None
-        group = self._registry.groups_by_consumer.get(messages.taken_by)
-        if group is not None:
-            group.pending.held.pop(messages.dispatch_id, None)
-
-    def take_back(self, messages: Messages) -> None:
-        """Undo a delivery that was held and never left, as far as it was not answered and has not expired."""
-        assert messages.taken_by is not None
-        for run in messages.runs:
-            self.returned(messages.taken_by, messages.dispatch_id, list(run.sequences()))
-        self.release_delivery(messages)
-
-    def is_current(self, messages: Messages) -> bool:
-        """Return True if nothing of a delivery was answered, expired, delivered again or moved since it was taken."""
-        assert messages.taken_by is not None
-        return messages.layout == self._stream.layout and all(
-            self.waiting(messages.taken_by, messages.dispatch_id, seqs) == seqs
-            for seqs in (list(run.sequences()) for run in messages.runs)
-        )
 
     def _give_back(self, consumer_id: ConsumerId, dispatch_id: int, seqs: list[int], event: Event) -> None:
         group = self._registry.groups_by_consumer.get(consumer_id)

@@ -7,6 +7,7 @@ from typing import Any
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.consumers import Consumers
+from waymaker_core.consumer.delivery.held import HeldDeliveries
 from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.model.records import StreamCreated, StreamDeleted
 from waymaker_core.model.result_codes import OK, Answer
@@ -82,7 +83,7 @@ def _in_two_records(original: Any) -> Any:
 
 def _empty_where_stale(_: Any) -> Any:
     def send_confirmed(self: Fetches, call: Call, replica: StreamReplica, messages: Messages) -> None:
-        if replica.consumers.is_current(messages):
+        if replica.consumers.held.release_delivery(messages):
             self._send(replica, call.token, messages)
         else:
             self.cancel(call.token)
@@ -145,7 +146,7 @@ REPLICATED_LOG = {
     "send-what-is-stale": Mutant(
         "what was answered, expired or moved since it was taken does not leave",
         ("one holder", "handed back", "answer allowed", "no redelivery after ack", "delivery count"),
-        Consumers, "is_current", giving(True), _slow,
+        HeldDeliveries, "_is_current", giving(True), _slow,
     ),
     "decide-though-deposed": Mutant(
         "a node that does not lead a stream decides nothing about it", ("one leader",), StreamReplica, "leads",

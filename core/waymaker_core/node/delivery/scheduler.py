@@ -163,9 +163,9 @@ class DeliveryScheduler:
         state.mark_dirty(replica)
         if self._gate.replicated:
             send = partial(self._send_confirmed, subscription, messages)
-            undo = partial(replica.consumers.take_back, messages)
+            undo = partial(replica.consumers.held.take_back, messages)
             subscription.at_gate += messages.count
-            replica.consumers.hold_delivery(messages)
+            replica.consumers.held.hold_delivery(messages)
             self._gate.when_confirmed(replica.log, subscription.token, send, undo, _nothing_to_refuse)
         else:
             self._send(subscription, messages)
@@ -183,11 +183,9 @@ class DeliveryScheduler:
         """
         replica = subscription.replica
         subscription.at_gate -= messages.count
-        if replica.consumers.is_current(messages):
-            replica.consumers.release_delivery(messages)
+        if replica.consumers.held.release_delivery(messages):
             self._send(subscription, messages)
             return
-        replica.consumers.take_back(messages)
         subscription.messages += messages.count
         subscription.bytes += messages.byte_count
         self._state.mark_dirty(replica)

@@ -61,9 +61,9 @@ class Fetches:
         if not self._gate.replicated:
             self._send(replica, call.token, messages)
             return
-        replica.consumers.hold_delivery(messages)
+        replica.consumers.held.hold_delivery(messages)
         send = partial(self._send_confirmed, call, replica, messages)
-        undo = partial(replica.consumers.take_back, messages)
+        undo = partial(replica.consumers.held.take_back, messages)
         self._gate.when_confirmed(replica.log, call.token, send, undo, partial(self._gate.refuse, call.token))
 
     def _send(self, replica: StreamReplica, token: Token, messages: Messages) -> None:
@@ -75,12 +75,10 @@ class Fetches:
 
         Then what is still waiting goes back to its consumer, uncounted and due at once, and the call takes what is due now.
         """
-        if replica.consumers.is_current(messages):
-            replica.consumers.release_delivery(messages)
+        if replica.consumers.held.release_delivery(messages):
             self._send(replica, call.token, messages)
             return
         self._open.pop(call.token, None)
-        replica.consumers.take_back(messages)
         self._state.mark_dirty(replica)
         self._attempt_again(call)
 
