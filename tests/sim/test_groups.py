@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
 from waymaker_core.api.requests import AckKind
-from waymaker_core.model.config import ConsumerConfig
+from waymaker_core.model.config import ConsumerConfig, StreamConfig
+from waymaker_core.model.types import Token
+from waymaker_sim.clients.client_view import ClientView
 from waymaker_sim.history.groups import FOREVER_NS, MS, GroupOf, PendingDelivery, Stored
-from waymaker_sim.machine.process import ReceivedMessage, StepId
+from waymaker_sim.history.history import Group, History
+from waymaker_sim.kernel.events import Events
+from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
 SEQ, WAIT_MS, DELAY_MS = 7, 500, 20
 
@@ -59,3 +64,14 @@ def test_a_nak_puts_off_the_delivery_it_was_sent_to(delivery: int, until_ns: int
     assert group.put_off[SEQ].until_ns == until_ns
     assert group.due.at(SEQ, 1) == (2 + DELAY_MS) * MS
     assert (SEQ in group.last_naks) == (delivery == 2)
+
+
+@pytest.mark.parametrize(("reported_ns", "counted"), [(WAIT_MS * MS - 1, {1}), (WAIT_MS * MS, None)])
+def test_a_report_is_in_time_by_when_the_node_took_the_message(reported_ns: int, counted: set[int] | None) -> None:
+    events, history = Events(), History()
+    view = ClientView(events, cast(Process, None), history, ["s"])
+    group = Group(history.begin_incarnation("s", StreamConfig("s")), ConsumerConfig("c", ack_wait_ms=WAIT_MS), 0)
+    view.reached_program(Token(1), group, ReceivedMessage(SEQ, 0, 1, b"", "", 0))
+    events.now_ns = reported_ns
+    view.reported(Token(1))
+    assert group.counts.get(SEQ) == counted

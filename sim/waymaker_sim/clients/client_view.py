@@ -58,7 +58,7 @@ from waymaker_sim.history.copying import CopyingName
 from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
-from waymaker_sim.kernel.events import Events
+from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
@@ -286,10 +286,17 @@ class ClientView:
             return self.copying[name].may_exist
         return name in self.streams or name in self.others or (name in self.copies and self.copies[name].may_exist)
 
-    def reached_program(self, token: Token, group: Group | None, message: ReceivedMessage, due_ns: int) -> None:
-        """Note that a message reached the program; its report to the node follows."""
+    def reached_program(
+        self, token: Token, group: Group | None, message: ReceivedMessage, *, counts: bool = True
+    ) -> None:
+        """Note that a message reached the program; its report to the node follows. `counts`: it counts if it is in time.
+
+        The wait begins when the node takes the message: with a delivery that waited for a confirmation, before it left.
+        """
+        due_ns = -1
         if group is not None:
             group.incarnation.reached_program(group, message)
+            due_ns = message.taken_ns + group.config.ack_wait_ms * MS if counts else -1
         self.reached.setdefault(token, []).append(Reached(group, message, due_ns, self.history.abrupt_stops))
 
     def reported(self, token: Token) -> None:

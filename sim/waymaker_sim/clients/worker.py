@@ -84,8 +84,7 @@ class Worker:
         assert got is not None and ask.token is not None
         self.fetched += len(got)
         for message in got:
-            wait_ns = group.config.ack_wait_ms * MS if group is not None else 0
-            self.view.reached_program(ask.token, group, message, step_id.time_ns + wait_ns)
+            self.view.reached_program(ask.token, group, message)
         wanted = ask.request.batch_size or self.limits.fetch_default
         require(len(got) <= wanted, "answer allowed", f"{len(got)} messages for a batch of {wanted}")
         if group is None:
@@ -388,8 +387,7 @@ class Subscription:
                 given.append(message)
                 if self.ask.request.window:
                     self.windowed.append((message, group))
-                counts_ns = -1 if self.ask.request.window else due_ns
-                self.view.reached_program(self.ask.token, group, message, counts_ns)
+                self.view.reached_program(self.ask.token, group, message, counts=not self.ask.request.window)
         self.view.process.report(self.ask.token, self.dealt_with, back)
         self.worker.answer(self.stream, self.consumer, given)
         if self.buffer:
