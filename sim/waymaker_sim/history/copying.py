@@ -45,6 +45,8 @@ class CopiedMessage:
     original: bytes
     incarnation: StreamIncarnation | None
     body: bytes
+    stored_ms: int = 0
+    """Time at which a source that copies itself stored the original; it tells its incarnations apart."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +58,7 @@ class CopyLog:
     skips: bool
     """True if an unclean stop may skip sequences of its own: syncs come at intervals."""
     copied: list[CopiedMessage] = field(default_factory=list)
-    by_original: dict[tuple[int, int, bytes], int] = field(default_factory=dict)
+    by_original: dict[tuple[int, int, bytes, int], int] = field(default_factory=dict)
     by_seq: dict[int, CopiedMessage] = field(default_factory=dict)
 
     @property
@@ -84,6 +86,7 @@ class CopyLog:
         original = _encode(own["subject"], rest, payload)
         copy = CopiedMessage(message.seq, index, int(own["seq"]), original, None, message.body)
         if source.source_stream in names:
+            copy.stored_ms = int(own["ts-ms"])
             _check_chained(what, names[source.source_stream], copy, dict(kept), rest, payload)
         else:
             require(not kept, "copies honest", f"{what} is of no copy, and has {kept}")
@@ -99,7 +102,7 @@ class CopyLog:
         return violated("copies honest", f"{what} is of {stream} at {subject!r}, which no source selects")
 
     def _check_order(self, what: str, copy: CopiedMessage, history: History) -> None:
-        key = (copy.index, copy.source_seq, copy.original)
+        key = (copy.index, copy.source_seq, copy.original, copy.stored_ms)
         if key in self.by_original:
             violated("copied once", f"{what} and {self.by_original[key]} are both of {copy.source_seq}")
         self.by_original[key] = copy.seq
