@@ -124,6 +124,10 @@ def _counting_and_stopping(plan: Plan) -> bool:
     return plan.sketches and plan.kill + plan.power + plan.drain + plan.kill_at_effect > 500
 
 
+def _hiding_what_has_stopped(_: Any) -> Any:
+    return lambda self, run, text: run.show_trouble(text, self._state.now.wall_ms, passing=True)
+
+
 def _without_the_batch(original: Any) -> Any:
     def take_messages(self: CountRule, messages: Any, bounds: Any) -> Any:
         return replace(original(self, messages, bounds), facts=[])
@@ -185,6 +189,10 @@ SOURCES = {
     ),
     "source-not-watched": Mutant(
         "a source that was read to its end is watched", ("sources catch up",), Feed, "wake", nothing, _sourcing,
+    ),
+    "hide-what-has-stopped": Mutant(
+        "a trouble that passes does not hide what has stopped copying", ("sources catch up",),
+        Sourcing, "_show_passing", _hiding_what_has_stopped, _sourcing,
     ),
     "batch-cut-at-what-fails": Mutant(
         "a message that cannot be copied is passed over, and no other", ("copied all",), CopyRule, "take_messages",

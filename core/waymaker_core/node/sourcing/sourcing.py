@@ -158,10 +158,11 @@ class Sourcing:
         if not self._goes_on(leading):
             return
         if isinstance(answer, FeedTrouble):
-            run.show_trouble(answer.text, self._state.now.wall_ms, passing=True)
             if answer.missing:
+                run.show_trouble(answer.text, self._state.now.wall_ms, passing=True)
                 self._wait_in(Stage.WATCHING, leading, run)
             else:
+                self._show_passing(run, answer.text)
                 self._pause(leading, run)
             return
         run.seen_seq = answer.last_seq
@@ -244,7 +245,7 @@ class Sourcing:
             run.letters_sent = True
             decide()
             return
-        run.show_trouble(f"dlq_stream {run.source.dlq_stream!r}: {trouble}", self._state.now.wall_ms, passing=True)
+        self._show_passing(run, f"dlq_stream {run.source.dlq_stream!r}: {trouble}")
         self._pause(leading, run)
 
     # ------------------------------------------------------------------ deciding
@@ -270,7 +271,7 @@ class Sourcing:
         except (RefusedError, RetryLater) as lack:
             if run.attempts >= QUIET_ATTEMPTS:
                 text = lack.refusal.message if isinstance(lack, RefusedError) else NO_SPACE_YET
-                run.show_trouble(text, state.now.wall_ms, passing=True)
+                self._show_passing(run, text)
             self._pause(leading, run)
             return
         parts = [copies.body] if copies.body else []
@@ -330,6 +331,11 @@ class Sourcing:
     def _pause(self, leading: Leading, run: SourceRun) -> None:
         run.pause(self._state.now.mono_ns)
         self._arm(leading)
+
+    def _show_passing(self, run: SourceRun, text: str) -> None:
+        """Show a trouble that passes by itself, unless copying has stopped: what stopped it must stay in sight."""
+        if not run.halted:
+            run.show_trouble(text, self._state.now.wall_ms, passing=True)
 
     def _report(self, leading: Leading, run: SourceRun, event: str, text: str) -> None:
         """Show a trouble that does not pass by itself, and log it for the operator."""
