@@ -65,14 +65,13 @@ from waymaker_core.model.result_codes import (
     Refusal,
     RefusedError,
     Status,
-    resource_exhausted,
 )
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate, nothing
+from waymaker_core.node.handlers.free_space import require_room_in_log
 from waymaker_core.node.index_cache import Indexes
 from waymaker_core.node.parking import Parking, RetryLater
 from waymaker_core.node.quarantine import Quarantine
-from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import NOT_LEADING, Leading, StreamReplica
 from waymaker_core.stream import NeedBlocks
@@ -250,16 +249,14 @@ class Calls:
             if replica is not None and not replica.leads and not deletes:
                 raise RefusedError(NOT_LEADING)
             if isinstance(call.request, LOGGED):
-                self._require_room_in_log(self._state.catalog_log if replica is None else replica.log)
+                # Also a call that will fail: its answer would wait as well. Deletions are records of the catalog.
+                log = self._state.catalog_log if replica is None or deletes else replica.log
+                require_room_in_log(self._state, log)
             self._handlers[type(call.request)](call, replica)
         except CodeError as error:
             self._answer_code(call, replica, error)
         except RefusedError as error:
             self._parking.refuse(call, error.refusal)
-
-    def _require_room_in_log(self, log: StreamLog) -> None:
-        if log.is_crowded(self._state.limits):
-            raise resource_exhausted("too much of this stream waits for a majority of its replicas; try again later")
 
     def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
         request, catalog = call.request, self._state.catalog_log

@@ -111,7 +111,7 @@ class Following:
             return f"the log ends at {log.end}, and record {event.first} was sent"
         if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > limits.inflight_bytes_max:
             return "too much waits to be committed here"
-        if bounds and not all(self._group_commit.has_free_space_for(bound, ordinary=True) for bound in bounds):
+        if bounds and not all(self._group_commit.has_room_for(log, bound, ordinary=True) for bound in bounds):
             return NO_ROOM
         return ""
 

@@ -93,9 +93,16 @@ class GroupCommit:
 
     # ------------------------------------------------------------------ pending records
 
-    def has_free_space_for(self, bound: int, *, ordinary: bool) -> bool:
-        """Return True if a record of at most `bound` bytes fits allocated segments, behind the pending ones."""
-        return self.journal.fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
+    def has_room_for(self, log: StreamLog, bound: int, *, ordinary: bool) -> bool:
+        """Return True if a record of at most `bound` bytes may be decided: whatever adds one to a log asks this first.
+
+        The log is not crowded, and the record fits allocated segments behind the pending ones. Those of an ephemeral
+        stream are not written there. `ordinary`: the reserve of a full disk is not for it.
+        """
+        if log.is_crowded(self._state.limits):
+            return False
+        fits = self.journal.fits
+        return log.memory is not None or fits(bound, ordinary, self._pending_bytes_max, self._pending_largest)
 
     def add_record(
         self, replica: StreamReplica, record: Record, parts: list[bytes], bound: int, body_bytes: int
@@ -213,7 +220,8 @@ class GroupCommit:
 
     def _log_deliveries(self) -> None:
         for replica in list(self._logging.values()):
-            self.log_deliveries(replica)
+            if not replica.log.is_crowded(self._state.limits):
+                self.log_deliveries(replica)
         self._logging.clear()
 
     def forget_joining(self, replica: StreamReplica) -> None:
@@ -221,11 +229,13 @@ class GroupCommit:
         self._joining.pop(replica.id, None)
         self._logging.pop(replica.id, None)
 
-    def log_deliveries(self, replica: StreamReplica) -> None:
-        """Add records of what a stream's consumers delivered since they were last logged."""
-        if self._state.replicas.get(replica.id) is replica and replica.leads:
-            for record in replica.consumers.delivered_records(self._state.now):
-                self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+    def log_deliveries(self, replica: StreamReplica) -> bool:
+        """Add records of what a stream's consumers delivered since they were last logged; False if it is not led here."""
+        if self._state.replicas.get(replica.id) is not replica or not replica.leads:
+            return False
+        for record in replica.consumers.delivered_records(self._state.now):
+            self.add_record(replica, record, [], record_frame_bytes_max(record), 0)
+        return True
 
     def _place(self, item: PendingRecord, ops: list[DiskOp]) -> bool:
         """Give a record its place; return False if the journal has no free space for it yet."""

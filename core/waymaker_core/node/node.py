@@ -496,7 +496,10 @@ class Node:
 
 
 class LogFigures(NamedTuple):
-    """The ends of one log, whether this node leads it, and whether it is in memory; the catalog's has id 0 and no name."""
+    """The ends of one log, whether this node leads it, and whether it is in memory; the catalog's has id 0 and no name.
+
+    `uncommitted_bytes`: stored bodies of what is durable and not applied.
+    """
 
     stream_id: int
     name: str
@@ -505,7 +508,9 @@ class LogFigures(NamedTuple):
     end: int
     leads: bool
     memory: bool
+    uncommitted_bytes: int
 
 
 def _figures(name: str, log: StreamLog, leads: bool) -> LogFigures:
-    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end, leads, log.memory is not None)
+    in_memory = log.memory is not None
+    return LogFigures(log.stream_id, name, log.applied, log.durable, log.end, leads, in_memory, log.uncommitted_bytes)

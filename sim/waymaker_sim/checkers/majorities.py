@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from waymaker_core.api.effects import Deliver, Effect, Reply
-from waymaker_core.api.inputs import Call, Cut, Input, Lead, StepDown
+from waymaker_core.api.inputs import Call, Cut, Drain, Input, Lead, StepDown
 from waymaker_core.api.requests import (
     CreateStream,
     DeleteStream,
@@ -18,8 +18,10 @@ from waymaker_core.api.requests import (
     ListStreams,
     Request,
 )
+from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import OK, Answer
 from waymaker_core.model.types import CATALOG, Token
+from waymaker_core.node.node import LogFigures
 from waymaker_core.storage.journal.facts import ReplicaFacts
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
@@ -37,6 +39,10 @@ class Majorities:
         """By stream id, while the node does not lead it: the end of its log when it stepped down."""
         self._crowded: dict[int, int] = {}
         """By stream id, while as much waits for a majority as may: the end of its log since then."""
+        self._logged_last: dict[int, None] | None = None
+        """From the begin of an orderly stop on: crowded logs that have grown by the last deliveries, which they may once."""
+        self.logs_all = True
+        """False from the begin of an orderly stop on, if the node did not lead a stream during it."""
         self._asked: dict[Token, tuple[int, int]] = {}
         """By the token of a call: the stream that it means, and when it was asked."""
 
@@ -50,20 +56,19 @@ class Majorities:
             self._deposed.clear()
             self._check_facts(process.node.replica_facts(), logs)
             self._crowded.clear()
-        bound = process.config.limits.uncommitted_records_max
+            self._logged_last, self.logs_all = None, True
+        if self._logged_last is None and any(isinstance(event, Drain) for event in inputs):
+            self._logged_last = {}
         for stream_id, figures in logs.items():
             confirmed = self._quorum.confirmed.get(stream_id, 0)
             what = f"stream {stream_id}"
             require(
                 figures.applied <= confirmed, "majority first", f"{what}: {figures.applied} is applied of {confirmed}"
             )
-            waiting = figures.durable - figures.applied
-            if waiting < bound:
-                self._crowded.pop(stream_id, None)
-                continue
-            end = self._crowded.setdefault(stream_id, figures.end)
-            what = f"{what}: {waiting} records wait, {bound} may, and it grew to {figures.end} from {end}"
-            require(figures.end <= end, "majority first", what)
+            self._check_bound(figures, process.config.limits)
+        if self._logged_last is not None:
+            of_streams = (figures for figures in logs.values() if figures.stream_id != CATALOG)
+            self.logs_all = self.logs_all and all(figures.leads for figures in of_streams)
         self._check_deposed(inputs, {stream_id: figures.end for stream_id, figures in logs.items()})
         ids = {figures.name: stream_id for stream_id, figures in logs.items()}
         now_ns = process.events.now_ns
@@ -85,6 +90,23 @@ class Majorities:
             there = facts.replicas.get(stream_id)
             what = f"stream {stream_id}: it counts since {there} after a start, {membership} before"
             require(stream_id not in logs or (there is not None and there >= membership), "facts kept", what)
+
+    def _check_bound(self, figures: LogFigures, limits: Limits) -> None:
+        """Require that a log does not grow while as much of it waits for a majority as may."""
+        stream_id, waiting, bound = figures.stream_id, figures.durable - figures.applied, limits.uncommitted_records_max
+        waiting_bytes, bytes_bound = figures.uncommitted_bytes, limits.uncommitted_bytes_max
+        if waiting < bound and waiting_bytes < bytes_bound:
+            self._crowded.pop(stream_id, None)
+            return
+        end = self._crowded.get(stream_id, figures.end)
+        if figures.end > end and self._logged_last is not None and stream_id not in self._logged_last:
+            self._logged_last[stream_id] = None
+            end = figures.end
+        self._crowded[stream_id] = min(end, figures.end)
+        what = f"{waiting} records wait, {bound} may, of {waiting_bytes} bytes, {bytes_bound} may"
+        require(
+            figures.end <= end, "majority first", f"stream {stream_id}: {what}; it grew to {figures.end} from {end}"
+        )
 
     def _check_deposed(self, inputs: Sequence[Input], ends: dict[int, int]) -> None:
         for event in inputs:

@@ -538,7 +538,7 @@ class History:
         self.abrupt_ns = -1
         """Time when the process last stopped without having logged its pending deliveries."""
         self.orderly = False
-        """True if the last stop of the process was orderly."""
+        """True if the last stop of the process was orderly, and it led all streams until then: deliveries are logged."""
         self.abrupt_stops = 0
         """Number of stops of the process without its pending deliveries logged."""
         self.mark: Callable[[str], None] = lambda name: None

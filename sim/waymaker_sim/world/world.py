@@ -215,8 +215,9 @@ class World:
         if self.interval_sync is not None:
             self.interval_sync.down()
         self.lookout.stopped()
-        self.history.orderly = process.halted is not None and process.halted.clean
-        if not self.history.orderly:
+        clean = process.halted is not None and process.halted.clean
+        self.history.orderly = clean and (self.majorities is None or self.majorities.logs_all)
+        if not clean:
             self.history.abrupt_stops += 1
             self.history.abrupt_ns = self.events.now_ns
         if self.digest is not None:

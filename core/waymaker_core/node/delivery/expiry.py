@@ -144,10 +144,8 @@ class Deliveries:
         count = len(exhausted.seqs)
         letter_bytes = sum(map(len, bodies)) + LETTER_BYTES * count if bodies else 0
         bound = _column_bytes(count) + frame_bytes_max(0, self._state.limits.subject_bytes_max, letter_bytes)
-        if (
-            self._group_commit.stalled
-            or replica.log.is_crowded(self._state.limits)
-            or not self._group_commit.has_free_space_for(bound, ordinary=bodies is not None)
+        if self._group_commit.stalled or not self._group_commit.has_room_for(
+            replica.log, bound, ordinary=bodies is not None
         ):
             self._put_off(leading, exhausted)
             self._no_free_space[replica.id] = None

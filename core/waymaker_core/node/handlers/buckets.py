@@ -33,7 +33,6 @@ from waymaker_core.model.result_codes import (
     CodeError,
     Refusal,
     invalid,
-    resource_exhausted,
 )
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate, nothing
@@ -139,8 +138,6 @@ class Buckets:
     def _end_overdue(self, replica: StreamReplica, layer: KvLayer, subjects: list[str]) -> None:
         if not subjects:
             return
-        if replica.log.is_crowded(self._state.limits):
-            raise resource_exhausted("too much of this bucket waits for a majority of its replicas; try again later")
         size = sum(map(len, subjects)) + 64 * len(subjects)
         bound = self._committing.admit(replica, len(subjects), size, size, ordinary=False)
         decision = layer.end_values(subjects, self._state.now)

@@ -13,7 +13,7 @@ from waymaker_core.model.types import Token
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import FACT_FRAME_BYTES, GroupCommit
-from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.handlers.free_space import require_room
 from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import PRODUCER_SPAN_BYTES, frame_bytes_max
@@ -54,8 +54,7 @@ class Committing:
                 )
         elif self._group_commit.stalled and ordinary:
             raise resource_exhausted("the disk is full; nothing was stored")
-        else:
-            require_free_space(state, self._group_commit, bound, ordinary=ordinary)
+        require_room(state, self._group_commit, replica.log, bound, ordinary=ordinary)
         return bound
 
     def commit(

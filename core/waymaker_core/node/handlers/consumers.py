@@ -21,7 +21,7 @@ from waymaker_core.node.delivery.scheduler import DeliveryScheduler
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
-from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.handlers.free_space import require_room
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.node.stream_registry import StreamRegistry
@@ -58,7 +58,7 @@ class Consuming:
         assert isinstance(request, CreateConsumer)
         replica = self._registry.require_changeable(found, request.stream)
         bound = record_frame_bytes_max(ConsumerCreated(0, request.config, 0, 0))
-        require_free_space(self._state, self._group_commit, bound)
+        require_room(self._state, self._group_commit, replica.log, bound)
         decision = replica.consumers.decide_create(request.config, state.now.wall_ms)
         if decision.record is not None:
             self._group_commit.add_record(replica, decision.record, [], bound, 0)
@@ -73,7 +73,7 @@ class Consuming:
         request = call.request
         assert isinstance(request, DeleteConsumer)
         replica = self._registry.require_changeable(found, request.stream)
-        require_free_space(self._state, self._group_commit, frame_bytes_max(0, 0, 0))
+        require_room(self._state, self._group_commit, replica.log, frame_bytes_max(0, 0, 0))
         record = replica.consumers.decide_delete(request.consumer)
         rest = self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
         self._gate.answer(call.token, Answer(OK), rest)
@@ -102,7 +102,7 @@ class Consuming:
 
     def _log(self, replica: StreamReplica) -> None:
         if replica.consumers.unlogged():
-            require_free_space(self._state, self._group_commit, frame_bytes_max(0, 0, 0))
+            require_room(self._state, self._group_commit, replica.log, frame_bytes_max(0, 0, 0))
             self._group_commit.log_deliveries(replica)
 
     # ------------------------------------------------------------------ delivering
@@ -151,10 +151,8 @@ class Consuming:
         assert isinstance(request, Ack)
         replica = self._registry.require_changeable(found, request.stream)
         consumers = replica.consumers
-        if not replica.stream.config.ephemeral:
-            require_free_space(
-                self._state, self._group_commit, frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs))
-            )
+        bound = frame_bytes_max(len(request.seqs), 0, 0, len(request.seqs))
+        require_room(self._state, self._group_commit, replica.log, bound)
         consumer_id = consumers.find_consumer_id(request.consumer)
         consumers.inactivity.used(consumer_id, state.now)
         decision = consumers.decide_ack(

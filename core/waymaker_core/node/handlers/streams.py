@@ -31,7 +31,7 @@ from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.handlers.checks import page_limit, require_whole
-from waymaker_core.node.handlers.free_space import require_free_space
+from waymaker_core.node.handlers.free_space import require_room, require_room_in_log
 from waymaker_core.node.handlers.service_settings import check_name_kept, check_service
 from waymaker_core.node.handlers.sources import statuses
 from waymaker_core.node.stream_log import Rest
@@ -72,7 +72,7 @@ class Streams:
         check_sources(config, state.limits)
         check_service(config, state)
         account = call.principal.account
-        require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
+        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
         self._gate.answer(call.token, Answer(OK), self._decide(account, record))
 
@@ -85,7 +85,7 @@ class Streams:
         """Decide the deletion of the stream that was found by a name."""
         replica = self._registry.require_deletable(found, name)
         record = StreamDeleted(replica.id)
-        require_free_space(self._state, self._group_commit, record_frame_bytes_max(record))
+        self._require_room_in_catalog(record_frame_bytes_max(record))
         self._gate.answer(call.token, Answer(OK), self._decide(call.principal.account, record))
 
     def update(self, call: Call, found: StreamReplica | None) -> None:
@@ -94,7 +94,7 @@ class Streams:
         assert isinstance(request, UpdateStream)
         replica = self._registry.require_changeable(found, request.name)
         config = updated(replica.stream.settings, request, state.limits)
-        require_free_space(state, self._group_commit, 2 * record_frame_bytes_max(SettingsRecord(config)))
+        self._require_room(replica, 2 * record_frame_bytes_max(SettingsRecord(config)))
         decision = retention.decide_update(replica.stream, config, state.now.wall_ms, request.dry_run)
         answer = Answer(OK, "", (config, decision.pruned))
         if request.dry_run:
@@ -103,6 +103,15 @@ class Streams:
         noted = self._note_for_next(call, replica, StreamUpdated(replica.id, config))
         self._add(replica, decision.records)
         self._gate.answer(call.token, answer, *noted, replica.log.last)
+
+    def _require_room(self, replica: StreamReplica, bound: int) -> None:
+        """Refuse or put off records of a stream, and what the catalog notes besides: see `_note_for_next`."""
+        require_room(self._state, self._group_commit, replica.log, bound)
+        if replica.stream.config.ephemeral:
+            self._require_room_in_catalog(bound)
+
+    def _require_room_in_catalog(self, bound: int) -> None:
+        require_room(self._state, self._group_commit, self._state.catalog_log, bound)
 
     def _add(self, replica: StreamReplica, records: Sequence[StreamRecord]) -> None:
         for record in records:
@@ -165,7 +174,7 @@ class Streams:
         check_service(config, state)
         check_name_kept(request.name, request.head.config.name)
         account = call.principal.account
-        require_free_space(state, self._group_commit, record_frame_bytes_max(SettingsRecord(config)))
+        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)))
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
         self._gate.answer(call.token, Answer(OK, "", record.stream_id), self._decide(account, record))
@@ -177,6 +186,7 @@ class Streams:
         replica = self._registry.require_importing(found, request.stream_id)
         account = call.principal.account
         if not request.commit:
+            require_room_in_log(state, state.catalog_log)
             self._gate.answer(call.token, Answer(OK), self._decide(account, StreamDeleted(replica.id)))
             return
         head = self._registry.import_heads[replica.id]
@@ -189,7 +199,7 @@ class Streams:
         except NONSENSE as error:
             raise invalid(f"the archive's layers cannot be restored: {error}") from error
         bound = 2 * record_frame_bytes_max(StreamOpened(0, 0)) + sum(map(record_frame_bytes_max, records))
-        require_free_space(state, self._group_commit, bound)
+        self._require_room(replica, bound)
         ended = admission.decide_import_end(replica.stream, head.last_seq)
         noted = self._note_for_next(call, replica, StreamOpened(replica.id, ended.last_seq))
         self._add(replica, [*records, ended])

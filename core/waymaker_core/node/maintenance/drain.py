@@ -2,6 +2,9 @@
 
 No call is admitted and the readers end. What is decided is committed and answered; what was delivered is logged; a last
 watermark marks a clean stop. Then the node halts.
+
+Deliveries are logged even where a log is crowded: once a run, for what is not logged is forgotten. The watermark says whether
+all are. Those of a damaged stream, or of one that the node does not lead, are not: for the next start they may have happened.
 """
 
 from __future__ import annotations
@@ -64,6 +67,8 @@ class Drain:
         self._subscriptions = subscriptions
         self._watchers = watchers
         self.stage = Stage.SERVING
+        self._all_logged = True
+        """True if records list every delivery; known from `LOGGED` on."""
 
     def begin(self) -> None:
         """Stop admitting calls, and end the readers."""
@@ -88,8 +93,10 @@ class Drain:
                 # Before they are logged: no delivery may leave afterwards.
                 self._gate.abandon_questions(log, STOPPING)
             for replica in state.replicas.values():
-                if replica.damage is None and not replica.stream.config.ephemeral:
-                    group_commit.log_deliveries(replica)
+                # An ephemeral stream ends with this run.
+                if not replica.stream.config.ephemeral:
+                    logged = replica.damage is None and group_commit.log_deliveries(replica)
+                    self._all_logged = self._all_logged and logged
             group_commit.flush()
         if self.stage is Stage.LOGGED and group_commit.idle():
             self.stage = Stage.COMMITTING
@@ -100,8 +107,7 @@ class Drain:
             and (self._patience_ended() or not self._uncommitted())
         ):
             self.stage = Stage.MARKED
-            # Of a damaged stream nothing was logged.
-            group_commit.watermark_clean(complete=all(replica.damage is None for replica in state.replicas.values()))
+            group_commit.watermark_clean(complete=self._all_logged)
             group_commit.flush()
         if self.stage is Stage.MARKED and group_commit.idle():
             self.stage = Stage.DRAINED

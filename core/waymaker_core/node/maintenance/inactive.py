@@ -51,9 +51,8 @@ class Inactive:
             or replica.consumers.inactivity.has_uncommitted_answer(consumer_id)
             or self._state.stats.draining
             or self._group_commit.stalled
-            or replica.log.is_crowded(self._state.limits)
             or self._state.catalog.is_deletion_staged(replica.entry)
-            or not self._group_commit.has_free_space_for(frame_bytes_max(0, 0, 0), ordinary=False)
+            or not self._group_commit.has_room_for(replica.log, frame_bytes_max(0, 0, 0), ordinary=False)
         )
 
     def _delete(self, replica: StreamReplica, consumer_id: ConsumerId) -> None:

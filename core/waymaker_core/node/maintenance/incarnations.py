@@ -40,7 +40,7 @@ class Incarnations:
             return True
         anew = ephemeral and not entry.importing
         record = end_of(entry, state.catalog.next_id if anew else 0, state.now)
-        if not self._group_commit.has_free_space_for(record_frame_bytes_max(record), ordinary=False):
+        if not self._group_commit.has_room_for(state.catalog_log, record_frame_bytes_max(record), ordinary=False):
             return False
         if anew:
             state.emptied[StreamId(state.catalog.draw_id())] = None

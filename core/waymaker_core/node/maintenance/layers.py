@@ -77,11 +77,8 @@ class DueLayers:
         self.process_dirty(replica)
 
     def _has_room(self, replica: StreamReplica, bound: int) -> bool:
-        if replica.log.is_crowded(self._state.limits):
-            return False
-        if replica.stream.config.ephemeral:
-            return True
-        return self._group_commit.has_free_space_for(bound, ordinary=False) and not self._group_commit.stalled
+        stalled = self._group_commit.stalled and not replica.stream.config.ephemeral
+        return self._group_commit.has_room_for(replica.log, bound, ordinary=False) and not stalled
 
     def _lost(self, leading: Leading, failure: DiskFailure) -> None:
         if not leading.over:

@@ -87,8 +87,10 @@ class Retention:
         again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
+            # Where nothing else is being written, a prune goes on in a full journal: it is what makes space.
             full = (
-                not self._group_commit.has_free_space_for(bound, ordinary=False) and self._group_commit.has_undurable()
+                not self._group_commit.has_room_for(replica.log, bound, ordinary=False)
+                and self._group_commit.has_undurable()
             )
             if full or replica.log.is_crowded(state.limits):
                 again_ns += self._interval_ns

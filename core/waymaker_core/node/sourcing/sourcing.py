@@ -295,8 +295,6 @@ class Sourcing:
         state, limits = self._state, self._state.limits
         if state.catalog.is_deletion_staged(replica.entry):
             raise resource_exhausted("the stream is being deleted")
-        if replica.log.is_crowded(limits):
-            raise resource_exhausted("too much of this stream waits for a majority of its replicas")
         body_bytes = len(copies.body)
         in_flight = state.stats.inflight_bytes
         if in_flight and in_flight + body_bytes > limits.inflight_bytes_max // INFLIGHT_SHARE:
