@@ -313,11 +313,10 @@ class GroupCommit:
                 _forget_place(item)
                 continue
             item.log.made_durable(item)
-            if synced and isinstance(item.record, PublishRecord | LayerRecord):
-                messages = appended(item.record)
-                reserved_to = 0 if messages is None else messages.reserved_to
-                item.log.reserved_synced = max(item.log.reserved_synced, reserved_to)
-        self._written_records.extend(item for item in in_flight if not item.void)
+            self._written_records.append(item)
+            messages = appended(item.record) if synced else None
+            if messages is not None:
+                item.log.reserved_synced = max(item.log.reserved_synced, messages.reserved_to)
         calls, self._when_durable_in_flight = self._when_durable_in_flight, []
         for call in calls:
             call()

@@ -85,7 +85,6 @@ class Node:
         state = restored.state
         self._state = state
         self.config = state.config
-        self.stats: NodeStats = state.stats
         journal, recovered = restored.journal, restored.recovered
         facts = self._facts = Facts(state, journal, recovered.facts)
         garbage = self._garbage = Garbage(state, journal, facts)
@@ -274,10 +273,12 @@ class Node:
         self._indexes.resume()
         self._leadership.lead_applied()
         self._incarnations.end_passing()
-        self._process_dirty()
+        if state.dirty:
+            self._process_dirty()
         self._scheduler.serve()
         self._live_turns.serve()
-        self._process_dirty()
+        if state.dirty:
+            self._process_dirty()
         self._sourcing.pull_ready()
         # After all decisions of the step, so that they share one write.
         self._group_commit.flush()
@@ -287,7 +288,8 @@ class Node:
             self._begun = True
             self._applier.replicate_suffixes()
         self._retry_on_capacity()
-        self._process_dirty()
+        if state.dirty:
+            self._process_dirty()
         self._checkpoints.advance()
         self._space.make_spares()
         self._pins.settle()
@@ -295,7 +297,6 @@ class Node:
         self._delete_orphans()
         self._indexes.trim()
         self._drain.advance()
-        self._gauge()
         effects = self._halt_if_lost(state.effects)
         state.effects = []
         return effects
@@ -424,16 +425,6 @@ class Node:
             some, self._orphans = self._orphans[:ORPHANS_A_JOB], self._orphans[ORPHANS_A_JOB:]
             self._garbage.delete([Delete(path) for path in some])
 
-    def _gauge(self) -> None:
-        stats, journal = self.stats, self._group_commit.journal
-        stats.streams = len(self._state.replicas)
-        stats.open_objects = len(self._objects)
-        stats.kv_watches = len(self._live_readers)
-        stats.subscriptions = len(self._subscriptions)
-        stats.watchers = len(self._watchers)
-        stats.journal_bytes = journal.journal_bytes()
-        stats.journal_segments = journal.segment_count
-
     def _halt_if_lost(self, effects: list[Effect]) -> list[Effect]:
         """Halt the node if it is unknown what is durable, or if it is drained."""
         failure = self._group_commit.failed or self._checkpoints.failed or self._space.failed
@@ -453,6 +444,19 @@ class Node:
             invariants.check(self._state)
 
     # ------------------------------------------------------------------ figures
+
+    @property
+    def stats(self) -> NodeStats:
+        """Return the counters and gauges of this node. Gauges that others keep are read now, so no step pays for them."""
+        stats, journal = self._state.stats, self._group_commit.journal
+        stats.streams = len(self._state.replicas)
+        stats.open_objects = len(self._objects)
+        stats.kv_watches = len(self._live_readers)
+        stats.subscriptions = len(self._subscriptions)
+        stats.watchers = len(self._watchers)
+        stats.journal_bytes = journal.journal_bytes()
+        stats.journal_segments = journal.segment_count
+        return stats
 
     def stream_figures(self) -> Iterator[tuple[str, StreamStats]]:
         """Yield name and figures of every stream served, sorted by name: for metrics, on demand."""
