@@ -16,10 +16,10 @@ import pytest
 from waymaker_sim.kernel.checks import CHECKS, CRASH
 from waymaker_sim.mutants import MUTANTS, planted
 from waymaker_sim.search import gate
-from waymaker_sim.search.gate import GateResult, clean, find_seed, summary, without_invariants
+from waymaker_sim.search.gate import GateResult, clean, find_seed, run_without, summary, without_invariants
 from waymaker_sim.search.seeds import find_seed_from, load_seeds, save_seeds
 from waymaker_sim.world import world
-from waymaker_sim.world.run import Report, run_seed
+from waymaker_sim.world.run import Report
 
 SEEDS = load_seeds(Path(__file__).with_name("mutant_seeds.json"))
 """By mutant: a seed that notices, and costs little; written by `waymaker sim mutants --known`."""
@@ -31,10 +31,10 @@ SPARE_SEEDS = (3, 4, 10, 12, 14, 15, 18, 36, 572, 641, 1241, 2292, 2800)
 def test_a_missing_rule_is_noticed(name: str) -> None:
     seeds = dict.fromkeys([SEEDS[name], *SPARE_SEEDS])
     for seed in seeds:
-        report = run_seed(seed, mutant=name)
+        report = run_without(seed, name)
         if not report.clean() and clean(seed, name):
             return
-    pytest.fail(f"nobody noticed in {len(seeds)} worlds that it is gone: {MUTANTS[name].rule}")
+    pytest.fail(f"nobody noticed in {len(seeds)} runs that it is gone: {MUTANTS[name].rule}")
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))

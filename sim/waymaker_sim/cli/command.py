@@ -159,22 +159,24 @@ def twice(seed: int) -> None:
 @click.option("--steps", default=10_000, show_default=True, help="Calls to both brokers.")
 @click.option("--seed", default=1, show_default=True)
 def compare(steps: int, seed: int) -> None:
-    """Compare the node with the naive broker, and its services with naive ones, answer by answer."""
+    """Compare the node with the naive broker, and its services with naive ones, answer by answer.
+
+    The services are buckets of keys, watches, hashes, sets, queues, objects and sketches.
+    """
     from waymaker_sim.cli.reporting import EXIT_CODES
     from waymaker_sim.compare.compare import compare_brokers
+    from waymaker_sim.compare.conversations import CONVERSATIONS, converse
     from waymaker_sim.compare.pair import Disagreement
-    from waymaker_sim.compare.services import compare_services
     from waymaker_sim.kernel.checks import SAFETY
 
     try:
-        conversation = compare_brokers(seed, steps)
-        services = compare_services(seed, steps)
+        brokers = compare_brokers(seed, steps)
+        services = {name: converse(name, seed, steps).compared for name in CONVERSATIONS}
     except Disagreement as error:
         click.echo(str(error))
         sys.exit(EXIT_CODES[SAFETY])
-    click.echo(
-        f"{steps} steps, {conversation.pair.compared} answers compared, and {services.compared} of services, all the same"
-    )
+    found = ", ".join(f"{compared} of {name}" for name, compared in services.items())
+    click.echo(f"{steps} steps each, {brokers.pair.compared} answers compared, {found}, all the same")
 
 
 @sim.command()

@@ -1,18 +1,14 @@
-"""A long random sequence of calls to the services of a node and to naive ones: every answer must be the same.
-
-Time passes between calls only, and both clocks go alike. A restart, orderly or not, must change nothing.
-"""
+"""The conversation with buckets of keys, hashes, sets and queues: each answer is compared with that of a naive service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import kv_requests as kv
 from waymaker_core.api.kv_requests import KvOp
-from waymaker_core.api.requests import CreateStream, DeleteStream, EntryMessages, Messages, Page, Request
+from waymaker_core.api.requests import CreateStream, DeleteStream, EntryMessages, Messages, Page
 from waymaker_core.collections.subjects import VALUES, field_subject, fields_head, member_subject, members_head
 from waymaker_core.kv.bodies import read_body, value_body
 from waymaker_core.kv.keys import key_subject
@@ -20,19 +16,16 @@ from waymaker_core.model import result_codes as outcomes
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.message_codec import decode_body, payload_field, subject_field
-from waymaker_core.model.result_codes import Answer, Refusal, Status
-from waymaker_core.model.types import Now
-from waymaker_core.node import NodeConfig
-from waymaker_sim.compare.pair import MS, PAIR_LIMITS, Disagreement
-from waymaker_sim.kernel.tape import Tape, Track
-from waymaker_sim.machine.disk import DiskFaults, SimDisk
-from waymaker_sim.machine.instant import InstantNode
+from waymaker_core.model.result_codes import Answer, Status
+from waymaker_sim.compare.conversation import Conversation
+from waymaker_sim.compare.pair import PAIR_LIMITS
+from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.process import ReceivedMessage
 from waymaker_sim.reference.naive_collections import NaiveEntries, NaiveQueue
 from waymaker_sim.reference.naive_kv import NaiveBucket, NaiveChange, NaiveOutcome
 
 LIMITS: Final = replace(
-    PAIR_LIMITS, page_bytes_max=64 * KIB, segment_bytes=512 * KIB, checkpoint_journal_bytes=512 * KIB
+    PAIR_LIMITS, page_bytes_max=64 * KIB, segment_bytes=512 * KIB, checkpoint_journal_bytes=32 * KIB
 )
 """Segments have room for what is due at once: where they have none, ends of values wait for it."""
 BUCKETS: Final = ("b", "c")
@@ -43,22 +36,16 @@ QUEUE: Final = "queue:q"
 NAMES: Final = ("x", "y", "a.b", "é *", "")
 
 
-class ServiceCalls:
+class ServiceCalls(Conversation):
     """Draws calls, sends them to the node and to the naive services, and compares."""
 
     def __init__(self, track: Track) -> None:
-        self.track = track
-        self.disk = SimDisk(DiskFaults(), track)
-        self.config = NodeConfig(1, bytes(16), LIMITS)
-        self.now = Now(1_000_000_000, 1_700_000_000_000)
-        self.node = InstantNode(self.config, self.disk, self.now)
+        super().__init__(track, LIMITS)
         self.buckets: dict[str, NaiveBucket] = {}
         self.stores: dict[str, NaiveEntries] = {}
         self.queue: NaiveQueue | None = None
-        self.compared = 0
-        self.counts: dict[str, int] = {}
         self._number = 0
-        self._acts: list[tuple[int, Callable[[], None]]] = [
+        self._acts += [
             (30, self.change_keys),
             (10, self.get_keys),
             (5, self.list_keys),
@@ -76,33 +63,6 @@ class ServiceCalls:
             (8, self.pass_time),
             (2, self.restart),
         ]
-
-    def step(self) -> None:
-        """Make one call on both."""
-        self.track.begin()
-        act = self.track.weighted("act", self._acts)
-        self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
-        act()
-
-    def _ask(self, request: Request, missing: bool, code: str) -> tuple[Answer, list[ReceivedMessage]] | None:
-        """Call the node; None, once that is compared, where what it is about does not exist."""
-        answer, got = self.node.ask(request)
-        self.compared += 1
-        if isinstance(answer, Refusal):
-            raise Disagreement(f"{request}: refused with {answer!r}")
-        if missing or answer.code == code:
-            self._require(missing and answer.code == code, request, code if missing else "an answer", answer)
-            return None
-        self._require(answer.code == outcomes.OK, request, "ok", answer)
-        return answer, got or []
-
-    @staticmethod
-    def _require(holds: bool, request: object, wanted: object, found: object) -> None:
-        if not holds:
-            raise Disagreement(f"{request}: wanted {wanted}, got {found}")
-
-    def _same(self, request: object, wanted: object, found: object) -> None:
-        self._require(wanted == found, request, wanted, found)
 
     def _value(self) -> bytes:
         self._number += 1
@@ -309,27 +269,12 @@ class ServiceCalls:
         if queue is not None and counted is not None:
             self._same("length", len(queue.values), counted[0].value)
 
-    # ------------------------------------------------------------ time and restarts
+    # ------------------------------------------------------------ time
 
-    def pass_time(self) -> None:
-        """Let time pass."""
-        ms = self.track.magnitude("for", 4_000)
-        self.now = Now(self.now.mono_ns + ms * MS, self.now.wall_ms + ms)
-        self.node.now = self.now
-        self.node.tick()
+    def sweep(self) -> None:
+        """End values whose time is over."""
         for bucket in self.buckets.values():
             bucket.sweep(self.now.wall_ms)
-
-    def restart(self) -> None:
-        """Stop the node, in order or not, and start it again on its disk."""
-        if self.track.draw("clean", 2):
-            self.node.drain()
-            self._require(
-                self.node.halted is not None and self.node.halted.clean, "a drain", "a clean end", self.node.halted
-            )
-        self.disk.kill()
-        self.node = InstantNode(self.config, self.disk, self.now)
-        self.node.tick()
 
 
 def _refused(failure: kv.KvFailure | None) -> str:
@@ -353,14 +298,3 @@ def _entries(answer: Answer, got: list[ReceivedMessage]) -> list[tuple[int, byte
     assert isinstance(answer.value, EntryMessages)
     values = dict(_values(got))
     return [(seq, values[seq]) if seq else None for seq in answer.value.wanted]
-
-
-def compare_services(seed: int, steps: int) -> ServiceCalls:
-    """Make so many calls. Raises `Disagreement` with the number of the step."""
-    conversation = ServiceCalls(Tape(seed).track("services"))
-    for number in range(1, steps + 1):
-        try:
-            conversation.step()
-        except AssertionError as error:
-            raise Disagreement(f"seed {seed}, step {number} of the services: {error}") from error
-    return conversation

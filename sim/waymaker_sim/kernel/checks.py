@@ -76,6 +76,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "facts kept": (SAFETY, "what a replica promised or noted durably is known after a start"),
     "one leader": (SAFETY, "a node decides nothing about a stream that it does not lead"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),
+    "answers alike": (SAFETY, "every answer of a service is that of a naive one, or within the documented bound around it"),
     "used consumers stay": (SAFETY, "no consumer is deleted for inactivity before its timeout passed without use"),
     "inactive consumers go": (LIVENESS, "a consumer is deleted once no client used it for its inactivity timeout"),
     "given when due": (LIVENESS, "what is due is in the next fetch with room for it, and sent to a subscription with credit"),

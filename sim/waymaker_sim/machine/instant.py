@@ -97,6 +97,16 @@ class InstantNode(Asker):
             violated("answered", f"{type(request).__name__} was not answered at rest; halted: {self.halted!r}")
         return self._replies.pop(token)
 
+    def take_reply(self, token: Token) -> Answer | Refusal | None:
+        """Return the answer to a call that began nothing; None if there is none."""
+        answer, _ = self._replies.pop(token, (None, None))
+        return answer
+
+    @property
+    def last_token(self) -> Token:
+        """Return the token of the last call."""
+        return Token(self._next_token - 1)
+
     def begin(self, request: Request) -> Token:
         """Call without waiting for an answer: for subscriptions."""
         token = Token(self._next_token)

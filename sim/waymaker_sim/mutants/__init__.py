@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from waymaker_sim.mutants.answers import ANSWERS
 from waymaker_sim.mutants.archives import ARCHIVES
 from waymaker_sim.mutants.catalog import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
@@ -44,6 +45,7 @@ AREAS = (
     REPLICA_FACTS,
     SOURCES,
     KEYS,
+    ANSWERS,
 )
 MUTANTS: dict[str, Mutant] = {name: mutant for area in AREAS for name, mutant in area.items()}
 assert len(MUTANTS) == sum(map(len, AREAS)), "names are unique"

@@ -46,6 +46,9 @@ class Mutant:
     adapt: Adapt = as_drawn
     """Adapts each world to the rule, where drawn worlds reach it too rarely. A seed that notices holds for that world only."""
 
+    conversation: str = ""
+    """A rule that no world's client can judge: the conversation with naive services that notices instead (`compare`)."""
+
     @contextmanager
     def planted(self) -> Iterator[None]:
         """Remove this rule from the core meanwhile."""

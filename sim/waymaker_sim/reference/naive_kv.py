@@ -158,3 +158,42 @@ class NaiveBucket:
         """Return the revisions of a key from one on."""
         found = [(each.seq, each.value) for each in self.keys.get(key, []) if each.seq >= from_revision]
         return found[:limit]
+
+
+class NaiveWatch:
+    """A watch: first the live values as they stood when it began, then every change that its key's history still has.
+
+    A value that is replaced before it was sent comes with the changes. `after` begins with the changes behind a revision.
+    """
+
+    def __init__(self, bucket: NaiveBucket, pattern: str, after: int | None = None) -> None:
+        self.bucket = bucket
+        self.pattern = pattern
+        self.begun_at = bucket.last_seq if after is None else after
+        self.seen_to = 0 if after is None else after
+
+    def take(self, limit: int) -> list[tuple[int, bytes | None]]:
+        """Return the next revisions to send, at most so many."""
+        rows = sorted(
+            (each.seq, each.value)
+            for key, revisions in self.bucket.keys.items()
+            if selects(self.pattern, key)
+            for each in revisions
+            if each.seq > self.seen_to
+            and (each.seq > self.begun_at or (each is revisions[-1] and each.value is not None))
+        )
+        taken = rows[:limit]
+        # What is at rest and not sent is none of this watch: a later revision at its key was sent, or will be.
+        self.seen_to = max(taken[-1][0] if len(taken) < len(rows) else self.bucket.last_seq, self.seen_to)
+        return taken
+
+
+def selects(pattern: str, key: str) -> bool:
+    """Return True if a pattern of keys selects a key."""
+    return not pattern or _selects(pattern.split("."), key.split("."))
+
+
+def _selects(pattern: list[str], key: list[str]) -> bool:
+    if not pattern or not key:
+        return not pattern and not key
+    return pattern == [">"] or (pattern[0] in ("*", key[0]) and _selects(pattern[1:], key[1:]))

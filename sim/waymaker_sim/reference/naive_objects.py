@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class NaiveVersion:
-    """One revision: its time, and its chunks; None for a tombstone."""
+    """One revision: its time, its chunks (None for a tombstone), and the number that the store gave it, where that is known."""
 
     chunks: list[bytes] | None
     time_ms: int
+    revision: int = 0
 
 
 class NaiveObjects:
-    """One bucket. Revisions have no numbers here: they are compared by their order."""
+    """One bucket. It gives no numbers to revisions: who compares them notes those of the store (`latest`)."""
 
     def __init__(self, revisions_max: int, grace_ms: int, tombstone_ms: int) -> None:
         self.revisions_max = revisions_max
@@ -45,6 +46,11 @@ class NaiveObjects:
         """Return the chunks of the latest version; None where there is no object."""
         versions = self.versions.get(name)
         return versions[-1].chunks if versions else None
+
+    def latest(self, name: str) -> NaiveVersion | None:
+        """Return the latest version of a name, a tombstone perhaps."""
+        versions = self.versions.get(name)
+        return versions[-1] if versions else None
 
     def names(self, prefix: str, *, include_deleted: bool) -> list[str]:
         """Return the names that begin with a prefix, in order."""

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+from waymaker_sim.compare.conversations import converse
+from waymaker_sim.compare.pair import Disagreement
 from waymaker_sim.kernel.checks import CRASH
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.swarm import Plan, plan_of
-from waymaker_sim.mutants import MUTANTS
+from waymaker_sim.mutants import MUTANTS, planted
 from waymaker_sim.mutants.planting import as_drawn
 from waymaker_sim.world import world
-from waymaker_sim.world.run import run_seed, run_tape
+from waymaker_sim.world.run import Report, run_seed, run_tape
 
 RUNS_MAX = 200
 """Seeds that a mutant runs without notice before it has escaped."""
@@ -28,6 +30,8 @@ TURNS_MAX = 8_000
 """Turns of a world, at most."""
 OUTSIDE_RUNS = 20
 """After a crash of the node: number of further seeds that are tried for a check that a client can notice."""
+STEPS = 1_500
+"""Calls of a conversation with naive services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,26 @@ class GateResult:
 
 def clean(seed: int, name: str) -> bool:
     """Return True if the world that a mutant is tried in is clean with every rule in place."""
+    if MUTANTS[name].conversation:
+        return run_conversation(MUTANTS[name].conversation, seed).clean()
     return _clean(seed, "" if MUTANTS[name].adapt is as_drawn else name)
+
+
+def run_without(seed: int, name: str) -> Report:
+    """Run a seed without a rule: a world, or the conversation that the mutant names."""
+    conversation = MUTANTS[name].conversation
+    return run_conversation(conversation, seed, name) if conversation else run_seed(seed, mutant=name)
+
+
+def run_conversation(conversation: str, seed: int, mutant: str = "") -> Report:
+    """Hold a conversation, and report where the answers of the node and of the naive services differ."""
+    report = Report(seed)
+    with planted(mutant):
+        try:
+            converse(conversation, seed, STEPS)
+        except Disagreement as error:
+            report.check, report.detail = "answers alike", str(error)
+    return report
 
 
 @cache
@@ -94,21 +117,29 @@ def turns(plan: Plan) -> int:
     return plan.faults_ns // plan.think_ns * actors
 
 
+def _reaches(seed: int, name: str, *, whatever_size: bool) -> bool:
+    """Return True if a seed's world is small, and can reach the rule."""
+    plan = plan_of(Tape(seed))
+    MUTANTS[name].adapt(plan)
+    return (whatever_size or turns(plan) <= TURNS_MAX) and MUTANTS[name].needs(plan)
+
+
 def find_seed(name: str, seeds: Iterable[int], runs_max: int = RUNS_MAX, known: int | None = None) -> GateResult:
-    """Run small worlds that can reach the rule, without it, until a check notices; a `known` seed's whatever its size."""
+    """Run small worlds that can reach the rule, without it, until a check notices; a `known` seed's whatever its size.
+
+    A mutant that names a conversation has that held instead of worlds.
+    """
     begun = time.process_time()
     runs, last = 0, runs_max
     found: tuple[int, str, str, str] | None = None
     for seed in seeds:
         if runs >= last:
             break
-        plan = plan_of(Tape(seed))
-        MUTANTS[name].adapt(plan)
-        if (turns(plan) > TURNS_MAX and seed != known) or not MUTANTS[name].needs(plan):
+        if not MUTANTS[name].conversation and not _reaches(seed, name, whatever_size=seed == known):
             continue
         runs += 1
         with without_invariants(found is not None):
-            report = run_seed(seed, mutant=name)
+            report = run_without(seed, name)
         if report.clean() or (found is not None and report.kind() == CRASH) or not clean(seed, name):
             continue
         inside = found[1] if found is not None else ""
