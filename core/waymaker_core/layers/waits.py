@@ -22,6 +22,12 @@ class Waits:
         self._noticed_ns = 0
         """The moment at which it was noticed that the oldest wait begins in the future; 0: it does not."""
 
+    def copy(self) -> Waits:
+        """Return a copy, for a decision that may be made again."""
+        copied = Waits()
+        copied._noticed_ns = self._noticed_ns
+        return copied
+
     def end_of(self, since_ms: int, wait_ms: int, now: Now) -> int:
         """Return the monotonic nanosecond at which the oldest wait ends."""
         if since_ms <= now.wall_ms:

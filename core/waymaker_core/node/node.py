@@ -417,7 +417,8 @@ class Node:
         if changes != self._capacity_changes:
             self._capacity_changes = changes
             self._calls.retry_parked()
-            self._deliveries.try_again()
+            for timer, key in self._state.timers.take_no_space():
+                self._on_timer[timer](key)
 
     def _delete_orphans(self) -> None:
         """Delete files that recovery found and nothing names."""

@@ -56,12 +56,15 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int]] = []
         self._armed: dict[tuple[int, int], int] = {}
+        self._no_space: dict[tuple[int, int], None] = {}
+        """Armed timers whose work lacks free space in the journal."""
 
     def arm(self, kind: Timer, key: int, deadline_ns: int | None) -> None:
         """Set, move or (None) clear one timer."""
         name = (int(kind), key)
         if deadline_ns is None:
             self._armed.pop(name, None)
+            self._no_space.pop(name, None)
             return
         if self._armed.get(name) == deadline_ns:
             return
@@ -70,6 +73,15 @@ class Timers:
         if len(self._heap) > 64 + 4 * len(self._armed):
             self._heap = [(at, *key_of) for key_of, at in self._armed.items()]
             heapify(self._heap)
+
+    def note_no_space(self, kind: Timer, key: int) -> None:
+        """Note that the work of an armed timer lacks free space: it need not wait where there is some earlier."""
+        self._no_space[(int(kind), key)] = None
+
+    def take_no_space(self) -> list[tuple[Timer, int]]:
+        """Disarm and return the timers whose work lacked free space, in the order in which they were noted."""
+        taken, self._no_space = self._no_space, {}
+        return [(Timer(kind), key) for kind, key in taken if self._armed.pop((kind, key), None) is not None]
 
     def deadline(self, kind: Timer, key: int) -> int | None:
         """Return the time at which this timer is due."""
@@ -98,4 +110,5 @@ class Timers:
                 return due
             _, kind, key = heappop(self._heap)
             del self._armed[(kind, key)]
+            self._no_space.pop((kind, key), None)
             due.append((Timer(kind), key))

@@ -186,19 +186,20 @@ class ObjectLayer:
         ends = [self._graces.end_of(loose[due[0]], limits.object_grace_ms, now)] if due else []
         for name, since_ms in self.state.tombstones.items():
             if not self.is_staged(name):
-                ends.append(self._deletion_end(since_ms, now))
+                ends.append(self._deletion_end(self._deletions, since_ms, now))
                 break
         return min(ends, default=None)
 
-    def _deletion_end(self, since_ms: int, now: Now) -> int:
-        return self._deletions.end_of(since_ms, self._stream.limits.object_tombstone_ms, now)
+    def _deletion_end(self, deletions: Waits, since_ms: int, now: Now) -> int:
+        return deletions.end_of(since_ms, self._stream.limits.object_tombstone_ms, now)
 
     def decide_due(self, now: Now) -> LayerDecision | None:
         """Decide what is collected next: chunks whose grace period is over, and deleted names. May raise `NeedBlocks`."""
         if self._sweep is not None or self.holds:
             return None
-        seen, pinned, drops = self._due_chunks(now)
-        ended = self._due_tombstones(now)
+        graces, deletions = self._graces.copy(), self._deletions.copy()
+        seen, pinned, drops = self._due_chunks(graces, now)
+        ended = self._due_tombstones(deletions, now)
         for name in ended:
             entry = self.state.objects[name]
             drops += [*entry.older, entry.revision]
@@ -207,6 +208,7 @@ class ObjectLayer:
             fact = encode_fact(Swept(ended))
             record = decide_draft(self._stream, Draft(drops=sorted(drops), facts=[(OBJECTS, fact)]), now.wall_ms)
         # Nothing was noted before: the decision may have needed a block.
+        self._graces, self._deletions = graces, deletions
         for _ in range(seen):
             self.pins.due.popleft()
         for seq in pinned:
@@ -214,7 +216,7 @@ class ObjectLayer:
         self._sweep = record
         return None if record is None else LayerDecision(record)
 
-    def _due_chunks(self, now: Now) -> tuple[int, list[int], list[int]]:
+    def _due_chunks(self, graces: Waits, now: Now) -> tuple[int, list[int], list[int]]:
         """Return how many of the chunks in line are dealt with, those among them that are pinned, and those to collect."""
         loose, grace_ms = self.state.loose, self._stream.limits.object_grace_ms
         pinned: list[int] = []
@@ -224,7 +226,7 @@ class ObjectLayer:
             since_ms = loose.get(seq)
             if len(drops) == SWEEP_MAX:
                 break
-            if since_ms is not None and self._graces.end_of(since_ms, grace_ms, now) > now.mono_ns:
+            if since_ms is not None and graces.end_of(since_ms, grace_ms, now) > now.mono_ns:
                 break
             seen += 1
             if since_ms is None:
@@ -235,7 +237,7 @@ class ObjectLayer:
                 drops[seq] = None
         return seen, pinned, list(drops)
 
-    def _due_tombstones(self, now: Now) -> list[str]:
+    def _due_tombstones(self, deletions: Waits, now: Now) -> list[str]:
         ended: list[str] = []
         messages = name_bytes = 0
         for name, since_ms in self.state.tombstones.items():
@@ -243,7 +245,7 @@ class ObjectLayer:
                 continue  # the name has a revision again by the time at which this record is applied
             messages += 1 + len(self.state.objects[name].older)
             name_bytes += 4 * len(name) + 8
-            if self._deletion_end(since_ms, now) > now.mono_ns or (
+            if self._deletion_end(deletions, since_ms, now) > now.mono_ns or (
                 ended and (messages > SWEEP_MAX // 2 or name_bytes > SWEEP_BYTES_MAX)
             ):
                 break

@@ -27,6 +27,7 @@ from waymaker_core.model.result_codes import Answer, Refusal, Status
 from waymaker_core.model.types import Token
 from waymaker_core.objects.decisions import decide_chunks, decide_finish
 from waymaker_core.objects.metadata import decode_metadata
+from waymaker_core.stream.blocks.need_blocks import NeedBlocks
 
 GRACE_MS = 3_600_000
 TOMBSTONE_MS = 24 * 3_600_000
@@ -452,3 +453,47 @@ def restore(store: Store, head: object) -> Store:
     server.ok(rq.ImportEnd(stream_id, commit=True))
     server.node.check()
     return Store(server, "obj:copy")
+
+
+def test_a_sweep_without_space_goes_on_as_soon_as_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = bucket()
+    store.put("x", b"1", b"2")
+    store.delete("x")
+    group_commit = store.server.node._group_commit
+    with monkeypatch.context() as full:
+        full.setattr(group_commit, "has_room_for", lambda log, bound, ordinary: False)
+        sweep(store)
+        assert store.server.stats(BUCKET).msg_count == 4
+    group_commit.note_capacity()
+    store.server.step()
+    assert store.server.stats(BUCKET).msg_count == 2, "no pause has to end first"
+
+
+def test_a_sweep_that_needs_a_block_notes_no_wrong_clock_before_it_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits from the future end together, and later ones begin to count behind them: not before the first are collected."""
+    store = bucket()
+    server, layer = store.server, store.layer
+    server.pass_ms(1)
+    for index, ahead_ms in enumerate((GRACE_MS * 100, 0, GRACE_MS * 100)):
+        server.wall_ms += ahead_ms
+        upload = store.begin("x")
+        server.ok(chunks_of(upload, "x", 0, [bytes([index])]))
+        store.close(upload)
+        server.wall_ms -= ahead_ms
+    before, middle, behind = layer.state.loose.values()
+    assert middle <= server.wall_ms < min(before, behind)
+    assert layer.next_due(server.now()) == server.mono_ns + GRACE_MS * 1_000_000
+    server.mono_ns += GRACE_MS * 1_000_000
+    server.wall_ms += GRACE_MS
+
+    def need(*_: object) -> None:
+        raise NeedBlocks([0])
+
+    with monkeypatch.context() as absent:
+        absent.setattr("waymaker_core.objects.layer.decide_draft", need)
+        with pytest.raises(NeedBlocks):
+            layer.decide_due(server.now())
+    server.mono_ns += 3_000_000
+    decision = layer.decide_due(server.now())
+    assert decision is not None and isinstance(decision.record, LayerRecord)
+    assert list(decision.record.drop_seqs) == list(layer.state.loose)[:2]

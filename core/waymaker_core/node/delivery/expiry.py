@@ -47,8 +47,6 @@ class Deliveries:
         self._indexes = indexes
         self._parking = parking
         self._quarantine = quarantine
-        self._no_free_space: dict[StreamId, None] = {}
-        """Ids of streams that could not drop exhausted messages, for lack of free space."""
 
     def expire_due(self, stream_id: int) -> None:
         """Expire the deliveries of a stream that are due."""
@@ -69,15 +67,6 @@ class Deliveries:
         if replica is not None and replica.leading.serves:
             replica.consumers.retry_kept()
             self._state.mark_dirty(replica)
-
-    def try_again(self) -> None:
-        """Try streams again that lacked free space."""
-        waiting, self._no_free_space = self._no_free_space, {}
-        for stream_id in waiting:
-            replica = self._state.replicas.get(stream_id)
-            if replica is not None and replica.leading.serves:
-                self._state.timers.arm(Timer.DEAD_LETTERS, stream_id, None)
-                self._state.mark_dirty(replica)
 
     def process_dirty(self, replica: StreamReplica) -> None:
         """Drop a stream's exhausted messages, answer its last naks, and set the timer of its next expiry."""
@@ -148,7 +137,7 @@ class Deliveries:
             replica.log, bound, ordinary=bodies is not None
         ):
             self._put_off(leading, exhausted)
-            self._no_free_space[replica.id] = None
+            self._state.timers.note_no_space(Timer.DEAD_LETTERS, replica.id)
             return
         decided = replica.consumers.decide_drop(exhausted, bodies, self._state.now.wall_ms)
         for record, parts in decided:

@@ -68,6 +68,7 @@ class DueLayers:
                 if not self._has_room(replica, bound):
                     again_ns = self._state.now.mono_ns + self._state.limits.disk_retry_ms * 1_000_000
                     self._state.timers.arm(Timer.LAYERS, replica.id, again_ns)
+                    self._state.timers.note_no_space(Timer.LAYERS, replica.id)
                     return
                 decision = layer.decide_due(self._state.now)
                 if decision is None or decision.record is None:

@@ -84,7 +84,6 @@ class Retention:
         floor = taken_to(replica.layers)
         if replica.stream.config.retention is RetentionKind.INTEREST:
             floor = replica.consumers.interest_floor()
-        again_ns = state.now.mono_ns
         bound = min(PRUNE_BOUND, state.limits.segment_bytes // 4)
         for _ in range(RECORDS_A_TURN):
             # Where nothing else is being written, a prune goes on in a full journal: it is what makes space.
@@ -93,15 +92,17 @@ class Retention:
                 and self._group_commit.has_undurable()
             )
             if full or replica.log.is_crowded(state.limits):
-                again_ns += self._interval_ns
-                break
+                state.timers.arm(Timer.AGE, replica.id, state.now.mono_ns + self._interval_ns)
+                if full:
+                    state.timers.note_no_space(Timer.AGE, replica.id)
+                return
             record = retention.decide_retention(replica.stream, state.now.wall_ms, floor)
             if record is None:
                 if floor is None:
                     self._arm_for_age(replica)
                 return
             self._group_commit.add_record(replica, record, [], record_frame_bytes_max(record), 0)
-        state.timers.arm(Timer.AGE, replica.id, again_ns)
+        state.timers.arm(Timer.AGE, replica.id, state.now.mono_ns)
 
     def _lost(self, leading: Leading, failure: DiskFailure) -> None:
         if not leading.over:

@@ -154,3 +154,18 @@ def test_interest_keeps_a_message_that_is_pending_beyond_the_logged_scan() -> No
     server.ack(2)
     server.pass_ms(2_000)
     assert server.all("s") == []
+
+
+def test_what_is_too_old_goes_as_soon_as_the_journal_has_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    server.create("s", max_age_ms=10_000)
+    server.publish("s", b"x")
+    group_commit = server.node._group_commit
+    with monkeypatch.context() as full:
+        full.setattr(group_commit, "has_room_for", lambda log, bound, ordinary: False)
+        full.setattr(group_commit, "has_undurable", lambda: True)
+        server.pass_ms(10_600)
+        assert server.stats().msg_count == 1
+    group_commit.note_capacity()
+    server.step()
+    assert server.stats().msg_count == 0, "no interval has to end first"
