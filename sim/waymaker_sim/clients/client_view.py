@@ -212,11 +212,12 @@ class Ask:
         """Cancel the call; its outcome stays unknown."""
         if self.token is not None:
             self.view.process.cancel(self.token)
-        self.on_lost()
+        self.lost()
 
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        self.view.fetching.pop(self, None)
         self.view.check_answer(self.request, answer)
         self.on_reply(self, answer, got, step_id)
 
@@ -230,6 +231,7 @@ class Ask:
         violated("answer allowed", f"{type(self.request).__name__} was ended like a subscription")
 
     def lost(self) -> None:
+        self.view.fetching.pop(self, None)
         self.on_lost()
 
 
@@ -262,6 +264,8 @@ class ClientView:
         """True if an exhausted message is surely dropped when a client gets the answer."""
         self.waiting: dict[Ask, int] = {}
         """Subscriptions that have credit, and the time since when."""
+        self.fetching: dict[Ask, None] = {}
+        """Fetches that have no answer yet."""
         self.looks_at_ages = False
         """True if readers prefer to read where the oldest message of a stream with an age is."""
         self.disturbed_ns = 0
@@ -347,6 +351,8 @@ class ClientView:
         ask.token = self.process.call(request, ask)
         if ask.token is None:
             return None
+        if isinstance(request, Fetch):
+            self.fetching[ask] = None
         if isinstance(request, DeleteStream):
             self.quarantines.may_go(request.name)
         self.asked += 1

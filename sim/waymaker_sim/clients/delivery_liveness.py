@@ -37,7 +37,7 @@ def check_fetch(
     if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group):
         return
     overdue = _overdue(view, group, step_id.run, asked_ns)
-    if overdue:
+    if overdue and not _may_be_held(view, group):
         violated(
             "given when due", f"{group.incarnation.name}/{group.config.name}: a fetch of {wanted} left {overdue} lying"
         )
@@ -138,6 +138,14 @@ def _certain(view: ClientView, group: Group) -> bool:
 
 def _wakes(view: ClientView, group: Group) -> bool:
     return not view.slow_reads and _certain(view, group)
+
+
+def _may_be_held(view: ClientView, group: Group) -> bool:
+    """Return True if another reader of the group may have what is due: it was taken for it, and waits to be confirmed.
+
+    Where a checkpoint moved it meanwhile, the reader takes it anew, and waits longer than those that came behind it.
+    """
+    return view.process.config.replicated and any(ask.group() is group for ask in (*view.fetching, *view.waiting))
 
 
 def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> int:
