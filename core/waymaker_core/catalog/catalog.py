@@ -55,6 +55,8 @@ class Catalog:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.next_id = 1
+        """The id behind those of all committed creations: a stream below it that has no entry was deleted."""
+        self._drawn = 0
         self.entries: dict[StreamId, CatalogEntry] = {}
         self._names: SortedDict[Name, CatalogEntry] = SortedDict()
         self._staged: dict[Name, tuple[StreamId | None, int]] = {}
@@ -108,9 +110,12 @@ class Catalog:
 
     def draw_id(self) -> int:
         """Return an id that no stream ever had. A decision that is discarded does not give its id back."""
-        drawn = self.next_id
-        self.next_id += 1
-        return drawn
+        self._drawn = self.peek_id()
+        return self._drawn
+
+    def peek_id(self) -> int:
+        """Return the id that is drawn next."""
+        return max(self.next_id, self._drawn + 1)
 
     def decide_create(
         self, account: str, config: StreamConfig, now_ms: int, *, importing: bool = False, last_seq: int = 0

@@ -22,6 +22,14 @@ def _in_flight_twice(original: Any) -> Any:
     return draw
 
 
+def _counted_at_once(_: Any) -> Any:
+    def draw(self: Catalog) -> int:
+        self.next_id += 1
+        return self.next_id - 1
+
+    return draw
+
+
 def _without(kind: type) -> Any:
     """Make a replay that skips the records of one kind."""
 
@@ -83,6 +91,10 @@ CATALOG = {
     "reuse-ids": Mutant(
         "an id of a stream's incarnation is given once", ("recovery honest", "lives apart", "one history"),
         Catalog, "draw_id", _in_flight_twice,
+    ),
+    "count-what-is-drawn": Mutant(
+        "a stream whose creation is not committed yet was not deleted",
+        ("recovery twice", "quarantine stays", "acked survives"), Catalog, "draw_id", _counted_at_once,
     ),
     "reuse-consumer-ids": Mutant(
         "an id of a consumer is given once, its deletion notwithstanding", ("lives apart",),

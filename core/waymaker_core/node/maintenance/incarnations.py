@@ -39,7 +39,7 @@ class Incarnations:
         if not (ephemeral or replica.importing):
             return True
         anew = ephemeral and not entry.importing
-        record = end_of(entry, state.catalog.next_id if anew else 0, state.now)
+        record = end_of(entry, state.catalog.peek_id() if anew else 0, state.now)
         if not self._group_commit.has_room_for(state.catalog_log, record_frame_bytes_max(record), ordinary=False):
             return False
         if anew:

@@ -268,3 +268,21 @@ def test_an_ephemeral_stream_is_there_at_every_committed_position_of_the_catalog
         server.step(Replicated(0, committed))
         found.append(server.node._state.catalog.find(ANYONE.account, "e") is not None)
     assert all(found)
+
+
+def test_a_stream_that_a_checkpoint_did_not_know_was_not_deleted() -> None:
+    """The checkpoint carries the creation forward, and it is committed behind it; then the stream gets a record."""
+    server = Server(TINY, replicated=True)
+    server.create("busy", block_size=20, max_msgs=50)
+    server.pass_ms(200)
+    server.starve("")
+    server.ask(rq.CreateStream(stream_config("s")))
+    catalog = server.node._state.catalog_log
+    first = catalog.entries[0].segment
+    while server.node._group_commit.journal.oldest_segment() <= first:
+        server.publish("busy", bytes(300))
+    server.feed()
+    server.publish("s", b"1")
+    server.pass_ms(200)
+    server.kill()
+    assert payloads(server) == [b"1"]
