@@ -13,7 +13,6 @@ value can come back.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
@@ -81,9 +80,8 @@ class KvLayer:
         """Keys whose time to live has no end on the monotonic clock yet."""
         self._heap: list[tuple[int, str, int]] = []
         """Ends of times to live, with subject and sequence; some of them are no longer true."""
-        self._ends: deque[tuple[str, int]] = deque()
-        """Tombstones from the oldest on; some of them are no longer there."""
-        self._purges = Waits()
+        self._purges: Waits[tuple[str, int]] = Waits(self._tombstone_since)
+        """Tombstones by subject and sequence, from the oldest on; some of them are no longer there."""
 
     # ------------------------------------------------------------ states of keys
 
@@ -179,18 +177,12 @@ class KvLayer:
         return ttl is not None and ttl.seq == seq and ttl.due_ns == due_ns and not self.is_staged(subject)
 
     def _next_purge(self, now: Now) -> int | None:
-        if len(self._ends) > 64 + 2 * len(self.tombstones):
-            self._rebuild_ends()
-        while self._ends and not self._is_tombstone(*self._ends[0]):
-            self._ends.popleft()
-        if not self._ends:
-            return None
-        _, time_ms = self.tombstones[self._ends[0][0]]
-        return self._purges.end_of(time_ms, self.settings.tombstone_ms, now)
+        return self._purges.next_end(self.settings.tombstone_ms, now)
 
-    def _is_tombstone(self, subject: str, seq: int) -> bool:
+    def _tombstone_since(self, end: tuple[str, int]) -> int | None:
+        subject, seq = end
         tombstone = self.tombstones.get(subject)
-        return tombstone is not None and tombstone[0] == seq and not self.is_staged(subject)
+        return None if tombstone is None or tombstone[0] != seq else tombstone[1]
 
     def decide_due(self, now: Now) -> LayerDecision | None:
         """See `Layer`."""
@@ -211,20 +203,22 @@ class KvLayer:
         return self._decide_purge(now)
 
     def _decide_purge(self, now: Now) -> LayerDecision | None:
-        subjects: list[str] = []
+        subjects: dict[str, None] = {}
         drops: list[int] = []
-        size = 0
-        while self._ends and len(drops) < DUE_KEYS_MAX and size < DUE_BODY_BYTES_MAX:
-            due = self._next_purge(now)
-            if due is None or due > now.mono_ns:
+        size = seen = 0
+        for (subject, _), waited in self._purges.over(self.settings.tombstone_ms, now):
+            if len(drops) >= DUE_KEYS_MAX or size >= DUE_BODY_BYTES_MAX:
                 break
-            subject, _ = self._ends.popleft()
-            subjects.append(subject)
-            drops += self.stream.projected_seqs_at(subject)
-            size += len(subject.encode()) + 8
+            seen += 1
+            # One that is staged has another state by the time at which this record is applied.
+            if waited and subject not in subjects and not self.is_staged(subject):
+                subjects[subject] = None
+                drops += self.stream.projected_seqs_at(subject)
+                size += len(subject.encode()) + 8
+        self._purges.drop(seen)
         if not subjects:
             return None
-        draft = Draft(drops=drops, facts=[(KV, encode_fact(KvFact(purged=subjects)))])
+        draft = Draft(drops=drops, facts=[(KV, encode_fact(KvFact(purged=list(subjects))))])
         record = decide_draft(self.stream, draft, now.wall_ms)
         self.stage(record, dict.fromkeys(subjects, NOTHING))
         return LayerDecision(record)
@@ -274,7 +268,7 @@ class KvLayer:
 
     def _add_tombstone(self, subject: str, seq: int, time_ms: int) -> None:
         self.tombstones[subject] = (seq, time_ms)
-        self._ends.append((subject, seq))
+        self._purges.append_keys([(subject, seq)])
 
     def _add_ttl(self, subject: str, ttl: Ttl) -> None:
         self.ttls[subject] = ttl
@@ -325,7 +319,7 @@ class KvLayer:
 
     def _rebuild_ends(self) -> None:
         ends = sorted((seq, subject) for subject, (seq, _) in self.tombstones.items())
-        self._ends = deque((subject, seq) for seq, subject in ends)
+        self._purges.restart((subject, seq) for seq, subject in ends)
 
     def check(self) -> None:
         """See `Layer`."""

@@ -52,7 +52,6 @@ class ObjectLayer:
         "_stream",
         "_staged",
         "_sweep",
-        "_graces",
         "_deletions",
     )
 
@@ -63,14 +62,13 @@ class ObjectLayer:
         """Of each reading, the revision that it reads."""
         self.holds: dict[Token, None] = {}
         """While there is one, an archive is being made, and nothing is collected."""
-        self.pins = Pins()
+        self.pins = Pins(Waits(self._loose_since))
         self._stream = stream
         self._staged: deque[tuple[LayerRecord, str, Upload | None]] = deque()
         """Revisions that wait for their commit: the record, the name, and the upload that ends with it."""
         self._sweep: LayerRecord | None = None
         """The record of the sweep that waits for its commit."""
-        self._graces = Waits()
-        self._deletions = Waits()
+        self._deletions: Waits[str] = Waits(self._deleted_since)
 
     @property
     def kind(self) -> int:
@@ -103,7 +101,7 @@ class ObjectLayer:
         first = record.messages.first_seq
         seqs = range(first, first + len(record.messages.subjects))
         self.state.add_loose(seqs, record.messages.times_ms[0])
-        self.pins.due.extend(seqs)
+        self.pins.due.append_keys(seqs)
 
     def _apply_revision(self, record: LayerRecord, name: str, entry: ObjectEntry) -> None:
         if record.messages is None or len(record.messages.subjects) != 1:
@@ -112,7 +110,9 @@ class ObjectLayer:
         before, freed = self.state.put(name, entry)
         if before is not None and not before.deleted:
             self.pins.replaced(before.revision, before.chunks)
-        self.pins.due.extend(freed)
+        self.pins.due.append_keys(freed)
+        if entry.deleted:
+            self._deletions.append_keys([name])
         if record.drop_seqs:
             self.state.forget_revisions(name, record.drop_seqs)
         if self._staged and self._staged[0][0] is record:
@@ -130,7 +130,7 @@ class ObjectLayer:
 
     def _apply_loaded(self, entries: list[object], loose: list[object]) -> None:
         self.state.load(entries, loose)
-        self.pins.restart(self.state.loose)
+        self._restart()
 
     # ------------------------------------------------------------------ what only the leader has
 
@@ -168,7 +168,12 @@ class ObjectLayer:
         self.uploads.clear()
         self.readings.clear()
         self.holds.clear()
+        self._restart()
+
+    def _restart(self) -> None:
+        """Let all that waits to be collected wait anew, without pins."""
         self.pins.restart(self.state.loose)
+        self._deletions.restart(self.state.tombstones)
 
     def has_staged(self) -> bool:
         """Return True if a decision is staged whose record is not applied."""
@@ -176,30 +181,29 @@ class ObjectLayer:
 
     # ------------------------------------------------------------------ the sweep
 
+    def _loose_since(self, seq: int) -> int | None:
+        return self.state.loose.get(seq)
+
+    def _deleted_since(self, name: str) -> int | None:
+        return self.state.tombstones.get(name)
+
     def next_due(self, now: Now) -> int | None:
         """Return the monotonic nanosecond at which something may be collected; None: never."""
         if self._sweep is not None or self.holds:
             return None
-        limits, loose, due = self._stream.limits, self.state.loose, self.pins.due
-        while due and due[0] not in loose:
-            due.popleft()
-        ends = [self._graces.end_of(loose[due[0]], limits.object_grace_ms, now)] if due else []
-        for name, since_ms in self.state.tombstones.items():
-            if not self.is_staged(name):
-                ends.append(self._deletion_end(self._deletions, since_ms, now))
-                break
-        return min(ends, default=None)
-
-    def _deletion_end(self, deletions: Waits, since_ms: int, now: Now) -> int:
-        return deletions.end_of(since_ms, self._stream.limits.object_tombstone_ms, now)
+        limits = self._stream.limits
+        ends = (
+            self.pins.due.next_end(limits.object_grace_ms, now),
+            self._deletions.next_end(limits.object_tombstone_ms, now),
+        )
+        return min((end_ns for end_ns in ends if end_ns is not None), default=None)
 
     def decide_due(self, now: Now) -> LayerDecision | None:
         """Decide what is collected next: chunks whose grace period is over, and deleted names. May raise `NeedBlocks`."""
         if self._sweep is not None or self.holds:
             return None
-        graces, deletions = self._graces.copy(), self._deletions.copy()
-        seen, pinned, drops = self._due_chunks(graces, now)
-        ended = self._due_tombstones(deletions, now)
+        seen, pinned, drops = self._due_chunks(now)
+        looked_at, ended = self._due_tombstones(now)
         for name in ended:
             entry = self.state.objects[name]
             drops += [*entry.older, entry.revision]
@@ -208,28 +212,23 @@ class ObjectLayer:
             fact = encode_fact(Swept(ended))
             record = decide_draft(self._stream, Draft(drops=sorted(drops), facts=[(OBJECTS, fact)]), now.wall_ms)
         # Nothing was noted before: the decision may have needed a block.
-        self._graces, self._deletions = graces, deletions
-        for _ in range(seen):
-            self.pins.due.popleft()
+        self.pins.due.drop(seen)
+        self._deletions.drop(looked_at)
         for seq in pinned:
             self.pins.put_aside(seq)
         self._sweep = record
         return None if record is None else LayerDecision(record)
 
-    def _due_chunks(self, graces: Waits, now: Now) -> tuple[int, list[int], list[int]]:
+    def _due_chunks(self, now: Now) -> tuple[int, list[int], list[int]]:
         """Return how many of the chunks in line are dealt with, those among them that are pinned, and those to collect."""
-        loose, grace_ms = self.state.loose, self._stream.limits.object_grace_ms
         pinned: list[int] = []
         drops: dict[int, None] = {}
         seen = 0
-        for seq in self.pins.due:
-            since_ms = loose.get(seq)
+        for seq, waited in self.pins.due.over(self._stream.limits.object_grace_ms, now):
             if len(drops) == SWEEP_MAX:
                 break
-            if since_ms is not None and graces.end_of(since_ms, grace_ms, now) > now.mono_ns:
-                break
             seen += 1
-            if since_ms is None:
+            if not waited:
                 continue
             if self.pins.is_pinned(seq):
                 pinned.append(seq)
@@ -237,20 +236,20 @@ class ObjectLayer:
                 drops[seq] = None
         return seen, pinned, list(drops)
 
-    def _due_tombstones(self, deletions: Waits, now: Now) -> list[str]:
-        ended: list[str] = []
-        messages = name_bytes = 0
-        for name, since_ms in self.state.tombstones.items():
-            if self.is_staged(name):
-                continue  # the name has a revision again by the time at which this record is applied
-            messages += 1 + len(self.state.objects[name].older)
-            name_bytes += 4 * len(name) + 8
-            if self._deletion_end(deletions, since_ms, now) > now.mono_ns or (
-                ended and (messages > SWEEP_MAX // 2 or name_bytes > SWEEP_BYTES_MAX)
-            ):
-                break
-            ended.append(name)
-        return ended
+    def _due_tombstones(self, now: Now) -> tuple[int, list[str]]:
+        """Return how many of the deleted names in line are dealt with, and those among them that end."""
+        ended: dict[str, None] = {}
+        seen = messages = name_bytes = 0
+        for name, waited in self._deletions.over(self._stream.limits.object_tombstone_ms, now):
+            # One that is staged has a revision again by the time at which this record is applied.
+            if waited and name not in ended and not self.is_staged(name):
+                messages += 1 + len(self.state.objects[name].older)
+                name_bytes += 4 * len(name) + 8
+                if ended and (messages > SWEEP_MAX // 2 or name_bytes > SWEEP_BYTES_MAX):
+                    break
+                ended[name] = None
+            seen += 1
+        return seen, list(ended)
 
     # ------------------------------------------------------------------ snapshots
 
@@ -261,7 +260,7 @@ class ObjectLayer:
     def restore(self, snapshot: object) -> None:
         """Load a snapshot into a new layer."""
         self.state.restore(snapshot)
-        self.pins.restart(self.state.loose)
+        self._restart()
 
     def import_facts(self, snapshot: object) -> list[bytes]:
         """Return facts that give the empty layer of an imported stream the state of a snapshot, of any origin."""

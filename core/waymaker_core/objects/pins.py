@@ -6,9 +6,9 @@ falls due while it is pinned is put aside, and comes back when its last pin ends
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
+from waymaker_core.layers.waits import Waits
 from waymaker_core.objects.chunk_map import ChunkMap, decode_chunk_map
 
 
@@ -20,8 +20,8 @@ class Pins:
 
     __slots__ = ("due", "_pins", "_aside", "_readers", "_replaced")
 
-    def __init__(self) -> None:
-        self.due: deque[int] = deque()
+    def __init__(self, due: Waits[int]) -> None:
+        self.due = due
         self._pins: dict[int, int] = {}
         self._aside: dict[int, None] = {}
         self._readers: dict[int, int] = {}
@@ -30,7 +30,7 @@ class Pins:
 
     def restart(self, loose: Iterable[int]) -> None:
         """Forget every pin; these chunks have no object."""
-        self.due = deque(loose)
+        self.due.restart(loose)
         for table in (self._pins, self._aside, self._readers, self._replaced):
             table.clear()
 
@@ -61,7 +61,7 @@ class Pins:
                 del pins[seq]
                 if seq in self._aside:
                     del self._aside[seq]
-                    self.due.append(seq)
+                    self.due.append_keys([seq])
 
     # ------------------------------------------------------------------ readings
 

@@ -10,13 +10,15 @@ from waymaker_core.kv import reads
 from waymaker_core.kv.layer import KeyState, KvLayer
 from waymaker_core.kv.reads import Watch
 from waymaker_core.layers.layer import KV
+from waymaker_core.layers.waits import Waits
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import OK, Answer
+from waymaker_core.model.types import Now
 from waymaker_core.node.handlers.buckets import Buckets
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_sim.kernel.events import MS
 from waymaker_sim.machine.swarm import Plan
-from waymaker_sim.mutants.planting import Mutant, giving, nothing
+from waymaker_sim.mutants.planting import Make, Mutant, giving, nothing
 from waymaker_sim.mutants.stores import answered_at_once
 
 
@@ -111,13 +113,29 @@ def _without_touches(original: Any) -> Any:
     return fact
 
 
-def _at_once(_: Any) -> Any:
-    def due(self: KvLayer, now: Any) -> int | None:
-        while self._ends and not self._is_tombstone(*self._ends[0]):
-            self._ends.popleft()
-        return now.mono_ns if self._ends else None
+class _OverAtOnce(Waits[tuple[str, int]]):
+    """Waits that are over when they are first looked at."""
 
-    return due
+    def end_of(self, since_ms: int, wait_ms: int, now: Now) -> int:
+        return now.mono_ns
+
+
+class _NeverOver(Waits[tuple[str, int]]):
+    """Waits that do not end."""
+
+    def end_of(self, since_ms: int, wait_ms: int, now: Now) -> int:
+        return 1 << 62
+
+
+def _with_purges(waits: type[Waits[tuple[str, int]]]) -> Make:
+    def planting(original: Any) -> Any:
+        def init(self: KvLayer, stream: Any) -> None:
+            original(self, stream)
+            self._purges = waits(self._tombstone_since)
+
+        return init
+
+    return planting
 
 
 def _as_values(original: Any) -> Any:
@@ -173,11 +191,11 @@ KEYS = {
     ),
     "purge-nothing": Mutant(
         "a tombstone goes once its time is over", ("ends in time",),
-        KvLayer, "_next_purge", giving(None), _closely,
+        KvLayer, "__init__", _with_purges(_NeverOver), _closely,
     ),
     "purge-at-once": Mutant(
         "a tombstone stays for its time, so that watchers hear of it", ("keys", "watch whole"),
-        KvLayer, "_next_purge", _at_once, _closely,
+        KvLayer, "__init__", _with_purges(_OverAtOnce), _closely,
     ),
     "list-tombstones-as-values": Mutant(
         "a list of keys tells which of them have ended", ("keys",),
