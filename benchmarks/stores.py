@@ -1,4 +1,4 @@
-"""Hashes, sets and queues through the Python client, one call at a time and of 64 tasks, beside Redis, in turn.
+"""Hashes, sets, queues and a HyperLogLog through the Python client, one call at a time and of 64 tasks, beside Redis, in turn.
 
 Redis is asked twice: by its Python client, a connection for each task, and over one bare connection that writes a command and
 takes the answers in order, as quickly as a Python program can ask.
@@ -84,13 +84,19 @@ async def _client(target: str, calls: int) -> dict[str, float]:
             except waymaker.AlreadyExistsError:
                 await store.delete()
                 await store.create()
-        entries, members = hashes["one"], sets["one"]
+        entries, members, sketch = hashes["one"], sets["one"], wm.sketch("bench")
+        try:
+            await sketch.create_hyperloglog()
+        except waymaker.AlreadyExistsError:
+            await sketch.delete()
+            await sketch.create_hyperloglog()
         kinds: dict[str, Call] = {
             "hash set": lambda number: entries.set(str(number % FIELDS), VALUE),
             "hash get": lambda number: entries.get(str(number % FIELDS)),
             "set add": lambda number: members.add(str(number)),
             "queue push": lambda _: queue.append(VALUE),
             "queue pop": lambda _: queue.popleft(),
+            "sketch add": lambda number: sketch.add([str(number)]),
         }
         return await _rates(kinds, calls)
 
@@ -102,6 +108,7 @@ def _commands(ask: Callable[..., Awaitable[object]]) -> dict[str, Call]:
         "set add": lambda number: ask("SADD", "s", str(number)),
         "queue push": lambda _: ask("RPUSH", "q", VALUE),
         "queue pop": lambda _: ask("LPOP", "q"),
+        "sketch add": lambda number: ask("PFADD", "p", str(number)),
     }
 
 

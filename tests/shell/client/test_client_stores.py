@@ -217,6 +217,23 @@ async def test_sketches_answer_what_their_kind_answers(wm: waymaker.Client) -> N
     await words.delete()
 
 
+async def test_what_many_tasks_add_is_counted_once_each_and_a_bad_batch_alone_is_refused(wm: waymaker.Client) -> None:
+    words, times = wm.sketch("words"), wm.sketch("times")
+    await words.create_count_min()
+    await times.create_t_digest()
+    good = [words.add([f"w{number % 10}", "all"]) for number in range(300)]
+    bad = [words.add([1.5]), times.add(["a"]), wm.sketch("none").add(["a"])]
+    found = await asyncio.gather(*good, *bad, *(times.add([number]) for number in range(100)), return_exceptions=True)
+    assert [each for each in found if each is not None] == found[300:303]
+    assert [type(each) for each in found[300:303]] == [
+        waymaker.InvalidArgumentError, waymaker.InvalidArgumentError, waymaker.NoSuchBucketError,
+    ]  # fmt: skip
+    asked = await asyncio.gather(*(words.counts(f"w{number}", "all") for number in range(10)))
+    assert asked == [[30, 300]] * 10
+    assert ((await words.info()).added, (await times.info()).added) == (600, 100)
+    assert await times.quantiles(0.0, 1.0) == [0.0, 99.0]
+
+
 async def test_sketches_of_two_programs_are_merged(wm: waymaker.Client) -> None:
     one, two = wm.sketch("one"), wm.sketch("two")
     await one.create_hyperloglog(12)

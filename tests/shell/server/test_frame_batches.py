@@ -12,8 +12,13 @@ from waymaker.server.pipeline.frame_batches import FrameBatches
 from waymaker.wire.guard import WALKED_BYTES_MIN
 from waymaker_core.api.collection_requests import HasEntries, PushValues, PutEntries, RemoveEntries
 from waymaker_core.api.kv_requests import KvGet, KvWrite
+from waymaker_core.api.sketch_requests import AddToSketch, QuerySketch, Question
+from waymaker_core.layers.layer import FACT_BYTES_MAX
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import NO_SUCH_STREAM, OK, Answer, Outcome, Refusal, Status
+from waymaker_core.sketches.answers import SketchAnswer
+from waymaker_core.sketches.facts import encode_values
+from waymaker_proto import sketches_pb2 as pk
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 
@@ -23,6 +28,10 @@ def put(field: str, value: bytes = b"v", bucket: str = "h") -> tuple[str, Messag
 
 def remove(field: str) -> tuple[str, Message]:
     return "HashDelete", pb.HashDeleteRequest(bucket="h", hash_key="k", field=field)
+
+
+def add(*values: bytes, name: str = "s") -> tuple[str, Message]:
+    return "SketchAdd", pk.SketchAddRequest(name=name, values=values)
 
 
 def batches_of(*calls: tuple[str, Message]) -> list[Batch]:
@@ -118,3 +127,56 @@ def test_calls_about_keys_are_one_change_and_one_read_of_a_bucket() -> None:
     )
     assert ids(batches) == [[1, 3], [2, 4]]
     assert [type(batch.request()) for batch in batches] == [KvWrite, KvGet]
+
+
+def test_values_added_to_a_sketch_are_one_record() -> None:
+    batches = batches_of(add(b"a"), add(b"b", b"c"), add(b"d", name="other"), add(b"a"))
+    assert ids(batches) == [[1, 2, 4], [3]]
+    request: Any = batches[0].request()
+    assert isinstance(request, AddToSketch)
+    assert (request.stream, request.values, request.numbers) == ("sketch:s", [b"a", b"b", b"c", b"a"], b"")
+    assert not batches[0].reads and not batches[0].large_response
+    responses = batches[0].responses(Answer(OK), None)
+    codes = [pk.SketchAddResponse.FromString(each).result_code for each in responses]  # type: ignore[arg-type]
+    assert codes == ["ok"] * 3
+
+
+def test_numbers_are_never_joined_with_values() -> None:
+    number = ("SketchAdd", pk.SketchAddRequest(name="s", numbers=[1.5]))
+    batches = batches_of(number, add(b"a"), number)
+    assert ids(batches) == [[1, 3], [2]]
+    request: Any = batches[0].request()
+    assert (request.values, len(request.numbers)) == ([], 16)
+    frame = FrameBatches(Serving(Limits(), 1))
+    both = pk.SketchAddRequest(name="s", values=[b"a"], numbers=[1.5])
+    assert not frame.take(1, "SketchAdd", both.SerializeToString()), "it is told what is wrong with it"
+    assert not frame.take(2, "SketchAdd", pk.SketchAddRequest(name="s").SerializeToString())
+    assert not frame.take_ready()
+
+
+def test_an_addition_never_grows_beyond_one_fact() -> None:
+    long = bytes(10_000)
+    batches = batches_of(*[add(long)] * 30)
+    assert len(batches) == 2
+    assert all(len(encode_values(batch.request().values)) <= FACT_BYTES_MAX for batch in batches)  # type: ignore[union-attr]
+    assert len(encode_values([long] * (1 + len(batches[0].calls)))) > FACT_BYTES_MAX, "none is smaller than it must be"
+    many = batches_of(*[add(*[b"a"] * 4_000)] * 3)
+    assert ids(many) == [[1, 2], [3]], "at most 10,000 values"
+
+
+def test_a_question_about_values_is_one_for_all_and_parts_again() -> None:
+    def ask(**question: pk.SketchValues) -> tuple[str, Message]:
+        return "SketchQuery", pk.SketchQueryRequest(name="s", **question)  # type: ignore[arg-type]
+
+    values = [pk.SketchValues(values=each) for each in ([b"a", b"b"], [], [b"c"])]
+    contains, counts = batches_of(*[ask(contains=each) for each in values], ask(counts=values[0]))
+    request: Any = contains.request()
+    assert isinstance(request, QuerySketch)
+    assert (request.question, request.values) == (Question.CONTAINS, [b"a", b"b", b"c"])
+    assert contains.reads and ids([contains, counts]) == [[1, 2, 3], [4]]
+    responses = contains.responses(Answer(OK, "", SketchAnswer(contained=[True, False, True])), None)
+    found = [list(pk.SketchQueryResponse.FromString(each).contained) for each in responses]  # type: ignore[arg-type]
+    assert found == [[True, False], [], [True]]
+    frame = FrameBatches(Serving(Limits(), 1))
+    distinct = pk.SketchQueryRequest(name="s", distinct=pk.SketchDistinct())
+    assert not frame.take(1, "SketchQuery", distinct.SerializeToString()), "its answer has no parts"
