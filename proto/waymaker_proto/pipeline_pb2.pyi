@@ -7,15 +7,16 @@ in frames over one bidirectional stream.
 A unary call costs a server the same however little it carries; a frame of hundreds of messages costs
 hardly more than one call. Everything in a frame goes through the same admission as unary calls, under
 the same limits, and ends in the same result codes and statuses. Items of one frame may be answered in
-any order and in any number of frames; each has exactly one answer, found by its `id`.
+any order and in any number of frames; each has exactly one answer, found by its `id`. Only that of a key batch
+may come in parts.
 
 A session, from the client's side:
 
   1. The first frame carries `hello`, and may carry work already. The first frame back carries `welcome`.
-  2. Ids are the client's choice. Calls, publishes and acks share one number space, subscriptions have
+  2. Ids are the client's choice. Calls, publishes, acks and key batches share one number space, subscriptions have
      another; an id in use again before its answer ends the session with INVALID_ARGUMENT.
-  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks,
-     with 64 bytes more for each message and 1 KiB for each item, should stay within
+  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes, acks or key
+     batches, with 64 bytes more for each message or key and 1 KiB for each item, should stay within
      `welcome.window_bytes`. Beyond it, or with more than 4,096 items unanswered, the server stops reading
      until answers have left, so that a flood is pushed back by the transport, and credits behind it wait
      too. A frame has at most 10,000 items.
@@ -71,6 +72,35 @@ NAK: AckKind.ValueType  # 3
 IN_PROGRESS: AckKind.ValueType  # 4
 Global___AckKind: _TypeAlias = AckKind  # noqa: Y015
 
+class _KeyCall:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeyCallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyCall.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEY_CALL_UNSPECIFIED: _KeyCall.ValueType  # 0
+    KEY_PUT: _KeyCall.ValueType  # 1
+    KEY_CREATE: _KeyCall.ValueType  # 2
+    KEY_UPDATE: _KeyCall.ValueType  # 3
+    KEY_DELETE: _KeyCall.ValueType  # 4
+    KEY_TOUCH: _KeyCall.ValueType  # 5
+    KEY_GET: _KeyCall.ValueType  # 6
+
+class KeyCall(_KeyCall, metaclass=_KeyCallEnumTypeWrapper):
+    """----------------------------------------------------------------------------------------------------
+    Keys of a bucket
+    ----------------------------------------------------------------------------------------------------
+    """
+
+KEY_CALL_UNSPECIFIED: KeyCall.ValueType  # 0
+KEY_PUT: KeyCall.ValueType  # 1
+KEY_CREATE: KeyCall.ValueType  # 2
+KEY_UPDATE: KeyCall.ValueType  # 3
+KEY_DELETE: KeyCall.ValueType  # 4
+KEY_TOUCH: KeyCall.ValueType  # 5
+KEY_GET: KeyCall.ValueType  # 6
+Global___KeyCall: _TypeAlias = KeyCall  # noqa: Y015
+
 @_typing.final
 class Frame(_message.Message):
     """What travels, in both directions. Nothing is required and everything may be combined."""
@@ -86,6 +116,7 @@ class Frame(_message.Message):
     UNSUBSCRIBES_FIELD_NUMBER: _builtins.int
     RECEIVED_FIELD_NUMBER: _builtins.int
     CANCELS_FIELD_NUMBER: _builtins.int
+    KEY_BATCHES_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     PUBLISHED_FIELD_NUMBER: _builtins.int
@@ -93,6 +124,7 @@ class Frame(_message.Message):
     DELIVERIES_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
+    KEYED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """---- from the client ----"""
@@ -122,6 +154,8 @@ class Frame(_message.Message):
     @_builtins.property
     def cancels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
+    def key_batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBatch]: ...
+    @_builtins.property
     def welcome(self) -> Global___Welcome:
         """---- from the server ----"""
 
@@ -139,6 +173,8 @@ class Frame(_message.Message):
     def closing(self) -> Global___Closing:
         """The server is about to end the session; new work is refused from here on."""
 
+    @_builtins.property
+    def keyed(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBatchResult]: ...
     def __init__(
         self,
         *,
@@ -151,6 +187,7 @@ class Frame(_message.Message):
         unsubscribes: _abc.Iterable[_builtins.int] | None = ...,
         received: _abc.Iterable[_builtins.int] | None = ...,
         cancels: _abc.Iterable[_builtins.int] | None = ...,
+        key_batches: _abc.Iterable[Global___KeyBatch] | None = ...,
         welcome: Global___Welcome | None = ...,
         results: _abc.Iterable[Global___CallResult] | None = ...,
         published: _abc.Iterable[Global___Published] | None = ...,
@@ -158,10 +195,11 @@ class Frame(_message.Message):
         deliveries: _abc.Iterable[Global___DeliveryBatch] | None = ...,
         ended: _abc.Iterable[Global___Ended] | None = ...,
         closing: Global___Closing | None = ...,
+        keyed: _abc.Iterable[Global___KeyBatchResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "closing", b"closing", "hello", b"hello", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "acked", b"acked", "acks", b"acks", "calls", b"calls", "cancels", b"cancels", "closing", b"closing", "credits", b"credits", "deliveries", b"deliveries", "ended", b"ended", "hello", b"hello", "published", b"published", "publishes", b"publishes", "received", b"received", "results", b"results", "subscribes", b"subscribes", "unsubscribes", b"unsubscribes", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closing", b"_closing", "_hello", b"_hello", "_welcome", b"_welcome", "acked", b"acked", "acks", b"acks", "calls", b"calls", "cancels", b"cancels", "closing", b"closing", "credits", b"credits", "deliveries", b"deliveries", "ended", b"ended", "hello", b"hello", "key_batches", b"key_batches", "keyed", b"keyed", "published", b"published", "publishes", b"publishes", "received", b"received", "results", b"results", "subscribes", b"subscribes", "unsubscribes", b"unsubscribes", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__closing: _TypeAlias = _typing.Literal["closing"]  # noqa: Y015
     _WhichOneofArgType__closing: _TypeAlias = _typing.Literal["_closing", b"_closing"]  # noqa: Y015
@@ -230,6 +268,7 @@ class Welcome(_message.Message):
     MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     SUBSCRIPTIONS_MAX_FIELD_NUMBER: _builtins.int
     PRODUCER_SPANS_MAX_FIELD_NUMBER: _builtins.int
+    KEY_BATCH_MAX_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version that the session speaks, at most the client's."""
     server: _builtins.str
@@ -239,7 +278,7 @@ class Welcome(_message.Message):
     frame_bytes_max: _builtins.int
     """The largest frame, in bytes. A larger one ends the session with RESOURCE_EXHAUSTED."""
     publish_batch_max: _builtins.int
-    """The most messages in one frame, all its batches together, and the most sequences in one AckBatch."""
+    """The most messages and keys in one frame, all its batches together, and the most sequences in one AckBatch."""
     ack_batch_max: _builtins.int
     message_bytes_max: _builtins.int
     """The largest message, payload and headers, whatever its stream allows."""
@@ -249,6 +288,8 @@ class Welcome(_message.Message):
     """How many spans of consecutive numbers a stream remembers of one producer. A batch makes one span, or more where
     messages of it are refused or numbers are left out. 0: this server knows no producers, and ignores numbers.
     """
+    key_batch_max: _builtins.int
+    """The most keys in one KeyBatch. 0: this server knows no key batches; keys are asked for with calls."""
     def __init__(
         self,
         *,
@@ -261,10 +302,11 @@ class Welcome(_message.Message):
         message_bytes_max: _builtins.int = ...,
         subscriptions_max: _builtins.int = ...,
         producer_spans_max: _builtins.int = ...,
+        key_batch_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "message_bytes_max", b"message_bytes_max", "producer_spans_max", b"producer_spans_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_batch_max", b"ack_batch_max", "frame_bytes_max", b"frame_bytes_max", "key_batch_max", b"key_batch_max", "message_bytes_max", b"message_bytes_max", "producer_spans_max", b"producer_spans_max", "publish_batch_max", b"publish_batch_max", "server", b"server", "subscriptions_max", b"subscriptions_max", "version", b"version", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -736,6 +778,149 @@ class Acked(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refused) -> _WhichOneofReturnType__refused | None: ...
 
 Global___Acked: _TypeAlias = Acked  # noqa: Y015
+
+@_typing.final
+class KeyBatch(_message.Message):
+    """Calls about keys of one bucket, in order, as columns with one entry a key: changes (Put, Create, Update, Delete and
+    Touch of the contract), or reads (Get), never both. Each is judged by itself, a change after those before it. Columns
+    that do not fit together are INVALID_ARGUMENT for the batch.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    TTL_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    bucket: _builtins.str
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedScalarFieldContainer[Global___KeyCall.ValueType]:
+        """One entry: that of every key."""
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of changes; the entry of a Delete or a Touch is empty."""
+
+    @_builtins.property
+    def expected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of an Update the revision that it expects; 0 for others. Empty: 0 for all."""
+
+    @_builtins.property
+    def ttl_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Times to live of changes; 0: for ever, and for a Delete. Empty: 0 for all."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        bucket: _builtins.str = ...,
+        calls: _abc.Iterable[Global___KeyCall.ValueType] | None = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        values: _abc.Iterable[_builtins.bytes] | None = ...,
+        expected: _abc.Iterable[_builtins.int] | None = ...,
+        ttl_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "calls", b"calls", "expected", b"expected", "id", b"id", "keys", b"keys", "ttl_ms", b"ttl_ms", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyBatch: _TypeAlias = KeyBatch  # noqa: Y015
+
+@_typing.final
+class KeyBatchResult(_message.Message):
+    """Answers a KeyBatch, or consecutive keys of it: the answer is whole once every key has been answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    TS_MS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    first: _builtins.int
+    """The place in the batch of the first key that this answers, from 0."""
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each key its revision: after a change, or that of the value read. 0: it has none."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of reads, for each key: its value, and the time of the value."""
+
+    @_builtins.property
+    def ts_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyFailure]:
+        """The keys whose call did not end in `ok`."""
+
+    @_builtins.property
+    def refused(self) -> Global___Refused:
+        """Nothing of the batch was judged: the only answer then."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        first: _builtins.int = ...,
+        revisions: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.bytes] | None = ...,
+        ts_ms: _abc.Iterable[_builtins.int] | None = ...,
+        failures: _abc.Iterable[Global___KeyFailure] | None = ...,
+        refused: Global___Refused | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "refused", b"refused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "failures", b"failures", "first", b"first", "id", b"id", "refused", b"refused", "revisions", b"revisions", "ts_ms", b"ts_ms", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
+    _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refused) -> _WhichOneofReturnType__refused | None: ...
+
+Global___KeyBatchResult: _TypeAlias = KeyBatchResult  # noqa: Y015
+
+@_typing.final
+class KeyFailure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    RESULT_CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The key's place in the batch, from 0."""
+    result_code: _builtins.str
+    """As in the answer to the key's own call. Empty where it was refused."""
+    message: _builtins.str
+    @_builtins.property
+    def refused(self) -> Global___Refused: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        result_code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        refused: Global___Refused | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "refused", b"refused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "index", b"index", "message", b"message", "refused", b"refused", "result_code", b"result_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
+    _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refused) -> _WhichOneofReturnType__refused | None: ...
+
+Global___KeyFailure: _TypeAlias = KeyFailure  # noqa: Y015
 
 @_typing.final
 class Subscribe(_message.Message):

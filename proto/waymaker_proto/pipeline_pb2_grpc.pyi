@@ -7,15 +7,16 @@ in frames over one bidirectional stream.
 A unary call costs a server the same however little it carries; a frame of hundreds of messages costs
 hardly more than one call. Everything in a frame goes through the same admission as unary calls, under
 the same limits, and ends in the same result codes and statuses. Items of one frame may be answered in
-any order and in any number of frames; each has exactly one answer, found by its `id`.
+any order and in any number of frames; each has exactly one answer, found by its `id`. Only that of a key batch
+may come in parts.
 
 A session, from the client's side:
 
   1. The first frame carries `hello`, and may carry work already. The first frame back carries `welcome`.
-  2. Ids are the client's choice. Calls, publishes and acks share one number space, subscriptions have
+  2. Ids are the client's choice. Calls, publishes, acks and key batches share one number space, subscriptions have
      another; an id in use again before its answer ends the session with INVALID_ARGUMENT.
-  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes or acks,
-     with 64 bytes more for each message and 1 KiB for each item, should stay within
+  3. Flow control towards the server: the sizes of frames that carry unanswered calls, publishes, acks or key
+     batches, with 64 bytes more for each message or key and 1 KiB for each item, should stay within
      `welcome.window_bytes`. Beyond it, or with more than 4,096 items unanswered, the server stops reading
      until answers have left, so that a flood is pushed back by the transport, and credits behind it wait
      too. A frame has at most 10,000 items.

@@ -13,8 +13,10 @@ from waymaker.server.grpc.kv_rpcs import KV_RPCS
 from waymaker.server.grpc.metadata import Metadata
 from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, UNARY, Serving
 from waymaker.server.grpc.sketch_rpcs import SKETCH_RPCS
+from waymaker.server.pipeline.key_columns import key_columns
 from waymaker.wire.batches import ack_request, publish_request
 from waymaker.wire.guard import parse_frame, within
+from waymaker_core.api.kv_requests import KvWrite
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import CodeError, RefusedError
@@ -149,6 +151,16 @@ def frame_seeds() -> list[bytes]:
     frame.acks.add(id=3, stream="s", consumer="c", kind=pipe.NAK, seqs=[4], delay_ms=5).ranges.add(first=6, last=9)
     frame.subscribes.add(id=4, stream="s", consumer="c", batch_size=5, credit_messages=6, credit_bytes=10)
     frame.credits.add(subscription=4, messages=1, bytes=2)
+    frame.key_batches.add(
+        id=5,
+        bucket="b",
+        calls=[pipe.KEY_PUT, pipe.KEY_UPDATE],
+        keys=["a", "b"],
+        values=[b"1", b""],
+        expected=[0, 7],
+        ttl_ms=[9, 0],
+    )
+    frame.key_batches.add(id=6, bucket="b", calls=[pipe.KEY_GET], keys=["a", "b"])
     small = pipe.Frame()
     small.publishes.add(id=1, stream="s", subjects=["a"], payloads=[b"1", b"2", b"3"])
     return [frame.SerializeToString(), small.SerializeToString()]
@@ -183,6 +195,13 @@ def run_frame(data: bytes) -> None:
             for subject, length, payload in zip(request.subjects, request.lengths, payloads, strict=True):
                 assert decode_body(request.body[at : at + length])[::2] == (subject, payload)
                 at += length
+    for keys in frame.key_batches:
+        with suppress(RefusedError):
+            key_request = key_columns(keys).request()
+            assert key_request.keys == list(keys.keys)
+            if isinstance(key_request, KvWrite):
+                assert len(key_request.ops) == len(key_request.lengths) == len(key_request.keys)
+                assert sum(key_request.lengths) == len(key_request.body)
     for ack in frame.acks:
         with suppress(RefusedError):
             assert 0 < len(ack_request(ack, LIMITS).seqs) <= LIMITS.ack_batch_max

@@ -6,9 +6,16 @@ set that header.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from waymaker_core.model.message_codec import decode_body, header_field, plain_body, subject_field
+from waymaker_core.model.message_codec import (
+    decode_body,
+    header_field,
+    plain_bodies,
+    plain_body,
+    subject_field,
+)
 
 OP_HEADER: Final = "wmkv.op"
 DELETED: Final = "delete"
@@ -20,6 +27,11 @@ EXPIRED: Final = "expired"
 def value_body(subject: str, value: bytes) -> bytes:
     """Return the stored body of a value."""
     return plain_body(subject, value)
+
+
+def value_bodies(subjects: Iterable[str], values: Iterable[bytes]) -> list[bytes]:
+    """Return the stored bodies of many values."""
+    return plain_bodies(subjects, values)
 
 
 def tombstone_body(subject: str, reason: str) -> bytes:

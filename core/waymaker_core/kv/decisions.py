@@ -6,12 +6,13 @@ has ended is never compared with, nor kept.
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 from waymaker_core.api.kv_requests import KvFailure, KvOp, KvWrite, KvWritten
 from waymaker_core.kv.bodies import DELETED, EXPIRED, tombstone_body
 from waymaker_core.kv.facts import KvFact, encode_fact
-from waymaker_core.kv.keys import key_fault, subject_head
+from waymaker_core.kv.keys import are_keys, key_fault, subject_head
 from waymaker_core.kv.layer import KeyState, KvLayer, Ttl
 from waymaker_core.layers.decide import Draft, decide_draft
 from waymaker_core.layers.layer import KV, LayerDecision
@@ -66,6 +67,8 @@ class _Write:
         request = self.request
         if self.bounded:
             self.stream.need_all()
+        elif self._are_plain_puts():
+            return self._put_plainly()
         revisions: list[int] = []
         head = subject_head(request.bucket)
         at = 0
@@ -87,6 +90,32 @@ class _Write:
                 revision = failure.revision
             revisions.append(revision)
         return self._staged(KvWritten(revisions, self.failures))
+
+    # ------------------------------------------------------------ many values at once
+
+    def _are_plain_puts(self) -> bool:
+        """Return True if the request puts values whose keys have no time to live, before or after, and none can fail."""
+        request = self.request
+        if request.ops.count(KvOp.PUT) != len(request.ops) or any(request.ttls_ms) or self.layer.settings.max_age_ms:
+            return False
+        if max(request.sizes) > self.value_max or not are_keys(request.bucket, request.keys, self.stream.limits):
+            return False
+        head = subject_head(request.bucket)
+        self.draft.subjects = [head + key for key in request.keys]
+        if self.layer.has_ttl_among(self.draft.subjects):
+            self.draft.subjects = []
+            return False
+        return True
+
+    def _put_plainly(self) -> LayerDecision:
+        """Stage the columns as they came: what one by one would come to."""
+        draft, request = self.draft, self.request
+        draft.sizes, draft.bodies, draft.lengths = request.sizes, [request.body], array("I", request.lengths)
+        revisions = list(range(self.first, self.first + len(request.keys)))
+        record = decide_draft(self.stream, draft, self.now.wall_ms)
+        states = {subject: KeyState(seq, False, None) for subject, seq in zip(draft.subjects, revisions, strict=True)}
+        self.layer.stage(record, states)
+        return LayerDecision(record, draft.bodies, KvWritten(revisions, {}))
 
     # ------------------------------------------------------------ judging
 

@@ -7,6 +7,7 @@ never escaped and a pattern of keys is a pattern of subjects. The bucket's name 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.result_codes import INVALID_KEY, CodeError, invalid
@@ -21,6 +22,12 @@ _RULE = "a key is letters, digits and - / _ = in tokens joined by single dots"
 def key_fault(bucket: str, key: str, limits: Limits) -> str:
     """Return why a text cannot be a key of a bucket, in a sentence for its author; empty where it can be one."""
     return _fault(_KEY, bucket, key, _RULE, limits)
+
+
+def are_keys(bucket: str, keys: Sequence[str], limits: Limits) -> bool:
+    """Return True if all these texts can be keys of a bucket for certain; where it is False, `key_fault` judges each."""
+    is_short = max(map(len, keys)) + 12 * len(bucket) + 2 <= limits.subject_bytes_max
+    return is_short and all(map(_KEY.fullmatch, keys))
 
 
 def pattern_fault(bucket: str, pattern: str, limits: Limits) -> str:

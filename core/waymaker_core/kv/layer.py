@@ -104,6 +104,18 @@ class KvLayer:
         staged = self._overlay.get(subject)
         return self.committed(subject) if staged is None else staged
 
+    def has_ttl_among(self, subjects: Sequence[str]) -> bool:
+        """Return True if one of these keys has a time to live once all that is staged is applied. May raise `NeedBlocks`."""
+        staged_at, latest, ttls = self._overlay.get, self.stream.latest, self.ttls
+        for subject in subjects:
+            staged = staged_at(subject)
+            if staged is None:
+                # Looked up though only its time to live is asked for: it repairs the subject table, as `projected` does.
+                latest(subject)
+            if subject in ttls if staged is None else staged.ttl is not None:
+                return True
+        return False
+
     def is_staged(self, subject: str) -> bool:
         """Return True if a change of a key is decided and not committed."""
         return self._overlay.get(subject) is not None

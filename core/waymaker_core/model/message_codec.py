@@ -72,6 +72,23 @@ def plain_body(subject: str, payload: bytes) -> bytes:
     return b"".join((_SUBJECT_TAG, varint(len(raw)), raw, _PAYLOAD_TAG, varint(len(payload)), payload))
 
 
+def plain_bodies(subjects: Iterable[str], payloads: Iterable[bytes]) -> list[bytes]:
+    """Encode many stored bodies without headers, each as `plain_body` does."""
+    heads: dict[int, bytes] = {}
+    bodies: list[bytes] = []
+    for subject, payload in zip(subjects, payloads, strict=True):
+        if not payload:
+            bodies.append(subject_field(subject))
+            continue
+        raw = subject.encode()
+        size = len(payload)
+        head = heads.get(size)
+        if head is None:
+            head = heads[size] = _PAYLOAD_TAG + varint(size)
+        bodies.append(b"".join((_SUBJECT_TAG, varint(len(raw)), raw, head, payload)))
+    return bodies
+
+
 def encode_headers(headers: Iterable[tuple[str, str]], limits: Limits) -> tuple[bytes, int]:
     """Encode a client's headers: their fields and their size (keys and values).
 

@@ -17,6 +17,8 @@ from waymaker.wire.protocol import KV_SERVICE
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 if TYPE_CHECKING:
+    from waymaker.client.connection.connection import Connection
+    from waymaker.client.key_batches import KeyCaller
     from waymaker.client.kv import BucketSettings, KeyValue
 
 Response = TypeVar("Response", bound=Proto)
@@ -26,6 +28,9 @@ class Buckets:
     """A client that makes handles of its buckets. What stands at the end is the client's own."""
 
     options: Options
+    _connection: Connection
+    _key_caller: KeyCaller | None = None
+    """One for all its handles, so that what they ask of one bucket keeps its order."""
 
     async def kv(
         self, bucket: str, *, create: bool = False, timeout: Timeout = UNSET, **settings: Unpack[BucketSettings]
@@ -35,6 +40,7 @@ class Buckets:
         `settings` are those of a bucket that is made: `max_bytes`, `max_messages`, `max_value_size`, `max_age_ms`, `history`
         and `ephemeral`.
         """
+        from waymaker.client.key_batches import KeyCaller
         from waymaker.client.kv import KeyValue, KvCalls, bucket_request
 
         options = self.options
@@ -50,8 +56,10 @@ class Buckets:
                 await self.stream_info("kv:" + text("bucket", bucket), timeout=timeout)
             except NoSuchStreamError:
                 raise NoSuchBucketError(f"there is no bucket {bucket!r}") from None
+        if self._key_caller is None:
+            self._key_caller = KeyCaller(self._connection)
         calls = KvCalls(
-            self._call, self._answers, self._channel, tuple(options.metadata or ()),
+            self._key_caller.add, self._deadline, self._call, self._answers, self._channel, tuple(options.metadata or ()),
             options.backoff_first if options.reconnect else None,
         )  # fmt: skip
         return KeyValue(calls, bucket)
@@ -72,6 +80,9 @@ class Buckets:
         raise NotImplementedError
 
     def _answers(self, method: str, request: Proto, kind: type[Response], timeout: Timeout) -> AsyncIterator[Any]:
+        raise NotImplementedError
+
+    def _deadline(self, timeout: Timeout) -> float | None:
         raise NotImplementedError
 
     async def _channel(self, timeout: Timeout) -> Any:

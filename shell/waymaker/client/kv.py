@@ -23,12 +23,14 @@ from waymaker.client.errors import (
     WaymakerError,
     WrongTypeError,
 )
+from waymaker.client.key_batches import Found
 from waymaker.wire.protocol import KV_SERVICE
 from waymaker_proto import pipeline_pb2 as pl
 from waymaker_proto import waymaker_streams_pb2 as pb
 
 Response = TypeVar("Response", bound=Proto)
 PATH: Final = f"/{KV_SERVICE}/"
+U64_MAX: Final = (1 << 64) - 1
 HISTORY_PAGE: Final = 1_000
 AFTER_METADATA: Final = "wmkr-after"
 MAX_MESSAGES_METADATA: Final = "wmkr-max-messages"
@@ -51,8 +53,13 @@ class KvEntry:
 
 @dataclass(frozen=True, slots=True)
 class KvCalls:
-    """The calls of a client that a bucket is made of. `backoff_s` is the pause before a lost watch goes on; None: never."""
+    """The calls of a client that a bucket is made of. `backoff_s` is the pause before a lost watch goes on; None: never.
 
+    `add` queues a call about one key, and `deadline` is the moment in the loop's time at which a timeout ends.
+    """
+
+    add: Callable[..., asyncio.Future[Any]]
+    deadline: Callable[[Timeout], float | None]
     call: Callable[..., Awaitable[tuple[Any, pl.CallResult]]]
     answers: Callable[..., AsyncIterator[tuple[Any, pl.CallResult]]]
     channel: Callable[[Timeout], Awaitable[Any]]
@@ -73,49 +80,48 @@ class KeyValue:
         self, key: str, value: bytes | str, *, ttl: Seconds | None = None, timeout: Timeout = UNSET
     ) -> int:  # fmt: skip
         """Set a key whatever it holds; return its revision. After `ttl` seconds a tombstone takes its place."""
-        return await self._write("Put", pb.KvPutRequest, timeout, key=key, value=_value(value), ttl_ms=_ttl_ms(ttl))
+        return await self._change(pl.KEY_PUT, key, timeout, _value(value), ttl_ms=_ttl_ms(ttl))
 
     async def create(
         self, key: str, value: bytes | str, *, ttl: Seconds | None = None, timeout: Timeout = UNSET
     ) -> int:  # fmt: skip
         """Set a key that has no value; WrongRevisionError, with the present revision, where it has one."""
-        return await self._write(
-            "Create", pb.KvCreateRequest, timeout, key=key, value=_value(value), ttl_ms=_ttl_ms(ttl)
-        )
+        return await self._change(pl.KEY_CREATE, key, timeout, _value(value), ttl_ms=_ttl_ms(ttl))
 
     async def update(
         self, key: str, value: bytes | str, revision: Whole, *, ttl: Seconds | None = None, timeout: Timeout = UNSET
     ) -> int:  # fmt: skip
         """Set a key that still has this revision (0: that has no value); else WrongRevisionError with the present one."""
-        return await self._write(
-            "Update", pb.KvUpdateRequest, timeout,
-            key=key, value=_value(value), expected_revision=revision, ttl_ms=_ttl_ms(ttl),
-        )  # fmt: skip
+        expected = whole("expected_revision", revision, most=U64_MAX)
+        return await self._change(pl.KEY_UPDATE, key, timeout, _value(value), expected, _ttl_ms(ttl))
 
     async def delete(self, key: str, *, timeout: Timeout = UNSET) -> int:
         """Put a tombstone in a key's place; return its revision. A key without a value keeps the revision it has."""
-        return await self._write("Delete", pb.KvDeleteRequest, timeout, pb.KvDeleteResponse, key=key)
+        return await self._change(pl.KEY_DELETE, key, timeout)
 
     async def touch(self, key: str, ttl: Seconds | None, *, timeout: Timeout = UNSET) -> int:
         """Set the time to live of a live key anew (None: for ever); return its revision, which stays."""
-        return await self._write("Touch", pb.KvTouchRequest, timeout, key=key, ttl_ms=_ttl_ms(ttl))
+        return await self._change(pl.KEY_TOUCH, key, timeout, ttl_ms=_ttl_ms(ttl))
 
-    async def _write(
-        self, method: str, kind: type[Proto], timeout: Timeout, answer: type[Proto] = pb.KvPutResponse, **fields: object
-    ) -> int:
-        request = contract.request(kind, bucket=self.bucket, **fields)
-        response, _ = await self._calls.call(method, request, answer, timeout, repeatable=False)
-        return int(response.revision)
+    def _change(
+        self,
+        call: pl.KeyCall.ValueType,
+        key: str,
+        timeout: Timeout,
+        value: bytes = b"",
+        expected: int = 0,
+        ttl_ms: int = 0,
+    ) -> asyncio.Future[int]:
+        calls = self._calls
+        return calls.add(self.bucket, call, key, value, expected, ttl_ms, calls.deadline(timeout))
 
     # ------------------------------------------------------------ reads
 
     async def get(self, key: str, *, timeout: Timeout = UNSET) -> KvEntry | None:
         """Return a key's value with its revision; None where it has none."""
-        request = contract.request(pb.KvGetRequest, bucket=self.bucket, key=key)
-        response, _ = await self._calls.call("Get", request, pb.KvGetResponse, timeout)
-        if not response.HasField("entry"):
-            return None
-        return KvEntry(key, response.entry.value, response.entry.revision, response.entry.ts_ms)
+        calls = self._calls
+        found: Found = await calls.add(self.bucket, pl.KEY_GET, key, b"", 0, 0, calls.deadline(timeout))
+        return KvEntry(key, *found) if found.revision else None
 
     async def keys(self, *, deleted: bool = False, timeout: Timeout = UNSET) -> AsyncIterator[str]:
         """Yield the keys that have a value, sorted; with `deleted` those of tombstones too. `timeout` bounds all of it."""
@@ -222,4 +228,4 @@ def _ttl_ms(ttl: Seconds | None) -> int:
     """Return a time to live in milliseconds; one that is shorter than a millisecond is one."""
     if ttl is None:
         return 0
-    return max(1, round(seconds("ttl", ttl, zero=False) * 1_000))
+    return whole("ttl", max(1, round(seconds("ttl", ttl, zero=False) * 1_000)), most=U64_MAX)

@@ -43,6 +43,7 @@ _PUBLISHED: Final = _tag("published")
 _ACKED: Final = _tag("acked")
 _DELIVERIES: Final = _tag("deliveries")
 _ENDED: Final = _tag("ended")
+_KEYED: Final = _tag("keyed")
 _OK_CODE: Final = b"\x2a\x02ok"
 _ACKED_OK: Final = b"\x12\x02ok"
 
@@ -133,6 +134,16 @@ def acked(batch_id: int, answer: Answer | Refusal) -> bytes:
         return _framed(_ACKED, b"\x08" + varint(batch_id) + _ACKED_OK)
     message = pipe.Acked(id=batch_id, result_code=answer.code, message=answer.message)
     return _framed(_ACKED, message.SerializeToString())
+
+
+def keyed(result: pipe.KeyBatchResult) -> bytes:
+    """Encode the answer to keys of a key batch."""
+    return _framed(_KEYED, result.SerializeToString())
+
+
+def keys_refused(batch_id: int, refusal: Refusal) -> bytes:
+    """Encode the refusal of a key batch of which nothing was judged."""
+    return keyed(pipe.KeyBatchResult(id=batch_id, refused=refused(refusal)))
 
 
 def ended(subscription: int, reason: str, refusal: Refusal | None) -> bytes:

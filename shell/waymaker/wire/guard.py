@@ -183,12 +183,14 @@ _COLUMNS: Final = {
         ("publishes", pipeline_pb2.PublishBatch),
         ("acks", pipeline_pb2.AckBatch),
         ("credits", pipeline_pb2.Credit),
+        ("key_batches", pipeline_pb2.KeyBatch),
     )
 }
 """The packed columns of the batches, by the batch's field in a frame."""
 _LEFT_AS_BYTES: Final = (("PublishBatch", "headers"), ("AckBatch", "ranges"), ("Credit", "handed_back"))
 _FROM_CLIENTS: Final = (
     "hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes", "received", "cancels",
+    "key_batches",
 )  # fmt: skip
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from waymaker_core.api.kv_requests import KvFailure, KvOp, KvWrite
 from waymaker_core.api.requests import Messages
-from waymaker_core.kv.bodies import read_body, value_body
-from waymaker_core.kv.keys import key_subject
+from waymaker_core.kv.bodies import read_body, value_bodies, value_body
+from waymaker_core.kv.keys import subject_head
 from waymaker_core.model.message_codec import payload_of
 from waymaker_core.model.result_codes import OK, Outcome, Refusal, RefusedError
 from waymaker_proto import waymaker_streams_pb2 as pb
@@ -27,25 +27,33 @@ class Revision(NamedTuple):
 
 def write_request(bucket: str, changes: Sequence[tuple[KvOp, Any]]) -> KvWrite:
     """Return changes of one bucket, each a message of the contract, as one request."""
-    bodies: list[bytes] = []
-    sizes: list[int] = []
-    for op, message in changes:
-        if op in _WITHOUT_VALUE:
-            bodies.append(b"")
-            sizes.append(0)
-        else:
-            bodies.append(value_body(key_subject(bucket, message.key), message.value))
-            sizes.append(len(message.value))
-    return KvWrite(
+    return write_columns(
         bucket,
         [op for op, _ in changes],
         [message.key for _, message in changes],
+        [b"" if op in _WITHOUT_VALUE else message.value for op, message in changes],
         [message.expected_revision if op is KvOp.UPDATE else 0 for op, message in changes],
         [0 if op is KvOp.DELETE else message.ttl_ms for op, message in changes],
-        sizes,
-        list(map(len, bodies)),
-        b"".join(bodies),
     )
+
+
+def write_columns(
+    bucket: str, ops: list[KvOp], keys: list[str], values: list[bytes], expected: list[int], ttls_ms: list[int]
+) -> KvWrite:
+    """Return changes of one bucket as one request. The value of a deletion or a touch is left out, and what else it has not."""
+    head = subject_head(bucket)
+    if ops.count(KvOp.PUT) == len(ops):
+        bodies = value_bodies([head + key for key in keys], values)
+    else:
+        bodies = [
+            b"" if op in _WITHOUT_VALUE else value_body(head + key, value)
+            for op, key, value in zip(ops, keys, values, strict=True)
+        ]
+        values = [b"" if op in _WITHOUT_VALUE else value for op, value in zip(ops, values, strict=True)]
+        ttls_ms = [0 if op is KvOp.DELETE else ttl_ms for op, ttl_ms in zip(ops, ttls_ms, strict=True)]
+    return KvWrite(
+        bucket, ops, keys, expected, ttls_ms, list(map(len, values)), list(map(len, bodies)), b"".join(bodies)
+    )  # fmt: skip
 
 
 def written_pb(op: KvOp, revision: int, failure: KvFailure | None) -> bytes:

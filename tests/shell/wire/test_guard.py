@@ -102,6 +102,7 @@ def test_fields_that_only_servers_send_are_not_built() -> None:
     assert [field.name for field, _ in lazy.ListFields()] == []
     assert {field.name for field in LazyFrame.DESCRIPTOR.fields} == {
         "hello", "calls", "publishes", "acks", "subscribes", "credits", "unsubscribes", "received", "cancels",
+        "key_batches",
     }  # fmt: skip
 
 

@@ -101,6 +101,9 @@ class Buckets:
         """Count the changes of a request by their outcome."""
         stats, written = self._state.stats, decision.value
         assert isinstance(written, KvWritten)
+        if not written.failures and request.ops.count(KvOp.PUT) == len(request.ops):
+            stats.kv_puts += len(request.ops)
+            return
         for index, op in enumerate(request.ops):
             failure = written.failures.get(index)
             if failure is not None:

@@ -214,11 +214,7 @@ class Connection:
     def submit(self, work: Work) -> None:
         """Queue work. It is sent in order, after what was queued before."""
         self._check_open()
-        if self.welcome.frame_bytes_max and work.size > self.welcome.frame_bytes_max:
-            raise ResourceExhaustedError(
-                f"a request of about {work.size} bytes; this server takes at most {self.welcome.frame_bytes_max} in a frame",
-                outcome=NOT_APPLIED,
-            )
+        self.check_size(work.size)
         self._next_id += 1
         work.id = self._next_id
         work.producer = self._producer
@@ -226,6 +222,13 @@ class Connection:
         self._wake()
         if work.deadline is not None:
             self.watch_deadline(work.deadline)
+
+    def check_size(self, size: int) -> None:
+        """Raise ResourceExhaustedError for work that fits in no frame."""
+        most = self.welcome.frame_bytes_max
+        if most and size > most:
+            text = f"a request of about {size} bytes; this server takes at most {most} in a frame"
+            raise ResourceExhaustedError(text, outcome=NOT_APPLIED)
 
     def watch_deadline(self, deadline: float) -> None:
         """Set the timer so that it fires at this deadline at the latest; one timer serves all work."""
@@ -471,16 +474,17 @@ class Connection:
     def _receive(self, frame: pl.Frame) -> None:
         for batch in frame.deliveries:
             self._subscribers.deliver(batch)
-        for replies in (frame.published, frame.acked, frame.results):
+        for replies in (frame.published, frame.acked, frame.results, frame.keyed):
             for reply in replies:
-                work = self._inflight.pop(reply.id, None)
-                if work is None:
+                work = self._inflight.get(reply.id)
+                if work is None or work.takes_part(reply):
                     continue
+                del self._inflight[reply.id]
                 self._inflight_bytes -= work.size
                 if work.lane and self._producer is not None:
                     self._producer.answered(work.lane)
-                if reply.HasField("refused"):
-                    self._refused(work, reply.refused)
+                if (refused := work.refusal_in(reply)) is not None:
+                    self._refused(work, refused)
                 else:
                     self._pause_s = 0.0
                     if work.reports:

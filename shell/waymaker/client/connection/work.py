@@ -70,6 +70,15 @@ class Work:
         """Add this to a frame; return False where nothing is left to be sent (every caller has left)."""
         raise NotImplementedError
 
+    def takes_part(self, reply: Any) -> bool:
+        """Take a part of an answer that comes in parts; return True if others are to follow."""
+        return False
+
+    def refusal_in(self, reply: Any) -> pl.Refused | None:
+        """Return the refusal that the answer is; None where it is none."""
+        refused: pl.Refused | None = reply.refused if reply.HasField("refused") else None
+        return refused
+
     def answer(self, reply: Any) -> None:
         """Take the server's answer, of this kind's message and not refused."""
         raise NotImplementedError

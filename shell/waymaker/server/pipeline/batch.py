@@ -30,6 +30,19 @@ class BatchedCall(NamedTuple):
     size: int
 
 
+class Answered(NamedTuple):
+    """The meaning of an answer of the node for a batch's first `calls` calls.
+
+    `closed`: the ids that are answered with it. `fragments`: what is sent, each with the number of items that it answers.
+    `outcomes`: calls by method and status.
+    """
+
+    calls: int
+    closed: list[int]
+    fragments: list[tuple[bytes, int]]
+    outcomes: dict[tuple[str, str], int]
+
+
 class Batch:
     """Calls about one stream that become one request: all of them changes, or all reads."""
 
@@ -41,6 +54,19 @@ class Batch:
         self.large_response = large_response
         """True if the answer may carry megabytes."""
         self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the ids under which the client waits."""
+        return [call.id for call in self.calls]
+
+    @property
+    def method(self) -> str:
+        """Return the RPC's name of the first call."""
+        return self.calls[0].method
 
     def has_room(self, size: int) -> bool:
         """Return True if a call of this size may join."""
@@ -58,6 +84,13 @@ class Batch:
     def responses(self, answer: Answer, bodies: Bodies | None) -> list[bytes | Refusal]:
         """Return the response to each call that was answered, in order; those behind them are to be asked again."""
         raise NotImplementedError
+
+    def answered(self, answer: Answer | Refusal, bodies: Bodies | None) -> Answered:
+        """Return what the node's answer means for the calls; those behind them are to be asked again."""
+        responses: list[bytes | Refusal]
+        responses = [answer] * len(self.calls) if isinstance(answer, Refusal) else self.responses(answer, bodies)
+        count = len(responses)
+        return Answered(count, self.ids[:count], list(self.fragments(responses)), self.outcomes(responses))
 
     def fragments(self, responses: Sequence[bytes | Refusal]) -> Iterator[tuple[bytes, int]]:
         """Yield the responses encoded for a frame, many together, and how many calls each piece answers."""
@@ -98,8 +131,10 @@ class Batch:
     def apart(self, refusal: Refusal) -> list[Self]:
         """Return a batch for each call of a refused one, where some of them may fare better alone and nothing was done."""
         is_over = refusal.status is Status.UNAVAILABLE or not (self.reads or refusal.outcome is Outcome.NOT_APPLIED)
-        if is_over or len(self.calls) == 1:
-            return []
+        return [] if is_over or len(self) == 1 else self.each()
+
+    def each(self) -> list[Self]:
+        """Return a batch for each call."""
         alone = [self.empty() for _ in self.calls]
         for batch, call in zip(alone, self.calls, strict=True):
             batch.add_call(call)

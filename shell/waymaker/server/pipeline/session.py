@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from waymaker.server.config import TRANSPORT_BYTES_MAX
 from waymaker.server.grpc.metadata import Metadata
@@ -29,6 +29,8 @@ from waymaker.server.lifecycle import Event as LifeEvent
 from waymaker.server.node_runner import NodeRunner
 from waymaker.server.pipeline.batch import Batch
 from waymaker.server.pipeline.frame_batches import FrameBatches
+from waymaker.server.pipeline.key_columns import KEY_BATCH_MAX, key_columns
+from waymaker.server.pipeline.transport import Transport
 from waymaker.server.pipeline.work import (
     SLICE_BYTES_MIN,
     SLICE_MESSAGES,
@@ -144,22 +146,6 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-class Transport(Protocol):
-    """The carrier of one session, which reads, sends and ends it."""
-
-    def wake(self) -> None:
-        """Look again: there is something to send, or the session may be over."""
-        ...
-
-    def resume(self) -> None:
-        """Read on: there is room again."""
-        ...
-
-    def stop_reading(self) -> None:
-        """Read nothing more."""
-        ...
 
 
 class Session:
@@ -330,6 +316,7 @@ class Session:
             message_bytes_max=limits.message_bytes_max,
             subscriptions_max=SUBSCRIPTIONS_MAX,
             producer_spans_max=limits.producer_spans_max,
+            key_batch_max=KEY_BATCH_MAX,
         )
         self.send(Outgoing(frames.welcome(message)))
         if self._sessions.lifecycle.state in STOPPING:
@@ -337,10 +324,11 @@ class Session:
 
     def _take(self, frame: Any, size: int) -> None:
         """Hand everything in a frame to the same step."""
-        work = len(frame.calls) + len(frame.publishes) + len(frame.acks)
+        work = len(frame.calls) + len(frame.publishes) + len(frame.acks) + len(frame.key_batches)
         messages = sum([len(batch.payloads) for batch in frame.publishes])
+        messages += sum([len(batch.keys) for batch in frame.key_batches])
         if messages > self._serving.limits.publish_batch_max:
-            raise resource_exhausted(f"more than {self._serving.limits.publish_batch_max} messages in a frame")
+            raise resource_exhausted(f"more than {self._serving.limits.publish_batch_max} messages and keys in a frame")
         if work:
             load = Load(size + ITEM_COST_BYTES * work + MESSAGE_COST_BYTES * messages, work)
             self._used_bytes += load.cost_bytes
@@ -348,6 +336,8 @@ class Session:
                 self._publish(publish, load)
             for ack in frame.acks:
                 self._ack(ack, load)
+            for keys in frame.key_batches:
+                self._key_batch(keys, load)
             batches = FrameBatches(self._serving)
             for call in frame.calls:
                 if call.id not in self._open and batches.take(call.id, call.method, call.request):
@@ -415,6 +405,16 @@ class Session:
             self._done(id_, load, frames.acked(id_, error.refusal))
             return
         self._ask(id_, request, partial(self._judged, "Session.Ack", time.perf_counter(), id_, load, frames.acked))
+
+    def _key_batch(self, message: Any, load: Load) -> None:
+        id_ = message.id
+        self._begin(id_)
+        try:
+            batch = key_columns(message)
+        except RefusedError as error:
+            self._done(id_, load, frames.keys_refused(id_, error.refusal))
+            return
+        self._ask_batch(batch, load)
 
     def _judged(
         self, name: str, started: float, id_: int, load: Load, encode: Callable[[int, Answer | Refusal], bytes],
@@ -496,8 +496,8 @@ class Session:
         self, batch: Batch, load: Load, answered: Callable[[Answer | Refusal, Bodies | None], None]
     ) -> None:
         token = self.runner.call(self.principal, batch.request(), answered)
-        for call in batch.calls:
-            self._open[call.id] = token
+        for id_ in batch.ids:
+            self._open[id_] = token
 
     def _ask_to_read(self, batch: Batch, load: Load) -> None:
         self._large_responses_open += 1
@@ -513,29 +513,25 @@ class Session:
     def _batch_answered(
         self, batch: Batch, load: Load, started: float, answer: Answer | Refusal, bodies: Bodies | None
     ) -> None:
-        responses: list[bytes | Refusal]
-        if isinstance(answer, Refusal):
-            if alone := batch.apart(answer):
-                for each in alone:
-                    self._ask_batch(each, load)
-                return
-            responses = [answer] * len(batch.calls)
-        else:
-            try:
-                responses = batch.responses(answer, bodies)
-            except Exception as error:
-                refusal = internal_error(error, batch.calls[0].method, self.principal, admitted=True)
-                responses = [refusal] * len(batch.calls)
+        if isinstance(answer, Refusal) and (alone := batch.apart(answer)):
+            for each in alone:
+                self._ask_batch(each, load)
+            return
+        try:
+            answered = batch.answered(answer, bodies)
+        except Exception as error:
+            refusal = internal_error(error, batch.method, self.principal, admitted=True)
+            answered = batch.answered(refusal, None)
         took = time.perf_counter() - started
-        for call in batch.calls[: len(responses)]:
-            self._unwanted.discard(call.id)
-            self._open.pop(call.id, None)
-        for data, items in batch.fragments(responses):
+        for id_ in answered.closed:
+            self._unwanted.discard(id_)
+            self._open.pop(id_, None)
+        for data, items in answered.fragments:
             self.send(Outgoing(data, load, items=items))
-        for (method, status), count in batch.outcomes(responses).items():
+        for (method, status), count in answered.outcomes.items():
             self._sessions.observe(method, status, took, count)
-        if len(responses) < len(batch.calls):
-            self._ask_batch(batch.rest(len(responses)), load)
+        if answered.calls < len(batch):
+            self._ask_batch(batch.rest(answered.calls), load)
 
     def _cancel(self, id_: int) -> None:
         """Cancel a call that the client gave up: what it takes from a consumer returns to it."""

@@ -59,6 +59,10 @@ def acks(more: bytes) -> bytes:
     return field(4, b"\x08\x01" + field(2, b"s") + field(3, b"idle") + b"\x20\x01" + more)
 
 
+def keys(more: bytes) -> bytes:
+    return field(10, b"\x08\x01" + field(2, b"b") + more)
+
+
 EMPTIES = 8 * MIB
 FLOODS = {
     "calls": b"\x12\x00" * EMPTIES,
@@ -75,6 +79,10 @@ FLOODS = {
     "times": batch(field(7, b"\xff\xff\x7f" * (5 * MIB))),
     "conditions": batch(field(8, b"\x02" * (16 * MIB))),
     "sequences": acks(field(5, b"\xff\xff\x7f" * (5 * MIB))),
+    "key batches": b"\x52\x00" * EMPTIES,
+    "keys": keys(b"\x22\x00" * EMPTIES),
+    "values of keys": keys(b"\x2a\x00" * EMPTIES),
+    "calls of keys": keys(field(3, b"\x01" * (16 * MIB))),
     "ranges": acks(b"\x32\x00" * EMPTIES),
 }
 
