@@ -349,11 +349,9 @@ def _page_of(stream: Stream, found: Selection, last: int) -> Messages:
 def list_subjects(stream: Stream, prefix: str, after: str, limit: int) -> Page[str]:
     """Return the subjects with live messages that begin with `prefix` and sort behind `after`. Raises `NeedBlocks`."""
     most = min(limit, stream.limits.page_entries_max) or stream.limits.page_entries_max
-    order = stream.subjects.sorted_subjects()
     found: list[str] = []
     byte_count = 0
-    for place in range(stream.subjects.place_from(prefix, after), len(order)):
-        subject = order[place]
+    for subject in stream.subjects.subjects_from(prefix, after):
         if not subject.startswith(prefix):
             break
         if subject not in stream.subjects.last or not stream.latest(subject):
@@ -393,10 +391,8 @@ def last_matching(stream: Stream, pattern: Pattern | None) -> int:
         return block.first + entry
     if pattern.literal:
         return stream.latest(pattern.text)
-    order = stream.subjects.sorted_subjects()
     greatest = 0
-    for place in range(stream.subjects.place_from(pattern.prefix, ""), len(order)):
-        subject = order[place]
+    for subject in stream.subjects.subjects_from(pattern.prefix):
         if not subject.startswith(pattern.prefix):
             break
         # Only what could win is looked at, for after deletions a look may need an index.

@@ -359,7 +359,7 @@ def _decode_subjects(stream: Stream, value: list[object]) -> None:
         case [str(text), bytes(last), bytes(places), bytes(counts), bytes(flat)]:
             names = text.split("\0") if text else []
             stream.subjects.last = dict(zip(names, _column(last, "Q"), strict=True))
-            stream.subjects.fresh = names
+            stream.subjects.order.fresh = names
             blocks = _column(flat, "Q").tolist()
             at = 0
             for place, count in zip(_column(places, "I"), _column(counts, "I"), strict=True):

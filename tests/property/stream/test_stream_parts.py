@@ -147,8 +147,9 @@ def test_the_sorted_subjects_are_those_of_the_table_whatever_came_and_went(steps
             del known[subject]
         elif step == "list":
             assert table.sorted_subjects() == list(known)
-            place = table.place_from("", subject)
-            assert table.sorted_subjects()[place:] == [name for name in known if name > subject]
+            behind = [name for name in table.subjects_from("", subject) if name in table.last]
+            assert behind == [name for name in known if name > subject]
+            assert [name for name in table.subjects_from(subject) if name in table.last] == list(known.irange(subject))
     assert table.sorted_subjects() == list(known)
 
 

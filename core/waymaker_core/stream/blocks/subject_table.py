@@ -4,17 +4,21 @@ Publishing updates it in bulk, deleting not at all: a deletion only makes an ent
 whether the newest sequence is live and repairs the entry where it is not. A sweep, paid for by deletions, removes the
 subjects that are not looked up. So replay needs no index, and the table stays about as large as what is live.
 
-The sorted list for prefixes is brought up to date when it is asked for; appending to a dictionary costs a twentieth of
-keeping a sorted one.
+The order for listings is made when it is asked for, as far as it is (`subject_order`); appending to a dictionary costs a
+twentieth of keeping a sorted one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from waymaker_core.stream.blocks.subject_order import SubjectOrder
 
 SWEEP_SLACK = 16
 """Deletions, beyond one for each subject, that begin a round of the sweep."""
+REMOVED_SLACK = 64
+"""Removed subjects, beyond as many as there are others, at which the order forgets them."""
 
 
 class SubjectTable:
@@ -23,15 +27,15 @@ class SubjectTable:
     repaired since they entered it.
     """
 
-    __slots__ = ("block_size", "last", "earlier", "order", "fresh", "removed", "repaired", "owed", "sweeping")
+    __slots__ = ("block_size", "last", "earlier", "order", "removed", "repaired", "owed", "sweeping")
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.last: dict[str, int] = {}
         self.earlier: dict[str, list[int]] = {}
-        self.order: list[str] = []
-        self.fresh: list[str] = []
+        self.order = SubjectOrder()
         self.removed = 0
+        """Subjects of the order that were removed from the table, about."""
         self.repaired: dict[str, None] = {}
         self.owed = 0
         self.sweeping: list[str] = []
@@ -40,11 +44,11 @@ class SubjectTable:
         """Note different subjects that are about to be stored in a block for the first time; `first_block` is the stream's."""
         lasts = list(map(self.last.get, subjects))
         if lasts.count(None) == len(lasts):
-            self.fresh += subjects
+            self.order.fresh += subjects
             return
         for subject, last in zip(subjects, lasts, strict=True):
             if last is None:
-                self.fresh.append(subject)
+                self.order.fresh.append(subject)
             elif first_block <= (previous := (last - 1) // self.block_size) != block:
                 self._leave(subject, previous, first_block)
 
@@ -87,27 +91,20 @@ class SubjectTable:
         del self.last[subject]
         self.earlier.pop(subject, None)
         self.removed += 1
+        if self.removed > len(self.last) + REMOVED_SLACK:
+            self.order.keep_only(self.last)
+            self.removed = 0
+
+    def subjects_from(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yield, sorted by code point, the subjects that could start with `prefix` and sort behind `after`, and those behind
+        them. Some may be removed; none may be entered meanwhile.
+        """
+        # No subject holds a zero byte: the least text behind `after` is below every other subject behind it.
+        return self.order.subjects_from(after + "\0" if after and after >= prefix else prefix)
 
     def sorted_subjects(self) -> list[str]:
-        """Return every subject of the table, sorted by code point; not to be changed."""
-        if self.removed:
-            self.order = [subject for subject in self.order if subject in self.last]
-            self.fresh = [subject for subject in self.fresh if subject in self.last]
-        if self.fresh:
-            # Two sorted runs: the sort merges them in one pass. A subject may have been entered again, hence the dict.
-            self.fresh.sort()
-            self.order += self.fresh
-            self.order.sort()
-            if self.removed or len(self.order) != len(self.last):
-                self.order = list(dict.fromkeys(self.order))
-            self.fresh = []
-        self.removed = 0
-        return self.order
-
-    def place_from(self, prefix: str, after: str) -> int:
-        """Return where, in `sorted_subjects`, those begin that could start with `prefix` and sort behind `after`."""
-        order = self.sorted_subjects()
-        return bisect_right(order, after) if after and after >= prefix else bisect_left(order, prefix)
+        """Return every subject of the table, sorted by code point."""
+        return [subject for subject in self.subjects_from("") if subject in self.last]
 
     def sweep_some(self, dropped: int) -> list[str]:
         """Return subjects to check because this many messages were deleted: two for each, once a whole round is paid for."""
