@@ -6,11 +6,14 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from waymaker.cli import exits, failure, output
+
+if TYPE_CHECKING:
+    from waymaker.client.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 Command = Callable[..., Coroutine[Any, Any, Any]]
@@ -55,6 +58,29 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 ]  # fmt: skip
 
 
+def connection_options(function: F) -> F:
+    """Add the connection's options alone; `opened` takes their values."""
+    return _stack(function, _OPTIONS)  # type: ignore[no-any-return]
+
+
+def opened(
+    *, server: str, token: str | None, tls: bool, ca: str | None, cert: str | None, key: str | None,
+    tls_name: str | None, plaintext_token: bool, timeout: float,
+) -> Client:  # fmt: skip
+    """Return the client that the connection's options ask for."""
+    import logging
+
+    import waymaker
+
+    _note_misspelt_variables(os.environ)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # the client's notices: on standard error
+    encryption = waymaker.TLS(ca, cert, key, tls_name) if tls or ca or cert or tls_name else None
+    return waymaker.connect(
+        server, token=token, tls=encryption, timeout=timeout, connect_timeout=min(timeout, 5.0),
+        plaintext_token=plaintext_token,
+    )  # fmt: skip
+
+
 def connected(function: Command) -> Callable[..., Any]:
     """Make a coroutine `f(client, **parameters)` a command body with the connection's options."""
 
@@ -64,18 +90,11 @@ def connected(function: Command) -> Callable[..., Any]:
         tls_name: str | None, plaintext_token: bool, timeout: float, **parameters: Any,
     ) -> Any:  # fmt: skip
         failure.remember({"server": server, **parameters})
-        _note_misspelt_variables(os.environ)
 
         async def work() -> Any:
-            import logging
-
-            import waymaker
-
-            logging.basicConfig(format="%(message)s", level=logging.INFO)  # the client's notices: on standard error
-            encryption = waymaker.TLS(ca, cert, key, tls_name) if tls or ca or cert or tls_name else None
-            client = waymaker.connect(
-                server, token=token, tls=encryption, timeout=timeout, connect_timeout=min(timeout, 5.0),
-                plaintext_token=plaintext_token,
+            client = opened(
+                server=server, token=token, tls=tls, ca=ca, cert=cert, key=key, tls_name=tls_name,
+                plaintext_token=plaintext_token, timeout=timeout,
             )  # fmt: skip
             async with client:
                 return await function(client, **parameters)
