@@ -20,10 +20,10 @@ from waymaker.server.config import Address, ServerConfig
 from waymaker.server.server import Listeners, Server
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api import requests as rq
-from waymaker_core.api.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Reply
-from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, Unreadable
+from waymaker_core.api.effects import Deliver, Effect, End, Event, EventKind, Halt, Job, Lane, Reply
+from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Unreadable
 from waymaker_core.model.config import StreamConfig
-from waymaker_core.model.disk_ops import Chunk, DiskFailure
+from waymaker_core.model.disk_ops import Chunk, DiskFailure, SyncFile
 from waymaker_core.model.result_codes import (
     ALREADY_EXISTS,
     INVALID_CONFIG,
@@ -35,7 +35,7 @@ from waymaker_core.model.result_codes import (
     Refusal,
     Status,
 )
-from waymaker_core.model.types import Now, Token
+from waymaker_core.model.types import JobId, Now, Token
 from waymaker_core.node.service_figures import ServiceFigures
 from waymaker_core.node.stats import NodeStats
 
@@ -320,3 +320,65 @@ async def serving(tokens: Tokens | None = None, **settings: Any):  # type: ignor
             yield Fixture(server, node, disk, channel)
         finally:
             await server.close(0)
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Durable:
+    """Answers a call once a journal job of its own is done."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[JobId, list[Token]] = {}
+        self.gathered: list[Token] = []
+        self.failures: list[DiskFailure] = []
+        self.deadline: int | None = None
+        self.ticks = 0
+        self._next = 1
+
+    def next_deadline(self) -> int | None:
+        return self.deadline
+
+    def step(self, now: Now, inputs: list[Input]) -> list[Effect]:
+        if not inputs:
+            self.ticks += 1
+            self.deadline = None
+        effects: list[Effect] = []
+        for item in inputs:
+            if isinstance(item, Call):
+                self.gathered.append(item.token)
+            elif isinstance(item, JobDone):
+                effects += [Reply(token, Answer(OK)) for token in self.waiting.pop(item.id)]
+            elif isinstance(item, JobFailed):
+                self.failures.append(item.failure)
+                effects.append(Halt("the sync failed", clean=False))
+        if self.gathered and not self.waiting:
+            self.waiting[JobId(self._next)] = self.gathered
+            effects.append(Job(JobId(self._next), Lane.JOURNAL, [SyncFile("journal/1.seg")]))
+            self.gathered = []
+            self._next += 1
+        return effects
+
+
+class SlowDisk(FakeDisk):
+    """Performs submitted jobs when it is told to, and counts the ones done inline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[tuple[Job, Callable[[Job, JobResult], None]]] = []
+        self.inline = 0
+        self.result: JobResult = [None]
+
+    def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
+        self.pending.append((job, done))
+
+    def run(self, job: Job) -> JobResult:
+        self.inline += 1
+        return self.result
+
+    def finish(self) -> None:
+        pending, self.pending = self.pending, []
+        for job, done in pending:
+            done(job, self.result)

@@ -23,6 +23,7 @@ from typing import Protocol
 import structlog
 
 from waymaker.server.incidents import internal_error, logged
+from waymaker.server.lone_calls import LoneCalls
 from waymaker.server.sync_place import SyncPlace
 from waymaker.storage.store import Bodies, JobResult
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
@@ -133,6 +134,7 @@ class NodeRunner:
         self._lag_timer: asyncio.TimerHandle | None = None
         self._finished: deque[tuple[Job, JobResult]] = deque()
         self._sync_place = SyncPlace()
+        self._lone_calls = LoneCalls(self._loop)
         self._lone_since = 0.0
         """The time at which a lone caller's journal job was handed to the thread; 0: it is one of several callers."""
         self._halt: Halt | None = None
@@ -165,6 +167,8 @@ class NodeRunner:
                 future.set_result((answer, bodies))
 
         token = self.call(principal, request, answered)
+        if self._lone_calls.one_more():
+            self.turn_now()
         try:
             return await future
         except asyncio.CancelledError:

@@ -7,17 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kit.server_fakes import FakeDisk, FakeNode
+from tests.kit.server_fakes import Durable, FakeDisk, FakeNode, SlowDisk, turns
 from tests.shell.server.test_server_streaming import until
 from waymaker.server.logs import lost
 from waymaker.server.node_runner import NodeRunner
-from waymaker.server.sync_place import CROWDED_SYNCS, INLINE_RUN, INLINE_SYNC_MAX_S, SyncPlace
 from waymaker.storage.store import Bodies, JobResult
-from waymaker_core.api.effects import Effect, End, Event, Halt, Job, Lane, Log, Reply
-from waymaker_core.api.inputs import Call, Input, JobDone, JobFailed
+from waymaker_core.api.effects import Effect, End, Event, Job, Lane, Log, Reply
+from waymaker_core.api.inputs import Call, Input, JobFailed
 from waymaker_core.api.requests import CreateStream, Fetch, GetStreamInfo, ListStreams, Messages, Publish, Subscribe
 from waymaker_core.model.config import StreamConfig
-from waymaker_core.model.disk_ops import DiskFailure, FailureKind, SyncFile
+from waymaker_core.model.disk_ops import DiskFailure, FailureKind
 from waymaker_core.model.result_codes import OK, Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, JobId, Now, Token
 
@@ -40,11 +39,6 @@ class Recorder:
     def ended(self, end: End) -> None:
         self.end = end
         self.heard.append(end.reason or (end.refusal.status.name if end.refusal else "?"))
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def filled() -> tuple[FakeNode, FakeDisk, NodeRunner]:
@@ -189,194 +183,6 @@ async def test_after_the_end_new_calls_are_refused_as_not_applied() -> None:
     runner.open(ANYONE, Subscribe("s", "c"), channel)
     await turns()
     assert channel.heard == ["UNAVAILABLE"]
-
-
-class Durable:
-    """Answers a call once a journal job of its own is done."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[JobId, list[Token]] = {}
-        self.gathered: list[Token] = []
-        self.failures: list[DiskFailure] = []
-        self.deadline: int | None = None
-        self.ticks = 0
-        self._next = 1
-
-    def next_deadline(self) -> int | None:
-        return self.deadline
-
-    def step(self, now: Now, inputs: list[Input]) -> list[Effect]:
-        if not inputs:
-            self.ticks += 1
-            self.deadline = None
-        effects: list[Effect] = []
-        for item in inputs:
-            if isinstance(item, Call):
-                self.gathered.append(item.token)
-            elif isinstance(item, JobDone):
-                effects += [Reply(token, Answer(OK)) for token in self.waiting.pop(item.id)]
-            elif isinstance(item, JobFailed):
-                self.failures.append(item.failure)
-                effects.append(Halt("the sync failed", clean=False))
-        if self.gathered and not self.waiting:
-            self.waiting[JobId(self._next)] = self.gathered
-            effects.append(Job(JobId(self._next), Lane.JOURNAL, [SyncFile("journal/1.seg")]))
-            self.gathered = []
-            self._next += 1
-        return effects
-
-
-class SlowDisk(FakeDisk):
-    """Performs submitted jobs when it is told to, and counts the ones done inline."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pending: list[tuple[Job, Callable[[Job, JobResult], None]]] = []
-        self.inline = 0
-        self.result: JobResult = [None]
-
-    def submit(self, job: Job, done: Callable[[Job, JobResult], None]) -> None:
-        self.pending.append((job, done))
-
-    def run(self, job: Job) -> JobResult:
-        self.inline += 1
-        return self.result
-
-    def finish(self) -> None:
-        pending, self.pending = self.pending, []
-        for job, done in pending:
-            done(job, self.result)
-
-
-async def test_a_lone_caller_s_sync_is_done_inline_and_many_share_one_on_a_thread() -> None:
-    node, disk = Durable(), SlowDisk()
-    runner = NodeRunner(node, disk)
-    await runner.ask(ANYONE, GetStreamInfo("s"))
-    await turns()
-    assert (disk.inline, node.ticks) == (1, 0), "no step for nothing"
-    first = [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
-    await turns()
-    second = [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(3)]
-    await turns()
-    assert len(disk.pending) == 1, "one sync runs; the next calls gather"
-    disk.finish()
-    await asyncio.gather(*first)
-    assert len(disk.pending) == 1
-    disk.finish()
-    await asyncio.gather(*second)
-    assert disk.inline == 1
-
-
-async def test_a_slow_disk_is_never_waited_for_on_the_loop() -> None:
-    node, disk = Durable(), SlowDisk()
-    disk.sync_s = INLINE_SYNC_MAX_S
-    asked = asyncio.create_task(NodeRunner(node, disk).ask(ANYONE, GetStreamInfo("s")))
-    await turns()
-    assert (disk.inline, len(disk.pending)) == (0, 1)
-    disk.finish()
-    await asked
-
-
-async def test_calls_that_follow_each_other_closely_share_syncs_though_each_finds_itself_alone() -> None:
-    node, disk = Durable(), SlowDisk()
-    runner = NodeRunner(node, disk)
-
-    async def thread_syncs(others: int) -> None:
-        """Call until a sync runs on the thread; let others arrive during it."""
-        asked: list[asyncio.Task[object]] = []
-        while not disk.pending and disk.inline <= 3 * INLINE_RUN:
-            asked.append(asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))))
-            await turns()
-        asked += [asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s"))) for _ in range(others)]
-        while disk.pending:
-            await turns()
-            disk.finish()
-            await turns()
-        await asyncio.gather(*asked)
-
-    await thread_syncs(others=0)
-    assert disk.inline == INLINE_RUN, "none followed: the next sync is on the loop again"
-    await thread_syncs(others=3)
-    assert disk.inline == 2 * INLINE_RUN
-    for _ in range(CROWDED_SYNCS):
-        await thread_syncs(others=0)
-        assert disk.inline == 2 * INLINE_RUN, "the loop would not see those that could share its sync"
-    await thread_syncs(others=0)
-    assert disk.inline > 2 * INLINE_RUN
-
-
-def test_a_lone_caller_s_sync_runs_where_it_took_less_time_lately() -> None:
-    place = SyncPlace()
-
-    def share_on_loop(loop_s: float, thread_s: float, syncs: int) -> float:
-        on_loop = 0
-        for _ in range(syncs):
-            if place.takes_loop(sync_s=0.0002):
-                on_loop += 1
-                place.ran_on_loop(loop_s)
-            else:
-                place.ran_on_thread(thread_s, others=False)
-        return on_loop / syncs
-
-    assert share_on_loop(0.0003, 0.0005, 500) > 0.95
-    share_on_loop(0.004, 0.001, 1_500)
-    assert share_on_loop(0.004, 0.001, 500) < 0.05, "a busy machine: the loop gets no core behind its sync"
-    share_on_loop(0.0003, 0.001, 1_500)
-    assert share_on_loop(0.0003, 0.001, 500) > 0.95, "and idle again"
-
-
-async def test_the_runner_measures_both_places_and_takes_the_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("time.perf_counter", lambda: now)
-
-    class Timed(SlowDisk):
-        def run(self, job: Job) -> JobResult:
-            nonlocal now
-            now += 0.004
-            return super().run(job)
-
-    node, disk = Durable(), Timed()
-    runner = NodeRunner(node, disk)
-
-    async def ask(times: int) -> int:
-        nonlocal now
-        before = disk.inline
-        for _ in range(times):
-            asked = asyncio.create_task(runner.ask(ANYONE, GetStreamInfo("s")))
-            await turns()
-            now += 0.001
-            disk.finish()
-            await asked
-        return disk.inline - before
-
-    assert await ask(INLINE_RUN) == INLINE_RUN
-    await ask(2 * INLINE_RUN)
-    assert await ask(10 * INLINE_RUN) < 12, "the thread took a quarter of the time; the loop is tried now and then"
-
-
-async def test_a_turn_may_be_taken_at_once_for_one_caller_and_what_follows_it_runs_behind_it() -> None:
-    node, disk = Durable(), SlowDisk()
-    runner = NodeRunner(node, disk)
-    heard: list[str] = []
-
-    def answered(answer: object, bodies: object) -> None:
-        heard.append("answer")
-        runner.behind_turn(lambda: heard.append("behind"))
-
-    runner.call(ANYONE, GetStreamInfo("s"), answered)
-    runner.turn_now()
-    assert heard == ["answer", "behind"], "decided, synced and answered before the caller goes on"
-    steps = node.ticks
-    await turns()
-    assert node.ticks == steps, "the turn that had been due is not taken again"
-    for _ in range(2):
-        runner.call(ANYONE, GetStreamInfo("s"), lambda answer, bodies: heard.append("other"))
-    runner.turn_now()
-    assert "other" not in heard, "two callers share a turn"
-    await turns()
-    disk.finish()
-    await turns()
-    assert heard.count("other") == 2
 
 
 async def test_a_failed_job_reaches_the_node_and_its_halt_reaches_everybody() -> None:
