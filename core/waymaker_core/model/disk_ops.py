@@ -8,6 +8,7 @@ them in memory (written by `Write`, dropped by `Delete`, `CreateFile`/`SyncFile`
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -61,12 +62,12 @@ class Write:
     """Bytes at an offset, the parts joined; extends the file where needed, creates it where missing. Result None.
 
     `bodies` names the chunks among the written bytes that readers may soon ask for, as (offset in the file, bytes): an
-    executor may keep them in its cache.
+    executor may keep them in its cache. Some `parts` may be encoded when they are asked for, as an executor does once.
     """
 
     path: str
     offset: int
-    parts: list[bytes]
+    parts: Collection[bytes]
     bodies: list[tuple[int, bytes]] | None = None
 
 

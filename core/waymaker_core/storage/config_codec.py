@@ -56,6 +56,20 @@ def encode_plain(value: object) -> bytes:
     return cbor2.dumps(value)
 
 
+BYTES, TEXT, ARRAY = 2, 3, 4
+"""Kinds of values whose length stands before them, as CBOR numbers them."""
+
+
+def plain_head(kind: int, length: int) -> bytes:
+    """Encode what stands before a value of this kind and length, for one that is encoded in pieces."""
+    for code, size in ((24, 1), (25, 2), (26, 4)):
+        if length < 24:
+            return bytes([kind << 5 | length])
+        if length < 1 << 8 * size:
+            return bytes([kind << 5 | code]) + length.to_bytes(size, "big")
+    return bytes([kind << 5 | 27]) + length.to_bytes(8, "big")
+
+
 def decode_plain(data: bytes) -> object:
     """Decode plain values from CBOR; `CorruptRecord` where there are none. Bytes behind the value are the caller's to judge."""
     try:

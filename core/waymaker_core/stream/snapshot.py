@@ -8,14 +8,16 @@ deletions as bits. What is staged is not in it, nor any note that can be made ag
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Iterator
 from itertools import compress
 
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
-from waymaker_core.storage.config_codec import stream_config, stream_config_list
+from waymaker_core.storage.config_codec import ARRAY, encode_plain, plain_head, stream_config, stream_config_list
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 from waymaker_core.stream.blocks.block import Block
 from waymaker_core.stream.blocks.columns import HOLE, Columns
+from waymaker_core.stream.blocks.subject_image import SubjectImage
 from waymaker_core.stream.clock import Correction
 from waymaker_core.stream.producers import KnownProducer, Producers
 from waymaker_core.stream.stream import Stream
@@ -34,6 +36,27 @@ _FROM_DIGITS = bytes(48) + bytes([0, 1]) + bytes(206)
 
 def encode_snapshot(stream: Stream) -> object:
     """Encode committed state as plain values for CBOR: all that replay of later records needs."""
+    return _values(stream, _encode_subjects(stream))
+
+
+def defer_snapshot(stream: Stream) -> Callable[[], Iterator[bytes]]:
+    """Fix committed state as it is now; return what encodes it later, piece by piece, to the bytes of `encode_snapshot`."""
+    encoded = [encode_plain(value) for value in _values(stream, None)]
+    image = SubjectImage(stream.subjects)
+
+    def pieces() -> Iterator[bytes]:
+        yield plain_head(ARRAY, len(encoded)) + b"".join(encoded[:_SUBJECTS])
+        yield from image.encoded(_raw)
+        yield b"".join(encoded[_SUBJECTS + 1 :])
+
+    return pieces
+
+
+_SUBJECTS = 10
+"""The place of the subject table in a snapshot."""
+
+
+def _values(stream: Stream, subjects: object) -> list[object]:
     epochs = [stream.epochs.encode()] if stream.epochs.starts else []
     return [
         VERSION - 1 + len(epochs),
@@ -46,7 +69,7 @@ def encode_snapshot(stream: Stream) -> object:
         stream.clock_ms,
         stream.reserved_to,
         [_encode_block(block) for block in stream.blocks.values()],
-        _encode_subjects(stream),
+        subjects,
         [list(each) for each in stream.corrections],
         _encode_producers(stream.producers),
         stream.importing,

@@ -13,7 +13,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import google_crc32c
@@ -472,7 +472,7 @@ def _verify(data: bytes, chunk: Chunk) -> None:
     raise DiskFailure(FailureKind.CORRUPT, chunk.path, chunk.offset, detail)
 
 
-def _pwrite_parts(fd: int, parts: Sequence[bytes], offset: int) -> None:
+def _pwrite_parts(fd: int, parts: Iterable[bytes], offset: int) -> None:
     """Write parts one behind the other; small ones together, and a large one without a copy of it."""
     small: list[bytes] = []
     for part in parts:

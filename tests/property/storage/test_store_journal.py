@@ -106,7 +106,7 @@ def test_a_record_that_does_not_fit_begins_the_next_segment_with_a_link_to_the_e
     assert [type(op) for op in flush.ops] == [Write, Write, SyncFile, SyncFile]
     second = flush.ops[1]
     assert isinstance(second, Write)
-    header = decode_segment_header(9, second.parts[0])
+    header = decode_segment_header(9, next(iter(second.parts)))
     assert header == SegmentHeader(
         open_epoch=3, number=6, base=1000 + SIZE, previous_end=end, durable_lsn=1000 + SEGMENT_HEADER_BYTES
     )

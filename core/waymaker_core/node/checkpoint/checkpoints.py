@@ -24,7 +24,7 @@ from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.checkpoint.relocations import RelocationBatch
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
-from waymaker_core.node.checkpoint.snapshots import encode_catalog, encode_stream
+from waymaker_core.node.checkpoint.snapshots import defer_stream, encode_catalog, encode_stream
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.group_commit import GroupCommit
@@ -41,6 +41,8 @@ from waymaker_core.stream import NeedBlocks
 
 STREAMS_A_BATCH = 32
 """Streams whose snapshots are encoded in one step: the calls of that step wait for them."""
+DEFERRED_SUBJECTS = 32_768
+"""Subjects from which on a stream's snapshot is fixed in a step and encoded by the job that writes it."""
 COPY_BYTES_A_BATCH = 8 * 1024 * 1024
 """Message bytes copied by one job, about: new spare segments wait behind it on the same lane."""
 
@@ -330,7 +332,10 @@ class Checkpoints:
             self._shared_files.note(replica)
             if running.partial and replica.id in running.changed:
                 self._state.changes.replicas.setdefault(replica.id, replica)
-            writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
+            if len(replica.stream.subjects.last) < DEFERRED_SUBJECTS:
+                writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
+            else:
+                writer.defer_snapshot(replica.id, replica.stream.position, defer_stream(replica, self._state.now))
         ops = writer.take()
         self._start(ops, partial(self._written, running), partial(self._failed, running, None, ops))
 

@@ -5,6 +5,7 @@ The catalog's state is the records that would create its entries, in the one enc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from waymaker_core.catalog.catalog import Catalog, CatalogEntry
@@ -17,8 +18,9 @@ from waymaker_core.model.types import Now
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
+from waymaker_core.storage.config_codec import ARRAY, encode_plain, plain_head
 from waymaker_core.storage.errors import CorruptRecord
-from waymaker_core.stream.snapshot import decode_snapshot, encode_snapshot
+from waymaker_core.stream.snapshot import decode_snapshot, defer_snapshot, encode_snapshot
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
@@ -56,6 +58,20 @@ def encode_stream(replica: StreamReplica, now: Now) -> bytes:
     """Encode a stream, its consumers and its layers, at the stream's position."""
     layers = replica.layers.snapshot()
     return encode_parts(StreamSnapshot(encode_snapshot(replica.stream), replica.consumers.snapshot(now), layers))
+
+
+def defer_stream(replica: StreamReplica, now: Now) -> Callable[[], Iterator[bytes]]:
+    """Fix what `encode_stream` encodes; return what makes the same bytes later, piece by piece."""
+    layers = replica.layers.snapshot()
+    rest = [encode_plain(part) for part in (replica.consumers.snapshot(now), *([layers] if layers else []))]
+    stream = defer_snapshot(replica.stream)
+
+    def pieces() -> Iterator[bytes]:
+        yield plain_head(ARRAY, 1 + len(rest))
+        yield from stream()
+        yield b"".join(rest)
+
+    return pieces
 
 
 def encode_parts(snapshot: StreamSnapshot) -> bytes:

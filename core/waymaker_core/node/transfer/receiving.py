@@ -196,7 +196,8 @@ class Receipt:
 def _add_write(ops: list[DiskOp], path: str, offset: int, data: bytes) -> None:
     """Write bytes, with those before them where they follow."""
     last = ops[-1] if ops else None
-    if isinstance(last, Write) and last.path == path and last.offset + sum(map(len, last.parts)) == offset:
+    follows = isinstance(last, Write) and last.path == path and last.offset + sum(map(len, last.parts)) == offset
+    if isinstance(last, Write) and follows and isinstance(last.parts, list):
         last.parts.append(data)
     else:
         ops.append(Write(path, offset, [data]))

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Final
 
 from waymaker_core.model.disk_ops import DiskOp, SyncDir, SyncFile, Write
+from waymaker_core.storage.checkpoint.deferred import DeferredFrame, FrameParts, Pieces
 from waymaker_core.storage.checksum import extend
 from waymaker_core.storage.config_codec import decode_plain, encode_plain
 from waymaker_core.storage.errors import CorruptRecord
@@ -118,6 +119,9 @@ class Chain:
         return not few_bytes and garbage > self.live_bytes and total > GARBAGE_MIN_BYTES
 
 
+_Part = tuple[int | None, bytes | DeferredFrame]
+
+
 class CheckpointWriter:
     """One checkpoint file in the making. Add frames, take operations as often as wanted, then `finish`.
 
@@ -129,29 +133,50 @@ class CheckpointWriter:
         self.number = number
         self.path = checkpoint_path(number)
         self.full = full
-        header = encode_checkpoint_header(key, number, full)
-        self._parts: list[bytes] = [header]
-        self._taken = 0
-        self._length = len(header)
-        self._crc = extend(0, header)
+        self._parts: list[_Part] = [(None, encode_checkpoint_header(key, number, full))]
+        """Parts added since the last `take`: each with the stream whose latest frame it is, or None."""
+        self._taken: list[_Part] = []
+        """Parts that the last `take` gave: their length counts once they are encoded, that is, written."""
+        self._length = 0
+        self._crc = 0
         self._frames: list[tuple[int, int]] = []
         self._seen: set[int] = set()
         self._finished = False
 
     def _add(self, kind: int, stream_id: int, position: int, meta: bytes) -> None:
+        self._note(kind, stream_id)
+        frame = encode_frame(self._key, kind, STATE_VERSION, stream_id, position, meta, segment=self.number)
+        self._parts.append((None if kind in (FINISHED, TOMBSTONE) else stream_id, frame))
+        if kind == TOMBSTONE:
+            self._frames.append((stream_id, 0))
+
+    def _note(self, kind: int, stream_id: int) -> None:
         assert not self._finished
         assert kind == FINISHED or stream_id not in self._seen, "one frame a stream"
-        frame = encode_frame(self._key, kind, STATE_VERSION, stream_id, position, meta, segment=self.number)
-        self._parts.append(frame)
-        self._length += len(frame)
-        self._crc = extend(self._crc, frame)
         if kind != FINISHED:
             self._seen.add(stream_id)
-            self._frames.append((stream_id, 0 if kind == TOMBSTONE else len(frame)))
+
+    def _settle(self) -> None:
+        """Count what was taken, and written since."""
+        for stream_id, part in self._taken:
+            data = part.parts() if isinstance(part, DeferredFrame) else (part,)
+            size = sum(map(len, data))
+            self._length += size
+            for piece in data:
+                self._crc = extend(self._crc, piece)
+            if stream_id is not None:
+                self._frames.append((stream_id, size))
+        self._taken = []
 
     def add_snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """Add a stream's state (`encode_state`) at a position of its log. The catalog is stream 0."""
         self._add(SNAPSHOT, stream_id, position, meta)
+
+    def defer_snapshot(self, stream_id: int, position: int, pieces: Pieces) -> None:
+        """Add a stream's state that is encoded when it is written."""
+        self._note(SNAPSHOT, stream_id)
+        frame = DeferredFrame(self._key, STATE_VERSION, self.number, stream_id, position, pieces)
+        self._parts.append((stream_id, frame))
 
     def add_tombstone(self, stream_id: int) -> None:
         """Add that a stream was deleted. A full checkpoint leaves it out: there, absence means deletion."""
@@ -163,23 +188,29 @@ class CheckpointWriter:
         self._add(QUARANTINED, stream_id, 0, encode_damage(path, offset, detail))
 
     def take(self) -> list[DiskOp]:
-        """Return the writes of what was added since the last time (for the BACKGROUND lane, in order)."""
+        """Return the writes of what was added since the last time (for the BACKGROUND lane, in order).
+
+        What was taken before must have been written, or is encoded here.
+        """
+        self._settle()
         if not self._parts:
             return []
-        write = Write(self.path, self._taken, self._parts)
-        self._parts = []
-        self._taken = self._length
+        parts = [part for _, part in self._parts]
+        at_once = [part for part in parts if isinstance(part, bytes)]
+        write = Write(self.path, self._length, at_once if len(at_once) == len(parts) else FrameParts(parts))
+        self._parts, self._taken = [], self._parts
         return [write]
 
     def finish(self) -> list[DiskOp]:
         """Return the remaining writes and the syncs. Nothing may be added afterwards."""
-        self._add(FINISHED, 0, len(self._frames), b"")
+        self._add(FINISHED, 0, len(self._seen), b"")
         self._finished = True
         return [*self.take(), SyncFile(self.path), SyncDir(CHECKPOINTS)]
 
     def chain_after(self, chain: Chain) -> Chain:
         """Return the chain once this finished file is in force; its `files` belong into the next manifest."""
         assert self._finished
+        self._settle()
         after = Chain() if self.full else chain.copy()
         after.files.append(CheckpointFile(self.number, self._length, self._crc))
         for stream_id, frame_bytes in self._frames:
