@@ -33,6 +33,12 @@ def test_a_long_conversation_finds_no_difference(name: str, seed: int) -> None:
     assert set(conversation.counts) == {act.__name__ for _, act in conversation._acts}, "every act was met"
 
 
+def test_a_value_and_its_tombstone_in_one_request_count_as_what_they_leave() -> None:
+    """With a history of 1 the tombstone drops the value, which dropped an older one: each gives its room back once."""
+    for seed, steps in ((1_530_011, 1_100), (1_530_015, 300), (1_530_019, 400)):
+        assert converse("watches", seed, steps).compared
+
+
 @pytest.mark.parametrize(("name", "mutant"), [*(("services", mutant) for mutant in NOTICED), *ALSO_NOTICED])
 def test_a_missing_rule_is_noticed(name: str, mutant: str) -> None:
     with planted(mutant), pytest.raises(Disagreement):

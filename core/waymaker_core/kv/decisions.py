@@ -185,6 +185,12 @@ class _Write:
             return [projection.size_of(self.stream, seqs[gone])]
         return [own[gone - len(seqs)] + len(subject.encode())]
 
+    def _pushed_before(self, subject: str) -> list[int]:
+        """Return the stored revisions that values of this request push out at a subject: they count no more."""
+        cap = self.stream.settings.max_msgs_per_subject
+        seqs = [seq for seq in self.stream.projected_seqs_at(subject) if seq not in self.drops]
+        return seqs[: max(0, len(seqs) + self.draft.subjects.count(subject) - cap)] if cap else []
+
     # ------------------------------------------------------------ changing
 
     def _change(self, op: KvOp, subject: str, state: KeyState, body: bytes, index: int) -> int:
@@ -213,16 +219,26 @@ class _Write:
 
     def _bury(self, subject: str, reason: str) -> KeyState:
         """Put a tombstone in a key's place; in a bucket with bounds its older revisions go with it."""
+        pushed = self._pushed_before(subject) if self.bounded else []
         for seq in self.layer.hidden(subject):
-            if seq not in self.drops:
-                self.drops[seq] = None
-                self.count -= 1
-                self.bytes -= projection.size_of(self.stream, seq)
+            if seq in self.drops:
+                continue
+            self.drops[seq] = None
+            if seq not in pushed:
+                self._uncount([projection.size_of(self.stream, seq)])
+        if self.bounded:
+            # A value of this very request is hidden too; where the history has no room for both, the tombstone drops it.
+            self._uncount(self._pushed(subject))
         state = self.states[subject] = KeyState(self._next(), True, None)
         self._append(subject, 0, tombstone_body(subject, reason), reason)
         self.count += 1
         self.bytes += len(subject.encode())
         return state
+
+    def _uncount(self, sizes: list[int]) -> None:
+        """Count messages of these sizes no more."""
+        self.count -= len(sizes)
+        self.bytes -= sum(sizes)
 
     def _append(self, subject: str, size: int, body: bytes, reason: str) -> None:
         self.draft.subjects.append(subject)

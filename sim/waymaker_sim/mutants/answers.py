@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from waymaker_core.kv import decisions as kv_decisions
 from waymaker_core.kv.layer import KvLayer
 from waymaker_core.kv.reads import Watch
 from waymaker_core.objects import decisions
@@ -20,7 +21,7 @@ from waymaker_core.sketches.hashing import longs_of, words_of
 from waymaker_core.sketches.hyperloglog import HyperLogLog
 from waymaker_core.sketches.scale_function import ArcsineScale
 from waymaker_core.sketches.top_k import TopK
-from waymaker_sim.mutants.planting import Mutant, giving
+from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
 Answers = partial(Mutant, caught_by=("answers alike",))
 
@@ -84,6 +85,10 @@ ANSWERS = {
     "watch-what-was-replaced": Answers(
         rule="a watch begins with live values, not with what was replaced or ended before",
         owner=KvLayer, name="is_value", make=giving(True), conversation="watches",
+    ),
+    "count-what-tombstones-drop": Answers(
+        rule="what a tombstone drops counts no more for the bounds of its bucket, in the same request too",
+        owner=kv_decisions._Write, name="_uncount", make=nothing, conversation="watches",
     ),
     "list-deleted-objects": Answers(
         rule="a list of objects leaves out deleted ones, unless they are asked for",
