@@ -88,7 +88,9 @@ class Waits(Generic[Key]):
 
     def _note_ends(self, wait_ms: int, now: Now) -> None:
         runs = self._runs
-        for key in self._fresh:
+        # A key that began to wait again stands where it was put last, or those between would wait for it.
+        for key in reversed(dict.fromkeys(reversed(self._fresh))):
+            self._line.append(key)
             since_ms = self._since_of(key)
             if runs and runs[-1][0] == since_ms:
                 # Began together; those that were looked at before end no later.
@@ -97,7 +99,6 @@ class Waits(Generic[Key]):
             # None ends before one that stands before it, which ends a length after it was looked at, at the latest.
             end_ns = now.mono_ns if since_ms is None else self.end_of(since_ms, wait_ms, now)
             runs.append((since_ms, max(end_ns, runs[-1][1]) if runs else end_ns, 1))
-        self._line.extend(self._fresh)
         self._fresh.clear()
         if len(self._line) > self._most:
             self._leave_out_others()

@@ -56,6 +56,17 @@ def test_a_key_that_waits_anew_does_not_end_with_its_earlier_wait() -> None:
     assert over(waits, Now(700 * MS, 1_800)) == ["a"]
 
 
+def test_a_key_that_waits_anew_before_it_was_looked_at_delays_none_in_between() -> None:
+    """A start reads many records before anything is looked at: the line then is what a later start makes of it."""
+    since = {"a": 1_300, "b": 700, "c": 1_300}
+    waits: Waits[str] = Waits(since.get)
+    waits.append_keys(["a", "b", "c", "a"])
+    assert over(waits, Now(10 * MS, 1_300)) == ["b"]
+    waits.drop(1)
+    assert waits.next_end(500, Now(20 * MS, 1_310)) == 510 * MS
+    assert over(waits, Now(510 * MS, 1_800)) == ["c", "a"]
+
+
 def test_what_waits_no_more_does_not_pile_up() -> None:
     since: dict[str, int] = {"first": 0}
     waits = line(since)
