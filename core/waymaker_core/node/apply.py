@@ -276,6 +276,9 @@ class Applier:
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
             state.changes.replicas[stream_id] = replica
             state.dirty[stream_id] = replica
+            if replica.importing and stream_id not in self._registry.import_heads:
+                # An earlier run decided it, and the majority came after the restart: nothing can end this restore.
+                state.passing.append(replica)
             if replica.log.entries:
                 state.effects.append(Replicate(stream_id, replica.log.durable))
                 self._apply_committed(replica.log)

@@ -67,6 +67,8 @@ class NodeState:
         """Damage of such streams."""
         self.opening: dict[StreamId, StreamReplica] = {}
         """Streams to lead once their whole log is applied."""
+        self.passing: list[StreamReplica] = []
+        """Streams whose incarnation, or restore, ended with the last run of a process: to be ended by a decision."""
         self.catalog_leads = True
         """False after a start, until the whole log of the catalog is applied."""
         self.emptied: dict[StreamId, None] = {}

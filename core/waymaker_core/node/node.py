@@ -122,7 +122,7 @@ class Node:
         letter_box = LetterBox(state, gate, calls)
         self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
         self._following = Following(state, group_commit, facts)
-        self._incarnations = Incarnations(state, group_commit, restored.passing)
+        self._incarnations = Incarnations(state, group_commit)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(

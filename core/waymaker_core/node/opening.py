@@ -20,7 +20,6 @@ from waymaker_core.node.startup.restored import Restored
 from waymaker_core.node.startup.restoring import Restoring
 from waymaker_core.node.startup.suffixes import restore_suffix
 from waymaker_core.node.stream_log import StreamLog
-from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.disk_steps import Steps
 from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.format_version import FORMAT_VERSION
@@ -54,7 +53,6 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         yield from _begin_new_incarnations(restoring, journal, now)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
     state.now = now
-    passing: list[StreamReplica] = []
     for replica in restoring.replicas.values():
         replica.log = StreamLog(replica.id, replica.stream.position, replica.log.memory)
         replica.log.reserved_synced = replica.stream.reserved_to
@@ -62,7 +60,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         suffix = recovered.suffixes.pop(replica.id, None)
         if config.replicated and (replica.importing or replica.stream.config.ephemeral):
             replica.leading.over = True
-            passing.append(replica)
+            state.passing.append(replica)
         if suffix is not None:
             # It leads when the whole log is applied: nothing is decided over records that may not be committed.
             replica.leading.over = True
@@ -73,7 +71,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
             replica.consumers.resume(now, complete=recovered.complete)
     _restore_others(restoring, state, recovered)
     _report(state, recovered)
-    return Node(Restored(state, journal, recovered, _orphans(state, recovered), passing))
+    return Node(Restored(state, journal, recovered, _orphans(state, recovered)))
 
 
 def _restore_others(restoring: Restoring, state: NodeState, recovered: Recovered) -> None:

@@ -58,6 +58,7 @@ class StreamRegistry:
         if (
             found is None
             or not found.importing
+            or found.id not in self.import_heads  # it began before a restart
             or found.stream.overlay.import_ended
             or self._state.catalog.is_deletion_staged(found.entry)
         ):

@@ -18,15 +18,15 @@ from waymaker_core.node.stream_replica import StreamReplica
 class Incarnations:
     """The streams whose incarnations ended with the last run of the process."""
 
-    def __init__(self, state: NodeState, group_commit: GroupCommit, passing: list[StreamReplica]) -> None:
+    def __init__(self, state: NodeState, group_commit: GroupCommit) -> None:
         self._state = state
         self._group_commit = group_commit
-        self._passing = passing
 
     def end_passing(self) -> None:
         """Decide the end of the streams that wait for nothing any more."""
-        if self._passing and self._state.catalog_leads and not self._state.stats.draining:
-            self._passing = [replica for replica in self._passing if not self._end(replica)]
+        state = self._state
+        if state.passing and state.catalog_leads and not state.stats.draining:
+            state.passing = [replica for replica in state.passing if not self._end(replica)]
 
     def _end(self, replica: StreamReplica) -> bool:
         """Delete a stream, and create it anew if it is ephemeral; return False if that must wait."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage.journal.writer import Journal
 from waymaker_core.storage.recovery.recovery import Recovered
 
@@ -18,4 +17,3 @@ class Restored:
     journal: Journal
     recovered: Recovered
     orphans: list[str]
-    passing: list[StreamReplica]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.kit.node_kit import SMALL, Server, publish, stream_config
+from tests.property.node.startup.test_node_own_log import archived, begun
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Replicate
 from waymaker_core.api.inputs import Replicated
@@ -180,6 +181,30 @@ def test_records_of_a_stream_that_the_catalog_does_not_know_yet_are_kept_and_tol
     assert payloads(server) == [b"1", b"2"]
     server.node.check()
     assert server.publish("s", b"3").first_seq == 3
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["no message", "a message"])
+def test_a_restore_ends_with_a_restart_though_the_catalog_learns_of_it_later(imported: bool) -> None:
+    server = Server(replicated=True)
+    server.create("busy")
+    server.pass_ms(200)
+    server.node._facts.note_commit = lambda log: None  # type: ignore[method-assign]
+    stream_id = begun(server, archived()) if imported else import_begun(server)
+    server.starving = [0, stream_id]
+    server.kill()
+    server.feed()
+    ended = server.call(rq.ImportEnd(stream_id, True))
+    assert isinstance(ended, Answer)
+    assert ended.code == "no_such_stream", "what its archive held besides messages is not known any more"
+    server.node.check()
+    server.create("copy")
+    assert not server.all("copy")
+
+
+def import_begun(server: Server) -> int:
+    stream_id = server.ok(rq.ImportBegin("copy", archived()))
+    assert isinstance(stream_id, int)
+    return stream_id
 
 
 def test_a_checkpoint_carries_the_records_of_an_unknown_stream() -> None:
