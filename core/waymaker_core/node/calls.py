@@ -156,9 +156,19 @@ class Calls:
 
     def _read_when_confirmed(self, call: Call, replica: StreamReplica | None) -> None:
         """Read when it is confirmed that this node leads: the answer then holds all that was confirmed before the call."""
-        log = self._state.catalog_log if replica is None else replica.log
-        read = partial(self._attempt, call, replica)
+        if replica is None:
+            log, read = self._state.catalog_log, partial(self._read_unless_found, call)
+        else:
+            log, read = replica.log, partial(self._attempt, call, replica)
         self._gate.when_confirmed(log, call.token, read, nothing, partial(self._read_elsewhere, call))
+
+    def _read_unless_found(self, call: Call) -> None:
+        """Read without a stream, unless the catalog has learnt of it meanwhile: a start may know less than was confirmed."""
+        replica = self._registry.find_replica(call, stream_of(call.request))
+        if replica is None:
+            self._attempt(call, None)
+        else:
+            self._read_when_confirmed(call, replica)
 
     def _read_elsewhere(self, call: Call, _refusal: Refusal) -> None:
         """Admit a read anew whose stream was deleted: by now its name may mean another one."""

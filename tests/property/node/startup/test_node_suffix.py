@@ -183,6 +183,22 @@ def test_records_of_a_stream_that_the_catalog_does_not_know_yet_are_kept_and_tol
     assert server.publish("s", b"3").first_seq == 3
 
 
+def test_a_read_that_came_before_the_catalog_knew_its_stream_finds_it() -> None:
+    server = unknown_stream()
+    stream_id = server.log_id("s")
+    server.starving = [0, stream_id]
+    server.kill()
+    early = server.ask(rq.GetStreamInfo("s"))
+    server.step(Replicated(0, server.node._state.catalog_log.end))
+    server.step(Replicated(stream_id, 2))
+    while server.withheld:
+        server.feed()
+    answer = server.replies[early]
+    assert isinstance(answer, Answer)
+    assert isinstance(answer.value, rq.StreamInfo), "its creation was confirmed before the restart"
+    assert answer.value.stats.last_seq == 2
+
+
 @pytest.mark.parametrize("imported", [False, True], ids=["no message", "a message"])
 def test_a_restore_ends_with_a_restart_though_the_catalog_learns_of_it_later(imported: bool) -> None:
     server = Server(replicated=True)
