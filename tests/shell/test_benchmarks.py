@@ -67,7 +67,7 @@ async def test_comparisons_have_figures_of_every_contestant_that_is_installed(tm
         folder.mkdir()
         figures = await scenario(folder, 2)
         assert all(figure.value > 0 for figure in figures)
-        assert len([figure for figure in figures if figure.name.endswith("synced")]) == (2 if name == "objects" else 10)
+        assert len([figure for figure in figures if figure.name.endswith("synced")]) == (2 if name == "objects" else 12)
 
 
 def test_what_is_not_installed_is_left_out_with_a_word(
