@@ -26,6 +26,7 @@ from waymaker_core.node.maintenance.inactive import Inactive
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.subscriptions import Subscriptions
 from waymaker_core.stream.stream import Stream
+from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.machine.swarm import Plan
 from waymaker_sim.mutants.planting import Mutant, giving, nothing
 
@@ -51,6 +52,19 @@ def _at_first_only(original: Any) -> Any:
 
 def _fails_to_arrive(plan: Plan) -> bool:
     return plan.disk.read_error >= 2_000 or plan.cancel > 0
+
+
+def _writing_well(plan: Plan) -> bool:
+    """Return True for worlds whose disks write all that they are given."""
+    return not plan.disk.write_error
+
+
+def _failing_to_read(plan: Plan) -> None:
+    """Let deliveries fail to leave now and then, and their messages be answered late, with few other faults."""
+    plan.streams, plan.publishers, plan.workers, plan.readers, plan.think_ns = 2, 1, 3, 0, 20 * MS
+    plan.disk.read_error, plan.cancel, plan.churn, plan.faults_ns = 4_000, 0, 0, 13 * SECOND
+    plan.kill = plan.kill_at_effect = plan.drain = plan.targeted_disk_full = plan.rot = 0
+    plan.quorum = None
 
 
 def _as_if_reported(original: Any) -> Any:
@@ -386,7 +400,7 @@ CONSUMER = {
     ),
     "late-answer-uncounted": Mutant(
         "a late answer counts the delivery that was returned as not reported", ("handed back",),
-        pending, "_SHOWS_ARRIVAL", lambda shows: shows - {Event.NAK}, _fails_to_arrive,
+        pending, "_SHOWS_ARRIVAL", lambda shows: shows - {Event.NAK}, _writing_well, adapt=_failing_to_read,
     ),
     "inactive-for-ever": Mutant(
         "a consumer unused for its inactivity timeout is deleted", ("inactive consumers go",), Inactive, "_delete", nothing,
