@@ -10,7 +10,7 @@ from waymaker_core.api.requests import ImportBatch, ImportEnd
 from waymaker_core.model.result_codes import NO_SUCH_STREAM, CodeError, RefusedError
 from waymaker_core.model.types import StreamId
 from waymaker_core.node.context import NodeState
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import NOT_LEADING, StreamReplica
 from waymaker_core.storage.archive import Head
 
 
@@ -44,6 +44,9 @@ class StreamRegistry:
         """Return the stream that was found, unless its deletion is decided."""
         replica = self.require_served(found, name)
         if self._state.catalog.is_deletion_staged(replica.entry):
+            if self._state.catalog.projected_id(*replica.entry.key()) in self._state.emptied:
+                # One record ends it and begins it anew: at no moment is there no stream of this name.
+                raise RefusedError(NOT_LEADING)
             raise no_such_stream(name)
         return replica
 

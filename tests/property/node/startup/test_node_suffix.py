@@ -10,7 +10,7 @@ from tests.kit.node_kit import SMALL, Server, publish, stream_config
 from tests.property.node.startup.test_node_own_log import archived, begun
 from waymaker_core.api import requests as rq
 from waymaker_core.api.effects import Replicate
-from waymaker_core.api.inputs import Replicated
+from waymaker_core.api.inputs import Lead, Replicated
 from waymaker_core.model.limits import KIB
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, StreamId
@@ -221,6 +221,22 @@ def import_begun(server: Server) -> int:
     stream_id = server.ok(rq.ImportBegin("copy", archived()))
     assert isinstance(stream_id, int)
     return stream_id
+
+
+def test_there_is_always_a_stream_of_a_name_that_begins_anew() -> None:
+    server = Server(replicated=True)
+    server.create("e", ephemeral=True)
+    server.pass_ms(200)
+    before = server.log_id("e")
+    server.starving = [0]
+    server.kill()
+    server.step(Lead(before))
+    answer = server.call(publish("e", ("a", b"1")))
+    assert isinstance(answer, Refusal), "its end, which is its beginning too, waits for a majority"
+    assert (answer.status, answer.outcome) == (Status.UNAVAILABLE, Outcome.NOT_APPLIED)
+    server.feed()
+    assert server.log_id("e") != before
+    assert server.publish("e", b"1").first_seq == 1
 
 
 def test_a_checkpoint_carries_the_records_of_an_unknown_stream() -> None:
