@@ -19,8 +19,8 @@ def require_room(
 
     `ordinary`: the reserve is not for it.
     """
-    require_room_in_log(state, log)
     if not group_commit.has_room_for(log, bound, ordinary=ordinary):
+        require_room_in_log(state, log)
         if state.stats.disk_full:
             what = "nothing was stored" if ordinary else "the reserve is used up too, and nothing was changed"
             raise resource_exhausted(f"{state.no_room_because}; {what}")
