@@ -44,6 +44,9 @@ from waymaker_sim.machine.observations import Asker
 from waymaker_sim.machine.process import ReceivedMessage
 
 ROUNDS_MAX = 10_000
+"""Steps at one instant after which a node never comes to rest, if none of its streams copies from another."""
+ROUNDS_A_COPY = 100
+"""Steps that a copied message may take: each can be a batch of its own, with the indexes that it loads."""
 MS = 1_000_000
 
 
@@ -132,7 +135,9 @@ class InstantNode(Asker):
 
     def settle(self, inputs: list[Input]) -> None:
         """Step until no job is in flight and nothing is due."""
-        for _ in range(ROUNDS_MAX):
+        rounds = 0
+        while rounds < ROUNDS_MAX or rounds < self._rounds_max():
+            rounds += 1
             inputs = self._perform(self.node.step(self.now, inputs))
             if self.halted is not None:
                 return
@@ -140,6 +145,11 @@ class InstantNode(Asker):
             if not inputs and (deadline is None or deadline > self.now.mono_ns):
                 return
         raise AssertionError("the node never comes to rest")
+
+    def _rounds_max(self) -> int:
+        streams = [replica.stream for replica in self.node._state.replicas.values()]
+        copying = sum(bool(stream.config.sources) for stream in streams)
+        return ROUNDS_MAX + ROUNDS_A_COPY * copying * sum(stream.count for stream in streams)
 
     def _perform(self, effects: list[Effect]) -> list[Input]:
         back: list[Input] = []
