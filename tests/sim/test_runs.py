@@ -28,6 +28,12 @@ def test_a_copy_is_not_compared_with_another_incarnation_of_its_source() -> None
     assert report.clean(), f"{report.check}: {report.detail}"
 
 
+def test_a_source_that_had_stopped_before_its_stream_was_deleted_stays_stopped() -> None:
+    """In this world a source prunes what was not copied, copying stops, and then the source's stream is deleted."""
+    report = run_seed(2203502)
+    assert report.clean(), f"{report.check}: {report.detail}"
+
+
 def test_a_seed_is_the_same_run_twice() -> None:
     first, second = run_seed(3, double=True), run_seed(3, double=True)
     assert first.clean(), first

@@ -26,11 +26,11 @@ def lagging_sources(asker: Asker, view: ClientView) -> str:
         for source, status in zip(info.config.sources, info.sources, strict=True):
             there = _info(asker, source.source_stream)
             what = f"{name} is at {status.last_sourced_seq} of {source.source_stream}: {status.last_error!r}"
-            if there is None:
+            if "has stopped" in status.last_error:
+                view.mark("source halted")
+            elif there is None:
                 if "does not exist" not in status.last_error and "quarantine" not in status.last_error:
                     lagging.append(f"{what}, which is not there")
-            elif "has stopped" in status.last_error:
-                view.mark("source halted")
             elif status.last_sourced_seq < there.stats.last_seq:
                 lagging.append(f"{what}, which is at {there.stats.last_seq}")
     return listed(lagging) if lagging else ""
