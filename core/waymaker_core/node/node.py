@@ -17,7 +17,7 @@ from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
 from waymaker_core.api.effects import Effect, Halt
 from waymaker_core.api.inputs import Call, Input
-from waymaker_core.api.requests import ConsumerInfo, SourceStatus, StreamStats
+from waymaker_core.api.requests import ConsumerInfo, Messages, SourceStatus, StreamStats
 from waymaker_core.model.disk_ops import Delete
 from waymaker_core.model.limits import U64_MAX
 from waymaker_core.model.types import Now, StreamId
@@ -485,6 +485,12 @@ class Node:
         for replica in self._state.replicas.values():
             yield _figures(replica.name, replica.log, replica.leads)
 
+    def held_deliveries(self) -> Iterator[HeldDelivery]:
+        """Yield every delivery that waits for a confirmation: for simulations."""
+        for replica in self._state.replicas.values():
+            for group, messages in replica.consumers.held.all_held():
+                yield HeldDelivery(replica.name, [member.config.name for member in group.members.values()], messages)
+
     def replica_facts(self) -> ReplicaFacts:
         """Return the promises and memberships in force."""
         return self._facts.found
@@ -514,6 +520,14 @@ class LogFigures(NamedTuple):
     leads: bool
     memory: bool
     uncommitted_bytes: int
+
+
+class HeldDelivery(NamedTuple):
+    """A delivery that waits for a confirmation: its stream, the consumers of its group, and its messages."""
+
+    stream: str
+    consumers: list[str]
+    messages: Messages
 
 
 def _figures(name: str, log: StreamLog, leads: bool) -> LogFigures:

@@ -53,6 +53,7 @@ from waymaker_core.api.sketch_requests import SKETCH_CHANGES, SKETCH_READS
 from waymaker_core.model import result_codes as outcomes
 from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import Token
+from waymaker_sim.clients.held_messages import HeldMessages
 from waymaker_sim.history.copies import Copy
 from waymaker_sim.history.copying import CopyingName
 from waymaker_sim.history.history import Group, History, StreamIncarnation
@@ -266,6 +267,8 @@ class ClientView:
         """Subscriptions that have credit, and the time since when."""
         self.fetching: dict[Ask, None] = {}
         """Fetches that have no answer yet."""
+        self.held = HeldMessages()
+        """The deliveries that waited for a confirmation while a fetch had no answer yet."""
         self.looks_at_ages = False
         """True if readers prefer to read where the oldest message of a stream with an age is."""
         self.disturbed_ns = 0
@@ -324,6 +327,7 @@ class ClientView:
     def process_stopped(self) -> None:
         """Note that the process stopped: ephemeral streams lose messages and consumers, and keep their
         configuration."""
+        self.held.forget()
         for stream in self.streams.values():
             incarnation = stream.incarnation
             if incarnation is None or not incarnation.config.ephemeral:

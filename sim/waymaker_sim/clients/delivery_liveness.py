@@ -7,6 +7,8 @@ reads fail.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from waymaker_core.model.config import Retention
 from waymaker_core.stream.answers import MESSAGE_OVERHEAD_BYTES
 from waymaker_sim.clients.client_view import Ask, ClientView
@@ -26,21 +28,22 @@ PENDING_MIN = 1_000
 
 
 def check_fetch(
-    view: ClientView, group: Group, got: list[ReceivedMessage], wanted: int, asked_ns: int, step_id: StepId
+    view: ClientView, ask: Ask, group: Group, got: list[ReceivedMessage], wanted: int, step_id: StepId
 ) -> None:
-    """Require that an answer with room left contains everything that was due at the call. Call it once `got` is
-    noted."""
+    """Require that an answer with room left contains everything that was due at the call, and that was not held for
+    another reader. Call it once `got` is noted.
+    """
     limit = view.process.config.limits.fetch_bytes_max
     taken = sum(len(message.body) + MESSAGE_OVERHEAD_BYTES for message in got)
     if len(got) > 1 and taken > limit:
         violated("limits hold", f"an answer of {taken} bytes, {limit} at most")
     if len(got) >= wanted or taken + MESSAGE_BYTES_MAX > limit or not _certain(view, group):
         return
-    overdue = _overdue(view, group, step_id.run, asked_ns)
-    if overdue and not _may_be_held(view, group):
-        violated(
-            "given when due", f"{group.incarnation.name}/{group.config.name}: a fetch of {wanted} left {overdue} lying"
-        )
+    assert ask.consumer is not None and ask.token is not None
+    name, since_ns = group.incarnation.name, ask.asked_ns
+    for seq in _overdue(view, group, step_id.run, since_ns):
+        if not view.held.held_by_another(name, ask.consumer.name, seq, ask.token, since_ns):
+            violated("given when due", f"{name}/{group.config.name}: a fetch of {wanted} left {seq} lying")
 
 
 def check_waiting(view: ClientView, ask: Ask) -> None:
@@ -50,7 +53,7 @@ def check_waiting(view: ClientView, ask: Ask) -> None:
     since_ns = view.waiting.get(ask, by_ns + 1)
     if group is None or max(since_ns, process.paused_until_ns) > by_ns or not _wakes(view, group):
         return
-    overdue = _overdue(view, group, process.run, by_ns)
+    overdue = next(_overdue(view, group, process.run, by_ns), 0)
     if overdue:
         violated(
             "given when due", f"{group.incarnation.name}/{group.config.name}: {overdue} is kept from a subscription"
@@ -140,20 +143,11 @@ def _wakes(view: ClientView, group: Group) -> bool:
     return not view.slow_reads and _certain(view, group)
 
 
-def _may_be_held(view: ClientView, group: Group) -> bool:
-    """Return True if another reader of the group may have what is due: it was taken for it, and waits to be confirmed.
-
-    Where a checkpoint moved it meanwhile, the reader takes it anew, and waits longer than those that came behind it.
-    """
-    return view.process.config.replicated and any(ask.group() is group for ask in (*view.fetching, *view.waiting))
-
-
-def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> int:
-    """Return a message that was due by then and can be delivered, or 0."""
+def _overdue(view: ClientView, group: Group, process_run: int, by_ns: int) -> Iterator[int]:
+    """Yield the messages that were due by then and can be delivered."""
     incarnation, lost_ns = group.incarnation, max([group.lost_at_ns, *group.lost_ns])
     for seq, out in group.due.by(process_run, by_ns):
         if out.delivery >= group.config.max_deliver or seq in group.answered or lost_ns >= out.left_ns:
             continue
         if seq in incarnation.live and not incarnation.may_be_removed(seq, view.process.wall_max_ms):
-            return seq
-    return 0
+            yield seq

@@ -93,7 +93,7 @@ class Worker:
             check_fetched(self.view, group, got, step_id)
             group.incarnation.deliver(group, got, self.view.history, ask.asked_ns, step_id, step_id.run)
             group.due.delivered(got, ask.consumer.name, step_id, group.config.ack_wait_ms * MS)
-            check_fetch(self.view, group, got, wanted, ask.asked_ns, step_id)
+            check_fetch(self.view, ask, group, got, wanted, step_id)
             if got:
                 self.view.named(got[0].incarnation, ask.consumer)
         self.answer(ask.stream, ask.consumer, got)

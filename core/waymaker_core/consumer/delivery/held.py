@@ -5,7 +5,7 @@ Each one is released or taken back. Until then it has reached no program: no ans
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.group import Group
@@ -28,7 +28,13 @@ class HeldDeliveries:
     def hold_delivery(self, messages: Messages) -> None:
         """Hold a delivery that was just taken."""
         assert messages.taken_by is not None
-        self._registry.groups_by_consumer[messages.taken_by].pending.held[messages.dispatch_id] = None
+        self._registry.groups_by_consumer[messages.taken_by].pending.held[messages.dispatch_id] = messages
+
+    def all_held(self) -> Iterator[tuple[Group, Messages]]:
+        """Yield every held delivery with its group: for tests and simulations."""
+        for group in self._registry.groups.values():
+            for messages in group.pending.held.values():
+                yield group, messages
 
     def release_delivery(self, messages: Messages) -> bool:
         """Let a delivery leave. Return False where some of it was answered, has expired or moved: it is taken back then."""

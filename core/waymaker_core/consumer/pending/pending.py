@@ -22,6 +22,7 @@ from collections import deque
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
+from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.pending.batch import Batch, Part, Shape, shapes_of, shapes_of_range
 from waymaker_core.consumer.pending.states import Event, State, after
 from waymaker_core.consumer.sequences import SeqSet, is_run, lowest
@@ -60,8 +61,8 @@ class Pending:
         self._scattered_order: list[int] = []
         self._deadlines: list[tuple[int, int, Batch]] = []
         self._exhausted: deque[Batch] = deque()
-        self.held: dict[int, None] = {}
-        """Numbers of deliveries that have not left the node: they wait for a confirmation that it leads."""
+        self.held: dict[int, Messages] = {}
+        """By number, the deliveries that have not left the node: they wait for a confirmation that it leads."""
 
     # ------------------------------------------------------------ coming in
 
