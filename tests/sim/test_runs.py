@@ -34,6 +34,12 @@ def test_a_source_that_had_stopped_before_its_stream_was_deleted_stays_stopped()
     assert report.clean(), f"{report.check}: {report.detail}"
 
 
+def test_a_source_may_lose_messages_to_their_age_from_among_others() -> None:
+    """In this world programs give times, so that age removes messages behind younger ones before they are copied."""
+    report = run_seed(2500178)
+    assert report.clean(), f"{report.check}: {report.detail}"
+
+
 def test_a_seed_is_the_same_run_twice() -> None:
     first, second = run_seed(3, double=True), run_seed(3, double=True)
     assert first.clean(), first

@@ -10,7 +10,7 @@ from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import Answer
 from waymaker_sim.clients.client_view import ClientView
 from waymaker_sim.history.copying import CopiedMessage, CopyLog, transformed
-from waymaker_sim.history.history import Attempt, History, StreamIncarnation
+from waymaker_sim.history.history import Attempt, History, Letter, StreamIncarnation
 from waymaker_sim.kernel.checks import listed, require, violated
 from waymaker_sim.machine.observations import Asker, Seen, SeenStream
 from waymaker_sim.reference.naive_consumer import matches
@@ -156,8 +156,9 @@ class CopiesAudit:
         """Return True if only its oldest messages are ever removed: a hole is then noticed."""
         if incarnation.config.retention is not Retention.LIMITS or incarnation.least("max_msgs_per_subject"):
             return False
-        # Exact age removes messages behind younger ones.
-        return not any(config.max_age_ms and config.strict_limits for config in incarnation.configs)
+        # Exact age removes messages behind younger ones; so does any, where programs give the times.
+        in_order = all(isinstance(each, Letter) or each.server_timed for each in incarnation.at.values())
+        return not any(config.max_age_ms and (config.strict_limits or not in_order) for config in incarnation.configs)
 
     @staticmethod
     def _is_wanted(log: CopyLog, source: SourceConfig, subject: str, incarnation: StreamIncarnation, seq: int) -> bool:
