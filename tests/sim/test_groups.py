@@ -13,7 +13,7 @@ from waymaker_core.model.config import ConsumerConfig, StreamConfig
 from waymaker_core.model.types import Token
 from waymaker_sim.clients.client_view import ClientView
 from waymaker_sim.history.groups import FOREVER_NS, MS, GroupOf, PendingDelivery, Stored
-from waymaker_sim.history.history import Group, History
+from waymaker_sim.history.history import Group, History, Letter
 from waymaker_sim.kernel.events import Events
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
@@ -64,6 +64,19 @@ def test_a_nak_puts_off_the_delivery_it_was_sent_to(delivery: int, until_ns: int
     assert group.put_off[SEQ].until_ns == until_ns
     assert group.due.at(SEQ, 1) == (2 + DELAY_MS) * MS
     assert (SEQ in group.last_naks) == (delivery == 2)
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_nak_that_is_on_its_way_may_end_a_delivery_that_left_after_it(resolved: bool) -> None:
+    incarnation = History().begin_incarnation("s", StreamConfig("s"))
+    group = Group(incarnation, ConsumerConfig("c", ack_wait_ms=WAIT_MS, max_deliver=2), 0)
+    group.note_naks([SEQ], 1, 1)
+    if resolved:
+        group.note_naks([SEQ], 1, -1)
+    message = ReceivedMessage(SEQ, 0, 1, b"", "", 0)
+    incarnation.at[SEQ], incarnation.times[SEQ] = Letter(None, SEQ, "a", b"", 0), 0
+    incarnation.deliver(group, [message], History(), 0, StepId(1, 1, 1 * MS), 1)
+    assert group.pending[SEQ].free is not resolved
 
 
 @pytest.mark.parametrize(("reported_ns", "counted"), [(WAIT_MS * MS - 1, {1}), (WAIT_MS * MS, None)])

@@ -22,21 +22,18 @@ def test_a_seed_runs_without_a_violation(seed: int) -> None:
     assert report.asked > 0
 
 
-def test_a_copy_is_not_compared_with_another_incarnation_of_its_source() -> None:
-    """In this world a source that copies itself is made anew, and its second incarnation is copied before it is read."""
-    report = run_seed(720419)
-    assert report.clean(), f"{report.check}: {report.detail}"
+SEEN_WRONGLY = {
+    "a source that copies itself is made anew, and its second incarnation is copied before it is read": 720419,
+    "a source prunes what was not copied, copying stops, and then the source's stream is deleted": 2203502,
+    "programs give times, so that age takes messages from among others before they are copied": 2500178,
+    "a nak waits for room in the log until its delivery has expired and the next one has left": 2500529,
+}
+"""Worlds in which a check once saw a violation that is none."""
 
 
-def test_a_source_that_had_stopped_before_its_stream_was_deleted_stays_stopped() -> None:
-    """In this world a source prunes what was not copied, copying stops, and then the source's stream is deleted."""
-    report = run_seed(2203502)
-    assert report.clean(), f"{report.check}: {report.detail}"
-
-
-def test_a_source_may_lose_messages_to_their_age_from_among_others() -> None:
-    """In this world programs give times, so that age removes messages behind younger ones before they are copied."""
-    report = run_seed(2500178)
+@pytest.mark.parametrize("seed", SEEN_WRONGLY.values(), ids=SEEN_WRONGLY.keys())
+def test_a_check_knows_what_may_happen(seed: int) -> None:
+    report = run_seed(seed)
     assert report.clean(), f"{report.check}: {report.detail}"
 
 

@@ -153,8 +153,11 @@ class Worker:
         )
         if ask is not None:
             answering.sent(kind, seqs)
-            if answering.group is None and kind in (AckKind.ACK, AckKind.TERM):
-                for each in self._may_be(stream, consumer):
+            process_run = self.view.process.run
+            for each in self._may_be(stream, consumer) if answering.group is None else [answering.group]:
+                if kind is AckKind.NAK:
+                    each.note_naks(seqs, process_run, 1)
+                elif answering.group is None and kind is not AckKind.IN_PROGRESS:
                     each.answering(kind, seqs)
 
     def _may_be(self, stream: StreamName, consumer: ConsumerName) -> list[Group]:
@@ -191,6 +194,8 @@ class Worker:
         assert isinstance(request, Ack)
         group = ask.group()
         alone = answering.resolved(request.kind, request.seqs)
+        if answering.group is not None and request.kind is AckKind.NAK:
+            answering.group.note_naks(request.seqs, step_id.run, -1)
         if isinstance(answer, Refusal) or group is None:
             return
         if answer.code != outcomes.OK:

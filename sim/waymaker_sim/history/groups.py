@@ -89,6 +89,8 @@ class GroupOf(Generic[L]):
     due: RedeliveryDeadlines = field(default_factory=RedeliveryDeadlines)
     handing_back: dict[int, int] = field(default_factory=dict)
     """Number of answers other than ack and term in flight, by sequence."""
+    naks: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Number of naks that may take effect yet, by process run and sequence: also on a delivery that left after them."""
     counts: dict[int, set[int]] = field(default_factory=dict)
     """Delivery counts since the process last stopped abruptly."""
     counted_in: int = 0
@@ -207,6 +209,12 @@ class GroupOf(Generic[L]):
         if kind is AckKind.TERM:
             self.termed.update(seqs)
         return out
+
+    def note_naks(self, seqs: list[int], process_run: int, change: int) -> None:
+        """Note naks that were sent, or that can take effect no more (-1)."""
+        for seq in seqs:
+            key = (process_run, seq)
+            self.naks[key] = self.naks.get(key, 0) + change
 
     def resolved(self, kind: AckKind, seqs: list[int]) -> list[int]:
         """Note that an answer was answered or got lost. Returns its sequences that no other answer in flight names."""

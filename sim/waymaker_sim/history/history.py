@@ -467,7 +467,7 @@ class StreamIncarnation:
             if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
             until = message.taken_ns + config.ack_wait_ms * MS
-            group.pending[seq] = PendingDelivery(process_run, until)
+            group.pending[seq] = PendingDelivery(process_run, until, free=group.naks.get((process_run, seq), 0) > 0)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""
