@@ -110,6 +110,8 @@ class Limits:
     """Journal bytes since the last checkpoint that start the next one."""
     checkpoint_records: int = 30_000
     """Records since the last checkpoint that start the next one: a start replays each, however short it is."""
+    checkpoint_deferred_subjects: int = 32_768
+    """Subjects from which on a stream's snapshot is fixed in a step and encoded by the job that writes it."""
     record_messages_max: int = 4_096
     record_bytes_max: int = 1 * MIB
     """Publishes of one stream that arrive together share a record up to here (a larger single message has its own)."""
@@ -145,6 +147,6 @@ class Limits:
         assert 0 < self.max_deliver_default < 1 << 32, "a message is delivered at least once"
         assert self.segment_bytes >= 4 * KIB and self.segment_bytes % 512 == 0
         assert self.segments_spare >= 1
-        assert self.checkpoint_records >= 1
+        assert self.checkpoint_records >= 1 and self.checkpoint_deferred_subjects >= 0
         assert self.search_entries_max > 0
         assert self.retention_interval_ms <= 1_000, "strict limits promise to judge age at least once a second"

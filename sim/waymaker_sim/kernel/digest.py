@@ -54,6 +54,7 @@ from waymaker_core.api.requests import Messages, Published
 from waymaker_core.model.disk_ops import CopyChunks, DiskOp, Write
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.model.types import Now
+from waymaker_core.storage.checkpoint.deferred import FrameParts
 
 
 class Digest:
@@ -160,6 +161,8 @@ def describe_effect(effect: Effect) -> str:
 
 def describe_op(op: DiskOp) -> str:
     """Describe one disk operation in a few words."""
+    if isinstance(op, Write) and isinstance(op.parts, FrameParts):
+        return f"Write {op.path} {op.offset} frames that are encoded when they are written"
     if isinstance(op, Write):
         data = b"".join(op.parts)
         return f"Write {op.path} {op.offset} {len(data)} {crc32(data):08x}"

@@ -147,6 +147,9 @@ def plan_of(tape: Tape) -> Plan:
         plan.keys_closely = plan.buckets and tape.track("swarm, second bucket").draw("keys closely", 2) == 1
     if not plan.rot and not plan.may_lose_unsynced() and not (plan.objects or plan.stores or plan.buckets):
         plan.sketches = tape.track("swarm, counts").draw("sketches", SKETCHES_ONE_IN) == SKETCHES_ONE_IN - 1
+    # Frames that are encoded later have the bytes of others: this changes no world.
+    deferred = tape.track("swarm, deferred frames").pick("subjects", [ORDINARY.checkpoint_deferred_subjects, 0, 3, 20])
+    plan.limits = replace(plan.limits, checkpoint_deferred_subjects=deferred)
     return plan
 
 

@@ -14,6 +14,7 @@ from waymaker_sim.mutants.archives import ARCHIVES
 from waymaker_sim.mutants.catalog import CATALOG
 from waymaker_sim.mutants.consumer import CONSUMER
 from waymaker_sim.mutants.dead_letters import DEAD_LETTERS
+from waymaker_sim.mutants.deferred_frames import DEFERRED_FRAMES
 from waymaker_sim.mutants.interval_sync import LATE_SYNCS
 from waymaker_sim.mutants.keys import KEYS
 from waymaker_sim.mutants.objects import OBJECTS
@@ -30,6 +31,7 @@ from waymaker_sim.mutants.stream import STREAM
 
 AREAS = (
     STORE,
+    DEFERRED_FRAMES,
     ROOM,
     LATE_SYNCS,
     STREAM,

@@ -13,7 +13,6 @@ from tests.kit.node_kit import SMALL, Server
 from tests.kit.stream_bench import Bench
 from waymaker_core.model.disk_ops import Write
 from waymaker_core.model.limits import KIB
-from waymaker_core.node.checkpoint import checkpoints
 from waymaker_core.node.checkpoint.snapshots import defer_stream, encode_stream
 from waymaker_core.storage.checkpoint.deferred import DeferredFrame
 from waymaker_core.storage.checkpoint.writer import Chain, CheckpointWriter
@@ -21,13 +20,12 @@ from waymaker_core.storage.config_codec import ARRAY, BYTES, TEXT, encode_plain,
 from waymaker_core.stream.blocks import subject_image
 from waymaker_core.stream.snapshot import defer_snapshot, encode_snapshot
 
-TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB)
+TINY = replace(SMALL, segment_bytes=8 * KIB, checkpoint_journal_bytes=8 * KIB, checkpoint_deferred_subjects=1)
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject_image, "PIECE_SUBJECTS", 3)
-    monkeypatch.setattr(checkpoints, "DEFERRED_SUBJECTS", 1)
 
 
 @pytest.mark.parametrize("length", [0, 1, 23, 24, 255, 256, 65_535, 65_536, 70_000])

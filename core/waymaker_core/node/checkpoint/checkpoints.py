@@ -41,8 +41,6 @@ from waymaker_core.stream import NeedBlocks
 
 STREAMS_A_BATCH = 32
 """Streams whose snapshots are encoded in one step: the calls of that step wait for them."""
-DEFERRED_SUBJECTS = 32_768
-"""Subjects from which on a stream's snapshot is fixed in a step and encoded by the job that writes it."""
 COPY_BYTES_A_BATCH = 8 * 1024 * 1024
 """Message bytes copied by one job, about: new spare segments wait behind it on the same lane."""
 
@@ -332,7 +330,7 @@ class Checkpoints:
             self._shared_files.note(replica)
             if running.partial and replica.id in running.changed:
                 self._state.changes.replicas.setdefault(replica.id, replica)
-            if len(replica.stream.subjects.last) < DEFERRED_SUBJECTS:
+            if len(replica.stream.subjects.last) < self._state.limits.checkpoint_deferred_subjects:
                 writer.add_snapshot(replica.id, replica.stream.position, encode_stream(replica, self._state.now))
             else:
                 writer.defer_snapshot(replica.id, replica.stream.position, defer_stream(replica, self._state.now))
