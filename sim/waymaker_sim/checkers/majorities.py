@@ -59,22 +59,21 @@ class Majorities:
             self._logged_last, self.logs_all = None, True
         if self._logged_last is None and any(isinstance(event, Drain) for event in inputs):
             self._logged_last = {}
+        confirmed, limits = self._quorum.confirmed, process.config.limits
         for stream_id, figures in logs.items():
-            confirmed = self._quorum.confirmed.get(stream_id, 0)
-            what = f"stream {stream_id}"
-            require(
-                figures.applied <= confirmed, "majority first", f"{what}: {figures.applied} is applied of {confirmed}"
-            )
-            self._check_bound(figures, process.config.limits)
+            if figures.applied > confirmed.get(stream_id, 0):
+                what = f"{figures.applied} is applied of {confirmed.get(stream_id, 0)}"
+                violated("majority first", f"stream {stream_id}: {what}")
+            self._check_bound(figures, limits)
         if self._logged_last is not None:
             of_streams = (figures for figures in logs.values() if figures.stream_id != CATALOG)
             self.logs_all = self.logs_all and all(figures.leads for figures in of_streams)
-        self._check_deposed(inputs, {stream_id: figures.end for stream_id, figures in logs.items()})
-        ids = {figures.name: stream_id for stream_id, figures in logs.items()}
-        now_ns = process.events.now_ns
-        for event in inputs:
-            if isinstance(event, Call):
-                self._asked[event.token] = (_log_of(event.request, ids), now_ns)
+        if self._deposed or any(isinstance(event, StepDown) for event in inputs):
+            self._check_deposed(inputs, {stream_id: figures.end for stream_id, figures in logs.items()})
+        calls = [event for event in inputs if isinstance(event, Call)]
+        ids = {figures.name: stream_id for stream_id, figures in logs.items()} if calls else {}
+        for call in calls:
+            self._asked[call.token] = (_log_of(call.request, ids), process.events.now_ns)
         for effect in effects:
             if isinstance(effect, Reply):
                 self._replied(effect)
@@ -96,7 +95,8 @@ class Majorities:
         stream_id, waiting, bound = figures.stream_id, figures.durable - figures.applied, limits.uncommitted_records_max
         waiting_bytes, bytes_bound = figures.uncommitted_bytes, limits.uncommitted_bytes_max
         if waiting < bound and waiting_bytes < bytes_bound:
-            self._crowded.pop(stream_id, None)
+            if self._crowded:
+                self._crowded.pop(stream_id, None)
             return
         end = self._crowded.get(stream_id, figures.end)
         if figures.end > end and self._logged_last is not None and stream_id not in self._logged_last:

@@ -218,7 +218,6 @@ class Ask:
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        self.view.fetching.pop(self, None)
         self.view.check_answer(self.request, answer)
         self.on_reply(self, answer, got, step_id)
 
@@ -232,7 +231,6 @@ class Ask:
         violated("answer allowed", f"{type(self.request).__name__} was ended like a subscription")
 
     def lost(self) -> None:
-        self.view.fetching.pop(self, None)
         self.on_lost()
 
 
@@ -265,10 +263,8 @@ class ClientView:
         """True if an exhausted message is surely dropped when a client gets the answer."""
         self.waiting: dict[Ask, int] = {}
         """Subscriptions that have credit, and the time since when."""
-        self.fetching: dict[Ask, None] = {}
-        """Fetches that have no answer yet."""
         self.held = HeldMessages()
-        """The deliveries that waited for a confirmation while a fetch had no answer yet."""
+        """Deliveries that wait, or waited, for a confirmation."""
         self.looks_at_ages = False
         """True if readers prefer to read where the oldest message of a stream with an age is."""
         self.disturbed_ns = 0
@@ -355,8 +351,6 @@ class ClientView:
         ask.token = self.process.call(request, ask)
         if ask.token is None:
             return None
-        if isinstance(request, Fetch):
-            self.fetching[ask] = None
         if isinstance(request, DeleteStream):
             self.quarantines.may_go(request.name)
         self.asked += 1

@@ -5,35 +5,56 @@ Another reader of their group does not get them meanwhile, and rightly so.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from waymaker_core.model.types import Token
+from waymaker_core.node.node import HeldDelivery
 from waymaker_sim.machine.process import Process
 
 SUBSCRIBED = Token(0)
 """The holder of what was taken for a subscription."""
+STILL_HELD_NS = 1 << 62
 
 
 class HeldMessages:
-    """The last time at which each message was held, by stream, consumer, sequence, and the fetch that holds it."""
+    """The time until which each message was held, by stream, consumer, sequence, and the fetch that held it."""
 
     def __init__(self) -> None:
-        self._last_ns: dict[tuple[str, str, int], dict[Token, int]] = {}
+        self._until_ns: dict[tuple[str, str, int], dict[Token, int]] = {}
+        self._held: dict[int, HeldDelivery] = {}
+        """Deliveries held after the last step, by the identity of their messages."""
 
     def forget(self) -> None:
         """Forget what a process held that has stopped."""
-        self._last_ns.clear()
+        self._until_ns.clear()
+        self._held.clear()
 
     def stepped(self, process: Process) -> None:
-        """Note what is held after a step."""
+        """Note which deliveries are held since this step, and which no more."""
         if process.node is None:
             return
-        now_ns = process.events.now_ns
-        for stream, consumers, messages in process.node.held_deliveries():
-            holder = SUBSCRIBED if messages.fetched is None else messages.fetched
-            for seq in (seq for run in messages.runs for seq in run.sequences()):
-                for consumer in consumers:
-                    self._last_ns.setdefault((stream, consumer, seq), {})[holder] = now_ns
+        held = {id(each.messages): each for each in process.node.held_deliveries()}
+        before, self._held = self._held, held
+        for key, each in before.items():
+            if key not in held:
+                self._note(each, process.events.now_ns)
+        for key, each in held.items():
+            if key not in before:
+                self._note(each, STILL_HELD_NS)
+
+    def _note(self, held: HeldDelivery, until_ns: int) -> None:
+        holder = SUBSCRIBED if held.messages.fetched is None else held.messages.fetched
+        for key in _keys(held):
+            self._until_ns.setdefault(key, {})[holder] = until_ns
 
     def held_by_another(self, stream: str, consumer: str, seq: int, token: Token, since_ns: int) -> bool:
-        """Return True if a message was held at this time or later, and not for the fetch of this token."""
-        holders = self._last_ns.get((stream, consumer, seq), {})
-        return any(last_ns >= since_ns for holder, last_ns in holders.items() if holder != token)
+        """Return True if a message was held after this time, and not for the fetch of this token."""
+        holders = self._until_ns.get((stream, consumer, seq), {})
+        return any(until_ns > since_ns for holder, until_ns in holders.items() if holder != token)
+
+
+def _keys(held: HeldDelivery) -> Iterator[tuple[str, str, int]]:
+    for run in held.messages.runs:
+        for seq in run.sequences():
+            for consumer in held.consumers:
+                yield held.stream, consumer, seq

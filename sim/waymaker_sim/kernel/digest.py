@@ -35,6 +35,7 @@ from waymaker_core.api.inputs import (
     Confirmed,
     Credit,
     Cut,
+    Drain,
     EndTransfer,
     Enrol,
     Input,
@@ -46,6 +47,7 @@ from waymaker_core.api.inputs import (
     Promise,
     ReceiveSnapshot,
     Replicated,
+    Report,
     SendSnapshot,
     StepDown,
     Unreadable,
@@ -126,7 +128,9 @@ def describe_input(item: Input) -> str:
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
             return f"{type(item).__name__} {item.transfer}"
-        case _:
+        case Report():
+            return f"report {item.token} {item.count} {item.back}"
+        case Drain():
             return "drain"
 
 

@@ -190,8 +190,7 @@ class World:
             self.digest.step(process.number, now, inputs, effects)
         if self.majorities is not None:
             self.majorities.stepped(process, inputs, effects)
-            if self.view.fetching:
-                self.view.held.stepped(process)
+            self.view.held.stepped(process)
         if process.steps == 1:
             self.view.quarantines.started(effects)
         over = [effect.token for effect in effects if isinstance(effect, End)]
