@@ -141,10 +141,14 @@ class Group:
         if self.claims is not None:
             self.claims.release(released)
 
-    def waiting(self, seqs: list[int], dispatch_id: int) -> list[int]:
+    def waiting(self, seqs: list[int], dispatch_id: int, now_ns: int = 0) -> list[int]:
         """Return those of the messages (ascending) of a delivery that were not answered and whose wait is not over."""
         parts = self.pending.find_parts(seqs)
-        still = [part for part in parts if part[0].dispatch_id == dispatch_id and part[0].state is State.WAITING]
+        still = [
+            (batch, mask)
+            for batch, mask in parts
+            if batch.dispatch_id == dispatch_id and batch.state is State.WAITING and batch.deadline_ns > now_ns
+        ]
         return sorted(seq for batch, mask in still for seq in batch.seqs_of(mask))
 
     def leave(self, consumer_id: int) -> None:

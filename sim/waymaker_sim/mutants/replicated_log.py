@@ -84,7 +84,7 @@ def _in_two_records(original: Any) -> Any:
 
 def _empty_where_stale(_: Any) -> Any:
     def send_confirmed(self: Fetches, call: Call, replica: StreamReplica, messages: Messages) -> None:
-        if replica.consumers.held.release_delivery(messages):
+        if replica.consumers.held.release_delivery(messages, self._state.now):
             self._send(replica, call.token, messages)
         else:
             self.cancel(call.token)

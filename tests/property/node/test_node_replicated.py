@@ -330,6 +330,18 @@ def test_a_fetch_that_is_stale_when_it_is_confirmed_takes_what_is_due_then() -> 
     assert server.fetch() == []
 
 
+def test_a_delivery_that_was_confirmed_during_a_pause_longer_than_its_wait_does_not_leave() -> None:
+    server = server_with(ack_wait_ms=1_000)
+    server.publish("s", b"one")
+    server.starve("s")
+    token = server.ask(rq.Fetch("s", "c"))
+    server.mono_ns += 2_000_000_000
+    server.feed()
+    assert server.bodies[token] == [(1, 1, b"one")]
+    server.pass_ms(500)
+    assert server.fetch() == [], "its wait began after the pause"
+
+
 @pytest.mark.parametrize("kind", [AckKind.NAK, AckKind.IN_PROGRESS])
 @pytest.mark.parametrize("stale", [False, True])
 def test_a_late_answer_means_no_delivery_that_waits_for_its_confirmation(kind: AckKind, stale: bool) -> None:

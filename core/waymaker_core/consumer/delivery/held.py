@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from waymaker_core.api.requests import Messages
 from waymaker_core.consumer.group import Group
 from waymaker_core.consumer.registry import ConsumerRegistry
-from waymaker_core.model.types import ConsumerId
+from waymaker_core.model.types import ConsumerId, Now
 from waymaker_core.stream.stream import Stream
 
 Return = Callable[[ConsumerId, int, list[int]], None]
@@ -36,9 +36,9 @@ class HeldDeliveries:
             for messages in group.pending.held.values():
                 yield group, messages
 
-    def release_delivery(self, messages: Messages) -> bool:
+    def release_delivery(self, messages: Messages, now: Now) -> bool:
         """Let a delivery leave. Return False where some of it was answered, has expired or moved: it is taken back then."""
-        if not self._is_current(messages):
+        if not self._is_current(messages, now):
             self.take_back(messages)
             return False
         self._end(messages)
@@ -51,12 +51,13 @@ class HeldDeliveries:
             self._give_back(messages.taken_by, messages.dispatch_id, list(run.sequences()))
         self._end(messages)
 
-    def _is_current(self, messages: Messages) -> bool:
+    def _is_current(self, messages: Messages, now: Now) -> bool:
         group = self._group(messages)
         if group is None or messages.layout != self._stream.layout:
             return False
         runs = [list(run.sequences()) for run in messages.runs]
-        return all(group.waiting(seqs, messages.dispatch_id) == seqs for seqs in runs)
+        # By the clock, for no timer may have said so yet: the process was paused with the confirmation in hand.
+        return all(group.waiting(seqs, messages.dispatch_id, now.mono_ns) == seqs for seqs in runs)
 
     def _end(self, messages: Messages) -> None:
         group = self._group(messages)

@@ -183,7 +183,7 @@ class DeliveryScheduler:
         """
         replica = subscription.replica
         subscription.at_gate -= messages.count
-        if replica.consumers.held.release_delivery(messages):
+        if replica.consumers.held.release_delivery(messages, self._state.now):
             self._send(subscription, messages)
             return
         subscription.messages += messages.count

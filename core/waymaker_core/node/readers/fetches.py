@@ -75,7 +75,7 @@ class Fetches:
 
         Then what is still waiting goes back to its consumer, uncounted and due at once, and the call takes what is due now.
         """
-        if replica.consumers.held.release_delivery(messages):
+        if replica.consumers.held.release_delivery(messages, self._state.now):
             self._send(replica, call.token, messages)
             return
         self._open.pop(call.token, None)
