@@ -467,7 +467,12 @@ class StreamIncarnation:
             if seq in group.pending and group.pending[seq].process_run != step_id.run:
                 history.mark("redelivery after a restart")
             until = message.taken_ns + config.ack_wait_ms * MS
-            group.pending[seq] = PendingDelivery(process_run, until, free=group.naks.get((process_run, seq), 0) > 0)
+            # A late nak or extension of an earlier delivery may have begun its wait anew.
+            if message.taken_ns >= 0 and step_id.time_ns >= until and seq not in group.handing_back:
+                over = f"left {(step_id.time_ns - until) // MS} ms after its wait"
+                violated("left in time", f"{self.name}/{config.name} seq {seq}: delivery {message.delivery} {over}")
+            naked = group.naks.get((process_run, seq), 0) > 0
+            group.pending[seq] = PendingDelivery(process_run, until, free=naked)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
         """Require at most two ascending runs, the second of which is new."""

@@ -26,6 +26,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "nothing returns": (SAFETY, "what retention or an acknowledgement removed is never seen again"),
     "no redelivery after ack": (SAFETY, "after a confirmed ack or term a message is not delivered to that group again"),
     "one holder": (SAFETY, "a pending delivery is not delivered to another consumer before its nak, its return or its expiry"),
+    "left in time": (SAFETY, "a delivery leaves the node before its wait is over, however long it waited for a confirmation"),
     "handed back": (SAFETY, "after a nak with a delay a message is not delivered to that group again before the delay is over"),
     "delivery count": (SAFETY, "counts start at 1, never repeat until a crash, never exceed `max_deliver`"),
     "in order": (SAFETY, "one answer lists due redeliveries first, by sequence, then new messages by sequence"),

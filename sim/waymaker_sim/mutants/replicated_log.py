@@ -11,7 +11,7 @@ from waymaker_core.consumer.delivery.held import HeldDeliveries
 from waymaker_core.consumer.pending.pending import Pending
 from waymaker_core.model.records import StreamCreated, StreamDeleted
 from waymaker_core.model.result_codes import OK, Answer
-from waymaker_core.model.types import StreamId
+from waymaker_core.model.types import Now, StreamId
 from waymaker_core.node.calls import Calls
 from waymaker_core.node.delivery import scheduler
 from waymaker_core.node.gate import Gate
@@ -47,6 +47,12 @@ def _deposed(plan: Plan) -> bool:
 def _deposed_while_reading(plan: Plan) -> bool:
     """Return True for such worlds whose disks are slow to read, and that have few attempts to give."""
     return _deposed(plan) and plan.pace.read_ns >= 1_000_000 and plan.workers >= 2
+
+
+def _pausing(plan: Plan) -> None:
+    """Let the process be paused often while majorities are late."""
+    if plan.quorum is not None:
+        plan.pause, plan.quorum.slow = 300_000, 200_000
 
 
 def _carrying(plan: Plan) -> bool:
@@ -91,6 +97,13 @@ def _empty_where_stale(_: Any) -> Any:
             self._gate.reply(call.token, Answer(OK, "", Messages([], 0, 0, incarnation=messages.incarnation)))
 
     return send_confirmed
+
+
+def _by_timers_alone(original: Any) -> Any:
+    def is_current(self: HeldDeliveries, messages: Messages, now: Now) -> bool:
+        return bool(original(self, messages, Now(0, now.wall_ms)))
+
+    return is_current
 
 
 def _carrying_only_facts(_: Any) -> Any:
@@ -150,8 +163,12 @@ REPLICATED_LOG = {
     ),
     "send-what-is-stale": Mutant(
         "what was answered, expired or moved since it was taken does not leave",
-        ("one holder", "handed back", "answer allowed", "no redelivery after ack", "delivery count"),
+        ("one holder", "handed back", "answer allowed", "no redelivery after ack", "delivery count", "left in time"),
         HeldDeliveries, "_is_current", giving(True), _slow,
+    ),
+    "release-until-a-timer-says-so": Mutant(
+        "a delivery whose wait ended during a pause does not leave", ("left in time",),
+        HeldDeliveries, "_is_current", _by_timers_alone, _replicated, _pausing,
     ),
     "decide-though-deposed": Mutant(
         "a node that does not lead a stream decides nothing about it", ("one leader",), StreamReplica, "leads",
