@@ -79,6 +79,21 @@ def test_a_nak_that_is_on_its_way_may_end_a_delivery_that_left_after_it(resolved
     assert group.pending[SEQ].free is not resolved
 
 
+@pytest.mark.parametrize("sent_first", [False, True])
+def test_a_late_nak_may_count_a_delivery_that_no_program_got(sent_first: bool) -> None:
+    incarnation = History().begin_incarnation("s", StreamConfig("s"))
+    group = Group(incarnation, ConsumerConfig("c", ack_wait_ms=WAIT_MS, max_deliver=2), 0)
+    incarnation.at[SEQ], incarnation.times[SEQ] = Letter(None, SEQ, "a", b"", 0), 0
+    if sent_first:
+        group.answering(AckKind.NAK, [SEQ])
+    message = ReceivedMessage(SEQ, 0, 2, b"", "", 0)
+    incarnation.deliver(group, [message], History(), 0, StepId(1, 1, 1 * MS), 1)
+    group.due.delivered([message], "c", StepId(1, 1, 1 * MS), WAIT_MS * MS)
+    assert incarnation.may_be_dropped(group, SEQ) is sent_first
+    group.answering(AckKind.NAK, [SEQ])
+    assert incarnation.may_be_dropped(group, SEQ)
+
+
 @pytest.mark.parametrize(("reported_ns", "counted"), [(WAIT_MS * MS - 1, {1}), (WAIT_MS * MS, None)])
 def test_a_report_is_in_time_by_when_the_node_took_the_message(reported_ns: int, counted: set[int] | None) -> None:
     events, history = Events(), History()

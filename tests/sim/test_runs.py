@@ -26,6 +26,8 @@ SEEN_WRONGLY = {
     "a source that copies itself is made anew, and its second incarnation is copied before it is read": 720419,
     "a source prunes what was not copied, copying stops, and then the source's stream is deleted": 2203502,
     "programs give times, so that age takes messages from among others before they are copied": 2500178,
+    "a message cannot be copied, and the stream for letters about it was never created": 2712549,
+    "a late nak of the first delivery counts a later one that its reader gave back": 2812108,
     "a nak waits for room in the log until its delivery has expired and the next one has left": 2500529,
 }
 """Worlds in which a check once saw a violation that is none."""

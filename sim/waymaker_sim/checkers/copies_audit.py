@@ -31,6 +31,8 @@ def lagging_sources(asker: Asker, view: ClientView) -> str:
             elif there is None:
                 if "does not exist" not in status.last_error and "quarantine" not in status.last_error:
                     lagging.append(f"{what}, which is not there")
+            elif "dlq_stream" in status.last_error and _info(asker, source.dlq_stream) is None:
+                view.mark("source waits for its letters' stream")
             elif status.last_sourced_seq < there.stats.last_seq:
                 lagging.append(f"{what}, which is at {there.stats.last_seq}")
     return listed(lagging) if lagging else ""

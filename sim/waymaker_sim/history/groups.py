@@ -201,6 +201,7 @@ class GroupOf(Generic[L]):
                 # The order of several answers in flight is unknown.
                 self.put_off.pop(seq, None)
                 self.handing_back[seq] = self.handing_back.get(seq, 0) + 1
+                self._may_have_arrived(seq)
         self.due.unknown(seqs)
         if kind in (AckKind.ACK, AckKind.TERM):
             self.answered.update(seqs)
@@ -215,6 +216,13 @@ class GroupOf(Generic[L]):
         for seq in seqs:
             key = (process_run, seq)
             self.naks[key] = self.naks.get(key, 0) + change
+            self._may_have_arrived(seq)
+
+    def _may_have_arrived(self, seq: int) -> None:
+        """Note that the last delivery of a message may count: to the node, an answer to an earlier one shows its arrival."""
+        out = self.due.latest(seq)
+        if out is not None:
+            self.most[seq] = max(self.most.get(seq, 0), out.delivery)
 
     def resolved(self, kind: AckKind, seqs: list[int]) -> list[int]:
         """Note that an answer was answered or got lost. Returns its sequences that no other answer in flight names."""

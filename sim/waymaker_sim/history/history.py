@@ -472,6 +472,8 @@ class StreamIncarnation:
                 over = f"left {(step_id.time_ns - until) // MS} ms after its wait"
                 violated("left in time", f"{self.name}/{config.name} seq {seq}: delivery {message.delivery} {over}")
             naked = group.naks.get((process_run, seq), 0) > 0
+            if naked or group.handing_back.get(seq):
+                self.reached_program(group, message)  # for all the node can know
             group.pending[seq] = PendingDelivery(process_run, until, free=naked)
 
     def _check_order(self, got: list[ReceivedMessage]) -> None:
