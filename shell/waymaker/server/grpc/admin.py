@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from waymaker.server.grpc.calls import Calls, Context, SessionCall, StreamCall, UnaryCall
 from waymaker.server.grpc.export import Export
+from waymaker.server.grpc.reservation import Reservation
 from waymaker.server.grpc.rpcs import PREVIEW_UPDATE, coded
 from waymaker.server.incidents import internal_error
 from waymaker.server.node_runner import NodeRunner
@@ -164,8 +165,7 @@ class _Upload:
         self._principal = principal
         self._context = context
         self._name = ""
-        self._stream_id: int | None = None
-        self._summary: Summary | None = None
+        self._reservation = Reservation(runner, principal)
 
     async def run(self) -> bytes:
         """Take the archive in; the response. Raises `RestoreFailed` and `RefusedError`."""
@@ -192,9 +192,9 @@ class _Upload:
             summary = reader.close()
         except ArchiveError as error:
             raise RestoreFailed(TRANSFER_CORRUPTED, str(error)) from None
-        assert self._stream_id is not None
-        await self._ask(core.ImportEnd(self._stream_id, commit=True))
-        self._stream_id = None
+        assert self._reservation.stream_id is not None
+        await self._ask(core.ImportEnd(self._reservation.stream_id, commit=True))
+        self._reservation.opened()
         return admin_pb2.RestoreResponse(
             success=True, result_code=OK, name=self._name, messages=summary.count, last_seq=summary.last_seq
         ).SerializeToString()
@@ -216,14 +216,12 @@ class _Upload:
     async def _take(self, piece: Head | Batch | Summary) -> None:
         if isinstance(piece, Head):
             self._name = self._name or piece.config.name
-            answer = await self._ask(core.ImportBegin(self._name, piece))
-            assert isinstance(answer.value, int)
-            self._stream_id = answer.value
+            _require_ok(await self._reservation.begin(core.ImportBegin(self._name, piece)))
         elif isinstance(piece, Batch):
-            assert self._stream_id is not None
+            assert self._reservation.stream_id is not None
             await self._ask(
                 core.ImportBatch(
-                    self._stream_id,
+                    self._reservation.stream_id,
                     list(piece.seqs),
                     list(piece.times_ms),
                     piece.subjects,
@@ -233,16 +231,17 @@ class _Upload:
                 )
             )
 
-    async def _ask(self, request: core.Request) -> Answer:
+    async def _ask(self, request: core.Request) -> None:
         answer, _ = await self._runner.ask(self._principal, request)
-        if isinstance(answer, Refusal):
-            raise RefusedError(answer)
-        if answer.code != OK:
-            raise RestoreFailed(answer.code, answer.message)
-        return answer
+        _require_ok(answer)
 
     def give_up(self) -> None:
         """Delete what is left of an unfinished restore, without waiting for it."""
-        if self._stream_id is not None:
-            stream_id, self._stream_id = self._stream_id, None
-            self._runner.call(self._principal, core.ImportEnd(stream_id, commit=False), lambda *_: None)
+        self._reservation.give_up()
+
+
+def _require_ok(answer: Answer | Refusal) -> None:
+    if isinstance(answer, Refusal):
+        raise RefusedError(answer)
+    if answer.code != OK:
+        raise RestoreFailed(answer.code, answer.message)
