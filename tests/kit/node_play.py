@@ -22,6 +22,7 @@ from types import TracebackType
 
 from tests.kit.node_kit import Server
 from waymaker_core.api.effects import (
+    ConfChanged,
     Confirm,
     Declined,
     Deliver,
@@ -172,6 +173,8 @@ def _line(effect: Effect) -> str:
             return f"confirm {effect.stream_id} question {effect.question}"
         case PieceStored() | TransferEnded():
             return f"{type(effect).__name__} {effect.transfer}"
+        case ConfChanged():
+            return f"conf changed {effect.stream_id}"
         case Kept() | Declined():
             return f"{type(effect).__name__} {effect.ask}"
         case Halt():

@@ -17,6 +17,7 @@ from waymaker_core.model.config import (
 )
 from waymaker_core.model.records import (
     AckRecord,
+    AuthorityOpened,
     ConsumerCreated,
     ConsumerDeleted,
     DeliveredRecord,
@@ -25,16 +26,19 @@ from waymaker_core.model.records import (
     ImportEnded,
     LayerRecord,
     Listed,
+    MembersRecord,
     ProducerSpan,
     PruneRecord,
     PublishRecord,
     Record,
     SettingsRecord,
+    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
     StreamUpdated,
 )
+from waymaker_core.raft.members import Members, encode_members
 
 U32 = st.integers(0, (1 << 32) - 1)
 U64 = st.integers(0, (1 << 64) - 1)
@@ -123,6 +127,22 @@ def delivered_records(draw: st.DrawFn) -> DeliveredRecord:
     )  # fmt: skip
 
 
+NODES = st.integers(1, (1 << 64) - 1)
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> StreamClaimed:
+    nodes = draw(st.lists(NODES, min_size=1, max_size=5, unique=True))
+    return StreamClaimed(draw(U64), draw(st.sampled_from(nodes)), nodes)
+
+
+@st.composite
+def members(draw: st.DrawFn) -> Members:
+    nodes = draw(st.lists(NODES, max_size=8, unique=True))
+    voters = draw(st.integers(0, min(5, len(nodes))))
+    return Members(tuple(sorted(nodes[:voters])), tuple(sorted(nodes[voters:])))
+
+
 def records() -> st.SearchStrategy[Record]:
     """Draw any record there is."""
     return st.one_of(
@@ -152,4 +172,7 @@ def records() -> st.SearchStrategy[Record]:
         st.builds(EpochRecord, U64),
         st.builds(StreamUpdated, U64, STREAM_CONFIGS),
         st.builds(StreamOpened, U64, U64),
+        st.builds(MembersRecord, members().map(encode_members)),
+        claims(),
+        st.builds(AuthorityOpened, U64, U64),
     )

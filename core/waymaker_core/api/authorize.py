@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
@@ -88,6 +89,8 @@ ACTIONS: dict[type[rq.Request], Action] = {
     kv.KvKeys: Action.READ,
     kv.KvHistory: Action.READ,
     kv.KvWatch: Action.READ,
+    cluster.ClaimStream: Action.MANAGE,
+    cluster.OpenAuthority: Action.MANAGE,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 
@@ -103,6 +106,8 @@ def stream_of(request: rq.Request) -> str:
         case rq.DeleteStream() | rq.GetStreamInfo() | rq.UpdateStream() | rq.ExportStream() | rq.ImportBegin():
             return request.name
         case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
+            return ""
+        case cluster.ClaimStream() | cluster.OpenAuthority():
             return ""
         case _:
             return request.stream

@@ -83,6 +83,16 @@ class Declined:
 
 
 @dataclass(slots=True, eq=False)
+class ConfChanged:
+    """Notice of a member of a cluster: applied records of the catalog created or deleted a stream, or changed its claims.
+
+    Once a stream a step, when the state holds it.
+    """
+
+    stream_id: int
+
+
+@dataclass(slots=True, eq=False)
 class Deliver:
     """Messages for a subscription, within its credit. `Unreadable` comes back if they cannot be read."""
 
@@ -168,6 +178,7 @@ Effect = (
     | Confirm
     | Kept
     | Declined
+    | ConfChanged
     | Reply
     | Deliver
     | SnapshotPiece

@@ -102,14 +102,21 @@ class Confirmed:
 
 @dataclass(slots=True, eq=False)
 class StepDown:
-    """Another node leads a stream by now, or may: this one decides nothing about it any more. Its log stays."""
+    """Another node leads a stream by now, or may: this one decides nothing about it any more. Its log stays.
+
+    A member of a cluster steps down from the catalog, too.
+    """
 
     stream_id: int
 
 
 @dataclass(slots=True, eq=False)
 class Lead:
-    """This node is to lead a stream, as soon as its whole log is committed and applied; in an epoch, if it is not 0."""
+    """This node is to lead a stream, as soon as its whole log is committed and applied; in an epoch, if it is not 0.
+
+    A member of a cluster leads the catalog, too: its epoch is a term of the group. The first record of the term is written at
+    once, since the group commits no earlier record without it.
+    """
 
     stream_id: int
     epoch: int = 0
@@ -128,7 +135,8 @@ class SentRecord(NamedTuple):
 class Append:
     """Records of the node that leads a stream, from a position on: they become durable here, byte for byte.
 
-    Answered by `Kept` or `Declined`. They are applied when `Replicated` says that they are committed.
+    Answered by `Kept` or `Declined`. They are applied when `Replicated` says that they are committed. The member that leads the
+    catalog takes the group's own records so (`MembersRecord`), for no call decides them.
     """
 
     ask: int
@@ -156,6 +164,18 @@ class Promise:
     ask: int
     stream_ids: Sequence[int]
     epoch: int
+
+
+@dataclass(slots=True, eq=False)
+class KeepVote:
+    """This node has seen a term of the catalog's group, and has given its vote in it to a node (0: to none).
+
+    Answered by `Kept` or `Declined`. A term never goes back, and has one vote.
+    """
+
+    ask: int
+    term: int
+    vote: int
 
 
 @dataclass(slots=True, eq=False)
@@ -229,6 +249,7 @@ Input = (
     | Append
     | Cut
     | Promise
+    | KeepVote
     | Enrol
     | SendSnapshot
     | NextPiece

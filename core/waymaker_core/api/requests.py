@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from waymaker_core.api.cluster_requests import ClusterRequest
 from waymaker_core.api.collection_requests import CollectionRequest
 from waymaker_core.api.kv_requests import KvRequest
 from waymaker_core.api.object_requests import ObjectRequest
@@ -489,5 +490,5 @@ Request = (
     | CreateStream | DeleteStream | GetStreamInfo | ListStreams | GetStreamSources | UpdateStream
     | CreateConsumer | DeleteConsumer | ListConsumers | GetConsumerInfo
     | ExportStream | ImportBegin | ImportBatch | ImportEnd | ObjectRequest
-    | CollectionRequest | SketchRequest | KvRequest
+    | CollectionRequest | SketchRequest | KvRequest | ClusterRequest
 )  # fmt: skip

@@ -14,10 +14,23 @@ from dataclasses import dataclass
 from sortedcontainers import SortedDict
 
 from waymaker_core.api.requests import ENTRY_OVERHEAD_BYTES, Page
+from waymaker_core.catalog.authority import Authority
+from waymaker_core.catalog.group_history import GroupHistory
 from waymaker_core.catalog.source_cycles import refuse_cycle
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import CatalogRecord, StreamCreated, StreamDeleted, StreamOpened, StreamUpdated
+from waymaker_core.model.records import (
+    AuthorityOpened,
+    CatalogRecord,
+    ClusterRecord,
+    EpochRecord,
+    MembersRecord,
+    StreamClaimed,
+    StreamCreated,
+    StreamDeleted,
+    StreamOpened,
+    StreamUpdated,
+)
 from waymaker_core.model.result_codes import ALREADY_EXISTS, CodeError, resource_exhausted
 from waymaker_core.model.types import StreamId
 
@@ -65,6 +78,10 @@ class Catalog:
         """Committed streams that copy from others."""
         self._staged_sourcing: dict[StreamId, tuple[str, StreamConfig]] = {}
         """Account and settings of streams that are to copy from others, and whose creation is staged."""
+        self.authority = Authority()
+        """The nodes that lead and hold streams, in a cluster."""
+        self.group = GroupHistory()
+        """The terms of the catalog's own log, and the nodes that hold it, in a cluster."""
 
     # ------------------------------------------------------------------ looking up
 
@@ -162,6 +179,7 @@ class Catalog:
         """Drop every decision that is staged."""
         self._staged.clear()
         self._staged_sourcing.clear()
+        self.authority.discard_uncommitted()
 
     def _meaning_of(self, record: CatalogRecord, account: str) -> tuple[Name, StreamId | None]:
         """Return the name that a record is about, and the stream that the name means once the record is applied."""
@@ -203,12 +221,31 @@ class Catalog:
             known.importing = False
             known.last_seq = record.last_seq
 
+    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> StreamId | None:
+        """Apply a committed record that only members of a cluster write; return the stream whose `Conf` it changes.
+
+        A claim, or an opening, of an unknown stream changes nothing.
+        """
+        if isinstance(record, EpochRecord):
+            self.group.begin_term(record.epoch, position)
+        elif isinstance(record, MembersRecord):
+            self.group.set_members(position, record.data)
+        elif StreamId(record.stream_id) in self.entries:
+            if isinstance(record, StreamClaimed):
+                self.authority.apply_claim(record, position)
+                return StreamId(record.stream_id)
+            assert isinstance(record, AuthorityOpened)
+            if self.authority.apply_opening(record):
+                return StreamId(record.stream_id)
+        return None
+
     def _delete(self, stream_id: StreamId) -> None:
         """Remove a stream, if there is one of this id."""
         known = self.entries.pop(stream_id, None)
         if known is not None:
             del self._names[known.key()]
             self._sourcing.pop(stream_id, None)
+            self.authority.forget_claims(stream_id)
 
     def import_ended(self, stream_id: StreamId) -> None:
         """Note that a stream's log says that its restore is complete."""
@@ -230,3 +267,4 @@ class Catalog:
             assert entry.stream_id == stream_id < self.next_id
             assert self._names[entry.key()] is entry
         assert all(in_flight > 0 for _, in_flight in self._staged.values())
+        assert all(stream_id in self.entries for stream_id in self.authority.confs), "claims of a stream that is none"

@@ -95,6 +95,10 @@ class Limits:
     """Records of one stream that are durable here and wait for a majority; past it its changes are refused, not applied."""
     uncommitted_bytes_max: int = 16 * MIB
     """Stored bytes of those records."""
+    recent_log_bytes_max: int = 4 * MIB
+    """Bytes of the last records of one log that a member of a cluster keeps in memory for other replicas."""
+    recent_bytes_max: int = 64 * MIB
+    """The same of all logs of a node together."""
     parked_calls_max: int = 10_000
     """Calls waiting for a block index to be read."""
 

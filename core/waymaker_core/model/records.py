@@ -192,7 +192,10 @@ class ImportEnded:
 
 @dataclass(slots=True, eq=False)
 class EpochRecord:
-    """The first record that a leader writes in an epoch. So the table of epochs is a function of the log."""
+    """The first record that a leader writes in an epoch. So the table of epochs is a function of the log.
+
+    In the catalog's log, which a consensus group keeps, the epochs are the terms of the group.
+    """
 
     KIND = 10
 
@@ -270,6 +273,39 @@ class StreamOpened:
     last_seq: int
 
 
+# ---------------------------------------------------------------- catalog records that only members of a cluster write
+
+
+@dataclass(slots=True, eq=False)
+class MembersRecord:
+    """The nodes that hold the catalog, from this record on: `data` as the consensus group encodes them."""
+
+    KIND = 36
+
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class StreamClaimed:
+    """A claim: a node is to lead a stream, and others hold it with it. The record's own position is the claim's epoch."""
+
+    KIND = 37
+
+    stream_id: int
+    primary: int
+    replicas: list[int]
+
+
+@dataclass(slots=True, eq=False)
+class AuthorityOpened:
+    """The opening of a claim: its primary may commit. It counts only while no later claim of the stream exists."""
+
+    KIND = 38
+
+    stream_id: int
+    epoch: int
+
+
 StreamRecord = (
     PublishRecord
     | PruneRecord
@@ -284,7 +320,8 @@ StreamRecord = (
     | EpochRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
-Record = StreamRecord | CatalogRecord
+ClusterRecord = MembersRecord | StreamClaimed | AuthorityOpened
+Record = StreamRecord | CatalogRecord | ClusterRecord
 
 
 def appended(record: Record) -> PublishRecord | None:

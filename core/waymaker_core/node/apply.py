@@ -13,9 +13,12 @@ from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.records import (
     AckRecord,
+    CatalogRecord,
+    ClusterRecord,
     ConsumerCreated,
     ConsumerDeleted,
     DropRecord,
+    EpochRecord,
     ImportEnded,
     LayerRecord,
     PruneRecord,
@@ -23,8 +26,6 @@ from waymaker_core.model.records import (
     SettingsRecord,
     StreamCreated,
     StreamDeleted,
-    StreamOpened,
-    StreamUpdated,
 )
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import CATALOG, ConsumerId, StreamId
@@ -51,7 +52,7 @@ DELETED: Final = Refusal(Status.ABORTED, "the stream was deleted before a majori
 
 
 def make_replica(entry: CatalogEntry, state: NodeState, *, leads: bool = True) -> StreamReplica:
-    """Make the replica of a new stream, with no messages and no consumers. If it does not lead, its log exists already."""
+    """Make the replica of a new stream, with no messages and no consumers; one that does not lead may have a log already."""
     stream = Stream(entry.stream_id, entry.config, entry.created_ms, state.limits)
     stream.importing = entry.importing
     consumers = Consumers(stream, state.limits)
@@ -109,7 +110,7 @@ class Applier:
             log = written.log
             if written.ask is not None:
                 self._state.effects.append(Kept(written.ask))
-            if written.encoded is not None and not log.abandoned:
+            if written.sent and not log.abandoned:
                 self._commit(log, log.majority)
             elif self._replicated and not log.abandoned:
                 replicating[log.stream_id] = log
@@ -124,6 +125,8 @@ class Applier:
     def replicate_suffixes(self) -> None:
         """Send what recovery found durable and not known to be committed, from the node that is to lead its log."""
         state = self._state
+        if state.config.member:
+            return  # it is to lead none yet
         for log in [state.catalog_log, *(replica.log for replica in state.opening.values())]:
             if log.entries:
                 state.effects.append(Replicate(log.stream_id, log.durable))
@@ -139,17 +142,11 @@ class Applier:
 
     def replicated(self, stream_id: int, position: int) -> None:
         """Commit what a majority of the replicas has of a log; it may be late, and mean a stream that was deleted."""
-        log = self._find_log(stream_id)
+        log = self._state.find_log(stream_id)
         if log is not None:
             log.majority = max(log.majority, position)
             self._commit(log, position)
             self._gate.replicated_to(log, position)
-
-    def _find_log(self, stream_id: int) -> StreamLog | None:
-        if stream_id == CATALOG:
-            return self._state.catalog_log
-        replica = self._state.replicas.get(StreamId(stream_id))
-        return self._state.unknown.get(StreamId(stream_id)) if replica is None else replica.log
 
     def _apply_committed(self, log: StreamLog) -> None:
         item = log.take_applicable()
@@ -201,7 +198,7 @@ class Applier:
     def _apply_other(self, replica: StreamReplica, item: PendingRecord) -> None:
         state, stats, record = self._state, self._state.stats, item.record
         count, byte_count = replica.stream.count, replica.stream.bytes
-        assert not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
+        assert not isinstance(record, CatalogRecord | ClusterRecord)
         match record:
             case ConsumerDeleted():
                 self._consumer_deleted(replica, record, item)
@@ -261,9 +258,14 @@ class Applier:
 
     def _apply_to_catalog(self, item: PendingRecord) -> None:
         state, record = self._state, item.record
-        assert isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened)
         catalog = state.catalog
         state.changes.catalog = True
+        if isinstance(record, EpochRecord | ClusterRecord):
+            changed = catalog.apply_cluster(record, item.position)
+            if changed is not None:
+                state.note_conf(changed)
+            return
+        assert isinstance(record, CatalogRecord)
         stream_id = StreamId(record.stream_id)
         replica = state.replicas.get(stream_id)
         catalog.apply(record, item.account)
@@ -276,11 +278,13 @@ class Applier:
             self._notify_watchers(replica, EventKind.STREAM_CREATED)
             state.changes.replicas[stream_id] = replica
             state.dirty[stream_id] = replica
+            state.note_conf(stream_id)
             if replica.importing and stream_id not in self._registry.import_heads:
                 # An earlier run decided it, and the majority came after the restart: nothing can end this restore.
                 state.passing.append(replica)
             if replica.log.entries:
-                state.effects.append(Replicate(stream_id, replica.log.durable))
+                if not state.config.member:
+                    state.effects.append(Replicate(stream_id, replica.log.durable))
                 self._apply_committed(replica.log)
             if replaced is not None:
                 self._ended(replaced)
@@ -297,12 +301,15 @@ class Applier:
         for other in [other for other in state.unknown if other < stream_id]:
             never = state.unknown.pop(other)
             never.abandoned = True
+            if state.recent is not None:
+                state.recent.forget_log(other)
             never.commit(never.durable)
             self._apply_committed(never)
-        replica = make_replica(entry, state, leads=log is None)
+        replica = make_replica(entry, state, leads=log is None and not state.config.member)
         if log is not None:
             replica.log, log.memory = log, replica.log.memory
-            state.opening[stream_id] = replica
+            if not state.config.member:
+                state.opening[stream_id] = replica
         replica.damage = state.unknown_damage.pop(stream_id, None)
         if stream_id in state.emptied:
             del state.emptied[stream_id]
@@ -315,6 +322,9 @@ class Applier:
         state = self._state
         del state.replicas[replica.id]
         replica.leading.over = True
+        state.note_conf(replica.id)
+        if state.recent is not None:
+            state.recent.forget_log(replica.id)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
@@ -348,6 +358,8 @@ class Applier:
         state = self._state
         state.replicas[replica.id] = start_replica(replica, state)
         before.leading.over = True
+        if state.recent is not None:
+            state.recent.forget_log(replica.id)
         self._indexes.forget(before)
         state.stats.consumers += len(replica.consumers) - len(before.consumers)
         if before.damage is not None:

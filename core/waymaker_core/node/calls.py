@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from waymaker_core.api.authorize import ACTIONS, stream_of
+from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -95,8 +96,13 @@ CHANGES = (
     ImportBegin,
     KvCreateBucket,
     KvDeleteBucket,
+    ClaimStream,
+    OpenAuthority,
 )
 """Calls whose failure may depend on what is decided and not committed."""
+
+OF_CATALOG = (CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, OpenAuthority)
+"""Changes that are records of the catalog."""
 
 READS = (
     ReadLatest, ListSubjects, ScanSubject, ReadRange, GetStreamInfo, ListStreams, GetStreamSources, ExportStream, OpenObject,
@@ -156,6 +162,10 @@ class Calls:
 
     def _read_when_confirmed(self, call: Call, replica: StreamReplica | None) -> None:
         """Read when it is confirmed that this node leads: the answer then holds all that was confirmed before the call."""
+        state = self._state
+        if state.config.member and not (state.catalog_leads if replica is None else replica.leads):
+            self._parking.refuse(call, NOT_LEADING)  # no majority will confirm it
+            return
         if replica is None:
             log, read = self._state.catalog_log, partial(self._read_unless_found, call)
         else:
@@ -253,7 +263,7 @@ class Calls:
     def _handle(self, call: Call, replica: StreamReplica | None) -> None:
         """Run a call's handler, and turn what it raises into an answer."""
         try:
-            if not self._state.catalog_leads:
+            if not self._state.catalog_leads and self._needs_catalog(call, replica):
                 raise RefusedError(NOT_LEADING)
             deletes = isinstance(call.request, DeleteStream | KvDeleteBucket)
             if replica is not None and not replica.leads and not deletes:
@@ -267,6 +277,14 @@ class Calls:
             self._answer_code(call, replica, error)
         except RefusedError as error:
             self._parking.refuse(call, error.refusal)
+
+    def _needs_catalog(self, call: Call, replica: StreamReplica | None) -> bool:
+        """Return True for a call that only the node which leads the catalog answers.
+
+        In a cluster another node may lead the catalog: a call to a stream that is led here does not need it. Elsewhere the node
+        answers no call before it leads the catalog.
+        """
+        return not self._state.config.member or replica is None or isinstance(call.request, OF_CATALOG)
 
     def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
         request, catalog = call.request, self._state.catalog_log

@@ -8,6 +8,7 @@ from waymaker_core.api.authorize import Authorize, allow_known_accounts
 from waymaker_core.layers.layer import LayerFactory
 from waymaker_core.model.limits import Limits
 from waymaker_core.node.services import make_layers
+from waymaker_core.storage.config_codec import REPLICAS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class NodeConfig:
     value confirms after the write and syncs that often, so that a loss of power may forget the last interval.
     `replicated`: a record is committed when a majority of replicas has it (`Replicate`). What is read leaves after a
     majority has confirmed who leads (`Confirm`). `layers` makes what services keep beside a stream.
+
+    `member`: the node is one of a cluster, which implies `replicated`. It leads neither a stream nor the catalog before it
+    is told to (`Lead`). New streams are placed on up to `replication_factor` of the nodes `members`.
     """
 
     node_id: int = 1
@@ -28,8 +32,15 @@ class NodeConfig:
     replicated: bool = False
     authorize: Authorize = allow_known_accounts
     layers: LayerFactory = make_layers
+    member: bool = False
+    members: tuple[int, ...] = ()
+    replication_factor: int = 3
 
     def __post_init__(self) -> None:
         assert self.node_id > 0
         assert len(self.identity) == 16
         assert self.sync_interval_ms >= 0
+        assert 0 < self.replication_factor <= REPLICAS_MAX
+        assert all(node > 0 for node in self.members)
+        if self.member:
+            object.__setattr__(self, "replicated", True)

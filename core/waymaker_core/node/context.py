@@ -16,6 +16,7 @@ from waymaker_core.model.types import CATALOG, Now, StreamId, Token
 from waymaker_core.node.changes import Changes
 from waymaker_core.node.config import NodeConfig
 from waymaker_core.node.jobs import Done, Failed, Jobs
+from waymaker_core.node.recent_records import RecentRecords
 from waymaker_core.node.stats import NodeStats
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.stream_replica import Damage, StreamReplica
@@ -69,8 +70,16 @@ class NodeState:
         """Streams to lead once their whole log is applied."""
         self.passing: list[StreamReplica] = []
         """Streams whose incarnation, or restore, ended with the last run of a process: to be ended by a decision."""
-        self.catalog_leads = True
-        """False after a start, until the whole log of the catalog is applied."""
+        self.catalog_leads = not config.member
+        """False after a start, until the whole log of the catalog is applied; in a cluster also until it is to be led here."""
+        self.catalog_opening = False
+        """True while a member of a cluster is to lead the catalog, and its whole log is not applied yet."""
+        self.recent: RecentRecords | None = None
+        """In a cluster, the last records of all logs."""
+        if config.member:
+            self.recent = RecentRecords(self.limits.recent_log_bytes_max, self.limits.recent_bytes_max)
+        self.conf_changes: dict[StreamId, None] = {}
+        """Streams that were created or deleted, or whose claims changed, in this step."""
         self.emptied: dict[StreamId, None] = {}
         """Ids of ephemeral streams that begin anew after a start, with a notice."""
         self._ended: dict[Token, StreamId] = {}
@@ -87,6 +96,18 @@ class NodeState:
         """Return the stream of one of the latest readers that ended, if it is still served."""
         stream_id = self._ended.get(token)
         return None if stream_id is None else self.replicas.get(stream_id)
+
+    def find_log(self, stream_id: int) -> StreamLog | None:
+        """Return a log by its id, also that of a stream which the catalog does not know yet; None where there is none."""
+        if stream_id == CATALOG:
+            return self.catalog_log
+        replica = self.replicas.get(StreamId(stream_id))
+        return self.unknown.get(StreamId(stream_id)) if replica is None else replica.log
+
+    def note_conf(self, stream_id: StreamId) -> None:
+        """Note that a stream was created or deleted, or that its claims changed."""
+        if self.config.member:
+            self.conf_changes[stream_id] = None
 
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.node.timers import Timer
+from waymaker_core.raft.entries import HardState
 from waymaker_core.storage.errors import JournalFull
-from waymaker_core.storage.frame import COMMIT, PROMISE, REPLICA
+from waymaker_core.storage.frame import COMMIT, PROMISE, RAFT_HARD, REPLICA
 from waymaker_core.storage.journal.facts import Membership, ReplicaFacts, batches, encode_fact
 from waymaker_core.storage.journal.writer import Journal
 
@@ -102,6 +104,14 @@ class Facts:
         if not self._place(PROMISE, rows):
             return False
         self.found.learn(PROMISE, rows)
+        return True
+
+    def keep_vote(self, hard: HardState) -> bool:
+        """Note a term and a vote in it; return False if the journal has no free space for it."""
+        row = (CATALOG, *hard)
+        if not self._place(RAFT_HARD, [row]):
+            return False
+        self.found.learn(RAFT_HARD, [row])
         return True
 
     def enrol(self, stream_id: int, membership: Membership) -> bool:

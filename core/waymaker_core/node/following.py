@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waymaker_core.api.effects import Declined, Kept
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise, SentRecord
-from waymaker_core.model.records import CatalogRecord, EpochRecord, Record
+from waymaker_core.api.inputs import Append, Cut, Enrol, KeepVote, Promise, SentRecord
+from waymaker_core.model.records import CatalogRecord, ClusterRecord, EpochRecord, MembersRecord, Record
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.facts import Facts
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.raft.entries import HardState
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 from waymaker_core.storage.frame import frame_bytes
-from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.storage.journal.facts import Membership, may_follow
 from waymaker_core.storage.journal.writer import Encoded
 
 NO_ROOM = "the journal has no free space for it"
@@ -43,6 +44,14 @@ class Following:
         alive = [stream_id for stream_id in event.stream_ids if not self._is_deleted(stream_id)]
         self._keep(event.ask, self._facts.promise(alive, event.epoch))
 
+    def keep_vote(self, event: KeepVote) -> None:
+        """Note a term of the catalog's group, and the vote in it."""
+        hard, before = HardState(event.term, event.vote), self._facts.found.raft_hard
+        if may_follow(before, hard):
+            self._keep(event.ask, self._facts.keep_vote(hard))
+        else:
+            self._decline(event.ask, f"the vote in term {before.term} is for node {before.vote}")
+
     def enrol(self, event: Enrol) -> None:
         """Note since when this replica of a stream counts."""
         if self._is_deleted(event.stream_id):
@@ -63,7 +72,7 @@ class Following:
 
     def cut(self, event: Cut) -> None:
         """Let the log end at a position: what is above it is void, and the next record gets the position behind it."""
-        log = self._find_log(event.stream_id)
+        log = self._state.find_log(event.stream_id)
         if log is None:
             self._decline(event.ask, "no such stream")
         elif self._leads(event.stream_id):
@@ -76,7 +85,7 @@ class Following:
     def append_sent(self, event: Append) -> None:
         """Keep records behind the last one of the log, all of them or none."""
         state = self._state
-        log = self._find_log(event.stream_id) or self._begin_unknown(event.stream_id)
+        log = state.find_log(event.stream_id) or self._begin_unknown(event.stream_id)
         if log is None:
             self._decline(event.ask, "the stream was deleted, or too many are unknown here")
             return
@@ -103,7 +112,7 @@ class Following:
         limits = self._state.limits
         bounds = [frame_bytes(len(sent.meta), len(sent.body)) for sent in event.records]
         bodies = sum(len(sent.body) for sent in event.records)
-        if not self._state.config.replicated or self._leads(event.stream_id):
+        if not self._state.config.replicated or (self._leads(event.stream_id) and not self._is_of_group(event)):
             return "this node leads the stream"
         if log.abandoned:
             return "a snapshot is being adopted in its place"
@@ -123,7 +132,10 @@ class Following:
             record = record_codec.decode(each.kind, each.version, each.meta)
             if record_codec.body_bytes(record) != len(each.body):
                 raise CorruptRecord("the record does not fit its messages")
-            if isinstance(record, CatalogRecord) != (log.stream_id == CATALOG):
+            of_catalog = log.stream_id == CATALOG
+            if isinstance(record, CatalogRecord | ClusterRecord) != of_catalog and not (
+                of_catalog and isinstance(record, EpochRecord)
+            ):
                 raise CorruptRecord("a record of the catalog in a stream's log, or of a stream in the catalog's")
             if isinstance(record, EpochRecord):
                 if record.epoch <= epoch:
@@ -133,19 +145,14 @@ class Following:
         return records
 
     def _last_epoch(self, log: StreamLog) -> int:
-        for entry in reversed(log.entries):
-            if isinstance(entry.record, EpochRecord):
-                return entry.record.epoch
+        if log.epochs:
+            return log.epochs[-1][0]
+        if log.stream_id == CATALOG:
+            return self._state.catalog.group.last_term
         replica = self._state.replicas.get(StreamId(log.stream_id))
         return 0 if replica is None else replica.stream.epochs.last
 
     # ------------------------------------------------------------------ which log
-
-    def _find_log(self, stream_id: int) -> StreamLog | None:
-        if stream_id == CATALOG:
-            return self._state.catalog_log
-        replica = self._state.replicas.get(StreamId(stream_id))
-        return self._state.unknown.get(StreamId(stream_id)) if replica is None else replica.log
 
     def _is_deleted(self, stream_id: int) -> bool:
         """Return True if a stream was deleted: no fact about it is kept."""
@@ -154,9 +161,17 @@ class Following:
 
     def _leads(self, stream_id: int) -> bool:
         if stream_id == CATALOG:
-            return self._state.catalog_leads
+            return self._state.catalog_leads or self._state.catalog_opening
         replica = self._state.replicas.get(StreamId(stream_id))
         return replica is not None and replica.leads
+
+    def _is_of_group(self, event: Append) -> bool:
+        """Return True for records of the catalog's group that its leader adds to its own log."""
+        return (
+            self._state.config.member
+            and event.stream_id == CATALOG
+            and all(each.kind == MembersRecord.KIND for each in event.records)
+        )
 
     def _begin_unknown(self, stream_id: int) -> StreamLog | None:
         """Begin the log of a stream that the catalog does not know yet; None where it was deleted, or too many are unknown."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from waymaker_core.api.effects import Kept, Lane
+from waymaker_core.api.inputs import SentRecord
 from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
@@ -24,10 +25,12 @@ from waymaker_core.model.records import (
     DropRecord,
     ImportEnded,
     LayerRecord,
+    MembersRecord,
     PruneRecord,
     PublishRecord,
     Record,
     SettingsRecord,
+    StreamClaimed,
     StreamCreated,
     StreamUpdated,
     appended,
@@ -39,6 +42,7 @@ from waymaker_core.node.memory_files import MemoryFiles
 from waymaker_core.node.stream_log import PendingRecord, Rest, StreamLog
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
+from waymaker_core.storage import record_codec
 from waymaker_core.storage.errors import JournalFull
 from waymaker_core.storage.frame import CUT, REPLICATED, frame_bytes
 from waymaker_core.storage.journal.writer import Encoded, Flush, Journal, frame_bytes_max
@@ -134,7 +138,7 @@ class GroupCommit:
         """Add a record that another node sent; it is stored as it was encoded."""
         parts = [body] if body else []
         item = log.decide("", record, parts, frame_bytes(len(encoded.meta), len(body)), len(body))
-        item.encoded = encoded
+        item.encoded, item.sent = encoded, True
         self._enqueue(item)
         return item
 
@@ -244,8 +248,11 @@ class GroupCommit:
             assert isinstance(record, PublishRecord)
             item.record = record = join_publishes([record, *item.joined])
             item.joined.clear()
+        if self._state.recent is not None:
+            _encode(item)
         if item.log.memory is not None:
             self._place_in_memory(item.log.memory, item, ops)
+            self._keep_recent(item)
             return True
         try:
             # Admission checked for free space. A publish may use the reserve by now, so that it never delays acks.
@@ -253,7 +260,13 @@ class GroupCommit:
         except JournalFull:
             return False
         item.segment = self.journal.newest_segment()
+        self._keep_recent(item)
         return True
+
+    def _keep_recent(self, item: PendingRecord) -> None:
+        """Keep a record that has its place for the other replicas of its log."""
+        if self._state.recent is not None and not item.log.abandoned:
+            self._state.recent.keep(item.log.stream_id, item.position, sent_record(item))
 
     def _append(self, item: PendingRecord) -> Chunk | None:
         if item.encoded is None:
@@ -393,6 +406,8 @@ class GroupCommit:
             except JournalFull:
                 return False
         stats = self._state.stats
+        if self._state.recent is not None:
+            self._state.recent.void_above(log.stream_id, position)
         for item in log.cut(position):
             stats.inflight_bytes -= item.body_bytes
             stats.pending_records -= 1
@@ -458,6 +473,20 @@ class GroupCommit:
         self._sync_due = True
 
 
+def _encode(item: PendingRecord) -> None:
+    """Encode a record as its frame will hold it, so that it can be sent and written a second time as it is."""
+    if item.encoded is None:
+        record = item.record
+        item.encoded = Encoded(record.KIND, record_codec.version_of(record), record_codec.encode(record))
+        item.parts = [b"".join(item.parts)] if item.parts else []
+
+
+def sent_record(item: PendingRecord) -> SentRecord:
+    """Return a record that is encoded as it is sent to another replica."""
+    assert item.encoded is not None
+    return SentRecord(*item.encoded, item.parts[0] if len(item.parts) == 1 else b"".join(item.parts))
+
+
 def _forget_place(item: PendingRecord) -> None:
     """Note that a void record is in flight to no file in memory any more."""
     if item.log.memory is not None and item.chunk is not None:
@@ -498,6 +527,10 @@ def record_frame_bytes_max(record: Record) -> int:
             config = record.config
             text = 256 + 4 * len(config.name) + sum(8 + 4 * len(one) for one in config.subjects_filter)
             text += sum(map(_source_bytes_max, config.sources))
+        case StreamClaimed():
+            columns = len(record.replicas)
+        case MembersRecord():
+            text = len(record.data)
         case ConsumerCreated():
             asked = record.config
             words = (asked.name, asked.filter_subject, asked.deliver_group, asked.dead_letter_subject)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from waymaker_core.api.effects import Replicate
 from waymaker_core.model.records import EpochRecord
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.node.claims import Claims
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.readers.fetches import Fetches
 from waymaker_core.node.readers.subscriptions import Subscriptions
+from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import NOT_LEADING, Leading, StreamReplica
 from waymaker_core.node.timers import OF_STREAMS
 
@@ -36,6 +39,8 @@ class Leadership:
         parking: Parking,
         subscriptions: Subscriptions,
         fetches: Fetches,
+        registry: StreamRegistry,
+        claims: Claims,
     ) -> None:
         self._state = state
         self._group_commit = group_commit
@@ -43,6 +48,8 @@ class Leadership:
         self._parking = parking
         self._subscriptions = subscriptions
         self._fetches = fetches
+        self._registry = registry
+        self._claims = claims
         self._epochs: dict[int, int] = {}
         """By stream that is to be led: the epoch in which it will be."""
 
@@ -68,22 +75,67 @@ class Leadership:
 
     def lead(self, replica: StreamReplica, epoch: int = 0) -> None:
         """Begin to lead a stream as soon as its whole log is applied. The first record of an epoch (if not 0) says so."""
-        if replica.leading.over:
+        if replica.leading.over and not self._may_not_lead(replica):
             self._state.opening[replica.id] = replica
             self._epochs[replica.id] = epoch
             self.lead_applied()
 
+    def _may_not_lead(self, replica: StreamReplica) -> bool:
+        """Return True in a cluster for a stream whose incarnation ended with the last run: its sequences would begin anew."""
+        return self._state.config.member and any(each is replica for each in self._state.passing)
+
     def lead_applied(self) -> None:
         """Begin to lead the streams, and the catalog, that wait for nothing any more."""
         state = self._state
-        catalog = state.catalog_log
-        state.catalog_leads = state.catalog_leads or catalog.applied == catalog.end
+        self._begin_catalog()
         for stream_id, replica in list(state.opening.items()):
             if state.replicas.get(replica.id) is not replica:
                 del state.opening[stream_id]
             elif replica.log.applied == replica.log.end:
                 del state.opening[stream_id]
                 self._begin(replica)
+
+    # ------------------------------------------------------------------ the catalog
+
+    def step_down_from_catalog(self) -> None:
+        """End the leading of the catalog by a member of a cluster, if it leads it or is to lead it."""
+        state = self._state
+        if not state.catalog_leads and not state.catalog_opening:
+            return
+        state.catalog_leads = state.catalog_opening = False
+        self._gate.abandon(state.catalog_log, DEPOSED)
+        state.catalog.discard_uncommitted()
+        # Ids that were given without a commit may come to mean streams of another leader.
+        state.emptied.clear()
+        for stream_id in [each for each in self._registry.import_heads if each not in state.catalog.entries]:
+            del self._registry.import_heads[stream_id]
+
+    def lead_catalog(self, term: int) -> None:
+        """Begin to lead the catalog, in a term of its group, as soon as its whole log is applied.
+
+        The first record of the term stands behind what may not be committed: the group commits that only with it.
+        """
+        state = self._state
+        if state.catalog_leads or state.catalog_opening:
+            return
+        state.catalog_opening = True
+        log = state.catalog_log
+        if log.entries:
+            state.effects.append(Replicate(log.stream_id, log.durable))
+        if term > (log.epochs[-1][0] if log.epochs else state.catalog.group.last_term):
+            self._group_commit.add_to_catalog("", EpochRecord(term))
+        self.lead_applied()
+
+    def _begin_catalog(self) -> None:
+        state = self._state
+        log = state.catalog_log
+        if state.catalog_leads or log.applied < log.end or not (state.catalog_opening or not state.config.member):
+            return
+        state.catalog_leads, state.catalog_opening = True, False
+        if state.config.member:
+            self._claims.claim_unclaimed()
+
+    # ------------------------------------------------------------------ streams
 
     def _begin(self, replica: StreamReplica) -> None:
         replica.leading = Leading(replica)

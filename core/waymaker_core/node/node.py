@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import inputs as events
 from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
-from waymaker_core.api.effects import Effect, Halt
+from waymaker_core.api.effects import ConfChanged, Effect, Halt
 from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, Messages, SourceStatus, StreamStats
 from waymaker_core.model.disk_ops import Delete
 from waymaker_core.model.limits import U64_MAX
-from waymaker_core.model.types import Now, StreamId
+from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.apply import Applier
 from waymaker_core.node.calls import Calls, Handler
 from waymaker_core.node.checkpoint.checkpoints import Checkpoints
 from waymaker_core.node.checkpoint.reserve import Reserve
 from waymaker_core.node.checkpoint.shared_block_files import SharedBlockFiles
+from waymaker_core.node.claims import Claims
 from waymaker_core.node.delivery.expiry import Deliveries
 from waymaker_core.node.delivery.live_turns import LiveTurns
 from waymaker_core.node.delivery.scheduler import DeliveryScheduler
@@ -36,6 +38,7 @@ from waymaker_core.node.following import Following
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
 from waymaker_core.node.handlers.buckets import Buckets
+from waymaker_core.node.handlers.claiming import Claiming
 from waymaker_core.node.handlers.collections import Collections
 from waymaker_core.node.handlers.committing import Committing
 from waymaker_core.node.handlers.consumers import Consuming
@@ -54,6 +57,7 @@ from waymaker_core.node.maintenance.inactive import Inactive
 from waymaker_core.node.maintenance.incarnations import Incarnations
 from waymaker_core.node.maintenance.layers import DueLayers
 from waymaker_core.node.maintenance.retention import Retention
+from waymaker_core.node.member_view import MemberView
 from waymaker_core.node.parking import Parking
 from waymaker_core.node.quarantine import Quarantine
 from waymaker_core.node.readers.fetches import Fetches
@@ -78,7 +82,7 @@ from waymaker_core.storage.journal.facts import ReplicaFacts
 ORPHANS_A_JOB = 64
 
 
-class Node:
+class Node(MemberView):
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
     def __init__(self, restored: Restored) -> None:
@@ -93,6 +97,7 @@ class Node:
         self._committing = Committing(state, group_commit, gate)
         indexes = self._indexes = Indexes(state)
         registry = self._registry = StreamRegistry(state)
+        claims = self._claims = Claims(state, group_commit)
         watchers = self._watchers = Watchers(state.limits.watch_events_max, gate)
         live_readers = self._live_readers = LiveReaders(gate)
         subscriptions = self._subscriptions = Subscriptions(state, gate, live_readers)
@@ -122,8 +127,8 @@ class Node:
         letter_box = LetterBox(state, gate, calls)
         self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
         self._following = Following(state, group_commit, facts)
-        self._incarnations = Incarnations(state, group_commit)
-        self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches)
+        self._incarnations = Incarnations(state, group_commit, claims)
+        self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches, registry, claims)
         shared_files, reserve = SharedBlockFiles(), Reserve(state)
         checkpoints = self._checkpoints = Checkpoints(
             state,
@@ -178,7 +183,8 @@ class Node:
         """Return the handler of every kind of call."""
         state, group_commit, gate, registry = self._state, self._group_commit, self._gate, self._registry
         publishing = Publishing(state, self._committing, registry)
-        streams = Streams(state, group_commit, gate, registry)
+        streams = Streams(state, group_commit, gate, registry, self._claims)
+        claiming = Claiming(state, group_commit, gate, self._claims)
         buckets = Buckets(
             state,
             self._committing,
@@ -209,6 +215,8 @@ class Node:
             sq.QuerySketch: sketches.query,
             sq.GetSketchSnapshot: sketches.read_snapshot,
             sq.GetSketchInfo: sketches.describe,
+            cluster.ClaimStream: claiming.claim_stream,
+            cluster.OpenAuthority: claiming.open_authority,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,
@@ -297,6 +305,8 @@ class Node:
         self._delete_orphans()
         self._indexes.trim()
         self._drain.advance()
+        state.effects += map(ConfChanged, state.conf_changes)
+        state.conf_changes = {}
         effects = self._halt_if_lost(state.effects)
         state.effects = []
         return effects
@@ -358,18 +368,31 @@ class Node:
             self._following.cut(event)
         elif isinstance(event, events.Promise):
             self._following.promise(event)
+        elif isinstance(event, events.KeepVote):
+            self._following.keep_vote(event)
         elif isinstance(event, events.Enrol):
             self._following.enrol(event)
         else:
             self._drain.begin()
 
     def _change_leader(self, event: events.StepDown | events.Lead) -> None:
-        """End or begin to lead a stream, unless it was deleted meanwhile."""
+        """End or begin to lead a stream, unless it was deleted meanwhile; in a cluster, or the catalog."""
+        if event.stream_id == CATALOG:
+            if self.config.member:
+                self._change_leader_of_catalog(event)
+            return
         replica = self._state.replicas.get(StreamId(event.stream_id))
         if replica is not None and isinstance(event, events.StepDown):
             self._leadership.step_down(replica)
         elif replica is not None and isinstance(event, events.Lead):
             self._leadership.lead(replica, event.epoch)
+
+    def _change_leader_of_catalog(self, event: events.StepDown | events.Lead) -> None:
+        if isinstance(event, events.StepDown):
+            self._leadership.step_down_from_catalog()
+            self._incarnations.forget_decisions()
+        else:
+            self._leadership.lead_catalog(event.epoch)
 
     def _credit(self, event: events.Credit) -> None:
         """Pass credit to its reader; that of a reader that has ended is late, and ignored."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from waymaker_core.api.inputs import SentRecord
 from waymaker_core.model.disk_ops import DiskFailure, DiskOp, FailureKind, OpResult
 from waymaker_core.model.types import CATALOG, Now, StreamId
 from waymaker_core.node.apply import EMPTIED, start_replica
@@ -58,13 +59,16 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         replica.log.reserved_synced = replica.stream.reserved_to
         start_replica(replica, state)
         suffix = recovered.suffixes.pop(replica.id, None)
+        if config.member:
+            replica.leading.over = True
         if config.replicated and (replica.importing or replica.stream.config.ephemeral):
             replica.leading.over = True
             state.passing.append(replica)
         if suffix is not None:
             # It leads when the whole log is applied: nothing is decided over records that may not be committed.
             replica.leading.over = True
-            state.opening[replica.id] = replica
+            if not config.member:
+                state.opening[replica.id] = replica
             restore_suffix(replica.log, suffix, recovered, state)
         elif not replica.leading.over:
             replica.stream.skip_reserved()
@@ -76,6 +80,9 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
 
 def _restore_others(restoring: Restoring, state: NodeState, recovered: Recovered) -> None:
     """Restore the suffixes of the catalog, and of the streams that it does not know yet."""
+    if state.recent is not None:
+        for read in recovered.catalog_records:
+            state.recent.keep(CATALOG, read.position, SentRecord(read.kind, read.version, read.meta, b""))
     suffix = recovered.suffixes.pop(CATALOG, None)
     if suffix is not None:
         state.catalog_leads = False

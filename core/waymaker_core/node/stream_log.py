@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
-from waymaker_core.model.records import PublishRecord, Record
+from waymaker_core.model.records import EpochRecord, PublishRecord, Record
 from waymaker_core.node.memory_files import MemoryFiles
 from waymaker_core.storage.journal.writer import Encoded
 
@@ -40,7 +40,9 @@ class PendingRecord:
     carried: tuple[int, Chunk | None] | None = None
     """While a checkpoint carries it forward: segment and stored bodies of the second frame, which is not durable yet."""
     encoded: Encoded | None = None
-    """The record as its frame holds it, where another node encoded it or recovery read it."""
+    """The record as its frame holds it, where another node encoded it, recovery read it, or it is kept to be sent."""
+    sent: bool = False
+    """True if another node decided it, and sent it."""
     ask: int | None = None
     """The number of the question that is answered when this record, sent by another node, is durable here."""
     void: bool = False
@@ -55,7 +57,7 @@ class StreamLog:
 
     __slots__ = (
         "stream_id", "memory", "end", "durable", "majority", "committed", "applied", "entries", "uncommitted_bytes", "carrying",
-        "abandoned", "reserved_synced",
+        "abandoned", "reserved_synced", "epochs",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, position: int, memory: MemoryFiles | None = None) -> None:
@@ -78,6 +80,8 @@ class StreamLog:
         """True if its stream was deleted, or gets another log: its records change nothing, and wait for no majority."""
         self.reserved_synced = 0
         """With interval sync: sequences up to here are never assigned again, even after a loss of power."""
+        self.epochs: deque[tuple[int, int]] = deque()
+        """Epochs that begin with records which are decided and not applied: (epoch, position), in order."""
 
     @property
     def last(self) -> Rest:
@@ -89,7 +93,12 @@ class StreamLog:
         self.end += 1
         entry = PendingRecord(self, self.end, account, record, parts, bound, body_bytes)
         self.entries.append(entry)
+        self._note_epoch(entry)
         return entry
+
+    def _note_epoch(self, entry: PendingRecord) -> None:
+        if type(entry.record) is EpochRecord:
+            self.epochs.append((entry.record.epoch, entry.position))
 
     def made_durable(self, entry: PendingRecord) -> None:
         """Note that this node has synced a record (with interval sync: written it)."""
@@ -103,6 +112,7 @@ class StreamLog:
             assert entry.position == self.end + 1
             self.end = self.durable = entry.position
             self.entries.append(entry)
+            self._note_epoch(entry)
             self.uncommitted_bytes += entry.body_bytes
 
     def cut(self, position: int) -> list[PendingRecord]:
@@ -115,6 +125,8 @@ class StreamLog:
             taken.append(entry)
             if entry.position <= self.durable:
                 self.uncommitted_bytes -= entry.body_bytes
+        while self.epochs and self.epochs[-1][1] > position:
+            self.epochs.pop()
         self.end = min(self.end, position)
         self.durable = min(self.durable, position)
         return taken
@@ -131,6 +143,8 @@ class StreamLog:
         assert entry.position == self.applied + 1, "records are applied in order"
         self.applied = entry.position
         self.uncommitted_bytes -= entry.body_bytes
+        if self.epochs and self.epochs[0][1] == entry.position:
+            self.epochs.popleft()
         return entry
 
     def placed(self) -> list[PendingRecord]:

@@ -21,20 +21,26 @@ from waymaker_core.model.config import (
     SubjectTransform,
 )
 from waymaker_core.model.records import (
+    AuthorityOpened,
     ConsumerCreated,
     ConsumerDeleted,
     EpochRecord,
     ImportEnded,
+    MembersRecord,
     SettingsRecord,
+    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
     StreamUpdated,
 )
+from waymaker_core.raft.members import decode_members, encode_members
 from waymaker_core.storage.errors import CorruptRecord
 
 FIELDS_1 = 9
 """Settings of a consumer in version 1 of its record."""
+REPLICAS_MAX: Final = 16
+"""Replicas that a claim names at most."""
 
 ConfigRecord = (
     ConsumerCreated
@@ -46,6 +52,9 @@ ConfigRecord = (
     | StreamDeleted
     | StreamUpdated
     | StreamOpened
+    | MembersRecord
+    | StreamClaimed
+    | AuthorityOpened
 )
 
 # ---------------------------------------------------------------- plain values
@@ -247,6 +256,12 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps([record.stream_id, record.last_seq])
         case StreamDeleted():
             return cbor2.dumps([record.stream_id])
+        case MembersRecord():
+            return cbor2.dumps([record.data])
+        case StreamClaimed():
+            return cbor2.dumps([record.stream_id, record.primary, record.replicas])
+        case AuthorityOpened():
+            return cbor2.dumps([record.stream_id, record.epoch])
 
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
@@ -327,6 +342,44 @@ def decode_stream_updated(meta: bytes) -> StreamUpdated:
 def decode_stream_opened(meta: bytes) -> StreamOpened:
     """See `encode_record`."""
     return StreamOpened(*_integers(meta, 2))
+
+
+def decode_members_record(meta: bytes) -> MembersRecord:
+    """See `encode_record`; ValueError too, where the group would not know its members."""
+    (data,) = _fields(meta, (bytes,))
+    assert isinstance(data, bytes)
+    check_members(data)
+    return MembersRecord(data)
+
+
+def check_members(data: bytes) -> None:
+    """Raise ValueError where bytes are not a set of members as the consensus group encodes one."""
+    if encode_members(decode_members(data)) != data:
+        raise CorruptRecord("members that are not in their shortest encoding")
+
+
+def decode_stream_claimed(meta: bytes) -> StreamClaimed:
+    """See `encode_record`."""
+    stream_id, primary, replicas = _fields(meta, (int, int, list))
+    assert isinstance(stream_id, int) and isinstance(primary, int)
+    return StreamClaimed(stream_id, primary, check_replicas(primary, replicas))
+
+
+def check_replicas(primary: int, value: object) -> list[int]:
+    """Return the nodes that a claim names; `CorruptRecord` where these are none, or not those of its primary."""
+    if not isinstance(value, list) or not 0 < len(value) <= REPLICAS_MAX:
+        raise CorruptRecord("not the replicas of a claim")
+    nodes = [node for node in value if type(node) is int and 0 < node < 1 << 64]
+    if len(dict.fromkeys(nodes)) != len(value):
+        raise CorruptRecord("a replica that is no node, or is named twice")
+    if primary not in nodes:
+        raise CorruptRecord("a primary that is no replica")
+    return nodes
+
+
+def decode_authority_opened(meta: bytes) -> AuthorityOpened:
+    """See `encode_record`."""
+    return AuthorityOpened(*_integers(meta, 2))
 
 
 def _integers(meta: bytes, count: int) -> list[int]:

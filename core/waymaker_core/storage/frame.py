@@ -51,7 +51,7 @@ REPLICA: Final = 72
 ADOPT: Final = 73
 """Log and state of a stream are from here on those of a snapshot's file."""
 RAFT_HARD: Final = 74
-"""Reserved: the term and vote of the node in Raft."""
+"""The newest term that the node has seen in Raft, and its vote in it."""
 
 CLEAN: Final = 1
 COMPLETE: Final = 2

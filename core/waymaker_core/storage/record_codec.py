@@ -18,6 +18,7 @@ from typing import Final
 from waymaker_core.model.limits import SEQ_MAX
 from waymaker_core.model.records import (
     AckRecord,
+    AuthorityOpened,
     ConsumerCreated,
     ConsumerDeleted,
     DeliveredRecord,
@@ -26,11 +27,13 @@ from waymaker_core.model.records import (
     ImportEnded,
     LayerRecord,
     Listed,
+    MembersRecord,
     ProducerSpan,
     PruneRecord,
     PublishRecord,
     Record,
     SettingsRecord,
+    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
@@ -469,6 +472,9 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     StreamDeleted.KIND: (config_codec.decode_stream_deleted,),
     StreamUpdated.KIND: (config_codec.decode_stream_updated,),
     StreamOpened.KIND: (config_codec.decode_stream_opened,),
+    MembersRecord.KIND: (config_codec.decode_members_record,),
+    StreamClaimed.KIND: (config_codec.decode_stream_claimed,),
+    AuthorityOpened.KIND: (config_codec.decode_authority_opened,),
 }
 
 

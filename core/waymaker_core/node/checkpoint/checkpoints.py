@@ -64,6 +64,8 @@ class Running:
     """LSN behind the records that were carried forward for it."""
     covered_records: int = 0
     """Records that the one before it covered."""
+    catalog_position: int = 0
+    """Position of the catalog's snapshot in it; 0 where it has none."""
     partial: bool = False
     """True if part of the journal stays, since there is no space to copy its live messages."""
 
@@ -354,7 +356,8 @@ class Checkpoints:
                     writer.add_tombstone(stream_id)
         if changes.catalog or writer.full:
             changes.catalog = False
-            writer.add_snapshot(CATALOG, self._state.catalog_log.applied, encode_catalog(self._state.catalog))
+            running.catalog_position = self._state.catalog_log.applied
+            writer.add_snapshot(CATALOG, running.catalog_position, encode_catalog(self._state.catalog))
         ops = writer.finish()
         self._start(ops, partial(self._file_written, running), partial(self._failed, running, None, ops))
 
@@ -384,6 +387,7 @@ class Checkpoints:
         # Numbers were drawn while it was written.
         manifest.next_file = max(manifest.next_file, self._manifest.next_file)
         self._manifest, self._chain, self._running = manifest, chain, None
+        state.catalog.group.release(running.catalog_position)
         kept = {file.number for file in chain.files}
         gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
         ops = [*self._group_commit.journal.release(running.cut), *map(Delete, gone)]

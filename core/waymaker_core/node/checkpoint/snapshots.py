@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from waymaker_core.catalog.catalog import Catalog, CatalogEntry
+from waymaker_core.catalog.group_history import GroupHistory
 from waymaker_core.consumer.consumers import Consumers
 from waymaker_core.layers.layer import LayerFactory
 from waymaker_core.layers.layer_set import LayerSet
@@ -18,21 +19,23 @@ from waymaker_core.model.types import Now
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.checkpoint.writer import decode_state, encode_state
-from waymaker_core.storage.config_codec import ARRAY, encode_plain, plain_head
+from waymaker_core.storage.config_codec import ARRAY, check_members, encode_plain, plain_head
 from waymaker_core.storage.errors import CorruptRecord
 from waymaker_core.stream.snapshot import decode_snapshot, defer_snapshot, encode_snapshot
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
-    """Encode the committed entries, and the next id."""
+    """Encode the committed entries, and the next id; of a member of a cluster also the group's history, and all claims."""
     registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
-    return encode_state([catalog.next_id, record_codec.VERSION, registry])
+    group, claims = catalog.group.encode(), catalog.authority.encode()
+    of_cluster = [[group, claims]] if claims or group != GroupHistory().encode() else []
+    return encode_state([catalog.next_id, record_codec.VERSION, registry, *of_cluster])
 
 
-def decode_catalog(meta: bytes, into: Catalog) -> None:
-    """Fill an empty catalog. `CorruptRecord` where the bytes are no such state."""
+def decode_catalog(meta: bytes, into: Catalog, position: int) -> None:
+    """Fill an empty catalog, at a position of its log. `CorruptRecord` where the bytes are no such state."""
     match decode_state(meta):
-        case [int(next_id), int(version), list(registry)]:
+        case [int(next_id), int(version), list(registry), *of_cluster] if len(of_cluster) <= 1:
             for entry in registry:
                 match entry:
                     case [str(account), bytes(encoded)]:
@@ -42,8 +45,24 @@ def decode_catalog(meta: bytes, into: Catalog) -> None:
                     case _:
                         raise CorruptRecord("not an entry of the catalog")
             into.next_id = max(into.next_id, next_id)
+            for part in of_cluster:
+                _decode_cluster(part, into, position)
         case _:
             raise CorruptRecord("not a state of the catalog")
+
+
+def _decode_cluster(value: object, into: Catalog, position: int) -> None:
+    match value:
+        case [list(group), list(claims)]:
+            into.group.restore(group, position)
+            into.authority.restore(claims, position)
+            members = into.group.members[-1]
+            if members.position:
+                check_members(members.data)
+            if any(stream_id not in into.entries for stream_id in into.authority.confs):
+                raise CorruptRecord("claims of a stream that the catalog does not hold")
+        case _:
+            raise CorruptRecord("not the part of a cluster in a state of the catalog")
 
 
 class StreamSnapshot(NamedTuple):

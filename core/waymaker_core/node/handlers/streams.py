@@ -26,7 +26,8 @@ from waymaker_core.model.records import (
     StreamRecord,
     StreamUpdated,
 )
-from waymaker_core.model.result_codes import OK, Answer, invalid
+from waymaker_core.model.result_codes import OK, Answer, RefusedError, invalid
+from waymaker_core.node.claims import Claims
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit, record_frame_bytes_max
@@ -36,7 +37,7 @@ from waymaker_core.node.handlers.service_settings import check_name_kept, check_
 from waymaker_core.node.handlers.sources import statuses
 from waymaker_core.node.stream_log import Rest
 from waymaker_core.node.stream_registry import StreamRegistry
-from waymaker_core.node.stream_replica import StreamReplica
+from waymaker_core.node.stream_replica import NOT_LEADING, StreamReplica
 from waymaker_core.sources.settings import check_sources
 from waymaker_core.storage.archive import Head
 from waymaker_core.storage.recovery.replay import NONSENSE
@@ -47,11 +48,14 @@ from waymaker_core.stream.retention import decisions as retention
 class Streams:
     """Handlers of the calls about streams."""
 
-    def __init__(self, state: NodeState, group_commit: GroupCommit, gate: Gate, registry: StreamRegistry) -> None:
+    def __init__(
+        self, state: NodeState, group_commit: GroupCommit, gate: Gate, registry: StreamRegistry, claims: Claims
+    ) -> None:
         self._state = state
         self._group_commit = group_commit
         self._gate = gate
         self._registry = registry
+        self._claims = claims
 
     def _decide(self, account: str, record: CatalogRecord) -> Rest:
         """Stage a record of the catalog, and add it to the next commit; return its position."""
@@ -72,9 +76,10 @@ class Streams:
         check_sources(config, state.limits)
         check_service(config, state)
         account = call.principal.account
-        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)))
+        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)) + self._claims.first_bytes_max)
         record = state.catalog.decide_create(account, config, state.now.wall_ms)
-        self._gate.answer(call.token, Answer(OK), self._decide(account, record))
+        rest = self._decide(account, record)
+        self._gate.answer(call.token, Answer(OK), rest, *self._claims.claim_new(record, account))
 
     def delete(self, call: Call, found: StreamReplica | None) -> None:
         """Decide a `DeleteStream`, also of a stream in quarantine."""
@@ -108,7 +113,13 @@ class Streams:
         """Refuse or put off records of a stream, and what the catalog notes besides: see `_note_for_next`."""
         require_room(self._state, self._group_commit, replica.log, bound)
         if replica.stream.config.ephemeral:
+            self._require_catalog()
             self._require_room_in_catalog(bound)
+
+    def _require_catalog(self) -> None:
+        """Refuse what needs a record of the catalog where another member of the cluster leads that."""
+        if not self._state.catalog_leads:
+            raise RefusedError(NOT_LEADING)
 
     def _require_room_in_catalog(self, bound: int) -> None:
         require_room(self._state, self._group_commit, self._state.catalog_log, bound)
@@ -174,10 +185,12 @@ class Streams:
         check_service(config, state)
         check_name_kept(request.name, request.head.config.name)
         account = call.principal.account
-        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)))
+        self._require_room_in_catalog(record_frame_bytes_max(SettingsRecord(config)) + self._claims.first_bytes_max)
         record = state.catalog.decide_create(account, config, state.now.wall_ms, importing=True)
         self._registry.import_heads[record.stream_id] = request.head
-        self._gate.answer(call.token, Answer(OK, "", record.stream_id), self._decide(account, record))
+        rest = self._decide(account, record)
+        claimed = self._claims.claim_new(record, account)
+        self._gate.answer(call.token, Answer(OK, "", record.stream_id), rest, *claimed)
 
     def import_end(self, call: Call, found: StreamReplica | None) -> None:
         """Decide an `ImportEnd`: consumers and the stream itself appear in one commit, or the stream is deleted."""
@@ -186,6 +199,7 @@ class Streams:
         replica = self._registry.require_importing(found, request.stream_id)
         account = call.principal.account
         if not request.commit:
+            self._require_catalog()
             require_room_in_log(state, state.catalog_log)
             self._gate.answer(call.token, Answer(OK), self._decide(account, StreamDeleted(replica.id)))
             return

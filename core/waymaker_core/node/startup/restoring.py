@@ -15,6 +15,9 @@ from waymaker_core.layers.layer_set import LayerSet
 from waymaker_core.model.disk_ops import Chunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.model.records import (
+    CatalogRecord,
+    ClusterRecord,
+    EpochRecord,
     ImportEnded,
     Record,
     SettingsRecord,
@@ -62,7 +65,7 @@ class Restoring:
     def snapshot(self, stream_id: int, position: int, meta: bytes) -> None:
         """Take a state from a checkpoint. That of a stream waits until the stream is known to exist."""
         if stream_id == CATALOG:
-            decode_catalog(meta, self.catalog)
+            decode_catalog(meta, self.catalog, position)
             self.catalog_position = position
         else:
             self._snapshots[StreamId(stream_id)] = decode_stream(meta)
@@ -80,7 +83,7 @@ class Restoring:
         if stream_id == CATALOG:
             self._apply_to_catalog(position, record)
             return
-        if isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+        if isinstance(record, CatalogRecord | ClusterRecord):
             raise CorruptRecord("a record of the catalogue in a stream's log")
         replica = self._serve(StreamId(stream_id))
         if isinstance(record, SettingsRecord):
@@ -173,7 +176,12 @@ class Restoring:
         return replica
 
     def _apply_to_catalog(self, position: int, record: Record) -> None:
-        if not isinstance(record, StreamCreated | StreamDeleted | StreamUpdated | StreamOpened):
+        if isinstance(record, EpochRecord | ClusterRecord):
+            self.catalog.apply_cluster(record, position)
+            self.catalog_position = position
+            self.changes.catalog = True
+            return
+        if not isinstance(record, CatalogRecord):
             raise CorruptRecord("a record of a stream in the catalogue's log")
         self.catalog_position = position
         self.changes.catalog = True

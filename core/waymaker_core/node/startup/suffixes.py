@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from waymaker_core.api.inputs import SentRecord
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.stream_log import PendingRecord, StreamLog
 from waymaker_core.storage.frame import frame_bytes
@@ -23,6 +24,8 @@ def restore_suffix(log: StreamLog, suffix: list[ReadRecord], recovered: Recovere
         entry.chunk = read.chunk
         entry.segment = segment_number(read.path.rpartition("/")[2]) or 0
         entries.append(entry)
+        if state.recent is not None:
+            state.recent.keep(log.stream_id, read.position, SentRecord(read.kind, read.version, read.meta, body))
         state.stats.inflight_bytes += entry.body_bytes
         state.stats.pending_records += 1
     log.restore(entries)

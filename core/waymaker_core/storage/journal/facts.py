@@ -13,16 +13,26 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final, NamedTuple
 
+from waymaker_core.raft.entries import HardState
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
-from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, REPLICA
+from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, RAFT_HARD, REPLICA
 
 FACT_VERSION: Final = 1
 STREAMS_A_FRAME: Final = 4096
 """Streams of one frame at most, so that it fits a segment and is read at once."""
-VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0}
+VALUES: Final = {PROMISE: 1, COMMIT: 1, REPLICA: 2, CUT: 0, RAFT_HARD: 2}
 """Values of each stream in a frame, by kind."""
-NAMES: Final = {PROMISE: "promises", COMMIT: "committed positions", REPLICA: "replicas", CUT: "a cut"}
+NAMES: Final = {
+    PROMISE: "promises",
+    COMMIT: "committed positions",
+    REPLICA: "replicas",
+    CUT: "a cut",
+    RAFT_HARD: "a term and vote",
+}
 
+_CATALOG: Final = 0
+"""The one log that a consensus group keeps."""
+NO_VOTE: Final = HardState()
 _COUNT: Final = Struct("<II")
 """The number of streams, and of values that each has."""
 _SWAP: Final = array("H", [1]).tobytes() != b"\x01\x00"
@@ -37,10 +47,14 @@ class Membership(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ReplicaFacts:
-    """The facts in force. `promises`: by stream id the highest epoch that this replica obeys."""
+    """The facts in force. `promises`: by stream id the highest epoch that this replica obeys.
+
+    `raft_hard`: the newest term of the catalog's group that this node has seen, and its vote in it.
+    """
 
     promises: dict[int, int] = field(default_factory=dict)
     replicas: dict[int, Membership] = field(default_factory=dict)
+    raft_hard: HardState = NO_VOTE
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield kind and meta of frames that say all of it."""
@@ -48,19 +62,30 @@ class ReplicaFacts:
             yield PROMISE, encode_fact(PROMISE, some)
         for some in batches([(stream_id, *each) for stream_id, each in self.replicas.items()]):
             yield REPLICA, encode_fact(REPLICA, some)
+        if self.raft_hard != NO_VOTE:
+            yield RAFT_HARD, encode_fact(RAFT_HARD, [(_CATALOG, *self.raft_hard)])
 
     def learn(self, kind: int, rows: Sequence[Sequence[int]]) -> None:
-        """Take what a frame says. An older promise never replaces a later one."""
+        """Take what a frame says. An older promise never replaces a later one, nor an older term, nor no vote a vote."""
         for stream_id, *values in rows:
             if kind == PROMISE:
                 self.promises[stream_id] = max(self.promises.get(stream_id, 0), values[0])
             elif kind == REPLICA:
                 self.replicas[stream_id] = Membership(*values)
+            elif kind == RAFT_HARD:
+                found = HardState(*values)
+                if may_follow(self.raft_hard, found):
+                    self.raft_hard = found
 
     def drop_stream(self, stream_id: int) -> None:
         """Forget a deleted stream."""
         self.promises.pop(stream_id, None)
         self.replicas.pop(stream_id, None)
+
+
+def may_follow(before: HardState, after: HardState) -> bool:
+    """Return True if a term and vote may take the place of others: a term never goes back, and has one vote."""
+    return after.term > before.term or (after.term == before.term and before.vote in (0, after.vote))
 
 
 def batches(rows: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
@@ -98,6 +123,8 @@ def decode_fact(kind: int, version: int, meta: bytes) -> list[tuple[int, ...]]:
         raise CorruptRecord(f"a frame of {NAMES[kind]} does not have its length")
     width = 8 * count
     columns = [_column(meta[at : at + width]) for at in range(_COUNT.size, len(meta), width)]
+    if kind == RAFT_HARD and columns[0].tolist() != [_CATALOG]:
+        raise CorruptRecord("a term and vote of another log than the catalog's")
     return list(zip(*columns, strict=True))
 
 

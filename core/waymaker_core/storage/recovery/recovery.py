@@ -62,7 +62,7 @@ class Recovered:
     `suffixes`: by stream id the records that are durable and not known to be committed, in order; also those of streams that
     the catalog does not know yet. `bodies`: of those with stored bodies, by id and position. `commits`: by stream id the
     position that is known to be committed. `claimed`: ids and positions that count as committed for want of other replicas,
-    though no frame says so.
+    though no frame says so. `catalog_records`: with `replicated`, the committed records of the catalog behind its snapshot.
     """
 
     manifest: Manifest
@@ -83,6 +83,7 @@ class Recovered:
     bodies: dict[tuple[int, int], bytes] = field(default_factory=dict)
     commits: dict[int, int] = field(default_factory=dict)
     claimed: list[tuple[int, int]] = field(default_factory=list)
+    catalog_records: list[ReadRecord] = field(default_factory=list)
     facts: ReplicaFacts = field(default_factory=ReplicaFacts)
 
 
@@ -105,7 +106,7 @@ def recover(
         recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
         recovered.is_new = recovered.clean = True
         return recovered
-    replay = Replay(target)
+    replay = Replay(target, keeps_catalog=replicated)
     chain = yield from read_chain(manifest, folders, replay)
     key = directory_key(manifest.directory_id)
     sizes = segment_sizes(folders)
@@ -121,6 +122,7 @@ def recover(
     recovered.orphans = orphans
     recovered.warnings = replay.warnings
     recovered.claimed, recovered.facts = claimed, replay.facts
+    recovered.catalog_records = replay.catalog_records
     recovered.commits = {stream_id: log.committed for stream_id, log in replay.logs.items()}
     recovered.suffixes = replay.suffixes()
     recovered.bodies = yield from _read_bodies(recovered.suffixes)

@@ -152,8 +152,11 @@ class Gap:
 class Replay:
     """A journal reader's sink that hands records to a target and puts damage down to streams."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, keeps_catalog: bool = False) -> None:
         self._target = target
+        self._keeps_catalog = keeps_catalog
+        self.catalog_records: list[ReadRecord] = []
+        """If they are to be kept: the committed records of the catalog behind its snapshot, in order."""
         self.logs: dict[int, ReadLog] = {}
         self.facts = ReplicaFacts()
         self.snapshot_files = SnapshotFiles(0, {})
@@ -388,6 +391,8 @@ class Replay:
                 self._pass_over(entry.kind, stream_id)
                 return
             self.replayed += 1
+            if stream_id == CATALOG and self._keeps_catalog:
+                self.catalog_records.append(entry)
             if isinstance(entry.record, StreamCreated):
                 if entry.record.replaces:
                     self._deleted(entry.record.replaces)

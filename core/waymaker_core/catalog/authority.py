@@ -1,0 +1,114 @@
+"""Authority: which node leads a stream, and which nodes hold it with it, as the catalog's log says.
+
+A claim names a primary and replicas; the position of its record in the catalog's log is its epoch. It is opened by a later
+record, once a majority of its replicas has what the primary begins with. Then the primary may commit. An opening counts only
+while its claim is the newest one of the stream: what a later claim has fenced never opens (docs/logs.md, "Claims").
+
+All is decided by the log alone, so every node that has applied the same records says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from waymaker_core.model.records import AuthorityOpened, StreamClaimed
+from waymaker_core.model.types import StreamId
+
+
+class Claim(NamedTuple):
+    """A claim of a stream. `epoch`: the position of its record in the catalog's log; 0 where there is none."""
+
+    epoch: int = 0
+    primary: int = 0
+    replicas: tuple[int, ...] = ()
+
+
+NO_CLAIM: Final = Claim()
+
+
+class Conf(NamedTuple):
+    """The newest claim of a stream, and the last one that was opened."""
+
+    newest: Claim = NO_CLAIM
+    opened: Claim = NO_CLAIM
+
+
+NO_CONF: Final = Conf()
+
+
+class Authority:
+    """The claims of all streams, and the overlay of claims that are decided and not committed."""
+
+    def __init__(self) -> None:
+        self.confs: dict[StreamId, Conf] = {}
+        """By stream; one without any claim has none."""
+        self._staged: dict[StreamId, Claim] = {}
+        """The newest claim once everything staged is committed, where one is staged."""
+
+    def projected_claim(self, stream_id: StreamId) -> Claim:
+        """Return the newest claim once everything staged is committed."""
+        staged = self._staged.get(stream_id)
+        return self.confs.get(stream_id, NO_CONF).newest if staged is None else staged
+
+    def stage_claim(self, stream_id: StreamId, claim: Claim) -> None:
+        """Lay a decided claim over the committed ones."""
+        self._staged[stream_id] = claim
+
+    def discard_uncommitted(self) -> None:
+        """Drop every claim that is staged."""
+        self._staged.clear()
+
+    def apply_claim(self, record: StreamClaimed, position: int) -> None:
+        """Make a claim the newest one of its stream, which exists."""
+        stream_id = StreamId(record.stream_id)
+        staged = self._staged.get(stream_id)
+        if staged is not None and staged.epoch == position:
+            del self._staged[stream_id]
+        claim = Claim(position, record.primary, tuple(record.replicas))
+        self.confs[stream_id] = self.confs.get(stream_id, NO_CONF)._replace(newest=claim)
+
+    def apply_opening(self, record: AuthorityOpened) -> bool:
+        """Open the claim of an epoch if it is the newest one and not open yet; return True if it was."""
+        conf = self.confs.get(StreamId(record.stream_id), NO_CONF)
+        if record.epoch == 0 or conf.newest.epoch != record.epoch or conf.opened.epoch == record.epoch:
+            return False
+        self.confs[StreamId(record.stream_id)] = Conf(conf.newest, conf.newest)
+        return True
+
+    def forget_claims(self, stream_id: StreamId) -> None:
+        """Forget the claims of a deleted stream."""
+        self.confs.pop(stream_id, None)
+        self._staged.pop(stream_id, None)
+
+    def encode(self) -> list[object]:
+        """Encode the committed claims as plain values."""
+        rows = sorted(self.confs.items())
+        return [[stream_id, _plain(conf.newest), _plain(conf.opened)] for stream_id, conf in rows]
+
+    def restore(self, rows: Iterable[object], position: int) -> None:
+        """Fill it from `encode`, at a position of the catalog's log; ValueError where the values are none."""
+        for row in rows:
+            match row:
+                case [int(stream_id), newest, opened] if stream_id > max(self.confs, default=StreamId(0)):
+                    conf = Conf(_claim(newest, position), _claim(opened, position))
+                    if conf.newest == NO_CLAIM or conf.opened.epoch > conf.newest.epoch:
+                        raise ValueError("a claim that was opened before it was made")
+                    self.confs[StreamId(stream_id)] = conf
+                case _:
+                    raise ValueError("not the claims of a stream")
+
+
+def _plain(claim: Claim) -> list[object]:
+    return [claim.epoch, claim.primary, list(claim.replicas)]
+
+
+def _claim(value: object, position: int) -> Claim:
+    match value:
+        case [0, 0, []]:
+            return NO_CLAIM
+        case [int(epoch), int(primary), list(nodes)] if 0 < epoch <= position and primary in nodes:
+            replicas = tuple(node for node in nodes if type(node) is int and node > 0)
+            if len(dict.fromkeys(replicas)) == len(nodes):
+                return Claim(epoch, primary, replicas)
+    raise ValueError("not a claim")

@@ -1,0 +1,122 @@
+"""What a member of a cluster asks its node about logs, facts and claims, to replicate them. It changes nothing.
+
+The driver of a node that replicates its logs reads here, between steps. All is cheap but what says otherwise.
+"""
+
+from __future__ import annotations
+
+from waymaker_core.api.inputs import SentRecord
+from waymaker_core.catalog.authority import Conf
+from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
+from waymaker_core.model.types import CATALOG, StreamId
+from waymaker_core.node.context import NodeState
+from waymaker_core.node.facts import Facts
+from waymaker_core.node.group_commit import sent_record
+from waymaker_core.node.recent_records import size_of
+from waymaker_core.node.stream_log import StreamLog
+from waymaker_core.raft.entries import HardState
+from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.stream.epochs import EPOCHS_KEPT
+
+
+class MemberView:
+    """The part of a node that members of a cluster read."""
+
+    _state: NodeState
+    _facts: Facts
+
+    # ------------------------------------------------------------------ logs
+
+    def sent_records(self, stream_id: int, first: int, bytes_max: int) -> list[SentRecord] | None:
+        """Return records of a log from a position on, at least one and about `bytes_max` bytes; None if not in memory.
+
+        Those that have their place in the journal are there, durable or not. Behind the last one the list is empty.
+        """
+        log = self._state.find_log(stream_id)
+        if log is None or self._state.recent is None:
+            return None
+        found = self._state.recent.read_from(stream_id, first, bytes_max)
+        if found is not None:
+            return found
+        return _waiting_records(log, first, bytes_max) if first > log.applied else None
+
+    def first_in_memory(self, stream_id: int) -> int | None:
+        """Return the position of the first record that `sent_records` has; behind the log's end where it has none."""
+        log = self._state.find_log(stream_id)
+        if log is None or self._state.recent is None:
+            return None
+        kept = self._state.recent.first_of(stream_id)
+        return log.applied + 1 if kept is None else min(kept, log.applied + 1)
+
+    def epoch_at(self, stream_id: int, position: int) -> int:
+        """Return the epoch (the catalog's: the term) of a record, waiting ones included; -1 where that is not known."""
+        log = self._state.find_log(stream_id)
+        if log is None or not 0 <= position <= log.end:
+            return UNKNOWN
+        waiting = next((epoch for epoch, start in reversed(log.epochs) if start <= position), None)
+        if waiting is not None:
+            return waiting
+        if stream_id == CATALOG:
+            return self._state.catalog.group.term_of(position)
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None:
+            return 0  # its log begins here, without an epoch
+        epochs = replica.stream.epochs
+        found = epochs.of(position)
+        if found is None:
+            # Before the first epoch of a table that has forgotten none.
+            return 0 if len(epochs.starts) < EPOCHS_KEPT else UNKNOWN
+        return found
+
+    def epoch_table(self, stream_id: int) -> list[tuple[int, int]]:
+        """Return the epochs of a log in order, each with the position of its first record, waiting ones included."""
+        log = self._state.find_log(stream_id)
+        if log is None:
+            return []
+        if stream_id == CATALOG:
+            return [*self._state.catalog.group.terms, *log.epochs]
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return [*(() if replica is None else replica.stream.epochs.starts), *log.epochs]
+
+    # ------------------------------------------------------------------ facts
+
+    def promised(self, stream_id: int) -> int:
+        """Return the highest epoch of a stream that this replica obeys; 0 where it promised none."""
+        return self._facts.found.promises.get(stream_id, 0)
+
+    def membership(self, stream_id: int) -> Membership | None:
+        """Return since when this replica of a stream counts, and the epoch in which its whole log was verified."""
+        return self._facts.found.replicas.get(stream_id)
+
+    def raft_hard(self) -> HardState:
+        """Return the newest term of the catalog's group that this node was asked to keep, and its vote in it."""
+        return self._facts.found.raft_hard
+
+    # ------------------------------------------------------------------ the catalog
+
+    def conf(self, stream_id: int) -> Conf | None:
+        """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
+        return self._state.catalog.authority.confs.get(StreamId(stream_id))
+
+    def catalog_members(self, position: int | None = None) -> GroupMembers | None:
+        """Return the group's members that are in force at a position (None: at the last one applied).
+
+        None where the position is older than all that is remembered, which goes back to the last checkpoint at least.
+        """
+        group = self._state.catalog.group
+        return group.members[-1] if position is None else group.members_at(position)
+
+
+def _waiting_records(log: StreamLog, first: int, bytes_max: int) -> list[SentRecord]:
+    """Return records from a position on that have their place and are not applied. Costs a walk to the first of them."""
+    found: list[SentRecord] = []
+    for index in range(first - log.applied - 1, len(log.entries)):
+        entry = log.entries[index]
+        if entry.encoded is None:
+            break
+        record = sent_record(entry)
+        bytes_max -= size_of(record)
+        if found and bytes_max < 0:
+            break
+        found.append(record)
+    return found
