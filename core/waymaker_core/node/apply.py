@@ -282,6 +282,9 @@ class Applier:
             if replica.importing and stream_id not in self._registry.import_heads:
                 # An earlier run decided it, and the majority came after the restart: nothing can end this restore.
                 state.passing.append(replica)
+            elif state.config.member and item.position <= state.found_end and replica.stream.config.ephemeral:
+                # An earlier run may have served it.
+                state.passing.append(replica)
             if replica.log.entries:
                 if not state.config.member:
                     state.effects.append(Replicate(stream_id, replica.log.durable))

@@ -265,12 +265,12 @@ class Calls:
         try:
             if not self._state.catalog_leads and self._needs_catalog(call, replica):
                 raise RefusedError(NOT_LEADING)
-            deletes = isinstance(call.request, DeleteStream | KvDeleteBucket)
-            if replica is not None and not replica.leads and not deletes:
+            of_catalog = self._is_of_catalog(call)
+            if replica is not None and not replica.leads and not of_catalog:
                 raise RefusedError(NOT_LEADING)
             if isinstance(call.request, LOGGED):
                 # Also a call that will fail: its answer would wait as well. Deletions are records of the catalog.
-                log = self._state.catalog_log if replica is None or deletes else replica.log
+                log = self._state.catalog_log if replica is None or of_catalog else replica.log
                 require_room_in_log(self._state, log)
             self._handlers[type(call.request)](call, replica)
         except CodeError as error:
@@ -284,7 +284,15 @@ class Calls:
         In a cluster another node may lead the catalog: a call to a stream that is led here does not need it. Elsewhere the node
         answers no call before it leads the catalog.
         """
-        return not self._state.config.member or replica is None or isinstance(call.request, OF_CATALOG)
+        return not self._state.config.member or replica is None or self._is_of_catalog(call)
+
+    def _is_of_catalog(self, call: Call) -> bool:
+        """Return True for a change that is a record of the catalog, whichever stream has the name: it needs no leader of that."""
+        return isinstance(call.request, DeleteStream | KvDeleteBucket) or self._rests_on_catalog(call)
+
+    def _rests_on_catalog(self, call: Call) -> bool:
+        """Return True in a cluster for a change whose answer the log of no stream has: another node may lead the stream."""
+        return self._state.config.member and isinstance(call.request, OF_CATALOG)
 
     def _answer_code(self, call: Call, replica: StreamReplica | None, error: CodeError) -> None:
         request, catalog = call.request, self._state.catalog_log
@@ -294,7 +302,7 @@ class Calls:
             self._parking.refuse(call, refusal)
         elif not isinstance(request, CHANGES):
             self._gate.answer_read(call.token, catalog if replica is None else replica.log, answer)
-        elif replica is None or error.code in (NO_SUCH_STREAM, NO_SUCH_BUCKET):
+        elif replica is None or error.code in (NO_SUCH_STREAM, NO_SUCH_BUCKET) or self._rests_on_catalog(call):
             self._gate.answer(call.token, answer, catalog.last)
         else:
             self._gate.answer(call.token, answer, replica.log.last)

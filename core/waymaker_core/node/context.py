@@ -74,6 +74,8 @@ class NodeState:
         """False after a start, until the whole log of the catalog is applied; in a cluster also until it is to be led here."""
         self.catalog_opening = False
         """True while a member of a cluster is to lead the catalog, and its whole log is not applied yet."""
+        self.found_end = catalog_position
+        """The position of the last record of the catalog that the start found, committed or not."""
         self.recent: RecentRecords | None = None
         """In a cluster, the last records of all logs."""
         if config.member:

@@ -87,6 +87,7 @@ def _restore_others(restoring: Restoring, state: NodeState, recovered: Recovered
     if suffix is not None:
         state.catalog_leads = False
         restore_suffix(state.catalog_log, suffix, recovered, state)
+        state.found_end = state.catalog_log.end
     for stream_id, records in recovered.suffixes.items():
         log = state.unknown[StreamId(stream_id)] = StreamLog(stream_id, records[0].position - 1)
         restore_suffix(log, records, recovered, state)
