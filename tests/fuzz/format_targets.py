@@ -8,8 +8,13 @@ from pathlib import Path
 
 from tests.fuzz.mending import mend_index, mend_manifest
 from tests.fuzz.target import GOLDEN, Target
+from waymaker_core.catalog.catalog import Catalog
+from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.limits import Limits
+from waymaker_core.model.records import AuthorityOpened, ClusterRecord, EpochRecord, MembersRecord, StreamClaimed
+from waymaker_core.node.checkpoint.snapshots import encode_catalog
 from waymaker_core.node.startup.restoring import Restoring
+from waymaker_core.raft.members import Members, encode_members
 from waymaker_core.storage import record_codec
 from waymaker_core.storage.blocks.block_file import check_file_header
 from waymaker_core.storage.blocks.block_index import decode_index, decode_subjects, encode_index, subject_section
@@ -66,7 +71,15 @@ def record_seeds() -> list[bytes]:
         for header, meta in frames(path.read_bytes()):
             if header.kind < 64 and len(seeds.setdefault(header.kind, [])) < 6:
                 seeds[header.kind].append(bytes([header.kind, header.version]) + meta)
+    for record in cluster_records():
+        seeds[record.KIND] = [bytes([record.KIND, record_codec.version_of(record)]) + record_codec.encode(record)]
     return [seed for kind in sorted(seeds) for seed in seeds[kind]]
+
+
+def cluster_records() -> list[ClusterRecord]:
+    """One record of each kind that only members of a cluster write."""
+    group = encode_members(Members((1, 2, 3), (4,)))
+    return [MembersRecord(group), StreamClaimed(1, 2, [2, 3, 1]), AuthorityOpened(1, 1)]
 
 
 def run_record(data: bytes) -> None:
@@ -161,7 +174,11 @@ def run_block(data: bytes) -> None:
 
 def snapshot_seeds() -> list[bytes]:
     """Snapshots of the golden checkpoints: of the catalogue (0) and of streams."""
-    seeds: list[bytes] = []
+    catalog = Catalog(Limits())
+    catalog.apply(catalog.decide_create("", StreamConfig("s"), 7))
+    for record in (EpochRecord(3), *cluster_records()):
+        catalog.apply_cluster(record, 1)
+    seeds = [b"\0" + encode_catalog(catalog)]
     for path in golden_files("checkpoints/*.ckpt"):
         for header, meta in frames(path.read_bytes()):
             if header.kind == SNAPSHOT:

@@ -28,7 +28,12 @@ class Member(Server):
     """A node of a cluster. Questions about who leads are confirmed at once; no log has a majority before the test says so."""
 
     def __init__(
-        self, node_id: int, nodes: Sequence[int], limits: Limits = SMALL, disk: MemoryDisk | None = None, factor: int = 3
+        self,
+        node_id: int,
+        nodes: Sequence[int],
+        limits: Limits = SMALL,
+        disk: MemoryDisk | None = None,
+        factor: int = 3,
     ) -> None:
         self.node_id = node_id
         self.nodes = tuple(nodes)

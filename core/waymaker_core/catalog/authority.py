@@ -108,7 +108,7 @@ def _claim(value: object, position: int) -> Claim:
         case [0, 0, []]:
             return NO_CLAIM
         case [int(epoch), int(primary), list(nodes)] if 0 < epoch <= position and primary in nodes:
-            replicas = tuple(node for node in nodes if type(node) is int and node > 0)
+            replicas = tuple(node for node in nodes if type(node) is int and 0 < node < 1 << 64)
             if len(dict.fromkeys(replicas)) == len(nodes):
                 return Claim(epoch, primary, replicas)
     raise ValueError("not a claim")

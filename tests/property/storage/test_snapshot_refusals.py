@@ -221,7 +221,7 @@ def test_a_state_that_is_neither_a_stream_s_nor_the_catalogue_s_is_refused() -> 
     state = encode_catalog(catalog)
     for path, new in (((2, 0), ["only an account"]), ((2, 0, 1), b"x"), ((2,), 1)):
         with pytest.raises(CorruptRecord):
-            decode_catalog(encode_state(changed(cbor2.loads(state), path, new)), Catalog(Limits()))
+            decode_catalog(encode_state(changed(cbor2.loads(state), path, new)), Catalog(Limits()), 0)
     for nonsense in ([], [1], [1, 2, 3], "two"):
         with pytest.raises(CorruptRecord, match="not a state of a stream"):
             decode_stream(encode_state(nonsense))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
-from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, REPLICA
+from waymaker_core.storage.frame import COMMIT, CUT, PROMISE, RAFT_HARD, REPLICA
 from waymaker_core.storage.journal.facts import (
     FACT_VERSION,
     STREAMS_A_FRAME,
@@ -65,6 +65,28 @@ def test_an_older_promise_never_replaces_a_later_one() -> None:
     facts.learn(PROMISE, [(1, 9)])
     facts.learn(PROMISE, [(1, 4), (2, 1)])
     assert facts.promises == {1: 9, 2: 1}
+
+
+def test_a_term_never_goes_back_and_keeps_its_one_vote() -> None:
+    facts = ReplicaFacts()
+    assert not list(facts.frames())
+    for row, expected in [
+        ((0, 3, 0), (3, 0)), ((0, 3, 2), (3, 2)), ((0, 3, 0), (3, 2)), ((0, 3, 1), (3, 2)), ((0, 2, 9), (3, 2)),
+        ((0, 4, 0), (4, 0)),
+    ]:  # fmt: skip
+        facts.learn(RAFT_HARD, [row])
+        assert facts.raft_hard == expected
+    facts.drop_stream(0)
+    ((kind, meta),) = facts.frames()
+    assert (kind, decode_fact(kind, FACT_VERSION, meta)) == (RAFT_HARD, [(0, 4, 0)])
+
+
+@given(U64, U64)
+def test_a_term_and_vote_come_back_and_those_of_another_log_are_corrupt(term: int, vote: int) -> None:
+    assert decode_fact(RAFT_HARD, FACT_VERSION, encode_fact(RAFT_HARD, [(0, term, vote)])) == [(0, term, vote)]
+    for rows in ([(1, term, vote)], [(0, term, vote), (0, term, vote)]):
+        with pytest.raises(CorruptRecord, match="another log"):
+            decode_fact(RAFT_HARD, FACT_VERSION, encode_fact(RAFT_HARD, rows))
 
 
 # ---------------------------------------------------------------- epochs

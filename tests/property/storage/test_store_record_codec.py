@@ -152,3 +152,17 @@ def test_an_unknown_retention_is_corrupt() -> None:
 def test_body_bytes_are_the_stored_bodies_of_the_messages(record: PublishRecord) -> None:
     assert body_bytes(record) == sum(record.lengths)
     assert body_bytes(PruneRecord()) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (36, [b""]), (36, [b"\x80"]), (36, [cbor2.dumps([[2, 1], []])]), (36, [cbor2.dumps([[1], [1]])]), (36, ["text"]),
+        (36, [b"\x82\x81\x18\x01\x80"]), (37, [1, 1, []]), (37, [1, 2, [1]]), (37, [1, 1, [1, 1]]), (37, [1, 0, [0]]),
+        (37, [1, 1, [1, True]]), (37, [1, 1, [1, "2"]]), (37, [1, 1, list(range(1, 18))]), (37, [1, 1]), (38, [1]),
+        (38, [1, -1]), (38, [1, True]),
+    ],
+)  # fmt: skip
+def test_nonsense_about_a_cluster_is_corrupt(kind: int, value: object) -> None:
+    with pytest.raises(CorruptRecord):
+        decode(kind, 1, cbor2.dumps(value))

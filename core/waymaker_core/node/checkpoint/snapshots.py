@@ -54,11 +54,13 @@ def decode_catalog(meta: bytes, into: Catalog, position: int) -> None:
 def _decode_cluster(value: object, into: Catalog, position: int) -> None:
     match value:
         case [list(group), list(claims)]:
-            into.group.restore(group, position)
-            into.authority.restore(claims, position)
-            members = into.group.members[-1]
-            if members.position:
-                check_members(members.data)
+            try:
+                into.group.restore(group, position)
+                into.authority.restore(claims, position)
+                if into.group.members[-1].position:
+                    check_members(into.group.members[-1].data)
+            except ValueError as problem:
+                raise CorruptRecord(str(problem)) from problem
             if any(stream_id not in into.entries for stream_id in into.authority.confs):
                 raise CorruptRecord("claims of a stream that the catalog does not hold")
         case _:

@@ -77,7 +77,7 @@ def test_a_snapshot_brings_everything_back_and_nonsense_is_refused() -> None:
     catalog.apply(StreamDeleted(StreamId(2)))
     catalog.draw_id()
     twin = Catalog(Limits())
-    decode_catalog(encode_catalog(catalog), twin)
+    decode_catalog(encode_catalog(catalog), twin, 0)
     twin.check()
     assert twin.next_id == catalog.next_id
     assert {id_: (life.config, life.created_ms) for id_, life in twin.entries.items()} == {
@@ -85,7 +85,7 @@ def test_a_snapshot_brings_everything_back_and_nonsense_is_refused() -> None:
     }
     for nonsense in (b"", b"\x00", b"\x83\x01\x01\x01", b"\x83\x01\x01\x81\x82\x60\x41x"):
         with pytest.raises(CorruptRecord):
-            decode_catalog(nonsense, Catalog(Limits()))
+            decode_catalog(nonsense, Catalog(Limits()), 0)
 
 
 def test_a_node_holds_a_bounded_number_of_streams() -> None:

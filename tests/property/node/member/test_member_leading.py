@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.member_kit import Cluster, Member
-from tests.kit.node_kit import publish, stream_config
+from tests.kit.node_kit import Server, publish, stream_config
 from waymaker_core.api import requests as rq
 from waymaker_core.api.cluster_requests import ClaimStream
 from waymaker_core.api.inputs import Append, Cut, Drain, Lead, Replicated, SentRecord, StepDown
@@ -29,7 +29,12 @@ UNAVAILABLE = (Status.UNAVAILABLE, Outcome.NOT_APPLIED)
 
 def test_a_new_member_leads_nothing_and_answers_that_none_does() -> None:
     member = Member(1, (1,))
-    for request in (rq.CreateStream(stream_config("s")), rq.ListStreams(), rq.GetStreamInfo("s"), publish("s", ("a", b"x"))):
+    for request in (
+        rq.CreateStream(stream_config("s")),
+        rq.ListStreams(),
+        rq.GetStreamInfo("s"),
+        publish("s", ("a", b"x")),
+    ):
         assert refusal(member, request) == UNAVAILABLE
     assert not member.asked, "no majority is asked by a node that leads nothing"
     assert member.log().end == 0
@@ -64,7 +69,12 @@ def test_a_primary_serves_its_stream_where_another_node_leads_the_catalog() -> N
     cluster.publish(primary, stream_id, b"x", b"y")
     assert [payload for _, _, payload in primary.all()] == [b"x", b"y"]
     assert primary.stats().last_seq == 2
-    for request in (rq.CreateStream(stream_config("t")), rq.DeleteStream("s"), rq.ListStreams(), rq.GetStreamInfo("none")):
+    for request in (
+        rq.CreateStream(stream_config("t")),
+        rq.DeleteStream("s"),
+        rq.ListStreams(),
+        rq.GetStreamInfo("none"),
+    ):
         assert refusal(primary, request) == UNAVAILABLE
     cluster.call(rq.DeleteStream("s"))
     assert not any(member.node._state.replicas for member in cluster.members)
@@ -168,8 +178,6 @@ def test_the_catalogs_leader_takes_the_members_of_its_group_and_nothing_else() -
 
 
 def test_a_node_outside_of_a_cluster_is_asked_for_its_catalog_in_vain() -> None:
-    from tests.kit.node_kit import Server  # noqa: PLC0415
-
     server = Server(replicated=True)
     server.step(StepDown(CATALOG))
     server.create("s")
