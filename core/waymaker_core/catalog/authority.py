@@ -81,13 +81,13 @@ class Authority:
         self.confs.pop(stream_id, None)
         self._staged.pop(stream_id, None)
 
-    def encode(self) -> list[object]:
+    def claims_as_list(self) -> list[object]:
         """Encode the committed claims as plain values."""
         rows = sorted(self.confs.items())
         return [[stream_id, _plain(conf.newest), _plain(conf.opened)] for stream_id, conf in rows]
 
     def restore(self, rows: Iterable[object], position: int) -> None:
-        """Fill it from `encode`, at a position of the catalog's log; ValueError where the values are none."""
+        """Fill it from `claims_as_list`, at a position of the catalog's log; ValueError where the values are none."""
         for row in rows:
             match row:
                 case [int(stream_id), newest, opened] if stream_id > max(self.confs, default=StreamId(0)):

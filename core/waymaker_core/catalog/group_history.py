@@ -61,12 +61,12 @@ class GroupHistory:
         while len(self.members) > 1 and self.members[1].position <= position:
             del self.members[0]
 
-    def encode(self) -> list[object]:
+    def history_as_list(self) -> list[object]:
         """Encode what holds now as plain values."""
         return [list(self.terms[-1]), list(self.members[-1])]
 
     def restore(self, value: object, position: int) -> None:
-        """Fill it from `encode`, at a position of the log; ValueError where the values are none."""
+        """Fill it from `history_as_list`, at a position of the log; ValueError where the values are none."""
         match value:
             case [[int(term), int(start)], [int(since), bytes(data)]] if (
                 0 <= start <= position

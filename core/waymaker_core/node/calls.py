@@ -287,7 +287,7 @@ class Calls:
         return not self._state.config.member or replica is None or self._is_of_catalog(call)
 
     def _is_of_catalog(self, call: Call) -> bool:
-        """Return True for a change that is a record of the catalog, whichever stream has the name: it needs no leader of that."""
+        """Return True for a change that is a record of the catalog: the stream of that name need not be led here."""
         return isinstance(call.request, DeleteStream | KvDeleteBucket) or self._rests_on_catalog(call)
 
     def _rests_on_catalog(self, call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""What a member of a cluster asks its node about logs, facts and claims, to replicate them. It changes nothing.
+"""Member view: the part of a node where a cluster's protocol reads logs, facts and claims. It changes nothing.
 
 The driver of a node that replicates its logs reads here, between steps. All is cheap but what says otherwise.
 """

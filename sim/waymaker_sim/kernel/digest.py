@@ -12,6 +12,7 @@ from hashlib import blake2b
 from zlib import crc32
 
 from waymaker_core.api.effects import (
+    ConfChanged,
     Confirm,
     Declined,
     Deliver,
@@ -41,6 +42,7 @@ from waymaker_core.api.inputs import (
     Input,
     JobDone,
     JobFailed,
+    KeepVote,
     Lead,
     NextPiece,
     PieceArrived,
@@ -124,6 +126,8 @@ def describe_input(item: Input) -> str:
             return f"cut {item.ask} {item.stream_id} {item.position}"
         case Promise():
             return f"promise {item.ask} {item.epoch} {list(item.stream_ids)}"
+        case KeepVote():
+            return f"vote {item.ask} {item.term} {item.vote}"
         case Enrol():
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
@@ -147,6 +151,8 @@ def describe_effect(effect: Effect) -> str:
             return f"event {effect.token} {effect.kind.name} {effect.stream} {effect.consumer} {effect.lagged}"
         case End():
             return f"end {effect.token} {effect.reason} {effect.refusal!r}"
+        case ConfChanged():
+            return f"conf changed {effect.stream_id}"
         case Replicate():
             return f"replicate {effect.stream_id} {effect.position}"
         case Kept():

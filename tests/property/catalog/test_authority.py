@@ -90,7 +90,7 @@ def test_terms_and_members_are_known_from_what_was_released_on() -> None:
     assert [history.term_of(at) for at in (5, 6)] == [UNKNOWN, 5]
     assert [history.members_at(at) for at in (2, 3)] == [None, (3, b"three")]
     again = GroupHistory()
-    again.restore(history.encode(), 8)
+    again.restore(history.history_as_list(), 8)
     assert (again.terms, again.members) == ([(5, 6)], [GroupMembers(8, b"eight")])
 
 

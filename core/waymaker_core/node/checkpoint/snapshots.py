@@ -27,8 +27,8 @@ from waymaker_core.stream.snapshot import decode_snapshot, defer_snapshot, encod
 def encode_catalog(catalog: Catalog) -> bytes:
     """Encode the committed entries, and the next id; of a member of a cluster also the group's history, and all claims."""
     registry = [[entry.account, record_codec.encode(record)] for entry, record in catalog.snapshot()]
-    group, claims = catalog.group.encode(), catalog.authority.encode()
-    of_cluster = [[group, claims]] if claims or group != GroupHistory().encode() else []
+    group, claims = catalog.group.history_as_list(), catalog.authority.claims_as_list()
+    of_cluster = [[group, claims]] if claims or group != GroupHistory().history_as_list() else []
     return encode_state([catalog.next_id, record_codec.VERSION, registry, *of_cluster])
 
 

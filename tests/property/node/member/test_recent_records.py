@@ -153,9 +153,7 @@ def test_a_cut_takes_records_from_memory_and_later_ones_take_their_places() -> N
     for member in (primary, other):
         member.step(Cut(1, stream_id, end))
         assert member.node.sent_records(stream_id, end + 1, EVERYTHING) == []
-    cluster.lead(
-        other, stream_id, other.node._state.replicas[list(other.node._state.replicas)[0]].stream.epochs.last + 5
-    )
+    cluster.lead(other, stream_id, other.node.epoch_table(stream_id)[-1][0] + 5)
     cluster.publish(other, stream_id, b"new")
     assert (
         primary.records(stream_id)
