@@ -6,6 +6,8 @@ that leads the catalog. All later claims are asked for (`api/cluster_requests`).
 
 from __future__ import annotations
 
+from collections import deque
+
 from waymaker_core.catalog.authority import NO_CLAIM, Claim
 from waymaker_core.catalog.placement import place
 from waymaker_core.model.config import StreamConfig
@@ -23,6 +25,8 @@ class Claims:
     def __init__(self, state: NodeState, group_commit: GroupCommit) -> None:
         self._state = state
         self._group_commit = group_commit
+        self._unclaimed: deque[StreamId] = deque()
+        """Streams that had no claim when this node began to lead the catalog."""
 
     @property
     def first_bytes_max(self) -> int:
@@ -54,18 +58,31 @@ class Claims:
             last = self._state.catalog.authority.projected_claim(before)
             self.claim(StreamId(record.stream_id), last.primary, list(last.replicas))
 
+    def find_unclaimed(self) -> None:
+        """Look for streams without a claim: this node leads the catalog from here on, and its whole log is applied."""
+        authority = self._state.catalog.authority
+        self._unclaimed = deque(each for each in self._state.catalog.entries if each not in authority.confs)
+
+    def forget_unclaimed(self) -> None:
+        """Leave streams without a claim to the next node that leads the catalog."""
+        self._unclaimed.clear()
+
     def claim_unclaimed(self) -> None:
         """Decide the first claims of streams that have none: a crash took them, or the streams are older than the cluster.
 
-        Nothing was written to the former. What the latter hold is here, and nowhere else.
+        Nothing was written to the former. What the latter hold is here, and nowhere else. Those that find no room wait for it.
         """
         state = self._state
-        for entry in list(state.catalog.entries.values()):
-            if state.catalog.authority.projected_claim(entry.stream_id) == NO_CLAIM:
-                nodes = self._place(entry.account, entry.config, importing=entry.importing)
-                if state.replicas[entry.stream_id].log.end:
-                    nodes = [state.config.node_id]
-                self.claim(entry.stream_id, nodes[0], nodes)
+        while self._unclaimed and self._group_commit.has_room_for(
+            state.catalog_log, self.first_bytes_max, ordinary=False
+        ):
+            entry = state.catalog.entries.get(self._unclaimed.popleft())
+            if entry is None or state.catalog.authority.projected_claim(entry.stream_id) != NO_CLAIM:
+                continue
+            nodes = self._place(entry.account, entry.config, importing=entry.importing)
+            if state.replicas[entry.stream_id].log.end:
+                nodes = [state.config.node_id]
+            self.claim(entry.stream_id, nodes[0], nodes)
 
     def _place(self, account: str, config: StreamConfig, *, importing: bool) -> list[int]:
         """Return the nodes for a new stream, its primary first.

@@ -88,6 +88,7 @@ class Leadership:
         """Begin to lead the streams, and the catalog, that wait for nothing any more."""
         state = self._state
         self._begin_catalog()
+        self._claims.claim_unclaimed()
         for stream_id, replica in list(state.opening.items()):
             if state.replicas.get(replica.id) is not replica:
                 del state.opening[stream_id]
@@ -105,6 +106,7 @@ class Leadership:
         state.catalog_leads = state.catalog_opening = False
         self._gate.abandon(state.catalog_log, DEPOSED)
         state.catalog.discard_uncommitted()
+        self._claims.forget_unclaimed()
         # Ids that were given without a commit may come to mean streams of another leader.
         state.emptied.clear()
         for stream_id in [each for each in self._registry.import_heads if each not in state.catalog.entries]:
@@ -133,7 +135,7 @@ class Leadership:
             return
         state.catalog_leads, state.catalog_opening = True, False
         if state.config.member:
-            self._claims.claim_unclaimed()
+            self._claims.find_unclaimed()
 
     # ------------------------------------------------------------------ streams
 

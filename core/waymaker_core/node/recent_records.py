@@ -58,8 +58,9 @@ class RecentRecords:
             self._drop_first(recent)
         while self.bytes > self._node_bytes_max:
             oldest = next(iter(self._logs))
-            self._drop_first(self._logs[oldest])
-            if not self._logs[oldest].records and oldest != stream_id:
+            if self._logs[oldest].records:
+                self._drop_first(self._logs[oldest])
+            else:
                 del self._logs[oldest]
 
     def _drop_first(self, recent: _Recent) -> None:

@@ -220,6 +220,24 @@ def test_a_claim_that_a_crash_took_from_its_stream_is_made_up_for() -> None:
     assert conf.newest.epoch == other.log().end
 
 
+def test_claims_that_are_missing_wait_for_room_in_the_catalogs_log() -> None:
+    limits = replace(SMALL, uncommitted_records_max=4)
+    server = Server(limits)
+    for number in range(20):
+        server.create(f"s{number}")
+    server.restart()
+    member = Member(1, (1, 2, 3), limits, server.disk)
+    member.step(Lead(CATALOG, 1))
+    for _ in range(3):
+        member.commit()
+    assert member.log().end - member.log().applied <= 20
+    for _ in range(30):
+        member.commit()
+    assert member.log().applied == member.log().end
+    streams = list(member.node._state.replicas)
+    assert len(streams) == 20 and all(member.node.conf(stream_id) is not None for stream_id in streams)
+
+
 def test_what_a_node_served_before_it_became_a_member_stays_with_it() -> None:
     server = Server()
     server.create("old")
