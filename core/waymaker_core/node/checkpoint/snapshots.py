@@ -41,6 +41,8 @@ def decode_catalog(meta: bytes, into: Catalog, position: int) -> None:
                     case [str(account), bytes(encoded)]:
                         record = record_codec.decode(StreamCreated.KIND, version, encoded)
                         assert isinstance(record, StreamCreated), "its own kind's codec gives it"
+                        if into.find(account, record.config.name) is not None:
+                            raise CorruptRecord("two streams of one name")
                         into.apply(record, account)
                     case _:
                         raise CorruptRecord("not an entry of the catalog")
