@@ -111,6 +111,11 @@ class NodeState:
         if self.config.member:
             self.conf_changes[stream_id] = None
 
+    def release_group_history(self, position: int) -> None:
+        """Let go of terms and members that neither the last checkpoint needs, at a position, nor a record in memory."""
+        first = None if self.recent is None else self.recent.first_of(CATALOG)
+        self.catalog.group.release(position if first is None else min(position, first - 1))
+
     def start(self, lane: Lane, ops: list[DiskOp], done: Done, failed: Failed) -> None:
         """Emit a job."""
         self.jobs.start(self.effects, lane, ops, done, failed)

@@ -387,7 +387,7 @@ class Checkpoints:
         # Numbers were drawn while it was written.
         manifest.next_file = max(manifest.next_file, self._manifest.next_file)
         self._manifest, self._chain, self._running = manifest, chain, None
-        state.catalog.group.release(running.catalog_position)
+        state.release_group_history(running.catalog_position)
         kept = {file.number for file in chain.files}
         gone = [checkpoint_path(file.number) for file in before.files if file.number not in kept]
         ops = [*self._group_commit.journal.release(running.cut), *map(Delete, gone)]

@@ -195,6 +195,25 @@ def test_claims_terms_and_members_are_known_after_checkpoints_and_starts() -> No
     assert primary.node.epoch_at(CATALOG, 0) == -1
 
 
+@pytest.mark.parametrize("kept", [1, 1 << 20])
+def test_terms_are_forgotten_that_neither_a_checkpoint_nor_a_record_in_memory_needs(kept: int) -> None:
+    cluster = Cluster(1, replace(TINY, recent_log_bytes_max=kept))
+    member = cluster.leader
+    for term in range(2, 6):
+        member.step(StepDown(CATALOG))
+        cluster.lead_catalog(member, term)
+    stream_id, _ = cluster.serve("busy", block_size=20, max_msgs=50)
+    before = member.node.epoch_table(CATALOG)
+    assert [term for term, _ in before] == [0, 1, 2, 3, 4, 5]
+    for _ in range(120):
+        cluster.publish(member, stream_id, bytes(300), name="busy")
+    assert member.node.stats.checkpoints
+    first = member.node.first_in_memory(CATALOG)
+    assert first is not None and member.node.epoch_at(CATALOG, first - 1) >= 0
+    assert member.node.epoch_table(CATALOG) == (before if kept > 1 else before[-1:])
+    assert member.node.epoch_at(CATALOG, 1) == (1 if kept > 1 else -1)
+
+
 def test_a_checkpoint_without_a_cluster_has_the_bytes_that_it_had() -> None:
     catalog = Catalog(Limits())
     catalog.apply(catalog.decide_create("", stream_config("s"), 7))
