@@ -9,9 +9,9 @@ observes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol
 
 from waymaker_core.api.effects import (
     Confirm,
@@ -55,11 +55,12 @@ from waymaker_core.model.disk_ops import (
     SyncFile,
     Write,
 )
-from waymaker_core.model.result_codes import Answer, Refusal
+from waymaker_core.model.result_codes import Answer
 from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.callers import Caller, Observer, ReceivedMessage, StepId
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads, moved_path, read_paths
 from waymaker_sim.machine.livelock import LivelockDetector
@@ -67,85 +68,47 @@ from waymaker_sim.machine.pace import Pace
 from waymaker_sim.machine.phantom_quorum import PhantomQuorum
 from waymaker_sim.machine.process_state import State
 
-
-class ReceivedMessage(NamedTuple):
-    """One message as a client receives it; `delivery` is its deliver count, 0 outside deliveries.
-
-    `incarnation` is the word of the consumer that delivered it.
-    """
-
-    seq: int
-    time_ms: int
-    delivery: int
-    body: bytes
-    incarnation: str = ""
-    taken_ns: int = -1
-    """Virtual time at which the node took it for this delivery; -1 outside deliveries."""
-
-
-class StepId(NamedTuple):
-    """The step in which the node decided something: process run, number of the step, and virtual time."""
-
-    run: int
-    step: int
-    time_ns: int
-
-
-class Caller(Protocol):
-    """A client that waits for a call. Exactly one of `replied`, `ended`, `lost` is its last notification."""
-
-    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
-        """Receive the answer; `got` is its messages if its value is messages."""
-
-    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
-        """Receive messages of a subscription."""
-
-    def notified(self, event: Event) -> None:
-        """Receive an event of a watch."""
-
-    def ended(self, end: End) -> None:
-        """Receive the end of a subscription or watch."""
-
-    def lost(self) -> None:
-        """Receive the end of the process: the call may have had its effect or not."""
-
-
-class Observer(Protocol):
-    """An observer of a process, beside the hooks that the world itself uses.
-
-    It may record what it receives and must change nothing: the run is the same with and without it.
-    """
-
-    def started(self) -> None:
-        """Note that the process begins to recover."""
-
-    def called(self, token: Token, request: Request, caller: Caller) -> Caller:
-        """Note a request. The result replaces the caller and must forward every notification to it."""
-
-    def op_begun(self, op: DiskOp) -> None:
-        """Note that a disk operation begins that takes time."""
-
-    def op_done(self, op: DiskOp, failure: DiskFailure | None) -> None:
-        """Note that a disk operation of a job or of recovery ended."""
-
-    def fault(self, kind: str, detail: str) -> None:
-        """Note a fault from outside: a kill, a loss of power, a change of the clock."""
+__all__ = ["Caller", "NodeRaised", "Observer", "Process", "ReceivedMessage", "Server", "StepId"]
 
 
 class NodeRaised(Exception):
     """The node threw an exception of its own: always a bug."""
 
 
+class Server(Protocol):
+    """A program that a process runs: a node, or an object with a node's two methods, as one around a node has them.
+
+    Its inputs and effects may be of other kinds than a node's, too; `Process.on_other` gets such effects.
+    """
+
+    def step(self, now: Now, inputs: Sequence[Any], /) -> list[Any]:
+        """Process the inputs in order; return the effects."""
+
+    def next_deadline(self) -> int | None:
+        """Return the moment on the monotonic clock at which it is to step again; None if it waits for inputs alone."""
+
+
+Recovery = Generator[DiskOp, OpResult, Server]
+Opener = Callable[[NodeConfig, Now], Recovery]
 StepSeen = Callable[["Process", Now, list[Input], list[Effect]], None]
 
 _QUICK = (Read, ReadChunk, ListDir)
+MILLION = 1_000_000
 
 
 class Process:
     """One machine with a disk, and the process on it, over many process runs."""
 
     def __init__(
-        self, number: int, events: Events, disk: SimDisk, config: NodeConfig, track: Track, reads: Track, pace: Pace
+        self,
+        number: int,
+        events: Events,
+        disk: SimDisk,
+        config: NodeConfig,
+        track: Track,
+        reads: Track,
+        pace: Pace,
+        opener: Opener = open_node,
     ) -> None:
         self.number = number
         self.events = events
@@ -153,15 +116,20 @@ class Process:
         self.config = config
         self.track = track
         self.pace = pace
+        self.opener = opener
         self.state = State.DOWN
         self.run = 0
         self.term = 0
         """Number of times that this node began to lead: at each start, and whenever it was deposed."""
+        self.server: Server | None = None
         self.node: Node | None = None
+        """The server itself if it is a node, or the node inside it; None for a server without one."""
         self.refusal: Exception | None = None
         self.halted: Halt | None = None
         self.wall_base_ms = 1_700_000_000_000
         self.wall_max_ms = self.wall_base_ms
+        self.rate_ppm = 0
+        """Millionths by which the monotonic clock is faster than virtual time; may change only between two runs."""
         self.steps = 0
         self.calls = 0
         """Calls that the node received since it started."""
@@ -176,6 +144,8 @@ class Process:
         self.on_down: Callable[[], None] = lambda: None
         self.on_deposed: Callable[[], None] = lambda: None
         self.on_log: Callable[[Log], None] = lambda log: None
+        self.on_other: Callable[[Any, StepId], None] = _refuse_effect
+        """Performs effects that no node alone has: those for other machines, and redirects."""
         self.observer: Observer | None = None
         self._mono_base_ns = 0
         self._inputs: list[Input] = []
@@ -203,11 +173,15 @@ class Process:
         """Return the machine's clocks. The monotonic one begins anew with every start of the process."""
         wall_ms = self.wall_base_ms + self.events.now_ns // MS
         self.wall_max_ms = max(self.wall_max_ms, wall_ms)
-        return Now(self.events.now_ns - self._mono_base_ns, wall_ms)
+        return Now((self.events.now_ns - self._mono_base_ns) * (MILLION + self.rate_ppm) // MILLION, wall_ms)
 
     def virtual_ns(self, mono_ns: int) -> int:
         """Return the virtual time of a reading of this run's monotonic clock."""
-        return mono_ns + self._mono_base_ns
+        return self._true_ns(mono_ns) + self._mono_base_ns
+
+    def _true_ns(self, mono_ns: int) -> int:
+        """Return the virtual time in which the monotonic clock goes on by so much, or a little more."""
+        return -(-mono_ns * MILLION // (MILLION + self.rate_ppm))
 
     def begin_span(self) -> None:
         """Begin a new span of draws for this machine and its disk: a moment of the run has passed."""
@@ -235,11 +209,9 @@ class Process:
         self._mono_base_ns = self.events.now_ns - self.track.magnitude("clock origin", 1 << 40)
         if self.observer is not None:
             self.observer.started()
-        self._boot(self.run, open_node(self.config, self.now()), None, None)
+        self._boot(self.run, self.opener(self.config, self.now()), None, None)
 
-    def _boot(
-        self, incarnation: int, steps: Generator[DiskOp, OpResult, Node], result: OpResult, failure: DiskFailure | None
-    ) -> None:
+    def _boot(self, incarnation: int, steps: Recovery, result: OpResult, failure: DiskFailure | None) -> None:
         """Drive recovery: reads at once, every other operation with time in which the process can crash."""
         if incarnation != self.run:
             return
@@ -258,7 +230,7 @@ class Process:
                 return
             result, failure = self._try(op)
 
-    def _boot_op(self, incarnation: int, steps: Generator[DiskOp, OpResult, Node], op: DiskOp) -> None:
+    def _boot_op(self, incarnation: int, steps: Recovery, op: DiskOp) -> None:
         if incarnation == self.run:
             del self._running[0]
             self._boot(incarnation, steps, *self._try(op))
@@ -274,13 +246,15 @@ class Process:
             self.observer.op_done(op, failure)
         return result, failure
 
-    def _up(self, node: Node) -> None:
-        self.node = node
+    def _up(self, server: Server) -> None:
+        self.server = server
+        node = server if isinstance(server, Node) else getattr(server, "node", None)
+        self.node = node if isinstance(node, Node) else None
         self.state = State.UP
         self.up_ns = self.events.now_ns
         self.steps = self.calls = 0
-        if self.quorum is not None:
-            self.quorum.started(node, self._add_input)
+        if self.quorum is not None and self.node is not None:
+            self.quorum.started(self.node, self._add_input)
         self._wake(0)
         self.on_up()
 
@@ -321,7 +295,7 @@ class Process:
         if self.quorum is not None:
             self.quorum.stopped()
         self.state = State.DOWN
-        self.node = None
+        self.server = self.node = None
         self.effects_left = self.target_disk_full = None
         self._inputs = []
         for lane in self._lanes.values():
@@ -382,6 +356,21 @@ class Process:
         self.fault("drain", "the process is asked to shut down")
         self._add_input(Drain())
 
+    def receive(self, item: Any) -> bool:
+        """Give the server an input that comes from another machine; False if the process is not up."""
+        if self.state is State.UP:
+            self._add_input(item)
+        return self.state is State.UP
+
+    def reads_from_ns(self) -> int:
+        """Return the time from which on the process takes inputs: now, or the end of its pause."""
+        paused = self._busy_until >= self.paused_until_ns  # a crash ends a pause
+        return max(self.events.now_ns, self.paused_until_ns if paused else 0)
+
+    def take_caller(self, token: Token) -> Caller | None:
+        """Return the caller that waits for this token, which gets no more notifications; None if it has cancelled."""
+        return self._callers.pop(token) if self._has_caller(token) else None
+
     def waiting(self) -> int:
         """Return the number of callers without their last notification."""
         return len(self._callers)
@@ -403,7 +392,7 @@ class Process:
             self.events.at(at, partial(self._step, self.run, at))
 
     def _step(self, incarnation: int, at: int) -> None:
-        if incarnation != self.run or at != self._step_at or self.node is None:
+        if incarnation != self.run or at != self._step_at or self.server is None:
             return
         self._step_at = -1
         inputs = self._take_inputs()
@@ -412,7 +401,7 @@ class Process:
         self.calls += sum(isinstance(item, Call) for item in inputs)
         self._livelock.stepped(self.events.now_ns, inputs)
         try:
-            effects = self.node.step(now, inputs)
+            effects = self.server.step(now, inputs)
         except Exception as error:
             raise NodeRaised(f"step {self.steps}: {type(error).__name__}: {error}") from error
         self._busy_until = self.events.now_ns + self.pace.step_ns
@@ -422,12 +411,12 @@ class Process:
         if self.on_step is not None:
             self.on_step(self, now, inputs, effects)
         self._perform(effects)
-        if self.run == incarnation and self.node is not None:
+        if self.run == incarnation and self.server is not None:
             if self._inputs:
                 self._wake(0)
-            deadline = self.node.next_deadline()
+            deadline = self.server.next_deadline()
             if deadline is not None:
-                self._wake(max(0, deadline - now.mono_ns))
+                self._wake(self._true_ns(max(0, deadline - now.mono_ns)))
 
     def _take_inputs(self) -> list[Input]:
         """Take the inputs of the next step. A step that deposes the node holds nothing else: each step belongs to one term."""
@@ -475,6 +464,8 @@ class Process:
                 case Halt():
                     self.halted = effect
                     self.kill()
+                case _:
+                    self.on_other(effect, step_id)
 
     def _has_caller(self, token: Token) -> bool:
         """Return True if a caller waits for this token; effects without one are allowed only after a cancel."""
@@ -597,3 +588,7 @@ class Process:
             base = pace.read_ns if isinstance(op, _QUICK) else pace.write_ns
         takes = base + track.draw("takes", base)
         return min(takes * 1000, SLOW_MAX_NS) if track.chance("slow", pace.slow_per_million) else takes
+
+
+def _refuse_effect(effect: Any, step_id: StepId) -> None:
+    raise NodeRaised(f"step {step_id.step}: no machine takes {type(effect).__name__}")
