@@ -494,6 +494,29 @@ class SimDisk:
         self.rotten.append((file, offset))
         return path, offset
 
+    def tear_synced(self, track: Track) -> tuple[str, int] | None:
+        """Lose the end of the journal's newest synced batch, as a disk does that says too early that it is done.
+
+        The machine has lost power. Returns the file, and the place from which on it holds zeros; None without such a batch.
+        """
+        file = self._fresh
+        paths = [path for path in sorted(self._names) if self._names[path] is file]
+        if file is None or not paths or not file.fresh:
+            return None
+        begin, end = min(start for start, _ in file.fresh), max(stop for _, stop in file.fresh)
+        at = end - 1 - track.draw("torn from the end", end - begin)
+        file.durable[at:end] = bytes(len(file.durable[at:end]))
+        file.content[at:end] = bytes(len(file.content[at:end]))
+        return paths[0], at
+
+    def wipe(self) -> None:
+        """Lose every file and name: another disk is in its place."""
+        self._names, self._durable_names, self._pending, self._memory = {}, {}, [], {}
+        self._fresh = None
+        self.rotten = []
+        self.unsynced_journal.clear()
+        self.losses += 1
+
     def rotten_paths(self) -> list[str]:
         """Return the current paths of the flipped bits, without deleted files."""
         return [path for path in self.paths() if any(file is self._names[path] for file, _ in self.rotten)]

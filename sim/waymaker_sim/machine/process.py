@@ -99,6 +99,9 @@ MILLION = 1_000_000
 class Process:
     """One machine with a disk, and the process on it, over many process runs."""
 
+    FIRST_WALL_MS = 1_700_000_000_000
+    """Wall clock at the beginning of virtual time, where it is right."""
+
     def __init__(
         self,
         number: int,
@@ -126,7 +129,7 @@ class Process:
         """The server itself if it is a node, or the node inside it; None for a server without one."""
         self.refusal: Exception | None = None
         self.halted: Halt | None = None
-        self.wall_base_ms = 1_700_000_000_000
+        self.wall_base_ms = self.FIRST_WALL_MS
         self.wall_max_ms = self.wall_base_ms
         self.rate_ppm = 0
         """Millionths by which the monotonic clock is faster than virtual time; may change only between two runs."""

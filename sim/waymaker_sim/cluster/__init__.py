@@ -1,0 +1,1 @@
+"""Several machines and the network between them, in one simulated world."""

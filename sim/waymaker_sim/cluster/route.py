@@ -1,0 +1,348 @@
+"""The route of a client: its view of the machines, one of which it is connected to at a time.
+
+A call is answered, redirected or lost. The route follows redirects, a bounded number in a row. After a pause it goes to another
+machine, where it meets one that does not serve. It sends a call again only where that is safe: where no machine can have begun
+it, or where its client says that it may be repeated. For each call it knows whether its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from waymaker_core.api.effects import End, Event
+from waymaker_core.api.requests import Messages
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
+from waymaker_core.model.types import Token
+from waymaker_sim.cluster.connections import Connection, Phase
+from waymaker_sim.cluster.network import Network
+from waymaker_sim.kernel.events import MS, SECOND
+from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.callers import ReceivedMessage, StepId
+from waymaker_sim.machine.process import Process
+from waymaker_sim.machine.process_state import State
+
+HOPS_MAX = 4
+"""Redirects that a call follows in a row, before its client pauses."""
+PATIENCE_NS = 10 * SECOND
+"""Time after which a client gives a call up."""
+
+
+class CallEnd(NamedTuple):
+    """The end of a call. Without an answer it is lost; then `unknown` tells whether it may have happened."""
+
+    answer: Answer | Refusal | None
+    got: list[ReceivedMessage] | None
+    unknown: bool
+    """True if the call may have had its effect or not, or may have it later."""
+    machine: int
+    step_id: StepId | None
+    """The step that decided the answer."""
+
+
+@dataclass(slots=True, eq=False)
+class RoutedCall:
+    """One call on its way, perhaps over several machines."""
+
+    request: Any
+    done: Callable[[CallEnd], None]
+    repeatable: bool
+    stream: str
+    give_up_ns: int
+    doubt: bool = False
+    """True if an attempt was lost that may have had its effect."""
+    sent: bool = False
+    """True while an attempt may be with a machine."""
+    attempt: int = 0
+    """Number of the attempt: what an earlier one brings is late."""
+    hops: int = 0
+    ended: bool = False
+    way: _Way | None = None
+    """The connection on which the last attempt was sent."""
+
+
+@dataclass(slots=True, eq=False)
+class _Way:
+    """One connection of a route, with the calls that wait for it, and those that were sent on it."""
+
+    machine: int
+    connection: Connection | None = None
+    waiting: list[RoutedCall] = field(default_factory=list)
+    sent: dict[RoutedCall, int] = field(default_factory=dict)
+    """Calls without an answer, with the number of the attempt."""
+    tokens: dict[Token, RoutedCall] = field(default_factory=dict)
+    """Calls that the machine has, by its tokens."""
+
+
+class Route:
+    """One client's way to the machines. Its `number` is a negative one, as an endpoint of the network."""
+
+    def __init__(self, number: int, network: Network, machines: Mapping[int, Process], track: Track) -> None:
+        self.number = number
+        self.network = network
+        self.machines = machines
+        self.track = track
+        self.at = track.pick("first machine", list(machines))
+        """The machine that calls go to, where no redirect has told another."""
+        self.open_calls: dict[RoutedCall, None] = {}
+        self._known: dict[str, tuple[int, int]] = {}
+        """By stream: the newest epoch that a redirect told, and the machine that leads in it."""
+        self._way: _Way | None = None
+        network.attach_client(number)
+
+    # ------------------------------------------------------------ calls
+
+    def call(
+        self,
+        request: Any,
+        done: Callable[[CallEnd], None],
+        *,
+        stream: str = "",
+        repeatable: bool = False,
+        patience_ns: int = PATIENCE_NS,
+    ) -> RoutedCall:
+        """Make a call. `done` is called once, with its end. `repeatable`: sending it twice does no harm."""
+        events = self.network.events
+        call = RoutedCall(request, done, repeatable, stream, events.now_ns + patience_ns)
+        self.open_calls[call] = None
+        events.at(call.give_up_ns, partial(self._give_up, call))
+        self._attempt(call)
+        return call
+
+    def _attempt(self, call: RoutedCall) -> None:
+        if call.ended:
+            return
+        machine = self._known.get(call.stream, (0, self.at))[1]
+        way = self._way
+        if way is None or way.machine != machine:
+            way = self._switch(machine)
+        assert way.connection is not None
+        if way.connection.phase is Phase.OPEN:
+            self._send(way, call)
+        else:
+            way.waiting.append(call)
+
+    def _switch(self, machine: int) -> _Way:
+        """Connect to a machine. The connection before stays until the last of its calls has ended."""
+        before, way = self._way, _Way(machine)
+        self._way = way
+        if before is not None:
+            self.network.mark("client changed the machine")
+            waiting, before.waiting = before.waiting, []
+            for call in waiting:
+                self.network.events.after(0, partial(self._attempt, call))
+            self._close_if_idle(before)
+        process = self.machines[machine]
+        way.connection = Connection(
+            self.network,
+            self.number,
+            machine,
+            lambda: process.state is State.UP,
+            partial(self._opened, way),
+            partial(self._broken, way),
+            partial(self._gone, way),
+        )
+        return way
+
+    def _close_if_idle(self, way: _Way) -> None:
+        if way is not self._way and not way.sent and way.connection is not None:
+            way.connection.close()
+
+    def _opened(self, way: _Way) -> None:
+        waiting, way.waiting = way.waiting, []
+        for call in waiting:
+            if not call.ended:
+                self._send(way, call)
+        self._close_if_idle(way)
+
+    def _send(self, way: _Way, call: RoutedCall) -> None:
+        assert way.connection is not None
+        call.attempt += 1
+        call.sent, call.way = True, way
+        way.sent[call] = call.attempt
+        request = deepcopy(call.request)
+        way.connection.send(_size(request), partial(self._reach, way, call, call.attempt, request))
+
+    def _reach(self, way: _Way, call: RoutedCall, attempt: int, request: Any) -> None:
+        """Let a request arrive at its machine."""
+        caller = _RouteCaller(self, way, call, attempt)
+        token = self.machines[way.machine].call(request, caller)
+        assert token is not None and way.connection is not None, "a connection outlived its machine"
+        caller.token, way.tokens[token] = token, call
+
+    # ------------------------------------------------------------ what comes back
+
+    def answered(self, way: _Way, call: RoutedCall, attempt: int, end: CallEnd) -> None:
+        """Take an answer that has arrived."""
+        if not self._taken(way, call, attempt):
+            return
+        answer = end.answer
+        if (
+            isinstance(answer, Refusal)
+            and answer.status is Status.UNAVAILABLE
+            and answer.outcome is not Outcome.UNKNOWN
+        ):
+            if self._goes_on(call):
+                self.network.mark("client refused, and goes elsewhere")
+                self._try_another(call, way.machine)
+                return
+        refused = isinstance(answer, Refusal)
+        doubt = refused and (call.doubt or (isinstance(answer, Refusal) and answer.outcome is Outcome.UNKNOWN))
+        self._finish(call, end._replace(unknown=doubt))
+
+    def redirected(self, way: _Way, call: RoutedCall, attempt: int, machine: int, epoch: int) -> None:
+        """Take a redirect that has arrived: the call was not begun."""
+        if not self._taken(way, call, attempt):
+            return
+        self.network.mark("client redirected")
+        known_epoch, _ = self._known.get(call.stream, (-1, 0))
+        if epoch >= known_epoch and machine in self.machines:
+            self._known[call.stream] = epoch, machine
+        else:
+            self.network.mark("client told of an older epoch")
+        call.hops += 1
+        if call.hops > HOPS_MAX:
+            self.network.mark("client redirected too often")
+            self._try_another(call, self._known.get(call.stream, (0, self.at))[1])
+        else:
+            self._attempt(call)
+
+    def _taken(self, way: _Way, call: RoutedCall, attempt: int) -> bool:
+        """Take a call off its connection. False if what came belongs to an attempt that was given up."""
+        if way.sent.get(call) != attempt:
+            return False
+        del way.sent[call]
+        call.sent = False
+        self._close_if_idle(way)
+        return not call.ended
+
+    def _broken(self, way: _Way, was_open: bool) -> None:
+        """Note that a connection has broken, or never began."""
+        self.network.mark("client lost its connection" if was_open else "client found no connection")
+        if way is self._way:
+            self._way = None
+        waiting, way.waiting = way.waiting, []
+        sent, way.sent = list(way.sent), {}
+        for call in sent:
+            call.sent = False
+            if call.ended:
+                continue
+            call.doubt = True
+            self.network.mark("call lost")
+            if call.repeatable and self._goes_on(call):
+                self._try_another(call, way.machine)
+            else:
+                self._lose(call)
+        for call in waiting:
+            if not call.ended:
+                self._try_another(call, way.machine)
+
+    def _gone(self, way: _Way) -> None:
+        """Let the machine notice that a connection has broken: it cancels what came on it."""
+        process = self.machines[way.machine]
+        tokens, way.tokens = way.tokens, {}
+        for token in tokens:
+            process.cancel(token)
+
+    def _try_another(self, call: RoutedCall, machine: int) -> None:
+        """Go to another machine than this one, after a pause."""
+        others = [each for each in self.machines if each != machine] or [machine]
+        if self._known.get(call.stream, (0, machine))[1] == machine:
+            self._known.pop(call.stream, None)
+        if self.at == machine:
+            self.at = self.track.pick("another machine", others)
+        call.hops = 0
+        self.network.events.after(MS + self.track.magnitude("pause", 500 * MS), partial(self._attempt, call))
+
+    def _goes_on(self, call: RoutedCall) -> bool:
+        return not call.ended and self.network.events.now_ns < call.give_up_ns
+
+    # ------------------------------------------------------------ ends
+
+    def _give_up(self, call: RoutedCall) -> None:
+        if call.ended:
+            return
+        self.network.mark("call given up")
+        call.doubt = call.doubt or call.sent
+        way = call.way
+        if call.sent and way is not None and way.connection is not None:
+            way.connection.send(64, partial(self._cancel, way, call))
+        self._lose(call)
+        if way is not None and way.sent.pop(call, None) is not None:
+            self._close_if_idle(way)
+
+    def _cancel(self, way: _Way, call: RoutedCall) -> None:
+        """Let the cancellation of a call arrive at its machine."""
+        for token in [token for token, each in way.tokens.items() if each is call]:
+            del way.tokens[token]
+            self.machines[way.machine].cancel(token)
+
+    def _lose(self, call: RoutedCall) -> None:
+        self.network.mark("call of unknown outcome" if call.doubt else "call that was never made")
+        self._finish(call, CallEnd(None, None, call.doubt, 0, None))
+
+    def _finish(self, call: RoutedCall, end: CallEnd) -> None:
+        call.ended = True
+        self.open_calls.pop(call)
+        call.done(end)
+
+    def close(self) -> None:
+        """Close the connection: calls that wait for an answer are given up."""
+        for call in list(self.open_calls):
+            self._give_up(call)
+        if self._way is not None and self._way.connection is not None:
+            self._way.connection.close()
+            self._way = None
+
+
+class _RouteCaller:
+    """One attempt, as its machine knows it: notifications go back over the connection that it came on."""
+
+    __slots__ = ("route", "way", "call", "attempt", "token")
+
+    def __init__(self, route: Route, way: _Way, call: RoutedCall, attempt: int) -> None:
+        self.route = route
+        self.way = way
+        self.call = call
+        self.attempt = attempt
+        self.token: Token | None = None
+
+    def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        end = CallEnd(_copy(answer), got, False, self.way.machine, step_id)
+        self._back(64 + sum(len(each.body) for each in got or ()), partial(self.route.answered, end=end))
+
+    def redirected(self, machine: int, epoch: int) -> None:
+        """Note that the call is to go to another machine."""
+        self._back(64, partial(self.route.redirected, machine=machine, epoch=epoch))
+
+    def _back(self, size: int, arrive: Callable[..., None]) -> None:
+        connection = self.way.connection
+        assert connection is not None and self.token is not None
+        self.way.tokens.pop(self.token, None)
+        connection.answer(size, partial(arrive, self.way, self.call, self.attempt))
+
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
+        raise AssertionError("a route makes calls that are answered once")
+
+    def notified(self, event: Event) -> None:
+        raise AssertionError("a route makes calls that are answered once")
+
+    def ended(self, end: End) -> None:
+        raise AssertionError("a route makes calls that are answered once")
+
+    def lost(self) -> None:
+        """Do nothing: the machine stopped, which breaks the connection, too."""
+
+
+def _copy(answer: Answer | Refusal) -> Answer | Refusal:
+    """Copy an answer: the value may be one that the node goes on to change. Messages were read already."""
+    return answer if isinstance(answer, Answer) and isinstance(answer.value, Messages) else deepcopy(answer)
+
+
+def _size(request: Any) -> int:
+    """Return about how many bytes a request takes on its connection."""
+    body = getattr(request, "body", b"")
+    return 64 + (len(body) if isinstance(body, bytes) else 0)
