@@ -1,7 +1,7 @@
 """The fault atlas: the machines that hold a good durable copy of what is committed, by stream.
 
 It forbids each fault that would leave some stream without a majority of good copies. So a loss that is seen later is a fault of
-the protocol, never of the plan.
+the protocol, never of the plan. An atlas with one machine that has the only copies forbids every such fault.
 
 A copy is known by the epoch in which its whole log was verified, and by its last durable position; the greater copy holds all
 that any smaller one may have committed. What a majority holds counts as committed before its primary says so: acks may be on
@@ -127,12 +127,16 @@ class Atlas:
         return self._streams[stream].committed
 
     def permits(self, machine: int, streams: Iterable[Hashable] | None = None) -> bool:
-        """Return True if a machine may lose its copies of some streams, or of all. An atlas without reports permits nothing."""
+        """Return True if a machine may lose its copies of some streams, or of all. An atlas without reports permits nothing.
+
+        Acks of the lost copy may be on their way, or be counted later. So a majority has to hold all that it holds, too.
+        """
         if not self._streams:
             return False
         for stream in self._streams if streams is None else streams:
             copies = self._streams[stream]
-            left = [each for each in copies.good() if each != machine]
+            least = max(copies.committed, copies.copies.get(machine, EMPTY))
+            left = [each for each in copies.good() if each != machine and copies.copies.get(each, EMPTY) >= least]
             if machine in copies.replicas and len(left) < copies.majority():
                 return False
         return True

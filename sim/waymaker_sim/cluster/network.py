@@ -145,7 +145,7 @@ class Network:
 
     # ------------------------------------------------------------ messages
 
-    def send(self, sender: int, to: int, lane: Lane, data: bytes) -> None:
+    def send(self, sender: int, to: int, lane: Lane, data: bytes | bytearray | memoryview) -> None:
         """Send bytes from one machine to another, which arrive as a copy, or not at all."""
         assert isinstance(data, bytes | bytearray | memoryview), f"{type(data).__name__} is sent, not bytes"
         assert sender in self._ports and to in self._ports and sender != to, f"{sender} sends to {to}"

@@ -1,0 +1,173 @@
+"""A register that a majority holds is linearizable under all faults; one that a single copy commits is not, and shows it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from tests.kit.majority_register import KINDS, ReadRegister, WriteRegister, feed_of, opener_of
+from waymaker_core.model.result_codes import Answer
+from waymaker_sim.checkers.linear import NEVER, Kind, Operation, Verdict, check_register
+from waymaker_sim.cluster.machines import Machines, MachinesPlan, draw_machines_plan, never
+from waymaker_sim.cluster.route import CallEnd, Route
+from waymaker_sim.kernel.digest import Digest
+from waymaker_sim.kernel.events import MS, SECOND
+from waymaker_sim.kernel.tape import Tape, Track
+
+SOUND_SEEDS = range(1, 41)
+MUTANT_SEEDS_MAX = 25
+
+
+class RegisterWorld:
+    """Machines with one register, and clients that read and write it."""
+
+    def __init__(
+        self, seed: int, stores_min: int = 0, digest: Digest | None = None, plan: MachinesPlan | None = None
+    ) -> None:
+        tape = self.tape = Tape(seed)
+        swarm = tape.track("swarm")
+        count = swarm.pick("machines", [3, 3, 5])
+        self.plan = plan or draw_machines_plan(swarm, count)
+        count = self.plan.count
+        self.machines = Machines(
+            tape, self.plan, opener=opener_of(count, stores_min), kinds=KINDS, digest=digest, feed=feed_of(count)
+        )
+        self.operations: list[Operation] = []
+        self.written = self.answered = 0
+        self.asking = True
+        for number in range(1, 4):
+            track = tape.track(f"client {number}")
+            route = Route(-number, self.machines.network, self.machines.machines, tape.track(f"route {number}"))
+            self._turn(route, track)
+
+    def _turn(self, route: Route, track: Track) -> None:
+        if not self.asking:
+            return
+        track.begin()
+        events = self.machines.events
+        asked, value = events.now_ns, 0
+        if track.draw("write", 2):
+            self.written += 1
+            value = self.written
+        request = WriteRegister(value) if value else ReadRegister()
+        done = partial(self._done, route, track, value, asked)
+        route.call(request, done, repeatable=not value, patience_ns=3 * SECOND)
+
+    def _done(self, route: Route, track: Track, value: int, asked: int, end: CallEnd) -> None:
+        events = self.machines.events
+        if isinstance(end.answer, Answer):
+            self.answered += 1
+            assert isinstance(end.answer.value, int)
+            kind = Kind.WRITE if value else Kind.READ
+            self.operations.append(Operation(kind, end.answer.value, asked, events.now_ns))
+        elif value and end.unknown:
+            self.operations.append(Operation(Kind.WRITE, value, asked, NEVER))
+        events.after(MS + track.magnitude("think", 200 * MS), partial(self._turn, route, track))
+
+    def run(self, ns: int = 10 * SECOND) -> None:
+        """Run with faults, then heal, and require that calls are answered again."""
+        self.machines.start()
+        self.machines.run_for(ns)
+        self.machines.heal()
+        self.machines.await_up()
+        enough = self.answered + 10
+        self.machines.run_for(20 * SECOND, lambda: self.answered >= enough)
+        assert self.answered >= enough, "healed machines answer no more"
+        self.asking = False
+
+    def verdict(self) -> Verdict:
+        return check_register(self.operations).verdict
+
+
+@pytest.fixture(scope="module")
+def marks() -> Counter[str]:
+    """Marks of all sound seeds, each of which has been judged."""
+    found: Counter[str] = Counter()
+    for seed in SOUND_SEEDS:
+        world = RegisterWorld(seed)
+        world.run()
+        assert world.verdict() is Verdict.LINEARIZABLE, f"seed {seed}"
+        found += world.machines.marks
+    return found
+
+
+def test_every_kind_of_fault_happens_and_the_register_is_linearizable(marks: Counter[str]) -> None:
+    wanted = (
+        # the network
+        "message lost", "message duplicated", "message overtaken", "connection broken", "lost with a connection",
+        "lost in a partition", "partition", "one-way partition: mute", "one-way partition: deaf", "link clogged",
+        "sent to a machine that is down",
+        # the machines
+        "clock rate", "clock skew", "clock jumped back", "clock jumped ahead", "kill", "kill at effect", "power loss", "pause",
+        "restart", "disk full", "halted: unclean", "crash while recovering", "directory lost", "damage", "synced end torn",
+        "fault forbidden by the atlas", "fault withheld: a majority stays well",
+        # the clients
+        "client's connection broken", "client lost its connection", "client found no connection", "client changed the machine",
+        "client refused, and goes elsewhere", "call lost", "call given up", "call of unknown outcome",
+    )  # fmt: skip
+    assert never(marks, wanted) == []
+
+
+def test_a_version_that_one_copy_commits_is_lost_within_a_few_seeds() -> None:
+    for seed in range(1, MUTANT_SEEDS_MAX + 1):
+        world = RegisterWorld(seed, stores_min=1)
+        world.run()
+        if world.verdict() is Verdict.VIOLATED:
+            return
+    pytest.fail(f"{MUTANT_SEEDS_MAX} seeds do not show it")
+
+
+def test_without_faults_every_call_is_answered() -> None:
+    world = RegisterWorld(1, plan=MachinesPlan())
+    world.run()
+    assert world.verdict() is Verdict.LINEARIZABLE
+    assert all(operation.answered < NEVER for operation in world.operations)
+    assert never(world.machines.marks, ["call of unknown outcome", "client lost its connection", "restart"]) == [
+        "call of unknown outcome", "client lost its connection", "restart",
+    ]  # fmt: skip
+
+
+def digest_of(seed: int) -> str:
+    digest = Digest()
+    world = RegisterWorld(seed, digest=digest)
+    world.run(5 * SECOND)
+    digest.add(f"{world.operations} {sorted(world.machines.marks.items())}")
+    return digest.hex()
+
+
+def test_a_seed_is_the_same_run_twice() -> None:
+    digests = [digest_of(seed) for seed in (2, 3, 4)]
+    assert digests == [digest_of(seed) for seed in (2, 3, 4)]
+    assert len({*digests}) == 3
+
+
+def test_a_saved_tape_is_the_same_run() -> None:
+    world = RegisterWorld(6)
+    world.run(3 * SECOND)
+    again = RegisterWorld(6)
+    again.tape._saved = None
+    replayed = Tape(6, world.tape.saved())
+    assert replayed.saved() == {}
+    again.run(3 * SECOND)
+    assert again.operations == world.operations
+
+
+def test_the_order_of_hashes_changes_nothing() -> None:
+    code = "from tests.sim.cluster.test_majority_register import digest_of; print(digest_of(2))"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    }
+    assert len(digests) == 1 and digests != {""}
