@@ -29,7 +29,7 @@ from waymaker_sim.machine.process import Opener, Process, Recovery
 FOLDER = "journal"
 PATH = f"{FOLDER}/register"
 RESEND_NS = 50 * MS
-GIVE_UP_NS = 2 * SECOND
+GIVE_UP_NS = SECOND
 _MESSAGE = struct.Struct("<BQQIQQ")
 _FRAME = struct.Struct("<QIQQ")
 _CRC = struct.Struct("<I")

@@ -314,7 +314,7 @@ class Machines:
         process.effects_left = track.draw("effects left", 50)
 
     def _pause(self, process: Process, track: Track) -> None:
-        process.pause(MS + track.magnitude("pause for", 3 * SECOND))
+        process.pause(MS + track.draw("pause for", 3 * SECOND))
 
     def _fill(self, process: Process, track: Track) -> None:
         disk, number = process.disk, process.number

@@ -47,7 +47,7 @@ def draw_network_plan(track: Track) -> NetworkPlan:
     )
     return NetworkPlan(
         links=links,
-        partition=track.pick("partitions", [0, 20_000, 100_000]),
+        partition=track.pick("partitions", [0, 10_000, 50_000]),
         partition_ns=track.pick("partitions last", [SECOND, 5 * SECOND, 200 * MS]),
         clog=track.pick("clogs", [0, 0, 20_000, 100_000]),
         clog_ns=track.pick("clogs last", [500 * MS, 3 * SECOND]),
@@ -301,7 +301,7 @@ class Network:
     def _part(self) -> None:
         """Cut some machines off from all others, or two of them from each other; perhaps in one direction only."""
         track, machines = self.track, list(self._ports)
-        for_ns = 10 * MS + track.magnitude("parted for", self.plan.partition_ns)
+        for_ns = 10 * MS + track.draw("parted for", self.plan.partition_ns)
         way = track.draw("way", 4)
         if track.draw("two alone", 4) == 3 and len(machines) > 1:
             one = track.pick("one", machines)

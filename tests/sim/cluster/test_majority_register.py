@@ -13,6 +13,7 @@ import pytest
 from tests.kit.majority_register import KINDS, ReadRegister, WriteRegister, feed_of, opener_of
 from waymaker_core.model.result_codes import Answer
 from waymaker_sim.checkers.linear import NEVER, Kind, Operation, Verdict, check_register
+from waymaker_sim.cluster.atlas import Atlas
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, draw_machines_plan, never
 from waymaker_sim.cluster.route import CallEnd, Route
 from waymaker_sim.kernel.digest import Digest
@@ -27,9 +28,9 @@ class RegisterWorld:
     """Machines with one register, and clients that read and write it."""
 
     def __init__(
-        self, seed: int, stores_min: int = 0, digest: Digest | None = None, plan: MachinesPlan | None = None
+        self, tape: Tape, stores_min: int = 0, digest: Digest | None = None, plan: MachinesPlan | None = None
     ) -> None:
-        tape = self.tape = Tape(seed)
+        self.tape = tape
         swarm = tape.track("swarm")
         count = swarm.pick("machines", [3, 3, 5])
         self.plan = plan or draw_machines_plan(swarm, count)
@@ -67,7 +68,7 @@ class RegisterWorld:
             self.operations.append(Operation(kind, end.answer.value, asked, events.now_ns))
         elif value and end.unknown:
             self.operations.append(Operation(Kind.WRITE, value, asked, NEVER))
-        events.after(MS + track.magnitude("think", 200 * MS), partial(self._turn, route, track))
+        events.after(MS + track.draw("think", 80 * MS), partial(self._turn, route, track))
 
     def run(self, ns: int = 10 * SECOND) -> None:
         """Run with faults, then heal, and require that calls are answered again."""
@@ -89,7 +90,7 @@ def marks() -> Counter[str]:
     """Marks of all sound seeds, each of which has been judged."""
     found: Counter[str] = Counter()
     for seed in SOUND_SEEDS:
-        world = RegisterWorld(seed)
+        world = RegisterWorld(Tape(seed))
         world.run()
         assert world.verdict() is Verdict.LINEARIZABLE, f"seed {seed}"
         found += world.machines.marks
@@ -115,7 +116,18 @@ def test_every_kind_of_fault_happens_and_the_register_is_linearizable(marks: Cou
 
 def test_a_version_that_one_copy_commits_is_lost_within_a_few_seeds() -> None:
     for seed in range(1, MUTANT_SEEDS_MAX + 1):
-        world = RegisterWorld(seed, stores_min=1)
+        world = RegisterWorld(Tape(seed), stores_min=1)
+        world.run()
+        if world.verdict() is Verdict.VIOLATED:
+            return
+    pytest.fail(f"{MUTANT_SEEDS_MAX} seeds do not show it")
+
+
+def test_what_the_atlas_forbids_would_lose_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Atlas, "permits", lambda *asked: True)
+    for seed in range(1, MUTANT_SEEDS_MAX + 1):
+        world = RegisterWorld(Tape(seed))
+        world.plan.lose_directory = world.plan.tear_synced = 30_000
         world.run()
         if world.verdict() is Verdict.VIOLATED:
             return
@@ -123,7 +135,7 @@ def test_a_version_that_one_copy_commits_is_lost_within_a_few_seeds() -> None:
 
 
 def test_without_faults_every_call_is_answered() -> None:
-    world = RegisterWorld(1, plan=MachinesPlan())
+    world = RegisterWorld(Tape(1), plan=MachinesPlan())
     world.run()
     assert world.verdict() is Verdict.LINEARIZABLE
     assert all(operation.answered < NEVER for operation in world.operations)
@@ -134,7 +146,7 @@ def test_without_faults_every_call_is_answered() -> None:
 
 def digest_of(seed: int) -> str:
     digest = Digest()
-    world = RegisterWorld(seed, digest=digest)
+    world = RegisterWorld(Tape(seed), digest=digest)
     world.run(5 * SECOND)
     digest.add(f"{world.operations} {sorted(world.machines.marks.items())}")
     return digest.hex()
@@ -147,14 +159,12 @@ def test_a_seed_is_the_same_run_twice() -> None:
 
 
 def test_a_saved_tape_is_the_same_run() -> None:
-    world = RegisterWorld(6)
+    world = RegisterWorld(Tape(6))
     world.run(3 * SECOND)
-    again = RegisterWorld(6)
-    again.tape._saved = None
-    replayed = Tape(6, world.tape.saved())
-    assert replayed.saved() == {}
-    again.run(3 * SECOND)
-    assert again.operations == world.operations
+    replayed = RegisterWorld(Tape(0, world.tape.saved()))
+    replayed.run(3 * SECOND)
+    assert replayed.operations == world.operations
+    assert replayed.machines.marks == world.machines.marks
 
 
 def test_the_order_of_hashes_changes_nothing() -> None:
