@@ -20,7 +20,7 @@ from waymaker_core.model.limits import Limits
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.storage.errors import StoreRefused
-from waymaker_sim.cluster.atlas import Atlas
+from waymaker_sim.cluster.atlas import Atlas, Copy
 from waymaker_sim.cluster.network import Network, NetworkPlan, Port, draw_network_plan
 from waymaker_sim.cluster.peers import ALONE, PeerKinds, Redirectable, lane_of
 from waymaker_sim.kernel.checks import violated
@@ -376,6 +376,16 @@ class Machines:
         for number, process in self.machines.items():
             if process.state is not State.UP:
                 violated("comes up", f"machine {number} is {process.state.value}: {process.refusal!r}")
+
+
+def report_alone(atlas: Atlas, process: Process) -> None:
+    """Report the logs of a node without replicas: it has the only copies of its streams."""
+    if process.node is not None:
+        for log in process.node.log_figures():
+            if not log.memory:
+                stream = process.number, log.stream_id
+                atlas.place(stream, (process.number,))
+                atlas.report(process.number, stream, Copy(1, log.durable))
 
 
 def never(marks: Counter[str], wanted: Iterable[str]) -> list[str]:
