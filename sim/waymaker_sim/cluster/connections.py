@@ -140,26 +140,26 @@ class Connection:
         """Close it on the client's side, without a word to the client."""
         if self.phase is not Phase.CLOSED:
             self._on_end = lambda was_open: None
-            self._end(tell_machine=True)
+            self._end(notify_machine=True)
 
     def end_by_machine(self) -> None:
         """Break because the machine stopped: a killed process says so at once, a dead machine never does."""
         if self._accepted:
-            self._end(tell_machine=False)
+            self._end(notify_machine=False)
 
     def end_by_fault(self) -> None:
         """Break because of the network."""
         if self.phase is not Phase.CLOSED:
             self.network.mark("client's connection broken")
-            self._end(tell_machine=True)
+            self._end(notify_machine=True)
 
-    def _end(self, tell_machine: bool) -> None:
+    def _end(self, notify_machine: bool) -> None:
         if self.phase is Phase.CLOSED:
             return
         was_open = self.phase is Phase.OPEN
         events, lines = self.network.events, self._lines
         events.after(lines[self.client].track.magnitude("client notices", SECOND), partial(self._finish, was_open))
-        if tell_machine and self._accepted:
+        if notify_machine and self._accepted:
             events.after(lines[self.machine].track.magnitude("machine notices", SECOND), self._on_gone)
         self._shut()
 

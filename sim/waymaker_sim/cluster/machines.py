@@ -8,8 +8,8 @@ said it had, as far as the atlas permits. Where the plan says so, a minority at 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -145,8 +145,7 @@ class Machines:
 
     def _machine(self, number: int, opener: Opener) -> Process:
         plan, tape = self.plan, self.tape
-        faults = DiskFaults(**{name: getattr(plan.disk, name) for name in DiskFaults.__slots__})
-        disk = SimDisk(faults, tape.track(f"disk {number}"))
+        disk = SimDisk(replace(plan.disk), tape.track(f"disk {number}"))
         machine, reads = tape.track(f"machine {number}"), tape.track(f"late reads {number}")
         config = self._config_of(number, self._directories[number] + 1)
         process = Process(number, self.events, disk, config, machine, reads, plan.pace, opener)
@@ -386,8 +385,3 @@ def report_alone(atlas: Atlas, process: Process) -> None:
                 stream = process.number, log.stream_id
                 atlas.place(stream, (process.number,))
                 atlas.report(process.number, stream, Copy(1, log.durable))
-
-
-def never(marks: Counter[str], wanted: Iterable[str]) -> list[str]:
-    """Return the marks that were never counted."""
-    return [name for name in wanted if not marks[name]]

@@ -74,7 +74,7 @@ def ok(machine: int, request: object) -> Answer:
     return Answer(OK, value=machine)
 
 
-def never(machine: int, request: object) -> None:
+def silent(machine: int, request: object) -> None:
     return None
 
 
@@ -141,7 +141,7 @@ def test_a_redirect_to_a_machine_that_is_not_there_does_no_harm() -> None:
 
 
 def test_a_call_whose_machine_dies_has_an_unknown_outcome() -> None:
-    world = Asked(never)
+    world = Asked(silent)
     world.call()
     world.run_until(lambda: bool(world.asked))
     world.machines.machines[1].kill()
@@ -207,7 +207,7 @@ def test_an_unavailable_machine_is_left_for_another() -> None:
 
 
 def test_a_call_that_is_given_up_is_cancelled_at_its_machine() -> None:
-    world = Asked(never)
+    world = Asked(silent)
     world.call()
     end = world.end()
     assert end.answer is None and end.unknown and world.marks["call given up"] == 1
@@ -216,7 +216,7 @@ def test_a_call_that_is_given_up_is_cancelled_at_its_machine() -> None:
 
 
 def test_a_machine_cancels_what_came_on_a_connection_that_broke() -> None:
-    world = Asked(never)
+    world = Asked(silent)
     world.call()
     world.run_until(lambda: bool(world.asked))
     (connection,) = world.machines.network.connections
@@ -275,7 +275,7 @@ def test_requests_and_answers_are_copies() -> None:
 
 
 def test_closing_gives_up_what_waits() -> None:
-    world = Asked(never)
+    world = Asked(silent)
     world.call()
     world.run_until(lambda: bool(world.asked))
     world.route.close()

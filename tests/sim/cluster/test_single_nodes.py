@@ -13,7 +13,8 @@ from tests.kit.signposts import opener_with
 from waymaker_core.api.requests import CreateStream, Published, ReadRange, Request
 from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import ALREADY_EXISTS, OK, Answer
-from waymaker_sim.cluster.machines import Machines, draw_machines_plan, never, report_alone
+from waymaker_sim.cluster.machines import Machines, draw_machines_plan, report_alone
+from waymaker_sim.cluster.marks import never_reached
 from waymaker_sim.cluster.route import CallEnd, Route
 from waymaker_sim.kernel.checks import require
 from waymaker_sim.kernel.digest import Digest
@@ -145,7 +146,7 @@ def test_nothing_that_was_confirmed_is_lost(marks: Counter[str]) -> None:
         "client redirected", "client lost its connection", "client found no connection", "call of unknown outcome", "call lost",
         "halted: unclean",
     )  # fmt: skip
-    assert never(marks, wanted) == []
+    assert never_reached(marks, wanted) == []
 
 
 def test_a_single_copy_is_never_lost_on_purpose(marks: Counter[str]) -> None:
