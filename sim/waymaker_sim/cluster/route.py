@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from waymaker_core.api.effects import End, Event
 from waymaker_core.api.requests import Messages
@@ -29,10 +29,12 @@ HOPS_MAX = 4
 """Redirects that a call follows in a row, before its client pauses."""
 PATIENCE_NS = 10 * SECOND
 """Time after which a client gives a call up."""
+NEVER_NS = 1 << 62
+"""Time at which a client gives a subscription up."""
 
 
 class CallEnd(NamedTuple):
-    """The end of a call. Without an answer it is lost; then `unknown` tells whether it may have happened."""
+    """The end of a call, or of a subscription. Without an answer or `over` it is lost; `unknown`: it may have happened."""
 
     answer: Answer | Refusal | None
     got: list[ReceivedMessage] | None
@@ -41,6 +43,18 @@ class CallEnd(NamedTuple):
     machine: int
     step_id: StepId | None
     """The step that decided the answer."""
+    over: End | None = None
+    """The end that a machine gave a subscription."""
+
+
+class Sink(Protocol):
+    """The receiver of a subscription or watch."""
+
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId, machine: int) -> None:
+        """Receive messages from a machine."""
+
+    def notified(self, event: Event, machine: int) -> None:
+        """Receive an event from a machine."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +66,10 @@ class RoutedCall:
     repeatable: bool
     stream: str
     give_up_ns: int
+    sink: Sink | None = None
+    """The receiver of what comes before the end of a subscription."""
+    credit: tuple[int, int] = (0, 0)
+    """Messages and bytes that are granted with the request."""
     doubt: bool = False
     """True if an attempt was lost that may have had its effect."""
     sent: bool = False
@@ -91,6 +109,9 @@ class Route:
         self._known: dict[str, tuple[int, int]] = {}
         """By stream: the newest epoch that a redirect told, and the machine that leads in it."""
         self._way: _Way | None = None
+        """The connection of the last call."""
+        self._ways: dict[int, _Way] = {}
+        """All connections by machine: those before the last one stay until their calls have ended."""
         network.attach_client(number)
 
     # ------------------------------------------------------------ calls
@@ -112,29 +133,58 @@ class Route:
         self._attempt(call)
         return call
 
+    def subscribe(self, request: Any, sink: Sink, done: Callable[[CallEnd], None], *, stream: str = "") -> RoutedCall:
+        """Begin a subscription or watch. `done` is called once, when it is over or its connection has broken."""
+        call = RoutedCall(request, done, False, stream, NEVER_NS, sink)
+        self.open_calls[call] = None
+        self._attempt(call)
+        return call
+
+    def credit(self, call: RoutedCall, messages: int, byte_count: int) -> None:
+        """Grant a subscription credit, which arrives later, or never if its connection breaks."""
+        if call.sent:
+            self._say(call, lambda process, token: process.credit(token, messages, byte_count))
+        else:
+            call.credit = call.credit[0] + messages, call.credit[1] + byte_count
+
+    def report(self, call: RoutedCall, count: int, back: list[tuple[int, int]]) -> None:
+        """Report how many messages a subscription is done with, and which it gives back."""
+        self._say(call, lambda process, token: process.report(token, count, back))
+
+    def cancel(self, call: RoutedCall) -> None:
+        """Give a call or subscription up; its end comes at once."""
+        self._give_up(call)
+
+    def _say(self, call: RoutedCall, act: Callable[[Process, Token], None]) -> None:
+        """Let a machine hear something about a call that it has."""
+        way = call.way
+        if call.sent and way is not None and way.connection is not None:
+            way.connection.send(64, partial(self._said, way, call, act))
+
+    def _said(self, way: _Way, call: RoutedCall, act: Callable[[Process, Token], None]) -> None:
+        for token in [token for token, each in way.tokens.items() if each is call]:
+            act(self.machines[way.machine], token)
+
     def _attempt(self, call: RoutedCall) -> None:
         if call.ended:
             return
         machine = self._known.get(call.stream, (0, self.at))[1]
-        way = self._way
-        if way is None or way.machine != machine:
-            way = self._switch(machine)
+        before, way = self._way, self._ways.get(machine)
+        if way is None:
+            way = self._connect(machine)
+        if before is not way:
+            self._way = way
+            if before is not None:
+                self.network.mark("client changed the machine")
+                self._close_if_idle(before)
         assert way.connection is not None
         if way.connection.phase is Phase.OPEN:
             self._send(way, call)
         else:
             way.waiting.append(call)
 
-    def _switch(self, machine: int) -> _Way:
-        """Connect to a machine. The connection before stays until the last of its calls has ended."""
-        before, way = self._way, _Way(machine)
-        self._way = way
-        if before is not None:
-            self.network.mark("client changed the machine")
-            waiting, before.waiting = before.waiting, []
-            for call in waiting:
-                self.network.events.after(0, partial(self._attempt, call))
-            self._close_if_idle(before)
+    def _connect(self, machine: int) -> _Way:
+        way = self._ways[machine] = _Way(machine)
         process = self.machines[machine]
         way.connection = Connection(
             self.network,
@@ -148,8 +198,15 @@ class Route:
         return way
 
     def _close_if_idle(self, way: _Way) -> None:
-        if way is not self._way and not way.sent and way.connection is not None:
+        if way is not self._way and not way.sent and not way.waiting and way.connection is not None:
             way.connection.close()
+            self._forget(way)
+
+    def _forget(self, way: _Way) -> None:
+        if self._ways.get(way.machine) is way:
+            del self._ways[way.machine]
+        if self._way is way:
+            self._way = None
 
     def _opened(self, way: _Way) -> None:
         waiting, way.waiting = way.waiting, []
@@ -172,6 +229,8 @@ class Route:
         token = self.machines[way.machine].call(request, caller)
         assert token is not None and way.connection is not None, "a connection outlived its machine"
         caller.token, way.tokens[token] = token, call
+        if call.credit[0]:
+            self.machines[way.machine].credit(token, *call.credit)
 
     # ------------------------------------------------------------ what comes back
 
@@ -210,6 +269,21 @@ class Route:
         else:
             self._attempt(call)
 
+    def delivered(self, way: _Way, call: RoutedCall, attempt: int, got: list[ReceivedMessage], step_id: StepId) -> None:
+        """Take messages of a subscription that have arrived."""
+        if way.sent.get(call) == attempt and not call.ended and call.sink is not None:
+            call.sink.delivered(got, step_id, way.machine)
+
+    def notified(self, way: _Way, call: RoutedCall, attempt: int, event: Event) -> None:
+        """Take an event of a watch that has arrived."""
+        if way.sent.get(call) == attempt and not call.ended and call.sink is not None:
+            call.sink.notified(event, way.machine)
+
+    def over(self, way: _Way, call: RoutedCall, attempt: int, end: End) -> None:
+        """Take the end of a subscription that has arrived."""
+        if self._taken(way, call, attempt):
+            self._finish(call, CallEnd(None, None, False, way.machine, None, end))
+
     def _taken(self, way: _Way, call: RoutedCall, attempt: int) -> bool:
         """Take a call off its connection. False if what came belongs to an attempt that was given up."""
         if way.sent.get(call) != attempt:
@@ -222,8 +296,7 @@ class Route:
     def _broken(self, way: _Way, was_open: bool) -> None:
         """Note that a connection has broken, or never began."""
         self.network.mark("client lost its connection" if was_open else "client found no connection")
-        if way is self._way:
-            self._way = None
+        self._forget(way)
         waiting, way.waiting = way.waiting, []
         sent, way.sent = list(way.sent), {}
         for call in sent:
@@ -268,17 +341,16 @@ class Route:
         self.network.mark("call given up")
         call.doubt = call.doubt or call.sent
         way = call.way
-        if call.sent and way is not None and way.connection is not None:
-            way.connection.send(64, partial(self._cancel, way, call))
+        self._say(call, partial(self._cancel, call))
         self._lose(call)
         if way is not None and way.sent.pop(call, None) is not None:
             self._close_if_idle(way)
 
-    def _cancel(self, way: _Way, call: RoutedCall) -> None:
+    def _cancel(self, call: RoutedCall, process: Process, token: Token) -> None:
         """Let the cancellation of a call arrive at its machine."""
-        for token in [token for token, each in way.tokens.items() if each is call]:
-            del way.tokens[token]
-            self.machines[way.machine].cancel(token)
+        assert call.way is not None
+        del call.way.tokens[token]
+        process.cancel(token)
 
     def _lose(self, call: RoutedCall) -> None:
         self.network.mark("call of unknown outcome" if call.doubt else "call that was never made")
@@ -290,12 +362,13 @@ class Route:
         call.done(end)
 
     def close(self) -> None:
-        """Close the connection: calls that wait for an answer are given up."""
+        """Close all connections: calls that wait for an answer are given up."""
         for call in list(self.open_calls):
             self._give_up(call)
-        if self._way is not None and self._way.connection is not None:
-            self._way.connection.close()
-            self._way = None
+        for way in list(self._ways.values()):
+            if way.connection is not None:
+                way.connection.close()
+            self._forget(way)
 
 
 class _RouteCaller:
@@ -318,20 +391,25 @@ class _RouteCaller:
         """Note that the call is to go to another machine."""
         self._back(64, partial(self.route.redirected, machine=machine, epoch=epoch))
 
+    def ended(self, end: End) -> None:
+        self._back(64, partial(self.route.over, end=end))
+
     def _back(self, size: int, arrive: Callable[..., None]) -> None:
-        connection = self.way.connection
-        assert connection is not None and self.token is not None
+        """Send the last notification."""
+        assert self.token is not None
         self.way.tokens.pop(self.token, None)
-        connection.answer(size, partial(arrive, self.way, self.call, self.attempt))
+        self._send(size, arrive)
+
+    def _send(self, size: int, arrive: Callable[..., None]) -> None:
+        assert self.way.connection is not None
+        self.way.connection.answer(size, partial(arrive, self.way, self.call, self.attempt))
 
     def delivered(self, got: list[ReceivedMessage], step_id: StepId) -> None:
-        raise AssertionError("a route makes calls that are answered once")
+        size = 64 + sum(len(each.body) for each in got)
+        self._send(size, partial(self.route.delivered, got=got, step_id=step_id))
 
     def notified(self, event: Event) -> None:
-        raise AssertionError("a route makes calls that are answered once")
-
-    def ended(self, end: End) -> None:
-        raise AssertionError("a route makes calls that are answered once")
+        self._send(64, partial(self.route.notified, event=event))
 
     def lost(self) -> None:
         """Do nothing: the machine stopped, which breaks the connection, too."""

@@ -8,9 +8,18 @@ from functools import partial
 import pytest
 
 from tests.kit.majority_register import KINDS
-from tests.kit.node_kit import publish, stream_config
+from tests.kit.node_kit import consumer_config, publish, stream_config
 from tests.kit.signposts import opener_with
-from waymaker_core.api.requests import CreateStream, Published, ReadRange, Request
+from waymaker_core.api.effects import End, Event
+from waymaker_core.api.requests import (
+    CreateConsumer,
+    CreateStream,
+    DeleteConsumer,
+    Published,
+    ReadRange,
+    Request,
+    Subscribe,
+)
 from waymaker_core.model.message_codec import decode_body
 from waymaker_core.model.result_codes import ALREADY_EXISTS, OK, Answer
 from waymaker_sim.cluster.machines import Machines, draw_machines_plan, report_alone
@@ -20,7 +29,7 @@ from waymaker_sim.kernel.checks import require
 from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Tape, Track
-from waymaker_sim.machine.callers import ReceivedMessage
+from waymaker_sim.machine.callers import ReceivedMessage, StepId
 from waymaker_sim.machine.observations import PAGE
 
 SEEDS = range(1, 16)
@@ -127,6 +136,73 @@ class SingleNodes:
         self.machines.run_for(20 * SECOND, lambda: bool(ends))
         assert ends and isinstance(ends[0].answer, Answer), ends
         return ends[0].got or []
+
+
+class Reader:
+    """A subscription that begins again whenever its connection has broken."""
+
+    def __init__(self, world: SingleNodes, route: Route, stream: str) -> None:
+        self.world = world
+        self.route = route
+        self.stream = stream
+        self.begun = 0
+        self.got: dict[int, bytes] = {}
+        self.delivered_twice = 0
+        self.over: End | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        self.begun += 1
+        request = Subscribe(self.stream, "c", 4)
+        self.call = self.route.subscribe(request, self, self.done, stream=self.stream)
+        self.route.credit(self.call, 4, 1 << 20)
+
+    def delivered(self, got: list[ReceivedMessage], step_id: StepId, machine: int) -> None:
+        assert machine == owner_of(self.stream) and len(got) <= 4
+        self.delivered_twice += sum(each.seq in self.got for each in got)
+        self.got |= {each.seq: decode_body(each.body)[2] for each in got}
+        self.route.credit(self.call, len(got), 0)
+        self.route.report(self.call, len(got), [])
+
+    def notified(self, event: Event, machine: int) -> None:
+        raise AssertionError(f"{event!r} is of no subscription")
+
+    def done(self, end: CallEnd) -> None:
+        self.over = end.over
+        if end.over is None:
+            assert end.unknown or end.answer is not None
+            self.world.machines.events.after(20 * MS, self.begin)
+
+
+def test_subscriptions_deliver_all_that_was_confirmed_over_connections_that_break() -> None:
+    world = SingleNodes(5)
+    world.machines.start()
+    world.machines.await_up()
+    world.machines.run_for(SECOND)
+    route = Route(-9, world.machines.network, world.machines.machines, world.machines.tape.track("route 9"))
+    world.routes.append(route)
+    for stream in world.streams:
+        made: list[CallEnd] = []
+        consumer = CreateConsumer(stream, consumer_config("c", ack_wait_ms=500))
+        route.call(consumer, made.append, stream=stream, repeatable=True)
+        world.machines.run_for(20 * SECOND, lambda made=made: bool(made))  # type: ignore[misc]
+        assert isinstance(made[0].answer, Answer), made
+    readers = [Reader(world, route, stream) for stream in world.streams]
+    world.machines.run_for(10 * SECOND)
+    world.machines.heal()
+    world.publishing = False
+    world.machines.run_for(30 * SECOND)
+    for reader in readers:
+        confirmed = {seq: payload for (stream, seq), payload in world.confirmed.items() if stream == reader.stream}
+        assert len(confirmed) > 10 and reader.got.items() >= confirmed.items()
+    assert sum(reader.begun for reader in readers) > 3
+    assert any(reader.delivered_twice for reader in readers)
+    consumer_gone: list[CallEnd] = []
+    route.call(DeleteConsumer("1", "c"), consumer_gone.append, stream="1")
+    world.machines.run_for(SECOND)
+    assert readers[0].over is not None and readers[0].call.ended
+    route.cancel(readers[1].call)
+    assert readers[1].call.ended
 
 
 @pytest.fixture(scope="module")
