@@ -1,8 +1,9 @@
-"""The route of a client: its view of the machines, one of which it is connected to at a time.
+"""The route of a client: its view of the machines, one of which new calls go to at a time.
 
 A call is answered, redirected or lost. The route follows redirects, a bounded number in a row. After a pause it goes to another
 machine, where it meets one that does not serve. It sends a call again only where that is safe: where no machine can have begun
-it, or where its client says that it may be repeated. For each call it knows whether its outcome is unknown.
+it, or where its client says that it may be repeated. For each call it knows whether its outcome is unknown. A subscription ends
+with its connection, and its client begins another.
 """
 
 from __future__ import annotations

@@ -101,6 +101,24 @@ def test_a_redirect_is_followed_and_remembered_for_its_stream() -> None:
     assert world.marks["client redirected"] == 2
 
 
+def test_calls_to_two_machines_do_not_keep_each_other_from_their_connections() -> None:
+    world = Asked(lambda machine, request: ok(machine, request) if request == machine else Sign(int(str(request))))
+    for machine in (2, 3):
+        world.call(machine, stream=str(machine))
+        world.end()
+    for process in world.machines.machines.values():
+        process.kill()
+    world.machines.await_up()
+    world.machines.run_for(2 * SECOND)
+    before = world.machines.events.count
+    for machine in (2, 3, 2, 3):
+        world.call(machine, stream=str(machine))
+    world.machines.run_for(5 * SECOND, lambda: len(world.ends) == 6)
+    assert [end.machine for end in world.ends[2:]] in ([2, 2, 3, 3], [3, 3, 2, 2], [2, 3, 2, 3], [3, 2, 3, 2])
+    assert world.machines.events.count - before < 200
+    assert len(world.machines.network.connections) <= 2
+
+
 def test_the_newest_epoch_wins() -> None:
     def script(machine: int, request: object) -> Answer | Sign:
         if request == "first":

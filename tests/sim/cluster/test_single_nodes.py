@@ -12,6 +12,8 @@ from tests.kit.node_kit import consumer_config, publish, stream_config
 from tests.kit.signposts import opener_with
 from waymaker_core.api.effects import End, Event
 from waymaker_core.api.requests import (
+    Ack,
+    AckKind,
     CreateConsumer,
     CreateStream,
     DeleteConsumer,
@@ -163,6 +165,8 @@ class Reader:
         self.got |= {each.seq: decode_body(each.body)[2] for each in got}
         self.route.credit(self.call, len(got), 0)
         self.route.report(self.call, len(got), [])
+        ack = Ack(self.stream, "c", AckKind.ACK, [each.seq for each in got])
+        self.route.call(ack, lambda end: None, stream=self.stream, repeatable=True)
 
     def notified(self, event: Event, machine: int) -> None:
         raise AssertionError(f"{event!r} is of no subscription")
