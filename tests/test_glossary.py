@@ -71,10 +71,10 @@ HOMES_MAX = 3
 """Classes of the core that may define a public method of one name."""
 PROTOCOL = {
     "apply", "check", "next_deadline", "snapshot", "restore", "stage", "commit", "discard", "discard_uncommitted",
-    "kind", "has_staged", "next_due", "decide_due", "import_facts",
+    "kind", "has_staged", "next_due", "decide_due", "import_facts", "step",
 }  # fmt: skip
-"""Verbs of a protocol that parts share: apply a record, check invariants, return the next deadline, make a snapshot; those
-of overlays (docs/architecture.md), and those of layers (`layers/layer`)."""
+"""Verbs of a protocol that parts share: apply a record, check invariants, step and return the next deadline, make a snapshot;
+those of overlays (docs/architecture.md), and those of layers (`layers/layer`)."""
 SKETCH_VERBS = {"add", "merge", "restore"}
 """Verbs that all sketches share (docs/sketches.md): for them, the folder of sketches is one home."""
 

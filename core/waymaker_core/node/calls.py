@@ -67,6 +67,7 @@ from waymaker_core.model.result_codes import (
     RefusedError,
     Status,
 )
+from waymaker_core.model.types import CATALOG
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.gate import Gate, nothing
 from waymaker_core.node.handlers.free_space import require_room_in_log
@@ -183,6 +184,11 @@ class Calls:
     def _read_elsewhere(self, call: Call, _refusal: Refusal) -> None:
         """Admit a read anew whose stream was deleted: by now its name may mean another one."""
         self._admit(call)
+
+    def log_of(self, call: Call) -> int:
+        """Return the id of the log whose leader answers a call, in a cluster."""
+        replica = self._registry.find_replica(call, stream_of(call.request))
+        return CATALOG if replica is None or self._is_of_catalog(call) else replica.id
 
     # ------------------------------------------------------------------ attempts
 

@@ -40,6 +40,19 @@ class MemberView:
             return found
         return _waiting_records(log, first, bytes_max) if first > log.applied else None
 
+    def log_end(self, stream_id: int) -> int:
+        """Return the position of the last record of a log, waiting ones included; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.end
+
+    def has_stream(self, stream_id: int) -> bool:
+        """Return True if the catalog, as applied, has a stream."""
+        return stream_id in self._state.catalog.entries
+
+    def was_deleted(self, stream_id: int) -> bool:
+        """Return True for the id of a stream that the catalog, as applied, has given and has no more."""
+        return stream_id < self._state.catalog.next_id and not self.has_stream(stream_id)
+
     def first_in_memory(self, stream_id: int) -> int | None:
         """Return the position of the first record that `sent_records` has; behind the log's end where it has none."""
         log = self._state.find_log(stream_id)

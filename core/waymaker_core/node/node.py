@@ -508,6 +508,10 @@ class Node(MemberView):
         for replica in self._state.replicas.values():
             yield _figures(replica.name, replica.log, replica.leads)
 
+    def log_of(self, call: Call) -> int:
+        """Return the id of the log whose leader answers a call, in a cluster; the catalog's is 0."""
+        return self._calls.log_of(call)
+
     def held_deliveries(self) -> Iterator[HeldDelivery]:
         """Yield every delivery that waits for a confirmation: for simulations."""
         for replica in self._state.replicas.values():

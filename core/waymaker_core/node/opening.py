@@ -45,7 +45,12 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
     """
     restoring = Restoring(config.limits, config.layers)
     recovered = yield from recover(
-        restoring, config.limits, config.identity, config.node_id, replicated=config.replicated
+        restoring,
+        config.limits,
+        config.identity,
+        config.node_id,
+        replicated=config.replicated,
+        keeps_recent=config.member,
     )
     restoring.finish_restore()
     journal = Journal(recovered.journal, config.limits)
@@ -54,6 +59,10 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         yield from _begin_new_incarnations(restoring, journal, now)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
     state.now = now
+    if state.recent is not None:
+        for stream_id, records in recovered.recent.items():
+            for read, body in records:
+                state.recent.keep(stream_id, read.position, SentRecord(read.kind, read.version, read.meta, body))
     for replica in restoring.replicas.values():
         replica.log = StreamLog(replica.id, replica.stream.position, replica.log.memory)
         replica.log.reserved_synced = replica.stream.reserved_to
@@ -80,9 +89,6 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
 
 def _restore_others(restoring: Restoring, state: NodeState, recovered: Recovered) -> None:
     """Restore the suffixes of the catalog, and of the streams that it does not know yet."""
-    if state.recent is not None:
-        for read in recovered.catalog_records:
-            state.recent.keep(CATALOG, read.position, SentRecord(read.kind, read.version, read.meta, b""))
     suffix = recovered.suffixes.pop(CATALOG, None)
     if suffix is not None:
         state.catalog_leads = False

@@ -28,6 +28,8 @@ ELSEWHERE = {
     "replay": "waymaker_sim.cli.case_commands:replay",
     "model": "waymaker_sim.replication_model.command:model",
     "scope": "waymaker_sim.replication_model.command:scope",
+    "members": "waymaker_sim.members.command:worlds",
+    "replication": "waymaker_sim.replication.command:schedules",
     "raft": "waymaker_sim.raft.command:schedules",
     "mutate": "waymaker_sim.mutation.command:mutate",
 }

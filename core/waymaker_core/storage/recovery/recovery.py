@@ -20,7 +20,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Final
 
-from waymaker_core.model.disk_ops import DiskOp, OpResult, ReadChunk
+from waymaker_core.model.disk_ops import DiskFailure, DiskOp, OpResult, ReadChunk
 from waymaker_core.model.limits import Limits
 from waymaker_core.storage.checkpoint.reader import ChainReader, SnapshotFiles
 from waymaker_core.storage.checkpoint.writer import Chain
@@ -43,7 +43,7 @@ from waymaker_core.storage.paths import (
     segment_number,
 )
 from waymaker_core.storage.recovery.reopening import create, perform, reopen
-from waymaker_core.storage.recovery.replay import Quarantine, ReadRecord, Replay, Target
+from waymaker_core.storage.recovery.replay import Quarantine, ReadRecord, RecentLog, Replay, Target
 
 FIRST_SEGMENT: Final = 1
 IGNORED_NAMES: Final = frozenset((LOCK, MANIFEST, MANIFEST_NEW, RESERVE, "lost+found", *FOLDERS))
@@ -62,7 +62,7 @@ class Recovered:
     `suffixes`: by stream id the records that are durable and not known to be committed, in order; also those of streams that
     the catalog does not know yet. `bodies`: of those with stored bodies, by id and position. `commits`: by stream id the
     position that is known to be committed. `claimed`: ids and positions that count as committed for want of other replicas,
-    though no frame says so. `catalog_records`: with `replicated`, the committed records of the catalog behind its snapshot.
+    though no frame says so. `recent`: by stream id the last committed records behind a snapshot, each with its stored bodies.
     """
 
     manifest: Manifest
@@ -83,16 +83,23 @@ class Recovered:
     bodies: dict[tuple[int, int], bytes] = field(default_factory=dict)
     commits: dict[int, int] = field(default_factory=dict)
     claimed: list[tuple[int, int]] = field(default_factory=list)
-    catalog_records: list[ReadRecord] = field(default_factory=list)
+    recent: dict[int, list[tuple[ReadRecord, bytes]]] = field(default_factory=dict)
     facts: ReplicaFacts = field(default_factory=ReplicaFacts)
 
 
 def recover(
-    target: Target, limits: Limits, fresh_id: bytes, node_id: int = 1, *, replicated: bool = False
+    target: Target,
+    limits: Limits,
+    fresh_id: bytes,
+    node_id: int = 1,
+    *,
+    replicated: bool = False,
+    keeps_recent: bool = False,
 ) -> Generator[DiskOp, OpResult, Recovered]:
     """Open a data directory. `fresh_id`: 16 random bytes, the id of the directory if it turns out to be new.
 
-    Without `replicated` there are no other replicas: all that is durable is committed.
+    Without `replicated` there are no other replicas: all that is durable is committed. With `keeps_recent` the last records
+    of each log are read for other replicas.
 
     Raises `StoreRefused` (`CorruptStore`, `UnknownStoreVersion`, `NotAStore`), naming file and offset, before anything was
     written; `DiskFailure` where the disk itself failed. When it returns, all that was handed over is durable.
@@ -106,7 +113,7 @@ def recover(
         recovered = Recovered(manifest, (yield from create(manifest, limits)), Chain())
         recovered.is_new = recovered.clean = True
         return recovered
-    replay = Replay(target, keeps_catalog=replicated)
+    replay = Replay(target, recent_bytes_max=limits.recent_log_bytes_max if keeps_recent else 0)
     chain = yield from read_chain(manifest, folders, replay)
     key = directory_key(manifest.directory_id)
     sizes = segment_sizes(folders)
@@ -122,10 +129,10 @@ def recover(
     recovered.orphans = orphans
     recovered.warnings = replay.warnings
     recovered.claimed, recovered.facts = claimed, replay.facts
-    recovered.catalog_records = replay.catalog_records
     recovered.commits = {stream_id: log.committed for stream_id, log in replay.logs.items()}
     recovered.suffixes = replay.suffixes()
     recovered.bodies = yield from _read_bodies(recovered.suffixes)
+    recovered.recent = yield from _read_recent(replay.recent, limits.recent_bytes_max)
     recovered.clean = reader.clean
     recovered.found_version = manifest.version
     recovered.complete = reader.clean and reader.complete
@@ -147,6 +154,33 @@ def _read_bodies(suffixes: dict[int, list[ReadRecord]]) -> Generator[DiskOp, OpR
                 assert isinstance(body, bytes)
                 bodies[stream_id, entry.position] = body
     return bodies
+
+
+def _read_recent(
+    recent: dict[int, RecentLog], bytes_max: int
+) -> Generator[DiskOp, OpResult, dict[int, list[tuple[ReadRecord, bytes]]]]:
+    """Read the stored bodies of recent records, the newest of each log first, within some bytes.
+
+    They are a convenience for other replicas. What cannot be read ends the part that is kept of a log, and fails nothing.
+    """
+    kept: dict[int, list[tuple[ReadRecord, bytes]]] = {}
+    for stream_id, log in recent.items():
+        found: list[tuple[ReadRecord, bytes]] = []
+        for entry in reversed(log.entries):
+            body = b""
+            if entry.chunk is not None:
+                bytes_max -= entry.chunk.length
+                if bytes_max < 0:
+                    break
+                try:
+                    result = yield ReadChunk(entry.chunk)
+                except DiskFailure:
+                    break
+                assert isinstance(result, bytes)
+                body = result
+            found.append((entry, body))
+        kept[stream_id] = found[::-1]
+    return kept
 
 
 # ---------------------------------------------------------------- what is there

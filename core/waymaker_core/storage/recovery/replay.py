@@ -117,6 +117,27 @@ class ReadRecord:
     offset: int
 
 
+class RecentLog:
+    """The last records of one log that the state has taken, in order, within some bytes."""
+
+    __slots__ = ("entries", "_bytes")
+
+    def __init__(self) -> None:
+        self.entries: deque[ReadRecord] = deque()
+        self._bytes = 0
+
+    def keep(self, entry: ReadRecord, bytes_max: int) -> None:
+        """Keep a record, and let go of the oldest ones that have no room."""
+        self.entries.append(entry)
+        self._bytes += _recent_bytes(entry)
+        while self._bytes > bytes_max:
+            self._bytes -= _recent_bytes(self.entries.popleft())
+
+
+def _recent_bytes(entry: ReadRecord) -> int:
+    return len(entry.meta) + (0 if entry.chunk is None else entry.chunk.length)
+
+
 class ReadLog:
     """One log while it is read. `covered`: position of its snapshot; `last`: that of the last record so far.
 
@@ -152,11 +173,11 @@ class Gap:
 class Replay:
     """A journal reader's sink that hands records to a target and puts damage down to streams."""
 
-    def __init__(self, target: Target, *, keeps_catalog: bool = False) -> None:
+    def __init__(self, target: Target, *, recent_bytes_max: int = 0) -> None:
         self._target = target
-        self._keeps_catalog = keeps_catalog
-        self.catalog_records: list[ReadRecord] = []
-        """If they are to be kept: the committed records of the catalog behind its snapshot, in order."""
+        self._recent_bytes_max = recent_bytes_max
+        self.recent: dict[int, RecentLog] = {}
+        """By stream id: the last committed records behind the snapshot, where some are to be kept."""
         self.logs: dict[int, ReadLog] = {}
         self.facts = ReplicaFacts()
         self.snapshot_files = SnapshotFiles(0, {})
@@ -391,8 +412,8 @@ class Replay:
                 self._pass_over(entry.kind, stream_id)
                 return
             self.replayed += 1
-            if stream_id == CATALOG and self._keeps_catalog:
-                self.catalog_records.append(entry)
+            if self._recent_bytes_max:
+                self.recent.setdefault(stream_id, RecentLog()).keep(entry, self._recent_bytes_max)
             if isinstance(entry.record, StreamCreated):
                 if entry.record.replaces:
                     self._deleted(entry.record.replaces)
@@ -402,6 +423,7 @@ class Replay:
 
     def _deleted(self, stream_id: int) -> None:
         self.facts.drop_stream(stream_id)
+        self.recent.pop(stream_id, None)
         self._log(stream_id).entries.clear()
 
     def commit_all(self) -> list[tuple[int, int]]:

@@ -1,0 +1,310 @@
+"""The consensus group of the catalog: Raft, whose log is the catalog's log of the node.
+
+An entry's index is a record's position. The entry that begins a term is an epoch record, a set of members is a `MembersRecord`,
+and everything else is a record of the catalog as its frame holds it. The leader's own records are proposed when they are
+durable here; a follower's are appended byte for byte. Where the node declines to keep something, the group's state is read anew
+from what it has kept, as a start reads it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import cbor2
+
+from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Replicated, SentRecord, StepDown
+from waymaker_core.api.inputs import Input as NodeInput
+from waymaker_core.model.records import EpochRecord, MembersRecord
+from waymaker_core.model.types import CATALOG
+from waymaker_core.node.node import Node
+from waymaker_core.raft.effects import (
+    Accepted,
+    Apply,
+    Effect,
+    Install,
+    Readable,
+    Refused,
+    Release,
+    Role,
+    RoleChanged,
+    Send,
+    SnapshotWanted,
+    Write,
+)
+from waymaker_core.raft.entries import Durable, Entry, EntryKind, SnapshotMeta
+from waymaker_core.raft.inputs import Applied, Propose, Read, Received, Saved, SnapshotLost, SnapshotTaken
+from waymaker_core.raft.inputs import Input as RaftInput
+from waymaker_core.raft.members import Members, decode_members, encode_members
+from waymaker_core.raft.messages import Message, SnapshotRequest
+from waymaker_core.raft.raft import Raft
+from waymaker_core.raft.settings import RaftSettings
+from waymaker_core.storage import record_codec
+
+RETRY_MS: Final = 200
+"""The time after which the group's state is read anew, where the node declined to keep something."""
+ALL_BYTES: Final = 1 << 40
+_FIRST: Final = -1
+"""The members that a group begins with."""
+_UNPROPOSED: Final = -2
+"""The cut of what a leader decided and did not propose."""
+
+
+class CatalogGroup:
+    """The member of the group on this node. `out` and `node_inputs` are what it wants sent, and done by the node."""
+
+    def __init__(
+        self, node: Node, voters: tuple[int, ...], settings: RaftSettings, seed: int, take_ask: Callable[[], int]
+    ) -> None:  # fmt: skip
+        self._node = node
+        self._settings = settings
+        self._seed = seed
+        self._take_ask = take_ask
+        self._voters = Members(tuple(sorted(voters)))
+        self._raft: Raft | None = None
+        self._read_at = 0
+        self._open: dict[int, int] = {}
+        """By number that the node will answer: the write that waits for it, or one of the two below."""
+        self._writes: deque[tuple[int, int]] = deque()
+        """Writes in order: number, and position that the node, as the leader, has to have made durable."""
+        self._durable = 0
+        """The position up to which the node, as the leader, has its records durable."""
+        self._leads = False
+        self.out: list[Message] = []
+        self.node_inputs: list[NodeInput] = []
+
+    # ------------------------------------------------------------------ what others ask
+
+    @property
+    def leader(self) -> int:
+        """Return the node that leads the catalog as far as known, else 0."""
+        return 0 if self._raft is None else self._raft.leader
+
+    @property
+    def is_led_here(self) -> bool:
+        """Return True while this node was told to lead the catalog."""
+        return self._leads
+
+    @property
+    def term(self) -> int:
+        """Return the newest term that this member knows."""
+        return 0 if self._raft is None else self._raft.term
+
+    def next_deadline(self) -> int:
+        """Return the moment, in milliseconds, at which to step if nothing happens before."""
+        return self._read_at if self._raft is None else self._raft.next_deadline()
+
+    # ------------------------------------------------------------------ steps
+
+    def step(self, now: int, messages: list[Message]) -> None:
+        """Take messages, and do what is due."""
+        if self._raft is None:
+            if now >= self._read_at and not self._open:
+                self._begin(now)
+            return
+        self._run(now, [Received(each) for each in messages])
+
+    def _begin(self, now: int) -> None:
+        """Begin with what the node has; a new node first keeps the members that its group begins with."""
+        node = self._node
+        figures = next(node.log_figures())
+        if figures.end == 0:
+            record = MembersRecord(encode_members(self._voters))
+            self._ask(_FIRST, Append(self._take_ask(), CATALOG, 1, [_sent(record)]))
+            self._read_at = now
+            return
+        self._raft = Raft(
+            node.config.node_id, self._settings, self._seed, now, self._found(figures.applied, figures.end)
+        )
+        self._run(now, [])
+
+    def _found(self, applied: int, end: int) -> Durable:
+        """Return what the node has of the group, from the first record that is in memory on."""
+        node = self._node
+        first = node.first_in_memory(CATALOG)
+        base = max(1, applied if first is None else min(first - 1, applied))
+        members = node.catalog_members(base)
+        if node.epoch_at(CATALOG, base) < 0 or members is None or not members.position:
+            base, members = max(1, applied), node.catalog_members(applied) if applied else None
+        named = decode_members(members.data) if members is not None and members.position else self._voters
+        records = node.sent_records(CATALOG, base + 1, ALL_BYTES) if base < end else []
+        assert records is not None, "what is not applied is in memory"
+        term = node.epoch_at(CATALOG, base)
+        snapshot = SnapshotMeta(base, term, named)
+        entries = []
+        for record in records:
+            entry = _entry(record, term)
+            term = entry.term
+            entries.append(entry)
+        return Durable(node.raft_hard(), snapshot, tuple(entries))
+
+    def _run(self, now: int, inputs: list[RaftInput]) -> None:
+        while inputs and self._raft is not None:
+            effects = self._raft.step(now, inputs)
+            inputs = []
+            for effect in effects:
+                self._perform(now, effect, inputs)
+            inputs += self._saved()
+        if self._raft is not None:
+            for effect in self._raft.step(now, []):
+                self._perform(now, effect, inputs)
+            inputs += self._saved()
+            if inputs:
+                self._run(now, inputs)
+
+    def _perform(self, now: int, effect: Effect, inputs: list[RaftInput]) -> None:
+        if isinstance(effect, Send):
+            if isinstance(effect.message, SnapshotRequest):
+                # It lacks records that are not in memory any more, and no snapshot of the catalog can be sent yet.
+                inputs.append(SnapshotLost(effect.message.to))
+            else:
+                self.out.append(effect.message)
+        elif isinstance(effect, Write):
+            self._write(effect)
+        elif isinstance(effect, Apply):
+            last = effect.first + len(effect.entries) - 1
+            self.node_inputs.append(Replicated(CATALOG, last))
+            inputs.append(Applied(last))
+        elif isinstance(effect, RoleChanged):
+            raft = self._raft
+            if self._leads and effect.role != Role.LEADER and raft is not None:
+                self._stop_leading(raft.last_index)
+        elif isinstance(effect, Readable):
+            self.node_inputs += [Confirmed(CATALOG, token) for token in effect.tokens]
+        elif isinstance(effect, SnapshotWanted):
+            # What is applied is durable in the node's own files.
+            inputs.append(SnapshotTaken(effect.snapshot.index))
+        else:
+            assert isinstance(effect, Accepted | Refused | Release | Install)
+
+    # ------------------------------------------------------------------ the disk
+
+    def _write(self, write: Write) -> None:
+        raft = self._raft
+        assert raft is not None
+        if self._leads and raft.role != Role.LEADER:
+            self._stop_leading(write.first - 1)
+        if write.hard is not None:
+            self._ask(write.number, KeepVote(self._take_ask(), *write.hard))
+        if write.cut_from:
+            self._ask(write.number, Cut(self._take_ask(), CATALOG, write.cut_from - 1))
+        own = 0
+        sent: list[SentRecord] = []
+        for at, entry in enumerate(write.entries, write.first):
+            begins = entry.kind == EntryKind.NOOP and entry.term == raft.term and raft.role == Role.LEADER
+            if begins:
+                self._append(write.number, at - len(sent), sent)
+                sent = []
+                self._leads, self._durable = True, at - 1
+                self.node_inputs.append(Lead(CATALOG, entry.term))
+            elif self._leads and entry.kind == EntryKind.MEMBERS:
+                self._append(write.number, at, [_record(entry)])
+            elif not self._leads:
+                sent.append(_record(entry))
+            own = at if self._leads else 0
+        self._append(write.number, write.first + len(write.entries) - len(sent), sent)
+        self._writes.append((write.number, own))
+
+    def _append(self, write: int, first: int, records: list[SentRecord]) -> None:
+        if records:
+            self._ask(write, Append(self._take_ask(), CATALOG, first, records))
+
+    def _ask(self, write: int, wish: KeepVote | Cut | Append) -> None:
+        self._open[wish.ask] = write
+        self.node_inputs.append(wish)
+
+    def _saved(self) -> list[RaftInput]:
+        """Return the end of the writes that are durable, in order."""
+        done: list[RaftInput] = []
+        while self._writes and self._writes[0][0] not in self._open.values() and self._writes[0][1] <= self._durable:
+            done.append(Saved(self._writes.popleft()[0]))
+        return done
+
+    def take_answer(self, now: int, ask: int, kept: bool) -> bool:
+        """Take the node's answer to what it was asked to keep; False if another part asked."""
+        write = self._open.pop(ask, None)
+        if write is None:
+            return False
+        if not kept:
+            self._begin_again(now)
+        elif write == _FIRST:
+            self.node_inputs.append(Replicated(CATALOG, 1))
+        if self._raft is not None:
+            self._run(now, self._saved())
+        return True
+
+    def _begin_again(self, now: int) -> None:
+        """Forget the member: what its log holds is in question, so it begins as after a stop."""
+        if self._raft is not None and self._leads:
+            self._stop_leading(self._raft.last_index)
+        self._raft = None
+        self._writes.clear()
+        self._read_at = now + RETRY_MS
+
+    # ------------------------------------------------------------------ leading
+
+    def _stop_leading(self, position: int) -> None:
+        """Let the node step down. What it decided behind a position, and did not propose, was seen by no other member."""
+        self._leads = False
+        self.node_inputs.append(StepDown(CATALOG))
+        self._ask(_UNPROPOSED, Cut(self._take_ask(), CATALOG, position))
+
+    def replicate(self, now: int, position: int) -> None:
+        """Propose what the node has decided and made durable, as the leader."""
+        raft = self._raft
+        if raft is None or not self._leads:
+            return
+        self._durable = max(self._durable, position)
+        inputs: list[RaftInput] = self._saved()
+        if position > raft.last_index:
+            records = self._node.sent_records(CATALOG, raft.last_index + 1, ALL_BYTES)
+            assert records is not None, "what is not applied is in memory"
+            wanted = records[: position - raft.last_index]
+            inputs += [Propose(0, _data(record)) for record in wanted]
+        self._run(now, inputs)
+
+    def confirm(self, now: int, question: int) -> None:
+        """Ask a majority whether this node still leads the catalog."""
+        if self._raft is not None:
+            self._run(now, [Read(question)])
+
+
+# ---------------------------------------------------------------------- entries and records
+
+
+def _sent(record: EpochRecord | MembersRecord) -> SentRecord:
+    return SentRecord(record.KIND, record_codec.version_of(record), record_codec.encode(record), b"")
+
+
+def _data(record: SentRecord) -> bytes:
+    return cbor2.dumps([record.kind, record.version, record.meta])
+
+
+def _record(entry: Entry) -> SentRecord:
+    """Return the record of an entry."""
+    if entry.kind == EntryKind.NOOP:
+        return _sent(EpochRecord(entry.term))
+    if entry.kind == EntryKind.MEMBERS:
+        return _sent(MembersRecord(entry.data))
+    try:
+        value = cbor2.loads(entry.data)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError):
+        value = None
+    match value:
+        case [int(kind), int(version), bytes(meta)]:
+            return SentRecord(kind, version, meta, b"")
+    return SentRecord(0, 0, b"", b"")  # no record at all: the node declines it
+
+
+def _entry(record: SentRecord, term: int) -> Entry:
+    """Return the entry of a record that follows one of a term."""
+    if record.kind == EpochRecord.KIND:
+        decoded = record_codec.decode(record.kind, record.version, record.meta)
+        assert isinstance(decoded, EpochRecord)
+        return Entry(decoded.epoch, EntryKind.NOOP)
+    if record.kind == MembersRecord.KIND:
+        members = record_codec.decode(record.kind, record.version, record.meta)
+        assert isinstance(members, MembersRecord)
+        return Entry(term, EntryKind.MEMBERS, members.data)
+    return Entry(term, EntryKind.DATA, _data(record))

@@ -1,0 +1,255 @@
+"""A member of a cluster: one object, two clocks, inputs in, effects out, as a node has them.
+
+It passes a node's inputs and effects on, and takes part in what leaves and comes between members: the catalog goes through the
+consensus group, every stream through the replication of its replicas. A call that another member serves is answered with
+`Elsewhere`. The member that leads the catalog claims the streams of members that are silent for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Final
+
+from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
+from waymaker_core.api.inputs import Call
+from waymaker_core.api.inputs import Input as NodeInput
+from waymaker_core.cluster.catalog_group import CatalogGroup
+from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.liveness import Liveness
+from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
+from waymaker_core.cluster.replicas import Replicas
+from waymaker_core.cluster.settings import MemberSettings
+from waymaker_core.model.disk_ops import DiskOp, OpResult
+from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
+from waymaker_core.node import NodeConfig, open_node
+from waymaker_core.node.node import Node
+from waymaker_core.raft.message_codec import CorruptMessage
+from waymaker_core.raft.messages import Message as RaftMessage
+
+MS: Final = 1_000_000
+ROUNDS_MAX: Final = 16
+"""Steps of the node within one step of the member: what is left is done in the next one, at once."""
+OWN_TOKENS: Final = 1 << 62
+"""The member's own calls of its node have tokens from here on."""
+NO_LEADER: Final = Refusal(
+    Status.UNAVAILABLE, "no node leads the catalog at the moment; try again later", Outcome.NOT_APPLIED
+)
+
+Input = NodeInput | FromPeer
+MemberEffect = Effect | ToPeer | Elsewhere
+
+
+def open_member(
+    config: NodeConfig, now: Now, seed: int, settings: MemberSettings | None = None
+) -> Generator[DiskOp, OpResult, Member]:
+    """Recover the directory and return the member that serves it, as `open_node` does. `seed`: another one for each start."""
+    node = yield from open_node(config, now)
+    return Member(node, now, seed, settings or MemberSettings())
+
+
+class Member:
+    """One member in service; `step` until it emits `Halt`, then drop it."""
+
+    def __init__(self, node: Node, now: Now, seed: int, settings: MemberSettings) -> None:
+        self.node = node
+        self._settings = settings
+        self._run = seed
+        self._asks = self._tokens = 0
+        ms = now.mono_ns // MS
+        config = node.config
+        self._others = [each for each in config.members if each != config.node_id]
+        self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
+        self._replicas = Replicas(node, settings, self._take_ask)
+        self._liveness = Liveness(config.node_id, settings, ms)
+        self._beat_at = ms
+        self._claim_at = ms
+        self._effects: list[MemberEffect] = []
+        self._left_over: list[NodeInput] = []
+        self._own_calls: list[NodeInput] = []
+        self.contradictions = 0
+        """Messages that could not be read."""
+        for stream_id, _ in list(self._replicas.items()):
+            self._replicas.conf_changed(ms, stream_id)
+
+    def _take_ask(self) -> int:
+        self._asks += 1
+        return self._asks
+
+    # ------------------------------------------------------------------ the door
+
+    def step(self, now: Now, inputs: Sequence[Input]) -> list[MemberEffect]:
+        """Process inputs in order, do what is due, and return the effects in order."""
+        ms = now.mono_ns // MS
+        for_node, self._left_over = self._left_over, []
+        messages: list[RaftMessage] = []
+        for each in inputs:
+            if isinstance(each, FromPeer):
+                self._received(ms, each, messages)
+            elif isinstance(each, Call):
+                self._route(each, for_node)
+            else:
+                for_node.append(each)
+        self._beat(ms)
+        self._group.step(ms, messages)
+        self._replicas.step_due(ms)
+        self._claim_for_the_silent(ms)
+        for_node += self._take_node_inputs(ms)
+        for _ in range(ROUNDS_MAX):
+            for effect in self.node.step(now, for_node):
+                self._take(ms, effect)
+            for_node = self._take_node_inputs(ms)
+            if not for_node:
+                break
+        self._left_over = for_node
+        self._send()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> int | None:
+        """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
+        if self._left_over:
+            return 0
+        own = min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at) * MS
+        node = self.node.next_deadline()
+        return own if node is None else min(own, node)
+
+    @property
+    def leads_catalog(self) -> bool:
+        """Return True while this member leads the catalog."""
+        return self._group.is_led_here
+
+    @property
+    def replicas(self) -> Replicas:
+        """Return the replicas of this member, to be read between steps."""
+        return self._replicas
+
+    # ------------------------------------------------------------------ coming in
+
+    def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
+        try:
+            message = decode(item.data)
+        except CorruptMessage:
+            self.contradictions += 1
+            return
+        if isinstance(message, Beat):
+            self._liveness.beat(now, item.sender, message.run)
+        elif isinstance(message, OfReplica):
+            self._replicas.received(now, item.sender, message)
+        elif isinstance(message, ClaimWanted | OpenWanted):
+            self._grant(now, message)
+        else:
+            messages.append(message)
+
+    def _route(self, call: Call, for_node: list[NodeInput]) -> None:
+        """Pass a call to the node, or answer it where another member leads what it is about."""
+        own = self.node.config.node_id
+        log = self.node.log_of(call)
+        conf = self.node.conf(log)
+        if log == CATALOG or conf is None:
+            leader, epoch = self._group.leader, self._group.term
+        else:
+            leader, epoch = conf.newest.primary, conf.newest.epoch
+        if leader == own:
+            for_node.append(call)
+        elif leader:
+            self._effects.append(Elsewhere(call.token, leader, epoch))
+        else:
+            self._effects.append(Reply(call.token, NO_LEADER))
+
+    # ------------------------------------------------------------------ the node's effects
+
+    def _take(self, now: int, effect: Effect) -> None:
+        """Pass an effect of the node on, or do what it asks of the cluster."""
+        if isinstance(effect, Kept | Declined):
+            kept = isinstance(effect, Kept)
+            if not self._group.take_answer(now, effect.ask, kept):
+                self._replicas.take_answer(now, effect.ask, kept)
+        elif isinstance(effect, Replicate):
+            if effect.stream_id == CATALOG:
+                self._group.replicate(now, effect.position)
+            else:
+                self._replicas.replicate(now, effect)
+        elif isinstance(effect, Confirm):
+            if effect.stream_id == CATALOG:
+                self._group.confirm(now, effect.question)
+            else:
+                self._replicas.confirm(now, effect)
+        elif isinstance(effect, ConfChanged):
+            self._replicas.conf_changed(now, effect.stream_id)
+        elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
+            self._effects.append(effect)
+
+    def _take_node_inputs(self, now: int) -> list[NodeInput]:
+        group, replicas = self._group, self._replicas
+        if group.is_led_here:
+            wishes, replicas.wishes = replicas.wishes, []
+            for wish in wishes:
+                self._grant(now, wish)
+        inputs = group.node_inputs + replicas.node_inputs + self._own_calls
+        group.node_inputs, replicas.node_inputs, self._own_calls = [], [], []
+        return inputs
+
+    # ------------------------------------------------------------------ going out
+
+    def _beat(self, now: int) -> None:
+        if now >= self._beat_at:
+            self._beat_at = now + self._settings.beat_ms
+            for node in self._others:
+                self._to(node, Beat(self._run))
+
+    def _to(self, node: int, message: PeerMessage) -> None:
+        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+
+    def _send(self) -> None:
+        group, replicas = self._group, self._replicas
+        for raft_message in group.out:
+            self._to(raft_message.to, raft_message)
+        for node, message in replicas.out:
+            self._to(node, message)
+        for wish in replicas.wishes:
+            if group.leader:
+                self._to(group.leader, wish)
+        group.out, replicas.out, replicas.wishes = [], [], []
+
+    # ------------------------------------------------------------------ claims
+
+    def _grant(self, now: int, wish: ClaimWanted | OpenWanted) -> None:
+        """Do what a primary wishes, as the leader of the catalog."""
+        conf = self.node.conf(wish.stream_id)
+        if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
+            return
+        if isinstance(wish, OpenWanted):
+            if conf.opened.epoch != wish.epoch:
+                self._call(OpenAuthority(wish.stream_id, wish.epoch))
+        else:
+            self._claim(now, wish.stream_id, wish.primary)
+
+    def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
+        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference."""
+        conf = self.node.conf(stream_id)
+        assert conf is not None
+        newest = conf.newest
+        first = preferred if preferred in newest.replicas else newest.primary
+        at = newest.replicas.index(first)
+        for node in (*newest.replicas[at:], *newest.replicas[:at]):
+            if self._liveness.is_alive(now, node):
+                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+                return
+
+    def _claim_for_the_silent(self, now: int) -> None:
+        """Claim the streams of silent primaries for others, once a while, as the leader of the catalog."""
+        if now < self._claim_at:
+            return
+        self._claim_at = now + self._settings.wish_ms
+        if not self._group.is_led_here:
+            return
+        for stream_id, _ in list(self._replicas.items()):
+            conf = self.node.conf(stream_id)
+            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+                self._claim(now, stream_id)
+
+    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+        self._tokens += 1
+        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))

@@ -1,0 +1,36 @@
+"""Claims of a stream, as the catalog holds them: who leads in which epoch, and on which replicas."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Seat(NamedTuple):
+    """The place of one replica in a set: its node, and the identity of the directory that counts."""
+
+    node: int
+    directory: int
+
+
+class Claim(NamedTuple):
+    """A claim: its epoch is the position of its record in the catalog's log. `replicas` are in ascending order of nodes."""
+
+    epoch: int
+    primary: int
+    replicas: tuple[Seat, ...]
+
+    @property
+    def majority(self) -> int:
+        """Return how many replicas decide."""
+        return len(self.replicas) // 2 + 1
+
+    def has_seat(self, seat: Seat) -> bool:
+        """Return True for a replica of the set, in the directory that counts."""
+        return seat in self.replicas
+
+
+class Conf(NamedTuple):
+    """The newest claim of a stream, and the one that was opened last. A new stream's first set counts as opened in epoch 0."""
+
+    newest: Claim
+    opened: Claim

@@ -1,0 +1,58 @@
+"""Everything that can happen to a replica. The mirror of `effects`: each docstring names the effect that it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waymaker_core.replication.conf import Conf
+from waymaker_core.replication.messages import Message
+
+
+@dataclass(slots=True, eq=False)
+class Received:
+    """A message of another node arrived."""
+
+    sender: int
+    message: Message
+
+
+@dataclass(slots=True, eq=False)
+class ConfChanged:
+    """The catalog has committed a newer claim of the stream, or that its newest one is opened.
+
+    `confirmed`: it was read after this replica started, so that no older claim can be the newest.
+    """
+
+    conf: Conf
+    confirmed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """All is durable that a numbered effect asked to keep."""
+
+    ask: int
+
+
+@dataclass(slots=True, eq=False)
+class Declined:
+    """Nothing is kept of what a numbered effect asked to keep."""
+
+    ask: int
+
+
+@dataclass(slots=True, eq=False)
+class Written:
+    """The records that this node decided, as the stream's leader, are durable here up to a position."""
+
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """A question that needs a confirmation. Answered by `Confirmed`, while there is a majority."""
+
+    number: int
+
+
+Input = Received | ConfChanged | Kept | Declined | Written | Question

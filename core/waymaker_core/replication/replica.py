@@ -1,0 +1,247 @@
+"""One replica of one stream: inputs in, effects out. No I/O, no clock, no randomness.
+
+The door of this room. It orders the parts: what happened first, then what is due, then what is to be sent. A message that makes
+no sense is dropped. docs/replication-model.md has the protocol, and why each rule is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from waymaker_core.replication import claiming, following, leading
+from waymaker_core.replication.conf import Conf, Seat
+from waymaker_core.replication.effects import Effect, NoteDoubt, Send
+from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.log_view import LogSource, LogView
+from waymaker_core.replication.messages import (
+    Acked,
+    Append,
+    Donation,
+    Fence,
+    Heard,
+    Lacking,
+    Message,
+    Mismatch,
+    Promised,
+    Refused,
+    Want,
+)
+from waymaker_core.replication.settings import ReplicationSettings
+from waymaker_core.replication.state import NEVER, Known, Phase, ReplicaState
+
+
+class Replica:
+    """One replica. `take_ask` gives numbers, in ascending order, for what the node is asked to keep."""
+
+    def __init__(
+        self, stream_id: int, seat: Seat, settings: ReplicationSettings, source: LogSource, take_ask: Callable[[], int],
+        known: Known,
+    ) -> None:  # fmt: skip
+        self._state = ReplicaState(stream_id, seat, settings, source, take_ask, known)
+
+    def step(self, now: int, inputs: Iterable[Input]) -> list[Effect]:
+        """Take inputs in order, and do what is due by `now`, in milliseconds of a clock that never goes back."""
+        state = self._state
+        state.now = max(now, state.now)
+        for each in inputs:
+            _take(state, each)
+        _do_what_is_due(state)
+        _take_own(state)
+        if state.leading is not None and state.leading.phase in leading.LEADS:
+            leading.send_all(state, state.leading)
+        effects, state.effects = state.effects, []
+        return effects
+
+    def next_deadline(self) -> int:
+        """Return the moment at which to step if nothing happens before; far in the future if there is none."""
+        state = self._state
+        read_at = state.read_at if state.is_durable() else NEVER
+        return read_at if state.leading is None else min(read_at, leading.next_deadline(state.leading))
+
+    @property
+    def conf(self) -> Conf | None:
+        """Return the newest claim and the opened one, as far as this node knows."""
+        return self._state.conf
+
+    @property
+    def leads(self) -> bool:
+        """Return True while the node was told to lead the stream."""
+        return self._state.leads
+
+    @property
+    def phase(self) -> Phase | None:
+        """Return how far this node is with the epoch that it claims or leads; None where it does neither."""
+        own = self._state.leading
+        return None if own is None else own.phase
+
+    @property
+    def is_torn(self) -> bool:
+        """Return True while this replica waits to learn the newest claim, for its journal ended with a tear."""
+        return self._state.torn
+
+    @property
+    def promised(self) -> int:
+        """Return the newest epoch that this replica obeys."""
+        return self._state.promised
+
+    @property
+    def log_epoch(self) -> int:
+        """Return the epoch in which the whole log was verified."""
+        return self._state.log_epoch
+
+    @property
+    def contradictions(self) -> int:
+        """Return how often something happened that no correct replica can cause."""
+        return self._state.contradictions
+
+    def resign(self) -> None:
+        """Stop leading, for the node cannot go on: its disk stalls, or it drains. A newer claim follows."""
+        self._state.step_down()
+
+
+def _take(state: ReplicaState, each: Input) -> None:
+    if isinstance(each, Received):
+        _on_message(state, each.sender, each.message)
+    elif isinstance(each, Kept):
+        _on_kept(state, each.ask)
+    elif isinstance(each, Declined):
+        _on_declined(state, each.ask)
+    elif isinstance(each, ConfChanged):
+        _on_conf(state, each)
+    elif isinstance(each, Written):
+        if state.leading is not None and state.leads:
+            leading.on_written(state, state.leading, each.position)
+    elif isinstance(each, Question):
+        if state.leading is not None and state.leads:
+            leading.ask(state, state.leading, each.number)
+
+
+def _on_message(state: ReplicaState, sender: int, message: Message) -> None:
+    if isinstance(message, Append):
+        following.on_append(state, sender, message)
+    elif isinstance(message, Fence):
+        following.on_fence(state, sender, message)
+    elif isinstance(message, Want):
+        following.on_want(state, sender, message)
+    elif isinstance(message, Refused):
+        if state.leading is not None and message.epoch > state.leading.claim.epoch:
+            state.obey(message.epoch)
+    elif state.leading is None:
+        pass
+    elif isinstance(message, Promised):
+        claiming.on_promised(state, state.leading, sender, message)
+    elif isinstance(message, Donation):
+        claiming.on_donation(state, state.leading, sender, message)
+    elif isinstance(message, Lacking):
+        claiming.on_lacking(state, state.leading, sender, message)
+    elif isinstance(message, Acked):
+        leading.on_acked(state, state.leading, sender, message)
+    elif isinstance(message, Heard):
+        leading.on_heard(state, state.leading, sender, message)
+    elif isinstance(message, Mismatch):
+        leading.on_mismatch(state, state.leading, sender, message)
+
+
+def _on_conf(state: ReplicaState, each: ConfChanged) -> None:
+    """Take a newer claim, or learn that the newest is opened."""
+    known, conf = state.conf, each.conf
+    if known is not None and (conf.newest.epoch, conf.opened.epoch) < (known.newest.epoch, known.opened.epoch):
+        return
+    state.conf = conf
+    if state.torn and each.confirmed:
+        start_in_doubt(state, conf.newest.epoch)
+    newest, own = conf.newest, state.leading
+    for seat in newest.replicas:
+        if seat == state.seat and not state.since:
+            state.since = newest.epoch
+    if own is not None and newest.epoch > own.claim.epoch:
+        state.step_down()
+        own = None
+    if own is None:
+        _claim_if_due(state)
+    elif own.phase is Phase.VERIFYING and conf.opened.epoch == own.claim.epoch:
+        leading.open_epoch(state, own)
+
+
+def _claim_if_due(state: ReplicaState) -> None:
+    """Begin to fence where the newest claim makes this node the primary."""
+    conf = state.conf
+    if conf is None or state.is_silent or conf.newest.primary != state.seat.node:
+        return
+    if conf.newest.epoch > state.promised and may_claim(conf):
+        claiming.begin(state)
+
+
+def start_in_doubt(state: ReplicaState, epoch: int) -> None:
+    """Obey the newest claim first, for this replica may have promised it (rule `torn_obeys_newest`)."""
+    state.torn = False
+    state.doubt = epoch
+    state.effects.append(NoteDoubt(epoch))
+    state.obey(epoch)
+
+
+def may_claim(conf: Conf) -> bool:
+    """Return True if a claim is still to be opened. A primary that stopped never goes on in its epoch (rule `never_resume`)."""
+    return conf.opened.epoch < conf.newest.epoch
+
+
+def _on_kept(state: ReplicaState, ask: int) -> None:
+    state.kept = max(state.kept, ask)
+    while state.waiting and state.waiting[0][0] <= state.kept:
+        _, to, message = state.waiting.popleft()
+        state.send_now(to, message)
+    state.rise_if_durable()
+    own = state.leading
+    adopting = own is not None and own.phase is Phase.ADOPTING and state.log_epoch == own.claim.epoch
+    if own is not None and adopting and state.is_durable() and not state.stale:
+        claiming.adopted(state, own)
+
+
+def _on_declined(state: ReplicaState, ask: int) -> None:
+    """Say nothing of what was asked for and is not kept; look at the log anew when all is answered."""
+    state.stale, state.rising = True, None
+    state.read_at = state.now + state.settings.retry_ms
+    state.waiting.clear()
+    state.kept = max(state.kept, ask)
+
+
+def _read_anew(state: ReplicaState) -> None:
+    """Begin again with what the node has kept."""
+    if state.is_durable():
+        state.stale, state.read_at = False, NEVER
+        state.log = LogView(*state.source.bounds())
+        promised, state.log_epoch = state.source.facts()
+        if promised < state.promised:
+            state.promise()
+        own = state.leading
+        if own is not None and own.phase not in leading.LEADS:
+            own.promises.pop(state.seat.node, None)
+            claiming.fence(state, own)
+        elif own is None:
+            _claim_if_due(state)
+
+
+def _do_what_is_due(state: ReplicaState) -> None:
+    if state.now >= state.read_at:
+        _read_anew(state)
+    own = state.leading
+    if own is None or state.now < own.deadline:
+        return
+    if own.phase is Phase.FENCING:
+        claiming.fence(state, own)
+    elif own.phase is Phase.FETCHING:
+        claiming.want(state, own)
+    elif own.phase is Phase.VERIFYING:
+        claiming.propose(state, own)
+
+
+def _take_own(state: ReplicaState) -> None:
+    """Take the messages that this replica sends to itself."""
+    own = state.seat.node
+    while any(isinstance(each, Send) and each.to == own for each in state.effects):
+        effects, state.effects = state.effects, []
+        for each in effects:
+            if isinstance(each, Send) and each.to == own:
+                _on_message(state, own, each.message)
+            else:
+                state.effects.append(each)

@@ -1,0 +1,1 @@
+"""Schedules of one stream's replicas: the code of the core, on simulated disks and an unreliable network."""

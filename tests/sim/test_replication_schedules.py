@@ -1,0 +1,79 @@
+"""The replicas of one stream under random schedules: nothing is lost with every rule; without one, a known schedule loses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from click.testing import CliRunner
+
+from waymaker_sim.cli.command import sim
+from waymaker_sim.replication.command import run_schedules
+from waymaker_sim.replication.rules import RULES
+from waymaker_sim.replication.schedule import Schedule
+from waymaker_sim.replication_model.rules import RULES as MODEL_RULES
+
+SEEDS: Final[dict[str, int]] = {
+    "ack_durable": 40,
+    "apply_known_commit": 4,
+    "check_previous": 128,
+    "choose_newest": 1,
+    "commit_after_opened": 279,
+    "cut_durable": 32,
+    "cut_on_conflict": 7,
+    "fence_last_opened": 36,
+    "majority_of_set": 3,
+    "never_resume": 82,
+    "not_longest": 45,
+    "opened_verified": 98,
+    "rise_at_start": 485,
+}
+"""By rule: a schedule that breaks a promise without it."""
+NOT_SEEN: Final = RULES.keys() - SEEDS.keys()
+"""Rules whose absence no schedule of the code has shown yet. Those of the model's names are shown by the model."""
+OF_THE_CODE: Final = {"rise_when_durable", "acknowledge_identity"}
+"""Rules that the model does not have: what a node declines, and an identity that counts in two places."""
+OF_THE_NODE: Final = {"answer_committed"}
+"""Rules of the model that the node keeps: an answer rests on what is applied."""
+
+
+def test_no_schedule_loses_anything() -> None:
+    outcome = run_schedules(range(1, 41))
+    assert not outcome.lost, outcome
+    assert outcome.committed > 200 and outcome.answers > 20, "idle schedules prove nothing"
+
+
+@pytest.mark.parametrize("rule", sorted(SEEDS))
+def test_a_schedule_breaks_a_promise_without_the_rule(rule: str) -> None:
+    assert run_schedules([SEEDS[rule]], without=rule).lost
+
+
+def test_the_schedules_that_show_rules_lose_nothing_with_them() -> None:
+    assert not run_schedules(sorted(set(SEEDS.values()))).lost
+
+
+def test_code_and_model_have_the_same_rules() -> None:
+    assert RULES.keys() - OF_THE_CODE == MODEL_RULES.keys() - OF_THE_NODE
+    assert MODEL_RULES.keys() | OF_THE_CODE >= NOT_SEEN
+
+
+def test_a_rule_is_in_place_again_after_it_was_left_out() -> None:
+    before = {name: vars(rule.owner)[rule.name] for name, rule in RULES.items()}
+    for rule in RULES.values():
+        with rule.planted():
+            pass
+    assert {name: vars(rule.owner)[rule.name] for name, rule in RULES.items()} == before
+
+
+def test_a_seed_is_the_same_schedule_twice() -> None:
+    one, two = Schedule(7), Schedule(7)
+    assert one.run(500) == two.run(500)
+    assert [machine.journal for machine in one.machines] == [machine.journal for machine in two.machines]
+
+
+def test_the_command_counts_schedules_and_names_the_one_that_lost() -> None:
+    done = CliRunner().invoke(sim, ["replication", "--seeds", "1..2"])
+    assert done.exit_code == 0 and done.output.startswith("2 schedules, "), done.output
+    seed = SEEDS["choose_newest"]
+    lost = CliRunner().invoke(sim, ["replication", "--seeds", f"{seed}..{seed}", "--without", "choose_newest"])
+    assert lost.exit_code == 6 and lost.output.startswith(f"seed {seed}: "), lost.output
