@@ -71,7 +71,7 @@ def on_append(state: ReplicaState, sender: int, message: Append) -> None:
         state.rise(epoch, sender, message.round)
     verified = state.log_epoch == epoch
     if may_apply(state, epoch):
-        apply(state, min(message.commit, end))
+        apply_when_durable(state, min(message.commit, end))
     answer = Acked if verified else Heard
     state.send_when_durable(sender, answer(epoch, state.seat, end, state.commit, message.round))
 
@@ -110,6 +110,20 @@ def take(state: ReplicaState, message: Append) -> int:
             return log.end
         position += 1
     return position
+
+
+def apply_when_durable(state: ReplicaState, position: int) -> None:
+    """Note that the log is committed up to a position, as soon as it is durable so far: the node may still decline it."""
+    if state.is_durable():
+        apply(state, position)
+    elif position > max(state.commit, state.unapplied[-1][1] if state.unapplied else 0):
+        state.unapplied.append((state.last_ask, position))
+
+
+def apply_durable(state: ReplicaState) -> None:
+    """Note what is committed of that which has become durable."""
+    while state.unapplied and state.unapplied[0][0] <= state.kept:
+        apply(state, state.unapplied.popleft()[1])
 
 
 def apply(state: ReplicaState, position: int) -> None:

@@ -190,6 +190,7 @@ def _on_kept(state: ReplicaState, ask: int) -> None:
     while state.waiting and state.waiting[0][0] <= state.kept:
         _, to, message = state.waiting.popleft()
         state.send_now(to, message)
+    following.apply_durable(state)
     state.rise_if_durable()
     own = state.leading
     adopting = own is not None and own.phase is Phase.ADOPTING and state.log_epoch == own.claim.epoch
@@ -202,6 +203,7 @@ def _on_declined(state: ReplicaState, ask: int) -> None:
     state.stale, state.rising = True, None
     state.read_at = state.now + state.settings.retry_ms
     state.waiting.clear()
+    state.unapplied.clear()
     state.kept = max(state.kept, ask)
 
 

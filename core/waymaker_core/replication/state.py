@@ -121,7 +121,7 @@ class ReplicaState:
     __slots__ = (
         "stream_id", "seat", "settings", "source", "take_ask", "now", "conf", "promised", "since", "log_epoch", "doubt", "log",
         "commit", "leading", "leads", "effects", "waiting", "last_ask", "kept", "stale", "read_at", "torn", "rising",
-        "contradictions",
+        "unapplied", "contradictions",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,8 @@ class ReplicaState:
         """True after something was declined, until all that was asked is answered and the log was read anew."""
         self.read_at = NEVER
         self.rising: Rising | None = None
+        self.unapplied: deque[tuple[int, int]] = deque()
+        """(number that has to be kept first, position up to which the log is committed)."""
         self.contradictions = 0
 
     # ------------------------------------------------------------ messages

@@ -19,7 +19,7 @@ from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.settings import ReplicationSettings
 from waymaker_core.replication.state import Known, Phase
 from waymaker_core.storage import record_codec
-from waymaker_sim.replication_model.committed_log import CommittedLog
+from waymaker_sim.replication_model.committed_log import CommittedLog, Lost
 
 STREAM = 7
 DATA = 2
@@ -237,6 +237,8 @@ class Machine:
         end = min(self.majority, self.durable)
         names = [name_of(record) for record in self.log]
         if self.up and self.replica.phase in (Phase.VERIFYING, Phase.OPEN):
+            if position > len(names):
+                raise Lost(f"node {self.node} committed {position} of {len(names)} records")
             self.committed_log.commit(names, self.applied, position, f"node {self.node}")
         self.committed_log.apply(names, 0, min(end, len(names)), f"node {self.node}")
         if end > self.applied:

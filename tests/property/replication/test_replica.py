@@ -134,6 +134,19 @@ def test_nothing_is_applied_before_the_log_is_verified() -> None:
     assert not [each for each in asked if isinstance(each, Replicated)], "the epoch began at 4"
 
 
+def test_a_commit_is_noted_when_its_records_are_durable_and_forgotten_when_they_are_declined() -> None:
+    log = Log()
+    log.known = (5, 5)
+    one = Driven(log, Known(5, 0, 5))
+    one.hear(2, Append(5, 0, 0, 0, (begins(5),), 1, 0))
+    assert one.step(Declined(1)) == []
+    one.step(after=100)
+    asked = one.hear(2, Append(5, 0, 0, 0, (begins(5),), 1, 0))
+    assert [type(each) for each in asked] == [KeepRecords]
+    kept = one.step(Kept(2))
+    assert [each.position for each in kept if isinstance(each, Replicated)] == [1]
+
+
 def opened_primary() -> Driven:
     """Return the primary of epoch 5, opened, whose log was empty."""
     one = Driven()
