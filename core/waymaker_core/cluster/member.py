@@ -55,7 +55,6 @@ class Member:
     def __init__(self, node: Node, now: Now, seed: int, settings: MemberSettings) -> None:
         self.node = node
         self._settings = settings
-        self._run = seed
         self._asks = self._tokens = 0
         ms = now.mono_ns // MS
         config = node.config
@@ -134,7 +133,7 @@ class Member:
             self.contradictions += 1
             return
         if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender, message.run)
+            self._liveness.beat(now, item.sender)
         elif isinstance(message, OfReplica):
             self._replicas.received(now, item.sender, message)
         elif isinstance(message, ClaimWanted | OpenWanted):
@@ -197,7 +196,7 @@ class Member:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
-                self._to(node, Beat(self._run))
+                self._to(node, Beat())
 
     def _to(self, node: int, message: PeerMessage) -> None:
         self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))

@@ -37,9 +37,7 @@ _BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA = range(1, 6)
 
 
 class Beat(NamedTuple):
-    """A member is there. `run` is another number each time it starts."""
-
-    run: int
+    """A member is there."""
 
 
 class ClaimWanted(NamedTuple):
@@ -84,7 +82,7 @@ _CODES: Final = {kind: code for code, kind in enumerate(_KINDS, 1)}
 def encode(message: PeerMessage) -> bytes:
     """Encode a message."""
     if isinstance(message, Beat):
-        return cbor2.dumps([VERSION, _BEAT, message.run])
+        return cbor2.dumps([VERSION, _BEAT])
     if isinstance(message, ClaimWanted):
         return cbor2.dumps([VERSION, _CLAIM, *message])
     if isinstance(message, OpenWanted):
@@ -110,10 +108,12 @@ def decode(data: bytes) -> PeerMessage:
     match value:
         case [int(version), *_] if version != VERSION:
             raise CorruptMessage(f"a message of version {version}; this program knows version {VERSION}")
+        case [_, bool(), *_]:
+            raise CorruptMessage("not a kind")
         case [_, int(kind), bytes(inner)] if kind == _RAFT:
             return raft_codec.decode(CATALOG, inner)
-        case [_, int(kind), run] if kind == _BEAT:
-            return Beat(_number(run))
+        case [_, int(kind)] if kind == _BEAT:
+            return Beat()
         case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:
             return ClaimWanted(_number(stream_id), _number(epoch), _number(primary))
         case [_, int(kind), stream_id, epoch] if kind == _OPEN:

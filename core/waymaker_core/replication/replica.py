@@ -75,11 +75,6 @@ class Replica:
         return None if own is None else own.phase
 
     @property
-    def is_torn(self) -> bool:
-        """Return True while this replica waits to learn the newest claim, for its journal ended with a tear."""
-        return self._state.torn
-
-    @property
     def promised(self) -> int:
         """Return the newest epoch that this replica obeys."""
         return self._state.promised
@@ -93,10 +88,6 @@ class Replica:
     def contradictions(self) -> int:
         """Return how often something happened that no correct replica can cause."""
         return self._state.contradictions
-
-    def resign(self) -> None:
-        """Stop leading, for the node cannot go on: its disk stalls, or it drains. A newer claim follows."""
-        self._state.step_down()
 
 
 def _take(state: ReplicaState, each: Input) -> None:

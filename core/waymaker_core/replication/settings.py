@@ -11,7 +11,7 @@ _MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReplicationSettings:
-    """Times in milliseconds of a monotonic clock, and bounds in bytes and questions, for one stream."""
+    """Times in milliseconds of a monotonic clock, and bounds in bytes, for one stream."""
 
     retry_ms: int = 200
     """The time after which an unanswered message is sent again."""
@@ -21,5 +21,3 @@ class ReplicationSettings:
     """Bound of one append or donation; a single record may be larger."""
     window_bytes_max: int = 2 * _MIB
     """Bound of what is on its way to one follower: sent, and not acknowledged."""
-    questions_max: int = 10_000
-    """Questions that wait for a confirmation; with more, the oldest rounds stand for those that follow."""

@@ -17,7 +17,8 @@ from waymaker_core.replication.state import Leading, Phase, ReplicaState
 from waymaker_sim.mutants.planting import Make, Mutant, giving
 from waymaker_sim.replication import machine, schedule
 
-NOTICED_BY: Final = ("committed survives",)
+NOTICED_BY: Final = ()
+"""No check of a world: a schedule raises `Lost`."""
 
 
 def _at_once(kind: type) -> Make:

@@ -54,7 +54,7 @@ of_replica = st.one_of(
     st.builds(Lacking, numbers),
 )
 messages = st.one_of(
-    st.builds(Beat, numbers),
+    st.just(Beat()),
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
@@ -92,7 +92,7 @@ def test_any_bytes_raise_one_kind_of_error(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        [2, 1, 7], [1, 1], [1, 1, -1], [1, 1, True], [1, 9, 1], [1, 5, 1, 1], [1, 5, 1, 99, 1], [1, 5, 1, 3, 1, 2, 3], {"a": 1},
+        [2, 1], [1], [1, 1, 7], [1, True], [1, 9, 1], [1, 5, 1, 1], [1, 5, 1, 99, 1], [1, 5, 1, 3, 1, 2, 3], {"a": 1},
         7, [1, 5, 1, 9, 2**64], [1, 2, 1, 1], [1, 4, b"nothing"], [1, 5, 1, 6, 1, [1], 1, 1, 1], [1, 5, 1, 6, 1, 1, 1, 1, 1],
         [1, 5, 1, 5, 1, 0, 0, 0, [[EpochRecord.KIND, 1, b"", b""]], 0, 0],
     ],

@@ -130,8 +130,9 @@ def test_a_follower_that_differs_says_where_its_log_ends() -> None:
 
 def test_nothing_is_applied_before_the_log_is_verified() -> None:
     one = Driven(known=Known(5, 0, 0))
-    asked = one.hear(2, Append(5, 4, 0, 0, (begins(4), DATA), 2, 0))
-    assert not [each for each in asked if isinstance(each, Replicated)], "the epoch began at 4"
+    effects = one.hear(2, Append(5, 4, 0, 0, (begins(4), DATA), 2, 0)) + one.step(Kept(1))
+    assert sent(effects) == [(2, Heard(5, SEATS[0], 2, 0, 0))]
+    assert not [each for each in effects if isinstance(each, Replicated)], "the epoch began at 4"
 
 
 def test_a_commit_is_noted_when_its_records_are_durable_and_forgotten_when_they_are_declined() -> None:
