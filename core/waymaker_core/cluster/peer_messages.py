@@ -33,11 +33,26 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
 NUMBER_END: Final = 1 << 64
-_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA = range(1, 6)
+_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA, _HELLO = range(1, 7)
 
 
 class Beat(NamedTuple):
     """A member is there."""
+
+
+class Hello(NamedTuple):
+    """A member says which directory it has, how that stands to a group, and which members it is set up with."""
+
+    directory: int
+    standing: int
+    nodes: tuple[int, ...]
+
+
+class OfGroup(NamedTuple):
+    """A message between the members of the catalog's group, with the directory of its sender."""
+
+    directory: int
+    message: RaftMessage
 
 
 class ClaimWanted(NamedTuple):
@@ -62,7 +77,7 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | ClaimWanted | OpenWanted | OfReplica | RaftMessage
+PeerMessage = Beat | Hello | ClaimWanted | OpenWanted | OfReplica | OfGroup
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -90,7 +105,9 @@ def encode(message: PeerMessage) -> bytes:
     if isinstance(message, OfReplica):
         inner = message.message
         return cbor2.dumps([VERSION, _REPLICA, message.stream_id, _CODES[type(inner)], *map(_plain, inner)])
-    return cbor2.dumps([VERSION, _RAFT, raft_codec.encode(CATALOG, message)])
+    if isinstance(message, Hello):
+        return cbor2.dumps([VERSION, _HELLO, *map(_plain, message)])
+    return cbor2.dumps([VERSION, _RAFT, message.directory, raft_codec.encode(CATALOG, message.message)])
 
 
 def _plain(value: object) -> object:
@@ -110,8 +127,10 @@ def decode(data: bytes) -> PeerMessage:
             raise CorruptMessage(f"a message of version {version}; this program knows version {VERSION}")
         case [_, bool(), *_]:
             raise CorruptMessage("not a kind")
-        case [_, int(kind), bytes(inner)] if kind == _RAFT:
-            return raft_codec.decode(CATALOG, inner)
+        case [_, int(kind), directory, bytes(inner)] if kind == _RAFT:
+            return OfGroup(_number(directory), raft_codec.decode(CATALOG, inner))
+        case [_, int(kind), directory, standing, nodes] if kind == _HELLO:
+            return Hello(_number(directory), _number(standing), tuple(map(_number, _list(nodes))))
         case [_, int(kind)] if kind == _BEAT:
             return Beat()
         case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:

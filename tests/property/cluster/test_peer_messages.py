@@ -11,6 +11,8 @@ from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    Hello,
+    OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
@@ -58,8 +60,9 @@ messages = st.one_of(
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
-    st.just(VoteRequest(1, 2, 3, 4, 2)),
-    st.just(AppendResponse(1, 2, 3, 4, 2, 1)),
+    st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
+    st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
+    st.builds(OfGroup, numbers, st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 
