@@ -75,8 +75,8 @@ class CatalogGroup:
         self._take_ask = take_ask
         self._raft: Raft | None = None
         self._is_founding = False
-        self._is_single = False
-        """True if the directory holds the data of a single node, and no group."""
+        self._is_single: bool | None = None
+        """True if the directory holds the data of a single node, and no group; None before it was read."""
         self._read_at = 0
         self._open: dict[int, int] = {}
         """By number that the node will answer: the write that waits for it, or one of the two below."""
@@ -109,9 +109,14 @@ class CatalogGroup:
     def standing(self) -> Standing:
         """Return how the directory stands to a group."""
         raft = self._raft
-        if raft is not None and (raft.term > 0 or raft.members.voters):
-            return Standing.GROUPED
-        return Standing.SINGLE if self._is_single else Standing.EMPTY
+        if raft is None:
+            return Standing.SINGLE if self._is_single else Standing.UNREAD
+        return Standing.GROUPED if raft.term > 0 or raft.members.voters else Standing.EMPTY
+
+    @property
+    def admits_replicas(self) -> bool:
+        """Return True if streams here are those of the group, or none: those of a single node may have the same numbers."""
+        return self._is_single is False
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
@@ -173,7 +178,7 @@ class CatalogGroup:
 
     def found(self, members: Members) -> None:
         """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that."""
-        if self._is_founding or self._open or self.standing == Standing.GROUPED:
+        if self._is_founding or self._open or self.standing not in (Standing.EMPTY, Standing.SINGLE):
             return
         node = self._node
         own = node.config.node_id

@@ -3,7 +3,7 @@
 One member founds the group: the one with the data of a single node, else the one with the smallest number. It waits until it
 hears all others, that none of them has a group, and that none has data of its own. So no empty members can elect a leader
 beside the one that has data. The founding record names the directory of each member. From then on only these directories
-count; a member that comes with another one has lost everything, and is taken in anew: removed, added as a learner, and promoted.
+count. A member that comes with another one has lost everything: it is removed, added as a learner, and promoted.
 
 That a group exists is durable: its record in the log, or a term that was kept. It is never founded twice in a directory.
 """
@@ -28,6 +28,8 @@ class Standing(IntEnum):
     """It holds the data of a single node, and no group."""
     GROUPED = 2
     """It knows of a group."""
+    UNREAD = 3
+    """The member has not read it yet, or reads it anew. Nothing is said of it, for that would be taken for the truth."""
 
 
 def directory_number(directory_id: str) -> int:
@@ -71,7 +73,7 @@ class Founding:
     def first_members(self, now: int, standing: Standing) -> Members | None:
         """Return the set with which this member is to found the group; None while it must not."""
         others = self._lately(now)
-        if standing == Standing.GROUPED or len(others) < len(self._nodes) - 1:
+        if standing not in (Standing.EMPTY, Standing.SINGLE) or len(others) < len(self._nodes) - 1:
             return None
         if any(each.standing != Standing.EMPTY or each.nodes != self._nodes for each in others.values()):
             return None
@@ -89,7 +91,9 @@ class Founding:
             if standing == Standing.SINGLE and other.standing == Standing.SINGLE:
                 return f"this node and node {node} both have data of a single node: one has to begin with an empty directory"
             if standing == Standing.SINGLE and other.standing == Standing.GROUPED:
-                return f"node {node} has a group, and this node has data of a single node: begin with an empty directory"
+                return (
+                    f"node {node} has a group, and this node has data of a single node: begin with an empty directory"
+                )
             if standing != Standing.GROUPED and other.standing != Standing.GROUPED and other.nodes != self._nodes:
                 return f"node {node} is set up with other members: {list(other.nodes)}, and this node with {list(self._nodes)}"
         return ""
@@ -101,7 +105,12 @@ class Founding:
         lately = self._lately(now)
         for node, hello in lately.items():
             named = members.directory_of(node)
-            if members.has(node) and named and named != hello.directory and (node, hello.directory) not in self._replaced:
+            if (
+                members.has(node)
+                and named
+                and named != hello.directory
+                and (node, hello.directory) not in self._replaced
+            ):
                 self._replaced.add((node, named))
                 yield Change(ChangeKind.REMOVE, node)
         for node, hello in lately.items():

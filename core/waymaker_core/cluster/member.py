@@ -14,6 +14,7 @@ from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, Replicate, Reply
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.inputs import Input as NodeInput
+from waymaker_core.catalog.placement import hashed_order
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.founding import Founding, Standing, directory_number
@@ -26,10 +27,11 @@ from waymaker_core.cluster.peer_messages import (
     OfReplica,
     OpenWanted,
     PeerMessage,
+    PlaceWanted,
     decode,
     encode,
 )
-from waymaker_core.cluster.replicas import Replicas
+from waymaker_core.cluster.replicas import Replicas, Wish
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
@@ -154,8 +156,9 @@ class Member:
         elif isinstance(message, Hello):
             self._founding.heard(now, item.sender, message)
         elif isinstance(message, OfReplica):
-            self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted):
+            if self._group.admits_replicas:
+                self._replicas.received(now, item.sender, message)
+        elif isinstance(message, Wish):
             self._grant(now, message)
         else:
             messages.append(message)
@@ -238,7 +241,8 @@ class Member:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
                 self._to(node, Beat())
-                self._to(node, self._founding.hello(self._group.standing))
+                if self._group.standing != Standing.UNREAD:
+                    self._to(node, self._founding.hello(self._group.standing))
 
     def _to(self, node: int, message: PeerMessage) -> None:
         self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
@@ -253,10 +257,12 @@ class Member:
             if group.leader:
                 self._to(group.leader, wish)
         group.out, replicas.out, replicas.wishes = [], [], []
+        self._effects += replicas.logs
+        replicas.logs = []
 
     # ------------------------------------------------------------------ claims
 
-    def _grant(self, now: int, wish: ClaimWanted | OpenWanted) -> None:
+    def _grant(self, now: int, wish: Wish) -> None:
         """Do what a primary wishes, as the leader of the catalog."""
         conf = self.node.conf(wish.stream_id)
         if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
@@ -264,8 +270,23 @@ class Member:
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
                 self._call(OpenAuthority(wish.stream_id, wish.epoch))
-        else:
+        elif isinstance(wish, ClaimWanted):
             self._claim(now, wish.stream_id, wish.primary)
+        else:
+            self._place(now, wish, conf.newest.primary)
+
+    def _place(self, now: int, wish: PlaceWanted, primary: int) -> None:
+        """Claim a stream for its primary on as many nodes as there should be, at once; or on the primary alone."""
+        config = self.node.config
+        nodes = [primary]
+        if wish.spread:
+            members = self._group.members.voters + self._group.members.learners
+            order = hashed_order(str(wish.stream_id), members)
+            others = [each for each in order if each != primary and self._liveness.is_alive(now, each)]
+            nodes += others[: config.replication_factor - 1]
+            if len(nodes) < min(config.replication_factor, len(members)):
+                return
+        self._call(ClaimStream(wish.stream_id, primary, nodes, wish.epoch))
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
         """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference."""

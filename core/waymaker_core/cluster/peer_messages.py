@@ -33,7 +33,7 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
 NUMBER_END: Final = 1 << 64
-_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA, _HELLO = range(1, 7)
+_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA, _HELLO, _PLACE = range(1, 8)
 
 
 class Beat(NamedTuple):
@@ -63,6 +63,14 @@ class ClaimWanted(NamedTuple):
     primary: int
 
 
+class PlaceWanted(NamedTuple):
+    """The primary of a claim asks for a claim on as many nodes as there should be (`spread`), or on itself alone."""
+
+    stream_id: int
+    epoch: int
+    spread: bool
+
+
 class OpenWanted(NamedTuple):
     """The primary of a claim asks that its epoch is recorded as opened."""
 
@@ -77,7 +85,7 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | Hello | ClaimWanted | OpenWanted | OfReplica | OfGroup
+PeerMessage = Beat | Hello | ClaimWanted | PlaceWanted | OpenWanted | OfReplica | OfGroup
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -100,6 +108,8 @@ def encode(message: PeerMessage) -> bytes:
         return cbor2.dumps([VERSION, _BEAT])
     if isinstance(message, ClaimWanted):
         return cbor2.dumps([VERSION, _CLAIM, *message])
+    if isinstance(message, PlaceWanted):
+        return cbor2.dumps([VERSION, _PLACE, *message])
     if isinstance(message, OpenWanted):
         return cbor2.dumps([VERSION, _OPEN, *message])
     if isinstance(message, OfReplica):
@@ -135,6 +145,8 @@ def decode(data: bytes) -> PeerMessage:
             return Beat()
         case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:
             return ClaimWanted(_number(stream_id), _number(epoch), _number(primary))
+        case [_, int(kind), stream_id, epoch, bool(spread)] if kind == _PLACE:
+            return PlaceWanted(_number(stream_id), _number(epoch), spread)
         case [_, int(kind), stream_id, epoch] if kind == _OPEN:
             return OpenWanted(_number(stream_id), _number(epoch))
         case [_, int(kind), stream_id, int(code), *fields] if kind == _REPLICA and 0 < code <= len(_KINDS):

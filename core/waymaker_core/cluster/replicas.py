@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Replicate
+from waymaker_core.api.effects import Confirm, Log, Replicate
 from waymaker_core.api.inputs import Append, Cut, Enrol, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
-from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted
+from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stream_source import StreamSource
 from waymaker_core.model.types import CATALOG
@@ -19,8 +19,12 @@ from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
 from waymaker_core.replication.replica import Replica
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import Known, Phase
 
+SNAPSHOT_LOG_MS: Final = 10_000
+"""The time between two log events about replicas that lack records."""
+Wish = ClaimWanted | PlaceWanted | OpenWanted
+"""A wish of a primary, for the node that leads the catalog."""
 ANY_DIRECTORY: Final = 0
 """The directory of every seat, as long as the catalog does not say which one counts."""
 
@@ -40,7 +44,13 @@ class Replicas:
         """By stream whose claim was given up: its epoch, and the node that can lead."""
         self._wish_at = 0
         self.out: list[tuple[int, OfReplica]] = []
-        self.wishes: list[OpenWanted | ClaimWanted] = []
+        self.wishes: list[Wish] = []
+        self.logs: list[Log] = []
+        """What an operator should read."""
+        self.snapshots_needed = 0
+        """How often a replica lacked records that its primary, here, has no more in memory."""
+        self._snapshot_log_at = 0
+        self._alone: tuple[int, ...] = ()
         self.node_inputs: list[NodeInput] = []
         for figures in node.log_figures():
             if figures.stream_id != CATALOG:
@@ -90,6 +100,7 @@ class Replicas:
         if now >= self._wish_at:
             self._wish_at = now + self._settings.wish_ms
             self._wish_for_claims()
+            self._wish_for_places(now)
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
@@ -106,6 +117,56 @@ class Replicas:
                 epoch, primary = self._preferred.get(stream_id, (0, 0))
                 preferred = primary if epoch == conf.newest.epoch else 0
                 self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
+
+    def _wish_for_places(self, now: int) -> None:
+        """Ask for more replicas of the streams that a single node brought along, and that this node can send as a whole."""
+        own = self._node.config.node_id
+        settings = self._node.config
+        if min(settings.replication_factor, len({*settings.members, own})) < 2:
+            return
+        alone: list[int] = []
+        for stream_id, replica in self._replicas.items():
+            conf = replica.conf
+            if (
+                conf is None
+                or not replica.leads
+                or len(conf.newest.replicas) > 1
+                or not self._node.may_spread(stream_id)
+            ):
+                continue
+            if may_be_spread(self._node, stream_id):
+                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, True))
+            else:
+                alone.append(stream_id)
+        self._say_alone(tuple(alone))
+
+    def _say_alone(self, alone: tuple[int, ...]) -> None:
+        if alone != self._alone:
+            self._alone = alone
+            if alone:
+                fields: dict[str, str | int | bool] = {"streams": len(alone), "first_stream_id": alone[0]}
+                self.logs.append(Log("warning", "streams_on_one_node", fields))
+
+    @property
+    def streams_alone(self) -> int:
+        """Return how many streams this node leads without other replicas, for it has not all of their records in memory."""
+        return len(self._alone)
+
+    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
+        """Count and mention a replica that cannot catch up; give up a set that cannot open for it, where this node suffices."""
+        self.snapshots_needed += 1
+        if now >= self._snapshot_log_at:
+            self._snapshot_log_at = now + SNAPSHOT_LOG_MS
+            fields: dict[str, str | int | bool] = {
+                "stream_id": stream_id, "node": to, "times": self.snapshots_needed,
+            }  # fmt: skip
+            self.logs.append(Log("warning", "snapshot_needed", fields))
+        replica = self._replicas[stream_id]
+        conf = replica.conf
+        if replica.phase is Phase.VERIFYING and conf is not None:
+            own = self._node.config.node_id
+            if [seat.node for seat in conf.opened.replicas] == [own] and len(conf.newest.replicas) > 1:
+                self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, False))
 
     # ------------------------------------------------------------------ views
 
@@ -136,22 +197,29 @@ class Replicas:
     def _step(self, now: int, stream_id: int, inputs: list[Input]) -> None:
         replica = self._find(stream_id)
         for effect in replica.step(now, inputs):
-            self._perform(stream_id, effect)
+            self._perform(now, stream_id, effect)
         self._deadlines[stream_id] = replica.next_deadline()
 
-    def _perform(self, stream_id: int, effect: Effect) -> None:
+    def _perform(self, now: int, stream_id: int, effect: Effect) -> None:
         if isinstance(effect, Send):
             self.out.append((effect.to, OfReplica(stream_id, effect.message)))
         elif isinstance(effect, ProposeOpened):
             self.wishes.append(OpenWanted(stream_id, effect.epoch))
         elif isinstance(effect, GiveUp):
             self._preferred[stream_id] = self._replicas[stream_id].promised, effect.to
-        elif isinstance(effect, NoteDoubt | SnapshotNeeded):
-            pass  # neither doubts nor snapshots have a way through the node yet
+        elif isinstance(effect, SnapshotNeeded):
+            self._snapshot_needed(now, stream_id, effect.to)
+        elif isinstance(effect, NoteDoubt):
+            pass  # doubts have no way through the node yet
         else:
             if isinstance(effect, Promise | Enrol | Cut | Append):
                 self._asked[effect.ask] = stream_id
             self.node_inputs.append(effect)
+
+
+def may_be_spread(node: Node, stream_id: int) -> bool:
+    """Return True if all records of a stream are in memory: other replicas can catch up (rule `spread_what_is_whole`)."""
+    return node.first_in_memory(stream_id) == 1
 
 
 def _conf_of(conf: CatalogConf) -> Conf:

@@ -61,6 +61,13 @@ class MemberView:
         kept = self._state.recent.first_of(stream_id)
         return log.applied + 1 if kept is None else min(kept, log.applied + 1)
 
+    def may_spread(self, stream_id: int) -> bool:
+        """Return True for a stream that is to have several replicas: not in memory only, not being restored, not damaged."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        if replica is None or replica.importing or replica.damage is not None:
+            return False
+        return not replica.stream.config.ephemeral
+
     def epoch_at(self, stream_id: int, position: int) -> int:
         """Return the epoch (the catalog's: the term) of a record, waiting ones included; -1 where that is not known."""
         log = self._state.find_log(stream_id)

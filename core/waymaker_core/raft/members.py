@@ -122,9 +122,7 @@ def _directories(value: object) -> tuple[tuple[int, int], ...]:
     for each in value if isinstance(value, list) else [None]:
         match each:
             case [int(node), int(directory)] if (
-                type(node) is type(directory) is int
-                and 0 < directory < 1 << 64
-                and (not found or found[-1][0] < node)
+                type(node) is type(directory) is int and 0 < directory < 1 << 64 and (not found or found[-1][0] < node)
             ):
                 found.append((node, directory))
             case _:

@@ -120,6 +120,10 @@ class MembersWorld:
         self.machines.start()
         self.machines.run_for(ns)
         self.machines.heal()
+        self.run_healed()
+
+    def run_healed(self) -> None:
+        """See that every stream takes messages where all is well, and compare what is there with what was confirmed."""
         self.machines.await_up()
         enough = Counter(stream for stream, _ in self.confirmed)
         self.machines.run_for(60 * SECOND, lambda: self._all_above(enough))

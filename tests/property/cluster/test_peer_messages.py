@@ -16,6 +16,7 @@ from waymaker_core.cluster.peer_messages import (
     OfReplica,
     OpenWanted,
     PeerMessage,
+    PlaceWanted,
     decode,
     encode,
 )
@@ -59,6 +60,7 @@ messages = st.one_of(
     st.just(Beat()),
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
+    st.builds(PlaceWanted, numbers, numbers, st.booleans()),
     st.builds(OfReplica, numbers, of_replica),
     st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
     st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
