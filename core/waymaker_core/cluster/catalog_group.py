@@ -75,6 +75,8 @@ class CatalogGroup:
         self._take_ask = take_ask
         self._raft: Raft | None = None
         self._is_founding = False
+        self._founded: Durable | None = None
+        """The log with which this member founded the group, until it begins."""
         self._is_single: bool | None = None
         """True if the directory holds the data of a single node, and no group; None before it was read."""
         self._read_at = 0
@@ -85,6 +87,8 @@ class CatalogGroup:
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
+        self.lacking: list[int] = []
+        """Members that lacked records of the catalog that are not in memory any more."""
         self.out: list[Message] = []
         self.node_inputs: list[NodeInput] = []
 
@@ -144,7 +148,7 @@ class CatalogGroup:
         """Begin with what the node has. Data of a single node belong to no group before this member founds one."""
         node = self._node
         figures = next(node.log_figures())
-        durable = self._found(figures.applied, figures.end)
+        durable, self._founded = self._founded or self._found(figures.applied, figures.end), None
         grouped = durable.hard.term > 0 or durable.snapshot.members.voters
         if figures.end and not grouped and all(each.kind != EntryKind.MEMBERS for each in durable.entries):
             self._is_single = True
@@ -177,13 +181,21 @@ class CatalogGroup:
     # ------------------------------------------------------------------ members
 
     def found(self, members: Members) -> None:
-        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that."""
+        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that.
+
+        Members that cannot be sent the whole catalog could commit nothing. So they become learners, and this one goes on alone.
+        """
         if self._is_founding or self._open or self.standing not in (Standing.EMPTY, Standing.SINGLE):
             return
         node = self._node
         own = node.config.node_id
+        if not is_whole(node):
+            members = Members((own,), (), tuple(each for each in members.directories if each[0] == own))
         claims = [StreamClaimed(stream_id, own, [own]) for stream_id in node.unclaimed_streams()]
         records = [*map(_sent, claims), _sent(MembersRecord(encode_members(members)))]
+        # Read now: what is added may take the place of the first records in memory, and other members need all of them.
+        before = self._found(node.log_end(CATALOG), node.log_end(CATALOG))
+        self._founded = before._replace(entries=(*before.entries, *(_entry(each, 0) for each in records)))
         self._raft, self._is_founding = None, True
         self._ask(_FIRST, Append(self._take_ask(), CATALOG, node.log_end(CATALOG) + 1, records))
 
@@ -230,6 +242,7 @@ class CatalogGroup:
         if isinstance(effect, Send):
             if isinstance(effect.message, SnapshotRequest):
                 # It lacks records that are not in memory any more, and no snapshot of the catalog can be sent yet.
+                self.lacking.append(effect.message.to)
                 inputs.append(SnapshotLost(effect.message.to))
             else:
                 self.out.append(effect.message)
@@ -302,6 +315,7 @@ class CatalogGroup:
         if write == _FIRST:
             self._is_founding = False
             self._read_at = now
+            self._founded = self._founded if kept else None
         if not kept:
             self._begin_again(now)
         if self._raft is not None:
@@ -342,6 +356,11 @@ class CatalogGroup:
         """Ask a majority whether this node still leads the catalog."""
         if self._raft is not None:
             self._run(now, [Read(question)])
+
+
+def is_whole(node: Node) -> bool:
+    """Return True if all records of the catalog are in memory, so that a member without any can be sent them."""
+    return node.first_in_memory(CATALOG) == 1
 
 
 # ---------------------------------------------------------------------- entries and records

@@ -121,7 +121,7 @@ class Member:
             if not for_node:
                 break
         self._left_over = for_node
-        self._send()
+        self._send(ms)
         effects, self._effects = self._effects, []
         return effects
 
@@ -247,7 +247,7 @@ class Member:
     def _to(self, node: int, message: PeerMessage) -> None:
         self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
 
-    def _send(self) -> None:
+    def _send(self, now: int) -> None:
         group, replicas = self._group, self._replicas
         for raft_message in group.out:
             self._to(raft_message.to, OfGroup(self._founding.directory, raft_message))
@@ -256,7 +256,9 @@ class Member:
         for wish in replicas.wishes:
             if group.leader:
                 self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes = [], [], []
+        for node in group.lacking:
+            replicas.note_lacking(now, CATALOG, node)
+        group.out, group.lacking, replicas.out, replicas.wishes = [], [], [], []
         self._effects += replicas.logs
         replicas.logs = []
 

@@ -152,8 +152,8 @@ class Replicas:
         """Return how many streams this node leads without other replicas, for it has not all of their records in memory."""
         return len(self._alone)
 
-    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
-        """Count and mention a replica that cannot catch up; give up a set that cannot open for it, where this node suffices."""
+    def note_lacking(self, now: int, stream_id: int, to: int) -> None:
+        """Count and mention a replica, or a member of the catalog's group, that cannot catch up."""
         self.snapshots_needed += 1
         if now >= self._snapshot_log_at:
             self._snapshot_log_at = now + SNAPSHOT_LOG_MS
@@ -161,6 +161,10 @@ class Replicas:
                 "stream_id": stream_id, "node": to, "times": self.snapshots_needed,
             }  # fmt: skip
             self.logs.append(Log("warning", "snapshot_needed", fields))
+
+    def _snapshot_needed(self, now: int, stream_id: int, to: int) -> None:
+        """Mention a replica that cannot catch up; give up a set that cannot open for it, where this node suffices."""
+        self.note_lacking(now, stream_id, to)
         replica = self._replicas[stream_id]
         conf = replica.conf
         if replica.phase is Phase.VERIFYING and conf is not None:

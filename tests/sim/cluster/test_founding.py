@@ -44,8 +44,8 @@ def ask(world: MembersWorld, process: Process, request: object) -> object:
     return asker.answers[0]
 
 
-def publish_alone(world: MembersWorld, number: int, count: int, streams: tuple[str, ...] = STREAMS) -> None:
-    """Let a machine run as a single node, and publish to it; stop it in good order."""
+def publish_alone(world: MembersWorld, number: int, count: int, streams: tuple[str, ...] = STREAMS, size: int = 0) -> None:
+    """Let a machine run as a single node, and publish to it, messages of some bytes; stop it in good order."""
     process = world.machines.machines[number]
     config, opener = process.config, process.opener
     process.config, process.opener = replace(config, member=False, replicated=False), open_node
@@ -56,7 +56,7 @@ def publish_alone(world: MembersWorld, number: int, count: int, streams: tuple[s
         assert isinstance(answer, Answer), answer
         for _ in range(count):
             world.sent += 1
-            payload = b"%d" % world.sent
+            payload = (b"%d" % world.sent).ljust(size)
             body = plain_body("subject", payload)
             answer = ask(world, process, Publish(stream, ["subject"], [len(payload)], [len(body)], body))
             assert isinstance(answer, Answer) and isinstance(answer.value, Published), answer
@@ -139,14 +139,17 @@ def test_empty_members_that_do_not_wait_lose_the_data_of_a_single_node(monkeypat
         world.run_healed()
 
 
-def test_a_stream_whose_records_are_not_in_memory_stays_on_its_node_and_goes_on() -> None:
-    world = MembersWorld(8, plan=MachinesPlan(limits=replace(ORDINARY, recent_log_bytes_max=64)))
-    publish_alone(world, 2, 10)
+@pytest.mark.parametrize(("memory", "voters"), [(300, 1), (1_000, 3)])
+def test_what_is_not_in_memory_stays_on_its_node_and_goes_on(memory: int, voters: int) -> None:
+    """300 bytes do not hold the catalog either: then its group has one voter, and no other member is waited for."""
+    world = MembersWorld(8, plan=MachinesPlan(limits=replace(ORDINARY, recent_log_bytes_max=memory)))
+    publish_alone(world, 2, 10, size=300)
     before = len(world.confirmed)
     for each in (1, 3):
         world.machines.machines[each].start()
     world.machines.run_for(4 * SECOND)
     servers = {number: member(each) for number, each in world.machines.machines.items()}
+    assert len(servers[2]._group.members.voters) == voters
     assert servers[2].replicas.streams_alone == len(STREAMS)
     assert world.machines.marks["log streams_on_one_node"] >= 1
     assert len(world.confirmed) > before + 50
