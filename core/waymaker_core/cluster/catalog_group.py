@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import cbor2
 
@@ -58,8 +58,19 @@ RETRY_MS: Final = 200
 ALL_BYTES: Final = 1 << 40
 _FIRST: Final = -1
 """The members that a group begins with."""
+_END_TOKENS: Final = 1 << 61
+"""Tokens of reads for the end of the catalog; those of the node's questions are smaller."""
 _UNPROPOSED: Final = -2
 """The cut of what a leader decided and did not propose."""
+
+
+class GroupView(NamedTuple):
+    """The group as one member knows it. `members_version`: term and index of the entry that names the members."""
+
+    members: Members
+    members_version: tuple[int, int]
+    doubtful: bool
+    term_at: Callable[[int], int]
 
 
 class CatalogGroup:
@@ -87,6 +98,12 @@ class CatalogGroup:
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
+        self._was_doubtful = False
+        self._ends: dict[int, tuple[int, int]] = {}
+        """By token of a read: the member that asks for the end of the catalog, and its number."""
+        self._asked_ends = 0
+        self.ends: list[tuple[int, int, int]] = []
+        """Answers to such questions: member, number, position."""
         self.lacking: list[int] = []
         """Members that lacked records of the catalog that are not in memory any more."""
         self.out: list[Message] = []
@@ -134,7 +151,7 @@ class CatalogGroup:
             if now >= self._read_at and not self._open:
                 self._begin(now)
             return
-        self._run(now, [Received(each.message) for each in messages if self._counts(each)])
+        self._run(now, [Received(each.message, each.doubtful) for each in messages if self._counts(each)])
 
     def _counts(self, of: OfGroup) -> bool:
         """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
@@ -176,7 +193,30 @@ class CatalogGroup:
             entry = _entry(record, term)
             term = entry.term
             entries.append(entry)
-        return Durable(node.raft_hard(), snapshot, tuple(entries))
+        return Durable(node.raft_hard(), snapshot, tuple(entries), node.doubt(CATALOG).until)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return True while this member may have forgotten entries that it acknowledged."""
+        return self._raft is not None and self._raft.is_doubtful
+
+    def take_end_of_doubt(self) -> bool:
+        """Return True once, when the log here is known to lack nothing."""
+        raft = self._raft
+        if self._was_doubtful and raft is not None and not raft.is_doubtful:
+            self._was_doubtful = False
+            return True
+        return False
+
+    def ask_end(self, now: int, sender: int, number: int) -> None:
+        """Find a position, as the leader, up to which the catalog is committed now."""
+        if self._raft is not None and self._leads:
+            self._asked_ends += 1
+            token = _END_TOKENS + self._asked_ends
+            self._ends = {each: asked for each, asked in self._ends.items() if asked[0] != sender} | {
+                token: (sender, number)
+            }
+            self._run(now, [Read(token)])
 
     # ------------------------------------------------------------------ members
 
@@ -219,6 +259,14 @@ class CatalogGroup:
         inputs, self.node_inputs = self.node_inputs, []
         return inputs
 
+    def view(self) -> GroupView | None:
+        """Return the group as this member knows it; None while it has none."""
+        raft = self._raft
+        if raft is None:
+            return None
+        version = max(raft.term_at(raft.members_index), 0), raft.members_index
+        return GroupView(raft.members, version, raft.is_doubtful, raft.term_at)
+
     @property
     def members(self) -> Members:
         """Return the members in force."""
@@ -251,13 +299,18 @@ class CatalogGroup:
         elif isinstance(effect, Apply):
             last = effect.first + len(effect.entries) - 1
             self.node_inputs.append(Replicated(CATALOG, last))
+            self._was_doubtful = self._was_doubtful or (self._raft is not None and self._raft.is_doubtful)
             inputs.append(Applied(last))
         elif isinstance(effect, RoleChanged):
             raft = self._raft
             if self._leads and effect.role != Role.LEADER and raft is not None:
                 self._stop_leading(raft.last_index)
         elif isinstance(effect, Readable):
-            self.node_inputs += [Confirmed(CATALOG, token) for token in effect.tokens]
+            for token in effect.tokens:
+                if token in self._ends:
+                    self.ends.append((*self._ends.pop(token), effect.index))
+                else:
+                    self.node_inputs.append(Confirmed(CATALOG, token))
         elif isinstance(effect, SnapshotWanted):
             # What is applied is durable in the node's own files.
             inputs.append(SnapshotTaken(effect.snapshot.index))

@@ -12,16 +12,19 @@ from typing import Final
 
 from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, Replicate, Reply
-from waymaker_core.api.inputs import Call
+from waymaker_core.api.inputs import Call, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.placement import hashed_order
-from waymaker_core.cluster.catalog_group import CatalogGroup
+from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
+from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.founding import Founding, Standing, directory_number
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    EndAsked,
+    EndKnown,
     Hello,
     OfGroup,
     OfReplica,
@@ -75,7 +78,8 @@ class Member:
         self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
         self._obstacle = ""
         self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
-        self._replicas = Replicas(node, settings, self._take_ask)
+        self._doubts = Doubts(node, seed, self._take_ask)
+        self._replicas = Replicas(node, settings, self._take_ask, self._doubts.is_torn)
         self._liveness = Liveness(config.node_id, settings, ms)
         self._beat_at = ms
         self._claim_at = ms
@@ -109,6 +113,7 @@ class Member:
         self._beat(ms)
         self._group.step(ms, messages)
         self._tend_members(ms, bool(left_over))
+        self._settle_doubts(ms)
         # What the group asks for stands before anything that the node decides in this step.
         for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
@@ -130,6 +135,8 @@ class Member:
         if self._left_over:
             return 0
         own = min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at) * MS
+        asks_at = self._doubts.next_deadline()
+        own = own if asks_at is None else min(own, asks_at * MS)
         node = self.node.next_deadline()
         return own if node is None else min(own, node)
 
@@ -142,6 +149,10 @@ class Member:
     def replicas(self) -> Replicas:
         """Return the replicas of this member, to be read between steps."""
         return self._replicas
+
+    def view_of_group(self) -> GroupView | None:
+        """Return what this member knows of the catalog's group, to be read between steps; None while it has none."""
+        return self._group.view()
 
     # ------------------------------------------------------------------ coming in
 
@@ -158,6 +169,10 @@ class Member:
         elif isinstance(message, OfReplica):
             if self._group.admits_replicas:
                 self._replicas.received(now, item.sender, message)
+        elif isinstance(message, EndAsked):
+            self._group.ask_end(now, item.sender, message.number)
+        elif isinstance(message, EndKnown):
+            self._doubts.end_known(message)
         elif isinstance(message, Wish):
             self._grant(now, message)
         else:
@@ -187,7 +202,9 @@ class Member:
         """Pass an effect of the node on, or do what it asks of the cluster."""
         if isinstance(effect, Kept | Declined):
             kept = isinstance(effect, Kept)
-            if not self._group.take_answer(now, effect.ask, kept):
+            if self._doubts.take_answer(effect.ask, kept):
+                self._replicas.doubts_noted(now, self._doubts.in_doubt())
+            elif not self._group.take_answer(now, effect.ask, kept):
                 self._replicas.take_answer(now, effect.ask, kept)
         elif isinstance(effect, Replicate):
             if effect.stream_id == CATALOG:
@@ -228,6 +245,27 @@ class Member:
         elif group.is_led_here and not busy:
             group.change_members(now, founding.changes(now, group.members))
 
+    def _settle_doubts(self, now: int) -> None:
+        """Learn which claims this member may have forgotten, where its journal ended with a tear, and answer others that do."""
+        group, doubts, own = self._group, self._doubts, self.node.config.node_id
+        question = doubts.question(now)
+        if question is not None and group.leader == own:
+            group.ask_end(now, own, question.number)
+        elif question is not None and group.leader:
+            self._to(group.leader, question)
+        for node, number, position in group.ends:
+            if node == own:
+                doubts.end_known(EndKnown(number, position))
+            else:
+                self._to(node, EndKnown(number, position))
+        group.ends = []
+        notes = doubts.notes()
+        if notes is not None:
+            self._own_calls.append(notes)
+        if group.take_end_of_doubt():
+            torn = self.node.doubt(CATALOG).torn
+            self._own_calls.append(KeepDoubts(self._take_ask(), [(CATALOG, 0, torn)]))
+
     def _say_obstacle(self, obstacle: str) -> None:
         if obstacle != self._obstacle:
             self._obstacle = obstacle
@@ -250,7 +288,7 @@ class Member:
     def _send(self, now: int) -> None:
         group, replicas = self._group, self._replicas
         for raft_message in group.out:
-            self._to(raft_message.to, OfGroup(self._founding.directory, raft_message))
+            self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
         for node, message in replicas.out:
             self._to(node, message)
         for wish in replicas.wishes:

@@ -33,7 +33,7 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
 VERSION: Final = 1
 NUMBER_END: Final = 1 << 64
-_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA, _HELLO, _PLACE = range(1, 8)
+_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA, _HELLO, _PLACE, _ASK, _END = range(1, 10)
 
 
 class Beat(NamedTuple):
@@ -49,10 +49,24 @@ class Hello(NamedTuple):
 
 
 class OfGroup(NamedTuple):
-    """A message between the members of the catalog's group, with the directory of its sender."""
+    """A message between the members of the catalog's group, with the directory of its sender, and if that is in doubt."""
 
     directory: int
+    doubtful: bool
     message: RaftMessage
+
+
+class EndAsked(NamedTuple):
+    """A member asks the catalog's leader for a position up to which the catalog is committed now. Answered by `EndKnown`."""
+
+    number: int
+
+
+class EndKnown(NamedTuple):
+    """When it was asked this, the catalog was committed up to a position at most: all that was claimed before lies below."""
+
+    number: int
+    position: int
 
 
 class ClaimWanted(NamedTuple):
@@ -85,7 +99,7 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | Hello | ClaimWanted | PlaceWanted | OpenWanted | OfReplica | OfGroup
+PeerMessage = Beat | Hello | ClaimWanted | PlaceWanted | OpenWanted | OfReplica | OfGroup | EndAsked | EndKnown
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -117,7 +131,13 @@ def encode(message: PeerMessage) -> bytes:
         return cbor2.dumps([VERSION, _REPLICA, message.stream_id, _CODES[type(inner)], *map(_plain, inner)])
     if isinstance(message, Hello):
         return cbor2.dumps([VERSION, _HELLO, *map(_plain, message)])
-    return cbor2.dumps([VERSION, _RAFT, message.directory, raft_codec.encode(CATALOG, message.message)])
+    if isinstance(message, EndAsked):
+        return cbor2.dumps([VERSION, _ASK, *message])
+    if isinstance(message, EndKnown):
+        return cbor2.dumps([VERSION, _END, *message])
+    return cbor2.dumps(
+        [VERSION, _RAFT, message.directory, message.doubtful, raft_codec.encode(CATALOG, message.message)]
+    )
 
 
 def _plain(value: object) -> object:
@@ -137,8 +157,12 @@ def decode(data: bytes) -> PeerMessage:
             raise CorruptMessage(f"a message of version {version}; this program knows version {VERSION}")
         case [_, bool(), *_]:
             raise CorruptMessage("not a kind")
-        case [_, int(kind), directory, bytes(inner)] if kind == _RAFT:
-            return OfGroup(_number(directory), raft_codec.decode(CATALOG, inner))
+        case [_, int(kind), number] if kind == _ASK:
+            return EndAsked(_number(number))
+        case [_, int(kind), number, position] if kind == _END:
+            return EndKnown(_number(number), _number(position))
+        case [_, int(kind), directory, bool(doubtful), bytes(inner)] if kind == _RAFT:
+            return OfGroup(_number(directory), doubtful, raft_codec.decode(CATALOG, inner))
         case [_, int(kind), directory, standing, nodes] if kind == _HELLO:
             return Hello(_number(directory), _number(standing), tuple(map(_number, _list(nodes))))
         case [_, int(kind)] if kind == _BEAT:

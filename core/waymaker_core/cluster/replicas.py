@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from waymaker_core.api.effects import Confirm, Log, Replicate
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise
+from waymaker_core.api.inputs import Append, Cut, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
@@ -32,10 +32,14 @@ ANY_DIRECTORY: Final = 0
 class Replicas:
     """All replicas on this node, by stream. `out`, `wishes` and `node_inputs` are what they want."""
 
-    def __init__(self, node: Node, settings: MemberSettings, take_ask: Callable[[], int]) -> None:
+    def __init__(
+        self, node: Node, settings: MemberSettings, take_ask: Callable[[], int], torn: bool = False
+    ) -> None:  # fmt: skip
         self._node = node
         self._settings = settings
         self._take_ask = take_ask
+        self._torn = torn
+        """True while no replica here can say what it promised and acknowledged."""
         self._replicas: dict[int, Replica] = {}
         self._asked: dict[int, int] = {}
         """By number that the node will answer: the stream that asked."""
@@ -67,6 +71,14 @@ class Replicas:
             self._preferred.pop(stream_id, None)
             return
         self._step(now, stream_id, [ConfChanged(_conf_of(conf))])
+
+    def doubts_noted(self, now: int, streams: list[int]) -> None:
+        """Let the replicas speak, each in doubt up to its newest claim, which is durable now."""
+        for stream_id in streams:
+            conf = self._node.conf(stream_id)
+            if conf is not None and self._node.has_stream(stream_id):
+                self._step(now, stream_id, [ConfChanged(_conf_of(conf), confirmed=True)])
+        self._torn = False
 
     def take_answer(self, now: int, ask: int, kept: bool) -> None:
         """Take the node's answer to what it was asked to keep."""
@@ -111,7 +123,12 @@ class Replicas:
         own = self._node.config.node_id
         for stream_id, replica in self._replicas.items():
             conf = replica.conf
-            if conf is None or conf.newest.primary != own or replica.phase is not None:
+            if conf is None or replica.phase is not None:
+                continue
+            if conf.newest.primary != own:
+                # The primary counts what this replica acknowledged and may have forgotten. It begins anew with a new epoch.
+                if replica.doubt >= conf.newest.epoch == conf.opened.epoch and replica.has_seat(conf.newest):
+                    self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, conf.newest.primary))
                 continue
             if replica.promised >= conf.newest.epoch:
                 epoch, primary = self._preferred.get(stream_id, (0, 0))
@@ -191,7 +208,8 @@ class Replicas:
             node = self._node
             membership = node.membership(stream_id)
             since, log_epoch = (0, 0) if membership is None else membership
-            known = Known(node.promised(stream_id), since, log_epoch)
+            doubt = node.doubt(stream_id).until
+            known = Known(node.promised(stream_id), since, log_epoch, doubt, torn=self._torn)
             seat = Seat(node.config.node_id, ANY_DIRECTORY)
             source = StreamSource(node, stream_id)
             replica = Replica(stream_id, seat, self._settings.replication, source, self._take_ask, known)
@@ -214,7 +232,9 @@ class Replicas:
         elif isinstance(effect, SnapshotNeeded):
             self._snapshot_needed(now, stream_id, effect.to)
         elif isinstance(effect, NoteDoubt):
-            pass  # doubts have no way through the node yet
+            # What begins a doubt was noted before (`cluster/doubt`). An end that the node declines leaves a doubt too many.
+            if not effect.epoch:
+                self.node_inputs.append(KeepDoubts(self._take_ask(), [(stream_id, 0, 0)]))
         else:
             if isinstance(effect, Promise | Enrol | Cut | Append):
                 self._asked[effect.ask] = stream_id

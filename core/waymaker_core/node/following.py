@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from waymaker_core.api.effects import Declined, Kept
-from waymaker_core.api.inputs import Append, Cut, Enrol, KeepVote, Promise, SentRecord
+from waymaker_core.api.inputs import Append, Cut, Enrol, KeepDoubts, KeepVote, Promise, SentRecord
 from waymaker_core.model.records import CatalogRecord, ClusterRecord, EpochRecord, MembersRecord, Record
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
@@ -51,6 +51,11 @@ class Following:
             self._keep(event.ask, self._facts.keep_vote(hard))
         else:
             self._decline(event.ask, f"the vote in term {before.term} is for node {before.vote}")
+
+    def keep_doubts(self, event: KeepDoubts) -> None:
+        """Note up to which claims this replica of some streams may have forgotten something."""
+        alive = [row for row in event.doubts if row[0] == CATALOG or not self._is_deleted(row[0])]
+        self._keep(event.ask, not alive or self._facts.note_doubts(alive))
 
     def enrol(self, event: Enrol) -> None:
         """Note since when this replica of a stream counts."""

@@ -15,7 +15,7 @@ from waymaker_core.node.group_commit import sent_record
 from waymaker_core.node.recent_records import size_of
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.raft.entries import HardState
-from waymaker_core.storage.journal.facts import Membership
+from waymaker_core.storage.journal.facts import NO_DOUBT, Doubt, Membership
 from waymaker_core.stream.epochs import EPOCHS_KEPT
 
 
@@ -44,6 +44,11 @@ class MemberView:
         """Return the position of the last record of a log, waiting ones included; 0 where there is none."""
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.end
+
+    def durable_end(self, stream_id: int) -> int:
+        """Return the position up to which this node has a log durably; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.durable
 
     def has_stream(self, stream_id: int) -> bool:
         """Return True if the catalog, as applied, has a stream."""
@@ -108,6 +113,10 @@ class MemberView:
         """Return since when this replica of a stream counts, and the epoch in which its whole log was verified."""
         return self._facts.found.replicas.get(stream_id)
 
+    def doubt(self, stream_id: int) -> Doubt:
+        """Return up to which claim (the catalog's: term) this replica may have forgotten something."""
+        return self._facts.found.doubts.get(stream_id, NO_DOUBT)
+
     def raft_hard(self) -> HardState:
         """Return the newest term of the catalog's group that this node was asked to keep, and its vote in it."""
         return self._facts.found.raft_hard
@@ -117,6 +126,15 @@ class MemberView:
     def conf(self, stream_id: int) -> Conf | None:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
+
+    def claimed_streams(self) -> list[int]:
+        """Return the streams with a claim, as applied."""
+        return list(self._state.catalog.authority.confs)
+
+    def applied(self, stream_id: int) -> int:
+        """Return the position of the last record that is applied; 0 where there is none."""
+        log = self._state.find_log(stream_id)
+        return 0 if log is None else log.applied
 
     def unclaimed_streams(self) -> list[int]:
         """Return the streams that were never claimed, as applied: those of a single node."""

@@ -370,6 +370,8 @@ class Node(MemberView):
             self._following.promise(event)
         elif isinstance(event, events.KeepVote):
             self._following.keep_vote(event)
+        elif isinstance(event, events.KeepDoubts):
+            self._following.keep_doubts(event)
         elif isinstance(event, events.Enrol):
             self._following.enrol(event)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from waymaker_core.replication import claiming, following, leading
-from waymaker_core.replication.conf import Conf, Seat
+from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
 from waymaker_core.replication.log_view import LogSource, LogView
@@ -83,6 +83,25 @@ class Replica:
     def log_epoch(self) -> int:
         """Return the epoch in which the whole log was verified."""
         return self._state.log_epoch
+
+    @property
+    def doubt(self) -> int:
+        """Return the claim up to which this replica may have forgotten something; 0 where it has forgotten nothing."""
+        return self._state.doubt
+
+    @property
+    def is_torn(self) -> bool:
+        """Return True while it is unknown which claims this replica may have forgotten."""
+        return self._state.torn
+
+    @property
+    def is_settled(self) -> bool:
+        """Return True if all that it asked to keep is durable, and it has forgotten nothing: what it says of its log counts."""
+        return self._state.is_durable() and not self._state.is_silent and not self._state.doubt
+
+    def has_seat(self, claim: Claim) -> bool:
+        """Return True if this replica counts in a claim."""
+        return claim.has_seat(self._state.seat)
 
     @property
     def contradictions(self) -> int:

@@ -63,6 +63,8 @@ class MachinesPlan:
     damage: int = 0
     tear_synced: int = 0
     """Losses of power at which the disk has not what it said was synced."""
+    tears_show: bool = False
+    """True if a reader can see that the end of the journal is torn (`SimDisk.tear_synced`)."""
     down_ns: int = 3 * SECOND
 
 
@@ -353,7 +355,7 @@ class Machines:
         if not self._permitted(process.number):
             return False
         process.lose_power()
-        torn = process.disk.tear_synced(track)
+        torn = process.disk.tear_synced(track, self.plan.tears_show)
         if torn is not None:
             self.atlas.lost(process.number)
             process.fault("lost", f"{torn[0]}: zeros from byte {torn[1]:,} on, which was synced")

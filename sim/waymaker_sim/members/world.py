@@ -28,15 +28,17 @@ from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.callers import ReceivedMessage
 from waymaker_sim.machine.observations import PAGE
+from waymaker_sim.members.copies import Copies
 
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
 STREAMS = ("a", "b", "c")
 
 
 def draw_members_plan(track: Track, count: int) -> MachinesPlan:
-    """Draw the machines of a cluster. A member that lost its directory, or its journal's end, is not taken back yet."""
+    """Draw the machines of a cluster. Damage is switched off: a member with a damaged stream gets no other copy of it yet."""
     plan = draw_machines_plan(track, count)
-    plan.lose_directory = plan.damage = plan.tear_synced = 0
+    plan.lose_directory = plan.damage = 0
+    plan.tears_show = True
     return plan
 
 
@@ -63,7 +65,9 @@ class MembersWorld:
         def config_of(number: int, directory: int) -> NodeConfig:
             return replace(settings(number, directory), member=True, members=members)
 
-        self.machines = Machines(tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=digest)
+        self.machines = Machines(
+            tape, plan, opener=self._open, config_of=config_of, kinds=KINDS, digest=digest, feed=Copies().feed
+        )
         self.confirmed: dict[tuple[str, int], bytes] = {}
         """Payloads by stream and sequence."""
         self.sent = 0

@@ -11,6 +11,8 @@ from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    EndAsked,
+    EndKnown,
     Hello,
     OfGroup,
     OfReplica,
@@ -62,9 +64,11 @@ messages = st.one_of(
     st.builds(OpenWanted, numbers, numbers),
     st.builds(PlaceWanted, numbers, numbers, st.booleans()),
     st.builds(OfReplica, numbers, of_replica),
+    st.builds(EndAsked, numbers),
+    st.builds(EndKnown, numbers, numbers),
     st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
-    st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
-    st.builds(OfGroup, numbers, st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
+    st.builds(OfGroup, numbers, st.booleans(), st.just(VoteRequest(1, 2, 3, 4, 2))),
+    st.builds(OfGroup, numbers, st.booleans(), st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 

@@ -44,7 +44,9 @@ def ask(world: MembersWorld, process: Process, request: object) -> object:
     return asker.answers[0]
 
 
-def publish_alone(world: MembersWorld, number: int, count: int, streams: tuple[str, ...] = STREAMS, size: int = 0) -> None:
+def publish_alone(
+    world: MembersWorld, number: int, count: int, streams: tuple[str, ...] = STREAMS, size: int = 0
+) -> None:
     """Let a machine run as a single node, and publish to it, messages of some bytes; stop it in good order."""
     process = world.machines.machines[number]
     config, opener = process.config, process.opener

@@ -381,6 +381,10 @@ class Journal:
             return self._flush_first.number
         return self._gather[0].segment.number if self._gather else self._segments[-1].number
 
+    def place(self) -> tuple[int, int]:
+        """Return the segment in which the journal ends, and the offset of its end in it."""
+        return self._segments[-1].number, self._segments[-1].end
+
     def newest_segment(self) -> int:
         """Return the number of the segment of the last frame that has its place."""
         return self._segments[-1].number
