@@ -95,6 +95,8 @@ class CatalogGroup:
         """By number that the node will answer: the write that waits for it, or one of the two below."""
         self._writes: deque[tuple[int, int]] = deque()
         """Writes in order: number, and position that the node, as the leader, has to have made durable."""
+        self._cuts: dict[int, int] = {}
+        """By number: the position of a cut at the end of leading, as long as it is not answered."""
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
@@ -365,6 +367,10 @@ class CatalogGroup:
         write = self._open.pop(ask, None)
         if write is None:
             return False
+        position = self._cuts.pop(ask, 0)
+        if kept:
+            # What stands before the cut is durable too; the node says nothing more of it, for it does not lead any more.
+            self._durable = max(self._durable, position)
         if write == _FIRST:
             self._is_founding = False
             self._read_at = now
@@ -389,7 +395,9 @@ class CatalogGroup:
         """Let the node step down. What it decided behind a position, and did not propose, was seen by no other member."""
         self._leads = False
         self.node_inputs.append(StepDown(CATALOG))
-        self._ask(_UNPROPOSED, Cut(self._take_ask(), CATALOG, position))
+        cut = Cut(self._take_ask(), CATALOG, position)
+        self._cuts[cut.ask] = position
+        self._ask(_UNPROPOSED, cut)
 
     def replicate(self, now: int, position: int) -> None:
         """Propose what the node has decided and made durable, as the leader."""
