@@ -229,10 +229,13 @@ class Catalog:
         if isinstance(record, EpochRecord):
             self.group.begin_term(record.epoch, position)
         elif isinstance(record, MembersRecord):
+            first = self.group.members[-1].position == 0
             self.group.set_members(position, record.data)
+            if first:
+                self.authority.name_directories(self.group.directory_of)
         elif StreamId(record.stream_id) in self.entries:
             if isinstance(record, StreamClaimed):
-                self.authority.apply_claim(record, position)
+                self.authority.apply_claim(record, position, self.group.directory_of)
                 return StreamId(record.stream_id)
             assert isinstance(record, AuthorityOpened)
             if self.authority.apply_opening(record):

@@ -65,10 +65,14 @@ _UNPROPOSED: Final = -2
 
 
 class GroupView(NamedTuple):
-    """The group as one member knows it. `members_version`: term and index of the entry that names the members."""
+    """The group as one member knows it. `members_version`: term and index of the entry that names the members.
+
+    `directory`: the one of this member.
+    """
 
     members: Members
     members_version: tuple[int, int]
+    directory: int
     doubtful: bool
     term_at: Callable[[int], int]
 
@@ -267,7 +271,7 @@ class CatalogGroup:
         if raft is None:
             return None
         version = max(raft.term_at(raft.members_index), 0), raft.members_index
-        return GroupView(raft.members, version, raft.is_doubtful, raft.term_at)
+        return GroupView(raft.members, version, self._directory, raft.is_doubtful, raft.term_at)
 
     @property
     def members(self) -> Members:

@@ -14,6 +14,7 @@ from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, Replicate, Reply
 from waymaker_core.api.inputs import Call, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
+from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.placement import hashed_order
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.doubt import Doubts
@@ -329,13 +330,17 @@ class Member:
         self._call(ClaimStream(wish.stream_id, primary, nodes, wish.epoch))
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
-        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference."""
+        """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference.
+
+        Those that lost their directories since the last claim come last: they have nothing of the stream.
+        """
         conf = self.node.conf(stream_id)
         assert conf is not None
         newest = conf.newest
         first = preferred if preferred in newest.replicas else newest.primary
         at = newest.replicas.index(first)
-        for node in (*newest.replicas[at:], *newest.replicas[:at]):
+        lost = self._replaced_in(newest)
+        for node in sorted((*newest.replicas[at:], *newest.replicas[:at]), key=lost.__contains__):
             if self._liveness.is_alive(now, node):
                 self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
                 return
@@ -349,8 +354,16 @@ class Member:
             return
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is None:
+                continue
+            if self._replaced_in(conf.newest) or not self._liveness.is_alive(now, conf.newest.primary):
                 self._claim(now, stream_id)
+
+    def _replaced_in(self, claim: CatalogClaim) -> list[int]:
+        """Return the replicas of a claim whose directory is another one by now: they count only in a new claim."""
+        named = zip(claim.replicas, claim.directories or (0,) * len(claim.replicas), strict=True)
+        directory_of = self.node.directory_of
+        return [node for node, directory in named if directory_of(node) not in (0, directory)]
 
     def _call(self, request: ClaimStream | OpenAuthority) -> None:
         self._tokens += 1

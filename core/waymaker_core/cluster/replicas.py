@@ -10,6 +10,7 @@ from waymaker_core.api.inputs import Append, Cut, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
+from waymaker_core.cluster.founding import directory_number
 from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stream_source import StreamSource
@@ -25,8 +26,6 @@ SNAPSHOT_LOG_MS: Final = 10_000
 """The time between two log events about replicas that lack records."""
 Wish = ClaimWanted | PlaceWanted | OpenWanted
 """A wish of a primary, for the node that leads the catalog."""
-ANY_DIRECTORY: Final = 0
-"""The directory of every seat, as long as the catalog does not say which one counts."""
 
 
 class Replicas:
@@ -38,6 +37,7 @@ class Replicas:
         self._node = node
         self._settings = settings
         self._take_ask = take_ask
+        self._directory = directory_number(node.directory_id)
         self._torn = torn
         """True while no replica here can say what it promised and acknowledged."""
         self._replicas: dict[int, Replica] = {}
@@ -210,7 +210,7 @@ class Replicas:
             since, log_epoch = (0, 0) if membership is None else membership
             doubt = node.doubt(stream_id).until
             known = Known(node.promised(stream_id), since, log_epoch, doubt, torn=self._torn)
-            seat = Seat(node.config.node_id, ANY_DIRECTORY)
+            seat = Seat(node.config.node_id, self._directory)
             source = StreamSource(node, stream_id)
             replica = Replica(stream_id, seat, self._settings.replication, source, self._take_ask, known)
             self._replicas[stream_id] = replica
@@ -254,4 +254,7 @@ def _conf_of(conf: CatalogConf) -> Conf:
 
 
 def _claim_of(claim: CatalogClaim) -> Claim:
-    return Claim(claim.epoch, claim.primary, tuple(Seat(node, ANY_DIRECTORY) for node in sorted(claim.replicas)))
+    directories = claim.directories or (0,) * len(claim.replicas)
+    return Claim(
+        claim.epoch, claim.primary, tuple(map(Seat._make, sorted(zip(claim.replicas, directories, strict=True))))
+    )

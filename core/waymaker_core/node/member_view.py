@@ -127,6 +127,10 @@ class MemberView:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
 
+    def directory_of(self, node: int) -> int:
+        """Return the directory with which a node counts by the members that are applied; 0 for any."""
+        return self._state.catalog.group.directory_of(node)
+
     def claimed_streams(self) -> list[int]:
         """Return the streams with a claim, as applied."""
         return list(self._state.catalog.authority.confs)

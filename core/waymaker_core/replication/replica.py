@@ -161,9 +161,8 @@ def _on_conf(state: ReplicaState, each: ConfChanged) -> None:
     if state.torn and each.confirmed:
         start_in_doubt(state, conf.newest.epoch)
     newest, own = conf.newest, state.leading
-    for seat in newest.replicas:
-        if seat == state.seat and not state.since:
-            state.since = newest.epoch
+    if newest.has_seat(state.seat) and not state.since:
+        state.since = newest.epoch
     if own is not None and newest.epoch > own.claim.epoch:
         state.step_down()
         own = None
@@ -178,7 +177,7 @@ def _claim_if_due(state: ReplicaState) -> None:
     conf = state.conf
     if conf is None or state.is_silent or conf.newest.primary != state.seat.node:
         return
-    if conf.newest.epoch > state.promised and may_claim(conf):
+    if conf.newest.epoch > state.promised and may_claim(conf) and conf.newest.has_seat(state.seat):
         claiming.begin(state)
 
 

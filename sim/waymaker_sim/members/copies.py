@@ -36,7 +36,8 @@ class Copies:
             self._terms = version
             atlas.place(CATALOG, view.members.voters)
         figures = next(member.node.log_figures())
-        copy = EMPTY if view.doubtful else _copy(view.term_at(figures.durable), figures.durable)
+        counts = view.members.directory_of(machine) in (0, view.directory)
+        copy = EMPTY if view.doubtful or not counts else _copy(view.term_at(figures.durable), figures.durable)
         atlas.report(machine, CATALOG, copy, _copy(view.term_at(figures.applied), figures.applied))
 
     def _feed_streams(self, atlas: Atlas, machine: int, member: Member) -> None:
@@ -50,7 +51,9 @@ class Copies:
             if claim.epoch >= self._epochs.get(stream_id, 0):
                 self._epochs[stream_id] = claim.epoch
                 atlas.place(stream_id, claim.replicas)
-            if replica.doubt or replica.is_torn:
+            known = replica.conf
+            lacks_seat = known is None or not replica.has_seat(known.opened if conf.opened.epoch else known.newest)
+            if replica.doubt or replica.is_torn or lacks_seat:
                 atlas.report(machine, stream_id, EMPTY)
             elif replica.is_settled:
                 atlas.report(machine, stream_id, Copy(replica.log_epoch, member.node.durable_end(stream_id)))
