@@ -347,7 +347,8 @@ class CatalogGroup:
                 self._append(write.number, at, [_record(entry)])
             elif not self._leads:
                 sent.append(_record(entry))
-            own = at if self._leads else 0
+            if self._leads and entry.kind != EntryKind.MEMBERS:
+                own = at  # a set of members is answered by `Kept`; the node says nothing of what it was sent
         self._append(write.number, write.first + len(write.entries) - len(sent), sent)
         self._writes.append((write.number, own))
 

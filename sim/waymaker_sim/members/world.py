@@ -37,7 +37,7 @@ STREAMS = ("a", "b", "c")
 def draw_members_plan(track: Track, count: int) -> MachinesPlan:
     """Draw the machines of a cluster. Damage is switched off: a member with a damaged stream gets no other copy of it yet."""
     plan = draw_machines_plan(track, count)
-    plan.lose_directory = plan.damage = 0
+    plan.damage = 0
     plan.tears_show = True
     return plan
 
