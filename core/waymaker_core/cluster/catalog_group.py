@@ -16,7 +16,7 @@ import cbor2
 
 from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Replicated, SentRecord, StepDown
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.cluster.founding import Standing
+from waymaker_core.cluster.founding import Condition
 from waymaker_core.cluster.peer_messages import OfGroup
 from waymaker_core.model.records import EpochRecord, MembersRecord, StreamClaimed
 from waymaker_core.model.types import CATALOG
@@ -133,12 +133,12 @@ class CatalogGroup:
         return 0 if self._raft is None else self._raft.term
 
     @property
-    def standing(self) -> Standing:
+    def condition(self) -> Condition:
         """Return how the directory stands to a group."""
         raft = self._raft
         if raft is None:
-            return Standing.SINGLE if self._is_single else Standing.UNREAD
-        return Standing.GROUPED if raft.term > 0 or raft.members.voters else Standing.EMPTY
+            return Condition.SINGLE if self._is_single else Condition.UNREAD
+        return Condition.GROUPED if raft.term > 0 or raft.members.voters else Condition.EMPTY
 
     @property
     def admits_replicas(self) -> bool:
@@ -231,7 +231,7 @@ class CatalogGroup:
 
         Members that cannot be sent the whole catalog could commit nothing. So they become learners, and this one goes on alone.
         """
-        if self._is_founding or self._open or self.standing not in (Standing.EMPTY, Standing.SINGLE):
+        if self._is_founding or self._open or self.condition not in (Condition.EMPTY, Condition.SINGLE):
             return
         node = self._node
         own = node.config.node_id

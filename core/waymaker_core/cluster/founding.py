@@ -19,7 +19,7 @@ from waymaker_core.cluster.peer_messages import Hello
 from waymaker_core.raft.members import VOTERS_MAX, Change, ChangeKind, Members
 
 
-class Standing(IntEnum):
+class Condition(IntEnum):
     """The relation of a member's directory to a group."""
 
     EMPTY = 0
@@ -56,9 +56,9 @@ class Founding:
         self._replaced: set[tuple[int, int]] = set()
         """Directories that were named in the group when another one was heard: a late hello of theirs means nothing."""
 
-    def hello(self, standing: Standing) -> Hello:
+    def hello(self, condition: Condition) -> Hello:
         """Return what this member says of itself."""
-        return Hello(self.directory, standing, self._nodes)
+        return Hello(self.directory, condition, self._nodes)
 
     def heard(self, now: int, sender: int, hello: Hello) -> None:
         """Note what a member says of itself."""
@@ -70,14 +70,14 @@ class Founding:
 
     # ------------------------------------------------------------------ the first members
 
-    def first_members(self, now: int, standing: Standing) -> Members | None:
+    def first_members(self, now: int, condition: Condition) -> Members | None:
         """Return the set with which this member is to found the group; None while it must not."""
         others = self._lately(now)
-        if standing not in (Standing.EMPTY, Standing.SINGLE) or len(others) < len(self._nodes) - 1:
+        if condition not in (Condition.EMPTY, Condition.SINGLE) or len(others) < len(self._nodes) - 1:
             return None
-        if any(each.standing != Standing.EMPTY or each.nodes != self._nodes for each in others.values()):
+        if any(each.condition != Condition.EMPTY or each.nodes != self._nodes for each in others.values()):
             return None
-        if standing == Standing.EMPTY and self._node_id != self._nodes[0]:
+        if condition == Condition.EMPTY and self._node_id != self._nodes[0]:
             return None
         order = (self._node_id, *(each for each in self._nodes if each != self._node_id))
         directories = {self._node_id: self.directory} | {node: each.directory for node, each in others.items()}
@@ -85,16 +85,16 @@ class Founding:
             tuple(sorted(order[:VOTERS_MAX])), tuple(sorted(order[VOTERS_MAX:])), tuple(sorted(directories.items()))
         )
 
-    def obstacle(self, now: int, standing: Standing) -> str:
+    def obstacle(self, now: int, condition: Condition) -> str:
         """Return why this member can neither found a group nor join one before an operator acts, or an empty text."""
         for node, other in self._lately(now).items():
-            if standing == Standing.SINGLE and other.standing == Standing.SINGLE:
+            if condition == Condition.SINGLE and other.condition == Condition.SINGLE:
                 return f"this node and node {node} both have data of a single node: one has to begin with an empty directory"
-            if standing == Standing.SINGLE and other.standing == Standing.GROUPED:
+            if condition == Condition.SINGLE and other.condition == Condition.GROUPED:
                 return (
                     f"node {node} has a group, and this node has data of a single node: begin with an empty directory"
                 )
-            if standing != Standing.GROUPED and other.standing != Standing.GROUPED and other.nodes != self._nodes:
+            if condition != Condition.GROUPED and other.condition != Condition.GROUPED and other.nodes != self._nodes:
                 return f"node {node} is set up with other members: {list(other.nodes)}, and this node with {list(self._nodes)}"
         return ""
 
@@ -114,7 +114,7 @@ class Founding:
                 self._replaced.add((node, named))
                 yield Change(ChangeKind.REMOVE, node)
         for node, hello in lately.items():
-            gone = (node, hello.directory) in self._replaced or hello.standing == Standing.SINGLE
+            gone = (node, hello.directory) in self._replaced or hello.condition == Condition.SINGLE
             if not members.has(node) and not gone:
                 yield Change(ChangeKind.ADD_LEARNER, node, hello.directory)
         for node, hello in lately.items():

@@ -19,7 +19,7 @@ from waymaker_core.catalog.placement import hashed_order
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
-from waymaker_core.cluster.founding import Founding, Standing, directory_number
+from waymaker_core.cluster.founding import Founding, Condition, directory_number
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.peer_messages import (
     Beat,
@@ -237,12 +237,12 @@ class Member:
     def _tend_members(self, now: int, busy: bool) -> None:
         """Found the group where that is this member's part, or propose changes of its members, as its leader."""
         group, founding = self._group, self._founding
-        standing = group.standing
-        if standing != Standing.GROUPED:
-            first = founding.first_members(now, standing)
+        condition = group.condition
+        if condition != Condition.GROUPED:
+            first = founding.first_members(now, condition)
             if first is not None:
                 group.found(first)
-            self._say_obstacle(founding.obstacle(now, standing))
+            self._say_obstacle(founding.obstacle(now, condition))
         elif group.is_led_here and not busy:
             group.change_members(now, founding.changes(now, group.members))
 
@@ -280,8 +280,8 @@ class Member:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
                 self._to(node, Beat())
-                if self._group.standing != Standing.UNREAD:
-                    self._to(node, self._founding.hello(self._group.standing))
+                if self._group.condition != Condition.UNREAD:
+                    self._to(node, self._founding.hello(self._group.condition))
 
     def _to(self, node: int, message: PeerMessage) -> None:
         self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))

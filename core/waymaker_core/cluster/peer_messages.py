@@ -44,7 +44,7 @@ class Hello(NamedTuple):
     """A member says which directory it has, how that stands to a group, and which members it is set up with."""
 
     directory: int
-    standing: int
+    condition: int
     nodes: tuple[int, ...]
 
 
@@ -163,8 +163,8 @@ def decode(data: bytes) -> PeerMessage:
             return EndKnown(_number(number), _number(position))
         case [_, int(kind), directory, bool(doubtful), bytes(inner)] if kind == _RAFT:
             return OfGroup(_number(directory), doubtful, raft_codec.decode(CATALOG, inner))
-        case [_, int(kind), directory, standing, nodes] if kind == _HELLO:
-            return Hello(_number(directory), _number(standing), tuple(map(_number, _list(nodes))))
+        case [_, int(kind), directory, condition, nodes] if kind == _HELLO:
+            return Hello(_number(directory), _number(condition), tuple(map(_number, _list(nodes))))
         case [_, int(kind)] if kind == _BEAT:
             return Beat()
         case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:

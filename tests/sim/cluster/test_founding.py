@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from waymaker_core.api.requests import CreateStream, Publish, Published
-from waymaker_core.cluster.founding import Standing
+from waymaker_core.cluster.founding import Condition
 from waymaker_core.cluster.member import Member
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.message_codec import plain_body
@@ -118,7 +118,7 @@ def test_two_members_with_data_stay_out_and_say_why() -> None:
     world.machines.run_for(2 * SECOND)
     assert world.machines.marks["log member_stays_out"] == 2
     servers = [member(each) for each in world.machines.machines.values()]
-    assert [each._group.standing for each in servers] == [Standing.SINGLE, Standing.SINGLE, Standing.EMPTY]
+    assert [each._group.condition for each in servers] == [Condition.SINGLE, Condition.SINGLE, Condition.EMPTY]
     assert not any(each.leads_catalog for each in servers)
 
 
@@ -126,8 +126,8 @@ def test_empty_members_that_do_not_wait_lose_the_data_of_a_single_node(monkeypat
     """Without the rule, the member with the smallest number begins, beside the one that has data."""
     from waymaker_core.cluster import founding
 
-    def careless(self: founding.Founding, now: int, standing: Standing) -> object:
-        if standing == Standing.GROUPED or self._node_id != 1 or len(self._heard) < 2:
+    def careless(self: founding.Founding, now: int, condition: Condition) -> object:
+        if condition == Condition.GROUPED or self._node_id != 1 or len(self._heard) < 2:
             return None
         named = {self._node_id: self.directory} | {node: each.hello.directory for node, each in self._heard.items()}
         return founding.Members((1, 2, 3), (), tuple(sorted(named.items())))
