@@ -261,8 +261,7 @@ class Applier:
         catalog = state.catalog
         state.changes.catalog = True
         if isinstance(record, EpochRecord | ClusterRecord):
-            changed = catalog.apply_cluster(record, item.position)
-            if changed is not None:
+            for changed in catalog.apply_cluster(record, item.position):
                 state.note_conf(changed)
             return
         assert isinstance(record, CatalogRecord)

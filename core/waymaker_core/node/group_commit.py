@@ -19,6 +19,7 @@ from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
 from waymaker_core.model.records import (
     AckRecord,
+    AuthorityOpened,
     ConsumerCreated,
     ConsumerDeleted,
     DeliveredRecord,
@@ -30,8 +31,8 @@ from waymaker_core.model.records import (
     PublishRecord,
     Record,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
+    StreamsClaimed,
     StreamUpdated,
     appended,
 )
@@ -527,8 +528,10 @@ def record_frame_bytes_max(record: Record) -> int:
             config = record.config
             text = 256 + 4 * len(config.name) + sum(8 + 4 * len(one) for one in config.subjects_filter)
             text += sum(map(_source_bytes_max, config.sources))
-        case StreamClaimed():
-            columns = len(record.replicas)
+        case StreamsClaimed():
+            columns = len(record.stream_ids) + sum(map(len, {tuple(nodes) for nodes in record.replicas}))
+        case AuthorityOpened():
+            columns = len(record.stream_ids)
         case MembersRecord():
             text = len(record.data)
         case ConsumerCreated():

@@ -217,6 +217,8 @@ class Node(MemberView):
             sq.GetSketchInfo: sketches.describe,
             cluster.ClaimStream: claiming.claim_stream,
             cluster.OpenAuthority: claiming.open_authority,
+            cluster.ClaimStreams: claiming.claim_streams,
+            cluster.OpenAuthorities: claiming.open_authorities,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,
