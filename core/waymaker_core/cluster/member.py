@@ -10,14 +10,22 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.liveness import Liveness
-from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
+from waymaker_core.cluster.peer_messages import (
+    Beat,
+    ClaimWanted,
+    OfReplica,
+    OpenWanted,
+    PeerMessage,
+    decode_frame,
+    frames_of,
+)
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.model.disk_ops import DiskOp, OpResult
@@ -66,7 +74,11 @@ class Member:
         self._claim_at = ms
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._own_calls: list[NodeInput] = []
+        self._claims: dict[int, ClaimStream] = {}
+        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
+        self._openings: dict[int, OpenAuthority] = {}
+        self._out: dict[int, list[PeerMessage]] = {}
+        """By other member: what is to leave at the end of this step."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -128,18 +140,19 @@ class Member:
 
     def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
         try:
-            message = decode(item.data)
+            frame = decode_frame(item.data)
         except CorruptMessage:
             self.contradictions += 1
             return
-        if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender)
-        elif isinstance(message, OfReplica):
-            self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted):
-            self._grant(now, message)
-        else:
-            messages.append(message)
+        for message in frame:
+            if isinstance(message, OfReplica):
+                self._replicas.received(now, item.sender, message)
+            elif isinstance(message, Beat):
+                self._liveness.beat(now, item.sender)
+            elif isinstance(message, ClaimWanted | OpenWanted):
+                self._grant(now, message)
+            else:
+                messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -186,8 +199,14 @@ class Member:
             wishes, replicas.wishes = replicas.wishes, []
             for wish in wishes:
                 self._grant(now, wish)
-        inputs = group.node_inputs + replicas.node_inputs + self._own_calls
-        group.node_inputs, replicas.node_inputs, self._own_calls = [], [], []
+        inputs = group.node_inputs + replicas.node_inputs
+        group.node_inputs, replicas.node_inputs = [], []
+        if self._claims:
+            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
+            self._claims = {}
+        if self._openings:
+            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
+            self._openings = {}
         return inputs
 
     # ------------------------------------------------------------------ going out
@@ -196,21 +215,20 @@ class Member:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
-                self._to(node, Beat())
-
-    def _to(self, node: int, message: PeerMessage) -> None:
-        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+                self._out.setdefault(node, []).append(Beat())
 
     def _send(self) -> None:
-        group, replicas = self._group, self._replicas
+        """Send to each other member all that there is for it by now, in one frame."""
+        group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            self._to(raft_message.to, raft_message)
+            out.setdefault(raft_message.to, []).append(raft_message)
         for node, message in replicas.out:
-            self._to(node, message)
-        for wish in replicas.wishes:
-            if group.leader:
-                self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes = [], [], []
+            out.setdefault(node, []).append(message)
+        if group.leader and replicas.wishes:
+            out.setdefault(group.leader, []).extend(replicas.wishes)
+        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
+        for node, messages in out.items():
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
 
     # ------------------------------------------------------------------ claims
 
@@ -221,7 +239,7 @@ class Member:
             return
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
-                self._call(OpenAuthority(wish.stream_id, wish.epoch))
+                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
         else:
             self._claim(now, wish.stream_id, wish.primary)
 
@@ -234,7 +252,7 @@ class Member:
         at = newest.replicas.index(first)
         for node in (*newest.replicas[at:], *newest.replicas[:at]):
             if self._liveness.is_alive(now, node):
-                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+                self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
                 return
 
     def _claim_for_the_silent(self, now: int) -> None:
@@ -244,11 +262,14 @@ class Member:
         self._claim_at = now + self._settings.wish_ms
         if not self._group.is_led_here:
             return
+        silent = {node for node in self._others if not self._liveness.is_alive(now, node)}
+        if not silent:
+            return
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is not None and conf.newest.primary in silent:
                 self._claim(now, stream_id)
 
-    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+    def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:
         self._tokens += 1
-        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))
+        return Call(Token(OWN_TOKENS + self._tokens), ANYONE, request)

@@ -76,6 +76,20 @@ def test_a_staged_claim_is_seen_by_decisions_until_it_is_committed_or_discarded(
     assert authority.confs.get(StreamId(2), NO_CONF).newest == NO_CLAIM
 
 
+def test_a_staged_opening_counts_until_it_is_committed_or_discarded() -> None:
+    authority = Authority()
+    authority.apply_claims(StreamsClaimed([1, 2], [1, 1], [[1], [1]]), 3, {1, 2})
+    authority.stage_opening(StreamId(1), 3)
+    authority.stage_opening(StreamId(2), 3)
+    assert authority.is_opened(StreamId(1), 3) and not authority.is_opened(StreamId(1), 4)
+    assert authority.apply_openings(AuthorityOpened([1], [3])) == [1]
+    authority.discard_uncommitted()
+    assert authority.is_opened(StreamId(1), 3) and not authority.is_opened(StreamId(2), 3)
+    authority.stage_opening(StreamId(2), 3)
+    authority.forget_claims(StreamId(2))
+    assert not authority.is_opened(StreamId(2), 3)
+
+
 def test_terms_and_members_are_known_from_what_was_released_on() -> None:
     history = GroupHistory()
     history.begin_term(2, 1)
