@@ -76,7 +76,7 @@ def on_mismatch(state: ReplicaState, leading: Leading, sender: int, message: Mis
         return
     follower.probing = True
     follower.next = max(common, follower.match) + 1
-    follower.in_flight.clear()
+    follower.forget_flights()
 
 
 def _answered(state: ReplicaState, leading: Leading, sender: int, message: Acked | Heard | Mismatch) -> Follower | None:
@@ -108,8 +108,7 @@ def is_member(claim: Claim, seat: Seat) -> bool:
 
 def _agree(state: ReplicaState, follower: Follower, position: int) -> None:
     """Stream behind a position up to which the follower's log agrees."""
-    while follower.in_flight and follower.in_flight[0][0] <= position:
-        follower.in_flight.popleft()
+    if follower.end_flight(position):
         follower.deadline = state.now + state.settings.retry_ms
     if follower.probing:
         follower.probing = False
@@ -196,7 +195,7 @@ def _send_to(state: ReplicaState, leading: Leading, node: int, follower: Followe
     if due and (follower.in_flight or follower.probing):
         # Nothing came back: begin again behind what is known.
         follower.probing = True
-        follower.in_flight.clear()
+        follower.forget_flights()
         follower.next = min(follower.next, state.log.end + 1)
         if follower.match >= 0:
             follower.next = follower.match + 1
@@ -206,7 +205,7 @@ def _send_to(state: ReplicaState, leading: Leading, node: int, follower: Followe
         if not follower.in_flight and not follower.lacks:
             _append(state, leading, node, follower)
         return
-    while follower.next <= state.log.end and sum(size for _, size in follower.in_flight) < window:
+    while follower.next <= state.log.end and follower.flight_bytes < window:
         if not _append(state, leading, node, follower):
             return
     asked = bool(leading.questions) and (due or follower.asked < leading.round)
@@ -227,7 +226,7 @@ def _append(state: ReplicaState, leading: Leading, node: int, follower: Follower
     state.send_now(node, message)
     size = MESSAGE_BYTES + sum(len(each.meta) + len(each.body) for each in records)
     if records or follower.probing:
-        follower.in_flight.append((prev + len(records), size))
+        follower.add_flight(prev + len(records), size)
     follower.next += len(records)
     follower.asked, follower.lacks = leading.round, False
     follower.deadline = state.now + settings.retry_ms

@@ -40,7 +40,9 @@ class Phase(IntEnum):
 class Follower:
     """The knowledge of a primary about one other replica. `match`: its log is verified and durable up to here; -1: unknown."""
 
-    __slots__ = ("match", "next", "probing", "in_flight", "round", "asked", "commit", "deadline", "note_at", "lacks")
+    __slots__ = (
+        "match", "next", "probing", "in_flight", "flight_bytes", "round", "asked", "commit", "deadline", "note_at", "lacks",
+    )  # fmt: skip
 
     def __init__(self, end: int) -> None:
         self.match = -1
@@ -50,6 +52,8 @@ class Follower:
         """True until it is known where the logs part: one message at a time."""
         self.in_flight: deque[tuple[int, int]] = deque()
         """Appends on their way: their last position, and bytes."""
+        self.flight_bytes = 0
+        """The sum of those bytes."""
         self.round = -1
         """The newest round of confirmations that it answered."""
         self.asked = -1
@@ -62,6 +66,23 @@ class Follower:
         """True while it needs records that are not at hand any more."""
         self.note_at = NEVER
         """The moment at which it is told of a commit, if nothing else is sent before."""
+
+    def add_flight(self, last: int, size: int) -> None:
+        """Note an append on its way."""
+        self.in_flight.append((last, size))
+        self.flight_bytes += size
+
+    def end_flight(self, position: int) -> bool:
+        """Note that all appends up to a position have arrived; return True if one was on its way."""
+        before = len(self.in_flight)
+        while self.in_flight and self.in_flight[0][0] <= position:
+            self.flight_bytes -= self.in_flight.popleft()[1]
+        return len(self.in_flight) < before
+
+    def forget_flights(self) -> None:
+        """Note that nothing on its way is counted on any more."""
+        self.in_flight.clear()
+        self.flight_bytes = 0
 
 
 class Leading:
