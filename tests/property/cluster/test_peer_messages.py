@@ -12,6 +12,8 @@ from waymaker_core.cluster.peer_messages import (
     FRAME_BYTES_MAX,
     Beat,
     ClaimWanted,
+    Hello,
+    OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
@@ -59,18 +61,20 @@ messages = st.one_of(
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
-    st.just(VoteRequest(1, 2, 3, 4, 2)),
-    st.just(AppendResponse(1, 2, 3, 4, 2, 1)),
+    st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
+    st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
+    st.builds(OfGroup, numbers, st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 
 def in_order(sent: list[PeerMessage]) -> dict[type[object], list[PeerMessage]]:
-    """Return messages by kind, in order within each; a heartbeat says as much as several."""
+    """Return messages by kind, in order within each. A heartbeat says as much as several, and the last hello says all."""
     found: dict[type[object], list[PeerMessage]] = {}
     for each in sent:
         kind: type[object] = type(each.message) if isinstance(each, OfReplica) else type(each)
-        kind = VoteRequest if kind is AppendResponse else kind
-        if kind is not Beat or kind not in found:
+        if kind in (Beat, Hello):
+            found[kind] = [each]
+        else:
             found.setdefault(kind, []).append(each)
     return found
 
@@ -157,7 +161,12 @@ def test_nonsense_is_refused(value: object) -> None:
 
 
 def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
-    kinds = {FENCE: Fence(1), WANT: Want(1, 2), LACKING: Lacking(1), ACKED: Acked(1, Seat(1, 1), 1, 1, 1)}
+    kinds: dict[int, Fence | Want | Lacking | Acked] = {
+        FENCE: Fence(1),
+        WANT: Want(1, 2),
+        LACKING: Lacking(1),
+        ACKED: Acked(1, Seat(1, 1), 1, 1, 1),
+    }
     for code, message in kinds.items():
         assert cbor2.loads(next(frames_of([OfReplica(1, message)])))[1][0] == code
     promised = [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
