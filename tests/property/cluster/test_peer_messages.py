@@ -34,6 +34,7 @@ from waymaker_core.replication.messages import (
     Refused,
     Want,
 )
+from waymaker_core.replication.messages import Message as ReplicaMessage
 
 numbers = st.integers(0, 2**64 - 1)
 seats = st.builds(Seat, numbers, numbers)
@@ -157,7 +158,12 @@ def test_nonsense_is_refused(value: object) -> None:
 
 
 def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
-    kinds = {FENCE: Fence(1), WANT: Want(1, 2), LACKING: Lacking(1), ACKED: Acked(1, Seat(1, 1), 1, 1, 1)}
+    kinds: dict[int, ReplicaMessage] = {
+        FENCE: Fence(1),
+        WANT: Want(1, 2),
+        LACKING: Lacking(1),
+        ACKED: Acked(1, Seat(1, 1), 1, 1, 1),
+    }
     for code, message in kinds.items():
         assert cbor2.loads(next(frames_of([OfReplica(1, message)])))[1][0] == code
     promised = [2, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
