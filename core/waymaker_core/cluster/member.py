@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, Replicate, Reply
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup
@@ -201,6 +201,8 @@ class Member:
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
+        elif isinstance(effect, RecordsRead):
+            self._replicas.records_read(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):

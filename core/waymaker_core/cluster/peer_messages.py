@@ -8,7 +8,7 @@ in order of codes, so that Raft, fences and acknowledgments never wait for recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, cast
 
 import cbor2
@@ -262,8 +262,8 @@ def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]
             fields.append([tuple(map(_record, _list(value))) for value in _list(column, count)])
         else:
             fields.append(_numbers(column, count))
-    values = zip(ids, zip(*fields, strict=True), strict=True)
-    return [OfReplica(stream_id, kind._make(value)) for stream_id, value in values]
+    messages = map(cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make), zip(*fields, strict=True))
+    return list(map(OfReplica, ids, messages))
 
 
 def _seats(nodes: object, directories: object, count: int) -> Sequence[Seat]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Replicate
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise
+from waymaker_core.api.effects import Confirm, RecordsRead, Replicate
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
@@ -19,6 +19,7 @@ from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.state import NEVER, Known
 
@@ -55,7 +56,9 @@ class Replicas:
         """Tell a replica what the catalog says of its stream by now, or drop it where the stream was deleted."""
         conf = self._node.conf(stream_id)
         if conf is None or not self._node.has_stream(stream_id):
-            self._replicas.pop(stream_id, None)
+            dropped = self._replicas.pop(stream_id, None)
+            if dropped is not None:
+                self.node_inputs += [EndReading(stream_id, node) for node in dropped.readers()]
             self._deadlines.set(stream_id, NEVER)
             self._anew.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
@@ -72,6 +75,12 @@ class Replicas:
         """Take the node's word that its records are durable here up to a position."""
         if effect.stream_id in self._replicas:
             self._step(now, effect.stream_id, [Written(effect.position)])
+
+    def records_read(self, now: int, effect: RecordsRead) -> None:
+        """Take what the node has read of a log for another node."""
+        if effect.stream_id in self._replicas:
+            records = None if effect.records is None else tuple(effect.records)
+            self._step(now, effect.stream_id, [Read(effect.reader, effect.first, records)])
 
     def confirm(self, now: int, effect: Confirm) -> None:
         """Take a question of the node that needs a confirmation."""

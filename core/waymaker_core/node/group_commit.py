@@ -269,6 +269,13 @@ class GroupCommit:
         if self._state.recent is not None and not item.log.abandoned:
             self._state.recent.keep(item.log.stream_id, item.position, sent_record(item))
 
+    def forget_records(self, stream_id: int) -> None:
+        """Keep no records of a log for other replicas any more: its stream was deleted, or has another log by now."""
+        if self._state.recent is not None:
+            self._state.recent.forget_log(stream_id)
+        if self.journal.places is not None:
+            self.journal.places.forget_log(stream_id)
+
     def _append(self, item: PendingRecord) -> Chunk | None:
         if item.encoded is None:
             return self.journal.append(item.log.stream_id, item.position, item.record, item.parts, flags=self._flags)

@@ -65,9 +65,9 @@ def test_a_staged_claim_is_seen_by_decisions_until_it_is_committed_or_discarded(
     authority.stage_claim(StreamId(1), first)
     authority.stage_claim(StreamId(1), second)
     assert authority.projected_claim(StreamId(1)) == second
-    authority.apply_claims(StreamsClaimed([1], [1], [[1]]), 3, {1})
+    authority.apply_claims(StreamsClaimed([1], [1], [[1]]), 3, {StreamId(1)})
     assert authority.projected_claim(StreamId(1)) == second, "the later one is not committed"
-    authority.apply_claims(StreamsClaimed([1], [2], [[2]]), 5, {1})
+    authority.apply_claims(StreamsClaimed([1], [2], [[2]]), 5, {StreamId(1)})
     authority.discard_uncommitted()
     assert authority.projected_claim(StreamId(1)) == second
     authority.stage_claim(StreamId(1), Claim(9, 3, (3,)))
@@ -78,7 +78,7 @@ def test_a_staged_claim_is_seen_by_decisions_until_it_is_committed_or_discarded(
 
 def test_a_staged_opening_counts_until_it_is_committed_or_discarded() -> None:
     authority = Authority()
-    authority.apply_claims(StreamsClaimed([1, 2], [1, 1], [[1], [1]]), 3, {1, 2})
+    authority.apply_claims(StreamsClaimed([1, 2], [1, 1], [[1], [1]]), 3, {StreamId(1), StreamId(2)})
     authority.stage_opening(StreamId(1), 3)
     authority.stage_opening(StreamId(2), 3)
     assert authority.is_opened(StreamId(1), 3) and not authority.is_opened(StreamId(1), 4)

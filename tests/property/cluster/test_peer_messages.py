@@ -36,6 +36,7 @@ from waymaker_core.replication.messages import (
     Refused,
     Want,
 )
+from waymaker_core.replication.messages import Message as ReplicaMessage
 
 numbers = st.integers(0, 2**64 - 1)
 seats = st.builds(Seat, numbers, numbers)
@@ -161,7 +162,7 @@ def test_nonsense_is_refused(value: object) -> None:
 
 
 def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
-    kinds: dict[int, Fence | Want | Lacking | Acked] = {
+    kinds: dict[int, ReplicaMessage] = {
         FENCE: Fence(1),
         WANT: Want(1, 2),
         LACKING: Lacking(1),
