@@ -18,7 +18,7 @@ from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Rep
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.founding import Condition
 from waymaker_core.cluster.peer_messages import OfGroup
-from waymaker_core.model.records import EpochRecord, MembersRecord, StreamClaimed
+from waymaker_core.model.records import EpochRecord, MembersRecord, StreamsClaimed
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.raft.effects import (
@@ -237,8 +237,9 @@ class CatalogGroup:
         own = node.config.node_id
         if not is_whole(node):
             members = Members((own,), (), tuple(each for each in members.directories if each[0] == own))
-        claims = [StreamClaimed(stream_id, own, [own]) for stream_id in node.unclaimed_streams()]
-        records = [*map(_sent, claims), _sent(MembersRecord(encode_members(members)))]
+        records = [_sent(MembersRecord(encode_members(members)))]
+        if alone := sorted(node.unclaimed_streams()):
+            records.insert(0, _sent(StreamsClaimed(alone, [own] * len(alone), [[own]] * len(alone))))
         # Read now: what is added may take the place of the first records in memory, and other members need all of them.
         before = self._found(node.log_end(CATALOG), node.log_end(CATALOG))
         self._founded = before._replace(entries=(*before.entries, *(_entry(each, 0) for each in records)))
@@ -432,7 +433,7 @@ def is_whole(node: Node) -> bool:
 # ---------------------------------------------------------------------- entries and records
 
 
-def _sent(record: EpochRecord | MembersRecord | StreamClaimed) -> SentRecord:
+def _sent(record: EpochRecord | MembersRecord | StreamsClaimed) -> SentRecord:
     return SentRecord(record.KIND, record_codec.version_of(record), record_codec.encode(record), b"")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, Replicate, Reply
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
 from waymaker_core.api.inputs import Call, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
@@ -19,7 +19,7 @@ from waymaker_core.catalog.placement import hashed_order
 from waymaker_core.cluster.catalog_group import CatalogGroup, GroupView
 from waymaker_core.cluster.doubt import Doubts
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
-from waymaker_core.cluster.founding import Founding, Condition, directory_number
+from waymaker_core.cluster.founding import Condition, Founding, directory_number
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.peer_messages import (
     Beat,
@@ -32,8 +32,8 @@ from waymaker_core.cluster.peer_messages import (
     OpenWanted,
     PeerMessage,
     PlaceWanted,
-    decode,
-    encode,
+    decode_frame,
+    frames_of,
 )
 from waymaker_core.cluster.replicas import Replicas, Wish
 from waymaker_core.cluster.settings import MemberSettings
@@ -84,9 +84,16 @@ class Member:
         self._liveness = Liveness(config.node_id, settings, ms)
         self._beat_at = ms
         self._claim_at = ms
+        self._settled_members = -1
+        """The position of the members whose directories all newest claims name; -1 where that was not looked at."""
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._own_calls: list[NodeInput] = []
+        self._claims: dict[int, ClaimStream] = {}
+        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
+        self._openings: dict[int, OpenAuthority] = {}
+        self._own_inputs: list[NodeInput] = []
+        self._out: dict[int, list[PeerMessage]] = {}
+        """By other member: what is to leave at the end of this step."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -159,25 +166,26 @@ class Member:
 
     def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:
         try:
-            message = decode(item.data)
+            frame = decode_frame(item.data)
         except CorruptMessage:
             self.contradictions += 1
             return
-        if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender)
-        elif isinstance(message, Hello):
-            self._founding.heard(now, item.sender, message)
-        elif isinstance(message, OfReplica):
-            if self._group.admits_replicas:
-                self._replicas.received(now, item.sender, message)
-        elif isinstance(message, EndAsked):
-            self._group.ask_end(now, item.sender, message.number)
-        elif isinstance(message, EndKnown):
-            self._doubts.end_known(message)
-        elif isinstance(message, Wish):
-            self._grant(now, message)
-        else:
-            messages.append(message)
+        for message in frame:
+            if isinstance(message, OfReplica):
+                if self._group.admits_replicas:
+                    self._replicas.received(now, item.sender, message)
+            elif isinstance(message, Beat):
+                self._liveness.beat(now, item.sender)
+            elif isinstance(message, Hello):
+                self._founding.heard(now, item.sender, message)
+            elif isinstance(message, EndAsked):
+                self._group.ask_end(now, item.sender, message.number)
+            elif isinstance(message, EndKnown):
+                self._doubts.end_known(message)
+            elif isinstance(message, Wish):
+                self._grant(now, message)
+            else:
+                messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -217,6 +225,8 @@ class Member:
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
+        elif isinstance(effect, RecordsRead):
+            self._replicas.records_read(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
@@ -228,8 +238,14 @@ class Member:
             wishes, replicas.wishes = replicas.wishes, []
             for wish in wishes:
                 self._grant(now, wish)
-        inputs = group.take_node_inputs() + replicas.node_inputs + self._own_calls
-        replicas.node_inputs, self._own_calls = [], []
+        inputs = group.take_node_inputs() + replicas.node_inputs + self._own_inputs
+        replicas.node_inputs, self._own_inputs = [], []
+        if self._claims:
+            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
+            self._claims = {}
+        if self._openings:
+            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
+            self._openings = {}
         return inputs
 
     # ------------------------------------------------------------------ members
@@ -262,10 +278,10 @@ class Member:
         group.ends = []
         notes = doubts.notes()
         if notes is not None:
-            self._own_calls.append(notes)
+            self._own_inputs.append(notes)
         if group.take_end_of_doubt():
             torn = self.node.doubt(CATALOG).torn
-            self._own_calls.append(KeepDoubts(self._take_ask(), [(CATALOG, 0, torn)]))
+            self._own_inputs.append(KeepDoubts(self._take_ask(), [(CATALOG, 0, torn)]))
 
     def _say_obstacle(self, obstacle: str) -> None:
         if obstacle != self._obstacle:
@@ -284,20 +300,22 @@ class Member:
                     self._to(node, self._founding.hello(self._group.condition))
 
     def _to(self, node: int, message: PeerMessage) -> None:
-        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+        self._out.setdefault(node, []).append(message)
 
     def _send(self, now: int) -> None:
-        group, replicas = self._group, self._replicas
+        """Send to each other member all that there is for it by now, in one frame."""
+        group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
             self._to(raft_message.to, OfGroup(self._founding.directory, group.is_doubtful, raft_message))
         for node, message in replicas.out:
-            self._to(node, message)
-        for wish in replicas.wishes:
-            if group.leader:
-                self._to(group.leader, wish)
+            out.setdefault(node, []).append(message)
+        if group.leader and replicas.wishes:
+            out.setdefault(group.leader, []).extend(replicas.wishes)
         for node in group.lacking:
             replicas.note_lacking(now, CATALOG, node)
-        group.out, group.lacking, replicas.out, replicas.wishes = [], [], [], []
+        group.out, group.lacking, replicas.out, replicas.wishes, self._out = [], [], [], [], {}
+        for node, messages in out.items():
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
         self._effects += replicas.logs
         replicas.logs = []
 
@@ -310,7 +328,7 @@ class Member:
             return
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
-                self._call(OpenAuthority(wish.stream_id, wish.epoch))
+                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
         elif isinstance(wish, ClaimWanted):
             self._claim(now, wish.stream_id, wish.primary)
         else:
@@ -327,7 +345,7 @@ class Member:
             nodes += others[: config.replication_factor - 1]
             if len(nodes) < min(config.replication_factor, len(members)):
                 return
-        self._call(ClaimStream(wish.stream_id, primary, nodes, wish.epoch))
+        self._claims[wish.stream_id] = ClaimStream(wish.stream_id, primary, nodes, wish.epoch)
 
     def _claim(self, now: int, stream_id: int, preferred: int = 0) -> None:
         """Claim a stream anew for the first of its replicas that is alive; a certain one, then its primary, by preference.
@@ -342,7 +360,7 @@ class Member:
         lost = self._replaced_in(newest)
         for node in sorted((*newest.replicas[at:], *newest.replicas[:at]), key=lost.__contains__):
             if self._liveness.is_alive(now, node):
-                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+                self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
                 return
 
     def _claim_for_the_silent(self, now: int) -> None:
@@ -352,11 +370,18 @@ class Member:
         self._claim_at = now + self._settings.wish_ms
         if not self._group.is_led_here:
             return
+        silent = {node for node in self._others if not self._liveness.is_alive(now, node)}
+        # Whether a directory has changed is looked at for all streams once, and again until none names an old one.
+        members = self.node.catalog_members()
+        version = 0 if members is None else members.position
+        moved = version != self._settled_members
+        if not silent and not moved:
+            return
+        if moved and not any(self._replaced_in(conf.newest) for conf in self.node.confs()):
+            self._settled_members = version
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is None:
-                continue
-            if self._replaced_in(conf.newest) or not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is not None and (conf.newest.primary in silent or (moved and self._replaced_in(conf.newest))):
                 self._claim(now, stream_id)
 
     def _replaced_in(self, claim: CatalogClaim) -> list[int]:
@@ -365,6 +390,6 @@ class Member:
         directory_of = self.node.directory_of
         return [node for node, directory in named if directory_of(node) not in (0, directory)]
 
-    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+    def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:
         self._tokens += 1
-        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))
+        return Call(Token(OWN_TOKENS + self._tokens), ANYONE, request)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Log, Replicate
-from waymaker_core.api.inputs import Append, Cut, Enrol, KeepDoubts, Promise
+from waymaker_core.api.effects import Confirm, Log, RecordsRead, Replicate
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
+from waymaker_core.cluster.deadlines import Deadlines
 from waymaker_core.cluster.founding import directory_number
 from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted
 from waymaker_core.cluster.settings import MemberSettings
@@ -19,8 +20,9 @@ from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
-from waymaker_core.replication.state import Known, Phase
+from waymaker_core.replication.state import NEVER, Known, Phase
 
 SNAPSHOT_LOG_MS: Final = 10_000
 """The time between two log events about replicas that lack records."""
@@ -43,7 +45,11 @@ class Replicas:
         self._replicas: dict[int, Replica] = {}
         self._asked: dict[int, int] = {}
         """By number that the node will answer: the stream that asked."""
-        self._deadlines: dict[int, int] = {}
+        self._deadlines = Deadlines()
+        self._anew: dict[int, None] = {}
+        """Streams that the catalog gives to this node, and that it cannot lead: it has stopped in their epoch."""
+        self._lone: dict[int, None] = {}
+        """Streams that this node leads without other replicas."""
         self._preferred: dict[int, tuple[int, int]] = {}
         """By stream whose claim was given up: its epoch, and the node that can lead."""
         self._wish_at = 0
@@ -66,8 +72,12 @@ class Replicas:
         """Tell a replica what the catalog says of its stream by now, or drop it where the stream was deleted."""
         conf = self._node.conf(stream_id)
         if conf is None or not self._node.has_stream(stream_id):
-            self._replicas.pop(stream_id, None)
-            self._deadlines.pop(stream_id, None)
+            dropped = self._replicas.pop(stream_id, None)
+            if dropped is not None:
+                self.node_inputs += [EndReading(stream_id, node) for node in dropped.readers()]
+            self._deadlines.set(stream_id, NEVER)
+            self._anew.pop(stream_id, None)
+            self._lone.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
             return
         self._step(now, stream_id, [ConfChanged(_conf_of(conf))])
@@ -91,6 +101,12 @@ class Replicas:
         if effect.stream_id in self._replicas:
             self._step(now, effect.stream_id, [Written(effect.position)])
 
+    def records_read(self, now: int, effect: RecordsRead) -> None:
+        """Take what the node has read of a log for another node."""
+        if effect.stream_id in self._replicas:
+            records = None if effect.records is None else tuple(effect.records)
+            self._step(now, effect.stream_id, [Read(effect.reader, effect.first, records)])
+
     def confirm(self, now: int, effect: Confirm) -> None:
         """Take a question of the node that needs a confirmation."""
         if effect.stream_id in self._replicas:
@@ -107,33 +123,28 @@ class Replicas:
 
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""
-        for stream_id in [each for each, deadline in self._deadlines.items() if deadline <= now]:
+        for stream_id in self._deadlines.pop_due(now):
             self._step(now, stream_id, [])
-        if now >= self._wish_at:
+        if (self._anew or self._lone) and now >= self._wish_at:
             self._wish_at = now + self._settings.wish_ms
             self._wish_for_claims()
             self._wish_for_places(now)
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return min(self._wish_at, min(self._deadlines.values(), default=self._wish_at))
+        return min(self._wish_at if self._anew or self._lone else NEVER, self._deadlines.next())
 
     def _wish_for_claims(self) -> None:
-        """Ask for new claims of the streams that the catalog gives to this node, and that it cannot lead: it started anew."""
+        """Ask for new claims of the streams that the catalog gives to this node and that it cannot lead, or is in doubt of."""
         own = self._node.config.node_id
-        for stream_id, replica in self._replicas.items():
-            conf = replica.conf
-            if conf is None or replica.phase is not None:
-                continue
+        for stream_id in self._anew:
+            conf = self._replicas[stream_id].conf
+            assert conf is not None
+            epoch, primary = self._preferred.get(stream_id, (0, 0))
+            preferred = primary if epoch == conf.newest.epoch else 0
             if conf.newest.primary != own:
-                # The primary counts what this replica acknowledged and may have forgotten. It begins anew with a new epoch.
-                if replica.doubt >= conf.newest.epoch == conf.opened.epoch and replica.has_seat(conf.newest):
-                    self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, conf.newest.primary))
-                continue
-            if replica.promised >= conf.newest.epoch:
-                epoch, primary = self._preferred.get(stream_id, (0, 0))
-                preferred = primary if epoch == conf.newest.epoch else 0
-                self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
+                preferred = conf.newest.primary
+            self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
 
     def _wish_for_places(self, now: int) -> None:
         """Ask for more replicas of the streams that a single node brought along, and that this node can send as a whole."""
@@ -142,14 +153,9 @@ class Replicas:
         if min(settings.replication_factor, len({*settings.members, own})) < 2:
             return
         alone: list[int] = []
-        for stream_id, replica in self._replicas.items():
-            conf = replica.conf
-            if (
-                conf is None
-                or not replica.leads
-                or len(conf.newest.replicas) > 1
-                or not self._node.may_spread(stream_id)
-            ):
+        for stream_id in self._lone:
+            conf = self._replicas[stream_id].conf
+            if conf is None or not self._node.may_spread(stream_id):
                 continue
             if may_be_spread(self._node, stream_id):
                 self.wishes.append(PlaceWanted(stream_id, conf.newest.epoch, True))
@@ -220,7 +226,32 @@ class Replicas:
         replica = self._find(stream_id)
         for effect in replica.step(now, inputs):
             self._perform(now, stream_id, effect)
-        self._deadlines[stream_id] = replica.next_deadline()
+        self._deadlines.set(stream_id, replica.next_deadline())
+        if self._needs_claim(replica):
+            self._anew[stream_id] = None
+        elif self._anew:
+            self._anew.pop(stream_id, None)
+        if self._is_lone(replica):
+            self._lone[stream_id] = None
+        elif self._lone:
+            self._lone.pop(stream_id, None)
+
+    def _is_lone(self, replica: Replica) -> bool:
+        """Return True for a replica that leads without any other one."""
+        return replica.leads and replica.conf is not None and len(replica.conf.newest.replicas) == 1
+
+    def _needs_claim(self, replica: Replica) -> bool:
+        """Return True for a replica that needs another epoch of its stream.
+
+        It should lead and cannot, for it has obeyed the claim, and begun in its epoch before. Or it is in doubt: the primary
+        counts what this replica acknowledged and may have forgotten, until it begins anew.
+        """
+        conf = replica.conf
+        if conf is None or replica.phase is not None:
+            return False
+        if conf.newest.primary != self._node.config.node_id:
+            return replica.doubt >= conf.newest.epoch == conf.opened.epoch and replica.has_seat(conf.newest)
+        return replica.promised >= conf.newest.epoch
 
     def _perform(self, now: int, stream_id: int, effect: Effect) -> None:
         if isinstance(effect, Send):

@@ -5,6 +5,8 @@ The driver of a node that replicates its logs reads here, between steps. All is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
 from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
@@ -144,6 +146,10 @@ class MemberView:
         """Return the streams that were never claimed, as applied: those of a single node."""
         catalog = self._state.catalog
         return [stream_id for stream_id in catalog.entries if stream_id not in catalog.authority.confs]
+
+    def confs(self) -> Iterable[Conf]:
+        """Return the confs of all streams, as applied."""
+        return self._state.catalog.authority.confs.values()
 
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).

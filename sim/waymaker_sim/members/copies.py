@@ -38,7 +38,10 @@ class Copies:
         figures = next(member.node.log_figures())
         counts = view.members.directory_of(machine) in (0, view.directory)
         copy = EMPTY if view.doubtful or not counts else _copy(view.term_at(figures.durable), figures.durable)
-        atlas.report(machine, CATALOG, copy, _copy(view.term_at(figures.applied), figures.applied))
+        # The record that names the members counts as committed: they are waited for, with the directories that it names.
+        least = Copy(0, view.members_version[1])
+        committed = max(least, _copy(view.term_at(figures.applied), figures.applied))
+        atlas.report(machine, CATALOG, copy, committed)
 
     def _feed_streams(self, atlas: Atlas, machine: int, member: Member) -> None:
         for stream_id, replica in member.replicas.items():

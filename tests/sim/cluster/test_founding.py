@@ -13,6 +13,7 @@ from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.message_codec import plain_body
 from waymaker_core.model.result_codes import Answer
 from waymaker_core.node import open_node
+from waymaker_core.raft.members import Members
 from waymaker_sim.cluster.machines import MachinesPlan
 from waymaker_sim.kernel.checks import Violation
 from waymaker_sim.kernel.events import SECOND
@@ -130,7 +131,7 @@ def test_empty_members_that_do_not_wait_lose_the_data_of_a_single_node(monkeypat
         if condition == Condition.GROUPED or self._node_id != 1 or len(self._heard) < 2:
             return None
         named = {self._node_id: self.directory} | {node: each.hello.directory for node, each in self._heard.items()}
-        return founding.Members((1, 2, 3), (), tuple(sorted(named.items())))
+        return Members((1, 2, 3), (), tuple(sorted(named.items())))
 
     monkeypatch.setattr(founding.Founding, "first_members", careless)
     world = MembersWorld(7, plan=MachinesPlan())
