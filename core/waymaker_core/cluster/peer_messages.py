@@ -71,7 +71,7 @@ class EndAsked(NamedTuple):
 
 
 class EndKnown(NamedTuple):
-    """When it was asked this, the catalog was committed up to a position at most: all that was claimed before lies below."""
+    """The answer to `EndAsked`: all that was claimed before the question lies at this position or below."""
 
     number: int
     position: int

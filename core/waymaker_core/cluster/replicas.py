@@ -56,9 +56,9 @@ class Replicas:
         self.out: list[tuple[int, OfReplica]] = []
         self.wishes: list[Wish] = []
         self.logs: list[Log] = []
-        """What an operator should read."""
+        """Events for the operator."""
         self.snapshots_needed = 0
-        """How often a replica lacked records that its primary, here, has no more in memory."""
+        """The number of times that a replica, or a member of the group, lacked records that are not at hand here."""
         self._snapshot_log_at = 0
         self._alone: tuple[int, ...] = ()
         self.node_inputs: list[NodeInput] = []
