@@ -148,6 +148,8 @@ class Member:
             if isinstance(message, OfReplica):
                 self._replicas.received(now, item.sender, message)
             elif isinstance(message, Beat):
+                if not self._liveness.is_alive(now, item.sender):
+                    self._replicas.returned(now, item.sender)
                 self._liveness.beat(now, item.sender)
             elif isinstance(message, ClaimWanted | OpenWanted):
                 self._grant(now, message)

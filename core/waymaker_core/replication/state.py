@@ -42,7 +42,7 @@ class Follower:
 
     __slots__ = (
         "match", "next", "probing", "in_flight", "flight_bytes", "round", "asked", "commit", "deadline", "note_at", "lacks",
-        "reading", "reads",
+        "reading", "reads", "retry_ms",
     )  # fmt: skip
 
     def __init__(self, end: int) -> None:
@@ -67,6 +67,8 @@ class Follower:
         """True while it needs records that the journal has no more."""
         self.reading = 0
         """The position from which on records are being read for it; 0 where none are."""
+        self.retry_ms = 0
+        """The time after which an unanswered message was sent again last; 0 once it has answered."""
         self.reads = False
         """True while the node keeps what it needs of the journal."""
         self.note_at = NEVER

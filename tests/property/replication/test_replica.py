@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 
 from waymaker_core.api.inputs import Append as KeepRecords
 from waymaker_core.api.inputs import EndReading, Enrol, Lead, Promise, ReadRecords, Replicated, SentRecord, StepDown
@@ -17,6 +17,7 @@ from waymaker_core.replication.inputs import (
     Question,
     Received,
     RecordsRead,
+    Returned,
     Written,
 )
 from waymaker_core.replication.messages import (
@@ -314,10 +315,31 @@ def test_a_follower_whose_records_the_journal_has_no_more_needs_a_snapshot() -> 
     (needed,) = lagging.read(1)
     assert isinstance(needed, SnapshotNeeded) and needed.to == 3
     assert lagging.one.step() == []
-    again = lagging.one.step(after=100)
-    assert [each.first for each in again if isinstance(each, ReadRecords)] == [1], (
-        "it may have come back: a carried record has another place"
-    )
+    probe = sent(lagging.one.step(after=100))
+    assert (3, ()) in [(to, message.records) for to, message in probe if isinstance(message, Append)]
+    again = lagging.one.hear(3, Heard(5, SEATS[2], 0, 0, 0))
+    firsts = [each.first for each in again if isinstance(each, ReadRecords)]
+    assert firsts == [1], "a record that was carried forward has another place"
+
+
+def test_a_follower_that_answers_nothing_is_asked_without_records_less_and_less_often() -> None:
+    one = opened_primary()
+    one.log.end, one.log.at_hand = 1, (begins(5),)
+    one.step(Written(1))
+    one.hear(2, Acked(5, SEATS[1], 1, 1, 0))
+    asked: list[int] = []
+    while one.now < 12_000:
+        for to, message in sent(one.step(after=20)):
+            assert isinstance(message, Append) and message.records == ()
+            if to == 3:
+                asked.append(one.now)
+    gaps = [second - first for first, second in pairwise(asked)]
+    assert gaps[:4] == [200, 400, 800, 1_600] and set(gaps[4:]) == {1_600}
+    (again,) = sent(one.step(Returned(3)))
+    assert again[0] == 3, "its node was heard again"
+    ((_, append),) = sent(one.hear(3, Heard(5, SEATS[2], 0, 0, 0)))
+    assert isinstance(append, Append) and append.records == (begins(5),)
+    assert one.step(Returned(3)) == [], "one that answers is not asked anew"
 
 
 def test_a_primary_that_steps_down_lets_go_of_the_journal() -> None:
