@@ -22,6 +22,10 @@ NEVER: Final = 1 << 62
 """A deadline that does not come."""
 
 
+WAITING_MAX: Final = 256
+"""Messages that wait for the disk at most, and commits: further ones take the place of the oldest, as if those were lost."""
+
+
 class Phase(IntEnum):
     """The progress of a primary with its epoch."""
 
@@ -198,8 +202,11 @@ class ReplicaState:
         """Send a message as soon as all that was asked to be kept is durable."""
         if self.is_durable():
             self.send_now(to, message)
-        else:
-            self.waiting.append((self.last_ask, to, message))
+            return
+        if len(self.waiting) >= WAITING_MAX:
+            # The disk stalls, and others ask again and again: what they asked first is the oldest news.
+            self.waiting.popleft()
+        self.waiting.append((self.last_ask, to, message))
 
     @property
     def is_silent(self) -> bool:

@@ -35,7 +35,7 @@ from waymaker_core.replication.messages import (
 )
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.settings import ReplicationSettings
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import WAITING_MAX, Known
 from waymaker_core.storage import record_codec
 
 SEATS = tuple(Seat(node, 0) for node in (1, 2, 3))
@@ -353,3 +353,27 @@ def test_what_was_read_is_dropped_where_the_follower_has_it_by_now() -> None:
     lagging = Lagging()
     lagging.one.hear(3, Heard(5, SEATS[2], 9, 0, 0))
     assert sent(lagging.read(1, begins(3), DATA)) == []
+
+
+def test_what_waits_for_a_stalled_disk_is_bounded_and_the_newest_is_kept() -> None:
+    one = Driven()
+    one.hear(2, Fence(5))
+    for _ in range(3 * WAITING_MAX):
+        assert one.hear(2, Fence(5)) == []
+    one.hear(3, Fence(5))
+    answers = sent(one.step(Kept(1)))
+    assert len(answers) == WAITING_MAX and answers[-1][0] == 3
+
+
+def test_commits_that_wait_for_a_stalled_disk_are_bounded_and_the_newest_is_kept() -> None:
+    log = Log()
+    log.known = (5, 5)
+    one = Driven(log, Known(5, 0, 5))
+    asks = 0
+    for position in range(3 * WAITING_MAX):
+        records = (begins(5),) if position == 0 else (DATA,)
+        one.hear(2, Append(5, 0, position, 5 if position else 0, records, position + 1, 0))
+        asks += 1
+    effects = one.step(Kept(asks))
+    assert [each.position for each in effects if isinstance(each, Replicated)][-1] == 3 * WAITING_MAX
+    assert len(effects) <= 2 * WAITING_MAX
