@@ -31,7 +31,7 @@ class Deadlines:
             self._heap = [(deadline, each) for each, deadline in self._set.items()]
             heapify(self._heap)
 
-    def take_due(self, now: int) -> list[int]:
+    def pop_due(self, now: int) -> list[int]:
         """Take out the keys whose deadline has come, the earliest first; they have none until it is set again."""
         due: list[int] = []
         while self._heap and self._heap[0][0] <= now:

@@ -11,15 +11,18 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, RecordsRead, Replicate, Reply
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.founding import Founding, Standing, directory_number
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    Hello,
+    OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
@@ -34,7 +37,6 @@ from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
-from waymaker_core.raft.messages import Message as RaftMessage
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -67,7 +69,10 @@ class Member:
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
-        self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
+        directory = directory_number(node.directory_id)
+        self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
+        self._obstacle = ""
+        self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
         self._replicas = Replicas(node, settings, self._take_ask)
         self._liveness = Liveness(config.node_id, settings, ms)
         self._beat_at = ms
@@ -93,8 +98,9 @@ class Member:
     def step(self, now: Now, inputs: Sequence[Input]) -> list[MemberEffect]:
         """Process inputs in order, do what is due, and return the effects in order."""
         ms = now.mono_ns // MS
-        for_node, self._left_over = self._left_over, []
-        messages: list[RaftMessage] = []
+        left_over, self._left_over = self._left_over, []
+        for_node: list[NodeInput] = []
+        messages: list[OfGroup] = []
         for each in inputs:
             if isinstance(each, FromPeer):
                 self._received(ms, each, messages)
@@ -104,6 +110,9 @@ class Member:
                 for_node.append(each)
         self._beat(ms)
         self._group.step(ms, messages)
+        self._tend_members(ms, bool(left_over))
+        # What the group asks for stands before anything that the node decides in this step.
+        for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
         for_node += self._take_node_inputs(ms)
@@ -138,7 +147,7 @@ class Member:
 
     # ------------------------------------------------------------------ coming in
 
-    def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
+    def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:
         try:
             frame = decode_frame(item.data)
         except CorruptMessage:
@@ -151,6 +160,8 @@ class Member:
                 if not self._liveness.is_alive(now, item.sender):
                     self._replicas.returned(now, item.sender)
                 self._liveness.beat(now, item.sender)
+            elif isinstance(message, Hello):
+                self._founding.heard(now, item.sender, message)
             elif isinstance(message, ClaimWanted | OpenWanted):
                 self._grant(now, message)
             else:
@@ -169,6 +180,8 @@ class Member:
             for_node.append(call)
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
+        elif self._obstacle:
+            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
         else:
             self._effects.append(Reply(call.token, NO_LEADER))
 
@@ -203,8 +216,8 @@ class Member:
             wishes, replicas.wishes = replicas.wishes, []
             for wish in wishes:
                 self._grant(now, wish)
-        inputs = group.node_inputs + replicas.node_inputs
-        group.node_inputs, replicas.node_inputs = [], []
+        inputs = group.take_node_inputs() + replicas.node_inputs
+        replicas.node_inputs = []
         if self._claims:
             inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
             self._claims = {}
@@ -213,19 +226,40 @@ class Member:
             self._openings = {}
         return inputs
 
+    # ------------------------------------------------------------------ members
+
+    def _tend_members(self, now: int, busy: bool) -> None:
+        """Found the group where that is this member's part, or propose changes of its members, as its leader."""
+        group, founding = self._group, self._founding
+        standing = group.standing
+        if standing != Standing.GROUPED:
+            first = founding.first_members(now, standing)
+            if first is not None:
+                group.found(first)
+            self._say_obstacle(founding.obstacle(now, standing))
+        elif group.is_led_here and not busy:
+            group.change_members(now, founding.changes(now, group.members))
+
+    def _say_obstacle(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            if obstacle:
+                self._effects.append(Log("error", "member_stays_out", {"reason": obstacle}))
+
     # ------------------------------------------------------------------ going out
 
     def _beat(self, now: int) -> None:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
-                self._out.setdefault(node, []).append(Beat())
+                hello = self._founding.hello(self._group.standing)
+                self._out.setdefault(node, []).extend([Beat(), hello])
 
     def _send(self) -> None:
         """Send to each other member all that there is for it by now, in one frame."""
         group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            out.setdefault(raft_message.to, []).append(raft_message)
+            out.setdefault(raft_message.to, []).append(OfGroup(self._founding.directory, raft_message))
         for node, message in replicas.out:
             out.setdefault(node, []).append(message)
         if group.leader and replicas.wishes:

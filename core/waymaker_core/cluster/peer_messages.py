@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
-from typing import Final, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, cast
 
 import cbor2
 
@@ -42,11 +42,26 @@ _LENGTH: Final = Struct("<I")
 NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
-_BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(1, 6)
+_HELLO, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
 
 
 class Beat(NamedTuple):
     """A member is there."""
+
+
+class Hello(NamedTuple):
+    """A member says which directory it has, how that stands to a group, and which members it is set up with."""
+
+    directory: int
+    standing: int
+    nodes: tuple[int, ...]
+
+
+class OfGroup(NamedTuple):
+    """A message between the members of the catalog's group, with the directory of its sender."""
+
+    directory: int
+    message: RaftMessage
 
 
 class ClaimWanted(NamedTuple):
@@ -71,7 +86,7 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | ClaimWanted | OpenWanted | OfReplica | RaftMessage
+PeerMessage = Beat | Hello | ClaimWanted | OpenWanted | OfReplica | OfGroup
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -115,8 +130,10 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
             code = _CLAIM
         elif isinstance(message, OpenWanted):
             code = _OPEN
+        elif isinstance(message, OfGroup):
+            code = _RAFT
         else:
-            code = _BEAT if isinstance(message, Beat) else _RAFT
+            code = _BEAT if isinstance(message, Beat) else _HELLO
         group = groups.get(code)
         if group is None:
             groups[code] = [message]
@@ -163,14 +180,20 @@ def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
         return [_CLAIM, (message.stream_id,), message.epoch, message.primary]
     if isinstance(message, OpenWanted):
         return [_OPEN, (message.stream_id,), message.epoch]
-    return [_BEAT] if isinstance(message, Beat) else [_RAFT, (raft_codec.encode(CATALOG, message),)]
+    if isinstance(message, Hello):
+        return [_HELLO, *message]
+    return [_BEAT] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
 
 
 def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> list[object]:
     if code == _BEAT:
         return [code]
+    if code == _HELLO:
+        return [code, *messages[-1]]
     if code == _RAFT:
-        return [code, [raft_codec.encode(CATALOG, each) for each in messages if isinstance(each, _RAFT_KINDS)]]
+        of_group = [each for each in messages if isinstance(each, OfGroup)]
+        encoded = [raft_codec.encode(CATALOG, each.message) for each in of_group]
+        return [code, encoded, _shortened([each.directory for each in of_group])]
     if code in _WISHES:
         ids, *columns = zip(*(each for each in messages if isinstance(each, ClaimWanted | OpenWanted)), strict=True)
         return [code, ids, *map(_shortened, columns)]
@@ -189,7 +212,6 @@ def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> l
 
 _NESTED: Final = ("starts", "records")
 _IS_NESTED: Final = {code: [name in _NESTED for name in kind._fields] for code, kind in enumerate(_KINDS, _REPLICA)}
-_RAFT_KINDS: Final = get_args(RaftMessage)
 
 
 def _shortened(column: Sequence[object]) -> object:
@@ -246,11 +268,15 @@ def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
     code = group[0]
     if code == _BEAT and len(group) == 1:
         return [Beat()]
+    if code == _HELLO and len(group) == 4:
+        nodes = _list(group[3])
+        return [Hello(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]
     ids = group[1] if len(group) > 1 else None
     if not isinstance(ids, list) or not ids:
         raise CorruptMessage("not a group of messages")
-    if code == _RAFT and len(group) == 2:
-        return [raft_codec.decode(CATALOG, _bytes(each)) for each in ids]
+    if code == _RAFT and len(group) == 3:
+        messages = [raft_codec.decode(CATALOG, _bytes(each)) for each in ids]
+        return list(map(OfGroup, _numbers(group[2], len(ids)), messages))
     _numbers(ids, len(ids))
     if _REPLICA <= code < _CODE_END:
         return _of_replicas(_KINDS[code - _REPLICA], ids, group, bodies)

@@ -104,7 +104,7 @@ class Replicas:
 
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""
-        for stream_id in self._deadlines.take_due(now):
+        for stream_id in self._deadlines.pop_due(now):
             self._step(now, stream_id, [])
         if self._anew and now >= self._wish_at:
             self._wish_at = now + self._settings.wish_ms

@@ -29,7 +29,7 @@ def test_what_is_due_is_taken_once_the_earliest_first(script: list[tuple[str, in
                 model[first] = at
         else:
             due = sorted((at, key) for key, at in model.items() if at <= first)
-            assert deadlines.take_due(first) == [key for _, key in due]
+            assert deadlines.pop_due(first) == [key for _, key in due]
             for _, key in due:
                 del model[key]
         assert deadlines.next() == min(model.values(), default=NEVER)
@@ -41,4 +41,4 @@ def test_a_deadline_that_is_set_again_and_again_takes_no_memory() -> None:
     for at in range(100_000, 10, -1):
         deadlines.set(2, at)
     assert len(deadlines._heap) <= 2 * 2 + SLACK + 1
-    assert deadlines.take_due(11) == [1, 2]
+    assert deadlines.pop_due(11) == [1, 2]

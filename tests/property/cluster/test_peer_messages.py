@@ -12,6 +12,8 @@ from waymaker_core.cluster.peer_messages import (
     FRAME_BYTES_MAX,
     Beat,
     ClaimWanted,
+    Hello,
+    OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
@@ -60,18 +62,20 @@ messages = st.one_of(
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
-    st.just(VoteRequest(1, 2, 3, 4, 2)),
-    st.just(AppendResponse(1, 2, 3, 4, 2, 1)),
+    st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
+    st.builds(OfGroup, numbers, st.just(VoteRequest(1, 2, 3, 4, 2))),
+    st.builds(OfGroup, numbers, st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 
 def in_order(sent: list[PeerMessage]) -> dict[type[object], list[PeerMessage]]:
-    """Return messages by kind, in order within each; a heartbeat says as much as several."""
+    """Return messages by kind, in order within each. A heartbeat says as much as several, and the last hello says all."""
     found: dict[type[object], list[PeerMessage]] = {}
     for each in sent:
         kind: type[object] = type(each.message) if isinstance(each, OfReplica) else type(each)
-        kind = VoteRequest if kind is AppendResponse else kind
-        if kind is not Beat or kind not in found:
+        if kind in (Beat, Hello):
+            found[kind] = [each]
+        else:
             found.setdefault(kind, []).append(each)
     return found
 
@@ -157,7 +161,7 @@ FENCE, PROMISED, WANT, LACKING, ACKED, APPEND = 5, 6, 7, 8, 10, 13
         [1, [WANT, [1], 1]], [1, [WANT, [1], 1, 2, 3]], [1, [WANT, [], 1, 2]], [1, [WANT, 1, 1, 2]], {"a": 1}, 7,
         [1, [WANT, [1, 2], [1], 2]], [1, [WANT, [1, 2], [1, -1], 2]], [1, [WANT, [True], 1, 2]],
         [1, [LACKING, [1], 2**64]], [1, [LACKING, [2**64], 1]], [1, [3, [1], 1]], [1, [4, [1]]], [1, [2, [b"nothing"]]],
-        [1, [2, [7]]], [1, [1, []]], [1, [ACKED, [1], 1, [1], 1, 1, 1]], [1, [ACKED, [1], 1, 1, 1, 1]],
+        [1, [2, [7], 0]], [1, [2, [], 0]], [1, [ACKED, [1], 1, [1], 1, 1, 1]], [1, [ACKED, [1], 1, 1, 1, 1]],
         [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1]]]]], [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, []]],
         [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, 0]],
         [1, [APPEND, [1], 5, 1, 0, 0, [[[EpochRecord.KIND, 1, b"", 0]]], 0, 0]], [1, [APPEND, [1], 5, 1, 0, 0, [[7]], 0, 0]],
