@@ -175,6 +175,8 @@ class Member:
                 if self._group.admits_replicas:
                     self._replicas.received(now, item.sender, message)
             elif isinstance(message, Beat):
+                if not self._liveness.is_alive(now, item.sender):
+                    self._replicas.returned(now, item.sender)
                 self._liveness.beat(now, item.sender)
             elif isinstance(message, Hello):
                 self._founding.heard(now, item.sender, message)

@@ -1,14 +1,16 @@
 """Messages between members: a heartbeat, a wish for the node that leads the catalog, and those of Raft and of replication.
 
-All that one member has for another after a step leaves in one frame, in columns: a CBOR list of version and groups. A group is
-a list of a code, the ids of the streams, and one column for each field; a column of equal numbers is that number. Groups stand
-in order of codes, so that Raft, fences and acknowledgments never wait for records. Messages of one kind keep their order.
-`decode_frame` raises `CorruptMessage` alone, whatever the bytes are.
+All that one member has for another after a step leaves in one frame, in columns: a CBOR list of version and groups, its length
+before it in four bytes, and behind it the bodies of records, each of which is so copied once. A group is a list of a code, the
+ids of the streams, and one column for each field; a column of equal numbers is that number. Groups stand in order of codes, so
+that Raft, fences and acknowledgments never wait for records. Messages of one kind keep their order. `decode_frame` raises
+`CorruptMessage` alone, whatever the bytes are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import Struct
 from typing import Final, NamedTuple, cast
 
 import cbor2
@@ -35,7 +37,8 @@ from waymaker_core.replication.messages import (
 from waymaker_core.replication.messages import Message as ReplicaMessage
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
-VERSION: Final = 2
+VERSION: Final = 1
+_LENGTH: Final = Struct("<I")
 NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
@@ -137,7 +140,8 @@ _ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS
 def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
     """Encode messages for one member: one frame, or several where there are many records."""
     if len(messages) == 1:
-        yield cbor2.dumps([VERSION, _single(messages[0])])
+        bodies: list[bytes] = []
+        yield _packed([_single(messages[0], bodies)], bodies)
         return
     groups: dict[int, list[PeerMessage]] = {}
     size = 0
@@ -167,10 +171,25 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
 
 
 def _frame(groups: dict[int, list[PeerMessage]]) -> bytes:
-    return cbor2.dumps([VERSION, *(_group(code, groups[code]) for code in sorted(groups))])
+    bodies: list[bytes] = []
+    return _packed([_group(code, groups[code], bodies) for code in sorted(groups)], bodies)
 
 
-def _single(message: PeerMessage) -> list[object]:
+def _packed(groups: list[list[object]], bodies: list[bytes]) -> bytes:
+    head = cbor2.dumps([VERSION, *groups])
+    return b"".join([_LENGTH.pack(len(head)), head, *bodies])
+
+
+def _plain(value: object, bodies: list[bytes]) -> object:
+    """Return a field that is a list: epochs, or records, whose bodies stand elsewhere."""
+    assert isinstance(value, tuple)
+    if not value or not isinstance(value[0], SentRecord):
+        return value
+    bodies += [record.body for record in value]
+    return [(record.kind, record.version, record.meta, len(record.body)) for record in value]
+
+
+def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
     """Return the group of one message: what `_group` makes of it, and quicker."""
     if isinstance(message, OfReplica):
         inner = message.message
@@ -178,7 +197,7 @@ def _single(message: PeerMessage) -> list[object]:
         group: list[object] = [code, (message.stream_id,)]
         for nested, value in zip(_IS_NESTED[code], inner, strict=True):
             if nested:
-                group.append((value,))
+                group.append((_plain(value, bodies),))
             elif type(value) is Seat:
                 group += value
             else:
@@ -189,10 +208,10 @@ def _single(message: PeerMessage) -> list[object]:
         return [_ROW_CODES[type(message)], (first,), *others]
     if isinstance(message, Hello):
         return [_HELLO, *message]
-    return [_BEAT] if isinstance(message, Beat) else _group(_RAFT, [message])
+    return [_BEAT] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
 
 
-def _group(code: int, messages: Sequence[PeerMessage]) -> list[object]:
+def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> list[object]:
     if code == _BEAT:
         return [code]
     if code == _HELLO:
@@ -212,7 +231,7 @@ def _group(code: int, messages: Sequence[PeerMessage]) -> list[object]:
         if name == "seat":
             group += [_shortened([seat[0] for seat in column]), _shortened([seat[1] for seat in column])]
         elif name in _NESTED:
-            group.append(column)
+            group.append([_plain(value, bodies) for value in column])
         else:
             group.append(_shortened(column))
     return group
@@ -233,21 +252,44 @@ def _shortened(column: Sequence[object]) -> object:
 
 def decode_frame(data: bytes) -> list[PeerMessage]:
     """Decode the messages of a frame. `CorruptMessage` where there is none, or one of a version to come."""
+    end = _LENGTH.size + (_LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0)
+    if not _LENGTH.size < end <= len(data):
+        raise CorruptMessage("not a frame")
     try:
-        value: object = cbor2.loads(data)
+        value: object = cbor2.loads(data[_LENGTH.size : end])
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as problem:
         raise CorruptMessage(f"not CBOR: {problem}") from problem
     if not isinstance(value, list) or len(value) < 2 or type(value[0]) is not int:
         raise CorruptMessage("not a frame")
     if value[0] != VERSION:
         raise CorruptMessage(f"a frame of version {value[0]}; this program knows version {VERSION}")
+    bodies = _Bodies(data, end)
     found: list[PeerMessage] = []
     for group in value[1:]:
-        found += _messages(group)
+        found += _messages(group, bodies)
+    if bodies.at != len(data):
+        raise CorruptMessage("bytes that are no body")
     return found
 
 
-def _messages(group: object) -> list[PeerMessage]:
+class _Bodies:
+    """The bodies behind the messages of a frame, from the place `at` on."""
+
+    __slots__ = ("data", "at")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data = data
+        self.at = at
+
+    def take(self, length: int) -> bytes:
+        """Take the next body."""
+        at, self.at = self.at, self.at + length
+        if self.at > len(self.data):
+            raise CorruptMessage("the frame is cut short")
+        return self.data[at : self.at]
+
+
+def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
     if not isinstance(group, list) or not group or type(group[0]) is not int:
         raise CorruptMessage("not a group of messages")
     code = group[0]
@@ -265,7 +307,7 @@ def _messages(group: object) -> list[PeerMessage]:
         return list(map(OfGroup, _numbers(group[2], len(ids)), doubts, messages))
     _numbers(ids, len(ids))
     if _REPLICA <= code < _CODE_END:
-        return _of_replicas(_KINDS[code - _REPLICA], ids, group)
+        return _of_replicas(_KINDS[code - _REPLICA], ids, group, bodies)
     row = _ROWS.get(code)
     if row is None or len(group) != len(row._fields) + 1:
         raise CorruptMessage("not a group of messages")
@@ -273,7 +315,7 @@ def _messages(group: object) -> list[PeerMessage]:
     return list(map(make, zip(ids, *(_numbers(each, len(ids)) for each in group[2:]), strict=True)))
 
 
-def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]) -> list[PeerMessage]:
+def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object], bodies: _Bodies) -> list[PeerMessage]:
     count, names = len(ids), kind._fields
     if len(group) != 2 + len(names) + ("seat" in names):
         raise CorruptMessage(f"{len(group) - 2} columns where {len(names)} fields belong")
@@ -288,7 +330,7 @@ def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]
         elif name == "starts":
             fields.append([tuple(map(_start, _list(value))) for value in _list(column, count)])
         elif name == "records":
-            fields.append([tuple(map(_record, _list(value))) for value in _list(column, count)])
+            fields.append([tuple(_record(each, bodies) for each in _list(value)) for value in _list(column, count)])
         else:
             fields.append(_numbers(column, count))
     messages = map(cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make), zip(*fields, strict=True))
@@ -323,16 +365,14 @@ def _start(value: object) -> tuple[int, int]:
     return _number(epoch), _number(position)
 
 
-def _record(value: object) -> SentRecord:
-    match value:
-        case [int(kind), int(version), bytes(meta), bytes(body)]:
-            record = SentRecord(_number(kind), _number(version), meta, body)
-            try:
-                begun_epoch(record)
-            except (CorruptRecord, UnknownVersion) as problem:
-                raise CorruptMessage(str(problem)) from problem
-            return record
-    raise CorruptMessage("not a record")
+def _record(value: object, bodies: _Bodies) -> SentRecord:
+    kind, version, meta, length = _list(value, 4)
+    record = SentRecord(_number(kind), _number(version), _bytes(meta), bodies.take(_number(length)))
+    try:
+        begun_epoch(record)
+    except (CorruptRecord, UnknownVersion) as problem:
+        raise CorruptMessage(str(problem)) from problem
+    return record
 
 
 def _list(value: object, length: int | None = None) -> list[object]:

@@ -19,7 +19,7 @@ from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Returned, Written
 from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.state import NEVER, Known, Phase
@@ -120,6 +120,12 @@ class Replicas:
             return
         self._find(of.stream_id)
         self._step(now, of.stream_id, [Received(sender, of.message)])
+
+    def returned(self, now: int, node: int) -> None:
+        """Let the replicas that this node leads go on with another one, which was heard again after a silence."""
+        for stream_id, replica in list(self._replicas.items()):
+            if replica.phase is not None:
+                self._step(now, stream_id, [Returned(node)])
 
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""

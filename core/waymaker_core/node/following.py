@@ -37,6 +37,15 @@ class Following:
         self._group_commit = group_commit
         self._facts = facts
 
+    @property
+    def _inflight_bytes_max(self) -> int:
+        """Return the bound of what waits for commits here, for records of other leaders.
+
+        Each member may have as much decided as it admits itself. Would one with that much of its own take nothing of others,
+        then none could commit anything, once all had.
+        """
+        return self._state.limits.inflight_bytes_max * max(1, len(self._state.config.members))
+
     # ------------------------------------------------------------------ facts
 
     def promise(self, event: Promise) -> None:
@@ -123,7 +132,7 @@ class Following:
             return "a snapshot is being adopted in its place"
         if event.first != log.end + 1:
             return f"the log ends at {log.end}, and record {event.first} was sent"
-        if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > limits.inflight_bytes_max:
+        if log.is_crowded(limits) or self._state.stats.inflight_bytes + bodies > self._inflight_bytes_max:
             return "too much waits to be committed here"
         if bounds and not all(self._group_commit.has_room_for(log, bound, ordinary=True) for bound in bounds):
             return NO_ROOM

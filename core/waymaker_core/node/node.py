@@ -476,6 +476,7 @@ class Node(MemberView):
         """Assert every invariant between steps, at the cost of looking at everything; for tests and simulations."""
         if not self._halted:
             invariants.check(self._state)
+            assert self._gate.count == self._gate.recount(), "answers that wait are counted wrong"
 
     # ------------------------------------------------------------------ figures
 

@@ -19,6 +19,7 @@ from waymaker_core.replication.inputs import (
     Question,
     Received,
     RecordsRead,
+    Returned,
     Written,
 )
 from waymaker_core.replication.log_view import LogSource, LogView
@@ -140,6 +141,9 @@ def _take(state: ReplicaState, each: Input) -> None:
             following.on_read(state, each.first, each.records)
         elif state.leading is not None:
             leading.on_read(state, state.leading, each.reader, each.first, each.records)
+    elif isinstance(each, Returned):
+        if state.leading is not None:
+            leading.returned(state, state.leading, each.node)
     elif isinstance(each, Question):
         if state.leading is not None and state.leads:
             leading.ask(state, state.leading, each.number)
