@@ -31,11 +31,13 @@ from waymaker_core.model.records import (
     PruneRecord,
     PublishRecord,
     Record,
+    ReturnWished,
     SettingsRecord,
     StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
     StreamUpdated,
 )
 from waymaker_core.raft.members import Members, encode_members
@@ -175,4 +177,6 @@ def records() -> st.SearchStrategy[Record]:
         st.builds(MembersRecord, members().map(encode_members)),
         claims(),
         st.builds(AuthorityOpened, U64, U64),
+        st.builds(StreamPinned, U64, st.booleans()),
+        st.builds(ReturnWished, U64, NODES),
     )

@@ -10,20 +10,39 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final
 
+from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
 from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
 from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
-from waymaker_core.api.inputs import Call
+from waymaker_core.api.inputs import Call, Cancel, Drain
 from waymaker_core.api.inputs import Input as NodeInput
+from waymaker_core.catalog.authority import Claim
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
-from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
+from waymaker_core.cluster.moves import MOVING, Moves
+from waymaker_core.cluster.node_figures import NodeFigures, Sums
+from waymaker_core.cluster.peer_messages import (
+    Beat,
+    ClaimWanted,
+    MoveReady,
+    MoveWanted,
+    OfReplica,
+    OpenWanted,
+    PeerMessage,
+    decode,
+    encode,
+)
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
+from waymaker_core.cluster.stalls import Stalls
+from waymaker_core.cluster.sweep import Sweep
 from waymaker_core.model.disk_ops import DiskOp, OpResult
-from waymaker_core.model.result_codes import Outcome, Refusal, Status
+from waymaker_core.model.result_codes import NO_LEADER as NO_LEADER_CODE
+from waymaker_core.model.result_codes import Answer, Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import NodeConfig, open_node
+from waymaker_core.node.calls import OF_THIS_NODE
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
 from waymaker_core.raft.messages import Message as RaftMessage
@@ -62,11 +81,19 @@ class Member:
         self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
         self._replicas = Replicas(node, settings, self._take_ask)
         self._liveness = Liveness(config.node_id, settings, ms)
+        self._moves = Moves(node, self._replicas, settings)
+        self._sweep = Sweep(node, self._liveness, settings)
+        self._stalls = Stalls(node, self._replicas, settings)
+        self._leaving = Leaving(node, self._replicas, self._moves, self._liveness, settings)
+        self._figures = NodeFigures(node, self._liveness)
+        self._sums, self._sums_at = Sums(), ms
         self._beat_at = ms
         self._claim_at = ms
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
         self._own_calls: list[NodeInput] = []
+        self._held_drain: Drain | None = None
+        """The stop that was asked for, while there is something to give away."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -88,16 +115,24 @@ class Member:
                 self._received(ms, each, messages)
             elif isinstance(each, Call):
                 self._route(each, for_node)
+            elif isinstance(each, Cancel):
+                self._moves.held.withdraw(each.token)
+                for_node.append(each)
+            elif isinstance(each, Drain):
+                self._leaving.begin(ms)
+                self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
         self._beat(ms)
         self._group.step(ms, messages)
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
+        self._move(ms)
         for_node += self._take_node_inputs(ms)
         for _ in range(ROUNDS_MAX):
             for effect in self.node.step(now, for_node):
                 self._take(ms, effect)
+            self._moves.advance(ms)
             for_node = self._take_node_inputs(ms)
             if not for_node:
                 break
@@ -110,7 +145,12 @@ class Member:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        own = min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at) * MS
+        moving = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        if self._group.is_led_here:
+            moving = min(moving, self._sweep.next_deadline())
+        own = (
+            min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at, moving) * MS
+        )
         node = self.node.next_deadline()
         return own if node is None else min(own, node)
 
@@ -133,29 +173,52 @@ class Member:
             self.contradictions += 1
             return
         if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender)
+            self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
+            self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
         elif isinstance(message, OfReplica):
             self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted):
-            self._grant(now, message)
+        elif isinstance(message, ClaimWanted | OpenWanted | MoveReady):
+            self._grant(now, message, item.sender)
+        elif isinstance(message, MoveWanted):
+            self._moves.begin(now, message.stream_id, message.epoch, message.to)
         else:
             messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
         own = self.node.config.node_id
+        if isinstance(call.request, OF_THIS_NODE):
+            for_node.append(call)
+            return
         log = self.node.log_of(call)
+        if self._moves.is_draining(log):
+            refusal = self._moves.hold(log, call)
+            if refusal is not None:
+                self._effects.append(Reply(call.token, refusal))
+            return
         conf = self.node.conf(log)
         if log == CATALOG or conf is None:
             leader, epoch = self._group.leader, self._group.term
         else:
             leader, epoch = conf.newest.primary, conf.newest.epoch
         if leader == own:
-            for_node.append(call)
+            refusal = self._refusal_for(log)
+            if refusal is None:
+                for_node.append(call)
+            else:
+                self._effects.append(Reply(call.token, refusal))
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
+        elif isinstance(call.request, SetStreamPinned | ClearStreamAuthority):
+            self._effects.append(Reply(call.token, Answer(NO_LEADER_CODE, NO_LEADER.message)))
         else:
             self._effects.append(Reply(call.token, NO_LEADER))
+
+    def _refusal_for(self, log: int) -> Refusal | None:
+        """Return why no call about a log that is led here is admitted; None where calls are."""
+        if log == CATALOG and self._leaving.stage is Stage.HANDING_OVER:
+            return MOVING
+        return self._stalls.refusal_for(log)
 
     # ------------------------------------------------------------------ the node's effects
 
@@ -178,16 +241,24 @@ class Member:
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
+            if isinstance(effect, Reply) and isinstance(effect.answer, Answer):
+                stats = effect.answer.value
+                if isinstance(stats, ClusterStats):
+                    self._figures.complete(now, stats)
             self._effects.append(effect)
 
     def _take_node_inputs(self, now: int) -> list[NodeInput]:
         group, replicas = self._group, self._replicas
         if group.is_led_here:
             wishes, replicas.wishes = replicas.wishes, []
-            for wish in wishes:
-                self._grant(now, wish)
-        inputs = group.node_inputs + replicas.node_inputs + self._own_calls
-        group.node_inputs, replicas.node_inputs, self._own_calls = [], [], []
+            ready, self._moves.wishes = self._moves.wishes, []
+            for wish in (*wishes, *ready):
+                self._grant(now, wish, self.node.config.node_id)
+        inputs = group.node_inputs + replicas.node_inputs + self._own_calls + self._moves.node_inputs
+        group.node_inputs, replicas.node_inputs, self._own_calls, self._moves.node_inputs = [], [], [], []
+        released, self._moves.released = self._moves.released, []
+        for call in released:
+            self._route(call, inputs)
         return inputs
 
     # ------------------------------------------------------------------ going out
@@ -195,8 +266,17 @@ class Member:
     def _beat(self, now: int) -> None:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
+            was_stalled = self._stalls.disk_stalled
+            self._stalls.look(now)
+            stalled = self._stalls.disk_stalled
+            if stalled != was_stalled:
+                self._group.note_disk(now, stalled=stalled)
+            if now >= self._sums_at:
+                self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
+            leaving = self._leaving.stage is not Stage.STAYING
+            self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
             for node in self._others:
-                self._to(node, Beat())
+                self._to(node, Beat(int(leaving), int(stalled), *self._sums))
 
     def _to(self, node: int, message: PeerMessage) -> None:
         self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
@@ -207,14 +287,14 @@ class Member:
             self._to(raft_message.to, raft_message)
         for node, message in replicas.out:
             self._to(node, message)
-        for wish in replicas.wishes:
+        for wish in (*replicas.wishes, *self._moves.wishes):
             if group.leader:
                 self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes = [], [], []
+        group.out, replicas.out, replicas.wishes, self._moves.wishes = [], [], [], []
 
     # ------------------------------------------------------------------ claims
 
-    def _grant(self, now: int, wish: ClaimWanted | OpenWanted) -> None:
+    def _grant(self, now: int, wish: ClaimWanted | OpenWanted | MoveReady, sender: int) -> None:
         """Do what a primary wishes, as the leader of the catalog."""
         conf = self.node.conf(wish.stream_id)
         if not self._group.is_led_here or conf is None or conf.newest.epoch != wish.epoch:
@@ -222,6 +302,16 @@ class Member:
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
                 self._call(OpenAuthority(wish.stream_id, wish.epoch))
+        elif isinstance(wish, MoveReady):
+            newest = conf.newest
+            wanted = self._sweep.wants(*wish) or not self._liveness.is_well(now, sender)
+            if (
+                wanted
+                and sender == newest.primary
+                and wish.to in newest.replicas
+                and self._liveness.is_well(now, wish.to)
+            ):
+                self._call(ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch))
         else:
             self._claim(now, wish.stream_id, wish.primary)
 
@@ -232,10 +322,11 @@ class Member:
         newest = conf.newest
         first = preferred if preferred in newest.replicas else newest.primary
         at = newest.replicas.index(first)
-        for node in (*newest.replicas[at:], *newest.replicas[:at]):
-            if self._liveness.is_alive(now, node):
-                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
-                return
+        order = (*newest.replicas[at:], *newest.replicas[:at])
+        alive = [node for node in order if self._liveness.is_alive(now, node)]
+        for node in sorted(alive, key=lambda each: not self._liveness.is_well(now, each)):
+            self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+            return
 
     def _claim_for_the_silent(self, now: int) -> None:
         """Claim the streams of silent primaries for others, once a while, as the leader of the catalog."""
@@ -246,8 +337,35 @@ class Member:
             return
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is not None and self._must_be_led_elsewhere(now, conf.newest):
                 self._claim(now, stream_id)
+
+    def _must_be_led_elsewhere(self, now: int, newest: Claim) -> bool:
+        """Return True if a primary is silent, or if its disk is stalled and another replica is well."""
+        liveness = self._liveness
+        if not liveness.is_alive(now, newest.primary):
+            return True
+        return liveness.is_stalled(newest.primary) and any(liveness.is_well(now, node) for node in newest.replicas)
+
+    # ------------------------------------------------------------------ planned moves
+
+    def _move(self, now: int) -> None:
+        """Take the next steps of planned moves, of the sweep, and of leaving."""
+        group, own = self._group, self.node.config.node_id
+        self._moves.advance(now)
+        if not group.is_led_here:
+            self._sweep.forget_moves()
+        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.advance(now)) is not None:
+            primary, wanted = asked
+            if primary == own:
+                self._moves.begin(now, *wanted)
+            else:
+                self._to(primary, wanted)
+        if self._leaving.advance(now, group.is_led_here, group.leader):
+            group.hand_over(now)
+        if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
+            self._own_calls.append(self._held_drain)
+            self._held_drain = None
 
     def _call(self, request: ClaimStream | OpenAuthority) -> None:
         self._tokens += 1

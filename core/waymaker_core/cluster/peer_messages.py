@@ -34,10 +34,20 @@ from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 VERSION: Final = 1
 NUMBER_END: Final = 1 << 64
 _BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA = range(1, 6)
+_MOVE, _READY = 21, 22
 
 
 class Beat(NamedTuple):
-    """A member is there."""
+    """A member is there. It takes no streams while it is leaving, or while its disk is stalled.
+
+    The other fields are the sums of the streams that it leads.
+    """
+
+    leaving: int = 0
+    stalled: int = 0
+    streams: int = 0
+    messages: int = 0
+    bytes: int = 0
 
 
 class ClaimWanted(NamedTuple):
@@ -55,6 +65,22 @@ class OpenWanted(NamedTuple):
     epoch: int
 
 
+class MoveWanted(NamedTuple):
+    """The leader of the catalog asks the primary of a claim to give its stream to another replica, by a planned move."""
+
+    stream_id: int
+    epoch: int
+    to: int
+
+
+class MoveReady(NamedTuple):
+    """The primary of a claim has drained its stream: another replica has all, and may be claimed for."""
+
+    stream_id: int
+    epoch: int
+    to: int
+
+
 class OfReplica(NamedTuple):
     """A message between the replicas of a stream."""
 
@@ -62,7 +88,7 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | ClaimWanted | OpenWanted | OfReplica | RaftMessage
+PeerMessage = Beat | ClaimWanted | OpenWanted | MoveWanted | MoveReady | OfReplica | RaftMessage
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -82,11 +108,13 @@ _CODES: Final = {kind: code for code, kind in enumerate(_KINDS, 1)}
 def encode(message: PeerMessage) -> bytes:
     """Encode a message."""
     if isinstance(message, Beat):
-        return cbor2.dumps([VERSION, _BEAT])
+        return cbor2.dumps([VERSION, _BEAT, *message])
     if isinstance(message, ClaimWanted):
         return cbor2.dumps([VERSION, _CLAIM, *message])
     if isinstance(message, OpenWanted):
         return cbor2.dumps([VERSION, _OPEN, *message])
+    if isinstance(message, MoveWanted | MoveReady):
+        return cbor2.dumps([VERSION, _MOVE if isinstance(message, MoveWanted) else _READY, *message])
     if isinstance(message, OfReplica):
         inner = message.message
         return cbor2.dumps([VERSION, _REPLICA, message.stream_id, _CODES[type(inner)], *map(_plain, inner)])
@@ -112,10 +140,13 @@ def decode(data: bytes) -> PeerMessage:
             raise CorruptMessage("not a kind")
         case [_, int(kind), bytes(inner)] if kind == _RAFT:
             return raft_codec.decode(CATALOG, inner)
-        case [_, int(kind)] if kind == _BEAT:
-            return Beat()
+        case [_, int(kind), *fields] if kind == _BEAT and len(fields) == len(Beat._fields):
+            return Beat(*map(_number, fields))
         case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:
             return ClaimWanted(_number(stream_id), _number(epoch), _number(primary))
+        case [_, int(kind), stream_id, epoch, to] if kind in (_MOVE, _READY):
+            moved = MoveWanted if kind == _MOVE else MoveReady
+            return moved(_number(stream_id), _number(epoch), _number(to))
         case [_, int(kind), stream_id, epoch] if kind == _OPEN:
             return OpenWanted(_number(stream_id), _number(epoch))
         case [_, int(kind), stream_id, int(code), *fields] if kind == _REPLICA and 0 < code <= len(_KINDS):

@@ -114,6 +114,10 @@ class Replicas:
         replica = self._replicas.get(stream_id)
         return replica is not None and replica.leads
 
+    def replica_of(self, stream_id: int) -> Replica | None:
+        """Return the replica of a stream on this node, if it has one."""
+        return self._replicas.get(stream_id)
+
     def items(self) -> Iterator[tuple[int, Replica]]:
         """Yield every stream with its replica."""
         yield from self._replicas.items()

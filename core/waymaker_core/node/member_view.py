@@ -5,9 +5,12 @@ The driver of a node that replicates its logs reads here, between steps. All is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
 from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
+from waymaker_core.catalog.overrides import Override
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.facts import Facts
@@ -110,6 +113,27 @@ class MemberView:
     def conf(self, stream_id: int) -> Conf | None:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
+
+    def overridden(self) -> Iterable[tuple[StreamId, Override]]:
+        """Return every stream that is claimed for another node than the ring names."""
+        return self._state.overrides.overridden()
+
+    def ring_owner(self, stream_id: StreamId) -> int:
+        """Return the node that the ring names for a stream that exists."""
+        return self._state.overrides.ring_owner(self._state.catalog.entries[stream_id])
+
+    def is_pinned(self, stream_id: StreamId) -> bool:
+        """Return True for a stream that an operator pinned."""
+        return stream_id in self._state.catalog.wishes.pinned
+
+    def returns_to(self, stream_id: StreamId) -> int:
+        """Return the node that an operator sent a stream back to, or 0."""
+        return self._state.catalog.wishes.returning.get(stream_id, 0)
+
+    def may_move(self, stream_id: int) -> bool:
+        """Return True for a stream that another node could lead: it is not being restored, and not damaged here."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and not replica.importing and replica.damage is None
 
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).

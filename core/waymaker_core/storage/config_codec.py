@@ -27,11 +27,13 @@ from waymaker_core.model.records import (
     EpochRecord,
     ImportEnded,
     MembersRecord,
+    ReturnWished,
     SettingsRecord,
     StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
     StreamUpdated,
 )
 from waymaker_core.raft.members import decode_members, encode_members
@@ -55,6 +57,8 @@ ConfigRecord = (
     | MembersRecord
     | StreamClaimed
     | AuthorityOpened
+    | StreamPinned
+    | ReturnWished
 )
 
 # ---------------------------------------------------------------- plain values
@@ -262,6 +266,10 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps([record.stream_id, record.primary, record.replicas])
         case AuthorityOpened():
             return cbor2.dumps([record.stream_id, record.epoch])
+        case StreamPinned():
+            return cbor2.dumps([record.stream_id, record.pinned])
+        case ReturnWished():
+            return cbor2.dumps([record.stream_id, record.node_id])
 
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
@@ -380,6 +388,21 @@ def check_replicas(primary: int, value: object) -> list[int]:
 def decode_authority_opened(meta: bytes) -> AuthorityOpened:
     """See `encode_record`."""
     return AuthorityOpened(*_integers(meta, 2))
+
+
+def decode_stream_pinned(meta: bytes) -> StreamPinned:
+    """See `encode_record`."""
+    stream_id, pinned = _fields(meta, (int, bool))
+    assert isinstance(stream_id, int) and isinstance(pinned, bool)
+    return StreamPinned(stream_id, pinned)
+
+
+def decode_return_wished(meta: bytes) -> ReturnWished:
+    """See `encode_record`."""
+    record = ReturnWished(*_integers(meta, 2))
+    if not 0 < record.node_id < 1 << 64:
+        raise CorruptRecord("a return to no node")
+    return record
 
 
 def _integers(meta: bytes, count: int) -> list[int]:

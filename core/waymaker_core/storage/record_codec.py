@@ -32,11 +32,13 @@ from waymaker_core.model.records import (
     PruneRecord,
     PublishRecord,
     Record,
+    ReturnWished,
     SettingsRecord,
     StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
     StreamUpdated,
     appended,
 )
@@ -475,6 +477,8 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     MembersRecord.KIND: (config_codec.decode_members_record,),
     StreamClaimed.KIND: (config_codec.decode_stream_claimed,),
     AuthorityOpened.KIND: (config_codec.decode_authority_opened,),
+    StreamPinned.KIND: (config_codec.decode_stream_pinned,),
+    ReturnWished.KIND: (config_codec.decode_return_wished,),
 }
 
 

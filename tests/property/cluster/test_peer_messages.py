@@ -11,6 +11,8 @@ from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    MoveReady,
+    MoveWanted,
     OfReplica,
     OpenWanted,
     PeerMessage,
@@ -54,7 +56,9 @@ of_replica = st.one_of(
     st.builds(Lacking, numbers),
 )
 messages = st.one_of(
-    st.just(Beat()),
+    st.builds(Beat, numbers, numbers, numbers, numbers, numbers),
+    st.builds(MoveWanted, numbers, numbers, numbers),
+    st.builds(MoveReady, numbers, numbers, numbers),
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(OfReplica, numbers, of_replica),
