@@ -59,7 +59,7 @@ class StreamAuthority:
 
     claimant: int = 0
     epoch: int = 0
-    ring_owner: int = 0
+    home: int = 0
     pinned: bool = False
 
 

@@ -24,7 +24,7 @@ class Override(NamedTuple):
 NO_OVERRIDE: Final = Override()
 
 
-def ring_key(account: str, name: str) -> str:
+def placement_key(account: str, name: str) -> str:
     """Return what stands for a stream on the ring."""
     return f"{account}\0{name}"
 
@@ -37,9 +37,9 @@ class Overrides:
         self._nodes = nodes
         self._found: dict[StreamId, Override] = {}
 
-    def ring_owner(self, entry: CatalogEntry) -> int:
+    def home_of(self, entry: CatalogEntry) -> int:
         """Return the node that the ring names for a stream."""
-        return place(ring_key(entry.account, entry.config.name), self._nodes, 1)[0]
+        return place(placement_key(entry.account, entry.config.name), self._nodes, 1)[0]
 
     def override_of(self, stream_id: StreamId) -> Override:
         """Return the override of a stream; all zero where it has none."""
@@ -49,7 +49,7 @@ class Overrides:
         """Look at a stream's newest claim; return True if its override is another one than before."""
         before = self._found.pop(stream_id, NO_OVERRIDE)
         entry, conf = self._catalog.entries.get(stream_id), self._catalog.authority.confs.get(stream_id)
-        if entry is not None and conf is not None and conf.newest.primary != self.ring_owner(entry):
+        if entry is not None and conf is not None and conf.newest.primary != self.home_of(entry):
             self._found[stream_id] = Override(conf.newest.primary, conf.newest.epoch)
         return self.override_of(stream_id) != before
 

@@ -26,7 +26,7 @@ class HeldCalls:
         self._held: dict[int, dict[Token, Call]] = {}
         self._count = self._bytes = 0
 
-    def hold(self, stream_id: int, call: Call) -> bool:
+    def hold_call(self, stream_id: int, call: Call) -> bool:
         """Let a call wait; return False if it may not."""
         size = parked_bytes(call)
         if isinstance(call.request, FOLLOWED) or self._count >= self._settings.held_calls_max:
@@ -45,7 +45,7 @@ class HeldCalls:
                 self._forget(calls.pop(token))
                 return
 
-    def release(self, stream_id: int) -> list[Call]:
+    def take_calls(self, stream_id: int) -> list[Call]:
         """Return the calls to a stream, whose move has ended."""
         calls = list(self._held.pop(stream_id, {}).values())
         for call in calls:

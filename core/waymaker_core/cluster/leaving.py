@@ -24,7 +24,7 @@ class Stage(Enum):
 
     STAYING = 1
     """No stop was asked for."""
-    MOVING = 2
+    GIVING_AWAY = 2
     """Streams are given away."""
     HANDING_OVER = 3
     """Another member is to lead the catalog."""
@@ -49,18 +49,18 @@ class Leaving:
         self._claimed: dict[int, int] = {}
         """Streams that are on their way to others, each with the epoch in which this node led it."""
 
-    def begin(self, now: int) -> None:
+    def begin_to_leave(self, now: int) -> None:
         """Begin to give everything away."""
         if self.stage is Stage.STAYING:
             own = self._node.config.node_id
             others = [node for node in self._node.config.members if node != own and self._liveness.is_well(now, node)]
-            self.stage = Stage.MOVING if others else Stage.LEFT
+            self.stage = Stage.GIVING_AWAY if others else Stage.LEFT
             self._deadline = now + self._settings.leave_ms
             self._look_at = now
 
-    def advance(self, now: int, leads_catalog: bool, leader: int) -> bool:
+    def leave_on(self, now: int, leads_catalog: bool, leader: int) -> bool:
         """Take the next steps. Return True at the moment at which the catalog is to be handed over."""
-        if self.stage is Stage.MOVING and now >= self._look_at:
+        if self.stage is Stage.GIVING_AWAY and now >= self._look_at:
             self._look_at = now + LOOK_MS
             if now < self._deadline and (self._move_some(now) or (leads_catalog and self._any_unopened())):
                 return False
@@ -76,7 +76,7 @@ class Leaving:
 
     def next_deadline(self) -> int:
         """Return the moment of the next look."""
-        return self._look_at if self.stage in (Stage.MOVING, Stage.HANDING_OVER) else NEVER
+        return self._look_at if self.stage in (Stage.GIVING_AWAY, Stage.HANDING_OVER) else NEVER
 
     def _move_some(self, now: int) -> bool:
         """Begin moves, not too many at once; return True while there is something left to move."""
@@ -85,7 +85,7 @@ class Leaving:
             left = True
             if len(self._moves) >= self._settings.moves_max:
                 break
-            self._moves.begin(now, stream_id, epoch, to)
+            self._moves.begin_move(now, stream_id, epoch, to)
             if stream_id in self._moves:
                 self._claimed[stream_id] = epoch
         return left

@@ -20,7 +20,7 @@ from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
 from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
-from waymaker_core.cluster.moves import MOVING, Moves
+from waymaker_core.cluster.moves import IN_MOVE, Moves
 from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
     Beat,
@@ -119,7 +119,7 @@ class Member:
                 self._moves.held.withdraw(each.token)
                 for_node.append(each)
             elif isinstance(each, Drain):
-                self._leaving.begin(ms)
+                self._leaving.begin_to_leave(ms)
                 self._held_drain, self._beat_at = each, ms
             else:
                 for_node.append(each)
@@ -132,7 +132,7 @@ class Member:
         for _ in range(ROUNDS_MAX):
             for effect in self.node.step(now, for_node):
                 self._take(ms, effect)
-            self._moves.advance(ms)
+            self._moves.go_on(ms)
             for_node = self._take_node_inputs(ms)
             if not for_node:
                 break
@@ -145,11 +145,12 @@ class Member:
         """Return the monotonic nanosecond at which `step` must be called at the latest, even without inputs."""
         if self._left_over:
             return 0
-        moving = min(self._moves.next_deadline(), self._leaving.next_deadline())
+        own_moves = min(self._moves.next_deadline(), self._leaving.next_deadline())
         if self._group.is_led_here:
-            moving = min(moving, self._sweep.next_deadline())
+            own_moves = min(own_moves, self._sweep.next_deadline())
         own = (
-            min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at, moving) * MS
+            min(self._group.next_deadline(), self._replicas.next_deadline(), self._beat_at, self._claim_at, own_moves)
+            * MS
         )
         node = self.node.next_deadline()
         return own if node is None else min(own, node)
@@ -163,6 +164,16 @@ class Member:
     def replicas(self) -> Replicas:
         """Return the replicas of this member, to be read between steps."""
         return self._replicas
+
+    @property
+    def moves(self) -> Moves:
+        """Return the planned moves that this member makes, to be read between steps."""
+        return self._moves
+
+    @property
+    def is_leaving(self) -> bool:
+        """Return True from the moment on at which a stop was asked for."""
+        return self._leaving.stage is not Stage.STAYING
 
     # ------------------------------------------------------------------ coming in
 
@@ -180,7 +191,7 @@ class Member:
         elif isinstance(message, ClaimWanted | OpenWanted | MoveReady):
             self._grant(now, message, item.sender)
         elif isinstance(message, MoveWanted):
-            self._moves.begin(now, message.stream_id, message.epoch, message.to)
+            self._moves.begin_move(now, message.stream_id, message.epoch, message.to)
         else:
             messages.append(message)
 
@@ -192,7 +203,7 @@ class Member:
             return
         log = self.node.log_of(call)
         if self._moves.is_draining(log):
-            refusal = self._moves.hold(log, call)
+            refusal = self._moves.hold_call(log, call)
             if refusal is not None:
                 self._effects.append(Reply(call.token, refusal))
             return
@@ -217,7 +228,7 @@ class Member:
     def _refusal_for(self, log: int) -> Refusal | None:
         """Return why no call about a log that is led here is admitted; None where calls are."""
         if log == CATALOG and self._leaving.stage is Stage.HANDING_OVER:
-            return MOVING
+            return IN_MOVE
         return self._stalls.refusal_for(log)
 
     # ------------------------------------------------------------------ the node's effects
@@ -352,16 +363,16 @@ class Member:
     def _move(self, now: int) -> None:
         """Take the next steps of planned moves, of the sweep, and of leaving."""
         group, own = self._group, self.node.config.node_id
-        self._moves.advance(now)
+        self._moves.go_on(now)
         if not group.is_led_here:
             self._sweep.forget_moves()
-        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.advance(now)) is not None:
+        elif self._leaving.stage is Stage.STAYING and (asked := self._sweep.next_wish(now)) is not None:
             primary, wanted = asked
             if primary == own:
-                self._moves.begin(now, *wanted)
+                self._moves.begin_move(now, *wanted)
             else:
                 self._to(primary, wanted)
-        if self._leaving.advance(now, group.is_led_here, group.leader):
+        if self._leaving.leave_on(now, group.is_led_here, group.leader):
             group.hand_over(now)
         if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
             self._own_calls.append(self._held_drain)

@@ -23,7 +23,7 @@ from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.state import Phase
 
 NEVER: Final = 1 << 62
-MOVING: Final = Refusal(
+IN_MOVE: Final = Refusal(
     Status.UNAVAILABLE, "the stream is moving to another node; try again at once", Outcome.NOT_APPLIED
 )
 
@@ -68,7 +68,7 @@ class Moves:
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._moves
 
-    def begin(self, now: int, stream_id: int, epoch: int, to: int) -> None:
+    def begin_move(self, now: int, stream_id: int, epoch: int, to: int) -> None:
         """Begin to move a stream that this node leads in an epoch, unless that is under way."""
         if stream_id in self._moves or not self._leads_in(stream_id, epoch) or not self._node.may_move(stream_id):
             return
@@ -82,16 +82,16 @@ class Moves:
         move = self._moves.get(stream_id)
         return move is not None and move.draining
 
-    def hold(self, stream_id: int, call: Call) -> Refusal | None:
+    def hold_call(self, stream_id: int, call: Call) -> Refusal | None:
         """Let a call to a stream that is drained wait for the end of the move, or return why it may not."""
-        return None if self.held.hold(stream_id, call) else MOVING
+        return None if self.held.hold_call(stream_id, call) else IN_MOVE
 
     def target(self, stream_id: int) -> int:
         """Return the node that a stream is moving to, or 0."""
         move = self._moves.get(stream_id)
         return 0 if move is None else move.to
 
-    def advance(self, now: int) -> None:
+    def go_on(self, now: int) -> None:
         """Take the next steps of all moves; end those that are done, and those that take too long."""
         for stream_id, move in list(self._moves.items()):
             if self._is_over(stream_id, move):
@@ -121,7 +121,7 @@ class Moves:
 
     def _end(self, stream_id: int) -> None:
         del self._moves[stream_id]
-        self.released += self.held.release(stream_id)
+        self.released += self.held.take_calls(stream_id)
 
     def next_deadline(self) -> int:
         """Return the moment at which a move ends, or is asked for again."""

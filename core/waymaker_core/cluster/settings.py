@@ -22,7 +22,7 @@ class MemberSettings:
     """The longest time in which a stream may wait for another replica to have nearly all, before it is moved there."""
     move_lag_max: int = 256
     """The records that a replica may lack when the stream is drained for it."""
-    drain_ms: int = 1_000
+    drain_ms: int = 500
     """The longest time without calls to a stream that is moved; after it the old primary serves on."""
     held_calls_max: int = 1_000
     """Bound of the calls that wait for the end of a move."""

@@ -51,7 +51,7 @@ class Sweep:
             return False
         return may_sweep(self._node, move.stream_id, to)
 
-    def advance(self, now: int) -> tuple[int, MoveWanted] | None:
+    def next_wish(self, now: int) -> tuple[int, MoveWanted] | None:
         """Return what to ask a primary for now, as the leader of the catalog: the next move, or the same one again."""
         if now < self._next_at:
             return None
@@ -89,7 +89,7 @@ class Sweep:
     def _move_for(self, now: int, stream_id: StreamId, override: Override) -> SweptMove | None:
         """Return the move that ends an override, if it is due."""
         node = self._node
-        conf, owner = node.conf(stream_id), node.ring_owner(stream_id)
+        conf, owner = node.conf(stream_id), node.home_of(stream_id)
         if conf is None or conf.opened != conf.newest or owner not in conf.newest.replicas:
             return None
         if not node.may_move(stream_id) or not may_sweep(node, stream_id, owner):

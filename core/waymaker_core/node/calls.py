@@ -107,7 +107,7 @@ CHANGES = (
 """Calls whose failure may depend on what is decided and not committed."""
 
 OF_WISHES = (SetStreamPinned, ClearStreamAuthority)
-"""Changes that are records of the catalog about a stream, whoever leads it, in a cluster and outside of one."""
+"""Wishes about a stream, which are records of the catalog: another node may lead the stream."""
 
 ABOUT_EXISTENCE = (DeleteStream, KvDeleteBucket, *OF_WISHES)
 """Those of them that are about a stream which is there already."""

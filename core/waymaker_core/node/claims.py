@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from waymaker_core.catalog.authority import NO_CLAIM, Claim
-from waymaker_core.catalog.overrides import ring_key
+from waymaker_core.catalog.overrides import placement_key
 from waymaker_core.catalog.placement import place
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.records import AuthorityOpened, StreamClaimed, StreamCreated
@@ -93,4 +93,4 @@ class Claims:
         settings = self._state.config
         count = 1 if config.ephemeral else settings.replication_factor
         nodes = settings.members or (settings.node_id,)
-        return place(ring_key(account, config.name), nodes, count, settings.node_id if importing else 0)
+        return place(placement_key(account, config.name), nodes, count, settings.node_id if importing else 0)

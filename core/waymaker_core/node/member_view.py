@@ -118,9 +118,9 @@ class MemberView:
         """Return every stream that is claimed for another node than the ring names."""
         return self._state.overrides.overridden()
 
-    def ring_owner(self, stream_id: StreamId) -> int:
+    def home_of(self, stream_id: StreamId) -> int:
         """Return the node that the ring names for a stream that exists."""
-        return self._state.overrides.ring_owner(self._state.catalog.entries[stream_id])
+        return self._state.overrides.home_of(self._state.catalog.entries[stream_id])
 
     def is_pinned(self, stream_id: StreamId) -> bool:
         """Return True for a stream that an operator pinned."""

@@ -169,7 +169,6 @@ class Node(MemberView):
             Timer.COMMITS: lambda _: group_commit.write_commits(),
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
-        state.overrides.refresh_all()
         self._halted = self._begun = False
         self._capacity_changes = 0
         self._orphans = restored.orphans

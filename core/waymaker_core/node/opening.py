@@ -58,6 +58,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
         yield from _note_committed(recovered, journal)
         yield from _begin_new_incarnations(restoring, journal, now)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
+    state.overrides.refresh_all()
     state.now = now
     if state.recent is not None:
         for stream_id, records in recovered.recent.items():

@@ -85,6 +85,12 @@ class Replica:
         return self._state.log_epoch
 
     @property
+    def led_epoch(self) -> int:
+        """Return the epoch in which this node was told to lead; 0 where it was not."""
+        own = self._state.leading
+        return own.claim.epoch if own is not None and self._state.leads else 0
+
+    @property
     def committed(self) -> int:
         """Return the position up to which this replica knows its log to be committed."""
         return self._state.commit

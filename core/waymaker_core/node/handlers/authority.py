@@ -30,7 +30,7 @@ from waymaker_core.node.stream_replica import StreamReplica
 def authority_of(state: NodeState, replica: StreamReplica) -> StreamAuthority:
     """Return the override, the ring's node and the pin of a stream."""
     override = state.overrides.override_of(replica.id)
-    owner = state.overrides.ring_owner(replica.entry)
+    owner = state.overrides.home_of(replica.entry)
     return StreamAuthority(override.claimant, override.epoch, owner, replica.id in state.catalog.wishes.pinned)
 
 
@@ -74,7 +74,7 @@ class AuthorityCalls:
         assert isinstance(call.request, ClearStreamAuthority)
         state = self._state
         if found is not None and not found.importing:
-            owner = state.overrides.ring_owner(found.entry)
+            owner = state.overrides.home_of(found.entry)
             claim = state.catalog.authority.projected_claim(found.id)
             if state.config.member and claim != NO_CLAIM and owner != claim.primary:
                 self._decide(call, ReturnWished(found.id, owner))
