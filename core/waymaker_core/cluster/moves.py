@@ -31,7 +31,7 @@ IN_MOVE: Final = Refusal(
 class Move:
     """One stream on its way to another replica."""
 
-    __slots__ = ("epoch", "to", "deadline", "draining", "ask_at", "begun", "claimed")
+    __slots__ = ("epoch", "to", "deadline", "draining", "ask_at", "claimed")
 
     def __init__(self, epoch: int, to: int, deadline: int) -> None:
         self.epoch = epoch
@@ -40,8 +40,6 @@ class Move:
         self.draining = False
         """True from the moment on at which no call is admitted any more."""
         self.ask_at = 0
-        self.begun = 0
-        """The moment at which the drain began."""
         self.claimed = False
         """True once this node knows of the claim."""
 
@@ -54,6 +52,7 @@ class Moves:
         self._replicas = replicas
         self._settings = settings
         self._moves: dict[int, Move] = {}
+        self._now = 0
         self.failed: dict[int, int] = {}
         """By stream: the epoch of its claim in which a move came to its deadline."""
         self.held = HeldCalls(settings)
@@ -93,6 +92,7 @@ class Moves:
 
     def go_on(self, now: int) -> None:
         """Take the next steps of all moves; end those that are done, and those that take too long."""
+        self._now = now
         for stream_id, move in list(self._moves.items()):
             if self._is_over(stream_id, move):
                 self._end(stream_id)
@@ -127,14 +127,14 @@ class Moves:
         """Return the moment at which a move ends, or is asked for again."""
         return min((self._next_of(move) for move in self._moves.values()), default=NEVER)
 
-    @staticmethod
-    def _next_of(move: Move) -> int:
-        return min(move.deadline, move.ask_at) if move.ask_at > move.begun else move.deadline
+    def _next_of(self, move: Move) -> int:
+        """Return the deadline of one move. A question that is overdue waits for what an input brings."""
+        return move.ask_at if not move.claimed and self._now < move.ask_at < move.deadline else move.deadline
 
     def _drain_if_near(self, now: int, stream_id: int, move: Move) -> None:
         replica = self._replicas.replica_of(stream_id)
         if is_near(self._node, replica, stream_id, move.to, self._settings.move_lag_max):
-            move.draining, move.begun, move.ask_at = True, now, now
+            move.draining, move.ask_at = True, now
             move.deadline = now + self._settings.drain_ms
             self.node_inputs.append(PrepareMove(stream_id))
 

@@ -219,5 +219,7 @@ class MovesWorld(MembersWorld):
         super().run(ns)
         if self.healthy:
             require(not self.refused_in_doubt, "moves leave no doubt", f"{self.refused_in_doubt} answers were in doubt")
+            again = f"{self.redelivered} messages came again before their wait was over"
+            require(not self.redelivered, "moves leave no doubt", again)
             longest = max(self.gaps_ms, default=0)
             require(longest <= GAP_MAX_MS, "moves in time", f"a stream had no primary that served for {longest:.1f} ms")
