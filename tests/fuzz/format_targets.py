@@ -17,8 +17,8 @@ from waymaker_core.model.records import (
     EpochRecord,
     MembersRecord,
     ReturnWished,
-    StreamClaimed,
     StreamPinned,
+    StreamsClaimed,
 )
 from waymaker_core.node.checkpoint.snapshots import encode_catalog
 from waymaker_core.node.startup.restoring import Restoring
@@ -87,8 +87,9 @@ def record_seeds() -> list[bytes]:
 def cluster_records() -> list[ClusterRecord]:
     """One record of each kind that only members of a cluster write."""
     group = encode_members(Members((1, 2, 3), (4,)))
-    claims = [StreamClaimed(1, 2, [2, 3, 1]), AuthorityOpened(1, 1)]
-    return [MembersRecord(group), *claims, StreamPinned(1, True), ReturnWished(1, 3)]
+    claims = StreamsClaimed([1, 4], [2, 3], [[2, 3, 1], [3, 1]])
+    wishes: list[ClusterRecord] = [StreamPinned(1, True), ReturnWished(1, 3)]
+    return [MembersRecord(group), claims, AuthorityOpened([1, 4], [7, 9]), *wishes]
 
 
 def run_record(data: bytes) -> None:

@@ -92,6 +92,8 @@ ACTIONS: dict[type[rq.Request], Action] = {
     kv.KvWatch: Action.READ,
     cluster.ClaimStream: Action.MANAGE,
     cluster.OpenAuthority: Action.MANAGE,
+    cluster.ClaimStreams: Action.MANAGE,
+    cluster.OpenAuthorities: Action.MANAGE,
     authority.SetStreamPinned: Action.MANAGE,
     authority.ClearStreamAuthority: Action.MANAGE,
     authority.ListOverrides: Action.READ,
@@ -112,7 +114,7 @@ def stream_of(request: rq.Request) -> str:
             return request.name
         case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
             return ""
-        case cluster.ClaimStream() | cluster.OpenAuthority():
+        case cluster.ClaimStream() | cluster.OpenAuthority() | cluster.ClaimStreams() | cluster.OpenAuthorities():
             return ""
         case authority.ListOverrides() | authority.GetClusterStats():
             return ""

@@ -27,11 +27,11 @@ from waymaker_core.model.records import (
     EpochRecord,
     MembersRecord,
     ReturnWished,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
     StreamPinned,
+    StreamsClaimed,
     StreamUpdated,
 )
 from waymaker_core.model.result_codes import ALREADY_EXISTS, CodeError, resource_exhausted
@@ -227,8 +227,8 @@ class Catalog:
             known.importing = False
             known.last_seq = record.last_seq
 
-    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> StreamId | None:
-        """Apply a committed record of a cluster, or a pin; return the stream whose `Conf` it changes.
+    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> list[StreamId]:
+        """Apply a committed record of a cluster, or a pin; return the streams whose `Conf` it changes.
 
         A claim, an opening, or a wish for an unknown stream changes nothing.
         """
@@ -236,18 +236,18 @@ class Catalog:
             self.group.begin_term(record.epoch, position)
         elif isinstance(record, MembersRecord):
             self.group.set_members(position, record.data)
-        elif StreamId(record.stream_id) in self.entries:
-            if isinstance(record, StreamPinned | ReturnWished):
+        elif isinstance(record, StreamsClaimed):
+            changed = self.authority.apply_claims(record, position, self.entries)
+            for stream_id in changed:
+                self.wishes.note_primary(stream_id, self.authority.confs[stream_id].newest.primary)
+            return changed
+        elif isinstance(record, StreamPinned | ReturnWished):
+            if StreamId(record.stream_id) in self.entries:
                 self.wishes.apply_wish(record)
-                return None
-            if isinstance(record, StreamClaimed):
-                self.authority.apply_claim(record, position)
-                self.wishes.note_primary(StreamId(record.stream_id), record.primary)
-                return StreamId(record.stream_id)
+        else:
             assert isinstance(record, AuthorityOpened)
-            if self.authority.apply_opening(record):
-                return StreamId(record.stream_id)
-        return None
+            return self.authority.apply_openings(record)
+        return []
 
     def _delete(self, stream_id: StreamId) -> None:
         """Remove a stream, if there is one of this id."""

@@ -1,4 +1,4 @@
-"""Held calls: those to a stream that is moving. They wait for the end of the move, so that most callers notice nothing of it.
+"""Held calls: those to a stream in a planned move. They wait for its end, so that most callers notice nothing of it.
 
 How much may wait is bounded; beyond it a call is refused, and its caller tries again. Calls that are followed by credit are not
 held: the node would not know what the credit is for.

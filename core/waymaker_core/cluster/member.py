@@ -11,13 +11,13 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
 from waymaker_core.api.inputs import Call, Cancel, Drain
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.catalog.authority import Claim
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.founding import Founding, Standing, directory_number
 from waymaker_core.cluster.leaving import Leaving, Stage
 from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
@@ -25,13 +25,15 @@ from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
     Beat,
     ClaimWanted,
+    Hello,
     MoveReady,
     MoveWanted,
+    OfGroup,
     OfReplica,
     OpenWanted,
     PeerMessage,
-    decode,
-    encode,
+    decode_frame,
+    frames_of,
 )
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
@@ -45,7 +47,6 @@ from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.node.calls import OF_THIS_NODE
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
-from waymaker_core.raft.messages import Message as RaftMessage
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -78,7 +79,10 @@ class Member:
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
-        self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
+        directory = directory_number(node.directory_id)
+        self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
+        self._obstacle = ""
+        self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
         self._replicas = Replicas(node, settings, self._take_ask)
         self._liveness = Liveness(config.node_id, settings, ms)
         self._moves = Moves(node, self._replicas, settings)
@@ -91,9 +95,13 @@ class Member:
         self._claim_at = ms
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._own_calls: list[NodeInput] = []
+        self._claims: dict[int, ClaimStream] = {}
+        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
+        self._openings: dict[int, OpenAuthority] = {}
         self._held_drain: Drain | None = None
         """The stop that was asked for, while there is something to give away."""
+        self._out: dict[int, list[PeerMessage]] = {}
+        """By other member: what is to leave at the end of this step."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -108,8 +116,9 @@ class Member:
     def step(self, now: Now, inputs: Sequence[Input]) -> list[MemberEffect]:
         """Process inputs in order, do what is due, and return the effects in order."""
         ms = now.mono_ns // MS
-        for_node, self._left_over = self._left_over, []
-        messages: list[RaftMessage] = []
+        left_over, self._left_over = self._left_over, []
+        for_node: list[NodeInput] = []
+        messages: list[OfGroup] = []
         for each in inputs:
             if isinstance(each, FromPeer):
                 self._received(ms, each, messages)
@@ -125,6 +134,9 @@ class Member:
                 for_node.append(each)
         self._beat(ms)
         self._group.step(ms, messages)
+        self._tend_members(ms, bool(left_over))
+        # What the group asks for stands before anything that the node decides in this step.
+        for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
         self._move(ms)
@@ -177,23 +189,29 @@ class Member:
 
     # ------------------------------------------------------------------ coming in
 
-    def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
+    def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:
         try:
-            message = decode(item.data)
+            frame = decode_frame(item.data)
         except CorruptMessage:
             self.contradictions += 1
             return
-        if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
-            self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
-        elif isinstance(message, OfReplica):
-            self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted | MoveReady):
-            self._grant(now, message, item.sender)
-        elif isinstance(message, MoveWanted):
-            self._moves.begin_move(now, message.stream_id, message.epoch, message.to)
-        else:
-            messages.append(message)
+        for message in frame:
+            if isinstance(message, OfReplica):
+                self._replicas.received(now, item.sender, message)
+            elif isinstance(message, Beat):
+                self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
+                self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
+            elif isinstance(message, Hello):
+                self._founding.heard(now, item.sender, message)
+            elif isinstance(message, MoveReady):
+                self._moves.note_answer(item.sender, message)
+                self._grant(now, message, item.sender)
+            elif isinstance(message, ClaimWanted | OpenWanted):
+                self._grant(now, message, item.sender)
+            elif isinstance(message, MoveWanted):
+                self._move_wanted(now, item.sender, message)
+            else:
+                messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -220,6 +238,8 @@ class Member:
                 self._effects.append(Reply(call.token, refusal))
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
+        elif self._obstacle:
+            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
         elif isinstance(call.request, SetStreamPinned | ClearStreamAuthority):
             self._effects.append(Reply(call.token, Answer(NO_LEADER_CODE, NO_LEADER.message)))
         else:
@@ -249,6 +269,8 @@ class Member:
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
+        elif isinstance(effect, RecordsRead):
+            self._replicas.records_read(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
@@ -265,43 +287,78 @@ class Member:
             ready, self._moves.wishes = self._moves.wishes, []
             for wish in (*wishes, *ready):
                 self._grant(now, wish, self.node.config.node_id)
-        inputs = group.node_inputs + replicas.node_inputs + self._own_calls + self._moves.node_inputs
-        group.node_inputs, replicas.node_inputs, self._own_calls, self._moves.node_inputs = [], [], [], []
+        inputs = group.take_node_inputs() + replicas.node_inputs + self._moves.node_inputs
+        replicas.node_inputs, self._moves.node_inputs = [], []
+        if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
+            inputs.append(self._held_drain)
+            self._held_drain = None
+        if self._claims:
+            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
+            self._claims = {}
+        if self._openings:
+            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
+            self._openings = {}
         released, self._moves.released = self._moves.released, []
         for call in released:
             self._route(call, inputs)
         return inputs
+
+    # ------------------------------------------------------------------ members
+
+    def _tend_members(self, now: int, busy: bool) -> None:
+        """Found the group where that is this member's part, or propose changes of its members, as its leader."""
+        group, founding = self._group, self._founding
+        standing = group.standing
+        if standing != Standing.GROUPED:
+            first = founding.first_members(now, standing)
+            if first is not None:
+                group.found(first)
+            self._say_obstacle(founding.obstacle(now, standing))
+        elif group.is_led_here and not busy:
+            group.change_members(now, founding.changes(now, group.members))
+
+    def _say_obstacle(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            if obstacle:
+                self._effects.append(Log("error", "member_stays_out", {"reason": obstacle}))
 
     # ------------------------------------------------------------------ going out
 
     def _beat(self, now: int) -> None:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
-            was_stalled = self._stalls.disk_stalled
-            self._stalls.look(now)
-            stalled = self._stalls.disk_stalled
-            if stalled != was_stalled:
-                self._group.note_disk(now, stalled=stalled)
-            if now >= self._sums_at:
-                self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
-            leaving = self._leaving.stage is not Stage.STAYING
-            self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
+            beat, hello = self._own_beat(now), self._founding.hello(self._group.standing)
             for node in self._others:
-                self._to(node, Beat(int(leaving), int(stalled), *self._sums))
+                self._out.setdefault(node, []).extend([beat, hello])
 
-    def _to(self, node: int, message: PeerMessage) -> None:
-        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+    def _own_beat(self, now: int) -> Beat:
+        """Look at this node, and return what it says of itself."""
+        was_stalled = self._stalls.disk_stalled
+        self._stalls.look(now)
+        stalled, leaving = self._stalls.disk_stalled, self.is_leaving
+        if stalled != was_stalled:
+            self._group.note_disk(now, stalled=stalled)
+        if now >= self._sums_at:
+            self._sums, self._sums_at = self._figures.own_sums(), now + self._settings.figures_ms
+        self._liveness.beat(now, self.node.config.node_id, leaving, stalled)
+        return Beat(int(leaving), int(stalled), *self._sums)
 
     def _send(self) -> None:
-        group, replicas = self._group, self._replicas
+        """Send to each other member all that there is for it by now, in one frame."""
+        group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            self._to(raft_message.to, raft_message)
+            out.setdefault(raft_message.to, []).append(OfGroup(self._founding.directory, raft_message))
         for node, message in replicas.out:
-            self._to(node, message)
-        for wish in (*replicas.wishes, *self._moves.wishes):
-            if group.leader:
-                self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes, self._moves.wishes = [], [], [], []
+            out.setdefault(node, []).append(message)
+        for node, question in self._moves.out:
+            out.setdefault(node, []).append(question)
+        self._moves.out = []
+        if group.leader and (replicas.wishes or self._moves.wishes):
+            out.setdefault(group.leader, []).extend([*replicas.wishes, *self._moves.wishes])
+        group.out, replicas.out, replicas.wishes, self._moves.wishes, self._out = [], [], [], [], {}
+        for node, messages in out.items():
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
 
     # ------------------------------------------------------------------ claims
 
@@ -312,17 +369,12 @@ class Member:
             return
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
-                self._call(OpenAuthority(wish.stream_id, wish.epoch))
+                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
         elif isinstance(wish, MoveReady):
-            newest = conf.newest
-            wanted = self._sweep.wants(*wish) or not self._liveness.is_well(now, sender)
-            if (
-                wanted
-                and sender == newest.primary
-                and wish.to in newest.replicas
-                and self._liveness.is_well(now, wish.to)
-            ):
-                self._call(ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch))
+            newest, is_well = conf.newest, self._liveness.is_well
+            wanted = self._sweep.wants(*wish) or not is_well(now, sender)
+            if wanted and sender == newest.primary and wish.to in newest.replicas and is_well(now, wish.to):
+                self._claims[wish.stream_id] = ClaimStream(wish.stream_id, wish.to, newest.replicas, newest.epoch)
         else:
             self._claim(now, wish.stream_id, wish.primary)
 
@@ -336,7 +388,7 @@ class Member:
         order = (*newest.replicas[at:], *newest.replicas[:at])
         alive = [node for node in order if self._liveness.is_alive(now, node)]
         for node in sorted(alive, key=lambda each: not self._liveness.is_well(now, each)):
-            self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+            self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
             return
 
     def _claim_for_the_silent(self, now: int) -> None:
@@ -346,19 +398,28 @@ class Member:
         self._claim_at = now + self._settings.wish_ms
         if not self._group.is_led_here:
             return
+        liveness = self._liveness
+        silent = {node for node in self._others if not liveness.is_alive(now, node)}
+        stalled = {node for node in (*self._others, self.node.config.node_id) if liveness.is_stalled(node)}
+        if not silent and not stalled:
+            return
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and self._must_be_led_elsewhere(now, conf.newest):
+            if conf is None:
+                continue
+            newest = conf.newest
+            is_replaceable = newest.primary in stalled and any(liveness.is_well(now, node) for node in newest.replicas)
+            if newest.primary in silent or is_replaceable:
                 self._claim(now, stream_id)
 
-    def _must_be_led_elsewhere(self, now: int, newest: Claim) -> bool:
-        """Return True if a primary is silent, or if its disk is stalled and another replica is well."""
-        liveness = self._liveness
-        if not liveness.is_alive(now, newest.primary):
-            return True
-        return liveness.is_stalled(newest.primary) and any(liveness.is_well(now, node) for node in newest.replicas)
-
     # ------------------------------------------------------------------ planned moves
+
+    def _move_wanted(self, now: int, sender: int, wanted: MoveWanted) -> None:
+        """Answer a primary that asks whether this node is there, or begin to move a stream that is led here."""
+        if wanted.to == self.node.config.node_id:
+            self._out.setdefault(sender, []).append(MoveReady(*wanted))
+        else:
+            self._moves.begin_move(now, *wanted)
 
     def _move(self, now: int) -> None:
         """Take the next steps of planned moves, of the sweep, and of leaving."""
@@ -371,13 +432,10 @@ class Member:
             if primary == own:
                 self._moves.begin_move(now, *wanted)
             else:
-                self._to(primary, wanted)
+                self._out.setdefault(primary, []).append(wanted)
         if self._leaving.leave_on(now, group.is_led_here, group.leader):
             group.hand_over(now)
-        if self._held_drain is not None and self._leaving.stage is Stage.LEFT:
-            self._own_calls.append(self._held_drain)
-            self._held_drain = None
 
-    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+    def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:
         self._tokens += 1
-        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))
+        return Call(Token(OWN_TOKENS + self._tokens), ANYONE, request)

@@ -1,8 +1,8 @@
 """Planned moves: a primary gives a stream to another replica, so that callers wait for a moment, and no outcome is in doubt.
 
-The primary first waits until the other replica has nearly all. Then it drains the stream: calls wait or are refused, its
-readers end, and what they hold is logged. When the other replica has the whole log, committed, it asks for the claim. All
-the rest is a claim as any other; the calls that wait go on when the new primary's epoch is open.
+The primary first waits until the other replica answers, and has nearly all. Then it drains the stream: calls wait or are
+refused, its readers end, and what they hold is logged. When the other replica has the whole log, committed, it asks for the
+claim. All the rest is a claim as any other; the calls that wait go on when the new primary's epoch is open.
 
 A move is never needed for safety: a claim fences whatever its primary does. So each one ends at a deadline, and the primary
 serves on.
@@ -14,7 +14,7 @@ from typing import Final
 
 from waymaker_core.api.inputs import Call, PrepareMove
 from waymaker_core.cluster.held_calls import HeldCalls
-from waymaker_core.cluster.peer_messages import MoveReady
+from waymaker_core.cluster.peer_messages import MoveReady, MoveWanted
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
@@ -31,15 +31,20 @@ IN_MOVE: Final = Refusal(
 class Move:
     """One stream on its way to another replica."""
 
-    __slots__ = ("epoch", "to", "deadline", "draining", "ask_at", "claimed")
+    __slots__ = ("epoch", "to", "deadline", "answered", "draining", "logged", "ask_at", "claimed")
 
     def __init__(self, epoch: int, to: int, deadline: int) -> None:
         self.epoch = epoch
         self.to = to
         self.deadline = deadline
+        self.answered = False
+        """True once the other replica's node has answered."""
         self.draining = False
         """True from the moment on at which no call is admitted any more."""
+        self.logged = False
+        """True once all is logged that readers hold."""
         self.ask_at = 0
+        """The moment at which the other node, and later the claim, is asked for again."""
         self.claimed = False
         """True once this node knows of the claim."""
 
@@ -59,6 +64,8 @@ class Moves:
         self.released: list[Call] = []
         """Calls that waited for a move which has ended."""
         self.node_inputs: list[PrepareMove] = []
+        self.out: list[tuple[int, MoveWanted]] = []
+        """Questions to other nodes, whether they are there."""
         self.wishes: list[MoveReady] = []
 
     def __len__(self) -> int:
@@ -75,6 +82,16 @@ class Moves:
         assert conf is not None, "it is led here"
         if to in conf.newest.replicas and to != self._node.config.node_id:
             self._moves[stream_id] = Move(epoch, to, now + self._settings.move_ms)
+
+    def note_answer(self, sender: int, answer: MoveReady) -> None:
+        """Note that the node which a stream is to move to has answered."""
+        move = self._moves.get(answer.stream_id)
+        if (
+            move is not None
+            and (move.epoch, move.to, sender) == (answer.epoch, answer.to, sender)
+            and sender == move.to
+        ):
+            move.answered = True
 
     def is_draining(self, stream_id: int) -> bool:
         """Return True while no call to a stream is admitted, for another node is about to lead it."""
@@ -105,6 +122,8 @@ class Moves:
                 pass  # the new primary is on its way to open its epoch
             elif not move.draining:
                 self._drain_if_near(now, stream_id, move)
+            elif not move.logged:
+                self._log_what_is_held(stream_id, move)
             elif now >= move.ask_at and has_all(self._node, self._replicas.replica_of(stream_id), stream_id, move.to):
                 move.ask_at = now + self._settings.wish_ms
                 self.wishes.append(MoveReady(stream_id, move.epoch, move.to))
@@ -132,10 +151,21 @@ class Moves:
         return move.ask_at if not move.claimed and self._now < move.ask_at < move.deadline else move.deadline
 
     def _drain_if_near(self, now: int, stream_id: int, move: Move) -> None:
+        if not has_answered(move):
+            if now >= move.ask_at:
+                move.ask_at = now + self._settings.wish_ms
+                self.out.append((move.to, MoveWanted(stream_id, move.epoch, move.to)))
+            return
         replica = self._replicas.replica_of(stream_id)
         if is_near(self._node, replica, stream_id, move.to, self._settings.move_lag_max):
             move.draining, move.ask_at = True, now
             move.deadline = now + self._settings.drain_ms
+            self.node_inputs.append(PrepareMove(stream_id))
+
+    def _log_what_is_held(self, stream_id: int, move: Move) -> None:
+        """Log what readers hold, when no delivery waits for a confirmation any more: one that left later would be unknown."""
+        if not self._node.holds_deliveries(stream_id):
+            move.logged = True
             self.node_inputs.append(PrepareMove(stream_id))
 
     def _leads_in(self, stream_id: int, epoch: int) -> bool:
@@ -144,6 +174,11 @@ class Moves:
         if replica is None or conf is None or conf.newest.epoch != epoch:
             return False
         return replica.leads and replica.phase is Phase.OPEN
+
+
+def has_answered(move: Move) -> bool:
+    """Return True if the other node was there a moment ago: else a drain could last (rule `ask_the_other_first`)."""
+    return move.answered
 
 
 def is_near(node: Node, replica: Replica | None, stream_id: int, to: int, lag_max: int) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, GetClusterStats, ListOverrides, SetStreamPinned
 from waymaker_core.api.authorize import ACTIONS, stream_of
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -100,7 +100,9 @@ CHANGES = (
     KvCreateBucket,
     KvDeleteBucket,
     ClaimStream,
+    ClaimStreams,
     OpenAuthority,
+    OpenAuthorities,
     SetStreamPinned,
     ClearStreamAuthority,
 )
@@ -113,7 +115,8 @@ ABOUT_EXISTENCE = (DeleteStream, KvDeleteBucket, *OF_WISHES)
 """Those of them that are about a stream which is there already."""
 
 OF_CATALOG = (
-    CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, OpenAuthority, *OF_WISHES,
+    CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, ClaimStreams, OpenAuthority,
+    OpenAuthorities, *OF_WISHES,
 )  # fmt: skip
 """Changes that are records of the catalog."""
 

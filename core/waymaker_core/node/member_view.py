@@ -135,6 +135,11 @@ class MemberView:
         replica = self._state.replicas.get(StreamId(stream_id))
         return replica is not None and not replica.importing and replica.damage is None
 
+    def unclaimed_streams(self) -> list[int]:
+        """Return the streams that were never claimed, as applied: those of a single node."""
+        catalog = self._state.catalog
+        return [stream_id for stream_id in catalog.entries if stream_id not in catalog.authority.confs]
+
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).
 

@@ -77,6 +77,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.transfer.adoption import Adoption
+from waymaker_core.node.transfer.record_reads import RecordReads
 from waymaker_core.node.transfer.segment_pins import SegmentPins
 from waymaker_core.node.transfer.transfers import TransferInput, Transfers
 from waymaker_core.storage.frame import directory_key
@@ -148,6 +149,7 @@ class Node(MemberView):
         adoption = Adoption(state, group_commit, self._applier, shared_files)
         key = directory_key(recovered.manifest.directory_id)
         self._transfers = Transfers(state, garbage, self._pins, checkpoints, adoption, key)
+        self._record_reads = RecordReads(state, journal, self._pins, key)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -221,6 +223,8 @@ class Node(MemberView):
             sq.GetSketchInfo: sketches.describe,
             cluster.ClaimStream: claiming.claim_stream,
             cluster.OpenAuthority: claiming.open_authority,
+            cluster.ClaimStreams: claiming.claim_streams,
+            cluster.OpenAuthorities: claiming.open_authorities,
             authority.SetStreamPinned: placing.set_pinned,
             authority.ClearStreamAuthority: placing.clear,
             authority.ListOverrides: placing.list_overrides,
@@ -370,6 +374,10 @@ class Node(MemberView):
             self._leadership.prepare_move(StreamId(event.stream_id))
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
+        elif isinstance(event, events.ReadRecords):
+            self._record_reads.read(event)
+        elif isinstance(event, events.EndReading):
+            self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         elif isinstance(event, events.Append):
@@ -526,6 +534,11 @@ class Node(MemberView):
         """Return the streams added up whose newest claim names this node. Costs a look at every stream."""
         own = self.config.node_id
         return sums_by_primary(self._state).get(own, NodeSums(own))
+
+    def holds_deliveries(self, stream_id: int) -> bool:
+        """Return True while deliveries of a stream wait for a confirmation."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and any(True for _ in replica.consumers.held.all_held())
 
     def log_of(self, call: Call) -> int:
         """Return the id of the log whose leader answers a call, in a cluster; the catalog's is 0."""

@@ -12,6 +12,7 @@ from waymaker_core.node.leadership import Leadership
 from waymaker_sim.mutants.planting import Mutant, giving
 
 NO_DOUBT: Final = ("moves leave no doubt",)
+IN_TIME: Final = ("moves in time",)
 
 
 def _as_well(_original: Callable[..., bool]) -> Any:
@@ -23,13 +24,17 @@ MOVE_RULES: Final[dict[str, Mutant]] = {
         "no call is admitted to a stream for which another node is about to be claimed",
         NO_DOUBT, Moves, "is_draining", giving(False),
     ),
+    "ask_the_other_first": Mutant(
+        "a stream is drained when the other node has just answered",
+        IN_TIME, moves, "has_answered", giving(True),
+    ),
     "move_whole_log": Mutant(
         "a claim is asked for when the other replica has the whole log, committed",
-        NO_DOUBT, moves, "has_all", giving(True),
+        IN_TIME, moves, "has_all", giving(True),
     ),
     "drain_when_near": Mutant(
         "a stream is drained when the other replica has nearly all",
-        ("moves in time",), moves, "is_near", giving(True),
+        IN_TIME, moves, "is_near", giving(True),
     ),
     "hand_deliveries_over": Mutant(
         "what readers hold is logged before another node leads the stream",

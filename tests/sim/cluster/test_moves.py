@@ -1,11 +1,14 @@
-"""Planned moves in simulated worlds: members stop one after the other, operators pin and send back, and callers notice little."""
+"""Planned moves in simulated worlds: members stop in turn, operators pin and send back, and callers notice little."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.model.types import StreamId
+from waymaker_core.replication.settings import ReplicationSettings
 from waymaker_sim.kernel.checks import Violation
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.members.move_rules import MOVE_RULES
@@ -41,47 +44,91 @@ def test_an_orderly_stop_takes_milliseconds_and_gives_the_catalog_away() -> None
     assert [number for number, member in world._members().items() if member.leads_catalog] not in ([], [leader])
 
 
-class LaggingHome(MovesWorld):
-    """A world in which the home of a stream is paused when the stream is about to return to it."""
+class ReturningHome(MovesWorld):
+    """A world in which something happens to the home of a stream when the stream is about to return to it."""
 
-    def __init__(self, lag_max: int) -> None:
-        settings = MemberSettings(settle_ms=SETTLE_MS, move_lag_max=lag_max)
-        super().__init__(1, settings=settings, healthy=True, stops=False)
+    def __init__(self, seed: int, settings: MemberSettings) -> None:
+        super().__init__(seed, settings=settings, healthy=True, stops=False)
+        self.home = 0
+        self.dies_when_drained = False
 
-    def longest_gap_ms(self, before_ms: int) -> float:
-        """Return the longest time without a primary, where a home is paused for 900 ms so long before its streams return."""
+    def await_return(self) -> None:
+        """Kill the home of the first stream, let its streams be claimed for others, and let it come back."""
         machines, first = self.machines, STREAMS[0]
         machines.start()
         machines.run_for(2 * SECOND)
-        home = next(iter(self._members().values())).node.home_of(StreamId(1))
+        self.home = home = next(iter(self._members().values())).node.home_of(StreamId(1))
         machines.run_for(5 * SECOND, lambda: self._led_by[first][1] == home)
-        faults = machines.machines[home].disk.faults
-        capacity, faults.capacity = faults.capacity, 0  # it stays away: its next start finds no room
-        machines.machines[home].kill()
-        machines.run_for(5 * SECOND, lambda: self._led_by[first][1] != home)
-        assert self._led_by[first][1] != home
-        faults.capacity = capacity
+        self._stay_away(lambda: self._led_by[first][1] != home)
         machines.run_for(5 * SECOND, lambda: home in self._members())
         self.gaps_ms.clear()
-        machines.run_for((SETTLE_MS - before_ms) * MS)
+
+    def _stay_away(self, until: Callable[[], bool]) -> None:
+        """Kill the home, and let its next starts find no room on the disk."""
+        process = self.machines.machines[self.home]
+        capacity, process.disk.faults.capacity = process.disk.faults.capacity, 0
+        process.kill()
+        self.machines.run_for(5 * SECOND, until)
+        assert until()
+        process.disk.faults.capacity = capacity
+
+    def gap_ms_with_pause(self, before_ms: int, ms: int = 900) -> float:
+        """Return the longest time without a primary, where the home is paused so long before its streams return."""
+        self.await_return()
+        self.machines.run_for((SETTLE_MS - before_ms) * MS)
         assert not self.returns
-        machines.machines[home].pause(900 * MS)
-        machines.run_for(5 * SECOND)
+        self.machines.machines[self.home].pause(ms * MS)
+        self.machines.run_for(5 * SECOND)
         assert self.returns
         return max(self.gaps_ms)
 
+    def gap_ms_with_death(self) -> float:
+        """Return the time without a primary, where the home dies when a stream is drained for it, and has not all yet."""
+        self.await_return()
+        begun_ns = self.machines.events.now_ns
+        self.dies_when_drained = True
+        self.machines.run_for(6 * SECOND, lambda: not self.dies_when_drained)
+        assert not self.dies_when_drained and self.machines.events.now_ns - begun_ns > SECOND
+        self._stay_away(lambda: not self._since)
+        return max(self.gaps_ms)
+
+    def _look(self) -> None:
+        super()._look()
+        if self.dies_when_drained:
+            for member in self._members().values():
+                replica = member.replicas.replica_of(1)
+                if replica is not None and member.moves.is_draining(1):
+                    lacks = replica.matched_by(self.home) < member.node.log_end(1)
+                    self.dies_when_drained = not (lacks and member.moves.target(1) == self.home)
+
+
+def settings(**changes: int) -> MemberSettings:
+    return MemberSettings(settle_ms=SETTLE_MS, **changes)
+
+
+def slow_settings(lag_max: int) -> MemberSettings:
+    """Settings with which a replica that lags is sent one record at a time."""
+    replication = ReplicationSettings(append_bytes_max=1, window_bytes_max=1)
+    return MemberSettings(settle_ms=SETTLE_MS, move_lag_max=lag_max, replication=replication)
+
+
+def test_a_stream_is_drained_only_for_a_home_that_answers() -> None:
+    assert ReturningHome(1, settings()).gap_ms_with_pause(150) < 50
+    with MOVE_RULES["ask_the_other_first"].planted():
+        assert ReturningHome(1, settings()).gap_ms_with_pause(150) > 400
+
 
 def test_a_stream_is_drained_only_for_a_home_that_has_nearly_all() -> None:
-    assert LaggingHome(4).longest_gap_ms(300) < 50
+    assert ReturningHome(1, slow_settings(2)).gap_ms_with_pause(500) < 50
     with MOVE_RULES["drain_when_near"].planted():
-        assert LaggingHome(4).longest_gap_ms(300) > 300
+        assert ReturningHome(1, slow_settings(2)).gap_ms_with_pause(500) > 100
 
 
-def test_a_home_that_takes_too_long_to_have_all_is_not_claimed_for() -> None:
+def test_a_home_that_never_has_all_is_not_claimed_for() -> None:
     """The drain ends at its deadline, and the old primary serves on."""
-    assert LaggingHome(256).longest_gap_ms(50) < MemberSettings().drain_ms + 50
+    assert ReturningHome(1, settings()).gap_ms_with_death() < MemberSettings().drain_ms + 50
     with MOVE_RULES["move_whole_log"].planted():
-        assert LaggingHome(256).longest_gap_ms(50) > MemberSettings().drain_ms + 150
+        assert ReturningHome(1, settings()).gap_ms_with_death() > MemberSettings().suspect_ms - MemberSettings().beat_ms
 
 
 @pytest.mark.parametrize(
