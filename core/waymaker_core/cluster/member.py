@@ -187,6 +187,11 @@ class Member:
         """Return True from the moment on at which a stop was asked for."""
         return self._leaving.stage is not Stage.STAYING
 
+    @property
+    def is_stalled(self) -> bool:
+        """Return True while this node's disk does not answer."""
+        return self._stalls.disk_stalled
+
     # ------------------------------------------------------------------ coming in
 
     def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:

@@ -119,7 +119,8 @@ class MovesWorld(MembersWorld):
         if machine == before:
             return
         self.moves += 1
-        if not self.healthy or before not in self._members() or self._members()[before].is_leaving:
+        primary = self._members().get(before)
+        if not self.healthy or primary is None or primary.is_leaving or primary.is_stalled:
             return
         self.returns += 1
         if name not in self._sent_back:

@@ -91,7 +91,7 @@ GOOD: dict[str, tuple[Any, Any, Any]] = {
             message="a new life",
             config=pb.StreamConfigPb(name="s", retention=pb.Retention(limits=pb.LimitsRetention())),
             stats=pb.StreamStatsPb(last_seq=9, msg_count=7, bytes=70, block_count=2, first_block=1),
-            home_node_id=1,
+            ring_owner_node_id=1,
         ),
     ),
     "UpdateStream": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -87,8 +89,10 @@ class ReturningHome(MovesWorld):
         self.await_return()
         begun_ns = self.machines.events.now_ns
         self.dies_when_drained = True
-        self.machines.run_for(6 * SECOND, lambda: not self.dies_when_drained)
-        assert not self.dies_when_drained and self.machines.events.now_ns - begun_ns > SECOND
+        machines_drained = partial(getattr, self, "dies_when_drained")
+        self.machines.run_for(6 * SECOND, lambda: not machines_drained())
+        assert not machines_drained()
+        assert self.machines.events.now_ns - begun_ns > SECOND
         self._stay_away(lambda: not self._since)
         return max(self.gaps_ms)
 
@@ -102,8 +106,8 @@ class ReturningHome(MovesWorld):
                     self.dies_when_drained = not (lacks and member.moves.target(1) == self.home)
 
 
-def settings(**changes: int) -> MemberSettings:
-    return MemberSettings(settle_ms=SETTLE_MS, **changes)
+def settings() -> MemberSettings:
+    return MemberSettings(settle_ms=SETTLE_MS)
 
 
 def slow_settings(lag_max: int) -> MemberSettings:
@@ -129,6 +133,25 @@ def test_a_home_that_never_has_all_is_not_claimed_for() -> None:
     assert ReturningHome(1, settings()).gap_ms_with_death() < MemberSettings().drain_ms + 50
     with MOVE_RULES["move_whole_log"].planted():
         assert ReturningHome(1, settings()).gap_ms_with_death() > MemberSettings().suspect_ms - MemberSettings().beat_ms
+
+
+def test_the_streams_of_a_stalled_disk_are_led_elsewhere_and_come_back() -> None:
+    world = MovesWorld(1, settings=settings(), healthy=True, stops=False)
+    machines = world.machines
+    machines.start()
+    machines.run_for(3 * SECOND)
+    stalled = world._led_by[STREAMS[0]][1]
+    process = machines.machines[stalled]
+    pace, process.pace = process.pace, replace(process.pace, sync_ns=6 * SECOND)
+    machines.run_for(5 * SECOND)
+    assert machines.up() == [1, 2, 3]
+    assert world._led_by[STREAMS[0]][1] != stalled
+    assert not any(member.leads_catalog for number, member in world._members().items() if number == stalled)
+    process.pace = pace
+    before = len(world.confirmed)
+    machines.run_for(30 * SECOND)
+    assert len(world.confirmed) > before
+    assert world._members()[stalled]._liveness.is_well(machines.events.now_ns // MS, stalled)
 
 
 @pytest.mark.parametrize(
