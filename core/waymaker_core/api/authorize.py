@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from waymaker_core.api import authority_requests as authority
 from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import kv_requests as kv
@@ -93,6 +94,10 @@ ACTIONS: dict[type[rq.Request], Action] = {
     cluster.OpenAuthority: Action.MANAGE,
     cluster.ClaimStreams: Action.MANAGE,
     cluster.OpenAuthorities: Action.MANAGE,
+    authority.SetStreamPinned: Action.MANAGE,
+    authority.ClearStreamAuthority: Action.MANAGE,
+    authority.ListOverrides: Action.READ,
+    authority.GetClusterStats: Action.READ,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 
@@ -110,6 +115,8 @@ def stream_of(request: rq.Request) -> str:
         case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
             return ""
         case cluster.ClaimStream() | cluster.OpenAuthority() | cluster.ClaimStreams() | cluster.OpenAuthorities():
+            return ""
+        case authority.ListOverrides() | authority.GetClusterStats():
             return ""
         case _:
             return request.stream

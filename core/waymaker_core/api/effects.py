@@ -144,11 +144,15 @@ class EventKind(Enum):
     STREAM_UPDATED = 3
     CONSUMER_CREATED = 4
     CONSUMER_DELETED = 5
+    AUTHORITY_CHANGED = 6
 
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """One change for a watcher, within its credit. `lagged` counts the events it missed before this one."""
+    """One change for a watcher, within its credit. `lagged` counts the events it missed before this one.
+
+    `claimant` and `fence_epoch`: the override that holds from now on, where the change is one of authority; 0: there is none.
+    """
 
     token: Token
     kind: EventKind
@@ -156,6 +160,8 @@ class Event:
     consumer: str
     wall_ms: int
     lagged: int
+    claimant: int = 0
+    fence_epoch: int = 0
 
 
 @dataclass(slots=True, eq=False)

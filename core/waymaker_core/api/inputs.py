@@ -122,6 +122,16 @@ class Lead:
     epoch: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class PrepareMove:
+    """Another node is about to lead a stream that this one leads, by a planned move: its readers end as `moved`.
+
+    Their deliveries are logged, so that the other node goes on with them. The driver admits no calls meanwhile.
+    """
+
+    stream_id: int
+
+
 class SentRecord(NamedTuple):
     """A record as its log holds it on another node: kind, version and meta of its frame, and the stored bodies."""
 
@@ -279,6 +289,7 @@ Input = (
     | Confirmed
     | StepDown
     | Lead
+    | PrepareMove
     | Append
     | Cut
     | Promise

@@ -38,6 +38,8 @@ from waymaker_core.raft.effects import (
 from waymaker_core.raft.entries import NO_MEMBERS, Durable, Entry, EntryKind, SnapshotMeta
 from waymaker_core.raft.inputs import (
     Applied,
+    DiskRecovered,
+    DiskStalled,
     Propose,
     ProposeChange,
     Read,
@@ -45,6 +47,7 @@ from waymaker_core.raft.inputs import (
     Saved,
     SnapshotLost,
     SnapshotTaken,
+    Transfer,
 )
 from waymaker_core.raft.inputs import Input as RaftInput
 from waymaker_core.raft.members import Change, Members, decode_members, encode_members
@@ -418,6 +421,16 @@ class CatalogGroup:
             wanted = records[: position - raft.last_index]
             inputs += [Propose(0, _data(record)) for record in wanted]
         self._run(now, inputs)
+
+    def hand_over(self, now: int) -> None:
+        """Let the member that has most of the log lead the catalog."""
+        if self._raft is not None:
+            self._run(now, [Transfer(0)])
+
+    def note_disk(self, now: int, *, stalled: bool) -> None:
+        """Say that the disk does not answer, or does so again: with a stalled one the member does not lead."""
+        if self._raft is not None:
+            self._run(now, [DiskStalled() if stalled else DiskRecovered()])
 
     def confirm(self, now: int, question: int) -> None:
         """Ask a majority whether this node still leads the catalog."""

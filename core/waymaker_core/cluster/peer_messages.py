@@ -43,12 +43,21 @@ NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
 _HELLO, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
-_PLACE, _END_ASKED, _END_KNOWN = range(32, 35)
+_PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY = range(32, 37)
 """Rare ones, behind all others."""
 
 
 class Beat(NamedTuple):
-    """A member is there."""
+    """A member is there. It takes no streams while it is leaving, or while its disk is stalled.
+
+    The other fields are the sums of the streams that it leads.
+    """
+
+    leaving: int = 0
+    stalled: int = 0
+    streams: int = 0
+    messages: int = 0
+    bytes: int = 0
 
 
 class Hello(NamedTuple):
@@ -103,6 +112,28 @@ class OpenWanted(NamedTuple):
     epoch: int
 
 
+class MoveWanted(NamedTuple):
+    """The leader of the catalog asks the primary of a claim to give its stream to another replica, by a planned move.
+
+    The primary asks the other replica's node in the same words whether it is there.
+    """
+
+    stream_id: int
+    epoch: int
+    to: int
+
+
+class MoveReady(NamedTuple):
+    """The primary of a claim has drained its stream: another replica has all, and may be claimed for.
+
+    That replica's node answers in the same words that it is there.
+    """
+
+    stream_id: int
+    epoch: int
+    to: int
+
+
 class OfReplica(NamedTuple):
     """A message between the replicas of a stream."""
 
@@ -110,7 +141,9 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | Hello | ClaimWanted | PlaceWanted | OpenWanted | OfReplica | OfGroup | EndAsked | EndKnown
+Wish = ClaimWanted | PlaceWanted | OpenWanted | MoveReady
+"""A message for the leader of the catalog."""
+PeerMessage = Beat | Hello | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -126,10 +159,11 @@ _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
 )
 _CODES: Final[dict[type[object], int]] = {kind: code for code, kind in enumerate(_KINDS, _REPLICA)}
 _CODE_END: Final = _REPLICA + len(_KINDS)
-_Row = ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown
+_Row = ClaimWanted | PlaceWanted | OpenWanted | EndAsked | EndKnown | MoveWanted | MoveReady
 """A message that is a row of numbers."""
 _ROWS: Final[dict[int, type[_Row]]] = {
     _END_ASKED: EndAsked, _END_KNOWN: EndKnown, _CLAIM: ClaimWanted, _PLACE: PlaceWanted, _OPEN: OpenWanted,
+    _MOVE: MoveWanted, _READY: MoveReady,
 }  # fmt: skip
 _ROW_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in _ROWS.items()}
 
@@ -208,13 +242,11 @@ def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
         return [_ROW_CODES[type(message)], (first,), *others]
     if isinstance(message, Hello):
         return [_HELLO, *message]
-    return [_BEAT] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
+    return [_BEAT, *message] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
 
 
 def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> list[object]:
-    if code == _BEAT:
-        return [code]
-    if code == _HELLO:
+    if code in (_BEAT, _HELLO):
         return [code, *messages[-1]]
     if code == _RAFT:
         of_group = [each for each in messages if isinstance(each, OfGroup)]
@@ -293,8 +325,8 @@ def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
     if not isinstance(group, list) or not group or type(group[0]) is not int:
         raise CorruptMessage("not a group of messages")
     code = group[0]
-    if code == _BEAT and len(group) == 1:
-        return [Beat()]
+    if code == _BEAT and len(group) == 1 + len(Beat._fields):
+        return [Beat(*map(_number, group[1:]))]
     if code == _HELLO and len(group) == 4:
         nodes = _list(group[3])
         return [Hello(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]

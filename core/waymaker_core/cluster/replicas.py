@@ -12,7 +12,7 @@ from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
 from waymaker_core.cluster.deadlines import Deadlines
 from waymaker_core.cluster.founding import directory_number
-from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted
+from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted, PlaceWanted, Wish
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stream_source import StreamSource
 from waymaker_core.model.types import CATALOG
@@ -26,7 +26,6 @@ from waymaker_core.replication.state import NEVER, Known, Phase
 
 SNAPSHOT_LOG_MS: Final = 10_000
 """The time between two log events about replicas that lack records."""
-Wish = ClaimWanted | PlaceWanted | OpenWanted
 """A wish of a primary, for the node that leads the catalog."""
 
 
@@ -207,6 +206,10 @@ class Replicas:
         """Return True if this node was told to lead a stream."""
         replica = self._replicas.get(stream_id)
         return replica is not None and replica.leads
+
+    def replica_of(self, stream_id: int) -> Replica | None:
+        """Return the replica of a stream on this node, if it has one."""
+        return self._replicas.get(stream_id)
 
     def items(self) -> Iterator[tuple[int, Replica]]:
         """Yield every stream with its replica."""

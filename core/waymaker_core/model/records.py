@@ -312,6 +312,26 @@ class AuthorityOpened:
     epochs: list[int]
 
 
+@dataclass(slots=True, eq=False)
+class StreamPinned:
+    """A wish: a stream is to stay where it is, or may be moved again. A node outside of a cluster writes it, too."""
+
+    KIND = 48
+
+    stream_id: int
+    pinned: bool
+
+
+@dataclass(slots=True, eq=False)
+class ReturnWished:
+    """A wish: a stream is to return to the node that the ring named when it was decided, once that node has caught up."""
+
+    KIND = 49
+
+    stream_id: int
+    node_id: int
+
+
 StreamRecord = (
     PublishRecord
     | PruneRecord
@@ -326,7 +346,7 @@ StreamRecord = (
     | EpochRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
-ClusterRecord = MembersRecord | StreamsClaimed | AuthorityOpened
+ClusterRecord = MembersRecord | StreamsClaimed | AuthorityOpened | StreamPinned | ReturnWished
 Record = StreamRecord | CatalogRecord | ClusterRecord
 
 

@@ -254,6 +254,13 @@ class Applier:
             state = self._state
             self._watchers.notify(kind, replica.name, consumer, state.now.wall_ms, state.effects)
 
+    def _notify_override(self, stream_id: StreamId) -> None:
+        """Notify watchers of the override that holds for a stream from now on, or that it has none."""
+        replica, state = self._state.replicas[stream_id], self._state
+        if not replica.importing:
+            override, wall_ms = state.overrides.override_of(stream_id), state.now.wall_ms
+            self._watchers.notify(EventKind.AUTHORITY_CHANGED, replica.name, "", wall_ms, state.effects, override)
+
     # ------------------------------------------------------------------ records of the catalog
 
     def _apply_to_catalog(self, item: PendingRecord) -> None:
@@ -263,6 +270,8 @@ class Applier:
         if isinstance(record, EpochRecord | ClusterRecord):
             for changed in catalog.apply_cluster(record, item.position):
                 state.note_conf(changed)
+                if state.overrides.refresh(changed):
+                    self._notify_override(changed)
             return
         assert isinstance(record, CatalogRecord)
         stream_id = StreamId(record.stream_id)
@@ -324,6 +333,7 @@ class Applier:
         del state.replicas[replica.id]
         replica.leading.over = True
         state.note_conf(replica.id)
+        state.overrides.refresh(replica.id)
         self._group_commit.forget_records(replica.id)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:

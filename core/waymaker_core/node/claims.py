@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from waymaker_core.catalog.authority import NO_CLAIM, Claim
+from waymaker_core.catalog.overrides import placement_key
 from waymaker_core.catalog.placement import place
 from waymaker_core.model.config import StreamConfig
 from waymaker_core.model.records import AuthorityOpened, StreamCreated, StreamsClaimed
@@ -145,4 +146,4 @@ class Claims:
         settings = self._state.config
         count = 1 if config.ephemeral else settings.replication_factor
         nodes = settings.members or (settings.node_id,)
-        return place(f"{account}\0{config.name}", nodes, count, settings.node_id if importing else 0)
+        return place(placement_key(account, config.name), nodes, count, settings.node_id if importing else 0)

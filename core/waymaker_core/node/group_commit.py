@@ -179,6 +179,10 @@ class GroupCommit:
         """Return True if a record is decided and not durable."""
         return bool(self._pending or self._in_flight)
 
+    def writing_since(self) -> int | None:
+        """Return when the write under way began; None where there is none."""
+        return self._started_ns if self._ops else None
+
     def idle(self) -> bool:
         """Return True if no record is pending and none is in flight."""
         return not self._ops and not self._pending and not self._sync_due

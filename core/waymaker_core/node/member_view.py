@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.catalog.authority import Conf
 from waymaker_core.catalog.group_history import UNKNOWN, GroupMembers
+from waymaker_core.catalog.overrides import Override
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.facts import Facts
@@ -141,6 +142,27 @@ class MemberView:
         """Return the position of the last record that is applied; 0 where there is none."""
         log = self._state.find_log(stream_id)
         return 0 if log is None else log.applied
+
+    def overridden(self) -> Iterable[tuple[StreamId, Override]]:
+        """Return every stream that is claimed for another node than the ring names."""
+        return self._state.overrides.overridden()
+
+    def home_of(self, stream_id: StreamId) -> int:
+        """Return the node that the ring names for a stream that exists."""
+        return self._state.overrides.home_of(self._state.catalog.entries[stream_id])
+
+    def is_pinned(self, stream_id: StreamId) -> bool:
+        """Return True for a stream that an operator pinned."""
+        return stream_id in self._state.catalog.wishes.pinned
+
+    def returns_to(self, stream_id: StreamId) -> int:
+        """Return the node that an operator sent a stream back to, or 0."""
+        return self._state.catalog.wishes.returning.get(stream_id, 0)
+
+    def may_move(self, stream_id: int) -> bool:
+        """Return True for a stream that another node could lead: it is not being restored, and not damaged here."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and not replica.importing and replica.damage is None
 
     def unclaimed_streams(self) -> list[int]:
         """Return the streams that were never claimed, as applied: those of a single node."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from waymaker_core.api import authority_requests as authority
 from waymaker_core.api import cluster_requests as cluster
 from waymaker_core.api import collection_requests as cq
 from waymaker_core.api import inputs as events
@@ -16,6 +17,7 @@ from waymaker_core.api import kv_requests as kv
 from waymaker_core.api import object_requests as objects
 from waymaker_core.api import requests as rq
 from waymaker_core.api import sketch_requests as sq
+from waymaker_core.api.authority_requests import NodeSums
 from waymaker_core.api.effects import ConfChanged, Effect, Halt
 from waymaker_core.api.inputs import Call, Input
 from waymaker_core.api.requests import ConsumerInfo, Messages, SourceStatus, StreamStats
@@ -37,6 +39,7 @@ from waymaker_core.node.file_gc import Garbage
 from waymaker_core.node.following import Following
 from waymaker_core.node.gate import Gate
 from waymaker_core.node.group_commit import GroupCommit
+from waymaker_core.node.handlers.authority import AuthorityCalls, sums_by_primary
 from waymaker_core.node.handlers.buckets import Buckets
 from waymaker_core.node.handlers.claiming import Claiming
 from waymaker_core.node.handlers.collections import Collections
@@ -200,6 +203,7 @@ class Node(MemberView):
         reading = Reading(state, gate, registry)
         collections = Collections(state, self._committing, gate, self._indexes, self._quarantine, registry)
         sketches = Sketches(state, self._committing, gate, registry)
+        placing = AuthorityCalls(state, group_commit, gate, registry)
         return {
             cq.PutEntries: collections.put_entries,
             cq.RemoveEntries: collections.remove_entries,
@@ -221,6 +225,10 @@ class Node(MemberView):
             cluster.OpenAuthority: claiming.open_authority,
             cluster.ClaimStreams: claiming.claim_streams,
             cluster.OpenAuthorities: claiming.open_authorities,
+            authority.SetStreamPinned: placing.set_pinned,
+            authority.ClearStreamAuthority: placing.clear,
+            authority.ListOverrides: placing.list_overrides,
+            authority.GetClusterStats: placing.cluster_stats,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,
@@ -362,6 +370,8 @@ class Node(MemberView):
             self._applier.replicated(event.stream_id, event.position)
         elif isinstance(event, events.StepDown | events.Lead):
             self._change_leader(event)
+        elif isinstance(event, events.PrepareMove):
+            self._leadership.prepare_move(StreamId(event.stream_id))
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
         elif isinstance(event, events.ReadRecords):
@@ -518,6 +528,20 @@ class Node(MemberView):
         yield _figures("", self._state.catalog_log, self._state.catalog_leads)
         for replica in self._state.replicas.values():
             yield _figures(replica.name, replica.log, replica.leads)
+
+    def writing_since(self) -> int | None:
+        """Return the monotonic nanosecond since when the journal's write under way has taken; None where there is none."""
+        return self._group_commit.writing_since()
+
+    def sums_led(self) -> NodeSums:
+        """Return the streams added up whose newest claim names this node. Costs a look at every stream."""
+        own = self.config.node_id
+        return sums_by_primary(self._state).get(own, NodeSums(own))
+
+    def holds_deliveries(self, stream_id: int) -> bool:
+        """Return True while deliveries of a stream wait for a confirmation."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and any(True for _ in replica.consumers.held.all_held())
 
     def log_of(self, call: Call) -> int:
         """Return the id of the log whose leader answers a call, in a cluster; the catalog's is 0."""

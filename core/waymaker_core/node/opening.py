@@ -64,6 +64,7 @@ def open_node(config: NodeConfig, now: Now) -> Generator[DiskOp, OpResult, Node]
     if recovered.remnants:
         yield from _note_tear(recovered, restoring, journal)
     state = NodeState(config, restoring.catalog, restoring.catalog_position, restoring.replicas, restoring.changes)
+    state.overrides.refresh_all()
     state.now = now
     if state.recent is not None:
         for stream_id, records in recovered.recent.items():

@@ -119,6 +119,30 @@ class Replica:
         return claim.has_seat(self._state.seat)
 
     @property
+    def led_epoch(self) -> int:
+        """Return the epoch in which this node was told to lead; 0 where it was not."""
+        own = self._state.leading
+        return own.claim.epoch if own is not None and self._state.leads else 0
+
+    @property
+    def committed(self) -> int:
+        """Return the position up to which this replica knows its log to be committed."""
+        return self._state.commit
+
+    def matched_by(self, node: int) -> int:
+        """Return how far another replica has acknowledged the log in the epoch that is led here; -1 where that is unknown."""
+        own = self._state.leading
+        follower = None if own is None else own.followers.get(node)
+        return -1 if follower is None else follower.match
+
+    def outstanding(self, end: int) -> tuple[int, int] | None:
+        """Return how far it came with what waits for a majority, of a log that ends at `end`; None where nothing waits."""
+        own = self._state.leading
+        if own is None or not (own.questions or own.commit < end):
+            return None
+        return own.commit, own.questions[0][1] if own.questions else 0
+
+    @property
     def contradictions(self) -> int:
         """Return how often something happened that no correct replica can cause."""
         return self._state.contradictions

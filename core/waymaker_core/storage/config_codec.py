@@ -28,10 +28,12 @@ from waymaker_core.model.records import (
     EpochRecord,
     ImportEnded,
     MembersRecord,
+    ReturnWished,
     SettingsRecord,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
     StreamsClaimed,
     StreamUpdated,
 )
@@ -56,6 +58,8 @@ ConfigRecord = (
     | MembersRecord
     | StreamsClaimed
     | AuthorityOpened
+    | StreamPinned
+    | ReturnWished
 )
 
 # ---------------------------------------------------------------- plain values
@@ -263,6 +267,10 @@ def encode_record(record: ConfigRecord) -> bytes:
             return cbor2.dumps(_claim_columns(record))
         case AuthorityOpened():
             return cbor2.dumps([record.stream_ids, record.epochs])
+        case StreamPinned():
+            return cbor2.dumps([record.stream_id, record.pinned])
+        case ReturnWished():
+            return cbor2.dumps([record.stream_id, record.node_id])
 
 
 def decode_consumer_created(meta: bytes) -> ConsumerCreated:
@@ -416,6 +424,21 @@ def decode_authority_opened(meta: bytes) -> AuthorityOpened:
     ids, epochs = _fields(meta, (list, list))
     stream_ids = _stream_ids(ids)
     return AuthorityOpened(stream_ids, _column(epochs, len(stream_ids)))
+
+
+def decode_stream_pinned(meta: bytes) -> StreamPinned:
+    """See `encode_record`."""
+    stream_id, pinned = _fields(meta, (int, bool))
+    assert isinstance(stream_id, int) and isinstance(pinned, bool)
+    return StreamPinned(stream_id, pinned)
+
+
+def decode_return_wished(meta: bytes) -> ReturnWished:
+    """See `encode_record`."""
+    record = ReturnWished(*_integers(meta, 2))
+    if not 0 < record.node_id < 1 << 64:
+        raise CorruptRecord("a return to no node")
+    return record
 
 
 def _integers(meta: bytes, count: int) -> list[int]:

@@ -32,10 +32,12 @@ from waymaker_core.model.records import (
     PruneRecord,
     PublishRecord,
     Record,
+    ReturnWished,
     SettingsRecord,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamPinned,
     StreamsClaimed,
     StreamUpdated,
     appended,
@@ -475,6 +477,8 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     MembersRecord.KIND: (config_codec.decode_members_record,),
     StreamsClaimed.KIND: (config_codec.decode_streams_claimed,),
     AuthorityOpened.KIND: (config_codec.decode_authority_opened,),
+    StreamPinned.KIND: (config_codec.decode_stream_pinned,),
+    ReturnWished.KIND: (config_codec.decode_return_wished,),
 }
 
 

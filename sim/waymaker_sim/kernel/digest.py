@@ -49,6 +49,7 @@ from waymaker_core.api.inputs import (
     Lead,
     NextPiece,
     PieceArrived,
+    PrepareMove,
     Promise,
     ReadRecords,
     ReceiveSnapshot,
@@ -122,7 +123,7 @@ def describe_input(item: Input) -> str:
             return f"replicated {item.stream_id} {item.position}"
         case Confirmed():
             return f"confirmed {item.stream_id} {item.question}"
-        case StepDown() | Lead():
+        case StepDown() | Lead() | PrepareMove():
             return f"{type(item).__name__} {item.stream_id}"
         case Append():
             return f"append {item.ask} {item.stream_id} {item.first} {len(item.records)}"

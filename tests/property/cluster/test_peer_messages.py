@@ -15,6 +15,8 @@ from waymaker_core.cluster.peer_messages import (
     EndAsked,
     EndKnown,
     Hello,
+    MoveReady,
+    MoveWanted,
     OfGroup,
     OfReplica,
     OpenWanted,
@@ -61,7 +63,9 @@ of_replica = st.one_of(
     st.builds(Lacking, numbers),
 )
 messages = st.one_of(
-    st.just(Beat()),
+    st.builds(Beat, numbers, numbers, numbers, numbers, numbers),
+    st.builds(MoveWanted, numbers, numbers, numbers),
+    st.builds(MoveReady, numbers, numbers, numbers),
     st.builds(ClaimWanted, numbers, numbers, numbers),
     st.builds(OpenWanted, numbers, numbers),
     st.builds(PlaceWanted, numbers, numbers, numbers),
@@ -191,8 +195,8 @@ def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
     promised = [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
     assert decode_frame(packed(promised)) == [OfReplica(1, Promised(1, Seat(1, 1), 1, 1, 1, ((1, 2),)))]
     append = [1, [APPEND, [1], 5, 1, 0, 0, [[[1, 1, b"ab", 3]]], 0, 0]]
-    (message,) = decode_frame(packed(append, b"xyz"))
-    assert message == OfReplica(1, Append(5, 1, 0, 0, (SentRecord(1, 1, b"ab", b"xyz"),), 0, 0))
+    (received,) = decode_frame(packed(append, b"xyz"))
+    assert received == OfReplica(1, Append(5, 1, 0, 0, (SentRecord(1, 1, b"ab", b"xyz"),), 0, 0))
     for bodies in (b"", b"xy", b"xyzz"):
         with pytest.raises(CorruptMessage):
             decode_frame(packed(append, bodies))
