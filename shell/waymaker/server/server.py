@@ -30,14 +30,18 @@ from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
-from waymaker.server.node_runner import CoreNode, Disk, NodeRunner
+from waymaker.server.node_runner import CoreNode, NodeRunner
+from waymaker.server.peers.peers import Peers
+from waymaker.server.peers.port import PeerPort, PeerPortError
 from waymaker.server.pipeline.link import Figures as LinkFigures
 from waymaker.server.pipeline.link_listener import LinkListener, LinkPort
 from waymaker.server.pipeline.session import Sessions
 from waymaker.server.pipeline.transport_grpc import GrpcSessions
+from waymaker.server.runner_parts import Disk
 from waymaker.state_machine import StateMachine
 from waymaker.wire.protocol import ADMIN_SERVICE, KV_SERVICE, PIPELINE_SERVICE, STREAMS_SERVICE
 from waymaker_core.api.effects import Halt
+from waymaker_core.cluster.member import Member
 from waymaker_proto import admin_pb2
 
 if TYPE_CHECKING:
@@ -89,6 +93,10 @@ class Listeners:
 
     def __init__(self, config: ServerConfig) -> None:
         self.condition = Condition()
+        try:
+            self.peers = PeerPort(config) if config.cluster is not None else None
+        except PeerPortError as error:
+            raise StartError(str(error)) from None
         self.grpc = new_server(config)
         self.address: Address = bind(self.grpc, config)
         self.link = LinkPort(config, self.address)
@@ -117,6 +125,8 @@ class Listeners:
         """Close what is still open."""
         await self.grpc.stop(None)
         self.link.close()
+        if self.peers is not None:
+            self.peers.close()
         if self.operators is not None:
             await self.operators.stop()
 
@@ -125,20 +135,22 @@ class Server:
     """A node in service on this event loop."""
 
     def __init__(
-        self, config: ServerConfig, listeners: Listeners, node: ServedNode, disk: Disk, tokens: Tokens | None,
+        self, config: ServerConfig, listeners: Listeners, opened: ServedNode | Member, disk: Disk, tokens: Tokens | None,
         version: str,
     ) -> None:  # fmt: skip
         self.config = config
         self.listeners = listeners
         self.authenticator = Authenticator(tokens)
+        node: ServedNode = opened.node if isinstance(opened, Member) else opened
         self._node = node
+        self.peers = Peers(config, listeners.peers) if listeners.peers is not None else None
         self._version = version
         self._lifecycle = StateMachine(State.STARTING, TRANSITIONS)
         self._gate = Gate()
         self._health = _Health()
         link_figures = LinkFigures()
         self.metrics = Metrics(node, lambda: len(self.sessions), link_figures)
-        self.runner = NodeRunner(node, disk, self.metrics)
+        self.runner = NodeRunner(opened, disk, self.metrics, self.peers)
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
             self.runner,
@@ -191,6 +203,12 @@ class Server:
         response.quarantined.extend(self._node.quarantined())
         self.link.announce(response)
 
+    def _announced(self) -> tuple[str, str]:
+        """Return where the other members send clients: to the contract's port, and to the native link's."""
+        address = self.config.advertise or self.listeners.address
+        link = self.listeners.link.address
+        return str(address), "" if link is None else str(Address(address.host, link.port))
+
     # ------------------------------------------------------------ lifecycle
 
     async def start(self) -> None:
@@ -199,6 +217,8 @@ class Server:
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self.link.start()
+        if self.peers is not None:
+            await self.peers.start(self.runner.from_peer, *self._announced())
         await self.listeners.grpc.start()
         self._lifecycle.on(Event.START)
         self.listeners.condition.not_ready = ""
@@ -241,6 +261,8 @@ class Server:
         await link_closing
         self._lifecycle.on(Event.CLOSE)
         self.runner.close()
+        if self.peers is not None:
+            await self.peers.close()
         if self.listeners.operators is not None:
             await self.listeners.operators.stop()
 

@@ -1,0 +1,21 @@
+"""The counts of what goes between this member and another one, by lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class LaneFigures:
+    """The counts of one lane to and from one other member, since the start of this process."""
+
+    sent_messages: int = 0
+    sent_bytes: int = 0
+    received_messages: int = 0
+    received_bytes: int = 0
+    dropped_unconnected: int = 0
+    """Messages for which there was no connection."""
+    dropped_full: int = 0
+    """Messages for which the queue had no room."""
+    connected: int = 0
+    """Connections that were made to the other member."""
