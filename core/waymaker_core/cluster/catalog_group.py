@@ -71,6 +71,9 @@ class CatalogGroup:
         self._durable = 0
         """The position up to which the node, as the leader, has its records durable."""
         self._leads = False
+        self._last_leader = 0
+        self.leader_changes = 0
+        """The leaders that this member has seen begin."""
         self.out: list[Message] = []
         self.node_inputs: list[NodeInput] = []
 
@@ -152,6 +155,9 @@ class CatalogGroup:
             inputs += self._saved()
             if inputs:
                 self._run(now, inputs)
+        if self.leader not in (0, self._last_leader):
+            self._last_leader = self.leader
+            self.leader_changes += 1
 
     def _perform(self, now: int, effect: Effect, inputs: list[RaftInput]) -> None:
         if isinstance(effect, Send):

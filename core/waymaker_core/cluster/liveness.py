@@ -21,3 +21,7 @@ class Liveness:
     def is_alive(self, now: int, node: int) -> bool:
         """Return True for a member that was heard lately, or might have been: nothing is known before a while has passed."""
         return node == self._node_id or now - self._heard.get(node, self._begun) < self._settings.suspect_ms
+
+    def is_heard(self, now: int, node: int) -> bool:
+        """Return True for this member, and for one that was heard lately for certain."""
+        return node == self._node_id or (node in self._heard and self.is_alive(now, node))

@@ -20,6 +20,7 @@ from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
+from waymaker_core.cluster.status import ClusterStatus, MemberStatus, add_streams
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.result_codes import Outcome, Refusal, Status
 from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
@@ -118,6 +119,21 @@ class Member:
     def leads_catalog(self) -> bool:
         """Return True while this member leads the catalog."""
         return self._group.is_led_here
+
+    @property
+    def leader(self) -> int:
+        """Return the member that leads the catalog as far as known, else 0."""
+        return self._group.leader
+
+    def status(self, now: Now) -> ClusterStatus:
+        """Return the cluster as this member knows it. Costs a look at every stream."""
+        ms, group = now.mono_ns // MS, self._group
+        own = self.node.config.node_id
+        status = ClusterStatus(own, group.leader, group.term, group.leader_changes)
+        for node in sorted((own, *self._others)):
+            status.members.append(MemberStatus(node, self._liveness.is_heard(ms, node)))
+        add_streams(status, self._replicas)
+        return status
 
     @property
     def replicas(self) -> Replicas:

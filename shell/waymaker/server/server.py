@@ -30,6 +30,7 @@ from waymaker.server.grpc.streaming import Streaming
 from waymaker.server.http.condition import Condition
 from waymaker.server.http.metrics import Figures, Metrics
 from waymaker.server.lifecycle import STOPPING, TRANSITIONS, Event, State
+from waymaker.server.membership import Membership
 from waymaker.server.node_runner import CoreNode, NodeRunner
 from waymaker.server.peers.peers import Peers
 from waymaker.server.peers.port import PeerPort, PeerPortError
@@ -51,6 +52,7 @@ SERVICES: Final = (*RPCS, PIPELINE_SERVICE, ADMIN_SERVICE)
 
 _QUIET_S: Final = 1.0
 """The time for which a closing server waits for calls to stop coming."""
+_READINESS_S: Final = 0.2
 _FLUSH_S: Final = 3.0
 """The time that answers in flight may take to leave, once the node has nothing more to say."""
 
@@ -143,13 +145,21 @@ class Server:
         self.authenticator = Authenticator(tokens)
         node: ServedNode = opened.node if isinstance(opened, Member) else opened
         self._node = node
-        self.peers = Peers(config, listeners.peers) if listeners.peers is not None else None
+        self.peers: Peers | None = None
+        self._membership: Membership | None = None
+        if isinstance(opened, Member):
+            assert listeners.peers is not None
+            self.peers = Peers(config, listeners.peers)
+            self._membership = Membership(config, opened, self.peers)
+        self._watching: asyncio.Task[None] | None = None
         self._version = version
         self._lifecycle = StateMachine(State.STARTING, TRANSITIONS)
         self._gate = Gate()
         self._health = _Health()
         link_figures = LinkFigures()
         self.metrics = Metrics(node, lambda: len(self.sessions), link_figures)
+        if self._membership is not None:
+            self.metrics.add_cluster(self._membership)
         self.runner = NodeRunner(opened, disk, self.metrics, self.peers)
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
@@ -165,7 +175,7 @@ class Server:
         calls = Calls(self.runner, serving, self.metrics.observe)
         streaming = Streaming(self.runner, serving)
         objects = ObjectCalls(self.runner, serving, self.metrics.observe)
-        admin = Admin(self.runner, calls, self._facts)
+        admin = Admin(self.runner, calls, self._facts, self._cluster_facts)
         router = Router(self.authenticator, self._gate)
         for service in RPCS:
             router.add_unary(service, calls.methods(service))
@@ -203,6 +213,11 @@ class Server:
         response.quarantined.extend(self._node.quarantined())
         self.link.announce(response)
 
+    def _cluster_facts(self, response: admin_pb2.ClusterStatusResponse) -> None:
+        response.node_id = self.config.node_id
+        if self._membership is not None:
+            self._membership.fill(response)
+
     def _announced(self) -> tuple[str, str]:
         """Return where the other members send clients: to the contract's port, and to the native link's."""
         address = self.config.advertise or self.listeners.address
@@ -214,20 +229,47 @@ class Server:
     async def start(self) -> None:
         """Serve calls from now on."""
         self.runner.start()
-        for name in SERVICES:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._report_ready(self._not_ready)
         await self.link.start()
         if self.peers is not None:
             await self.peers.start(self.runner.from_peer, *self._announced())
         await self.listeners.grpc.start()
         self._lifecycle.on(Event.START)
-        self.listeners.condition.not_ready = ""
+        self.listeners.condition.not_ready = self._not_ready
+        if self._membership is not None:
+            self._watching = asyncio.create_task(self._watch_readiness())
+
+    @property
+    def _not_ready(self) -> str:
+        return "" if self._membership is None else self._membership.not_ready
+
+    async def _report_ready(self, not_ready: str) -> None:
+        """Let the standard health service say whether calls are served."""
+        answer = health_pb2.HealthCheckResponse
+        for name in SERVICES:
+            await self._health.set(name, answer.NOT_SERVING if not_ready else answer.SERVING)
+
+    async def _watch_readiness(self) -> None:
+        """Follow whether this member knows a leader: without one it refuses what needs one."""
+        condition = self.listeners.condition
+        while self._lifecycle.state is State.SERVING:
+            not_ready = self._not_ready
+            if condition.not_ready != not_ready:
+                condition.not_ready = not_ready
+                log.info("not_ready" if not_ready else "ready", reason=not_ready)
+                await self._report_ready(not_ready)
+            await asyncio.sleep(_READINESS_S)
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def drain(self, grace_s: float) -> Halt | None:
         """Stop serving in good order. Return how the node halted, or None if it did not within the grace period."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         self._lifecycle.on(Event.DRAIN)
+        self._stop_watching()
         self.listeners.condition.not_ready = "draining"
         await self._health.enter_graceful_shutdown()
         self.sessions.drain()
@@ -245,6 +287,7 @@ class Server:
 
         A call that comes while the ports close is held until gRPC turns further ones away, and refused then.
         """
+        self._stop_watching()
         self.listeners.condition.not_ready = self.listeners.condition.not_ready or "stopped"
         self._gate.hold()
         self.link.stop_accepting()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waymaker_core.cluster.effects import Lane
+
 
 @dataclass(slots=True, eq=False)
 class LaneFigures:
     """The counts of one lane to and from one other member, since the start of this process."""
 
+    node_id: int
+    lane: Lane
+    is_connected: bool = False
+    """True if messages could be sent when the figures were read last."""
     sent_messages: int = 0
     sent_bytes: int = 0
     received_messages: int = 0

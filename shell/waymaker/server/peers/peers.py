@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -33,20 +33,11 @@ _HANDSHAKE_S: Final = 3.0
 log = structlog.get_logger("waymaker.peers")
 
 
-class PeerFigures(NamedTuple):
-    """The figures of one lane between this member and another one."""
-
-    node_id: int
-    lane: Lane
-    is_connected: bool
-    counts: LaneFigures
-
-
 class Peer:
     """Another member: its lanes, and what it said of itself last."""
 
-    def __init__(self) -> None:
-        self.lanes = {lane: OutgoingLane(LaneFigures()) for lane in Lane}
+    def __init__(self, node_id: int) -> None:
+        self.lanes = {lane: OutgoingLane(LaneFigures(node_id, lane)) for lane in Lane}
         self.incoming: dict[int, Connection] = {}
         """By lane, the connection that it made."""
         self.hello: Hello | None = None
@@ -59,7 +50,7 @@ class Peers:
         assert config.cluster is not None
         self._own = config.node_id
         self._addresses = {each.node_id: each.address for each in config.cluster if each.node_id != self._own}
-        self._peers = {node_id: Peer() for node_id in self._addresses}
+        self._peers = {node_id: Peer(node_id) for node_id in self._addresses}
         self._port = port
         self._cluster = cluster_identity(config.cluster_name, [each.node_id for each in config.cluster])
         self._start = os.urandom(IDENTITY_BYTES)
@@ -135,11 +126,12 @@ class Peers:
         peer = self._peers.get(node_id)
         return None if peer is None or peer.hello is None else peer.hello.link_address or None
 
-    def figures(self) -> Iterator[PeerFigures]:
+    def figures(self) -> Iterator[LaneFigures]:
         """Yield the figures of every lane to every other member."""
-        for node_id, peer in self._peers.items():
-            for lane, outgoing in peer.lanes.items():
-                yield PeerFigures(node_id, lane, outgoing.is_connected, outgoing.figures)
+        for peer in self._peers.values():
+            for outgoing in peer.lanes.values():
+                outgoing.figures.is_connected = outgoing.is_connected
+                yield outgoing.figures
 
     # ------------------------------------------------------------ connecting
 

@@ -1,0 +1,98 @@
+"""Three real servers on loopback: they agree, serve, lose one, and take it back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.kit.real_cluster import Publisher, RealCluster
+from waymaker.server.http.cluster_metrics import CLUSTER_METRICS, LANE_METRICS, PEER_METRICS
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RealCluster]:
+    own = RealCluster(tmp_path)
+    own.start()
+    yield own
+    own.close()
+
+
+def leader_of(cluster: RealCluster, asked: int) -> int:
+    """Return the member that leads the catalog, as another one knows."""
+    cluster.eventually(lambda: cluster.status(asked).leader != 0, "no leader is known")
+    return cluster.status(asked).leader
+
+
+def is_unreachable(cluster: RealCluster, asked: int, about: int) -> bool:
+    """Return True if a member has not heard another one lately."""
+    return not next(each.reachable for each in cluster.status(asked).members if each.node_id == about)
+
+
+def test_the_others_serve_what_a_killed_member_led_and_it_joins_again(cluster: RealCluster) -> None:
+    cluster.create("orders")
+    publisher = Publisher(cluster, "orders")
+    for _ in range(20):
+        publisher.publish_one()
+    killed = next(each.node_id for each in cluster.status(1).members if each.streams_led)
+    rest = [node for node in cluster.servers if node != killed]
+    cluster.kill(killed)
+    for _ in range(20):
+        publisher.publish_one()
+    publisher.check()
+    for node in rest:
+        cluster.eventually(partial(is_unreachable, cluster, node, killed), "the dead member is reachable")
+    cluster.servers[killed].start()
+    cluster.await_ready(killed)
+    primary = next(each.node_id for each in cluster.status(rest[0]).members if each.streams_led)
+    cluster.eventually(
+        lambda: [each.in_sync for each in cluster.status(primary).members if each.node_id == killed] == [1],
+        "the member that came back lags",
+    )
+    cluster.kill(next(node for node in rest if node != primary))
+    for _ in range(20):
+        publisher.publish_one()
+    publisher.check()
+
+
+def test_members_say_the_same_of_the_cluster_and_stop_in_order(cluster: RealCluster) -> None:
+    cluster.create("orders")
+    leader = leader_of(cluster, 1)
+    for node in cluster.servers:
+        status = cluster.status(node)
+        assert (status.node_id, status.leader, status.cluster_name) == (node, leader, "waymaker")
+        assert [each.node_id for each in status.members] == [1, 2, 3]
+        assert [each.client_address for each in status.members] == [
+            server.address for server in cluster.servers.values()
+        ]
+    cluster.eventually(lambda: cluster.status(leader).streams_unserved == 0, "the stream is not served")
+    assert [each.replicas for each in cluster.status(leader).members] == [1, 1, 1]
+    assert sum(each.streams_led for each in cluster.status(leader).members) == 1
+    code, text = cluster.probe(leader, "/metrics")
+    assert code == 200
+    assert "waymaker_cluster_leads_catalog 1.0" in text
+    for described in (*CLUSTER_METRICS, *PEER_METRICS, *LANE_METRICS):
+        ending = "_total" if described.kind == "counter" else ""
+        assert f"# HELP {described.name}{ending} {described.text}" in text
+        assert re.search(rf"^{described.name}{ending}[ {{]", text, re.MULTILINE), described.name
+    for node in sorted(cluster.servers, key=lambda node: node != leader):
+        assert cluster.servers[node].terminate() == 0, cluster.logs()
+
+
+def test_a_member_alone_waits_and_says_so(tmp_path: Path) -> None:
+    cluster = RealCluster(tmp_path)
+    try:
+        cluster.servers[2].start()
+        cluster.eventually(lambda: cluster.probe(2, "/livez")[0] == 200, "it does not live")
+        assert cluster.probe(2, "/readyz") == (503, "no leader of the catalog is known\n")
+        assert cluster.status(2).leader == 0
+        cluster.servers[1].start()
+        cluster.await_ready(1)
+        cluster.await_ready(2)
+    finally:
+        cluster.close()
