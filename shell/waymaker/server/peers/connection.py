@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._greet(data)
         elif kind is Kind.REFUSED:
             text = data.decode(errors="replace")
-            self.abort(f"refused there, for {text}" if text else "it was closed there")
+            self.abort(f"the other side said: {text}")
 
     def _greet(self, data: bytes) -> None:
         try:

@@ -26,6 +26,8 @@ from waymaker_core.cluster.effects import Lane
 CONNECT_S: Final = 1.0
 BACKOFF_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
+STARTING_S: Final = 3.0
+"""The time after the start for which members that are not there are not worth a line."""
 UNGREETED_MAX: Final = 64
 """Connections at once that have not said who they are."""
 _HANDSHAKE_S: Final = 3.0
@@ -56,6 +58,8 @@ class Peers:
         self._start = os.urandom(IDENTITY_BYTES)
         self._client_address = self._link_address = ""
         self._deliver: Callable[[int, bytes], None] = _ignore
+        self._started = 0.0
+        self._closing = False
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._open: set[Connection] = set()
@@ -69,7 +73,7 @@ class Peers:
     async def start(self, deliver: Callable[[int, bytes], None], client_address: str, link_address: str = "") -> None:
         """Connect and accept from now on. `deliver` takes the sender of a message and its bytes."""
         loop = asyncio.get_running_loop()
-        self._deliver = deliver
+        self._deliver, self._started = deliver, loop.time()
         self._client_address, self._link_address = client_address, link_address
         tls = self._port.server_tls
         self._server = await loop.create_server(
@@ -82,6 +86,7 @@ class Peers:
 
     async def close(self) -> None:
         """End every connection, and accept none."""
+        self._closing = True
         self._port.close()
         if self._server is not None:
             self._server.close()
@@ -92,7 +97,7 @@ class Peers:
             await asyncio.wait(self._tasks)
         self._tasks.clear()
         for connection in list(self._open):
-            connection.abort("this member stops")
+            connection.refuse("this member stops")
         await asyncio.sleep(0)
 
     # ------------------------------------------------------------ sending
@@ -160,6 +165,8 @@ class Peers:
         return connection
 
     def _not_connected(self, node_id: int, reason: str) -> None:
+        if self._closing or asyncio.get_running_loop().time() - self._started < STARTING_S:
+            return  # members that are started together come one after the other
         address = str(self._addresses[node_id])
         self._lines.write(log.warning, "peer_not_connected", str(node_id), peer=node_id, address=address, reason=reason)
 
@@ -228,7 +235,7 @@ class Peers:
                     outgoing.connection = None
             if peer.incoming.get(connection.lane) is connection:
                 del peer.incoming[connection.lane]
-        if connection.peer is None and not connection.dialled:
+        if connection.peer is None and not connection.dialled and not self._closing:
             self.refused += 1
             host = connection.address.rpartition(":")[0]
             self._lines.write(log.warning, "peer_refused", host, address=connection.address, reason=reason)
