@@ -53,7 +53,6 @@ class RealCluster:
         self._channels = {
             node: grpc.insecure_channel(server.address, options=OPTIONS) for node, server in self.servers.items()
         }
-        self._first = 1
 
     def _port(self, ports: dict[int, int], node: int, other: int) -> int:
         return ports[other] if self.links is None or node == other else self.links.ports[node, other]
@@ -119,7 +118,25 @@ class RealCluster:
         """Return what a member says of the cluster."""
         return WaymakerAdminServiceStub(self._channels[node]).ClusterStatus(ClusterStatusRequest(), timeout=CALL_S)
 
-    # ------------------------------------------------------------ calls
+    def client(self) -> Client:
+        """Return a client of its own, for one thread."""
+        return Client(self)
+
+
+class Client:
+    """A client that knows all members. A call that one does not serve goes to the next one."""
+
+    def __init__(self, cluster: RealCluster) -> None:
+        self._cluster = cluster
+        self._channels = {
+            node: grpc.insecure_channel(server.address, options=OPTIONS) for node, server in cluster.servers.items()
+        }
+        self._first = 1
+
+    def close(self) -> None:
+        """Close all connections."""
+        for channel in self._channels.values():
+            channel.close()
 
     def call(self, rpc: str, request: Any, within_s: float = 20.0) -> Any:
         """Call until a member serves it. Raises `Unknown` where a call may have happened."""
@@ -131,37 +148,40 @@ class RealCluster:
                 return getattr(WaymakerStreamsServiceStub(self._channels[node]), rpc)(request, timeout=CALL_S)
             except grpc.RpcError as error:
                 said = f"{node}: {error.code()} {error.details()}"
-                self._first = node % len(self.servers) + 1
+                self._first = node % len(self._channels) + 1
                 if not _is_not_applied(error):
                     raise Unknown(said) from None
             time.sleep(0.02)
-        raise AssertionError(f"no member serves {rpc} within {within_s} s; last {said}\n{self.logs()}")
+        raise AssertionError(f"no member serves {rpc} within {within_s} s; last {said}\n{self._cluster.logs()}")
 
     def create(self, name: str) -> None:
         """Create a stream; one that may be there already is there."""
         request = pb.CreateStreamRequest(config=pb.StreamConfigPb(name=name, subjects_filter=[f"{name}.>"]))
-        for _ in range(20):
+        for _ in range(100):
+            time.sleep(0.02)
             with contextlib.suppress(Unknown):
                 answer = self.call("CreateStream", request)
                 assert answer.result_code in ("ok", "already_exists"), answer
                 return
-        raise AssertionError(f"no member creates {name}\n{self.logs()}")
+        raise AssertionError(f"no member creates {name}\n{self._cluster.logs()}")
 
-    def read(self, name: str) -> list[tuple[int, bytes]]:
+    def read(self, name: str, within_s: float = 60.0) -> list[tuple[int, bytes]]:
         """Return sequence and payload of every message."""
         found: list[tuple[int, bytes]] = []
-        for _ in range(1_000):
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
             start = found[-1][0] + 1 if found else 1
             request = pb.ScanExactAtSubjectRequest(stream=name, subject=f"{name}.a", from_seq=start)
             try:
-                answer = self.call("ScanExactAtSubject", request)
+                answer = self.call("ScanExactAtSubject", request, within_s)
             except Unknown:
+                time.sleep(0.02)
                 continue
             assert answer.result_code == "ok", answer
             if not answer.messages:
                 return found
             found += [(each.seq, each.payload) for each in answer.messages]
-        raise AssertionError(f"{name} cannot be read\n{self.logs()}")
+        raise AssertionError(f"{name} cannot be read\n{self._cluster.logs()}")
 
 
 def _is_not_applied(error: grpc.RpcError) -> bool:
@@ -173,7 +193,8 @@ class Publisher:
 
     def __init__(self, cluster: RealCluster, stream: str) -> None:
         self._cluster = cluster
-        self._stream = stream
+        self.client = cluster.client()
+        self.stream = stream
         self._sent = 0
         self.confirmed: dict[int, bytes] = {}
         self.doubtful: set[bytes] = set()
@@ -182,9 +203,9 @@ class Publisher:
         """Publish one message; return False where its outcome is not known."""
         self._sent += 1
         payload = b"%d" % self._sent
-        request = pb.PublishRequest(stream=self._stream, subject=f"{self._stream}.a", payload=payload)
+        request = pb.PublishRequest(stream=self.stream, subject=f"{self.stream}.a", payload=payload)
         try:
-            answer = self._cluster.call("Publish", request, within_s)
+            answer = self.client.call("Publish", request, within_s)
         except Unknown:
             self.doubtful.add(payload)
             return False
@@ -200,9 +221,13 @@ class Publisher:
             assert time.monotonic() < deadline, f"nothing is confirmed\n{self._cluster.logs()}"
             time.sleep(0.02)
 
+    def close(self) -> None:
+        """Close the client."""
+        self.client.close()
+
     def check(self) -> None:
         """Compare what is there with what was confirmed: each once, where its answer said, and in order."""
-        found = self._cluster.read(self._stream)
+        found = self.client.read(self.stream)
         by_seq = dict(found)
         assert {seq: by_seq.get(seq) for seq in self.confirmed} == self.confirmed
         assert [seq for seq, _ in found] == sorted(by_seq)

@@ -58,8 +58,10 @@ def plan(directory: Path, count: int, first_port: int) -> list[LocalMember]:
     with contextlib.ExitStack() as held:
         for index in range(count):
             base = first_port + PORTS_APART * index
-            ports = [held.enter_context(_free_port(base + offset if first_port else 0)) for offset in range(4)]
-            members.append(LocalMember(index + 1, directory / str(index + 1), *ports))
+            port, link, probes, peers = [
+                held.enter_context(_free_port(base + offset if first_port else 0)) for offset in range(4)
+            ]
+            members.append(LocalMember(index + 1, directory / str(index + 1), port, link, probes, peers))
     return members
 
 

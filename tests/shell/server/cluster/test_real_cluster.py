@@ -35,8 +35,8 @@ def is_unreachable(cluster: RealCluster, asked: int, about: int) -> bool:
 
 
 def test_the_others_serve_what_a_killed_member_led_and_it_joins_again(cluster: RealCluster) -> None:
-    cluster.create("orders")
     publisher = Publisher(cluster, "orders")
+    publisher.client.create("orders")
     for _ in range(20):
         publisher.publish_one()
     killed = next(each.node_id for each in cluster.status(1).members if each.streams_led)
@@ -58,10 +58,13 @@ def test_the_others_serve_what_a_killed_member_led_and_it_joins_again(cluster: R
     for _ in range(20):
         publisher.publish_one()
     publisher.check()
+    publisher.close()
 
 
 def test_members_say_the_same_of_the_cluster_and_stop_in_order(cluster: RealCluster) -> None:
-    cluster.create("orders")
+    client = cluster.client()
+    client.create("orders")
+    client.close()
     leader = leader_of(cluster, 1)
     for node in cluster.servers:
         status = cluster.status(node)
