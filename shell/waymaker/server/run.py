@@ -207,8 +207,8 @@ async def _recover(config: ServerConfig, store: FileStore) -> Node | Member:
     if config.cluster is None:
         drive = partial(store.drive, open_node(settings, now))
     else:
-        members = tuple(each.node_id for each in config.cluster)
-        settings = replace(settings, member=True, members=members, replication_factor=config.replicas)
+        ids = tuple(each.node_id for each in config.cluster)
+        settings = replace(settings, member=True, members=ids, replication_factor=config.replicas)
         drive = partial(store.drive, open_member(settings, now, seed=int.from_bytes(os.urandom(8))))
     started = time.monotonic()
     try:
@@ -219,6 +219,13 @@ async def _recover(config: ServerConfig, store: FileStore) -> Node | Member:
             f"`waymaker check {config.data_dir}` tells more"
         ) from None
     node = opened.node if isinstance(opened, Member) else opened
+    members = node.catalog_members()
+    if config.cluster is None and members is not None and members.position:
+        # Alone it would decide what the others never hear of, and its log would part from theirs.
+        raise StartError(
+            f"data directory {config.data_dir} belongs to a member of a cluster; start it with the cluster's settings "
+            "(--cluster, --node-id)"
+        )
     log.info(
         "recovered",
         milliseconds=int((time.monotonic() - started) * 1000),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.real_cluster import Publisher, RealCluster
+from tests.kit.real_server import RealServer
 from waymaker.server.http.cluster_metrics import CLUSTER_METRICS, LANE_METRICS, PEER_METRICS
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -85,6 +86,10 @@ def test_members_say_the_same_of_the_cluster_and_stop_in_order(cluster: RealClus
         assert re.search(rf"^{described.name}{ending}[ {{]", text, re.MULTILINE), described.name
     for node in sorted(cluster.servers, key=lambda node: node != leader):
         assert cluster.servers[node].terminate() == 0, cluster.logs()
+    alone = RealServer(cluster.servers[leader].data_dir)
+    code, said = alone.start_in_vain()
+    assert code == 1
+    assert "belongs to a member of a cluster" in said
 
 
 def test_a_member_alone_waits_and_says_so(tmp_path: Path) -> None:
