@@ -33,6 +33,11 @@ class Membership:
         return self._config.node_id
 
     @property
+    def leader(self) -> int:
+        """Return the member that leads the catalog; 0: not known."""
+        return self._member.leader
+
+    @property
     def not_ready(self) -> str:
         """Return why this member cannot serve; empty if it can."""
         return "" if self._member.leader else NO_LEADER

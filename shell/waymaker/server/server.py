@@ -237,7 +237,7 @@ class Server:
         self._lifecycle.on(Event.START)
         self.listeners.condition.not_ready = self._not_ready
         if self._membership is not None:
-            self._watching = asyncio.create_task(self._watch_readiness())
+            self._watching = asyncio.create_task(self._watch_leader(self._membership))
 
     @property
     def _not_ready(self) -> str:
@@ -249,15 +249,17 @@ class Server:
         for name in SERVICES:
             await self._health.set(name, answer.NOT_SERVING if not_ready else answer.SERVING)
 
-    async def _watch_readiness(self) -> None:
-        """Follow whether this member knows a leader: without one it refuses what needs one."""
+    async def _watch_leader(self, membership: Membership) -> None:
+        """Follow which leader this member knows: without one it refuses what needs one."""
         condition = self.listeners.condition
+        leader = 0
         while self._lifecycle.state is State.SERVING:
-            not_ready = self._not_ready
-            if condition.not_ready != not_ready:
-                condition.not_ready = not_ready
-                log.info("not_ready" if not_ready else "ready", reason=not_ready)
-                await self._report_ready(not_ready)
+            if membership.leader != leader:
+                leader = membership.leader
+                log.info("catalog_leader" if leader else "catalog_leader_lost", leader=leader)
+            if condition.not_ready != membership.not_ready:
+                condition.not_ready = membership.not_ready
+                await self._report_ready(membership.not_ready)
             await asyncio.sleep(_READINESS_S)
 
     def _stop_watching(self) -> None:

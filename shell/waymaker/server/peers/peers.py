@@ -7,6 +7,7 @@ connection counts. Nothing is confirmed and nothing is sent again here: the core
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -43,6 +44,8 @@ class Peer:
         self.incoming: dict[int, Connection] = {}
         """By lane, the connection that it made."""
         self.hello: Hello | None = None
+        self.is_there = {lane: asyncio.Event() for lane in Lane}
+        """Set when the other member connected: then it can be connected to, and no pause is worth its time."""
 
 
 class Peers:
@@ -153,7 +156,11 @@ class Peers:
             else:
                 await connection.closed
             pause = BACKOFF_S if outgoing.figures.connected > made else min(pause * 2, BACKOFF_MAX_S)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            there = self._peers[node_id].is_there[lane]
+            there.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
+                    await there.wait()
 
     async def _connect(self, node_id: int, lane: Lane) -> Connection:
         address = self._addresses[node_id]
@@ -205,6 +212,8 @@ class Peers:
 
     def _replace(self, peer: Peer, connection: Connection) -> None:
         """Take a connection that a member made in the place of its last one on that lane."""
+        for there in peer.is_there.values():
+            there.set()
         old = peer.incoming.get(connection.lane)
         peer.incoming[connection.lane] = connection
         if old is not None:

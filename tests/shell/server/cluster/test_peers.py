@@ -14,7 +14,7 @@ import pytest
 
 from tests.kit.real_server import free_port
 from waymaker.server.config import Address, ClusterMember, ServerConfig
-from waymaker.server.peers import connection, lanes
+from waymaker.server.peers import connection, lanes, peers
 from waymaker.server.peers.figures import LaneFigures
 from waymaker.server.peers.frames import Kind, frame
 from waymaker.server.peers.hello import Hello, cluster_identity, encode_hello
@@ -132,6 +132,21 @@ async def test_a_member_that_starts_again_is_connected_again() -> None:
     finally:
         await first.peers.close()
         await again.peers.close()
+
+
+async def test_a_member_that_connects_is_connected_to_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "BACKOFF_S", 60.0)
+    monkeypatch.setattr(peers, "BACKOFF_MAX_S", 60.0)
+    ports = new_ports()
+    first, second = Side(config_of(1, ports)), Side(config_of(2, ports))
+    try:
+        await first.start()
+        await asyncio.sleep(0.2)  # it has found that the other is not there, and pauses for long
+        await second.start()
+        await until(lambda: all(is_connected(first, lane) for lane in Lane))
+    finally:
+        await first.peers.close()
+        await second.peers.close()
 
 
 async def test_a_full_queue_drops_records_and_still_takes_small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
