@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -62,6 +63,9 @@ class Dev:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+        for each in self.nodes:  # a paused one cannot see that the command is gone
+            with contextlib.suppress(OSError):
+                os.kill(each["pid"], signal.SIGCONT)
         self._log.close()
 
 
