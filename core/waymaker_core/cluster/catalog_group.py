@@ -115,6 +115,10 @@ class CatalogGroup:
         """Answers to such questions: member, number, position."""
         self.lacking: list[int] = []
         """Members that lacked records of the catalog that are not in memory any more."""
+
+        self._last_leader = 0
+        self.leader_changes = 0
+        """The leaders that this member has seen begin."""
         self.out: list[Message] = []
         self.node_inputs: list[NodeInput] = []
 
@@ -295,6 +299,9 @@ class CatalogGroup:
             inputs += self._saved()
             if inputs:
                 self._run(now, inputs)
+        if self.leader not in (0, self._last_leader):
+            self._last_leader = self.leader
+            self.leader_changes += 1
 
     def _perform(self, now: int, effect: Effect, inputs: list[RaftInput]) -> None:
         if isinstance(effect, Send):

@@ -45,6 +45,7 @@ from waymaker_core.cluster.peer_messages import (
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stalls import Stalls
+from waymaker_core.cluster.status import ClusterStatus, MemberStatus, add_streams
 from waymaker_core.cluster.sweep import Sweep
 from waymaker_core.model.disk_ops import DiskOp, OpResult
 from waymaker_core.model.result_codes import NO_LEADER as NO_LEADER_CODE
@@ -183,6 +184,26 @@ class Member:
     def leads_catalog(self) -> bool:
         """Return True while this member leads the catalog."""
         return self._group.is_led_here
+
+    @property
+    def leader(self) -> int:
+        """Return the member that leads the catalog as far as known, else 0."""
+        return self._group.leader
+
+    @property
+    def obstacle(self) -> str:
+        """Return why this member can neither found a group nor join one before an operator acts, or an empty text."""
+        return self._obstacle
+
+    def status(self, now: Now) -> ClusterStatus:
+        """Return the cluster as this member knows it. Costs a look at every stream."""
+        ms, group = now.mono_ns // MS, self._group
+        own = self.node.config.node_id
+        status = ClusterStatus(own, group.leader, group.term, group.leader_changes)
+        for node in sorted((own, *self._others)):
+            status.members.append(MemberStatus(node, self._liveness.was_heard(ms, node)))
+        add_streams(status, self._replicas)
+        return status
 
     @property
     def replicas(self) -> Replicas:

@@ -6,7 +6,7 @@ no sense is dropped. docs/replication-model.md has the protocol, and why each ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from waymaker_core.replication import claiming, following, leading
 from waymaker_core.replication.conf import Claim, Conf, Seat
@@ -93,6 +93,12 @@ class Replica:
     def log_epoch(self) -> int:
         """Return the epoch in which the whole log was verified."""
         return self._state.log_epoch
+
+    def lags(self) -> Iterator[tuple[int, int | None]]:
+        """Yield each follower with the records that it lacks, None where that is not known. Only a primary has followers."""
+        own = self._state.leading
+        for node, follower in () if own is None else own.followers.items():
+            yield node, None if follower.match < 0 else self._state.log.end - follower.match
 
     def readers(self) -> list[int]:
         """Return the followers for which the node keeps what they need of the journal."""

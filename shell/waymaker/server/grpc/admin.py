@@ -61,20 +61,26 @@ class RestoreFailed(Exception):
 
 
 class Admin:
-    """The operator's calls. `facts` fills in what the server knows of itself."""
+    """The operator's calls. `facts` fills in what the server knows of itself, `cluster` what it knows of its cluster."""
 
     def __init__(
-        self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None]
+        self, runner: NodeRunner, calls: Calls, facts: Callable[[admin_pb2.ServerInfoResponse], None],
+        cluster: Callable[[admin_pb2.ClusterStatusResponse], None],
     ) -> None:  # fmt: skip
         self._runner = runner
         self._calls = calls
         self._facts = facts
+        self._cluster = cluster
         self._started = time.monotonic()
         self._restores = 0
 
     def unary(self) -> dict[str, UnaryCall]:
         """Return calls with one message each way."""
-        return {"ServerInfo": self.server_info, "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE)}
+        return {
+            "ServerInfo": self.server_info,
+            "ClusterStatus": self.cluster_status,
+            "PreviewUpdate": partial(self._calls.serve, PREVIEW_UPDATE),
+        }
 
     def streams(self) -> dict[str, StreamCall]:
         """Return calls with many messages out."""
@@ -88,6 +94,12 @@ class Admin:
         """Return facts about this process."""
         response = admin_pb2.ServerInfoResponse(uptime_ms=int((time.monotonic() - self._started) * 1000))
         self._facts(response)
+        return response.SerializeToString()
+
+    async def cluster_status(self, principal: Principal, data: bytes, context: Context) -> bytes:
+        """Return the cluster as this member knows it."""
+        response = admin_pb2.ClusterStatusResponse()
+        self._cluster(response)
         return response.SerializeToString()
 
     # ------------------------------------------------------------ out
