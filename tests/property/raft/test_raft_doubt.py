@@ -32,6 +32,10 @@ def run(member: Raft, *inputs: Input) -> list[VoteRequest]:
             return asked
 
 
+def role_of(member: Raft) -> Role:
+    return member.role
+
+
 def answers(voters: dict[int, bool]) -> Raft:
     """Return a candidate that was granted these votes, each in doubt or not, twice: in advance, and in earnest."""
     member = raft()
@@ -54,11 +58,11 @@ def test_a_candidate_in_doubt_needs_two_others() -> None:
     run(member)
     for node, role in ((2, Role.PRE_CANDIDATE), (3, Role.CANDIDATE)):
         run(member, Received(VoteResponse(node, 1, 5, True, True)))
-        assert member.role == role
+        assert role_of(member) == role
     run(member, Received(VoteResponse(2, 1, 5, False, True)))
-    assert member.role == Role.CANDIDATE and member.is_doubtful
+    assert role_of(member) == Role.CANDIDATE and member.is_doubtful
     run(member, Received(VoteResponse(3, 1, 5, False, True)))
-    assert member.role == Role.LEADER
+    assert role_of(member) == Role.LEADER
 
 
 def test_a_node_with_another_directory_campaigns_for_nothing() -> None:
