@@ -90,8 +90,7 @@ class Node(MemberView):
     """One node in service. Made by `open_node`; `step` until it emits `Halt`, then drop it."""
 
     def __init__(self, restored: Restored) -> None:
-        state = restored.state
-        self._state = state
+        state = self._state = restored.state
         self.config = state.config
         journal, recovered = restored.journal, restored.recovered
         facts = self._facts = Facts(state, journal, recovered.facts)
@@ -375,7 +374,7 @@ class Node(MemberView):
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
         elif isinstance(event, events.ReadRecords):
-            self._record_reads.read(event)
+            self._record_reads.read_records(event)
         elif isinstance(event, events.EndReading):
             self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
