@@ -34,8 +34,9 @@ class Nemesis:
         self.broken: list[BaseException] = []
         self.publishers = [Publisher(cluster, stream) for stream in STREAMS]
         self._over = threading.Event()
-        self.longest_s = 0.0
-        """The longest time between two confirmed publishes of one stream."""
+        self.fault = "none"
+        self.longest_s: dict[str, float] = {}
+        """By the last fault that began before its end: the longest time between two confirmed publishes of one stream."""
 
     def run(self, seconds: float) -> None:
         """Run for a while, heal, and compare. Raises what was broken."""
@@ -78,7 +79,7 @@ class Nemesis:
             is_confirmed = publisher.publish(CALL_S)
             if is_confirmed:
                 now = time.monotonic()
-                self.longest_s, last = max(self.longest_s, now - last), now
+                self.longest_s[self.fault], last = max(self.longest_s.get(self.fault, 0.0), now - last), now
             self._over.wait(0.005 if is_confirmed else 0.1)
 
     def _read(self, publisher: Publisher) -> None:
@@ -103,6 +104,7 @@ class Nemesis:
                 ("cut one way", self._cut_one_way), ("kill all", self._kill_all),
             ]
         )  # fmt: skip
+        self.fault = name
         self.faults[name] += 1
         fault(self.random.choice(list(self.cluster.servers)))
 
@@ -141,8 +143,11 @@ class Nemesis:
     def _kill_all(self, _: int) -> None:
         for node in self.cluster.servers:
             self.cluster.kill(node)
-        for server in self.cluster.servers.values():
-            server.start()
+        starting = [threading.Thread(target=server.start) for server in self.cluster.servers.values()]
+        for thread in starting:
+            thread.start()
+        for thread in starting:
+            thread.join()
 
 
 def run(folder: Path, seconds: float, seed: int) -> Nemesis:
@@ -169,8 +174,9 @@ def main() -> int:
     confirmed = sum(len(each.confirmed) for each in nemesis.publishers)
     doubtful = sum(len(each.doubtful) for each in nemesis.publishers)
     print(
-        f"{confirmed:,} messages confirmed, {doubtful} unknown, {nemesis.reads} readings; {dict(nemesis.faults)}; at most "
-        f"{nemesis.longest_s:.1f} s without a confirmation; nothing was lost"
+        f"{confirmed:,} messages confirmed, {doubtful} unknown, {nemesis.reads} readings; {dict(nemesis.faults)}; "
+        "nothing was lost\nlongest times without a confirmation: "
+        + ", ".join(f"{fault} {seconds:.1f} s" for fault, seconds in sorted(nemesis.longest_s.items()))
     )
     return 0
 

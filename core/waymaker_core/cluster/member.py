@@ -146,6 +146,11 @@ class Member:
         """Return the member that leads the catalog as far as known, else 0."""
         return self._group.leader
 
+    @property
+    def obstacle(self) -> str:
+        """Return why this member can neither found a group nor join one before an operator acts, or an empty text."""
+        return self._obstacle
+
     def status(self, now: Now) -> ClusterStatus:
         """Return the cluster as this member knows it. Costs a look at every stream."""
         ms, group = now.mono_ns // MS, self._group

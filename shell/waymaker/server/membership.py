@@ -40,7 +40,7 @@ class Membership:
     @property
     def not_ready(self) -> str:
         """Return why this member cannot serve; empty if it can."""
-        return "" if self._member.leader else NO_LEADER
+        return "" if self._member.leader else self._member.obstacle or NO_LEADER
 
     @property
     def unreadable_messages(self) -> int:

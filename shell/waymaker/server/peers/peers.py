@@ -18,6 +18,7 @@ import structlog
 from waymaker.server.config import ServerConfig
 from waymaker.server.peers.connection import Connection
 from waymaker.server.peers.figures import LaneFigures
+from waymaker.server.peers.frames import MESSAGE_BYTES_MAX
 from waymaker.server.peers.hello import IDENTITY_BYTES, Hello, cluster_identity, mismatch
 from waymaker.server.peers.lanes import OutgoingLane
 from waymaker.server.peers.port import BACKLOG, PeerPort
@@ -108,7 +109,12 @@ class Peers:
     def send(self, to: int, lane: Lane, data: bytes) -> None:
         """Add a message to what `flush` sends. It may be lost, and nothing says so."""
         peer = self._peers.get(to)
-        if peer is not None and peer.lanes[lane].add(data):
+        if len(data) > MESSAGE_BYTES_MAX:
+            # The other side would end the connection for it, again and again.
+            self._lines.write(
+                log.error, "peer_message_too_large", peer=to, bytes=len(data), bytes_max=MESSAGE_BYTES_MAX
+            )
+        elif peer is not None and peer.lanes[lane].add(data):
             self._to_flush.append(peer.lanes[lane])
 
     def flush(self) -> None:

@@ -169,6 +169,14 @@ async def test_one_message_that_is_greater_than_the_queue_is_sent(monkeypatch: p
         assert first.counts().dropped_full == 0
 
 
+async def test_a_message_that_no_member_takes_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MESSAGE_BYTES_MAX", 1_000)
+    async with two() as (first, second):
+        first.send(2, Lane.LIVE, b"r" * 1_001, b"m")
+        await until(lambda: second.arrived == [(1, b"m")])
+        assert first.counts().connected == 1
+
+
 # ---------------------------------------------------------------- what does not belong
 
 CLUSTER = cluster_identity("waymaker", [1, 2, 3])

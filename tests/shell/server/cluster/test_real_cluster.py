@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import waymaker
 from tests.kit.real_cluster import Publisher, RealCluster
 from tests.kit.real_server import RealServer
 from waymaker.server.http.cluster_metrics import CLUSTER_METRICS, LANE_METRICS, PEER_METRICS
@@ -92,7 +93,7 @@ def test_members_say_the_same_of_the_cluster_and_stop_in_order(cluster: RealClus
     assert "belongs to a member of a cluster" in said
 
 
-def test_a_member_alone_waits_and_says_so(tmp_path: Path) -> None:
+def test_a_new_cluster_waits_for_all_members_and_a_known_one_for_a_majority(tmp_path: Path) -> None:
     cluster = RealCluster(tmp_path)
     try:
         cluster.servers[2].start()
@@ -100,7 +101,33 @@ def test_a_member_alone_waits_and_says_so(tmp_path: Path) -> None:
         assert cluster.probe(2, "/readyz") == (503, "no leader of the catalog is known\n")
         assert cluster.status(2).leader == 0
         cluster.servers[1].start()
+        cluster.servers[3].start()
+        for node in cluster.servers:
+            cluster.await_ready(node)
+        for node in cluster.servers:
+            cluster.kill(node)
+        cluster.servers[3].start()
+        cluster.eventually(lambda: cluster.probe(3, "/livez")[0] == 200, "it does not live")
+        assert cluster.probe(3, "/readyz")[0] == 503
+        cluster.servers[1].start()
         cluster.await_ready(1)
-        cluster.await_ready(2)
+        cluster.await_ready(3)
+    finally:
+        cluster.close()
+
+
+def test_two_members_with_data_of_their_own_say_what_stands_in_their_way(tmp_path: Path) -> None:
+    cluster = RealCluster(tmp_path)
+    try:
+        for node in (1, 2):
+            alone = RealServer(cluster.servers[node].data_dir)
+            alone.start()
+            with waymaker.connect_sync(alone.address, timeout=20.0) as client:
+                client.create_stream("orders")
+            alone.terminate()
+        for server in cluster.servers.values():
+            server.start()
+        said = "both have data of a single node"
+        cluster.eventually(lambda: said in cluster.probe(1, "/readyz")[1], "it does not say what is wrong")
     finally:
         cluster.close()
