@@ -219,6 +219,7 @@ class ServerInfoResponse(_message.Message):
     LINK_PORT_FIELD_NUMBER: _builtins.int
     LINK_SOCKET_FIELD_NUMBER: _builtins.int
     LINK_ID_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version."""
     node_id: _builtins.int
@@ -241,6 +242,10 @@ class ServerInfoResponse(_message.Message):
     def quarantined(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Streams whose data is damaged and not served."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberInfo]:
+        """The members of the cluster, this one included, as far as their addresses are known. Empty: there is no cluster."""
+
     def __init__(
         self,
         *,
@@ -256,14 +261,38 @@ class ServerInfoResponse(_message.Message):
         link_port: _builtins.int = ...,
         link_socket: _builtins.str = ...,
         link_id: _builtins.bytes = ...,
+        members: _abc.Iterable[Global___MemberInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "link_id", b"link_id", "link_port", b"link_port", "link_socket", b"link_socket", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "directory_id", b"directory_id", "draining", b"draining", "link_id", b"link_id", "link_port", b"link_port", "link_socket", b"link_socket", "members", b"members", "node_id", b"node_id", "quarantined", b"quarantined", "streams", b"streams", "sync", b"sync", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServerInfoResponse: _TypeAlias = ServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class MemberInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    address: _builtins.str
+    """HOST:PORT at which it serves clients."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberInfo: _TypeAlias = MemberInfo  # noqa: Y015
 
 @_typing.final
 class ClusterStatusRequest(_message.Message):

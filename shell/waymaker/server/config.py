@@ -315,6 +315,13 @@ class ServerConfig:
         "FILE",
         "The authorities, PEM, that members' certificates must come from; nothing else is a member.",
     )
+    forward_tls_ca: Path | None = _setting(
+        _path,
+        None,
+        "FILE",
+        "The authorities, PEM, of the certificates with which other members serve clients, for calls that are sent on to them. "
+        "Unset: the system's. Without tls_cert calls are sent on without TLS.",
+    )
     log_format: str = _setting(
         _choice("auto", "console", "json"), "auto", "FORMAT", "auto: console on a terminal, JSON elsewhere."
     )
@@ -383,7 +390,8 @@ class ServerConfig:
     def _check_cluster(self) -> None:
         """Refuse settings of a member that contradict each other."""
         if self.cluster is None:
-            names = ("peer_listen", "advertise", "replication_factor", "peer_tls_cert", "peer_tls_key", "peer_tls_ca")
+            names = ("peer_listen", "advertise", "replication_factor", "peer_tls_cert", "peer_tls_key", "peer_tls_ca",
+                     "forward_tls_ca")  # fmt: skip
             given = next((name for name in names if getattr(self, name) is not None), None)
             if given is not None:
                 raise ConfigError(given, "configuration", "only a member of a cluster has it; say --cluster, too")

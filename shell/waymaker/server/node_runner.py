@@ -27,6 +27,7 @@ from waymaker.server.lone_calls import LoneCalls
 from waymaker.server.runner_parts import Disk, Observer, PeerSender
 from waymaker.server.sync_place import SyncPlace
 from waymaker.storage.store import Bodies, JobResult
+from waymaker.wire.elsewhere import served_elsewhere
 from waymaker_core.api.effects import Deliver, Effect, End, Event, Halt, Job, Lane, Log, Reply
 from waymaker_core.api.inputs import Call, Cancel, Credit, Drain, Input, JobDone, JobFailed, Report, Unreadable
 from waymaker_core.api.requests import Messages, Request
@@ -40,7 +41,11 @@ LAG_INTERVAL_S = 0.25
 log = structlog.get_logger("waymaker.engine")
 
 OnAnswer = Callable[[Answer | Refusal, Bodies | None], None]
-"""Takes the one answer of a call; the bodies belong to an answer whose value is `Messages`."""
+"""Takes the one answer of a call; the bodies belong to an answer whose value is `Messages`.
+
+A call that another member serves is answered with a refusal of its own, `waymaker.wire.elsewhere.ServedElsewhere`, and a
+channel ends with one.
+"""
 
 
 class Channel(Protocol):
@@ -88,10 +93,17 @@ class NodeRunner:
     """The runner of one node on the running event loop."""
 
     def __init__(
-        self, node: CoreNode, disk: Disk, observer: Observer | None = None, peers: PeerSender | None = None
+        self,
+        node: CoreNode,
+        disk: Disk,
+        observer: Observer | None = None,
+        peers: PeerSender | None = None,
+        address_of: Callable[[int], str | None] | None = None,
     ) -> None:
         self._node = node
         self._peers = peers
+        self._address_of = address_of
+        """Finds where another member serves clients."""
         self._disk = disk
         self._observer = observer
         self._loop = asyncio.get_running_loop()
@@ -306,10 +318,10 @@ class NodeRunner:
                     self._submit(job)
             elif kind is ToPeer:
                 self._send(effect)  # type: ignore[arg-type]
-            elif kind is Elsewhere:
-                self._elsewhere(effect)  # type: ignore[arg-type]
             elif kind is Log:
                 self._log(effect)  # type: ignore[arg-type]
+            elif kind is Elsewhere:
+                self._send_elsewhere(effect)  # type: ignore[arg-type]
             else:
                 self._stop(effect)  # type: ignore[arg-type]
         if self._peers is not None:
@@ -359,15 +371,6 @@ class NodeRunner:
         if self._peers is not None:
             self._peers.send(effect.to, effect.lane, effect.data)
 
-    def _elsewhere(self, effect: Elsewhere) -> None:
-        """Refuse a call that another member serves."""
-        text = f"node {effect.node_id} serves this, in epoch {effect.epoch}; call that one"
-        refusal = Refusal(Status.UNAVAILABLE, text, Outcome.NOT_APPLIED)
-        if effect.token in self._lines:
-            self._forward(End(effect.token, "", refusal))
-        else:
-            self._answer(Reply(effect.token, refusal), None)
-
     def _reply(self, reply: Reply) -> None:
         answer = reply.answer
         if reply.token not in self._calls:
@@ -408,6 +411,15 @@ class NodeRunner:
             on_answer(answer, bodies)
         except Exception as error:
             self._failed(error, "answer")
+
+    def _send_elsewhere(self, effect: Elsewhere) -> None:
+        """End a call or a channel that another member serves."""
+        address = self._address_of(effect.node_id) if self._address_of is not None else None
+        refusal = served_elsewhere(effect.node_id, address, effect.epoch)
+        if effect.token in self._lines:
+            self._forward(End(effect.token, "", refusal))
+        else:
+            self._answer(Reply(effect.token, refusal), None)
 
     def _forward(self, effect: Deliver | Event | End) -> None:
         line = self._lines.get(effect.token)

@@ -7,6 +7,7 @@ service), and the order in which things stop. Nothing here knows files or signal
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
@@ -20,9 +21,10 @@ from waymaker.server.config import Address, ServerConfig
 from waymaker.server.grpc.admin import Admin
 from waymaker.server.grpc.caller import Caller
 from waymaker.server.grpc.calls import Calls, Guarded, Router, not_offered
+from waymaker.server.grpc.forwarding import Forwarder
 from waymaker.server.grpc.gate import Gate
 from waymaker.server.grpc.kv_watch import KvWatches
-from waymaker.server.grpc.listener import StartError, bind, new_server, why_not
+from waymaker.server.grpc.listener import StartError, bind, forwarding_credentials, new_server, why_not
 from waymaker.server.grpc.objects import ObjectCalls
 from waymaker.server.grpc.rpcs import LATER, Serving
 from waymaker.server.grpc.services import RPCS
@@ -90,6 +92,23 @@ class ServedNode(CoreNode, Figures, Protocol):
     def quarantined(self) -> list[str]: ...
 
 
+class Members:
+    """The members of this node's cluster as clients see them, itself included. No ids: it has no cluster."""
+
+    def __init__(self, ids: Sequence[int] = (), client_address: Callable[[int], str | None] | None = None) -> None:
+        self.ids = ids
+        self._client_address = client_address
+
+    def address(self, node_id: int) -> str | None:
+        """Return where clients reach a member, as HOST:PORT; None where that is not known."""
+        return None if self._client_address is None else self._client_address(node_id)
+
+    def known(self) -> list[tuple[int, str]]:
+        """Return the members whose addresses are known."""
+        found = [(node_id, self.address(node_id)) for node_id in self.ids]
+        return [(node_id, address) for node_id, address in found if address]
+
+
 class Listeners:
     """The ports, opened before anything that takes long; clients that come early wait. Raises `StartError`."""
 
@@ -138,7 +157,7 @@ class Server:
 
     def __init__(
         self, config: ServerConfig, listeners: Listeners, opened: ServedNode | Member, disk: Disk, tokens: Tokens | None,
-        version: str,
+        version: str, members: Members | None = None,
     ) -> None:  # fmt: skip
         self.config = config
         self.listeners = listeners
@@ -152,6 +171,7 @@ class Server:
             self.peers = Peers(config, listeners.peers)
             self._membership = Membership(config, opened, self.peers)
         self._watching: asyncio.Task[None] | None = None
+        self._members = members or _members(config, self.peers)
         self._version = version
         self._lifecycle = StateMachine(State.STARTING, TRANSITIONS)
         self._gate = Gate()
@@ -160,7 +180,8 @@ class Server:
         self.metrics = Metrics(node, lambda: len(self.sessions), link_figures)
         if self._membership is not None:
             self.metrics.add_cluster(self._membership)
-        self.runner = NodeRunner(opened, disk, self.metrics, self.peers)
+        self.runner = NodeRunner(opened, disk, self.metrics, self.peers, self._members.address)
+        self._forwarder = Forwarder(forwarding_credentials(config)) if self._members.ids else None
         serving = Serving(config.limits, config.node_id)
         self.sessions = Sessions(
             self.runner,
@@ -170,13 +191,15 @@ class Server:
             self.metrics.observe,
             self._gate.arrived,
             self._lifecycle,
+            self._members.known,
+            config.node_id if self._members.ids else 0,
         )
         self.link = LinkListener(config, listeners.link, self.sessions, self.authenticator, self.runner, link_figures)
         calls = Calls(self.runner, serving, self.metrics.observe)
         streaming = Streaming(self.runner, serving)
         objects = ObjectCalls(self.runner, serving, self.metrics.observe)
         admin = Admin(self.runner, calls, self._facts, self._cluster_facts)
-        router = Router(self.authenticator, self._gate)
+        router = self.router = Router(self.authenticator, self._gate, self._forwarder)
         for service in RPCS:
             router.add_unary(service, calls.methods(service))
         router.add_streams(STREAMS_SERVICE, streaming.methods())
@@ -211,6 +234,8 @@ class Server:
         response.consumers = stats.consumers
         response.draining = self._lifecycle.state in STOPPING
         response.quarantined.extend(self._node.quarantined())
+        for node_id, address in self._members.known():
+            response.members.add(node_id=node_id, address=address)
         self.link.announce(response)
 
     def _cluster_facts(self, response: admin_pb2.ClusterStatusResponse) -> None:
@@ -306,10 +331,19 @@ class Server:
         await link_closing
         self._lifecycle.on(Event.CLOSE)
         self.runner.close()
+        if self._forwarder is not None:
+            await self._forwarder.close()
         if self.peers is not None:
             await self.peers.close()
         if self.listeners.operators is not None:
             await self.listeners.operators.stop()
+
+
+def _members(config: ServerConfig, peers: Peers | None) -> Members:
+    """Return the members of the cluster, as they announced themselves."""
+    if peers is None:
+        return Members()
+    return Members([each.node_id for each in config.cluster or ()], peers.client_address)
 
 
 class _Handlers:

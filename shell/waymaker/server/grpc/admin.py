@@ -39,6 +39,7 @@ from waymaker_core.model.result_codes import (
     resource_exhausted,
 )
 from waymaker_core.model.types import Principal
+from waymaker_core.node.stream_replica import NOT_LEADING
 from waymaker_core.objects.names import STREAM_PREFIX
 from waymaker_core.storage.archive import ArchiveError, ArchiveReader, Batch, Head, Summary
 from waymaker_proto import admin_pb2
@@ -49,6 +50,9 @@ RESTORES_MAX: Final = 4
 """Restores at once: each may hold a piece of its archive."""
 _PIECE_BYTES: Final = 1 << 20
 _UPLOAD_PAUSE_S: Final = 60.0
+_OPENING_S: Final = 10.0
+"""The time that a stream which was just created may take to be led."""
+_OPENING_PAUSE_S: Final = 0.02
 
 
 class RestoreFailed(Exception):
@@ -244,7 +248,13 @@ class _Upload:
             )
 
     async def _ask(self, request: core.Request) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _OPENING_S
         answer, _ = await self._runner.ask(self._principal, request)
+        # In a cluster a new stream is led a moment after its creation; an import is led where it was begun.
+        while isinstance(answer, Refusal) and answer.message == NOT_LEADING.message and loop.time() < ends:
+            await asyncio.sleep(_OPENING_PAUSE_S)
+            answer, _ = await self._runner.ask(self._principal, request)
         _require_ok(answer)
 
     def give_up(self) -> None:
