@@ -125,8 +125,7 @@ class Node(MemberView):
             feed,
             facts,
         )
-        letter_box = LetterBox(state, gate, calls)
-        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
+        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, LetterBox(state, gate, calls))
         self._following = Following(state, group_commit, facts)
         self._incarnations = Incarnations(state, group_commit, claims)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches, registry, claims)
@@ -365,7 +364,7 @@ class Node(MemberView):
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
         elif isinstance(event, events.ReadRecords):
-            self._record_reads.read(event)
+            self._record_reads.read_records(event)
         elif isinstance(event, events.EndReading):
             self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
