@@ -127,8 +127,7 @@ class Node(MemberView):
             feed,
             facts,
         )
-        letter_box = LetterBox(state, gate, calls)
-        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, letter_box)
+        self._sourcing = Sourcing(state, self._committing, indexes, quarantine, feed, LetterBox(state, gate, calls))
         self._following = Following(state, group_commit, facts)
         self._incarnations = Incarnations(state, group_commit, claims)
         self._leadership = Leadership(state, group_commit, gate, parking, subscriptions, fetches, registry, claims)

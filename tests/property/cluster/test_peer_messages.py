@@ -195,8 +195,8 @@ def test_what_is_refused_above_is_so_for_one_reason_each() -> None:
     promised = [1, [PROMISED, [1], 1, 1, 1, 1, 1, 1, [[[1, 2]]]]]
     assert decode_frame(packed(promised)) == [OfReplica(1, Promised(1, Seat(1, 1), 1, 1, 1, ((1, 2),)))]
     append = [1, [APPEND, [1], 5, 1, 0, 0, [[[1, 1, b"ab", 3]]], 0, 0]]
-    (received,) = decode_frame(packed(append, b"xyz"))
-    assert received == OfReplica(1, Append(5, 1, 0, 0, (SentRecord(1, 1, b"ab", b"xyz"),), 0, 0))
+    (found,) = decode_frame(packed(append, b"xyz"))
+    assert found == OfReplica(1, Append(5, 1, 0, 0, (SentRecord(1, 1, b"ab", b"xyz"),), 0, 0))
     for bodies in (b"", b"xy", b"xyzz"):
         with pytest.raises(CorruptMessage):
             decode_frame(packed(append, bodies))
