@@ -69,6 +69,12 @@ class Replica:
         return self._state.leads
 
     @property
+    def epoch_led(self) -> int:
+        """Return the epoch in which the node was told to lead; 0 while it leads none."""
+        own = self._state.leading
+        return own.claim.epoch if own is not None and self._state.leads else 0
+
+    @property
     def phase(self) -> Phase | None:
         """Return how far this node is with the epoch that it claims or leads; None where it does neither."""
         own = self._state.leading

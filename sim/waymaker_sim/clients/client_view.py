@@ -60,6 +60,7 @@ from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
 from waymaker_sim.kernel.events import MS, Events
+from waymaker_sim.machine.access import Access
 from waymaker_sim.machine.process import Process, ReceivedMessage, StepId
 
 _STREAM = (outcomes.OK, outcomes.NO_SUCH_STREAM)
@@ -123,6 +124,8 @@ class ConsumerName:
     version: int = 0
     doubt: Callable[[bool], None] | None = None
     """Called, where an outcome is unknown, once it is known if the consumer exists."""
+    again: Request | None = None
+    """The last change of it."""
     deleted_ns: int = -1
     """Time when its deletion was known; this object is never used again."""
 
@@ -139,6 +142,8 @@ class StreamName:
     incarnation: StreamIncarnation | None = None
     version: int = 0
     doubt: Callable[[bool], None] | None = None
+    again: Request | None = None
+    """The last change of it."""
     consumers: dict[str, ConsumerName] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     """Time when the deletion of each consumer name of this incarnation was last known."""
@@ -212,12 +217,24 @@ class Ask:
     def cancel(self) -> None:
         """Cancel the call; its outcome stays unknown."""
         if self.token is not None:
-            self.view.process.cancel(self.token)
+            self.view.access.cancel(self.token)
         self.lost()
+
+    def is_overtaken(self) -> bool:
+        """Return True if it was made for what a name meant then, and the name means something else by now."""
+        stream, consumer = self._versions
+        if self.consumer is not None and consumer % 2 == 0 and self.consumer.deleted_ns >= 0:
+            return True
+        return self.stream is not None and stream % 2 == 0 and self.stream.version != stream
+
+    def names(self, consumer: str) -> bool:
+        """Return True if it is about a consumer of this name."""
+        return self.consumer is not None and self.consumer.name == consumer
 
     # ------------------------------------------------------------ as a caller
 
     def replied(self, answer: Answer | Refusal, got: list[ReceivedMessage] | None, step_id: StepId) -> None:
+        self.view.open_asks.pop(self, None)
         self.view.check_answer(self.request, answer)
         self.on_reply(self, answer, got, step_id)
 
@@ -231,15 +248,16 @@ class Ask:
         violated("answer allowed", f"{type(self.request).__name__} was ended like a subscription")
 
     def lost(self) -> None:
+        self.view.open_asks.pop(self, None)
         self.on_lost()
 
 
 class ClientView:
     """The state that all clients of a run share."""
 
-    def __init__(self, events: Events, process: Process, history: History, names: list[str]) -> None:
+    def __init__(self, events: Events, access: Access, history: History, names: list[str]) -> None:
         self.events = events
-        self.process = process
+        self.access = access
         self.history = history
         self.streams = {name: StreamName(name) for name in names}
         self.copies: dict[str, Copy] = {}
@@ -273,11 +291,26 @@ class ClientView:
         """True if reads may take much longer than usual."""
         self.asked = 0
         self.confirmed = 0
+        self.open_asks: dict[Ask, None] = {}
+        """Calls without an answer."""
         self.marks: dict[str, int] = {}
         self.quarantines = Quarantines(self.mark)
         self.settle: Callable[[Callable[[], None], Callable[[], None]], None] = lambda settled, lost: settled()
         """Calls the first function once what was just confirmed is durable, or the second if it may have got lost
         before."""
+
+    @property
+    def process(self) -> Process:
+        """Return the only process, for clients that need one: they have no place in a cluster."""
+        assert isinstance(self.access, Process)
+        return self.access
+
+    def is_awaited(self, stream: StreamName, consumer: str = "") -> bool:
+        """Return True while a call may arrive late that was meant for an earlier incarnation of a stream, or of a consumer."""
+        return self.access.moves and any(
+            each.stream is stream and each.is_overtaken() and (not consumer or each.names(consumer))
+            for each in self.open_asks
+        )
 
     def known(self, name: str) -> bool:
         """Return True if a client gave a stream this name once."""
@@ -348,8 +381,10 @@ class ClientView:
     ) -> Ask | None:
         """Send a call; None, without any effect, if the process is down."""
         ask = Ask(self, request, on_reply, on_lost, stream, consumer)
-        ask.token = self.process.call(request, ask)
+        self.open_asks[ask] = None
+        ask.token = self.access.call(request, ask)
         if ask.token is None:
+            del self.open_asks[ask]
             return None
         if isinstance(request, DeleteStream):
             self.quarantines.may_go(request.name)
@@ -373,11 +408,11 @@ class ClientView:
         match refusal.status:
             case Status.RESOURCE_EXHAUSTED | Status.UNAVAILABLE:
                 return
-            case Status.ABORTED if self.process.config.replicated and refusal.outcome is Outcome.UNKNOWN:
+            case Status.ABORTED if self.access.config.replicated and refusal.outcome is Outcome.UNKNOWN:
                 self.mark("deleted before a majority had it")
             case Status.ABORTED if what in _OF_TOKENS and refusal.outcome is Outcome.NOT_APPLIED:
                 self.mark("upload or reading over")
-            case Status.DATA_LOSS if self.process.disk.rotten:
+            case Status.DATA_LOSS if self.access.is_rotten():
                 return
             case Status.DATA_LOSS if self.read_errors and "quarantined" not in refusal.message:
                 # A read that failed once is no damage: the next one may succeed.

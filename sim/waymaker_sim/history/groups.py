@@ -94,6 +94,8 @@ class GroupOf(Generic[L]):
     counts: dict[int, set[int]] = field(default_factory=dict)
     """Delivery counts since the process last stopped abruptly."""
     counted_in: int = 0
+    newest_run: int = 0
+    """The newest run that has delivered."""
     freed_ns: int = -1
     """Time when a member may last have been deleted, whose deliveries are then due."""
     most: dict[int, int] = field(default_factory=dict)

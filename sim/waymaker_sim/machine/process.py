@@ -374,6 +374,25 @@ class Process:
         """Return the caller that waits for this token, which gets no more notifications; None if it has cancelled."""
         return self._callers.pop(token) if self._has_caller(token) else None
 
+    # ------------------------------------------------------------ as an access
+
+    @property
+    def moves(self) -> bool:
+        """Return False: no other process leads what this one does."""
+        return False
+
+    def serves(self) -> bool:
+        """Return True if a node runs."""
+        return self.node is not None
+
+    def is_rotten(self) -> bool:
+        """Return True if bits have flipped on the disk."""
+        return bool(self.disk.rotten)
+
+    def run_of(self, stream: str) -> int:
+        """Return the number of this run of the process, whichever stream it is about."""
+        return self.run
+
     def waiting(self) -> int:
         """Return the number of callers without their last notification."""
         return len(self._callers)
