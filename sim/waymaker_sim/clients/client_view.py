@@ -56,6 +56,7 @@ from waymaker_core.model.types import Token
 from waymaker_sim.clients.held_messages import HeldMessages
 from waymaker_sim.history.copies import Copy
 from waymaker_sim.history.copying import CopyingName
+from waymaker_sim.history.groups import FOREVER_NS, PendingDelivery
 from waymaker_sim.history.history import Group, History, StreamIncarnation
 from waymaker_sim.history.quarantines import Quarantines
 from waymaker_sim.kernel.checks import violated
@@ -168,12 +169,18 @@ class StreamName:
 
 
 class Reached(NamedTuple):
-    """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it."""
+    """A message that reached a program: its group, its redelivery deadline, and the number of abrupt stops before it.
+
+    `place`: how many messages its subscription had dealt with then, itself included. `unsure`: its delivery, which is surely
+    pending once the report has arrived.
+    """
 
     group: Group | None
     message: ReceivedMessage
     due_ns: int
     stops: int
+    place: int = 0
+    unsure: PendingDelivery | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -323,7 +330,14 @@ class ClientView:
         return name in self.streams or name in self.others or (name in self.copies and self.copies[name].may_exist)
 
     def reached_program(
-        self, token: Token, group: Group | None, message: ReceivedMessage, *, counts: bool = True
+        self,
+        token: Token,
+        group: Group | None,
+        message: ReceivedMessage,
+        *,
+        counts: bool = True,
+        place: int = 0,
+        unsure: PendingDelivery | None = None,
     ) -> None:
         """Note that a message reached the program; its report to the node follows. `counts`: it counts if it is in time.
 
@@ -333,12 +347,20 @@ class ClientView:
         if group is not None:
             group.incarnation.reached_program(group, message)
             due_ns = message.taken_ns + group.config.ack_wait_ms * MS if counts else -1
-        self.reached.setdefault(token, []).append(Reached(group, message, due_ns, self.history.abrupt_stops))
+        reached = Reached(group, message, due_ns, self.history.abrupt_stops, place, unsure)
+        self.reached.setdefault(token, []).append(reached)
 
-    def reported(self, token: Token) -> None:
-        """Note that the node received the reports of a call: deliveries that still wait then certainly count as
-        attempts."""
-        for reached in self.reached.pop(token, []):
+    def reported(self, token: Token, count: int = FOREVER_NS) -> None:
+        """Note that the node received the reports of a call, the last of them about so many messages: deliveries that still
+        wait then certainly count as attempts."""
+        all_reached = self.reached.pop(token, [])
+        if later := [each for each in all_reached if each.place > count]:
+            self.reached[token] = later
+        for reached in all_reached:
+            if reached.place > count:
+                continue
+            if reached.unsure is not None:
+                reached.unsure.free = False
             group = reached.group
             if group is not None and reached.due_ns > self.events.now_ns and reached.stops == self.history.abrupt_stops:
                 group.incarnation.count(group, reached.message)

@@ -371,6 +371,10 @@ class Subscription:
             group.incarnation.deliver(group, got, self.view.history, self._taken_ns(got, step_id), step_id, naks)
             group.due.delivered(got, self.consumer.name, step_id, group.config.ack_wait_ms * MS)
             self.view.named(got[0].incarnation, self.consumer)
+            if self.view.access.moves:
+                # A server that loses the connection first gives it to others at once, unless it knows of its arrival.
+                for message in got:
+                    group.pending[message.seq].free = True
         else:
             note_lost_deliveries(self.ask, got)
         due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
@@ -405,12 +409,22 @@ class Subscription:
                 given.append(message)
                 if self.ask.request.window:
                     self.windowed.append((message, group))
-                self.view.reached_program(self.ask.token, group, message, counts=not self.ask.request.window)
+                self._reached_program(group, message)
         self.view.access.report(self.ask.token, self.dealt_with, back)
         self.worker.answer(self.stream, self.consumer, given)
         if self.buffer:
             self.view.mark("messages wait in a buffer")
             self.view.events.after(tags.magnitude("program busy", 1_500) * MS, self._give_to_program)
+
+    def _reached_program(self, group: Group | None, message: ReceivedMessage) -> None:
+        assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
+        moves, windowed = self.view.access.moves, bool(self.ask.request.window)
+        unsure = group.pending.get(message.seq) if moves and group is not None and not windowed else None
+        if unsure is not None and unsure.process_run != group.newest_run:
+            unsure = None
+        self.view.reached_program(
+            self.ask.token, group, message, counts=not windowed, place=self.dealt_with if moves else 0, unsure=unsure
+        )
 
     def notified(self, event: Event) -> None:
         violated("answer allowed", "a subscription was sent an event")

@@ -21,6 +21,8 @@ from waymaker_sim.machine.callers import Caller, ReceivedMessage, StepId
 from waymaker_sim.members.primaries import Primaries
 
 ROUTES = 4
+CALLS_MAX = 48
+"""Calls in flight at which clients make no more: where nobody leads, all of them go from member to member."""
 SUBSCRIPTIONS = (Subscribe, WatchStreams, KvWatch)
 
 
@@ -75,8 +77,8 @@ class ClusterAccess:
         return Now(0, min(process.now().wall_ms for process in self._machines.machines.values()))
 
     def serves(self) -> bool:
-        """Return True: a route pauses where it finds no machine."""
-        return True
+        """Return True unless too many calls are in flight; a route pauses where it finds no machine."""
+        return len(self._calls) < CALLS_MAX
 
     def is_rotten(self) -> bool:
         """Return True if bits have flipped on a disk."""
@@ -96,8 +98,10 @@ class ClusterAccess:
         """Let calls from now on go over the route of a client."""
         self._route = self._routes[number % ROUTES]
 
-    def call(self, request: Request, caller: Caller) -> Token:
-        """Make a call, or begin a subscription."""
+    def call(self, request: Request, caller: Caller) -> Token | None:
+        """Make a call, or begin a subscription; None if too many are in flight."""
+        if not self.serves():
+            return None
         token = Token(self._next_token)
         self._next_token += 1
         route, stream = self._route, _led_for(request)

@@ -27,7 +27,6 @@ from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.machine.access import Access
 from waymaker_sim.machine.observations import Seen, differences, observe
 from waymaker_sim.machine.process import Process
-from waymaker_sim.machine.process_state import State
 from waymaker_sim.machine.swarm import Plan, plan_of
 from waymaker_sim.members.access import ClusterAccess
 from waymaker_sim.members.convergence import lagging, unlike
@@ -68,6 +67,7 @@ class ClusterWorld(World):
         plan.full, plan.wall_jump = machines.full, machines.wall_jump or int(machines.skew_ms > 0)
         plan.rot = plan.clock_wrong = plan.sync_interval_ms = plan.kill = plan.power = 0
         plan.quorum, plan.old_format = None, False
+        plan.think_ns, plan.faults_ns = max(plan.think_ns, 20 * MS), min(plan.faults_ns, 12 * SECOND)
         plan.dry_runs = plan.archives = plan.guests = plan.objects = plan.stores = plan.sets = False
         plan.sources = plan.sketches = plan.buckets = plan.keys_closely = False
         return plan
@@ -117,7 +117,7 @@ class ClusterWorld(World):
             if isinstance(item, Report) and item.token not in over:
                 token = self.access.client_token(process.number, item.token)
                 if token is not None:
-                    self.view.reported(token)
+                    self.view.reported(token, item.count)
 
     def repeat(self, act: Callable[[], None], who: str, wanted: Callable[[], bool]) -> None:
         """Act once in each turn, over the client's own route."""
@@ -141,7 +141,15 @@ class ClusterWorld(World):
             history.clock_set_ns = history.clock_right_ns = now_ns
             for incarnation in history.incarnations:
                 incarnation.corrected_ms = Process.FIRST_WALL_MS + now_ns // MS
-        self.crashes = self.cluster.crashes
+
+    def run(self) -> None:
+        """Run all three phases."""
+        try:
+            super().run()
+        finally:
+            self.crashes = self.cluster.crashes
+            for name, count in self.cluster.marks.items():
+                self.view.marks[name] = self.view.marks.get(name, 0) + count
 
     def _rest(self) -> None:
         self.access.settled_ns = self.events.now_ns
@@ -161,7 +169,6 @@ class ClusterWorld(World):
             self._converge()
             found = differences(seen, observe(PatientAsker(self.view)))
             require(not found, "recovery twice", f"after {crash.__name__} of all members: {found}")
-        self.view.marks.update(self.cluster.marks)
 
     def _converge(self) -> None:
         deadline_ns = self.events.now_ns + HEAL_NS
@@ -169,11 +176,6 @@ class ClusterWorld(World):
             require(self.events.now_ns < deadline_ns, "replicas converge", found)
             self.events.run_until(self.events.now_ns + SECOND // 4)
         self.view.mark("replicas compared")
-
-
-def is_up(process: Process) -> bool:
-    """Return True if a process serves."""
-    return process.state is State.UP
 
 
 def world_of(counts: range) -> Callable[..., ClusterWorld]:

@@ -5,19 +5,28 @@ States are compared as a client reads them: a node that starts alone, on a copy 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from waymaker_core.cluster.member import Member
-from waymaker_core.model.types import Now
+from waymaker_core.model.types import CATALOG, Now
+from waymaker_core.node.node import LogFigures
 from waymaker_sim.kernel.tape import Track
 from waymaker_sim.machine.instant import InstantNode
-from waymaker_sim.machine.observations import Seen, differences, observe
+from waymaker_sim.machine.observations import SeenStream, differences, observe
 from waymaker_sim.machine.process import Process
 
 
 def _members(machines: Sequence[Process]) -> list[tuple[int, Member]]:
     return [(each.number, each.server) for each in machines if isinstance(each.server, Member)]
+
+
+def _replicated_here(number: int, member: Member) -> Iterator[LogFigures]:
+    """Yield the logs that a member has a replica of: the catalog, and the streams that were placed on it."""
+    for each in member.node.log_figures():
+        conf = member.node.conf(each.stream_id)
+        if each.stream_id == CATALOG or (conf is not None and number in conf.newest.replicas):
+            yield each
 
 
 def lagging(machines: Sequence[Process]) -> str:
@@ -28,7 +37,7 @@ def lagging(machines: Sequence[Process]) -> str:
     if len(members) < len(machines):
         return "some members do not serve"
     for number, member in members:
-        for each in member.node.log_figures():
+        for each in _replicated_here(number, member):
             led[each.stream_id] = led.get(each.stream_id, 0) + each.leads
             if each.applied < each.end:
                 return f"machine {number} has applied {each.applied} of {each.end} records of log {each.stream_id}"
@@ -39,13 +48,15 @@ def lagging(machines: Sequence[Process]) -> str:
 
 
 def unlike(machines: Sequence[Process], track: Track) -> str:
-    """Return how the streams on two disks differ, each read by a node that starts alone on a copy; empty if all are alike."""
-    first: tuple[int, Seen] | None = None
+    """Return how a stream differs on two disks, each read by a node that starts alone on a copy; empty if all are alike."""
+    first: dict[str, tuple[int, SeenStream | str]] = {}
+    members = dict(_members(machines))
     for process in machines:
         alone = replace(process.config, member=False, members=(), replicated=False)
         seen = observe(InstantNode(alone, process.disk.copy(track), Now(1, process.now().wall_ms)))
-        if first is None:
-            first = process.number, seen
-        elif found := differences(first[1], seen):
-            return f"machines {first[0]} and {process.number}: {found}"
+        here = {each.name for each in _replicated_here(process.number, members[process.number])}
+        for name in sorted(here & seen.keys()):
+            other, known = first.setdefault(name, (process.number, seen[name]))
+            if found := differences({name: known}, {name: seen[name]}):
+                return f"machines {other} and {process.number}: {found}"
     return ""
