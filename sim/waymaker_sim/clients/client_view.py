@@ -360,7 +360,7 @@ class ClientView:
             if reached.place > count:
                 continue
             if reached.unsure is not None:
-                reached.unsure.free = False
+                reached.unsure.in_doubt = False
             group = reached.group
             if group is not None and reached.due_ns > self.events.now_ns and reached.stops == self.history.abrupt_stops:
                 group.incarnation.count(group, reached.message)

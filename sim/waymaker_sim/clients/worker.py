@@ -374,7 +374,7 @@ class Subscription:
             if self.view.access.moves:
                 # A server that loses the connection first gives it to others at once, unless it knows of its arrival.
                 for message in got:
-                    group.pending[message.seq].free = True
+                    group.pending[message.seq].in_doubt = True
         else:
             note_lost_deliveries(self.ask, got)
         due_ns = step_id.time_ns + (group.config.ack_wait_ms * MS if group is not None else FOREVER_NS)
@@ -420,8 +420,9 @@ class Subscription:
         assert self.ask.token is not None and isinstance(self.ask.request, Subscribe)
         moves, windowed = self.view.access.moves, bool(self.ask.request.window)
         unsure = group.pending.get(message.seq) if moves and group is not None and not windowed else None
-        if unsure is not None and unsure.process_run != group.newest_run:
-            unsure = None
+        if unsure is not None and group is not None:
+            until_ns = message.taken_ns + group.config.ack_wait_ms * MS
+            unsure = unsure if unsure.until_ns == until_ns else None  # else it was delivered again since
         self.view.reached_program(
             self.ask.token, group, message, counts=not windowed, place=self.dealt_with if moves else 0, unsure=unsure
         )

@@ -28,6 +28,8 @@ class PendingDelivery:
     process_run: int
     until_ns: int
     free: bool = False
+    in_doubt: bool = False
+    """True until the server is known to have the report that it reached its program, where the connection may break first."""
     since_ns: int = 0
     """Time of the call that put it off, if the delay outlives the process."""
     out: Out | None = None
@@ -194,7 +196,7 @@ class GroupOf(Generic[L]):
         out = {
             seq: PendingDelivery(delivery.process_run, delivery.until_ns, out=self.due.latest(seq))
             for seq in seqs
-            if (delivery := self.pending.get(seq)) and not delivery.free
+            if (delivery := self.pending.get(seq)) and not (delivery.free or delivery.in_doubt)
         }
         for seq in seqs:
             if kind is not AckKind.IN_PROGRESS and seq in self.pending:

@@ -493,7 +493,7 @@ class StreamIncarnation:
         rivals = self.groups if self.config.retention is Retention.WORK_QUEUE else (group,)
         for rival in rivals:
             delivery = rival.pending.get(seq)
-            if delivery is None or delivery.free or rival.ended or delivery.process_run != step_id.run:
+            if delivery is None or delivery.free or delivery.in_doubt or rival.ended or delivery.process_run != step_id.run:
                 continue
             if step_id.time_ns < delivery.until_ns:
                 who = "itself" if rival is group else rival.config.name
