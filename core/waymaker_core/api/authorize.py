@@ -91,6 +91,8 @@ ACTIONS: dict[type[rq.Request], Action] = {
     kv.KvWatch: Action.READ,
     cluster.ClaimStream: Action.MANAGE,
     cluster.OpenAuthority: Action.MANAGE,
+    cluster.ClaimStreams: Action.MANAGE,
+    cluster.OpenAuthorities: Action.MANAGE,
 }
 """Every request's action; a request that is missing here is a bug that a test finds."""
 
@@ -107,7 +109,7 @@ def stream_of(request: rq.Request) -> str:
             return request.name
         case rq.WatchStreams() | rq.ListStreams() | rq.GetStreamSources() | rq.ImportBatch() | rq.ImportEnd():
             return ""
-        case cluster.ClaimStream() | cluster.OpenAuthority():
+        case cluster.ClaimStream() | cluster.OpenAuthority() | cluster.ClaimStreams() | cluster.OpenAuthorities():
             return ""
         case _:
             return request.stream

@@ -230,6 +230,27 @@ class EndTransfer:
 
 
 @dataclass(slots=True, eq=False)
+class ReadRecords:
+    """Read applied records of a log from a position on, which are not in memory any more. Answered by `RecordsRead`.
+
+    `reader`: the node that they are for; what it needs of the journal is kept for a while, until `EndReading`. 0: nothing is.
+    """
+
+    stream_id: int
+    reader: int
+    first: int
+    bytes_max: int
+
+
+@dataclass(slots=True, eq=False)
+class EndReading:
+    """A node needs no records of the journal any more."""
+
+    stream_id: int
+    reader: int
+
+
+@dataclass(slots=True, eq=False)
 class Drain:
     """Shut down: admit nothing new, end subscriptions (`End` with `server_shutdown`), sync what is admitted, `Halt`."""
 
@@ -256,5 +277,7 @@ Input = (
     | ReceiveSnapshot
     | PieceArrived
     | EndTransfer
+    | ReadRecords
+    | EndReading
     | Drain
 )

@@ -25,10 +25,10 @@ from waymaker_core.model.records import (
     ClusterRecord,
     EpochRecord,
     MembersRecord,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamsClaimed,
     StreamUpdated,
 )
 from waymaker_core.model.result_codes import ALREADY_EXISTS, CodeError, resource_exhausted
@@ -221,8 +221,8 @@ class Catalog:
             known.importing = False
             known.last_seq = record.last_seq
 
-    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> StreamId | None:
-        """Apply a committed record that only members of a cluster write; return the stream whose `Conf` it changes.
+    def apply_cluster(self, record: ClusterRecord | EpochRecord, position: int) -> list[StreamId]:
+        """Apply a committed record that only members of a cluster write; return the streams whose `Conf` it changes.
 
         A claim, or an opening, of an unknown stream changes nothing.
         """
@@ -230,14 +230,12 @@ class Catalog:
             self.group.begin_term(record.epoch, position)
         elif isinstance(record, MembersRecord):
             self.group.set_members(position, record.data)
-        elif StreamId(record.stream_id) in self.entries:
-            if isinstance(record, StreamClaimed):
-                self.authority.apply_claim(record, position)
-                return StreamId(record.stream_id)
+        elif isinstance(record, StreamsClaimed):
+            return self.authority.apply_claims(record, position, self.entries)
+        else:
             assert isinstance(record, AuthorityOpened)
-            if self.authority.apply_opening(record):
-                return StreamId(record.stream_id)
-        return None
+            return self.authority.apply_openings(record)
+        return []
 
     def _delete(self, stream_id: StreamId) -> None:
         """Remove a stream, if there is one of this id."""

@@ -9,14 +9,16 @@ from what it has kept, as a start reads it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import cbor2
 
 from waymaker_core.api.inputs import Append, Confirmed, Cut, KeepVote, Lead, Replicated, SentRecord, StepDown
 from waymaker_core.api.inputs import Input as NodeInput
-from waymaker_core.model.records import EpochRecord, MembersRecord
+from waymaker_core.cluster.founding import Standing
+from waymaker_core.cluster.peer_messages import OfGroup
+from waymaker_core.model.records import EpochRecord, MembersRecord, StreamsClaimed
 from waymaker_core.model.types import CATALOG
 from waymaker_core.node.node import Node
 from waymaker_core.raft.effects import (
@@ -33,11 +35,20 @@ from waymaker_core.raft.effects import (
     SnapshotWanted,
     Write,
 )
-from waymaker_core.raft.entries import Durable, Entry, EntryKind, SnapshotMeta
-from waymaker_core.raft.inputs import Applied, Propose, Read, Received, Saved, SnapshotLost, SnapshotTaken
+from waymaker_core.raft.entries import NO_MEMBERS, Durable, Entry, EntryKind, SnapshotMeta
+from waymaker_core.raft.inputs import (
+    Applied,
+    Propose,
+    ProposeChange,
+    Read,
+    Received,
+    Saved,
+    SnapshotLost,
+    SnapshotTaken,
+)
 from waymaker_core.raft.inputs import Input as RaftInput
-from waymaker_core.raft.members import Members, decode_members, encode_members
-from waymaker_core.raft.messages import Message, SnapshotRequest
+from waymaker_core.raft.members import Change, Members, decode_members, encode_members
+from waymaker_core.raft.messages import AppendRefused, AppendResponse, Message, SnapshotRequest, VoteResponse
 from waymaker_core.raft.raft import Raft
 from waymaker_core.raft.settings import RaftSettings
 from waymaker_core.storage import record_codec
@@ -55,14 +66,17 @@ class CatalogGroup:
     """The member of the group on this node. `out` and `node_inputs` are what it wants sent, and done by the node."""
 
     def __init__(
-        self, node: Node, voters: tuple[int, ...], settings: RaftSettings, seed: int, take_ask: Callable[[], int]
+        self, node: Node, directory: int, settings: RaftSettings, seed: int, take_ask: Callable[[], int]
     ) -> None:  # fmt: skip
         self._node = node
+        self._directory = directory
         self._settings = settings
         self._seed = seed
         self._take_ask = take_ask
-        self._voters = Members(tuple(sorted(voters)))
         self._raft: Raft | None = None
+        self._is_founding = False
+        self._is_single = False
+        """True if the directory holds the data of a single node, and no group."""
         self._read_at = 0
         self._open: dict[int, int] = {}
         """By number that the node will answer: the write that waits for it, or one of the two below."""
@@ -91,46 +105,62 @@ class CatalogGroup:
         """Return the newest term that this member knows."""
         return 0 if self._raft is None else self._raft.term
 
+    @property
+    def standing(self) -> Standing:
+        """Return how the directory stands to a group."""
+        raft = self._raft
+        if raft is not None and (raft.term > 0 or raft.members.voters):
+            return Standing.GROUPED
+        return Standing.SINGLE if self._is_single else Standing.EMPTY
+
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
         return self._read_at if self._raft is None else self._raft.next_deadline()
 
     # ------------------------------------------------------------------ steps
 
-    def step(self, now: int, messages: list[Message]) -> None:
+    def step(self, now: int, messages: list[OfGroup]) -> None:
         """Take messages, and do what is due."""
         if self._raft is None:
             if now >= self._read_at and not self._open:
                 self._begin(now)
             return
-        self._run(now, [Received(each) for each in messages])
+        self._run(now, [Received(each.message) for each in messages if self._counts(each)])
+
+    def _counts(self, of: OfGroup) -> bool:
+        """Return False for the answer of a node whose directory is not the one that counts: it has forgotten others."""
+        raft = self._raft
+        assert raft is not None
+        if not isinstance(of.message, VoteResponse | AppendResponse | AppendRefused):
+            return True
+        return raft.members.directory_of(of.message.sender) in (0, of.directory)
 
     def _begin(self, now: int) -> None:
-        """Begin with what the node has; a new node first keeps the members that its group begins with."""
+        """Begin with what the node has. Data of a single node belong to no group before this member founds one."""
         node = self._node
         figures = next(node.log_figures())
-        if figures.end == 0:
-            record = MembersRecord(encode_members(self._voters))
-            self._ask(_FIRST, Append(self._take_ask(), CATALOG, 1, [_sent(record)]))
-            self._read_at = now
+        durable = self._found(figures.applied, figures.end)
+        grouped = durable.hard.term > 0 or durable.snapshot.members.voters
+        if figures.end and not grouped and all(each.kind != EntryKind.MEMBERS for each in durable.entries):
+            self._is_single = True
+            self._read_at = now + RETRY_MS
             return
-        self._raft = Raft(
-            node.config.node_id, self._settings, self._seed, now, self._found(figures.applied, figures.end)
-        )
+        self._is_single = False
+        self._raft = Raft(node.config.node_id, self._settings, self._seed, now, durable, self._directory)
         self._run(now, [])
 
     def _found(self, applied: int, end: int) -> Durable:
         """Return what the node has of the group, from the first record that is in memory on."""
         node = self._node
         first = node.first_in_memory(CATALOG)
-        base = max(1, applied if first is None else min(first - 1, applied))
+        base = applied if first is None else min(first - 1, applied)
         members = node.catalog_members(base)
-        if node.epoch_at(CATALOG, base) < 0 or members is None or not members.position:
-            base, members = max(1, applied), node.catalog_members(applied) if applied else None
-        named = decode_members(members.data) if members is not None and members.position else self._voters
+        if base and (node.epoch_at(CATALOG, base) < 0 or members is None):
+            base, members = applied, node.catalog_members(applied)
+        named = decode_members(members.data) if base and members is not None and members.position else NO_MEMBERS
         records = node.sent_records(CATALOG, base + 1, ALL_BYTES) if base < end else []
         assert records is not None, "what is not applied is in memory"
-        term = node.epoch_at(CATALOG, base)
+        term = node.epoch_at(CATALOG, base) if base else 0
         snapshot = SnapshotMeta(base, term, named)
         entries = []
         for record in records:
@@ -138,6 +168,45 @@ class CatalogGroup:
             term = entry.term
             entries.append(entry)
         return Durable(node.raft_hard(), snapshot, tuple(entries))
+
+    # ------------------------------------------------------------------ members
+
+    def found(self, members: Members) -> None:
+        """Found the group: its first record names the members. Streams of a single node stay with it, by claims before that."""
+        if self._is_founding or self._open or self.standing == Standing.GROUPED:
+            return
+        node = self._node
+        own = node.config.node_id
+        records = [_sent(MembersRecord(encode_members(members)))]
+        if alone := sorted(node.unclaimed_streams()):
+            records.insert(0, _sent(StreamsClaimed(alone, [own] * len(alone), [[own]] * len(alone))))
+        self._raft, self._is_founding = None, True
+        self._ask(_FIRST, Append(self._take_ask(), CATALOG, node.log_end(CATALOG) + 1, records))
+
+    def change_members(self, now: int, changes: Iterable[Change]) -> None:
+        """Propose changes of the members, as the leader; the group takes one at a time.
+
+        The node must have decided nothing that is not proposed, and must be handed `node_inputs` before it decides more: the
+        record of the change has the position behind the last proposal.
+        """
+        raft = self._raft
+        if raft is None or not self._leads or raft.role != Role.LEADER or raft.members_index > raft.commit:
+            return
+        if self._node.log_end(CATALOG) == raft.last_index:
+            for change in changes:
+                self._run(now, [ProposeChange(0, change)])
+                if self._raft is not raft or self._node.log_end(CATALOG) != raft.last_index:
+                    return
+
+    def take_node_inputs(self) -> list[NodeInput]:
+        """Take what the node is to do."""
+        inputs, self.node_inputs = self.node_inputs, []
+        return inputs
+
+    @property
+    def members(self) -> Members:
+        """Return the members in force."""
+        return NO_MEMBERS if self._raft is None else self._raft.members
 
     def _run(self, now: int, inputs: list[RaftInput]) -> None:
         while inputs and self._raft is not None:
@@ -226,10 +295,11 @@ class CatalogGroup:
         write = self._open.pop(ask, None)
         if write is None:
             return False
+        if write == _FIRST:
+            self._is_founding = False
+            self._read_at = now
         if not kept:
             self._begin_again(now)
-        elif write == _FIRST:
-            self.node_inputs.append(Replicated(CATALOG, 1))
         if self._raft is not None:
             self._run(now, self._saved())
         return True
@@ -273,7 +343,7 @@ class CatalogGroup:
 # ---------------------------------------------------------------------- entries and records
 
 
-def _sent(record: EpochRecord | MembersRecord) -> SentRecord:
+def _sent(record: EpochRecord | MembersRecord | StreamsClaimed) -> SentRecord:
     return SentRecord(record.KIND, record_codec.version_of(record), record_codec.encode(record), b"")
 
 

@@ -10,14 +10,25 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Replicate, Reply
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
+from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.cluster.catalog_group import CatalogGroup
 from waymaker_core.cluster.effects import Elsewhere, FromPeer, Lane, ToPeer
+from waymaker_core.cluster.founding import Founding, Standing, directory_number
 from waymaker_core.cluster.liveness import Liveness
-from waymaker_core.cluster.peer_messages import Beat, ClaimWanted, OfReplica, OpenWanted, PeerMessage, decode, encode
+from waymaker_core.cluster.peer_messages import (
+    Beat,
+    ClaimWanted,
+    Hello,
+    OfGroup,
+    OfReplica,
+    OpenWanted,
+    PeerMessage,
+    decode_frame,
+    frames_of,
+)
 from waymaker_core.cluster.replicas import Replicas
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.model.disk_ops import DiskOp, OpResult
@@ -26,7 +37,6 @@ from waymaker_core.model.types import ANYONE, CATALOG, Now, Token
 from waymaker_core.node import NodeConfig, open_node
 from waymaker_core.node.node import Node
 from waymaker_core.raft.message_codec import CorruptMessage
-from waymaker_core.raft.messages import Message as RaftMessage
 
 MS: Final = 1_000_000
 ROUNDS_MAX: Final = 16
@@ -59,14 +69,21 @@ class Member:
         ms = now.mono_ns // MS
         config = node.config
         self._others = [each for each in config.members if each != config.node_id]
-        self._group = CatalogGroup(node, config.members, settings.raft, seed, self._take_ask)
+        directory = directory_number(node.directory_id)
+        self._founding = Founding(config.node_id, config.members, directory, settings.suspect_ms)
+        self._obstacle = ""
+        self._group = CatalogGroup(node, directory, settings.raft, seed, self._take_ask)
         self._replicas = Replicas(node, settings, self._take_ask)
         self._liveness = Liveness(config.node_id, settings, ms)
         self._beat_at = ms
         self._claim_at = ms
         self._effects: list[MemberEffect] = []
         self._left_over: list[NodeInput] = []
-        self._own_calls: list[NodeInput] = []
+        self._claims: dict[int, ClaimStream] = {}
+        """Claims that this member, as the leader of the catalog, is about to ask its node for, by stream."""
+        self._openings: dict[int, OpenAuthority] = {}
+        self._out: dict[int, list[PeerMessage]] = {}
+        """By other member: what is to leave at the end of this step."""
         self.contradictions = 0
         """Messages that could not be read."""
         for stream_id, _ in list(self._replicas.items()):
@@ -81,8 +98,9 @@ class Member:
     def step(self, now: Now, inputs: Sequence[Input]) -> list[MemberEffect]:
         """Process inputs in order, do what is due, and return the effects in order."""
         ms = now.mono_ns // MS
-        for_node, self._left_over = self._left_over, []
-        messages: list[RaftMessage] = []
+        left_over, self._left_over = self._left_over, []
+        for_node: list[NodeInput] = []
+        messages: list[OfGroup] = []
         for each in inputs:
             if isinstance(each, FromPeer):
                 self._received(ms, each, messages)
@@ -92,6 +110,9 @@ class Member:
                 for_node.append(each)
         self._beat(ms)
         self._group.step(ms, messages)
+        self._tend_members(ms, bool(left_over))
+        # What the group asks for stands before anything that the node decides in this step.
+        for_node = left_over + self._group.take_node_inputs() + for_node
         self._replicas.step_due(ms)
         self._claim_for_the_silent(ms)
         for_node += self._take_node_inputs(ms)
@@ -126,20 +147,23 @@ class Member:
 
     # ------------------------------------------------------------------ coming in
 
-    def _received(self, now: int, item: FromPeer, messages: list[RaftMessage]) -> None:
+    def _received(self, now: int, item: FromPeer, messages: list[OfGroup]) -> None:
         try:
-            message = decode(item.data)
+            frame = decode_frame(item.data)
         except CorruptMessage:
             self.contradictions += 1
             return
-        if isinstance(message, Beat):
-            self._liveness.beat(now, item.sender)
-        elif isinstance(message, OfReplica):
-            self._replicas.received(now, item.sender, message)
-        elif isinstance(message, ClaimWanted | OpenWanted):
-            self._grant(now, message)
-        else:
-            messages.append(message)
+        for message in frame:
+            if isinstance(message, OfReplica):
+                self._replicas.received(now, item.sender, message)
+            elif isinstance(message, Beat):
+                self._liveness.beat(now, item.sender)
+            elif isinstance(message, Hello):
+                self._founding.heard(now, item.sender, message)
+            elif isinstance(message, ClaimWanted | OpenWanted):
+                self._grant(now, message)
+            else:
+                messages.append(message)
 
     def _route(self, call: Call, for_node: list[NodeInput]) -> None:
         """Pass a call to the node, or answer it where another member leads what it is about."""
@@ -154,6 +178,8 @@ class Member:
             for_node.append(call)
         elif leader:
             self._effects.append(Elsewhere(call.token, leader, epoch))
+        elif self._obstacle:
+            self._effects.append(Reply(call.token, Refusal(Status.UNAVAILABLE, self._obstacle, Outcome.NOT_APPLIED)))
         else:
             self._effects.append(Reply(call.token, NO_LEADER))
 
@@ -175,6 +201,8 @@ class Member:
                 self._group.confirm(now, effect.question)
             else:
                 self._replicas.confirm(now, effect)
+        elif isinstance(effect, RecordsRead):
+            self._replicas.records_read(now, effect)
         elif isinstance(effect, ConfChanged):
             self._replicas.conf_changed(now, effect.stream_id)
         elif not (isinstance(effect, Reply) and effect.token >= OWN_TOKENS):
@@ -186,9 +214,35 @@ class Member:
             wishes, replicas.wishes = replicas.wishes, []
             for wish in wishes:
                 self._grant(now, wish)
-        inputs = group.node_inputs + replicas.node_inputs + self._own_calls
-        group.node_inputs, replicas.node_inputs, self._own_calls = [], [], []
+        inputs = group.take_node_inputs() + replicas.node_inputs
+        replicas.node_inputs = []
+        if self._claims:
+            inputs.append(self._own_call(ClaimStreams(list(self._claims.values()))))
+            self._claims = {}
+        if self._openings:
+            inputs.append(self._own_call(OpenAuthorities(list(self._openings.values()))))
+            self._openings = {}
         return inputs
+
+    # ------------------------------------------------------------------ members
+
+    def _tend_members(self, now: int, busy: bool) -> None:
+        """Found the group where that is this member's part, or propose changes of its members, as its leader."""
+        group, founding = self._group, self._founding
+        standing = group.standing
+        if standing != Standing.GROUPED:
+            first = founding.first_members(now, standing)
+            if first is not None:
+                group.found(first)
+            self._say_obstacle(founding.obstacle(now, standing))
+        elif group.is_led_here and not busy:
+            group.change_members(now, founding.changes(now, group.members))
+
+    def _say_obstacle(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            if obstacle:
+                self._effects.append(Log("error", "member_stays_out", {"reason": obstacle}))
 
     # ------------------------------------------------------------------ going out
 
@@ -196,21 +250,21 @@ class Member:
         if now >= self._beat_at:
             self._beat_at = now + self._settings.beat_ms
             for node in self._others:
-                self._to(node, Beat())
-
-    def _to(self, node: int, message: PeerMessage) -> None:
-        self._effects.append(ToPeer(node, Lane.LIVE, encode(message)))
+                hello = self._founding.hello(self._group.standing)
+                self._out.setdefault(node, []).extend([Beat(), hello])
 
     def _send(self) -> None:
-        group, replicas = self._group, self._replicas
+        """Send to each other member all that there is for it by now, in one frame."""
+        group, replicas, out = self._group, self._replicas, self._out
         for raft_message in group.out:
-            self._to(raft_message.to, raft_message)
+            out.setdefault(raft_message.to, []).append(OfGroup(self._founding.directory, raft_message))
         for node, message in replicas.out:
-            self._to(node, message)
-        for wish in replicas.wishes:
-            if group.leader:
-                self._to(group.leader, wish)
-        group.out, replicas.out, replicas.wishes = [], [], []
+            out.setdefault(node, []).append(message)
+        if group.leader and replicas.wishes:
+            out.setdefault(group.leader, []).extend(replicas.wishes)
+        group.out, replicas.out, replicas.wishes, self._out = [], [], [], {}
+        for node, messages in out.items():
+            self._effects += [ToPeer(node, Lane.LIVE, frame) for frame in frames_of(messages)]
 
     # ------------------------------------------------------------------ claims
 
@@ -221,7 +275,7 @@ class Member:
             return
         if isinstance(wish, OpenWanted):
             if conf.opened.epoch != wish.epoch:
-                self._call(OpenAuthority(wish.stream_id, wish.epoch))
+                self._openings[wish.stream_id] = OpenAuthority(wish.stream_id, wish.epoch)
         else:
             self._claim(now, wish.stream_id, wish.primary)
 
@@ -234,7 +288,7 @@ class Member:
         at = newest.replicas.index(first)
         for node in (*newest.replicas[at:], *newest.replicas[:at]):
             if self._liveness.is_alive(now, node):
-                self._call(ClaimStream(stream_id, node, newest.replicas, newest.epoch))
+                self._claims[stream_id] = ClaimStream(stream_id, node, newest.replicas, newest.epoch)
                 return
 
     def _claim_for_the_silent(self, now: int) -> None:
@@ -244,11 +298,14 @@ class Member:
         self._claim_at = now + self._settings.wish_ms
         if not self._group.is_led_here:
             return
+        silent = {node for node in self._others if not self._liveness.is_alive(now, node)}
+        if not silent:
+            return
         for stream_id, _ in list(self._replicas.items()):
             conf = self.node.conf(stream_id)
-            if conf is not None and not self._liveness.is_alive(now, conf.newest.primary):
+            if conf is not None and conf.newest.primary in silent:
                 self._claim(now, stream_id)
 
-    def _call(self, request: ClaimStream | OpenAuthority) -> None:
+    def _own_call(self, request: ClaimStreams | OpenAuthorities) -> Call:
         self._tokens += 1
-        self._own_calls.append(Call(Token(OWN_TOKENS + self._tokens), ANYONE, request))
+        return Call(Token(OWN_TOKENS + self._tokens), ANYONE, request)

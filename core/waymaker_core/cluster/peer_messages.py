@@ -1,11 +1,15 @@
 """Messages between members: a heartbeat, a wish for the node that leads the catalog, and those of Raft and of replication.
 
-Bytes are a CBOR list of version, kind and fields. `decode` raises `CorruptMessage` alone, whatever the bytes are.
+All that one member has for another after a step leaves in one frame, in columns: a CBOR list of version and groups. A group is
+a list of a code, the ids of the streams, and one column for each field; a column of equal numbers is that number. Groups stand
+in order of codes, so that Raft, fences and acknowledgments never wait for records. Messages of one kind keep their order.
+`decode_frame` raises `CorruptMessage` alone, whatever the bytes are.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, cast
 
 import cbor2
 
@@ -31,13 +35,30 @@ from waymaker_core.replication.messages import (
 from waymaker_core.replication.messages import Message as ReplicaMessage
 from waymaker_core.storage.errors import CorruptRecord, UnknownVersion
 
-VERSION: Final = 1
+VERSION: Final = 2
 NUMBER_END: Final = 1 << 64
-_BEAT, _CLAIM, _OPEN, _RAFT, _REPLICA = range(1, 6)
+FRAME_BYTES_MAX: Final = 1 << 20
+"""Bytes of records from which on a frame takes no further message; a single message may have more."""
+_HELLO, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
 
 
 class Beat(NamedTuple):
     """A member is there."""
+
+
+class Hello(NamedTuple):
+    """A member says which directory it has, how that stands to a group, and which members it is set up with."""
+
+    directory: int
+    standing: int
+    nodes: tuple[int, ...]
+
+
+class OfGroup(NamedTuple):
+    """A message between the members of the catalog's group, with the directory of its sender."""
+
+    directory: int
+    message: RaftMessage
 
 
 class ClaimWanted(NamedTuple):
@@ -62,83 +83,210 @@ class OfReplica(NamedTuple):
     message: ReplicaMessage
 
 
-PeerMessage = Beat | ClaimWanted | OpenWanted | OfReplica | RaftMessage
+PeerMessage = Beat | Hello | ClaimWanted | OpenWanted | OfReplica | OfGroup
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
     Promised,
     Want,
-    Donation,
-    Append,
+    Lacking,
+    Refused,
     Acked,
     Heard,
     Mismatch,
-    Refused,
-    Lacking,
+    Append,
+    Donation,
 )
-_CODES: Final = {kind: code for code, kind in enumerate(_KINDS, 1)}
+_CODES: Final[dict[type[object], int]] = {kind: code for code, kind in enumerate(_KINDS, _REPLICA)}
+_CODE_END: Final = _REPLICA + len(_KINDS)
+_WISHES: Final[dict[int, type[ClaimWanted] | type[OpenWanted]]] = {_CLAIM: ClaimWanted, _OPEN: OpenWanted}
 
 
-def encode(message: PeerMessage) -> bytes:
-    """Encode a message."""
-    if isinstance(message, Beat):
-        return cbor2.dumps([VERSION, _BEAT])
-    if isinstance(message, ClaimWanted):
-        return cbor2.dumps([VERSION, _CLAIM, *message])
-    if isinstance(message, OpenWanted):
-        return cbor2.dumps([VERSION, _OPEN, *message])
+# ---------------------------------------------------------------- bytes of messages
+
+
+def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
+    """Encode messages for one member: one frame, or several where there are many records."""
+    if len(messages) == 1:
+        yield cbor2.dumps([VERSION, _single(messages[0])])
+        return
+    groups: dict[int, list[PeerMessage]] = {}
+    size = 0
+    for message in messages:
+        if isinstance(message, OfReplica):
+            inner = message.message
+            code = _CODES[type(inner)]
+            if isinstance(inner, Append | Donation):
+                added = sum(len(each.meta) + len(each.body) for each in inner.records)
+                if size and size + added > FRAME_BYTES_MAX:
+                    yield _frame(groups)
+                    groups, size = {}, 0
+                size += added
+        elif isinstance(message, ClaimWanted):
+            code = _CLAIM
+        elif isinstance(message, OpenWanted):
+            code = _OPEN
+        elif isinstance(message, OfGroup):
+            code = _RAFT
+        else:
+            code = _BEAT if isinstance(message, Beat) else _HELLO
+        group = groups.get(code)
+        if group is None:
+            groups[code] = [message]
+        else:
+            group.append(message)
+    if groups:
+        yield _frame(groups)
+
+
+def _frame(groups: dict[int, list[PeerMessage]]) -> bytes:
+    return cbor2.dumps([VERSION, *(_group(code, groups[code]) for code in sorted(groups))])
+
+
+def _single(message: PeerMessage) -> list[object]:
+    """Return the group of one message: what `_group` makes of it, and quicker."""
     if isinstance(message, OfReplica):
         inner = message.message
-        return cbor2.dumps([VERSION, _REPLICA, message.stream_id, _CODES[type(inner)], *map(_plain, inner)])
-    return cbor2.dumps([VERSION, _RAFT, raft_codec.encode(CATALOG, message)])
+        code = _CODES[type(inner)]
+        group: list[object] = [code, (message.stream_id,)]
+        for nested, value in zip(_IS_NESTED[code], inner, strict=True):
+            if nested:
+                group.append((value,))
+            elif type(value) is Seat:
+                group += value
+            else:
+                group.append(value)
+        return group
+    if isinstance(message, ClaimWanted):
+        return [_CLAIM, (message.stream_id,), message.epoch, message.primary]
+    if isinstance(message, OpenWanted):
+        return [_OPEN, (message.stream_id,), message.epoch]
+    if isinstance(message, Hello):
+        return [_HELLO, *message]
+    return [_BEAT] if isinstance(message, Beat) else _group(_RAFT, [message])
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return value
+def _group(code: int, messages: Sequence[PeerMessage]) -> list[object]:
+    if code == _BEAT:
+        return [code]
+    if code == _HELLO:
+        return [code, *messages[-1]]
+    if code == _RAFT:
+        of_group = [each for each in messages if isinstance(each, OfGroup)]
+        encoded = [raft_codec.encode(CATALOG, each.message) for each in of_group]
+        return [code, encoded, _shortened([each.directory for each in of_group])]
+    if code in _WISHES:
+        ids, *columns = zip(*(each for each in messages if isinstance(each, ClaimWanted | OpenWanted)), strict=True)
+        return [code, ids, *map(_shortened, columns)]
+    of_streams = [each for each in messages if isinstance(each, OfReplica)]
+    group: list[object] = [code, [each.stream_id for each in of_streams]]
+    fields = _KINDS[code - _REPLICA]._fields
+    for name, column in zip(fields, zip(*(each.message for each in of_streams), strict=True), strict=True):
+        if name == "seat":
+            group += [_shortened([seat[0] for seat in column]), _shortened([seat[1] for seat in column])]
+        elif name in _NESTED:
+            group.append(column)
+        else:
+            group.append(_shortened(column))
+    return group
 
 
-def decode(data: bytes) -> PeerMessage:
-    """Decode a message. `CorruptMessage` where there is none, or one of a version to come."""
+_NESTED: Final = ("starts", "records")
+_IS_NESTED: Final = {code: [name in _NESTED for name in kind._fields] for code, kind in enumerate(_KINDS, _REPLICA)}
+
+
+def _shortened(column: Sequence[object]) -> object:
+    """Return a column, or its number where all are equal."""
+    first = column[0]
+    return first if column.count(first) == len(column) else column
+
+
+# ---------------------------------------------------------------- messages of bytes
+
+
+def decode_frame(data: bytes) -> list[PeerMessage]:
+    """Decode the messages of a frame. `CorruptMessage` where there is none, or one of a version to come."""
     try:
         value: object = cbor2.loads(data)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as problem:
         raise CorruptMessage(f"not CBOR: {problem}") from problem
-    match value:
-        case [int(version), *_] if version != VERSION:
-            raise CorruptMessage(f"a message of version {version}; this program knows version {VERSION}")
-        case [_, bool(), *_]:
-            raise CorruptMessage("not a kind")
-        case [_, int(kind), bytes(inner)] if kind == _RAFT:
-            return raft_codec.decode(CATALOG, inner)
-        case [_, int(kind)] if kind == _BEAT:
-            return Beat()
-        case [_, int(kind), stream_id, epoch, primary] if kind == _CLAIM:
-            return ClaimWanted(_number(stream_id), _number(epoch), _number(primary))
-        case [_, int(kind), stream_id, epoch] if kind == _OPEN:
-            return OpenWanted(_number(stream_id), _number(epoch))
-        case [_, int(kind), stream_id, int(code), *fields] if kind == _REPLICA and 0 < code <= len(_KINDS):
-            return OfReplica(_number(stream_id), _replica_message(_KINDS[code - 1], fields))
-    raise CorruptMessage("not a message")
+    if not isinstance(value, list) or len(value) < 2 or type(value[0]) is not int:
+        raise CorruptMessage("not a frame")
+    if value[0] != VERSION:
+        raise CorruptMessage(f"a frame of version {value[0]}; this program knows version {VERSION}")
+    found: list[PeerMessage] = []
+    for group in value[1:]:
+        found += _messages(group)
+    return found
 
 
-def _replica_message(kind: type[ReplicaMessage], fields: list[object]) -> ReplicaMessage:
-    names = kind._fields
-    if len(fields) != len(names):
-        raise CorruptMessage(f"{len(fields)} fields where {len(names)} belong")
-    return kind._make(_field(name, value) for name, value in zip(names, fields, strict=True))
+def _messages(group: object) -> list[PeerMessage]:
+    if not isinstance(group, list) or not group or type(group[0]) is not int:
+        raise CorruptMessage("not a group of messages")
+    code = group[0]
+    if code == _BEAT and len(group) == 1:
+        return [Beat()]
+    if code == _HELLO and len(group) == 4:
+        nodes = _list(group[3])
+        return [Hello(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]
+    ids = group[1] if len(group) > 1 else None
+    if not isinstance(ids, list) or not ids:
+        raise CorruptMessage("not a group of messages")
+    if code == _RAFT and len(group) == 3:
+        messages = [raft_codec.decode(CATALOG, _bytes(each)) for each in ids]
+        return list(map(OfGroup, _numbers(group[2], len(ids)), messages))
+    _numbers(ids, len(ids))
+    if _REPLICA <= code < _CODE_END:
+        return _of_replicas(_KINDS[code - _REPLICA], ids, group)
+    wish = _WISHES.get(code)
+    if wish is None or len(group) != len(wish._fields) + 1:
+        raise CorruptMessage("not a group of messages")
+    return list(map(wish._make, zip(ids, *(_numbers(each, len(ids)) for each in group[2:]), strict=True)))
 
 
-def _field(name: str, value: object) -> object:
-    if name == "seat":
-        node, directory = _list(value, 2)
-        return Seat(_number(node), _number(directory))
-    if name == "starts":
-        return tuple(_start(each) for each in _list(value))
-    if name == "records":
-        return tuple(_record(each) for each in _list(value))
-    return _number(value)
+def _of_replicas(kind: type[ReplicaMessage], ids: list[int], group: list[object]) -> list[PeerMessage]:
+    count, names = len(ids), kind._fields
+    if len(group) != 2 + len(names) + ("seat" in names):
+        raise CorruptMessage(f"{len(group) - 2} columns where {len(names)} fields belong")
+    at = 2
+    fields: list[Sequence[object]] = []
+    for name in names:
+        column = group[at]
+        at += 1
+        if name == "seat":
+            fields.append(_seats(column, group[at], count))
+            at += 1
+        elif name == "starts":
+            fields.append([tuple(map(_start, _list(value))) for value in _list(column, count)])
+        elif name == "records":
+            fields.append([tuple(map(_record, _list(value))) for value in _list(column, count)])
+        else:
+            fields.append(_numbers(column, count))
+    messages = map(cast("Callable[[Iterable[object]], ReplicaMessage]", kind._make), zip(*fields, strict=True))
+    return list(map(OfReplica, ids, messages))
+
+
+def _seats(nodes: object, directories: object, count: int) -> Sequence[Seat]:
+    if isinstance(nodes, int) and isinstance(directories, int):
+        return [Seat(_number(nodes), _number(directories))] * count
+    return list(map(Seat, _numbers(nodes, count), _numbers(directories, count)))
+
+
+def _numbers(column: object, count: int) -> list[int]:
+    """Return a column of numbers."""
+    if type(column) is int:
+        return [_number(column)] * count
+    found = _list(column, count)
+    for value in found:
+        if type(value) is not int or not 0 <= value < NUMBER_END:
+            raise CorruptMessage("not a number")
+    return cast("list[int]", found)
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise CorruptMessage("not bytes")
+    return value
 
 
 def _start(value: object) -> tuple[int, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Replicate
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise
+from waymaker_core.api.effects import Confirm, RecordsRead, Replicate
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
 from waymaker_core.catalog.authority import Conf as CatalogConf
+from waymaker_core.cluster.deadlines import Deadlines
 from waymaker_core.cluster.peer_messages import ClaimWanted, OfReplica, OpenWanted
 from waymaker_core.cluster.settings import MemberSettings
 from waymaker_core.cluster.stream_source import StreamSource
@@ -18,8 +19,9 @@ from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
-from waymaker_core.replication.state import Known
+from waymaker_core.replication.state import NEVER, Known
 
 ANY_DIRECTORY: Final = 0
 """The directory of every seat, as long as the catalog does not say which one counts."""
@@ -35,7 +37,9 @@ class Replicas:
         self._replicas: dict[int, Replica] = {}
         self._asked: dict[int, int] = {}
         """By number that the node will answer: the stream that asked."""
-        self._deadlines: dict[int, int] = {}
+        self._deadlines = Deadlines()
+        self._anew: dict[int, None] = {}
+        """Streams that the catalog gives to this node, and that it cannot lead: it has stopped in their epoch."""
         self._preferred: dict[int, tuple[int, int]] = {}
         """By stream whose claim was given up: its epoch, and the node that can lead."""
         self._wish_at = 0
@@ -52,8 +56,11 @@ class Replicas:
         """Tell a replica what the catalog says of its stream by now, or drop it where the stream was deleted."""
         conf = self._node.conf(stream_id)
         if conf is None or not self._node.has_stream(stream_id):
-            self._replicas.pop(stream_id, None)
-            self._deadlines.pop(stream_id, None)
+            dropped = self._replicas.pop(stream_id, None)
+            if dropped is not None:
+                self.node_inputs += [EndReading(stream_id, node) for node in dropped.readers()]
+            self._deadlines.set(stream_id, NEVER)
+            self._anew.pop(stream_id, None)
             self._preferred.pop(stream_id, None)
             return
         self._step(now, stream_id, [ConfChanged(_conf_of(conf))])
@@ -68,6 +75,12 @@ class Replicas:
         """Take the node's word that its records are durable here up to a position."""
         if effect.stream_id in self._replicas:
             self._step(now, effect.stream_id, [Written(effect.position)])
+
+    def records_read(self, now: int, effect: RecordsRead) -> None:
+        """Take what the node has read of a log for another node."""
+        if effect.stream_id in self._replicas:
+            records = None if effect.records is None else tuple(effect.records)
+            self._step(now, effect.stream_id, [Read(effect.reader, effect.first, records)])
 
     def confirm(self, now: int, effect: Confirm) -> None:
         """Take a question of the node that needs a confirmation."""
@@ -85,27 +98,24 @@ class Replicas:
 
     def step_due(self, now: int) -> None:
         """Let the replicas do what is due."""
-        for stream_id in [each for each, deadline in self._deadlines.items() if deadline <= now]:
+        for stream_id in self._deadlines.pop_due(now):
             self._step(now, stream_id, [])
-        if now >= self._wish_at:
+        if self._anew and now >= self._wish_at:
             self._wish_at = now + self._settings.wish_ms
             self._wish_for_claims()
 
     def next_deadline(self) -> int:
         """Return the moment, in milliseconds, at which to step if nothing happens before."""
-        return min(self._wish_at, min(self._deadlines.values(), default=self._wish_at))
+        return min(self._wish_at if self._anew else NEVER, self._deadlines.next())
 
     def _wish_for_claims(self) -> None:
-        """Ask for new claims of the streams that the catalog gives to this node, and that it cannot lead: it started anew."""
-        own = self._node.config.node_id
-        for stream_id, replica in self._replicas.items():
-            conf = replica.conf
-            if conf is None or conf.newest.primary != own or replica.phase is not None:
-                continue
-            if replica.promised >= conf.newest.epoch:
-                epoch, primary = self._preferred.get(stream_id, (0, 0))
-                preferred = primary if epoch == conf.newest.epoch else 0
-                self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
+        """Ask for new claims of the streams that the catalog gives to this node, and that it cannot lead."""
+        for stream_id in self._anew:
+            conf = self._replicas[stream_id].conf
+            assert conf is not None
+            epoch, primary = self._preferred.get(stream_id, (0, 0))
+            preferred = primary if epoch == conf.newest.epoch else 0
+            self.wishes.append(ClaimWanted(stream_id, conf.newest.epoch, preferred))
 
     # ------------------------------------------------------------------ views
 
@@ -137,7 +147,18 @@ class Replicas:
         replica = self._find(stream_id)
         for effect in replica.step(now, inputs):
             self._perform(stream_id, effect)
-        self._deadlines[stream_id] = replica.next_deadline()
+        self._deadlines.set(stream_id, replica.next_deadline())
+        if self._needs_claim(replica):
+            self._anew[stream_id] = None
+        elif self._anew:
+            self._anew.pop(stream_id, None)
+
+    def _needs_claim(self, replica: Replica) -> bool:
+        """Return True for a replica that should lead and cannot: it has obeyed the claim, and begun in its epoch before."""
+        conf = replica.conf
+        if conf is None or replica.phase is not None or conf.newest.primary != self._node.config.node_id:
+            return False
+        return replica.promised >= conf.newest.epoch
 
     def _perform(self, stream_id: int, effect: Effect) -> None:
         if isinstance(effect, Send):

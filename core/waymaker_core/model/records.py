@@ -286,24 +286,30 @@ class MembersRecord:
 
 
 @dataclass(slots=True, eq=False)
-class StreamClaimed:
-    """A claim: a node is to lead a stream, and others hold it with it. The record's own position is the claim's epoch."""
+class StreamsClaimed:
+    """Claims: of each stream, a node is to lead it, and others hold it with it. The record's own position is their epoch.
+
+    Three columns of one length; streams are in ascending order.
+    """
 
     KIND = 37
 
-    stream_id: int
-    primary: int
-    replicas: list[int]
+    stream_ids: list[int]
+    primaries: list[int]
+    replicas: list[list[int]]
 
 
 @dataclass(slots=True, eq=False)
 class AuthorityOpened:
-    """The opening of a claim: its primary may commit. It counts only while no later claim of the stream exists."""
+    """The opening of claims: their primaries may commit. Each counts only while no later claim of its stream exists.
+
+    Two columns of one length; streams are in ascending order.
+    """
 
     KIND = 38
 
-    stream_id: int
-    epoch: int
+    stream_ids: list[int]
+    epochs: list[int]
 
 
 StreamRecord = (
@@ -320,7 +326,7 @@ StreamRecord = (
     | EpochRecord
 )
 CatalogRecord = StreamCreated | StreamDeleted | StreamUpdated | StreamOpened
-ClusterRecord = MembersRecord | StreamClaimed | AuthorityOpened
+ClusterRecord = MembersRecord | StreamsClaimed | AuthorityOpened
 Record = StreamRecord | CatalogRecord | ClusterRecord
 
 

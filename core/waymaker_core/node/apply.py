@@ -261,8 +261,7 @@ class Applier:
         catalog = state.catalog
         state.changes.catalog = True
         if isinstance(record, EpochRecord | ClusterRecord):
-            changed = catalog.apply_cluster(record, item.position)
-            if changed is not None:
+            for changed in catalog.apply_cluster(record, item.position):
                 state.note_conf(changed)
             return
         assert isinstance(record, CatalogRecord)
@@ -304,8 +303,7 @@ class Applier:
         for other in [other for other in state.unknown if other < stream_id]:
             never = state.unknown.pop(other)
             never.abandoned = True
-            if state.recent is not None:
-                state.recent.forget_log(other)
+            self._group_commit.forget_records(other)
             never.commit(never.durable)
             self._apply_committed(never)
         replica = make_replica(entry, state, leads=log is None and not state.config.member)
@@ -326,8 +324,7 @@ class Applier:
         del state.replicas[replica.id]
         replica.leading.over = True
         state.note_conf(replica.id)
-        if state.recent is not None:
-            state.recent.forget_log(replica.id)
+        self._group_commit.forget_records(replica.id)
         self._subscriptions.end_stream(replica, "stream_deleted")
         for timer in OF_STREAMS:
             state.timers.arm(timer, replica.id, None)
@@ -361,8 +358,7 @@ class Applier:
         state = self._state
         state.replicas[replica.id] = start_replica(replica, state)
         before.leading.over = True
-        if state.recent is not None:
-            state.recent.forget_log(replica.id)
+        self._group_commit.forget_records(replica.id)
         self._indexes.forget(before)
         state.stats.consumers += len(replica.consumers) - len(before.consumers)
         if before.damage is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from waymaker_core.api.authorize import ACTIONS, stream_of
-from waymaker_core.api.cluster_requests import ClaimStream, OpenAuthority
+from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
 from waymaker_core.api.collection_requests import COLLECTION_CHANGES, COLLECTION_READS
 from waymaker_core.api.inputs import Call
 from waymaker_core.api.kv_requests import (
@@ -98,11 +98,16 @@ CHANGES = (
     KvCreateBucket,
     KvDeleteBucket,
     ClaimStream,
+    ClaimStreams,
     OpenAuthority,
+    OpenAuthorities,
 )
 """Calls whose failure may depend on what is decided and not committed."""
 
-OF_CATALOG = (CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, OpenAuthority)
+OF_CATALOG = (
+    CreateStream, DeleteStream, KvCreateBucket, KvDeleteBucket, ImportBegin, ClaimStream, ClaimStreams, OpenAuthority,
+    OpenAuthorities,
+)  # fmt: skip
 """Changes that are records of the catalog."""
 
 READS = (

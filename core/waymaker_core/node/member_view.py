@@ -111,6 +111,11 @@ class MemberView:
         """Return the newest claim and the last opened one of a stream, as applied; None where it was never claimed."""
         return self._state.catalog.authority.confs.get(StreamId(stream_id))
 
+    def unclaimed_streams(self) -> list[int]:
+        """Return the streams that were never claimed, as applied: those of a single node."""
+        catalog = self._state.catalog
+        return [stream_id for stream_id in catalog.entries if stream_id not in catalog.authority.confs]
+
     def catalog_members(self, position: int | None = None) -> GroupMembers | None:
         """Return the group's members that are in force at a position (None: at the last one applied).
 

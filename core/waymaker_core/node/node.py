@@ -74,6 +74,7 @@ from waymaker_core.node.stream_registry import StreamRegistry
 from waymaker_core.node.stream_replica import StreamReplica
 from waymaker_core.node.timers import Timer
 from waymaker_core.node.transfer.adoption import Adoption
+from waymaker_core.node.transfer.record_reads import RecordReads
 from waymaker_core.node.transfer.segment_pins import SegmentPins
 from waymaker_core.node.transfer.transfers import TransferInput, Transfers
 from waymaker_core.storage.frame import directory_key
@@ -145,6 +146,7 @@ class Node(MemberView):
         adoption = Adoption(state, group_commit, self._applier, shared_files)
         key = directory_key(recovered.manifest.directory_id)
         self._transfers = Transfers(state, garbage, self._pins, checkpoints, adoption, key)
+        self._record_reads = RecordReads(state, journal, self._pins, key)
         self._inactive = Inactive(state, group_commit)
         self._retention = Retention(state, group_commit, indexes, quarantine)
         self._space = DiskSpace(state, group_commit, calls, checkpoints, reserve)
@@ -217,6 +219,8 @@ class Node(MemberView):
             sq.GetSketchInfo: sketches.describe,
             cluster.ClaimStream: claiming.claim_stream,
             cluster.OpenAuthority: claiming.open_authority,
+            cluster.ClaimStreams: claiming.claim_streams,
+            cluster.OpenAuthorities: claiming.open_authorities,
             rq.Publish: publishing.publish,
             rq.Fetch: consuming.fetch,
             rq.Ack: consuming.ack,
@@ -360,6 +364,10 @@ class Node(MemberView):
             self._change_leader(event)
         elif isinstance(event, TransferInput):
             self._transfers.process(event)
+        elif isinstance(event, events.ReadRecords):
+            self._record_reads.read(event)
+        elif isinstance(event, events.EndReading):
+            self._record_reads.end_reading(event)
         elif isinstance(event, events.Confirmed):
             self._gate.confirmed(event.stream_id, event.question)
         elif isinstance(event, events.Append):

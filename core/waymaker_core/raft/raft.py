@@ -46,12 +46,14 @@ from waymaker_core.raft.state import NEVER, MemberState
 class Raft:
     """One member. `seed` decides its election timeouts: members of a group should have different ones.
 
-    `CorruptState` if `durable` is nothing that a member can have written.
+    `CorruptState` if `durable` is nothing that a member can have written. `directory`: the one in which `durable` lies.
     """
 
-    def __init__(self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable) -> None:
+    def __init__(
+        self, id_: int, settings: RaftSettings, seed: int, now: int, durable: Durable, directory: int = 0
+    ) -> None:  # fmt: skip
         validity.check_durable(durable)
-        self._state = MemberState(id_, settings, seed, now, durable)
+        self._state = MemberState(id_, settings, seed, now, durable, directory)
 
     def step(self, now: int, inputs: Iterable[Input]) -> list[Effect]:
         """Take inputs in order, and do what is due by `now`, in milliseconds of a clock that never goes back."""

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable
 from waymaker_core.replication import claiming, following, leading
 from waymaker_core.replication.conf import Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
-from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Written
+from waymaker_core.replication.inputs import (
+    ConfChanged,
+    Declined,
+    Input,
+    Kept,
+    Question,
+    Received,
+    RecordsRead,
+    Written,
+)
 from waymaker_core.replication.log_view import LogSource, LogView
 from waymaker_core.replication.messages import (
     Acked,
@@ -90,6 +99,11 @@ class Replica:
         """Return the epoch in which the whole log was verified."""
         return self._state.log_epoch
 
+    def readers(self) -> list[int]:
+        """Return the followers for which the node keeps what they need of the journal."""
+        own = self._state.leading
+        return [] if own is None else own.readers()
+
     @property
     def contradictions(self) -> int:
         """Return how often something happened that no correct replica can cause."""
@@ -108,6 +122,11 @@ def _take(state: ReplicaState, each: Input) -> None:
     elif isinstance(each, Written):
         if state.leading is not None and state.leads:
             leading.on_written(state, state.leading, each.position)
+    elif isinstance(each, RecordsRead):
+        if each.reader == following.CLAIMANT:
+            following.on_read(state, each.first, each.records)
+        elif state.leading is not None:
+            leading.on_read(state, state.leading, each.reader, each.first, each.records)
     elif isinstance(each, Question):
         if state.leading is not None and state.leads:
             leading.ask(state, state.leading, each.number)

@@ -19,5 +19,7 @@ class ReplicationSettings:
     """The time after which a commit goes to a follower that nothing else is sent to."""
     append_bytes_max: int = 256 * _KIB
     """Bound of one append or donation; a single record may be larger."""
+    catch_up_bytes_max: int = 512 * _KIB
+    """Bound of the same for a follower that gets records from the journal: no more is read before it acknowledges."""
     window_bytes_max: int = 2 * _MIB
     """Bound of what is on its way to one follower: sent, and not acknowledged."""

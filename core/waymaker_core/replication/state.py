@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from waymaker_core.api.inputs import Append, Cut, Enrol, Promise, SentRecord, StepDown
+from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, Promise, SentRecord, StepDown
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, NoteDoubt, Send
 from waymaker_core.replication.log_view import LogSource, LogView
@@ -40,7 +40,10 @@ class Phase(IntEnum):
 class Follower:
     """The knowledge of a primary about one other replica. `match`: its log is verified and durable up to here; -1: unknown."""
 
-    __slots__ = ("match", "next", "probing", "in_flight", "round", "asked", "commit", "deadline", "note_at", "lacks")
+    __slots__ = (
+        "match", "next", "probing", "in_flight", "flight_bytes", "round", "asked", "commit", "deadline", "note_at", "lacks",
+        "reading", "reads",
+    )  # fmt: skip
 
     def __init__(self, end: int) -> None:
         self.match = -1
@@ -50,6 +53,8 @@ class Follower:
         """True until it is known where the logs part: one message at a time."""
         self.in_flight: deque[tuple[int, int]] = deque()
         """Appends on their way: their last position, and bytes."""
+        self.flight_bytes = 0
+        """The sum of those bytes."""
         self.round = -1
         """The newest round of confirmations that it answered."""
         self.asked = -1
@@ -59,9 +64,30 @@ class Follower:
         self.deadline = 0
         """The moment at which something is sent again, or at all."""
         self.lacks = False
-        """True while it needs records that are not at hand any more."""
+        """True while it needs records that the journal has no more."""
+        self.reading = 0
+        """The position from which on records are being read for it; 0 where none are."""
+        self.reads = False
+        """True while the node keeps what it needs of the journal."""
         self.note_at = NEVER
         """The moment at which it is told of a commit, if nothing else is sent before."""
+
+    def add_flight(self, last: int, size: int) -> None:
+        """Note an append on its way."""
+        self.in_flight.append((last, size))
+        self.flight_bytes += size
+
+    def end_flight(self, position: int) -> bool:
+        """Note that all appends up to a position have arrived; return True if one was on its way."""
+        before = len(self.in_flight)
+        while self.in_flight and self.in_flight[0][0] <= position:
+            self.flight_bytes -= self.in_flight.popleft()[1]
+        return len(self.in_flight) < before
+
+    def forget_flights(self) -> None:
+        """Note that nothing on its way is counted on any more."""
+        self.in_flight.clear()
+        self.flight_bytes = 0
 
 
 class Leading:
@@ -94,6 +120,10 @@ class Leading:
         """The moment at which a fence, a wish for a log or a proposal is repeated."""
         self.proposed = False
 
+    def readers(self) -> list[int]:
+        """Return the followers for which the node keeps what they need of the journal."""
+        return [node for node, follower in self.followers.items() if follower.reads]
+
 
 class Known(NamedTuple):
     """The facts that a replica begins with, from its journal."""
@@ -121,7 +151,7 @@ class ReplicaState:
     __slots__ = (
         "stream_id", "seat", "settings", "source", "take_ask", "now", "conf", "promised", "since", "log_epoch", "doubt", "log",
         "commit", "leading", "leads", "effects", "waiting", "last_ask", "kept", "stale", "read_at", "torn", "rising",
-        "unapplied", "contradictions",
+        "unapplied", "contradictions", "donating",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +182,8 @@ class ReplicaState:
         self.rising: Rising | None = None
         self.unapplied: deque[tuple[int, int]] = deque()
         """(number that has to be kept first, position up to which the log is committed)."""
+        self.donating: tuple[int, int, int] | None = None
+        """The epoch, the claimant and the position of the records that are being read for it."""
         self.contradictions = 0
 
     # ------------------------------------------------------------ messages
@@ -235,6 +267,9 @@ class ReplicaState:
 
     def step_down(self) -> None:
         """Throw away all that exists only while this replica leads."""
+        if self.leading is not None:
+            for node in self.leading.readers():
+                self.effects.append(EndReading(self.stream_id, node))
         self.leading = None
         if self.leads:
             self.leads = False

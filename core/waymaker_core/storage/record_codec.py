@@ -33,10 +33,10 @@ from waymaker_core.model.records import (
     PublishRecord,
     Record,
     SettingsRecord,
-    StreamClaimed,
     StreamCreated,
     StreamDeleted,
     StreamOpened,
+    StreamsClaimed,
     StreamUpdated,
     appended,
 )
@@ -473,7 +473,7 @@ _DECODERS: Final[dict[int, tuple[Callable[[bytes], Record], ...]]] = {
     StreamUpdated.KIND: (config_codec.decode_stream_updated,),
     StreamOpened.KIND: (config_codec.decode_stream_opened,),
     MembersRecord.KIND: (config_codec.decode_members_record,),
-    StreamClaimed.KIND: (config_codec.decode_stream_claimed,),
+    StreamsClaimed.KIND: (config_codec.decode_streams_claimed,),
     AuthorityOpened.KIND: (config_codec.decode_authority_opened,),
 }
 

@@ -24,6 +24,7 @@ from waymaker_core.api.effects import (
     Kept,
     Log,
     PieceStored,
+    RecordsRead,
     Replicate,
     Reply,
     SnapshotPiece,
@@ -37,6 +38,7 @@ from waymaker_core.api.inputs import (
     Credit,
     Cut,
     Drain,
+    EndReading,
     EndTransfer,
     Enrol,
     Input,
@@ -47,6 +49,7 @@ from waymaker_core.api.inputs import (
     NextPiece,
     PieceArrived,
     Promise,
+    ReadRecords,
     ReceiveSnapshot,
     Replicated,
     Report,
@@ -132,6 +135,10 @@ def describe_input(item: Input) -> str:
             return f"enrol {item.ask} {item.stream_id} {item.since} {item.log_epoch}"
         case SendSnapshot() | NextPiece() | ReceiveSnapshot() | PieceArrived() | EndTransfer():
             return f"{type(item).__name__} {item.transfer}"
+        case ReadRecords():
+            return f"read records {item.stream_id} {item.reader} {item.first}"
+        case EndReading():
+            return f"end reading {item.stream_id} {item.reader}"
         case Report():
             return f"report {item.token} {item.count} {item.back}"
         case Drain():
@@ -163,6 +170,9 @@ def describe_effect(effect: Effect) -> str:
             return f"confirm {effect.stream_id} {effect.question}"
         case SnapshotPiece() | PieceStored() | TransferEnded():
             return f"{type(effect).__name__} {effect.transfer}"
+        case RecordsRead():
+            count = -1 if effect.records is None else len(effect.records)
+            return f"records read {effect.stream_id} {effect.reader} {effect.first} {count}"
         case Log():
             return f"log {effect.event} {sorted(effect.fields.items())}"
         case Halt():
