@@ -222,6 +222,8 @@ class Administrator:
             config = replace(config, subjects_filter=track.pick("subjects", NARROW))
         settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
         incarnation = self.view.history.begin_incarnation(stream.name, settled)
+        if self.view.access.moves:
+            self.view.history.expect_late(incarnation)
         self._ask(
             stream,
             CreateStream(config),

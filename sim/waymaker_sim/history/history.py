@@ -560,6 +560,15 @@ class History:
         self.incarnations.append(incarnation)
         return incarnation
 
+    def expect_late(self, incarnation: StreamIncarnation) -> None:
+        """Note that all that was sent to this name and has no known place may yet arrive in this incarnation."""
+        for attempt in self.attempts.values():
+            if attempt.stream == incarnation.name and not attempt.seq and not attempt.refused and not attempt.incarnation:
+                if attempt.counted_in is not None:
+                    attempt.counted_in.unplaced -= 1
+                attempt.counted_in = incarnation
+                incarnation.unplaced += 1
+
     def attempt(
         self,
         stream: str,
