@@ -30,6 +30,7 @@ from waymaker_sim.clients.dry_run import DryRun
 from waymaker_sim.clients.publisher import Reader
 from waymaker_sim.history.groups import FOREVER_NS
 from waymaker_sim.history.history import Group, StreamIncarnation
+from waymaker_sim.history.late_calls import expect_late
 from waymaker_sim.history.subjects import LETTERS, NARROW, SUBJECTS, WIDE, accepts
 from waymaker_sim.kernel.checks import require, violated
 from waymaker_sim.kernel.tape import Track
@@ -223,7 +224,7 @@ class Administrator:
         settled = replace(config, block_size=config.block_size or self.plan.limits.block_size_default)
         incarnation = self.view.history.begin_incarnation(stream.name, settled)
         if self.view.access.moves:
-            self.view.history.expect_late(incarnation)
+            expect_late(self.view.history, incarnation)
         self._ask(
             stream,
             CreateStream(config),

@@ -49,7 +49,9 @@ class LinkPlan:
     def healed(self) -> LinkPlan:
         """Return the plan without faults, and quick enough for any timeout."""
         quick = replace(self.reliable(), breaks=0, latency_ns=min(self.latency_ns, MS), jitter_ns=0)
-        return replace(quick, queue_bytes=max(self.queue_bytes, QUEUE_BYTES))  # a record may be larger than a small bound
+        return replace(
+            quick, queue_bytes=max(self.queue_bytes, QUEUE_BYTES)
+        )  # a record may be larger than a small bound
 
     def reliable(self) -> LinkPlan:
         """Return the plan of a connection, which keeps order and loses nothing until it breaks."""

@@ -232,9 +232,7 @@ class Route:
         request = deepcopy(call.request)
         way.connection.send(_size(request), partial(self._reach, way, call, call.attempt, request, call.credit))
 
-    def _reach(
-        self, way: _Way, call: RoutedCall, attempt: int, request: Any, credit: tuple[int, int]
-    ) -> None:
+    def _reach(self, way: _Way, call: RoutedCall, attempt: int, request: Any, credit: tuple[int, int]) -> None:
         """Let a request arrive at its machine, with the credit that was granted before it was sent."""
         caller = _RouteCaller(self, way, call, attempt)
         token = self.machines[way.machine].call(request, caller)

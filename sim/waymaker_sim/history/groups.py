@@ -35,6 +35,10 @@ class PendingDelivery:
     out: Out | None = None
     """The delivery that an answer in flight was sent to."""
 
+    def is_certain(self) -> bool:
+        """Return True if it is surely pending, as long as its wait lasts."""
+        return not (self.free or self.in_doubt)
+
 
 class Stored(Protocol):
     """The part of a message that a group needs."""
@@ -196,7 +200,7 @@ class GroupOf(Generic[L]):
         out = {
             seq: PendingDelivery(delivery.process_run, delivery.until_ns, out=self.due.latest(seq))
             for seq in seqs
-            if (delivery := self.pending.get(seq)) and not (delivery.free or delivery.in_doubt)
+            if (delivery := self.pending.get(seq)) and delivery.is_certain()
         }
         for seq in seqs:
             if kind is not AckKind.IN_PROGRESS and seq in self.pending:

@@ -493,7 +493,7 @@ class StreamIncarnation:
         rivals = self.groups if self.config.retention is Retention.WORK_QUEUE else (group,)
         for rival in rivals:
             delivery = rival.pending.get(seq)
-            if delivery is None or delivery.free or delivery.in_doubt or rival.ended or delivery.process_run != step_id.run:
+            if delivery is None or not delivery.is_certain() or rival.ended or delivery.process_run != step_id.run:
                 continue
             if step_id.time_ns < delivery.until_ns:
                 who = "itself" if rival is group else rival.config.name
@@ -559,15 +559,6 @@ class History:
         incarnation = StreamIncarnation(name, len(self.incarnations) + 1, config)
         self.incarnations.append(incarnation)
         return incarnation
-
-    def expect_late(self, incarnation: StreamIncarnation) -> None:
-        """Note that all that was sent to this name and has no known place may yet arrive in this incarnation."""
-        for attempt in self.attempts.values():
-            if attempt.stream == incarnation.name and not attempt.seq and not attempt.refused and not attempt.incarnation:
-                if attempt.counted_in is not None:
-                    attempt.counted_in.unplaced -= 1
-                attempt.counted_in = incarnation
-                incarnation.unplaced += 1
 
     def attempt(
         self,

@@ -76,7 +76,9 @@ CHECKS: dict[str, tuple[str, str]] = {
     "majority first": (SAFETY, "nothing is applied, answered or delivered that rests on what no majority has confirmed"),
     "facts kept": (SAFETY, "what a replica promised or noted durably is known after a start"),
     "one leader": (SAFETY, "a node decides nothing about a stream that it does not lead"),
-    "one primary": (SAFETY, "an epoch has one primary, which is opened, and answers no question asked after a newer one answered"),
+    "one primary": (
+        SAFETY, "an epoch has one primary, serves once it is opened, and answers nothing asked after a newer one has answered",
+    ),
     "replicas agree": (SAFETY, "what one member applies at a position of a log, every other one applies there, too"),
     "replicas converge": (LIVENESS, "once faults stop, all replicas of a stream come to the same state"),
     "answer allowed": (SAFETY, "every answer carries a code or status that the request may have"),

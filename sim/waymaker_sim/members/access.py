@@ -16,13 +16,13 @@ from waymaker_core.api.requests import CreateStream, DeleteStream, Request, Subs
 from waymaker_core.model.types import Now, Token
 from waymaker_core.node import NodeConfig
 from waymaker_sim.cluster.machines import Machines
-from waymaker_sim.cluster.route import NEVER_NS, CallEnd, RoutedCall, Route
+from waymaker_sim.cluster.route import NEVER_NS, CallEnd, Route, RoutedCall
 from waymaker_sim.machine.callers import Caller, ReceivedMessage, StepId
 from waymaker_sim.members.primaries import Primaries
 
 ROUTES = 4
 CALLS_MAX = 48
-"""Calls in flight at which clients make no more: where nobody leads, all of them go from member to member."""
+"""Calls in flight at which clients make no more: without a leader, all of them go from member to member."""
 SUBSCRIPTIONS = (Subscribe, WatchStreams, KvWatch)
 
 

@@ -134,13 +134,17 @@ class Primaries:
                 if position > figures.applied:
                     break
                 kind, version, meta, body = record
-                self._compare(process.number, figures.stream_id, position, crc32(body, crc32(meta, kind << 8 | version)))
+                self._compare(
+                    process.number, figures.stream_id, position, crc32(body, crc32(meta, kind << 8 | version))
+                )
 
     def _compare(self, number: int, stream_id: int, position: int, checksum: int) -> None:
         known = self._records.setdefault((stream_id, position), checksum)
         what = "the catalog" if stream_id == CATALOG else f"stream {stream_id}"
         if known != checksum:
-            violated("replicas agree", f"machine {number} applies another record at {position} of {what} than was applied")
+            violated(
+                "replicas agree", f"machine {number} applies another record at {position} of {what} than was applied"
+            )
         self.compared += 1
 
     def _check_answer(self, process: Process, stream: str, asked_ns: int, what: str) -> None:

@@ -13,7 +13,6 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.tape import Tape
 from waymaker_sim.members.cluster_world import ClusterWorld, world_of
 from waymaker_sim.members.world import rivals
-from waymaker_sim.replication.rules import RULES
 from waymaker_sim.world.run import Report, run_tape
 
 SEEDS = (2, 7, 12)
@@ -31,7 +30,14 @@ def test_a_cluster_keeps_all_promises_through_the_faults_of_its_members() -> Non
         assert report.clean(), f"seed {seed}: {report.check}: {report.detail}"
         assert report.confirmed, "an idle world proves nothing"
         marks.update(report.marks)
-    wanted = ("client redirected", "restart", "replicas compared", "ack confirmed", "subscription delivered", "stream created")
+    wanted = (
+        "client redirected",
+        "restart",
+        "replicas compared",
+        "ack confirmed",
+        "subscription delivered",
+        "stream created",
+    )
     assert never_reached(marks, wanted) == []
 
 
