@@ -10,8 +10,9 @@ from typing import Protocol
 
 from waymaker_core.api.requests import Request
 from waymaker_core.model.types import Now, Token
-from waymaker_core.node import NodeConfig
+from waymaker_core.node import Node, NodeConfig
 from waymaker_sim.machine.callers import Caller
+from waymaker_sim.machine.disk import SimDisk
 
 
 class Access(Protocol):
@@ -63,3 +64,28 @@ class Access(Protocol):
 
     def waiting(self) -> int:
         """Return the number of calls without their last notification."""
+
+
+class Alone:
+    """The part of an access that one process answers alike at all times: nothing moves to another one."""
+
+    node: Node | None
+    disk: SimDisk
+    run: int
+
+    @property
+    def moves(self) -> bool:
+        """Return False: no other process leads what this one does."""
+        return False
+
+    def serves(self) -> bool:
+        """Return True if a node runs."""
+        return self.node is not None
+
+    def is_rotten(self) -> bool:
+        """Return True if bits have flipped on the disk."""
+        return bool(self.disk.rotten)
+
+    def run_of(self, stream: str) -> int:
+        """Return the number of this run of the process, whichever stream it is about."""
+        return self.run

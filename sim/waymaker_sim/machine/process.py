@@ -60,6 +60,7 @@ from waymaker_core.model.types import ANYONE, Now, Token
 from waymaker_core.node import Node, NodeConfig, open_node
 from waymaker_sim.kernel.events import MS, Events
 from waymaker_sim.kernel.tape import Track
+from waymaker_sim.machine.access import Alone
 from waymaker_sim.machine.callers import Caller, Observer, ReceivedMessage, StepId
 from waymaker_sim.machine.disk import SimDisk
 from waymaker_sim.machine.late_reads import SLOW_MAX_NS, HeldFiles, LateReads, moved_path, read_paths
@@ -96,7 +97,7 @@ _QUICK = (Read, ReadChunk, ListDir)
 MILLION = 1_000_000
 
 
-class Process:
+class Process(Alone):
     """One machine with a disk, and the process on it, over many process runs."""
 
     FIRST_WALL_MS = 1_700_000_000_000
@@ -373,25 +374,6 @@ class Process:
     def take_caller(self, token: Token) -> Caller | None:
         """Return the caller that waits for this token, which gets no more notifications; None if it has cancelled."""
         return self._callers.pop(token) if self._has_caller(token) else None
-
-    # ------------------------------------------------------------ as an access
-
-    @property
-    def moves(self) -> bool:
-        """Return False: no other process leads what this one does."""
-        return False
-
-    def serves(self) -> bool:
-        """Return True if a node runs."""
-        return self.node is not None
-
-    def is_rotten(self) -> bool:
-        """Return True if bits have flipped on the disk."""
-        return bool(self.disk.rotten)
-
-    def run_of(self, stream: str) -> int:
-        """Return the number of this run of the process, whichever stream it is about."""
-        return self.run
 
     def waiting(self) -> int:
         """Return the number of callers without their last notification."""
