@@ -79,6 +79,12 @@ class Replica:
         return self._state.leads
 
     @property
+    def epoch_led(self) -> int:
+        """Return the epoch in which the node was told to lead; 0 while it leads none."""
+        own = self._state.leading
+        return own.claim.epoch if own is not None and self._state.leads else 0
+
+    @property
     def phase(self) -> Phase | None:
         """Return how far this node is with the epoch that it claims or leads; None where it does neither."""
         own = self._state.leading
@@ -123,12 +129,6 @@ class Replica:
     def has_seat(self, claim: Claim) -> bool:
         """Return True if this replica counts in a claim."""
         return claim.has_seat(self._state.seat)
-
-    @property
-    def led_epoch(self) -> int:
-        """Return the epoch in which this node was told to lead; 0 where it was not."""
-        own = self._state.leading
-        return own.claim.epoch if own is not None and self._state.leads else 0
 
     @property
     def committed(self) -> int:

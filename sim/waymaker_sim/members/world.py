@@ -20,6 +20,7 @@ from waymaker_core.model.result_codes import ALREADY_EXISTS, OK, Answer
 from waymaker_core.model.types import Now
 from waymaker_core.node import NodeConfig
 from waymaker_sim.cluster.machines import Machines, MachinesPlan, config_with, draw_machines_plan
+from waymaker_sim.cluster.network import NetworkPlan
 from waymaker_sim.cluster.peers import PeerKinds
 from waymaker_sim.cluster.route import CallEnd, Route
 from waymaker_sim.kernel.checks import require
@@ -27,7 +28,9 @@ from waymaker_sim.kernel.digest import Digest
 from waymaker_sim.kernel.events import MS, SECOND
 from waymaker_sim.kernel.tape import Tape, Track
 from waymaker_sim.machine.callers import ReceivedMessage
+from waymaker_sim.machine.disk import DiskFaults
 from waymaker_sim.machine.observations import PAGE
+from waymaker_sim.machine.pace import Pace
 from waymaker_sim.members.copies import Copies
 
 KINDS = PeerKinds(ToPeer, FromPeer, Elsewhere)
@@ -47,6 +50,18 @@ def parted(plan: MachinesPlan) -> MachinesPlan:
     plan.network.partition, plan.network.partition_ns = 100_000, 5 * SECOND
     plan.minority = True
     return plan
+
+
+def rivals(plan: MachinesPlan) -> None:
+    """Change a plan in place: quick links, machines that are well, and one long partition after the other.
+
+    So a primary is cut off with some clients again and again, and goes on for as long as the rules let it.
+    """
+    plan.network = NetworkPlan(partition=200_000, partition_ns=4 * SECOND)
+    plan.disk, plan.pace = DiskFaults(), Pace()
+    plan.kill = plan.kill_at_effect = plan.power = plan.full = plan.wall_jump = plan.skew_ms = 0
+    plan.pause = 10_000
+    plan.minority = True
 
 
 class MembersWorld:
