@@ -15,7 +15,7 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
-from waymaker_core.cluster.peer_messages import Hello
+from waymaker_core.cluster.peer_messages import Announcement
 from waymaker_core.raft.members import VOTERS_MAX, Change, ChangeKind, Members
 
 
@@ -38,14 +38,14 @@ def directory_number(directory_id: str) -> int:
 
 
 class Heard(NamedTuple):
-    """The last hello of a member, and when it came."""
+    """The last announcement of a member, and when it came."""
 
     at: int
-    hello: Hello
+    announcement: Announcement
 
 
 class Founding:
-    """The hellos of the other members, and what follows from them."""
+    """The announcements of the other members, and what follows from them."""
 
     def __init__(self, node_id: int, nodes: tuple[int, ...], directory: int, fresh_ms: int) -> None:
         self._node_id = node_id
@@ -54,19 +54,19 @@ class Founding:
         self._fresh_ms = fresh_ms
         self._heard: dict[int, Heard] = {}
         self._replaced: set[tuple[int, int]] = set()
-        """Directories that were named in the group when another one was heard: a late hello of theirs means nothing."""
+        """Directories that were named in the group when another one was heard: a late announcement of theirs means nothing."""
 
-    def hello(self, condition: Condition) -> Hello:
+    def announcement(self, condition: Condition) -> Announcement:
         """Return what this member says of itself."""
-        return Hello(self.directory, condition, self._nodes)
+        return Announcement(self.directory, condition, self._nodes)
 
-    def heard(self, now: int, sender: int, hello: Hello) -> None:
+    def heard(self, now: int, sender: int, announcement: Announcement) -> None:
         """Note what a member says of itself."""
         if sender in self._nodes and sender != self._node_id:
-            self._heard[sender] = Heard(now, hello)
+            self._heard[sender] = Heard(now, announcement)
 
-    def _lately(self, now: int) -> dict[int, Hello]:
-        return {node: each.hello for node, each in self._heard.items() if now - each.at < self._fresh_ms}
+    def _lately(self, now: int) -> dict[int, Announcement]:
+        return {node: each.announcement for node, each in self._heard.items() if now - each.at < self._fresh_ms}
 
     # ------------------------------------------------------------------ the first members
 
@@ -103,20 +103,20 @@ class Founding:
     def changes(self, now: int, members: Members) -> Iterator[Change]:
         """Yield the changes of the group that bring its members' directories up to date, the most urgent first."""
         lately = self._lately(now)
-        for node, hello in lately.items():
+        for node, announcement in lately.items():
             named = members.directory_of(node)
             if (
                 members.has(node)
                 and named
-                and named != hello.directory
-                and (node, hello.directory) not in self._replaced
+                and named != announcement.directory
+                and (node, announcement.directory) not in self._replaced
             ):
                 self._replaced.add((node, named))
                 yield Change(ChangeKind.REMOVE, node)
-        for node, hello in lately.items():
-            gone = (node, hello.directory) in self._replaced or hello.condition == Condition.SINGLE
+        for node, announcement in lately.items():
+            gone = (node, announcement.directory) in self._replaced or announcement.condition == Condition.SINGLE
             if not members.has(node) and not gone:
-                yield Change(ChangeKind.ADD_LEARNER, node, hello.directory)
-        for node, hello in lately.items():
-            if node in members.learners and members.directory_of(node) in (0, hello.directory):
+                yield Change(ChangeKind.ADD_LEARNER, node, announcement.directory)
+        for node, announcement in lately.items():
+            if node in members.learners and members.directory_of(node) in (0, announcement.directory):
                 yield Change(ChangeKind.PROMOTE, node)

@@ -26,11 +26,11 @@ from waymaker_core.cluster.liveness import Liveness
 from waymaker_core.cluster.moves import IN_MOVE, Moves
 from waymaker_core.cluster.node_figures import NodeFigures, Sums
 from waymaker_core.cluster.peer_messages import (
+    Announcement,
     Beat,
     ClaimWanted,
     EndAsked,
     EndKnown,
-    Hello,
     MoveReady,
     MoveWanted,
     OfGroup,
@@ -246,7 +246,7 @@ class Member:
                     self._replicas.returned(now, item.sender)
                 self._liveness.beat(now, item.sender, leaving=message.leaving > 0, stalled=message.stalled > 0)
                 self._figures.note_sums(item.sender, Sums(message.streams, message.messages, message.bytes))
-            elif isinstance(message, Hello):
+            elif isinstance(message, Announcement):
                 self._founding.heard(now, item.sender, message)
             elif isinstance(message, EndAsked):
                 self._group.ask_end(now, item.sender, message.number)
@@ -403,7 +403,7 @@ class Member:
             for node in self._others:
                 self._to(node, beat)
                 if self._group.condition != Condition.UNREAD:
-                    self._to(node, self._founding.hello(self._group.condition))
+                    self._to(node, self._founding.announcement(self._group.condition))
 
     def _own_beat(self, now: int) -> Beat:
         """Look at this node, and return what it says of itself."""

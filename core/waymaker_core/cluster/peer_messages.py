@@ -42,7 +42,7 @@ _LENGTH: Final = Struct("<I")
 NUMBER_END: Final = 1 << 64
 FRAME_BYTES_MAX: Final = 1 << 20
 """Bytes of records from which on a frame takes no further message; a single message may have more."""
-_HELLO, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
+_ANNOUNCEMENT, _BEAT, _RAFT, _CLAIM, _OPEN, _REPLICA = range(6)
 _PLACE, _END_ASKED, _END_KNOWN, _MOVE, _READY = range(32, 37)
 """Rare ones, behind all others."""
 
@@ -60,7 +60,7 @@ class Beat(NamedTuple):
     bytes: int = 0
 
 
-class Hello(NamedTuple):
+class Announcement(NamedTuple):
     """A member says which directory it has, how that stands to a group, and which members it is set up with."""
 
     directory: int
@@ -143,7 +143,7 @@ class OfReplica(NamedTuple):
 
 Wish = ClaimWanted | PlaceWanted | OpenWanted | MoveReady
 """A message for the leader of the catalog."""
-PeerMessage = Beat | Hello | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown
+PeerMessage = Beat | Announcement | Wish | MoveWanted | OfReplica | OfGroup | EndAsked | EndKnown
 
 _KINDS: Final[tuple[type[ReplicaMessage], ...]] = (
     Fence,
@@ -194,7 +194,7 @@ def frames_of(messages: Sequence[PeerMessage]) -> Iterator[bytes]:
         elif isinstance(message, OfGroup):
             code = _RAFT
         else:
-            code = _BEAT if isinstance(message, Beat) else _HELLO
+            code = _BEAT if isinstance(message, Beat) else _ANNOUNCEMENT
         group = groups.get(code)
         if group is None:
             groups[code] = [message]
@@ -240,13 +240,13 @@ def _single(message: PeerMessage, bodies: list[bytes]) -> list[object]:
     if isinstance(message, _Row):
         first, *others = message
         return [_ROW_CODES[type(message)], (first,), *others]
-    if isinstance(message, Hello):
-        return [_HELLO, *message]
+    if isinstance(message, Announcement):
+        return [_ANNOUNCEMENT, *message]
     return [_BEAT, *message] if isinstance(message, Beat) else _group(_RAFT, [message], bodies)
 
 
 def _group(code: int, messages: Sequence[PeerMessage], bodies: list[bytes]) -> list[object]:
-    if code in (_BEAT, _HELLO):
+    if code in (_BEAT, _ANNOUNCEMENT):
         return [code, *messages[-1]]
     if code == _RAFT:
         of_group = [each for each in messages if isinstance(each, OfGroup)]
@@ -327,9 +327,9 @@ def _messages(group: object, bodies: _Bodies) -> list[PeerMessage]:
     code = group[0]
     if code == _BEAT and len(group) == 1 + len(Beat._fields):
         return [Beat(*map(_number, group[1:]))]
-    if code == _HELLO and len(group) == 4:
+    if code == _ANNOUNCEMENT and len(group) == 4:
         nodes = _list(group[3])
-        return [Hello(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]
+        return [Announcement(_number(group[1]), _number(group[2]), tuple(_numbers(nodes, len(nodes))))]
     ids = group[1] if len(group) > 1 else None
     if not isinstance(ids, list) or not ids:
         raise CorruptMessage("not a group of messages")

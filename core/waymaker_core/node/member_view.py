@@ -14,7 +14,7 @@ from waymaker_core.catalog.overrides import Override
 from waymaker_core.model.types import CATALOG, StreamId
 from waymaker_core.node.context import NodeState
 from waymaker_core.node.facts import Facts
-from waymaker_core.node.group_commit import sent_record
+from waymaker_core.node.group_commit import GroupCommit, sent_record
 from waymaker_core.node.recent_records import size_of
 from waymaker_core.node.stream_log import StreamLog
 from waymaker_core.raft.entries import HardState
@@ -27,6 +27,7 @@ class MemberView:
 
     _state: NodeState
     _facts: Facts
+    _group_commit: GroupCommit
 
     # ------------------------------------------------------------------ logs
 
@@ -105,6 +106,15 @@ class MemberView:
             return [*self._state.catalog.group.terms, *log.epochs]
         replica = self._state.replicas.get(StreamId(stream_id))
         return [*(() if replica is None else replica.stream.epochs.starts), *log.epochs]
+
+    def writing_since(self) -> int | None:
+        """Return the monotonic nanosecond since when the journal's write under way has taken; None where there is none."""
+        return self._group_commit.writing_since()
+
+    def holds_deliveries(self, stream_id: int) -> bool:
+        """Return True while deliveries of a stream wait for a confirmation."""
+        replica = self._state.replicas.get(StreamId(stream_id))
+        return replica is not None and any(True for _ in replica.consumers.held.all_held())
 
     # ------------------------------------------------------------------ facts
 

@@ -170,8 +170,7 @@ class Node(MemberView):
             Timer.DRAIN: lambda _: None,  # `Drain.advance` looks at it in each step
         }
         self._halted = self._begun = False
-        self._capacity_changes = 0
-        self._orphans = restored.orphans
+        self._capacity_changes, self._orphans = 0, restored.orphans
         self.directory_id = recovered.manifest.directory_id.hex()
         """The identity that the data directory was given when it was made."""
         for replica in state.replicas.values():
@@ -527,19 +526,10 @@ class Node(MemberView):
         for replica in self._state.replicas.values():
             yield _figures(replica.name, replica.log, replica.leads)
 
-    def writing_since(self) -> int | None:
-        """Return the monotonic nanosecond since when the journal's write under way has taken; None where there is none."""
-        return self._group_commit.writing_since()
-
     def sums_led(self) -> NodeSums:
         """Return the streams added up whose newest claim names this node. Costs a look at every stream."""
         own = self.config.node_id
         return sums_by_primary(self._state).get(own, NodeSums(own))
-
-    def holds_deliveries(self, stream_id: int) -> bool:
-        """Return True while deliveries of a stream wait for a confirmation."""
-        replica = self._state.replicas.get(StreamId(stream_id))
-        return replica is not None and any(True for _ in replica.consumers.held.all_held())
 
     def log_of(self, call: Call) -> int:
         """Return the id of the log whose leader answers a call, in a cluster; the catalog's is 0."""

@@ -13,6 +13,7 @@ from waymaker.client.checked import UNSET, Timeout, text
 from waymaker.client.connection.work import check_result
 from waymaker.client.errors import AlreadyExistsError, NoSuchBucketError, NoSuchStreamError, UsageError
 from waymaker.client.options import Options
+from waymaker.client.placement import Placement
 from waymaker.wire.protocol import KV_SERVICE
 from waymaker_proto import waymaker_streams_pb2 as pb
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Response = TypeVar("Response", bound=Proto)
 
 
-class Buckets:
+class Buckets(Placement):
     """A client that makes handles of its buckets. What stands at the end is the client's own."""
 
     options: Options

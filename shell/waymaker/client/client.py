@@ -43,7 +43,6 @@ from waymaker.client.errors import (
     WaymakerError,
 )
 from waymaker.client.options import Options
-from waymaker.client.placement import Placement
 from waymaker.client.producer.flow import Flow, cut
 from waymaker.client.producer.publishing import Many, Publisher
 from waymaker.client.producer.results import PublishResults
@@ -90,7 +89,7 @@ PAGE_ENTRIES: Final = 1_000
 SCAN_PAGE: Final = 1_000
 
 
-class Client(Handles, Buckets, Placement):
+class Client(Handles, Buckets):
     """A connection to one server. Made by `waymaker.connect`; use it with `async with`, in one event loop."""
 
     def __init__(self, options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Where streams are led, as methods that the client inherits: pins, overrides, and the figures of nodes."""
+"""Places of streams, as methods that the client inherits: pins, overrides, and the figures of nodes."""
 
 from __future__ import annotations
 

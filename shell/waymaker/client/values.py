@@ -181,7 +181,7 @@ class NodeStreams:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStreams:
-    """What each node of a cluster leads, and the greatest differences between them."""
+    """Rows of what each node of a cluster leads, and the greatest differences between them."""
 
     nodes: tuple[NodeStreams, ...]
     skew_count: int

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.cluster.peer_messages import (
     FRAME_BYTES_MAX,
+    Announcement,
     Beat,
     ClaimWanted,
     EndAsked,
     EndKnown,
-    Hello,
     MoveReady,
     MoveWanted,
     OfGroup,
@@ -72,18 +72,18 @@ messages = st.one_of(
     st.builds(OfReplica, numbers, of_replica),
     st.builds(EndAsked, numbers),
     st.builds(EndKnown, numbers, numbers),
-    st.builds(Hello, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
+    st.builds(Announcement, numbers, numbers, st.lists(numbers, max_size=3).map(tuple)),
     st.builds(OfGroup, numbers, st.booleans(), st.just(VoteRequest(1, 2, 3, 4, 2))),
     st.builds(OfGroup, numbers, st.booleans(), st.just(AppendResponse(1, 2, 3, 4, 2, 1))),
 )
 
 
 def in_order(sent: list[PeerMessage]) -> dict[type[object], list[PeerMessage]]:
-    """Return messages by kind, in order within each. A heartbeat says as much as several, and the last hello says all."""
+    """Return messages by kind, in order within each. A heartbeat says as much as several, and so does the last announcement."""
     found: dict[type[object], list[PeerMessage]] = {}
     for each in sent:
         kind: type[object] = type(each.message) if isinstance(each, OfReplica) else type(each)
-        if kind in (Beat, Hello):
+        if kind in (Beat, Announcement):
             found[kind] = [each]
         else:
             found.setdefault(kind, []).append(each)

@@ -130,7 +130,9 @@ def test_empty_members_that_do_not_wait_lose_the_data_of_a_single_node(monkeypat
     def careless(self: founding.Founding, now: int, condition: Condition) -> object:
         if condition == Condition.GROUPED or self._node_id != 1 or len(self._heard) < 2:
             return None
-        named = {self._node_id: self.directory} | {node: each.hello.directory for node, each in self._heard.items()}
+        named = {self._node_id: self.directory} | {
+            node: each.announcement.directory for node, each in self._heard.items()
+        }
         return Members((1, 2, 3), (), tuple(sorted(named.items())))
 
     monkeypatch.setattr(founding.Founding, "first_members", careless)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -52,7 +51,7 @@ class ReturningHome(MovesWorld):
     def __init__(self, seed: int, settings: MemberSettings) -> None:
         super().__init__(seed, settings=settings, healthy=True, stops=False)
         self.home = 0
-        self.dies_when_drained = False
+        self.waits_for_drain = 0
 
     def await_return(self) -> None:
         """Kill the home of the first stream, let its streams be claimed for others, and let it come back."""
@@ -81,29 +80,30 @@ class ReturningHome(MovesWorld):
         assert self.returns == 0
         self.machines.machines[self.home].pause(ms * MS)
         self.machines.run_for(5 * SECOND)
-        assert self.returns
+        assert self.returns > 0
         return max(self.gaps_ms)
 
     def gap_ms_with_death(self) -> float:
         """Return the time without a primary, where the home dies when a stream is drained for it, and has not all yet."""
         self.await_return()
         begun_ns = self.machines.events.now_ns
-        self.dies_when_drained = True
-        machines_drained = partial(getattr, self, "dies_when_drained")
-        self.machines.run_for(6 * SECOND, lambda: not machines_drained())
-        assert not machines_drained()
+        self._wait_for_drain()
+        self.machines.run_for(6 * SECOND, lambda: not self.waits_for_drain)
         assert self.machines.events.now_ns - begun_ns > SECOND
         self._stay_away(lambda: not self._since)
         return max(self.gaps_ms)
 
+    def _wait_for_drain(self) -> None:
+        self.waits_for_drain = 1
+
     def _look(self) -> None:
         super()._look()
-        if self.dies_when_drained:
+        if self.waits_for_drain:
             for member in self._members().values():
                 replica = member.replicas.replica_of(1)
                 if replica is not None and member.moves.is_draining(1):
                     lacks = replica.matched_by(self.home) < member.node.log_end(1)
-                    self.dies_when_drained = not (lacks and member.moves.target(1) == self.home)
+                    self.waits_for_drain = int(not lacks or member.moves.target(1) != self.home)
 
 
 def settings() -> MemberSettings:
