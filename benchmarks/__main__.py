@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 from benchmarks.alone import alone
+from benchmarks.cluster import cluster
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.keys import keys
 from benchmarks.many_streams import restarting_streams
@@ -38,6 +39,7 @@ SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
     "scan": (scanning, 100_000, 5_000),
     "objects": (objects, 64, 4),
     "collections": (stores, 1_000, 50),
+    "cluster": (cluster, 50_000, 2_000),
 }
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ ROUNDS = 5
 START_S_MAX = 30.0
 NATS = "nats"
 REDIS = "redis"
+NATS_MODES = {"no sync": "", "sync always": "sync_interval: always"}
 Write = Callable[[Path, int], list[str]]
 """Writes what a server needs into a folder of its own; returns the arguments with which it listens on a port."""
 
@@ -62,8 +63,6 @@ def _short(value: float) -> str:
 @contextmanager
 def nats_servers(folder: Path) -> Iterator[dict[str, int]]:
     """Run NATS without a sync and with one for each message, where it is installed; yield the ports."""
-    program = shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
-    settings = {"no sync": "", "sync always": "sync_interval: always"}
 
     def write(setting: str) -> Write:
         def written(place: Path, port: int) -> list[str]:
@@ -73,8 +72,47 @@ def nats_servers(folder: Path) -> Iterator[dict[str, int]]:
 
         return written
 
-    with _servers(folder, program, NATS, {mode: write(setting) for mode, setting in settings.items()}, b"") as ports:
+    modes = {mode: write(setting) for mode, setting in NATS_MODES.items()}
+    with _servers(folder, _nats_program(), NATS, modes, b"") as ports:
         yield ports
+
+
+@contextmanager
+def nats_clusters(folder: Path, members: int) -> Iterator[dict[str, str]]:
+    """Run clusters of NATS, one without a sync and one with one for each message; yield the addresses of their members."""
+    with ExitStack() as stack:
+        found = {}
+        for mode, setting in NATS_MODES.items():
+            name = mode.replace(" ", "-")
+            routes = {f"{name}-{number}": free_port() for number in range(1, members + 1)}
+            ports = stack.enter_context(
+                _servers(folder, _nats_program(), NATS, _nats_members(name, setting, routes), b"")
+            )
+            if ports:
+                found[mode] = ",".join(f"nats://127.0.0.1:{port}" for port in ports.values())
+        yield found
+
+
+def _nats_members(cluster_name: str, setting: str, routes: dict[str, int]) -> dict[str, Write]:
+    urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes.values())
+
+    def write(name: str, route: int) -> Write:
+        def written(place: Path, port: int) -> list[str]:
+            file = place / "nats.conf"
+            group = f'cluster {{ name: "{cluster_name}", listen: "127.0.0.1:{route}", routes: [{urls}] }}'
+            file.write_text(
+                f'server_name: "{name}"\nlisten: 127.0.0.1:{port}\n{group}\n'
+                f'jetstream {{ store_dir: "{place}"\n{setting} }}\n'
+            )
+            return ["-c", str(file)]
+
+        return written
+
+    return {name: write(name, route) for name, route in routes.items()}
+
+
+def _nats_program() -> str | None:
+    return shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 
 
 @contextmanager
