@@ -12,7 +12,7 @@ from dataclasses import replace
 from tests.kit.node_kit import SMALL, Server, publish, stream_config
 from tests.kit.store_disk import MemoryDisk
 from waymaker_core.api.cluster_requests import OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Effect, Replicate
+from waymaker_core.api.effects import ConfChanged, Confirm, Effect, Placed, Replicate
 from waymaker_core.api.inputs import Append, Input, Lead, Replicated, SentRecord, StepDown
 from waymaker_core.api.requests import CreateStream, Request
 from waymaker_core.model.limits import Limits
@@ -39,6 +39,8 @@ class Member(Server):
         self.nodes = tuple(nodes)
         self.factor = factor
         self.conf_changes: list[int] = []
+        self.placed: list[Placed] = []
+        """What other replicas may have by now."""
         super().__init__(limits, disk, replicated=True)
 
     def open(self) -> None:
@@ -51,6 +53,9 @@ class Member(Server):
         super().open()
 
     def perform(self, effect: Effect) -> list[Input]:
+        if isinstance(effect, Placed):
+            self.placed.append(effect)
+            return []
         if isinstance(effect, Replicate):
             self.asked.append(effect)
             return []

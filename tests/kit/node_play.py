@@ -34,6 +34,7 @@ from waymaker_core.api.effects import (
     Kept,
     Log,
     PieceStored,
+    Placed,
     Replicate,
     Reply,
     TransferEnded,
@@ -167,6 +168,8 @@ def _line(effect: Effect) -> str:
         case End():
             refusal = f" {_answer(effect.refusal)}" if effect.refusal is not None else ""
             return f"end {effect.token} {effect.reason}{refusal}".rstrip()
+        case Placed():
+            return f"placed {effect.stream_id} to {effect.position}"
         case Replicate():
             return f"replicate {effect.stream_id} to {effect.position}"
         case Confirm():

@@ -50,6 +50,17 @@ class Reply:
 
 
 @dataclass(slots=True, eq=False)
+class Placed:
+    """The records of a log up to a position have their place in the journal, and may go to its other replicas already.
+
+    Of a member alone, which leads the stream. `Replicate` follows when they are durable here, or else `Halt`.
+    """
+
+    stream_id: int
+    position: int
+
+
+@dataclass(slots=True, eq=False)
 class Replicate:
     """The records of a log up to a position are durable here and go to its other replicas.
 
@@ -192,6 +203,7 @@ class Halt:
 
 Effect = (
     Job
+    | Placed
     | Replicate
     | Confirm
     | Kept

@@ -12,7 +12,18 @@ from typing import Final
 
 from waymaker_core.api.authority_requests import ClearStreamAuthority, ClusterStats, SetStreamPinned
 from waymaker_core.api.cluster_requests import ClaimStream, ClaimStreams, OpenAuthorities, OpenAuthority
-from waymaker_core.api.effects import ConfChanged, Confirm, Declined, Effect, Kept, Log, RecordsRead, Replicate, Reply
+from waymaker_core.api.effects import (
+    ConfChanged,
+    Confirm,
+    Declined,
+    Effect,
+    Kept,
+    Log,
+    Placed,
+    RecordsRead,
+    Replicate,
+    Reply,
+)
 from waymaker_core.api.inputs import Call, Cancel, Drain, KeepDoubts
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
@@ -309,6 +320,8 @@ class Member:
                 self._replicas.doubts_noted(now, self._doubts.in_doubt())
             elif not self._group.take_answer(now, effect.ask, kept):
                 self._replicas.take_answer(now, effect.ask, kept)
+        elif isinstance(effect, Placed):
+            self._replicas.placed(now, effect)
         elif isinstance(effect, Replicate):
             if effect.stream_id == CATALOG:
                 self._group.replicate(now, effect.position)

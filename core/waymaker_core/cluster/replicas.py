@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from waymaker_core.api.effects import Confirm, Log, RecordsRead, Replicate
+from waymaker_core.api.effects import Confirm, Log, Placed, RecordsRead, Replicate
 from waymaker_core.api.inputs import Append, Cut, EndReading, Enrol, KeepDoubts, Promise
 from waymaker_core.api.inputs import Input as NodeInput
 from waymaker_core.catalog.authority import Claim as CatalogClaim
@@ -20,6 +20,7 @@ from waymaker_core.node.node import Node
 from waymaker_core.replication.conf import Claim, Conf, Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send, SnapshotNeeded
 from waymaker_core.replication.inputs import ConfChanged, Declined, Input, Kept, Question, Received, Returned, Written
+from waymaker_core.replication.inputs import Placed as CanBeSent
 from waymaker_core.replication.inputs import RecordsRead as Read
 from waymaker_core.replication.replica import Replica
 from waymaker_core.replication.state import NEVER, Known, Phase
@@ -94,6 +95,11 @@ class Replicas:
         stream_id = self._asked.pop(ask, None)
         if stream_id in self._replicas:
             self._step(now, stream_id, [Kept(ask) if kept else Declined(ask)])
+
+    def placed(self, now: int, effect: Placed) -> None:
+        """Send what the node decided up to a position, while its own disk keeps it."""
+        if effect.stream_id in self._replicas:
+            self._step(now, effect.stream_id, [CanBeSent(effect.position)])
 
     def replicate(self, now: int, effect: Replicate) -> None:
         """Take the node's word that its records are durable here up to a position."""

@@ -211,7 +211,7 @@ class Gate:
         if round_ is None:
             round_ = self._rounds[log.stream_id] = Round()
         self.count += 1
-        question = Question(log.durable, token, action, undo, abandoned)
+        question = Question(log.sendable, token, action, undo, abandoned)
         if round_.asked:
             round_.later.append(question)
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from waymaker_core.api.effects import Kept, Lane
+from waymaker_core.api.effects import Kept, Lane, Placed
 from waymaker_core.api.inputs import SentRecord
 from waymaker_core.model.config import SourceConfig
 from waymaker_core.model.disk_ops import Chunk, DiskFailure, DiskOp, FailureKind, OpResult, Write
@@ -224,8 +224,20 @@ class GroupCommit:
         self._joining.clear()
         if self._in_flight:
             self.note_capacity()
+            if self._state.config.member:
+                self._send_early()
         if self._in_flight or self._sync_due:
             self._write()
+
+    def _send_early(self) -> None:
+        """Let the other replicas have what was decided here, beside the sync. A write that fails for good ends the node."""
+        placed: dict[int, StreamLog] = {}
+        for item in self._in_flight:
+            log = item.log
+            if not item.sent and not log.abandoned and log.stream_id != CATALOG:
+                log.sendable = item.position
+                placed[log.stream_id] = log
+        self._state.effects += [Placed(log.stream_id, log.sendable) for log in placed.values()]
 
     def _log_deliveries(self) -> None:
         for replica in list(self._logging.values()):

@@ -1,8 +1,9 @@
 """The log of a stream, or of the catalog: its records on their way from decided to applied.
 
-Four ends follow one another. A record is *decided* when it gets its position. It is *durable* when this node has synced it,
-*committed* when a majority of its replicas has, and *applied* when the state holds it. With one replica durable and committed
-fall together. Only what is committed is applied, and only what is applied is answered (`gate`).
+Five ends follow one another. A record is *decided* when it gets its position, and *sendable* when that has its place in the
+journal, so that other replicas may have it before this node does. It is *durable* when this node has synced it, *committed*
+when a majority of its replicas has, and *applied* when the state holds it. With one replica durable and committed fall
+together. Only what is committed is applied, and only what is applied is answered (`gate`).
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class StreamLog:
     """
 
     __slots__ = (
-        "stream_id", "memory", "end", "durable", "majority", "committed", "applied", "entries", "uncommitted_bytes", "carrying",
-        "abandoned", "reserved_synced", "epochs",
+        "stream_id", "memory", "end", "sendable", "durable", "majority", "committed", "applied", "entries", "uncommitted_bytes",
+        "carrying", "abandoned", "reserved_synced", "epochs",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, position: int, memory: MemoryFiles | None = None) -> None:
@@ -65,6 +66,8 @@ class StreamLog:
         self.memory = memory
         self.end = position
         """The position of the last decided record."""
+        self.sendable = position
+        """The position up to which its records may be on their way to other replicas."""
         self.durable = position
         self.majority = position
         """The position up to which a majority of its replicas has it, where it is replicated."""
@@ -104,13 +107,14 @@ class StreamLog:
         """Note that this node has synced a record (with interval sync: written it)."""
         assert entry.position == self.durable + 1, "records become durable in order"
         self.durable = entry.position
+        self.sendable = max(self.sendable, self.durable)
         self.uncommitted_bytes += entry.body_bytes
 
     def restore(self, entries: list[PendingRecord]) -> None:
         """Take the durable records that recovery found and that are not known to be committed."""
         for entry in entries:
             assert entry.position == self.end + 1
-            self.end = self.durable = entry.position
+            self.end = self.sendable = self.durable = entry.position
             self.entries.append(entry)
             self._note_epoch(entry)
             self.uncommitted_bytes += entry.body_bytes
@@ -128,6 +132,7 @@ class StreamLog:
         while self.epochs and self.epochs[-1][1] > position:
             self.epochs.pop()
         self.end = min(self.end, position)
+        self.sendable = min(self.sendable, position)
         self.durable = min(self.durable, position)
         return taken
 

@@ -43,6 +43,13 @@ class Declined:
 
 
 @dataclass(slots=True, eq=False)
+class Placed:
+    """The records that this node decided, as the stream's leader, have their place up to a position, durable or not."""
+
+    position: int
+
+
+@dataclass(slots=True, eq=False)
 class Written:
     """The records that this node decided, as the stream's leader, are durable here up to a position."""
 
@@ -75,4 +82,4 @@ class Returned:
     node: int
 
 
-Input = Received | Returned | ConfChanged | Kept | Declined | Written | Question | RecordsRead
+Input = Received | Returned | ConfChanged | Kept | Declined | Placed | Written | Question | RecordsRead

@@ -33,12 +33,20 @@ def open_epoch(state: ReplicaState, leading: Leading) -> None:
     state.effects.append(Lead(state.stream_id, leading.claim.epoch))
 
 
-def on_written(state: ReplicaState, leading: Leading, position: int) -> None:
-    """Note that records which the node decided are durable here; the first of them begins the epoch."""
+def on_placed(state: ReplicaState, leading: Leading, position: int) -> None:
+    """Note that records which the node decided may be sent, durable here or not; the first of them begins the epoch.
+
+    Others may have them before this node does (Raft dissertation, 10.2.1); they are committed when it has them, too.
+    """
     if position > state.log.end:
         if state.log.epoch_at(state.log.end) != leading.claim.epoch:
             state.log.begin_epoch(leading.claim.epoch, state.log.end + 1)
         state.log.end = position
+
+
+def on_written(state: ReplicaState, leading: Leading, position: int) -> None:
+    """Note that records which the node decided are durable here."""
+    on_placed(state, leading, position)
     leading.durable = max(leading.durable, position)
     advance(state, leading)
 
@@ -137,12 +145,15 @@ def advance(state: ReplicaState, leading: Leading) -> None:
 
 
 def reached_by_majority(state: ReplicaState, leading: Leading) -> int:
-    """Return the position up to which a majority of the epoch's set has the log, this node as far as its disk has it."""
+    """Return the position up to which a majority of the epoch's set has the log, this node's disk among them.
+
+    So what is committed can be applied here, and an answer from the applied state has all that was ever answered.
+    """
     ends = [follower.match for follower in leading.followers.values()]
     if any(seat.node == state.seat.node for seat in leading.claim.replicas):
         ends.append(leading.durable)
     ends.sort(reverse=True)
-    return ends[leading.claim.majority - 1] if len(ends) >= leading.claim.majority else -1
+    return min(ends[leading.claim.majority - 1], leading.durable) if len(ends) >= leading.claim.majority else -1
 
 
 def may_propose(leading: Leading, reached: int) -> bool:

@@ -16,6 +16,7 @@ from waymaker_core.replication.inputs import (
     Declined,
     Input,
     Kept,
+    Placed,
     Question,
     Received,
     RecordsRead,
@@ -163,6 +164,9 @@ def _take(state: ReplicaState, each: Input) -> None:
         _on_declined(state, each.ask)
     elif isinstance(each, ConfChanged):
         _on_conf(state, each)
+    elif isinstance(each, Placed):
+        if state.leading is not None and state.leads:
+            leading.on_placed(state, state.leading, each.position)
     elif isinstance(each, Written):
         if state.leading is not None and state.leads:
             leading.on_written(state, state.leading, each.position)

@@ -337,8 +337,8 @@ class NodeRunner:
             self.push(self._job_done(job, _not_done(error)))
 
     def _alone(self) -> bool:
-        """Return True if one caller alone waits."""
-        return len(self._calls) == 1 and not self._inputs
+        """Return True if one caller alone waits, or none but another member, whose records are to be kept."""
+        return not self._inputs and len(self._calls) <= 1 and (bool(self._calls) or self._peers is not None)
 
     def _arm(self) -> None:
         if self._halt is not None:

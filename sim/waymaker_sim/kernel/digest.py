@@ -24,6 +24,7 @@ from waymaker_core.api.effects import (
     Kept,
     Log,
     PieceStored,
+    Placed,
     RecordsRead,
     Replicate,
     Reply,
@@ -164,6 +165,8 @@ def describe_effect(effect: Effect) -> str:
             return f"end {effect.token} {effect.reason} {effect.refusal!r}"
         case ConfChanged():
             return f"conf changed {effect.stream_id}"
+        case Placed():
+            return f"placed {effect.stream_id} {effect.position}"
         case Replicate():
             return f"replicate {effect.stream_id} {effect.position}"
         case Kept():

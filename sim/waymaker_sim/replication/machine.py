@@ -12,7 +12,7 @@ from waymaker_core.api.inputs import Append, Confirmed, Cut, Enrol, Lead, Promis
 from waymaker_core.model.records import EpochRecord
 from waymaker_core.replication.conf import Seat
 from waymaker_core.replication.effects import Effect, GiveUp, NoteDoubt, ProposeOpened, Send
-from waymaker_core.replication.inputs import Declined, Input, Kept, Written
+from waymaker_core.replication.inputs import Declined, Input, Kept, Placed, Written
 from waymaker_core.replication.log_view import begun_epoch
 from waymaker_core.replication.messages import EpochStart, Message
 from waymaker_core.replication.replica import Replica
@@ -105,6 +105,8 @@ class Machine:
         self._doubt_noted = False
         self._due: list[tuple[int, int]] = []
         """(frames that have to be durable, number of what asked for it)."""
+        self._placed = 0
+        """The position up to which the replica may send its own records."""
         self._written = 0
         """The position up to which the replica knows its own records to be durable."""
 
@@ -175,6 +177,9 @@ class Machine:
         if self.will_lead and self.applied == len(self.log):
             self.leads, self.will_lead = self.will_lead, 0
             self._append([record_of(self.leads, 0)])
+        if self.leads and len(self.log) > self._placed:
+            self._placed = len(self.log)
+            self.step(now, [Placed(self._placed)])
         if self.leads and self.durable > self._written:
             self._written = self.durable
             self.step(now, [Written(self.durable)])
@@ -195,7 +200,7 @@ class Machine:
         elif isinstance(effect, Replicated):
             self._commit(effect.position)
         elif isinstance(effect, Lead):
-            self.will_lead, self._written = effect.epoch, self.durable
+            self.will_lead, self._placed, self._written = effect.epoch, len(self.log), self.durable
             names = [name_of(record) for record in self.log]
             self.committed_log.opened(names, f"node {self.node} in epoch {effect.epoch}")
         elif isinstance(effect, StepDown):

@@ -20,6 +20,8 @@ NETWORK_MAX = 60
 LATE_MAX = 40
 SUFFIX_MAX = 8
 HEAL_ROUNDS = 200
+ROUNDS_A_RECORD = 4
+"""Rounds that a record may take in a healed group: an append may hold one alone, first to the primary and then to others."""
 STEPS_A_MS = 4
 DELIVERIES = 3
 """Messages that arrive in one step of a schedule."""
@@ -55,7 +57,7 @@ class Schedule:
         self._deaf: set[int] = set()
         settings = ReplicationSettings(
             retry_ms=pick((5, 20, 60)), commit_note_ms=pick((3, 30)), append_bytes_max=pick((16, 32, 1000)),
-            window_bytes_max=pick((50, 200, 2000)),
+            window_bytes_max=pick((50, 200, 2000)), retry_max_ms=160,
         )  # fmt: skip
         count = pick((3, 4, 5))
         self.committed_log = CommittedLog()
@@ -302,7 +304,7 @@ class Schedule:
             self._collect(machine)
         primary = self.machines[int(self._draw() * len(self.machines))]
         self._claim_for(primary, {machine.node for machine in self.machines})
-        for _ in range(HEAL_ROUNDS):
+        for _ in range(HEAL_ROUNDS + ROUNDS_A_RECORD * max(len(machine.log) for machine in self.machines)):
             self.now += 10
             while self._proposals:
                 self._decide_proposal(self._proposals.pop())

@@ -19,7 +19,7 @@ def check(state: NodeState) -> None:
 
 
 def _check_log(log: StreamLog) -> None:
-    assert log.applied <= log.committed <= log.durable <= log.end
+    assert log.applied <= log.committed <= log.durable <= log.sendable <= log.end
     assert log.applied == log.committed or log.carrying
     assert log.uncommitted_bytes == sum(entry.body_bytes for entry in log.entries if entry.position <= log.durable)
     assert [entry.position for entry in log.entries] == list(range(log.applied + 1, log.end + 1))
